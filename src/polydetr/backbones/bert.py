@@ -1,0 +1,253 @@
+"""BERT-like text encoders (BERT, MiniLM, XLM-R, multilingual E5) written for speed on an ordinary CPU.
+
+Source: Devlin et al. 2019, arXiv 1810.04805: post-norm layers, h = LN(h + Attention(h)), h = LN(h + FFN(h)); XLM-R (Conneau et al. 2020,
+arXiv 1911.02116) is the same with positions that begin at ``position_offset``.
+
+Shape legend: B texts, L tokens, D ``hidden_dim``, H ``num_heads``. Every mask is **True = real**.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polydetr.errors import BackboneError, did_you_mean
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": _gelu_tanh,
+    "gelu_pytorch_tanh": _gelu_tanh,
+    "relu": F.relu,
+}
+"""By the name that a Hugging Face ``config.json`` gives under ``hidden_act``."""
+
+
+class BertEmbeddings(nn.Module):
+    """Word + position + segment, normalised. (B, L) int64 -> (B, L, D)."""
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        hidden_dim: int,
+        max_positions: int,
+        num_segments: int,
+        norm_eps: float,
+        position_offset: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.position_offset = position_offset
+        self.max_length = max_positions - position_offset
+        self.words = nn.Embedding(vocab_size, hidden_dim)
+        self.positions = nn.Embedding(max_positions, hidden_dim)
+        self.segments = nn.Embedding(num_segments, hidden_dim)
+        self.norm = nn.LayerNorm(hidden_dim, eps=norm_eps)
+        self.dropout = dropout
+
+    def forward(self, input_ids: Tensor, segment_ids: Tensor | None, positions: Tensor | None) -> Tensor:
+        length = input_ids.shape[1]
+        if length > self.max_length:
+            raise BackboneError(
+                f"a window of {length} tokens does not fit this encoder, which has {self.max_length} positions.",
+                hint="Cut the text into windows of at most that many tokens.",
+            )
+        if positions is None:
+            start = self.position_offset
+            place = self.positions.weight[start : start + length].unsqueeze(0)
+        else:
+            place = self.positions(positions + self.position_offset)
+        segment = self.segments.weight[0] if segment_ids is None else self.segments(segment_ids)
+        hidden = self.norm(self.words(input_ids) + (place + segment))
+        return F.dropout(hidden, self.dropout, self.training) if self.dropout else hidden
+
+
+class BertLayer(nn.Module):
+    """One post-norm layer. hidden (B, L, D), attend (B, 1, 1, L) bool or None for "all are real" -> (B, L, D)."""
+
+    def __init__(
+        self, *, hidden_dim: int, num_heads: int, ffn_dim: int, norm_eps: float, activation: str, dropout: float
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.activation = ACTIVATIONS[activation]
+        self.qkv = nn.Linear(hidden_dim, 3 * hidden_dim)
+        self.out = nn.Linear(hidden_dim, hidden_dim)
+        self.attention_norm = nn.LayerNorm(hidden_dim, eps=norm_eps)
+        self.up = nn.Linear(hidden_dim, ffn_dim)
+        self.down = nn.Linear(ffn_dim, hidden_dim)
+        self.ffn_norm = nn.LayerNorm(hidden_dim, eps=norm_eps)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+    def forward(self, hidden: Tensor, attend: Tensor | None) -> Tensor:
+        hidden = self.attention_norm(hidden + self._drop(self.out(self._attend(hidden, attend))))
+        return self.ffn_norm(hidden + self._drop(self.down(self.activation(self.up(hidden)))))
+
+    def _attend(self, hidden: Tensor, attend: Tensor | None) -> Tensor:
+        batch, length, dim = hidden.shape
+        heads = self.qkv(hidden).view(batch, length, 3, self.num_heads, dim // self.num_heads)
+        query, key, value = heads.transpose(1, 3).unbind(2)
+        rate = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attend, dropout_p=rate)
+        return mixed.transpose(1, 2).reshape(batch, length, dim)
+
+
+class BertEncoder(nn.Module):
+    """The encoder: ``embeddings``, then ``layers`` (an ``nn.ModuleList``).
+
+    Raises BackboneError for an impossible shape, an unknown activation, or a text longer than the encoder has positions.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        hidden_dim: int,
+        num_layers: int,
+        num_heads: int,
+        ffn_dim: int,
+        max_positions: int,
+        num_segments: int = 2,
+        norm_eps: float = 1e-12,
+        position_offset: int = 0,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if hidden_dim % num_heads:
+            raise BackboneError(f"hidden_dim {hidden_dim} cannot be divided into num_heads {num_heads} equal parts.")
+        if activation not in ACTIVATIONS:
+            raise BackboneError(f"unknown activation {activation!r}.", hint=did_you_mean(activation, ACTIVATIONS))
+        self.hidden_dim = hidden_dim
+        self.embeddings = BertEmbeddings(
+            vocab_size=vocab_size,
+            hidden_dim=hidden_dim,
+            max_positions=max_positions,
+            num_segments=num_segments,
+            norm_eps=norm_eps,
+            position_offset=position_offset,
+            dropout=dropout,
+        )
+        self.layers = nn.ModuleList(
+            BertLayer(
+                hidden_dim=hidden_dim,
+                num_heads=num_heads,
+                ffn_dim=ffn_dim,
+                norm_eps=norm_eps,
+                activation=activation,
+                dropout=dropout,
+            )
+            for _ in range(num_layers)
+        )
+        self.apply(_initialise)
+
+    @property
+    def max_length(self) -> int:
+        """The longest text, in tokens, that has a position for every token."""
+        return self.embeddings.max_length
+
+    def forward(
+        self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """input_ids (B, L) int64, mask (B, L) bool, True = real -> (B, L, D). What stands at padding is meaningless."""
+        hidden = self.embeddings(input_ids, segment_ids, positions)
+        # Without a mask the kernel is faster and equal lengths are what the bucketed batches mostly bring.
+        attend = None if bool(mask.all()) else mask[:, None, None, :]
+        for layer in self.layers:
+            hidden = layer(hidden, attend)
+        return hidden
+
+
+def _initialise(module: nn.Module) -> None:
+    """BERT's own start (normal, 0.02), so that an encoder from random weights can learn."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
+
+
+_EMBEDDINGS = {
+    "embeddings.word_embeddings.weight": "embeddings.words.weight",
+    "embeddings.position_embeddings.weight": "embeddings.positions.weight",
+    "embeddings.token_type_embeddings.weight": "embeddings.segments.weight",
+    "embeddings.LayerNorm.weight": "embeddings.norm.weight",
+    "embeddings.LayerNorm.bias": "embeddings.norm.bias",
+}
+_LAYER = {
+    "attention.output.dense": "out",
+    "attention.output.LayerNorm": "attention_norm",
+    "intermediate.dense": "up",
+    "output.dense": "down",
+    "output.LayerNorm": "ffn_norm",
+}
+_QKV = tuple(f"attention.self.{part}" for part in ("query", "key", "value"))
+_PREFIX = re.compile(
+    r"^(bert|roberta|xlm_roberta|model|encoder_model|0\.auto_model)\.(?=embeddings\.|encoder\.|pooler\.)"
+)
+# Heads and buffers that checkpoints carry and an encoder has no use for.
+_UNUSED = re.compile(r"^(pooler|cls|lm_head|classifier|qa_outputs|score)\.|^embeddings\.(position_ids|token_type_ids)$")
+
+
+def _names(num_layers: int) -> dict[str, tuple[str, ...]]:
+    """Our name -> the Hugging Face names it is made of (three for the fused projection, one for all else)."""
+    names: dict[str, tuple[str, ...]] = {ours: (theirs,) for theirs, ours in _EMBEDDINGS.items()}
+    for index in range(num_layers):
+        for kind in ("weight", "bias"):
+            names[f"layers.{index}.qkv.{kind}"] = tuple(f"encoder.layer.{index}.{part}.{kind}" for part in _QKV)
+            for theirs, ours in _LAYER.items():
+                names[f"layers.{index}.{ours}.{kind}"] = (f"encoder.layer.{index}.{theirs}.{kind}",)
+    return names
+
+
+def from_hf_state_dict(state: Mapping[str, Tensor], *, num_layers: int) -> dict[str, Tensor]:
+    """A Hugging Face BERT/RoBERTa/XLM-R checkpoint, with or without a prefix, under this module's names.
+
+    Task heads and the pooler are left out. Raises BackboneError when a weight is missing or not known.
+    """
+    plain: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        short = _PREFIX.sub("", name).replace("LayerNorm.gamma", "LayerNorm.weight")
+        plain[short.replace("LayerNorm.beta", "LayerNorm.bias")] = tensor
+    names = _names(num_layers)
+    wanted = {theirs for group in names.values() for theirs in group}
+    missing = sorted(wanted - plain.keys())
+    unknown = sorted(name for name in plain.keys() - wanted if not _UNUSED.search(name))
+    if missing or unknown:
+        faults = [
+            f"{len(found)} {what} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
+            for what, found in (("missing", missing), ("unknown", unknown))
+            if found
+        ]
+        raise BackboneError(
+            f"the checkpoint is not a BERT-like encoder of {num_layers} layers: {'; '.join(faults)}.",
+            hint="Check that the weights and their config.json belong together.",
+        )
+    return {
+        ours: torch.cat([plain[theirs] for theirs in group]) if len(group) > 1 else plain[group[0]]
+        for ours, group in names.items()
+    }
+
+
+def to_hf_state_dict(state: Mapping[str, Tensor], *, num_layers: int) -> dict[str, Tensor]:
+    """The inverse of ``from_hf_state_dict``: plain layout, no prefix. Raises BackboneError when a weight is missing."""
+    names = _names(num_layers)
+    missing = sorted(names.keys() - state.keys())
+    if missing:
+        raise BackboneError(f"the encoder's state lacks {len(missing)} weights, {missing[0]!r} first.")
+    result: dict[str, Tensor] = {}
+    for ours, group in names.items():
+        for theirs, part in zip(group, state[ours].chunk(len(group)), strict=True):
+            result[theirs] = part.contiguous()
+    return result
