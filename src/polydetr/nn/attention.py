@@ -23,13 +23,18 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 
+def is_capturing() -> bool:
+    """True while a graph is being recorded (compile, export, trace): a branch on data would be frozen into it."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+
+
 def useful_mask(mask: Bool[Tensor, "B L"] | None) -> Bool[Tensor, "B L"] | None:
     """None where every token is real, so that the kernels without a mask can be used.
 
     Only looked at on the CPU: on an accelerator the question would wait for the device, and while a graph is being
     captured the answer for one batch must not be frozen into the graph.
     """
-    if mask is None or mask.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if mask is None or mask.device.type != "cpu" or is_capturing():
         return mask
     return None if bool(mask.all()) else mask
 
@@ -112,7 +117,7 @@ class MultiHeadAttention(nn.Module):
     def project_output(
         self, answer: Float[Tensor, "B H Lq K"], mask: Bool[Tensor, "B Lk"] | None = None
     ) -> Float[Tensor, "B Lq {self.embed_dim}"]:
-        """W_O z with the heads joined. Zero where ``mask`` leaves no key: without an answer not even the bias speaks."""
+        """W_O z with the heads joined. Zero where ``mask`` leaves no key: not even the bias speaks."""
         projected = self.output(answer.transpose(1, 2).flatten(2))
         return projected if mask is None else projected.masked_fill(~mask.any(dim=1)[:, None, None], 0.0)
 
@@ -127,7 +132,7 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Float[Tensor, "B Lq {self.embed_dim}"], Float[Tensor, "B {self.num_heads} Lq Lk"] | None]:
         """Each of the Lq queries asks the Lk keys that ``mask`` calls real (True).
 
-        Returns the answers (B, Lq, D) and, when ``need_weights``, the weights (B, H, Lq, Lk): they sum to 1 over the keys.
+        Returns the answers (B, Lq, D) and, when ``need_weights``, the weights (B, H, Lq, Lk), summing to 1 over keys.
         """
         mask = useful_mask(mask)
         keys, values = self.project_key_value(key, value)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -166,7 +166,7 @@ class MultiModalEncoder(nn.Module):
     def _layer(
         self, layer: nn.Module, state: Mapping[str, Tensor], answerers: Sequence[_Answerers], need_weights: bool
     ) -> tuple[dict[str, Tensor], dict[tuple[str, str], Tensor]]:
-        blocks: dict[str, EncoderBlock] = {name: self._of(layer, name) for name in state}
+        blocks = {name: cast(EncoderBlock, self._of(layer, name)) for name in state}
         lengths = [tokens.shape[1] for tokens in state.values()]
         normed = {name: block.attention_norm(state[name]) for name, block in blocks.items()}
         # All askers stand in one row, so that each softmax below is a single kernel call for all of them.

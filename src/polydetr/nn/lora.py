@@ -54,16 +54,11 @@ class LoRALinear(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:
-        """A plain linear layer with weight W + (α / r) B A. The base stays as it is: its weight may be tied elsewhere."""
+        """A plain linear layer with weight W + (α / r) B A. The base is left alone: its weight may be tied."""
         base = self.base
-        merged = nn.utils.skip_init(
-            nn.Linear,
-            base.in_features,
-            base.out_features,
-            bias=base.bias is not None,
-            device=base.weight.device,
-            dtype=base.weight.dtype,
-        )
+        # Made without storage first, so that folding draws no random numbers for weights about to be overwritten.
+        shape = nn.Linear(base.in_features, base.out_features, bias=base.bias is not None, device="meta")
+        merged = shape.to(base.weight.dtype).to_empty(device=base.weight.device)
         merged.weight.copy_(base.weight + self.scale * (self.up @ self.down))
         if base.bias is not None:
             merged.bias.copy_(base.bias)

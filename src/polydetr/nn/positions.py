@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from polydetr.errors import ConfigError, InputError
+from polydetr.nn.attention import is_capturing
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -33,8 +34,7 @@ class LearnedPositions(nn.Module):
 
     def forward(self, positions: Int64[Tensor, "B L"]) -> Float[Tensor, "B L {self.embed_dim}"]:
         # On an accelerator the check would wait for the device, and a captured graph cannot raise.
-        capturing = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if positions.numel() and positions.device.type == "cpu" and not capturing:
+        if positions.numel() and positions.device.type == "cpu" and not is_capturing():
             low, high = (int(end) for end in positions.aminmax())
             if low < 0 or high >= self.num_positions:
                 raise InputError(
