@@ -1,0 +1,359 @@
+"""Scores of one-label and many-label classification.
+
+Everything is counted once, in a confusion matrix; every score is read from it. Definitions follow scikit-learn (a ratio
+whose denominator is zero counts as 0), which the tests hold these functions to.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """One line of a report: precision = tp / (tp + fp), recall = tp / (tp + fn), f1 = 2 tp / (2 tp + fp + fn), support
+    = tp + fn.
+    """
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"precision": self.precision, "recall": self.recall, "f1": self.f1, "support": self.support}
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """Scores by label with their averages, and the counts behind them.
+
+    accuracy: the share of exactly right answers; for several labels at once, the share of rows whose whole set is
+    right.
+    confusion: (C, C) counts, rows gold, columns predicted, in the order of ``confusion_labels``; None for many-label
+    reports.
+    footer: which averages ``to_text`` prints, in order.
+    """
+
+    rows: tuple[ClassRow, ...]
+    micro: ClassRow
+    macro: ClassRow
+    weighted: ClassRow
+    accuracy: float
+    total: int
+    footer: tuple[str, ...] = ("accuracy", "macro avg", "weighted avg")
+    confusion_labels: tuple[str, ...] = ()
+    confusion: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(row.label for row in self.rows)
+
+    @property
+    def macro_f1(self) -> float:
+        return self.macro.f1
+
+    @property
+    def weighted_f1(self) -> float:
+        return self.weighted.f1
+
+    @property
+    def micro_f1(self) -> float:
+        return self.micro.f1
+
+    def __getitem__(self, label: str) -> ClassRow:
+        for row in self.rows:
+            if row.label == label:
+                return row
+        raise KeyError(label)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; the confusion matrix as nested lists."""
+        out: dict[str, Any] = {
+            "accuracy": self.accuracy,
+            "micro_f1": self.micro.f1,
+            "macro_f1": self.macro.f1,
+            "weighted_f1": self.weighted.f1,
+            "total": self.total,
+            "labels": {row.label: row.to_dict() for row in self.rows},
+            "averages": {row.label: row.to_dict() for row in (self.micro, self.macro, self.weighted)},
+        }
+        if self.confusion is not None:
+            out["confusion"] = {"labels": list(self.confusion_labels), "matrix": self.confusion.tolist()}
+        return out
+
+    def to_text(self, digits: int = 3) -> str:
+        """The layout of ``sklearn.metrics.classification_report``, character for character; wide characters count two
+        columns.
+        """
+        width = max([*(display_width(row.label) for row in self.rows), len("weighted avg"), digits])
+        lines = [" " * width + "  " + " ".join(f"{h:>9}" for h in ("precision", "recall", "f1-score", "support")), ""]
+        lines += [_text_row(row, width, digits) for row in self.rows]
+        lines.append("")
+        averages = {row.label: row for row in (self.micro, self.macro, self.weighted)}
+        for name in self.footer:
+            if name == "accuracy":
+                lines.append(f"{name:>{width}}  {'':>9} {'':>9} {self.accuracy:>9.{digits}f} {self.total:>9}")
+            else:
+                lines.append(_text_row(averages[name], width, digits))
+        return "\n".join(lines) + "\n"
+
+
+def display_width(text: str) -> int:
+    """Terminal columns that ``text`` takes: two for a wide (Chinese, Japanese, Korean) character, none for a combining
+    mark.
+    """
+    wide = sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    return wide - sum(unicodedata.combining(c) != 0 for c in text)
+
+
+def _text_row(row: ClassRow, width: int, digits: int) -> str:
+    name = " " * (width - display_width(row.label)) + row.label
+    scores = " ".join(f"{value:>9.{digits}f}" for value in (row.precision, row.recall, row.f1))
+    return f"{name}  {scores} {row.support:>9}"
+
+
+def classification_report(
+    gold: Sequence[Hashable], predicted: Sequence[Hashable], labels: Sequence[Hashable] | None = None
+) -> ClassReport:
+    """The scikit-learn report. ``labels`` chooses and orders the rows; left out, every label seen, sorted.
+
+    Where ``labels`` leaves out a label that occurs, the foot shows the micro average in place of the accuracy, as
+    scikit-learn does.
+
+    Raises:
+        InputError: the two sequences differ in length or are empty.
+    """
+    _same_length(gold, predicted)
+    seen = {*gold, *predicted}
+    rows = list(dict.fromkeys(labels)) if labels is not None else sorted_labels(seen)
+    order = [*rows, *sorted_labels(seen - set(rows))]
+    matrix = confusion_matrix(gold, predicted, labels=order)
+    footer = ("accuracy" if len(order) == len(rows) else "micro avg", "macro avg", "weighted avg")
+    return report_from_counts(
+        [str(label) for label in rows],
+        np.diag(matrix)[: len(rows)],
+        matrix.sum(0)[: len(rows)],
+        matrix.sum(1)[: len(rows)],
+        accuracy=float(np.trace(matrix) / len(gold)),
+        total=len(gold),
+        footer=footer,
+        confusion_labels=tuple(str(label) for label in order),
+        confusion=matrix,
+    )
+
+
+def report_from_counts(
+    labels: Sequence[str],
+    hits: NDArray[Any],
+    predicted: NDArray[Any],
+    support: NDArray[Any],
+    *,
+    accuracy: float,
+    total: int,
+    footer: tuple[str, ...],
+    confusion_labels: tuple[str, ...] = (),
+    confusion: NDArray[np.int64] | None = None,
+) -> ClassReport:
+    """Every ratio of a report from three counts a label: true positives, predicted, gold; each (C,)."""
+    precision, recall = safe_ratio(hits, predicted), safe_ratio(hits, support)
+    f1 = safe_ratio(2 * hits, predicted + support)
+    rows = tuple(
+        ClassRow(label, float(p), float(r), float(f), int(s))
+        for label, p, r, f, s in zip(labels, precision, recall, f1, support, strict=True)
+    )
+    all_hits, all_predicted, all_support = hits.sum(), predicted.sum(), support.sum()
+    micro = safe_ratio([all_hits, all_hits, 2 * all_hits], [all_predicted, all_support, all_predicted + all_support])
+    columns = np.stack([precision, recall, f1])
+    macro = columns.mean(1) if len(rows) else np.zeros(3)
+    weighted = safe_ratio(columns @ support, all_support)
+
+    def average(name: str, values: NDArray[np.float64]) -> ClassRow:
+        return ClassRow(name, float(values[0]), float(values[1]), float(values[2]), int(all_support))
+
+    return ClassReport(
+        rows,
+        average("micro avg", micro),
+        average("macro avg", macro),
+        average("weighted avg", weighted),
+        accuracy,
+        total,
+        footer,
+        confusion_labels,
+        confusion,
+    )
+
+
+def confusion_matrix(
+    gold: Sequence[Hashable], predicted: Sequence[Hashable], labels: Sequence[Hashable] | None = None
+) -> NDArray[np.int64]:
+    """(C, C) counts; row = gold, column = predicted. A pair with a label outside ``labels`` is not counted."""
+    _same_length(gold, predicted)
+    order = list(labels) if labels is not None else sorted_labels({*gold, *predicted})
+    index = {label: i for i, label in enumerate(order)}
+    rows = np.fromiter((index.get(g, -1) for g in gold), np.int64, len(gold))
+    columns = np.fromiter((index.get(p, -1) for p in predicted), np.int64, len(gold))
+    known = (rows >= 0) & (columns >= 0)
+    size = len(order)
+    return np.bincount(rows[known] * size + columns[known], minlength=size * size).reshape(size, size)
+
+
+def accuracy(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
+    """The share of equal pairs."""
+    _same_length(gold, predicted)
+    return sum(g == p for g, p in zip(gold, predicted, strict=True)) / len(gold)
+
+
+def macro_f1(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
+    """The unweighted mean of the F1 of every label that occurs in either sequence."""
+    return classification_report(gold, predicted).macro.f1
+
+
+def weighted_f1(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
+    """The mean F1 of the labels, each weighted by its support."""
+    return classification_report(gold, predicted).weighted.f1
+
+
+def balanced_accuracy(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
+    """The mean recall of the labels that occur in ``gold`` (Brodersen et al. 2010)."""
+    matrix = confusion_matrix(gold, predicted)
+    support = matrix.sum(1)
+    return float((np.diag(matrix)[support > 0] / support[support > 0]).mean())
+
+
+def mcc(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
+    """Matthews correlation for any number of labels (Gorodkin 2004): (c·s - Σ p_k t_k) / √((s² - Σ p_k²)(s² - Σ t_k²)).
+
+    c right answers, s rows, p_k times label k was predicted, t_k times it is true. 0 where the root is 0.
+    """
+    matrix = confusion_matrix(gold, predicted).astype(np.float64)
+    right, rows, columns, true = np.trace(matrix), matrix.sum(), matrix.sum(0), matrix.sum(1)
+    root = np.sqrt((rows**2 - columns @ columns) * (rows**2 - true @ true))
+    return float((right * rows - columns @ true) / root) if root > 0 else 0.0
+
+
+def top_k_accuracy(gold: Sequence[int], scores: ArrayLike, k: int = 5) -> float:
+    """The share of rows whose gold class is among the ``k`` highest scores.
+
+    gold: (N,) class numbers; scores: (N, C). A tie at the k-th place is resolved against the model: equal scores rank
+    ahead of the gold.
+    """
+    table = _finite(scores, "scores")
+    if table.ndim != 2 or len(table) != len(gold) or k < 1:
+        raise InputError(
+            f"top_k_accuracy needs scores (N, C) for N = {len(gold)} rows and k >= 1, got {table.shape}, k = {k}."
+        )
+    own = table[np.arange(len(gold)), np.asarray(gold)]
+    return float(((table >= own[:, None]).sum(1) <= k).mean())
+
+
+def multilabel_report(
+    gold: Sequence[Collection[str]], predicted: Sequence[Collection[str]], labels: Sequence[str] | None = None
+) -> ClassReport:
+    """Scores of several labels at once: by label, micro, macro, weighted; ``accuracy`` is the subset accuracy.
+
+    gold and predicted hold one collection of labels a row; order and repetition inside it do not matter.
+    """
+    _same_length(gold, predicted)
+    true, found = [set(g) for g in gold], [set(p) for p in predicted]
+    order = list(labels) if labels is not None else sorted_labels(set().union(*true, *found))
+    hits, columns, support = (dict.fromkeys(order, 0) for _ in range(3))
+    for g, p in zip(true, found, strict=True):
+        for counts, members in ((hits, g & p), (columns, p), (support, g)):
+            for label in members:
+                if label in counts:
+                    counts[label] += 1
+    arrays = [np.array(list(counts.values()), dtype=np.int64) for counts in (hits, columns, support)]
+    exact = sum(g == p for g, p in zip(true, found, strict=True)) / len(gold)
+    footer = ("micro avg", "macro avg", "weighted avg")
+    return report_from_counts([str(label) for label in order], *arrays, accuracy=exact, total=len(gold), footer=footer)
+
+
+def auroc(scores: ArrayLike, positives: ArrayLike) -> float:
+    """The chance that a random positive scores above a random negative, ties counting half (the Mann-Whitney U
+    statistic).
+
+    scores: (N,), higher = more positive; positives: (N,) bool.
+
+    Raises:
+        InputError: a score is not finite, the lengths differ, or one of the two classes is absent (the value is then
+            undefined).
+    """
+    values, mask = _scores_and_mask(scores, positives, "auroc")
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(counts) - (counts - 1) / 2
+    p, n = int(mask.sum()), int((~mask).sum())
+    return float((mean_rank[inverse][mask].sum() - p * (p + 1) / 2) / (p * n))
+
+
+def average_precision(scores: ArrayLike, positives: ArrayLike) -> float:
+    """Σ_n (R_n - R_{n-1}) P_n over the distinct thresholds, no interpolation (scikit-learn's definition).
+
+    Takes and raises what :func:`auroc` does.
+    """
+    values, mask = _scores_and_mask(scores, positives, "average_precision")
+    order = np.argsort(-values, kind="stable")
+    values, mask = values[order], mask[order]
+    last_of_tie = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)
+    hits = np.cumsum(mask)[last_of_tie]
+    precision, recall = hits / (last_of_tie + 1), hits / hits[-1]
+    return float((np.diff(recall, prepend=0.0) * precision).sum())
+
+
+def safe_ratio(numerator: Any, denominator: Any) -> NDArray[np.float64]:
+    """numerator / denominator with 0 where the denominator is 0."""
+    top, bottom = np.broadcast_arrays(np.asarray(numerator, np.float64), np.asarray(denominator, np.float64))
+    return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom != 0)
+
+
+def sorted_labels(labels: Collection[Any]) -> list[Any]:
+    """In their own order where they have one, else by their text."""
+    try:
+        return sorted(labels)
+    except TypeError:
+        return sorted(labels, key=str)
+
+
+def _same_length(gold: Sequence[Any], predicted: Sequence[Any]) -> None:
+    if len(gold) != len(predicted):
+        raise InputError(
+            f"{len(gold)} gold rows but {len(predicted)} predicted: a metric needs one prediction for each row."
+        )
+    if len(gold) == 0:
+        raise InputError("No rows to score: gold and predicted are empty; a metric needs at least one row.")
+
+
+def _finite(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    array = np.asarray(values, np.float64)
+    if not np.isfinite(array).all():
+        raise InputError(
+            f"{name} holds {int((~np.isfinite(array)).sum())} values that are not finite; scores must be numbers."
+        )
+    return array
+
+
+def _scores_and_mask(
+    scores: ArrayLike, positives: ArrayLike, name: str
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    values, mask = _finite(scores, "scores"), np.asarray(positives, bool)
+    if values.ndim != 1 or values.shape != mask.shape:
+        raise InputError(f"{name} needs one score for each row: scores {values.shape}, positives {mask.shape}.")
+    if mask.all() or not mask.any():
+        raise InputError(
+            f"{name} needs positive and negative rows; of {mask.size} rows {int(mask.sum())} are positive."
+        )
+    return values, mask
+
+
+def headline(report: ClassReport) -> Mapping[str, float]:
+    """The scores that the command line prints for a class report."""
+    return {"accuracy": report.accuracy, "macro_f1": report.macro.f1, "weighted_f1": report.weighted.f1}

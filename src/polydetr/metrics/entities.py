@@ -1,0 +1,206 @@
+"""Entity scores: which labelled spans were found.
+
+The main score is strict: an entity counts when its start, end and label are all right (CoNLL-2003; Tjong Kim Sang & De
+Meulder, 2003). Beside it stand the four ways of matching of SemEval-2013 task 9.1 (Segura-Bedmar et al., 2013), which
+say *how* the wrong ones are wrong.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..spans import Span
+from .classification import ClassReport, ClassRow, report_from_counts
+
+
+@dataclass(frozen=True, slots=True)
+class MatchScore:
+    """Counts of one way of matching. possible = all gold spans, actual = all predicted spans.
+
+    precision = (correct + partial / 2) / actual, recall = (correct + partial / 2) / possible.
+    """
+
+    correct: int
+    incorrect: int
+    partial: int
+    missed: int
+    spurious: int
+
+    @property
+    def possible(self) -> int:
+        return self.correct + self.incorrect + self.partial + self.missed
+
+    @property
+    def actual(self) -> int:
+        return self.correct + self.incorrect + self.partial + self.spurious
+
+    @property
+    def precision(self) -> float:
+        return (self.correct + 0.5 * self.partial) / self.actual if self.actual else 0.0
+
+    @property
+    def recall(self) -> float:
+        return (self.correct + 0.5 * self.partial) / self.possible if self.possible else 0.0
+
+    @property
+    def f1(self) -> float:
+        total = self.actual + self.possible
+        return 2 * (self.correct + 0.5 * self.partial) / total if total else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        counts = ("correct", "incorrect", "partial", "missed", "spurious", "possible", "actual")
+        return {name: getattr(self, name) for name in ("precision", "recall", "f1", *counts)}
+
+
+@dataclass(frozen=True, slots=True)
+class EntityReport:
+    """Strict scores by type with micro, macro and weighted averages, and the four ways of matching.
+
+    strict: boundaries and type right. exact: boundaries right. partial: boundaries right, or half for an overlap.
+    type: type right and some overlap.
+    """
+
+    rows: tuple[ClassRow, ...]
+    micro: ClassRow
+    macro: ClassRow
+    weighted: ClassRow
+    strict: MatchScore
+    exact: MatchScore
+    partial: MatchScore
+    type: MatchScore
+    sentence_accuracy: float
+    sentences: int
+
+    @property
+    def entity_f1(self) -> float:
+        """The micro-averaged strict F1: the number that papers report."""
+        return self.micro.f1
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "entity_f1": self.entity_f1,
+            "precision": self.micro.precision,
+            "recall": self.micro.recall,
+            "support": self.micro.support,
+            "sentences": self.sentences,
+            "sentence_accuracy": self.sentence_accuracy,
+            "types": {row.label: row.to_dict() for row in self.rows},
+            "averages": {row.label: row.to_dict() for row in (self.micro, self.macro, self.weighted)},
+            "matching": {name: getattr(self, name).to_dict() for name in ("strict", "exact", "partial", "type")},
+        }
+
+    def to_text(self, digits: int = 3) -> str:
+        """The layout of seqeval and scikit-learn, then one line for each way of matching."""
+        footer = ("micro avg", "macro avg", "weighted avg")
+        table = ClassReport(
+            self.rows, self.micro, self.macro, self.weighted, self.sentence_accuracy, self.sentences, footer
+        )
+        lines = [
+            table.to_text(digits),
+            f"{'matching':>12}  {'precision':>9} {'recall':>9} {'f1-score':>9}  cor/inc/par/mis/spu",
+        ]
+        for name in ("strict", "exact", "partial", "type"):
+            m: MatchScore = getattr(self, name)
+            counts = f"{m.correct}/{m.incorrect}/{m.partial}/{m.missed}/{m.spurious}"
+            lines.append(
+                f"{name:>12}  {m.precision:>9.{digits}f} {m.recall:>9.{digits}f} {m.f1:>9.{digits}f}  {counts}"
+            )
+        return "\n".join(lines) + "\n"
+
+
+def entity_report(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> EntityReport:
+    """Scores of predicted spans against gold spans, text by text; nested and overlapping spans are allowed.
+
+    Spans are counted as multisets: a span predicted twice is one hit and one false alarm, unless gold holds it twice as
+    well. Where neither side has any span the ratios are 0, as in seqeval.
+
+    Raises:
+        InputError: different numbers of texts, or none.
+    """
+    if len(gold) != len(predicted):
+        raise InputError(
+            f"{len(gold)} gold texts but {len(predicted)} predicted: give one list of spans (perhaps empty) for each."
+        )
+    if not gold:
+        raise InputError("No texts to score: gold and predicted are empty; entity scores need at least one text.")
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])  # label → hits, predicted, gold
+    outcomes: Counter[str] = Counter()
+    perfect = 0
+    for true, found in zip(gold, predicted, strict=True):
+        true_keys, found_keys = Counter(_keys(true)), Counter(_keys(found))
+        perfect += true_keys == found_keys
+        for place, keys in enumerate((true_keys & found_keys, found_keys, true_keys)):
+            for (_, _, label), number in keys.items():
+                counts[label][place] += number
+        outcomes.update(_match(true_keys, found_keys))
+    labels = sorted(counts)
+    arrays = np.array([counts[label] for label in labels], np.int64).reshape(-1, 3)
+    table = report_from_counts(labels, *arrays.T, accuracy=perfect / len(gold), total=len(gold), footer=())
+    scores = _scores(outcomes)
+    return EntityReport(
+        table.rows,
+        table.micro,
+        table.macro,
+        table.weighted,
+        **scores,
+        sentence_accuracy=table.accuracy,
+        sentences=len(gold),
+    )
+
+
+def entity_f1(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> float:
+    """The micro-averaged strict F1 of :func:`entity_report`."""
+    return entity_report(gold, predicted).entity_f1
+
+
+Key = tuple[int, int, str]
+
+
+def _keys(spans: Sequence[Span]) -> list[Key]:
+    return [(int(span[0]), int(span[1]), str(span[2])) for span in spans]
+
+
+def _match(gold: Counter[Key], predicted: Counter[Key]) -> Counter[str]:
+    """Pairs every predicted span with at most one gold span, best agreement first; counts the kinds of pairs.
+
+    Kinds: "same" all right; "bounds" right boundaries, wrong type; "overlap_type" overlap, right type; "overlap"
+    overlap, wrong type; "missed"; "spurious".
+    """
+    outcomes: Counter[str] = Counter(same=(gold & predicted).total())
+    # Sorted, so that ties do not hang on the order in which spans were given.
+    true, found = sorted((gold - predicted).elements()), sorted((predicted - gold).elements())
+    candidates = []
+    for i, (start, end, label) in enumerate(true):
+        for j, (other_start, other_end, other) in enumerate(found):
+            shared = min(end, other_end) - max(start, other_start)
+            if (start, end) == (other_start, other_end):
+                candidates.append((0, 0, abs(i - j), i, j, "bounds"))
+            elif shared > 0:
+                rank, kind = (1, "overlap_type") if label == other else (2, "overlap")
+                candidates.append((rank, -shared, abs(i - j), i, j, kind))
+    free_true, free_found = set(range(len(true))), set(range(len(found)))
+    for *_, i, j, kind in sorted(candidates):
+        if i in free_true and j in free_found:
+            free_true.remove(i)
+            free_found.remove(j)
+            outcomes[kind] += 1
+    outcomes["missed"], outcomes["spurious"] = len(free_true), len(free_found)
+    return outcomes
+
+
+def _scores(n: Counter[str]) -> dict[str, MatchScore]:
+    """The table of SemEval-2013 task 9.1: what each kind of pair counts as under each way of matching."""
+    same, bounds, typed, other = n["same"], n["bounds"], n["overlap_type"], n["overlap"]
+    rest = {"missed": n["missed"], "spurious": n["spurious"]}
+    return {
+        "strict": MatchScore(same, bounds + typed + other, 0, **rest),
+        "exact": MatchScore(same + bounds, typed + other, 0, **rest),
+        "partial": MatchScore(same + bounds, 0, typed + other, **rest),
+        "type": MatchScore(same + typed, bounds + other, 0, **rest),
+    }

@@ -1,0 +1,196 @@
+"""Extractive question answering: exact match and F1, English and Chinese, with no-answer.
+
+English follows the SQuAD v1.1 / v2.0 definitions (Rajpurkar et al. 2016, arXiv 1606.05250; 2018, arXiv 1806.03822),
+Chinese those of CMRC 2018 (Cui et al. 2019, arXiv 1810.07366). All scores are between 0 and 1. An unanswerable question
+has no gold answer, and the empty prediction answers it.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import InputError, did_you_mean
+from ..spans import is_unspaced
+
+Language = Literal["auto", "en", "zh"]
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_CMRC_PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
+_HAN = re.compile(r"[\u4e00-\u9fa5]")
+_WESTERN = re.compile(r"\w+(?:[.,]\d+)*|[^\w\s]")
+
+
+@dataclass(frozen=True, slots=True)
+class QaReport:
+    """Exact match and F1 over all questions, and apart over those with and without an answer (None where there are
+    none).
+    """
+
+    exact_match: float
+    f1: float
+    total: int
+    language: str
+    has_answer_exact: float | None
+    has_answer_f1: float | None
+    has_answer_total: int
+    no_answer_accuracy: float | None
+    no_answer_total: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def qa_report(gold: Sequence[Sequence[str]], predicted: Sequence[str], language: Language = "auto") -> QaReport:
+    """Scores one prediction a question against all its gold answers, the best of them counting.
+
+    gold: the answers of each question; an empty list, or only empty strings, means that there is none.
+    language: "auto" takes Chinese where at least 30 % of the answerable questions have an answer with a character of an
+    unspaced script.
+
+    Raises:
+        InputError: lengths differ, no questions, or an unknown language.
+    """
+    language = _language(gold, predicted, language)
+    scores = np.array([answer_scores(answers, found, language) for answers, found in zip(gold, predicted, strict=True)])
+    answerable = np.array([has_answer(answers) for answers in gold])
+
+    def mean(column: int, rows: np.ndarray) -> float | None:
+        return float(scores[rows, column].mean()) if rows.any() else None
+
+    return QaReport(
+        exact_match=float(scores[:, 0].mean()),
+        f1=float(scores[:, 1].mean()),
+        total=len(gold),
+        language=language,
+        has_answer_exact=mean(0, answerable),
+        has_answer_f1=mean(1, answerable),
+        has_answer_total=int(answerable.sum()),
+        no_answer_accuracy=mean(0, ~answerable),
+        no_answer_total=int((~answerable).sum()),
+    )
+
+
+def has_answer(answers: Sequence[str]) -> bool:
+    return any(answers)
+
+
+def answer_scores(answers: Sequence[str], predicted: str, language: str) -> tuple[float, float]:
+    """(exact match, F1) of one prediction, the maximum over ``answers``; language "en" or "zh"."""
+    exact, f1 = (cmrc_exact, cmrc_f1) if language == "zh" else (squad_exact, squad_f1)
+    real = [answer for answer in answers if answer] or [""]
+    return max(exact(a, predicted) for a in real), max(f1(a, predicted) for a in real)
+
+
+def normalise_squad(text: str) -> str:
+    """SQuAD's normal form: lower case, no ASCII punctuation, no article (a, an, the), single spaces; in this order."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_ASCII_PUNCTUATION)).split())
+
+
+def squad_exact(gold: str, predicted: str) -> float:
+    return float(normalise_squad(gold) == normalise_squad(predicted))
+
+
+def squad_f1(gold: str, predicted: str) -> float:
+    """F1 over the multisets of normalised words; where either side has none, 1 if neither has, else 0."""
+    true, found = normalise_squad(gold).split(), normalise_squad(predicted).split()
+    if not true or not found:
+        return float(true == found)
+    return 2 * (Counter(true) & Counter(found)).total() / (len(true) + len(found))
+
+
+def segment_cmrc(text: str) -> list[str]:
+    """CMRC's mixed segmentation: every Han character by itself, the rest in words; lower case, without CMRC's
+    punctuation list.
+
+    The official script cuts the non-Chinese runs with NLTK's tokenizer. Here a run of letters and digits (with 1,000.5
+    kept whole) or a single symbol is one unit, which differs only inside contractions and abbreviations with full
+    stops.
+    """
+    text = "".join(c for c in text.lower().strip() if c not in _CMRC_PUNCTUATION)
+    units: list[str] = []
+    for piece in re.split(rf"({_HAN.pattern})", text):
+        units.extend([piece] if _HAN.fullmatch(piece) else _WESTERN.findall(piece))
+    return units
+
+
+def cmrc_exact(gold: str, predicted: str) -> float:
+    """Equal after lower case and removal of CMRC's punctuation; spaces inside count, as in the official script."""
+    first, second = ("".join(c for c in t.lower().strip() if c not in _CMRC_PUNCTUATION) for t in (gold, predicted))
+    return float(first == second)
+
+
+def cmrc_f1(gold: str, predicted: str) -> float:
+    """F1 with precision = lcs / |predicted|, recall = lcs / |gold|; lcs = length of the longest common *contiguous* run
+    of units.
+    """
+    true, found = segment_cmrc(gold), segment_cmrc(predicted)
+    if not true or not found:
+        return float(true == found)
+    return 2 * longest_common_run(true, found) / (len(true) + len(found))
+
+
+def longest_common_run(first: Sequence[str], second: Sequence[str]) -> int:
+    """Length of the longest run of units that stands in both; O(len(first) · len(second)) time, one row of memory."""
+    best, row = 0, [0] * (len(second) + 1)
+    for unit in first:
+        previous = 0  # the value of the row above, one column to the left
+        for j, other in enumerate(second, start=1):
+            previous, row[j] = row[j], previous + 1 if unit == other else 0
+            best = max(best, row[j])
+    return best
+
+
+def best_no_answer_threshold(
+    gold: Sequence[Sequence[str]],
+    predicted: Sequence[str],
+    no_answer_scores: Sequence[float],
+    *,
+    metric: Literal["exact_match", "f1"] = "f1",
+    language: Language = "auto",
+) -> tuple[float, float]:
+    """The threshold t of the best mean score when a question is left unanswered where its no-answer score is above t.
+
+    predicted: the best real answer of each question; no_answer_scores: higher = more likely unanswerable. Returns (t,
+    the mean score reached). As SQuAD v2.0's ``find_best_thresh``, save that questions of equal score are always decided
+    together and a t that leaves everything unanswered is just below the lowest score. Choose it on development data.
+    """
+    language = _language(gold, predicted, language)
+    scores = np.asarray(no_answer_scores, np.float64)
+    if scores.shape != (len(gold),) or not np.isfinite(scores).all():
+        raise InputError(
+            f"no_answer_scores must be {len(gold)} finite numbers, one a question; got shape {scores.shape}."
+        )
+    column = ("exact_match", "f1").index(metric)
+    answered = np.array([answer_scores(g, p, language)[column] for g, p in zip(gold, predicted, strict=True)])
+    silent = np.array([float(not has_answer(answers)) for answers in gold])
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    totals = silent.sum() + np.cumsum((answered - silent)[order])
+    last_of_tie = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
+    candidates = np.append(np.nextafter(ordered[0], -np.inf), ordered[last_of_tie])
+    reached = np.append(silent.sum(), totals[last_of_tie])
+    best = int(reached.argmax())
+    return float(candidates[best]), float(reached[best] / len(gold))
+
+
+def _language(gold: Sequence[Sequence[str]], predicted: Sequence[str], language: str) -> Literal["en", "zh"]:
+    if len(gold) != len(predicted) or not len(gold):
+        raise InputError(
+            f"{len(gold)} questions but {len(predicted)} predictions: give one (perhaps empty) for each, at least one."
+        )
+    if language == "auto":
+        answerable = [answers for answers in gold if has_answer(answers)]
+        chinese = sum(any(is_unspaced(c) for answer in answers for c in answer) for answers in answerable)
+        return "zh" if chinese and chinese >= 0.3 * len(answerable) else "en"
+    if language not in ("en", "zh"):
+        raise InputError(
+            f"Unknown language {language!r} for question answering.", hint=did_you_mean(language, ("auto", "en", "zh"))
+        )
+    return "zh" if language == "zh" else "en"

@@ -1,0 +1,154 @@
+"""Calibration: hand-computed bins, temperature that is found again, thresholds that hold."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from polydetr.errors import InputError
+from polydetr.metrics import (
+    brier_score,
+    choose_threshold,
+    coverage_risk_curve,
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    reliability_curve,
+    softmax,
+)
+
+
+def test_ece_by_hand():
+    confidence, correct = [0.95, 0.85, 0.15, 0.25], [True, False, False, True]
+    assert expected_calibration_error(confidence, correct, bins=2) == pytest.approx(
+        0.5 * abs(0.5 - 0.9) + 0.5 * abs(0.5 - 0.2)
+    )
+    curve = reliability_curve([0.2, 0.2, 0.6], [True, False, True], bins=5)
+    assert curve.confidence.tolist() == pytest.approx([0.2, 0.6])  # 0.2 belongs to (0, 0.2], 0.6 to (0.4, 0.6]
+    assert curve.accuracy.tolist() == [0.5, 1.0]
+    assert curve.count.tolist() == [2, 1]
+
+
+def test_ece_of_calibrated_answers_is_small_and_of_overconfident_ones_is_not():
+    random = np.random.default_rng(0)
+    confidence = random.random(40_000)
+    correct = random.random(40_000) < confidence
+    for adaptive in (False, True):
+        assert expected_calibration_error(confidence, correct, adaptive=adaptive) < 0.02
+        assert expected_calibration_error(np.sqrt(confidence), correct, adaptive=adaptive) > 0.1
+
+
+def test_adaptive_bins_hold_equal_numbers_and_keep_ties_together():
+    curve = reliability_curve(np.linspace(0.9, 1.0, 60), np.ones(60), bins=6, adaptive=True)
+    assert curve.count.tolist() == [10] * 6
+    tied = reliability_curve([0.7] * 5 + [0.9] * 5, [1] * 10, bins=4, adaptive=True)
+    assert tied.count.tolist() == [5, 5]
+    assert reliability_curve([0.0, 0.0], [0, 0], bins=3, adaptive=True).count.tolist() == [2]
+
+
+rows = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=50)
+
+
+@given(rows, st.integers(1, 20), st.booleans())
+def test_ece_is_bounded_counts_every_row_and_exact_answers_have_none(pairs, bins, adaptive):
+    confidence, correct = map(list, zip(*pairs, strict=True))
+    curve = reliability_curve(confidence, correct, bins=bins, adaptive=adaptive)
+    assert 0 <= curve.ece <= 1
+    assert curve.count.sum() == len(pairs)
+    assert expected_calibration_error([1.0] * 3, [True] * 3, bins=bins, adaptive=adaptive) == 0
+
+
+@pytest.mark.parametrize("true_temperature", [0.3, 1.0, 2.5, 8.0])
+def test_temperature_is_found_again(true_temperature):
+    random = np.random.default_rng(1)
+    logits = random.normal(size=(20_000, 5)) * 3
+    labels = np.array([random.choice(5, p=p) for p in softmax(logits)])
+    found = fit_temperature(logits * true_temperature, labels)
+    assert found == pytest.approx(true_temperature, rel=0.05)
+
+
+def test_temperature_lowers_the_loss_and_the_calibration_error():
+    random = np.random.default_rng(2)
+    logits = random.normal(size=(5_000, 3))
+    labels = np.array([random.choice(3, p=p) for p in softmax(logits)])
+    sharp = logits * 4
+    temperature = fit_temperature(sharp, labels)
+
+    def ece(t):
+        p = softmax(sharp, t)
+        return expected_calibration_error(p.max(1), p.argmax(1) == labels)
+
+    assert ece(temperature) < 0.02 < 0.2 < ece(1.0)
+    assert negative_log_likelihood(softmax(sharp, temperature), labels) < negative_log_likelihood(
+        softmax(sharp), labels
+    )
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "expected"),
+    [
+        ([[9.0, 0.0], [0.0, 9.0]], [0, 1], 0.05),  # all right: as sharp as allowed
+        ([[9.0, 0.0], [0.0, 9.0]], [1, 0], 20.0),  # all wrong: as flat as allowed
+        ([[1.0, 1.0]], [0], 1.0),  # nothing to learn
+        ([[5.0]], [0], 1.0),  # a single class
+        ([[1e300, -1e300]], [0], 1.0),  # huge, but finite: already certain
+    ],
+)
+def test_temperature_never_diverges(logits, labels, expected):
+    assert fit_temperature(logits, labels) == pytest.approx(expected, rel=1e-3)
+
+
+@given(st.lists(st.tuples(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3), st.integers(0, 2)), min_size=1))
+def test_temperature_is_always_in_bounds_and_never_worse_than_one(pairs):
+    logits, labels = map(list, zip(*pairs, strict=True))
+    temperature = fit_temperature(logits, labels)
+    assert 0.05 <= temperature <= 20
+    after = negative_log_likelihood(softmax(logits, temperature), labels)
+    assert after <= negative_log_likelihood(softmax(logits), labels) * (1 + 1e-9) + 1e-9
+
+
+def test_brier_and_nll_match_scikit_learn():
+    random = np.random.default_rng(3)
+    p, labels = softmax(random.normal(size=(50, 4))), random.integers(0, 4, 50)
+    assert negative_log_likelihood(p, labels) == pytest.approx(sk.log_loss(labels, p, labels=range(4)))
+    assert brier_score(p[:, 1], labels == 1) == pytest.approx(sk.brier_score_loss(labels == 1, p[:, 1]))
+    assert brier_score([[0.7, 0.2, 0.1]], [0]) == pytest.approx(0.09 + 0.04 + 0.01)
+    assert np.isfinite(negative_log_likelihood([[0.0, 1.0]], [0]))
+
+
+def test_coverage_and_risk_by_hand():
+    curve = coverage_risk_curve([0.9, 0.8, 0.8, 0.1], [True, True, False, False])
+    assert curve.threshold.tolist() == [0.9, 0.8, 0.1]
+    assert curve.coverage.tolist() == [0.25, 0.75, 1.0]
+    assert curve.risk.tolist() == pytest.approx([0, 1 / 3, 1 / 2])
+    assert curve.aurc == pytest.approx(0.25 * 0 + 0.5 / 3 + 0.25 / 2)
+
+
+@given(rows, st.floats(0, 1))
+def test_the_chosen_threshold_keeps_its_promise(pairs, target):
+    confidence, correct = map(np.array, zip(*pairs, strict=True))
+    chosen = choose_threshold(confidence, correct, target)
+    answered = confidence >= chosen.threshold
+    assert answered.mean() == pytest.approx(chosen.coverage)
+    assert correct[answered].mean() == pytest.approx(chosen.accuracy)
+    assert chosen.reached == any(correct[confidence >= t].mean() >= target - 1e-12 for t in confidence)
+    if chosen.reached:
+        assert chosen.accuracy >= target - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: expected_calibration_error([1.2], [True]), "probabilities, not logits"),
+        (lambda: expected_calibration_error([float("nan")], [True]), "probabilities, not logits"),
+        (lambda: expected_calibration_error([], []), "at least one row"),
+        (lambda: reliability_curve([0.5], [True], bins=0), "bins must be at least 1"),
+        (lambda: fit_temperature([[1.0, 2.0]], [2]), "class numbers 0 to 1"),
+        (lambda: fit_temperature([[1.0, np.inf]], [0]), "not finite"),
+        (lambda: choose_threshold([0.5], [True], 1.5), "target_accuracy"),
+    ],
+)
+def test_wrong_input_says_what_is_wrong(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
