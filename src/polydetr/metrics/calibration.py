@@ -85,9 +85,9 @@ def reliability_curve(
         raise InputError(f"bins must be at least 1, got {bins}.")
     edges = np.linspace(0, 1, bins + 1)
     if adaptive:
-        edges = np.unique(np.quantile(values, edges, method="inverted_cdf"))
-        edges[0] = 0.0  # the lowest edge is exclusive, and the lowest confidence must lie above it
-        edges = np.array([0.0, 1.0]) if len(edges) == 1 else edges
+        upper = np.quantile(values, edges[1:], method="inverted_cdf")
+        edges = np.unique(np.concatenate([[0.0], upper]))
+        edges = edges if len(edges) > 1 else np.array([0.0, 1.0])
     which = np.clip(np.searchsorted(edges, values, side="left") - 1, 0, len(edges) - 2)
     count = np.bincount(which, minlength=len(edges) - 1)
     held = count > 0
