@@ -1,0 +1,95 @@
+"""Which format a file has: from its name where that says it, else from its content."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Literal
+
+from polydetr.data.readers.delimited import sample_rows, sniff_dialect
+from polydetr.data.readers.source import Source
+from polydetr.errors import DataFileError, Location, SchemaError, did_you_mean
+from polydetr.tags import is_span_tag
+
+Format = Literal["csv", "tsv", "parquet", "jsonl", "json", "squad", "conll"]
+FORMATS: dict[str, Format] = {
+    "csv": "csv", "tsv": "tsv", "tab": "tsv", "parquet": "parquet", "pq": "parquet",
+    "jsonl": "jsonl", "ndjson": "jsonl", "cluener": "jsonl", "json": "json", "squad": "squad", "cmrc": "squad",
+    "conll": "conll", "conll2003": "conll", "iob": "conll", "iob2": "conll", "bio": "conll", "bmes": "conll",
+    "bioes": "conll", "txt": "conll",
+}  # fmt: skip
+"""Names taken by ``format=``; the same serve as file suffixes."""
+
+
+def find_format(source: Source, given: str | None = None) -> Format:
+    """The format of ``source``.
+
+    Raises:
+        SchemaError: ``given`` is unknown, or needs a later version. DataFileError: neither name nor content says it.
+    """
+    if given:
+        name = given.lower().lstrip(".")
+        if name in ("coco", "voc"):
+            raise SchemaError(f"format {given!r}: detecting objects in images comes with a later version.")
+        if name not in FORMATS:
+            raise SchemaError(f"unknown format {given!r}.", hint=did_you_mean(name, sorted(FORMATS)))
+        return FORMATS[name]
+    by_name = FORMATS.get(source.suffix[1:])
+    if by_name == "json":
+        return _json_kind(source)
+    if by_name and source.suffix != ".txt":
+        return by_name
+    by_content = sniff_format(source)
+    if by_content is None or (source.suffix == ".txt" and by_content in ("csv", "tsv")):
+        raise DataFileError(
+            f"cannot tell the format from the {'name' if source.path else 'stream'} or from the content; "
+            "expected rows of CSV, TSV, Parquet, JSON or JSON lines, or CoNLL columns.",
+            location=Location(source.name),
+            hint="Name it with format=... (--format csv|tsv|parquet|jsonl|json|conll).",
+        )
+    return by_content
+
+
+def sniff_format(source: Source) -> Format | None:
+    """The format by content alone, or None."""
+    if source.head.startswith(b"PAR1"):
+        return "parquet"
+    lines = source.head_lines()
+    start = "".join(lines[:50]).lstrip()[:1]
+    if start == "[":
+        return "json"
+    if start == "{":
+        return _json_kind(source)
+    if _is_columns(lines):
+        return "conll"
+    dialect = sniff_dialect(lines)
+    widths = {len(r) for r in sample_rows(lines, dialect)}
+    if len(widths) == 1 and widths != {1}:
+        return "tsv" if dialect.delimiter == "\t" else "csv"
+    return "csv" if source.path is None else None
+
+
+def _json_kind(source: Source) -> Format:
+    """JSON lines if the first line is a whole object and another follows (or it is a row); otherwise one JSON
+    document.
+    """
+    lines = [line for line in source.head_lines() if line.strip()]
+    try:
+        first = json.loads(lines[0])
+    except json.JSONDecodeError:
+        follows = len(lines) > 1 and all(line.lstrip().startswith("{") for line in lines[:5])
+        return "jsonl" if follows and len(lines[0].strip()) > 1 else "json"
+    if not isinstance(first, dict):
+        return "json"
+    document = isinstance(first.get("data"), list) or ("images" in first and "annotations" in first)
+    return "json" if document and len(lines) == 1 else "jsonl"
+
+
+def _is_columns(lines: list[str]) -> bool:
+    tokens = [line.strip(" \t\r\n") for line in lines[:2000]]
+    if any(t.startswith("-DOCSTART-") for t in tokens):
+        return True
+    rows = [re.split(r"[ \t]+", t) for t in tokens if t and not t.startswith("#")]
+    if not rows or any(len(r) != len(rows[0]) for r in rows) or len(rows[0]) < 2:
+        return False
+    return sum(is_span_tag(r[-1]) for r in rows) >= 0.9 * len(rows)

@@ -1,0 +1,152 @@
+"""JSON lines, streamed; whole JSON documents: a list of rows, or question answering in SQuAD's layout (v1.1, v2.0).
+
+CMRC and DRCD have the same layout.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from polydetr.data.readers.shapes import align, usual_shape
+from polydetr.data.readers.source import Source
+from polydetr.data.records import ReadReport, Record
+from polydetr.errors import DataFileError, Location, RowError, SchemaError
+
+
+def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Record]:
+    """One JSON object a line; blank lines are passed over. A line that is not one is a RowError (or rejected)."""
+    row = 0
+    for line, text in enumerate(source.lines(), 1):
+        if not text.strip():
+            continue
+        row += 1
+        location = Location(source.name, row=row, line=line)
+        try:
+            value = json.loads(text.lstrip("\ufeff"))
+        except (json.JSONDecodeError, RecursionError) as error:
+            reason = (
+                f"is not JSON: {error.msg} at column {error.colno}"
+                if isinstance(error, json.JSONDecodeError)
+                else str(error)
+            )
+            _fault(f"{reason}: {shorten(text)}", location, report, skip)
+            continue
+        if not isinstance(value, dict):
+            _fault(
+                f"holds {_kind(value)}, expected one object ({{...}}) with a field a column.", location, report, skip
+            )
+            continue
+        report.rows += 1
+        yield Record(usual_shape(value, location, report), location)
+
+
+def read_json(source: Source, *, report: ReadReport, skip: bool, only_squad: bool = False) -> Iterator[Record]:
+    """The whole document at once.
+
+    Raises:
+        DataFileError: not JSON, or no rows in it. SchemaError: boxes of objects in images (COCO).
+    """
+    try:
+        value = json.loads(source.text())
+    except json.JSONDecodeError as error:
+        hint = "One object a line? Then pass format='jsonl' (--format jsonl)." if error.msg == "Extra data" else None
+        location = Location(source.name, line=error.lineno)
+        raise DataFileError(
+            f"is not JSON: {error.msg} at column {error.colno}.", location=location, hint=hint
+        ) from None
+    location = Location(source.name)
+    if isinstance(value, dict):
+        if "images" in value and "annotations" in value:
+            raise SchemaError(
+                "holds images with boxes (COCO): detecting objects comes with a later version.", location=location
+            )
+        data = value.get("data")
+        if isinstance(data, list) and any(isinstance(d, dict) and "paragraphs" in d for d in data):
+            return _squad(data, source.name, report, skip)
+        value = data if isinstance(data, list) else [value] if not _is_table(value) else value
+    if only_squad or not isinstance(value, list):
+        raise DataFileError(
+            f"holds {_kind(value)}, expected a list of rows or SQuAD's {{'data': [{{'paragraphs': ...}}]}}.",
+            location=location,
+        )
+    if not value:
+        raise DataFileError("is empty, expected rows of data.", location=location)
+    return read_rows(value, name=source.name, report=report, skip=skip)
+
+
+def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool) -> Iterator[Record]:
+    """Rows that are already Python objects: mappings, or Records, which pass as they are."""
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, Record):
+            report.rows += 1
+            yield row
+            continue
+        location = Location(name, row=number)
+        if not isinstance(row, Mapping):
+            _fault(f"holds {_kind(row)}, expected a mapping of field name to value.", location, report, skip)
+            continue
+        report.rows += 1
+        yield Record(usual_shape(row, location, report), location)
+
+
+def _squad(articles: list[Any], name: str, report: ReadReport, skip: bool) -> Iterator[Record]:
+    row = 0
+    for number, article in enumerate(articles, 1):
+        if not isinstance(article, dict) or not isinstance(article.get("paragraphs"), list):
+            _fault(f"article {number} has no list of paragraphs.", Location(name), report, skip)
+            continue
+        document = str(article.get("title") or article.get("id") or number)
+        for paragraph in article["paragraphs"]:
+            for question in paragraph.get("qas", []):
+                row += 1
+                location = Location(name, row=row)
+                try:
+                    record = Record(_question(paragraph["context"], question, location, report), location, document)
+                except (KeyError, TypeError) as error:
+                    _fault(f"question {question!r:.80} in {document!r} lacks {error}.", location, report, skip)
+                    continue
+                report.rows += 1
+                yield record
+
+
+def _question(context: str, question: Mapping[str, Any], location: Location, report: ReadReport) -> dict[str, Any]:
+    answers = []
+    for answer in question.get("answers", []):
+        start = align(context, answer["text"], answer["answer_start"], "answer", location, report)
+        answers.append({"text": answer["text"], "start": start})
+    return {
+        "id": str(question.get("id", location.row)),
+        "question": question["question"],
+        "context": context,
+        "answers": answers,
+        "is_impossible": bool(question.get("is_impossible", False)),
+    }
+
+
+def _fault(message: str, location: Location, report: ReadReport, skip: bool) -> None:
+    if not skip:
+        raise RowError(message, location=location, hint="Mend it, or skip such rows with on_error='skip'.")
+    report.reject(location, message)
+
+
+def _is_table(value: dict[str, Any]) -> bool:
+    return bool(value) and all(isinstance(v, (list, dict)) for v in value.values())
+
+
+def _kind(value: Any) -> str:
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+    }
+    return "null" if value is None else f"{names.get(type(value), type(value).__name__)} ({shorten(repr(value))})"
+
+
+def shorten(text: str, width: int = 60) -> str:
+    text = text.strip()
+    return text if len(text) <= width else text[: width - 1] + "…"

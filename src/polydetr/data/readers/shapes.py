@@ -1,0 +1,68 @@
+"""Layouts of well-known data sets, brought to the one that the tasks read. A row of any other layout passes untouched.
+
+- CLUENER: ``{"text", "label": {type: {surface: [[start, end inclusive]]}}}`` → ``entities``: [{start, end, label}],
+  end exclusive
+- Hugging Face question answering: ``answers: {"text": [...], "answer_start": [...]}`` → ``answers``: [{text, start}]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from polydetr.data.records import ReadReport
+from polydetr.errors import Location
+
+NOT_FOUND = -1
+"""``start`` of an answer whose text does not occur in its passage: it still counts as a reference, but cannot be
+pointed at.
+"""
+
+
+def usual_shape(row: Mapping[str, Any], location: Location, report: ReadReport) -> Mapping[str, Any]:
+    label, answers = row.get("label"), row.get("answers")
+    if (
+        isinstance(label, dict)
+        and isinstance(row.get("text"), str)
+        and all(isinstance(v, dict) for v in label.values())
+    ):
+        rest = {k: v for k, v in row.items() if k != "label"}
+        return {**rest, "entities": _cluener(row["text"], label, location, report)}
+    if isinstance(answers, dict) and isinstance(row.get("context"), str) and {"text", "answer_start"} <= answers.keys():
+        pairs = zip(answers["text"], answers["answer_start"], strict=False)
+        context = row["context"]
+        return {
+            **row,
+            "answers": [{"text": t, "start": align(context, t, s, "answer", location, report)} for t, s in pairs],
+        }
+    return row
+
+
+def _cluener(text: str, label: Mapping[str, Any], location: Location, report: ReadReport) -> list[dict[str, Any]]:
+    entities = []
+    for kind, surfaces in label.items():
+        for surface, places in surfaces.items():
+            for start, last in places:
+                found = align(text, surface, start, "entity", location, report)
+                if found == NOT_FOUND:  # the offsets are all that is left to go by
+                    entities.append({"start": start, "end": last + 1, "label": kind})
+                else:
+                    entities.append({"start": found, "end": found + len(surface), "label": kind})
+    return sorted(entities, key=lambda e: (e["start"], e["end"]))
+
+
+def align(text: str, part: str, start: int, what: str, location: Location, report: ReadReport) -> int:
+    """Where ``part`` really begins: at ``start``, or at its occurrence nearest to it (counted), or NOT_FOUND
+    (counted).
+    """
+    if start >= 0 and text.startswith(part, start):
+        return start
+    after = text.find(part, max(0, start))
+    before = text.rfind(part, 0, max(0, start) + len(part))
+    places = [p for p in (before, after) if p >= 0]
+    if not places:
+        report.note(f"{what} not in its text", f"{what} {part!r:.60} does not occur in the text", location)
+        return NOT_FOUND
+    nearest = min(places, key=lambda p: abs(p - start))
+    report.note(f"{what} realigned", f"{what} {part!r:.60} stands at {nearest}, not at {start}", location)
+    return nearest

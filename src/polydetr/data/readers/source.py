@@ -1,0 +1,173 @@
+"""Bytes to lines: opening, recognising the encoding, and saying where it breaks.
+
+UTF-8 is expected, with or without its mark; UTF-16 and UTF-32 are known by their mark. Everything else is named by
+the user (``encoding=``), because a wrong guess would train a model on noise; the error says which encoding is likely.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from polydetr.errors import DataFileError, Location
+
+HEAD_BYTES = 1 << 20
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+          (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
+_FOREIGN = ((b"PK\x03\x04", "a zip archive or an Excel workbook"), (b"\x1f\x8b", "a gzip archive"), (b"%PDF", "a PDF"),
+            (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"),
+            (b"SQLite format 3", "an SQLite database"))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, or standard input (name "-"), whose first bytes (``head``) have been looked at."""
+
+    name: str
+    path: Path | None
+    head: bytes
+    encoding: str
+    held: BinaryIO | None = None  # a stream that can be read only once
+
+    @property
+    def suffix(self) -> str:
+        return self.path.suffix.lower() if self.path else ""
+
+    @property
+    def whole(self) -> bool:
+        """True where ``head`` is all there is (as far as a regular file goes)."""
+        return self.path is not None and self.held is None and self.path.stat().st_size <= len(self.head)
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        with nullcontext(self.held) if self.held else open(self.path or "", "rb") as stream:
+            yield stream
+
+    def head_lines(self) -> list[str]:
+        """The complete lines of ``head``, decoded leniently: for recognising, never for reading."""
+        text = self.head.decode(self.encoding, errors="replace").removeprefix("\ufeff")
+        lines = list(io.StringIO(text, newline="\n"))
+        return lines if self.whole or len(lines) < 2 else lines[:-1]
+
+    def lines(self) -> Iterator[str]:
+        """The lines with their ends, one at a time. Raises DataFileError where the bytes are not in ``encoding``."""
+        with self.open() as stream:
+            if self.encoding.startswith(("utf-16", "utf-32")):  # a line feed there is not one byte
+                yield from self._wide_lines(stream)
+                return
+            offset = 0
+            for number, raw in enumerate(stream, 1):
+                if number == 1 and raw.startswith(codecs.BOM_UTF8) and self.encoding == "utf-8":
+                    raw, offset = raw[3:], 3
+                try:
+                    yield raw.decode(self.encoding)
+                except UnicodeDecodeError as error:
+                    raise self.wrong_encoding(raw, offset + error.start, number) from None
+                offset += len(raw)
+
+    def _wide_lines(self, stream: BinaryIO) -> Iterator[str]:
+        text = io.TextIOWrapper(stream, encoding=self.encoding, newline="\n")
+        try:
+            yield from text
+        except UnicodeError as error:
+            raise DataFileError(f"is not {self.encoding} text ({error}).", location=Location(self.name)) from None
+        finally:
+            text.detach()
+
+    def text(self) -> str:
+        """Everything at once, for the formats that need it."""
+        return "".join(self.lines())
+
+    def wrong_encoding(self, raw: bytes, offset: int, line: int) -> DataFileError:
+        likely = guess_encoding(raw)
+        return DataFileError(
+            f"byte {raw[offset_in(raw, self.encoding)]:#04x} at offset {offset} is not {self.encoding} text.",
+            location=Location(self.name, line=line),
+            hint=f"It is likely {likely}: pass encoding={likely!r} (--encoding {likely}), or save the file as UTF-8.",
+        )
+
+
+def offset_in(raw: bytes, encoding: str) -> int:
+    try:
+        raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        return error.start
+    return 0
+
+
+def guess_encoding(raw: bytes) -> str:
+    """The likely encoding of a line that is not UTF-8: a Chinese or Japanese one if it decodes to common characters,
+    else latin-1.
+    """
+    for name, low, high in (("gb18030", 0x4E00, 0x9FFF), ("big5", 0x4E00, 0x9FFF), ("shift_jis", 0x3040, 0x9FFF)):
+        try:
+            wide = [c for c in raw.decode(name) if ord(c) > 127]
+        except UnicodeDecodeError:
+            continue
+        common = sum(low <= ord(c) <= high or 0x3000 <= ord(c) <= 0x303F or 0xFF00 <= ord(c) <= 0xFFEF for c in wide)
+        if wide and common >= 0.8 * len(wide):
+            return name
+    return "latin-1"
+
+
+def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
+    """Looks at the first bytes of a file or of standard input.
+
+    Raises:
+        DataFileError: missing, a folder, unreadable, empty, or an archive or a picture.
+    """
+    if str(source) == "-":
+        stream = sys.stdin.buffer
+        held = stream if hasattr(stream, "peek") else io.BufferedReader(stream)  # type: ignore[arg-type]
+        return _examine("-", None, held.peek(1), encoding, held)  # type: ignore[attr-defined]
+    path = Path(source)
+    if path.is_dir():
+        raise DataFileError("is a folder, expected a file of rows.", location=Location(str(path)))
+    try:
+        stream = open(path, "rb", buffering=HEAD_BYTES)  # noqa: SIM115
+    except FileNotFoundError:
+        raise DataFileError(f"no such file: {str(path)!r}.", hint=_near(path)) from None
+    except OSError as error:
+        raise DataFileError(f"cannot be read: {error.strerror}.", location=Location(str(path))) from None
+    if not path.is_file():  # a pipe: what was read cannot be read again
+        return _examine(str(path), path, stream.peek(1), encoding, stream)
+    with stream:
+        return _examine(str(path), path, stream.read(HEAD_BYTES), encoding, None)
+
+
+def _examine(name: str, path: Path | None, head: bytes, encoding: str | None, held: BinaryIO | None) -> Source:
+    location = Location("standard input" if name == "-" else name)
+    if not head.strip():
+        raise DataFileError("is empty, expected rows of data.", location=location)
+    for mark, what in _FOREIGN:
+        if head.startswith(mark):
+            raise DataFileError(
+                f"is {what}, expected rows of text or Parquet.",
+                location=location,
+                hint="Unpack it or export it as CSV.",
+            )
+    if encoding is not None:
+        try:
+            encoding = "utf-8" if codecs.lookup(encoding).name == "utf-8-sig" else codecs.lookup(encoding).name
+        except LookupError:
+            raise DataFileError(
+                f"unknown encoding {encoding!r}.", hint="Usual ones: utf-8, gb18030, latin-1."
+            ) from None
+    known = encoding or next((e for mark, e in _MARKS if head.startswith(mark)), "utf-8")
+    return Source(str(location), path, head, known, held)
+
+
+def _near(path: Path) -> str:
+    import difflib
+
+    folder = path.parent
+    if not folder.is_dir():
+        return f"The folder {str(folder)!r} does not exist either."
+    near = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir()], n=1)
+    return f"Did you mean {str(folder / near[0])!r}?" if near else "Check the path."

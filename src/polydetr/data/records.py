@@ -1,0 +1,84 @@
+"""One row of the user's data, and the account of what was met on the way to it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from polydetr.errors import Location
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """``row`` maps field name → value; ``location`` says where it stands; ``document`` groups rows that belong
+    together.
+    """
+
+    row: Mapping[str, Any]
+    location: Location
+    document: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row that could not be used, and why."""
+
+    location: Location
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        place = {k: getattr(self.location, k) for k in ("file", "row", "line", "column")}
+        return {**{k: v for k, v in place.items() if v is not None}, "reason": self.reason}
+
+
+@dataclass
+class ReadReport:
+    """What reading met: how many rows came through, which were rejected, which were mended (``problems``: kind →
+    count).
+
+    ``examples`` holds the first few of each kind as whole sentences; ``rejected`` holds every rejected row.
+    """
+
+    rows: int = 0
+    rejected: list[Rejection] = field(default_factory=list)
+    problems: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    examples_per_kind: int = 5
+
+    def note(self, kind: str, message: str, location: Location | None = None) -> None:
+        """Counts something that was mended or is worth knowing; no row is lost by it."""
+        self.problems[kind] += 1
+        shown = self.examples.setdefault(kind, [])
+        if len(shown) < self.examples_per_kind:
+            shown.append(f"{location}: {message}" if location else message)
+
+    def reject(self, location: Location, reason: str) -> None:
+        self.rejected.append(Rejection(location, reason))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "rejected": [r.to_dict() for r in self.rejected],
+            "problems": {kind: {"count": n, "examples": self.examples[kind]} for kind, n in self.problems.items()},
+        }
+
+    def lines(self) -> list[str]:
+        """For a person: one line a kind of problem, with its first example."""
+        out = [f"{kind}: {n} (first: {self.examples[kind][0]})" for kind, n in self.problems.items()]
+        if self.rejected:
+            first = self.rejected[0]
+            out.append(f"{len(self.rejected)} rejected rows (first: {first.location}: {first.reason})")
+        return out
+
+
+def is_missing(value: Any) -> bool:
+    """None, NaN, an empty string or one of white space alone, an empty list."""
+    if value is None:
+        return True
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, float):
+        return value != value
+    return isinstance(value, (list, tuple)) and not value

@@ -1,0 +1,134 @@
+"""Encoded examples on disk: an Arrow file, memory-mapped, so that the next run need not tokenise again and memory stays small."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from polydetr.batch import Example
+from polydetr.errors import SaveError
+
+_FLUSH = 1000
+MAX_CACHE_BYTES = 2 << 30
+
+
+class ExampleStore:
+    """A read-only list of examples. ``lengths[i]`` is example i's number of tokens."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        meta = json.loads(self._table.schema.metadata[b"polydetr"])
+        self._columns: list[tuple[str, str, str, str]] = [tuple(c) for c in meta]  # type: ignore[misc]
+        self._chunks = {name: self._table.column(name).combine_chunks() for name in self._table.column_names}
+        self.lengths = self._chunks["length"].to_numpy()
+        self.weights = self._chunks["weight"].to_numpy()
+        self._flat = {name: _flat(self._chunks[name]) for name in (_key(*c[:3]) for c in self._columns)}
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> Example:
+        parts: dict[str, dict[str, dict[str, np.ndarray]]] = {"group": {}, "target": {}}
+        for kind, owner, name, shape in self._columns:
+            values, offsets = self._flat[_key(kind, owner, name)]
+            array = values[offsets[index] : offsets[index + 1]]
+            parts[kind].setdefault(owner, {})[name] = array.reshape(()) if shape == "scalar" else array
+        return Example(parts["group"], parts["target"], float(self.weights[index]))
+
+    @property
+    def num_tokens(self) -> int:
+        return int(self.lengths.sum())
+
+    @staticmethod
+    def write(examples: Iterable[Example], path: Path) -> ExampleStore:
+        """Streams examples to ``path``; the file appears only when it is whole.
+
+        Raises:
+            SaveError: the disk is full or the folder cannot be written.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        try:
+            _write(examples, partial)
+            os.replace(partial, path)
+        except OSError as error:
+            raise SaveError(f"cannot write the tokenised data to {str(path)!r}: {error.strerror or error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return ExampleStore(path)
+
+
+def _key(kind: str, owner: str, name: str) -> str:
+    return f"{kind}/{owner}/{name}"
+
+
+def _write(examples: Iterable[Example], path: Path) -> None:
+    writer = None
+    schema: pa.Schema | None = None
+    columns: list[tuple[str, str, str, str]] = []
+    rows: list[Example] = []
+
+    def flush() -> None:
+        nonlocal writer, schema, columns
+        if not rows:
+            return
+        if schema is None:
+            columns = _columns_of(rows[0])
+            fields = [pa.field("length", pa.int32()), pa.field("weight", pa.float32())]
+            for kind, owner, name, _ in columns:
+                array = _array(rows[0], kind, owner, name)
+                fields.append(pa.field(_key(kind, owner, name), pa.large_list(pa.from_numpy_dtype(array.dtype))))
+            schema = pa.schema(fields, metadata={b"polydetr": json.dumps(columns).encode()})
+            writer = pa.ipc.new_file(str(path), schema)
+        data = [pa.array([e.num_tokens for e in rows], pa.int32()), pa.array([e.weight for e in rows], pa.float32())]
+        for kind, owner, name, _ in columns:
+            arrays = [_array(e, kind, owner, name).reshape(-1) for e in rows]
+            offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])]).astype(np.int64)
+            data.append(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(arrays))))
+        assert writer is not None
+        writer.write_batch(pa.record_batch(data, schema=schema))
+        rows.clear()
+
+    for example in examples:
+        rows.append(example)
+        if len(rows) >= _FLUSH:
+            flush()
+    flush()
+    if writer is not None:
+        writer.close()
+
+
+def _columns_of(example: Example) -> list[tuple[str, str, str, str]]:
+    parts = (("group", example.groups), ("target", example.targets))
+    return [
+        (kind, owner, name, "scalar" if np.ndim(array) == 0 else "vector")
+        for kind, owners in parts
+        for owner, arrays in owners.items()
+        for name, array in arrays.items()
+    ]
+
+
+def _array(example: Example, kind: str, owner: str, name: str) -> np.ndarray:
+    return np.asarray((example.groups if kind == "group" else example.targets)[owner][name])
+
+
+def _flat(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    return column.values.to_numpy(zero_copy_only=False), column.offsets.to_numpy()
+
+
+def trim_cache(folder: Path, *, keep: Path, limit: int = MAX_CACHE_BYTES) -> None:
+    """Deletes the least recently used files of the cache until it is within ``limit`` bytes; ``keep`` stays."""
+    files = sorted(folder.glob("*.arrow"), key=lambda p: p.stat().st_mtime)
+    total = sum(p.stat().st_size for p in files)
+    for path in files:
+        if total <= limit:
+            return
+        if path != keep:
+            total -= path.stat().st_size
+            path.unlink(missing_ok=True)
