@@ -1,0 +1,90 @@
+"""Any other transformers encoder (DeBERTa, ModernBERT, DistilBERT, ...) behind the same ``forward`` as ``BertEncoder``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polydetr.errors import BackboneError
+
+
+class TransformersEncoder(nn.Module):
+    """``AutoModel`` of a known architecture with random weights; no remote code.
+
+    Raises :class:`BackboneError` where transformers is missing or does not know ``model_type``.
+    """
+
+    def __init__(self, hf_config: Mapping[str, Any]) -> None:
+        super().__init__()
+        from transformers import AutoModel
+
+        self.model = AutoModel.from_config(_configuration(hf_config), trust_remote_code=False).to(torch.float32)
+        self.accepted = frozenset(inspect.signature(self.model.forward).parameters)
+
+    def forward(
+        self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """input_ids (B, L) int64, mask (B, L) bool, True = real → (B, L, hidden_dim).
+
+        Segments and positions are passed on where the architecture takes them; one that does not has no use for them.
+        """
+        extra = {"token_type_ids": segment_ids, "position_ids": positions}
+        passed = {k: v for k, v in extra.items() if v is not None and k in self.accepted}
+        return self.model(input_ids=input_ids, attention_mask=mask.long(), **passed).last_hidden_state
+
+
+def describe(hf_config: Mapping[str, Any]) -> tuple[int, int, int]:
+    """(hidden_dim, num_layers, max_positions), by transformers' own common names for them."""
+    config = _configuration(hf_config)
+    hidden, layers = getattr(config, "hidden_size", None), getattr(config, "num_hidden_layers", None)
+    if not isinstance(hidden, int) or not isinstance(layers, int):
+        raise BackboneError(
+            f"a {hf_config.get('model_type')!r} model has no plain hidden_size and num_hidden_layers.",
+            hint="Choose a text encoder.",
+        )
+    return hidden, layers, int(getattr(config, "max_position_embeddings", None) or 512)
+
+
+def pretrained_state(folder: Path, hf_config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The folder's weights in fp32 under the names of :class:`TransformersEncoder`'s state dict."""
+    from transformers import AutoModel
+
+    try:
+        model, found = AutoModel.from_pretrained(
+            folder,
+            config=_configuration(hf_config),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BackboneError(f"the weights in {folder} cannot be loaded: {error}.") from error
+    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise BackboneError(f"the weights in {folder} lack {len(missing)} tensors, {missing[0]!r} first.")
+    return {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+
+
+def _configuration(hf_config: Mapping[str, Any]) -> Any:
+    try:
+        from transformers import AutoConfig
+    except ImportError:
+        raise BackboneError(
+            f"a {hf_config.get('model_type')!r} encoder needs the transformers library.", hint="Install polydetr[hub]."
+        ) from None
+    settings = dict(hf_config)
+    kind = str(settings.pop("model_type", ""))
+    try:
+        return AutoConfig.for_model(kind, **settings)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BackboneError(
+            f"transformers does not know the architecture {kind!r}: {str(error).splitlines()[0][:200]}",
+            hint="Its code would have to come with the weights, which is never run; choose another encoder.",
+        ) from error
