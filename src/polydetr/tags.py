@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from polydetr.errors import SchemaError, did_you_mean
 from polydetr.spans import Span
@@ -68,7 +68,7 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
     return "IOB1" if inside_begins and not needless_begin else "IOB2"
 
 
-def to_iob2(tags: Sequence[str], scheme: Scheme | Literal["auto"] = "auto") -> list[str]:
+def to_iob2(tags: Sequence[str], scheme: str = "auto") -> list[str]:
     """The same spans in IOB2; "plain" tags come back unchanged.
 
     With "auto" the tags themselves decide whether they are plain. With a named scheme a tag outside it is an error.
@@ -77,16 +77,21 @@ def to_iob2(tags: Sequence[str], scheme: Scheme | Literal["auto"] = "auto") -> l
         SchemaError: an unknown scheme, or a tag that the named scheme does not have.
     """
     if scheme == "auto":
-        scheme = "IOB2" if all(is_span_tag(t) for t in tags) else "plain"
-    elif scheme == "plain":
-        pass
-    elif scheme not in _PREFIXES:
-        raise SchemaError(f"unknown tag scheme {scheme!r}.", hint=did_you_mean(scheme, [*_PREFIXES, "plain"]))
+        known: Scheme = "IOB2" if all(is_span_tag(t) for t in tags) else "plain"
     else:
-        check_tags(tags, scheme)
-    if scheme == "plain":
+        known = name_scheme(scheme)
+        check_tags(tags, known)
+    if known == "plain":
         return list(tags)
     return word_spans_to_iob2(len(tags), iob2_to_word_spans(tags))
+
+
+def name_scheme(name: str) -> Scheme:
+    """The scheme of that name, whatever its letter case. Raises SchemaError for an unknown one."""
+    for scheme in get_args(Scheme):
+        if name.lower() == scheme.lower():
+            return scheme
+    raise SchemaError(f"unknown tag scheme {name!r}.", hint=did_you_mean(name, get_args(Scheme)))
 
 
 def check_tags(tags: Sequence[str], scheme: Scheme) -> None:

@@ -17,7 +17,7 @@ from polydetr.data.readers.json_rows import shorten
 from polydetr.data.readers.source import Source
 from polydetr.data.records import ReadReport, Record
 from polydetr.errors import DataFileError, Location, RowError, SchemaError
-from polydetr.tags import Scheme, check_tags, detect_scheme, is_span_tag, sequence_faults, to_iob2
+from polydetr.tags import Scheme, check_tags, detect_scheme, is_span_tag, name_scheme, sequence_faults, to_iob2
 
 _DETECT_ON = 1000
 _BLANKS = re.compile(r"[ \t]+")
@@ -43,10 +43,10 @@ def read_columns(source: Source, *, report: ReadReport, skip: bool, scheme: str 
     split, width = _layout(source)
     sentences = _sentences(source, split, width)
     first = list(islice(sentences, _DETECT_ON))
-    known = scheme if scheme != "auto" else _detect(first)
+    known = name_scheme(scheme) if scheme != "auto" else _detect(first)
     if not first:
         raise DataFileError("holds no sentence, expected a token and its tag a line.", location=Location(source.name))
-    return _records(source.name, first, sentences, known, report, skip)  # type: ignore[arg-type]
+    return _records(source.name, first, sentences, known, report, skip)
 
 
 def _detect(sentences: list[_Sentence]) -> Scheme:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from polydetr.data.readers.shapes import align, usual_shape
+from polydetr.data.readers.shapes import NOT_FOUND, align, usual_shape
 from polydetr.data.readers.source import Source
 from polydetr.data.records import ReadReport, Record
 from polydetr.errors import DataFileError, Location, RowError, SchemaError
@@ -116,6 +116,7 @@ def _question(context: str, question: Mapping[str, Any], location: Location, rep
     for answer in question.get("answers", []):
         start = align(context, answer["text"], answer["answer_start"], "answer", location, report)
         answers.append({"text": answer["text"], "start": start})
+    answers.sort(key=lambda a: a["start"] == NOT_FOUND)  # those that can be pointed at come first
     return {
         "id": str(question.get("id", location.row)),
         "question": question["question"],
