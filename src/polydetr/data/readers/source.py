@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from polydetr.errors import DataFileError, Location
 
@@ -124,8 +124,8 @@ def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
     """
     if str(source) == "-":
         stream = sys.stdin.buffer
-        held = stream if hasattr(stream, "peek") else io.BufferedReader(stream)  # type: ignore[arg-type]
-        return _examine("-", None, held.peek(1), encoding, held)  # type: ignore[attr-defined]
+        held: Any = stream if hasattr(stream, "peek") else io.BufferedReader(stream)  # type: ignore[arg-type]
+        return _examine("-", None, held.peek(1), encoding, held)
     path = Path(source)
     if path.is_dir():
         raise DataFileError("is a folder, expected a file of rows.", location=Location(str(path)))

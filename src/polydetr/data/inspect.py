@@ -1,0 +1,175 @@
+"""A look at the data before training: columns, labels, duplicates, leaks between splits, suspicious labels."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Any, Literal
+
+from polydetr.data.readers import read_records
+from polydetr.data.records import ReadReport, Record, is_missing
+from polydetr.data.statistics import Gatherer, SplitStats, shorten
+from polydetr.data.suspicious import MAX_ROWS, Suspicion, find_suspicious
+from polydetr.data.text_keys import row_text
+from polydetr.errors import DataFileError
+from polydetr.schema import Schema, infer_schema
+
+_SAMPLE = 10_000
+
+
+@dataclass
+class Inspection:
+    """The findings; ``to_dict`` is plain JSON, ``to_text`` is for reading, and Rich prints the object as tables."""
+
+    schema: Schema
+    splits: dict[str, SplitStats]
+    reports: dict[str, ReadReport]
+    leaks: list[dict[str, Any]] = field(default_factory=list)
+    suspicious: dict[str, Suspicion] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema": self.schema.to_dict(),
+            "splits": {n: {**s.to_dict(), "reading": self.reports[n].to_dict()} for n, s in self.splits.items()},
+            "leaks": self.leaks,
+            "suspicious_labels": {name: s.to_dict() for name, s in self.suspicious.items()},
+        }
+
+    def to_text(self, *, width: int = 110) -> str:
+        """The tables as plain text."""
+        import io
+
+        from rich.console import Console
+
+        console = Console(file=io.StringIO(), width=width, color_system=None)
+        console.print(self.__rich__())
+        return console.file.getvalue()  # type: ignore[attr-defined]
+
+    def __rich__(self) -> Any:
+        from polydetr.data.inspect_view import as_tables
+
+        return as_tables(self)
+
+
+def inspect_data(
+    train: Any,
+    *,
+    valid: Any = None,
+    test: Any = None,
+    target: str | Mapping[str, str | None] | None = None,
+    inputs: Mapping[str, str | None] | None = None,
+    format: str | None = None,
+    encoding: str | None = None,
+    on_error: Literal["raise", "skip"] = "skip",
+    suspicious: bool = True,
+    time_limit: float = 30.0,
+    seed: int = 0,
+) -> Inspection:
+    """Reads each split once and reports what it holds. Memory grows by a fingerprint a row, not by the rows.
+
+    Args:
+        train, valid, test: whatever ``read_records`` takes.
+        target: a column, "column:task", or a mapping column → task; a column of a usual name when None.
+        inputs: column → modality; inferred when None.
+        suspicious: look for labels that a simple model disagrees with (classification; up to 20,000 rows,
+        ``time_limit`` seconds).
+
+    Raises:
+        DataFileError, SchemaError: a source cannot be read, a column is not there; RowError with ``on_error="raise"``.
+    """
+    sources = {n: s for n, s in (("train", train), ("valid", valid), ("test", test)) if s is not None}
+    reports = {name: ReadReport() for name in sources}
+    found: Inspection | None = None
+    for name, source in sources.items():
+        records = read_records(source, format=format, encoding=encoding, on_error=on_error, report=reports[name])
+        head = list(islice(records, _SAMPLE))
+        if not head:
+            raise DataFileError(f"the {name} split has no readable row.", hint=" ".join(reports[name].lines()) or None)
+        if found is None:
+            schema = infer_schema([r.row for r in head], targets=_targets(target), inputs=inputs)
+            found = Inspection(schema, {}, reports)
+        pool = _Pool(found.schema, random.Random(seed)) if suspicious and name == "train" else None
+        found.splits[name] = _gather(name, chain(head, records), found.schema, pool)
+        if pool:
+            found.suspicious = pool.judge(time_limit=time_limit, seed=seed)
+    assert found is not None
+    found.leaks = _leaks(found.splits)
+    return found
+
+
+def _targets(target: str | Mapping[str, str | None] | None) -> Mapping[str, str | None] | None:
+    from polydetr.schema import parse_target
+
+    if isinstance(target, str):
+        name, task = parse_target(target)
+        return {name: task}
+    return target
+
+
+def _text_columns(schema: Schema) -> list[str]:
+    return schema.names("text") or [f.name for f in schema.inputs if f.modality != "ignore"]
+
+
+def _gather(name: str, records: Iterator[Record], schema: Schema, pool: _Pool | None) -> SplitStats:
+    gatherer = Gatherer(name, texts=_text_columns(schema), targets={t.name: t.task for t in schema.targets})
+    for record, row in gatherer.feed(records):
+        if pool:
+            pool.offer(record, row)
+    return gatherer.stats
+
+
+class _Pool:
+    """A uniform sample of at most 20,000 rows (reservoir sampling, Vitter 1985), kept for the search of suspicious
+    labels.
+    """
+
+    def __init__(self, schema: Schema, rng: random.Random) -> None:
+        self._targets = [t.name for t in schema.targets if t.task == "classification"]
+        self._columns = _text_columns(schema)
+        self._rng = rng
+        self._seen = 0
+        self._kept: list[tuple[int, str, list[Any]]] = []
+
+    def offer(self, record: Record, row: int) -> None:
+        if not self._targets:
+            return
+        self._seen += 1
+        place = len(self._kept) if len(self._kept) < MAX_ROWS else self._rng.randrange(self._seen)
+        if place < MAX_ROWS:
+            text = row_text(record.row, self._columns).replace("\x1f", " ")[:2000]
+            item = (row, text, [record.row.get(t) for t in self._targets])
+            self._kept[place : place + 1] = [item]
+
+    def judge(self, *, time_limit: float, seed: int) -> dict[str, Suspicion]:
+        found = {}
+        for i, name in enumerate(self._targets):
+            labelled = [
+                (r, t, v[i]) for r, t, v in self._kept if not is_missing(v[i]) and not isinstance(v[i], (list, tuple))
+            ]
+            if labelled:
+                rows, texts, labels = zip(*labelled, strict=True)
+                found[name] = find_suspicious(texts, [str(v) for v in labels], rows, time_limit=time_limit, seed=seed)
+        return found
+
+
+def _leaks(splits: Mapping[str, SplitStats]) -> list[dict[str, Any]]:
+    """Texts that stand in two splits: what a model is tested on it has seen."""
+    names = list(splits)
+    leaks = []
+    for i, earlier in enumerate(names):
+        for later in names[i + 1 :]:
+            ours, theirs = splits[earlier].first, splits[later].first
+            common = [key for key in theirs if key in ours]
+            leaks.append(
+                {
+                    "splits": [earlier, later],
+                    "count": len(common),
+                    "examples": [{earlier: ours[k][0], later: theirs[k][0]} for k in common[:10]],
+                }
+            )
+    return leaks
+
+
+__all__ = ["Inspection", "inspect_data", "shorten"]

@@ -1,0 +1,126 @@
+"""An Inspection as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from polydetr.data.statistics import SplitStats, shorten
+
+if TYPE_CHECKING:
+    from polydetr.data.inspect import Inspection
+
+_LABELS_SHOWN = 12
+
+
+def as_tables(found: Inspection) -> RenderableType:
+    """One table of columns and one of labels a split, then whatever is wrong."""
+    parts: list[RenderableType] = []
+    for name, split in found.splits.items():
+        parts += [_columns(found, name, split), *_labels(split)]
+    parts += [Text(line) for line in findings(found)]
+    return Group(*parts)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, overflow="fold", justify="left" if i in (0, 1, len(columns) - 1) else "right")
+    return table
+
+
+def _columns(found: Inspection, name: str, split: SplitStats) -> Table:
+    kinds = {f.name: f.modality for f in found.schema.inputs} | {t.name: f"→ {t.task}" for t in found.schema.targets}
+    table = _table(
+        f"{name}: {split.rows:,} rows", "column", "read as", "missing", "distinct", "words (max)", "for example"
+    )
+    for column, stats in split.columns.items():
+        info = stats.to_dict()
+        words = f"{info['words']['median']} ({info['words']['max']})" if "words" in info else ""
+        distinct = f"{info['distinct']:,}{'+' if info['distinct_capped'] else ''}"
+        example = Text(info["examples"][0] if info["examples"] else "")
+        table.add_row(Text(column), kinds.get(column, "ignore"), f"{stats.missing:,}", distinct, words, example)
+    return table
+
+
+def _labels(split: SplitStats) -> Iterator[Table]:
+    for name, target in split.targets.items():
+        info = target.to_dict()
+        if "numbers" in info:
+            table = _table(f"{name} ({target.task})", *info["numbers"])
+            table.add_row(*(f"{v:.4g}" for v in info["numbers"].values()))
+            yield table
+        elif target.counts:
+            total = target.counts.total()
+            title = f"{name} ({target.task}): {len(target.counts)} labels, imbalance {info['imbalance']:g}"
+            table = _table(title, "label", "count", "share")
+            common = target.counts.most_common()
+            shown = common if len(common) <= _LABELS_SHOWN else [*common[: _LABELS_SHOWN - 3], None, *common[-2:]]
+            for item in shown:
+                row = (Text(shorten(item[0], 40)), f"{item[1]:,}", f"{item[1] / total:.1%}") if item else ("…", "", "")
+                table.add_row(*row)
+            yield table
+
+
+def findings(found: Inspection) -> list[str]:
+    """One sentence a fault, the gravest kinds first; a good sentence when there is none."""
+    lines: list[str] = []
+    for leak in found.leaks:
+        if leak["count"]:
+            a, b = leak["splits"]
+            pairs = ", ".join(f"{e[a]}/{e[b]}" for e in leak["examples"][:5])
+            lines.append(f"Leak: {leak['count']:,} texts of {b} also stand in {a} (rows {pairs}).")
+    for name, split in found.splits.items():
+        lines += _of_split(name, split)
+        lines += [f"{name}: {line}" for line in found.reports[name].lines()]
+    for target, suspicion in found.suspicious.items():
+        if suspicion.count:
+            lines.append(
+                f"Suspicious labels of {target!r}: {suspicion.count:,} of {suspicion.judged:,} rows. The clearest:"
+            )
+            lines += [
+                f"  row {s.row}: {s.label!r} ({s.probability:.2f}), rather {s.suggested!r} ({s.suggested_probability:.2f}): "
+                f"{shorten(s.text)}"
+                for s in suspicion.suspects
+            ]
+        if suspicion.note:
+            lines.append(f"Suspicious labels of {target!r}: {suspicion.note}.")
+    lines += found.schema.notes
+    return lines or ["Nothing suspicious was found."]
+
+
+def _of_split(name: str, split: SplitStats) -> list[str]:
+    lines = []
+    if split.empty_texts:
+        lines.append(f"{name}: {split.empty_texts:,} rows have no text (empty, None or NaN).")
+    for target, stats in split.targets.items():
+        if stats.missing:
+            lines.append(f"{name}: {stats.missing:,} rows have no {target!r}.")
+        if stats.wrong:
+            row, value = stats.wrong[0]
+            lines.append(f"{name}: {len(stats.wrong):,} values of {target!r} are not numbers (row {row}: {value}).")
+        if stats.task == "classification" and len(stats.counts) == 1:
+            lines.append(f"{name}: {target!r} has one class only, {next(iter(stats.counts))!r}.")
+    if split.same_text:
+        exact = f", {split.exact_duplicates:,} of them with the same label" if split.targets else ""
+        lines.append(
+            f"{name}: {split.same_text:,} rows repeat the text of an earlier row{exact}{_rows(split.same_text_examples)}."
+        )
+    if split.conflicts:
+        first = split.conflict_examples[0]
+        lines.append(
+            f"{name}: {split.conflicts:,} rows repeat a text under another label (rows {first['rows'][0]} and {first['rows'][1]}: "
+            f"{' / '.join(first['labels'])})."
+        )
+    for column in split.columns.values():
+        for row, size in column.long_words[:3]:
+            lines.append(f"{name}, row {row}: column {column.name!r} holds a word of {size:,} characters.")
+    return lines
+
+
+def _rows(examples: list[dict[str, Any]]) -> str:
+    return f" (rows {', '.join('/'.join(map(str, e['rows'])) for e in examples[:3])})" if examples else ""

@@ -1,0 +1,216 @@
+"""What one split holds, gathered in a single pass: per column, per label, and fingerprints to find duplicates by."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from polydetr.data.records import Record, is_missing
+from polydetr.data.text_keys import field_text, fingerprint, normalise, row_text
+from polydetr.spans import split_words
+from polydetr.tags import iob2_to_word_spans, is_span_tag
+
+_DISTINCT_CAP = 200_000
+_SHOWN = 3
+_LONG_WORD = 1000
+
+
+def shorten(text: str, width: int = 60) -> str:
+    text = " ".join(text.split()) if len(text) < 10_000 else text[:width] + " "
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+@dataclass
+class ColumnStats:
+    """One column. ``distinct`` counts up to 200,000; ``chars`` and ``words`` hold a length a value, for text
+    columns.
+    """
+
+    name: str
+    is_text: bool = False
+    missing: int = 0
+    values: int = 0
+    examples: list[str] = field(default_factory=list)
+    chars: array[int] = field(default_factory=lambda: array("L"))
+    words: array[int] = field(default_factory=lambda: array("L"))
+    long_words: list[tuple[int, int]] = field(default_factory=list)
+    _seen: set[int] = field(default_factory=set)
+
+    def add(self, value: Any, row: int) -> None:
+        if is_missing(value):
+            self.missing += 1
+            return
+        self.values += 1
+        text = field_text(value)
+        if len(self._seen) < _DISTINCT_CAP and (key := hash(text)) not in self._seen:
+            self._seen.add(key)
+            if len(self.examples) < _SHOWN:
+                self.examples.append(shorten(text))
+        if self.is_text:
+            self.chars.append(len(text))
+            words = split_words(text[:20_000])
+            self.words.append(len(words))
+            longest = max(map(len, text.split()), default=0)
+            if longest > _LONG_WORD:
+                self.long_words.append((row, longest))
+
+    def to_dict(self) -> dict[str, Any]:
+        out: dict[str, Any] = {
+            "missing": self.missing,
+            "values": self.values,
+            "distinct": len(self._seen),
+            "distinct_capped": len(self._seen) >= _DISTINCT_CAP,
+            "examples": self.examples,
+        }
+        if self.chars:
+            out |= {"characters": _quantiles(self.chars), "words": _quantiles(self.words)}
+        if self.long_words:
+            out["long_words"] = [{"row": row, "characters": size} for row, size in self.long_words[:10]]
+        return out
+
+
+def _quantiles(lengths: array[int]) -> dict[str, int]:
+    values = np.frombuffer(lengths, dtype=np.dtype(f"u{lengths.itemsize}"))
+    return {"median": int(np.median(values)), "p95": int(np.percentile(values, 95)), "max": int(values.max())}
+
+
+@dataclass
+class TargetStats:
+    """The labels of one target: counts for classes, entity types and answers, moments for numbers."""
+
+    task: str
+    counts: Counter[str] = field(default_factory=Counter)
+    numbers: array[float] = field(default_factory=lambda: array("d"))
+    missing: int = 0
+    wrong: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, value: Any, row: int) -> None:
+        if is_missing(value) and not isinstance(value, list):
+            self.missing += 1
+        elif self.task == "regression":
+            try:
+                self.numbers.append(float(value))
+            except (TypeError, ValueError):
+                self.wrong.append((row, shorten(repr(value))))
+        else:
+            self.counts.update(labels_of(value, self.task))
+
+    def to_dict(self) -> dict[str, Any]:
+        out: dict[str, Any] = {"task": self.task, "missing": self.missing}
+        if self.counts:
+            common = self.counts.most_common()
+            out |= {"labels": dict(common), "imbalance": round(common[0][1] / common[-1][1], 2)}
+        if self.numbers:
+            values = np.frombuffer(self.numbers)
+            out["numbers"] = {k: float(getattr(values, k)()) for k in ("min", "mean", "max", "std")}
+        if self.wrong:
+            out["not_numbers"] = {"count": len(self.wrong), "examples": [list(w) for w in self.wrong[:5]]}
+        return out
+
+
+def labels_of(value: Any, task: str) -> list[str]:
+    """What one value contributes to the label counts: its class or classes, the types of its entities, answer or
+    none.
+    """
+    if task == "qa":
+        return ["answer" if value else "no answer"]
+    if task == "tagging":
+        if not value:
+            return []
+        if isinstance(value[0], str):
+            plain = not all(map(is_span_tag, value))
+            return list(value) if plain else [label for _, _, label in iob2_to_word_spans(value)]
+        return [str(s["label"] if isinstance(s, Mapping) else s[2]) for s in value]
+    if isinstance(value, (list, tuple)):
+        return [str(v) for v in value]
+    return [str(value)]
+
+
+@dataclass
+class SplitStats:
+    """One split: columns, targets, and a fingerprint of each row's text with the row and label where it was first
+    met.
+    """
+
+    name: str
+    rows: int = 0
+    columns: dict[str, ColumnStats] = field(default_factory=dict)
+    targets: dict[str, TargetStats] = field(default_factory=dict)
+    first: dict[bytes, tuple[int, str]] = field(default_factory=dict)
+    exact_duplicates: int = 0
+    same_text: int = 0
+    same_text_examples: list[dict[str, Any]] = field(default_factory=list)
+    conflicts: int = 0
+    conflict_examples: list[dict[str, Any]] = field(default_factory=list)
+    empty_texts: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "empty_texts": self.empty_texts,
+            "columns": {n: c.to_dict() for n, c in self.columns.items()},
+            "targets": {n: t.to_dict() for n, t in self.targets.items()},
+            "duplicates": {
+                "exact": self.exact_duplicates,
+                "same_text": self.same_text,
+                "examples": self.same_text_examples,
+            },
+            "conflicting_labels": {"count": self.conflicts, "examples": self.conflict_examples},
+        }
+
+
+class Gatherer:
+    """Fills ``stats`` while records flow through ``feed``, so that one pass serves several readers."""
+
+    def __init__(self, name: str, *, texts: Sequence[str], targets: Mapping[str, str]) -> None:
+        self.stats = SplitStats(name, targets={n: TargetStats(task) for n, task in targets.items()})
+        self._texts = list(texts)
+        self._exact: set[bytes] = set()
+
+    def feed(self, records: Iterable[Record]) -> Iterable[tuple[Record, int]]:
+        """Yields (record, row number) for each record."""
+        stats = self.stats
+        for record in records:
+            stats.rows += 1
+            row = record.location.row or stats.rows
+            self._columns(record.row, row)
+            for target, found in stats.targets.items():
+                found.add(record.row.get(target), row)
+            self._texts_of(record.row, row)
+            yield record, row
+
+    def _columns(self, row: Mapping[str, Any], number: int) -> None:
+        columns = self.stats.columns
+        for name in row:
+            if name not in columns:
+                columns[name] = ColumnStats(name, is_text=name in self._texts, missing=self.stats.rows - 1)
+        for name, column in columns.items():
+            column.add(row.get(name), number)
+
+    def _texts_of(self, row: Mapping[str, Any], number: int) -> None:
+        stats = self.stats
+        text = row_text(row, self._texts)
+        if not text.strip("\x1f \t\r\n"):
+            stats.empty_texts += 1
+            return
+        label = repr([row.get(t) for t in stats.targets])
+        exact = fingerprint(text + "\x1e" + label)
+        stats.exact_duplicates += exact in self._exact
+        self._exact.add(exact)
+        key = fingerprint(normalise(text))
+        first = stats.first.setdefault(key, (number, label))
+        if first[0] == number:
+            return
+        stats.same_text += 1
+        if len(stats.same_text_examples) < 5:
+            stats.same_text_examples.append({"rows": [first[0], number], "text": shorten(text)})
+        if first[1] != label:
+            stats.conflicts += 1
+            if len(stats.conflict_examples) < 20:
+                labels = [shorten(first[1][1:-1]), shorten(label[1:-1])]
+                stats.conflict_examples.append({"rows": [first[0], number], "labels": labels, "text": shorten(text)})
