@@ -1,0 +1,103 @@
+"""What an explanation says, before it is drawn: scaled scores, the gaps between words, the verdict of the deletion
+check.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, did_you_mean
+from ..spans import join_tokens
+
+_REQUIRED = ("original", "without_top", "without_random")
+_KNOWN = (*_REQUIRED, "words", "random_std")
+_MEANINGFUL = 0.02  # a smaller difference of probability is taken for noise
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the attribution found words that matter, and the sentence that says so."""
+
+    meaningful: bool
+    text: str
+
+
+def deletion_verdict(deletion: Mapping[str, float]) -> Verdict:
+    """Compares deleting the highest-scored words with deleting as many at random (comprehensiveness, DeYoung et al.
+    2020, arXiv 1911.03429).
+
+    deletion: probabilities of the predicted answer: "original"; "without_top", the highest-scored words deleted;
+    "without_random", the mean over random choices of as many words; optionally "random_std" over those choices and
+    "words", how many were deleted. The attribution is meaningful when the first deletion costs at least 0.02, and two
+    standard deviations, more than the second.
+
+    Raises:
+        InputError: a key is missing, unknown or not a finite number.
+    """
+    for key in deletion:
+        if key not in _KNOWN:
+            raise InputError(f"Unknown entry {key!r} in the deletion check.", hint=did_you_mean(key, _KNOWN))
+    missing = [key for key in _REQUIRED if key not in deletion]
+    if missing or not all(math.isfinite(value) for value in deletion.values()):
+        raise InputError(f"The deletion check needs finite numbers for {', '.join(_REQUIRED)}; got {dict(deletion)}.")
+    original, top, random = (float(deletion[key]) for key in _REQUIRED)
+    words = f"the {int(deletion['words'])} highest-scored words" if "words" in deletion else "the highest-scored words"
+    if deletion.get("words") == 1:
+        words = "the highest-scored word"
+    facts = (
+        f"Deleting {words} changes the probability of this answer from {original:.1%} to {top:.1%}; "
+        f"deleting as many at random, to {random:.1%} on average."
+    )
+    meaningful = random - top >= max(_MEANINGFUL, 2 * float(deletion.get("random_std", 0.0)))
+    if meaningful:
+        return Verdict(True, f"{facts} The marked words matter more than chance: the attribution means something here.")
+    return Verdict(False, f"{facts} That is no clear difference: do not rely on this attribution.")
+
+
+def scaled_scores(words: Sequence[str], scores: Sequence[float]) -> NDArray[np.float64]:
+    """Scores divided by the largest magnitude, in [-1, 1]; all 0 stay 0.
+
+    Raises:
+        InputError: no words, lengths differ, or a score is not finite.
+    """
+    values = np.asarray(scores, np.float64)
+    if not len(words) or values.shape != (len(words),):
+        raise InputError(
+            f"An explanation needs one score for each word, at least one: {len(words)} words, {values.shape}."
+        )
+    if not np.isfinite(values).all():
+        bad = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise InputError(
+            f"The score of word {bad + 1} ({words[bad]!r}) is {values[bad]}; scores must be finite numbers."
+        )
+    largest = float(np.abs(values).max())
+    return values / largest if largest > 0 else values
+
+
+def spaces_before(words: Sequence[str]) -> list[bool]:
+    """Whether a space stands before each word: not at the start, and not between two characters of an unspaced
+    script.
+    """
+    _, offsets = join_tokens(list(words))
+    ends = [0, *(end for _, end in offsets[:-1])]
+    return [start > end for (start, _), end in zip(offsets, ends, strict=True)]
+
+
+def check_attention(words: Sequence[str], attention: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(W, W) finite and not negative, W words; row = the word that looks, column = the word looked at."""
+    table = np.asarray(attention, np.float64)
+    if table.shape != (len(words), len(words)) or not np.isfinite(table).all() or (table < 0).any():
+        raise InputError(
+            f"attention must be a finite, non-negative table of {len(words)} × {len(words)}, got shape {table.shape}."
+        )
+    return table
+
+
+def most_telling(scores: NDArray[np.float64], limit: int) -> list[int]:
+    """The places of the ``limit`` words of largest score magnitude, in reading order."""
+    return sorted(np.argsort(-np.abs(scores), kind="stable")[:limit].tolist())

@@ -1,0 +1,136 @@
+"""Explanations and tagged text as one HTML page: no outside host, no script, light and dark, readable without
+colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .explanation import check_attention, deletion_verdict, most_telling, scaled_scores, spaces_before
+from .style import shorten
+
+_ATTENTION_WORDS = 40
+_RANKED = 15
+
+
+def page(title: str, body: str) -> str:
+    """A whole document around ``body`` (already escaped HTML); ``title`` is escaped here."""
+    css = resources.files("polydetr.reports").joinpath("page.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n"
+        f"<body>\n<main>\n<h1>{escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def explanation_html(
+    words: Sequence[str],
+    scores: Sequence[float],
+    *,
+    title: str,
+    prediction: str,
+    deletion: Mapping[str, float] | None = None,
+    attention: NDArray[np.floating] | None = None,
+) -> str:
+    """The words coloured by how much each speaks for (blue, underlined) or against (orange, dotted) the prediction.
+
+    scores: one signed number a word; colours are relative to the largest. deletion: see :func:`deletion_verdict`;
+    without it the page says that the attribution is unchecked. attention: (W, W), row = the word that looks; beyond 40
+    words the most telling 40 are shown.
+
+    Raises:
+        InputError: lengths or shapes do not fit, or a number is not finite.
+    """
+    strength = scaled_scores(words, scores)
+    parts = [
+        f'<p class="prediction">Prediction: <strong>{escape(prediction)}</strong></p>',
+        _coloured(words, scores, strength),
+        _legend(float(np.abs(np.asarray(scores, float)).max())),
+        _verdict(deletion),
+        _ranking(words, scores, strength),
+    ]
+    if attention is not None:
+        parts.append(_heat_map(words, check_attention(words, attention), strength))
+    return page(title, "\n".join(parts))
+
+
+def _coloured(words: Sequence[str], scores: Sequence[float], strength: NDArray[np.float64]) -> str:
+    pieces = []
+    for word, score, power, space in zip(words, scores, strength, spaces_before(words), strict=True):
+        side = "for" if power > 0 else "against" if power < 0 else "none"
+        # The underline carries the strongest words to readers who do not see the colour.
+        marked = f" {side}" + (" strong" if abs(power) >= 0.5 else "")
+        spoken, alpha = escape(f"{word}: {score:+.4g}", quote=True), f"{abs(power):.3f}"
+        span = f'<span class="w{marked}" style="--a:{alpha}" title="{spoken}">{escape(word)}</span>'
+        pieces.append(" " + span if space else span)
+    return f'<p class="words" dir="auto">{"".join(pieces)}</p>'
+
+
+def _legend(largest: float) -> str:
+    return (
+        '<p class="legend"><span class="w against strong" style="--a:1">against</span> '
+        f'<span class="bar" role="img" aria-label="colour scale from {-largest:.3g} to {largest:.3g}"></span> '
+        '<span class="w for strong" style="--a:1">for</span> '
+        f"the prediction; the strongest word scores {largest:.3g}. Point at a word to read its score.</p>"
+    )
+
+
+def _verdict(deletion: Mapping[str, float] | None) -> str:
+    if deletion is None:
+        return (
+            '<p class="check unknown"><strong>Deletion check: not run.</strong> '
+            "Whether these scores mean anything is unknown.</p>"
+        )
+    verdict = deletion_verdict(deletion)
+    kind, word = ("good", "passed") if verdict.meaningful else ("bad", "not passed")
+    return f'<p class="check {kind}"><strong>Deletion check: {word}.</strong> {escape(verdict.text)}</p>'
+
+
+def _ranking(words: Sequence[str], scores: Sequence[float], strength: NDArray[np.float64]) -> str:
+    order = np.argsort(-np.abs(strength), kind="stable")[:_RANKED]
+    rows = []
+    for i in order.tolist():
+        side = "for" if strength[i] > 0 else "against" if strength[i] < 0 else "none"
+        rows.append(
+            f'<tr><td>{i + 1}</td><th scope="row" dir="auto">{escape(words[i])}</th>'
+            f'<td class="number">{scores[i]:+.4f}</td>'
+            f'<td><span class="meter {side}" style="width:{abs(strength[i]) * 10:.2f}em"></span> {side}</td></tr>'
+        )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("place", "word", "score", "speaks"))
+    table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody></table>"
+    return f"<h2>Strongest words</h2>\n{table}"
+
+
+def _heat_map(words: Sequence[str], attention: NDArray[np.float64], strength: NDArray[np.float64]) -> str:
+    """An SVG grid; each cell is shaded by its share of the largest cell shown and carries its value as a title."""
+    places = most_telling(strength, _ATTENTION_WORDS)
+    names = [shorten(words[i], 14) for i in places]
+    table = attention[np.ix_(places, places)]
+    largest = float(table.max()) or 1.0
+    cell, margin = 20, 122
+    size = margin + cell * len(names)
+    shapes = []
+    for i, name in enumerate(names):
+        middle, word = margin + cell * i + cell / 2, f'dominant-baseline="central">{escape(name)}</text>'
+        shapes.append(f'<text x="{margin - 6}" y="{middle}" text-anchor="end" {word}')
+        shapes.append(f'<text transform="translate({middle},{margin - 6}) rotate(-55)" {word}')
+        for j, other in enumerate(names):
+            value, spoken = table[i, j], f"{escape(name)} → {escape(other)}"
+            shapes.append(
+                f'<rect x="{margin + cell * j}" y="{margin + cell * i}" width="{cell - 1}" height="{cell - 1}" '
+                f'fill-opacity="{value / largest:.3f}"><title>{spoken}: {value:.4f}</title></rect>'
+            )
+    kept = "" if len(places) == len(words) else f" The {len(places)} highest-scored of {len(words)} words are shown."
+    return (
+        "<h2>Attention</h2>\n"
+        f"<p>Row: the word that looks. Column: the word looked at. Full colour is {largest:.3f}.{kept} "
+        "Attention shows where the model reads, not why it decides.</p>\n"
+        f'<div class="scroll"><svg viewBox="0 0 {size + 40} {size}" width="{size + 40}" role="img" '
+        f'aria-label="attention between {len(places)} words">\n' + "\n".join(shapes) + "\n</svg></div>"
+    )

@@ -1,0 +1,167 @@
+"""The model card: what a saved model is, what it learned from, how good it is and where it ends (Mitchell et al.
+2019).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import InputError, did_you_mean
+
+_SECTIONS = (
+    "name",
+    "description",
+    "polydetr_version",
+    "date",
+    "data",
+    "schema",
+    "metrics",
+    "run",
+    "calibration",
+    "limits",
+    "backbone",
+    "example",
+)
+
+
+def model_card(info: Mapping[str, Any]) -> str:
+    """Markdown from what is known; a section without facts says so rather than vanish.
+
+    info (all but ``name`` optional):
+        name, description, polydetr_version, date: strings.
+        data: {split: {"rows": 14041, "source": "train.conll", "sha256": "..."}}.
+        schema: {"inputs": {field: modality}, "targets": {target: {"task": "tagging", "labels": [...]}}}.
+        metrics: {split: {target: {metric: number or None}}}.
+        run: {"seed": 0, "machine": "...", "epochs": 4, "seconds": 840, ...}: any facts of the training run.
+        calibration: {target: {"temperature": 1.3, "ece_before": 0.06, "ece_after": 0.01}}.
+        limits: sentences.
+        backbone: {"name": "minilm", "licence": "Apache-2.0", "source": "...", "sha256": "..."}; None = random weights.
+        example: one row of inputs, for the loading example.
+
+    Raises:
+        InputError: ``name`` is missing, or a key is unknown.
+    """
+    for key in info:
+        if key not in _SECTIONS:
+            raise InputError(f"Unknown entry {key!r} for a model card.", hint=did_you_mean(key, _SECTIONS))
+    if not info.get("name"):
+        raise InputError("A model card needs the model's name under 'name'.")
+    parts = [
+        _head(info),
+        _section("Data", _table(info.get("data"), "split")),
+        _section("Inputs and targets", _schema(info.get("schema"))),
+        _section("Metrics", _metrics(info.get("metrics"), info.get("run"), info.get("date"))),
+        _section("Calibration", _table(info.get("calibration"), "target")),
+        _section("Training run", _facts(info.get("run"))),
+        _section("Limits", _limits(info.get("limits"))),
+        _section("Backbone and licence", _backbone(info)),
+        _section("How to load it", _loading(info)),
+    ]
+    return "\n".join(parts)
+
+
+def _head(info: Mapping[str, Any]) -> str:
+    made = f"polydetr {info['polydetr_version']}" if info.get("polydetr_version") else "polydetr"
+    when = f" on {info['date']}" if info.get("date") else ""
+    text = info.get("description") or "An attention model trained on labelled rows."
+    return f"# {_inline(info['name'])}\n\n{text}\n\nMade with {made}{when}.\n"
+
+
+def _section(title: str, body: str) -> str:
+    return f"## {title}\n\n{body or 'Not recorded.'}\n"
+
+
+def _table(rows: Mapping[str, Mapping[str, Any]] | None, first: str) -> str:
+    """One line a key of ``rows``, one column a key of their values."""
+    if not rows:
+        return ""
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = [[first, *columns], ["---", *["---:" if _numeric(rows, name) else "---" for name in columns]]]
+    lines += [[key, *(row.get(name) for name in columns)] for key, row in rows.items()]
+    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
+
+
+def _numeric(rows: Mapping[str, Mapping[str, Any]], name: str) -> bool:
+    return all(isinstance(row.get(name), (int, float, type(None))) for row in rows.values())
+
+
+def _schema(schema: Mapping[str, Any] | None) -> str:
+    if not schema:
+        return ""
+    inputs = {field: {"modality": modality} for field, modality in schema.get("inputs", {}).items()}
+    targets = {}
+    for name, target in schema.get("targets", {}).items():
+        labels = target.get("labels")
+        targets[name] = {"task": target.get("task"), "labels": _labels(labels) if labels else None}
+    return "\n\n".join(part for part in (_table(inputs, "input"), _table(targets, "target")) if part)
+
+
+def _labels(labels: Sequence[Any]) -> str:
+    shown = ", ".join(str(label) for label in labels[:20])
+    return f"{len(labels)}: {shown}" + (", …" if len(labels) > 20 else "")
+
+
+def _metrics(metrics: Mapping[str, Any] | None, run: Mapping[str, Any] | None, date: str | None) -> str:
+    if not metrics:
+        return ""
+    known = run or {}
+    facts = {"date": date or known.get("date"), "seed": known.get("seed"), "machine": known.get("machine")}
+    measured = "; ".join(f"{name}: {_inline(value)}" for name, value in facts.items() if value is not None)
+    rows: dict[str, dict[str, Any]] = {}
+    for split, targets in metrics.items():
+        for target, scores in targets.items():
+            for metric, value in scores.items():
+                rows.setdefault(f"{target}: {metric}", {})[split] = value
+    return _table(rows, "metric") + (f"\n\nMeasured with {measured}." if measured else "")
+
+
+def _facts(facts: Mapping[str, Any] | None) -> str:
+    return "\n".join(f"- {_inline(name)}: {_cell(value)}" for name, value in facts.items()) if facts else ""
+
+
+def _limits(limits: Sequence[str] | None) -> str:
+    known = list(limits or [])
+    known.append("Measured on the data named above; expect lower scores on text of another kind, period or language.")
+    return "\n".join(f"- {' '.join(line.split())}" for line in known)
+
+
+def _backbone(info: Mapping[str, Any]) -> str:
+    if "backbone" not in info:
+        return ""
+    backbone = info["backbone"]
+    if backbone is None:
+        return "None: the weights began at random."
+    body = _facts(backbone)
+    if not backbone.get("licence"):
+        body += "\n- licence: not recorded; ask the source before passing this model on."
+    return body
+
+
+def _loading(info: Mapping[str, Any]) -> str:
+    row = json.dumps(info.get("example") or {"text": "..."}, ensure_ascii=False)
+    return (
+        "```python\nfrom polydetr import Predictor\n\n"
+        'predictor = Predictor.load("path/to/this/folder")\n'
+        f"print(predictor.predict([{row}]))\n```"
+    )
+
+
+def _inline(value: Any) -> str:
+    return " ".join(str(value).split())
+
+
+def _cell(value: Any) -> str:
+    """One table cell: four decimals, thousands apart, a bar in the text escaped, nothing as a dash."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_inline(k)} {_cell(v)}" for k, v in value.items())
+    return _inline(value).replace("|", "\\|")

@@ -1,0 +1,234 @@
+"""The pictures of a training run, as PNG: learning curve, confusion matrix, reliability, entity scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..metrics import ClassReport, EntityReport, ReliabilityCurve
+from .style import BLUE, FAINT, INK, ORANGE, PALETTE, canvas, quiet_grid, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_FULL_MATRIX = 30  # up to here every class has its own row, and every cell its number
+_MOST_CONFUSED = 20
+_NOT_CURVES = frozenset({"epoch", "step", "seconds", "time", "lr", "learning_rate", "tokens_per_second"})
+
+
+def learning_curve_png(
+    history: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    *,
+    title: str = "Learning curve",
+    best: float | None = None,
+) -> None:
+    """Losses on the left, scores on the right, over epochs (or steps).
+
+    history: one mapping a measurement with "epoch" or "step" and any numbers, such as "train_loss", "valid_loss",
+    "entity_f1"; a missing or None value leaves a gap. A name that contains "loss" is a loss. best: the epoch or step
+    whose weights were kept.
+
+    Raises:
+        InputError: nothing to draw.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    curves = _curves(history)
+    unit = "epoch" if history and "epoch" in history[0] else "step"
+    panels = [
+        (name, {k: v for k, v in curves.items() if ("loss" in k) == wanted})
+        for name, wanted in (("loss (nats)", True), ("score", False))
+    ]
+    panels = [(name, group) for name, group in panels if group]
+    if not panels:
+        raise InputError("A learning curve needs at least one measurement with a number in it; the history holds none.")
+    with canvas(5.2 * len(panels), 3.9, path=path) as figure:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+        for place, (name, group) in enumerate(panels, start=1):
+            axes = figure.add_subplot(1, len(panels), place)
+            for i, (key, points) in enumerate(group.items()):
+                label = shorten(key, 30)
+                axes.plot(*zip(*points, strict=True), marker="o", ms=4, lw=1.8, color=PALETTE[i % 10], label=label)
+            if best is not None:
+                axes.axvline(best, color=FAINT, lw=1, ls="--", label=f"kept: {unit} {best:g}", zorder=0)
+            axes.set(xlabel=unit, ylabel=name)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.margins(x=0.04)
+            quiet_grid(axes)
+            axes.legend(fontsize=9)
+
+
+def _curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for i, row in enumerate(history, start=1):
+        x = float(row.get("epoch", row.get("step", i)))
+        for key, value in row.items():
+            if key not in _NOT_CURVES and isinstance(value, (int, float)) and np.isfinite(value):
+                curves.setdefault(key, []).append((x, float(value)))
+    return curves
+
+
+def confusion_matrix_png(report: ClassReport, path: str | Path, *, title: str = "Confusion matrix") -> None:
+    """Rows gold, columns predicted; colour is the share of the gold rows, numbers are counts.
+
+    Beyond 30 classes it shows the 20 labels most often confused, everything else as "others", and lists the worst
+    pairs.
+
+    Raises:
+        InputError: the report holds no confusion matrix (many-label reports do not).
+    """
+    if report.confusion is None or not len(report.confusion_labels):
+        raise InputError(
+            "This report holds no confusion matrix; a row with several labels at once has no single confusion."
+        )
+    from matplotlib.ticker import MaxNLocator
+
+    matrix, labels = report.confusion, list(report.confusion_labels)
+    subtitle = f"{int(matrix.sum()):,} rows, {len(labels)} classes, {report.accuracy:.1%} right"
+    many = len(labels) > _FULL_MATRIX
+    pairs = _worst_pairs(matrix, labels) if many else []
+    if many:
+        matrix, labels = _most_confused(matrix, labels)
+    size = len(labels)
+    side = float(np.clip(0.45 * size, 3.2, 11))
+    with canvas(side + (7.4 if many else 2.6), side + 1.6, path=path) as figure:
+        figure.suptitle(f"{title}\n{subtitle}", x=0.01, ha="left", fontsize=12, fontweight="bold")
+        grid = figure.add_gridspec(1, 2, width_ratios=[side + 2.2, 3.0]) if many else figure.add_gridspec(1, 1)
+        _draw_matrix(figure.add_subplot(grid[0, 0]), matrix, labels)
+        if many:
+            axes = figure.add_subplot(grid[0, 1])
+            axes.set_title("Most frequent confusions (gold → predicted)", x=-0.9)
+            names = [
+                f"{shorten(gold, 24, keep_end=True)} → {shorten(found, 24, keep_end=True)}"
+                for gold, found, _, _ in pairs
+            ]
+            counts = [count for _, _, count, _ in pairs]
+            bars = axes.barh(range(len(pairs)), counts, color=ORANGE, height=0.7)
+            axes.bar_label(bars, [f"{n}  ({share:.0%} of gold)" for _, _, n, share in pairs], padding=3, fontsize=8)
+            axes.set_yticks(range(len(pairs)), names, fontsize=8)
+            axes.set_xlabel("rows")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set_xlim(0, max(counts, default=1) * 1.9)
+            axes.invert_yaxis()
+            axes.tick_params(axis="y", length=0)
+
+
+def _draw_matrix(axes: Axes, matrix: NDArray[np.int64], labels: Sequence[str]) -> None:
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    size = len(labels)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set_anchor("N")
+    small = 12 if size <= 4 else 9 if size <= 12 else 7
+    for i, j in zip(*np.nonzero(matrix), strict=True):
+        text = f"{matrix[i, j]:,}" + (f"\n{share[i, j]:.1%}" if size <= 6 else "")
+        axes.text(j, i, text, ha="center", va="center", fontsize=small, color="white" if share[i, j] > 0.55 else INK)
+    names = [shorten(label, 24, keep_end=True) for label in labels]
+    steep = size > 6 or max(map(len, names)) > 9
+    axes.set_xticks(range(size), names, rotation=45 if steep else 0, ha="right" if steep else "center", fontsize=9)
+    if steep:
+        for tick in axes.get_xticklabels():
+            tick.set_rotation_mode("anchor")
+    axes.set_yticks(range(size), names, fontsize=9)
+    axes.set(xlabel="predicted", ylabel="gold")
+    axes.tick_params(length=0)
+    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.tick_params(which="minor", length=0)
+    axes.grid(which="minor", color="white", lw=1)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    bar = axes.figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, format=lambda value, _: f"{value:.0%}")
+    bar.set_label("share of the gold rows")
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+
+
+def _worst_pairs(matrix: NDArray[np.int64], labels: Sequence[str]) -> list[tuple[str, str, int, float]]:
+    wrong = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSED]
+    places = [divmod(int(flat), len(labels)) for flat in order if wrong.flat[flat] > 0]
+    return [(labels[i], labels[j], int(wrong[i, j]), wrong[i, j] / matrix[i].sum()) for i, j in places]
+
+
+def _most_confused(matrix: NDArray[np.int64], labels: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """The labels with the most errors, worst pairs side by side, and one row and column for all others."""
+    wrong = matrix - np.diag(np.diag(matrix))
+    chosen: list[int] = []
+    for flat in np.argsort(-wrong, axis=None, kind="stable"):
+        for i in divmod(int(flat), len(labels)):
+            if i not in chosen and len(chosen) < _MOST_CONFUSED:
+                chosen.append(i)
+        if len(chosen) == _MOST_CONFUSED:
+            break
+    group = np.full(len(labels), len(chosen))
+    group[chosen] = np.arange(len(chosen))
+    merged = np.zeros((len(chosen) + 1, len(chosen) + 1), np.int64)
+    np.add.at(merged, (group[:, None], group[None, :]), matrix)
+    return merged, [*(labels[i] for i in chosen), f"{len(labels) - len(chosen)} others"]
+
+
+def reliability_png(
+    before: ReliabilityCurve, after: ReliabilityCurve | None, path: str | Path, *, title: str = "Reliability"
+) -> None:
+    """Accuracy over confidence, before and after calibration, with the number of rows in each bin below; hollow
+    points stand for bins of too few rows to say anything.
+
+    On the dashed diagonal a probability means what it says; below it the model is too sure of itself.
+    """
+    curves = [("before calibration" if after else "model", before, ORANGE)]
+    if after is not None:
+        curves.append(("after calibration", after, BLUE))
+    with canvas(5.4, 6.0, path=path) as figure:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
+        top.plot([0, 1], [0, 1], color=FAINT, lw=1.2, ls="--", label="perfectly calibrated", zorder=1)
+        for i, (name, curve, colour) in enumerate(curves):
+            label = f"{name}: ECE {curve.ece:.3f}"
+            top.plot(
+                curve.confidence, curve.accuracy, color=colour, lw=1.8, marker="o", ms=5, label=label, zorder=3 + i
+            )
+            top.vlines(curve.confidence, curve.confidence, curve.accuracy, color=colour, alpha=0.25, lw=4, zorder=2)
+            width = 0.8 / 15 / len(curves)
+            shift = (i - (len(curves) - 1) / 2) * width
+            bottom.bar(curve.confidence + shift, curve.count, width=width, color=colour, alpha=0.85)
+        top.set(ylabel="accuracy (share right)", xlim=(-0.02, 1.03), ylim=(-0.02, 1.03))
+        top.legend(loc="upper left", fontsize=9)
+        bottom.set(xlabel="confidence (probability of the answer given)", ylabel="rows")
+        quiet_grid(top, "both")
+        quiet_grid(bottom)
+
+
+def entity_bars_png(report: EntityReport, path: str | Path, *, title: str = "Entities found, by type") -> None:
+    """F1 of every type as a bar, precision and recall as marks on it; the 40 most frequent types, then the micro
+    average.
+    """
+    rows = sorted(report.rows, key=lambda row: (-row.support, row.label))[:40]
+    left_out = len(report.rows) - len(rows)
+    rows = [*rows, report.micro]
+    y = np.arange(len(rows), dtype=float)
+    y[-1] += 0.4  # sets the average apart
+    colours = [*[BLUE] * (len(rows) - 1), INK]
+    with canvas(7.2, 1.9 + 0.36 * len(rows), path=path) as figure:
+        note = f", {left_out} rarer types not shown" if left_out else ""
+        axes = figure.add_subplot()
+        axes.set_title(f"{title} (exact boundaries and type{note})", fontsize=12, pad=26)
+        axes.barh(y, [row.f1 for row in rows], color=colours, height=0.62, alpha=0.85, label="F1")
+        axes.plot(
+            [row.precision for row in rows], y, ls="", marker=">", ms=6, mec="white", color=ORANGE, label="precision"
+        )
+        axes.plot(
+            [row.recall for row in rows], y, ls="", marker="D", ms=5, mec="white", color=PALETTE[2], label="recall"
+        )
+        for place, row in zip(y, rows, strict=True):
+            axes.text(1.02, place, f"{row.f1:.3f}   n = {row.support:,}", va="center", fontsize=9)
+        axes.set_yticks(y, [shorten(row.label, 28) for row in rows])
+        axes.set(xlim=(0, 1), xlabel="score")
+        axes.tick_params(axis="y", length=0)
+        axes.invert_yaxis()
+        quiet_grid(axes, "x")
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, fontsize=9, borderaxespad=0.2)

@@ -1,0 +1,98 @@
+"""A tagged sentence in colour: in the terminal with Rich, on a page with HTML. Nested and overlapping spans are
+shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from html import escape
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..spans import Span
+from .html import page
+from .style import label_colours
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+def coloured_entities(text: str, spans: Sequence[Span], *, legend: bool = True) -> Text:
+    """``text`` with every span coloured and followed by its label, and a line that counts the labels.
+
+    The labels stand in the text, so nothing is lost where there is no colour. The innermost of nested spans gives the
+    colour.
+
+    Raises:
+        InputError: a span lies outside of the text.
+    """
+    from rich.style import Style
+    from rich.text import Text
+
+    colours = label_colours(span.label for span in spans)
+    out = Text()
+    for piece, cover, ended in segments(text, spans):
+        if cover:
+            out.append(
+                piece, Style(color="#ffffff", bgcolor=colours[cover[-1].label], bold=True, underline=len(cover) > 1)
+            )
+        else:
+            out.append(piece)
+        for span in ended:
+            score = "" if span.score is None else f"\u00a0{span.score:.2f}"
+            out.append(f"[{span.label}{score}]", Style(color=colours[span.label], bold=True))
+    if legend and spans:
+        out.append("\n")
+        for i, (label, number) in enumerate(sorted(Counter(span.label for span in spans).items())):
+            out.append("   " if i else "")
+            out.append("■ ", Style(color=colours[label]))
+            out.append(f"{label} × {number}")
+    return out
+
+
+def entities_html(text: str, spans: Sequence[Span], *, title: str = "Entities found") -> str:
+    """``text`` as a page: spans underlined in the colour of their label, the label behind each, scores on pointing.
+
+    Raises:
+        InputError: a span lies outside of the text.
+    """
+    colours = label_colours(span.label for span in spans)
+    pieces = []
+    for piece, cover, ended in segments(text, spans):
+        if cover:
+            names = escape(", ".join(_spoken(span) for span in cover), quote=True)
+            colour = colours[cover[-1].label]
+            pieces.append(f'<mark class="entity" style="--c:{colour}" title="{names}">{escape(piece)}</mark>')
+        else:
+            pieces.append(escape(piece))
+        pieces.extend(f'<span class="tag" style="--c:{colours[s.label]}">{escape(s.label)}</span>' for s in ended)
+    counts = sorted(Counter(span.label for span in spans).items())
+    items = "".join(
+        f'<li><span class="tag" style="--c:{colours[label]}">{escape(label)}</span> × {number}</li>'
+        for label, number in counts
+    )
+    legend = f'<ul class="entity-legend">{items}</ul>' if counts else "<p>No entity was found.</p>"
+    return page(title, f'<p class="words" dir="auto">{"".join(pieces)}</p>\n{legend}')
+
+
+def segments(text: str, spans: Sequence[Span]) -> Iterator[tuple[str, list[Span], list[Span]]]:
+    """Cuts ``text`` where a span begins or ends: (piece, spans that cover it, longest first, spans that end with it,
+    shortest first).
+    """
+    for span in spans:
+        if not 0 <= span.start < span.end <= len(text):
+            raise InputError(
+                f"Span {span.start}-{span.end} ({span.label!r}) does not lie in a text of {len(text)} characters; "
+                "spans count characters of the original string, the end exclusive."
+            )
+    cuts = sorted({0, len(text), *(span.start for span in spans), *(span.end for span in spans)})
+    for start, end in pairwise(cuts):
+        cover = [span for span in spans if span.start <= start and end <= span.end]
+        cover.sort(key=lambda span: (span.start - span.end, span.label))
+        yield text[start:end], cover, [span for span in reversed(cover) if span.end == end]
+
+
+def _spoken(span: Span) -> str:
+    return span.label if span.score is None else f"{span.label} ({span.score:.3f})"

@@ -1,0 +1,147 @@
+"""One look for all pictures: colours that colour-blind readers can tell apart, quiet axes, a font that has the
+characters.
+
+matplotlib is imported on first use. Figures are made without pyplot, so no window system and no global state is
+touched.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..metrics.classification import display_width
+from .files import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, FAINT, GRID = "#1f2933", "#6b7785", "#e4e7eb"
+BLUE, ORANGE = "#2f6db3", "#d9691e"  # for and against; before and after
+PALETTE = ("#2f6db3", "#d9691e", "#2a9d6f", "#b0468c", "#c79a00", "#4ba3c7", "#8c5a3c", "#6f5bb5", "#c43d4b", "#5f7f2e")
+GOOD, BAD = "#1d7a52", "#b3382c"
+DPI = 150
+
+_CJK_FAMILIES = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "Source Han Sans CN",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Microsoft YaHei",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "SimHei",
+    "Droid Sans Fallback",
+    "Arial Unicode MS",
+)
+_CJK_FILES = ("notosanscjk", "notosanssc", "sourcehansans", "wqy", "simhei", "msyh", "droidsansfallback", "pingfang")
+
+
+def label_colours(labels: Iterable[str]) -> dict[str, str]:
+    """A fixed colour for each label, by its place among the sorted labels."""
+    return {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(sorted(set(labels)))}
+
+
+def cjk_font() -> str | None:
+    """The name of an installed font with Chinese characters, or None. A font installed since matplotlib last looked is
+    found too.
+    """
+    from matplotlib import font_manager
+
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    for family in _CJK_FAMILIES:
+        if family in known:
+            return family
+    for file in font_manager.findSystemFonts():
+        if Path(file).name.lower().replace("-", "").replace("_", "").startswith(_CJK_FILES):
+            try:
+                font_manager.fontManager.addfont(file)
+            except (OSError, RuntimeError):  # not a font that FreeType reads
+                continue
+            return font_manager.fontManager.ttflist[-1].name
+    return None
+
+
+@contextmanager
+def _silenced(logger: str) -> Iterator[None]:
+    """Most Chinese fonts come without a bold cut, and matplotlib would say so each time."""
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@contextmanager
+def canvas(width: float, height: float, *, path: str | Path) -> Iterator[Figure]:
+    """A figure of ``width`` × ``height`` inches; on leaving, it is written to ``path`` as PNG, whole or not at all.
+
+    Characters that no installed font has are drawn as empty boxes, without a warning.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    chinese = cjk_font()
+    settings: Any = {
+        "font.family": ["DejaVu Sans", chinese] if chinese else ["DejaVu Sans"],
+        "font.size": 10,
+        "text.color": INK,
+        "text.parse_math": False,  # a label such as "$5" is text, not a formula
+        "axes.edgecolor": FAINT,
+        "axes.labelcolor": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.unicode_minus": False,
+        "xtick.color": FAINT,
+        "ytick.color": FAINT,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "grid.color": GRID,
+        "legend.frameon": False,
+    }
+    with matplotlib.rc_context(settings), warnings.catch_warnings(), _silenced("matplotlib.font_manager"):
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing")
+        figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": "polydetr"})
+    write_bytes(path, buffer.getvalue())
+
+
+def shorten(text: str, limit: int, *, keep_end: bool = False) -> str:
+    """``text`` on one line and at most ``limit`` columns wide (a wide character takes two), the cut marked with "…".
+
+    keep_end: cuts the middle instead, for names that differ at their ends.
+    """
+    text = " ".join(text.split())
+    if display_width(text) <= limit:
+        return text
+    tail = _head(text[::-1], limit // 3)[::-1] if keep_end else ""
+    return _head(text, limit - 1 - display_width(tail)).rstrip() + "…" + tail
+
+
+def _head(text: str, limit: int) -> str:
+    while display_width(text) > limit:
+        text = text[:-1]
+    return text
+
+
+def quiet_grid(axes: Axes, axis: Any = "y") -> None:
+    """Faint lines behind the data."""
+    axes.grid(visible=True, axis=axis, linewidth=0.8)
+    axes.set_axisbelow(True)

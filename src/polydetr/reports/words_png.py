@@ -1,0 +1,115 @@
+"""An explanation as one picture: the words as coloured boxes, wrapped like text, with the legend and the verdict
+below.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .explanation import deletion_verdict, scaled_scores, spaces_before
+from .style import BAD, BLUE, FAINT, GOOD, ORANGE, canvas, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_WIDTH, _MARGIN, _LINE = 8.0, 0.3, 0.36  # inches
+_WORD_SIZE = 12
+_MOST_WORDS = 400
+
+
+def explanation_png(
+    words: Sequence[str],
+    scores: Sequence[float],
+    path: str | Path,
+    *,
+    title: str,
+    prediction: str,
+    deletion: Mapping[str, float] | None = None,
+) -> None:
+    """Draws what :func:`explanation_html` shows, without the tables; beyond 400 words the rest is counted, not drawn.
+
+    Raises:
+        InputError: lengths do not fit, or a number is not finite.
+    """
+    strength = scaled_scores(words, scores)
+    shown = [shorten(word, 60) or "␣" for word in words[:_MOST_WORDS]]
+    verdict = deletion_verdict(deletion) if deletion is not None else None
+    colour = FAINT if verdict is None else GOOD if verdict.meaningful else BAD
+    note = textwrap.wrap("Deletion check: not run." if verdict is None else verdict.text, 106)
+    if len(words) > len(shown):
+        note.append(f"The first {len(shown)} of {len(words)} words are shown.")
+    with canvas(_WIDTH, 1.0, path=path) as figure:
+        figure.set_layout_engine("none")
+        places, lines = _lay_out(_widths(figure, shown), spaces_before(shown))
+        foot = 1.1 + _LINE * lines
+        figure.set_size_inches(_WIDTH, foot + 0.62 + 0.19 * len(note))
+        _text(figure, _MARGIN, 0.32, shorten(title, 78), fontsize=13, weight="bold")
+        _text(figure, _MARGIN, 0.65, f"Prediction: {shorten(prediction, 90)}", fontsize=11)
+        for word, power, (x, line) in zip(shown, strength, places, strict=False):
+            _box(figure, x, 1.15 + _LINE * line, word, power=float(power))
+        _legend(figure, foot + 0.16, float(np.abs(np.asarray(scores, float)).max()))
+        for i, text in enumerate(note):
+            _text(figure, _MARGIN, foot + 0.5 + 0.19 * i, text, fontsize=9, color=colour)
+
+
+def _widths(figure: Figure, words: Sequence[str]) -> list[float]:
+    """Inches that each word takes, measured in the font it will be drawn in."""
+    renderer = figure.canvas.get_renderer()  # pyright: ignore[reportAttributeAccessIssue]
+    probe = figure.text(0, 0, "", fontsize=_WORD_SIZE)
+    widths = []
+    for word in words:
+        probe.set_text(word)
+        widths.append(probe.get_window_extent(renderer).width / figure.dpi)
+    probe.remove()
+    return widths
+
+
+def _lay_out(widths: Sequence[float], spaces: Sequence[bool]) -> tuple[list[tuple[float, int]], int]:
+    """(inches from the left, line number) of every word, and the number of lines."""
+    places: list[tuple[float, int]] = []
+    x, line = _MARGIN, 0
+    for width, space in zip(widths, spaces, strict=True):
+        gap = 0.14 if space else 0.07  # the box around a word reaches 0.03 beyond it on either side
+        if places and x + gap + width > _WIDTH - _MARGIN:
+            x, line = _MARGIN, line + 1
+        elif places:
+            x += gap
+        places.append((x, line))
+        x += width
+    return places, line + 1
+
+
+def _box(figure: Figure, x: float, y: float, word: str, *, power: float) -> None:
+    from matplotlib.colors import to_rgba
+
+    fill = to_rgba(BLUE if power > 0 else ORANGE, 0.6 * abs(power))
+    # A second mark beside the colour: an outline around the words that carry most.
+    edge = to_rgba(BLUE if power > 0 else ORANGE, 1.0 if abs(power) >= 0.5 else 0.0)
+    style = {"boxstyle": "round,pad=0.18,rounding_size=0.2", "facecolor": fill, "edgecolor": edge, "linewidth": 1.2}
+    style["linestyle"] = "-" if power > 0 else ":"
+    _text(figure, x, y, word, fontsize=_WORD_SIZE, bbox=style)
+
+
+def _legend(figure: Figure, y: float, largest: float) -> None:
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((1.18 / width, 1 - (y + 0.06) / height, 1.8 / width, 0.12 / height))
+    from matplotlib.colors import to_rgb
+
+    ramp = np.linspace(-1, 1, 201)
+    colours = np.array([to_rgb(BLUE if value > 0 else ORANGE) for value in ramp])
+    mixed = 1 - 0.6 * np.abs(ramp)[:, None] * (1 - colours)
+    axes.imshow(mixed[None], aspect="auto", extent=(-1, 1, 0, 1))
+    axes.set_axis_off()
+    _text(figure, 1.1, y, f"against −{largest:.2g}", fontsize=9, color=FAINT, ha="right")
+    _text(figure, 3.06, y, f"+{largest:.2g} for the prediction", fontsize=9, color=FAINT)
+
+
+def _text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
+    """Places ``text`` at inches from the left and from the top, its line centred on ``y``."""
+    width, height = figure.get_size_inches()
+    figure.text(x / width, 1 - y / height, text, va="center_baseline", **style)
