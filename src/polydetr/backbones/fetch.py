@@ -1,6 +1,7 @@
 """Brings a backbone of ``specs.BACKBONES`` into the cache, once, ready to load.
 
-A text backbone lies there as a Hugging Face folder (``config.json``, ``model.safetensors``, ``tokenizer.json``), whatever its source.
+A text backbone lies there as a Hugging Face folder (``config.json``, ``model.safetensors``, ``tokenizer.json``),
+whatever its source.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ def is_fetched(name: str) -> bool:
 def fetch_backbone(name: str, *, download: bool = True, report: Report | None = None) -> Path:
     """The folder with the backbone's files, fetched and converted first where they are not there yet.
 
-    A file in the cache that is not what it should be is removed and fetched again. Raises :class:`BackboneError` for an unknown name,
-    for files that cannot be had (with the reason of every source tried), and, with ``download=False``, for files not there.
+    A file in the cache that is not what it should be is removed and fetched again. Raises :class:`BackboneError` for an
+    unknown name, for files that cannot be had (with the reason of every source tried), and, with ``download=False``,
+    for files not there.
     """
     spec, folder = backbone_spec(name), backbone_folder(name)
     files, origin = _files(spec), _origin(spec)
@@ -89,7 +91,8 @@ def _fetch_from_any(spec: BackboneSpec, folder: Path, say: Report) -> None:
 def convert_e5s1(source: Path, folder: Path) -> None:
     """Writes the Hugging Face folder of an E5S1 file: matrices in fp16, vectors in fp32.
 
-    A dequantised weight is fp16 scale x 4-bit integer, 15 bits at most where fp16 keeps 11: the rounding is at most 2^-11 of the weight,
+    A dequantised weight is fp16 scale x 4-bit integer, 15 bits at most where fp16 keeps 11: the rounding is at most
+    2^-11 of the weight,
     1/100 or less of what the 4 bits had cost already.
     """
     import numpy as np

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
-_CONVERT = "python -c \"from transformers import AutoModel; AutoModel.from_pretrained('FOLDER').save_pretrained('NEW', safe_serialization=True)\""
+_CONVERT = (
+    'python -c "from transformers import AutoModel; '
+    "AutoModel.from_pretrained('FOLDER').save_pretrained('NEW_FOLDER', safe_serialization=True)\""
+)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -31,7 +34,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """``tokenizer.json`` without truncation and padding; raises :class:`BackboneError` where it is missing or broken."""
+    """``tokenizer.json`` without truncation and padding; raises :class:`BackboneError` where it is missing or
+    broken.
+    """
     from tokenizers import Tokenizer
 
     path = folder / "tokenizer.json"
@@ -50,7 +55,9 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors file or shards. Raises :class:`BackboneError` where there are none, naming what lies there instead."""
+    """The safetensors file or shards. Raises :class:`BackboneError` where there are none, naming what lies there
+    instead.
+    """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
         return [single]
@@ -68,7 +75,8 @@ def weight_files(folder: Path) -> list[Path]:
     pickled = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLED)
     if pickled:
         raise BackboneError(
-            f"{folder} has its weights only in {', '.join(pickled[:3])}; such a file can run code when it is opened, so it is refused.",
+            f"{folder} has its weights only in {', '.join(pickled[:3])}; "
+            "such a file can run code when it is opened, so it is refused.",
             hint=f"Convert it once, where you trust its author: {_CONVERT}",
         )
     raise BackboneError(

@@ -20,7 +20,8 @@ _WANTED = [
 
 
 def fetch_from_hub(repo_id: str, *, download: bool = True, report: Report | None = None) -> Path:
-    """The local folder of a hub model, downloaded where allowed and needed (``HF_HUB_OFFLINE`` and the hub's own cache are honoured).
+    """The local folder of a hub model, downloaded where allowed and needed (``HF_HUB_OFFLINE`` and the hub's own cache
+    are honoured).
 
     Raises :class:`BackboneError` where the library is missing, the id is no id, or the files cannot be had.
     """
@@ -31,7 +32,8 @@ def fetch_from_hub(repo_id: str, *, download: bool = True, report: Report | None
         from huggingface_hub.errors import HFValidationError
     except ImportError:
         raise BackboneError(
-            f"{repo_id!r} is no packaged backbone and no folder; to load it from the Hugging Face hub install polydetr[hub].",
+            f"{repo_id!r} is no packaged backbone and no folder; "
+            "to load it from the Hugging Face hub install polydetr[hub].",
             hint=f"{did_you_mean(repo_id, texts)} {offline}",
         ) from None
     if report:

@@ -1,8 +1,9 @@
 """Run as a script by ``wheels.py``: asks pip where a source archive lies and saves it, byte for byte.
 
-``pip download`` would run the archive's build step to learn its dependencies; nothing of the archive may run here, so this asks the
-same command object for its session and its index, which carry pip's whole configuration (index, links, proxy, certificates,
-credentials, ``file:`` indexes), and copies the one file. Call: ``python pip_source.py PROJECT FILENAME DESTINATION``.
+``pip download`` would run the archive's build step to learn its dependencies; nothing of the archive may run here, so
+this asks the same command object for its session and its index, which carry pip's whole configuration (index, links,
+proxy, certificates, credentials, ``file:`` indexes), and copies the one file. Call: ``python pip_source.py PROJECT
+FILENAME DESTINATION``.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import sys
 
 def main(project: str, filename: str, destination: str) -> int:
     """Saves ``filename`` of ``project`` as ``destination``; returns 0, or 1 with a reason on standard error."""
-    from pip._internal.commands import create_command
+    from pip._internal.commands.download import DownloadCommand
 
-    command = create_command("download")
+    command = DownloadCommand("download", "")
     options, _ = command.parse_args(["--no-deps", "--no-input", "--ignore-requires-python", project])
     with command.main_context():
         session = command.get_default_session(options)

