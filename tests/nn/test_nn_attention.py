@@ -74,6 +74,14 @@ def test_a_fully_masked_example_answers_exact_zero_and_pulls_on_nothing() -> Non
             assert torch.equal(gradient, torch.zeros_like(gradient))  # NaN is not equal to zero
 
 
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_the_answer_itself_is_zero_without_keys_not_only_its_projection(need_weights: bool) -> None:
+    q, k = random(B, H, LQ, K), random(B, H, LK, K, seed=1)
+    answer, _ = attend(q, k, k, masks()["one empty"], need_weights=need_weights)
+    assert torch.equal(answer[0], torch.zeros(H, LQ, K, dtype=torch.float64))
+    assert bool((answer[1] != 0).all())
+
+
 def test_the_hot_path_is_the_fused_kernel_and_weights_leave_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     kernel = F.scaled_dot_product_attention
@@ -150,7 +158,8 @@ def test_dropout_acts_in_training_only_and_keeps_the_mean() -> None:
     assert torch.equal(calm, module(query, query, query)[0])
     assert not torch.allclose(noisy[0], noisy[1])
     assert (noisy.mean(dim=0) - calm).abs().mean() < 0.1 * calm.abs().mean() + 0.05
-    _, weights = module.train()(query, query, query, need_weights=True)
+    answer, weights = module.train()(query, query, query, need_weights=True)
+    assert not torch.allclose(answer, module(query, query, query, need_weights=True)[0])
     assert weights is not None
     torch.testing.assert_close(weights.sum(-1), torch.ones(B, H, LQ))  # reported before dropout
 
