@@ -11,6 +11,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
+from ..metrics.classification import display_width
 from .explanation import check_attention, deletion_verdict, most_telling, scaled_scores, spaces_before
 from .style import shorten
 
@@ -95,10 +96,10 @@ def _verdict(deletion: Mapping[str, float] | None) -> str:
 def _ranking(words: Sequence[str], scores: Sequence[float], strength: NDArray[np.float64]) -> str:
     order = np.argsort(-np.abs(strength), kind="stable")[:_RANKED]
     rows = []
-    for i in order.tolist():
+    for i in map(int, order):
         side = "for" if strength[i] > 0 else "against" if strength[i] < 0 else "none"
         rows.append(
-            f'<tr><td>{i + 1}</td><th scope="row" dir="auto">{escape(words[i])}</th>'
+            f'<tr><td>{i + 1}</td><th scope="row" dir="auto">{escape(shorten(words[i], 60))}</th>'
             f'<td class="number">{scores[i]:+.4f}</td>'
             f'<td><span class="meter {side}" style="width:{abs(strength[i]) * 10:.2f}em"></span> {side}</td></tr>'
         )
@@ -113,7 +114,7 @@ def _heat_map(words: Sequence[str], attention: NDArray[np.float64], strength: ND
     names = [shorten(words[i], 14) for i in places]
     table = attention[np.ix_(places, places)]
     largest = float(table.max()) or 1.0
-    cell, margin = 20, 122
+    cell, margin = 20, 16 + 7 * max(map(display_width, names))  # 7 units a column at the font size of the style sheet
     size = margin + cell * len(names)
     shapes = []
     for i, name in enumerate(names):

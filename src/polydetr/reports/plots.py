@@ -87,8 +87,6 @@ def confusion_matrix_png(report: ClassReport, path: str | Path, *, title: str = 
         raise InputError(
             "This report holds no confusion matrix; a row with several labels at once has no single confusion."
         )
-    from matplotlib.ticker import MaxNLocator
-
     matrix, labels = report.confusion, list(report.confusion_labels)
     subtitle = f"{int(matrix.sum()):,} rows, {len(labels)} classes, {report.accuracy:.1%} right"
     many = len(labels) > _FULL_MATRIX
@@ -102,21 +100,23 @@ def confusion_matrix_png(report: ClassReport, path: str | Path, *, title: str = 
         grid = figure.add_gridspec(1, 2, width_ratios=[side + 2.2, 3.0]) if many else figure.add_gridspec(1, 1)
         _draw_matrix(figure.add_subplot(grid[0, 0]), matrix, labels)
         if many:
-            axes = figure.add_subplot(grid[0, 1])
-            axes.set_title("Most frequent confusions (gold → predicted)", x=-0.9)
-            names = [
-                f"{shorten(gold, 24, keep_end=True)} → {shorten(found, 24, keep_end=True)}"
-                for gold, found, _, _ in pairs
-            ]
-            counts = [count for _, _, count, _ in pairs]
-            bars = axes.barh(range(len(pairs)), counts, color=ORANGE, height=0.7)
-            axes.bar_label(bars, [f"{n}  ({share:.0%} of gold)" for _, _, n, share in pairs], padding=3, fontsize=8)
-            axes.set_yticks(range(len(pairs)), names, fontsize=8)
-            axes.set_xlabel("rows")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.set_xlim(0, max(counts, default=1) * 1.9)
-            axes.invert_yaxis()
-            axes.tick_params(axis="y", length=0)
+            _draw_pairs(figure.add_subplot(grid[0, 1]), pairs)
+
+
+def _draw_pairs(axes: Axes, pairs: Sequence[tuple[str, str, int, float]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title("Most frequent confusions (gold → predicted)", loc="right")
+    names = [f"{shorten(gold, 24, keep_end=True)} → {shorten(found, 24, keep_end=True)}" for gold, found, _, _ in pairs]
+    counts = [count for _, _, count, _ in pairs]
+    bars = axes.barh(range(len(pairs)), counts, color=ORANGE, height=0.7)
+    axes.bar_label(bars, [f"{n}  ({share:.0%} of gold)" for _, _, n, share in pairs], padding=3, fontsize=8)
+    axes.set_yticks(range(len(pairs)), names, fontsize=8)
+    axes.set(xlabel="rows", xlim=(0, max(counts, default=1) * 1.9))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.invert_yaxis()
+    axes.margins(y=0.02)
+    axes.tick_params(axis="y", length=0)
 
 
 def _draw_matrix(axes: Axes, matrix: NDArray[np.int64], labels: Sequence[str]) -> None:
@@ -189,15 +189,18 @@ def reliability_png(
         top.plot([0, 1], [0, 1], color=FAINT, lw=1.2, ls="--", label="perfectly calibrated", zorder=1)
         for i, (name, curve, colour) in enumerate(curves):
             label = f"{name}: ECE {curve.ece:.3f}"
-            top.plot(
-                curve.confidence, curve.accuracy, color=colour, lw=1.8, marker="o", ms=5, label=label, zorder=3 + i
-            )
-            top.vlines(curve.confidence, curve.confidence, curve.accuracy, color=colour, alpha=0.25, lw=4, zorder=2)
-            width = 0.8 / 15 / len(curves)
-            shift = (i - (len(curves) - 1) / 2) * width
-            bottom.bar(curve.confidence + shift, curve.count, width=width, color=colour, alpha=0.85)
+            x, y = curve.confidence, curve.accuracy
+            enough = curve.count >= max(10, 0.002 * curve.count.sum())  # a bin of a few rows says nothing
+            top.plot(x[enough], y[enough], color=colour, lw=1.8, marker="o", ms=5, label=label, zorder=3 + i)
+            top.vlines(x[enough], x[enough], y[enough], color=colour, alpha=0.25, lw=4, zorder=2)
+            top.plot(x[~enough], y[~enough], ls="", marker="o", ms=4, mfc="white", mec=colour, alpha=0.45)
+            bins = np.clip(np.searchsorted(curve.edges, x) - 1, 0, len(curve.edges) - 2)
+            room = np.diff(curve.edges)[bins]
+            width = room * 0.86 / len(curves)
+            left = curve.edges[bins] + room * 0.07 + i * width
+            bottom.bar(left, curve.count, width=width, align="edge", color=colour, alpha=0.85)
         top.set(ylabel="accuracy (share right)", xlim=(-0.02, 1.03), ylim=(-0.02, 1.03))
-        top.legend(loc="upper left", fontsize=9)
+        top.legend(loc="upper left", fontsize=9, frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
         bottom.set(xlabel="confidence (probability of the answer given)", ylabel="rows")
         quiet_grid(top, "both")
         quiet_grid(bottom)

@@ -136,8 +136,12 @@ def shorten(text: str, limit: int, *, keep_end: bool = False) -> str:
 
 
 def _head(text: str, limit: int) -> str:
-    while display_width(text) > limit:
-        text = text[:-1]
+    """The longest beginning of ``text`` that fits; one pass, for a "word" may be 300,000 characters long."""
+    used = 0
+    for i, char in enumerate(text):
+        used += display_width(char)
+        if used > limit:
+            return text[:i]
     return text
 
 

@@ -1,0 +1,256 @@
+"""Pages, tables, cards and files: escaped, complete, and whole or not written at all."""
+
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from polydetr.errors import InputError, SaveError
+from polydetr.metrics import classification_report, entity_report
+from polydetr.reports import (
+    class_table,
+    coloured_entities,
+    deletion_verdict,
+    entities_html,
+    entity_table,
+    explanation_html,
+    metrics_table,
+    model_card,
+    print_report,
+    table_text,
+    write_json,
+    write_text,
+)
+from polydetr.reports.spans_terminal import segments
+from polydetr.spans import Span
+
+EVIL = '<script>alert("x")</script>'
+VOID = {"meta"}
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text; fails on tags that do not close in order."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.text, self.open = [], [], [], []
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.extend(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.text.append(data)
+
+
+def test_explanation_escapes_everything_and_needs_no_other_host():
+    deletion = {"original": 0.9, "without_top": 0.3, "without_random": 0.85, "words": 1}
+    html = explanation_html(
+        [EVIL, "b&c", "'\""], [1.0, -0.5, 0.0], title=EVIL, prediction=EVIL, deletion=deletion, attention=np.eye(3)
+    )
+    page = Page(html)
+    assert "<script" not in html
+    assert "script" not in page.tags
+    assert EVIL in "".join(page.text)
+    assert ("title", f"{EVIL}: +1") in page.attributes
+    assert not any(name in ("src", "href") or name.startswith("on") for name, _ in page.attributes)
+    assert "http" not in html
+    assert "url(" not in html
+    assert "prefers-color-scheme: dark" in html
+    assert page.tags.count("rect") == 9
+    assert "Deletion check: passed." in html
+
+
+def test_explanation_joins_words_as_they_are_written():
+    text = "".join(Page(explanation_html(["很", "好", "very", "good"], [1, 2, 3, 4], title="", prediction="")).text)
+    assert "很好 very good" in text
+    assert "Deletion check: not run." in text
+
+
+def test_long_explanations_show_the_most_telling_attention():
+    words, scores = [f"w{i}" for i in range(90)], list(range(90))
+    html = explanation_html(words, scores, title="t", prediction="p", attention=np.ones((90, 90)) / 90)
+    page = Page(html)
+    assert page.tags.count("rect") == 40 * 40
+    assert "40 highest-scored of 90 words" in html
+
+
+@pytest.mark.parametrize(
+    ("scores", "attention", "message"),
+    [
+        ([1.0], None, "one score for each word"),
+        ([1.0, float("nan")], None, r"word 2 \('b'\) is nan"),
+        ([1.0, 2.0], np.ones((2, 3)), "2 × 2"),
+        ([1.0, 2.0], -np.ones((2, 2)), "non-negative"),
+    ],
+)
+def test_explanations_refuse_what_does_not_fit(scores, attention, message):
+    with pytest.raises(InputError, match=message):
+        explanation_html(["a", "b"], scores, title="t", prediction="p", attention=attention)
+
+
+def test_deletion_verdict_needs_a_clear_difference():
+    base = {"original": 0.9, "without_random": 0.85}
+    assert deletion_verdict({**base, "without_top": 0.5}).meaningful
+    assert not deletion_verdict({**base, "without_top": 0.84}).meaningful
+    assert not deletion_verdict({**base, "without_top": 0.5, "random_std": 0.2}).meaningful
+    assert not deletion_verdict({**base, "without_top": 0.95}).meaningful
+    assert "from 90.0% to 50.0%" in deletion_verdict({**base, "without_top": 0.5}).text
+    with pytest.raises(InputError, match=r"Unknown entry 'without_tops'.*Did you mean 'without_top'"):
+        deletion_verdict({**base, "without_tops": 0.5})
+    with pytest.raises(InputError, match="needs finite numbers"):
+        deletion_verdict(base)
+
+
+TEXT = "王小明在北京大学见到 <b>Ada</b>"
+SPANS = [Span(0, 3, "PER", 0.98), Span(4, 8, "ORG"), Span(4, 6, "LOC"), Span(14, 17, "PER")]
+
+
+def test_coloured_entities_keep_the_text_and_say_the_labels_without_colour():
+    shown = coloured_entities(TEXT, SPANS)
+    assert shown.plain == (
+        "王小明[PER\u00a00.98]在北京[LOC]大学[ORG]见到 <b>Ada[PER]</b>\n■ LOC × 1   ■ ORG × 1   ■ PER × 2"
+    )
+    assert {str(span.style) for span in shown.spans if "on #" in str(span.style)}
+    assert coloured_entities("nothing", []).plain == "nothing"
+
+
+def test_entities_page_is_escaped_and_names_nested_labels():
+    page = Page(entities_html(TEXT, SPANS, title=EVIL))
+    assert ("title", "ORG, LOC") in page.attributes
+    assert ("title", "PER (0.980)") in page.attributes
+    assert "b" not in page.tags
+    assert "No entity was found." in entities_html("x", [])
+
+
+@given(
+    st.text(max_size=12).flatmap(
+        lambda t: st.tuples(st.just(t), st.lists(st.tuples(st.integers(0, len(t)), st.integers(0, len(t))), max_size=5))
+    )
+)
+def test_segments_put_the_text_together_again(case):
+    text, bounds = case
+    spans = [Span(a, b, "X") for a, b in bounds if a < b]
+    pieces = list(segments(text, spans))
+    assert "".join(piece for piece, _, _ in pieces) == text
+    assert sum(len(ended) for _, _, ended in pieces) == len(spans)
+    assert sum(len(p) * len(cover) for p, cover, _ in pieces) == sum(s.end - s.start for s in spans)
+
+
+@pytest.mark.parametrize("span", [Span(0, 9, "A"), Span(-1, 1, "A"), Span(2, 2, "A")])
+def test_spans_outside_of_the_text_are_named(span):
+    with pytest.raises(InputError, match=rf"Span {span.start}-{span.end} \('A'\)"):
+        coloured_entities("abc", [span])
+
+
+def test_tables_in_plain_text_keep_brackets_and_cut_long_reports():
+    report = classification_report(["[red]a", "b"], ["[red]a", "[red]a"])
+    text = table_text(class_table(report))
+    assert "[red]a" in text
+    assert "accuracy" in text
+    assert "\x1b" not in text
+    many = [f"label{i:03d}" for i in range(150)]
+    text = table_text(class_table(classification_report(many, [*many[:-9], *many[:9]])))
+    assert "… 90 more …" in text
+    assert "label149" in text  # the worst are kept
+    assert "micro avg" in table_text(entity_table(entity_report([SPANS], [SPANS])))
+    assert table_text(metrics_table({"valid": {"f1": 0.5, "rows": 1200}, "test": {"f1": None}})).count("-") >= 2
+
+
+def test_print_report_is_plain_in_a_pipe_and_coloured_on_a_terminal():
+    for report in (classification_report(["a", "b"], ["a", "a"]), entity_report([SPANS], [SPANS])):
+        pipe, terminal = io.StringIO(), io.StringIO()
+        print_report(report, title="T", console=Console(file=pipe, width=40))
+        print_report(report, title="T", console=Console(file=terminal, force_terminal=True, width=100))
+        assert report.to_text() in pipe.getvalue()
+        assert "\x1b[" in terminal.getvalue()
+
+
+def test_model_card_tells_all_and_misses_nothing_silently():
+    card = model_card(
+        {
+            "name": "news | tagger",
+            "data": {"train": {"rows": 14041, "sha256": "ab12"}, "test": {"rows": 30}},
+            "schema": {"inputs": {"text": "text"}, "targets": {"tags": {"task": "tagging", "labels": list("ABC")}}},
+            "metrics": {"test": {"tags": {"entity_f1": 0.9051, "ece": None}}},
+            "run": {"seed": 7, "machine": "2 cores | 8 GB"},
+            "date": "2024-05-06",
+            "limits": ["News only."],
+            "backbone": {"name": "minilm"},
+            "example": {"text": "你好"},
+        }
+    )
+    for expected in (
+        "| train | 14,041 | ab12 |",
+        "| test | 30 | - |",
+        "| tags | tagging | 3: A, B, C |",
+        "| tags: entity_f1 | 0.9051 |",
+        "date: 2024-05-06; seed: 7; machine: 2 cores",
+        "- News only.",
+        "licence: not recorded",
+        'Predictor.load("path/to/this/folder")',
+        'predict([{"text": "你好"}])',
+        "## Calibration\n\nNot recorded.",
+    ):
+        assert expected in card
+    with pytest.raises(InputError, match=r"Unknown entry 'metric'.*Did you mean 'metrics'"):
+        model_card({"name": "x", "metric": {}})
+    with pytest.raises(InputError, match="needs the model's name"):
+        model_card({})
+
+
+def test_the_cards_example_is_python():
+    code = model_card({"name": "x", "example": {"text": 'a "quoted"\nline'}}).split("```python\n")[1].split("```")[0]
+    compile(code, "card", "exec")
+
+
+def test_json_is_plain_readable_and_without_nan(tmp_path):
+    path = tmp_path / "new" / "report.json"
+    write_json(
+        path, {"名": np.float32(0.5), "n": np.arange(2), "bad": [float("nan"), np.inf], "p": Path("a"), "s": {2, 1}}
+    )
+    assert json.loads(path.read_text("utf-8")) == {"名": 0.5, "n": [0, 1], "bad": [None, None], "p": "a", "s": [1, 2]}
+    assert "名" in path.read_text("utf-8")
+    write_json(path, classification_report(["a"], ["a"]))
+    assert json.loads(path.read_text("utf-8"))["accuracy"] == 1
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
+    path = tmp_path / "report.txt"
+    write_text(path, "old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(SaveError, match=r"report.txt.*No space left on device"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["report.txt"]
+
+
+def test_reports_import_neither_matplotlib_nor_rich_nor_torch():
+    code = (
+        "import sys, polydetr.reports; heavy = {'matplotlib', 'rich', 'torch', 'sklearn', 'scipy'};"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, timeout=60)
