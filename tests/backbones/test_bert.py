@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+
+from polydetr.backbones import kernels
 from polydetr.backbones.bert import BertEncoder, from_hf_state_dict, to_hf_state_dict
 from polydetr.errors import BackboneError
 
@@ -131,3 +133,68 @@ def test_dropout_acts_in_training_alone() -> None:
     assert not torch.equal(ours(ids, mask), ours(ids, mask))
     ours.eval()
     assert torch.equal(ours(ids, mask), ours(ids, mask))
+
+
+@pytest.mark.skipif(not kernels._ONEDNN, reason="this CPU has no fast bfloat16")
+@pytest.mark.parametrize("lengths", [LENGTHS, (13,) * 120], ids=["padded", "several-chunks"])
+def test_bfloat16_kernels_equal_pytorch_own(lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same weights, outputs and gradients with and without the fast kernels, both as near to float32 as bfloat16 is."""
+    ours = _encoder()
+    for parameter in ours.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ids, mask = _batch(lengths)
+    weight = torch.randn(DIM)
+    found: dict[str, tuple[torch.Tensor, list[torch.Tensor]]] = {}
+    for name, dtype, fast in (
+        ("exact", torch.float32, True),
+        ("fast", torch.bfloat16, True),
+        ("slow", torch.bfloat16, False),
+    ):
+        monkeypatch.setattr(kernels, "_ONEDNN", fast)
+        ours.to(dtype)
+        ours.zero_grad()
+        out = ours(ids, mask)[mask].float()
+        (out @ weight).square().mean().backward()
+        found[name] = out.detach(), [p.grad.float().clone() for p in ours.parameters() if p.grad is not None]
+        with torch.no_grad():
+            torch.testing.assert_close(ours(ids, mask)[mask].float(), out, atol=0, rtol=0)
+
+    def error(name: str) -> tuple[float, float]:
+        pairs = list(zip(found[name][1], found["exact"][1], strict=True))
+        gradient = sum(float((a - b).square().sum()) for a, b in pairs) / sum(float(b.square().sum()) for _, b in pairs)
+        output = (found[name][0] - found["exact"][0]).norm() / found["exact"][0].norm()
+        return float(output), gradient**0.5
+
+    fast, slow = error("fast"), error("slow")
+    assert fast[0] < max(0.02, 1.3 * slow[0])
+    assert fast[1] < max(0.02, 1.3 * slow[1])
+
+
+def test_a_row_without_real_tokens_gives_numbers() -> None:
+    ids, mask = _batch()
+    mask[1] = False
+    for dtype in (torch.float32, torch.bfloat16):
+        ours = _encoder().to(dtype)
+        out = ours(ids, mask)
+        assert out.isfinite().all()
+        out.float().sum().backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in ours.parameters())
+
+
+def test_adapted_and_frozen_weights_get_no_gradient() -> None:
+    ours = _encoder().bfloat16()
+    ours.layers[0].requires_grad_(False)
+    ours.embeddings.requires_grad_(False)
+    ids, mask = _batch((7, 7))
+    ours(ids, mask).float().square().sum().backward()
+    assert all(p.grad is None for p in ours.layers[0].parameters())
+    assert all(p.grad is not None for p in ours.layers[1].parameters())
+
+
+def test_an_exported_graph_serves_padded_and_full_batches() -> None:
+    """The graph must not bake in whether its example had padding."""
+    ours = _encoder().eval()
+    full, padded = _batch((11, 11)), _batch((11, 4))
+    graph = torch.export.export(ours, full).module()
+    for ids, mask in (full, padded):
+        torch.testing.assert_close(graph(ids, mask)[mask], ours(ids, mask)[mask], atol=1e-5, rtol=1e-5)

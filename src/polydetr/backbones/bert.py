@@ -1,7 +1,7 @@
 """BERT-like text encoders (BERT, MiniLM, XLM-R, multilingual E5) written for speed on an ordinary CPU.
 
-Source: Devlin et al. 2019, arXiv 1810.04805: post-norm layers, h = LN(h + Attention(h)), h = LN(h + FFN(h)); XLM-R (Conneau et al. 2020,
-arXiv 1911.02116) is the same with positions that begin at ``position_offset``.
+Source: Devlin et al. 2019, arXiv 1810.04805: post-norm layers, h = LN(h + Attention(h)), h = LN(h + FFN(h)); XLM-R
+(Conneau et al. 2020, arXiv 1911.02116) is the same with positions that begin at ``position_offset``.
 
 Shape legend: B texts, L tokens, D ``hidden_dim``, H ``num_heads``. Every mask is **True = real**.
 """
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from polydetr.backbones.kernels import Linear, padding_bias, self_attention
 from polydetr.errors import BackboneError, did_you_mean
 
 
@@ -54,7 +55,9 @@ class BertEmbeddings(nn.Module):
         self.norm = nn.LayerNorm(hidden_dim, eps=norm_eps)
         self.dropout = dropout
 
-    def forward(self, input_ids: Tensor, segment_ids: Tensor | None, positions: Tensor | None) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, segment_ids: Tensor | None, positions: Tensor | None, extra: Tensor | None = None
+    ) -> Tensor:
         length = input_ids.shape[1]
         if length > self.max_length:
             raise BackboneError(
@@ -67,12 +70,13 @@ class BertEmbeddings(nn.Module):
         else:
             place = self.positions(positions + self.position_offset)
         segment = self.segments.weight[0] if segment_ids is None else self.segments(segment_ids)
-        hidden = self.norm(self.words(input_ids) + (place + segment))
+        total = self.words(input_ids) + (place + segment)
+        hidden = self.norm(total if extra is None else total + extra)
         return F.dropout(hidden, self.dropout, self.training) if self.dropout else hidden
 
 
 class BertLayer(nn.Module):
-    """One post-norm layer. hidden (B, L, D), attend (B, 1, 1, L) bool or None for "all are real" -> (B, L, D)."""
+    """One post-norm layer. hidden (B, L, D), bias (B, 1, 1, L) or None for "all are real" -> (B, L, D)."""
 
     def __init__(
         self, *, hidden_dim: int, num_heads: int, ffn_dim: int, norm_eps: float, activation: str, dropout: float
@@ -81,33 +85,28 @@ class BertLayer(nn.Module):
         self.num_heads = num_heads
         self.dropout = dropout
         self.activation = ACTIVATIONS[activation]
-        self.qkv = nn.Linear(hidden_dim, 3 * hidden_dim)
-        self.out = nn.Linear(hidden_dim, hidden_dim)
+        self.qkv = Linear(hidden_dim, 3 * hidden_dim)
+        self.out = Linear(hidden_dim, hidden_dim)
         self.attention_norm = nn.LayerNorm(hidden_dim, eps=norm_eps)
-        self.up = nn.Linear(hidden_dim, ffn_dim)
-        self.down = nn.Linear(ffn_dim, hidden_dim)
+        self.up = Linear(hidden_dim, ffn_dim)
+        self.down = Linear(ffn_dim, hidden_dim)
         self.ffn_norm = nn.LayerNorm(hidden_dim, eps=norm_eps)
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
-    def forward(self, hidden: Tensor, attend: Tensor | None) -> Tensor:
-        hidden = self.attention_norm(hidden + self._drop(self.out(self._attend(hidden, attend))))
-        return self.ffn_norm(hidden + self._drop(self.down(self.activation(self.up(hidden)))))
-
-    def _attend(self, hidden: Tensor, attend: Tensor | None) -> Tensor:
-        batch, length, dim = hidden.shape
-        heads = self.qkv(hidden).view(batch, length, 3, self.num_heads, dim // self.num_heads)
-        query, key, value = heads.transpose(1, 3).unbind(2)
+    def forward(self, hidden: Tensor, bias: Tensor | None) -> Tensor:
         rate = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attend, dropout_p=rate)
-        return mixed.transpose(1, 2).reshape(batch, length, dim)
+        mixed = self_attention(self.qkv(hidden), bias, num_heads=self.num_heads, dropout=rate)
+        hidden = self.attention_norm(hidden + self._drop(self.out(mixed)))
+        return self.ffn_norm(hidden + self._drop(self.down(self.activation(self.up(hidden)))))
 
 
 class BertEncoder(nn.Module):
     """The encoder: ``embeddings``, then ``layers`` (an ``nn.ModuleList``).
 
-    Raises BackboneError for an impossible shape, an unknown activation, or a text longer than the encoder has positions.
+    Raises BackboneError for an impossible shape, an unknown activation, or a text
+    longer than the encoder has positions.
     """
 
     def __init__(
@@ -159,14 +158,23 @@ class BertEncoder(nn.Module):
         return self.embeddings.max_length
 
     def forward(
-        self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None, positions: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        mask: Tensor,
+        segment_ids: Tensor | None = None,
+        positions: Tensor | None = None,
+        *,
+        extra: Tensor | None = None,
     ) -> Tensor:
-        """input_ids (B, L) int64, mask (B, L) bool, True = real -> (B, L, D). What stands at padding is meaningless."""
-        hidden = self.embeddings(input_ids, segment_ids, positions)
-        # Without a mask the kernel is faster and equal lengths are what the bucketed batches mostly bring.
-        attend = None if bool(mask.all()) else mask[:, None, None, :]
+        """input_ids (B, L) int64, mask (B, L) bool, True = real -> (B, L, D). What stands at padding is meaningless.
+
+        extra: (B, L, D), added to the word embeddings (what the tokenizer loses, such as letter case).
+        """
+        hidden = self.embeddings(input_ids, segment_ids, positions, extra)
+        # Without padding no mask is passed: the kernel is faster, and bucketed batches are mostly of one length.
+        bias = padding_bias(mask, hidden.dtype)
         for layer in self.layers:
-            hidden = layer(hidden, attend)
+            hidden = layer(hidden, bias)
         return hidden
 
 
@@ -235,7 +243,7 @@ def from_hf_state_dict(state: Mapping[str, Tensor], *, num_layers: int) -> dict[
             hint="Check that the weights and their config.json belong together.",
         )
     return {
-        ours: torch.cat([plain[theirs] for theirs in group]) if len(group) > 1 else plain[group[0]]
+        ours: torch.cat([plain[theirs] for theirs in group]) if len(group) > 1 else plain["".join(group)]
         for ours, group in names.items()
     }
 

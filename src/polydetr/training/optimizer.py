@@ -1,0 +1,266 @@
+"""AdamW with float32 master weights, so that a model may compute in bfloat16 and still learn in float32.
+
+Source: Loshchilov & Hutter 2019, arXiv 1711.05101 (decoupled weight decay). A bfloat16 weight has 8 bits: a step of
+lr = 1e-4 would mostly round to nothing, so the step is taken on a float32 copy, which is then rounded into the weight.
+"""
+
+# torch._foreach_* have no public names:
+# pyright: reportPrivateImportUsage=false
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+from polydetr.errors import ConfigError, ModelFolderError
+
+_LAYER = re.compile(r"(?:^|\.)backbone\.layers\.(\d+)\.")
+_EMBEDDINGS = re.compile(r"(?:^|\.)backbone\.embeddings\.")
+
+
+def parameter_groups(
+    model: nn.Module,
+    *,
+    lr: float,
+    head_lr: float | None = None,
+    layer_decay: float = 1.0,
+    weight_decay: float = 0.01,
+    freeze_embeddings: bool = False,
+    freeze_layers: int = 0,
+) -> list[dict[str, Any]]:
+    """Groups for ``MasterAdamW``; frozen parameters get ``requires_grad = False`` and no group.
+
+    Parameters named ``...backbone.layers.N...`` learn at ``lr`` · ``layer_decay``^(layers above N),
+    ``...backbone.embeddings...`` below all of them, everything else at ``head_lr`` (default: ``lr``).
+    Matrices decay; norms, biases and embedding tables do not.
+    Raises ConfigError when nothing is left to train.
+    """
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    found = [_LAYER.search(name) for name, _ in model.named_parameters()]
+    num_layers = 1 + max((int(match[1]) for match in found if match), default=-1)
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        layer = _LAYER.search(name)
+        embedding = _EMBEDDINGS.search(name) is not None
+        if (embedding and freeze_embeddings) or (layer and int(layer[1]) < freeze_layers):
+            parameter.requires_grad_(False)
+        if not parameter.requires_grad:
+            continue
+        above = num_layers - 1 - int(layer[1]) if layer else num_layers
+        rate = lr * layer_decay**above if layer or embedding else (lr if head_lr is None else head_lr)
+        decay = weight_decay if parameter.dim() > 1 and id(parameter) not in tables and not embedding else 0.0
+        group = groups.setdefault(
+            (rate, decay), {"params": [], "names": [], "lr": rate, "weight_decay": decay, "initial_lr": rate}
+        )
+        group["params"].append(parameter)
+        group["names"].append(name)
+    if not groups:
+        raise ConfigError(
+            f"nothing is left to train with freeze_embeddings={freeze_embeddings}, freeze_layers={freeze_layers}.",
+            hint=f"The backbone has {num_layers} layers; freeze fewer.",
+        )
+    return list(groups.values())
+
+
+class MasterAdamW(torch.optim.Optimizer):
+    """AdamW over named groups (see ``parameter_groups``).
+
+    - Parameters below float32 keep a float32 master here; float32 ones behave exactly as in ``torch.optim.AdamW``.
+    - ``clip_norm``: gradients are scaled to this global norm inside the update; a step whose norm is not finite is
+      left out and counted.
+    - Sparse gradients (``nn.Embedding(sparse=True)``) touch only the rows of the batch (lazy Adam).
+    - ``ema_decay``: a running mean of the weights, warmed up as min(decay, (1 + t) / (10 + t)); ``averaged()`` swaps
+      it in.
+
+    ``report`` holds ``grad_norm`` of the last step and ``skipped``, how many steps were left out.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[dict[str, Any]],
+        *,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        clip_norm: float | None = 1.0,
+        ema_decay: float | None = None,
+    ) -> None:
+        super().__init__(list(groups), {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self.clip_norm = clip_norm
+        self.ema_decay = ema_decay
+        self.report: dict[str, float] = {"grad_norm": float("nan"), "skipped": 0}
+        self._ema_steps = torch.zeros(())
+        for name, parameter in self._named():
+            state = self.state[parameter]
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"] = torch.zeros_like(parameter, dtype=torch.float32)
+            state["exp_avg_sq"] = torch.zeros_like(parameter, dtype=torch.float32)
+            if parameter.dtype != torch.float32:
+                state["master"] = parameter.detach().float()
+            if ema_decay is not None:
+                state["ema"] = parameter.detach().float().clone()
+            if not parameter.is_leaf:
+                raise ValueError(f"{name!r} is not a leaf: build the optimizer after the model has its final dtype")
+
+    def _named(self) -> Iterator[tuple[str, Tensor]]:
+        for group in self.param_groups:
+            yield from zip(group["names"], group["params"], strict=True)
+
+    def _master(self, parameter: Tensor) -> Tensor:
+        return self.state[parameter].get("master", parameter)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One update from the gradients that are there. Returns the closure's loss, or None."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        work = [
+            (group, p, _float_gradient(p.grad))
+            for group in self.param_groups
+            for p in group["params"]
+            if p.grad is not None
+        ]
+        scale = self._clip_scale([grad for _, _, grad in work])
+        if scale is None:
+            self.report["skipped"] += 1
+            return loss
+        for group in self.param_groups:
+            mine = [(p, grad) for owner, p, grad in work if owner is group]
+            self._update_dense(group, [(p, grad) for p, grad in mine if not grad.is_sparse], scale)
+            for parameter, grad in mine:
+                if grad.is_sparse:
+                    self._update_rows(group, parameter, grad, scale)
+        if self.ema_decay is not None:
+            self._update_ema(self.ema_decay)
+        return loss
+
+    def _clip_scale(self, grads: list[Tensor]) -> Tensor | None:
+        """What gradients must be divided by: max(1, norm / clip). None when the norm is not finite."""
+        one = torch.ones(())
+        if self.clip_norm is None or not grads:
+            return one
+        dense = [grad.values() if grad.is_sparse else grad for grad in grads]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(dense)))
+        self.report["grad_norm"] = float(norm)
+        if not torch.isfinite(norm):
+            return None
+        return torch.maximum(one.to(norm.device), (norm + 1e-6) / self.clip_norm)
+
+    def _update_dense(self, group: dict[str, Any], work: list[tuple[Tensor, Tensor]], scale: Tensor) -> None:
+        if not work:
+            return
+        parameters = [p for p, _ in work]
+        states = [self.state[p] for p in parameters]
+        beta1, beta2 = group["betas"]
+        masters = [self._master(p) for p in parameters]
+        adamw(
+            masters,
+            [grad for _, grad in work],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            grad_scale=scale if self.clip_norm is not None else None,
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+        rounded = [(p, m) for p, m in zip(parameters, masters, strict=True) if p is not m]
+        if rounded:
+            torch._foreach_copy_([p for p, _ in rounded], [m for _, m in rounded])
+
+    def _update_rows(self, group: dict[str, Any], parameter: Tensor, grad: Tensor, scale: Tensor) -> None:
+        """Adam on the rows that the batch used; the others keep their moments, as in ``torch.optim.SparseAdam``."""
+        rows, values = grad.indices()[0], grad.values() / scale
+        state, master = self.state[parameter], self._master(parameter)
+        beta1, beta2 = group["betas"]
+        state["step"] += 1
+        step = float(state["step"])
+        mean = state["exp_avg"][rows].lerp_(values, 1 - beta1)
+        square = state["exp_avg_sq"][rows].lerp_(values.square(), 1 - beta2)
+        change = (mean / (1 - beta1**step)) / ((square / (1 - beta2**step)).sqrt() + group["eps"])
+        fresh = master[rows] * (1 - group["lr"] * group["weight_decay"]) - group["lr"] * change
+        state["exp_avg"].index_copy_(0, rows, mean)
+        state["exp_avg_sq"].index_copy_(0, rows, square)
+        master.index_copy_(0, rows, fresh)
+        if parameter is not master:
+            parameter.index_copy_(0, rows, fresh.to(parameter.dtype))
+
+    def _update_ema(self, decay: float) -> None:
+        self._ema_steps += 1
+        steps = float(self._ema_steps)
+        parameters = [p for _, p in self._named()]
+        keep = min(decay, (1 + steps) / (10 + steps))
+        torch._foreach_lerp_(
+            [self.state[p]["ema"] for p in parameters], [self._master(p) for p in parameters], 1 - keep
+        )
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the parameters hold their running mean (without ``ema_decay``: themselves); restored to the bit."""
+        if self.ema_decay is None:
+            yield
+            return
+        parameters = [p for _, p in self._named()]
+        with torch.no_grad():
+            before = [p.detach().clone() for p in parameters]
+            torch._foreach_copy_(parameters, [self.state[p]["ema"] for p in parameters])
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(parameters, before)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """All state as named tensors (``exp_avg/NAME`` ...), fit for safetensors; rates belong to the schedule."""
+        tensors = {f"{kind}/{name}": t for name, p in self._named() for kind, t in self.state[p].items()}
+        if self.ema_decay is not None:
+            tensors["ema_steps/"] = self._ema_steps
+        return tensors
+
+    @torch.no_grad()
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse; also sets every parameter that has a master. Raises ModelFolderError when it does not fit."""
+        mine = self.state_tensors()
+        faults = sorted(mine.keys() ^ tensors.keys())
+        faults += [name for name in mine.keys() & tensors.keys() if mine[name].shape != tensors[name].shape]
+        if faults:
+            raise ModelFolderError(
+                f"the saved optimizer state does not fit: {len(faults)} tensors differ, {faults[0]!r} first.",
+                hint="Resume with the settings the run was started with, or start a new run.",
+            )
+        for name, tensor in mine.items():
+            tensor.copy_(tensors[name])
+        for _, parameter in self._named():
+            if "master" in self.state[parameter]:
+                parameter.copy_(self.state[parameter]["master"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch expects it. Torch's own way back would round the masters to the parameters' dtype: ours differs."""
+        return {"tensors": self.state_tensors()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The inverse of ``state_dict``."""
+        self.load_state_tensors(state_dict["tensors"])
+
+
+def _float_gradient(grad: Tensor) -> Tensor:
+    """Gradient in float32; rows that came several times are summed after the cast, not in bfloat16."""
+    if grad.is_sparse:
+        values = grad._values().float()
+        return torch.sparse_coo_tensor(grad._indices(), values, grad.shape, check_invariants=False).coalesce()
+    return grad.float()
