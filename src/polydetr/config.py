@@ -1,0 +1,223 @@
+"""Validated configuration. A YAML file, keyword arguments and ``--set key=value`` fill the same objects.
+
+Every fault is reported at once, each with its key and the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from polydetr.errors import ConfigError, did_you_mean
+
+Preset = Literal["fast", "balanced", "best"]
+
+
+def parse_duration(value: object) -> object:
+    """``"10m"``, ``"90s"``, ``"1h30m"`` or a number of seconds → seconds."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(?:(\d+(?:\.\d+)?)h)?\s*(?:(\d+(?:\.\d+)?)m)?\s*(?:(\d+(?:\.\d+)?)s?)?\s*", value)
+    if not match or not any(match.groups()):
+        raise ValueError(f"{value!r} is not a duration: write it like 90s, 10m or 1h30m")
+    hours, minutes, seconds = (float(g or 0) for g in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class TextConfig(_Section):
+    """How text becomes tokens."""
+
+    max_tokens: int = Field(384, ge=8, le=8192, description="length of one window, special tokens included")
+    overlap: int = Field(64, ge=0, description="tokens that two neighbouring windows of a long text share")
+    context: bool = Field(True, description="let token-level tasks see the neighbouring sentences of the same document")
+    word_shape: bool = Field(True, description="embed the letter case and kind of each word beside its subwords")
+    vocab_size: int = Field(8000, ge=100, description="size of the vocabulary learned when there is no backbone")
+
+
+class ModelConfig(_Section):
+    """The shared encoder."""
+
+    embed_dim: int | None = Field(None, ge=8, description="the common space; default: the backbone's width, or 128")
+    num_heads: int = Field(8, ge=1)
+    num_layers: int | None = Field(None, ge=0, le=48, description="default: 0 over a pretrained backbone alone, else 2")
+    ffn_dim: int | None = Field(None, ge=8, description="default: 4 × embed_dim")
+    fusion: Literal["sum", "joint"] = "joint"
+    share: Literal["none", "modalities", "layers", "both"] = "none"
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class LoRAConfig(_Section):
+    """Low-rank adapters in the backbone (Hu et al. 2021, arXiv 2106.09685); rank 0 trains the weights themselves."""
+
+    rank: int = Field(0, ge=0, le=256)
+    alpha: float = Field(16.0, gt=0)
+
+
+class TrainingConfig(_Section):
+    """The one training loop."""
+
+    batch_tokens: int = Field(1024, ge=16, description="padded tokens a step")
+    lr: float = Field(3e-4, gt=0, description="peak learning rate of the backbone")
+    head_lr: float = Field(1e-3, gt=0, description="peak learning rate of everything that starts from random weights")
+    layer_decay: float = Field(0.9, gt=0, le=1, description="factor on the learning rate for each layer further down")
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps")
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    clip_norm: float = Field(1.0, gt=0)
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="average the weights over the last steps; 0 = off")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    freeze_embeddings: bool = Field(True, description="keep the pretrained word embeddings as they are")
+    freeze_layers: int = Field(0, ge=0, description="backbone layers, from the bottom, that stay as they are")
+    lora: LoRAConfig = LoRAConfig()
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    patience: int = Field(3, ge=0, description="evaluations without progress before it stops; 0 = never")
+    evaluations_per_epoch: int = Field(1, ge=1)
+    valid_fraction: float = Field(0.1, gt=0, lt=0.9, description="share of the training rows held out when no valid file is given")
+
+
+class TaskConfig(_Section):
+    """Options of one target; a task ignores none: what does not apply to it is an error."""
+
+    labels: list[str] | None = Field(None, description="the label set, when the data do not show all of it")
+    class_weights: Literal["none", "balanced"] = "none"
+    loss_weight: float = Field(1.0, gt=0)
+    scheme: Literal["auto", "iob1", "iob2", "bioes"] = "auto"
+    max_answer_tokens: int = Field(48, ge=1, description="longest answer that question answering may give")
+    multi_label: bool | None = None
+
+
+class Config(_Section):
+    """Everything that one run is made from."""
+
+    train: str | None = None
+    valid: str | None = None
+    test: str | None = None
+    format: str | None = None
+    target: dict[str, str | None] = Field(default_factory=dict, description="target column → task, or null to infer it")
+    inputs: dict[str, str | None] | None = Field(None, description="input column → modality, or null to infer it")
+    backbone: str = "auto"
+    preset: Preset = "balanced"
+    epochs: float | None = Field(None, gt=0)
+    time_limit: Seconds | None = None
+    seed: int = Field(0, ge=0)
+    out: str | None = None
+    on_error: Literal["raise", "skip"] = "raise"
+    text: TextConfig = TextConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    tasks: dict[str, TaskConfig] = Field(default_factory=dict)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"epochs": 2, "training": {"patience": 0}},
+    "balanced": {"epochs": 5},
+    "best": {"epochs": 12, "training": {"patience": 4, "ema_decay": 0.999}},
+}
+
+
+def load_config(source: str | Path | Mapping[str, Any] | None = None, **overrides: Any) -> Config:
+    """Reads YAML or a mapping, lays the preset under it and ``overrides`` (None = not given) over it.
+
+    Raises:
+        ConfigError: with every fault found, each on a line of its own.
+    """
+    given: dict[str, Any] = {}
+    name = None
+    if isinstance(source, (str, Path)):
+        name = str(source)
+        given = _read_yaml(Path(source))
+    elif source is not None:
+        given = dict(source)
+    given = merge(given, {k: v for k, v in overrides.items() if v is not None})
+    for key in ("target", "inputs"):
+        if isinstance(given.get(key), (str, list, tuple)):
+            given[key] = parse_names(given[key])
+    preset = PRESETS.get(str(given.get("preset", "balanced")), {})
+    try:
+        return Config.model_validate(merge(preset, given))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, name)) from None
+
+
+def parse_names(value: str | list[str] | tuple[str, ...]) -> dict[str, str | None]:
+    """``"label"``, ``"label:classification"`` or a list of such → name → kind."""
+    items = [value] if isinstance(value, str) else value
+    pairs = (str(item).partition(":") for item in items)
+    return {name: kind or None for name, _, kind in pairs}
+
+
+def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """``["training.lr=1e-4", "text.context=false"]`` → nested mapping; values are read as YAML."""
+    nested: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{setting!r} is not of the form key=value, for example training.lr=1e-4")
+        parsed = yaml.safe_load(value)
+        if isinstance(parsed, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", parsed):
+            parsed = float(parsed)  # YAML 1.1 reads 1e-4 as text
+        for part in reversed(key.split(".")):
+            parsed = {part: parsed}
+        nested = merge(nested, parsed)
+    return nested
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` laid on ``base``, sections merged key by key."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping) and key not in ("target", "inputs")
+        result[key] = merge(old, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file {str(path)!r} does not exist") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected keys and values, found {type(content).__name__}")
+    return content
+
+
+def _explain(error: ValidationError, name: str | None) -> str:
+    lines = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            section = _section_at(fault["loc"][:-1])
+            lines.append(f"unknown key {key!r}. {did_you_mean(str(fault['loc'][-1]), section.model_fields)}")
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            lines.append(f"{key} = {fault['input']!r}: {message[0].lower()}{message[1:]}")
+    head = f"{name}: " if name else ""
+    count = f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the configuration"
+    return f"{head}{count}:\n" + "\n".join(f"  - {line}" for line in lines)
+
+
+def _section_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    section: type[BaseModel] = Config
+    for part in location:
+        if section is Config and part == "tasks":
+            section = TaskConfig
+        elif str(part) in section.model_fields:
+            annotation = section.model_fields[str(part)].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                section = annotation
+    return section

@@ -1,0 +1,132 @@
+"""From rows to predictions, in order, in constant memory. Evaluation, prediction and serving all run through ``Engine.run``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polydetr.batch import Arrays, Batch
+from polydetr.data.batching import token_budget_batches
+from polydetr.data.records import Record
+from polydetr.encoding import EncodedDocument, RowEncoder
+from polydetr.errors import RowError
+from polydetr.layout import FieldText
+from polydetr.model import PolyModel
+from polydetr.tasks.base import Prediction, Task
+
+Outputs = Mapping[str, Mapping[str, Tensor]]
+CHUNK_TOKENS = 16_384
+"""Tokens encoded ahead before the model runs: enough to sort by length, and a bound on memory."""
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What became of one row: its predictions by target, or the error that rejected it."""
+
+    record: Record
+    predictions: Mapping[str, Prediction]
+    text: FieldText | None = None
+    error: RowError | None = None
+    warnings: Sequence[str] = ()
+
+
+class Engine:
+    """A model with its encoder and tasks, ready to answer."""
+
+    def __init__(self, model: PolyModel, encoder: RowEncoder, tasks: Mapping[str, Task], *, batch_tokens: int = 2048) -> None:
+        self.model = model
+        self.encoder = encoder
+        self.tasks = tasks
+        self.batch_tokens = batch_tokens
+
+    def run(
+        self,
+        records: Iterable[Record],
+        *,
+        on_error: str = "raise",
+        with_targets: bool = False,
+        on_batch: Callable[[Outputs, Batch], None] | None = None,
+    ) -> Iterator[RowResult]:
+        """One result a row, in the order of the rows.
+
+        on_error: "raise" stops at the first unreadable row; "return" yields it with its error.
+        on_batch: sees every batch's raw outputs and targets (losses, calibration).
+
+        Raises:
+            RowError: a row cannot be read and ``on_error`` is "raise".
+        """
+        pending: list[EncodedDocument | RowResult] = []
+        tokens = 0
+        for group in self.encoder.documents(records):
+            for item in self._encode(group, on_error=on_error, with_targets=with_targets):
+                pending.append(item)
+                tokens += sum(e.num_tokens for e in item.examples) if isinstance(item, EncodedDocument) else 0
+            if tokens >= CHUNK_TOKENS:
+                yield from self._answer(pending, on_batch)
+                pending, tokens = [], 0
+        yield from self._answer(pending, on_batch)
+
+    def _encode(self, group: list[Record], *, on_error: str, with_targets: bool) -> Iterator[EncodedDocument | RowResult]:
+        try:
+            yield self.encoder.encode(group, with_targets=with_targets)
+        except RowError as error:
+            if on_error == "raise":
+                raise
+            if len(group) == 1:
+                yield RowResult(group[0], {}, error=error)
+            else:  # one bad row must not take its neighbours along
+                for record in group:
+                    yield from self._encode([record], on_error=on_error, with_targets=with_targets)
+
+    def _answer(
+        self, items: Sequence[EncodedDocument | RowResult], on_batch: Callable[[Outputs, Batch], None] | None
+    ) -> Iterator[RowResult]:
+        documents = [item for item in items if isinstance(item, EncodedDocument)]
+        outputs = iter(self._forward(documents, on_batch))
+        for item in items:
+            if isinstance(item, RowResult):
+                yield item
+                continue
+            windows = next(outputs)
+            decoded = {
+                target: task.decode([w[target] for w in windows], item.layouts, item.texts, len(item.records))
+                for target, task in self.tasks.items()
+            }
+            for i, record in enumerate(item.records):
+                text = item.texts[i] if item.texts else None
+                yield RowResult(record, {t: p[i] for t, p in decoded.items()}, text, warnings=item.warnings)
+
+    def _forward(
+        self, documents: Sequence[EncodedDocument], on_batch: Callable[[Outputs, Batch], None] | None
+    ) -> list[list[dict[str, Arrays]]]:
+        """Per document, per window: target → named arrays, padding removed."""
+        examples = [(d, e) for d, document in enumerate(documents) for e in document.examples]
+        results: list[dict[str, Arrays]] = [{} for _ in examples]
+        lengths = [e.num_tokens for _, e in examples]
+        device = next(self.model.parameters()).device
+        was_training = self.model.training
+        self.model.eval()
+        with torch.inference_mode():
+            for ids in token_budget_batches(lengths, self.batch_tokens, seed=None) if examples else []:
+                batch = Batch.collate([examples[i][1] for i in ids], ids).to(device)
+                outputs = self.model(batch)
+                if on_batch is not None:
+                    on_batch(outputs, batch)
+                for target, tensors in outputs.items():
+                    arrays = {name: t.float().cpu().numpy() for name, t in tensors.items()}
+                    for row, i in enumerate(ids):
+                        results[i][target] = {name: a[row] for name, a in arrays.items()}
+        self.model.train(was_training)
+        grouped: list[list[dict[str, Arrays]]] = [[] for _ in documents]
+        for (document, _), result in zip(examples, results, strict=True):
+            grouped[document].append(result)
+        return grouped
+
+
+def gold_values(task: Task, results: Sequence[RowResult]) -> list[object]:
+    """The true answers of rows, beside their predictions."""
+    return [task.gold(r.record.row, r.text) for r in results]

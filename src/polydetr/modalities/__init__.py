@@ -1,0 +1,10 @@
+"""How raw values become tokens: one file a modality. Adding one is adding a line here."""
+
+from __future__ import annotations
+
+from polydetr.modalities.base import Modality
+from polydetr.modalities.text import TextModality
+
+MODALITIES: dict[str, type[Modality]] = {
+    "text": TextModality,
+}

@@ -1,0 +1,88 @@
+"""The whole model: embed each modality, attend over all of them, read the answers.
+
+``forward`` gives each task's raw outputs; losses and decoding live with the tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from polydetr.batch import Batch, Encoded
+from polydetr.config import ModelConfig
+from polydetr.modalities.base import Modality
+from polydetr.nn.encoder import MultiModalEncoder
+from polydetr.nn.pooling import masked_mean
+from polydetr.tasks.base import Task
+
+
+class PolyModel(nn.Module):
+    """Embedders, the shared encoder, and one head a target."""
+
+    def __init__(self, modalities: Mapping[str, Modality], tasks: Mapping[str, Task], config: ModelConfig) -> None:
+        super().__init__()
+        self.embedders = nn.ModuleDict()
+        width = config.embed_dim
+        for name, modality in modalities.items():
+            self.embedders[name] = modality.build_embedder(width)
+            width = int(self.embedders[name].embed_dim)  # type: ignore[arg-type]
+        assert width is not None
+        pretrained = any(m.is_pretrained for m in modalities.values())
+        self.encoder = MultiModalEncoder(
+            list(modalities),
+            embed_dim=width,
+            num_heads=_heads(config.num_heads, width),
+            num_layers=default_layers(config, pretrained=pretrained, num_modalities=len(modalities)),
+            ffn_dim=config.ffn_dim,
+            fusion=config.fusion,
+            share=config.share,
+            dropout=config.dropout,
+            residual_init="zero" if pretrained else "default",
+        )
+        # ModuleDict keys may not hold dots, and column names may
+        self._slots = {target: f"target_{i}" for i, target in enumerate(tasks)}
+        self.heads = nn.ModuleDict({self._slots[t]: task.build_head(width) for t, task in tasks.items()})
+        # Log variances that balance several losses (Kendall et al. 2018, arXiv 1705.07115, eq. 7)
+        self.log_variance = nn.Parameter(torch.zeros(len(tasks))) if len(tasks) > 1 else None
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Rows to attended tokens."""
+        tokens = {name: self.embedders[name](group) for name, group in batch.groups.items()}
+        masks = {name: group.mask for name, group in batch.groups.items()}
+        attended, _ = self.encoder(tokens, masks)
+        pooled = masked_mean(torch.cat(list(attended.values()), 1), torch.cat(list(masks.values()), 1))
+        return Encoded(attended, masks, pooled)
+
+    def forward(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        encoded = self.encode(batch)
+        return {target: self.heads[slot](encoded) for target, slot in self._slots.items()}
+
+    def total_loss(self, terms: Mapping[str, Mapping[str, Tensor]], tasks: Mapping[str, Task]) -> Tensor:
+        """All targets' terms as one number: weighted by the configuration, and balanced where there are several."""
+        sums = [tasks[target].config.loss_weight * sum(named.values()) for target, named in terms.items()]
+        losses = torch.stack([torch.as_tensor(s) for s in sums])
+        if self.log_variance is None:
+            return losses.sum()
+        return (torch.exp(-self.log_variance) * losses + 0.5 * self.log_variance).sum()
+
+    def load_pretrained(self, modalities: Mapping[str, Modality]) -> None:
+        """Lays each modality's pretrained weights over the random ones."""
+        for name, modality in modalities.items():
+            weights = modality.pretrained()
+            if weights:
+                missing = self.embedders[name].load_state_dict(dict(weights), strict=False).unexpected_keys
+                assert not missing, missing
+
+
+def default_layers(config: ModelConfig, *, pretrained: bool, num_modalities: int) -> int:
+    """A pretrained backbone alone already attends; modalities that must meet, and random weights, need layers."""
+    if config.num_layers is not None:
+        return config.num_layers
+    return 0 if pretrained and num_modalities == 1 else 2
+
+
+def _heads(wanted: int, width: int) -> int:
+    """The largest number of heads up to ``wanted`` that divides the width."""
+    return next(h for h in range(wanted, 0, -1) if width % h == 0)

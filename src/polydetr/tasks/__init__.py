@@ -1,0 +1,18 @@
+"""What can be predicted: one file a task. Adding one is adding a line here."""
+
+from __future__ import annotations
+
+from polydetr.tasks.base import Evaluation, Prediction, Task
+from polydetr.tasks.classification import ClassificationTask
+from polydetr.tasks.qa import QuestionAnsweringTask
+from polydetr.tasks.regression import RegressionTask
+from polydetr.tasks.tagging import TaggingTask
+
+TASKS: dict[str, type[Task]] = {
+    "classification": ClassificationTask,
+    "regression": RegressionTask,
+    "tagging": TaggingTask,
+    "qa": QuestionAnsweringTask,
+}
+
+__all__ = ["TASKS", "Evaluation", "Prediction", "Task"]

@@ -1,0 +1,141 @@
+"""What every task answers: its head, its loss, its decoding, its metrics."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from polydetr.batch import Arrays
+from polydetr.config import TaskConfig
+from polydetr.layout import FieldText, Layout, Row
+
+
+@dataclass(frozen=True)
+class WindowView:
+    """What a task may look at when it turns a row's label into the targets of one window."""
+
+    layout: Layout | None
+    texts: Sequence[FieldText]
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A task's answer for one row: ``value`` in JSON terms, its calibrated probability, and what else is worth telling."""
+
+    value: Any
+    probability: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A task's scores: ``metrics`` by their standard names, ``tables`` as printed text, ``data`` as JSON, ``figures`` for plots."""
+
+    metrics: Mapping[str, float]
+    tables: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """One file each. An instance belongs to one target column and knows its labels."""
+
+    kind: ClassVar[str]
+    per_token: ClassVar[bool]
+    primary_metric: ClassVar[str]
+    lower_is_better: ClassVar[bool] = False
+    tunes: ClassVar[bool] = False  # whether ``tune`` changes what ``decode`` answers
+
+    def __init__(self, target: str, config: TaskConfig) -> None:
+        self.target = target
+        self.config = config
+        self.temperature = 1.0
+        self.label_smoothing = 0.0  # set by the training loop from its configuration
+
+    # -- before training --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def learn(self, rows: Sequence[Row]) -> list[str]:
+        """Reads label set or scale from the training rows; returns notes for the user.
+
+        Raises:
+            SchemaError: the target cannot be learned from (missing everywhere, one class only, of the wrong type).
+        """
+
+    @abstractmethod
+    def encode_target(self, view: WindowView) -> Arrays:
+        """The row's label as arrays for ``loss``.
+
+        Raises:
+            RowError: the label cannot be read, or was unseen in training.
+        """
+
+    @abstractmethod
+    def gold(self, row: Row, text: FieldText | None) -> Any:
+        """The row's label in the form that ``evaluate`` compares; None where the row has none."""
+
+    # -- tensors ------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def build_head(self, embed_dim: int) -> nn.Module:
+        """A module from Encoded to a dict of tensors, each beginning with B."""
+
+    @abstractmethod
+    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+        """Named scalar terms, each a mean over what it counts."""
+
+    def calibration_pairs(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        """(N, C) logits and (N,) labels of a batch, for temperature scaling; None where it does not apply."""
+        return None
+
+    # -- answers --------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def decode(self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int) -> list[Prediction]:
+        """One prediction a row, from the outputs of all windows of one document."""
+
+    @abstractmethod
+    def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
+        """Scores predictions against ``gold`` values, row by row."""
+
+    def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
+        """Chooses thresholds on the validation rows after calibration; returns notes for the user."""
+        return []
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        return {"target": self.target, "config": self.config.model_dump(), "temperature": self.temperature, **self.learned()}
+
+    @abstractmethod
+    def learned(self) -> dict[str, Any]:
+        """What ``learn`` found, as JSON."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The inverse of ``learned``."""
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Task:
+        task = cls(state["target"], TaskConfig(**state["config"]))
+        task.temperature = float(state["temperature"])
+        task.restore(state)
+        return task
+
+
+def is_missing(value: object) -> bool:
+    """None, NaN or an empty string stand for no label."""
+    return value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
+
+
+def log_softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Over the last axis, in float64, so that decoding does not depend on the training precision."""
+    scaled = logits.astype(np.float64) / temperature
+    shifted = scaled - scaled.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

@@ -1,0 +1,196 @@
+"""One label for each row, or several at once; read from the pooled token."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polydetr.batch import IGNORE_INDEX, Arrays, Encoded
+from polydetr.config import TaskConfig
+from polydetr.errors import Location, RowError, SchemaError, did_you_mean
+from polydetr.layout import FieldText, Layout, Row
+from polydetr.metrics.calibration import expected_calibration_error
+from polydetr.metrics.classification import classification_report, multilabel_report
+from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, is_missing, log_softmax
+
+
+class PooledHead(nn.Module):
+    """A linear output over the pooled token (the article's y = Linear(z))."""
+
+    def __init__(self, embed_dim: int, num_outputs: int, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(embed_dim, num_outputs)
+
+    def forward(self, encoded: Encoded) -> dict[str, Tensor]:
+        return {"logits": self.output(self.dropout(encoded.pooled))}
+
+
+class ClassificationTask(Task):
+    """Softmax over one label set, or one sigmoid a label where a row carries several."""
+
+    kind: ClassVar[str] = "classification"
+    per_token: ClassVar[bool] = False
+    primary_metric: ClassVar[str] = "accuracy"
+
+    def __init__(self, target: str, config: TaskConfig) -> None:
+        super().__init__(target, config)
+        self.labels: list[str] = []
+        self.multi_label = bool(config.multi_label)
+        self.class_weights: list[float] | None = None
+        self.threshold = 0.5
+
+    # -- before training --------------------------------------------------------------------------------------------
+
+    def learn(self, rows: Sequence[Row]) -> list[str]:
+        values = [row.get(self.target) for row in rows]
+        present = [v for v in values if not is_missing(v)]
+        if not present:
+            raise SchemaError(f"target {self.target!r} is missing in every training row", hint="Name the column that holds the labels.")
+        if self.config.multi_label is None:
+            self.multi_label = any(isinstance(v, (list, tuple, np.ndarray)) for v in present)
+        counts = Counter(label for v in present for label in self._labels_of(v))
+        self.labels = list(self.config.labels or sorted(counts))
+        if len(self.labels) < 2 and not self.multi_label:
+            raise SchemaError(
+                f"target {self.target!r} has one class only, {self.labels[0]!r}, in all {len(present)} labelled training rows; "
+                "a classifier needs two",
+                hint="Add rows of another class, or list all classes in tasks.<target>.labels.",
+            )
+        unknown = set(counts) - set(self.labels)
+        if unknown:
+            name = min(unknown)
+            raise SchemaError(f"label {name!r} of target {self.target!r} is not in the given label set. {did_you_mean(name, self.labels)}")
+        if self.config.class_weights == "balanced":
+            # n / (C · n_c), the "balanced" heuristic of King and Zeng (2001), as in scikit-learn
+            total = sum(counts.values())
+            self.class_weights = [total / (len(self.labels) * max(1, counts[label])) for label in self.labels]
+        notes = []
+        if len(present) < len(values):
+            notes.append(f"{len(values) - len(present)} of {len(values)} training rows have no {self.target!r}: they do not train it")
+        rare = [label for label in self.labels if 0 < counts[label] < 3]
+        if rare:
+            notes.append(f"{len(rare)} labels of {self.target!r} have fewer than 3 training rows, for example {rare[0]!r}")
+        return notes
+
+    def _labels_of(self, value: Any) -> list[str]:
+        if self.multi_label:
+            parts = value.split("|") if isinstance(value, str) else value
+            return [str(p).strip() for p in parts if str(p).strip()]
+        if isinstance(value, (list, tuple, dict, np.ndarray)):
+            raise RowError(
+                f"{value!r:.80} is a {type(value).__name__}, expected one label",
+                location=Location(column=self.target),
+                hint="For several labels a row set tasks.<target>.multi_label: true.",
+            )
+        return [_label_name(value)]
+
+    def encode_target(self, view: WindowView) -> Arrays:
+        value = view.rows[0].get(self.target)
+        index = {label: i for i, label in enumerate(self.labels)}
+        if self.multi_label:
+            labels = np.zeros(len(self.labels), dtype=np.float32)
+            known = not (value is None or (isinstance(value, float) and value != value))
+            for label in self._labels_of(value) if known else []:
+                if label in index:
+                    labels[index[label]] = 1.0
+            return {"labels": labels, "known": np.array(known, dtype=np.float32)}
+        if is_missing(value):
+            return {"label": np.array(IGNORE_INDEX, dtype=np.int64)}
+        return {"label": np.array(index.get(self._labels_of(value)[0], IGNORE_INDEX), dtype=np.int64)}
+
+    def gold(self, row: Row, text: FieldText | None) -> str | list[str] | None:
+        value = row.get(self.target)
+        if self.multi_label:
+            return None if value is None or (isinstance(value, float) and value != value) else self._labels_of(value)
+        return None if is_missing(value) else self._labels_of(value)[0]
+
+    # -- tensors ------------------------------------------------------------------------------------------------------
+
+    def build_head(self, embed_dim: int) -> nn.Module:
+        return PooledHead(embed_dim, len(self.labels))
+
+    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+        logits = outputs["logits"].float()
+        scale = torch.tensor(self.class_weights, device=logits.device) if self.class_weights else None
+        if self.multi_label:
+            weights = weights * targets["known"]
+            per_row = F.binary_cross_entropy_with_logits(logits, targets["labels"], pos_weight=scale, reduction="none").mean(-1)
+        else:
+            label = targets["label"]
+            weights = weights * (label != IGNORE_INDEX)
+            if scale is not None:
+                weights = weights * scale[label.clamp(min=0)]
+            per_row = F.cross_entropy(logits, label, reduction="none", ignore_index=IGNORE_INDEX, label_smoothing=self.label_smoothing)
+        return {"cross_entropy": (per_row * weights).sum() / weights.sum().clamp(min=1e-6)}
+
+    def calibration_pairs(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        if self.multi_label:  # each sigmoid is a softmax over (0, logit)
+            logits = outputs["logits"].float().flatten()
+            return torch.stack([torch.zeros_like(logits), logits], -1), targets["labels"].long().flatten()
+        known = targets["label"] != IGNORE_INDEX
+        return outputs["logits"].float()[known], targets["label"][known]
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+
+    def decode(
+        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
+    ) -> list[Prediction]:
+        # A long text is read in windows; their logits are averaged.
+        logits = np.mean([o["logits"].astype(np.float64) for o in outputs], axis=0)
+        if self.multi_label:
+            p = 1 / (1 + np.exp(-logits / self.temperature))
+            chosen = [label for label, q in zip(self.labels, p, strict=True) if q >= self.threshold]
+            sure = float(np.prod(np.where(p >= self.threshold, p, 1 - p)))
+            return [Prediction(chosen, sure, {"probabilities": dict(zip(self.labels, map(float, p), strict=True))})]
+        p = np.exp(log_softmax(logits, self.temperature))
+        best = int(p.argmax())
+        return [Prediction(self.labels[best], float(p[best]), {"probabilities": dict(zip(self.labels, map(float, p), strict=True))})]
+
+    def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
+        pairs = [(p, g) for p, g in zip(predictions, golds, strict=True) if g is not None]
+        if not pairs:
+            raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
+        predicted, gold = [p.value for p, _ in pairs], [g for _, g in pairs]
+        if self.multi_label:
+            report = multilabel_report(gold, predicted, self.labels)
+            correct = [set(p) == set(g) for p, g in zip(predicted, gold, strict=True)]
+        else:
+            unseen = sorted(set(gold) - set(self.labels))
+            report = classification_report(gold, predicted, self.labels + unseen if unseen else None)
+            correct = [p == g for p, g in zip(predicted, gold, strict=True)]
+        confidence = [p.probability or 0.0 for p, _ in pairs]
+        metrics = {
+            "accuracy": report.accuracy,
+            "macro_f1": report.macro_f1,
+            "micro_f1": report.micro_f1,
+            "weighted_f1": report.weighted_f1,
+            "ece": expected_calibration_error(confidence, correct),
+        }
+        figures = {"classes": report, "confidence": confidence, "correct": correct}
+        return Evaluation(metrics, {"classes": report.to_text()}, {"classes": report.to_dict()}, figures)
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def learned(self) -> dict[str, Any]:
+        return {
+            "labels": self.labels,
+            "multi_label": self.multi_label,
+            "class_weights": self.class_weights,
+            "threshold": self.threshold,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.labels, self.multi_label = list(state["labels"]), bool(state["multi_label"])
+        self.class_weights, self.threshold = state["class_weights"], float(state["threshold"])
+
+
+def _label_name(value: Any) -> str:
+    """3 and 3.0 are one label: a column with a missing value reads its integers as floats."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()

@@ -1,0 +1,91 @@
+"""One number for each row; read from the pooled token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polydetr.batch import Arrays
+from polydetr.config import TaskConfig
+from polydetr.errors import Location, RowError, SchemaError
+from polydetr.layout import FieldText, Layout, Row
+from polydetr.metrics.regression import regression_report
+from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, is_missing
+from polydetr.tasks.classification import PooledHead
+
+
+class RegressionTask(Task):
+    """The target is standardised with the training rows' mean and deviation; the loss is Huber's (1964), robust to outliers."""
+
+    kind: ClassVar[str] = "regression"
+    per_token: ClassVar[bool] = False
+    primary_metric: ClassVar[str] = "rmse"
+    lower_is_better: ClassVar[bool] = True
+
+    def __init__(self, target: str, config: TaskConfig) -> None:
+        super().__init__(target, config)
+        self.mean, self.deviation = 0.0, 1.0
+
+    def learn(self, rows: Sequence[Row]) -> list[str]:
+        values = [self._number(row.get(self.target)) for row in rows]
+        known = np.array([v for v in values if v is not None])
+        if not len(known):
+            raise SchemaError(f"target {self.target!r} is missing in every training row", hint="Name the column that holds the numbers.")
+        self.mean, self.deviation = float(known.mean()), float(known.std())
+        if self.deviation == 0:
+            raise SchemaError(f"target {self.target!r} is {self.mean:g} in all {len(known)} training rows: nothing to learn")
+        missing = len(values) - len(known)
+        return [f"{missing} of {len(values)} training rows have no {self.target!r}: they do not train it"] if missing else []
+
+    def _number(self, value: Any) -> float | None:
+        if is_missing(value):
+            return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise RowError(
+                f"{value!r:.80} is not a number", location=Location(column=self.target), hint="For labels use the task classification."
+            ) from None
+        if not math.isfinite(number):
+            raise RowError(f"{value!r} is not finite", location=Location(column=self.target))
+        return number
+
+    def encode_target(self, view: WindowView) -> Arrays:
+        value = self._number(view.rows[0].get(self.target))
+        scaled = 0.0 if value is None else (value - self.mean) / self.deviation
+        return {"value": np.array(scaled, dtype=np.float32), "known": np.array(value is not None, dtype=np.float32)}
+
+    def gold(self, row: Row, text: FieldText | None) -> float | None:
+        return self._number(row.get(self.target))
+
+    def build_head(self, embed_dim: int) -> nn.Module:
+        return PooledHead(embed_dim, 1)
+
+    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+        weights = weights * targets["known"]
+        per_row = F.huber_loss(outputs["logits"].float()[:, 0], targets["value"], reduction="none")
+        return {"huber": (per_row * weights).sum() / weights.sum().clamp(min=1e-6)}
+
+    def decode(
+        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
+    ) -> list[Prediction]:
+        scaled = float(np.mean([o["logits"][0] for o in outputs]))
+        return [Prediction(self.mean + self.deviation * scaled)]
+
+    def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
+        pairs = [(p.value, g) for p, g in zip(predictions, golds, strict=True) if g is not None]
+        if not pairs:
+            raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
+        report = regression_report([g for _, g in pairs], [p for p, _ in pairs])
+        return Evaluation(report.to_dict(), {}, {}, {})
+
+    def learned(self) -> dict[str, Any]:
+        return {"mean": self.mean, "deviation": self.deviation}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.mean, self.deviation = float(state["mean"]), float(state["deviation"])

@@ -1,0 +1,264 @@
+"""The one training loop, on Lightning Fabric: steps, evaluations, best weights, checkpoints, limits.
+
+A step: collate → forward → every task's loss → backward → clip → update. Nothing here knows a task or a modality by name.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from polydetr.batch import Batch
+from polydetr.config import Config
+from polydetr.data.batching import token_budget_batches
+from polydetr.data.records import Record
+from polydetr.data.store import ExampleStore
+from polydetr.errors import Interrupted, PolydetrError
+from polydetr.inference import Engine, Outputs, RowResult, gold_values
+from polydetr.tasks.base import Evaluation
+from polydetr.training.checkpoint import Checkpoints, Progress
+from polydetr.training.optimizer import MasterAdamW
+from polydetr.training.schedule import learning_rate_factor
+
+CHECKPOINT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What a progress display may show after each step."""
+
+    progress: float
+    step: int
+    epoch: float
+    loss: float
+    tokens_per_second: float
+    seconds: float
+    remaining_seconds: float
+
+
+@dataclass(frozen=True)
+class ValidScore:
+    """One evaluation on the validation rows; ``score`` is what early stopping compares, higher is better."""
+
+    score: float
+    loss: float
+    evaluations: Mapping[str, Evaluation]
+
+
+class Loop:
+    """Trains ``engine.model`` in place; afterwards it holds the weights that did best on the validation rows."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        optimizer: MasterAdamW,
+        config: Config,
+        *,
+        fabric: Fabric,
+        checkpoints: Checkpoints,
+        fingerprint: str,
+        on_step: Callable[[StepInfo], None] = lambda info: None,
+        on_evaluation: Callable[[Mapping[str, Any]], None] = lambda entry: None,
+    ) -> None:
+        self.engine, self.optimizer, self.config = engine, optimizer, config
+        self.fabric, self.checkpoints, self.fingerprint = fabric, checkpoints, fingerprint
+        self.on_step, self.on_evaluation = on_step, on_evaluation
+        self.state = Progress()
+        self._stop = False
+
+    def run(self, train: ExampleStore, valid: Sequence[Record], *, resume: bool) -> Progress:
+        """Trains to the last epoch, the time limit, or the end of patience.
+
+        Raises:
+            Interrupted: Ctrl-C or a termination signal; the state reached is saved first.
+        """
+        if resume:
+            self._resume()
+        started = time.monotonic() - self.state.seconds
+        saved = time.monotonic()
+        with self._signals():
+            while not self.state.finished:
+                for batch_ids, batches, total_steps in self._rest_of_epoch(train):
+                    info = self._step(train, batch_ids, total_steps, started)
+                    self.on_step(info)
+                    out_of_time = self._out_of_time()
+                    if self._evaluation_due(batches) or out_of_time or info.progress >= 1.0:
+                        self._evaluate(valid)
+                        self.state.finished = self.state.finished or out_of_time or info.progress >= 1.0
+                        self._save()
+                        saved = time.monotonic()
+                    elif time.monotonic() - saved > CHECKPOINT_SECONDS or self._stop:
+                        self._save()
+                        saved = time.monotonic()
+                    if self._stop and not self.state.finished:
+                        raise Interrupted(
+                            f"stopped after {self.state.step} steps; the state is kept in {str(self.checkpoints.folder)!r}",
+                            hint="Go on with the same call and --resume (resume=True).",
+                        )
+                    if self.state.finished:
+                        break
+                else:
+                    self.state.epoch, self.state.batch = self.state.epoch + 1, 0
+        self.engine.model.load_state_dict(self.checkpoints.load_best())
+        return self.state
+
+    # -- one step -----------------------------------------------------------------------------------------------------
+
+    def _rest_of_epoch(self, train: ExampleStore) -> Iterator[tuple[list[int], int, float]]:
+        """(example numbers, batches an epoch, steps of the whole run) from where the state stands; each rank has its share."""
+        settings = self.config.training
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        batches = token_budget_batches(train.lengths, settings.batch_tokens, seed=self.config.seed, epoch=self.state.epoch)
+        rounds = max(1, len(batches) // world)
+        assert self.config.epochs is not None
+        for i in range(self.state.batch, rounds):
+            yield batches[(i * world + rank) % len(batches)], rounds, max(1.0, rounds * self.config.epochs)
+
+    def _step(self, train: ExampleStore, ids: Sequence[int], total_steps: float, started: float) -> StepInfo:
+        state, settings = self.state, self.config.training
+        batch = Batch.collate([train[i] for i in ids], ids).to(self.fabric.device)
+        progress = self._progress(state.step, total_steps)
+        factor = learning_rate_factor(progress, warmup=settings.warmup, schedule=settings.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        model = self.engine.model
+        model.train()
+        loss = total_loss(self.engine, self.fabric_model(batch), batch)
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        value = float(loss.detach())
+        if value != value:
+            raise PolydetrError(
+                f"the loss is not a number at step {state.step + 1}", hint="Lower training.lr, or set training.precision: fp32."
+            )
+        state.step, state.batch = state.step + 1, state.batch + 1
+        state.loss_sum, state.loss_count = state.loss_sum + value, state.loss_count + 1
+        state.tokens += batch.num_real_tokens
+        state.seconds = time.monotonic() - started
+        done = self._progress(state.step, total_steps)
+        remaining = state.seconds * (1 - done) / max(done, 1e-9)
+        epoch = state.step / max(1.0, total_steps) * (self.config.epochs or 1)
+        return StepInfo(done, state.step, epoch, value, state.tokens / max(state.seconds, 1e-9), state.seconds, remaining)
+
+    def _progress(self, step: int, total_steps: float) -> float:
+        """By steps, or by the clock where the time limit will come first."""
+        by_steps = step / total_steps
+        return max(by_steps, self.state.seconds / self.config.time_limit) if self.config.time_limit else by_steps
+
+    def _out_of_time(self) -> bool:
+        return self.config.time_limit is not None and self.state.seconds >= self.config.time_limit
+
+    @property
+    def fabric_model(self) -> Any:
+        """The model as Fabric runs it (wrapped for several devices)."""
+        if not hasattr(self, "_wrapped"):
+            self._wrapped = self.fabric.setup_module(self.engine.model, move_to_device=True)
+        return self._wrapped
+
+    # -- evaluation -----------------------------------------------------------------------------------------------------
+
+    def _evaluation_due(self, batches: int) -> bool:
+        every = max(1, round(batches / self.config.training.evaluations_per_epoch))
+        return self.state.batch % every == 0 or self.state.batch >= batches
+
+    def _evaluate(self, valid: Sequence[Record]) -> None:
+        state = self.state
+        with self.optimizer.averaged():
+            result = validate(self.engine, valid)
+        entry = {
+            "step": state.step,
+            "epoch": round(state.epoch + 1, 3),
+            "seconds": round(state.seconds, 1),
+            "train_loss": state.loss_sum / max(1, state.loss_count),
+            "valid_loss": result.loss,
+            "metrics": {target: dict(e.metrics) for target, e in result.evaluations.items()},
+            "score": result.score,
+        }
+        state.loss_sum, state.loss_count = 0.0, 0
+        state.history.append(entry)
+        if state.best is None or result.score > state.best:
+            state.best, state.best_step, state.stale = result.score, state.step, 0
+            self.checkpoints.save_best(self._full_weights(averaged=True))
+        else:
+            state.stale += 1
+        patience = self.config.training.patience
+        state.finished = patience > 0 and state.stale >= patience
+        self.on_evaluation(entry)
+
+    # -- checkpoints ----------------------------------------------------------------------------------------------------
+
+    def _full_weights(self, *, averaged: bool = False) -> dict[str, torch.Tensor]:
+        """The model's weights as the optimizer keeps them, in fp32; the running mean of them where it is on and asked for."""
+        kinds = ("ema/", "master/") if averaged else ("master/",)
+        kept = self.optimizer.state_tensors()
+        weights = dict(self.engine.model.state_dict())
+        for name in weights:
+            weights[name] = next((kept[kind + name] for kind in kinds if kind + name in kept), weights[name])
+        return weights
+
+    def _save(self) -> None:
+        self.checkpoints.save_last(self.state, self._full_weights(), self.optimizer.state_tensors(), self.fingerprint)
+
+    def _resume(self) -> None:
+        self.state, model, optimizer = self.checkpoints.load_last(self.fingerprint)
+        self.engine.model.load_state_dict(model)
+        self.optimizer.load_state_tensors(optimizer)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and termination end the run after the step under way, not inside it; a second Ctrl-C ends it at once."""
+
+        def handle(number: int, frame: Any) -> None:
+            if self._stop and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._stop = True
+
+        try:
+            before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: whoever owns it handles signals
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def total_loss(engine: Engine, outputs: Outputs, batch: Batch) -> torch.Tensor:
+    """All tasks' losses on one batch as one number."""
+    terms = {t: task.loss(outputs[t], batch.targets[t], batch.weights) for t, task in engine.tasks.items()}
+    return engine.model.total_loss(terms, engine.tasks)
+
+
+def validate(engine: Engine, records: Sequence[Record]) -> ValidScore:
+    """Loss and metrics on ``records``, through the same path as prediction."""
+    losses: list[tuple[float, int]] = []
+
+    def collect(outputs: Outputs, batch: Batch) -> None:
+        losses.append((float(total_loss(engine, outputs, batch)), len(batch.example_ids)))
+
+    results = list(engine.run(records, with_targets=True, on_batch=collect))
+    evaluations = evaluate_results(engine, results)
+    scores = []
+    for target, task in engine.tasks.items():
+        value = evaluations[target].metrics[task.primary_metric]
+        scores.append(-value if task.lower_is_better else value)
+    count = sum(n for _, n in losses)
+    return ValidScore(sum(scores) / len(scores), sum(v * n for v, n in losses) / max(1, count), evaluations)
+
+
+def evaluate_results(engine: Engine, results: Sequence[RowResult]) -> dict[str, Evaluation]:
+    """Every task's evaluation of rows already answered."""
+    return {
+        target: task.evaluate([r.predictions[target] for r in results], gold_values(task, results))
+        for target, task in engine.tasks.items()
+    }
