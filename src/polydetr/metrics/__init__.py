@@ -18,20 +18,18 @@ from .classification import (
     ClassReport,
     ClassRow,
     accuracy,
-    auroc,
-    average_precision,
     balanced_accuracy,
     classification_report,
     confusion_matrix,
     macro_f1,
     mcc,
     multilabel_report,
-    top_k_accuracy,
     weighted_f1,
 )
 from .entities import EntityReport, MatchScore, entity_f1, entity_report
 from .qa import QaReport, best_no_answer_threshold, qa_report
 from .regression import RegressionReport, mae, median_absolute_error, r2, regression_report, rmse, spearman
+from .separation import auroc, average_precision, top_k_accuracy
 from .tokens import token_report
 
 __all__ = [
