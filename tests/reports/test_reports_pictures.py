@@ -59,6 +59,17 @@ def test_learning_curve_draws_two_panels_and_bears_gaps(tmp_path):
     assert not (tmp_path / "none.png").exists()
 
 
+def test_learning_curve_takes_the_training_loops_history():
+    from polydetr.reports.plots import _curves
+
+    entry = {"step": 40, "epoch": 0.5, "seconds": 9.0, "train_loss": 0.3, "score": 0.8}
+    one = _curves([{**entry, "metrics": {"tags": {"entity_f1": 0.8, "ece": 0.1}}}])
+    assert one == {"train_loss": [(0.5, 0.3)], "entity_f1": [(0.5, 0.8)]}
+    two = _curves([{**entry, "metrics": {"a": {"accuracy": 0.8}, "b": {"accuracy": 0.7, "ece": 0.1}}}])
+    assert list(two) == ["train_loss", "a accuracy", "b accuracy"]
+    assert list(_curves([entry])) == ["train_loss", "score"]
+
+
 @pytest.mark.parametrize(("classes", "most_inches"), [(1, 6), (2, 6), (30, 14), (77, 18), (150, 18)])
 def test_confusion_matrix_of_any_number_of_classes(tmp_path, classes, most_inches):
     confusion_matrix_png(report(classes), tmp_path / "cm.png")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _FULL_MATRIX = 30  # up to here every class has its own row, and every cell its number
 _MOST_CONFUSED = 20
-_NOT_CURVES = frozenset({"epoch", "step", "seconds", "time", "lr", "learning_rate", "tokens_per_second"})
+_NOT_CURVES = frozenset({"epoch", "step", "seconds", "time", "lr", "learning_rate", "tokens_per_second", "ece"})
 
 
 def learning_curve_png(
@@ -31,8 +31,9 @@ def learning_curve_png(
     """Losses on the left, scores on the right, over epochs (or steps).
 
     history: one mapping a measurement with "epoch" or "step" and any numbers, such as "train_loss", "valid_loss",
-    "entity_f1"; a missing or None value leaves a gap. A name that contains "loss" is a loss. best: the epoch or step
-    whose weights were kept.
+    "entity_f1"; a missing or None value leaves a gap. A name that contains "loss" is a loss. "metrics"
+    may hold {target: {name: number}}, as the training loop writes it, and then stands in for "score".
+    best: the epoch or step (what the x axis counts) whose weights were kept.
 
     Raises:
         InputError: nothing to draw.
@@ -68,8 +69,12 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float,
     curves: dict[str, list[tuple[float, float]]] = {}
     for i, row in enumerate(history, start=1):
         x = float(row.get("epoch", row.get("step", i)))
-        for key, value in row.items():
-            if key not in _NOT_CURVES and isinstance(value, (int, float)) and np.isfinite(value):
+        flat = {key: value for key, value in row.items() if key not in ("metrics", "score")}
+        targets = row.get("metrics") or {"": {"score": row.get("score")}}
+        for target, scores in targets.items():
+            flat |= {f"{target} {name}" if len(targets) > 1 else name: value for name, value in scores.items()}
+        for key, value in flat.items():
+            if key.split(" ")[-1] not in _NOT_CURVES and isinstance(value, (int, float)) and np.isfinite(value):
                 curves.setdefault(key, []).append((x, float(value)))
     return curves
 
