@@ -296,24 +296,17 @@ def _infer_inputs(
         return _only(["question", "context"], columns, named)
     if "tagging" in tasks and "tokens" in columns and any(_one_each(t.name, row) for t in targets for row in rows):
         return _only(["tokens"], columns, named)
-    fields, reasons = [], {}
-    for name, values in columns.items():
-        if name in named:
-            continue
-        modality, reason = infer_modality(name, values)
-        if modality in ("category", "number"):
-            told = next(
-                (t.name for t in targets if t.task == "classification" and determines(name, t.name, rows)), None
-            )
-            if told:
-                modality, reason = (
-                    "ignore",
-                    f"each of its values goes with one {told!r} only, so it gives the answer away",
-                )
-        fields.append(FieldSpec(name, modality))
-        reasons[name] = reason
+    found = {name: infer_modality(name, values) for name, values in columns.items() if name not in named}
+    reasons = {name: reason for name, (_, reason) in found.items()}
+    fields = [FieldSpec(name, modality) for name, (modality, _) in found.items()]
     if not any(f.modality == "text" for f in fields):
         fields = _promote(fields, columns, reasons)
+    classes = [t.name for t in targets if t.task == "classification"]
+    for i, f in enumerate(fields):
+        told = [t for t in classes if f.modality in ("category", "number") and determines(f.name, t, rows)]
+        if told:
+            fields[i] = replace(f, modality="ignore")
+            reasons[f.name] = f"each of its values goes with one {told[0]!r} only, so it gives the answer away"
     for f in fields:
         if f.modality != "text":
             why = reasons[f.name] or "this version reads text only"

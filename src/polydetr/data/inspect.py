@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from polydetr.data.readers import read_records
 from polydetr.data.records import ReadReport, Record, is_missing
-from polydetr.data.statistics import Gatherer, SplitStats, shorten
+from polydetr.data.statistics import Gatherer, SplitStats
 from polydetr.data.suspicious import MAX_ROWS, Suspicion, find_suspicious
 from polydetr.data.text_keys import row_text
 from polydetr.errors import DataFileError
-from polydetr.schema import Schema, infer_schema
+from polydetr.schema import Schema, infer_schema, parse_target
 
 _SAMPLE = 10_000
 
@@ -100,8 +100,6 @@ def inspect_data(
 
 
 def _targets(target: str | Mapping[str, str | None] | None) -> Mapping[str, str | None] | None:
-    from polydetr.schema import parse_target
-
     if isinstance(target, str):
         name, task = parse_target(target)
         return {name: task}
@@ -170,6 +168,3 @@ def _leaks(splits: Mapping[str, SplitStats]) -> list[dict[str, Any]]:
                 }
             )
     return leaks
-
-
-__all__ = ["Inspection", "inspect_data", "shorten"]

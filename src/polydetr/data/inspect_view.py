@@ -21,43 +21,44 @@ def as_tables(found: Inspection) -> RenderableType:
     """One table of columns and one of labels a split, then whatever is wrong."""
     parts: list[RenderableType] = []
     for name, split in found.splits.items():
-        parts += [_columns(found, name, split), *_labels(split)]
+        parts += [*_columns(found, name, split), *_labels(split)]
     parts += [Text(line) for line in findings(found)]
     return Group(*parts)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+def _table(*columns: str) -> Table:
+    table = Table()
     for i, column in enumerate(columns):
         table.add_column(column, overflow="fold", justify="left" if i in (0, 1, len(columns) - 1) else "right")
     return table
 
 
-def _columns(found: Inspection, name: str, split: SplitStats) -> Table:
+def _columns(found: Inspection, name: str, split: SplitStats) -> Iterator[RenderableType]:
     kinds = {f.name: f.modality for f in found.schema.inputs} | {t.name: f"→ {t.task}" for t in found.schema.targets}
-    table = _table(
-        f"{name}: {split.rows:,} rows", "column", "read as", "missing", "distinct", "words (max)", "for example"
-    )
+    yield Text(f"{name}: {split.rows:,} rows", style="bold")
+    table = _table("column", "read as", "missing", "distinct", "words (max)", "for example")
     for column, stats in split.columns.items():
         info = stats.to_dict()
         words = f"{info['words']['median']} ({info['words']['max']})" if "words" in info else ""
         distinct = f"{info['distinct']:,}{'+' if info['distinct_capped'] else ''}"
         example = Text(info["examples"][0] if info["examples"] else "")
         table.add_row(Text(column), kinds.get(column, "ignore"), f"{stats.missing:,}", distinct, words, example)
-    return table
+    yield table
 
 
-def _labels(split: SplitStats) -> Iterator[Table]:
+def _labels(split: SplitStats) -> Iterator[RenderableType]:
     for name, target in split.targets.items():
         info = target.to_dict()
         if "numbers" in info:
-            table = _table(f"{name} ({target.task})", *info["numbers"])
+            yield Text(f"{name} ({target.task})", style="bold")
+            table = _table(*info["numbers"])
             table.add_row(*(f"{v:.4g}" for v in info["numbers"].values()))
             yield table
         elif target.counts:
             total = target.counts.total()
             title = f"{name} ({target.task}): {len(target.counts)} labels, imbalance {info['imbalance']:g}"
-            table = _table(title, "label", "count", "share")
+            yield Text(title, style="bold")
+            table = _table("label", "count", "share")
             common = target.counts.most_common()
             shown = common if len(common) <= _LABELS_SHOWN else [*common[: _LABELS_SHOWN - 3], None, *common[-2:]]
             for item in shown:
@@ -79,14 +80,11 @@ def findings(found: Inspection) -> list[str]:
         lines += [f"{name}: {line}" for line in found.reports[name].lines()]
     for target, suspicion in found.suspicious.items():
         if suspicion.count:
-            lines.append(
-                f"Suspicious labels of {target!r}: {suspicion.count:,} of {suspicion.judged:,} rows. The clearest:"
-            )
-            lines += [
-                f"  row {s.row}: {s.label!r} ({s.probability:.2f}), rather {s.suggested!r} ({s.suggested_probability:.2f}): "
-                f"{shorten(s.text)}"
-                for s in suspicion.suspects
-            ]
+            share = f"{suspicion.count:,} of {suspicion.judged:,} rows"
+            lines.append(f"Suspicious labels of {target!r}: {share}. The clearest:")
+        for s in suspicion.suspects:
+            given, rather = f"{s.label!r} ({s.probability:.2f})", f"{s.suggested!r} ({s.suggested_probability:.2f})"
+            lines.append(f"  row {s.row}: {given}, rather {rather}: {shorten(s.text)}")
         if suspicion.note:
             lines.append(f"Suspicious labels of {target!r}: {suspicion.note}.")
     lines += found.schema.notes
@@ -106,16 +104,13 @@ def _of_split(name: str, split: SplitStats) -> list[str]:
         if stats.task == "classification" and len(stats.counts) == 1:
             lines.append(f"{name}: {target!r} has one class only, {next(iter(stats.counts))!r}.")
     if split.same_text:
-        exact = f", {split.exact_duplicates:,} of them with the same label" if split.targets else ""
-        lines.append(
-            f"{name}: {split.same_text:,} rows repeat the text of an earlier row{exact}{_rows(split.same_text_examples)}."
-        )
+        exact = f"{split.exact_duplicates:,} exactly, label included"
+        where = _rows(split.same_text_examples)
+        lines.append(f"{name}: {split.same_text:,} rows repeat the text of an earlier row, {exact}{where}.")
     if split.conflicts:
         first = split.conflict_examples[0]
-        lines.append(
-            f"{name}: {split.conflicts:,} rows repeat a text under another label (rows {first['rows'][0]} and {first['rows'][1]}: "
-            f"{' / '.join(first['labels'])})."
-        )
+        where = f"rows {first['rows'][0]} and {first['rows'][1]}: {' / '.join(first['labels'])}"
+        lines.append(f"{name}: {split.conflicts:,} rows repeat a text under another label ({where}).")
     for column in split.columns.values():
         for row, size in column.long_words[:3]:
             lines.append(f"{name}, row {row}: column {column.name!r} holds a word of {size:,} characters.")

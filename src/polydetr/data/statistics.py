@@ -90,11 +90,11 @@ class TargetStats:
     wrong: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, value: Any, row: int) -> None:
-        if is_missing(value) and not isinstance(value, list):
+        if is_missing(value) and not isinstance(value, list):  # an empty list is an answer: none
             self.missing += 1
         elif self.task == "regression":
             try:
-                self.numbers.append(float(value))
+                self.numbers.append(float(value))  # type: ignore[arg-type]
             except (TypeError, ValueError):
                 self.wrong.append((row, shorten(repr(value))))
         else:

@@ -25,13 +25,17 @@ def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Re
         location = Location(source.name, row=row, line=line)
         try:
             value = json.loads(text.lstrip("\ufeff"))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             reason = (
                 f"is not JSON: {error.msg} at column {error.colno}"
                 if isinstance(error, json.JSONDecodeError)
                 else str(error)
             )
             _fault(f"{reason}: {shorten(text)}", location, report, skip)
+            continue
+        half = _half_character(text, value)
+        if half:
+            _fault(f"holds half a character ({half}), which no text can.", location, report, skip)
             continue
         if not isinstance(value, dict):
             _fault(
@@ -56,6 +60,8 @@ def read_json(source: Source, *, report: ReadReport, skip: bool, only_squad: boo
         raise DataFileError(
             f"is not JSON: {error.msg} at column {error.colno}.", location=location, hint=hint
         ) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise DataFileError(f"cannot be read as JSON: {error}.", location=Location(source.name)) from None
     location = Location(source.name)
     if isinstance(value, dict):
         if "images" in value and "annotations" in value:
@@ -130,6 +136,17 @@ def _fault(message: str, location: Location, report: ReadReport, skip: bool) -> 
     if not skip:
         raise RowError(message, location=location, hint="Mend it, or skip such rows with on_error='skip'.")
     report.reject(location, message)
+
+
+def _half_character(text: str, value: Any) -> str:
+    """The first lone surrogate: JSON can write one (\\ud83d), but it is no character and no tokenizer takes it."""
+    if "\\ud" not in text.lower():
+        return ""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        return f"\\u{ord(error.object[error.start]):04x}"
+    return ""
 
 
 def _is_table(value: dict[str, Any]) -> bool:

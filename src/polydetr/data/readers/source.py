@@ -123,14 +123,14 @@ def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
         DataFileError: missing, a folder, unreadable, empty, or an archive or a picture.
     """
     if str(source) == "-":
-        stream = sys.stdin.buffer
-        held: Any = stream if hasattr(stream, "peek") else io.BufferedReader(stream)  # type: ignore[arg-type]
+        standard: Any = sys.stdin.buffer
+        held: Any = standard if hasattr(standard, "peek") else io.BufferedReader(standard)
         return _examine("-", None, held.peek(1), encoding, held)
     path = Path(source)
     if path.is_dir():
         raise DataFileError("is a folder, expected a file of rows.", location=Location(str(path)))
     try:
-        stream = open(path, "rb", buffering=HEAD_BYTES)  # noqa: SIM115
+        stream: Any = open(path, "rb", buffering=HEAD_BYTES)  # noqa: SIM115
     except FileNotFoundError:
         raise DataFileError(f"no such file: {str(path)!r}.", hint=_near(path)) from None
     except OSError as error:

@@ -1,0 +1,101 @@
+"""What inspection finds, on data where the answer is known."""
+
+import json
+
+import pytest
+
+from polydetr.data.inspect import inspect_data
+from polydetr.data.suspicious import find_suspicious
+from polydetr.errors import SchemaError
+
+COLOURS = ["red", "blue", "green", "white", "black"]
+
+
+def reviews(count):
+    good = [{"text": f"a {COLOURS[i % 5]} and wonderful lovely film {i}", "label": "pos"} for i in range(count)]
+    bad = [{"text": f"a {COLOURS[i % 5]} and awful dreadful film {i}", "label": "neg"} for i in range(count)]
+    return [row for pair in zip(good, bad, strict=True) for row in pair]
+
+
+def test_duplicates_conflicts_leaks_and_missing_text():
+    train = [*reviews(20), {"text": "same words", "label": "pos"}, {"text": "same words", "label": "pos"},
+             {"text": " Same  WORDS", "label": "neg"}, {"text": None, "label": "pos"},
+             {"text": float("nan"), "label": "neg"},
+             {"text": "no label here", "label": None}]  # fmt: skip
+    valid = [{"text": "SAME words", "label": "pos"}, {"text": "new words", "label": "neg"}]
+    found = inspect_data(train, valid=valid, target="label", suspicious=False)
+    split = found.to_dict()["splits"]["train"]
+    assert split["rows"] == 46
+    assert split["empty_texts"] == 2
+    assert split["columns"]["text"]["missing"] == 2
+    assert split["duplicates"] == {"exact": 1, "same_text": 2, "examples": [
+        {"rows": [41, 42], "text": "same words"}, {"rows": [41, 43], "text": "Same WORDS"}]}  # fmt: skip
+    assert split["conflicting_labels"]["count"] == 1
+    assert split["conflicting_labels"]["examples"][0]["rows"] == [41, 43]
+    assert split["targets"]["label"] == {
+        "task": "classification", "missing": 1, "labels": {"pos": 23, "neg": 22}, "imbalance": 1.05
+    }  # fmt: skip
+    assert found.leaks == [{"splits": ["train", "valid"], "count": 1, "examples": [{"train": 41, "valid": 1}]}]
+    text = found.to_text()
+    assert "Leak: 1 texts of valid also stand in train (rows 41/1)." in text
+    assert "2 rows have no text (empty, None or NaN)" in text
+    assert "1 rows have no 'label'" in text
+
+
+def test_a_wrong_label_is_found_and_explained():
+    train = reviews(60)
+    train[11] = {**train[11], "label": "pos"}
+    found = inspect_data(train, target="label")
+    suspects = found.suspicious["label"].suspects
+    assert [(s.row, s.label, s.suggested) for s in suspects] == [(12, "pos", "neg")]
+    assert suspects[0].probability < 0.1 < 0.6 < suspects[0].suggested_probability
+    assert "row 12: 'pos'" in found.to_text()
+
+
+def test_the_search_for_wrong_labels_keeps_its_time_and_needs_enough_rows():
+    texts, labels = zip(*((r["text"], r["label"]) for r in reviews(60)), strict=True)
+    stopped = find_suspicious(texts, labels, range(1, 121), time_limit=-1.0)
+    assert stopped.judged == 0
+    assert "stopped after" in stopped.note
+    assert find_suspicious(texts[:9], labels[:9], range(9)).note == "too few rows of each label to judge"
+
+
+def test_a_huge_word_is_told_and_does_not_blow_up():
+    train = [*reviews(5), {"text": "x" * 300_000, "label": "pos"}]
+    text = inspect_data(train, target="label").to_text()
+    assert "row 11: column 'text' holds a word of 300,000 characters" in text
+    assert len(text) < 10_000
+
+
+def test_lengths_and_a_leaking_column():
+    train = [{**r, "stars": "5 stars" if r["label"] == "pos" else "1 star"} for r in reviews(20)]
+    found = inspect_data(train, target="label", suspicious=False)
+    column = found.to_dict()["splits"]["train"]["columns"]["text"]
+    assert column["words"] == {"median": 7, "p95": 7, "max": 7}
+    assert column["distinct"] == 40
+    assert any("'stars'" in n and "gives the answer away" in n for n in found.schema.notes)
+
+
+def test_numbers_tags_and_answers_are_summed_up_by_kind():
+    found = inspect_data(
+        [{"text": f"t {i}", "y": v} for i, v in enumerate(["1.5", "2.5", "x"] * 8)], target="y:regression"
+    )
+    target = found.to_dict()["splits"]["train"]["targets"]["y"]
+    assert target["numbers"]["mean"] == pytest.approx(2.0)
+    assert target["not_numbers"]["count"] == 8
+    assert "8 values of 'y' are not numbers (row 3: 'x')" in found.to_text()
+    found = inspect_data([{"tokens": ["a", "b", "c"], "tags": ["B-X", "I-X", "B-Y"]}, {"tokens": ["d"], "tags": ["O"]}])
+    assert found.splits["train"].targets["tags"].counts == {"X": 1, "Y": 1}
+    qa = [{"question": "q", "context": "c d", "answers": a} for a in ([{"text": "c", "start": 0}], [])]
+    assert inspect_data(qa).splits["train"].targets["answers"].counts == {"answer": 1, "no answer": 1}
+
+
+def test_rejected_rows_and_json(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "".join(f"word {i},{'ab'[i % 2]}\n" for i in range(10)) + "odd\n")
+    found = inspect_data(path)
+    out = json.loads(json.dumps(found.to_dict()))
+    assert out["splits"]["train"]["reading"]["rejected"][0]["line"] == 12
+    assert "1 rejected rows" in found.to_text()
+    with pytest.raises(SchemaError, match="Did you mean 'label'"):
+        inspect_data(path, target="labels")

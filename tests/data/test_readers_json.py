@@ -1,0 +1,152 @@
+"""JSON lines, JSON documents, question answering, CLUENER-like spans, and how formats are told apart."""
+
+import json
+
+import pytest
+
+from polydetr.data.readers import ReadReport, read_records
+from polydetr.errors import DataFileError, RowError, SchemaError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(name, content):
+        path = tmp_path / name
+        path.write_text(
+            content if isinstance(content, str) else json.dumps(content, ensure_ascii=False), encoding="utf-8"
+        )
+        return path
+
+    return _write
+
+
+def rows(source, **options):
+    return [dict(r.row) for r in read_records(source, **options)]
+
+
+def squad(*questions, context="The mill stands by the mill pond.", title="Mills"):
+    return {"version": "v", "data": [{"title": title, "paragraphs": [{"context": context, "qas": list(questions)}]}]}
+
+
+def test_lines_with_their_places(write):
+    path = write("a.jsonl", '{"text": "a"}\n\n{"text": null, "n": NaN}\n')
+    records = list(read_records(path))
+    assert [(r.location.row, r.location.line) for r in records] == [(1, 1), (2, 3)]
+    assert records[1].row["text"] is None
+
+
+def test_a_line_that_is_not_json_is_named(write):
+    path = write("a.jsonl", '{"text": "a"}\n{"text": b}\n[1]\n{"text": "c"}\n')
+    with pytest.raises(RowError, match=r"a\.jsonl, line 2: is not JSON: Expecting value at column 10: \{\"text\": b\}"):
+        rows(path)
+    report = ReadReport()
+    assert [r["text"] for r in rows(path, on_error="skip", report=report)] == ["a", "c"]
+    assert [r.location.line for r in report.rejected] == [2, 3]
+    assert "holds a list ([1]), expected one object" in report.rejected[1].reason
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", [{"text": "a"}, {"text": "b"}]),
+        ("a.json", {"data": [{"text": "a"}, {"text": "b"}]}),
+        ("a.json", '{"text": "a"}\n{"text": "b"}\n'),
+        ("rows", '{"text": "a"}\n{"text": "b"}\n'),
+        ("rows", [{"text": "a"}, {"text": "b"}]),
+        ("rows", "text,label\na,x\nb,y\n"),
+        ("rows", "text\tlabel\na\tx\nb\ty\n"),
+    ],
+)
+def test_the_content_tells_the_format(write, name, content):
+    assert [r["text"] for r in rows(write(name, content))] == ["a", "b"]
+
+
+def test_half_a_character_is_rejected(write):
+    path = write("a.jsonl", '{"text": "fine \\ud83d\\ude00"}\n{"text": "half \\ud83d"}\n')
+    with pytest.raises(RowError, match=r"line 2: holds half a character \(\\ud83d\)"):
+        rows(path)
+
+
+def test_a_number_of_absurd_length_is_one_bad_row(write):
+    path = write("a.jsonl", '{"n": 1}\n{"n": ' + "9" * 5000 + "}\n")
+    report = ReadReport()
+    assert len(rows(path, on_error="skip", report=report)) == 1
+    assert report.rejected[0].location.line == 2
+
+
+def test_what_cannot_be_told_asks_for_the_format(write):
+    for name in ("prose", "prose.txt"):
+        with pytest.raises(DataFileError, match=r"cannot tell the format.*--format"):
+            read_records(write(name, "It was a dark night.\nThe end, though, was near.\n"))
+    with pytest.raises(SchemaError, match=r"unknown format 'cvs'. Did you mean 'csv'\?"):
+        read_records(write("a.csv", "a,b\n1,2\n"), format="cvs")
+
+
+def test_squad_versions_one_and_two(write):
+    path = write("dev.json", squad(
+        {"id": 7, "question": "Where?", "answers": [{"text": "by the mill pond", "answer_start": 16}]},
+        {"id": "b", "question": "Why?", "answers": [], "is_impossible": True},
+    ))  # fmt: skip
+    first, second = list(read_records(path))
+    assert dict(first.row) == {
+        "id": "7", "question": "Where?", "context": "The mill stands by the mill pond.",
+        "answers": [{"text": "by the mill pond", "start": 16}], "is_impossible": False,
+    }  # fmt: skip
+    assert first.document == second.document == "Mills"
+    assert second.row["answers"] == []
+    assert second.row["is_impossible"] is True
+
+
+def test_answers_are_realigned_to_the_nearest_place_and_counted(write):
+    report = ReadReport()
+    wrong = [("mill", 20), ("mill", 3), ("mill", 999), ("barn", 4)]
+    path = write("dev.json", squad(*({"question": "q", "answers": [{"text": t, "answer_start": s}]} for t, s in wrong)))
+    starts = [r["answers"][0]["start"] for r in rows(path, report=report)]
+    assert starts == [23, 4, 23, -1]
+    assert report.problems == {"answer realigned": 3, "answer not in its text": 1}
+    assert "'barn' does not occur" in report.examples["answer not in its text"][0]
+
+
+def test_answers_that_can_be_pointed_at_come_first(write):
+    answers = [{"text": "barn", "answer_start": 0}, {"text": "pond", "answer_start": 28}]
+    path = write("dev.json", squad({"question": "q", "answers": answers}))
+    assert [a["text"] for a in rows(path)[0]["answers"]] == ["pond", "barn"]
+
+
+def test_a_question_without_its_parts_is_rejected(write):
+    path = write("dev.json", squad({"id": "x", "answers": []}))
+    with pytest.raises(RowError, match="lacks 'question'"):
+        rows(path)
+
+
+def test_hugging_face_answers_take_the_same_shape():
+    row = {"context": "a mill", "question": "q", "answers": {"text": ["mill"], "answer_start": [2]}}
+    assert rows([row])[0]["answers"] == [{"text": "mill", "start": 2}]
+
+
+def test_spans_by_surface_become_entities(write):
+    report = ReadReport()
+    label = {"name": {"王芳": [[0, 1], [6, 7]]}, "place": {"北京": [[4, 5]]}}
+    line = {"text": "王芳在北京见王芳", "label": label}
+    path = write("a.jsonl", json.dumps(line, ensure_ascii=False) + "\n")
+    assert rows(path, report=report) == [{
+        "text": "王芳在北京见王芳",
+        "entities": [{"start": 0, "end": 2, "label": "name"}, {"start": 3, "end": 5, "label": "place"},
+                     {"start": 6, "end": 8, "label": "name"}],
+    }]  # fmt: skip
+    assert report.problems == {"entity realigned": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        ('{"a": [', DataFileError, "line 1: is not JSON"),
+        ('["x", "y"]', RowError, r"row 1: holds a string \('x'\), expected a mapping"),
+        ("[]", DataFileError, "is empty, expected rows"),
+        ('{"train": [["a", "b"]]}', DataFileError, "expected a list of rows or SQuAD"),
+        ('{"images": [], "annotations": []}', SchemaError, "COCO.*comes with a later version"),
+    ],
+)
+def test_documents_that_are_not_rows(write, content, error, message):
+    with pytest.raises(error, match=message):
+        rows(write("a.json", content), format="json")

@@ -1,0 +1,146 @@
+"""Which column is what: inference, declarations, and the messages when they do not fit."""
+
+import pytest
+
+from polydetr.errors import SchemaError
+from polydetr.schema import FieldSpec, Schema, TargetSpec, infer_schema, parse_target
+
+SENTENCES = [f"the {a} fox number {i} jumps over the lazy dog" for i, a in enumerate(["red", "brown", "quick"] * 10)]
+
+
+def rows(**columns):
+    names = list(columns)
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def modalities(schema):
+    return {f.name: f.modality for f in schema.inputs}
+
+
+def test_json_round_trip():
+    schema = Schema(
+        (FieldSpec("text", "text"), FieldSpec("价格", "number")), (TargetSpec("label", "classification"),), ("a note",)
+    )
+    again = Schema.from_json(schema.to_json())
+    assert again == schema
+    assert again.notes == ("a note",)
+    with pytest.raises(SchemaError, match="not a schema"):
+        Schema.from_json('{"inputs": []}')
+
+
+def test_parse_target():
+    assert parse_target("label:classification") == ("label", "classification")
+    assert parse_target("label") == ("label", None)
+    with pytest.raises(SchemaError, match=r"unknown task 'clasification'. Did you mean 'classification'"):
+        parse_target("label:clasification")
+    with pytest.raises(SchemaError, match="'detection' comes with a later version"):
+        parse_target("boxes:detection")
+
+
+def test_columns_of_a_table():
+    data = rows(
+        id=[str(i) for i in range(30)],
+        text=SENTENCES,
+        colour=["red", "green", "blue"] * 10,
+        price=[f"{i % 7}.5" for i in range(30)],
+        code=[f"00{i % 9}" for i in range(30)],
+        day=[f"2024-01-{i % 28 + 1:02d}" for i in range(30)],
+        photo=[f"{i}.jpg" for i in range(30)],
+        same=["x"] * 30,
+        label=["a", "b"] * 15,
+    )
+    schema = infer_schema(data, targets={"label": None})
+    assert modalities(schema) == {
+        "id": "ignore", "text": "text", "colour": "category", "price": "number", "code": "category", "day": "date",
+        "photo": "image", "same": "ignore",
+    }  # fmt: skip
+    assert schema.targets == (TargetSpec("label", "classification"),)
+    assert any("'same'" in n and "same value" in n for n in schema.notes)
+    assert any("'id'" in n and "numbers the rows" in n for n in schema.notes)
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        (["yes", "no"] * 20, "classification"),
+        ([0, 1] * 20, "classification"),
+        (["1", "2"] * 20, "classification"),
+        ([True, False] * 20, "classification"),
+        ([0.25, 1.5] * 20, "regression"),
+        (list(range(40)), "regression"),
+        ([["a"], ["a", "b"]] * 20, "classification"),
+        ([[{"start": 0, "end": 3, "label": "X"}], []] * 20, "tagging"),
+        ([[{"text": "the", "start": 0}], []] * 20, "qa"),
+        (["yes", None, float("nan"), "no"] * 10, "classification"),
+    ],
+)
+def test_tasks_follow_from_the_values(values, task):
+    data = [{"text": f"some words {i}", "y": v} for i, v in enumerate(values)]
+    assert infer_schema(data, targets={"y": None}).targets == (TargetSpec("y", task),)
+
+
+def test_tokens_and_tags_make_tagging_on_the_tokens_alone():
+    schema = infer_schema([{"tokens": ["a", "b"], "pos": ["X", "Y"], "tags": ["O", "B-X"]}] * 3)
+    assert schema.targets == (TargetSpec("tags", "tagging"),)
+    assert schema.names("text") == ["tokens"]
+
+
+def test_questions_are_read_before_their_context():
+    schema = infer_schema([{"context": "c d", "id": "1", "question": "q", "answers": [{"text": "c", "start": 0}]}] * 3)
+    assert schema.names("text") == ["question", "context"]
+    assert schema.targets == (TargetSpec("answers", "qa"),)
+
+
+def test_nested_entities_are_tagged_with_a_warning():
+    spans = [{"start": 0, "end": 9, "label": "ORG"}, {"start": 5, "end": 9, "label": "LOC"}]
+    schema = infer_schema([{"text": "Bank Bern", "entities": spans}])
+    assert schema.targets[0].task == "tagging"
+    assert any("overlap in 1 of 1 rows" in n for n in schema.notes)
+
+
+def test_a_column_that_gives_the_answer_away_is_left_out():
+    data = rows(text=SENTENCES, label=["1", "2", "3"] * 10, label_name=["one", "two", "three"] * 10)
+    schema = infer_schema(data, targets={"label": None})
+    assert modalities(schema)["label_name"] == "ignore"
+    assert any("gives the answer away" in n for n in schema.notes)
+
+
+def test_short_texts_are_still_text_when_there_is_no_other():
+    schema = infer_schema([{"word": w, "y": c} for w, c in [("hi", "a"), ("bye", "b")] * 40])
+    assert schema.names("text") == ["word"]
+
+
+def test_misspelt_columns_are_suggested_and_listed():
+    with pytest.raises(
+        SchemaError, match=r"no column 'lable'; the columns are 'text', 'label'. Did you mean 'label'\?"
+    ):
+        infer_schema([{"text": "a", "label": "b"}], targets={"lable": None})
+    with pytest.raises(SchemaError, match=r"no column 'txt'.*Did you mean 'text'\?"):
+        infer_schema([{"text": "a", "label": "b"}], targets={"label": None}, inputs={"txt": "text"})
+    with pytest.raises(SchemaError, match=r"unknown modality 'txt'. Did you mean 'text'\?"):
+        infer_schema([{"text": "a", "label": "b"}], targets={"label": None}, inputs={"text": "txt"})
+
+
+def test_declared_inputs_are_the_only_ones_and_are_never_dropped():
+    data = rows(a=SENTENCES, b=SENTENCES, c=["x"] * 30, label=["p", "q"] * 15)
+    schema = infer_schema(data, targets={"label": None}, inputs={"c": None, "a": None})
+    assert modalities(schema) == {"c": "text", "a": "text"}
+
+
+@pytest.mark.parametrize(
+    ("data", "targets", "message"),
+    [
+        ([], {"y": None}, "no rows"),
+        ([{"text": "a", "y": None}] * 3, {"y": None}, "missing in every row"),
+        ([{"text": "a"}] * 3, None, "no target was named.*--target"),
+        ([{"y": "a"}, {"y": "b"}], {"y": None}, "no column is left to predict 'y' from"),
+        (
+            [{"text": "a", "y": f"a sentence {i}"} for i in range(60)],
+            {"y": None},
+            "text rather than classes.*y:classification",
+        ),
+    ],
+)
+def test_what_cannot_be_learned_says_why(data, targets, message):
+    with pytest.raises(SchemaError, match=message):
+        infer_schema(data, targets=targets)
