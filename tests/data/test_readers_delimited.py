@@ -138,6 +138,12 @@ def test_a_header_repeated_further_down_is_still_a_header(write):
     assert rows(write("a.csv", "text,label\na,x\ntext,label\n"))[0] == {"text": "a", "label": "x"}
 
 
+def test_a_column_may_hold_its_own_name(write):
+    path = write("a.csv", "word,kind\n" + "".join(f"w{i},k\n" for i in range(30)) + "word,k\n")
+    assert rows(path)[-1] == {"word": "word", "kind": "k"}
+    assert rows(write("b.csv", "text,y\ntext,a\n")) == [{"text": "text", "y": "a"}]
+
+
 def test_unnamed_columns_are_numbered(write):
     assert rows(write("a.csv", ",text\n7,a\n9,b\n"))[0] == {"column_1": "7", "text": "a"}
 

@@ -20,6 +20,9 @@ from polydetr.data.records import ReadReport, Record
 from polydetr.errors import DataFileError, Location, RowError, SchemaError
 
 _SAMPLE_ROWS = 200
+_HEADER_WORDS = frozenset(
+    ["text", "label", "sentence", "title", "category", "class", "question", "answer", "id", "target", "tags"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +146,17 @@ def sample_rows(sample: Sequence[str], dialect: Dialect) -> list[list[str]]:
 
 
 def looks_headerless(rows: Sequence[Sequence[str]]) -> bool:
-    """True if the first row is data: one of its cells is also a value further down its column, or is a number above
-    numbers.
+    """True if the first row is data: a cell of it recurs as a value of its column, or is a number above numbers.
+
+    One recurrence is enough in a short file only: a text column may well hold its own name once.
     """
-    if len(rows) < 2:
+    if len(rows) < 2 or any(cell.strip().lower() in _HEADER_WORDS for cell in rows[0]):
         return False
-    first, rest = (
-        rows[0],
-        [r for r in rows[1:] if list(r) != list(rows[0])],
-    )  # a header repeated half-way is still a header
+    first, rest = rows[0], [r for r in rows[1:] if list(r) != list(rows[0])]  # a header may be repeated half-way
     for i, cell in enumerate(first):
         below = [r[i] for r in rest if i < len(r)]
-        if cell and below and (cell in below or (_is_number(cell) and all(map(_is_number, below)))):
+        recurs = below.count(cell) >= (2 if len(below) >= 20 else 1)
+        if cell and below and (recurs or (_is_number(cell) and all(map(_is_number, below)))):
             return True
     return False
 
