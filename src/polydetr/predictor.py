@@ -180,6 +180,12 @@ class Predictor:
         return dict(self._manifest.get("metrics", {}))
 
     @property
+    def tables(self) -> dict[str, dict[str, str]]:
+        """The printed reports of a run that has just ended: split → title → table."""
+        found = self._trained.evaluations if self._trained else {}
+        return {s: {f"{t} {name}": table for t, e in es.items() for name, table in e.tables.items()} for s, es in found.items()}
+
+    @property
     def info(self) -> dict[str, Any]:
         """Everything the model folder says about itself: schema, configuration, versions, metrics, history."""
         return dict(self._manifest)
@@ -188,7 +194,7 @@ class Predictor:
 
     def _write_reports(self, folder: Path) -> None:
         if self._trained is not None:
-            from polydetr.reports.run import write_run_reports
+            from polydetr.training.report import write_run_reports
 
             write_run_reports(folder, self._trained)
 

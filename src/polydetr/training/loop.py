@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 
 from polydetr.batch import Batch
 from polydetr.config import Config
@@ -26,6 +25,9 @@ from polydetr.tasks.base import Evaluation
 from polydetr.training.checkpoint import Checkpoints, Progress
 from polydetr.training.optimizer import MasterAdamW
 from polydetr.training.schedule import learning_rate_factor
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -186,7 +188,7 @@ class Loop:
         state.history.append(entry)
         if state.best is None or result.score > state.best:
             state.best, state.best_step, state.stale = result.score, state.step, 0
-            self.checkpoints.save_best(self._full_weights(averaged=True))
+            self.checkpoints.save_best(self._full_weights())
         else:
             state.stale += 1
         patience = self.config.training.patience
@@ -195,17 +197,16 @@ class Loop:
 
     # -- checkpoints ----------------------------------------------------------------------------------------------------
 
-    def _full_weights(self, *, averaged: bool = False) -> dict[str, torch.Tensor]:
-        """The model's weights as the optimizer keeps them, in fp32; the running mean of them where it is on and asked for."""
-        kinds = ("ema/", "master/") if averaged else ("master/",)
+    def _full_weights(self) -> dict[str, torch.Tensor]:
+        """The weights to keep, in fp32: their running mean where that is on, or else the optimizer's masters."""
         kept = self.optimizer.state_tensors()
         weights = dict(self.engine.model.state_dict())
         for name in weights:
-            weights[name] = next((kept[kind + name] for kind in kinds if kind + name in kept), weights[name])
+            weights[name] = next((kept[k + name] for k in ("ema/", "master/") if k + name in kept), weights[name])
         return weights
 
     def _save(self) -> None:
-        self.checkpoints.save_last(self.state, self._full_weights(), self.optimizer.state_tensors(), self.fingerprint)
+        self.checkpoints.save_last(self.state, self.engine.model.state_dict(), self.optimizer.state_tensors(), self.fingerprint)
 
     def _resume(self) -> None:
         self.state, model, optimizer = self.checkpoints.load_last(self.fingerprint)

@@ -1,0 +1,133 @@
+"""What a finished run leaves in its folder beside the weights: tables, JSON, pictures and the model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from polydetr.backbones.specs import BACKBONES
+from polydetr.inference import Engine
+from polydetr.metrics.calibration import reliability_curve
+from polydetr.reports.files import write_json, write_text
+from polydetr.reports.model_card import model_card
+from polydetr.reports.plots import confusion_matrix_png, entity_bars_png, learning_curve_png, reliability_png
+from polydetr.tasks.base import Evaluation
+from polydetr.training.fit import Trained
+
+
+def write_run_reports(folder: Path, trained: Trained) -> None:
+    """``reports/`` and ``README.md``.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    reports = folder / "reports"
+    reports.mkdir(exist_ok=True)
+    for split, evaluations in trained.evaluations.items():
+        for target, evaluation in evaluations.items():
+            name = split if len(evaluations) == 1 else f"{split}-{_safe(target)}"
+            before = trained.before_calibration.get(target) if split == "valid" else None
+            _write_evaluation(reports, name, evaluation, before)
+    if trained.history:
+        learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=_best_epoch(trained))
+    write_json(reports / "history.json", list(trained.history))
+    write_text(folder / "README.md", model_card(_card(trained)))
+
+
+def _write_evaluation(reports: Path, name: str, evaluation: Evaluation, before: Evaluation | None) -> None:
+    for title, table in evaluation.tables.items():
+        write_text(reports / f"{name}-{title}.txt", table + "\n")
+    write_json(reports / f"{name}.json", {"metrics": dict(evaluation.metrics), **evaluation.data})
+    figures = evaluation.figures
+    if "classes" in figures and figures["classes"].confusion is not None:
+        confusion_matrix_png(figures["classes"], reports / f"{name}-confusion.png", title=f"Confusion matrix ({name})")
+    if "entities" in figures:
+        entity_bars_png(figures["entities"], reports / f"{name}-entities.png")
+    if "confidence" in figures:
+        after = reliability_curve(figures["confidence"], figures["correct"])
+        first = reliability_curve(before.figures["confidence"], before.figures["correct"]) if before else after
+        reliability_png(first, after if before else None, reports / f"{name}-reliability.png", title=f"Reliability ({name})")
+
+
+def _curves(history: Any) -> list[dict[str, Any]]:
+    """One flat mapping an evaluation: losses, and each target's first metric."""
+    rows = []
+    for entry in history:
+        row = {"epoch": entry["epoch"], "train_loss": entry["train_loss"], "valid_loss": entry["valid_loss"]}
+        for target, metrics in entry["metrics"].items():
+            name, value = next(iter(metrics.items()))
+            row[f"{target} {name}"] = value
+        rows.append(row)
+    return rows
+
+
+def _best_epoch(trained: Trained) -> float | None:
+    best = trained.info["training"]["best_step"]
+    return next((e["epoch"] for e in trained.history if e["step"] == best), None)
+
+
+def _card(trained: Trained) -> dict[str, Any]:
+    info, engine = trained.info, trained.engine
+    schema = info["schema"]
+    calibration = {
+        target: {
+            "temperature": task.temperature,
+            "ece_before": info["ece_before_calibration"].get(target),
+            "ece_after": trained.evaluations["valid"][target].metrics.get("ece"),
+        }
+        for target, task in engine.tasks.items()
+    }
+    machine = info["machine"]
+    return {
+        "name": Path(info["config"]["out"] or "model").name,
+        "polydetr_version": info["versions"]["polydetr"],
+        "date": info["created"][:10],
+        "data": {split: {"rows": count} for split, count in info["rows"].items()} | {"train": _train_data(info)},
+        "schema": {
+            "inputs": {f["name"]: f["modality"] for f in schema["inputs"]},
+            "targets": {t: {"task": task.kind, "labels": getattr(task, "labels", [])} for t, task in engine.tasks.items()},
+        },
+        "metrics": info["metrics"],
+        "run": {
+            "seed": info["config"]["seed"],
+            "machine": f"{machine['system']}, {machine['device']}, {machine['threads']} threads",
+            "date": info["created"][:10],
+            "parameters": info["parameters"],
+            **info["training"],
+        },
+        "calibration": calibration,
+        "limits": _limits(info),
+        "backbone": _backbone(engine),
+        "example": _example(info),
+    }
+
+
+def _train_data(info: dict[str, Any]) -> dict[str, Any]:
+    return {"rows": info["rows"]["train"], "source": info["config"]["train"] or "rows from memory", "sha256": info["data_sha256"]}
+
+
+def _limits(info: dict[str, Any]) -> list[str]:
+    limits = ["It was measured on rows like those it was trained on; other kinds of text may be answered worse."]
+    if "test" not in info["metrics"]:
+        limits.append("Its best weights and its calibration were chosen on the validation rows, so their scores are a little too good.")
+    if info["rows"]["rejected"]:
+        limits.append(f"{info['rows']['rejected']} unreadable rows were left out.")
+    return limits
+
+
+def _backbone(engine: Engine) -> dict[str, Any] | None:
+    backbone = getattr(engine.encoder.modalities.get("text"), "backbone", None)
+    if backbone is None or not backbone.num_layers:
+        return None
+    spec = BACKBONES.get(backbone.name)
+    if spec is None:
+        return {"name": backbone.name}
+    return {"name": spec.name, "licence": spec.license, "source": f"{spec.package} {spec.version}"}
+
+
+def _example(info: dict[str, Any]) -> dict[str, Any]:
+    return {f["name"]: "..." for f in info["schema"]["inputs"] if f["modality"] == "text"}
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
