@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -139,6 +141,7 @@ def test_dropout_acts_in_training_alone() -> None:
 @pytest.mark.parametrize("lengths", [LENGTHS, (13,) * 120], ids=["padded", "several-chunks"])
 def test_bfloat16_kernels_equal_pytorch_own(lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Same weights, outputs and gradients with and without the fast kernels, both as near to float32 as bfloat16 is."""
+    monkeypatch.setattr(kernels, "CHUNK_SCORES", 5000)
     ours = _encoder()
     for parameter in ours.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -198,3 +201,45 @@ def test_an_exported_graph_serves_padded_and_full_batches() -> None:
     graph = torch.export.export(ours, full).module()
     for ids, mask in (full, padded):
         torch.testing.assert_close(graph(ids, mask)[mask], ours(ids, mask)[mask], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not kernels._ONEDNN, reason="this CPU has no fast bfloat16")
+def test_packed_weights_give_the_same_and_are_never_stale() -> None:
+    ours = _encoder().bfloat16().eval()
+    ids, mask = _batch()
+    with torch.no_grad():
+        plain = ours(ids, mask)
+        ours.pack()
+        assert ours.layers[0].qkv._packed is not None
+        torch.testing.assert_close(ours(ids, mask), plain, atol=0.02, rtol=0.02)
+        torch.testing.assert_close(copy.deepcopy(ours)(ids, mask), plain, atol=0, rtol=0)
+        changes = (
+            lambda: ours.layers[0].qkv.weight.mul_(-3),
+            lambda: ours.load_state_dict(_encoder().state_dict()),
+            lambda: ours.float().bfloat16(),
+        )
+        for change in changes:
+            ours.pack()
+            change()
+            fresh = _encoder().bfloat16().eval()
+            fresh.load_state_dict(ours.state_dict())
+            assert torch.equal(ours(ids, mask), fresh(ids, mask))
+    ours.pack()
+    ours(ids, mask).float().square().sum().backward()
+    assert ours.layers[0].qkv.weight.grad is not None
+    ours.train()
+    assert ours.layers[0].qkv._packed is None
+
+
+def test_freed_memory_is_kept() -> None:
+    resource = pytest.importorskip("resource")
+    if not kernels.keep_freed_memory():
+        pytest.skip("this C library has no mallopt")
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)  # 64 MiB, more than glibc would keep on its own: 16,384 pages
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults()
+    assert faults() < 2000

@@ -157,6 +157,12 @@ class BertEncoder(nn.Module):
         """The longest text, in tokens, that has a position for every token."""
         return self.embeddings.max_length
 
+    def pack(self) -> None:
+        """Make ready for prediction in bfloat16: 5 to 10 % faster in batches, 25 % for one text. See ``Linear.pack``."""
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.pack()
+
     def forward(
         self,
         input_ids: Tensor,

@@ -3,7 +3,8 @@
 Measured on 2 cores with avx512_bf16 (figures in ``benchmarks/bench_backbone.py``):
 
 - the backward pass of the fused attention kernel takes 5 to 8 times as long in bfloat16 as batched matrix products;
-- ``F.linear`` first copies the bias over the whole output; oneDNN's inner product adds it on the way out.
+- ``F.linear`` first copies the bias over the whole output; oneDNN's inner product adds it on the way out;
+- a weight laid out once for prediction (``Linear.pack``) saves laying it out at every call.
 
 Everything else (float32, other devices, autocast, attention dropout, tracing) goes through PyTorch's own functions.
 """
@@ -18,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-CHUNK_TOKENS = 768
-"""Attention works on so many tokens at a time: scores of one chunk stay in the cache. 512 to 1,024 measured alike."""
+CHUNK_SCORES = 2**17
+"""Attention takes so many rows at a time that rows · L² stays below this: the scores of one chunk stay in the cache,
+and short texts are not cut into more chunks than that needs (each costs some dozen thread barriers)."""
 
 _ONEDNN = torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -80,11 +82,39 @@ class _Linear(torch.autograd.Function):
 class Linear(nn.Linear):
     """``nn.Linear`` (with bias) in every respect but speed. (..., I) -> (..., O)."""
 
+    _packed: tuple[Tensor, int] | None = None
+
+    def pack(self) -> None:
+        """Lay a second copy of the weight out as the inner product wants it, for use where no gradient is asked for.
+
+        It is forgotten by ``train()``, by a new state or dtype, and when the weight is changed in place. Only writing
+        through ``weight.data`` goes unnoticed.
+        """
+        if _ONEDNN and self.weight.dtype == torch.bfloat16 and self.weight.device.type == "cpu":
+            with torch.no_grad():
+                packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
+            self._packed = (packed, self.weight._version)
+
     def forward(self, input: Tensor) -> Tensor:
         if not _takes_fast_path(input) or self.weight.dtype != torch.bfloat16:
             return F.linear(input, self.weight, self.bias)
+        if self._packed and not torch.is_grad_enabled() and self._packed[1] == self.weight._version:
+            return _inner_product(input, self._packed[0], self.bias)
         flat = input.reshape(-1, self.in_features)
-        return _Linear.apply(flat, self.weight, self.bias).view(*input.shape[:-1], self.out_features)  # type: ignore[union-attr]
+        out: Tensor = _Linear.apply(flat, self.weight, self.bias)  # type: ignore[assignment]
+        return out.view(*input.shape[:-1], self.out_features)
+
+    def train(self, mode: bool = True) -> Linear:
+        if mode:
+            self._packed = None
+        return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Linear:
+        self._packed = None
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_packed"}  # it cannot be copied
 
 
 class _ChunkedAttention(torch.autograd.Function):
@@ -93,7 +123,7 @@ class _ChunkedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, bias: Tensor | None) -> Tensor:
         batch, length, _, num_heads, width = qkv.shape
-        rows = max(1, CHUNK_TOKENS // length)
+        rows = max(1, CHUNK_SCORES // length**2)
         mixed = qkv.new_empty(batch, length, num_heads, width)
         saved: list[Tensor] = []
         for start in range(0, batch, rows):
