@@ -241,5 +241,5 @@ def test_freed_memory_is_kept() -> None:
         torch.ones(2**24)  # 64 MiB, more than glibc would keep on its own: 16,384 pages
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    faults()
-    assert faults() < 2000
+    # The heap settles after some turns; without the switch every turn faults all pages in anew.
+    assert min(faults() for _ in range(6)) < 2000
