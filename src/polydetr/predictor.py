@@ -268,14 +268,14 @@ def _read_splits(config: Config, *, train: Any, valid: Any, test: Any, shown: Di
     rows = read(source)
     if not rows:
         raise SchemaError("there are no training rows", location=Location(file=source if isinstance(source, str) else None))
-    schema = infer_schema([r.row for r in rows[:SAMPLE_ROWS]], targets=config.target or None, inputs=config.inputs)
+    schema = infer_schema([r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]], targets=config.target or None, inputs=config.inputs)
     valid = valid if valid is not None else config.valid
     test = test if test is not None else config.test
     if valid is not None:
         held_out = read(valid)
     else:
         by = next((t.name for t in schema.targets if t.task == "classification"), None)
-        rows, held_out = split_records(rows, config.training.valid_fraction, seed=config.seed, stratify_by=by)
+        rows, held_out = split_records(rows, config.training.valid_fraction, seed=config.seed, stratify_by=by, texts=schema.names("text"))
         shown.note(f"no validation rows were given: {len(held_out)} of the training rows are held out")
     splits = Splits(rows, held_out, read(test) if test is not None else None, [r.to_dict() for r in report.rejected])
     for line in (*report.lines(), *schema.notes):

@@ -1,0 +1,99 @@
+"""Quality on public data sets: one run a data set, settings chosen on development rows, the test rows measured once.
+
+    python benchmarks/quality.py conll2003 [--seed 0] [--out runs/] [--set training.lr=2e-4] [--label note]
+
+Appends one JSON line to benchmarks/results/quality.jsonl: scores, settings, seconds, machine, seed, date, versions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from data import SETS
+
+from polydetr import Predictor
+from polydetr.config import merge, parse_settings
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "conll2003": {"backbone": "e5-en-pt", "epochs": 5, "training": {"lr": 3e-4, "batch_tokens": 1536}},
+    "banking77": {"backbone": "minilm", "epochs": 10, "training": {"lr": 3e-4, "head_lr": 3e-3, "label_smoothing": 0.1}},
+    "clinc150": {"backbone": "minilm", "epochs": 10, "training": {"lr": 3e-4, "head_lr": 3e-3, "label_smoothing": 0.1}},
+    "cluener": {"backbone": "e5-multilingual", "epochs": 4, "training": {"lr": 3e-4}},
+    "tnews": {"backbone": "e5-multilingual", "epochs": 2, "training": {"lr": 2e-4, "batch_tokens": 1536}},
+    "chnsenticorp": {"backbone": "e5-multilingual", "epochs": 3, "training": {"lr": 2e-4, "batch_tokens": 2048}},
+    "phrasebank": {"backbone": "minilm", "epochs": 6, "training": {"lr": 2e-4, "head_lr": 1e-3}},
+    "squad": {"backbone": "minilm", "epochs": 3, "training": {"lr": 2e-4, "batch_tokens": 2048}},
+    "cmrc2018": {"backbone": "e5-multilingual", "epochs": 2, "training": {"lr": 2e-4, "batch_tokens": 2048}},
+}
+RESULTS = Path(__file__).parent / "results" / "quality.jsonl"
+
+
+def cpu_name() -> str:
+    """The processor as the system names it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def run(name: str, *, seed: int, out: str | None, settings: dict[str, Any], label: str) -> dict[str, Any]:
+    """Trains and measures one data set."""
+    import torch
+
+    split = SETS[name]()
+    config = merge(SETTINGS[name.partition("-")[0]], settings)
+    started = time.perf_counter()
+    predictor = Predictor.fit(
+        split.train, split.target, valid=split.valid, test=split.test, inputs=split.inputs,
+        out=None if out is None else f"{out}/{name}", seed=seed, config=config,
+    )  # fmt: skip
+    result = {
+        "data": name,
+        "label": label,
+        "metrics": predictor.metrics,
+        "settings": config,
+        "seed": seed,
+        "seconds": round(time.perf_counter() - started, 1),
+        "training": predictor.info["training"],
+        "history": predictor.info["history"],
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "rows": predictor.info["rows"],
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads",
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    for tables in predictor.tables.values():
+        for title, table in tables.items():
+            print(f"{title}\n{table}")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", choices=[*SETS, "phrasebank"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out")
+    parser.add_argument("--label", default="")
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    arguments = parser.parse_args()
+    settings = parse_settings(arguments.settings)
+    names = [n for n in SETS if n.startswith("phrasebank")] if arguments.data == "phrasebank" else [arguments.data]
+    RESULTS.parent.mkdir(exist_ok=True)
+    for name in names:
+        result = run(name, seed=arguments.seed, out=arguments.out, settings=settings, label=arguments.label)
+        print(json.dumps({k: result[k] for k in ("data", "metrics", "seconds", "peak_memory_mb")}))
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(result, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""Speed against transformers on the same machine, backbone and data, in turn, in one run; medians of the pairs.
+
+    python benchmarks/speed.py training   [--sentences 3000] [--pairs 3]   against transformers.Trainer
+    python benchmarks/speed.py prediction [--texts 1000] [--pairs 3]       against its pipeline at its best batch size
+    python benchmarks/speed.py latency                                     one short text against the bare forward pass
+    python benchmarks/speed.py memory                                      peak memory of training, of streaming prediction
+    python benchmarks/speed.py start                                       import and --help
+
+The peer is the script ``peers/hf_trainer_ner.py`` in the folder that POLYDETR_SHARED names; it runs as its users run it. Each side is a
+process of its own. Appends JSON lines to benchmarks/results/speed.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from data import ROOT
+from quality import cpu_name
+
+RESULTS = Path(__file__).parent / "results" / "speed.jsonl"
+PEER = ROOT.parent / "peers" / "hf_trainer_ner.py"
+
+
+def child(code: str, *arguments: str) -> dict[str, Any]:
+    """Runs Python code in a fresh process; its last line of output is JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def peer(sentences: int, *options: str) -> dict[str, Any]:
+    """The transformers side: trains, tests, predicts; prints one JSON line."""
+    from polydetr.backbones import fetch_backbone
+
+    with tempfile.TemporaryDirectory() as out:
+        done = subprocess.run(
+            [sys.executable, str(PEER), "--backbone", str(fetch_backbone("minilm")), "--data", str(ROOT / "conll2003"),
+             "--sentences", str(sentences), "--out", out, *options],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+TRAIN = """
+import json, sys
+from data import conll2003
+from polydetr import Predictor
+split = conll2003()
+p = Predictor.fit(split.train[: int(sys.argv[1])], split.target, valid=split.valid[:200], backbone="minilm", epochs=float(sys.argv[2]),
+    out=sys.argv[3] if len(sys.argv) > 3 else None, settings={"text": {"context": False}, "training": {"batch_tokens": 1024}})
+e = p.evaluate(split.test)
+print(json.dumps({"tokens_per_s": p.info["training"]["tokens_per_second"], "entity_f1": e["tags"]["entity_f1"]}))
+"""
+
+PREDICT = """
+import json, sys, time
+from data import conll2003
+from polydetr import Predictor
+p = Predictor.load(sys.argv[1])
+texts = [" ".join(r.row["tokens"]) for r in conll2003().test[: int(sys.argv[2])]]
+rows = [{"tokens": t} for t in texts]
+p.predict(rows[:32])
+t = time.perf_counter()
+n = sum(1 for _ in p.stream(rows))
+print(json.dumps({"texts_per_s": n / (time.perf_counter() - t)}))
+"""
+
+LATENCY = """
+import json, statistics, sys, time
+import torch
+from polydetr import Predictor
+from polydetr.batch import Batch
+from polydetr.data.records import Record
+from polydetr.errors import Location
+p = Predictor.load(sys.argv[1])
+row = {"tokens": "Angela Merkel met the president of France in Paris on Monday ."}
+engine = p._engine
+document = engine.encoder.encode([Record(row, Location())], with_targets=False)
+batch = Batch.collate(document.examples)
+def bare():
+    with torch.inference_mode():
+        engine.model(batch)
+def ours():
+    p.predict([row])
+def once(f):
+    t = time.perf_counter(); f(); return time.perf_counter() - t
+engine.model.eval()
+for f in (bare, ours) * 20: f()
+pairs = [(once(ours), once(bare)) for _ in range(300)]
+print(json.dumps({"predict_ms": 1e3 * statistics.median(a for a, _ in pairs), "forward_ms": 1e3 * statistics.median(b for _, b in pairs),
+    "ratio": statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)}))
+"""
+
+TRAIN_MEMORY = """
+import json, resource
+from data import conll2003
+from polydetr import Predictor
+split = conll2003()
+Predictor.fit(split.train, split.target, valid=split.valid[:500], backbone="minilm", epochs=0.3)
+print(json.dumps({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+"""
+
+STREAM_MEMORY = """
+import json, resource, sys
+from polydetr import Predictor
+p = Predictor.load(sys.argv[1])
+p.predict([{"tokens": "warm up"}])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+with open(sys.argv[3], "w") as out:
+    for answer in p.stream(sys.argv[2]):
+        out.write(json.dumps(answer) + chr(10))
+print(json.dumps({"before_mb": before, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+"""
+
+
+def training(a: argparse.Namespace) -> dict[str, Any]:
+    """Both sides learn the same sentences once; the peer by its defaults and at its best."""
+    ours, default, best = [], [], []
+    for _ in range(a.pairs):
+        ours.append(child(TRAIN, str(a.sentences), "1"))
+        default.append(peer(a.sentences))
+        best.append(peer(a.sentences, "--bf16", "--batch", "32"))
+    speed = [o["tokens_per_s"] for o in ours]
+    return {
+        "ours": ours, "peer_default": default, "peer_best": best,
+        "ratio_default": statistics.median(s / d["train_tokens_per_s"] for s, d in zip(speed, default, strict=True)),
+        "ratio_best": statistics.median(s / b["train_tokens_per_s"] for s, b in zip(speed, best, strict=True)),
+    }  # fmt: skip
+
+
+def with_model(sentences: int) -> str:
+    """A model folder to predict with, kept beside the results of this process."""
+    folder = Path(tempfile.gettempdir()) / "polydetr-speed-model"
+    if not (folder / "polydetr.json").exists():
+        child(TRAIN, str(sentences), "1", str(folder))
+    return str(folder)
+
+
+def prediction(a: argparse.Namespace) -> dict[str, Any]:
+    """Texts a second over the test sentences."""
+    model = with_model(3000)
+    ours, theirs = [], []
+    for _ in range(a.pairs):
+        ours.append(child(PREDICT, model, str(a.texts))["texts_per_s"])
+        theirs.append(max(peer(64)["pipeline_texts_per_s_by_batch"].values()))
+    return {"ours": ours, "peer": theirs, "ratio": statistics.median(o / t for o, t in zip(ours, theirs, strict=True))}
+
+
+def latency(a: argparse.Namespace) -> dict[str, Any]:
+    """One warm text through the public face against the model alone on the encoded text."""
+    return child(LATENCY, with_model(3000))
+
+
+def memory(a: argparse.Namespace) -> dict[str, Any]:
+    """Peak resident memory; streaming must not grow with the number of rows."""
+    model, found = with_model(3000), {}
+    with tempfile.TemporaryDirectory() as folder:
+        for count in (1_000, 10_000):
+            source = Path(folder) / f"{count}.jsonl"
+            words = [f"word{i % 977} Berlin" for i in range(10)]
+            with source.open("w", encoding="utf-8") as file:
+                for i in range(count):
+                    file.write(json.dumps({"tokens": " ".join(words[i % 10 :] + words[: i % 10])}) + "\n")
+            found[str(count)] = child(STREAM_MEMORY, model, str(source), str(Path(folder) / "out.jsonl"))
+    return {"training": child(TRAIN_MEMORY), "streaming_by_rows": found}
+
+
+def start(a: argparse.Namespace) -> dict[str, Any]:
+    """Seconds until Python is ready, over an empty interpreter's."""
+
+    def seconds(*command: str) -> float:
+        runs = []
+        for _ in range(9):
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, *command], capture_output=True, check=True)
+            runs.append(time.perf_counter() - begun)
+        return statistics.median(runs)
+
+    empty = seconds("-c", "pass")
+    return {"import_s": seconds("-c", "import polydetr") - empty, "help_s": seconds("-m", "polydetr", "--help"), "python_s": empty}
+
+
+def main() -> None:
+    jobs = {"training": training, "prediction": prediction, "latency": latency, "memory": memory, "start": start}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", choices=jobs)
+    parser.add_argument("--sentences", type=int, default=3000)
+    parser.add_argument("--texts", type=int, default=1000)
+    parser.add_argument("--pairs", type=int, default=3)
+    arguments = parser.parse_args()
+    result = {"job": arguments.job, **jobs[arguments.job](arguments)}
+    result |= {"machine": f"{cpu_name()}, {os.cpu_count()} cores", "date": datetime.now(UTC).date().isoformat()}
+    print(json.dumps(result, indent=1))
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()
