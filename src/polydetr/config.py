@@ -114,6 +114,9 @@ class Config(_Section):
     seed: int = Field(0, ge=0)
     out: str | None = None
     on_error: Literal["raise", "skip"] = "raise"
+    track: Literal["none", "tensorboard", "wandb"] = Field(
+        "none", description="also log losses and metrics for a dashboard, into <out>.runs/"
+    )
     text: TextConfig = TextConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()

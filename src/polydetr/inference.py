@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from polydetr.encoding import EncodedDocument, RowEncoder
 from polydetr.errors import RowError
 from polydetr.layout import FieldText
 from polydetr.model import PolyModel
-from polydetr.tasks.base import Prediction, Task
+from polydetr.tasks.base import Evaluation, Prediction, Task
 
 Outputs = Mapping[str, Mapping[str, Tensor]]
 CHUNK_TOKENS = 16_384
@@ -130,3 +131,41 @@ class Engine:
 def gold_values(task: Task, results: Sequence[RowResult]) -> list[object]:
     """The true answers of rows, beside their predictions."""
     return [task.gold(r.record.row, r.text) for r in results]
+
+
+def evaluate_results(engine: Engine, results: Sequence[RowResult]) -> dict[str, Evaluation]:
+    """Every task's evaluation of rows already answered; labels that training never saw stand in ``data``, counted."""
+    found = {}
+    for target, task in engine.tasks.items():
+        golds = gold_values(task, results)
+        evaluation = task.evaluate([r.predictions[target] for r in results], golds)
+        unseen = unseen_labels(task, golds)
+        found[target] = replace(evaluation, data={**evaluation.data, "unseen_labels": unseen}) if unseen else evaluation
+    return found
+
+
+def unseen_labels(task: Task, golds: Sequence[object]) -> dict[str, int]:
+    """Labels among ``golds`` that the task does not know, with their counts, the most frequent first."""
+    known = set(getattr(task, "labels", ()))
+    if not known:  # numbers and answers are not labels
+        return {}
+    met = Counter(label for gold in golds if gold is not None for label in _labels_in(gold))
+    return {label.removeprefix("B-"): n for label, n in met.most_common() if label not in known}
+
+
+def _labels_in(gold: object) -> list[str]:
+    """One label, several, or one tag a word, of which a span's first counts."""
+    if isinstance(gold, str):
+        return [gold]
+    tags = getattr(gold, "tags", gold)
+    return [tag for tag in tags if not tag.startswith("I-")]  # type: ignore[union-attr]
+
+
+def unseen_notes(target: str, evaluation: Evaluation, *, where: str) -> list[str]:
+    """A sentence that names the labels which occur in measured rows and were never seen in training."""
+    unseen: Mapping[str, int] = evaluation.data.get("unseen_labels") or {}
+    if not unseen:
+        return []
+    shown = ", ".join(f"{label!r} ({count})" for label, count in list(unseen.items())[:10])
+    more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
+    return [f"{where} have labels of {target!r} that training never saw, so no answer can be right: {shown}{more}"]

@@ -1,4 +1,8 @@
-"""What an interrupted run needs to go on as if nothing had happened: safetensors and JSON, replaced in one step."""
+"""What an interrupted run needs to go on as if nothing had happened: two safetensors files, each replaced in one step.
+
+last.safetensors    optimizer, random state and the parameters that learn; ``Progress`` as JSON in the file's header
+best.safetensors    the weights that did best on the validation rows so far, fp32
+"""
 
 from __future__ import annotations
 
@@ -11,21 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from polydetr.errors import ModelFolderError, SaveError
+
+LAST, BEST = "last.safetensors", "best.safetensors"
 
 
 @dataclass
 class Progress:
-    """Where the run stands. ``step`` counts optimizer steps, ``batch`` the batches done in ``epoch``."""
+    """Where the run stands. ``step`` counts optimizer steps, ``batch`` the batches done in ``epoch``.
+
+    seconds: the whole run so far; step_seconds: the part of it spent on training steps, evaluations left out.
+    """
 
     epoch: int = 0
     batch: int = 0
     step: int = 0
     seconds: float = 0.0
+    step_seconds: float = 0.0
     tokens: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
@@ -41,65 +51,132 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._stale = True  # until a run goes on from here, what lies here is another run's
 
     def exists(self) -> bool:
-        return (self.folder / "last" / "progress.json").exists()
+        return (self.folder / LAST).exists()
 
-    def save_last(self, progress: Progress, model: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], fingerprint: str) -> None:
+    def header(self) -> dict[str, Any]:
+        """What ``save_last`` wrote beside the tensors, without reading these; empty where there is no checkpoint.
+
+        Raises:
+            ModelFolderError: the file is damaged.
+        """
+        if not self.exists():
+            return {}
+        try:
+            with safe_open(self.folder / LAST, framework="pt") as file:
+                return json.loads(file.metadata()["polydetr"])
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise self._unreadable(LAST, error) from None
+
+    def save_last(
+        self,
+        progress: Progress,
+        model: Mapping[str, Tensor],
+        optimizer: Mapping[str, Tensor],
+        *,
+        header: Mapping[str, Any],
+    ) -> None:
+        """header: JSON that ``load_last`` compares with its own (``fingerprint``) or the caller reads back.
+
+        Raises:
+            SaveError: the disk is full or the folder cannot be written; the checkpoint before it is kept.
+        """
         tensors = {f"model.{k}": v for k, v in model.items()} | {f"optimizer.{k}": v for k, v in optimizer.items()}
-        tensors["rng"] = torch.get_rng_state()
-        self._replace("last", tensors, {"fingerprint": fingerprint, **asdict(progress)})
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        self._write(LAST, tensors, {**header, "progress": asdict(progress)})
 
     def save_best(self, model: Mapping[str, Tensor]) -> None:
-        self._replace("best", dict(model), {})
+        """Raises SaveError, as ``save_last``."""
+        self._write(BEST, model, {})
 
     def load_last(self, fingerprint: str) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]]:
-        """Progress, model weights, optimizer state; the random state is restored.
+        """Progress, the saved part of the model's state, optimizer state; the random state is restored.
 
         Raises:
             ModelFolderError: the checkpoint is damaged, or belongs to another configuration or other data.
         """
-        folder = self._current("last")
-        try:
-            state = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-            tensors = load_file(folder / "state.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
-            raise ModelFolderError(f"the checkpoint in {str(folder)!r} cannot be read: {error}", hint="Train again without --resume.") from None
-        if state.pop("fingerprint") != fingerprint:
+        header = self.header()
+        if header.get("fingerprint") != fingerprint:
             raise ModelFolderError(
-                f"the checkpoint in {str(folder)!r} was made with another configuration or other data",
+                f"the checkpoint in {str(self.folder)!r} was made with another configuration, other data "
+                "or another backbone.",
                 hint="Resume with the very same call, or train again without --resume.",
             )
-        torch.set_rng_state(tensors.pop("rng"))
+        try:
+            tensors = load_file(self.folder / LAST)
+            progress = Progress(**header["progress"])
+            torch.set_rng_state(tensors.pop("rng.cpu"))
+            if "rng.cuda" in tensors and torch.cuda.is_available():
+                torch.cuda.set_rng_state(tensors["rng.cuda"])
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise self._unreadable(LAST, error) from None
+        self._stale = False
         model = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
         optimizer = {k.removeprefix("optimizer."): v for k, v in tensors.items() if k.startswith("optimizer.")}
-        return Progress(**state), model, optimizer
+        return progress, model, optimizer
 
     def load_best(self) -> dict[str, Tensor]:
-        return load_file(self._current("best") / "state.safetensors")
+        """Raises ModelFolderError where the file is gone or damaged."""
+        try:
+            return load_file(self.folder / BEST)
+        except (OSError, SafetensorError) as error:
+            raise self._unreadable(BEST, error) from None
+
+    def prepare(self) -> None:
+        """Makes the folder, so that a place that cannot be written is known before the training. Raises SaveError."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _current(self, name: str) -> Path:
-        """The state called ``name``; where a kill fell between the two renames, the one before it."""
-        folder = self.folder / name
-        return folder if folder.exists() else self.folder / f"{name}.old"
-
-    def _replace(self, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        new, current, old = (self.folder / f"{name}{suffix}" for suffix in (".new", "", ".old"))
+    def _write(self, name: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+        part = self.folder / f"{name}.part"
         try:
-            shutil.rmtree(new, ignore_errors=True)
-            new.mkdir(parents=True)
-            save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, new / "state.safetensors")
-            (new / "progress.json").write_text(json.dumps(state), encoding="utf-8")
-            if current.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                os.replace(current, old)
-            os.replace(new, current)
-            shutil.rmtree(old, ignore_errors=True)
+            if self._stale:  # the best of one run must never meet the last state of another
+                self.discard()
+                self._stale = False
+            self.folder.mkdir(parents=True, exist_ok=True)
+            plain = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
+            save_file(plain, part, metadata={"polydetr": json.dumps(header)})
+            os.replace(part, self.folder / name)
         except (OSError, SafetensorError) as error:
-            shutil.rmtree(new, ignore_errors=True)
-            raise SaveError(
-                f"cannot write the checkpoint to {str(self.folder)!r}: {error}", hint="The checkpoint before it is kept. Free some disk space."
-            ) from error
+            part.unlink(missing_ok=True)
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: Exception) -> SaveError:
+        return SaveError(
+            f"cannot write the checkpoint to {str(self.folder)!r}: {error}.",
+            hint="The checkpoint before it is kept. Free some disk space, then go on with --resume (resume=True).",
+        )
+
+    def _unreadable(self, name: str, error: Exception) -> ModelFolderError:
+        return ModelFolderError(
+            f"the checkpoint {str(self.folder / name)!r} cannot be read: {error}.", hint="Train again without --resume."
+        )
+
+
+def learning_state(model: nn.Module) -> dict[str, Tensor]:
+    """The model's state without its frozen parameters: those are what the same run is built with again."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+
+
+def frozen_digest(model: nn.Module) -> str:
+    """Changes when a frozen parameter does: a checkpoint goes on from the very weights it was begun with.
+
+    The bits are summed as integers, which any number of threads adds up to the same.
+    """
+    as_integer = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
+    found = []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            bits = parameter.detach().view(as_integer.get(parameter.dtype, parameter.dtype))
+            found.append(f"{name}={int(bits.sum(dtype=torch.int64))}")
+    return ";".join(found)

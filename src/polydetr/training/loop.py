@@ -20,9 +20,9 @@ from polydetr.data.batching import token_budget_batches
 from polydetr.data.records import Record
 from polydetr.data.store import ExampleStore
 from polydetr.errors import Interrupted, PolydetrError
-from polydetr.inference import Engine, Outputs, RowResult, gold_values
+from polydetr.inference import Engine, Outputs, evaluate_results
 from polydetr.tasks.base import Evaluation
-from polydetr.training.checkpoint import Checkpoints, Progress
+from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
 from polydetr.training.optimizer import MasterAdamW
 from polydetr.training.schedule import learning_rate_factor
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 CHECKPOINT_SECONDS = 60.0
+"""The last state is written at most this often, and on stopping: a resumed run repeats the steps since, to the bit."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class StepInfo:
     tokens_per_second: float
     seconds: float
     remaining_seconds: float
+    learning_rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,11 @@ class ValidScore:
 
 
 class Loop:
-    """Trains ``engine.model`` in place; afterwards it holds the weights that did best on the validation rows."""
+    """Trains ``engine.model`` in place; the weights that did best on the validation rows lie in ``checkpoints``.
+
+    header: kept with every checkpoint; ``header["fingerprint"]`` tells this run's checkpoints from any other's.
+    prepared: seconds spent before the first step, which count towards the time limit.
+    """
 
     def __init__(
         self,
@@ -65,14 +71,17 @@ class Loop:
         *,
         fabric: Fabric,
         checkpoints: Checkpoints,
-        fingerprint: str,
+        header: Mapping[str, Any],
+        prepared: float = 0.0,
         on_step: Callable[[StepInfo], None] = lambda info: None,
         on_evaluation: Callable[[Mapping[str, Any]], None] = lambda entry: None,
     ) -> None:
         self.engine, self.optimizer, self.config = engine, optimizer, config
-        self.fabric, self.checkpoints, self.fingerprint = fabric, checkpoints, fingerprint
+        self.fabric, self.checkpoints, self.header = fabric, checkpoints, header
+        self.prepared = prepared
         self.on_step, self.on_evaluation = on_step, on_evaluation
         self.state = Progress()
+        self._evaluation_seconds = 0.0
         self._stop = False
 
     def run(self, train: ExampleStore, valid: Sequence[Record], *, resume: bool) -> Progress:
@@ -83,33 +92,44 @@ class Loop:
         """
         if resume:
             self._resume()
-        started = time.monotonic() - self.state.seconds
-        saved = time.monotonic()
         with self._signals():
-            while not self.state.finished:
-                for batch_ids, batches, total_steps in self._rest_of_epoch(train):
-                    info = self._step(train, batch_ids, total_steps, started)
-                    self.on_step(info)
-                    out_of_time = self._out_of_time()
-                    if self._evaluation_due(batches) or out_of_time or info.progress >= 1.0:
-                        self._evaluate(valid)
-                        self.state.finished = self.state.finished or out_of_time or info.progress >= 1.0
-                        self._save()
-                        saved = time.monotonic()
-                    elif time.monotonic() - saved > CHECKPOINT_SECONDS or self._stop:
-                        self._save()
-                        saved = time.monotonic()
-                    if self._stop and not self.state.finished:
-                        raise Interrupted(
-                            f"stopped after {self.state.step} steps; the state is kept in {str(self.checkpoints.folder)!r}",
-                            hint="Go on with the same call and --resume (resume=True).",
-                        )
-                    if self.state.finished:
-                        break
-                else:
-                    self.state.epoch, self.state.batch = self.state.epoch + 1, 0
-        self.engine.model.load_state_dict(self.checkpoints.load_best())
+            try:
+                self._train(train, valid)
+            except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for the step under way
+                raise self._interrupted() from None
         return self.state
+
+    def _train(self, train: ExampleStore, valid: Sequence[Record]) -> None:
+        state = self.state
+        started = time.monotonic() - state.seconds
+        saved = time.monotonic()
+        while not state.finished:
+            for batch_ids, batches, total_steps in self._rest_of_epoch(train):
+                info = self._step(train, batch_ids, total_steps, started)
+                self.on_step(info)
+                last = self._out_of_time() or info.progress >= 1.0
+                if last or self._evaluation_due(batches):
+                    self._evaluate(valid, batches)
+                    state.finished = state.finished or last
+                if state.finished or self._stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+                if state.finished:
+                    break
+                if self._stop:
+                    raise self._interrupted()
+            else:
+                state.epoch, state.batch = state.epoch + 1, 0
+
+    def _interrupted(self) -> Interrupted:
+        if not self.checkpoints.exists():
+            return Interrupted(f"stopped after {self.state.step} steps, before the first checkpoint; nothing is kept.")
+        kept = self.checkpoints.header()["progress"]["step"]
+        return Interrupted(
+            f"stopped after {self.state.step} steps; the state of step {kept} is kept in "
+            f"{str(self.checkpoints.folder)!r}.",
+            hint="Go on with the same call and --resume (resume=True).",
+        )
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
@@ -117,13 +137,16 @@ class Loop:
         """(example numbers, batches an epoch, steps of the whole run) from where the state stands; each rank has its share."""
         settings = self.config.training
         world, rank = self.fabric.world_size, self.fabric.global_rank
-        batches = token_budget_batches(train.lengths, settings.batch_tokens, seed=self.config.seed, epoch=self.state.epoch)
+        batches = token_budget_batches(
+            train.lengths, settings.batch_tokens, seed=self.config.seed, epoch=self.state.epoch
+        )
         rounds = max(1, len(batches) // world)
         assert self.config.epochs is not None
         for i in range(self.state.batch, rounds):
             yield batches[(i * world + rank) % len(batches)], rounds, max(1.0, rounds * self.config.epochs)
 
     def _step(self, train: ExampleStore, ids: Sequence[int], total_steps: float, started: float) -> StepInfo:
+        began = time.monotonic()
         state, settings = self.state, self.config.training
         batch = Batch.collate([train[i] for i in ids], ids).to(self.fabric.device)
         progress = self._progress(state.step, total_steps)
@@ -139,24 +162,34 @@ class Loop:
         value = float(loss.detach())
         if value != value:
             raise PolydetrError(
-                f"the loss is not a number at step {state.step + 1}", hint="Lower training.lr, or set training.precision: fp32."
+                f"the loss is not a number at step {state.step + 1}",
+                hint="Lower training.lr, or set training.precision: fp32.",
             )
         state.step, state.batch = state.step + 1, state.batch + 1
         state.loss_sum, state.loss_count = state.loss_sum + value, state.loss_count + 1
         state.tokens += batch.num_real_tokens
-        state.seconds = time.monotonic() - started
+        now = time.monotonic()
+        state.seconds, state.step_seconds = now - started, state.step_seconds + now - began
         done = self._progress(state.step, total_steps)
         remaining = state.seconds * (1 - done) / max(done, 1e-9)
         epoch = state.step / max(1.0, total_steps) * (self.config.epochs or 1)
-        return StepInfo(done, state.step, epoch, value, state.tokens / max(state.seconds, 1e-9), state.seconds, remaining)
+        speed = state.tokens / max(state.seconds, 1e-9)
+        rate = max(group["lr"] for group in self.optimizer.param_groups)
+        return StepInfo(done, state.step, epoch, value, speed, state.seconds, remaining, rate)
+
+    @property
+    def _training_limit(self) -> float:
+        """Seconds for steps: what preparing took is spent, and the last evaluations need about three of theirs."""
+        assert self.config.time_limit is not None
+        return max(1e-3, self.config.time_limit - self.prepared - 3 * self._evaluation_seconds)
 
     def _progress(self, step: int, total_steps: float) -> float:
         """By steps, or by the clock where the time limit will come first."""
         by_steps = step / total_steps
-        return max(by_steps, self.state.seconds / self.config.time_limit) if self.config.time_limit else by_steps
+        return max(by_steps, self.state.seconds / self._training_limit) if self.config.time_limit else by_steps
 
     def _out_of_time(self) -> bool:
-        return self.config.time_limit is not None and self.state.seconds >= self.config.time_limit
+        return self.config.time_limit is not None and self.state.seconds >= self._training_limit
 
     @property
     def fabric_model(self) -> Any:
@@ -168,16 +201,18 @@ class Loop:
     # -- evaluation -----------------------------------------------------------------------------------------------------
 
     def _evaluation_due(self, batches: int) -> bool:
-        every = max(1, round(batches / self.config.training.evaluations_per_epoch))
-        return self.state.batch % every == 0 or self.state.batch >= batches
+        times, done = min(self.config.training.evaluations_per_epoch, batches), self.state.batch
+        return done * times // batches > (done - 1) * times // batches
 
-    def _evaluate(self, valid: Sequence[Record]) -> None:
+    def _evaluate(self, valid: Sequence[Record], batches: int) -> None:
         state = self.state
+        started = time.monotonic()
         with self.optimizer.averaged():
             result = validate(self.engine, valid)
+        self._evaluation_seconds = max(self._evaluation_seconds, time.monotonic() - started)
         entry = {
             "step": state.step,
-            "epoch": round(state.epoch + 1, 3),
+            "epoch": round(state.epoch + state.batch / batches, 3),
             "seconds": round(state.seconds, 1),
             "train_loss": state.loss_sum / max(1, state.loss_count),
             "valid_loss": result.loss,
@@ -188,7 +223,7 @@ class Loop:
         state.history.append(entry)
         if state.best is None or result.score > state.best:
             state.best, state.best_step, state.stale = result.score, state.step, 0
-            self.checkpoints.save_best(self._full_weights())
+            self.checkpoints.save_best(self._learned())
         else:
             state.stale += 1
         patience = self.config.training.patience
@@ -197,20 +232,21 @@ class Loop:
 
     # -- checkpoints ----------------------------------------------------------------------------------------------------
 
-    def _full_weights(self) -> dict[str, torch.Tensor]:
-        """The weights to keep, in fp32: their running mean where that is on, or else the optimizer's masters."""
+    def _learned(self) -> dict[str, torch.Tensor]:
+        """What is to be kept, in fp32: the running mean where that is on, or else the optimizer's masters."""
         kept = self.optimizer.state_tensors()
-        weights = dict(self.engine.model.state_dict())
+        weights = learning_state(self.engine.model)
         for name in weights:
             weights[name] = next((kept[k + name] for k in ("ema/", "master/") if k + name in kept), weights[name])
         return weights
 
     def _save(self) -> None:
-        self.checkpoints.save_last(self.state, self.engine.model.state_dict(), self.optimizer.state_tensors(), self.fingerprint)
+        model, optimizer = learning_state(self.engine.model), self.optimizer.state_tensors()
+        self.checkpoints.save_last(self.state, model, optimizer, header=self.header)
 
     def _resume(self) -> None:
-        self.state, model, optimizer = self.checkpoints.load_last(self.fingerprint)
-        self.engine.model.load_state_dict(model)
+        self.state, model, optimizer = self.checkpoints.load_last(self.header["fingerprint"])
+        self.engine.model.load_state_dict(model, strict=False)  # frozen parameters are as they were built
         self.optimizer.load_state_tensors(optimizer)
 
     @contextmanager
@@ -255,11 +291,3 @@ def validate(engine: Engine, records: Sequence[Record]) -> ValidScore:
         scores.append(-value if task.lower_is_better else value)
     count = sum(n for _, n in losses)
     return ValidScore(sum(scores) / len(scores), sum(v * n for v, n in losses) / max(1, count), evaluations)
-
-
-def evaluate_results(engine: Engine, results: Sequence[RowResult]) -> dict[str, Evaluation]:
-    """Every task's evaluation of rows already answered."""
-    return {
-        target: task.evaluate([r.predictions[target] for r in results], gold_values(task, results))
-        for target, task in engine.tasks.items()
-    }

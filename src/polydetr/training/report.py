@@ -12,6 +12,7 @@ from polydetr.reports.files import write_json, write_text
 from polydetr.reports.model_card import model_card
 from polydetr.reports.plots import confusion_matrix_png, entity_bars_png, learning_curve_png, reliability_png
 from polydetr.tasks.base import Evaluation
+from polydetr.training.encode import write_rejected
 from polydetr.training.fit import Trained
 
 
@@ -31,6 +32,8 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
     if trained.history:
         learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=_best_epoch(trained))
     write_json(reports / "history.json", list(trained.history))
+    if trained.rejected:
+        write_rejected(reports / "rejected.jsonl", trained.rejected)
     write_text(folder / "README.md", model_card(_card(trained)))
 
 
@@ -46,7 +49,9 @@ def _write_evaluation(reports: Path, name: str, evaluation: Evaluation, before: 
     if "confidence" in figures:
         after = reliability_curve(figures["confidence"], figures["correct"])
         first = reliability_curve(before.figures["confidence"], before.figures["correct"]) if before else after
-        reliability_png(first, after if before else None, reports / f"{name}-reliability.png", title=f"Reliability ({name})")
+        reliability_png(
+            first, after if before else None, reports / f"{name}-reliability.png", title=f"Reliability ({name})"
+        )
 
 
 def _curves(history: Any) -> list[dict[str, Any]]:
@@ -85,7 +90,9 @@ def _card(trained: Trained) -> dict[str, Any]:
         "data": {split: {"rows": count} for split, count in info["rows"].items()} | {"train": _train_data(info)},
         "schema": {
             "inputs": {f["name"]: f["modality"] for f in schema["inputs"]},
-            "targets": {t: {"task": task.kind, "labels": getattr(task, "labels", [])} for t, task in engine.tasks.items()},
+            "targets": {
+                t: {"task": task.kind, "labels": getattr(task, "labels", [])} for t, task in engine.tasks.items()
+            },
         },
         "metrics": info["metrics"],
         "run": {
@@ -103,15 +110,23 @@ def _card(trained: Trained) -> dict[str, Any]:
 
 
 def _train_data(info: dict[str, Any]) -> dict[str, Any]:
-    return {"rows": info["rows"]["train"], "source": info["config"]["train"] or "rows from memory", "sha256": info["data_sha256"]}
+    return {
+        "rows": info["rows"]["train"],
+        "source": info["config"]["train"] or "rows from memory",
+        "sha256": info["data_sha256"],
+    }
 
 
 def _limits(info: dict[str, Any]) -> list[str]:
     limits = ["It was measured on rows like those it was trained on; other kinds of text may be answered worse."]
     if "test" not in info["metrics"]:
-        limits.append("Its best weights and its calibration were chosen on the validation rows, so their scores are a little too good.")
+        limits.append(
+            "Its best weights and its calibration were chosen on the validation rows, so their scores are a little too good."
+        )
     if info["rows"]["rejected"]:
-        limits.append(f"{info['rows']['rejected']} unreadable rows were left out.")
+        limits.append(
+            f"{info['rows']['rejected']} unreadable rows were left out; they stand in reports/rejected.jsonl."
+        )
     return limits
 
 

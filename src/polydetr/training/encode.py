@@ -1,0 +1,146 @@
+"""The rows of a run, read before the first step: training rows into a file of tokens, the others checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from polydetr.backbones.cache import cache_dir, write_json
+from polydetr.batch import Example
+from polydetr.config import Config
+from polydetr.data.records import Record, Rejection
+from polydetr.data.store import ExampleStore, trim_cache
+from polydetr.errors import RowError, SchemaError
+from polydetr.inference import Engine
+
+Note = Callable[[str], None]
+
+
+@dataclass
+class Splits:
+    """The rows of a run; ``rejected`` are those left out with ``on_error: skip``, each with its place and reason."""
+
+    train: list[Record]
+    valid: list[Record]
+    test: list[Record] | None = None
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+
+
+def encode_training_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, *, note: Note) -> ExampleStore:
+    """The training rows as tokens in an Arrow file, made once for the same rows, tokenizer and settings.
+
+    Raises:
+        RowError: a row cannot be read, and ``on_error`` is "raise".
+        SchemaError: no row is left. SaveError: the file cannot be written.
+    """
+    path = cache_dir() / "encoded" / f"{_key(engine, config, data_hash)}.arrow"
+    account = path.with_suffix(".json")
+    if path.exists() and account.exists():
+        path.touch()
+        store = ExampleStore(path)
+    else:
+        found: dict[str, list[Any]] = {"rejected": [], "warnings": []}
+        examples = _examples(engine, splits.train, config, found)
+        first = next(examples, None)
+        if first is None:
+            reasons = [entry["reason"] for entry in found["rejected"][:1]]
+            raise SchemaError(f"no training row can be read: {''.join(reasons) or 'there are none'}.")
+        store = ExampleStore.write(chain([first], examples), path)
+        write_json(account, found)
+        trim_cache(path.parent, keep=path)
+        for stray in path.parent.glob("*.json"):
+            if not stray.with_suffix(".arrow").exists():
+                stray.unlink(missing_ok=True)
+    kept = json.loads(account.read_text(encoding="utf-8"))
+    splits.rejected += kept["rejected"]
+    if kept["warnings"]:
+        note(f"{len(kept['warnings'])} rows were read with a warning, for example: {kept['warnings'][0]}")
+    return store
+
+
+def check_rows(
+    engine: Engine, records: Sequence[Record], config: Config, rejected: list[dict[str, Any]]
+) -> list[Record]:
+    """The rows that can be read and measured: a bad one is found before the training, not after its first epoch.
+
+    Raises:
+        RowError: a row cannot be read, and ``on_error`` is "raise".
+    """
+    found: dict[str, list[Any]] = {"rejected": [], "warnings": []}
+    good = []
+    for group in engine.encoder.documents(records):
+        for kept, _ in _encoded(engine, group, config, found):
+            good += kept
+    rejected += found["rejected"]
+    return good
+
+
+def _key(engine: Engine, config: Config, data_hash: str) -> str:
+    state = {
+        "data": data_hash,
+        "modalities": {n: m.state() for n, m in engine.encoder.modalities.items()},
+        "tasks": {t: task.state() for t, task in engine.tasks.items()},
+        "context": engine.encoder.context,
+        "on_error": config.on_error,
+        "version": version("polydetr"),
+        "tokenizer": [m.fingerprint() for m in engine.encoder.modalities.values()],
+    }
+    return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+def _examples(
+    engine: Engine, records: Sequence[Record], config: Config, found: dict[str, list[Any]]
+) -> Iterator[Example]:
+    for group in engine.encoder.documents(records):
+        for _, examples in _encoded(engine, group, config, found):
+            yield from examples
+
+
+def _encoded(
+    engine: Engine, group: list[Record], config: Config, found: dict[str, list[Any]]
+) -> Iterator[tuple[Sequence[Record], Sequence[Example]]]:
+    """A document's rows and windows; where one of its rows cannot be read, each row alone, and that one rejected."""
+    try:
+        encoded = engine.encoder.encode(group, with_targets=True)
+        for i, record in enumerate(group):  # what measuring will ask for
+            for task in engine.tasks.values():
+                task.gold(record.row, encoded.texts[i] if encoded.texts else None)
+    except RowError as error:
+        if len(group) > 1:
+            for record in group:
+                yield from _encoded(engine, [record], config, found)
+            return
+        located = locate(error, group[0])
+        if config.on_error == "raise":
+            raise located from None
+        found["rejected"].append(rejected_row(group[0], located))
+        return
+    found["warnings"] += encoded.warnings
+    yield encoded.records, encoded.examples
+
+
+def locate(error: RowError, record: Record) -> RowError:
+    """The same error with the file and the row of ``record``."""
+    column = error.location.column if error.location else None
+    return RowError(error.message, location=replace(record.location, column=column), hint=error.hint)
+
+
+def rejected_row(record: Record, error: RowError) -> dict[str, Any]:
+    """A line of ``reports/rejected.jsonl``."""
+    return {**Rejection(error.location or record.location, error.message).to_dict(), "content": dict(record.row)}
+
+
+def write_rejected(path: Path, rejected: Sequence[dict[str, Any]]) -> None:
+    """One JSON object a row that was left out: its place, the reason, and the row itself where it could be read.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    lines = (json.dumps(entry, ensure_ascii=False, default=str) + "\n" for entry in rejected)
+    path.write_text("".join(lines), encoding="utf-8")
