@@ -1,15 +1,23 @@
-"""The command line: every verb is a call of the public face. Heavy imports wait until a verb runs, so that ``--help`` is instant."""
+"""The command line: every verb is a call of the public face.
+
+Heavy imports wait until a verb runs, so that ``--help`` is instant.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from polydetr.errors import PolydetrError
+from polydetr import __version__
+from polydetr.errors import PolydetrError, SaveError
 
 app = typer.Typer(
     name="polydetr",
@@ -17,57 +25,108 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich would double the time that --help takes
 )
-backbones_app = typer.Typer(help="Pretrained encoders: list them, fetch one.", no_args_is_help=True)
-data_app = typer.Typer(help="Sample data that need no account: list them, fetch one.", no_args_is_help=True)
+backbones_app = typer.Typer(
+    help="Pretrained encoders: list them, fetch one.", no_args_is_help=True, rich_markup_mode=None
+)
+data_app = typer.Typer(
+    help="Sample data that need no account: list them, fetch one.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(data_app, name="data")
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")]
-Format = Annotated[str | None, typer.Option("--format", help="csv, tsv, jsonl, parquet, conll, json or squad, where the name does not tell.")]
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="csv, tsv, jsonl, parquet, conll, json or squad, where the name does not tell."),
+]
+Encoding = Annotated[
+    str | None, typer.Option("--encoding", help="Of a text file that is not UTF-8, for example gb18030.")
+]
 
 
 def main() -> None:
-    """Runs the command line; errors become one line on standard error and an exit code."""
+    """Runs the command line; errors become one line on standard error and an exit code: 1 failed, 2 a wrong call."""
+    warnings.showwarning = _show_warning
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except PolydetrError as error:
-        print(f"polydetr: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except (typer.Exit, SystemExit) as stop:
-        sys.exit(getattr(stop, "exit_code", getattr(stop, "code", 0)))
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("polydetr: stopped", file=sys.stderr)
-        sys.exit(130)
+        _fail(f"polydetr: {error}", error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("polydetr: stopped", 1)
     except BrokenPipeError:  # the reader of our output went away
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         show = getattr(error, "show", None)
-        if show is None:
+        if show is not None:  # a wrong call, which the parser explains
+            show()
+            sys.exit(getattr(error, "exit_code", 2))
+        if os.environ.get("POLYDETR_DEBUG"):
             raise
-        show()  # a wrong call: click explains it
-        sys.exit(getattr(error, "exit_code", 2))
+        kind = type(error).__name__
+        _fail(f"polydetr: {kind}: {error}. This is a fault of polydetr; POLYDETR_DEBUG=1 shows where it is.", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _say(message)
+    sys.exit(code)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    if issubclass(category, UserWarning):
+        _say(f"polydetr: {message}")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"polydetr {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
 def train(
-    config: Annotated[Path | None, typer.Argument(help="A YAML file with these same names; options win over it.")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(help="A YAML file with these same names; options win over it.")
+    ] = None,
     train: Annotated[str | None, typer.Option("--train", help="Labelled rows: a file.")] = None,
-    valid: Annotated[str | None, typer.Option("--valid", help="Rows to choose the best weights by; held out of the training rows when not given.")] = None,
+    valid: Annotated[
+        str | None, typer.Option("--valid", help="Rows to choose the best weights by; otherwise held out.")
+    ] = None,
     test: Annotated[str | None, typer.Option("--test", help="Rows to measure the finished model on.")] = None,
-    target: Annotated[list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK; may be repeated.")] = None,
-    input: Annotated[list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="A name (polydetr backbones list), a folder, a Hugging Face id, none or auto.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK; may be repeated.")
+    ] = None,
+    input: Annotated[
+        list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="A name (polydetr backbones list), a folder, a Hugging Face id, none or auto.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="fast, balanced or best.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop in time: 90s, 10m, 1h30m.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model on the same machine.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Any configuration key, for example training.lr=1e-4; may be repeated.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any configuration key, for example training.lr=1e-4; may be repeated."),
+    ] = None,
     out: Annotated[str | None, typer.Option(help="Where the model folder is written.")] = None,
     format: Format = None,
+    encoding: Encoding = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -76,14 +135,16 @@ def train(
     from polydetr.predictor import Predictor
 
     settings = parse_settings(set_ or [])
-    if format:
-        settings["format"] = format
-    predictor = Predictor.fit(
-        train, target, valid=valid, test=test, inputs=input, out=out, backbone=backbone, preset=preset,  # type: ignore[arg-type]
-        epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, resume=resume,
-    )  # fmt: skip
+    settings |= {key: value for key, value in {"format": format, "encoding": encoding}.items() if value}
+    with _stdout_kept_clean(as_json):
+        predictor = Predictor.fit(
+            train, target, valid=valid, test=test, inputs=input, out=out, backbone=backbone,
+            preset=preset,  # type: ignore[arg-type]
+            epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, resume=resume,
+        )  # fmt: skip
     if as_json:
-        _print_json({"out": str(predictor.folder) if predictor.folder else None, "metrics": predictor.metrics})
+        folder = str(predictor.folder) if predictor.folder else None
+        _print_json({"out": folder, "metrics": predictor.metrics, "training": predictor.info["training"]})
         return
     for split, tables in predictor.tables.items():
         for title, table in tables.items():
@@ -98,12 +159,14 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     file: Annotated[str, typer.Argument(help="Labelled rows.")],
     format: Format = None,
+    encoding: Encoding = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a model on labelled rows."""
     from polydetr.predictor import Predictor
 
-    evaluations = Predictor.load(model).evaluation(file, format=format)
+    with _stdout_kept_clean(as_json):
+        evaluations = Predictor.load(model).evaluation(file, format=format, encoding=encoding)
     if as_json:
         _print_json({target: dict(e.metrics) for target, e in evaluations.items()})
         return
@@ -119,6 +182,7 @@ def predict(
     file: Annotated[str, typer.Argument(help="Rows, or - for standard input.")],
     out: Annotated[Path | None, typer.Option(help="Write here instead of standard output.")] = None,
     format: Format = None,
+    encoding: Encoding = None,
 ) -> None:
     """Answer every row: one JSON object a row, in order; a rejected row has "error" instead of a prediction."""
     from polydetr.predictor import Predictor
@@ -126,55 +190,54 @@ def predict(
     predictor = Predictor.load(model)
     rejected = 0
     with _output(out) as stream:
-        for answer in predictor.stream(file, format=format):
+        for answer in predictor.stream(file, format=format, encoding=encoding):
             rejected += "error" in answer
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
     if rejected:
-        print(f"polydetr: {rejected} rows were rejected; each has its reason under \"error\"", file=sys.stderr)
+        _say(f'polydetr: {rejected} rows were rejected; each has its reason under "error"')
 
 
-def _output(path: Path | None) -> Any:
-    import contextlib
-
+@contextlib.contextmanager
+def _output(path: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that appears only when it is whole."""
     if path is None:
-        return contextlib.nullcontext(sys.stdout)
-    return _atomic(path)
+        yield sys.stdout
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            yield stream
+        os.replace(partial, path)
+    except OSError as error:
+        raise SaveError(f"cannot write {str(path)!r}: {error.strerror or error}.", hint="Name another file.") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def _atomic(path: Path) -> Any:
-    import contextlib
-    import os
-
-    from polydetr.errors import SaveError
-
-    @contextlib.contextmanager
-    def writing() -> Any:
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            with partial.open("w", encoding="utf-8") as stream:
-                yield stream
-            os.replace(partial, path)
-        except OSError as error:
-            raise SaveError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
-
-    return writing()
+@contextlib.contextmanager
+def _stdout_kept_clean(wanted: bool) -> Iterator[None]:
+    """What libraries print goes to standard error, so that --json is alone on standard output."""
+    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
+        yield
 
 
 @app.command()
 def inspect(
     file: Annotated[str, typer.Argument(help="Rows to look at.")],
-    valid: Annotated[str | None, typer.Option("--valid", help="Validation rows, to find leaks between the splits.")] = None,
+    valid: Annotated[
+        str | None, typer.Option("--valid", help="Validation rows, to find leaks between the splits.")
+    ] = None,
     test: Annotated[str | None, typer.Option("--test", help="Test rows, to find leaks between the splits.")] = None,
     target: Annotated[list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK.")] = None,
     format: Format = None,
+    encoding: Encoding = None,
     as_json: JsonFlag = False,
 ) -> None:
     """What is in a file: columns, types, missing values, labels, duplicates, leaks, suspicious labels."""
     from polydetr.data.inspect import inspect_data
 
-    inspection = inspect_data(file, valid=valid, test=test, target=target, format=format)
+    with _stdout_kept_clean(as_json):
+        inspection = inspect_data(file, valid=valid, test=test, target=target, format=format, encoding=encoding)
     if as_json:
         _print_json(inspection.to_dict())
     else:
@@ -188,10 +251,20 @@ def backbones_list(as_json: JsonFlag = False) -> None:
     from polydetr.backbones.specs import BACKBONES
 
     rows = [
-        {"name": s.name, "kind": s.kind, "languages": s.languages, "licence": s.license, "here": is_fetched(s.name), "note": s.note}
+        {
+            "name": s.name,
+            "kind": s.kind,
+            "languages": s.languages,
+            "licence": s.license,
+            "here": is_fetched(s.name),
+            "note": s.note,
+        }
         for s in BACKBONES.values()
     ]
-    _print_json(rows) if as_json else _print_rows(rows)
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_rows(rows)
 
 
 @backbones_app.command("fetch")
@@ -208,7 +281,10 @@ def data_list(as_json: JsonFlag = False) -> None:
     from polydetr.data.samples import list_samples
 
     rows = [s.to_dict() for s in list_samples()]
-    _print_json(rows) if as_json else _print_rows(rows)
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_rows(rows)
 
 
 @data_app.command("fetch")

@@ -105,6 +105,7 @@ class Config(_Section):
     valid: str | None = None
     test: str | None = None
     format: str | None = None
+    encoding: str | None = Field(None, description="of text files that are not UTF-8, for example gb18030")
     target: dict[str, str | None] = Field(default_factory=dict, description="target column → task, or null to infer it")
     inputs: dict[str, str | None] | None = Field(None, description="input column → modality, or null to infer it")
     backbone: str = "auto"

@@ -110,7 +110,8 @@ class Engine:
         lengths = [e.num_tokens for _, e in examples]
         device = next(self.model.parameters()).device
         was_training = self.model.training
-        self.model.eval()
+        if was_training:
+            self.model.eval()
         with torch.inference_mode():
             for ids in token_budget_batches(lengths, self.batch_tokens, seed=None) if examples else []:
                 batch = Batch.collate([examples[i][1] for i in ids], ids).to(device)
@@ -121,7 +122,8 @@ class Engine:
                     arrays = {name: t.float().cpu().numpy() for name, t in tensors.items()}
                     for row, i in enumerate(ids):
                         results[i][target] = {name: a[row] for name, a in arrays.items()}
-        self.model.train(was_training)
+        if was_training:
+            self.model.train()
         grouped: list[list[dict[str, Arrays]]] = [[] for _ in documents]
         for (document, _), result in zip(examples, results, strict=True):
             grouped[document].append(result)

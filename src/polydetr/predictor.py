@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from polydetr.config import Config, load_config, merge, parse_names
 from polydetr.data.readers import read_records
-from polydetr.data.records import ReadReport, Record
-from polydetr.errors import Location, SchemaError, did_you_mean
+from polydetr.data.readers.source import open_source
+from polydetr.data.readers.tables import frame_kind
+from polydetr.data.records import ReadReport, Record, Rejection
+from polydetr.errors import DataFileError, Interrupted, Location, SaveError, SchemaError, did_you_mean
 from polydetr.schema import Schema, infer_schema
 
 if TYPE_CHECKING:
@@ -24,14 +27,16 @@ SAMPLE_ROWS = 2000
 class Predictor:
     """A trained model. Make one with ``Predictor.fit`` or ``Predictor.load``."""
 
-    def __init__(self, engine: Engine, manifest: Mapping[str, Any], *, folder: Path | None = None, trained: Trained | None = None) -> None:
+    def __init__(
+        self, engine: Engine, manifest: Mapping[str, Any], *, folder: Path | None = None, trained: Trained | None = None
+    ) -> None:
         self._engine = engine
         self._manifest = dict(manifest)
         self._trained = trained
         self.folder = folder
         self.schema = Schema.from_dict(manifest["schema"])
 
-    # -- training -------------------------------------------------------------------------------------------------------
+    # -- training -----------------------------------------------------------------------------------------------------
 
     @classmethod
     def fit(
@@ -56,8 +61,8 @@ class Predictor:
         """Trains a model on labelled rows, measures it, and saves it when ``out`` is given.
 
         Args:
-            train, valid, test: a path, a data frame (pandas, polars, pyarrow) or a list of rows. Without ``valid`` a share
-                of the training rows is held out.
+            train, valid, test: a path, a data frame (pandas, polars, pyarrow) or a list of rows. Without ``valid`` a
+                share of the training rows is held out.
             target: the column to predict, several, or column → task; inferred when it has a usual name.
             inputs: the columns to read, or column → modality; all others when not given.
             out: where the model folder is written. A model already there is replaced only at the very end.
@@ -95,15 +100,21 @@ class Predictor:
 
                 check_replaceable(folder)
             trained = fit(resolved, schema, splits, out=folder, resume=resume, display=shown)
+        except KeyboardInterrupt:  # while reading or measuring; the training itself says where it stopped
+            raise Interrupted("stopped.", hint="What was trained is kept: go on with --resume (resume=True).") from None
         finally:
             shown.close()
-        predictor = cls(trained.engine, trained.info, folder=folder, trained=trained)
+        predictor = cls(trained.engine, trained.info, trained=trained)
         if folder is not None:
-            predictor.save(folder)
+            try:
+                predictor.save(folder)
+            except SaveError as error:
+                hint = f"{error.hint} The same call with --resume (resume=True) saves it without training again."
+                raise SaveError(error.message, hint=hint) from error
         trained.checkpoints.discard()
         return predictor
 
-    # -- answers --------------------------------------------------------------------------------------------------------
+    # -- answers ------------------------------------------------------------------------------------------------------
 
     def predict(self, rows: Any) -> list[dict[str, Any]]:
         """One answer a row, in order: target → label, number, list of entities, or answer.
@@ -117,38 +128,60 @@ class Predictor:
 
     def predict_proba(self, rows: Any) -> list[dict[str, Any]]:
         """One mapping a row: target → calibrated probabilities, by label for classes, of the answer otherwise."""
-        return [{t: p.details.get("probabilities", p.probability) for t, p in r.predictions.items()} for r in self._run(rows)]
+        return [
+            {t: p.details.get("probabilities", p.probability) for t, p in r.predictions.items()}
+            for r in self._run(rows)
+        ]
 
-    def stream(self, rows: Any, *, format: str | None = None) -> Iterator[dict[str, Any]]:
-        """One JSON-ready object a row, in order and in constant memory; a rejected row has "error" instead of a prediction."""
+    def stream(self, rows: Any, *, format: str | None = None, encoding: str | None = None) -> Iterator[dict[str, Any]]:
+        """One JSON-ready object a row, in order, in constant memory; a rejected row has "error" for a prediction."""
         report = ReadReport()
-        records = self._records(rows, format=format, on_error="skip", report=report)
-        seen = 0
-        for number, result in enumerate(self._engine.run(records, on_error="return"), start=1):
-            yield from (_rejected(r.location, r.reason) for r in report.rejected[seen:])
-            seen = len(report.rejected)
+        before: dict[int, list[Rejection]] = {}  # rows that were rejected on reading, by the good row they precede
+
+        def tracked() -> Iterator[Record]:
+            for index, record in enumerate(
+                self._records(rows, format=format, encoding=encoding, on_error="skip", report=report)
+            ):
+                if report.rejected:
+                    before[index] = list(report.rejected)
+                    report.rejected.clear()
+                yield record
+
+        number = 0
+        for index, result in enumerate(self._engine.run(tracked(), on_error="return")):
+            for rejection in before.pop(index, ()):
+                number += 1
+                yield _rejected(number, rejection.reason)
+            number += 1
             yield _answer(number, result)
-        yield from (_rejected(r.location, r.reason) for r in report.rejected[seen:])
+        for rejection in report.rejected:
+            number += 1
+            yield _rejected(number, rejection.reason)
 
-    def evaluate(self, rows: Any, *, format: str | None = None) -> dict[str, dict[str, float]]:
+    def evaluate(
+        self, rows: Any, *, format: str | None = None, encoding: str | None = None
+    ) -> dict[str, dict[str, float]]:
         """Metrics by target, by their standard names."""
-        return {target: dict(e.metrics) for target, e in self.evaluation(rows, format=format).items()}
+        return {
+            target: dict(e.metrics) for target, e in self.evaluation(rows, format=format, encoding=encoding).items()
+        }
 
-    def evaluation(self, rows: Any, *, format: str | None = None) -> dict[str, Evaluation]:
+    def evaluation(self, rows: Any, *, format: str | None = None, encoding: str | None = None) -> dict[str, Evaluation]:
         """Metrics with their tables and figures, by target.
 
         Raises:
             SchemaError: a target column is not in ``rows``.
         """
-        from polydetr.inference import gold_values
+        from polydetr.inference import evaluate_results, unseen_notes
 
-        results = list(self._engine.run(self._with_targets(self._records(rows, format=format))))
-        return {
-            target: task.evaluate([r.predictions[target] for r in results], gold_values(task, results))
-            for target, task in self._engine.tasks.items()
-        }
+        results = list(self._engine.run(self._with_targets(self._records(rows, format=format, encoding=encoding))))
+        evaluations = evaluate_results(self._engine, results)
+        for target, evaluation in evaluations.items():
+            for line in unseen_notes(target, evaluation, where="these rows"):
+                warnings.warn(line, UserWarning, stacklevel=2)
+        return evaluations
 
-    # -- folder ---------------------------------------------------------------------------------------------------------
+    # -- folder -------------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
         """Writes the model folder; what was there before is replaced as a whole or not at all.
@@ -156,22 +189,29 @@ class Predictor:
         Raises:
             SaveError: the disk is full, or the folder holds something that is not a model.
         """
-        from polydetr.folder import save_folder
+        from polydetr.folder import load_weights, save_folder
 
-        weights = self._trained.weights if self._trained else self._engine.model.state_dict()
+        if self._trained is not None:
+            weights = self._trained.weights
+        else:  # as they were saved: those in use may be rounded to bf16
+            assert self.folder is not None
+            weights = load_weights(self.folder)
         save_folder(Path(folder), self._engine, weights, self._manifest, extra=self._write_reports)
         self.folder = Path(folder)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Predictor:
+    def load(cls, folder: str | Path, *, precision: Literal["auto", "fp32", "bf16"] = "auto") -> Predictor:
         """A saved model.
+
+        precision: "auto" computes in bf16 what was trained in bf16, where this machine has instructions for it, and
+            all else in fp32. Whether bf16 is accurate enough for the model was checked when it was trained.
 
         Raises:
             ModelFolderError: it is not a model, is damaged or changed, or was written by a newer version.
         """
         from polydetr.folder import load_engine
 
-        engine, manifest = load_engine(Path(folder))
+        engine, manifest = load_engine(Path(folder), precision=precision)
         return cls(engine, manifest, folder=Path(folder))
 
     @property
@@ -183,33 +223,50 @@ class Predictor:
     def tables(self) -> dict[str, dict[str, str]]:
         """The printed reports of a run that has just ended: split → title → table."""
         found = self._trained.evaluations if self._trained else {}
-        return {s: {f"{t} {name}": table for t, e in es.items() for name, table in e.tables.items()} for s, es in found.items()}
+        return {
+            s: {f"{t} {name}": table for t, e in es.items() for name, table in e.tables.items()}
+            for s, es in found.items()
+        }
 
     @property
     def info(self) -> dict[str, Any]:
         """Everything the model folder says about itself: schema, configuration, versions, metrics, history."""
         return dict(self._manifest)
 
-    # -- inside ---------------------------------------------------------------------------------------------------------
+    # -- inside -------------------------------------------------------------------------------------------------------
 
     def _write_reports(self, folder: Path) -> None:
         if self._trained is not None:
             from polydetr.training.report import write_run_reports
 
             write_run_reports(folder, self._trained)
+        elif self.folder is not None:
+            from polydetr.folder import copy_reports
+
+            copy_reports(self.folder, folder)
 
     def _run(self, rows: Any) -> Iterator[RowResult]:
         return self._engine.run(self._records(rows))
 
     def _records(
-        self, rows: Any, *, format: str | None = None, on_error: Literal["raise", "skip"] = "raise", report: ReadReport | None = None
+        self,
+        rows: Any,
+        *,
+        format: str | None = None,
+        encoding: str | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        report: ReadReport | None = None,
     ) -> Iterator[Record]:
         texts = self.schema.names("text")
         if isinstance(rows, Mapping):
             rows = [rows]
-        elif isinstance(rows, Sequence) and not isinstance(rows, str) and len(texts) == 1:
-            rows = [{texts[0]: row} if isinstance(row, str) else row for row in rows]
-        return self._checked(read_records(rows, format=format, on_error=on_error, report=report), texts)
+        elif isinstance(rows, (str, Path)):
+            _check_is_file(rows)
+        elif isinstance(rows, Iterable) and not frame_kind(rows):
+            rows = (_as_row(row, texts) for row in rows)
+        return self._checked(
+            read_records(rows, format=format, encoding=encoding, on_error=on_error, report=report), texts
+        )
 
     def _checked(self, records: Iterable[Record], fields: Sequence[str]) -> Iterator[Record]:
         """The first row tells whether the columns are there: a wrong file is one error, not one a row."""
@@ -220,8 +277,9 @@ class Predictor:
                     if name not in record.row:
                         known = ", ".join(repr(c) for c in record.row)
                         raise SchemaError(
-                            f"there is no column {name!r}, which the model reads; the columns are {known}. {did_you_mean(name, record.row)}",
+                            f"there is no column {name!r}, which the model reads; the columns are {known}.",
                             location=Location(file=record.location.file),
+                            hint=did_you_mean(name, record.row),
                         )
                 first = False
             yield record
@@ -234,8 +292,13 @@ class Predictor:
             seen += 1
             yield record
         if seen and missing:
+            columns = ", ".join(map(repr, record.row))  # type: ignore[possibly-unbound]
             name = min(missing)
-            raise SchemaError(f"there is no column {name!r}, the target to measure against")
+            raise SchemaError(
+                f"there is no column {name!r}, the target to measure against; the columns are {columns}.",
+                location=Location(file=record.location.file),  # type: ignore[possibly-unbound]
+                hint=did_you_mean(name, record.row),  # type: ignore[possibly-unbound]
+            )
 
 
 def load_config_mapping(config: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
@@ -263,19 +326,27 @@ def _read_splits(config: Config, *, train: Any, valid: Any, test: Any, shown: Di
     report = ReadReport()
 
     def read(rows: Any) -> list[Record]:
-        return list(read_records(rows, format=config.format, on_error=config.on_error, report=report))
+        return list(
+            read_records(rows, format=config.format, encoding=config.encoding, on_error=config.on_error, report=report)
+        )
 
     rows = read(source)
     if not rows:
-        raise SchemaError("there are no training rows", location=Location(file=source if isinstance(source, str) else None))
-    schema = infer_schema([r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]], targets=config.target or None, inputs=config.inputs)
+        raise SchemaError(
+            "there are no training rows", location=Location(file=source if isinstance(source, str) else None)
+        )
+    schema = infer_schema(
+        [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]], targets=config.target or None, inputs=config.inputs
+    )
     valid = valid if valid is not None else config.valid
     test = test if test is not None else config.test
     if valid is not None:
         held_out = read(valid)
     else:
         by = next((t.name for t in schema.targets if t.task == "classification"), None)
-        rows, held_out = split_records(rows, config.training.valid_fraction, seed=config.seed, stratify_by=by, texts=schema.names("text"))
+        rows, held_out = split_records(
+            rows, config.training.valid_fraction, seed=config.seed, stratify_by=by, texts=schema.names("text")
+        )
         shown.note(f"no validation rows were given: {len(held_out)} of the training rows are held out")
     splits = Splits(rows, held_out, read(test) if test is not None else None, [r.to_dict() for r in report.rejected])
     for line in (*report.lines(), *schema.notes):
@@ -286,10 +357,31 @@ def _read_splits(config: Config, *, train: Any, valid: Any, test: Any, shown: Di
     return splits, schema
 
 
+def _as_row(row: Any, texts: Sequence[str]) -> Any:
+    """A bare string is a row where the model reads one text."""
+    if not isinstance(row, str):
+        return row
+    if len(texts) == 1:
+        return {texts[0]: row}
+    raise SchemaError(
+        f"a row is a string, {row!r:.60}, but the model reads {len(texts)} texts: {', '.join(map(repr, texts))}.",
+        hint="Give a mapping with these names.",
+    )
+
+
+def _check_is_file(source: str | Path) -> None:
+    if str(source) != "-" and not Path(source).exists():
+        try:
+            open_source(source)
+        except DataFileError as error:
+            hint = f"{error.hint} To answer a text itself, put it into a list: predict([text])."
+            raise DataFileError(error.message, location=error.location, hint=hint) from None
+
+
 def _answer(number: int, result: RowResult) -> dict[str, Any]:
     if result.error is not None:
-        return _rejected(result.record.location, str(result.error))
-    answer: dict[str, Any] = {"row": result.record.location.row or number}
+        return _rejected(number, str(result.error))
+    answer: dict[str, Any] = {"row": number}
     answer["prediction"] = {t: p.value for t, p in result.predictions.items()}
     probabilities = {t: p.probability for t, p in result.predictions.items() if p.probability is not None}
     if probabilities:
@@ -299,6 +391,5 @@ def _answer(number: int, result: RowResult) -> dict[str, Any]:
     return answer
 
 
-def _rejected(location: Location, reason: str) -> dict[str, Any]:
-    return {"row": location.row or location.line, "error": reason}
-
+def _rejected(number: int, reason: str) -> dict[str, Any]:
+    return {"row": number, "error": reason}

@@ -46,7 +46,8 @@ def calibrate(
         if "ece" in before[target].metrics:
             ece = before[target].metrics["ece"], after[target].metrics["ece"]
             note(
-                f"calibration of {target!r}: temperature {task.temperature:.3f}, ECE {ece[0]:.4f} → {ece[1]:.4f} (validation rows)"
+                f"calibration of {target!r}: temperature {task.temperature:.3f}, "
+                f"ECE {ece[0]:.4f} → {ece[1]:.4f} (validation rows)"
             )
     return before, after
 

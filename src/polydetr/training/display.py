@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from polydetr.training.fit import Display
 from polydetr.training.loop import StepInfo
+
+LINE_SECONDS = 30.0
+"""Without a terminal, one line of progress in so many seconds."""
 
 
 def make_display() -> Display:
@@ -27,46 +32,63 @@ def format_seconds(seconds: float) -> str:
 
 def describe_evaluation(entry: Mapping[str, Any]) -> str:
     """One line for one evaluation: losses, and each target's first metrics."""
-    parts = [f"epoch {entry['epoch']:g}", f"train loss {entry['train_loss']:.4f}", f"valid loss {entry['valid_loss']:.4f}"]
+    losses = f"train loss {entry['train_loss']:.4f}, valid {entry['valid_loss']:.4f}"
+    parts = [f"epoch {entry['epoch']:g}", losses]
     for target, metrics in entry["metrics"].items():
         shown = ", ".join(f"{name} {value:.4f}" for name, value in list(metrics.items())[:2])
         parts.append(f"{target}: {shown}")
     return " · ".join([*parts, format_seconds(entry["seconds"])])
 
 
+def describe_step(info: StepInfo) -> str:
+    """What stands beside the bar; the remaining time first, because a narrow terminal cuts the end."""
+    left = format_seconds(info.remaining_seconds)
+    return f"{left} left · epoch {info.epoch:.1f} · loss {info.loss:.3f} · {info.tokens_per_second:,.0f} tokens/s"
+
+
 class LineDisplay(Display):
-    """For logs: a line for every note and evaluation."""
+    """For logs: a line for every note and evaluation, and for the steps between them now and then."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
 
     def note(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
+    def step(self, info: StepInfo) -> None:
+        if time.monotonic() - self._last >= LINE_SECONDS:
+            self.note(f"{info.progress:4.0%} · {describe_step(info)}")
+            self._last = time.monotonic()
+
     def evaluation(self, entry: Mapping[str, Any]) -> None:
-        print(describe_evaluation(entry), file=sys.stderr, flush=True)
+        self.note(describe_evaluation(entry))
+        self._last = time.monotonic()
 
 
 class BarDisplay(Display):
-    """For a terminal: notes and evaluations scroll above a bar that tells loss, speed and remaining time."""
+    """For a terminal: notes and evaluations scroll above a bar that tells remaining time, loss and speed."""
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True)
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        status = TextColumn("{task.fields[status]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
         self.bar = Progress(
-            SpinnerColumn(), TextColumn("training"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TextColumn("{task.fields[status]}"),
-            console=self.console, transient=True,
+            BarColumn(bar_width=24), TextColumn("{task.percentage:3.0f} %"), status,
+            console=self.console, transient=True, refresh_per_second=4,
         )  # fmt: skip
-        self.task = None
+        self.task: TaskID | None = None
 
     def note(self, message: str) -> None:
-        self.console.print(f"[dim]•[/dim] {message}", highlight=False, markup=True)
+        # Messages hold file names and labels, which may look like markup.
+        self.console.print(f"• {message}", style="dim", highlight=False, markup=False, soft_wrap=True)
 
     def step(self, info: StepInfo) -> None:
         if self.task is None:
             self.bar.start()
             self.task = self.bar.add_task("training", total=1.0, status="")
-        status = f"epoch {info.epoch:.1f} · loss {info.loss:.3f} · {info.tokens_per_second:,.0f} tokens/s · {format_seconds(info.remaining_seconds)} left"
-        self.bar.update(self.task, completed=info.progress, status=status)
+        self.bar.update(self.task, completed=info.progress, status=describe_step(info))
 
     def evaluation(self, entry: Mapping[str, Any]) -> None:
-        self.console.print(describe_evaluation(entry), highlight=False, markup=False)
+        self.console.print(describe_evaluation(entry), highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         self.bar.stop()

@@ -31,8 +31,8 @@ from polydetr.training.calibrate import calibrate
 from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
 from polydetr.training.encode import Splits, check_rows, encode_training_rows, locate, rejected_row
 from polydetr.training.loop import Loop, StepInfo
-from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.number_format import set_precision
+from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.tracking import make_tracker
 
 if TYPE_CHECKING:
@@ -237,6 +237,7 @@ def _restore_best(engine: Engine, checkpoints: Checkpoints) -> dict[str, Tensor]
     weights = plain_weights(model, dict(model.state_dict()) | checkpoints.load_best())
     remove_adapters(model)
     model.load_state_dict(weights)
+    model.eval()
     return {name: tensor.detach().clone() for name, tensor in weights.items()}
 
 

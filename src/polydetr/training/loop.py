@@ -1,6 +1,7 @@
 """The one training loop, on Lightning Fabric: steps, evaluations, best weights, checkpoints, limits.
 
-A step: collate → forward → every task's loss → backward → clip → update. Nothing here knows a task or a modality by name.
+A step: collate → forward → every task's loss → backward → clip → update. Nothing here knows a task or a
+modality by name.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class Loop:
     # -- one step -----------------------------------------------------------------------------------------------------
 
     def _rest_of_epoch(self, train: ExampleStore) -> Iterator[tuple[list[int], int, float]]:
-        """(example numbers, batches an epoch, steps of the whole run) from where the state stands; each rank has its share."""
+        """(example numbers, batches an epoch, steps of the run) from where it stands; each rank has its share."""
         settings = self.config.training
         world, rank = self.fabric.world_size, self.fabric.global_rank
         batches = token_budget_batches(
@@ -198,7 +199,7 @@ class Loop:
             self._wrapped = self.fabric.setup_module(self.engine.model, move_to_device=True)
         return self._wrapped
 
-    # -- evaluation -----------------------------------------------------------------------------------------------------
+    # -- evaluation ---------------------------------------------------------------------------------------------------
 
     def _evaluation_due(self, batches: int) -> bool:
         times, done = min(self.config.training.evaluations_per_epoch, batches), self.state.batch
@@ -230,7 +231,7 @@ class Loop:
         state.finished = patience > 0 and state.stale >= patience
         self.on_evaluation(entry)
 
-    # -- checkpoints ----------------------------------------------------------------------------------------------------
+    # -- checkpoints --------------------------------------------------------------------------------------------------
 
     def _learned(self) -> dict[str, torch.Tensor]:
         """What is to be kept, in fp32: the running mean where that is on, or else the optimizer's masters."""
@@ -251,7 +252,7 @@ class Loop:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C and termination end the run after the step under way, not inside it; a second Ctrl-C ends it at once."""
+        """Ctrl-C and termination end the run after the step under way, not inside it; a second Ctrl-C at once."""
 
         def handle(number: int, frame: Any) -> None:
             if self._stop and number == signal.SIGINT:

@@ -121,7 +121,7 @@ def _limits(info: dict[str, Any]) -> list[str]:
     limits = ["It was measured on rows like those it was trained on; other kinds of text may be answered worse."]
     if "test" not in info["metrics"]:
         limits.append(
-            "Its best weights and its calibration were chosen on the validation rows, so their scores are a little too good."
+            "Its best weights and its calibration were chosen on the validation rows: those scores are a bit too good."
         )
     if info["rows"]["rejected"]:
         limits.append(

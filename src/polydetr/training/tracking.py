@@ -1,5 +1,6 @@
-"""Numbers of a run for a dashboard: TensorBoard, or Weights & Biases without a network. Neither is imported unless asked.
+"""Numbers of a run for a dashboard: TensorBoard, or Weights & Biases without a network.
 
+Neither is imported unless asked for.
 TensorBoard's own event files are written directly: going through torch would import a good second of other things.
 """
 
