@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polydetr.backbones.kernels import keep_freed_memory
 from polydetr.batch import Arrays, Batch
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.records import Record
@@ -39,6 +40,7 @@ class Engine:
     """A model with its encoder and tasks, ready to answer."""
 
     def __init__(self, model: PolyModel, encoder: RowEncoder, tasks: Mapping[str, Task], *, batch_tokens: int = 2048) -> None:
+        keep_freed_memory()
         self.model = model
         self.encoder = encoder
         self.tasks = tasks

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from polydetr.backbones.bert import BertEncoder
 from polydetr.batch import Batch, Encoded
 from polydetr.config import ModelConfig
 from polydetr.modalities.base import Modality
@@ -46,6 +47,15 @@ class PolyModel(nn.Module):
         self.heads = nn.ModuleDict({self._slots[t]: task.build_head(width) for t, task in tasks.items()})
         # Log variances that balance several losses (Kendall et al. 2018, arXiv 1705.07115, eq. 7)
         self.log_variance = nn.Parameter(torch.zeros(len(tasks))) if len(tasks) > 1 else None
+
+    def train(self, mode: bool = True) -> PolyModel:
+        """As in PyTorch; going to evaluation also lays the backbone's weights out for prediction."""
+        super().train(mode)
+        if not mode:
+            for module in self.modules():
+                if isinstance(module, BertEncoder):
+                    module.pack()
+        return self
 
     def encode(self, batch: Batch) -> Encoded:
         """Rows to attended tokens."""
