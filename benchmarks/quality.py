@@ -61,6 +61,7 @@ def run(name: str, *, seed: int, out: str | None, settings: dict[str, Any], labe
         "data": name,
         "label": label,
         "metrics": predictor.metrics,
+        "tables": {t: dict(e.data) for t, e in predictor._trained.evaluations["test"].items()},
         "settings": config,
         "seed": seed,
         "seconds": round(time.perf_counter() - started, 1),

@@ -4,6 +4,7 @@
     python benchmarks/speed.py prediction [--texts 1000] [--pairs 3]       against its pipeline at its best batch size
     python benchmarks/speed.py latency                                     one short text against the bare forward pass
     python benchmarks/speed.py memory                                      peak memory of training, of streaming prediction
+    python benchmarks/speed.py out_of_scope --model FOLDER                AUROC of a CLINC150 model (quality.py clinc150 --out)
     python benchmarks/speed.py start                                       import and --help
 
 The peer is the script ``peers/hf_trainer_ner.py`` in the folder that POLYDETR_SHARED names; it runs as its users run it. Each side is a
@@ -180,6 +181,22 @@ def memory(a: argparse.Namespace) -> dict[str, Any]:
     return {"training": child(TRAIN_MEMORY), "streaming_by_rows": found}
 
 
+def out_of_scope(a: argparse.Namespace) -> dict[str, Any]:
+    """AUROC of the energy, one forward pass: CLINC150's texts of no known intent against those of a known one."""
+    from data import clinc150, clinc150_out_of_scope
+
+    from polydetr import Predictor
+    from polydetr.metrics import auroc
+
+    predictor = Predictor.load(a.model)
+    split = clinc150()
+    found = {}
+    for name, known, unknown in zip(("valid", "test"), (split.valid, split.test), clinc150_out_of_scope(), strict=True):
+        energies = [p["intent"].details["energy"] for p in predictor.predictions([*known, *unknown])]
+        found[name] = auroc(energies, [False] * len(known) + [True] * len(unknown))
+    return found
+
+
 def start(a: argparse.Namespace) -> dict[str, Any]:
     """Seconds until Python is ready, over an empty interpreter's."""
 
@@ -196,11 +213,12 @@ def start(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    jobs = {"training": training, "prediction": prediction, "latency": latency, "memory": memory, "start": start}
+    jobs = {f.__name__: f for f in (training, prediction, latency, memory, start, out_of_scope)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("job", choices=jobs)
     parser.add_argument("--sentences", type=int, default=3000)
     parser.add_argument("--texts", type=int, default=1000)
+    parser.add_argument("--model", help="a model folder, for out_of_scope")
     parser.add_argument("--pairs", type=int, default=3)
     arguments = parser.parse_args()
     result = {"job": arguments.job, **jobs[arguments.job](arguments)}

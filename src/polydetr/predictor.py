@@ -17,7 +17,7 @@ from polydetr.schema import Schema, infer_schema
 
 if TYPE_CHECKING:
     from polydetr.inference import Engine, RowResult
-    from polydetr.tasks.base import Evaluation
+    from polydetr.tasks.base import Evaluation, Prediction
     from polydetr.training.fit import Display, Splits, Trained
 
 SAMPLE_ROWS = 2000
@@ -132,6 +132,10 @@ class Predictor:
             {t: p.details.get("probabilities", p.probability) for t, p in r.predictions.items()}
             for r in self._run(rows)
         ]
+
+    def predictions(self, rows: Any) -> list[dict[str, Prediction]]:
+        """One mapping a row: target → value, probability, and all details that the task gives."""
+        return [dict(r.predictions) for r in self._run(rows)]
 
     def stream(self, rows: Any, *, format: str | None = None, encoding: str | None = None) -> Iterator[dict[str, Any]]:
         """One JSON-ready object a row, in order, in constant memory; a rejected row has "error" for a prediction."""
@@ -386,6 +390,9 @@ def _answer(number: int, result: RowResult) -> dict[str, Any]:
     probabilities = {t: p.probability for t, p in result.predictions.items() if p.probability is not None}
     if probabilities:
         answer["probability"] = probabilities
+    unlike = [t for t, p in result.predictions.items() if p.details.get("in_scope") is False]
+    if unlike:
+        answer["out_of_scope"] = unlike
     if result.warnings:
         answer["warnings"] = list(result.warnings)
     return answer
