@@ -20,6 +20,7 @@ from polydetr.errors import RowError, SchemaError
 from polydetr.inference import Engine
 
 Note = Callable[[str], None]
+_PLACE = ("file", "row", "line")
 
 
 @dataclass
@@ -59,6 +60,8 @@ def encode_training_rows(engine: Engine, splits: Splits, config: Config, data_ha
                 stray.unlink(missing_ok=True)
     kept = json.loads(account.read_text(encoding="utf-8"))
     splits.rejected += kept["rejected"]
+    gone = {tuple(entry.get(part) for part in _PLACE) for entry in kept["rejected"]}
+    splits.train = [r for r in splits.train if tuple(getattr(r.location, part) for part in _PLACE) not in gone]
     if kept["warnings"]:
         note(f"{len(kept['warnings'])} rows were read with a warning, for example: {kept['warnings'][0]}")
     return store
