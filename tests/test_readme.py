@@ -1,0 +1,243 @@
+"""Both READMEs: their code runs and prints what they show, their commands exist, their table is true, and they agree."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from markdown_blocks import ROOT, blocks_of, run_python
+
+import polydetr.schema
+from polydetr import Predictor
+from polydetr.cli import app
+from polydetr.tasks import TASKS, Task
+
+ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
+READMES = pytest.mark.parametrize("readme", [ENGLISH, CHINESE], ids=["en", "zh"])
+TO_COME = {"docs/benchmarks.md", "src/polydetr/apps/"}
+"""Named in the READMEs before they are there."""
+
+TINY = {
+    "model": {"embed_dim": 16, "num_layers": 1},
+    "training": {"precision": "fp32", "patience": 0},
+    "text": {"max_tokens": 48, "overlap": 8},
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYDETR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+# -- code ---------------------------------------------------------------------------------------------------------
+
+
+def test_its_python_prints_what_it_shows() -> None:
+    (shown,) = [b for b in blocks_of(ENGLISH) if b.language == "python"]
+    assert shown.output and len(shown.content.splitlines()) <= 14
+    names = run_python(ENGLISH)
+    texts = {row["text"] for row in names["rows"]}
+    assert not any(city in text for city in ("Cairo", "Bogota") for text in texts)
+
+
+@READMES
+def test_every_command_exists(readme: Path) -> None:
+    lines = [line for b in blocks_of(readme) if b.language == "sh" for line in b.content.splitlines()]
+    lines += re.findall(r"`((?:polydetr|make) [^`]+)`", readme.read_text(encoding="utf-8"))
+    assert sum(line.startswith("polydetr") for line in lines) >= 8
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for line in lines:
+        program, *words = shlex.split(line)
+        if program == "make":
+            assert words == [words[0]], line
+            assert words[0] in targets, line
+        else:
+            parse_command(words)
+
+
+@READMES
+def test_every_linked_file_exists(readme: Path) -> None:
+    linked = set(re.findall(r"\]\((?!https?:)([^)#]+)", readme.read_text(encoding="utf-8")))
+    assert len(linked) >= 5
+    assert not {name for name in linked - TO_COME if not (ROOT / name).exists()}
+
+
+def parse_command(words: list[str]) -> None:
+    """Raises where a verb or an option does not exist, or an argument is missing."""
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands"):
+        assert words and words[0] in command.commands, f"polydetr has no verb {words[:1]}"
+        command, words = command.commands[words[0]], words[1:]
+    command.make_context("polydetr", list(words))
+
+
+@pytest.mark.parametrize("words", ["trane", "train --epoks 3", "evaluate model", "backbones lst"])
+def test_a_wrong_command_is_seen(words: str) -> None:
+    with pytest.raises(Exception):  # noqa: B017, PT011 - click's own kinds, or the assertion above
+        parse_command(shlex.split(words))
+
+
+@READMES
+def test_every_room_is_on_the_map(readme: Path) -> None:
+    listed = set(re.findall(r"^\| `([^`]+)` \|", readme.read_text(encoding="utf-8"), re.MULTILINE))
+    rooms = {f"src/polydetr/{p.name}/" for p in (ROOT / "src" / "polydetr").iterdir() if (p / "__init__.py").exists()}
+    assert {"src/polydetr/nn/", "src/polydetr/tasks/"} <= rooms
+    assert rooms <= listed
+    assert all((ROOT / name).is_dir() for name in listed - TO_COME if name.endswith("/"))
+
+
+# -- the table of what is tested ----------------------------------------------------------------------------------
+
+COLUMNS = ("one text", "two texts", "text longer than a window")
+LABELS = ("red", "blue")
+
+
+def _rows(kind: str, column: str) -> list[dict[str, Any]]:
+    rows = []
+    for i in range(16):
+        word = LABELS[i % 2]
+        text = f"a {word} thing {i}" + " and more words" * (40 if column == COLUMNS[2] else 0)
+        row: dict[str, Any] = {"first": f"note {i}"} if column == COLUMNS[1] and kind != "question answering" else {}
+        row["text"] = text
+        if kind == "question answering":
+            row = {"question": "which colour?", "context": text, "y": [{"text": word, "start": 2}]}
+        if kind == "several targets at once":
+            row |= {"y": word, "z": [{"start": 2, "end": 2 + len(word), "label": "COLOUR"}]}
+        values = {
+            "classification, one label": word,
+            "classification, several labels": [word, "thing"] if i % 3 else [word],
+            "regression": i / 2 + (i % 2),
+            "tagging": [{"start": 2, "end": 2 + len(word), "label": "COLOUR"}],
+        }
+        rows.append(row | ({"y": values[kind]} if kind in values else {}))
+    return rows
+
+
+TARGETS: dict[str, dict[str, str | None]] = {
+    "classification, one label": {"y": "classification"},
+    "classification, several labels": {"y": "classification"},
+    "regression": {"y": "regression"},
+    "tagging": {"y": "tagging"},
+    "question answering": {"y": "qa"},
+    "several targets at once": {"y": "classification", "z": "tagging"},
+}
+TYPES = {
+    "classification, one label": str,
+    "regression": float,
+    "question answering": dict,
+    "several targets at once": str,
+}
+
+
+def table_of_tasks(readme: Path) -> list[list[str]]:
+    text = readme.read_text(encoding="utf-8")
+    start = re.search(r"^\| (?:task|任务) \|", text, re.MULTILINE)
+    assert start
+    lines = text[start.start() :].split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith("|---")]
+
+
+def claimed() -> list[tuple[str, str]]:
+    head, *body = table_of_tasks(ENGLISH)
+    return [(row[0], column) for row in body for column, cell in zip(head[1:], row[1:], strict=True) if cell == "yes"]
+
+
+def test_the_table_claims_what_is_trained_here() -> None:
+    assert {task for task, _ in claimed()} == set(TARGETS)
+    assert {column for _, column in claimed()} == set(COLUMNS)
+    assert len(claimed()) == 17
+
+
+@pytest.mark.parametrize(("kind", "column"), claimed())
+def test_what_the_table_claims(kind: str, column: str) -> None:
+    rows = _rows(kind, column)
+    inputs = {name: "text" for name in rows[0] if name not in ("y", "z")}
+    targets = TARGETS[kind]
+    predictor = Predictor.fit(rows, targets, inputs=inputs, backbone="none", epochs=1, settings=TINY)
+    if column == COLUMNS[2]:
+        assert len(_windows(predictor, rows[0])) > 1
+    answers = predictor.predict(rows[:2])
+    assert [set(a) for a in answers] == [set(targets)] * 2
+    assert all(isinstance(a["y"], TYPES.get(kind, list)) for a in answers)
+    assert all(metrics for metrics in predictor.evaluate(rows).values())
+
+
+def _windows(predictor: Predictor, row: Mapping[str, Any]) -> Any:
+    from polydetr.data.readers import read_records
+
+    return predictor._engine.encoder.encode(list(read_records([row])), with_targets=False).examples
+
+
+# -- five steps ---------------------------------------------------------------------------------------------------
+
+
+@READMES
+def test_the_five_steps_name_every_method_that_a_task_must_have(readme: Path) -> None:
+    steps = re.findall(r"^([1-9])\. (.+)$", readme.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [number for number, _ in steps] == list("12345")
+    named = set(re.findall(r"`(\w+)`", " ".join(text for _, text in steps)))
+    assert Task.__abstractmethods__ <= named
+    assert {"kind", "per_token", "primary_metric"} <= named & set(Task.__annotations__)
+
+
+def test_a_task_made_in_five_steps_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The guide's task, steps 1 to 4, as printed; step 5 registers it."""
+    names = run_python(ROOT / "docs" / "guide" / "extending.md")
+    task = names["CountTask"]
+    monkeypatch.setitem(TASKS, task.kind, task)
+    monkeypatch.setattr(polydetr.schema, "TASKS", (*polydetr.schema.TASKS, task.kind))
+    rows = [{"text": " ".join(["drop"] * n) + f" {'abc'[i]}", "n": n} for n in range(1, 9) for i in range(3)]
+    settings = {"training": {"batch_tokens": 64, "lr": 3e-3, "head_lr": 3e-3, "patience": 0, "precision": "fp32"}}
+    out = tmp_path / "model"
+    predictor = Predictor.fit(rows, {"n": "count"}, valid=rows, backbone="none", epochs=15, out=out, settings=settings)
+    errors = [abs(a["n"] - r["n"]) for a, r in zip(predictor.predict(rows), rows, strict=True)]
+    assert sum(errors) / len(errors) < 1.5  # saying the mean everywhere would give 2
+    assert Predictor.load(out).predict(rows) == predictor.predict(rows)
+    with pytest.raises(ValueError, match="not a count"):
+        Predictor.fit(
+            [{"text": "a b", "n": -2}, {"text": "c d", "n": 1}], {"n": "count"}, backbone="none", settings=settings
+        )
+
+
+# -- two languages ------------------------------------------------------------------------------------------------
+
+
+def _outline(readme: Path) -> dict[str, Any]:
+    text = readme.read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    tables = [len(t.strip().splitlines()) for t in re.findall(r"(?:^\|.*\n)+", prose, re.MULTILINE)]
+    return {
+        "headings": [len(h) for h in re.findall(r"^(#+) ", prose, re.MULTILINE)],
+        "tables": tables,
+        "widths": [line.count("|") for line in prose.splitlines() if line.startswith("|")],
+        "bullets": len(re.findall(r"^- ", prose, re.MULTILINE)),
+        "placeholders": re.findall(r"\{\{\w+\}\}", text),
+        "links": sorted(set(re.findall(r"\]\(([^)]+)\)", text)) - {"README.md", "README.zh-CN.md"}),
+    }
+
+
+def test_the_two_readmes_have_one_structure() -> None:
+    english, chinese = _outline(ENGLISH), _outline(CHINESE)
+    assert len(english["headings"]) >= 9
+    assert len(english["tables"]) == 4
+    assert english == chinese
+
+
+def test_the_two_readmes_have_the_same_code() -> None:
+    assert blocks_without_lines(ENGLISH) == blocks_without_lines(CHINESE)
+
+
+def blocks_without_lines(readme: Path) -> list[tuple[str, str, str | None]]:
+    return [(b.language, b.content, b.output) for b in blocks_of(readme)]
+
+
+def test_the_two_tables_of_tasks_say_the_same() -> None:
+    words = {"是": "yes", "以后": "later", "–": "–"}
+    english, chinese = table_of_tasks(ENGLISH), table_of_tasks(CHINESE)
+    assert [row[1:] for row in english[1:]] == [[words[cell] for cell in row[1:]] for row in chinese[1:]]
