@@ -24,8 +24,8 @@ class Example:
     """One encoded window of a document, before batching; plain arrays, so that it can be cached on disk.
 
     ``groups[group][name]`` has one entry a token along its first axis.
-    ``targets[target][name]`` is a scalar (0-d), a fixed-length vector, or, where the name ends in ``_per_token``, one entry a token
-    of the group that the task reads.
+    ``targets[target][name]`` is a scalar (0-d), a fixed-length vector, or, where the name ends in ``_per_token``, one
+    entry a token of the group that the task reads.
     """
 
     groups: Mapping[str, Arrays]
@@ -59,7 +59,9 @@ class TokenGroup:
                 raise ValueError(f"values[{name!r}] {tuple(value.shape)} do not begin with (B, L) = {tuple(shape)}")
 
     def to(self, device: torch.device | str) -> TokenGroup:
-        return TokenGroup({k: v.to(device) for k, v in self.values.items()}, self.mask.to(device), self.positions.to(device))
+        return TokenGroup(
+            {k: v.to(device) for k, v in self.values.items()}, self.mask.to(device), self.positions.to(device)
+        )
 
 
 @dataclass(frozen=True)

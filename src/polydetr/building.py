@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -49,28 +50,47 @@ def build_tasks(config: Config, schema: Schema, records: Sequence[Record], *, no
     for target, kind in targets.items():
         if kind not in TASKS:
             raise SchemaError(f"task {kind!r} of target {target!r} does not exist. {did_you_mean(kind, TASKS)}")
-        task = TASKS[kind](target, config.tasks.get(target, TaskConfig()))
+        options = config.tasks.get(target, TaskConfig())
+        check_options(target, TASKS[kind], options)
+        task = TASKS[kind](target, options)
         task.label_smoothing = config.training.label_smoothing
         try:
             notes = task.learn([record.row for record in records])
-        except RowError as error:
-            raise _with_row(error, task, records) from None
+        except RowError:
+            faults = _unreadable(TASKS[kind], target, options, records)
+            if config.on_error == "raise":
+                raise next(iter(faults.values())) from None
+            # Encoding the rows rejects these one by one; the label set is learned from the others.
+            notes = task.learn([record.row for i, record in enumerate(records) if i not in faults])
         for line in notes:
             note(line)
         tasks[target] = task
     return tasks
 
 
-def _with_row(error: RowError, task: Task, records: Sequence[Record]) -> RowError:
-    """Learning sees all rows at once; this finds the one it failed at."""
-    for record in records:
+def check_options(target: str, task: type[Task], options: TaskConfig) -> None:
+    """Raises ConfigError where an option is set that the task does not heed."""
+    heeded = task.options | {"loss_weight"}
+    for name, value in options:
+        if name not in heeded and value != TaskConfig.model_fields[name].default:
+            raise ConfigError(
+                f"tasks.{target}.{name} = {value!r}: the task {task.kind!r} has no such option",
+                hint=f"It has {', '.join(sorted(heeded))}.",
+            )
+
+
+def _unreadable(kind: type[Task], target: str, options: TaskConfig, records: Sequence[Record]) -> dict[int, RowError]:
+    """Learning sees all rows at once; this finds those it fails at, with their place."""
+    faults = {}
+    for i, record in enumerate(records):
         try:
-            task.gold(record.row, None)
-        except RowError:
-            return RowError(error.message, location=record.location, hint=error.hint)
-        except AssertionError:
-            break
-    return error
+            kind(target, options).learn([record.row])
+        except RowError as error:
+            location = dataclasses.replace(record.location, column=target)
+            faults[i] = RowError(error.message, location=location, hint=error.hint)
+        except SchemaError:
+            pass  # one row alone never has two classes
+    return faults
 
 
 def build_modalities(
@@ -82,7 +102,9 @@ def build_modalities(
     for spec in other:
         note(f"column {spec.name!r} ({spec.modality}) is not read: this version reads text; name it as text to use it")
     if not fields:
-        raise SchemaError("no input column holds text", hint="Name one: inputs={'column': 'text'} or --input column:text.")
+        raise SchemaError(
+            "no input column holds text", hint="Name one: inputs={'column': 'text'} or --input column:text."
+        )
     fields = _windowed_last(fields, tasks)
     by_word = any(task.per_token for task in tasks.values())
     backbone = choose_backbone(config, fields, rows, by_word=by_word, note=note)
@@ -98,7 +120,9 @@ def _windowed_last(fields: list[str], tasks: Mapping[str, Task]) -> list[str]:
     return fields
 
 
-def choose_backbone(config: Config, fields: Sequence[str], rows: Sequence[Row], *, by_word: bool, note: Note) -> TextBackbone:
+def choose_backbone(
+    config: Config, fields: Sequence[str], rows: Sequence[Row], *, by_word: bool, note: Note
+) -> TextBackbone:
     """The named backbone; for "auto" one that fits the language, or random weights where none can be had."""
     name = config.backbone
     if name == "auto":
@@ -112,16 +136,30 @@ def choose_backbone(config: Config, fields: Sequence[str], rows: Sequence[Row], 
             name = "none"
     if name != "none":
         return load_text_backbone(name, report=note)
-    texts = (as_text(row.get(f), field=f).text for row in rows for f in fields)
+    texts = readable_texts(fields, rows)
     width = config.model.embed_dim or 128
-    return scratch_backbone(texts, vocab_size=config.text.vocab_size, hidden_dim=width, max_positions=config.text.max_tokens)
+    return scratch_backbone(
+        texts, vocab_size=config.text.vocab_size, hidden_dim=width, max_positions=config.text.max_tokens
+    )
 
 
 def suggest_backbone(fields: Sequence[str], rows: Sequence[Row], *, by_word: bool) -> str:
     """By the share of letters outside ASCII: an English backbone, or the multilingual one."""
-    sample = "".join(as_text(row.get(f), field=f).text[:300] for row in rows[:500] for f in fields if row.get(f))
+    sample = "".join(text[:300] for text in readable_texts(fields, rows[:500]))
     letters = [c for c in sample if c.isalpha()]
     foreign = sum(1 for c in letters if ord(c) > 0x24F or is_unspaced(c)) / max(1, len(letters))
     if foreign > 0.02:
         return "e5-multilingual"
     return "e5-en-pt" if by_word else "minilm"
+
+
+def readable_texts(fields: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
+    """Every text there is; values that are none are left to encoding, which knows their place and what to do about
+    them.
+    """
+    for row in rows:
+        for field in fields:
+            try:
+                yield as_text(row.get(field), field=field).text
+            except RowError:
+                continue

@@ -39,62 +39,78 @@ class _Section(BaseModel):
 class TextConfig(_Section):
     """How text becomes tokens."""
 
-    max_tokens: int = Field(384, ge=8, le=8192, description="length of one window, special tokens included")
-    overlap: int = Field(64, ge=0, description="tokens that two neighbouring windows of a long text share")
-    context: bool = Field(True, description="let token-level tasks see the neighbouring sentences of the same document")
-    word_shape: bool = Field(True, description="embed the letter case and kind of each word beside its subwords")
-    vocab_size: int = Field(8000, ge=100, description="size of the vocabulary learned when there is no backbone")
+    max_tokens: int = Field(default=384, ge=8, le=8192, description="length of one window, special tokens included")
+    overlap: int = Field(default=64, ge=0, description="tokens that two neighbouring windows of a long text share")
+    context: bool = Field(
+        default=True, description="let token-level tasks see the neighbouring sentences of the same document"
+    )
+    word_shape: bool = Field(
+        default=True, description="embed the letter case and kind of each word beside its subwords"
+    )
+    vocab_size: int = Field(
+        default=8000, ge=100, description="size of the vocabulary learned when there is no backbone"
+    )
 
 
 class ModelConfig(_Section):
     """The shared encoder."""
 
-    embed_dim: int | None = Field(None, ge=8, description="the common space; default: the backbone's width, or 128")
-    num_heads: int = Field(8, ge=1)
-    num_layers: int | None = Field(None, ge=0, le=48, description="default: 0 over a pretrained backbone alone, else 2")
-    ffn_dim: int | None = Field(None, ge=8, description="default: 4 × embed_dim")
+    embed_dim: int | None = Field(
+        default=None, ge=8, description="the common space; default: the backbone's width, or 128"
+    )
+    num_heads: int = Field(default=8, ge=1)
+    num_layers: int | None = Field(
+        default=None, ge=0, le=48, description="default: 0 over a pretrained backbone alone, else 2"
+    )
+    ffn_dim: int | None = Field(default=None, ge=8, description="default: 4 × embed_dim")
     fusion: Literal["sum", "joint"] = "joint"
     share: Literal["none", "modalities", "layers", "both"] = "none"
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
 
 
 class LoRAConfig(_Section):
     """Low-rank adapters in the backbone (Hu et al. 2021, arXiv 2106.09685); rank 0 trains the weights themselves."""
 
-    rank: int = Field(0, ge=0, le=256)
-    alpha: float = Field(16.0, gt=0)
+    rank: int = Field(default=0, ge=0, le=256)
+    alpha: float = Field(default=16.0, gt=0)
 
 
 class TrainingConfig(_Section):
     """The one training loop."""
 
-    batch_tokens: int = Field(1024, ge=16, description="padded tokens a step")
-    lr: float = Field(3e-4, gt=0, description="peak learning rate of the backbone")
-    head_lr: float = Field(1e-3, gt=0, description="peak learning rate of everything that starts from random weights")
-    layer_decay: float = Field(0.9, gt=0, le=1, description="factor on the learning rate for each layer further down")
-    weight_decay: float = Field(0.01, ge=0)
-    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps")
+    batch_tokens: int = Field(default=1024, ge=16, description="padded tokens a step")
+    lr: float = Field(default=3e-4, gt=0, description="peak learning rate of the backbone")
+    head_lr: float = Field(
+        default=1e-3, gt=0, description="peak learning rate of everything that starts from random weights"
+    )
+    layer_decay: float = Field(
+        default=0.9, gt=0, le=1, description="factor on the learning rate for each layer further down"
+    )
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="fraction of the steps")
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    clip_norm: float = Field(1.0, gt=0)
-    ema_decay: float = Field(0.0, ge=0, lt=1, description="average the weights over the last steps; 0 = off")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    freeze_embeddings: bool = Field(True, description="keep the pretrained word embeddings as they are")
-    freeze_layers: int = Field(0, ge=0, description="backbone layers, from the bottom, that stay as they are")
+    clip_norm: float = Field(default=1.0, gt=0)
+    ema_decay: float = Field(default=0.0, ge=0, lt=1, description="average the weights over the last steps; 0 = off")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    freeze_embeddings: bool = Field(default=True, description="keep the pretrained word embeddings as they are")
+    freeze_layers: int = Field(default=0, ge=0, description="backbone layers, from the bottom, that stay as they are")
     lora: LoRAConfig = LoRAConfig()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    patience: int = Field(3, ge=0, description="evaluations without progress before it stops; 0 = never")
-    evaluations_per_epoch: int = Field(1, ge=1)
-    valid_fraction: float = Field(0.1, gt=0, lt=0.9, description="share of the training rows held out when no valid file is given")
+    patience: int = Field(default=3, ge=0, description="evaluations without progress before it stops; 0 = never")
+    evaluations_per_epoch: int = Field(default=1, ge=1)
+    valid_fraction: float = Field(
+        default=0.1, gt=0, lt=0.9, description="share of the training rows held out when no valid file is given"
+    )
 
 
 class TaskConfig(_Section):
     """Options of one target; a task ignores none: what does not apply to it is an error."""
 
-    labels: list[str] | None = Field(None, description="the label set, when the data do not show all of it")
+    labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
     class_weights: Literal["none", "balanced"] = "none"
-    loss_weight: float = Field(1.0, gt=0)
+    loss_weight: float = Field(default=1.0, gt=0)
     scheme: Literal["auto", "iob1", "iob2", "bioes"] = "auto"
-    max_answer_tokens: int = Field(48, ge=1, description="longest answer that question answering may give")
+    max_answer_tokens: int = Field(default=48, ge=1, description="longest answer that question answering may give")
     multi_label: bool | None = None
 
 
@@ -105,18 +121,20 @@ class Config(_Section):
     valid: str | None = None
     test: str | None = None
     format: str | None = None
-    encoding: str | None = Field(None, description="of text files that are not UTF-8, for example gb18030")
+    encoding: str | None = Field(default=None, description="of text files that are not UTF-8, for example gb18030")
     target: dict[str, str | None] = Field(default_factory=dict, description="target column → task, or null to infer it")
-    inputs: dict[str, str | None] | None = Field(None, description="input column → modality, or null to infer it")
+    inputs: dict[str, str | None] | None = Field(
+        default=None, description="input column → modality, or null to infer it"
+    )
     backbone: str = "auto"
     preset: Preset = "balanced"
-    epochs: float | None = Field(None, gt=0)
+    epochs: float | None = Field(default=None, gt=0)
     time_limit: Seconds | None = None
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     out: str | None = None
     on_error: Literal["raise", "skip"] = "raise"
     track: Literal["none", "tensorboard", "wandb"] = Field(
-        "none", description="also log losses and metrics for a dashboard, into <out>.runs/"
+        default="none", description="also log losses and metrics for a dashboard, into <out>.runs/"
     )
     text: TextConfig = TextConfig()
     model: ModelConfig = ModelConfig()
@@ -149,6 +167,7 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, **override
         if isinstance(given.get(key), (str, list, tuple)):
             given[key] = parse_names(given[key])
     preset = PRESETS.get(str(given.get("preset", "balanced")), {})
+    given = {k: v for k, v in given.items() if not (v is None and k in preset)}  # "epochs:" left empty in a file
     try:
         return Config.model_validate(merge(preset, given))
     except ValidationError as error:
@@ -169,12 +188,17 @@ def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise ConfigError(f"{setting!r} is not of the form key=value, for example training.lr=1e-4")
-        parsed = yaml.safe_load(value)
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"{setting!r}: {value!r} cannot be read as a YAML value; put text in quotes") from None
         if isinstance(parsed, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", parsed):
             parsed = float(parsed)  # YAML 1.1 reads 1e-4 as text
-        for part in reversed(key.split(".")):
-            parsed = {part: parsed}
-        nested = merge(nested, parsed)
+        *sections, name = key.split(".")
+        found: dict[str, Any] = {name: parsed}
+        for section in reversed(sections):
+            found = {section: found}
+        nested = merge(nested, found)
     return nested
 
 

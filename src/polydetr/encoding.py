@@ -1,10 +1,13 @@
-"""The one path from rows to what the model reads. Training, evaluation, prediction, export and serving all call ``RowEncoder.encode``."""
+"""The one path from rows to what the model reads. Training, evaluation, prediction, export and serving all call
+``RowEncoder.encode``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from polydetr.batch import Example
 from polydetr.data.records import Record
@@ -19,7 +22,9 @@ MAX_DOCUMENT_ROWS = 64
 
 @dataclass(frozen=True)
 class EncodedDocument:
-    """One document, encoded: ``examples[i]`` is window i; ``layouts`` and ``texts`` tell a task where its tokens came from."""
+    """One document, encoded: ``examples[i]`` is window i; ``layouts`` and ``texts`` tell a task where its tokens came
+    from.
+    """
 
     records: Sequence[Record]
     examples: Sequence[Example]
@@ -38,7 +43,8 @@ class RowEncoder:
     def __init__(self, modalities: Mapping[str, Modality], tasks: Mapping[str, Task], *, context: bool) -> None:
         self.modalities = dict(modalities)
         self.tasks = dict(tasks)
-        self.context = context and all(task.per_token for task in self.tasks.values())
+        one_field = all(len(modality.fields) == 1 for modality in self.modalities.values())
+        self.context = context and one_field and all(task.reads_document for task in self.tasks.values())
 
     def documents(self, records: Iterable[Record]) -> Iterator[list[Record]]:
         """Neighbouring rows of one document together, where tasks profit from it; otherwise each row alone."""
@@ -58,35 +64,44 @@ class RowEncoder:
         Raises:
             RowError: a value cannot be read; its location names file, row and column.
         """
-        rows = [record.row for record in records]
-        groups = {}
         try:
-            for name, modality in self.modalities.items():
-                groups[name] = modality.encode(rows)
+            return self._encode(records, with_targets=with_targets)
         except RowError as error:
             if len(records) > 1:  # find out which row it was
                 for record in records:
-                    self.encode([record], with_targets=False)
+                    self.encode([record], with_targets=with_targets)
             raise _relocate(error, records[0]) from None
+
+    def _encode(self, records: Sequence[Record], *, with_targets: bool) -> EncodedDocument:
+        rows = [record.row for record in records]
+        groups = {name: modality.encode(rows) for name, modality in self.modalities.items()}
+        warnings = [warning for g in groups.values() for warning in g.warnings]
         windowed = next((g for g in groups.values() if g.texts), None)
         count = max(len(g.windows) for g in groups.values())
         texts = windowed.texts if windowed else ()
+        golds = self._golds(records, texts, warnings) if with_targets else {}
         examples, layouts = [], []
         for i in range(count):
             windows = {name: g.windows[i if len(g.windows) > 1 else 0] for name, g in groups.items()}
             layout = next((w.layout for w in windows.values() if w.layout is not None), None)
-            targets = {}
-            if with_targets:
-                view = WindowView(layout, texts, rows)
-                for name, task in self.tasks.items():
-                    try:
-                        targets[name] = task.encode_target(view)
-                    except RowError as error:
-                        raise _relocate(error, records[0]) from None
+            targets = {t: self.tasks[t].encode_target(WindowView(layout, texts, found)) for t, found in golds.items()}
             examples.append(Example({n: w.arrays for n, w in windows.items()}, targets, weight=1.0 / count))
             layouts.append(layout)
-        warnings = [warning for g in groups.values() for warning in g.warnings]
         return EncodedDocument(records, examples, layouts, texts, warnings)
+
+    def _golds(
+        self, records: Sequence[Record], texts: Sequence[FieldText], warnings: list[str]
+    ) -> dict[str, list[Any]]:
+        """Target → every row's label, read once however many windows there are; what cannot be learned is told."""
+        golds: dict[str, list[Any]] = {target: [] for target in self.tasks}
+        for i, record in enumerate(records):
+            for target, task in self.tasks.items():
+                gold = task.gold(record.row, texts[i] if texts else None)
+                golds[target].append(gold)
+                if found := task.problems(gold):
+                    where = dataclasses.replace(record.location, column=target)
+                    warnings += [f"{where}: {problem}" for problem in found]
+        return golds
 
 
 def _relocate(error: RowError, record: Record) -> RowError:

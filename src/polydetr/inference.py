@@ -1,4 +1,6 @@
-"""From rows to predictions, in order, in constant memory. Evaluation, prediction and serving all run through ``Engine.run``."""
+"""From rows to predictions, in order, in constant memory. Evaluation, prediction and serving all run through
+``Engine.run``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,8 @@ from polydetr.tasks.base import Evaluation, Prediction, Task
 Outputs = Mapping[str, Mapping[str, Tensor]]
 CHUNK_TOKENS = 16_384
 """Tokens encoded ahead before the model runs: enough to sort by length, and a bound on memory."""
+CHUNK_DOCUMENTS = 2048
+"""Documents (and rejected rows) held at most, however short they are."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class RowResult:
 class Engine:
     """A model with its encoder and tasks, ready to answer."""
 
-    def __init__(self, model: PolyModel, encoder: RowEncoder, tasks: Mapping[str, Task], *, batch_tokens: int = 2048) -> None:
+    def __init__(
+        self, model: PolyModel, encoder: RowEncoder, tasks: Mapping[str, Task], *, batch_tokens: int = 2048
+    ) -> None:
         keep_freed_memory()
         self.model = model
         self.encoder = encoder
@@ -68,12 +73,14 @@ class Engine:
             for item in self._encode(group, on_error=on_error, with_targets=with_targets):
                 pending.append(item)
                 tokens += sum(e.num_tokens for e in item.examples) if isinstance(item, EncodedDocument) else 0
-            if tokens >= CHUNK_TOKENS:
+            if tokens >= CHUNK_TOKENS or len(pending) >= CHUNK_DOCUMENTS:
                 yield from self._answer(pending, on_batch)
                 pending, tokens = [], 0
         yield from self._answer(pending, on_batch)
 
-    def _encode(self, group: list[Record], *, on_error: str, with_targets: bool) -> Iterator[EncodedDocument | RowResult]:
+    def _encode(
+        self, group: list[Record], *, on_error: str, with_targets: bool
+    ) -> Iterator[EncodedDocument | RowResult]:
         try:
             yield self.encoder.encode(group, with_targets=with_targets)
         except RowError as error:
@@ -81,9 +88,25 @@ class Engine:
                 raise
             if len(group) == 1:
                 yield RowResult(group[0], {}, error=error)
-            else:  # one bad row must not take its neighbours along
-                for record in group:
-                    yield from self._encode([record], on_error=on_error, with_targets=with_targets)
+            else:
+                yield from self._encode_around_faults(group, with_targets=with_targets)
+
+    def _encode_around_faults(
+        self, group: list[Record], *, with_targets: bool
+    ) -> Iterator[EncodedDocument | RowResult]:
+        """One bad row must not take its neighbours along: the rows between two bad ones stay together."""
+        good: list[Record] = []
+        for record in group:
+            try:
+                self.encoder.encode([record], with_targets=with_targets)
+                good.append(record)
+            except RowError as error:
+                if good:
+                    yield self.encoder.encode(good, with_targets=with_targets)
+                good = []
+                yield RowResult(record, {}, error=error)
+        if good:
+            yield self.encoder.encode(good, with_targets=with_targets)
 
     def _answer(
         self, items: Sequence[EncodedDocument | RowResult], on_batch: Callable[[Outputs, Batch], None] | None
@@ -106,7 +129,7 @@ class Engine:
     def _forward(
         self, documents: Sequence[EncodedDocument], on_batch: Callable[[Outputs, Batch], None] | None
     ) -> list[list[dict[str, Arrays]]]:
-        """Per document, per window: target → named arrays, padding removed."""
+        """Per document, per window: target → named arrays (those with one entry a token may end in padding)."""
         examples = [(d, e) for d, document in enumerate(documents) for e in document.examples]
         results: list[dict[str, Arrays]] = [{} for _ in examples]
         lengths = [e.num_tokens for _, e in examples]

@@ -1,4 +1,6 @@
-"""Where a window's tokens came from: the bridge between a modality, which cuts, and a task, which must answer in the original's characters."""
+"""Where a window's tokens came from: the bridge between a modality, which cuts, and a task, which must answer in the
+original's characters.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,10 @@ Row = Mapping[str, Any]
 class Layout:
     """Which characters each token of one window stands for; all arrays have one entry a token.
 
-    row: index of the row inside its document (-1: a special token or prompt); start, end: characters of that row's text;
-    word: index of the word inside the row (-1: none); first: True at a word's first token; margin: distance to the nearer
-    artificial edge of the window (large = much context), by which overlapping windows are merged.
+    row: index of the row inside its document (-1: a special token or prompt); start, end: characters of that row's
+    text;
+    word: index of the word inside the row (-1: none); first: True at a word's first token; margin: distance to the
+    nearer artificial edge of the window (large = much context), by which overlapping windows are merged.
     """
 
     row: np.ndarray

@@ -75,7 +75,9 @@ class PolyModel(nn.Module):
         losses = torch.stack([torch.as_tensor(s) for s in sums])
         if self.log_variance is None:
             return losses.sum()
-        return (torch.exp(-self.log_variance) * losses + 0.5 * self.log_variance).sum()
+        balanced = torch.exp(-self.log_variance) * losses + 0.5 * self.log_variance
+        # A target without one label in this batch has nothing to say about its weight, which would otherwise run away.
+        return balanced[losses.detach() != 0].sum()
 
     def load_pretrained(self, modalities: Mapping[str, Modality]) -> None:
         """Lays each modality's pretrained weights over the random ones."""

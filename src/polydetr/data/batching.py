@@ -1,4 +1,6 @@
-"""Which examples travel together: a token budget a step, similar lengths in one batch, the same order for the same seed."""
+"""Which examples travel together: a token budget a step, similar lengths in one batch, the same order for the same
+seed.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,13 @@ BUCKET_BATCHES = 50
 """Lengths are sorted within about this many batches: little padding, and still a random order over the whole set."""
 
 
-def token_budget_batches(lengths: Sequence[int] | np.ndarray, budget: int, *, seed: int | None, epoch: int = 0) -> list[list[int]]:
-    """Batches of example numbers whose padded size (longest × count) stays within ``budget``; each example exactly once.
+def token_budget_batches(
+    lengths: Sequence[int] | np.ndarray, budget: int, *, seed: int | None, epoch: int = 0
+) -> list[list[int]]:
+    """Batches of example numbers whose padded size (longest × count) is within ``budget``; each example exactly once.
 
-    seed: None keeps the given order apart from sorting by length (prediction). An example longer than the budget travels alone.
+    seed: None keeps the given order apart from sorting by length (prediction). An example longer than the budget
+    travels alone.
     """
     lengths = np.asarray(lengths)
     if seed is None:

@@ -1,4 +1,6 @@
-"""Encoded examples on disk: an Arrow file, memory-mapped, so that the next run need not tokenise again and memory stays small."""
+"""Encoded examples on disk: an Arrow file, memory-mapped, so that the next run need not tokenise again and memory stays
+small.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +13,45 @@ import numpy as np
 import pyarrow as pa
 
 from polydetr.batch import Example
-from polydetr.errors import SaveError
+from polydetr.errors import DataFileError, SaveError
 
 _FLUSH = 1000
 MAX_CACHE_BYTES = 2 << 30
 
 
 class ExampleStore:
-    """A read-only list of examples. ``lengths[i]`` is example i's number of tokens."""
+    """A read-only list of examples. ``lengths[i]`` is example i's number of tokens.
+
+    Raises:
+        DataFileError: the file is not a whole one of these.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        meta = json.loads(self._table.schema.metadata[b"polydetr"])
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            meta = json.loads(table.schema.metadata[b"polydetr"])
+        except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
+            raise DataFileError(f"{str(path)!r} is not a file of tokenised rows: {error}", hint="Delete it.") from None
         self._columns: list[tuple[str, str, str, str]] = [tuple(c) for c in meta]  # type: ignore[misc]
-        self._chunks = {name: self._table.column(name).combine_chunks() for name in self._table.column_names}
-        self.lengths = self._chunks["length"].to_numpy()
-        self.weights = self._chunks["weight"].to_numpy()
-        self._flat = {name: _flat(self._chunks[name]) for name in (_key(*c[:3]) for c in self._columns)}
+        self.lengths = table.column("length").to_numpy()
+        self.weights = table.column("weight").to_numpy()
+        # Chunk by chunk, as they lie in the mapped file: joining them would copy all into memory.
+        chunks = table.to_batches()
+        self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        self._flat = [[_flat(chunk.column(_key(*c[:3]))) for c in self._columns] for chunk in chunks]
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> Example:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        chunk = int(np.searchsorted(self._starts, index, side="right")) - 1
+        row = index - int(self._starts[chunk])
         parts: dict[str, dict[str, dict[str, np.ndarray]]] = {"group": {}, "target": {}}
-        for kind, owner, name, shape in self._columns:
-            values, offsets = self._flat[_key(kind, owner, name)]
-            array = values[offsets[index] : offsets[index + 1]]
+        for (kind, owner, name, shape), (values, offsets) in zip(self._columns, self._flat[chunk], strict=True):
+            array = values[offsets[row] : offsets[row + 1]]
             parts[kind].setdefault(owner, {})[name] = array.reshape(()) if shape == "scalar" else array
         return Example(parts["group"], parts["target"], float(self.weights[index]))
 
@@ -100,8 +114,10 @@ def _write(examples: Iterable[Example], path: Path) -> None:
         if len(rows) >= _FLUSH:
             flush()
     flush()
-    if writer is not None:
-        writer.close()
+    if writer is None:  # no example at all
+        empty = pa.schema([("length", pa.int32()), ("weight", pa.float32())], metadata={b"polydetr": b"[]"})
+        writer = pa.ipc.new_file(str(path), empty)
+    writer.close()
 
 
 def _columns_of(example: Example) -> list[tuple[str, str, str, str]]:

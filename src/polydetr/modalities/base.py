@@ -13,6 +13,7 @@ from torch import nn
 from polydetr.batch import Arrays
 from polydetr.layout import FieldText, Layout, Row
 
+
 @dataclass(frozen=True)
 class Window:
     """One modality's tokens of one window: what the model reads, and where they came from (text alone has a layout)."""
@@ -31,7 +32,7 @@ class EncodedGroup:
 
 
 class Modality(ABC):
-    """One file each. ``fields`` are the columns it reads, in order; together they make one token group, named ``name``."""
+    """One file each. ``fields`` are the columns it reads, in order; together they make one token group, ``name``."""
 
     name: ClassVar[str]
 

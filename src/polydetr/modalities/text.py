@@ -1,18 +1,18 @@
 """Text: any script, any length, one field or several.
 
-Several text fields are read in one sequence, ``[CLS] a [SEP] b [SEP]``, so that every layer of the backbone sees both. The last field
-is the *windowed* one: a text that does not fit is read through overlapping windows and never cut. The fields before it (a question,
-the first sentence of a pair) stand whole in front of every window; only where they would fill more than half of it are they
-shortened, and that is reported.
+Several text fields are read in one sequence, ``[CLS] a [SEP] b [SEP]``, so that every layer of the backbone sees both.
+The last field is the *windowed* one: a text that does not fit is read through overlapping windows and never cut. The
+fields before it (a question, the first sentence of a pair) stand whole in front of every window; only where they would
+fill more than half of it, and the windowed text needs that half, are they shortened, and that is reported.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from polydetr.backbones.text import TextBackbone
 from polydetr.batch import TokenGroup
 from polydetr.config import TextConfig
-from polydetr.errors import Location, RowError
+from polydetr.errors import ConfigError, Location, RowError
 from polydetr.layout import FieldText, Layout, Row
 from polydetr.modalities.base import EncodedGroup, Modality, Window
 from polydetr.spans import is_unspaced, join_tokens, split_words
@@ -29,8 +29,17 @@ from polydetr.spans import is_unspaced, join_tokens, split_words
 SHAPES = ("special", "lower", "title", "upper", "mixed", "digit", "symbol", "unspaced", "other")
 _SHAPE_ID = {name: i for i, name in enumerate(SHAPES)}
 _NO_EDGE = 1 << 20
+_ENCODING = 2
+"""Raised whenever ``encode`` or ``split_words`` gives other tokens for the same text: files of tokens made before are
+then not read.
+"""
+_FIELDS = _IDS, _START, _END, _WORD, _FIRST, _SHAPE = range(6)
+"""Rows of a token table, int32 (6, L): id, first and end character, word (-1: none), whether it is its word's first,
+word shape.
+"""
 
 
+@functools.lru_cache(maxsize=100_000)
 def word_shape(word: str) -> int:
     """The kind of a word by its letters: what an uncased vocabulary forgets."""
     if word.islower():
@@ -65,30 +74,24 @@ def as_text(value: object, *, field: str) -> FieldText:
         return FieldText(text, offsets)
     location = Location(column=field)
     if value is None or (isinstance(value, float) and value != value):
-        raise RowError(f"text is missing ({value!r})", location=location, hint="Give a string; an empty one is allowed.")
-    raise RowError(
-        f"{value!r:.80} is {type(value).__name__}, expected a string or a list of tokens", location=location
-    )
+        raise RowError(
+            f"text is missing ({value!r})", location=location, hint="Give a string; an empty one is allowed."
+        )
+    raise RowError(f"{value!r:.80} is {type(value).__name__}, expected a string or a list of tokens", location=location)
 
 
-@dataclass(frozen=True)
-class _Tokens:
-    """A row's tokens before windowing; one entry a token."""
+class _WordTokens(NamedTuple):
+    """One word's tokens; ``start`` and ``end`` count from the word's first character."""
 
-    ids: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
-    word: np.ndarray
-    first: np.ndarray
-    shape: np.ndarray
-
-
-_COLUMNS = ("ids", "start", "end", "word", "first", "shape")
+    ids: tuple[int, ...]
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+    shape: int
 
 
 class TextModality(Modality):
-    """``by_word`` tokenises word by word, so that each word has a first token of its own (tags, answers); otherwise the tokenizer reads
-    the text as it was pretrained to, in fewer tokens.
+    """``by_word`` tokenises word by word, so that each word has a first token of its own (tags, answers); otherwise the
+    tokenizer reads the text as it was pretrained to, in fewer tokens.
     """
 
     name: ClassVar[str] = "text"
@@ -99,103 +102,134 @@ class TextModality(Modality):
         self.config = config
         self.by_word = by_word
         self.max_tokens = min(config.max_tokens, backbone.max_positions)
-        self._words: dict[str, tuple[tuple[int, int, int], ...]] = {}
+        backbone.tokenizer.encode_special_tokens = True  # "[SEP]" in a user's text is text
+        self._words: dict[tuple[str, bool], _WordTokens] = {}
+        special = 1 + len(self.fields)
+        if self.max_tokens < special + 2 * len(self.fields):
+            raise ConfigError(
+                f"text.max_tokens = {self.max_tokens} leaves no room for {len(self.fields)} text fields; raise it"
+            )
 
     # -- tokens ---------------------------------------------------------------------------------------------------
 
     def encode(self, rows: Sequence[Row]) -> EncodedGroup:
         warnings: list[str] = []
-        prompt = self._prompt(rows[0], warnings)
         texts = [as_text(row.get(self.fields[-1]), field=self.fields[-1]) for row in rows]
         tokens = [self._tokenize(text) for text in texts]
-        width = self.max_tokens - len(prompt.ids) - 1
+        prompt = self._prompt(rows[0], sum(t.shape[1] for t in tokens), warnings)
+        width = self.max_tokens - prompt.shape[1] - 1
         windows = [self._window(prompt, tokens, *piece) for piece in _pieces(tokens, width, self.config.overlap)]
         return EncodedGroup(windows, texts, warnings)
 
-    def _prompt(self, row: Row, warnings: list[str]) -> _Tokens:
-        """[CLS] and the whole of every field before the windowed one, each closed by [SEP]."""
+    def _prompt(self, row: Row, rest: int, warnings: list[str]) -> np.ndarray:
+        """[CLS] and every field before the windowed one, each closed by [SEP]; whole where the ``rest`` tokens leave
+        room.
+        """
+        fields = self.fields[:-1]
+        tokens = [self._tokenize(as_text(row.get(field), field=field)) for field in fields]
+        room = self.max_tokens - 2 - len(fields)
+        limit = _fair_limit([t.shape[1] for t in tokens], max(room // 2, room - rest))
         parts = [_special(self.backbone.cls_id)]
-        room = self.max_tokens // 2 // max(1, len(self.fields) - 1)
-        for field in self.fields[:-1]:
-            tokens = self._tokenize(as_text(row.get(field), field=field))
-            if len(tokens.ids) > room:
-                warnings.append(f"{field!r} has {len(tokens.ids)} tokens; the first {room} are read")
-                tokens = _slice(tokens, 0, room)
-            parts += [tokens, _special(self.backbone.sep_id)]
-        return _concat(parts)
+        for field, table in zip(fields, tokens, strict=True):
+            if table.shape[1] > limit:
+                warnings.append(f"{field!r} has {table.shape[1]} tokens; the first {limit} are read")
+            parts += [table[:, :limit], _special(self.backbone.sep_id)]
+        return np.concatenate(parts, axis=1)
 
-    def _tokenize(self, text: FieldText) -> _Tokens:
-        if self.by_word:
-            return self._tokenize_words(text)
-        return self._tokenize_whole(text)
+    def _tokenize(self, text: FieldText) -> np.ndarray:
+        return self._tokenize_words(text) if self.by_word else self._tokenize_whole(text)
 
-    def _tokenize_words(self, text: FieldText) -> _Tokens:
-        columns: list[tuple[int, int, int, int, bool, int]] = []
-        for index, (start, end) in enumerate(text.words):
-            word = text.text[start:end]
-            shape = word_shape(word)
+    def _tokenize_words(self, text: FieldText) -> np.ndarray:
+        string, table = text.text, self._words
+        if len(table) > 200_000:
+            table.clear()
+        ids: list[int] = []
+        start: list[int] = []
+        end: list[int] = []
+        counts: list[int] = []
+        shapes: list[int] = []
+        for a, b in text.words:
             # A leading space is part of a SentencePiece token; a WordPiece tokenizer ignores it.
-            lead = "" if start and not text.text[start - 1].isspace() else " "
-            first = True
-            for token, begin, finish in self._word_tokens(lead + word):
-                offset = start - len(lead)
-                columns.append((token, max(offset + begin, start), offset + finish, index, first, shape))
-                first = False
-        return _from_columns(columns)
+            key = string[a:b], a == 0 or string[a - 1].isspace()
+            found = table.get(key) or self._word_tokens(*key)
+            ids += found.ids
+            start += found.start
+            end += found.end
+            counts.append(len(found.ids))
+            shapes.append(found.shape)
+        out = np.empty((len(_FIELDS), len(ids)), dtype=np.int32)
+        begins = np.array([a for a, _ in text.words], dtype=np.int32)
+        word = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        base = begins[word]
+        out[_IDS], out[_START], out[_END], out[_WORD] = ids, start + base, end + base, word
+        out[_FIRST] = np.diff(word, prepend=-1) != 0
+        out[_SHAPE] = np.array(shapes, dtype=np.int32)[word]
+        return out
 
-    def _word_tokens(self, word: str) -> tuple[tuple[int, int, int], ...]:
-        """(id, start, end) of one word's tokens. Words repeat (Zipf), so a table is much faster than the tokenizer."""
-        known = self._words.get(word)
-        if known is None:
-            encoding = self.backbone.tokenizer.encode(word, add_special_tokens=False)
-            found = zip(encoding.ids, encoding.offsets, strict=True)
-            # A lone word-start mark stands for no character: it would only make the sequence longer.
-            known = tuple((i, s, e) for i, (s, e) in found if word[s:e].strip()) or ((self.backbone.unk_id, 0, len(word)),)
-            if len(self._words) >= 200_000:
-                self._words.clear()
-            if len(word) < 100:
-                self._words[word] = known
-        return known
+    def _word_tokens(self, word: str, spaced: bool) -> _WordTokens:
+        """Words repeat (Zipf), so a table is much faster than the tokenizer."""
+        lead = " " if spaced else ""
+        encoding = self.backbone.tokenizer.encode(lead + word, add_special_tokens=False)
+        # A lone word-start mark stands for no character: it would only make the sequence longer.
+        kept = [
+            (i, max(a - len(lead), 0), b - len(lead)) for i, (a, b) in zip(encoding.ids, encoding.offsets, strict=True)
+        ]
+        kept = [(i, a, b) for i, a, b in kept if word[a:b].strip()] or [(self.backbone.unk_id, 0, len(word))]
+        ids, start, end = zip(*kept, strict=True)
+        # A tokenizer may drop marks and control characters at a word's edges; the word has them all the same.
+        found = _WordTokens(
+            ids, (0, *start[1:]), (*end[:-1], len(word)), word_shape(word) if self.config.word_shape else 0
+        )
+        if len(word) < 100:
+            self._words[word, spaced] = found
+        return found
 
-    def _tokenize_whole(self, text: FieldText) -> _Tokens:
+    def _tokenize_whole(self, text: FieldText) -> np.ndarray:
         encoding = self.backbone.tokenizer.encode(text.text, add_special_tokens=False)
-        word_of = np.full(len(text.text) + 1, -1, dtype=np.int32)
-        shapes = np.zeros(len(text.words) + 1, dtype=np.int32)
-        for index, (start, end) in enumerate(text.words):
-            word_of[start:end] = index
-            shapes[index] = word_shape(text.text[start:end]) if self.config.word_shape else 0
-        columns = []
-        previous = -1
-        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            while start < end - 1 and text.text[start].isspace():
-                start += 1
-            word = int(word_of[start]) if start < len(text.text) else -1
-            columns.append((token, start, end, word, word >= 0 and word != previous, int(shapes[word])))
-            previous = word
-        return _from_columns(columns)
+        out = np.zeros((len(_FIELDS), len(encoding.ids)), dtype=np.int32)
+        out[_IDS] = encoding.ids
+        out[_WORD] = -1
+        if not len(encoding.ids):
+            return out
+        start, end = np.array(encoding.offsets, dtype=np.int32).T
+        if text.words:
+            bounds = np.array(text.words, dtype=np.int32)
+            word = np.searchsorted(bounds[:, 1], start, side="right")  # the first word that ends after the token begins
+            last = np.minimum(word, len(bounds) - 1)
+            start = np.maximum(start, np.minimum(bounds[last, 0], end - 1))  # white space in front belongs to no token
+            inside = (word < len(bounds)) & (bounds[last, 0] <= start)
+            out[_WORD] = np.where(inside, word, -1)
+            out[_FIRST] = inside & (np.diff(out[_WORD], prepend=-1) != 0)
+            if self.config.word_shape:
+                shapes = np.array([word_shape(text.text[a:b]) for a, b in text.words], dtype=np.int32)
+                out[_SHAPE] = np.where(inside, shapes[last], 0)
+        out[_START], out[_END] = start, end
+        return out
 
-    def _window(self, prompt: _Tokens, tokens: Sequence[_Tokens], spans: list[tuple[int, int, int]], left: int, right: int) -> Window:
+    def _window(
+        self, prompt: np.ndarray, tokens: Sequence[np.ndarray], spans: list[tuple[int, int, int]], left: int, right: int
+    ) -> Window:
         """One window from (row, from, to) stretches; left and right say how many tokens were left out on each side."""
-        parts = [prompt, *(_slice(tokens[row], begin, stop) for row, begin, stop in spans), _special(self.backbone.sep_id)]
-        whole = _concat(parts)
-        size, body = len(whole.ids), len(whole.ids) - len(prompt.ids) - 1
+        body = [tokens[row][:, begin:stop] for row, begin, stop in spans]
+        whole = np.concatenate([prompt, *body, _special(self.backbone.sep_id)], axis=1)
+        size, begin = whole.shape[1], prompt.shape[1]
         row = np.full(size, -1, dtype=np.int32)
-        row[len(prompt.ids) : size - 1] = np.repeat([r for r, _, _ in spans], [t - f for _, f, t in spans])
-        inside = np.arange(body, dtype=np.int32)
+        row[begin:-1] = np.repeat([r for r, _, _ in spans], [b - a for _, a, b in spans])
         margin = np.full(size, _NO_EDGE, dtype=np.int32)
-        edge = margin[len(prompt.ids) : size - 1]
+        inside = np.arange(size - begin - 1, dtype=np.int32)
         if left:
-            np.minimum(edge, inside, out=edge)
+            margin[begin:-1] = inside
         if right:
-            np.minimum(edge, body - 1 - inside, out=edge)
-        word = np.where(row >= 0, whole.word, -1)
+            np.minimum(margin[begin:-1], inside[::-1], out=margin[begin:-1])
         segment = np.zeros(size, dtype=np.int8)
-        if len(self.fields) > 1:
-            segment[len(prompt.ids) :] = 1
-        arrays = {"input_ids": whole.ids, "segment_ids": segment}
+        segment[begin:] = len(self.fields) > 1
+        arrays = {"input_ids": whole[_IDS], "segment_ids": segment}
         if self.config.word_shape:
-            arrays["shape_ids"] = whole.shape.astype(np.int8)
-        layout = Layout(row, whole.start, whole.end, word, whole.first & (row >= 0), margin)
+            arrays["shape_ids"] = whole[_SHAPE].astype(np.int8)
+        real = row >= 0
+        layout = Layout(
+            row, whole[_START], whole[_END], np.where(real, whole[_WORD], -1), real & (whole[_FIRST] != 0), margin
+        )
         return Window(arrays, layout)
 
     # -- module and state ------------------------------------------------------------------------------------------
@@ -216,7 +250,7 @@ class TextModality(Modality):
         return {"fields": list(self.fields), "config": self.config.model_dump(), "by_word": self.by_word}
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(self.backbone.tokenizer.to_str().encode()).hexdigest()
+        return hashlib.sha256(f"{_ENCODING}{self.backbone.tokenizer.to_str()}".encode()).hexdigest()
 
     def save_files(self, folder: Path) -> None:
         self.backbone.save(folder)
@@ -228,7 +262,9 @@ class TextModality(Modality):
 
 
 class TextEmbedder(nn.Module):
-    """TokenGroup → (B, L, embed_dim): the backbone, the word shapes added to its input, and a projection where widths differ."""
+    """TokenGroup → (B, L, embed_dim): the backbone, the word shapes added to its input, and a projection where widths
+    differ.
+    """
 
     def __init__(self, backbone: TextBackbone, *, embed_dim: int | None, word_shape: bool) -> None:
         super().__init__()
@@ -251,40 +287,45 @@ class TextEmbedder(nn.Module):
         return next(self.parameters()).dtype
 
 
-def _pieces(tokens: Sequence[_Tokens], width: int, overlap: int) -> list[tuple[list[tuple[int, int, int]], int, int]]:
-    """Cuts a document's rows, laid end to end, into overlapping windows of at most ``width`` tokens."""
-    lengths = [len(t.ids) for t in tokens]
+def _fair_limit(lengths: Sequence[int], room: int) -> int:
+    """The largest length such that all texts, each cut to it, take ``room`` tokens at most: short ones stay whole."""
+    limit = room
+    for i, length in enumerate(sorted(lengths)):
+        limit = room // (len(lengths) - i)
+        if length > limit:
+            return limit
+        room -= length
+    return max([limit, *lengths])
+
+
+def _pieces(
+    tokens: Sequence[np.ndarray], width: int, overlap: int
+) -> list[tuple[list[tuple[int, int, int]], int, int]]:
+    """Cuts a document's rows, laid end to end, into overlapping windows of at most ``width`` tokens: for each the
+    (row, from, to) stretches, and how many tokens lie to the left and right of it.
+    """
+    lengths = [t.shape[1] for t in tokens]
     total = sum(lengths)
     if total <= width:
         return [([(row, 0, n) for row, n in enumerate(lengths)], 0, 0)]
     stride = max(1, width - min(overlap, width // 2))
-    starts = list(range(0, total - width, stride)) + [total - width]
-    ends = np.cumsum(lengths)
+    starts = [*range(0, total - width, stride), total - width]
+    ends = np.cumsum(lengths).tolist()
     pieces = []
     for start in starts:
         spans = []
         for row, (stop, length) in enumerate(zip(ends, lengths, strict=True)):
-            begin = int(stop) - length
-            low, high = max(start, begin), min(start + width, int(stop))
+            begin = stop - length
+            low, high = max(start, begin), min(start + width, stop)
             if low < high:
                 spans.append((row, low - begin, high - begin))
         pieces.append((spans, start, total - start - width))
     return pieces
 
 
-def _special(token: int) -> _Tokens:
-    return _from_columns([(token, 0, 0, -1, False, 0)])
-
-
-def _from_columns(columns: Sequence[tuple[int, int, int, int, bool, int]]) -> _Tokens:
-    table = np.array(columns, dtype=np.int32).reshape(len(columns), 6)
-    ids, start, end, word, first, shape = (np.ascontiguousarray(c) for c in table.T)
-    return _Tokens(ids, start, end, word, first.astype(bool), shape)
-
-
-def _slice(tokens: _Tokens, start: int, end: int) -> _Tokens:
-    return _Tokens(*(getattr(tokens, name)[start:end] for name in _COLUMNS))
-
-
-def _concat(parts: Sequence[_Tokens]) -> _Tokens:
-    return _Tokens(*(np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS))
+@functools.lru_cache(maxsize=64)
+def _special(token: int) -> np.ndarray:
+    """A token that stands for no character, as a table of one."""
+    table = np.array([[token], [0], [0], [-1], [0], [0]], dtype=np.int32)
+    table.flags.writeable = False
+    return table

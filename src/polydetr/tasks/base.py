@@ -17,16 +17,16 @@ from polydetr.layout import FieldText, Layout, Row
 
 @dataclass(frozen=True)
 class WindowView:
-    """What a task may look at when it turns a row's label into the targets of one window."""
+    """What a task may look at when it makes the targets of one window: ``golds[i]`` is ``gold`` of row i."""
 
     layout: Layout | None
     texts: Sequence[FieldText]
-    rows: Sequence[Row]
+    golds: Sequence[Any]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A task's answer for one row: ``value`` in JSON terms, its calibrated probability, and what else is worth telling."""
+    """A task's answer for one row: ``value`` in JSON terms, its calibrated probability, and what else is to tell."""
 
     value: Any
     probability: float | None = None
@@ -35,7 +35,9 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A task's scores: ``metrics`` by their standard names, ``tables`` as printed text, ``data`` as JSON, ``figures`` for plots."""
+    """A task's scores: ``metrics`` by their standard names, ``tables`` as printed text, ``data`` as JSON, ``figures``
+    for plots.
+    """
 
     metrics: Mapping[str, float]
     tables: Mapping[str, str] = field(default_factory=dict)
@@ -50,6 +52,8 @@ class Task(ABC):
     per_token: ClassVar[bool]
     primary_metric: ClassVar[str]
     lower_is_better: ClassVar[bool] = False
+    reads_document: ClassVar[bool] = False  # whether ``decode`` and ``encode_target`` take several rows of one document
+    options: ClassVar[frozenset[str]] = frozenset()  # what of ``TaskConfig`` it heeds, beside ``loss_weight``
     tunes: ClassVar[bool] = False  # whether ``tune`` changes what ``decode`` answers
 
     def __init__(self, target: str, config: TaskConfig) -> None:
@@ -70,15 +74,21 @@ class Task(ABC):
 
     @abstractmethod
     def encode_target(self, view: WindowView) -> Arrays:
-        """The row's label as arrays for ``loss``.
-
-        Raises:
-            RowError: the label cannot be read, or was unseen in training.
+        """The labels as arrays for ``loss``; a missing label, or one unseen in training, gives arrays that the loss
+        ignores.
         """
 
     @abstractmethod
     def gold(self, row: Row, text: FieldText | None) -> Any:
-        """The row's label in the form that ``evaluate`` compares; None where the row has none."""
+        """The row's label as ``encode_target`` learns it and ``evaluate`` compares it; None where the row has none.
+
+        Raises:
+            RowError: the label cannot be read.
+        """
+
+    def problems(self, gold: Any) -> Sequence[str]:
+        """What a readable label asks for that this task cannot learn, a sentence each."""
+        return ()
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 
@@ -90,14 +100,18 @@ class Task(ABC):
     def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
         """Named scalar terms, each a mean over what it counts."""
 
-    def calibration_pairs(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    def calibration_pairs(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor] | None:
         """(N, C) logits and (N,) labels of a batch, for temperature scaling; None where it does not apply."""
         return None
 
-    # -- answers --------------------------------------------------------------------------------------------------------
+    # -- answers -------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def decode(self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int) -> list[Prediction]:
+    def decode(
+        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
+    ) -> list[Prediction]:
         """One prediction a row, from the outputs of all windows of one document."""
 
     @abstractmethod
@@ -111,7 +125,12 @@ class Task(ABC):
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        return {"target": self.target, "config": self.config.model_dump(), "temperature": self.temperature, **self.learned()}
+        return {
+            "target": self.target,
+            "config": self.config.model_dump(),
+            "temperature": self.temperature,
+            **self.learned(),
+        }
 
     @abstractmethod
     def learned(self) -> dict[str, Any]:
@@ -131,7 +150,9 @@ class Task(ABC):
 
 def is_missing(value: object) -> bool:
     """None, NaN or an empty string stand for no label."""
-    return value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
+    return (
+        value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
+    )
 
 
 def log_softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

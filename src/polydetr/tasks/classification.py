@@ -19,6 +19,10 @@ from polydetr.metrics.calibration import expected_calibration_error
 from polydetr.metrics.classification import classification_report, multilabel_report
 from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, is_missing, log_softmax
 
+IN_SCOPE_SHARE = 0.95
+"""Share of the validation rows that count as in scope."""
+MIN_TUNING_ROWS = 40
+
 
 class PooledHead(nn.Module):
     """A linear output over the pooled token (the article's y = Linear(z))."""
@@ -38,13 +42,15 @@ class ClassificationTask(Task):
     kind: ClassVar[str] = "classification"
     per_token: ClassVar[bool] = False
     primary_metric: ClassVar[str] = "accuracy"
+    options: ClassVar[frozenset[str]] = frozenset({"labels", "class_weights", "multi_label"})
 
     def __init__(self, target: str, config: TaskConfig) -> None:
         super().__init__(target, config)
-        self.labels: list[str] = []
+        self._set_labels([])
         self.multi_label = bool(config.multi_label)
         self.class_weights: list[float] | None = None
         self.threshold = 0.5
+        self.energy_threshold: float | None = None
 
     # -- before training --------------------------------------------------------------------------------------------
 
@@ -52,32 +58,48 @@ class ClassificationTask(Task):
         values = [row.get(self.target) for row in rows]
         present = [v for v in values if not is_missing(v)]
         if not present:
-            raise SchemaError(f"target {self.target!r} is missing in every training row", hint="Name the column that holds the labels.")
+            raise SchemaError(
+                f"target {self.target!r} is missing in every training row",
+                hint="Name the column that holds the labels.",
+            )
         if self.config.multi_label is None:
             self.multi_label = any(isinstance(v, (list, tuple, np.ndarray)) for v in present)
         counts = Counter(label for v in present for label in self._labels_of(v))
-        self.labels = list(self.config.labels or sorted(counts))
+        self._set_labels(self.config.labels or sorted(counts))
         if len(self.labels) < 2 and not self.multi_label:
             raise SchemaError(
-                f"target {self.target!r} has one class only, {self.labels[0]!r}, in all {len(present)} labelled training rows; "
+                f"target {self.target!r} has one class only, {self.labels[0]!r}, in all {len(present)} labelled "
+                "training rows; "
                 "a classifier needs two",
                 hint="Add rows of another class, or list all classes in tasks.<target>.labels.",
             )
         unknown = set(counts) - set(self.labels)
         if unknown:
             name = min(unknown)
-            raise SchemaError(f"label {name!r} of target {self.target!r} is not in the given label set. {did_you_mean(name, self.labels)}")
+            raise SchemaError(
+                f"label {name!r} of target {self.target!r} is not in the given label set. "
+                f"{did_you_mean(name, self.labels)}"
+            )
         if self.config.class_weights == "balanced":
             # n / (C · n_c), the "balanced" heuristic of King and Zeng (2001), as in scikit-learn
             total = sum(counts.values())
             self.class_weights = [total / (len(self.labels) * max(1, counts[label])) for label in self.labels]
         notes = []
         if len(present) < len(values):
-            notes.append(f"{len(values) - len(present)} of {len(values)} training rows have no {self.target!r}: they do not train it")
+            notes.append(
+                f"{len(values) - len(present)} of {len(values)} training rows have no {self.target!r}: "
+                "they do not train it"
+            )
         rare = [label for label in self.labels if 0 < counts[label] < 3]
         if rare:
-            notes.append(f"{len(rare)} labels of {self.target!r} have fewer than 3 training rows, for example {rare[0]!r}")
+            notes.append(
+                f"{len(rare)} labels of {self.target!r} have fewer than 3 training rows, for example {rare[0]!r}"
+            )
         return notes
+
+    def _set_labels(self, labels: Sequence[str]) -> None:
+        self.labels = list(labels)
+        self._index = {label: i for i, label in enumerate(self.labels)}
 
     def _labels_of(self, value: Any) -> list[str]:
         if self.multi_label:
@@ -92,24 +114,21 @@ class ClassificationTask(Task):
         return [_label_name(value)]
 
     def encode_target(self, view: WindowView) -> Arrays:
-        value = view.rows[0].get(self.target)
-        index = {label: i for i, label in enumerate(self.labels)}
+        gold = view.golds[0]
         if self.multi_label:
             labels = np.zeros(len(self.labels), dtype=np.float32)
-            known = not (value is None or (isinstance(value, float) and value != value))
-            for label in self._labels_of(value) if known else []:
-                if label in index:
-                    labels[index[label]] = 1.0
-            return {"labels": labels, "known": np.array(known, dtype=np.float32)}
-        if is_missing(value):
-            return {"label": np.array(IGNORE_INDEX, dtype=np.int64)}
-        return {"label": np.array(index.get(self._labels_of(value)[0], IGNORE_INDEX), dtype=np.int64)}
+            for label in gold or ():
+                if label in self._index:
+                    labels[self._index[label]] = 1.0
+            return {"labels": labels, "known": np.array(gold is not None, dtype=np.float32)}
+        return {"label": np.array(self._index.get(gold, IGNORE_INDEX), dtype=np.int64)}
 
     def gold(self, row: Row, text: FieldText | None) -> str | list[str] | None:
         value = row.get(self.target)
-        if self.multi_label:
-            return None if value is None or (isinstance(value, float) and value != value) else self._labels_of(value)
-        return None if is_missing(value) else self._labels_of(value)[0]
+        if is_missing(value):
+            return None
+        labels = self._labels_of(value)
+        return labels if self.multi_label else labels[0]
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 
@@ -121,19 +140,26 @@ class ClassificationTask(Task):
         scale = torch.tensor(self.class_weights, device=logits.device) if self.class_weights else None
         if self.multi_label:
             weights = weights * targets["known"]
-            per_row = F.binary_cross_entropy_with_logits(logits, targets["labels"], pos_weight=scale, reduction="none").mean(-1)
+            per_row = F.binary_cross_entropy_with_logits(
+                logits, targets["labels"], pos_weight=scale, reduction="none"
+            ).mean(-1)
         else:
             label = targets["label"]
             weights = weights * (label != IGNORE_INDEX)
             if scale is not None:
                 weights = weights * scale[label.clamp(min=0)]
-            per_row = F.cross_entropy(logits, label, reduction="none", ignore_index=IGNORE_INDEX, label_smoothing=self.label_smoothing)
+            per_row = F.cross_entropy(
+                logits, label, reduction="none", ignore_index=IGNORE_INDEX, label_smoothing=self.label_smoothing
+            )
         return {"cross_entropy": (per_row * weights).sum() / weights.sum().clamp(min=1e-6)}
 
-    def calibration_pairs(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    def calibration_pairs(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor] | None:
         if self.multi_label:  # each sigmoid is a softmax over (0, logit)
-            logits = outputs["logits"].float().flatten()
-            return torch.stack([torch.zeros_like(logits), logits], -1), targets["labels"].long().flatten()
+            known = targets["known"] > 0
+            logits = outputs["logits"].float()[known].flatten()
+            return torch.stack([torch.zeros_like(logits), logits], -1), targets["labels"][known].long().flatten()
         known = targets["label"] != IGNORE_INDEX
         return outputs["logits"].float()[known], targets["label"][known]
 
@@ -151,7 +177,20 @@ class ClassificationTask(Task):
             return [Prediction(chosen, sure, {"probabilities": dict(zip(self.labels, map(float, p), strict=True))})]
         p = np.exp(log_softmax(logits, self.temperature))
         best = int(p.argmax())
-        return [Prediction(self.labels[best], float(p[best]), {"probabilities": dict(zip(self.labels, map(float, p), strict=True))})]
+        # The energy (Liu et al. 2020, arXiv 2010.03759) knows rows of no known class better than the probability does.
+        energy = -float(np.logaddexp.reduce(logits))
+        details = {"probabilities": dict(zip(self.labels, map(float, p), strict=True)), "energy": energy}
+        if self.energy_threshold is not None:
+            details["in_scope"] = energy <= self.energy_threshold
+        return [Prediction(self.labels[best], float(p[best]), details)]
+
+    def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
+        """The energy above which a row counts as out of scope: 5 % of the validation rows lie there."""
+        energies = [p.details["energy"] for p in predictions if "energy" in p.details]
+        if len(energies) < MIN_TUNING_ROWS:
+            return []
+        self.energy_threshold = float(np.quantile(energies, IN_SCOPE_SHARE))
+        return []
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = [(p, g) for p, g in zip(predictions, golds, strict=True) if g is not None]
@@ -184,11 +223,14 @@ class ClassificationTask(Task):
             "multi_label": self.multi_label,
             "class_weights": self.class_weights,
             "threshold": self.threshold,
+            "energy_threshold": self.energy_threshold,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.labels, self.multi_label = list(state["labels"]), bool(state["multi_label"])
+        self._set_labels(state["labels"])
+        self.multi_label = bool(state["multi_label"])
         self.class_weights, self.threshold = state["class_weights"], float(state["threshold"])
+        self.energy_threshold = state.get("energy_threshold")
 
 
 def _label_name(value: Any) -> str:

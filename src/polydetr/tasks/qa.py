@@ -1,23 +1,34 @@
-"""The answer to a question as a stretch of a passage, or that the passage holds none (Rajpurkar et al. 2018, arXiv 1806.03822)."""
+"""The answer to a question as a stretch of a passage, or that the passage holds none (Rajpurkar et al. 2018, arXiv
+1806.03822).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.batch import Arrays, Encoded
+from polydetr.batch import IGNORE_INDEX, Arrays, Encoded
 from polydetr.config import TaskConfig
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.qa import best_no_answer_threshold, qa_report
-from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, log_softmax
+from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, is_missing, log_softmax
 
 _OUTSIDE = -1e4
+_NEVER = -1e9
+"""The log probability of what cannot be; finite, so that it may stand in JSON."""
+
+
+class Answer(NamedTuple):
+    """``text`` stands at character ``start`` of the passage."""
+
+    text: str
+    start: int
 
 
 class SpanHead(nn.Module):
@@ -36,12 +47,15 @@ class SpanHead(nn.Module):
 
 
 class QuestionAnsweringTask(Task):
-    """The passage is the last text field, the question the one before it. Long passages are read in windows; the surest window answers."""
+    """The passage is the last text field, the question the one before it. Long passages are read in windows; the surest
+    window answers.
+    """
 
     kind: ClassVar[str] = "qa"
     per_token: ClassVar[bool] = True
     primary_metric: ClassVar[str] = "f1"
     tunes: ClassVar[bool] = True
+    options: ClassVar[frozenset[str]] = frozenset({"max_answer_tokens"})
 
     def __init__(self, target: str, config: TaskConfig) -> None:
         super().__init__(target, config)
@@ -50,57 +64,76 @@ class QuestionAnsweringTask(Task):
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
         answers = [self._answers(row) for row in rows]
-        if not any(answers):
-            raise SchemaError(f"no training row has an answer in {self.target!r}", hint='Expected [{"text": "...", "start": 0}].')
-        empty = sum(not a for a in answers)
+        labelled = [a for a in answers if a is not None]
+        if not any(labelled):
+            raise SchemaError(
+                f"no training row has an answer in {self.target!r}", hint='Expected [{"text": "...", "start": 0}].'
+            )
+        empty, missing = sum(not a for a in labelled), len(answers) - len(labelled)
         self.no_answer = empty > 0
-        return [f"{empty} of {len(rows)} training questions have no answer: the model learns to say so"] if empty else []
+        notes = (
+            [f"{empty} of {len(rows)} training questions have no answer: the model learns to say so"] if empty else []
+        )
+        if missing:
+            notes.append(f"{missing} of {len(rows)} training rows have no {self.target!r}: they do not train it")
+        return notes
 
-    def _answers(self, row: Row) -> list[tuple[str, int]]:
+    def _answers(self, row: Row) -> list[Answer] | None:
+        """[]: the passage holds no answer; None: nobody has said."""
         value = row.get(self.target)
-        if value is None or (isinstance(value, float) and value != value):
-            return []
+        if is_missing(value):
+            return None
         try:
-            return [(str(a["text"]), int(a["start"])) for a in value]
-        except (TypeError, KeyError, ValueError):
+            return [Answer(str(a["text"]), int(a["start"])) for a in list(value) if str(a["text"]).strip()]  # type: ignore[arg-type]
+        except (TypeError, KeyError, ValueError, IndexError):
             raise RowError(
-                f'{value!r:.80} is not a list of answers, expected [{{"text": "...", "start": 0}}]', location=Location(column=self.target)
+                f'{value!r:.80} is not a list of answers, expected [{{"text": "...", "start": 0}}]',
+                location=Location(column=self.target),
             ) from None
 
     def encode_target(self, view: WindowView) -> Arrays:
-        layout, text = view.layout, view.texts[0].text
+        """First and last token of the answer; 0 where this window does not hold all of it."""
+        layout, answers = view.layout, view.golds[0]
         assert layout is not None
         start = end = 0
-        answers = self._answers(view.rows[0])
-        if answers:
+        inside = np.flatnonzero(layout.row >= 0)
+        if answers is None:
+            start = end = IGNORE_INDEX
+        elif answers and len(inside):
+            lead = len(answers[0].text) - len(answers[0].text.lstrip())  # white space belongs to no token
+            begin = answers[0].start + lead
+            finish = begin + len(answers[0].text.strip())
+            if layout.start[inside[0]] <= begin and finish <= layout.end[inside[-1]]:
+                start = int(inside[layout.end[inside] > begin][0])
+                end = int(inside[layout.start[inside] < finish][-1])
+        return {"start": np.array(start, dtype=np.int64), "end": np.array(end, dtype=np.int64)}
+
+    def gold(self, row: Row, text: FieldText | None) -> list[Answer] | None:
+        answers = self._answers(row)
+        if answers and text is not None:
             answer, begin = answers[0]
-            if begin < 0 or text[begin : begin + len(answer)] != answer:
+            if begin < 0 or text.text[begin : begin + len(answer)] != answer:
                 raise RowError(
                     f"answer {answer!r:.60} does not stand at character {begin} of the passage",
                     location=Location(column=self.target),
                     hint="start counts characters of the passage from 0.",
                 )
-            inside = layout.row >= 0
-            first = np.flatnonzero(inside & (layout.start <= begin) & (begin < layout.end))
-            last = np.flatnonzero(inside & (layout.start < begin + len(answer)) & (begin + len(answer) <= layout.end))
-            if len(first) and len(last):
-                start, end = int(first[0]), int(last[-1])
-        return {"start": np.array(start, dtype=np.int64), "end": np.array(end, dtype=np.int64)}
-
-    def gold(self, row: Row, text: FieldText | None) -> list[str] | None:
-        return [answer for answer, _ in self._answers(row)]
+        return answers
 
     def build_head(self, embed_dim: int) -> nn.Module:
         return SpanHead(embed_dim)
 
     def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        start = F.cross_entropy(outputs["start_logits"].float(), targets["start"])
-        end = F.cross_entropy(outputs["end_logits"].float(), targets["end"])
-        return {"start": start / 2, "end": end / 2}
+        sums = [F.cross_entropy(outputs[f"{n}_logits"].float(), targets[n], reduction="sum") for n in ("start", "end")]
+        known = (targets["start"] != IGNORE_INDEX).sum().clamp(min=1)
+        return {"start": sums[0] / known / 2, "end": sums[1] / known / 2}
 
-    def calibration_pairs(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-        logits = torch.cat([outputs["start_logits"], outputs["end_logits"]]).float()
-        return logits, torch.cat([targets["start"], targets["end"]])
+    def calibration_pairs(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor] | None:
+        known = targets["start"] != IGNORE_INDEX
+        logits = torch.cat([outputs["start_logits"][known], outputs["end_logits"][known]]).float()
+        return logits, torch.cat([targets["start"][known], targets["end"][known]])
 
     def decode(
         self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
@@ -123,35 +156,52 @@ class QuestionAnsweringTask(Task):
             begin, finish = best[1], best[2]
             value = {"text": text.text[begin:finish], "start": begin, "end": finish}
             probability = float(np.exp(best[0]))
-        advantage = float(best[0] - null) if best else -np.inf
+        advantage = float(best[0] - null) if best else _NEVER
         candidate = text.text[best[1] : best[2]] if best else ""
-        return [Prediction(value, probability, {"no_answer_probability": float(np.exp(null)), "advantage": advantage, "candidate": candidate})]
+        return [
+            Prediction(
+                value,
+                probability,
+                {"no_answer_probability": float(np.exp(null)), "advantage": advantage, "candidate": candidate},
+            )
+        ]
 
     def _best_span(self, start: np.ndarray, end: np.ndarray, layout: Layout) -> tuple[float, int, int] | None:
-        """(log probability, first character, end character) of a window's best span of at most ``max_answer_tokens`` tokens."""
-        inside = np.flatnonzero(layout.row >= 0)
+        """(log probability, first character, end character) of a window's best span of at most ``max_answer_tokens``
+        tokens.
+        """
+        inside = np.flatnonzero(layout.row >= 0)  # one stretch: the passage
         if not len(inside):
             return None
-        firsts = inside[np.argsort(start[inside])[-24:]]
         length = self.config.max_answer_tokens
-        score, first, last = max(
-            ((start[i] + end[j], i, j) for i in firsts for j in (i + int(np.argmax(end[i : min(i + length, inside[-1] + 1)])),)),
-            key=lambda found: found[0],
-        )
-        return float(score), int(layout.start[first]), int(layout.end[last])
+        ends = np.concatenate([end[inside], np.full(length - 1, _NEVER)])
+        ways = np.lib.stride_tricks.sliding_window_view(ends, length)  # ways[i, k]: the answer is k + 1 tokens long
+        total = start[inside] + ways.max(1)
+        first = int(total.argmax())
+        last = first + int(ways[first].argmax())
+        return float(total[first]), int(layout.start[inside[first]]), int(layout.end[inside[last]])
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
-        report = qa_report(golds, [p.value["text"] for p in predictions])
+        pairs = [(p, [a.text for a in g]) for p, g in zip(predictions, golds, strict=True) if g is not None]
+        if not pairs:
+            raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
+        report = qa_report([g for _, g in pairs], [p.value["text"] for p, _ in pairs])
         numbers = {k: float(v) for k, v in report.to_dict().items() if isinstance(v, float)}
         return Evaluation(numbers, {}, {"qa": report.to_dict()}, {})
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
         if not self.no_answer:
             return []
-        candidates = [p.details["candidate"] for p in predictions]
-        threshold, _ = best_no_answer_threshold(golds, candidates, [-p.details["advantage"] for p in predictions])
+        pairs = [(p.details, [a.text for a in g]) for p, g in zip(predictions, golds, strict=True) if g is not None]
+        if not pairs:
+            return []
+        doubts = [-d["advantage"] for d, _ in pairs]
+        threshold, _ = best_no_answer_threshold([g for _, g in pairs], [d["candidate"] for d, _ in pairs], doubts)
         self.no_answer_threshold = -threshold
-        return [f"{self.target}: says 'no answer' unless a span is better by {self.no_answer_threshold:.2f} (log probability)"]
+        return [
+            f"{self.target}: says 'no answer' unless a span is better by {self.no_answer_threshold:.2f} "
+            "(log probability)"
+        ]
 
     def learned(self) -> dict[str, Any]:
         return {"no_answer": self.no_answer, "no_answer_threshold": self.no_answer_threshold}

@@ -20,7 +20,9 @@ from polydetr.tasks.classification import PooledHead
 
 
 class RegressionTask(Task):
-    """The target is standardised with the training rows' mean and deviation; the loss is Huber's (1964), robust to outliers."""
+    """The target is standardised with the training rows' mean and deviation; the loss is Huber's (1964), robust to
+    outliers.
+    """
 
     kind: ClassVar[str] = "regression"
     per_token: ClassVar[bool] = False
@@ -35,12 +37,21 @@ class RegressionTask(Task):
         values = [self._number(row.get(self.target)) for row in rows]
         known = np.array([v for v in values if v is not None])
         if not len(known):
-            raise SchemaError(f"target {self.target!r} is missing in every training row", hint="Name the column that holds the numbers.")
+            raise SchemaError(
+                f"target {self.target!r} is missing in every training row",
+                hint="Name the column that holds the numbers.",
+            )
         self.mean, self.deviation = float(known.mean()), float(known.std())
         if self.deviation == 0:
-            raise SchemaError(f"target {self.target!r} is {self.mean:g} in all {len(known)} training rows: nothing to learn")
+            raise SchemaError(
+                f"target {self.target!r} is {self.mean:g} in all {len(known)} training rows: nothing to learn"
+            )
         missing = len(values) - len(known)
-        return [f"{missing} of {len(values)} training rows have no {self.target!r}: they do not train it"] if missing else []
+        return (
+            [f"{missing} of {len(values)} training rows have no {self.target!r}: they do not train it"]
+            if missing
+            else []
+        )
 
     def _number(self, value: Any) -> float | None:
         if is_missing(value):
@@ -49,14 +60,16 @@ class RegressionTask(Task):
             number = float(value)
         except (TypeError, ValueError):
             raise RowError(
-                f"{value!r:.80} is not a number", location=Location(column=self.target), hint="For labels use the task classification."
+                f"{value!r:.80} is not a number",
+                location=Location(column=self.target),
+                hint="For labels use the task classification.",
             ) from None
         if not math.isfinite(number):
             raise RowError(f"{value!r} is not finite", location=Location(column=self.target))
         return number
 
     def encode_target(self, view: WindowView) -> Arrays:
-        value = self._number(view.rows[0].get(self.target))
+        value = view.golds[0]
         scaled = 0.0 if value is None else (value - self.mean) / self.deviation
         return {"value": np.array(scaled, dtype=np.float32), "known": np.array(value is not None, dtype=np.float32)}
 

@@ -21,7 +21,7 @@ from polydetr.metrics.entities import entity_report
 from polydetr.metrics.tokens import token_report
 from polydetr.spans import Span
 from polydetr.tags import iob2_to_word_spans, spans_to_iob2, to_iob2
-from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, log_softmax
+from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, is_missing, log_softmax
 
 _PREFIXED = re.compile(r"(O|[BIESMLUW]-.+)")
 _IMPOSSIBLE = -1e9
@@ -29,10 +29,13 @@ _IMPOSSIBLE = -1e9
 
 @dataclass(frozen=True)
 class GoldTags:
-    """A row's true tags, one a word, and its true spans, which need not stand on word borders."""
+    """A row's true tags, one a word, and its true spans, which need not stand on word borders; ``problems`` tells of
+    those.
+    """
 
     tags: Sequence[str]
     spans: Sequence[Span]
+    problems: Sequence[str] = ()
 
 
 class TokenHead(nn.Module):
@@ -49,82 +52,124 @@ class TokenHead(nn.Module):
 
 
 class TaggingTask(Task):
-    """A word is labelled at its first token. Only valid IOB2 sequences are decoded (an I- tag continues its own type)."""
+    """A word is labelled at its first token. Only valid IOB2 is decoded: an I- tag continues its own type."""
 
     kind: ClassVar[str] = "tagging"
     per_token: ClassVar[bool] = True
-    primary_metric: ClassVar[str] = "entity_f1"
+    reads_document: ClassVar[bool] = True
+    options: ClassVar[frozenset[str]] = frozenset({"scheme"})
 
     def __init__(self, target: str, config: TaskConfig) -> None:
         super().__init__(target, config)
-        self.labels: list[str] = []
+        self._set_labels([])
         self.plain = False  # labels without B-/I-: parts of speech, not entities
         self.scheme = config.scheme
 
     # -- before training --------------------------------------------------------------------------------------------
 
-    def learn(self, rows: Sequence[Row]) -> list[str]:
-        values = [row.get(self.target) for row in rows]
-        present = [v for v in values if v is not None and not isinstance(v, float)]
-        if not present:
-            raise SchemaError(f"target {self.target!r} is missing in every training row", hint="Name the column that holds tags or spans.")
-        as_tags = [list(v) for v in present if len(v) and isinstance(v[0], str)]
-        self.plain = any(not _PREFIXED.fullmatch(tag) for tags in as_tags for tag in tags)
-        if self.plain:
-            self.labels = sorted({tag for tags in as_tags for tag in tags})
-        else:
-            tagged = (tag for tags in as_tags for tag in tags if tag != "O")
-            spanned = (_span_of(s, self.target).label for v in present if len(v) and not isinstance(v[0], str) for s in v)
-            types = Counter([tag.partition("-")[2] for tag in tagged]) + Counter(spanned)
-            if not types:
-                raise SchemaError(f"target {self.target!r} has no entity in any of {len(present)} training rows: nothing to learn")
-            # Every type gets both tags, so that each valid sequence can be decoded whatever the training rows show.
-            self.labels = ["O", *(f"{p}-{t}" for t in sorted(types) for p in "BI")]
-        missing = len(values) - len(present)
-        return [f"{missing} of {len(values)} training rows have no {self.target!r}: they do not train it"] if missing else []
+    @property
+    def primary_metric(self) -> str:  # type: ignore[override]
+        return "accuracy" if self.plain else "entity_f1"
 
-    def _tags_of(self, value: Any, text: FieldText) -> list[str] | None:
-        """The row's label as one IOB2 tag a word.
+    def learn(self, rows: Sequence[Row]) -> list[str]:
+        present = [v for v in (self._items(row) for row in rows) if v is not None]
+        if not present:
+            raise SchemaError(
+                f"target {self.target!r} is missing in every training row",
+                hint="Name the column that holds tags or spans.",
+            )
+        counts = Counter(item for v in present for item in v if isinstance(item, str))
+        odd = [tag for tag in counts if not _PREFIXED.fullmatch(tag)]
+        self.plain = bool(odd) and self.scheme == "auto"
+        notes = []
+        if self.plain:
+            self._set_labels(sorted(counts))
+            if len(odd) < len(counts) - ("O" in counts):
+                notes.append(
+                    f"{self.target!r} is read as plain labels, not entities, because of tags like {min(odd)!r} "
+                    f"({sum(counts[t] for t in odd)} of {counts.total()}); "
+                    f"correct them, or set tasks.{self.target}.scheme"
+                )
+        else:
+            types = {tag.partition("-")[2] for tag in counts if tag != "O"}
+            types |= {_span_of(s, self.target).label for v in present for s in v if not isinstance(s, str)}
+            if not types:
+                raise SchemaError(
+                    f"target {self.target!r} has no entity in any of {len(present)} training rows: nothing to learn"
+                )
+            # Every type gets both tags, so that each valid sequence can be decoded whatever the training rows show.
+            self._set_labels(["O", *(f"{p}-{t}" for t in sorted(types) for p in "BI")])
+        if missing := len(rows) - len(present):
+            notes.append(f"{missing} of {len(rows)} training rows have no {self.target!r}: they do not train it")
+        return notes
+
+    def _set_labels(self, labels: Sequence[str]) -> None:
+        self.labels = list(labels)
+        self._index = {label: i for i, label in enumerate(self.labels)}
+        self._allowed = _allowed_pairs(self.labels)
+
+    def _items(self, row: Row) -> list[Any] | None:
+        """The row's tags or spans as they were given, or None where it has neither.
 
         Raises:
-            RowError: the number of tags is not the number of words, or a span lies outside the text.
+            RowError: the value is no list, or mixes tags and spans.
         """
-        if value is None or (isinstance(value, float) and value != value):
+        value = row.get(self.target)
+        if is_missing(value):
             return None
-        if len(value) and isinstance(value[0], str):
-            if len(value) != len(text.words):
-                raise RowError(
-                    f"{len(value)} tags for {len(text.words)} words", location=Location(column=self.target), hint="Give one tag a token."
-                )
-            return list(value) if self.plain else to_iob2(list(value), scheme=self.scheme)
-        spans = [_span_of(item, self.target) for item in value]
-        for span in spans:
-            _check_span(span, text.text, self.target)
-        return spans_to_iob2(text.words, spans)[0]
+        items = list(value) if isinstance(value, (list, tuple, np.ndarray)) else None
+        if items is None or len({isinstance(item, str) for item in items}) > 1:
+            raise RowError(
+                f"{value!r:.80} is neither a list of tags nor a list of spans",
+                location=Location(column=self.target),
+                hint='Expected ["O", "B-PER", ...], one a word, or [{"start": 0, "end": 4, "label": "PER"}, ...].',
+            )
+        return items
+
+    def gold(self, row: Row, text: FieldText | None) -> GoldTags | None:
+        """Tags in IOB2 (plain ones as they are).
+
+        Raises:
+            RowError: the number of tags is not the number of words, a tag is outside its scheme, or a span outside the
+            text.
+        """
+        assert text is not None
+        items = self._items(row)
+        if items is None:
+            return None
+        if items and not isinstance(items[0], str):
+            spans = [_span_of(item, self.target) for item in items]
+            for span in spans:
+                _check_span(span, text.text, self.target)
+            tags, problems = spans_to_iob2(text.words, spans)
+            return GoldTags(tags, spans, [problem.message for problem in problems])
+        if len(items) != len(text.words) and (items or self.plain):
+            raise RowError(
+                f"{len(items)} tags for {len(text.words)} words",
+                location=Location(column=self.target),
+                hint="Give one tag a word; the surest way is a list of words beside the list of tags.",
+            )
+        if self.plain:
+            return GoldTags(items, [])
+        try:
+            tags = to_iob2(items, scheme=self.scheme) if items else ["O"] * len(text.words)
+        except SchemaError as error:
+            raise RowError(error.message, location=Location(column=self.target), hint=error.hint) from None
+        return GoldTags(tags, _word_spans(tags, text))
+
+    def problems(self, gold: GoldTags | None) -> Sequence[str]:
+        return gold.problems if gold else ()
 
     def encode_target(self, view: WindowView) -> Arrays:
         layout = view.layout
         assert layout is not None
         labels = np.full(len(layout.row), IGNORE_INDEX, dtype=np.int16)
-        index = {label: i for i, label in enumerate(self.labels)}
-        for row in np.unique(layout.row[layout.row >= 0]):
-            tags = self._tags_of(view.rows[row].get(self.target), view.texts[row])
-            if tags is None:
-                continue
-            ids = np.array([index.get(tag, IGNORE_INDEX) for tag in tags], dtype=np.int16)
-            here = layout.first & (layout.row == row)
-            labels[here] = ids[layout.word[here]]
+        for row in _rows_in(layout, len(view.golds)):
+            if view.golds[row] is not None:
+                ids = np.array([self._index.get(tag, IGNORE_INDEX) for tag in view.golds[row].tags], dtype=np.int16)
+                here = np.flatnonzero(layout.first & (layout.row == row))
+                labels[here] = ids[layout.word[here]]
         return {"labels_per_token": labels}
-
-    def gold(self, row: Row, text: FieldText | None) -> GoldTags | None:
-        assert text is not None
-        value = row.get(self.target)
-        tags = self._tags_of(value, text)
-        if tags is None:
-            return None
-        if len(value) and not isinstance(value[0], str):
-            return GoldTags(tags, [_span_of(item, self.target) for item in value])
-        return GoldTags(tags, [] if self.plain else _word_spans(tags, text))
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 
@@ -138,7 +183,9 @@ class TaggingTask(Task):
         total = F.cross_entropy(logits, labels[here], reduction="sum", label_smoothing=self.label_smoothing)
         return {"cross_entropy": total / here.sum().clamp(min=1)}
 
-    def calibration_pairs(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    def calibration_pairs(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor] | None:
         here = targets["labels_per_token"] != IGNORE_INDEX
         return outputs["logits"].float()[here], targets["labels_per_token"][here]
 
@@ -158,9 +205,8 @@ class TaggingTask(Task):
         margins = [np.full(len(text.words), -1, dtype=np.int64) for text in texts]
         for output, layout in zip(outputs, layouts, strict=True):
             assert layout is not None
-            where = np.flatnonzero(layout.first)
-            for row in np.unique(layout.row[where]):
-                here = where[layout.row[where] == row]
+            for row in _rows_in(layout, len(texts)):
+                here = np.flatnonzero(layout.first & (layout.row == row))
                 words = layout.word[here]
                 better = layout.margin[here] > margins[row][words]
                 margins[row][words[better]] = layout.margin[here][better]
@@ -171,17 +217,18 @@ class TaggingTask(Task):
         path = self._best_path(log_p)
         tags = [self.labels[i] for i in path]
         sure = np.exp(log_p[np.arange(len(path)), path])
-        if self.plain:
-            found = [(i, i + 1, tag) for i, tag in enumerate(tags)]
-        else:
-            found = iob2_to_word_spans(tags)
+        found = [(i, i + 1, tag) for i, tag in enumerate(tags)] if self.plain else iob2_to_word_spans(tags)
         entities = []
         for first, last, label in found:
             start, end = text.words[first][0], text.words[last - 1][1]
             probability = float(sure[first:last].min())  # a span is as sure as its least sure word
-            entities.append({"start": start, "end": end, "label": label, "text": text.text[start:end], "probability": probability})
+            entities.append(
+                {"start": start, "end": end, "label": label, "text": text.text[start:end], "probability": probability}
+            )
         probability = float(sure.min()) if len(sure) else None
-        return Prediction(entities, probability, {"tags": tags, "words": list(text.words), "word_probability": sure.tolist()})
+        return Prediction(
+            entities, probability, {"tags": tags, "words": list(text.words), "word_probability": sure.tolist()}
+        )
 
     def _best_path(self, log_p: np.ndarray) -> np.ndarray:
         """The most probable valid sequence (Viterbi 1967)."""
@@ -203,20 +250,6 @@ class TaggingTask(Task):
         for i in range(len(log_p) - 1, 0, -1):
             path[i - 1] = back[i, path[i]]
         return path
-
-    @property
-    def _allowed(self) -> np.ndarray:
-        """allowed[i + 1, j + 1]: label j may follow label i; row 0 stands for the beginning."""
-        table = self.__dict__.get("_allowed_table")
-        if table is None:
-            size = len(self.labels)
-            table = np.ones((size + 1, size + 1), dtype=bool)
-            for j, label in enumerate(self.labels):
-                if label.startswith("I-"):
-                    same = [l[2:] == label[2:] and l[:2] in ("B-", "I-") for l in self.labels]
-                    table[:, j + 1] = [False, *same]
-            self.__dict__["_allowed_table"] = table
-        return table
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = [(p, g) for p, g in zip(predictions, golds, strict=True) if g is not None]
@@ -249,7 +282,22 @@ class TaggingTask(Task):
         return {"labels": self.labels, "plain": self.plain, "scheme": self.scheme}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.labels, self.plain, self.scheme = list(state["labels"]), bool(state["plain"]), state["scheme"]
+        self._set_labels(state["labels"])
+        self.plain, self.scheme = bool(state["plain"]), state["scheme"]
+
+
+def _allowed_pairs(labels: Sequence[str]) -> np.ndarray:
+    """allowed[i + 1, j + 1]: label j may follow label i; row 0 stands for the beginning."""
+    table = np.ones((len(labels) + 1, len(labels) + 1), dtype=bool)
+    for j, label in enumerate(labels):
+        if label.startswith("I-"):
+            table[:, j + 1] = [False, *(before[2:] == label[2:] and before[:2] in ("B-", "I-") for before in labels)]
+    return table
+
+
+def _rows_in(layout: Layout, num_rows: int) -> Sequence[int]:
+    """The rows of the document that this window reads."""
+    return (0,) if num_rows == 1 else np.unique(layout.row[layout.first]).tolist()
 
 
 def _word_spans(tags: Sequence[str], text: FieldText) -> list[Span]:
@@ -257,14 +305,14 @@ def _word_spans(tags: Sequence[str], text: FieldText) -> list[Span]:
 
 
 def _span_of(item: Any, column: str) -> Span:
-    if isinstance(item, Mapping):
-        try:
-            return Span(int(item["start"]), int(item["end"]), str(item["label"]))
-        except (KeyError, TypeError, ValueError):
-            pass
-    elif isinstance(item, (list, tuple)) and len(item) == 3:
-        return Span(int(item[0]), int(item[1]), str(item[2]))
-    raise RowError(f'{item!r:.80} is not a span, expected {{"start": 0, "end": 4, "label": "PER"}}', location=Location(column=column))
+    try:
+        start, end, label = (item["start"], item["end"], item["label"]) if isinstance(item, Mapping) else item
+        if int(start) == start and int(end) == end:
+            return Span(int(start), int(end), str(label))
+    except (KeyError, TypeError, ValueError):
+        pass
+    message = f'{item!r:.80} is not a span, expected {{"start": 0, "end": 4, "label": "PER"}}'
+    raise RowError(message, location=Location(column=column)) from None
 
 
 def _check_span(span: Span, text: str, column: str) -> None:
