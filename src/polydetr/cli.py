@@ -222,6 +222,32 @@ def _stdout_kept_clean(wanted: bool) -> Iterator[None]:
 
 
 @app.command()
+def explain(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    file: Annotated[str, typer.Argument(help="Rows, or - for standard input.")],
+    row: Annotated[int, typer.Option(help="Which row, counted from 1.", min=1)] = 1,
+    target: Annotated[str | None, typer.Option(help="Which answer, where the model gives several.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for explanation.html and explanation.png; here when not given.")
+    ] = None,
+    format: Format = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Why the model answers a row as it does: which words speak for it, and whether deleting them matters."""
+    from polydetr.predictor import Predictor
+
+    with _stdout_kept_clean(as_json):
+        explanation = Predictor.load(model).explain_file(file, row=row, target=target, format=format)
+        written = explanation.save(out or ".") if out is not None or not as_json else []
+    if as_json:
+        _print_json(explanation.to_dict())
+    else:
+        explanation.print()
+    for path in written:
+        _say(f"wrote {path}")
+
+
+@app.command()
 def inspect(
     file: Annotated[str, typer.Argument(help="Rows to look at.")],
     valid: Annotated[

@@ -12,10 +12,11 @@ from polydetr.data.readers import read_records
 from polydetr.data.readers.source import open_source
 from polydetr.data.readers.tables import frame_kind
 from polydetr.data.records import ReadReport, Record, Rejection
-from polydetr.errors import DataFileError, Interrupted, Location, SaveError, SchemaError, did_you_mean
+from polydetr.errors import DataFileError, InputError, Interrupted, Location, SaveError, SchemaError, did_you_mean
 from polydetr.schema import Schema, infer_schema
 
 if TYPE_CHECKING:
+    from polydetr.explain import Explanation
     from polydetr.inference import Engine, RowResult
     from polydetr.tasks.base import Evaluation, Prediction
     from polydetr.training.fit import Display, Splits, Trained
@@ -136,6 +137,47 @@ class Predictor:
     def predictions(self, rows: Any) -> list[dict[str, Prediction]]:
         """One mapping a row: target → value, probability, and all details that the task gives."""
         return [dict(r.predictions) for r in self._run(rows)]
+
+    def explain(
+        self,
+        row: Mapping[str, Any] | str,
+        *,
+        target: str | None = None,
+        choice: str | int | None = None,
+        out: str | Path | None = None,
+    ) -> Explanation:
+        """Why the model answers this row as it does: scores of its words, attention, and a check that says what they are worth.
+
+        target: which answer, where there are several; the first when not given. choice: another label to explain
+        (classification), or the number of an entity (tagging). out: a folder that gets explanation.html and explanation.png.
+
+        Raises:
+            InputError: the row cannot be read or has no word, or there is no such target or choice.
+            SaveError: ``out`` cannot be written to.
+        """
+        from polydetr.explain import explain_record
+
+        record = next(iter(self._records([row])))
+        explanation = explain_record(self._engine, record, target=target, choice=choice)
+        if out is not None:
+            explanation.save(out)
+        return explanation
+
+    def explain_file(
+        self, rows: Any, *, row: int = 1, target: str | None = None, format: str | None = None
+    ) -> Explanation:
+        """``explain`` for row number ``row``, counted from 1, of a file; nothing after it is read.
+
+        Raises:
+            InputError: there is no such row; and what ``explain`` raises.
+        """
+        from polydetr.explain import explain_record
+
+        seen = 0
+        for seen, record in enumerate(self._records(rows, format=format), start=1):
+            if seen == row:
+                return explain_record(self._engine, record, target=target)
+        raise InputError(f"there is no row {row}: the input has {seen}", hint="Rows are counted from 1.")
 
     def stream(self, rows: Any, *, format: str | None = None, encoding: str | None = None) -> Iterator[dict[str, Any]]:
         """One JSON-ready object a row, in order, in constant memory; a rejected row has "error" for a prediction."""

@@ -1,0 +1,95 @@
+"""Who looks at whom, word by word.
+
+Attention rollout (Abnar and Zuidema 2020, arXiv 2005.00928): heads are averaged, half of every token stays itself (the residual
+connection), and the layers are multiplied, R = Â_N … Â_1 with Â = (A + I) / 2. The normal path never computes these tables: they
+are made here, from what enters each layer.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from polydetr.backbones.bert import BertEncoder, BertLayer
+from polydetr.batch import Batch
+from polydetr.explain.words import TokenWords
+from polydetr.modalities.text import TextEmbedder
+from polydetr.model import PolyModel
+
+
+def attention_layers(model: PolyModel, batch: Batch) -> dict[str, list[Tensor]]:
+    """"backbone" and "encoder" → one (B, L, L) a layer, heads averaged, row = the token that looks. A part without layers is left out;
+    so is a foreign backbone, whose inside is not known.
+    """
+    found: dict[str, list[Tensor]] = {}
+    with torch.no_grad():
+        tokens = {}
+        for name, group in batch.groups.items():
+            embedder = model.embedders[name]
+            if name == "text" and isinstance(embedder, TextEmbedder) and isinstance(embedder.backbone, BertEncoder):
+                seen: list[Tensor] = []
+                tokens[name] = _watched(embedder.backbone, seen, lambda e=embedder, g=group: e(g))
+                found["backbone"] = seen
+            else:
+                tokens[name] = embedder(group)
+        masks = {name: group.mask for name, group in batch.groups.items()}
+        _, weights = model.encoder(tokens, masks, need_weights=True)
+    if weights is not None:
+        found["encoder"] = [layer["text", "text"].mean(1) for layer in weights.layers]
+    return {name: layers for name, layers in found.items() if layers}
+
+
+def _watched(backbone: BertEncoder, seen: list[Tensor], run: Callable[[], Tensor]) -> Tensor:
+    """Runs, and notes each layer's attention on the way: softmax(q kᵀ / √d) from the layer's own projection of its input."""
+    here = threading.get_ident()
+
+    def look(layer: nn.Module, inputs: tuple[Tensor, Tensor | None]) -> None:
+        if threading.get_ident() != here or not isinstance(layer, BertLayer):
+            return
+        hidden, bias = inputs
+        query, key, _ = layer.qkv(hidden).unflatten(-1, (3, layer.num_heads, -1)).unbind(2)  # (B, L, H, d)
+        scores = torch.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[-1])
+        seen.append((scores if bias is None else scores + bias).softmax(-1).mean(1))
+
+    handles = [layer.register_forward_pre_hook(look) for layer in backbone.layers]
+    try:
+        return run()
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def rollout(layers: Sequence[Tensor]) -> Tensor:
+    """(B, L, L) a layer, first layer first → (B, L, L). Rows that do not sum to 1 (other modalities took a share) are made to."""
+    size = layers[0].shape[-1]
+    same = torch.eye(size, dtype=layers[0].dtype, device=layers[0].device)
+    result = same.expand_as(layers[0])
+    for weights in layers:
+        mixed = (weights + same) / 2
+        result = (mixed / mixed.sum(-1, keepdim=True)) @ result
+    return result
+
+
+def attention_between_words(tables: Sequence[NDArray[np.floating]], windows: Sequence[TokenWords], count: int) -> NDArray[np.float64]:
+    """(L, L) a window → (words, words): what all tokens of a word receive, on average over the tokens of the word that looks.
+
+    A word that several windows show looks out of the one with most context around it, as ``decode`` has it. Rows sum to less than 1:
+    the rest goes to [CLS] and [SEP].
+    """
+    result = np.zeros((count, count))
+    best = np.full(count, -1, dtype=np.int64)
+    for table, tokens in zip(tables, windows, strict=True):
+        share = np.zeros((len(table), count))
+        np.add.at(share, (tokens.token, tokens.word), tokens.share)
+        size = share.sum(0)
+        between = (share / np.where(size > 0, size, 1)).T @ np.asarray(table, np.float64) @ share
+        owned = [word for word, margin in tokens.margin.items() if margin > best[word]]
+        result[owned] = between[owned]
+        best[owned] = [tokens.margin[word] for word in owned]
+    return result
