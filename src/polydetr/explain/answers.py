@@ -42,6 +42,7 @@ class Answer(ABC):
     """One answer of one task. ``words`` are the words (of the windowed column) that it consists of, which are never deleted."""
 
     quantity: ClassVar[str]
+    floor: float = 0.0  # an answer less probable than this is hardly more than chance: nothing to check
     signed: ClassVar[bool] = True  # False: a word that pushes the number down matters as much as one that pushes it up
     shown: str
     words: tuple[int, ...] = ()
@@ -68,6 +69,7 @@ class ClassAnswer(Answer):
     index: int
     temperature: float
     multi_label: bool
+    floor: float = 0.0
 
     def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
         logits = outputs["logits"].mean(1) / self.temperature
@@ -216,7 +218,9 @@ def _class_answer(task: ClassificationTask, reading: Reading, choice: str | int 
     label = str(choice) if choice is not None else max(probabilities, key=lambda name: probabilities[name])
     p = probabilities[label]
     shown = f"{label} ({p:.1%})" if not task.multi_label or p >= task.threshold else f"{label} ({p:.1%}, not given)"
-    return ClassAnswer(shown, task.labels.index(label), task.temperature, task.multi_label)
+    chance = 0.5 if task.multi_label else 1 / len(task.labels)
+    floor = chance + 0.2 * (1 - chance) if choice is None else 0.0
+    return ClassAnswer(shown, task.labels.index(label), task.temperature, task.multi_label, floor)
 
 
 def _tag_answer(task: TaggingTask, reading: Reading, choice: str | int | None) -> TagAnswer:

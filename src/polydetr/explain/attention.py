@@ -24,7 +24,7 @@ from polydetr.model import PolyModel
 
 
 def attention_layers(model: PolyModel, batch: Batch) -> dict[str, list[Tensor]]:
-    """"backbone" and "encoder" → one (B, L, L) a layer, heads averaged, row = the token that looks. A part without layers is left out;
+    """ "backbone" and "encoder" → one (B, L, L) a layer, heads averaged, row = the token that looks. A part without layers is left out;
     so is a foreign backbone, whose inside is not known.
     """
     found: dict[str, list[Tensor]] = {}
@@ -76,7 +76,9 @@ def rollout(layers: Sequence[Tensor]) -> Tensor:
     return result
 
 
-def attention_between_words(tables: Sequence[NDArray[np.floating]], windows: Sequence[TokenWords], count: int) -> NDArray[np.float64]:
+def attention_between_words(
+    tables: Sequence[NDArray[np.floating]], windows: Sequence[TokenWords], count: int
+) -> NDArray[np.float64]:
     """(L, L) a window → (words, words): what all tokens of a word receive, on average over the tokens of the word that looks.
 
     A word that several windows show looks out of the one with most context around it, as ``decode`` has it. Rows sum to less than 1:

@@ -79,7 +79,13 @@ class TextPath:
     """
 
     def __init__(
-        self, model: PolyModel, batch: Batch, *, target: str, score: Callable[[Mapping[str, Tensor]], Tensor], blank: Batch
+        self,
+        model: PolyModel,
+        batch: Batch,
+        *,
+        target: str,
+        score: Callable[[Mapping[str, Tensor]], Tensor],
+        blank: Batch,
     ) -> None:
         self.model, self.batch, self.target, self.score = model, batch, target, score
         self.sites = entry_sites(model.embedders["text"])
@@ -112,7 +118,9 @@ class TextPath:
             gradient = torch.zeros_like(rows)
             for piece in pieces:
                 weights = [slope[piece] for slope in slopes]
-                if any(bool(weight.any()) for weight in weights):  # a window that does not speak needs no second reading
+                if any(
+                    bool(weight.any()) for weight in weights
+                ):  # a window that does not speak needs no second reading
                     part = rows[piece].requires_grad_()
                     outs = list(self._outputs(part, window[piece]).values())
                     (gradient[piece],) = torch.autograd.grad(outs, part, weights)

@@ -68,10 +68,12 @@ def explain_record(
     for tokens, found in zip(windows, attribution.scores, strict=True):
         np.add.at(scores, tokens.word, tokens.share * found[tokens.token])
     seen = sorted({int(w) for tokens in windows for w in tokens.word})
-    deletion = deletion_check(
-        lambda rows: _read(engine, task, rows, record.location),
-        record.row, words, answer, scores=scores, seen=seen, draws=draws, seed=seed,
-    )  # fmt: skip
+    deletion = None
+    if answer.probability(reading) >= answer.floor:
+        deletion = deletion_check(
+            lambda rows: _read(engine, task, rows, record.location),
+            record.row, words, answer, scores=scores, seen=seen, draws=draws, seed=seed,
+        )  # fmt: skip
     attention, notes = _attention(engine.model, document, windows, len(words))
     return Explanation(
         target=task.target,
@@ -86,7 +88,7 @@ def explain_record(
         words=_explained(words, scores, {words.number(i) for i in answer.words}),
         deletion=deletion,
         attention=attention,
-        notes=(*document.warnings, *notes, *_remarks(answer, attribution, deletion)),
+        notes=(*document.warnings, *notes, *_remarks(answer, attribution, deletion, answer.probability(reading))),
     )
 
 
@@ -127,7 +129,13 @@ def _read(engine: Engine, task: Task, rows: Sequence[Row], location: Location) -
 
 
 def _attribute(
-    model: PolyModel, document: EncodedDocument, windows: Sequence[TokenWords], task: Task, answer: Answer, *, pad_id: int
+    model: PolyModel,
+    document: EncodedDocument,
+    windows: Sequence[TokenWords],
+    task: Task,
+    answer: Answer,
+    *,
+    pad_id: int,
 ) -> Attribution:
     device = next(model.parameters()).device
     blank = [_blanked(e, tokens, pad_id=pad_id) for e, tokens in zip(document.examples, windows, strict=True)]
@@ -174,9 +182,13 @@ def _explained(words: Words, scores: np.ndarray, in_answer: set[int]) -> tuple[E
     )
 
 
-def _remarks(answer: Answer, attribution: Attribution, deletion: object) -> list[str]:
+def _remarks(answer: Answer, attribution: Attribution, deletion: object, probability: float) -> list[str]:
     notes = []
-    if deletion is None:
+    if probability < answer.floor:
+        notes.append(
+            "The model is hardly surer of this answer than chance: do not rely on this attribution. Nothing was deleted."
+        )
+    elif deletion is None:
         notes.append("The deletion check needs two words beside the answer; there are fewer.")
     elif isinstance(answer, ValueAnswer):
         notes.append(
