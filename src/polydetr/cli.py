@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -50,35 +50,41 @@ Encoding = Annotated[
 
 def main() -> None:
     """Runs the command line; errors become one line on standard error and an exit code: 1 failed, 2 a wrong call."""
-    warnings.showwarning = _show_warning
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = _show_warning
+        sys.exit(_run())
+
+
+def _run() -> int:
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="polydetr")
     except PolydetrError as error:
-        _fail(f"polydetr: {error}", error.exit_code)
+        return _fail(f"polydetr: {error}", error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("polydetr: stopped", 1)
+        return _fail("polydetr: stopped", 1)
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 1
     except Exception as error:
         show = getattr(error, "show", None)
         if show is not None:  # a wrong call, which the parser explains
             show()
-            sys.exit(getattr(error, "exit_code", 2))
+            return int(getattr(error, "exit_code", 2))
         if os.environ.get("POLYDETR_DEBUG"):
             raise
         kind = type(error).__name__
-        _fail(f"polydetr: {kind}: {error}. This is a fault of polydetr; POLYDETR_DEBUG=1 shows where it is.", 1)
-    sys.exit(code if isinstance(code, int) else 0)
+        return _fail(f"polydetr: {kind}: {error}. This is a fault of polydetr; POLYDETR_DEBUG=1 shows where it is.", 1)
+    return code if isinstance(code, int) else 0
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def _fail(message: str, code: int) -> int:
     _say(message)
-    sys.exit(code)
+    return code
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-    if issubclass(category, UserWarning):
+    if category.__module__.startswith("polydetr"):  # what libraries warn of is for us, not for users
         _say(f"polydetr: {message}")
 
 
@@ -306,7 +312,8 @@ def data_list(as_json: JsonFlag = False) -> None:
     """The sample data sets."""
     from polydetr.data.samples import list_samples
 
-    rows = [s.to_dict() for s in list_samples()]
+    columns = ("name", "summary", "target", "source", "license")
+    rows = [{column: getattr(sample, column) for column in columns} for sample in list_samples()]
     if as_json:
         _print_json(rows)
     else:
@@ -322,7 +329,7 @@ def data_fetch(
     from polydetr.data.samples import fetch_sample
 
     info = fetch_sample(name, out / name, report=_say)
-    for path in info.files:
+    for path in info.files.values():
         print(path)
 
 

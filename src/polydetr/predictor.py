@@ -25,6 +25,10 @@ SAMPLE_ROWS = 2000
 """Rows from which a schema is inferred."""
 
 
+class MeasureWarning(UserWarning):
+    """Rows were measured that no answer of the model can be right about."""
+
+
 class Predictor:
     """A trained model. Make one with ``Predictor.fit`` or ``Predictor.load``."""
 
@@ -224,7 +228,7 @@ class Predictor:
         evaluations = evaluate_results(self._engine, results)
         for target, evaluation in evaluations.items():
             for line in unseen_notes(target, evaluation, where="these rows"):
-                warnings.warn(line, UserWarning, stacklevel=2)
+                warnings.warn(line, MeasureWarning, stacklevel=2)
         return evaluations
 
     # -- folder -------------------------------------------------------------------------------------------------------

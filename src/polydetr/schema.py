@@ -258,7 +258,8 @@ def _note_nested(name: str, items: list[Any], notes: list[str]) -> None:
     """Spans inside one another cannot all become one tag a word."""
     rows_nested = 0
     for spans in items:
-        ends = sorted((s["start"], s["end"]) if isinstance(s, Mapping) else (s[0], s[1] + 1) for s in spans)
+        whole = [s for s in spans if not isinstance(s, Mapping) or {"start", "end"} <= s.keys()]
+        ends = sorted((s["start"], s["end"]) if isinstance(s, Mapping) else (s[0], s[1] + 1) for s in whole)
         rows_nested += any(later[0] < earlier[1] for earlier, later in pairwise(ends))
     if rows_nested:
         notes.append(

@@ -242,7 +242,7 @@ def test_a_full_disk_at_the_end_keeps_what_was_trained(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("polydetr.folder.save_folder", full)
-        with pytest.raises(SaveError, match="No space left.*Free some disk space.*--resume.*without training again"):
+        with pytest.raises(SaveError, match=r"No space left.*Free some disk space.*--resume.*without training again"):
             train(tmp_path / "out")
     shown = Watched()
     train(tmp_path / "out", display=shown, resume=True)

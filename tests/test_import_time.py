@@ -1,0 +1,39 @@
+"""Starting costs little: what is heavy is imported when it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "transformers", "lightning_fabric", "pandas", "polars", "sklearn", "scipy", "matplotlib", "pyarrow")
+LIGHT_TOO = ("numpy", "rich")
+
+
+def modules_after(code: str) -> set[str]:
+    listing = "import sys; print('MODULES', *sys.modules, file=sys.stderr)"
+    call = [sys.executable, "-c", f"import atexit\natexit.register(lambda: exec({listing!r}))\n{code}"]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("MODULES")]
+    return set(line.split()[1:])
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import polydetr",
+        "import sys; sys.argv = ['polydetr', '--help']; from polydetr.cli import main; main()",
+        "import sys; sys.argv = ['polydetr', 'train', '--help']; from polydetr.cli import main; main()",
+    ],
+)
+def test_nothing_heavy_is_imported(code):
+    found = modules_after(code)
+    assert "polydetr" in found
+    assert not found & {*HEAVY, *LIGHT_TOO}
+
+
+def test_the_public_face_waits_with_torch():
+    found = modules_after("from polydetr import Predictor")
+    assert "polydetr.predictor" in found
+    assert not found & set(HEAVY)
