@@ -1,10 +1,12 @@
-"""Writes ``reference/configuration.md`` and ``reference/cli.md`` from the code, so that they cannot tell another story.
+"""Writes two reference pages from the code and the picture of imports from the linter's contract: one story, told once.
 
-Run ``python docs/generate_reference.py`` after a change of ``config.py`` or ``cli.py``; a test fails while a page is stale.
+Run ``python docs/generate_reference.py`` after a change of ``config.py``, ``cli.py`` or ``.importlinter``; a test
+fails while a page is stale.
 """
 
 from __future__ import annotations
 
+import configparser
 import types
 import typing
 from collections.abc import Iterator
@@ -19,7 +21,8 @@ from pydantic_core import PydanticUndefined
 from polydetr.cli import app
 from polydetr.config import PRESETS, Config, TaskConfig
 
-REFERENCE = Path(__file__).parent / "reference"
+DOCS = Path(__file__).parent
+REFERENCE = DOCS / "reference"
 SECTIONS = {"tasks": ("tasks.NAME", TaskConfig)}
 """Keys whose value is a section for each name that the user chooses."""
 
@@ -62,9 +65,9 @@ def configuration_page() -> str:
     parts = [
         HEAD,
         "# Configuration reference\n",
-        "A YAML file, the keyword arguments of `Predictor.fit` and `--set key=value` fill the same keys. An unknown key is an error\n"
-        "that names the nearest valid one, and all faults are reported at once. What is given last wins: the preset lies under\n"
-        "the file, and arguments and options lie over both.\n",
+        "A YAML file, the keyword arguments of `Predictor.fit` and `--set key=value` fill the same keys. An unknown\n"
+        "key is an error that names the nearest valid one, and all faults are reported at once. What is given last\n"
+        "wins: the preset lies under the file, and arguments and options lie over both.\n",
     ]
     for path, section in _sections("", Config):
         title = f"`{path}`" if path else "Top level"
@@ -187,15 +190,72 @@ def _parameter(parameter: Any) -> str:
 
 def _exit_codes() -> str:
     return (
-        "Results go to standard output, progress and messages to standard error, so that both can be redirected apart.\n\n"
+        "Results go to standard output, progress and messages to standard error, so that both can be redirected.\n\n"
         "| exit code | meaning |\n|---|---|\n| 0 | done |\n| 1 | it failed, for example because the disk is full |\n"
-        "| 2 | the call, the configuration or the input was wrong; the message says what and where |\n| 130 | stopped with Ctrl-C |\n"
+        "| 2 | the call, the configuration or the input was wrong; the message says what and where |\n"
+        "| 130 | stopped with Ctrl-C |\n"
     )
+
+
+LAYER_NOTES = {
+    "cli": "the command line",
+    "apps": "use the public face alone",
+    "folder": "saving and loading",
+    "inference": "from rows to answers",
+    "tags": "tag schemes",
+    "spans": "words, stretches of text",
+    "predictor": "the public face",
+    "training": "loop, checkpoints, precision",
+    "explain": "what an answer rests on",
+    "building": "from configuration to model",
+    "encoding": "one way in, one model",
+    "modalities": "never import one another",
+    "backbones": "where weights come from",
+    "nn": "tensors in, tensors out",
+    "metrics": "numpy and scipy alone",
+    "batch": "what travels",
+    "errors": "the ground",
+}
+"""A few words beside a layer, by one of its modules."""
+
+
+def layers() -> list[str]:
+    """The layers of the import contract, the highest first; "|" parts modules that stay apart."""
+    contract = configparser.ConfigParser()
+    contract.read(DOCS.parent / ".importlinter", encoding="utf-8")
+    lines = contract["importlinter:contract:layers"]["layers"].strip().splitlines()
+    return [line.strip().replace("polydetr.", "") for line in lines]
+
+
+def imports_picture() -> str:
+    """The layers as boxes, each above those that it may import."""
+    height, gap, found = 34, 12, layers()
+    total = len(found) * (height + gap) + gap
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 560 {total}" width="560" height="{total}" '
+        'font-family="system-ui, sans-serif" role="img" aria-label="Each layer may import those below it">',
+        f'<rect width="560" height="{total}" fill="#ffffff"/>',
+    ]
+    for i, layer in enumerate(found):
+        top = gap + i * (height + gap)
+        note = next((n for name, n in LAYER_NOTES.items() if name in layer.split()), "")
+        parts.append(
+            f'<rect x="20" y="{top}" width="520" height="{height}" rx="7" fill="#e0f2f1" stroke="#00796b"/>'
+            f'<text x="36" y="{top + 22}" font-size="14" font-weight="600" fill="#102a2a">{layer}</text>'
+            f'<text x="524" y="{top + 22}" text-anchor="end" font-size="12" fill="#37474f">{note}</text>'
+        )
+        if i + 1 < len(found):
+            parts.append(f'<path d="M274,{top + height + 2} h12 l-6,8 z" fill="#546e7a"/>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 def pages() -> dict[Path, str]:
     """File → what it must hold."""
-    return {REFERENCE / "configuration.md": configuration_page(), REFERENCE / "cli.md": cli_page()}
+    return {
+        REFERENCE / "configuration.md": configuration_page(),
+        REFERENCE / "cli.md": cli_page(),
+        DOCS / "pictures" / "imports.svg": imports_picture(),
+    }
 
 
 if __name__ == "__main__":
