@@ -36,8 +36,8 @@ def main() -> None:
         "model": {"embed_dim": 32, "num_layers": 1, "num_heads": 2},
         "training": {"precision": "fp32", "lr": 1e-2, "head_lr": 1e-2, "batch_tokens": 256},
     }
-    predictor = Predictor.fit(rows(200, seed=0), "label", backbone="none", epochs=5, settings=settings)
-    text = "The film about two old friends was splendid and then we went home."
+    predictor = Predictor.fit(rows(200, seed=0), "label", backbone="none", epochs=3, seed=4, settings=settings)
+    text = "the film about two old friends was splendid and then we went home"
     started = time.perf_counter()
     explanation = predictor.explain(text)
     print(f"one explanation: {time.perf_counter() - started:.2f} s")

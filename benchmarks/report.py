@@ -82,8 +82,8 @@ def article_section(runs: dict[str, dict[str, Any]]) -> str:
     tokens = runs.get("conll2003", {}).get("tables", {}).get("tags", {}).get("tokens")
     if not tokens:
         return "Not measured yet."
-    found = {row["label"]: row["f1"] for row in tokens["rows"]}
-    found |= {"macro avg": tokens["macro"]["f1"], "weighted avg": tokens["weighted"]["f1"]}
+    found = {label: row["f1"] for label, row in tokens["labels"].items()}
+    found |= {f"{name} avg": tokens["averages"][f"{name} avg"]["f1"] for name in ("macro", "weighted")}
     rows = [
         [label, f"{goal:.3f}", f"{found[label]:.3f}", "reached" if round(found[label], 3) >= goal else f"{found[label] - goal:+.3f}"]
         for label, goal in ARTICLE_F1.items()
