@@ -25,7 +25,7 @@ from polydetr.modalities.text import as_text
 from polydetr.schema import infer_schema
 from polydetr.spans import split_words
 
-FILLER = "the a film story was seen by many people in town and it ran for long hours again".split()
+FILLER = "the a film story was seen by many people in town and it ran for long hours again".split()  # noqa: SIM905
 TINY = {
     "model": {"embed_dim": 32, "num_layers": 1, "num_heads": 2},
     "training": {"precision": "fp32", "lr": 1e-2, "head_lr": 1e-2, "batch_tokens": 192},

@@ -1,4 +1,6 @@
-"""Why the model gave an answer: gradient attribution over words, attention, and a check that says whether it means anything."""
+"""Why the model gave an answer: gradient attribution over words, attention, and a check that says whether it means
+anything.
+"""
 
 from polydetr.explain.gradients import Attribution, integrated_gradients
 from polydetr.explain.result import ExplainedWord, Explanation

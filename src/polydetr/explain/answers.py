@@ -1,6 +1,8 @@
-"""What is explained: the one number that the model's answer hangs on, and that answer's probability when the text has changed.
+"""What is explained: the one number that the model's answer hangs on, and that answer's probability when the text has
+changed.
 
-A long text is read in windows; each answer takes its number from the windows exactly as its task's ``decode`` does, so what the
+A long text is read in windows; each answer takes its number from the windows exactly as its task's ``decode`` does,
+so what the
 gradients say of several windows adds up to what the model really answered.
 
 Shapes: n points of the path, W windows, L tokens, C classes.
@@ -39,7 +41,9 @@ class Reading:
 
 
 class Answer(ABC):
-    """One answer of one task. ``words`` are the words (of the windowed column) that it consists of, which are never deleted."""
+    """One answer of one task. ``words`` are the words (of the windowed column) that it consists of, which are never
+    deleted.
+    """
 
     quantity: ClassVar[str]
     floor: float = 0.0  # an answer less probable than this is hardly more than chance: nothing to check
@@ -87,7 +91,8 @@ class ClassAnswer(Answer):
 class ValueAnswer(Answer):
     """The predicted number, in its own unit.
 
-    A number has no probability. The likelihood of the answer relative to that in the whole text stands in, under a normal
+    A number has no probability. The likelihood of the answer relative to that in the whole text stands in, under a
+    normal
     distribution as wide as the training values: exp(-(Δ/σ)²/2).
     """
 
@@ -132,7 +137,8 @@ class TagAnswer(Answer):
 
 @dataclass(frozen=True)
 class SpanAnswer(Answer):
-    """Start plus end logit of the answer in the window that gave it; of [CLS] in the window surest of an answer where there is none.
+    """Start plus end logit of the answer in the window that gave it; of [CLS] in the window surest of an answer where
+    there is none.
 
     edges: characters of the answer's start inside its first word and of its end inside its last.
     """
@@ -176,7 +182,9 @@ class SpanAnswer(Answer):
 
 
 def owning_tokens(layouts: Sequence[Layout], words: Sequence[int]) -> list[tuple[int, int]]:
-    """(window, token) of each word's first token, in the window with most context around it: the rule of tagging's ``decode``."""
+    """(window, token) of each word's first token, in the window with most context around it: the rule of tagging's
+    ``decode``.
+    """
     found = []
     for word in words:
         best, owner = -1, (0, 0)
@@ -189,7 +197,8 @@ def owning_tokens(layouts: Sequence[Layout], words: Sequence[int]) -> list[tuple
 
 
 def answer_of(task: Task, reading: Reading, choice: str | int | None = None) -> Answer:
-    """The predicted answer, or the one that ``choice`` names: a label (classification) or the number of an entity, from 0 (tagging).
+    """The predicted answer, or the one that ``choice`` names: a label (classification) or the number of an entity,
+    from 0 (tagging).
 
     Raises:
         InputError: the task cannot be explained, or has no such choice.
@@ -219,7 +228,7 @@ def _class_answer(task: ClassificationTask, reading: Reading, choice: str | int 
     p = probabilities[label]
     shown = f"{label} ({p:.1%})" if not task.multi_label or p >= task.threshold else f"{label} ({p:.1%}, not given)"
     chance = 0.5 if task.multi_label else 1 / len(task.labels)
-    floor = chance + 0.2 * (1 - chance) if choice is None else 0.0
+    floor = chance + 0.3 * (1 - chance) if choice is None else 0.0
     return ClassAnswer(shown, task.labels.index(label), task.temperature, task.multi_label, floor)
 
 

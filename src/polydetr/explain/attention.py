@@ -1,8 +1,8 @@
 """Who looks at whom, word by word.
 
-Attention rollout (Abnar and Zuidema 2020, arXiv 2005.00928): heads are averaged, half of every token stays itself (the residual
-connection), and the layers are multiplied, R = Â_N … Â_1 with Â = (A + I) / 2. The normal path never computes these tables: they
-are made here, from what enters each layer.
+Attention rollout (Abnar and Zuidema 2020, arXiv 2005.00928): heads are averaged, half of every token stays itself
+(the residual connection), and the layers are multiplied, R = Â_N … Â_1 with Â = (A + I) / 2. The normal path never
+computes these tables: they are made here, from what enters each layer.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from polydetr.model import PolyModel
 
 
 def attention_layers(model: PolyModel, batch: Batch) -> dict[str, list[Tensor]]:
-    """ "backbone" and "encoder" → one (B, L, L) a layer, heads averaged, row = the token that looks. A part without layers is left out;
-    so is a foreign backbone, whose inside is not known.
+    """Under "backbone" and "encoder", one (B, L, L) a layer, heads averaged, row = the token that looks. A part
+    without layers is left out; so is a foreign backbone, whose inside is not known.
     """
     found: dict[str, list[Tensor]] = {}
     with torch.no_grad():
@@ -46,7 +46,9 @@ def attention_layers(model: PolyModel, batch: Batch) -> dict[str, list[Tensor]]:
 
 
 def _watched(backbone: BertEncoder, seen: list[Tensor], run: Callable[[], Tensor]) -> Tensor:
-    """Runs, and notes each layer's attention on the way: softmax(q kᵀ / √d) from the layer's own projection of its input."""
+    """Runs, and notes each layer's attention on the way: softmax(q kᵀ / √d) from the layer's own projection of its
+    input.
+    """
     here = threading.get_ident()
 
     def look(layer: nn.Module, inputs: tuple[Tensor, Tensor | None]) -> None:
@@ -66,7 +68,9 @@ def _watched(backbone: BertEncoder, seen: list[Tensor], run: Callable[[], Tensor
 
 
 def rollout(layers: Sequence[Tensor]) -> Tensor:
-    """(B, L, L) a layer, first layer first → (B, L, L). Rows that do not sum to 1 (other modalities took a share) are made to."""
+    """(B, L, L) a layer, first layer first → (B, L, L). Rows that do not sum to 1 (other modalities took a share) are
+    made to.
+    """
     size = layers[0].shape[-1]
     same = torch.eye(size, dtype=layers[0].dtype, device=layers[0].device)
     result = same.expand_as(layers[0])
@@ -79,9 +83,11 @@ def rollout(layers: Sequence[Tensor]) -> Tensor:
 def attention_between_words(
     tables: Sequence[NDArray[np.floating]], windows: Sequence[TokenWords], count: int
 ) -> NDArray[np.float64]:
-    """(L, L) a window → (words, words): what all tokens of a word receive, on average over the tokens of the word that looks.
+    """(L, L) a window → (words, words): what all tokens of a word receive, on average over the tokens of the word
+    that looks.
 
-    A word that several windows show looks out of the one with most context around it, as ``decode`` has it. Rows sum to less than 1:
+    A word that several windows show looks out of the one with most context around it, as ``decode`` has it. Rows sum
+    to less than 1:
     the rest goes to [CLS] and [SEP].
     """
     result = np.zeros((count, count))

@@ -1,7 +1,10 @@
-"""Does the attribution mean anything? Delete the words it scores highest, delete as many at random, and compare.
+"""Does the attribution mean anything? Delete the words it scores highest, delete as many of the others at random, and
+compare.
 
-Source: comprehensiveness (DeYoung et al. 2020, arXiv 1911.03429), against random words. The words of the answer itself (an entity, an
-answer's span) are never deleted: without them there would be no answer to ask about. Deleting, not replacing: all other words stay
+Source: comprehensiveness (DeYoung et al. 2020, arXiv 1911.03429), against random words. The words of the answer
+itself (an entity, an
+answer's span) are never deleted: without them there would be no answer to ask about. Deleting, not replacing: all
+other words stay
 the words they were, and the answer is followed to its new place.
 """
 
@@ -31,7 +34,8 @@ def deletion_check(
     draws: int,
     seed: int,
 ) -> dict[str, float] | None:
-    """Probabilities of the answer, as :func:`polydetr.reports.deletion_verdict` reads them; None where too few words may go.
+    """Probabilities of the answer, as :func:`polydetr.reports.deletion_verdict` reads them; None where too few words
+    may go.
 
     read: rows → what the model says to each, in one batched run. seen: the words that the model has read.
     """
@@ -39,11 +43,14 @@ def deletion_check(
     free = np.array([n for n in seen if n not in kept], dtype=np.int64)
     if len(free) < 2:  # the highest-scored word and a random one would be the same
         return None
-    count = min(max(1, round(SHARE * len(free))), len(free) - 1)
+    count = min(max(1, round(SHARE * len(free))), len(free) // 2)
     strength = scores[free] if answer.signed else np.abs(scores[free])
     top = free[np.argsort(-strength, kind="stable")[:count]]
+    # Random words are drawn from the others: one decisive word among them would else make the comparison a matter of
+    # luck.
+    others = np.setdiff1d(free, top)
     rng = np.random.default_rng(seed)
-    gone = [np.empty(0, np.int64), top, *(rng.choice(free, count, replace=False) for _ in range(draws))]
+    gone = [np.empty(0, np.int64), top, *(rng.choice(others, count, replace=False) for _ in range(draws))]
     readings = read([words.without(row, set(map(int, g))) for g in gone])
     first = words.number(0)
     probabilities = []

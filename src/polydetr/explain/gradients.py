@@ -4,8 +4,10 @@ Source: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks" (arX
 
     attribution_i = (x_i - x'_i) · ∫₀¹ ∂F(x' + α (x - x')) / ∂x_i dα
 
-x is what the embeddings give for the text, x' for the same windows with every word blanked ([PAD], no letter case; [CLS], [SEP],
-places and segments stay). The integral is taken by Gauss-Legendre quadrature. Completeness (proposition 1): the attributions
+x is what the embeddings give for the text, x' for the same windows with every word blanked ([PAD], no letter case;
+[CLS], [SEP],
+places and segments stay). The integral is taken by Gauss-Legendre quadrature. Completeness (proposition 1): the
+attributions
 sum to F(x) - F(x').
 
 Shapes: n points of the path, W windows, L tokens, D width of the embeddings.
@@ -36,7 +38,9 @@ ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Attribution:
-    """scores: x's shape without its last axis; value = F(x), baseline = F(x'); error = |Σ scores - (value - baseline)|."""
+    """scores: x's shape without its last axis; value = F(x), baseline = F(x'); error = |Σ scores - (value -
+    baseline)|.
+    """
 
     scores: np.ndarray
     value: float
@@ -53,7 +57,9 @@ class Attribution:
 def integrated_gradients(
     function: ValueAndGradient, x: Tensor, baseline: Tensor, *, steps: int = 16, at_once: int = 8, max_steps: int = 128
 ) -> Attribution:
-    """x and baseline: (..., D). Starts with ``steps`` points and doubles them until the result is complete or ``max_steps`` reached."""
+    """x and baseline: (..., D). Starts with ``steps`` points and doubles them until the result is complete or
+    ``max_steps`` reached.
+    """
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     alphas = torch.tensor([0.0, 1.0, *((nodes + 1) / 2)], dtype=x.dtype, device=x.device)
     shares = torch.tensor([0.0, 0.0, *(weights / 2)], dtype=x.dtype, device=x.device)
@@ -99,7 +105,9 @@ class TextPath:
         return max(1, MAX_TOKENS // (windows * length))
 
     def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, W, L, D) → (n,) and (n, W, L, D). Windows that do not fit together are read twice: once for F, once for its gradient."""
+        """(n, W, L, D) → (n,) and (n, W, L, D). Windows that do not fit together are read twice: once for F, once for
+        its gradient.
+        """
         count, windows = points.shape[:2]
         rows = points.flatten(0, 1).detach()
         window = torch.arange(windows, device=rows.device).repeat(count)
@@ -153,7 +161,9 @@ class TextPath:
 
 
 def entry_sites(embedder: nn.Module) -> list[nn.Module]:
-    """The modules whose outputs, added up, are what enters the network for a text: the first is where to put other vectors in."""
+    """The modules whose outputs, added up, are what enters the network for a text: the first is where to put other
+    vectors in.
+    """
     assert isinstance(embedder, TextEmbedder)
     backbone = embedder.backbone
     if isinstance(backbone, BertEncoder):

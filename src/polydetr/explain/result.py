@@ -17,7 +17,9 @@ ROLLOUT = "rollout"
 
 @dataclass(frozen=True, slots=True)
 class ExplainedWord:
-    """A word, ``row[field][start:end]`` of the original string, and how much it speaks for (+) or against (-) the answer."""
+    """A word, ``row[field][start:end]`` of the original string, and how much it speaks for (+) or against (-) the
+    answer.
+    """
 
     field: str
     start: int
@@ -32,10 +34,12 @@ class Explanation:
     """Why the model gave one answer to one row.
 
     answer: what is explained, in words; prediction: the row's whole prediction, as ``predict`` gives it.
-    quantity, value, baseline: the explained number, for the text and for the same text with every word blanked; the words' scores
+    quantity, value, baseline: the explained number, for the text and for the same text with every word blanked; the
+    words' scores
     add up to their difference within ``completeness_error``.
     deletion: see :func:`polydetr.reports.deletion_verdict`; None where too few words could be deleted.
-    attention: "backbone" and "encoder" (where they have layers) and "rollout" through both → (words, words), row = the word that looks.
+    attention: "backbone" and "encoder" (where they have layers) and "rollout" through both → (words, words), row =
+    the word that looks.
     """
 
     target: str
@@ -54,7 +58,9 @@ class Explanation:
 
     @property
     def meaningful(self) -> bool | None:
-        """Whether deleting the highest-scored words costs more than deleting random ones; None where it was not tried."""
+        """Whether deleting the highest-scored words costs more than deleting random ones; None where it was not
+        tried.
+        """
         return None if self.deletion is None else deletion_verdict(self.deletion).meaningful
 
     @property

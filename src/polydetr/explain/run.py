@@ -41,8 +41,10 @@ def explain_record(
 ) -> Explanation:
     """Why the model answers ``target`` (the only one, or the first) as it does for this row, read alone.
 
-    choice: another label to explain (classification), or the number of an entity, from 0 (tagging; the surest when not given).
-    draws: how often random words are deleted, for the check. All is computed in float32, whatever precision the model serves in.
+    choice: another label to explain (classification), or the number of an entity, from 0 (tagging; the surest when
+    not given).
+    draws: how often random words are deleted, for the check. All is computed in float32, whatever precision the model
+    serves in.
 
     Raises:
         InputError: there is no such target or choice, or the model does not read text.
@@ -186,14 +188,15 @@ def _remarks(answer: Answer, attribution: Attribution, deletion: object, probabi
     notes = []
     if probability < answer.floor:
         notes.append(
-            "The model is hardly surer of this answer than chance: do not rely on this attribution. Nothing was deleted."
+            "The model is hardly surer of this answer than chance: do not rely on this attribution. "
+            "Nothing was deleted."
         )
     elif deletion is None:
         notes.append("The deletion check needs two words beside the answer; there are fewer.")
     elif isinstance(answer, ValueAnswer):
         notes.append(
-            "A number has no probability: the deletion check counts the likelihood of the number relative to the whole text's, "
-            "under a normal distribution as wide as the training values."
+            "A number has no probability: the deletion check counts the likelihood of the number relative to "
+            "the whole text's, under a normal distribution as wide as the training values."
         )
     elif answer.words:
         notes.append("The words of the answer itself are never deleted.")

@@ -1,4 +1,5 @@
-"""The words an explanation speaks of: where each stands in the original string, which tokens stand for it, and the text without some
+"""The words an explanation speaks of: where each stands in the original string, which tokens stand for it, and the
+text without some
 of them.
 """
 
@@ -28,9 +29,11 @@ class Place:
 
 @dataclass(frozen=True)
 class TokenWords:
-    """Which words the tokens of one window stand for: token[i] stands for word[i] with share[i]; a token's shares sum to 1.
+    """Which words the tokens of one window stand for: token[i] stands for word[i] with share[i]; a token's shares sum
+    to 1.
 
-    special: (L,) True for [CLS] and [SEP], which stand for no text; margin: word → the token distance to the window's edge.
+    special: (L,) True for [CLS] and [SEP], which stand for no text; margin: word → the token distance to the window's
+    edge.
     """
 
     token: NDArray[np.int64]
@@ -98,7 +101,9 @@ class Words:
 
 
 def without_words(text: FieldText, gone: Collection[int]) -> str:
-    """The text with words deleted. Where that would make its neighbours one word ("3.5" without the middle), a space parts them."""
+    """The text with words deleted. Where that would make its neighbours one word ("3.5" without the middle), a space
+    parts them.
+    """
     kept: list[str] = []
     position = 0
     for index in sorted(gone):
