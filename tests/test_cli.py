@@ -207,7 +207,8 @@ def test_a_fault_of_ours_is_no_traceback(run, monkeypatch, model):
 
 
 def test_ctrl_c_then_resume(run, base, tmp_path):
-    arguments = ["train", "--train", base / "train.csv", "--target", "label", "--out", tmp_path / "m", "--epochs", "400",
+    arguments = ["train", "--train", base / "train.csv", "--target", "label", "--out", tmp_path / "m",
+                 "--epochs", "400",
                  "--set", "training.patience=0", *FLAGS]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "polydetr", *map(str, arguments)],

@@ -177,7 +177,7 @@ def test_a_full_disk_leaves_the_old_model(model, monkeypatch, where):
 
     with monkeypatch.context() as patch:
         patch.setattr(f"polydetr.folder.{where}", full)
-        with pytest.raises(SaveError, match="No space left on device.*untouched.*Free some disk space"):
+        with pytest.raises(SaveError, match=r"No space left on device.*untouched.*Free some disk space"):
             loaded.save(model)
     assert [p.name for p in model.parent.iterdir()] == ["model"]
     assert Predictor.load(model).predict_proba(ROWS) == before
@@ -206,9 +206,14 @@ def test_a_save_killed_between_its_moves_is_explained_and_mended(model):
     with pytest.raises(ModelFolderError, match=r"interrupted save left the model in '.*\.model\.old': rename it"):
         Predictor.load(model)
     loaded.folder = model.with_name(".model.old")
-    with pytest.raises((SaveError, ModelFolderError, KeyboardInterrupt)), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("polydetr.folder.save_file", lambda *a, **k: (_ for _ in ()).throw(OSError("no")))
-        loaded.save(model)
+
+    def full(*arguments, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("polydetr.folder.save_file", full)
+        with pytest.raises(SaveError):
+            loaded.save(model)
     assert Predictor.load(model).predict(ROWS)
 
 
@@ -252,13 +257,14 @@ def test_precision_on_loading(model):
         assert dtype("auto") == torch.bfloat16
         patch.setattr("polydetr.folder.computes_bf16", lambda device: False)
         assert dtype("auto") == torch.float32
-    with pytest.raises(ConfigError, match="precision 'bf61' is not known.*'bf16'"):
+    with pytest.raises(ConfigError, match=r"precision 'bf61' is not known.*'bf16'"):
         Predictor.load(model, precision="bf61")  # type: ignore[arg-type]
 
 
 def test_nothing_in_the_package_unpickles_or_runs_what_it_reads():
     forbidden = re.compile(
-        r"\b(import|from) (pickle|joblib|dill)\b|\bpickle\.|\btorch\.load\b|\byaml\.(unsafe_|full_)?load\b|\bnp\.load\b|\bmarshal\b"
+        r"\b(import|from) (pickle|joblib|dill)\b|\bpickle\.|\btorch\.load\b|\byaml\.(unsafe_|full_)?load\b"
+        r"|\bnp\.load\b|\bmarshal\b"
         r"|(?<![\w.])eval\(|(?<![\w.])exec\("
     )
     root = Path(__file__).parents[1] / "src" / "polydetr"

@@ -95,7 +95,7 @@ def test_evaluate_reads_files_and_frames(films, tmp_path):
 
 def test_evaluate_names_a_missing_target(films):
     with pytest.raises(
-        SchemaError, match="there is no column 'label', the target.*the columns are 'text', 'lable'.*Did"
+        SchemaError, match=r"there is no column 'label', the target.*the columns are 'text', 'lable'.*Did"
     ):
         films.evaluate([{"text": "a", "lable": "good"}])
 
@@ -219,7 +219,7 @@ def test_without_validation_rows_a_share_is_held_out(base):
 
 
 def test_no_rows(base):
-    with pytest.raises(SchemaError, match="no training rows were given.*--train FILE"):
+    with pytest.raises(SchemaError, match=r"no training rows were given.*--train FILE"):
         fit(target="label")
     with pytest.raises(SchemaError, match="there are no training rows"):
         fit([], "label")

@@ -220,7 +220,7 @@ def test_a_label_that_cannot_be_read_is_rejected_too(tmp_path):
 
 
 def test_no_readable_row_is_one_error():
-    with pytest.raises(SchemaError, match="no training row can be read|no column is left|no input column holds text"):
+    with pytest.raises(SchemaError, match=r"no training row can be read|no column is left|no input column holds text"):
         train(
             train=[{"text": None, "label": x} for x in "abab"], settings={"on_error": "skip"}, inputs={"text": "text"}
         )
