@@ -267,9 +267,11 @@ def inspect(
 ) -> None:
     """What is in a file: columns, types, missing values, labels, duplicates, leaks, suspicious labels."""
     from polydetr.data.inspect import inspect_data
+    from polydetr.schema import parse_target
 
+    targets = dict(map(parse_target, target)) if target else None
     with _stdout_kept_clean(as_json):
-        inspection = inspect_data(file, valid=valid, test=test, target=target, format=format, encoding=encoding)
+        inspection = inspect_data(file, valid=valid, test=test, target=targets, format=format, encoding=encoding)
     if as_json:
         _print_json(inspection.to_dict())
     else:

@@ -40,6 +40,7 @@ class Progress:
     loss_sum: float = 0.0
     loss_count: int = 0
     best: float | None = None
+    best_loss: float = 0.0
     best_step: int = 0
     stale: int = 0
     finished: bool = False

@@ -222,8 +222,9 @@ class Loop:
         }
         state.loss_sum, state.loss_count = 0.0, 0
         state.history.append(entry)
-        if state.best is None or result.score > state.best:
-            state.best, state.best_step, state.stale = result.score, state.step, 0
+        # Few validation rows soon reach the same score: of equal scores the lower loss is the better model.
+        if state.best is None or (result.score, -result.loss) > (state.best, -state.best_loss):
+            state.best, state.best_loss, state.best_step, state.stale = result.score, result.loss, state.step, 0
             self.checkpoints.save_best(self._learned())
         else:
             state.stale += 1
