@@ -28,7 +28,7 @@ class Verdict:
 
 
 def deletion_verdict(deletion: Mapping[str, float]) -> Verdict:
-    """Compares deleting the highest-scored words with deleting as many at random (comprehensiveness, DeYoung et al.
+    """Compares deleting the highest-scored words with deleting as many others at random (comprehensiveness, DeYoung et al.
     2020, arXiv 1911.03429).
 
     deletion: probabilities of the predicted answer: "original"; "without_top", the highest-scored words deleted;
@@ -51,7 +51,7 @@ def deletion_verdict(deletion: Mapping[str, float]) -> Verdict:
         words = "the highest-scored word"
     facts = (
         f"Deleting {words} changes the probability of this answer from {original:.1%} to {top:.1%}; "
-        f"deleting as many at random, to {random:.1%} on average."
+        f"deleting as many of the others at random, to {random:.1%} on average."
     )
     meaningful = random - top >= max(_MEANINGFUL, 2 * float(deletion.get("random_std", 0.0)))
     if meaningful:

@@ -97,7 +97,9 @@ def _box(figure: Figure, x: float, y: float, word: str, *, power: float) -> None
 
 def _legend(figure: Figure, y: float, largest: float) -> None:
     width, height = figure.get_size_inches()
-    axes = figure.add_axes((1.18 / width, 1 - (y + 0.06) / height, 1.8 / width, 0.12 / height))
+    against, left = f"against −{largest:.2g}", 0.35
+    begin = left + 0.075 * len(against)  # the label may be long: the bar begins behind it
+    axes = figure.add_axes((begin / width, 1 - (y + 0.06) / height, 1.8 / width, 0.12 / height))
     from matplotlib.colors import to_rgb
 
     ramp = np.linspace(-1, 1, 201)
@@ -105,8 +107,8 @@ def _legend(figure: Figure, y: float, largest: float) -> None:
     mixed = 1 - 0.6 * np.abs(ramp)[:, None] * (1 - colours)
     axes.imshow(mixed[None], aspect="auto", extent=(-1, 1, 0, 1))
     axes.set_axis_off()
-    _text(figure, 1.1, y, f"against −{largest:.2g}", fontsize=9, color=FAINT, ha="right")
-    _text(figure, 3.06, y, f"+{largest:.2g} for the prediction", fontsize=9, color=FAINT)
+    _text(figure, left, y, against, fontsize=9, color=FAINT)
+    _text(figure, begin + 1.88, y, f"+{largest:.2g} for the prediction", fontsize=9, color=FAINT)
 
 
 def _text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:

@@ -31,9 +31,11 @@ def calibrate(
     for target, task in engine.tasks.items():
         if sum(len(labels) for _, labels in pairs[target]) >= 20:
             logits = _stack([logits for logits, _ in pairs[target]])
-            task.temperature = fit_temperature(
-                logits.numpy(), torch.cat([labels for _, labels in pairs[target]]).numpy()
-            )
+            labels = torch.cat([labels for _, labels in pairs[target]])
+            temperature = fit_temperature(logits.numpy(), labels.numpy())
+            # Without a single mistake the likelihood only grows towards certainty: such rows cannot show how sure is too sure.
+            faultless = bool((logits.argmax(-1) == labels).all())
+            task.temperature = max(1.0, temperature) if faultless else temperature
     results = list(engine.run(valid))
     for target, task in engine.tasks.items():
         golds = [task.gold(r.record.row, r.text) for r in results]
