@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Only what the registry's CPU build needs is pinned; see constraints.txt.
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+# On Linux the index's own torch brings CUDA; PIP_OPTIONS="--index-url ..." with PyTorch's CPU index makes it small.
+PIP_OPTIONS ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_OPTIONS) -c constraints.txt
 
 .PHONY: demo test check docs clean
 .DEFAULT_GOAL := test
@@ -28,7 +29,7 @@ demo: $(VENV)/.core
 	@$(BIN)/python -m polydetr.apps.demo
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check .
@@ -38,7 +39,7 @@ check: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	@$(PIP) -e '.[docs]'
-	@$(BIN)/mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) site demo-model .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site demo-model demo-data .pytest_cache .ruff_cache .hypothesis

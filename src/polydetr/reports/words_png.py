@@ -97,7 +97,7 @@ def _box(figure: Figure, x: float, y: float, word: str, *, power: float) -> None
 
 def _legend(figure: Figure, y: float, largest: float) -> None:
     width, height = figure.get_size_inches()
-    against, left = f"against −{largest:.2g}", 0.35
+    against, left = f"against −{largest:.2g}", 0.3
     begin = left + 0.075 * len(against)  # the label may be long: the bar begins behind it
     axes = figure.add_axes((begin / width, 1 - (y + 0.06) / height, 1.8 / width, 0.12 / height))
     from matplotlib.colors import to_rgb
