@@ -1,0 +1,35 @@
+"""What every test may use: a cache of its own, tiny engines, and the real data sets where there are some."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def private_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the user's cache; those that read real backbones from it are marked."""
+    if not {"network", "shared"} & {mark.name for mark in request.node.iter_markers()}:
+        monkeypatch.setenv("POLYDETR_CACHE", str(request.getfixturevalue("tmp_path") / "polydetr-cache"))
+
+
+@pytest.fixture
+def tiny_engine() -> Callable:
+    """``tiny_models.make_engine``: an untrained engine with a vocabulary learned from the given rows."""
+    from tiny_models import make_engine
+
+    return make_engine
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real data sets: $POLYDETR_SHARED, or ``shared/data`` beside the repository."""
+    named = os.environ.get("POLYDETR_SHARED")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared"
+    folder = folder / "data" if (folder / "data").is_dir() else folder
+    if not folder.is_dir():
+        pytest.skip(f"no real data sets at {folder}; set POLYDETR_SHARED to their folder")
+    return folder

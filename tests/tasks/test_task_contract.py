@@ -1,0 +1,287 @@
+"""One table of checks that every task, alone and together, must pass. A new task is a new line in ``CASES``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from polydetr.batch import Batch
+from polydetr.data.store import ExampleStore
+from polydetr.inference import Engine
+from polydetr.modalities import MODALITIES
+from polydetr.tasks import TASKS
+from tiny_models import (
+    answers,
+    as_records,
+    batch_loss,
+    encode_all,
+    make_engine,
+    metrics,
+    overfit,
+    same_arrays,
+    strict_json,
+)
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Eight rows, what is predicted from them, the metrics that must be there, and the score a learner must reach."""
+
+    name: str
+    target: dict[str, str]
+    rows: Rows
+    expected: dict[str, tuple[str, ...]]
+    reach: dict[str, float]
+    inputs: dict[str, str] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+WORDS = ["amber", "birch", "cobalt", "dune", "ember", "fjord", "grove", "harbour"]
+TEXTS = [f"The {w} lies by the old {WORDS[i - 3]}, number {i}." for i, w in enumerate(WORDS)]
+NAMES = ["Anna", "Bob", "Carla", "Dan", "Eva", "Finn", "Greta", "Hugo"]
+SENTENCES = [[n, "met", NAMES[i - 1], "in", "New", "Oslo" if i % 2 else "Turin"] for i, n in enumerate(NAMES)]
+TAGS = [["B-PER", "O", "B-PER", "O", "B-LOC", "I-LOC"] for _ in NAMES]
+PASSAGES = [
+    f"{n} keeps a boat in {w} and a goat in {WORDS[i - 2]}." for i, (n, w) in enumerate(zip(NAMES, WORDS, strict=False))
+]
+CLASSES = ("accuracy", "macro_f1", "weighted_f1", "ece")
+
+
+def _span(text: str, part: str, label: str) -> dict[str, Any]:
+    return {"start": text.index(part), "end": text.index(part) + len(part), "label": label}
+
+
+def _qa(i: int, *, hidden: bool = False) -> dict[str, Any]:
+    answer = {"text": WORDS[i], "start": PASSAGES[i].index(WORDS[i])}
+    question = "Where is the whale?" if hidden else "Where is the boat?"
+    return {"question": question, "context": PASSAGES[i], "answers": [] if hidden else [answer]}
+
+
+CASES = [
+    Case(
+        "classification",
+        {"label": "classification"},
+        [{"text": t, "label": "wet" if i in (1, 4, 5) else "dry"} for i, t in enumerate(TEXTS)],
+        {"label": CLASSES},
+        {"accuracy": 1.0},
+    ),
+    Case(
+        "classification, weighted",
+        {"label": "classification"},
+        [{"text": t, "label": "rare" if i == 2 else "usual"} for i, t in enumerate(TEXTS)],
+        {"label": CLASSES},
+        {"accuracy": 1.0},
+        settings={"tasks": {"label": {"class_weights": "balanced"}}},
+    ),
+    Case(
+        "several labels",
+        {"label": "classification"},
+        [{"text": t, "label": [n for n, m in (("even", 2), ("third", 3)) if i % m == 0]} for i, t in enumerate(TEXTS)],
+        {"label": CLASSES},
+        {"accuracy": 1.0},
+    ),
+    Case(
+        "pairs",
+        {"label": "classification"},
+        [{"a": t, "b": TEXTS[i - (i % 2)], "label": "same" if i % 2 == 0 else "other"} for i, t in enumerate(TEXTS)],
+        {"label": CLASSES},
+        {"accuracy": 1.0},
+        inputs={"a": "text", "b": "text"},
+    ),
+    Case(
+        "regression",
+        {"score": "regression"},
+        [{"text": t, "score": 10.0 * i - 7.5} for i, t in enumerate(TEXTS)],
+        {"score": ("rmse", "r2")},
+        {"r2": 0.98},
+    ),
+    Case(
+        "tags",
+        {"tags": "tagging"},
+        [{"tokens": s, "tags": t} for s, t in zip(SENTENCES, TAGS, strict=False)],
+        {"tags": ("entity_f1", "accuracy", "macro_f1", "weighted_f1", "ece")},
+        {"entity_f1": 1.0},
+        inputs={"tokens": "text"},
+    ),
+    Case(
+        "spans",
+        {"entities": "tagging"},
+        [
+            {"text": " ".join(s), "entities": [_span(" ".join(s), s[0], "PER"), _span(" ".join(s), s[5], "LOC")]}
+            for s in SENTENCES
+        ],
+        {"entities": ("entity_f1", "accuracy", "macro_f1", "weighted_f1", "ece")},
+        {"entity_f1": 1.0},
+        inputs={"text": "text"},
+    ),
+    Case(
+        "parts of speech",
+        {"pos": "tagging"},
+        [{"tokens": s, "pos": ["NAME", "VERB", "NAME", "PREP", "ADJ", "NAME"]} for s in SENTENCES],
+        {"pos": ("accuracy", "macro_f1", "weighted_f1", "ece")},
+        {"accuracy": 1.0},
+        inputs={"tokens": "text"},
+    ),
+    Case("qa", {"answers": "qa"}, [_qa(i) for i in range(8)], {"answers": ("exact_match", "f1")}, {"f1": 1.0}),
+    Case(
+        "qa without answers",
+        {"answers": "qa"},
+        [_qa(i, hidden=i % 2 == 1) for i in range(8)],
+        {"answers": ("exact_match", "f1")},
+        {"f1": 1.0},
+    ),
+    Case(
+        "several targets",
+        {"intent": "classification", "tags": "tagging"},
+        [{"tokens": s, "tags": t, "intent": s[5]} for s, t in zip(SENTENCES, TAGS, strict=False)],
+        {"intent": CLASSES, "tags": ("entity_f1",)},
+        {"accuracy": 1.0, "entity_f1": 1.0},
+        inputs={"tokens": "text"},
+    ),
+]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture
+def engine(case: Case) -> Engine:
+    return make_engine(case.rows, case.target, inputs=case.inputs, settings=case.settings)
+
+
+def test_every_task_and_modality_is_in_the_table() -> None:
+    assert {kind for case in CASES for kind in case.target.values()} == set(TASKS)
+    modalities = {
+        m for case in CASES for m in make_engine(case.rows, case.target, inputs=case.inputs).encoder.modalities
+    }
+    assert modalities == set(MODALITIES)
+
+
+def test_state_survives_json(engine: Engine, case: Case, tmp_path: Path) -> None:
+    for modality in engine.encoder.modalities.values():
+        modality.save_files(tmp_path)
+    modalities = {
+        n: MODALITIES[n].from_state(strict_json(m.state()), tmp_path) for n, m in engine.encoder.modalities.items()
+    }
+    tasks = {t: TASKS[case.target[t]].from_state(strict_json(task.state())) for t, task in engine.tasks.items()}
+    for target, task in engine.tasks.items():
+        assert tasks[target].state() == task.state()
+    again = Engine(engine.model, type(engine.encoder)(modalities, tasks, context=engine.encoder.context), tasks)
+    for old, new in zip(
+        encode_all(engine, case.rows, with_targets=True), encode_all(again, case.rows, with_targets=True), strict=True
+    ):
+        assert same_arrays(old.groups, new.groups)
+        assert same_arrays(old.targets, new.targets)
+    first, second = answers(engine, case.rows), answers(again, case.rows)
+    assert [r.predictions for r in first] == [r.predictions for r in second]
+    fingerprints = [m.fingerprint() for m in engine.encoder.modalities.values()]
+    assert fingerprints == [m.fingerprint() for m in modalities.values()]
+
+
+def test_one_path_for_training_and_prediction(engine: Engine, case: Case, tmp_path: Path) -> None:
+    """The same bits with targets, without, and out of the file that training reads."""
+    with_targets = encode_all(engine, case.rows, with_targets=True)
+    without = encode_all(
+        engine, [{k: v for k, v in r.items() if k not in case.target} for r in case.rows], with_targets=False
+    )
+    store = ExampleStore.write(iter(with_targets), tmp_path / "rows.arrow")
+    assert len(store) == len(with_targets) == len(without)
+    for i, (trained, predicted) in enumerate(zip(with_targets, without, strict=True)):
+        assert same_arrays(trained.groups, predicted.groups)
+        assert predicted.targets == {}
+        assert same_arrays(store[i].groups, trained.groups)
+        assert same_arrays(store[i].targets, trained.targets)
+        assert store[i].weight == pytest.approx(trained.weight, rel=1e-7)
+
+
+def test_a_row_gives_the_same_alone_in_a_batch_and_under_padding(engine: Engine, case: Case) -> None:
+    examples = encode_all(engine, case.rows, with_targets=False)
+    with torch.no_grad():
+        together = engine.model(Batch.collate(examples))
+        for i, example in enumerate(examples):
+            alone = engine.model(Batch.collate([example]))
+            for target, tensors in alone.items():
+                for name, tensor in tensors.items():
+                    other = together[target][name][i : i + 1]
+                    if other.shape != tensor.shape:  # one entry a token: the rest is padding
+                        other = other[:, : tensor.shape[1]]
+                    torch.testing.assert_close(other, tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_loss_is_finite_where_every_target_is_missing(engine: Engine, case: Case) -> None:
+    rows = [{**row, **dict.fromkeys(case.target)} for row in case.rows]
+    loss = batch_loss(engine, Batch.collate(encode_all(engine, rows, with_targets=True)))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    gradients = [p.grad for p in engine.model.parameters() if p.grad is not None]
+    assert gradients
+    assert all(torch.isfinite(g).all() and not g.any() for g in gradients)
+
+
+def test_gradients_reach_every_head_and_the_embeddings(engine: Engine, case: Case) -> None:
+    batch_loss(engine, Batch.collate(encode_all(engine, case.rows, with_targets=True))).backward()
+    for name, parameter in engine.model.named_parameters():
+        if name.startswith("heads.") or name.endswith(("words.weight", "shape_embedding.weight")):
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_learns_eight_rows(engine: Engine, case: Case) -> None:
+    before = metrics(engine, case.rows)
+    overfit(engine, case.rows)
+    after = {name: value for found in metrics(engine, case.rows).values() for name, value in found.items()}
+    for target, names in case.expected.items():
+        assert set(names) <= set(before[target])
+        assert engine.tasks[target].primary_metric in before[target]
+    for name, value in case.reach.items():
+        assert after[name] >= value, (name, before, after)
+
+
+def test_one_json_prediction_a_row(engine: Engine, case: Case) -> None:
+    results = answers(engine, case.rows)
+    assert [r.record.location.row for r in results] == list(range(1, 9))
+    for result in results:
+        assert set(result.predictions) == set(case.target)
+        for prediction in result.predictions.values():
+            assert strict_json(prediction.value) == prediction.value
+            assert prediction.probability is None or 0 <= prediction.probability <= 1
+            strict_json(dict(prediction.details))
+
+
+def test_calibration_pairs_fit_one_another(engine: Engine, case: Case) -> None:
+    half = [row if i % 2 else {**row, **dict.fromkeys(case.target)} for i, row in enumerate(case.rows)]
+    batch = Batch.collate(encode_all(engine, half, with_targets=True))
+    outputs = engine.model(batch)
+    for target, task in engine.tasks.items():
+        pairs = task.calibration_pairs(outputs[target], batch.targets[target])
+        if pairs is not None:
+            logits, labels = pairs
+            assert len(logits) == len(labels) > 0
+            assert int(labels.min()) >= 0
+            assert int(labels.max()) < logits.shape[1]
+
+
+def test_rows_without_labels_are_left_out_of_the_scores(engine: Engine, case: Case) -> None:
+    rows = [*case.rows, {**case.rows[0], **dict.fromkeys(case.target)}]
+    with_blank, without = metrics(engine, rows), metrics(engine, case.rows)
+    for target, found in without.items():
+        assert {k: v for k, v in with_blank[target].items() if np.isfinite(v)} == pytest.approx(
+            {k: v for k, v in found.items() if np.isfinite(v)}
+        )
+
+
+def test_documents_are_read_row_by_row_unless_the_tasks_want_them(engine: Engine, case: Case) -> None:
+    groups = list(engine.encoder.documents(as_records(case.rows, document="one")))
+    wanted = len(engine.encoder.modalities["text"].fields) == 1 and set(case.target.values()) == {"tagging"}
+    assert len(groups) == (1 if wanted else 8)
+    results = list(engine.run(as_records(case.rows, document="one")))
+    assert [r.record.location.row for r in results] == list(range(1, 9))

@@ -1,0 +1,90 @@
+"""Engines of a few thousand weights, made without a download, and a loop that teaches them eight rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from polydetr.batch import Batch, Example
+from polydetr.building import build_engine
+from polydetr.config import load_config, merge
+from polydetr.data.records import Record
+from polydetr.errors import Location
+from polydetr.inference import Engine, RowResult, gold_values
+from polydetr.schema import infer_schema
+
+SMALL = {"model": {"embed_dim": 32, "num_layers": 1, "num_heads": 2, "dropout": 0.0}, "text": {"vocab_size": 300}}
+
+
+def as_records(rows: Sequence[Mapping[str, Any]], document: str | None = None) -> list[Record]:
+    return [Record(row, Location(file="rows.jsonl", row=i), document) for i, row in enumerate(rows, start=1)]
+
+
+def make_engine(
+    rows: Sequence[Mapping[str, Any]],
+    target: Mapping[str, str],
+    *,
+    inputs: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    notes: list[str] | None = None,
+) -> Engine:
+    """An untrained engine whose vocabulary and labels come from ``rows``."""
+    config = load_config(merge(SMALL, settings or {}), target=dict(target), inputs=inputs, backbone="none")
+    schema = infer_schema(list(rows), targets=config.target, inputs=config.inputs)
+    engine = build_engine(config, schema, as_records(rows), note=(notes if notes is not None else []).append)
+    engine.model.eval()
+    return engine
+
+
+def encode_all(engine: Engine, rows: Sequence[Mapping[str, Any]], *, with_targets: bool) -> list[Example]:
+    found = []
+    for group in engine.encoder.documents(as_records(rows)):
+        found += engine.encoder.encode(group, with_targets=with_targets).examples
+    return found
+
+
+def batch_loss(engine: Engine, batch: Batch) -> torch.Tensor:
+    outputs = engine.model(batch)
+    terms = {t: task.loss(outputs[t], batch.targets[t], batch.weights) for t, task in engine.tasks.items()}
+    return engine.model.total_loss(terms, engine.tasks)
+
+
+def overfit(engine: Engine, rows: Sequence[Mapping[str, Any]], *, steps: int = 60, lr: float = 1e-2) -> None:
+    """Full-batch training until the rows are known by heart. The heads' own dropout is switched off."""
+    torch.manual_seed(0)
+    batch = Batch.collate(encode_all(engine, rows, with_targets=True))
+    optimizer = torch.optim.AdamW(engine.model.parameters(), lr=lr)
+    engine.model.eval()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        batch_loss(engine, batch).backward()
+        optimizer.step()
+
+
+def answers(engine: Engine, rows: Sequence[Mapping[str, Any]], **options: Any) -> list[RowResult]:
+    return list(engine.run(as_records(rows), **options))
+
+
+def metrics(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    results = answers(engine, rows)
+    return {
+        t: dict(task.evaluate([r.predictions[t] for r in results], gold_values(task, results)).metrics)
+        for t, task in engine.tasks.items()
+    }
+
+
+def same_arrays(first: Mapping[str, Mapping[str, np.ndarray]], second: Mapping[str, Mapping[str, np.ndarray]]) -> bool:
+    """Equal names, types and bits."""
+    if {o: set(a) for o, a in first.items()} != {o: set(a) for o, a in second.items()}:
+        return False
+    pairs = [(first[o][n], second[o][n]) for o in first for n in first[o]]
+    return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
+
+
+def strict_json(value: Any) -> Any:
+    """Through JSON and back; NaN and infinity are no JSON."""
+    return json.loads(json.dumps(value, allow_nan=False))
