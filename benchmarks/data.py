@@ -59,7 +59,9 @@ def banking77() -> Split:
 
 def clinc150() -> Split:
     full = json.loads((ROOT / "clinc150/data_full.json").read_text(encoding="utf-8"))
-    parts = (records([{"text": t, "intent": y} for t, y in full[name]], "clinc150") for name in ("train", "val", "test"))
+    parts = (
+        records([{"text": t, "intent": y} for t, y in full[name]], "clinc150") for name in ("train", "val", "test")
+    )
     return Split(*parts, target={"intent": "classification"})
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from data import SETS
-
 from polydetr import Predictor
 from polydetr.config import merge, parse_settings
 

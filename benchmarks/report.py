@@ -76,7 +76,9 @@ class Figure:
     def printed_goal(self) -> str:
         if self.goal is None:
             return "–"
-        number = f"{self.goal:,.0f} MB" if self.unit == "MB" else f"{self.goal:g} {self.unit}".strip().replace(" ×", "×")
+        number = (
+            f"{self.goal:,.0f} MB" if self.unit == "MB" else f"{self.goal:g} {self.unit}".strip().replace(" ×", "×")
+        )
         return f"{'≤' if self.at_most else '≥'} {number}"
 
     def verdict(self, value: float | None) -> str:

@@ -184,7 +184,6 @@ def memory(a: argparse.Namespace) -> dict[str, Any]:
 def out_of_scope(a: argparse.Namespace) -> dict[str, Any]:
     """AUROC of the energy, one forward pass: CLINC150's texts of no known intent against those of a known one."""
     from data import clinc150, clinc150_out_of_scope
-
     from polydetr import Predictor
     from polydetr.metrics import auroc
 
@@ -209,7 +208,11 @@ def start(a: argparse.Namespace) -> dict[str, Any]:
         return statistics.median(runs)
 
     empty = seconds("-c", "pass")
-    return {"import_s": seconds("-c", "import polydetr") - empty, "help_s": seconds("-m", "polydetr", "--help"), "python_s": empty}
+    return {
+        "import_s": seconds("-c", "import polydetr") - empty,
+        "help_s": seconds("-m", "polydetr", "--help"),
+        "python_s": empty,
+    }
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a value came from. ``row`` counts data rows from 1, as a person would; ``line`` counts lines of the file."""
+    """Where a value came from. ``row`` counts data rows from 1, as people do; ``line`` counts lines of the file."""
 
     file: str | None = None
     row: int | None = None

@@ -150,10 +150,10 @@ class Predictor:
         choice: str | int | None = None,
         out: str | Path | None = None,
     ) -> Explanation:
-        """Why the model answers this row as it does: scores of its words, attention, and a check that says what they are worth.
+        """Why the model answers this row as it does: scores of its words, attention, and a check of their worth.
 
         target: which answer, where there are several; the first when not given. choice: another label to explain
-        (classification), or the number of an entity (tagging). out: a folder that gets explanation.html and explanation.png.
+        (classification), or the number of an entity (tagging). out: a folder for explanation.html and explanation.png.
 
         Raises:
             InputError: the row cannot be read or has no word, or there is no such target or choice.

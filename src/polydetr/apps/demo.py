@@ -1,4 +1,5 @@
-"""``make demo``: named entities from a Chinese newspaper, from nothing to a saved model that tags two sentences in colour.
+"""``make demo``: named entities from a Chinese newspaper, from nothing to a saved model that tags two
+sentences in colour.
 
 Everything comes from the package index and is kept, so that the next run shows the same model at once.
 """
@@ -51,9 +52,9 @@ def main() -> int:
         return error.exit_code
     console.rule()
     console.print(
-        f"Done in {time.monotonic() - started:.0f} s. The model is in [bold]{FOLDER}/[/bold] (its card: {FOLDER}/README.md, "
-        f"pictures: {FOLDER}/reports/).\nNext, type one of:\n"
-        f"  [green]echo '{{\"text\": \"李华在广州工作。\"}}' | .venv/bin/polydetr predict {FOLDER} -[/green]\n"
+        f"Done in {time.monotonic() - started:.0f} s. The model is in [bold]{FOLDER}/[/bold] "
+        f"(its card: {FOLDER}/README.md, pictures: {FOLDER}/reports/).\nNext, type one of:\n"
+        f'  [green]echo \'{{"text": "李华在广州工作。"}}\' | .venv/bin/polydetr predict {FOLDER} -[/green]\n'
         f"  [green].venv/bin/polydetr evaluate {FOLDER} {DATA}/test.jsonl[/green]\n"
         f"  [green].venv/bin/polydetr train --train YOUR.csv --target YOUR_COLUMN --out my-model[/green]\n"
         f"To train the demo again, delete {FOLDER}/ first."
@@ -70,10 +71,12 @@ def _trained(console: Console) -> tuple[Predictor, Mapping[str, str]]:
         console.print(f"[bold]1. Fetching the sample data[/bold] ({SAMPLE})")
         fetch_sample(SAMPLE, DATA, report=lambda line: console.print(f"   {line}", style="dim"))
     rows = {split: _first_rows(DATA / f"{split}.jsonl", count) for split, count in ROWS.items()}
-    console.print(f"[bold]2. Training[/bold] for {TIME_LIMIT} on {len(rows['train']):,} sentences with the multilingual backbone")
+    console.print(
+        f"[bold]2. Training[/bold] for {TIME_LIMIT} on {len(rows['train']):,} sentences with the multilingual backbone"
+    )
     Predictor.fit(
-        rows["train"], {"entities": "tagging"}, valid=rows["dev"], test=rows["test"], inputs={"text": "text"}, out=FOLDER,
-        backbone="e5-multilingual", epochs=20, time_limit=TIME_LIMIT, seed=0, settings=SETTINGS,
+        rows["train"], {"entities": "tagging"}, valid=rows["dev"], test=rows["test"], inputs={"text": "text"},
+        out=FOLDER, backbone="e5-multilingual", epochs=20, time_limit=TIME_LIMIT, seed=0, settings=SETTINGS,
     )  # fmt: skip
     return Predictor.load(FOLDER), _saved_tables()
 

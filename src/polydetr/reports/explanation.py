@@ -28,8 +28,8 @@ class Verdict:
 
 
 def deletion_verdict(deletion: Mapping[str, float]) -> Verdict:
-    """Compares deleting the highest-scored words with deleting as many others at random (comprehensiveness, DeYoung et al.
-    2020, arXiv 1911.03429).
+    """Compares deleting the highest-scored words with deleting as many others at random (comprehensiveness, DeYoung
+    et al. 2020, arXiv 1911.03429).
 
     deletion: probabilities of the predicted answer: "original"; "without_top", the highest-scored words deleted;
     "without_random", the mean over random choices of as many words; optionally "random_std" over those choices and

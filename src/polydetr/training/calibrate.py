@@ -33,7 +33,7 @@ def calibrate(
             logits = _stack([logits for logits, _ in pairs[target]])
             labels = torch.cat([labels for _, labels in pairs[target]])
             temperature = fit_temperature(logits.numpy(), labels.numpy())
-            # Without a single mistake the likelihood only grows towards certainty: such rows cannot show how sure is too sure.
+            # Without a single mistake the likelihood only grows towards certainty: no row shows how sure is too sure.
             faultless = bool((logits.argmax(-1) == labels).all())
             task.temperature = max(1.0, temperature) if faultless else temperature
     results = list(engine.run(valid))

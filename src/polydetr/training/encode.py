@@ -139,7 +139,7 @@ def rejected_row(record: Record, error: RowError) -> dict[str, Any]:
     return {**Rejection(error.location or record.location, error.message).to_dict(), "content": dict(record.row)}
 
 
-def write_rejected(path: Path, rejected: Sequence[dict[str, Any]]) -> None:
+def write_rejected(path: Path, rejected: Sequence[Mapping[str, Any]]) -> None:
     """One JSON object a row that was left out: its place, the reason, and the row itself where it could be read.
 
     Raises:

@@ -54,8 +54,9 @@ class TensorBoardTracker(Tracker):
         self._writer = EventFileWriter(str(folder))
 
     def scalars(self, values: Mapping[str, float], *, step: int) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        # Generated from protocol buffers: no type checker sees their names.
+        from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
         points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
