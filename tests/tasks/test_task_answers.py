@@ -244,9 +244,14 @@ def qa_rows(context: str, answer: str, count: int = 4) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("context", "answer"),
-    [("Anna lives in New York now.", "New York"), ("小明在北京大学学习。", "北京大学"),
-     ("cafe\u0301 here", "cafe\u0301"), ("a  spaced  answer ", " spaced "), ("price: 12,000.50 $", "12,000.50")],
-)  # fmt: skip
+    [
+        ("Anna lives in New York now.", "New York"),
+        ("小明在北京大学学习。", "北京大学"),
+        ("cafe\u0301 here", "cafe\u0301"),
+        ("a  spaced  answer ", " spaced "),
+        ("price: 12,000.50 $", "12,000.50"),
+    ],
+)
 def test_an_answer_is_found_again_at_its_tokens(context: str, answer: str) -> None:
     rows = qa_rows(context, answer)
     engine = make_engine(rows, {"answers": "qa"})
