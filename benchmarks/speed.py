@@ -63,7 +63,7 @@ from data import conll2003
 from polydetr import Predictor
 split = conll2003()
 p = Predictor.fit(split.train[: int(sys.argv[1])], split.target, valid=split.valid[:200], backbone="minilm", epochs=float(sys.argv[2]),
-    out=sys.argv[3] if len(sys.argv) > 3 else None, settings={"text": {"context": False}, "training": {"batch_tokens": 1024}})
+    out=sys.argv[3] if len(sys.argv) > 3 else None, settings={"text": {"context": False}, "training": {"batch_tokens": 1024, "lr": 3e-4}})
 e = p.evaluate(split.test)
 print(json.dumps({"tokens_per_s": p.info["training"]["tokens_per_second"], "entity_f1": e["tags"]["entity_f1"]}))
 """
@@ -158,7 +158,7 @@ def prediction(a: argparse.Namespace) -> dict[str, Any]:
     ours, theirs = [], []
     for _ in range(a.pairs):
         ours.append(child(PREDICT, model, str(a.texts))["texts_per_s"])
-        theirs.append(max(peer(64)["pipeline_texts_per_s_by_batch"].values()))
+        theirs.append(max(peer(3000, "--bf16", "--batch", "32")["pipeline_texts_per_s_by_batch"].values()))
     return {"ours": ours, "peer": theirs, "ratio": statistics.median(o / t for o, t in zip(ours, theirs, strict=True))}
 
 

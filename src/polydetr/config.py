@@ -79,7 +79,7 @@ class TrainingConfig(_Section):
     """The one training loop."""
 
     batch_tokens: int = Field(default=1024, ge=16, description="padded tokens a step")
-    lr: float = Field(default=3e-4, gt=0, description="peak learning rate of the backbone")
+    lr: float = Field(default=2e-4, gt=0, description="peak learning rate of the backbone")
     head_lr: float = Field(
         default=1e-3, gt=0, description="peak learning rate of everything that starts from random weights"
     )

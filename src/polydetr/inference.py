@@ -43,7 +43,7 @@ class Engine:
     """A model with its encoder and tasks, ready to answer."""
 
     def __init__(
-        self, model: PolyModel, encoder: RowEncoder, tasks: Mapping[str, Task], *, batch_tokens: int = 2048
+        self, model: PolyModel, encoder: RowEncoder, tasks: Mapping[str, Task], *, batch_tokens: int = 1024
     ) -> None:
         keep_freed_memory()
         self.model = model
