@@ -210,7 +210,7 @@ def page(results: Results) -> str:
     return f"""# Benchmarks
 
 Written by `python benchmarks/report.py` from `benchmarks/results/`, where `benchmarks/quality.py` and `benchmarks/speed.py` put what they
-measured. Settings were chosen on development rows; the rows named here were measured once, at the end.
+measured. Settings were chosen on development rows; how often the test rows were looked at is said at the end.
 
 Machines: {machines(results)}.
 
