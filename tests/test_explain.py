@@ -130,7 +130,7 @@ def test_linear_model_against_the_literal_product() -> None:
 
     with torch.no_grad():
         x, y = (
-            model.embedders["text"](Batch.collate([Example({"text": arrays})]).groups["text"])[0]
+            model.embedders["text"](Batch.collate([Example({"text": arrays})]).groups["text"]).tokens[0]
             for arrays in (window.arrays, blank)
         )
         weight = next(iter(model.heads.values())).output.weight[0]  # type: ignore[union-attr]

@@ -23,7 +23,8 @@ Arrays = Mapping[str, np.ndarray]
 class Example:
     """One encoded window of a document, before batching; plain arrays, so that it can be cached on disk.
 
-    ``groups[group][name]`` has one entry a token along its first axis.
+    ``groups[group][name]`` has one entry a token along its first axis (for images: one an image). A modality that is
+    missing has arrays of length 0, and is masked.
     ``targets[target][name]`` is a scalar (0-d), a fixed-length vector, or, where the name ends in ``_per_token``, one
     entry a token of the group that the task reads.
     """
@@ -31,15 +32,19 @@ class Example:
     groups: Mapping[str, Arrays]
     targets: Mapping[str, Arrays] = field(default_factory=dict)
     weight: float = 1.0
+    cost: int | None = None
 
     @property
     def num_tokens(self) -> int:
+        """What it costs the model, in tokens; ``cost`` where an entry becomes several (an image its grid)."""
+        if self.cost is not None:
+            return self.cost
         return sum(len(next(iter(arrays.values()))) for arrays in self.groups.values())
 
 
 @dataclass(frozen=True)
 class TokenGroup:
-    """The tokens of one modality for B examples, not yet embedded.
+    """The entries of one modality for B examples, not yet embedded.
 
     values: named tensors, each (B, L, ...); mask: (B, L) bool, True = real; positions: (B, L) int64.
     """
@@ -125,15 +130,24 @@ def _pad(arrays: Sequence[np.ndarray], longest: int, fill: int) -> Tensor:
 
 
 def _wide(dtype: np.dtype) -> np.dtype:
-    """Examples are stored in small integers; embeddings want int64."""
-    return np.dtype(np.int64) if np.issubdtype(dtype, np.integer) else dtype
+    """Examples are stored in small integers; embeddings want int64. Pixels (uint8) stay small."""
+    return np.dtype(np.int64) if np.issubdtype(dtype, np.integer) and dtype != np.uint8 else dtype
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What an embedder makes of a ``TokenGroup``: tokens (B, L', D) and their mask (B, L'), True = real."""
+
+    tokens: Tensor
+    mask: Tensor
 
 
 @dataclass(frozen=True)
 class Encoded:
     """What the encoder hands to the task heads.
 
-    tokens: group → (B, L, D); masks: group → (B, L) bool; pooled: (B, D), the mean over all real tokens of all groups.
+    tokens: group → (B, L, D); masks: group → (B, L) bool; pooled: (B, D), the mean of the groups' means, so that fifty
+    cells of an image do not drown eight columns of a table.
     """
 
     tokens: Mapping[str, Tensor]

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 
-from polydetr.backbones.scratch import scratch_backbone
-from polydetr.backbones.text import TextBackbone, load_text_backbone
 from polydetr.config import Config, TaskConfig
 from polydetr.data.records import Record
-from polydetr.encoding import RowEncoder
-from polydetr.errors import BackboneError, ConfigError, RowError, SchemaError, did_you_mean
+from polydetr.encoding import RowEncoder, folder_of
+from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
 from polydetr.inference import Engine
 from polydetr.layout import Row
+from polydetr.modalities import MODALITIES
 from polydetr.modalities.base import Modality
-from polydetr.modalities.text import TextModality, as_text
 from polydetr.model import PolyModel
-from polydetr.schema import Schema
-from polydetr.spans import is_unspaced
+from polydetr.schema import FieldSpec, Schema
 from polydetr.tasks import TASKS, Task
 
 Note = Callable[[str], None]
@@ -33,7 +31,8 @@ def build_engine(config: Config, schema: Schema, records: Sequence[Record], *, n
     """
     rows = [record.row for record in records]
     tasks = build_tasks(config, schema, records, note=note)
-    modalities = build_modalities(config, schema, rows, tasks, note=note)
+    folder = folder_of(records[0]) if records else None
+    modalities = build_modalities(config, schema, rows, tasks, folder=folder, note=note)
     torch.manual_seed(config.seed)
     model = PolyModel(modalities, tasks, config.model)
     model.load_pretrained(modalities)
@@ -94,72 +93,44 @@ def _unreadable(kind: type[Task], target: str, options: TaskConfig, records: Seq
 
 
 def build_modalities(
-    config: Config, schema: Schema, rows: Sequence[Row], tasks: Mapping[str, Task], *, note: Note
+    config: Config, schema: Schema, rows: Sequence[Row], tasks: Mapping[str, Task], *, folder: Path | None, note: Note
 ) -> dict[str, Modality]:
     """One modality for each kind of input that the schema names."""
-    fields = [spec.name for spec in schema.inputs if spec.modality == "text"]
-    other = [spec for spec in schema.inputs if spec.modality not in ("text", "ignore")]
-    for spec in other:
-        note(f"column {spec.name!r} ({spec.modality}) is not read: this version reads text; name it as text to use it")
-    if not fields:
-        raise SchemaError(
-            "no input column holds text", hint="Name one: inputs={'column': 'text'} or --input column:text."
-        )
-    fields = _windowed_last(fields, tasks)
+    _check_backbones(config, schema)
     by_word = any(task.per_token for task in tasks.values())
-    backbone = choose_backbone(config, fields, rows, by_word=by_word, note=note)
-    return {"text": TextModality(fields, backbone, config=config.text, by_word=by_word)}
+    found: dict[str, Modality] = {}
+    for name, kind in MODALITIES.items():
+        fields = [spec for spec in schema.inputs if spec.modality in kind.reads]
+        if name == "text":
+            fields = _windowed_last(fields, tasks)
+        if fields:
+            made = kind.build(fields, rows, config, by_word=by_word, folder=folder, note=note)
+            if made.fields:  # columns that say nothing (all missing, constant) are left out when they are read
+                found[name] = made
+    if by_word and "text" not in found:
+        raise SchemaError(
+            "no input column holds text, which the target's labels point into",
+            hint="Name one: inputs={'column': 'text'} or --input column:text.",
+        )
+    if not found:
+        listed = ", ".join(f"{spec.name!r} ({spec.modality})" for spec in schema.inputs)
+        raise SchemaError(f"none of the input columns can be read: {listed}", hint="Name the inputs.")
+    return found
 
 
-def _windowed_last(fields: list[str], tasks: Mapping[str, Task]) -> list[str]:
+def _check_backbones(config: Config, schema: Schema) -> None:
+    """Raises ConfigError where a backbone is named for a modality that is not read."""
+    if isinstance(config.backbone, str):
+        return
+    for name in config.backbone:
+        if name not in MODALITIES:
+            raise ConfigError(f"backbone.{name}: {name!r} is no modality. {did_you_mean(name, MODALITIES)}")
+
+
+def _windowed_last(fields: list[FieldSpec], tasks: Mapping[str, Task]) -> list[FieldSpec]:
     """The field that token-level answers point into comes last: a passage after its question."""
     if any(task.kind == "qa" for task in tasks.values()):
         for name in ("context", "passage", "paragraph"):
-            if name in fields:
-                return [f for f in fields if f != name] + [name]
+            if any(spec.name == name for spec in fields):
+                return sorted(fields, key=lambda spec: spec.name == name)
     return fields
-
-
-def choose_backbone(
-    config: Config, fields: Sequence[str], rows: Sequence[Row], *, by_word: bool, note: Note
-) -> TextBackbone:
-    """The named backbone; for "auto" one that fits the language, or random weights where none can be had."""
-    name = config.backbone
-    if name == "auto":
-        name = suggest_backbone(fields, rows, by_word=by_word)
-        try:
-            backbone = load_text_backbone(name, report=note)
-            note(f"backbone: {name} (chosen by the language of the text; name another with backbone=)")
-            return backbone
-        except BackboneError as error:
-            note(f"backbone: none, random weights ({name} cannot be had: {error.message})")
-            name = "none"
-    if name != "none":
-        return load_text_backbone(name, report=note)
-    texts = readable_texts(fields, rows)
-    width = config.model.embed_dim or 128
-    return scratch_backbone(
-        texts, vocab_size=config.text.vocab_size, hidden_dim=width, max_positions=config.text.max_tokens
-    )
-
-
-def suggest_backbone(fields: Sequence[str], rows: Sequence[Row], *, by_word: bool) -> str:
-    """By the share of letters outside ASCII: an English backbone, or the multilingual one."""
-    sample = "".join(text[:300] for text in readable_texts(fields, rows[:500]))
-    letters = [c for c in sample if c.isalpha()]
-    foreign = sum(1 for c in letters if ord(c) > 0x24F or is_unspaced(c)) / max(1, len(letters))
-    if foreign > 0.02:
-        return "e5-multilingual"
-    return "e5-en-pt" if by_word else "minilm"
-
-
-def readable_texts(fields: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
-    """Every text there is; values that are none are left to encoding, which knows their place and what to do about
-    them.
-    """
-    for row in rows:
-        for field in fields:
-            try:
-                yield as_text(row.get(field), field=field).text
-            except RowError:
-                continue

@@ -52,6 +52,58 @@ class TextConfig(_Section):
     )
 
 
+class AugmentConfig(_Section):
+    """What may be done to a picture in training without changing what it shows."""
+
+    flip: bool = Field(default=True, description="mirror half of the pictures, left to right")
+    crop: float = Field(
+        default=0.7, gt=0, le=1, description="smallest share a random crop keeps; 1 = off"
+    )
+    color: float = Field(default=0.2, ge=0, lt=1, description="largest change of brightness, contrast and saturation")
+    mix: Literal["none", "mixup", "cutmix"] = Field(
+        default="none", description="blend two rows' pictures and their losses; for models that read pictures alone"
+    )
+
+
+class ImageConfig(_Section):
+    """How pictures become tokens."""
+
+    size: int = Field(default=160, ge=8, le=2048, description="pixels a side that the model sees")
+    fit: Literal["stretch", "crop", "pad"] = Field(
+        default="stretch", description="how a picture that is not square becomes so"
+    )
+    patch_size: int = Field(default=16, ge=2, description="pixels a side of one token, without a backbone")
+    root: str | None = Field(
+        default=None, description="the only folder pictures may be read from; default: where the data file lies"
+    )
+    max_images: int = Field(default=4, ge=1, description="pictures of one field that are read, the first ones")
+    max_pixels: int = Field(default=64_000_000, ge=1, description="a larger picture is refused before it is decoded")
+    augment: AugmentConfig = AugmentConfig()
+
+
+class TableConfig(_Section):
+    """How number, category and date columns become tokens."""
+
+    numbers: Literal["standard", "quantile"] = Field(
+        default="quantile", description="by mean and deviation, or by rank to a normal distribution"
+    )
+    embedding: Literal["linear", "periodic"] = Field(
+        default="periodic", description="a line a column, or waves of learned frequencies, which bend"
+    )
+    max_categories: int = Field(default=10_000, ge=1, description="the most frequent values that get a token each")
+    min_count: int = Field(default=2, ge=1, description="rarer categories share one token")
+    column_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the cells hidden in training, so that none is relied on alone"
+    )
+
+
+class HistoryConfig(_Section):
+    """How lists of items become tokens."""
+
+    max_items: int = Field(default=20, ge=1, description="items of one history that are read, the latest ones")
+    age: str | None = Field(default=None, description="the item's field that says how old it is, in days")
+
+
 class ModelConfig(_Section):
     """The shared encoder."""
 
@@ -94,6 +146,12 @@ class TrainingConfig(_Section):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     freeze_embeddings: bool = Field(default=True, description="keep the pretrained word embeddings as they are")
     freeze_layers: int = Field(default=0, ge=0, description="backbone layers, from the bottom, that stay as they are")
+    freeze_backbones: bool = Field(
+        default=False, description="train only what stands on the backbones, from features computed once"
+    )
+    modality_dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the modalities hidden in training, where there are several"
+    )
     lora: LoRAConfig = LoRAConfig()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     patience: int = Field(default=3, ge=0, description="evaluations without progress before it stops; 0 = never")
@@ -126,7 +184,9 @@ class Config(_Section):
     inputs: dict[str, str | None] | None = Field(
         default=None, description="input column → modality, or null to infer it"
     )
-    backbone: str = "auto"
+    backbone: str | dict[str, str] = Field(
+        default="auto", description='a name; "none"; or modality → name, where there are several'
+    )
     preset: Preset = "balanced"
     epochs: float | None = Field(default=None, gt=0)
     time_limit: Seconds | None = None
@@ -137,9 +197,16 @@ class Config(_Section):
         default="none", description="also log losses and metrics for a dashboard, into <out>.runs/"
     )
     text: TextConfig = TextConfig()
+    image: ImageConfig = ImageConfig()
+    table: TableConfig = TableConfig()
+    history: HistoryConfig = HistoryConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     tasks: dict[str, TaskConfig] = Field(default_factory=dict)
+
+    def backbone_of(self, modality: str) -> str:
+        """The backbone asked for in one modality; "auto" where none was named."""
+        return self.backbone if isinstance(self.backbone, str) else self.backbone.get(modality, "auto")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

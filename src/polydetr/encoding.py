@@ -5,19 +5,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
 
 from polydetr.batch import Example
 from polydetr.data.records import Record
 from polydetr.errors import Location, RowError
-from polydetr.layout import FieldText, Layout, Row
-from polydetr.modalities.base import Modality
+from polydetr.layout import FieldText, Finding, Layout, Row
+from polydetr.modalities.base import EncodedGroup, Modality
 from polydetr.tasks.base import Task, WindowView
 
 MAX_DOCUMENT_ROWS = 64
 """Rows of one document that are read together at most: bounds memory however long the document is."""
+AHEAD = 64
+"""Documents that are decoded ahead of the model at most, where that takes long (images): a bound on memory."""
+
+Strictness = Literal["strict", "normal", "lenient"]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,7 @@ class EncodedDocument:
     examples: Sequence[Example]
     layouts: Sequence[Layout | None]
     texts: Sequence[FieldText]
-    warnings: Sequence[str]
+    warnings: Sequence[Finding]
 
     @property
     def rows(self) -> list[Row]:
@@ -38,13 +50,26 @@ class EncodedDocument:
 
 
 class RowEncoder:
-    """Joins the modalities' tokens and the tasks' targets into examples."""
+    """Joins the modalities' tokens and the tasks' targets into examples.
+
+    strictness: what becomes of a row that is not as the model was trained to read it. "normal": a value that cannot
+    be read is an error, and all else is told; "strict": whatever there is to tell is an error; "lenient": a value that
+    cannot be read counts as missing, and is told.
+    """
 
     def __init__(self, modalities: Mapping[str, Modality], tasks: Mapping[str, Task], *, context: bool) -> None:
         self.modalities = dict(modalities)
         self.tasks = dict(tasks)
-        one_field = all(len(modality.fields) == 1 for modality in self.modalities.values())
+        self.strictness: Strictness = "normal"
+        for modality in self.modalities.values():
+            modality.alone = len(self.modalities) == 1
+        one_field = len(self.modalities) == 1 and all(len(m.fields) == 1 for m in self.modalities.values())
         self.context = context and one_field and all(task.reads_document for task in self.tasks.values())
+
+    @property
+    def workers(self) -> int:
+        """Threads worth encoding rows ahead in: none for what is quick."""
+        return torch.get_num_threads() if any(m.slow_to_encode for m in self.modalities.values()) else 0
 
     def documents(self, records: Iterable[Record]) -> Iterator[list[Record]]:
         """Neighbouring rows of one document together, where tasks profit from it; otherwise each row alone."""
@@ -73,9 +98,10 @@ class RowEncoder:
             raise _relocate(error, records[0]) from None
 
     def _encode(self, records: Sequence[Record], *, with_targets: bool) -> EncodedDocument:
-        rows = [record.row for record in records]
-        groups = {name: modality.encode(rows) for name, modality in self.modalities.items()}
+        rows, folder = [record.row for record in records], folder_of(records[0])
+        groups = {name: self._group(modality, rows, folder) for name, modality in self.modalities.items()}
         warnings = [warning for g in groups.values() for warning in g.warnings]
+        self._judge(groups, warnings)
         windowed = next((g for g in groups.values() if g.texts), None)
         count = max(len(g.windows) for g in groups.values())
         texts = windowed.texts if windowed else ()
@@ -85,12 +111,42 @@ class RowEncoder:
             windows = {name: g.windows[i if len(g.windows) > 1 else 0] for name, g in groups.items()}
             layout = next((w.layout for w in windows.values() if w.layout is not None), None)
             targets = {t: self.tasks[t].encode_target(WindowView(layout, texts, found)) for t, found in golds.items()}
-            examples.append(Example({n: w.arrays for n, w in windows.items()}, targets, weight=1.0 / count))
+            arrays = {name: window.arrays for name, window in windows.items()}
+            examples.append(Example(arrays, targets, weight=1.0 / count, cost=self._cost(arrays)))
             layouts.append(layout)
         return EncodedDocument(records, examples, layouts, texts, warnings)
 
+    def _group(self, modality: Modality, rows: Sequence[Row], folder: Path | None) -> EncodedGroup:
+        """One modality's part; when lenient, what cannot be read is missing."""
+        findings: list[Finding] = []
+        while True:
+            try:
+                group = modality.encode(rows, folder=folder)
+                return dataclasses.replace(group, warnings=[*findings, *group.warnings]) if findings else group
+            except RowError as error:
+                column = error.location.column if error.location else None
+                if self.strictness != "lenient" or column is None or any(f.column == column for f in findings):
+                    raise
+                findings.append(Finding("unreadable", column, f"{column!r}: {error.message}"))
+                rows = [{**row, column: None} for row in rows]
+
+    def _judge(self, groups: Mapping[str, EncodedGroup], findings: Sequence[Finding]) -> None:
+        if all(group.is_empty for group in groups.values()):
+            fields = ", ".join(repr(f) for m in self.modalities.values() for f in m.fields)
+            raise RowError(f"every value that the model reads is missing: {fields}")
+        if self.strictness == "strict" and findings:
+            first = findings[0]
+            hint = "Mend the row, or judge rows less strictly (strict=False)."
+            raise RowError(f"{first.kind}: {first.message}", location=Location(column=first.column), hint=hint)
+
+    def _cost(self, arrays: Mapping[str, Mapping[str, Any]]) -> int:
+        """Tokens that the model attends over for this example."""
+        return sum(
+            len(next(iter(found.values()))) * self.modalities[name].tokens_per_entry for name, found in arrays.items()
+        )
+
     def _golds(
-        self, records: Sequence[Record], texts: Sequence[FieldText], warnings: list[str]
+        self, records: Sequence[Record], texts: Sequence[FieldText], warnings: list[Finding]
     ) -> dict[str, list[Any]]:
         """Target → every row's label, read once however many windows there are; what cannot be learned is told."""
         golds: dict[str, list[Any]] = {target: [] for target in self.tasks}
@@ -100,8 +156,42 @@ class RowEncoder:
                 golds[target].append(gold)
                 if found := task.problems(gold):
                     where = dataclasses.replace(record.location, column=target)
-                    warnings += [f"{where}: {problem}" for problem in found]
+                    warnings += [Finding("label", target, f"{where}: {problem}") for problem in found]
         return golds
+
+
+@functools.lru_cache(maxsize=256)
+def _folder_of_file(file: str) -> Path | None:
+    path = Path(file)
+    return path if path.is_dir() else path.parent if path.exists() else None
+
+
+def folder_of(record: Record) -> Path | None:
+    """Where relative paths in the row begin: the folder of the file it stands in; None for rows from memory."""
+    return _folder_of_file(record.location.file) if record.location.file else None
+
+
+def ahead(function: Callable[[_T], _R], items: Iterable[_T], *, workers: int, window: int = AHEAD) -> Iterator[_R]:
+    """``map`` in order, up to ``window`` results ahead in threads; in this thread where ``workers`` is below two.
+
+    Decoding and resizing pictures leave the interpreter free, so that threads do what processes would, without
+    copying the pixels between them.
+    """
+    if workers < 2:
+        yield from map(function, items)
+        return
+    waiting: deque[Future[_R]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= window:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _relocate(error: RowError, record: Record) -> RowError:

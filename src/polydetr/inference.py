@@ -15,9 +15,9 @@ from polydetr.backbones.kernels import keep_freed_memory
 from polydetr.batch import Arrays, Batch
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.records import Record
-from polydetr.encoding import EncodedDocument, RowEncoder
+from polydetr.encoding import EncodedDocument, RowEncoder, ahead
 from polydetr.errors import RowError
-from polydetr.layout import FieldText
+from polydetr.layout import FieldText, Finding
 from polydetr.model import PolyModel
 from polydetr.tasks.base import Evaluation, Prediction, Task
 
@@ -36,7 +36,7 @@ class RowResult:
     predictions: Mapping[str, Prediction]
     text: FieldText | None = None
     error: RowError | None = None
-    warnings: Sequence[str] = ()
+    warnings: Sequence[Finding] = ()
 
 
 class Engine:
@@ -69,8 +69,12 @@ class Engine:
         """
         pending: list[EncodedDocument | RowResult] = []
         tokens = 0
-        for group in self.encoder.documents(records):
-            for item in self._encode(group, on_error=on_error, with_targets=with_targets):
+
+        def encode(group: list[Record]) -> list[EncodedDocument | RowResult]:
+            return list(self._encode(group, on_error=on_error, with_targets=with_targets))
+
+        for items in ahead(encode, self.encoder.documents(records), workers=self.encoder.workers):
+            for item in items:
                 pending.append(item)
                 tokens += sum(e.num_tokens for e in item.examples) if isinstance(item, EncodedDocument) else 0
             if tokens >= CHUNK_TOKENS or len(pending) >= CHUNK_DOCUMENTS:

@@ -13,6 +13,21 @@ import numpy as np
 Row = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about a row that is worth telling though the row can be read.
+
+    kind: "missing", "wrong_type", "unreadable", "unseen_category", "truncated", "out_of_range" or "label".
+    """
+
+    kind: str
+    column: str | None
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
 @dataclass(frozen=True)
 class Layout:
     """Which characters each token of one window stands for; all arrays have one entry a token.

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from polydetr.backbones.bert import BertEncoder
 from polydetr.batch import Batch, Encoded
 from polydetr.config import ModelConfig
 from polydetr.modalities.base import Modality
 from polydetr.nn.encoder import MultiModalEncoder
-from polydetr.nn.pooling import masked_mean
+from polydetr.nn.pooling import mean_of_groups
 from polydetr.tasks.base import Task
 
 
@@ -49,21 +48,20 @@ class PolyModel(nn.Module):
         self.log_variance = nn.Parameter(torch.zeros(len(tasks))) if len(tasks) > 1 else None
 
     def train(self, mode: bool = True) -> PolyModel:
-        """As in PyTorch; going to evaluation also lays the backbone's weights out for prediction."""
+        """As in PyTorch; going to evaluation also lays the backbones' weights out for prediction."""
         super().train(mode)
         if not mode:
             for module in self.modules():
-                if isinstance(module, BertEncoder):
-                    module.pack()
+                if callable(pack := getattr(module, "pack", None)):
+                    pack()
         return self
 
     def encode(self, batch: Batch) -> Encoded:
         """Rows to attended tokens."""
-        tokens = {name: self.embedders[name](group) for name, group in batch.groups.items()}
-        masks = {name: group.mask for name, group in batch.groups.items()}
-        attended, _ = self.encoder(tokens, masks)
-        pooled = masked_mean(torch.cat(list(attended.values()), 1), torch.cat(list(masks.values()), 1))
-        return Encoded(attended, masks, pooled)
+        embedded = {name: self.embedders[name](group) for name, group in batch.groups.items()}
+        masks = {name: found.mask for name, found in embedded.items()}
+        attended, _ = self.encoder({name: found.tokens for name, found in embedded.items()}, masks)
+        return Encoded(attended, masks, mean_of_groups(attended, masks))
 
     def forward(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
         encoded = self.encode(batch)

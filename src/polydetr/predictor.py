@@ -440,7 +440,7 @@ def _answer(number: int, result: RowResult) -> dict[str, Any]:
     if unlike:
         answer["out_of_scope"] = unlike
     if result.warnings:
-        answer["warnings"] = list(result.warnings)
+        answer["warnings"] = [str(finding) for finding in result.warnings]
     return answer
 
 

@@ -300,7 +300,7 @@ def _infer_inputs(
     found = {name: infer_modality(name, values) for name, values in columns.items() if name not in named}
     reasons = {name: reason for name, (_, reason) in found.items()}
     fields = [FieldSpec(name, modality) for name, (modality, _) in found.items()]
-    if not any(f.modality == "text" for f in fields):
+    if not any(f.modality in ("text", "image") for f in fields) and not any(f.modality == "number" for f in fields):
         fields = _promote(fields, columns, reasons)
     classes = [t.name for t in targets if t.task == "classification"]
     for i, f in enumerate(fields):
@@ -308,10 +308,14 @@ def _infer_inputs(
         if told:
             fields[i] = replace(f, modality="ignore")
             reasons[f.name] = f"each of its values goes with one {told[0]!r} only, so it gives the answer away"
+    pointing = tasks & {"tagging", "qa"}
+    for i, f in enumerate(fields):
+        if pointing and f.modality not in ("text", "ignore"):
+            fields[i] = replace(f, modality="ignore")
+            reasons[f.name] = f"{min(pointing)} reads the text alone, unless an input is named"
     for f in fields:
-        if f.modality != "text":
-            why = reasons[f.name] or "this version reads text only"
-            notes.append(f"Column {f.name!r} ({f.modality}) is left out: {why}.")
+        if f.modality == "ignore":
+            notes.append(f"Column {f.name!r} is left out: {reasons[f.name]}.")
     return tuple(fields)
 
 

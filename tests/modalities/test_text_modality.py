@@ -164,7 +164,7 @@ def test_a_long_prompt_is_reported_and_stands_whole_where_there_is_room() -> Non
     long = "the cat sat on the mat near Oslo " * 10
     cut = found.encode([{"question": long, "context": long}])
     assert len(cut.warnings) == 1
-    assert "'question' has" in cut.warnings[0]
+    assert "'question' has" in str(cut.warnings[0])
     assert all(len(w.arrays["input_ids"]) <= 32 for w in cut.windows)
     roomy = found.encode([{"question": " ".join(["the"] * 25), "context": "cat"}])
     assert not roomy.warnings
@@ -174,7 +174,7 @@ def test_a_long_prompt_is_reported_and_stands_whole_where_there_is_room() -> Non
 def test_short_prompts_stay_whole_beside_a_long_one() -> None:
     found = modality(("a", "b", "c"), max_tokens=32)
     encoded = found.encode([{"a": "the cat", "b": "the cat sat " * 20, "c": "mat " * 50}])
-    assert [w.split(" has")[0] for w in encoded.warnings] == ["'b'"]
+    assert [str(w).split(" has")[0] for w in encoded.warnings] == ["'b'"]
 
 
 def test_too_small_a_window_for_the_fields_is_a_configuration_error() -> None:

@@ -203,9 +203,9 @@ def test_spans_inside_words_and_overlapping_ones_are_told_with_their_row() -> No
     engine = make_engine(rows, {"entities": "tagging"}, inputs={"text": "text"})
     encoded = engine.encoder.encode(as_records(rows, "d"), with_targets=True)
     assert len(encoded.warnings) == 2
-    assert all(w.startswith("rows.jsonl, row 2, column 'entities': span ") for w in encoded.warnings)
-    assert "fitted to whole words 0-9" in encoded.warnings[0]
-    assert "overlaps" in encoded.warnings[1]
+    assert all(str(w).startswith("rows.jsonl, row 2, column 'entities': span ") for w in encoded.warnings)
+    assert "fitted to whole words 0-9" in str(encoded.warnings[0])
+    assert "overlaps" in str(encoded.warnings[1])
     assert not engine.encoder.encode(as_records(rows, "d"), with_targets=False).warnings
     gold = engine.tasks["entities"].gold(rows[1], encoded.texts[1])
     assert [(s.start, s.end) for s in gold.spans] == [(0, 5), (10, 17), (14, 17)]  # measured as they were given

@@ -52,7 +52,7 @@ class ExampleStore:
         parts: dict[str, dict[str, dict[str, np.ndarray]]] = {"group": {}, "target": {}}
         for (kind, owner, name, shape), (values, offsets) in zip(self._columns, self._flat[chunk], strict=True):
             array = values[offsets[row] : offsets[row + 1]]
-            parts[kind].setdefault(owner, {})[name] = array.reshape(()) if shape == "scalar" else array
+            parts[kind].setdefault(owner, {})[name] = array if shape == "vector" else array.reshape(_shape(shape))
         return Example(parts["group"], parts["target"], float(self.weights[index]))
 
     @property
@@ -123,11 +123,22 @@ def _write(examples: Iterable[Example], path: Path) -> None:
 def _columns_of(example: Example) -> list[tuple[str, str, str, str]]:
     parts = (("group", example.groups), ("target", example.targets))
     return [
-        (kind, owner, name, "scalar" if np.ndim(array) == 0 else "vector")
+        (kind, owner, name, _shape_name(np.asarray(array)))
         for kind, owners in parts
         for owner, arrays in owners.items()
         for name, array in arrays.items()
     ]
+
+
+def _shape_name(array: np.ndarray) -> str:
+    """ "scalar", "vector", or the shape of one entry ("3x160x160") where entries are more than numbers."""
+    if array.ndim < 2:
+        return "vector" if array.ndim else "scalar"
+    return "x".join(map(str, array.shape[1:]))
+
+
+def _shape(name: str) -> tuple[int, ...]:
+    return () if name == "scalar" else (-1, *map(int, name.split("x")))
 
 
 def _array(example: Example, kind: str, owner: str, name: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polydetr.backbones.bert import BertEncoder, BertLayer
-from polydetr.batch import Batch
+from polydetr.batch import Batch, Embedded
 from polydetr.explain.words import TokenWords
 from polydetr.modalities.text import TextEmbedder
 from polydetr.model import PolyModel
@@ -29,23 +29,24 @@ def attention_layers(model: PolyModel, batch: Batch) -> dict[str, list[Tensor]]:
     """
     found: dict[str, list[Tensor]] = {}
     with torch.no_grad():
-        tokens = {}
+        embedded: dict[str, Embedded] = {}
         for name, group in batch.groups.items():
             embedder = model.embedders[name]
             if name == "text" and isinstance(embedder, TextEmbedder) and isinstance(embedder.backbone, BertEncoder):
                 seen: list[Tensor] = []
-                tokens[name] = _watched(embedder.backbone, seen, lambda e=embedder, g=group: e(g))
+                embedded[name] = _watched(embedder.backbone, seen, lambda e=embedder, g=group: e(g))
                 found["backbone"] = seen
             else:
-                tokens[name] = embedder(group)
-        masks = {name: group.mask for name, group in batch.groups.items()}
+                embedded[name] = embedder(group)
+        tokens = {name: given.tokens for name, given in embedded.items()}
+        masks = {name: given.mask for name, given in embedded.items()}
         _, weights = model.encoder(tokens, masks, need_weights=True)
     if weights is not None:
         found["encoder"] = [layer["text", "text"].mean(1) for layer in weights.layers]
     return {name: layers for name, layers in found.items() if layers}
 
 
-def _watched(backbone: BertEncoder, seen: list[Tensor], run: Callable[[], Tensor]) -> Tensor:
+def _watched(backbone: BertEncoder, seen: list[Tensor], run: Callable[[], Embedded]) -> Embedded:
     """Runs, and notes each layer's attention on the way: softmax(q kᵀ / √d) from the layer's own projection of its
     input.
     """

@@ -90,7 +90,11 @@ def explain_record(
         words=_explained(words, scores, {words.number(i) for i in answer.words}),
         deletion=deletion,
         attention=attention,
-        notes=(*document.warnings, *notes, *_remarks(answer, attribution, deletion, answer.probability(reading))),
+        notes=(
+            *map(str, document.warnings),
+            *notes,
+            *_remarks(answer, attribution, deletion, answer.probability(reading)),
+        ),
     )
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
-from polydetr.batch import Arrays
-from polydetr.layout import FieldText, Layout, Row
+from polydetr.batch import Arrays, TokenGroup
+from polydetr.config import Config
+from polydetr.layout import FieldText, Finding, Layout, Row
+from polydetr.schema import FieldSpec
+
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -28,20 +33,51 @@ class EncodedGroup:
 
     windows: Sequence[Window]
     texts: Sequence[FieldText] = ()
-    warnings: Sequence[str] = field(default_factory=tuple)
+    warnings: Sequence[Finding] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """True where every value of the document is missing in this modality."""
+        return not any(len(next(iter(window.arrays.values()))) for window in self.windows)
 
 
 class Modality(ABC):
     """One file each. ``fields`` are the columns it reads, in order; together they make one token group, ``name``."""
 
     name: ClassVar[str]
+    reads: ClassVar[frozenset[str]]
+    """The kinds of column, as the schema names them, that it takes."""
+    slow_to_encode: ClassVar[bool] = False
+    """Whether rows are worth encoding ahead, in worker threads; ``encode`` must then be safe to call from several."""
+    alone: bool = True
+    """Whether the model reads nothing else, so that a row without it says nothing (set by ``RowEncoder``)."""
 
     def __init__(self, fields: Sequence[str]) -> None:
         self.fields = tuple(fields)
 
+    @classmethod
     @abstractmethod
-    def encode(self, rows: Sequence[Row]) -> EncodedGroup:
+    def build(
+        cls,
+        fields: Sequence[FieldSpec],
+        rows: Sequence[Row],
+        config: Config,
+        *,
+        by_word: bool,
+        folder: Path | None,
+        note: Note,
+    ) -> Modality:
+        """One that has learned its vocabulary, scales and the like from the training rows.
+
+        by_word: some task answers token by token. folder: where relative paths in the rows begin.
+        note: takes sentences for the user.
+        """
+
+    @abstractmethod
+    def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
         """The tokens of one document (one row, or neighbouring rows that give one another context).
+
+        Missing values are masked and told as findings.
 
         Raises:
             RowError: a value cannot be read as this modality.
@@ -49,7 +85,24 @@ class Modality(ABC):
 
     @abstractmethod
     def build_embedder(self, embed_dim: int | None) -> nn.Module:
-        """A module from TokenGroup to (B, L, embed_dim), with random weights; it tells its width as ``embed_dim``."""
+        """A module from TokenGroup to Embedded, with random weights; it tells its width as ``embed_dim``.
+
+        One with a pretrained backbone also has ``features(group) -> Embedded``, what the backbone makes of the group,
+        and starts from ``group.values["features"]`` where that is given.
+        """
+
+    @property
+    def tokens_per_entry(self) -> int:
+        """How many tokens the model attends over for each entry of the group's arrays."""
+        return 1
+
+    def augment(self, group: TokenGroup, generator: torch.Generator) -> TokenGroup:
+        """Other values that mean the same; in training alone, anew in every step."""
+        return group
+
+    def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
+        """Changes whenever files that the rows merely name were changed: part of the key of the cache on disk."""
+        return ""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,12 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from polydetr.backbones.choose import choose_text_backbone
 from polydetr.backbones.text import TextBackbone
-from polydetr.batch import TokenGroup
-from polydetr.config import TextConfig
+from polydetr.batch import Embedded, TokenGroup
+from polydetr.config import Config, TextConfig
 from polydetr.errors import ConfigError, Location, RowError
-from polydetr.layout import FieldText, Layout, Row
-from polydetr.modalities.base import EncodedGroup, Modality, Window
+from polydetr.layout import FieldText, Finding, Layout, Row
+from polydetr.modalities.base import EncodedGroup, Modality, Note, Window
+from polydetr.schema import FieldSpec
 from polydetr.spans import is_unspaced, join_tokens, split_words
 
 SHAPES = ("special", "lower", "title", "upper", "mixed", "digit", "symbol", "unspaced", "other")
@@ -73,11 +75,28 @@ def as_text(value: object, *, field: str) -> FieldText:
         text, offsets = join_tokens(list(value))
         return FieldText(text, offsets)
     location = Location(column=field)
-    if value is None or (isinstance(value, float) and value != value):
+    if is_missing_text(value):
         raise RowError(
             f"text is missing ({value!r})", location=location, hint="Give a string; an empty one is allowed."
         )
     raise RowError(f"{value!r:.80} is {type(value).__name__}, expected a string or a list of tokens", location=location)
+
+
+def is_missing_text(value: object) -> bool:
+    """None or NaN; an empty string is a text like any other."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def readable_texts(fields: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
+    """Every text there is; values that are none are left to encoding, which knows their place and what to do about
+    them.
+    """
+    for row in rows:
+        for field in fields:
+            try:
+                yield as_text(row.get(field), field=field).text
+            except RowError:
+                continue
 
 
 class _WordTokens(NamedTuple):
@@ -95,6 +114,7 @@ class TextModality(Modality):
     """
 
     name: ClassVar[str] = "text"
+    reads: ClassVar[frozenset[str]] = frozenset({"text"})
 
     def __init__(self, fields: Sequence[str], backbone: TextBackbone, *, config: TextConfig, by_word: bool) -> None:
         super().__init__(fields)
@@ -110,10 +130,37 @@ class TextModality(Modality):
                 f"text.max_tokens = {self.max_tokens} leaves no room for {len(self.fields)} text fields; raise it"
             )
 
+    @classmethod
+    def build(
+        cls,
+        fields: Sequence[FieldSpec],
+        rows: Sequence[Row],
+        config: Config,
+        *,
+        by_word: bool,
+        folder: Path | None,
+        note: Note,
+    ) -> TextModality:
+        names = [spec.name for spec in fields]
+        backbone = choose_text_backbone(
+            config.backbone_of("text"),
+            lambda count: readable_texts(names, rows if count is None else rows[:count]),
+            by_word=by_word,
+            hidden_dim=config.model.embed_dim or 128,
+            vocab_size=config.text.vocab_size,
+            max_positions=config.text.max_tokens,
+            note=note,
+        )
+        return cls(names, backbone, config=config.text, by_word=by_word)
+
     # -- tokens ---------------------------------------------------------------------------------------------------
 
-    def encode(self, rows: Sequence[Row]) -> EncodedGroup:
-        warnings: list[str] = []
+    def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
+        warnings: list[Finding] = []
+        if not self.by_word:
+            rows = [self._filled(row, warnings) for row in rows]
+            if len(warnings) == len(rows) * len(self.fields):
+                return self._nothing(rows, warnings)
         texts = [as_text(row.get(self.fields[-1]), field=self.fields[-1]) for row in rows]
         tokens = [self._tokenize(text) for text in texts]
         prompt = self._prompt(rows[0], sum(t.shape[1] for t in tokens), warnings)
@@ -121,7 +168,20 @@ class TextModality(Modality):
         windows = [self._window(prompt, tokens, *piece) for piece in _pieces(tokens, width, self.config.overlap)]
         return EncodedGroup(windows, texts, warnings)
 
-    def _prompt(self, row: Row, rest: int, warnings: list[str]) -> np.ndarray:
+    def _filled(self, row: Row, warnings: list[Finding]) -> Row:
+        """The row with missing texts empty; where there is nothing else to read at all, that is left to be refused."""
+        missing = [field for field in self.fields if is_missing_text(row.get(field))]
+        if not missing or (self.alone and len(missing) == len(self.fields)):
+            return row
+        warnings += [Finding("missing", field, f"{field!r} is missing") for field in missing]
+        return {**row, **dict.fromkeys(missing, "")}
+
+    def _nothing(self, rows: Sequence[Row], warnings: list[Finding]) -> EncodedGroup:
+        empty = self._window(_special(self.backbone.cls_id), [], [], 0, 0).arrays
+        window = Window({name: array[:0] for name, array in empty.items()})
+        return EncodedGroup([window], [FieldText("", ()) for _ in rows], warnings)
+
+    def _prompt(self, row: Row, rest: int, warnings: list[Finding]) -> np.ndarray:
         """[CLS] and every field before the windowed one, each closed by [SEP]; whole where the ``rest`` tokens leave
         room.
         """
@@ -132,7 +192,8 @@ class TextModality(Modality):
         parts = [_special(self.backbone.cls_id)]
         for field, table in zip(fields, tokens, strict=True):
             if table.shape[1] > limit:
-                warnings.append(f"{field!r} has {table.shape[1]} tokens; the first {limit} are read")
+                message = f"{field!r} has {table.shape[1]} tokens; the first {limit} are read"
+                warnings.append(Finding("truncated", field, message))
             parts += [table[:, :limit], _special(self.backbone.sep_id)]
         return np.concatenate(parts, axis=1)
 
@@ -266,6 +327,8 @@ class TextEmbedder(nn.Module):
     differ.
     """
 
+    frozen_with_backbone = ("backbone", "shape_embedding")
+
     def __init__(self, backbone: TextBackbone, *, embed_dim: int | None, word_shape: bool) -> None:
         super().__init__()
         self.backbone = backbone.build()
@@ -276,11 +339,17 @@ class TextEmbedder(nn.Module):
         same = self.embed_dim == backbone.hidden_dim
         self.project: nn.Module = nn.Identity() if same else nn.Linear(backbone.hidden_dim, self.embed_dim)
 
-    def forward(self, group: TokenGroup) -> Tensor:
+    def features(self, group: TokenGroup) -> Embedded:
+        """What the backbone makes of the tokens, (B, L, hidden): all that training with a frozen one repeats."""
         values = group.values
         extra = self.shape_embedding(values["shape_ids"]) if self.shape_embedding is not None else None
         hidden = self.backbone(values["input_ids"], group.mask, values.get("segment_ids"), group.positions, extra=extra)
-        return self.project(hidden.to(self.dtype))
+        return Embedded(hidden, group.mask)
+
+    def forward(self, group: TokenGroup) -> Embedded:
+        made = group.values.get("features")
+        hidden = self.features(group).tokens if made is None else made
+        return Embedded(self.project(hidden.to(self.dtype)), group.mask)
 
     @property
     def dtype(self) -> torch.dtype:

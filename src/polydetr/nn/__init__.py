@@ -3,7 +3,7 @@
 from polydetr.nn.attention import MultiHeadAttention, attend, useful_mask
 from polydetr.nn.encoder import AttentionWeights, EncoderBlock, MultiModalEncoder, count_parameters
 from polydetr.nn.lora import LoRALinear, add_lora, merge_lora
-from polydetr.nn.pooling import masked_mean
+from polydetr.nn.pooling import masked_mean, mean_of_groups
 from polydetr.nn.positions import LearnedPositions, SinusoidalPositions
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "attend",
     "count_parameters",
     "masked_mean",
+    "mean_of_groups",
     "merge_lora",
     "useful_mask",
 ]

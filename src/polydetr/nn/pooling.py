@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -17,3 +19,12 @@ def masked_mean(tokens: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"]) -> Fl
     """
     total = tokens.masked_fill(~mask[..., None], 0.0).sum(dim=1)
     return total / mask.sum(dim=1, keepdim=True).clamp(min=1).to(total.dtype)
+
+
+def mean_of_groups(
+    tokens: Mapping[str, Float[Tensor, "B _ D"]], masks: Mapping[str, Bool[Tensor, "B _"]]
+) -> Float[Tensor, "B D"]:
+    """The mean, over the groups that an example has, of each group's ``masked_mean``; zero where it has none."""
+    means = torch.stack([masked_mean(tokens[name], masks[name]) for name in tokens], dim=1)
+    present = torch.stack([masks[name].any(dim=1) for name in tokens], dim=1)
+    return masked_mean(means, present)

@@ -16,8 +16,11 @@ from polydetr.batch import Example
 from polydetr.config import Config
 from polydetr.data.records import Record, Rejection
 from polydetr.data.store import ExampleStore, trim_cache
+from polydetr.encoding import ahead, folder_of
 from polydetr.errors import RowError, SchemaError
 from polydetr.inference import Engine
+from polydetr.layout import Row
+from polydetr.modalities.base import Modality
 
 Note = Callable[[str], None]
 _PLACE = ("file", "row", "line")
@@ -40,7 +43,7 @@ def encode_training_rows(engine: Engine, splits: Splits, config: Config, data_ha
         RowError: a row cannot be read, and ``on_error`` is "raise".
         SchemaError: no row is left. SaveError: the file cannot be written.
     """
-    path = cache_dir() / "encoded" / f"{_key(engine, config, data_hash)}.arrow"
+    path = cache_dir() / "encoded" / f"{_key(engine, splits.train, config, data_hash)}.arrow"
     account = path.with_suffix(".json")
     if path.exists() and account.exists():
         path.touch()
@@ -62,8 +65,9 @@ def encode_training_rows(engine: Engine, splits: Splits, config: Config, data_ha
     splits.rejected += kept["rejected"]
     gone = {tuple(entry.get(part) for part in _PLACE) for entry in kept["rejected"]}
     splits.train = [r for r in splits.train if tuple(getattr(r.location, part) for part in _PLACE) not in gone]
-    if kept["warnings"]:
-        note(f"{len(kept['warnings'])} rows were read with a warning, for example: {kept['warnings'][0]}")
+    for (kind, column), found in _by_kind(kept["warnings"]).items():
+        where = f"column {column!r}: " if column else ""
+        note(f"{where}{kind.replace('_', ' ')} in {len(found)} of the training rows, for example: {found[0]}")
     return store
 
 
@@ -77,14 +81,26 @@ def check_rows(
     """
     found: dict[str, list[Any]] = {"rejected": [], "warnings": []}
     good = []
-    for group in engine.encoder.documents(records):
-        for kept, _ in _encoded(engine, group, config, found):
-            good += kept
+
+    def encode(group: list[Record]) -> list[Sequence[Record]]:
+        return [kept for kept, _ in _encoded(engine, group, config, found)]
+
+    for kept in ahead(encode, engine.encoder.documents(records), workers=engine.encoder.workers):
+        for rows in kept:
+            good += rows
     rejected += found["rejected"]
     return good
 
 
-def _key(engine: Engine, config: Config, data_hash: str) -> str:
+def _files(modality: Modality, records: Sequence[Record]) -> str:
+    """What the files are like that the rows merely name."""
+    folders: dict[Path | None, list[Row]] = {}
+    for record in records:
+        folders.setdefault(folder_of(record), []).append(record.row)
+    return "".join(modality.content_key(rows, folder=folder) for folder, rows in folders.items())
+
+
+def _key(engine: Engine, records: Sequence[Record], config: Config, data_hash: str) -> str:
     state = {
         "data": data_hash,
         "modalities": {n: m.state() for n, m in engine.encoder.modalities.items()},
@@ -93,6 +109,7 @@ def _key(engine: Engine, config: Config, data_hash: str) -> str:
         "on_error": config.on_error,
         "version": version("polydetr"),
         "tokenizer": [m.fingerprint() for m in engine.encoder.modalities.values()],
+        "files": [_files(m, records) for m in engine.encoder.modalities.values()],
     }
     return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
@@ -100,8 +117,11 @@ def _key(engine: Engine, config: Config, data_hash: str) -> str:
 def _examples(
     engine: Engine, records: Sequence[Record], config: Config, found: dict[str, list[Any]]
 ) -> Iterator[Example]:
-    for group in engine.encoder.documents(records):
-        for _, examples in _encoded(engine, group, config, found):
+    def encode(group: list[Record]) -> list[tuple[Sequence[Record], Sequence[Example]]]:
+        return list(_encoded(engine, group, config, found))
+
+    for encoded in ahead(encode, engine.encoder.documents(records), workers=engine.encoder.workers):
+        for _, examples in encoded:
             yield from examples
 
 
@@ -124,8 +144,15 @@ def _encoded(
             raise located from None
         found["rejected"].append(rejected_row(group[0], located))
         return
-    found["warnings"] += encoded.warnings
+    found["warnings"] += [[f.kind, f.column, str(f)] for f in encoded.warnings]
     yield encoded.records, encoded.examples
+
+
+def _by_kind(findings: Sequence[Sequence[Any]]) -> dict[tuple[str, str | None], list[str]]:
+    grouped: dict[tuple[str, str | None], list[str]] = {}
+    for kind, column, message in findings:
+        grouped.setdefault((kind, column), []).append(message)
+    return grouped
 
 
 def locate(error: RowError, record: Record) -> RowError:

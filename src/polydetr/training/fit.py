@@ -258,8 +258,16 @@ def _hash_rows(records: Sequence[Record]) -> str:
     digest = hashlib.sha256()
     for record in records:
         row = [record.document, record.row]
-        digest.update(json.dumps(row, sort_keys=True, default=str, ensure_ascii=False).encode(errors="surrogatepass"))
+        text = json.dumps(row, sort_keys=True, default=_content, ensure_ascii=False)
+        digest.update(text.encode(errors="surrogatepass"))
     return digest.hexdigest()
+
+
+def _content(value: object) -> str:
+    """A value that JSON does not know, as text that differs where the value does: pixels, dates, decimals."""
+    if hasattr(value, "tobytes"):  # NumPy and PIL
+        value = value.tobytes() + repr(getattr(value, "shape", None) or getattr(value, "size", None)).encode()  # type: ignore[attr-defined]
+    return hashlib.sha256(value).hexdigest() if isinstance(value, (bytes, bytearray, memoryview)) else str(value)
 
 
 def _fingerprint(config: Config, schema: Schema, rows_hash: str, frozen: str) -> str:

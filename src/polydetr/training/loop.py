@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +24,7 @@ from polydetr.errors import Interrupted, PolydetrError
 from polydetr.inference import Engine, Outputs, evaluate_results
 from polydetr.tasks.base import Evaluation
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
+from polydetr.training.hide import TOKEN_GROUPS, hide_modalities
 from polydetr.training.optimizer import MasterAdamW
 from polydetr.training.schedule import learning_rate_factor
 
@@ -149,7 +150,7 @@ class Loop:
     def _step(self, train: ExampleStore, ids: Sequence[int], total_steps: float, started: float) -> StepInfo:
         began = time.monotonic()
         state, settings = self.state, self.config.training
-        batch = Batch.collate([train[i] for i in ids], ids).to(self.fabric.device)
+        batch = self._vary(Batch.collate([train[i] for i in ids], ids)).to(self.fabric.device)
         progress = self._progress(state.step, total_steps)
         factor = learning_rate_factor(progress, warmup=settings.warmup, schedule=settings.schedule)
         for group in self.optimizer.param_groups:
@@ -177,6 +178,21 @@ class Loop:
         speed = state.tokens / max(state.seconds, 1e-9)
         rate = max(group["lr"] for group in self.optimizer.param_groups)
         return StepInfo(done, state.step, epoch, value, speed, state.seconds, remaining, rate)
+
+    def _vary(self, batch: Batch) -> Batch:
+        """The batch as this step sees it: augmented, some modalities hidden; the same for the same seed and step."""
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.state.step)
+        groups = {
+            name: self.engine.encoder.modalities[name].augment(group, generator) for name, group in batch.groups.items()
+        }
+        batch = replace(batch, groups=groups)
+        return hide_modalities(
+            batch, self.config.training.modality_dropout, generator, keep=TOKEN_GROUPS if self._per_token else ()
+        )
+
+    @property
+    def _per_token(self) -> bool:
+        return any(task.per_token for task in self.engine.tasks.values())
 
     @property
     def _training_limit(self) -> float:

@@ -6,16 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from polydetr.data.readers.boxes_csv import HEADERLESS, box_columns, read_boxes_csv
 from polydetr.data.readers.columns import read_columns
-from polydetr.data.readers.delimited import read_delimited
-from polydetr.data.readers.formats import FORMATS, find_format
+from polydetr.data.readers.delimited import read_delimited, sample_rows, sniff_dialect
+from polydetr.data.readers.formats import BOX_FORMATS, FORMATS, find_folder_format, find_format
 from polydetr.data.readers.json_rows import read_json, read_jsonl, read_rows
-from polydetr.data.readers.source import open_source
+from polydetr.data.readers.source import Source, open_source
 from polydetr.data.readers.tables import frame_kind, read_frame, read_parquet
+from polydetr.data.readers.voc import read_voc
+from polydetr.data.readers.yolo import read_yolo
 from polydetr.data.records import ReadReport, Record
 from polydetr.errors import SchemaError
 
-__all__ = ["FORMATS", "ReadReport", "Record", "read_records"]
+__all__ = ["BOX_FORMATS", "FORMATS", "ReadReport", "Record", "read_records"]
 
 
 def read_records(
@@ -29,18 +32,23 @@ def read_records(
     header: bool | None = None,
     columns: Sequence[str] | None = None,
     scheme: str = "auto",
+    images: str | Path | None = None,
+    split: str | None = None,
 ) -> Iterator[Record]:
     """The rows of ``source``, one at a time.
 
     Args:
         source: a path, "-" for standard input (JSON lines or CSV), an iterable of mappings or of Records, or a
-            pandas, polars or pyarrow table. Everything is streamed except ``.json`` documents.
-        format: one of ``FORMATS``; found from name and content when None.
+            pandas, polars or pyarrow table; for boxes also a Pascal VOC or YOLO folder. Everything is streamed except
+            ``.json`` documents and tables of boxes.
+        format: one of ``FORMATS`` or ``BOX_FORMATS``; found from name and content when None.
         on_error: "raise" at the first bad row, or "skip": it is rejected into ``report`` and reading goes on.
         report: filled while reading: rows, rejected rows with reasons, what was mended. Pass one to see it.
         encoding: of a text file that is neither UTF-8 nor marked UTF-16.
         delimiter, header, columns: of a CSV or TSV file; recognised when None. ``header=False``: the first line is
         data. scheme: of the tags of a column file: IOB1, IOB2, BIOES, BMES, "plain" (labels without spans), or "auto".
+        images: the folder of the pictures that boxes are drawn on, where they are not beside the annotations.
+        split: the part of a YOLO data.yaml to read: "train" (taken when None), "val" or "test".
 
     Raises:
         DataFileError, SchemaError: at once, where the source as a whole cannot be read.
@@ -54,8 +62,14 @@ def read_records(
         return read_frame(source, report=report)
     if not isinstance(source, (str, Path)):
         return _in_memory(source, report=report, skip=skip)
+    if str(source) != "-" and (folder := find_folder_format(Path(source), format)):
+        if folder == "voc":
+            return read_voc(Path(source), report=report, skip=skip, images=images)
+        return read_yolo(Path(source), report=report, skip=skip, images=images, split=split)
     file = open_source(source, encoding=encoding)
     kind = find_format(file, format)
+    if kind == "boxes":
+        return _boxes(file, report=report, skip=skip, delimiter=delimiter, columns=columns, images=images)
     if kind in ("csv", "tsv"):
         delimiter = delimiter or ("\t" if kind == "tsv" else None)
         return read_delimited(file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns)
@@ -65,7 +79,26 @@ def read_records(
         return read_columns(file, report=report, skip=skip, scheme=scheme)
     if kind == "jsonl":
         return read_jsonl(file, report=report, skip=skip)
-    return read_json(file, report=report, skip=skip, only_squad=kind == "squad")
+    return read_json(file, report=report, skip=skip, only=kind if kind in ("squad", "coco") else None, images=images)
+
+
+def _boxes(
+    file: Source,
+    *,
+    report: ReadReport,
+    skip: bool,
+    delimiter: str | None,
+    columns: Sequence[str] | None,
+    images: str | Path | None,
+) -> Iterator[Record]:
+    """A table of boxes; without a header its columns are path, x1, y1, x2, y2, label."""
+    sample = file.head_lines()
+    first = sample_rows(sample, sniff_dialect(sample, delimiter))[0]
+    header = box_columns(first) is not None
+    names = list(columns) if columns else first if header or len(first) != len(HEADERLESS) else list(HEADERLESS)
+    header = header or names is first
+    rows = read_delimited(file, report=report, skip=skip, delimiter=delimiter, header=header, columns=names)
+    return read_boxes_csv(rows, names, name=file.name, path=file.path, report=report, skip=skip, images=images)
 
 
 def _in_memory(source: Any, *, report: ReadReport, skip: bool) -> Iterator[Record]:

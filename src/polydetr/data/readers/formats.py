@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Literal
 
+from polydetr.data.readers.boxes_csv import box_columns
 from polydetr.data.readers.delimited import sample_rows, sniff_dialect
 from polydetr.data.readers.source import Source
+from polydetr.data.readers.voc import annotation_folder, is_voc_list
+from polydetr.data.readers.yolo import is_yolo
 from polydetr.errors import DataFileError, Location, SchemaError, did_you_mean
 from polydetr.tags import is_span_tag
 
-Format = Literal["csv", "tsv", "parquet", "jsonl", "json", "squad", "conll"]
+Format = Literal["csv", "tsv", "parquet", "jsonl", "json", "squad", "conll", "coco", "voc", "yolo", "boxes"]
 FORMATS: dict[str, Format] = {
     "csv": "csv", "tsv": "tsv", "tab": "tsv", "parquet": "parquet", "pq": "parquet",
     "jsonl": "jsonl", "ndjson": "jsonl", "cluener": "jsonl", "json": "json", "squad": "squad", "cmrc": "squad",
@@ -19,26 +23,27 @@ FORMATS: dict[str, Format] = {
     "bioes": "conll", "txt": "conll",
 }  # fmt: skip
 """Names taken by ``format=``; the same serve as file suffixes."""
+BOX_FORMATS: dict[str, Format] = {"coco": "coco", "voc": "voc", "yolo": "yolo", "boxes": "boxes"}
+"""Those of boxes in pictures, also taken by ``format=``. They are known by their content: "boxes" is a CSV of boxes."""
 
 
 def find_format(source: Source, given: str | None = None) -> Format:
     """The format of ``source``.
 
     Raises:
-        SchemaError: ``given`` is unknown, or needs a later version. DataFileError: neither name nor content says it.
+        SchemaError: ``given`` is unknown. DataFileError: neither name nor content says it.
     """
     if given:
         name = given.lower().lstrip(".")
-        if name in ("coco", "voc"):
-            raise SchemaError(f"format {given!r}: detecting objects in images comes with a later version.")
-        if name not in FORMATS:
-            raise SchemaError(f"unknown format {given!r}.", hint=did_you_mean(name, sorted(FORMATS)))
-        return FORMATS[name]
+        known = FORMATS | BOX_FORMATS
+        if name not in known:
+            raise SchemaError(f"unknown format {given!r}.", hint=did_you_mean(name, sorted(known)))
+        return known[name]
     by_name = FORMATS.get(source.suffix[1:])
     if by_name == "json":
         return _json_kind(source)
     if by_name and source.suffix != ".txt":
-        return by_name
+        return "boxes" if by_name in ("csv", "tsv") and _holds_boxes(source) else by_name
     by_content = sniff_format(source)
     if by_content is None or (source.suffix == ".txt" and by_content in ("csv", "tsv")):
         raise DataFileError(
@@ -48,6 +53,23 @@ def find_format(source: Source, given: str | None = None) -> Format:
             hint="Name it with format=... (--format csv|tsv|parquet|jsonl|json|conll).",
         )
     return by_content
+
+
+def find_folder_format(path: Path, given: str | None = None) -> Format | None:
+    """ "voc" or "yolo" for a data set of boxes that is more than one file (a folder, a list of its parts), else None."""
+    if given:
+        named = BOX_FORMATS.get(given.lower().lstrip("."))
+        return named if named in ("voc", "yolo") else None
+    if is_voc_list(path) or (path.is_dir() and annotation_folder(path) is not None):
+        return "voc"
+    return "yolo" if is_yolo(path) else None
+
+
+def _holds_boxes(source: Source) -> bool:
+    """True for a table whose header names a picture, its box and a label."""
+    lines = source.head_lines()
+    rows = sample_rows(lines[:2], sniff_dialect(lines))
+    return bool(rows) and box_columns(rows[0]) is not None
 
 
 def sniff_format(source: Source) -> Format | None:

@@ -1,18 +1,19 @@
-"""JSON lines, streamed; whole JSON documents: a list of rows, or question answering in SQuAD's layout (v1.1, v2.0).
-
-CMRC and DRCD have the same layout.
+"""JSON lines, streamed; whole JSON documents: a list of rows, question answering in SQuAD's layout (v1.1, v2.0; CMRC
+and DRCD have the same), or COCO's images with boxes.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from polydetr.data.readers.coco import is_coco, read_coco
 from polydetr.data.readers.shapes import NOT_FOUND, align, usual_shape
 from polydetr.data.readers.source import Source
 from polydetr.data.records import ReadReport, Record
-from polydetr.errors import DataFileError, Location, RowError, SchemaError
+from polydetr.errors import DataFileError, Location, RowError
 
 
 def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Record]:
@@ -46,11 +47,13 @@ def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Re
         yield Record(usual_shape(value, location, report), location)
 
 
-def read_json(source: Source, *, report: ReadReport, skip: bool, only_squad: bool = False) -> Iterator[Record]:
-    """The whole document at once.
+def read_json(
+    source: Source, *, report: ReadReport, skip: bool, only: str | None = None, images: str | Path | None = None
+) -> Iterator[Record]:
+    """The whole document at once. only: "squad" or "coco", where nothing else is expected; images: see ``read_coco``.
 
     Raises:
-        DataFileError: not JSON, or no rows in it. SchemaError: boxes of objects in images (COCO).
+        DataFileError: not JSON, or no rows in it.
     """
     try:
         value = json.loads(source.text())
@@ -63,16 +66,16 @@ def read_json(source: Source, *, report: ReadReport, skip: bool, only_squad: boo
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
         raise DataFileError(f"cannot be read as JSON: {error}.", location=Location(source.name)) from None
     location = Location(source.name)
+    if is_coco(value) and only != "squad":
+        return read_coco(value, name=source.name, path=source.path, report=report, skip=skip, images=images)
+    if only == "coco":
+        raise DataFileError(f"holds {_kind(value)}, expected COCO's images and annotations.", location=location)
     if isinstance(value, dict):
-        if "images" in value and "annotations" in value:
-            raise SchemaError(
-                "holds images with boxes (COCO): detecting objects comes with a later version.", location=location
-            )
         data = value.get("data")
         if isinstance(data, list) and any(isinstance(d, dict) and "paragraphs" in d for d in data):
             return _squad(data, source.name, report, skip)
         value = data if isinstance(data, list) else [value] if not _is_table(value) else value
-    if only_squad or not isinstance(value, list):
+    if only == "squad" or not isinstance(value, list):
         raise DataFileError(
             f"holds {_kind(value)}, expected a list of rows or SQuAD's {{'data': [{{'paragraphs': ...}}]}}.",
             location=location,
