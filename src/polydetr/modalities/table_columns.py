@@ -1,0 +1,314 @@
+"""What is learned of one column from the training rows, and how its cells are then read: a cell is a few numbers in a
+sane range, or a code, or the flag that it is missing.
+
+Values that cannot be read teach nothing here: they are left to ``cell``, which raises, so that the row is named.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import math
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from polydetr.config import TableConfig
+from polydetr.errors import RowError, SchemaError, did_you_mean
+from polydetr.layout import Finding
+from polydetr.modalities.table_values import day_order, decimal_marks, read_category, read_date, read_number
+
+Note = Callable[[str], None]
+
+PRESENT, MISSING, UNSEEN, RARE = range(4)
+"""Codes of a cell, of which a column has ``num_codes`` apart from the first. A category's own codes follow; numbers and
+dates know the first two alone."""
+
+DATE_PARTS = 9
+"""Year as a number, then sine and cosine of month, day, weekday and hour."""
+
+KNOTS = 256
+"""Quantiles kept of a column whose numbers are made normal."""
+
+BEYOND = 0.5
+"""How far outside the training range a number may lie, in widths of that range, before it is clipped and told."""
+
+
+_NORMAL = NormalDist()
+_EDGE = 0.5 / KNOTS  # the outermost ranks lie at ±2.9 deviations
+_LARGEST = 1e4
+
+
+class Cell(NamedTuple):
+    """``numbers``: one for a number, ``DATE_PARTS`` for a date, none otherwise."""
+
+    numbers: tuple[float, ...]
+    code: int
+    finding: Finding | None = None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Numbers to about N(0, 1): standardised, or, with ``knots``, by rank to a normal distribution.
+
+    low, high: smallest and largest training value. All arithmetic stays finite for any finite float.
+    """
+
+    mean: float
+    deviation: float
+    low: float
+    high: float
+    knots: tuple[float, ...] = ()
+
+    @classmethod
+    def learn(cls, values: Sequence[float], *, quantile: bool) -> Scale:
+        x = np.asarray(values, dtype=np.float64)
+        unit = float(np.abs(x).max()) or 1.0  # sums of huge numbers would overflow, squares of tiny ones vanish
+        scaled = x / unit
+        deviation = max(float(scaled.std()) * unit, np.finfo(np.float64).tiny)
+        knots: tuple[float, ...] = ()
+        if quantile:
+            knots = tuple(np.quantile(scaled, np.linspace(0, 1, min(KNOTS, len(x)))) * unit)
+        return cls(float(scaled.mean()) * unit, deviation, float(x.min()), float(x.max()), tuple(map(float, knots)))
+
+    @functools.cached_property
+    def limits(self) -> tuple[float, float]:
+        """Where numbers are clipped."""
+        room = BEYOND * (self.high / 2 - self.low / 2) * 2
+        largest = float(np.finfo(np.float64).max)
+        return max(self.low - room, -largest), min(self.high + room, largest)
+
+    def apply(self, value: float) -> float:
+        """One number, clipped to ``limits``, as the model reads it: always finite."""
+        if self.low == self.high:
+            return 0.0
+        low, high = self.limits
+        value = min(max(value, low), high)
+        if self.knots:
+            return _NORMAL.inv_cdf(min(max(self._rank(value), _EDGE), 1 - _EDGE))
+        # Halves, because the difference of two extremes overflows.
+        return min(max((value / 2 - self.mean / 2) / (self.deviation / 2), -_LARGEST), _LARGEST)
+
+    def _rank(self, value: float) -> float:
+        """0 … 1; ties take the middle of their ranks."""
+        first, after = bisect_left(self.knots, value), bisect_right(self.knots, value)
+        if after > first:
+            place = (first + after - 1) / 2
+        elif 0 < first < len(self.knots):
+            below, above = self.knots[first - 1] / 2, self.knots[first] / 2
+            place = first - 1 + ((value / 2 - below) / (above - below) if above > below else 0.5)
+        else:
+            place = 0 if first == 0 else len(self.knots) - 1
+        return place / (len(self.knots) - 1)
+
+
+@dataclass(frozen=True)
+class NumberColumn:
+    """A quantity. ``comma``: its texts write decimals with a comma."""
+
+    name: str
+    scale: Scale
+    comma: bool = False
+    kind: ClassVar[str] = "number"
+    width: ClassVar[int] = 1
+    num_codes: ClassVar[int] = MISSING
+
+    @classmethod
+    def learn(cls, name: str, values: Sequence[Any], config: TableConfig, note: Note) -> NumberColumn | None:
+        commas, points = decimal_marks(values)
+        comma = commas > points
+        if comma:
+            also = f"; {points} of its values have a decimal point and cannot be read" if points else ""
+            note(f"column {name!r} writes decimals with a comma (1.234,5){also}")
+        read = functools.partial(read_number, column=name, comma=comma)
+        numbers = _readable(values, read, name, "number", note)
+        if numbers is None:
+            return None
+        return cls(name, Scale.learn(numbers, quantile=config.numbers == "quantile"), comma)
+
+    def cell(self, value: Any) -> Cell:
+        number = read_number(value, column=self.name, comma=self.comma)
+        if number is None:
+            return Cell((), MISSING, _missing(self.name))
+        low, high = self.scale.limits
+        finding = None
+        if not low <= number <= high:
+            finding = Finding(
+                "out_of_range",
+                self.name,
+                f"{number:g} in column {self.name!r} is far outside the training rows, which lie between "
+                f"{self.scale.low:g} and {self.scale.high:g}; it is read as {min(max(number, low), high):g}",
+            )
+        return Cell((self.scale.apply(number),), PRESENT, finding)
+
+
+@dataclass(frozen=True)
+class CategoryColumn:
+    """One of several names. Those too rare to learn share a code; a new one has a code of its own.
+
+    open: the rare names are too many to be kept, so that new ones are the rule: they are read as rare, and not told.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    rare: frozenset[str] = frozenset()
+    open: bool = False
+    kind: ClassVar[str] = "category"
+    width: ClassVar[int] = 0
+
+    @classmethod
+    def learn(cls, name: str, values: Sequence[Any], config: TableConfig, note: Note) -> CategoryColumn | None:
+        read = functools.partial(read_category, column=name)
+        found = _readable(values, read, name, "category", note)
+        if found is None:
+            return None
+        counts = Counter(found)
+        common = sorted(((n, word) for word, n in counts.items() if n >= config.min_count), key=lambda c: (-c[0], c[1]))
+        if not common:
+            often = f"fewer than {config.min_count} times" if config.min_count > 2 else "only once"
+            note(f"column {name!r} is left out: each of its {len(counts)} categories occurs {often}")
+            return None
+        kept = tuple(word for _, word in common[: config.max_categories])
+        rare = frozenset(counts.keys() - set(kept))
+        if len(common) > len(kept) or len(rare) > config.max_categories:
+            note(
+                f"column {name!r} has {len(counts)} categories: the {len(kept)} most frequent are told apart, "
+                "all others are read as one (table.max_categories)"
+            )
+            return cls(name, kept, open=True)
+        return cls(name, kept, rare)
+
+    @property
+    def num_codes(self) -> int:
+        return RARE + len(self.names)
+
+    @functools.cached_property
+    def codes(self) -> dict[str, int]:
+        return {word: RARE + 1 + i for i, word in enumerate(self.names)} | dict.fromkeys(self.rare, RARE)
+
+    def cell(self, value: Any) -> Cell:
+        word = read_category(value, column=self.name)
+        if word is None:
+            return Cell((), MISSING, _missing(self.name))
+        code = self.codes.get(word)
+        if code is None and self.open:
+            code = RARE
+        if code is not None:
+            return Cell((), code)
+        near = did_you_mean(word, self.names) if len(self.names) <= 200 else ""
+        message = (
+            f"{word!r:.80} in column {self.name!r} is none of the {len(self.codes)} categories of the training rows"
+        )
+        return Cell((), UNSEEN, Finding("unseen_category", self.name, f"{message}. {near}" if near else message))
+
+
+@dataclass(frozen=True)
+class DateColumn:
+    """A moment: the year as a standardised number, and where it stands in its year, month, week and day."""
+
+    name: str
+    scale: Scale
+    day_first: bool = False
+    kind: ClassVar[str] = "date"
+    width: ClassVar[int] = DATE_PARTS
+    num_codes: ClassVar[int] = MISSING
+
+    @classmethod
+    def learn(cls, name: str, values: Sequence[Any], config: TableConfig, note: Note) -> DateColumn | None:
+        days, months = day_order(values)
+        if days and months:
+            note(
+                f"column {name!r} mixes day/month/year ({days}) and month/day/year ({months}): "
+                "the more frequent is read"
+            )
+        read = functools.partial(read_date, column=name, day_first=days > months)
+        moments = _readable(values, read, name, "date", note)
+        if moments is None:
+            return None
+        return cls(name, Scale.learn([_decimal_year(m) for m in moments], quantile=False), days > months)
+
+    def cell(self, value: Any) -> Cell:
+        moment = read_date(value, column=self.name, day_first=self.day_first)
+        if moment is None:
+            return Cell((), MISSING, _missing(self.name))
+        year = _decimal_year(moment)
+        low, high = self.scale.limits
+        finding = None
+        if not low <= year <= high:
+            finding = Finding(
+                "out_of_range",
+                self.name,
+                f"{moment.date()} in column {self.name!r} is far outside the training rows, which lie between "
+                f"the years {self.scale.low:.1f} and {self.scale.high:.1f}",
+            )
+        hour = moment.hour + moment.minute / 60
+        turns = (moment.month - 1) / 12, (moment.day - 1) / 31, moment.weekday() / 7, hour / 24
+        waves = (wave(2 * math.pi * turn) for turn in turns for wave in (math.sin, math.cos))
+        return Cell((self.scale.apply(year), *waves), PRESENT, finding)
+
+
+Column = NumberColumn | CategoryColumn | DateColumn
+KINDS: dict[str, type[Column]] = {kind.kind: kind for kind in (NumberColumn, CategoryColumn, DateColumn)}
+
+
+def column_state(column: Column) -> dict[str, Any]:
+    """As JSON; ``column_from_state`` is the inverse."""
+    state = asdict(column)
+    if isinstance(column, CategoryColumn):
+        state["rare"] = sorted(column.rare)
+    return {"kind": column.kind, **state}
+
+
+def column_from_state(state: dict[str, Any]) -> Column:
+    if state["kind"] == "category":
+        return CategoryColumn(state["name"], tuple(state["names"]), frozenset(state["rare"]), state["open"])
+    scale = Scale(**{**state["scale"], "knots": tuple(state["scale"]["knots"])})
+    if state["kind"] == "date":
+        return DateColumn(state["name"], scale, state["day_first"])
+    return NumberColumn(state["name"], scale, state["comma"])
+
+
+def _readable(values: Sequence[Any], read: Callable[[Any], Any], name: str, kind: str, note: Note) -> list[Any] | None:
+    """The values that can be read; None, with a note, where they say nothing: all missing, or all the same.
+
+    Raises:
+        SchemaError: there are values, and none of them is of this kind.
+    """
+    found, unreadable, missing = [], None, 0
+    for value in values:
+        try:
+            cell = read(value)
+        except RowError as error:
+            unreadable = unreadable or error
+            continue
+        if cell is None:
+            missing += 1
+        else:
+            found.append(cell)
+    if not found and unreadable is not None:
+        raise SchemaError(
+            f"column {name!r} is to be read as {kind}, and none of its values is one. The first: {unreadable.message}",
+            hint=f"Say how to read it: inputs={{{name!r}: 'text'}}, 'number', 'category', 'date' or 'ignore'.",
+        )
+    if not found:
+        note(f"column {name!r} is left out: it is empty in all {len(values)} training rows")
+        return None
+    if not missing and unreadable is None and found.count(found[0]) == len(found):
+        shown = found[0].date() if isinstance(found[0], dt.datetime) else found[0]
+        note(f"column {name!r} is left out: it is {shown!r:.60} in all {len(values)} training rows")
+        return None
+    return found
+
+
+def _missing(name: str) -> Finding:
+    return Finding("missing", name, f"column {name!r} is missing")
+
+
+def _decimal_year(moment: dt.datetime) -> float:
+    """2024-07-02 is about 2024.5: dates of one year differ too."""
+    return moment.year + (moment.timetuple().tm_yday - 1 + moment.hour / 24) / 366

@@ -1,0 +1,324 @@
+"""Cells: how numbers, categories and dates are read from whatever the source gives, and what a column learns."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import time
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from polydetr.config import TableConfig
+from polydetr.errors import RowError, SchemaError
+from polydetr.modalities.table_columns import (
+    MISSING,
+    PRESENT,
+    RARE,
+    UNSEEN,
+    CategoryColumn,
+    DateColumn,
+    NumberColumn,
+    Scale,
+    column_from_state,
+    column_state,
+)
+from polydetr.modalities.table_values import day_order, decimal_marks, read_category, read_date, read_number
+
+
+def learn(kind: Any, values: list[Any], **settings: Any) -> tuple[Any, list[str]]:
+    notes: list[str] = []
+    return kind.learn("x", values, TableConfig(**settings), notes.append), notes
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (3, 3.0), (2.5, 2.5), (True, 1.0), (Decimal("1.5"), 1.5), (Fraction(1, 4), 0.25),
+        (np.float32(0.5), 0.5), (np.int16(-7), -7.0), (np.bool_(False), 0.0),
+        ("1,234.5", 1234.5), ("1 234", 1234.0), ("1\u202f234,567", 1234567.0), ("1'234'567.5", 1234567.5),
+        ("12,34,567", 1234567.0), ("12%", 0.12), ("$3.50", 3.5), ("-$3", -3.0), ("€ 5", 5.0), ("5 USD", 5.0),
+        ("(1,234)", -1234.0), ("\u22125", -5.0), ("１２", 12.0), ("1e-3", 0.001), (" .5 ", 0.5), ("+7", 7.0),
+        ("true", 1.0), ("False", 0.0),
+    ],
+)  # fmt: skip
+def test_a_number_is_read_however_it_is_written(value: object, number: float) -> None:
+    assert read_number(value, column="x") == pytest.approx(number, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, math.nan, np.float64("nan"), Decimal("NaN"), pd.NA, pd.NaT, "", "  ", "n/a", "N/A", "NA", "null", "NULL",
+     "-", "—", "nan", "None", "#N/A", "?"],
+)  # fmt: skip
+def test_the_na_family_is_missing_in_numbers_and_dates(value: object) -> None:
+    assert read_number(value, column="x") is None
+    assert read_number(value, column="x", comma=True) is None
+    assert read_date(value, column="x") is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["abc", "12 kg", "--3", "1,23", "1.2.3", "1,2345", "$", "12%%", [1], {"a": 1}, b"12", 1j, Decimal("sNaN"),
+     dt.date(2024, 1, 1), "1\n2"],
+)  # fmt: skip
+def test_what_is_no_number_is_named_with_its_column(value: object) -> None:
+    with pytest.raises(RowError, match="is not a number") as caught:
+        read_number(value, column="price")
+    assert caught.value.location is not None
+    assert caught.value.location.column == "price"
+    assert repr(value)[:70] in caught.value.message
+    assert "'category'" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, "inf", "-Infinity", "1e999", 10**400, np.float32("inf"), "∞"])
+def test_an_infinite_number_is_refused_with_a_way_out(value: object) -> None:
+    with pytest.raises(RowError, match="is infinite") as caught:
+        read_number(value, column="x")
+    assert "Leave the cell empty" in (caught.value.hint or "")
+
+
+def test_a_decimal_comma_is_found_out_for_the_whole_column() -> None:
+    assert decimal_marks(["1.234,5", "0,5", "3,14", "1,234", "12", "1.234", 5.0, None]) == (3, 0)
+    assert decimal_marks(["1,234.5", "0.5", "1,234", "12"]) == (0, 2)
+    column, notes = learn(NumberColumn, ["1.234,5", "0,5", "7", "1.000"], numbers="standard")
+    assert column.comma
+    assert notes == ["column 'x' writes decimals with a comma (1.234,5)"]
+    assert (column.scale.low, column.scale.high) == (0.5, 1234.5)
+    assert column.cell("1.000").numbers == column.cell(1000).numbers  # no thousandth part
+    with pytest.raises(RowError, match=r"'1,000\.5' is not a number \(the training rows .* with a comma\)"):
+        column.cell("1,000.5")
+    point, notes = learn(NumberColumn, ["1,234.5", "0.5", "0,7"])
+    assert not point.comma
+    assert not notes
+
+
+@pytest.mark.parametrize(
+    ("value", "moment"),
+    [
+        ("2024-01-31", dt.datetime(2024, 1, 31)), ("2024-01-31T10:30:00Z", dt.datetime(2024, 1, 31, 10, 30)),
+        ("2024-01-31 10:30:15+02:00", dt.datetime(2024, 1, 31, 10, 30, 15)), ("2024/1/5", dt.datetime(2024, 1, 5)),
+        ("2024年1月31日", dt.datetime(2024, 1, 31)), ("2024-03", dt.datetime(2024, 3, 1)),
+        ("31.01.2024", dt.datetime(2024, 1, 31)), ("01/31/2024", dt.datetime(2024, 1, 31)),
+        ("31 Jan 2024", dt.datetime(2024, 1, 31)), ("January 31st, 2024 5:30 PM", dt.datetime(2024, 1, 31, 17, 30)),
+        ("20240131", dt.datetime(2024, 1, 31)), (dt.date(2024, 1, 31), dt.datetime(2024, 1, 31)),
+        (dt.datetime(2024, 1, 31, 4), dt.datetime(2024, 1, 31, 4)),
+        (pd.Timestamp("2024-01-31 04:05", tz="Asia/Tokyo"), dt.datetime(2024, 1, 31, 4, 5)),
+        (np.datetime64("2024-01-31"), dt.datetime(2024, 1, 31)),
+    ],
+)  # fmt: skip
+def test_a_date_is_read_however_it_is_written(value: object, moment: dt.datetime) -> None:
+    assert read_date(value, column="x") == moment
+
+
+@pytest.mark.parametrize("value", ["soon", "2024-02-31", "31/01/2024", 20240131.5, "12:30", ["2024-01-01"]])
+def test_what_is_no_date_is_named(value: object) -> None:
+    with pytest.raises(RowError, match="is not a date") as caught:
+        read_date(value, column="when")
+    assert caught.value.location is not None
+    assert caught.value.location.column == "when"
+
+
+def test_day_and_month_are_told_apart_by_the_whole_column() -> None:
+    column, notes = learn(DateColumn, ["31/01/2024", "05/06/2024", "07/08/2023"])
+    assert column.day_first
+    assert not notes
+    assert column.cell("05/06/2024").numbers == column.cell("2024-06-05").numbers
+    column, notes = learn(DateColumn, ["31/01/2024", "01/31/2024", "02/28/2024"])
+    assert not column.day_first
+    assert "mixes day/month/year (1) and month/day/year (2)" in notes[0]
+
+
+def test_the_parts_of_a_date_are_a_year_and_four_circles() -> None:
+    column, _ = learn(DateColumn, ["2020-01-01", "2024-01-01"])
+    year, *waves = column.cell("2022-04-01 06:00").numbers
+    assert year == pytest.approx(0.125, abs=0.01)
+    turns = [3 / 12, 0, 4 / 7, 6 / 24]  # April, the first, a Friday, six o'clock
+    expected = [wave(2 * math.pi * turn) for turn in turns for wave in (math.sin, math.cos)]
+    assert waves == pytest.approx(expected, abs=1e-12)
+    far = column.cell("2090-01-01")
+    assert far.finding is not None
+    assert far.finding.kind == "out_of_range"
+    assert "between the years 2020.0 and 2024.0" in far.finding.message
+    assert far.numbers[0] == pytest.approx(2.0)  # clipped to 2026
+
+
+@pytest.mark.parametrize("value", [3, 3.0, "3", " 3 ", np.int64(3), np.float32(3)])
+def test_one_category_however_it_is_written(value: object) -> None:
+    assert read_category(value, column="x") == "3"
+
+
+def test_categories_keep_na_and_refuse_lists() -> None:
+    assert read_category("NA", column="x") == "NA"
+    assert read_category(True, column="x") == "True"
+    assert [read_category(v, column="x") for v in (None, math.nan, " ", pd.NA)] == [None] * 4
+    with pytest.raises(RowError, match=r"\['a'\] is list, expected a category"):
+        read_category(["a"], column="x")
+
+
+def test_a_category_column_knows_frequent_rare_and_new_names() -> None:
+    column, notes = learn(CategoryColumn, ["b", "a", "b", "c", None, "a", "b"])
+    assert not notes
+    assert column.names == ("b", "a")
+    codes = {value: column.cell(value).code for value in ("b", "a", "c", "d", None)}
+    assert codes == {"b": RARE + 1, "a": RARE + 2, "c": RARE, "d": UNSEEN, None: MISSING}
+    assert column.num_codes == RARE + 2
+    finding = learn(CategoryColumn, ["Paris"] * 2 + ["Rome"] * 2)[0].cell("Pariss").finding
+    assert (finding.kind, finding.column) == ("unseen_category", "x")
+    assert finding.message == (
+        "'Pariss' in column 'x' is none of the 2 categories of the training rows. Did you mean 'Paris'?"
+    )
+
+
+def test_a_column_of_a_million_names_is_capped() -> None:
+    values = [*range(1_000_000), *["often"] * 3, *["twice"] * 2]
+    column, notes = learn(CategoryColumn, values, max_categories=1)
+    assert column.names == ("often",)
+    assert "has 1000002 categories: the 1 most frequent are told apart" in notes[0]
+    assert len(json.dumps(column_state(column))) < 200  # the million is not kept
+    assert column.cell("twice").code == column.cell("never met").code == RARE
+    assert column.cell("never met").finding is None
+    column, notes = learn(CategoryColumn, list(range(50)))
+    assert column is None
+    assert notes == ["column 'x' is left out: each of its 50 categories occurs only once"]
+
+
+@pytest.mark.parametrize("kind", [NumberColumn, CategoryColumn, DateColumn])
+def test_empty_and_constant_columns_are_left_out(kind: Any) -> None:
+    column, notes = learn(kind, [None, "", math.nan])
+    assert column is None
+    assert notes == ["column 'x' is left out: it is empty in all 3 training rows"]
+    same = "2024-01-01" if kind is DateColumn else "7"
+    column, notes = learn(kind, [same] * 4)
+    assert column is None
+    assert "in all 4 training rows" in notes[0]
+    column, _ = learn(kind, [same] * 4 + [None])  # whether it is there may say something
+    assert column.cell(same).code != column.cell(None).code
+    assert all(number == 0 for number in column.cell(same).numbers[:1])
+
+
+def test_a_column_of_words_is_no_number_column() -> None:
+    with pytest.raises(
+        SchemaError, match=r"read as number, and none of its values is one\. The first: 'red'"
+    ) as caught:
+        learn(NumberColumn, ["red", None, "blue"])
+    assert "'category'" in (caught.value.hint or "")
+
+
+def test_unreadable_values_teach_nothing_and_are_named_where_they_stand() -> None:
+    column, _ = learn(NumberColumn, [1, 2, 3, "abc", math.inf, None], numbers="standard")
+    assert (column.scale.low, column.scale.high, column.scale.mean) == (1, 3, pytest.approx(2))
+    with pytest.raises(RowError, match="'abc' is not a number"):
+        column.cell("abc")
+
+
+def test_standardised_numbers_and_their_limits() -> None:
+    column, _ = learn(NumberColumn, [0, 10, "5", 5.0], numbers="standard")
+    deviation = math.sqrt(12.5)
+    assert column.cell(10).numbers[0] == pytest.approx(5 / deviation)
+    assert column.cell(14.9).finding is None  # half the range beyond is nothing special
+    far = column.cell(1e6)
+    assert far.numbers[0] == pytest.approx(10 / deviation)  # clipped to 15
+    assert far.finding.kind == "out_of_range"
+    assert "1e+06 in column 'x' is far outside the training rows, which lie between 0 and 10" in far.finding.message
+    assert "read as 15" in far.finding.message
+    missing = column.cell("n/a")
+    assert (missing.code, missing.numbers, missing.finding.kind) == (MISSING, (), "missing")
+
+
+def test_quantiles_make_a_skewed_column_normal() -> None:
+    values = np.exp(np.random.default_rng(3).normal(size=4001) * 3).tolist()
+    column, _ = learn(NumberColumn, values, numbers="quantile")
+    read = np.array([column.cell(v).numbers[0] for v in values])
+    assert abs(read.mean()) < 0.02
+    assert read.std() == pytest.approx(1, abs=0.02)
+    assert np.all(np.diff(read[np.argsort(values)]) >= 0)  # order is kept
+    assert abs(column.cell(np.median(values)).numbers[0]) < 0.01
+
+
+def test_ties_take_the_middle_of_their_ranks() -> None:
+    column, _ = learn(NumberColumn, [0] * 50 + [1] * 50, numbers="quantile")
+    zero, one = (column.cell(v).numbers[0] for v in (0, 1))
+    assert zero == pytest.approx(-one)
+    assert one == pytest.approx(0.6745, abs=0.02)  # the quartile of the normal distribution
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@settings(max_examples=150, deadline=None)
+@given(values=st.lists(FINITE, min_size=1, max_size=12), new=FINITE, quantile=st.booleans())
+@example(values=[1.7e308, -1.7e308], new=1.7e308, quantile=False)
+@example(values=[0.0, 5e-324], new=-1.7e308, quantile=True)
+@example(values=[1e16, 1e16 + 2], new=0.0, quantile=False)
+def test_any_finite_float_is_read_and_stays_finite(values: list[float], new: float, quantile: bool) -> None:
+    scale = Scale.learn(values, quantile=quantile)
+    column = NumberColumn("x", scale)
+    loaded = column_from_state(json.loads(json.dumps(column_state(column))))
+    for value in (*values, new):
+        cell = column.cell(value)
+        assert cell.code == PRESENT
+        assert np.isfinite(np.float32(cell.numbers[0]))
+        assert loaded.cell(value) == cell
+    for value in values:
+        assert column.cell(value).finding is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(-1e12, 1e12), min_size=2, max_size=30, unique=True))
+def test_a_standardised_column_round_trips(values: list[float]) -> None:
+    scale = Scale.learn(values, quantile=False)
+    back = [scale.mean + scale.deviation * scale.apply(v) for v in values]
+    spread = max(values) - min(values)
+    if spread > 1e-9 * max(map(abs, values)):  # otherwise the mean itself cannot be told from its rounding
+        assert back == pytest.approx(values, abs=1e-6 * spread)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=20), st.booleans())
+def test_any_text_is_a_number_or_missing_or_named(text: str, comma: bool) -> None:
+    for read in (lambda: read_number(text, column="x", comma=comma), lambda: read_date(text, column="x")):
+        found, named = None, "x"
+        try:
+            found = read()
+        except RowError as error:
+            named = error.location.column if error.location else None
+        assert named == "x"
+        assert not isinstance(found, float) or math.isfinite(found)
+
+
+def test_a_whole_text_in_a_number_or_date_column_is_refused_at_once() -> None:
+    text = "1 " * 100_000
+    for read in (read_number, read_date):
+        started = time.perf_counter()
+        with pytest.raises(RowError, match="is not a"):
+            read(text + "x", column="x")
+        assert time.perf_counter() - started < 1
+    assert decimal_marks([text]) == day_order([text]) == (0, 0)
+
+
+@given(st.floats(-1e15, 1e15), st.integers(0, 4))
+def test_separators_do_not_change_a_number(number: float, digits: int) -> None:
+    plain = float(f"{number:.{digits}f}")
+    english = f"{number:,.{digits}f}"
+    german = english.translate(str.maketrans(",.", ".,"))
+    assert read_number(english, column="x") == plain
+    assert read_number(english.replace(",", " "), column="x") == plain
+    assert read_number(german, column="x", comma=True) == plain
+
+
+def test_states_of_all_kinds_round_trip() -> None:
+    made = [
+        learn(NumberColumn, ["1,5", "2,5", "4,75"], numbers="quantile")[0],
+        learn(CategoryColumn, ["é", "é", "b", "b", "c"])[0],
+        learn(DateColumn, ["13/01/2024", "01/02/2024"])[0],
+    ]
+    for column in made:
+        assert column_from_state(json.loads(json.dumps(column_state(column)))) == column

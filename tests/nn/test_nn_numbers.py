@@ -1,0 +1,89 @@
+"""Embeddings of numbers against literal float64 formulas, with another prime for each dimension."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from shapes_nn import checked
+
+from polydetr.errors import ConfigError
+from polydetr.nn.numbers import LinearNumbers, PeriodicNumbers
+
+B, L, K, C, F, D = 2, 5, 3, 7, 11, 13
+
+
+def cells(*tail: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randn(B, L, *tail, generator=generator, dtype=torch.float64)
+    return numbers, torch.randint(0, C, (B, L), generator=generator)
+
+
+def test_linear_numbers_equal_the_formula() -> None:
+    module = LinearNumbers(C, D, width=K).double().requires_grad_(False)
+    numbers, columns = cells(K)
+    tokens = checked(LinearNumbers.forward)(module, numbers, columns)
+    for b in range(B):
+        for place in range(L):
+            c = int(columns[b, place])
+            for d in range(D):
+                expected = float(module.bias.weight[c, d])
+                for k in range(K):
+                    expected += float(numbers[b, place, k]) * float(module.weight.weight[c, k * D + d])
+                assert tokens[b, place, d].item() == pytest.approx(expected, rel=1e-12, abs=1e-14)
+
+
+def test_periodic_numbers_equal_the_formula() -> None:
+    torch.manual_seed(0)
+    module = PeriodicNumbers(C, D, num_frequencies=F, sigma=0.5).double().requires_grad_(False)
+    numbers, columns = cells()
+    tokens = checked(PeriodicNumbers.forward)(module, numbers, columns)
+    weight, bias = module.project.weight, module.project.bias
+    for b in range(B):
+        for place in range(L):
+            frequencies = module.frequencies.weight[int(columns[b, place])]
+            angles = [2 * math.pi * float(f) * float(numbers[b, place]) for f in frequencies]
+            waves = [math.cos(a) for a in angles] + [math.sin(a) for a in angles]
+            for d in range(D):
+                sum_ = float(bias[d]) + sum(w * float(weight[d, i]) for i, w in enumerate(waves))
+                # angles are taken in float32 on purpose
+                assert tokens[b, place, d].item() == pytest.approx(max(0.0, sum_), abs=1e-5)
+
+
+def test_gradients_reach_numbers_and_every_weight() -> None:
+    linear = LinearNumbers(C, D, width=K).double()
+    numbers, columns = cells(K)
+    assert torch.autograd.gradcheck(lambda x: linear(x, columns), (numbers.requires_grad_(),))
+    periodic = PeriodicNumbers(C, D, num_frequencies=F)
+    number, columns = cells()
+    number = number.float().requires_grad_()
+    periodic(number, columns).square().sum().backward()
+    assert number.grad is not None
+    assert bool((number.grad != 0).all())
+    met = torch.zeros(C, dtype=torch.bool).index_fill(0, columns.flatten(), True)
+    gradient = periodic.frequencies.weight.grad
+    assert gradient is not None
+    assert torch.equal((gradient != 0).any(dim=1), met)  # a column learns from its own cells alone
+
+
+def test_columns_do_not_share_their_weights() -> None:
+    numbers = torch.ones(1, 2, 1)
+    tokens = LinearNumbers(C, D)(numbers, torch.tensor([[0, 1]]))
+    assert not torch.allclose(tokens[0, 0], tokens[0, 1])
+
+
+def test_half_precision_keeps_its_dtype_and_no_cell_is_no_token() -> None:
+    for module, tail in ((LinearNumbers(C, D, width=K), (K,)), (PeriodicNumbers(C, D), ())):
+        numbers, columns = cells(*tail)
+        assert module.bfloat16()(numbers.float(), columns).dtype == torch.bfloat16
+        assert module(torch.zeros(B, 0, *tail), torch.zeros(B, 0, dtype=torch.int64)).shape == (B, 0, D)
+
+
+def test_sizes_are_checked() -> None:
+    with pytest.raises(ConfigError, match="num_columns=0"):
+        LinearNumbers(0, D)
+    with pytest.raises(ConfigError, match="num_frequencies=0"):
+        PeriodicNumbers(C, D, num_frequencies=0)
+    with pytest.raises(ConfigError, match=r"sigma=0\.0"):
+        PeriodicNumbers(C, D, sigma=0.0)
