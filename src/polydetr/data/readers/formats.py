@@ -56,7 +56,7 @@ def find_format(source: Source, given: str | None = None) -> Format:
 
 
 def find_folder_format(path: Path, given: str | None = None) -> Format | None:
-    """ "voc" or "yolo" for a data set of boxes that is more than one file (a folder, a list of its parts), else None."""
+    """ "voc" or "yolo" for boxes whose data set is more than one file (a folder, a list of its parts), else None."""
     if given:
         named = BOX_FORMATS.get(given.lower().lstrip("."))
         return named if named in ("voc", "yolo") else None

@@ -1,0 +1,192 @@
+"""What all formats of boxes share: finding the picture, checking its size, mending its boxes, one Record a picture.
+
+A row is ``{"image": absolute path, "objects": [{"box": [left, top, right, bottom] in pixels, "label": name}],
+"image_id", "width", "height"}``; an object may also have "area" and "crowd" (True: a region of many, which a detection
+may meet without being right or wrong).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from polydetr.data.box_geometry import mend_box
+from polydetr.data.records import ReadReport, Record
+from polydetr.errors import DataFileError, Location, RowError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
+_SKIP_HINT = "Mend it, or skip such images with on_error='skip' (--on-error skip)."
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+
+
+@dataclass(slots=True)
+class RawObject:
+    """One annotation as the file has it: ``box`` is left, top, right, bottom in pixels."""
+
+    box: Sequence[float]
+    label: str
+    crowd: bool = False
+    area: float | None = None
+    location: Location | None = None
+
+
+@dataclass(slots=True)
+class RawImage:
+    """One picture with its annotations. ``size``: (width, height) as the file claims it. ``fault``: why it is unusable.
+
+    fractions: the boxes are given in shares of the picture's width and height.
+    """
+
+    name: str
+    location: Location
+    objects: list[RawObject] = field(default_factory=list)
+    image_id: Any = None
+    size: tuple[int, int] | None = None
+    fractions: bool = False
+    fault: str = ""
+
+
+@dataclass
+class ImageFinder:
+    """Where the pictures of an annotation file are: the first of ``folders`` that has the name."""
+
+    folders: Sequence[Path]
+    hint: str = "Name the folder of the pictures: images='...' (image.root in the configuration)."
+
+    def find(self, name: str) -> Path | None:
+        """The picture's path. A name with folders is also tried without them, for files that were moved."""
+        plain = name.replace("\\", "/")
+        if Path(plain).is_absolute() and Path(plain).is_file():
+            return Path(plain)
+        for candidate in dict.fromkeys((plain.lstrip("/"), plain.rpartition("/")[2])):
+            for folder in self.folders:
+                if candidate and (folder / candidate).is_file():
+                    return folder / candidate
+        return None
+
+    def searched(self) -> str:
+        shown = [str(f) for f in self.folders if f.is_dir()][:6]
+        return f"looked in {', '.join(map(repr, shown))}" if shown else "there is no folder to look in"
+
+
+def records_of(
+    images: Iterable[RawImage], finder: ImageFinder, *, report: ReadReport, skip: bool, source: str
+) -> Iterator[Record]:
+    """One Record a picture, in order, mended and checked.
+
+    Raises:
+        RowError: a picture that is missing, unreadable or of another size than its boxes were drawn on; a box that is
+        not numbers (``skip``: rejected into ``report`` instead). DataFileError: not one picture was found.
+    """
+    found = missing = 0
+    for image in images:
+        path = None if image.fault else finder.find(image.name)
+        if path is None:
+            missing += not image.fault
+            reason = image.fault or f"the image {image.name!r} is not there ({finder.searched()})."
+            refuse(reason, image.location, report, skip=skip, hint=None if image.fault else finder.hint)
+            continue
+        found += 1
+        try:
+            record = _record(image, path, report)
+        except ValueError as error:
+            refuse(str(error), image.location, report, skip=skip)
+            continue
+        report.rows += 1
+        yield record
+    if missing and not found:
+        raise DataFileError(
+            f"none of its {missing} images was found; {finder.searched()}.",
+            location=Location(source),
+            hint=finder.hint,
+        )
+
+
+def refuse(reason: str, location: Location, report: ReadReport, *, skip: bool, hint: str | None = None) -> None:
+    """Raises RowError, or writes the rejection down and lets the reader go on."""
+    if not skip:
+        raise RowError(reason, location=location, hint=hint or _SKIP_HINT)
+    report.reject(location, reason)
+
+
+def _record(image: RawImage, path: Path, report: ReadReport) -> Record:
+    width, height = size = checked_size(path, image.size)
+    objects: list[dict[str, Any]] = []
+    notes: list[tuple[str, str, Location]] = []  # written down once the whole picture is known to be usable
+    for raw in image.objects:
+        box = raw.box
+        if image.fractions:
+            box = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
+        mended, told = mend_box(box, size)
+        notes += [(kind, f"{raw.label}: {message}", raw.location or image.location) for kind, message in told]
+        if mended is not None:
+            extra: dict[str, Any] = {"crowd": True} if raw.crowd else {}
+            if raw.area is not None:
+                extra["area"] = raw.area
+            objects.append({"box": list(mended), "label": raw.label, **extra})
+    _note_repeated(objects, image.location, notes)
+    for kind, message, location in notes:
+        report.note(kind, message, location)
+    row = {
+        "image": str(path.absolute()),
+        "objects": objects,
+        "image_id": image.name if image.image_id is None else image.image_id,
+        "width": width,
+        "height": height,
+    }
+    return Record(row, image.location)
+
+
+def _note_repeated(
+    objects: Sequence[Mapping[str, Any]], location: Location, notes: list[tuple[str, str, Location]]
+) -> None:
+    seen: set[tuple[Any, ...]] = set()
+    for one in objects:
+        key = (*one["box"], one["label"])
+        if key in seen:
+            notes.append(
+                ("same box twice (kept)", f"{one['label']}: the box {one['box']} is annotated twice", location)
+            )
+        seen.add(key)
+
+
+def checked_size(path: Path, claimed: tuple[int, int] | None) -> tuple[int, int]:
+    """(width, height) from the picture's header, as it is shown (turned by its EXIF orientation).
+
+    Raises:
+        ValueError: no picture, or not of the ``claimed`` size: its boxes would lie elsewhere.
+    """
+    from PIL import ExifTags, Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            size = picture.size
+            turned = picture.getexif().get(ExifTags.Base.Orientation) in _TURNED
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = "no format that is known" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise ValueError(f"the image {path.name!r} cannot be read: {reason}.") from None
+    shown = (size[1], size[0]) if turned else size
+    if claimed and claimed != shown:
+        how = " (turned by its EXIF orientation)" if turned else ""
+        raise ValueError(
+            f"the image {path.name!r} is {shown[0]}×{shown[1]}{how}, but its boxes were drawn on "
+            f"{claimed[0]}×{claimed[1]}."
+        )
+    return shown
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The pictures directly inside ``folder``, sorted by name."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+
+
+def number(value: Any) -> float:
+    """Raises ValueError where it is not one; NaN passes, and is refused with its whole box."""
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a number.")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{value!r:.40} is not a number.") from None

@@ -1,0 +1,138 @@
+"""Pascal VOC: a folder of XML files, one a picture, as LabelImg and the VOC challenge write them.
+
+Read from the folder of the XML files, from the folder above it (Annotations/ and JPEGImages/), or from a list of names
+in ImageSets/Main (train.txt), which chooses the pictures. "difficult" objects are objects like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from polydetr.data.readers.boxes import (
+    IMAGE_SUFFIXES,
+    ImageFinder,
+    RawImage,
+    RawObject,
+    image_files,
+    number,
+    records_of,
+)
+from polydetr.data.records import ReadReport, Record
+from polydetr.errors import DataFileError, Location
+
+_IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "imgs", ".")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def annotation_folder(path: Path) -> Path | None:
+    """The folder with the XML files of the data set at ``path``, or None where there is none."""
+    for folder in (path, path / "Annotations", path / "annotations", *_below(path)):
+        if folder.is_dir() and next(folder.glob("*.xml"), None) is not None:
+            return folder
+    return None
+
+
+def _below(path: Path) -> list[Path]:
+    """Unpacked archives often keep one more folder in between; only a lone one is taken."""
+    found = [p / "Annotations" for p in path.iterdir() if (p / "Annotations").is_dir()] if path.is_dir() else []
+    return found if len(found) == 1 else []
+
+
+def is_voc_list(path: Path) -> bool:
+    """True for a list of names such as ImageSets/Main/train.txt."""
+    return path.suffix == ".txt" and path.parent.name == "Main" and path.parent.parent.name == "ImageSets"
+
+
+def read_voc(path: Path, *, report: ReadReport, skip: bool, images: str | Path | None = None) -> Iterator[Record]:
+    """One Record an XML file, in the order of their names (of a list: in its order).
+
+    Raises:
+        DataFileError: no XML files, or not one picture found. RowError: a file that is not VOC, a listed name without
+        an XML file, a box that is not four numbers, a missing picture (``skip``: rejected into ``report`` instead).
+    """
+    listed = is_voc_list(path)
+    root = path.parents[2] if listed else path
+    folder = annotation_folder(root)
+    if folder is None:
+        raise DataFileError("holds no XML files, expected Pascal VOC.", location=Location(str(root)))
+    files = sorted(folder.glob("*.xml"))
+    if listed:
+        names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.split()]
+        files = [folder / f"{name}.xml" for name in names]
+    roots = [Path(images)] if images else [r / f for r in (folder.parent, folder) for f in _IMAGE_FOLDERS]
+    finder = ImageFinder(roots)
+    if not listed:
+        _note_unlabelled(roots, {f.stem for f in files}, report)
+    raw = (_read_file(file, finder) for file in files)
+    return records_of(raw, finder, report=report, skip=skip, source=str(path))
+
+
+def _read_file(file: Path, finder: ImageFinder) -> RawImage:
+    location = Location(str(file))
+    image = RawImage(_image_name(file, None, finder), location, image_id=file.stem)
+    try:
+        content = file.read_bytes()
+        if b"<!ENTITY" in content or b"<!DOCTYPE" in content:  # entities can be nested to fill the memory
+            raise ValueError("declares entities, which no VOC file needs.")
+        root = ElementTree.fromstring(content)
+        if root.tag != "annotation":
+            raise ValueError(f"is <{root.tag}>, expected Pascal VOC's <annotation>.")
+        image.name = _image_name(file, root.findtext("filename"), finder)
+        image.size = _size(root)
+        image.objects = [_object(o, place, location) for place, o in enumerate(root.findall("object"), 1)]
+    except FileNotFoundError:
+        image.fault = "is listed, but there is no such file."
+    except ElementTree.ParseError as error:
+        image.fault = f"is not XML: {error}."
+    except (ValueError, OSError) as error:
+        image.fault = str(error)
+    return image
+
+
+def _image_name(file: Path, written: str | None, finder: ImageFinder) -> str:
+    """The picture of the same name as the XML file; else the one that is written in it.
+
+    Files are renamed more often than their <filename> is mended, so the file's own name goes first.
+    """
+    suffixes = dict.fromkeys([Path(written or "").suffix, ".jpg", *sorted(IMAGE_SUFFIXES)])
+    for suffix in filter(None, suffixes):
+        if finder.find(file.stem + suffix) is not None:
+            return file.stem + suffix
+    return (written or "").strip() or f"{file.stem}.jpg"
+
+
+def _size(root: Any) -> tuple[int, int] | None:
+    """None where it is left out or 0×0, as some tools write it."""
+    width, height = root.findtext("size/width"), root.findtext("size/height")
+    if not width or not height:
+        return None
+    size = (int(number(width)), int(number(height)))
+    return size if all(size) else None
+
+
+def _object(node: Any, place: int, location: Location) -> RawObject:
+    label = (node.findtext("name") or "").strip()
+    if not label:
+        raise ValueError(f"object {place} has no name.")
+    texts = [node.findtext(f"bndbox/{corner}") for corner in _CORNERS]
+    absent = [c for c, text in zip(_CORNERS, texts, strict=True) if text is None]
+    if absent:
+        raise ValueError(f"object {place} ({label}) has no {absent[0]} in its bndbox.")
+    try:
+        box = [number(text) for text in texts]
+    except ValueError as error:
+        raise ValueError(f"object {place} ({label}): {error}") from None
+    return RawObject(box, label, location=location)
+
+
+def _note_unlabelled(roots: list[Path], stems: set[str], report: ReadReport) -> None:
+    """A picture without an XML file may hold anything: it is left out, and told."""
+    folder = next((r for r in roots if r.is_dir() and image_files(r)), None)
+    for picture in image_files(folder) if folder else ():
+        if picture.stem not in stems:
+            report.note(
+                "image without annotations (left out)", f"{picture.name} has no XML file", Location(str(folder))
+            )

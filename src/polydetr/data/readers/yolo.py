@@ -1,0 +1,264 @@
+"""YOLO folders: a text file a picture, a line an object: class number, centre x, centre y, width, height, all four as
+shares of the picture. Longer lines are outlines (class, x, y, x, y, ...), whose surrounding box is taken.
+
+Read from data.yaml (its ``train`` part, or ``split=``), from the folder that holds it, or from one folder of pictures
+(images/val), whose labels lie in labels/val. A picture without a label file shows nothing, as YOLO has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polydetr.data.readers.boxes import (
+    IMAGE_SUFFIXES,
+    ImageFinder,
+    RawImage,
+    RawObject,
+    image_files,
+    number,
+    records_of,
+    refuse,
+)
+from polydetr.data.records import ReadReport, Record
+from polydetr.errors import DataFileError, Location, SchemaError, did_you_mean
+
+_SPLITS = ("train", "val", "test")
+_BEYOND = 0.01
+"""By how much a share may leave 0..1 before the file is taken to hold pixels; what leaves it by less is clipped."""
+
+
+@dataclass(frozen=True)
+class YoloSet:
+    """``files``: each picture with where its labels are. ``names``: class number → name, empty where no file names
+    them.
+    """
+
+    files: tuple[tuple[Path, Path], ...]
+    names: Mapping[int, str]
+    named_in: str = ""
+
+
+def is_yolo(path: Path) -> bool:
+    """True for a YAML file with names of classes, a folder with one, or a folder of pictures with labels beside it."""
+    if path.suffix in (".yaml", ".yml"):
+        return path.is_file() and _is_set(_load_yaml(path))
+    if not path.is_dir():
+        return False
+    return _own_yaml(path) is not None or (_holds_pictures(path) and any(f.is_file() for _, f in _below(path)))
+
+
+def read_yolo(
+    path: Path, *, report: ReadReport, skip: bool, images: str | Path | None = None, split: str | None = None
+) -> Iterator[Record]:
+    """One Record a picture, in the order of their names.
+
+    Raises:
+        DataFileError: no pictures. SchemaError: no such split. RowError: an unknown class number, a line that is not
+        numbers, labels without a picture (``skip``: rejected into ``report`` instead).
+    """
+    found = _find(path, split, report)
+    if images is not None:
+        found = YoloSet(tuple(_listed(Path(images))), found.names, found.named_in)
+    if not found.files:
+        raise DataFileError("holds no pictures.", location=Location(str(path)), hint="Expected images/ and labels/.")
+    if not any(labels.is_file() for _, labels in found.files):
+        picture, labels = found.files[0]
+        raise DataFileError(
+            f"holds {len(found.files)} pictures and no label file.",
+            location=Location(str(path)),
+            hint=f"Expected {str(labels)!r} for {picture.name!r}, and so on.",
+        )
+    if not found.names:
+        report.note("class numbers as names", "no data.yaml or classes.txt names the classes", Location(str(path)))
+    _refuse_lone_labels(found.files, report, skip)
+    raw = (_read_picture(picture, labels, found, report) for picture, labels in found.files)
+    return records_of(raw, ImageFinder([]), report=report, skip=skip, source=str(path))
+
+
+def _listed(folder: Path, *, real: Path | None = None) -> list[tuple[Path, Path]]:
+    """The pictures of ``folder`` (which lie in ``real``) with their label files."""
+    labels = _labels_of(folder)
+    return [(picture, labels / f"{picture.stem}.txt") for picture in image_files(real or folder)]
+
+
+def _find(path: Path, split: str | None, report: ReadReport) -> YoloSet:
+    own = path if path.is_file() else _own_yaml(path)
+    if own is None:
+        names, named_in = _names_near(path / "images" if (path / "images").is_dir() else path)
+        return YoloSet(tuple(_below(path)), names, named_in)
+    content = _load_yaml(own)
+    parts = [s for s in _SPLITS if content.get(s)]
+    chosen = split or (parts[0] if parts else "train")
+    if chosen not in parts:
+        raise SchemaError(
+            f"{own.name} has no part {chosen!r}.", location=Location(str(own)), hint=did_you_mean(chosen, parts)
+        )
+    if split is None and len(parts) > 1:
+        others = ", ".join(repr(p) for p in parts if p != chosen)
+        report.note("one part read", f"{chosen!r} is read; name the folder of {others} to read it", Location(str(own)))
+    entries = content[chosen] if isinstance(content[chosen], list) else [content[chosen]]
+    files = [pair for entry in entries for pair in _files_of(own, content, str(entry))]
+    return YoloSet(tuple(files), _names(content.get("names"), own), own.name)
+
+
+def _below(path: Path) -> list[tuple[Path, Path]]:
+    """The pictures of a folder, of its images/, or of the parts in that, with their label files."""
+    folder = path / "images" if (path / "images").is_dir() and not image_files(path) else path
+    return _listed(folder) or [pair for f in sorted(folder.iterdir()) if f.is_dir() for pair in _listed(f)]
+
+
+def _files_of(own: Path, content: Mapping[str, Any], entry: str) -> list[tuple[Path, Path]]:
+    """The pictures of one entry, a folder or a text file that lists them, with their label files.
+
+    Exported YAML files often hold "../train/images" where "train/images" is meant.
+    """
+    root = own.parent / str(content.get("path") or "")
+    for base in (root, own.parent):
+        for relative in (entry, entry.removeprefix("../")):
+            place = base / relative
+            if (place / "images").is_dir():
+                return _listed(place / "images")
+            if (real := _through_link(place)).is_dir():
+                return _listed(place, real=real)
+            if place.is_file():
+                listed = [base / line.strip() for line in place.read_text(encoding="utf-8").split("\n") if line.strip()]
+                return [(picture, _labels_of(picture.parent) / f"{picture.stem}.txt") for picture in listed]
+    raise DataFileError(
+        f"names {entry!r}, which is not there.",
+        location=Location(str(own)),
+        hint=f"Looked for {str(root / entry)!r}; mend the path in the file.",
+    )
+
+
+def _through_link(path: Path) -> Path:
+    """Follows "images" where an archive tool wrote the link out as a text file with its target in it."""
+    for parent in path.parents:
+        if parent.is_file() and parent.stat().st_size < 256:
+            target = parent.parent / parent.read_text(encoding="utf-8", errors="replace").strip()
+            return target / path.relative_to(parent)
+    return path
+
+
+def _read_picture(picture: Path, labels: Path, found: YoloSet, report: ReadReport) -> RawImage:
+    location = Location(str(labels))
+    image = RawImage(str(picture.absolute()), location, image_id=picture.stem, fractions=True)
+    if not labels.is_file():
+        report.note("image without a label file (read as empty)", f"{picture.name} has none", Location(str(picture)))
+        return image
+    where = location
+    try:
+        for line, text in enumerate(labels.read_text(encoding="utf-8").splitlines(), 1):
+            if text.strip():
+                where = Location(str(labels), line=line)
+                image.objects.append(_object(text.split(), found, where))
+    except UnicodeDecodeError:
+        image.fault = "is not UTF-8 text."
+    except ValueError as error:
+        image.fault, image.location = str(error), where
+    return image
+
+
+def _object(cells: list[str], found: YoloSet, location: Location) -> RawObject:
+    """left, top, right, bottom as shares. Raises ValueError."""
+    if len(cells) != 5 and (len(cells) < 7 or len(cells) % 2 == 0):
+        raise ValueError(
+            f"{len(cells)} values ({' '.join(cells)[:60]}), expected class, centre x, centre y, width, height."
+        )
+    label = _label(cells[0], found)
+    values = [number(c) for c in cells[1:]]
+    if len(values) == 4:
+        x, y, width, height = values
+        box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    else:
+        box = (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))
+    wrong = next((v for v in values if v > 1 + _BEYOND or v < -_BEYOND), None)
+    if wrong is not None:
+        raise ValueError(
+            f"{wrong:g} is no share of the picture; YOLO labels lie between 0 and 1, these look like pixels."
+        )
+    return RawObject(box, label, location=location)
+
+
+def _label(text: str, found: YoloSet) -> str:
+    value = number(text)
+    if not value.is_integer() or value < 0:
+        raise ValueError(f"the class is {text!r}, expected a whole number from 0.")
+    if not found.names:
+        return str(int(value))
+    if int(value) not in found.names:
+        low, high = min(found.names), max(found.names)
+        raise ValueError(f"the class {int(value)} is not among those of {found.named_in} ({low} to {high}).")
+    return found.names[int(value)]
+
+
+def _refuse_lone_labels(files: Sequence[tuple[Path, Path]], report: ReadReport, skip: bool) -> None:
+    """A label file without a picture is a lost picture, unless a part that is not read has it in the same folders."""
+    known = {labels for _, labels in files}
+    places = {labels.parent: picture.parent for picture, labels in files}
+    for folder, pictures in places.items():
+        for file in sorted(folder.glob("*.txt")):
+            there = folder != pictures and any(p.suffix in IMAGE_SUFFIXES for p in pictures.glob(f"{file.stem}.*"))
+            if file not in known and file.name != "classes.txt" and not there:
+                refuse("has labels, but there is no picture of that name.", Location(str(file)), report, skip=skip)
+
+
+def _labels_of(folder: Path) -> Path:
+    """labels/... for images/... (the last folder of that name counts), else labels/ inside, else the folder itself."""
+    parts = list(folder.parts)
+    for place in reversed(range(len(parts))):
+        if parts[place] == "images":
+            parts[place] = "labels"
+            return Path(*parts)
+    inside = folder / "labels"
+    return inside if inside.is_dir() else folder
+
+
+def _holds_pictures(path: Path) -> bool:
+    return path.is_dir() and bool(image_files(path) or ((path / "images").is_dir() and (path / "labels").is_dir()))
+
+
+def _own_yaml(folder: Path) -> Path | None:
+    found = (f for pattern in ("*.yaml", "*.yml") for f in sorted(folder.glob(pattern)))
+    return next((f for f in found if _is_set(_load_yaml(f))), None) if folder.is_dir() else None
+
+
+def _is_set(content: Mapping[str, Any]) -> bool:
+    return "names" in content and any(split in content for split in _SPLITS)
+
+
+def _names_near(folder: Path) -> tuple[Mapping[int, str], str]:
+    """The class names from a YAML file in one of the four folders above, or from classes.txt among the labels."""
+    for place in (folder, *list(folder.absolute().parents)[:4]):
+        own = _own_yaml(place)
+        if own is not None:
+            return _names(_load_yaml(own).get("names"), own), own.name
+    for file in (folder / "classes.txt", _labels_of(folder) / "classes.txt", _labels_of(folder).parent / "classes.txt"):
+        if file.is_file():
+            lines = file.read_text(encoding="utf-8").splitlines()
+            return dict(enumerate(line.strip() for line in lines if line.strip())), file.name
+    return {}, ""
+
+
+def _names(value: Any, own: Path) -> dict[int, str]:
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value if isinstance(value, list) else ())
+    try:
+        names = {int(key): str(name) for key, name in pairs}
+    except (TypeError, ValueError):
+        names = {}
+    if not names:
+        raise DataFileError(f"names is {value!r:.60}, expected a list of class names.", location=Location(str(own)))
+    return names
+
+
+def _load_yaml(path: Path) -> Mapping[str, Any]:
+    """Empty for a file that is no YAML mapping, which is then not a data set either."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError):
+        return {}
+    return content if isinstance(content, Mapping) else {}

@@ -1,0 +1,152 @@
+"""YOLO folders: the ways they are laid out, what is refused."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from box_pictures import boxes, draw, rows, skipped
+
+from polydetr.data.box_geometry import CLIPPED, ZERO_AREA
+from polydetr.data.readers import ReadReport
+from polydetr.errors import DataFileError, RowError, SchemaError
+
+SHARED = Path(os.environ.get("POLYDETR_SHARED", Path(__file__).parents[3] / "shared")) / "data"
+YAML = "path: .\ntrain: images/train\nval: images/val\nnames: [cup, mug]\n"
+
+
+def label(picture: Path, *lines: str) -> Path:
+    """Draws the picture and writes its lines where YOLO looks for them."""
+    draw(picture)
+    parts = ["labels" if p == "images" else p for p in picture.parts]
+    target = Path(*parts).with_suffix(".txt")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return target
+
+
+@pytest.fixture
+def yolo(tmp_path):
+    label(tmp_path / "images" / "train" / "a.png", "1 0.5 0.5 0.2 0.5", "", "0 .1 .25 .2 .5")
+    label(tmp_path / "images" / "val" / "b.png", "0 0.5 0.5 1 1")
+    (tmp_path / "data.yaml").write_text(YAML)
+    return tmp_path
+
+
+def test_shares_become_pixels_and_numbers_names(yolo):
+    (row,) = rows(yolo)
+    assert boxes(row) == [("mug", 40, 20, 60, 60), ("cup", 0, 0, 20, 40)]
+    assert (row["image_id"], row["width"], row["height"]) == ("a", 100, 80)
+
+
+def test_the_ways_to_name_a_part(yolo):
+    report = ReadReport()
+    assert [r["image_id"] for r in rows(yolo / "data.yaml", report=report)] == ["a"]
+    assert "'train' is read; name the folder of 'val' to read it" in report.examples["one part read"][0]
+    assert boxes(rows(yolo / "data.yaml", split="val")[0]) == [("cup", 0, 0, 100, 80)]
+    assert boxes(rows(yolo / "images" / "val")[0]) == [("cup", 0, 0, 100, 80)]
+    with pytest.raises(SchemaError, match=r"data.yaml has no part 'vall'. Did you mean 'val'\?"):
+        rows(yolo, split="vall")
+
+
+def test_exported_sets_keep_pictures_and_labels_in_every_part(tmp_path):
+    label(tmp_path / "train" / "images" / "a.png", "7 0.5 0.5 0.2 0.5")
+    (tmp_path / "data.yaml").write_text("train: ../train/images\nnames: {7: seven}\n")
+    for source in (tmp_path, tmp_path / "train", tmp_path / "train" / "images"):
+        assert boxes(rows(source)[0]) == [("seven", 40, 20, 60, 60)]
+
+
+def test_a_list_of_pictures(yolo):
+    (yolo / "train.txt").write_text("./images/train/a.png\nimages/val/b.png\n")
+    (yolo / "data.yaml").write_text(YAML.replace("images/train", "train.txt"))
+    assert [r["image_id"] for r in rows(yolo)] == ["a", "b"]
+
+
+def test_labels_beside_the_pictures_and_names_in_a_list(tmp_path):
+    draw(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("1 0.5 0.5 0.2 0.5")
+    assert boxes(rows(tmp_path)[0])[0][0] == "1"
+    (tmp_path / "classes.txt").write_text("cup\nmug\n")
+    assert boxes(rows(tmp_path)[0])[0][0] == "mug"
+
+
+def test_a_link_that_an_archive_tool_wrote_out_as_text(tmp_path):
+    draw(tmp_path / "pool" / "train" / "a.png")
+    label(tmp_path / "set" / "images" / "train" / "a.png", "0 .5 .5 1 1")
+    (tmp_path / "set" / "images" / "train" / "a.png").unlink()
+    (tmp_path / "set" / "images" / "train").rmdir()
+    (tmp_path / "set" / "images").rmdir()
+    (tmp_path / "set" / "images").write_text("../pool")
+    (tmp_path / "set" / "data.yaml").write_text("train: images/train\nnames: [cup]\n")
+    assert boxes(rows(tmp_path / "set")[0]) == [("cup", 0, 0, 100, 80)]
+
+
+def test_outlines_and_boxes_that_stand_out(yolo):
+    label(yolo / "images" / "train" / "a.png", "0 .1 .2 .5 .2 .3 .6", "0 0.98 0.5 0.2 0.5", "0 0.5 0.5 0 0.5")
+    kept, report = skipped(yolo)
+    assert [tuple(map(round, b[1:])) for b in boxes(kept[0])] == [(10, 16, 50, 48), (88, 20, 100, 60)]
+    assert {k: report.problems[k] for k in (CLIPPED, ZERO_AREA)} == {CLIPPED: 1, ZERO_AREA: 1}
+    assert "a.txt, line 2: cup: the box [88, 20, 108, 60] reaches 8 pixels out" in report.examples[CLIPPED][0]
+
+
+def test_a_picture_without_labels_shows_nothing(yolo):
+    draw(yolo / "images" / "train" / "c.png")
+    label(yolo / "images" / "train" / "d.png")
+    kept, report = skipped(yolo)
+    assert [len(r["objects"]) for r in kept] == [2, 0, 0]
+    assert report.problems["image without a label file (read as empty)"] == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("2 0.5 0.5 0.2 0.5", r"a\.txt, line 1: the class 2 is not among those of data\.yaml \(0 to 1\)"),
+        ("1.5 0.5 0.5 0.2 0.5", "the class is '1.5', expected a whole number"),
+        ("cup 0.5 0.5 0.2 0.5", "'cup' is not a number"),
+        ("1 0.5 0.5 0.2", "4 values .*expected class, centre x"),
+        ("1 0.5 0.5 0.2 0.5 0.9", "6 values"),
+        ("1 320 240 50 50", "320 is no share of the picture.*look like pixels"),
+        ("1 nan 0.5 0.2 0.5", r"the box \[nan, 20, nan, 60\] has a coordinate that is not a finite number"),
+    ],
+)
+def test_lines_that_cannot_be_used(yolo, line, message):
+    label(yolo / "images" / "train" / "a.png", line)
+    label(yolo / "images" / "train" / "z.png")
+    with pytest.raises(RowError, match=message):
+        rows(yolo)
+    kept, report = skipped(yolo)
+    assert [r["image_id"] for r in kept] == ["z"]
+    assert len(report.rejected) == 1
+
+
+def test_labels_without_a_picture(yolo):
+    label(yolo / "images" / "train" / "lost.png")
+    (yolo / "images" / "train" / "lost.png").unlink()
+    with pytest.raises(RowError, match=r"lost\.txt: has labels, but there is no picture of that name"):
+        rows(yolo)
+    assert len(skipped(yolo)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("train: images/none\nnames: [a]\n", r"names 'images/none', which is not there"),
+        ("train: images/train\nnames: 3\n", r"names is 3, expected a list of class names"),
+        ("train: images/bare\nnames: [a]\n", r"holds 1 pictures and no label file"),
+    ],
+)
+def test_sets_that_are_not_there(yolo, content, message):
+    draw(yolo / "images" / "bare" / "x.png")
+    (yolo / "data.yaml").write_text(content)
+    with pytest.raises(DataFileError, match=message):
+        rows(yolo)
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real data sets are not there ({SHARED})")
+def test_real_yolo_folder():
+    kept, report = skipped(SHARED / "coco256" / "object_detection")
+    counts = Counter(o["label"] for row in kept for o in row["objects"])
+    assert (len(kept), counts.total(), counts["person"]) == (128, 929, 254)
+    assert len(report.rejected) == 2  # two label files whose pictures were not packed
+    assert len(rows(SHARED / "coco256" / "object_detection" / "config.yaml", split="val")) == 128
