@@ -135,7 +135,7 @@ def assign(cost: Float[Tensor, "N B Q T"], mask: Bool[Tensor, "B T"]) -> Matches
     A cost that is NaN or infinite counts as dearer than any sum of the finite ones: such a pair is taken only where
     nothing else is left.
     """
-    layers, examples, queries, _ = cost.shape
+    layers, queries = cost.shape[0], cost.shape[2]
     cost = cost.detach() if cost.dtype == torch.float64 else cost.detach().float()  # NumPy has no bfloat16
     host, real = cost.cpu().numpy(), mask.cpu().numpy()
     finite = np.isfinite(host)
