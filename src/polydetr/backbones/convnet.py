@@ -1,0 +1,189 @@
+"""Convolution encoders made of inverted residuals (MobileNetV2, EfficientNet-Lite), for features of several scales.
+
+    block(x) = project(depthwise(expand(x)))  [+ x where the shape stays]
+    every convolution is followed by y = gain · (x - mean) / √(variance + eps) + bias, most of them by min(max(y, 0), 6)
+
+Sources: Sandler et al. 2018, arXiv 1801.04381 (blocks); Ioffe & Szegedy 2015, arXiv 1502.03167 (batch-norm). As in DETR
+(arXiv 2005.12872, appendix A.4) the batch statistics are frozen: batches of a few pictures would spoil them. A frozen
+norm is a factor and a shift for each channel, so it is folded into the convolution itself at every call: the same
+numbers, one pass over the activations less, in training as in prediction.
+
+Shapes: N pictures, C channels, H, W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polydetr.errors import BackboneError
+
+SCALES = (8, 16, 32)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, frozen batch-norm, ReLU6. (N, I, H, W) -> (N, O, ⌈H/stride⌉, ⌈W/stride⌉).
+
+    same_padding: pads as TensorFlow does, more on the right and below, where PyTorch pads all sides alike.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        activation: bool = True,
+        eps: float,
+        same_padding: bool,
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.groups, self.eps = kernel, stride, groups, eps
+        self.activation = activation
+        self.pads_itself = same_padding and stride > 1  # with stride 1 the two ways are one
+        self.padding = 0 if self.pads_itself else kernel // 2
+        self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel, kernel))
+        self.gain = nn.Parameter(torch.ones(outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.register_buffer("mean", torch.zeros(outputs))
+        self.register_buffer("variance", torch.ones(outputs))
+        nn.init.kaiming_normal_(self.weight, mode="fan_out")
+        self._packed: tuple[Tensor, Tensor, tuple[int, ...]] | None = None
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the one convolution that does it all; computed in float32, as the factors need it."""
+        mean, variance = self.get_buffer("mean"), self.get_buffer("variance")
+        factor = self.gain.float() * torch.rsqrt(variance.float() + self.eps)
+        weight = self.weight.float() * factor[:, None, None, None]
+        bias = self.bias.float() - mean.float() * factor
+        return weight.to(self.weight.dtype), bias.to(self.weight.dtype)
+
+    def pack(self) -> None:
+        """Keep the folded weight for use where no gradient is asked for.
+
+        It is forgotten by ``train()``, by a new state or dtype, and when a weight is changed in place.
+        """
+        with torch.no_grad():
+            weight, bias = self.folded()
+            self._packed = (weight.contiguous(memory_format=torch.channels_last), bias, self._versions())
+
+    def _versions(self) -> tuple[int, ...]:
+        return tuple(t._version for t in (*self.parameters(), *self.buffers()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._packed and not torch.is_grad_enabled() and self._packed[2] == self._versions():
+            weight, bias, _ = self._packed
+        else:
+            weight, bias = self.folded()
+        if self.pads_itself:
+            x = F.pad(x, self._sides(x.shape[3]) + self._sides(x.shape[2]))
+        x = F.conv2d(x, weight, bias, self.stride, self.padding, 1, self.groups)
+        return F.relu6(x, inplace=True) if self.activation else x
+
+    def _sides(self, length: int) -> tuple[int, int]:
+        """Padding before and after: ⌈length / stride⌉ outputs, the odd pixel after."""
+        total = max(0, (-(-length // self.stride) - 1) * self.stride + self.kernel - length)
+        return total // 2, total - total // 2
+
+    def train(self, mode: bool = True) -> ConvNorm:
+        if mode:
+            self._packed = None
+        return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> ConvNorm:
+        self._packed = None
+        return super()._apply(fn, recurse)
+
+
+class InvertedResidual(nn.Module):
+    """Widen by ``expansion``, filter each channel apart, narrow without an activation."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, expansion: int, kernel: int, stride: int, eps: float, same_padding: bool
+    ) -> None:
+        super().__init__()
+        inner = inputs * expansion
+        self.expand = ConvNorm(inputs, inner, eps=eps, same_padding=same_padding) if expansion > 1 else None
+        self.depthwise = ConvNorm(
+            inner, inner, kernel=kernel, stride=stride, groups=inner, eps=eps, same_padding=same_padding
+        )
+        self.project = ConvNorm(inner, outputs, activation=False, eps=eps, same_padding=same_padding)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = x if self.expand is None else self.expand(x)
+        hidden = self.project(self.depthwise(hidden))
+        return hidden.add_(x) if self.residual else hidden
+
+
+class InvertedResidualEncoder(nn.Module):
+    """``layers``: the stem, the blocks, the head. ``channels`` says how wide the features of each scale are.
+
+    blocks: (expansion, channels, repeats, stride of the first, kernel) for each stage.
+    """
+
+    def __init__(
+        self, *, stem: int, blocks: Sequence[Sequence[int]], head: int, eps: float = 1e-5, same_padding: bool = False
+    ) -> None:
+        super().__init__()
+        shared: dict[str, Any] = {"eps": eps, "same_padding": same_padding}
+        layers: list[nn.Module] = [ConvNorm(3, stem, kernel=3, stride=2, **shared)]
+        strides, widths, width = [2], [stem], stem
+        for expansion, channels, repeats, first, kernel in blocks:
+            for index in range(repeats):
+                stride = first if index == 0 else 1
+                layers.append(
+                    InvertedResidual(width, channels, expansion=expansion, kernel=kernel, stride=stride, **shared)
+                )
+                width = channels
+                strides.append(strides[-1] * stride)
+                widths.append(width)
+        layers.append(ConvNorm(width, head, **shared))
+        self.layers = nn.ModuleList(layers)
+        self._stride_after = (*strides, strides[-1])
+        last = {stride: index for index, stride in enumerate(self._stride_after)}
+        self._taken = {last[stride]: stride for stride in SCALES if stride in last}
+        self.channels = {stride: (*widths, head)[index] for index, stride in self._taken.items()}
+
+    def pack(self) -> None:
+        """Ready for prediction: every norm folded into its convolution once and for all."""
+        for module in self.modules():
+            if isinstance(module, ConvNorm):
+                module.pack()
+
+    def forward(self, pixels: Tensor) -> dict[int, Tensor]:
+        """pixels (N, 3, H, W), normalised -> stride 8, 16, 32 -> (N, C, ⌈H/stride⌉, ⌈W/stride⌉); the last is the
+        head's.
+        """
+        x = pixels.contiguous(memory_format=torch.channels_last)
+        found: dict[int, Tensor] = {}
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index in self._taken:
+                found[self._taken[index]] = x
+        return found
+
+
+NORMED = {"gain": "weight", "bias": "bias", "mean": "running_mean", "variance": "running_var"}
+
+
+def take_weights(state: Mapping[str, Tensor], names: Mapping[str, tuple[str, str]]) -> dict[str, Tensor]:
+    """Weights under this module's names. ``names``: our ConvNorm → (their convolution, their batch-norm).
+
+    Raises :class:`BackboneError` where one is missing.
+    """
+    theirs = {f"{ours}.weight": f"{convolution}.weight" for ours, (convolution, _) in names.items()}
+    for ours, (_, norm) in names.items():
+        theirs |= {f"{ours}.{mine}": f"{norm}.{its}" for mine, its in NORMED.items()}
+    if missing := sorted(set(theirs.values()) - state.keys()):
+        raise BackboneError(
+            f"the checkpoint lacks {len(missing)} weights, {missing[0]!r} first.",
+            hint="Remove the file from the cache, so that it is fetched again.",
+        )
+    return {ours: state[name].to(torch.float32) for ours, name in theirs.items()}
