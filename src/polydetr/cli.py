@@ -17,7 +17,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from polydetr import __version__
-from polydetr.errors import PolydetrError, SaveError
+from polydetr.errors import ConfigError, PolydetrError, SaveError
 
 app = typer.Typer(
     name="polydetr",
@@ -187,16 +187,21 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     file: Annotated[str, typer.Argument(help="Rows, or - for standard input.")],
     out: Annotated[Path | None, typer.Option(help="Write here instead of standard output.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse rows unlike those of the training.")] = False,
+    lenient: Annotated[bool, typer.Option("--lenient", help="Take what cannot be read as missing.")] = False,
     format: Format = None,
     encoding: Encoding = None,
 ) -> None:
     """Answer every row: one JSON object a row, in order; a rejected row has "error" instead of a prediction."""
     from polydetr.predictor import Predictor
 
+    if strict and lenient:
+        raise ConfigError("--strict and --lenient exclude one another.")
+    strictness = "strict" if strict else "lenient" if lenient else "normal"
     predictor = Predictor.load(model)
     rejected = 0
     with _output(out) as stream:
-        for answer in predictor.stream(file, format=format, encoding=encoding):
+        for answer in predictor.stream(file, format=format, encoding=encoding, strictness=strictness):
             rejected += "error" in answer
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
     if rejected:

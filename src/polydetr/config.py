@@ -56,9 +56,7 @@ class AugmentConfig(_Section):
     """What may be done to a picture in training without changing what it shows."""
 
     flip: bool = Field(default=True, description="mirror half of the pictures, left to right")
-    crop: float = Field(
-        default=0.7, gt=0, le=1, description="smallest share a random crop keeps; 1 = off"
-    )
+    crop: float = Field(default=0.7, gt=0, le=1, description="smallest share a random crop keeps; 1 = off")
     color: float = Field(default=0.2, ge=0, lt=1, description="largest change of brightness, contrast and saturation")
     mix: Literal["none", "mixup", "cutmix"] = Field(
         default="none", description="blend two rows' pictures and their losses; for models that read pictures alone"
@@ -246,6 +244,22 @@ def parse_names(value: str | list[str] | tuple[str, ...]) -> dict[str, str | Non
     items = [value] if isinstance(value, str) else value
     pairs = (str(item).partition(":") for item in items)
     return {name: kind or None for name, _, kind in pairs}
+
+
+def names_of(value: Any) -> dict[str, str | None] | None:
+    """Columns as given in a call, in any of the forms it takes, as name → kind; None where nothing was given."""
+    if value is None or isinstance(value, Mapping):
+        return None if value is None else dict(value)
+    return parse_names(value)
+
+
+def load_config_mapping(config: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
+    """A configuration's own keys, without defaults, so that arguments can be laid over them."""
+    if config is None:
+        return {}
+    if isinstance(config, Mapping):
+        return dict(config)
+    return load_config(config).model_dump(exclude_unset=True)
 
 
 def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:

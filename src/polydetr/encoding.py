@@ -136,7 +136,7 @@ class RowEncoder:
             raise RowError(f"every value that the model reads is missing: {fields}")
         if self.strictness == "strict" and findings:
             first = findings[0]
-            hint = "Mend the row, or judge rows less strictly (strict=False)."
+            hint = "Mend the row, or judge rows less strictly: strictness=\"normal\"."
             raise RowError(f"{first.kind}: {first.message}", location=Location(column=first.column), hint=hint)
 
     def _cost(self, arrays: Mapping[str, Mapping[str, Any]]) -> int:

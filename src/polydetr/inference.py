@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -15,8 +17,8 @@ from polydetr.backbones.kernels import keep_freed_memory
 from polydetr.batch import Arrays, Batch
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.records import Record
-from polydetr.encoding import EncodedDocument, RowEncoder, ahead
-from polydetr.errors import RowError
+from polydetr.encoding import EncodedDocument, RowEncoder, Strictness, ahead
+from polydetr.errors import ConfigError, RowError, did_you_mean
 from polydetr.layout import FieldText, Finding
 from polydetr.model import PolyModel
 from polydetr.tasks.base import Evaluation, Prediction, Task
@@ -50,6 +52,19 @@ class Engine:
         self.encoder = encoder
         self.tasks = tasks
         self.batch_tokens = batch_tokens
+
+    def judging(self, strictness: Strictness) -> Engine:
+        """This engine, or one beside it that judges rows differently (see ``RowEncoder``)."""
+        if strictness not in get_args(Strictness):
+            raise ConfigError(
+                f"strictness {strictness!r} is not known.", hint=did_you_mean(str(strictness), get_args(Strictness))
+            )
+        if strictness == self.encoder.strictness:
+            return self
+        other = copy.copy(self)
+        other.encoder = copy.copy(self.encoder)
+        other.encoder.strictness = strictness
+        return other
 
     def run(
         self,

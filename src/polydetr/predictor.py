@@ -7,22 +7,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from polydetr.config import Config, load_config, merge, parse_names
+from polydetr.config import load_config, load_config_mapping, merge, names_of
 from polydetr.data.readers import read_records
 from polydetr.data.readers.source import open_source
 from polydetr.data.readers.tables import frame_kind
 from polydetr.data.records import ReadReport, Record, Rejection
 from polydetr.errors import DataFileError, InputError, Interrupted, Location, SaveError, SchemaError, did_you_mean
-from polydetr.schema import Schema, infer_schema
+from polydetr.schema import Schema
 
 if TYPE_CHECKING:
+    from polydetr.contract import ContractReport
+    from polydetr.encoding import Strictness
     from polydetr.explain import Explanation
     from polydetr.inference import Engine, RowResult
     from polydetr.tasks.base import Evaluation, Prediction
-    from polydetr.training.fit import Display, Splits, Trained
-
-SAMPLE_ROWS = 2000
-"""Rows from which a schema is inferred."""
+    from polydetr.training.fit import Display, Trained
 
 
 class MeasureWarning(UserWarning):
@@ -83,8 +82,8 @@ class Predictor:
         """
         resolved = load_config(
             merge(load_config_mapping(config), settings or {}),
-            target=_names(target),
-            inputs=_names(inputs),
+            target=names_of(target),
+            inputs=names_of(inputs),
             out=None if out is None else str(out),
             backbone=backbone,
             preset=preset,
@@ -95,10 +94,11 @@ class Predictor:
         )
         from polydetr.training.display import make_display
         from polydetr.training.fit import fit
+        from polydetr.training.read import read_splits
 
         shown = display or make_display()
         try:
-            splits, schema = _read_splits(resolved, train=train, valid=valid, test=test, shown=shown)
+            splits, schema = read_splits(resolved, train=train, valid=valid, test=test, shown=shown)
             folder = Path(resolved.out) if resolved.out else None
             if folder is not None:
                 from polydetr.folder import check_replaceable
@@ -121,15 +121,28 @@ class Predictor:
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
-    def predict(self, rows: Any) -> list[dict[str, Any]]:
+    def predict(self, rows: Any, *, strictness: Strictness = "normal") -> list[dict[str, Any]]:
         """One answer a row, in order: target → label, number, list of entities, or answer.
 
-        rows: a list of rows (mappings; for a model with one text input, strings will do), a path, or a data frame.
+        rows: a list of rows (mappings; for a model that reads one column, its values will do), a path, or a data frame.
+        strictness: "strict" refuses rows that are in any way unlike what the model was trained on (``check`` lists
+            them); "lenient" takes a value that cannot be read, or a column that is not there, as missing.
 
         Raises:
             InputError: a row cannot be read; ``stream`` gives the good rows and the errors instead.
         """
-        return [{t: p.value for t, p in r.predictions.items()} for r in self._run(rows)]
+        return [{t: p.value for t, p in r.predictions.items()} for r in self._run(rows, strictness)]
+
+    def check(self, rows: Any, *, format: str | None = None, encoding: str | None = None) -> ContractReport:
+        """Judges rows by what the model was trained on, without asking it: what is missing, unseen, out of range, cut
+        or unreadable, by column, counted.
+
+        Raises:
+            SchemaError: a column that the model reads is not there.
+        """
+        from polydetr.contract import check_records
+
+        return check_records(self._engine.encoder, self._records(rows, format=format, encoding=encoding))
 
     def predict_proba(self, rows: Any) -> list[dict[str, Any]]:
         """One mapping a row: target → calibrated probabilities, by label for classes, of the answer otherwise."""
@@ -183,14 +196,25 @@ class Predictor:
                 return explain_record(self._engine, record, target=target)
         raise InputError(f"there is no row {row}: the input has {seen}", hint="Rows are counted from 1.")
 
-    def stream(self, rows: Any, *, format: str | None = None, encoding: str | None = None) -> Iterator[dict[str, Any]]:
-        """One JSON-ready object a row, in order, in constant memory; a rejected row has "error" for a prediction."""
+    def stream(
+        self,
+        rows: Any,
+        *,
+        format: str | None = None,
+        encoding: str | None = None,
+        strictness: Strictness = "normal",
+    ) -> Iterator[dict[str, Any]]:
+        """One JSON-ready object a row, in order, in constant memory; a rejected row has "error" for a prediction, and
+        what there is to tell about a row stands under "warnings". ``strictness``: see ``predict``.
+        """
         report = ReadReport()
         before: dict[int, list[Rejection]] = {}  # rows that were rejected on reading, by the good row they precede
 
         def tracked() -> Iterator[Record]:
             for index, record in enumerate(
-                self._records(rows, format=format, encoding=encoding, on_error="skip", report=report)
+                self._records(
+                    rows, format=format, encoding=encoding, on_error="skip", report=report, strictness=strictness
+                )
             ):
                 if report.rejected:
                     before[index] = list(report.rejected)
@@ -198,7 +222,7 @@ class Predictor:
                 yield record
 
         number = 0
-        for index, result in enumerate(self._engine.run(tracked(), on_error="return")):
+        for index, result in enumerate(self._engine.judging(strictness).run(tracked(), on_error="return")):
             for rejection in before.pop(index, ()):
                 number += 1
                 yield _rejected(number, rejection.reason)
@@ -295,8 +319,8 @@ class Predictor:
 
             copy_reports(self.folder, folder)
 
-    def _run(self, rows: Any) -> Iterator[RowResult]:
-        return self._engine.run(self._records(rows))
+    def _run(self, rows: Any, strictness: Strictness = "normal") -> Iterator[RowResult]:
+        return self._engine.judging(strictness).run(self._records(rows, strictness=strictness))
 
     def _records(
         self,
@@ -306,33 +330,19 @@ class Predictor:
         encoding: str | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         report: ReadReport | None = None,
+        strictness: Strictness = "normal",
     ) -> Iterator[Record]:
-        texts = self.schema.names("text")
+        fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
         if isinstance(rows, Mapping):
             rows = [rows]
         elif isinstance(rows, (str, Path)):
             _check_is_file(rows)
         elif isinstance(rows, Iterable) and not frame_kind(rows):
-            rows = (_as_row(row, texts) for row in rows)
-        return self._checked(
-            read_records(rows, format=format, encoding=encoding, on_error=on_error, report=report), texts
-        )
+            rows = (_as_row(row, fields) for row in rows)
+        from polydetr.contract import with_columns
 
-    def _checked(self, records: Iterable[Record], fields: Sequence[str]) -> Iterator[Record]:
-        """The first row tells whether the columns are there: a wrong file is one error, not one a row."""
-        first = True
-        for record in records:
-            if first:
-                for name in fields:
-                    if name not in record.row:
-                        known = ", ".join(repr(c) for c in record.row)
-                        raise SchemaError(
-                            f"there is no column {name!r}, which the model reads; the columns are {known}.",
-                            location=Location(file=record.location.file),
-                            hint=did_you_mean(name, record.row),
-                        )
-                first = False
-            yield record
+        records = read_records(rows, format=format, encoding=encoding, on_error=on_error, report=report)
+        return with_columns(records, fields, strictness=strictness)
 
     def _with_targets(self, records: Iterable[Record]) -> Iterator[Record]:
         missing = set(self._engine.tasks)
@@ -351,70 +361,14 @@ class Predictor:
             )
 
 
-def load_config_mapping(config: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
-    """A configuration's own keys, without defaults, so that arguments can be laid over them."""
-    if config is None:
-        return {}
-    if isinstance(config, Mapping):
-        return dict(config)
-    return load_config(config).model_dump(exclude_unset=True)
-
-
-def _names(value: Any) -> dict[str, str | None] | None:
-    if value is None or isinstance(value, Mapping):
-        return None if value is None else dict(value)
-    return parse_names(value)
-
-
-def _read_splits(config: Config, *, train: Any, valid: Any, test: Any, shown: Display) -> tuple[Splits, Schema]:
-    from polydetr.data.splits import split_records
-    from polydetr.training.fit import Splits
-
-    source = train if train is not None else config.train
-    if source is None:
-        raise SchemaError("no training rows were given", hint="Name them: train='file.csv' (--train FILE).")
-    report = ReadReport()
-
-    def read(rows: Any) -> list[Record]:
-        return list(
-            read_records(rows, format=config.format, encoding=config.encoding, on_error=config.on_error, report=report)
-        )
-
-    rows = read(source)
-    if not rows:
-        raise SchemaError(
-            "there are no training rows", location=Location(file=source if isinstance(source, str) else None)
-        )
-    schema = infer_schema(
-        [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]], targets=config.target or None, inputs=config.inputs
-    )
-    valid = valid if valid is not None else config.valid
-    test = test if test is not None else config.test
-    if valid is not None:
-        held_out = read(valid)
-    else:
-        by = next((t.name for t in schema.targets if t.task == "classification"), None)
-        rows, held_out = split_records(
-            rows, config.training.valid_fraction, seed=config.seed, stratify_by=by, texts=schema.names("text")
-        )
-        shown.note(f"no validation rows were given: {len(held_out)} of the training rows are held out")
-    splits = Splits(rows, held_out, read(test) if test is not None else None, [r.to_dict() for r in report.rejected])
-    for line in (*report.lines(), *schema.notes):
-        shown.note(line)
-    reads = ", ".join(f"{f.name} ({f.modality})" for f in schema.inputs if f.modality != "ignore")
-    gives = ", ".join(f"{t.name} ({t.task})" for t in schema.targets)
-    shown.note(f"reads {reads}; predicts {gives}; {len(splits.train)} training and {len(splits.valid)} validation rows")
-    return splits, schema
-
-
-def _as_row(row: Any, texts: Sequence[str]) -> Any:
-    """A bare string is a row where the model reads one text."""
-    if not isinstance(row, str):
+def _as_row(row: Any, fields: Sequence[str]) -> Any:
+    """A bare value (a string, a picture) is a row where the model reads one column."""
+    if isinstance(row, Mapping):
         return row
-    if len(texts) == 1:
-        return {texts[0]: row}
+    if len(fields) == 1:
+        return {fields[0]: row}
     raise SchemaError(
-        f"a row is a string, {row!r:.60}, but the model reads {len(texts)} texts: {', '.join(map(repr, texts))}.",
+        f"a row is {row!r:.60}, but the model reads {len(fields)} columns: {', '.join(map(repr, fields))}.",
         hint="Give a mapping with these names.",
     )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from polydetr.modalities.base import Modality
+from polydetr.modalities.table import TableModality
 from polydetr.modalities.text import TextModality
 
 MODALITIES: dict[str, type[Modality]] = {
     "text": TextModality,
+    "table": TableModality,
 }

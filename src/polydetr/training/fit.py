@@ -30,6 +30,7 @@ from polydetr.training.adapters import add_adapters, plain_weights, remove_adapt
 from polydetr.training.calibrate import calibrate
 from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
 from polydetr.training.encode import Splits, check_rows, encode_training_rows, locate, rejected_row
+from polydetr.training.features import with_features
 from polydetr.training.loop import Loop, StepInfo
 from polydetr.training.number_format import set_precision
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
@@ -140,6 +141,9 @@ def _train(
         wrapped = add_adapters(engine.model, rank=settings.lora.rank, alpha=settings.lora.alpha)
         display.note(f"adapters of rank {settings.lora.rank} in {len(wrapped)} layers; the backbone itself is frozen")
     pretrained = any(m.is_pretrained for m in engine.encoder.modalities.values())
+    if settings.freeze_backbones:
+        engine, store = with_features(engine, store, splits.valid)
+        display.note(f"the backbones are frozen: their features were computed once, for {len(store)} rows")
     groups = parameter_groups(
         engine.model,
         lr=settings.lr if pretrained else settings.head_lr,

@@ -1,0 +1,144 @@
+"""Training with frozen backbones: what they make of the rows is computed once, kept on disk, and an epoch costs only
+what stands on them.
+
+The features stand in the examples in place of what they were made from, under the same group, so that the loop, the
+model and the evaluation are the ones of every other run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from polydetr.backbones.cache import cache_dir
+from polydetr.batch import Batch, Example
+from polydetr.data.batching import token_budget_batches
+from polydetr.data.records import Record
+from polydetr.data.store import ExampleStore, trim_cache
+from polydetr.encoding import EncodedDocument, RowEncoder
+from polydetr.errors import ConfigError
+from polydetr.inference import Engine
+from polydetr.model import PolyModel
+from polydetr.training.checkpoint import frozen_digest
+
+_AT_ONCE = 512
+"""Examples whose features are computed and written together: a bound on memory."""
+
+
+def freeze_backbones(model: PolyModel) -> list[str]:
+    """Stops everything that features depend on from learning; the names of the groups concerned.
+
+    Raises:
+        ConfigError: no modality has a pretrained backbone.
+    """
+    frozen = []
+    for name, embedder in model.embedders.items():
+        if not hasattr(embedder, "features"):
+            continue
+        parts = getattr(embedder, "frozen_with_backbone", ("backbone",))
+        found = [p for n, p in embedder.named_parameters() if n.partition(".")[0] in parts]
+        for parameter in found:
+            parameter.requires_grad_(False)
+        if found:
+            frozen.append(name)
+    if not frozen:
+        raise ConfigError("training.freeze_backbones: no modality of this model has a backbone", hint="Leave it out.")
+    return frozen
+
+
+def with_features(engine: Engine, store: ExampleStore, valid: Sequence[Record]) -> tuple[Engine, ExampleStore]:
+    """The engine and training rows of a run whose backbones are frozen: both read features.
+
+    Raises:
+        ConfigError: there is no backbone to freeze. SaveError: the features cannot be written.
+    """
+    groups = [g for g in freeze_backbones(engine.model) if engine.encoder.modalities[g].is_pretrained]
+    engine.model.eval()
+    key = hashlib.sha256(frozen_digest(engine.model).encode()).hexdigest()[:16]
+    folder = cache_dir() / "encoded"
+    train = _computed(
+        engine.model, lambda: (store[i] for i in range(len(store))), groups, folder / f"{store.path.stem}-{key}.arrow"
+    )
+    documents = [engine.encoder.encode(group, with_targets=True) for group in engine.encoder.documents(valid)]
+    valid_store = _computed(
+        engine.model,
+        lambda: (example for document in documents for example in document.examples),
+        groups,
+        folder / f"valid-{_digest(documents)}-{key}.arrow",
+    )
+    trim_cache(folder, keep=train.path)
+    encoder = FeatureEncoder(engine.encoder, documents, valid_store)
+    return Engine(engine.model, encoder, engine.tasks, batch_tokens=engine.batch_tokens), train
+
+
+class FeatureEncoder(RowEncoder):
+    """Answers for rows whose features were computed; what it is asked about must be those very records."""
+
+    def __init__(self, encoder: RowEncoder, documents: Sequence[EncodedDocument], store: ExampleStore) -> None:
+        super().__init__(encoder.modalities, encoder.tasks, context=False)
+        self.context = encoder.context
+        self._store = store
+        self._found: dict[int, tuple[EncodedDocument, int]] = {}
+        start = 0
+        for document in documents:
+            light = dataclasses.replace(document, examples=[None] * len(document.examples))  # type: ignore[list-item]
+            self._found[id(document.records[0])] = light, start
+            start += len(document.examples)
+
+    @property
+    def workers(self) -> int:
+        return 0
+
+    def encode(self, records: Sequence[Record], *, with_targets: bool) -> EncodedDocument:
+        document, start = self._found[id(records[0])]
+        examples = [self._store[start + i] for i in range(len(document.examples))]
+        return dataclasses.replace(document, examples=examples)
+
+
+def _digest(documents: Sequence[EncodedDocument]) -> str:
+    content = hashlib.sha256()
+    for document in documents:
+        for example in document.examples:
+            for owner, arrays in [*example.groups.items(), *example.targets.items()]:
+                for name, array in arrays.items():
+                    content.update(f"{owner}/{name}".encode())
+                    content.update(np.ascontiguousarray(array).tobytes())
+    return content.hexdigest()[:16]
+
+
+def _computed(
+    model: PolyModel, examples: Callable[[], Iterator[Example]], groups: Sequence[str], path: Path
+) -> ExampleStore:
+    if path.exists():
+        path.touch()
+        return ExampleStore(path)
+    return ExampleStore.write(_features(model, examples(), groups), path)
+
+
+def _features(model: PolyModel, examples: Iterator[Example], groups: Sequence[str]) -> Iterator[Example]:
+    while True:
+        chunk = [example for example, _ in zip(examples, range(_AT_ONCE), strict=False)]
+        if not chunk:
+            return
+        yield from _chunk_features(model, chunk, groups)
+
+
+def _chunk_features(model: PolyModel, chunk: Sequence[Example], groups: Sequence[str]) -> list[Example]:
+    device = next(model.parameters()).device
+    made: list[Example | None] = [None] * len(chunk)
+    with torch.inference_mode():
+        for ids in token_budget_batches([e.num_tokens for e in chunk], 1024, seed=None):
+            batch = Batch.collate([chunk[i] for i in ids]).to(device)
+            found = {name: model.embedders[name].features(batch.groups[name]) for name in groups}
+            for row, i in enumerate(ids):
+                arrays = dict(chunk[i].groups)
+                for name, embedded in found.items():
+                    tokens = embedded.tokens[row][embedded.mask[row]]
+                    arrays[name] = {"features": tokens.float().cpu().numpy()}
+                made[i] = dataclasses.replace(chunk[i], groups=arrays, cost=chunk[i].num_tokens)
+    return [example for example in made if example is not None]

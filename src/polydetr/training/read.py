@@ -1,0 +1,60 @@
+"""The rows of a run and their schema, from whatever the user gave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polydetr.config import Config
+from polydetr.data.readers import read_records
+from polydetr.data.records import ReadReport, Record
+from polydetr.data.splits import split_records
+from polydetr.errors import Location, SchemaError
+from polydetr.schema import Schema, infer_schema
+from polydetr.training.encode import Splits
+from polydetr.training.fit import Display
+
+SAMPLE_ROWS = 2000
+"""Rows from which a schema is inferred."""
+
+
+def read_splits(config: Config, *, train: Any, valid: Any, test: Any, shown: Display) -> tuple[Splits, Schema]:
+    """The splits, and the schema: given, or inferred from the training rows, and told.
+
+    Raises:
+        InputError: no rows, or rows that cannot be read; see ``read_records`` and ``infer_schema``.
+    """
+    source = train if train is not None else config.train
+    if source is None:
+        raise SchemaError("no training rows were given", hint="Name them: train='file.csv' (--train FILE).")
+    report = ReadReport()
+
+    def read(rows: Any) -> list[Record]:
+        return list(
+            read_records(rows, format=config.format, encoding=config.encoding, on_error=config.on_error, report=report)
+        )
+
+    rows = read(source)
+    if not rows:
+        raise SchemaError(
+            "there are no training rows", location=Location(file=source if isinstance(source, str) else None)
+        )
+    schema = infer_schema(
+        [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]], targets=config.target or None, inputs=config.inputs
+    )
+    valid = valid if valid is not None else config.valid
+    test = test if test is not None else config.test
+    if valid is not None:
+        held_out = read(valid)
+    else:
+        by = next((t.name for t in schema.targets if t.task == "classification"), None)
+        rows, held_out = split_records(
+            rows, config.training.valid_fraction, seed=config.seed, stratify_by=by, texts=schema.names("text")
+        )
+        shown.note(f"no validation rows were given: {len(held_out)} of the training rows are held out")
+    splits = Splits(rows, held_out, read(test) if test is not None else None, [r.to_dict() for r in report.rejected])
+    for line in (*report.lines(), *schema.notes):
+        shown.note(line)
+    reads = ", ".join(f"{f.name} ({f.modality})" for f in schema.inputs if f.modality != "ignore")
+    gives = ", ".join(f"{t.name} ({t.task})" for t in schema.targets)
+    shown.note(f"reads {reads}; predicts {gives}; {len(splits.train)} training and {len(splits.valid)} validation rows")
+    return splits, schema
