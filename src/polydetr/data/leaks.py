@@ -1,0 +1,172 @@
+"""Input columns that give the target away: one column alone that tells (almost) every answer is seldom known when a
+prediction is asked for.
+
+Each number, category or date column is judged alone, on rows it was not fitted to: for classes a small decision tree
+(numbers and dates, with "missing" as a feature of its own: a date of death says all) or the most frequent class of
+each category; for numbers the rank correlation, or the mean of each category.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from polydetr.errors import RowError
+from polydetr.modalities.table_values import is_missing, read_category, read_date, read_number
+from polydetr.schema import Schema
+
+MIN_ROWS = 30
+MAX_ROWS = 5000
+ACCURACY = 0.99
+"""Share of the rows that one column must get right; it must also leave a tenth, at most, of the errors that always
+answering with the most frequent class makes.
+"""
+CORRELATION = 0.995
+"""Of ranks, either way; the same bar holds for the correlation of a category's means with the numbers."""
+_FOLDS = 3
+
+Row = Mapping[str, Any]
+
+
+def find_leaks(rows: Sequence[Row], schema: Schema) -> list[str]:
+    """A sentence for each input column that alone (nearly) determines a target; ``MAX_ROWS`` rows are looked at."""
+    if len(rows) > MAX_ROWS:
+        rows = [rows[i] for i in np.sort(np.random.default_rng(0).choice(len(rows), MAX_ROWS, replace=False))]
+    told = []
+    for target in schema.targets:
+        if target.task not in ("classification", "regression"):
+            continue
+        numeric = target.task == "regression"
+        answers = [_answer(row.get(target.name), numeric=numeric) for row in rows]
+        known = [i for i, answer in enumerate(answers) if answer is not None]
+        if len(known) < MIN_ROWS:
+            continue
+        y = np.array([answers[i] for i in known])
+        for field in schema.inputs:
+            if field.name == target.name or field.modality not in _READERS:
+                continue
+            values = [_read(rows[i].get(field.name), field.name, field.modality) for i in known]
+            judge = _of_numbers if numeric else _of_classes
+            found = judge(values, y, is_category=field.modality == "category")
+            if found:
+                told.append(
+                    f"column {field.name!r} alone {found} of {target.name!r}: if it is not known before the answer is, "
+                    "the scores will be too good to be true; leave it out of the inputs"
+                )
+    return told
+
+
+_READERS: dict[str, Callable[..., Any]] = {"number": read_number, "category": read_category, "date": read_date}
+
+
+def _read(value: Any, column: str, kind: str) -> Any:
+    """As the table reads it; what it cannot read, which is reported elsewhere, counts as missing."""
+    try:
+        found = _READERS[kind](value, column=column)
+    except RowError:
+        return None
+    return found.toordinal() + found.hour / 24 if kind == "date" and found is not None else found
+
+
+def _answer(value: Any, *, numeric: bool) -> Any:
+    if isinstance(value, (list, tuple, dict)) or is_missing(value):
+        return None  # several labels a row are not judged
+    try:
+        return (read_number if numeric else read_category)(value, column="")
+    except RowError:
+        return None
+
+
+# -- classes ----------------------------------------------------------------------------------------------------------
+
+
+def _of_classes(values: list[Any], labels: np.ndarray, *, is_category: bool) -> str:
+    names, y, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    common = np.flatnonzero(counts[y] >= _FOLDS)  # a label must be met in every fold
+    if len(common) < MIN_ROWS or len(np.unique(y[common])) < 2:
+        return ""
+    y, values = y[common], [values[i] for i in common]
+    fold = _folds(y)
+    right = (_majority if is_category else _tree)(values, y, fold) == y
+    accuracy, base = float(right.mean()), float(np.bincount(y).max() / len(y))
+    if accuracy < ACCURACY or 1 - accuracy > 0.1 * (1 - base):
+        return ""
+    return f"tells {'all' if accuracy == 1 else f'{accuracy:.1%}'} of the {len(y)} rows' classes (of {len(names)})"
+
+
+def _folds(y: np.ndarray) -> np.ndarray:
+    """Each class dealt out over the folds, its order shuffled: files are often sorted."""
+    rng = np.random.default_rng(0)
+    fold = np.empty(len(y), dtype=int)
+    for label in np.unique(y):
+        members = rng.permutation(np.flatnonzero(y == label))
+        fold[members] = np.arange(len(members)) % _FOLDS
+    return fold
+
+
+def _tree(values: list[Any], y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    from sklearn.tree import DecisionTreeClassifier
+
+    missing = np.array([v is None for v in values])
+    # Ranks stand for the values: a tree asks for their order alone, and works in float32.
+    filled = np.array([0.0 if v is None else v for v in values], dtype=np.float64)
+    x = np.column_stack([np.unique(filled, return_inverse=True)[1], missing]).astype(np.float32)
+    predicted = np.empty_like(y)
+    for k in range(_FOLDS):
+        here = fold == k
+        tree = DecisionTreeClassifier(max_leaf_nodes=4 * len(np.unique(y)), random_state=0)
+        predicted[here] = tree.fit(x[~here], y[~here]).predict(x[here])
+    return predicted
+
+
+def _majority(values: list[Any], y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    codes = _codes(values)
+    predicted = np.empty_like(y)
+    for k in range(_FOLDS):
+        here = fold == k
+        table = np.zeros((codes.max() + 1, y.max() + 1))
+        np.add.at(table, (codes[~here], y[~here]), 1)
+        table += np.bincount(y[~here], minlength=y.max() + 1) * 1e-9  # a new category: the most frequent class
+        predicted[here] = table.argmax(1)[codes[here]]
+    return predicted
+
+
+def _codes(values: list[Any]) -> np.ndarray:
+    numbers = {value: i for i, value in enumerate(dict.fromkeys(values))}
+    return np.array([numbers[value] for value in values])
+
+
+# -- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def _of_numbers(values: list[Any], y: np.ndarray, *, is_category: bool) -> str:
+    if is_category:
+        x = _means(_codes(values), y)
+        told = "tells, by the mean of each category, the value"
+    else:
+        kept = [i for i, v in enumerate(values) if v is not None]
+        x, y = np.array([values[i] for i in kept], dtype=np.float64), y[kept]
+        told = "has the order"
+    if len(y) < MIN_ROWS or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return ""
+    if not is_category:
+        from scipy.stats import rankdata
+
+        x, y = rankdata(x), rankdata(y)
+    correlation = float(np.corrcoef(x, y)[0, 1])
+    return f"{told} (correlation {correlation:.3f})" if abs(correlation) >= CORRELATION else ""
+
+
+def _means(codes: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Each row's answer by the mean of the other folds' rows of its category."""
+    fold = _folds(np.zeros(len(y), dtype=int))
+    predicted = np.empty(len(y))
+    for k in range(_FOLDS):
+        here = fold == k
+        count = np.bincount(codes[~here], minlength=codes.max() + 1)
+        total = np.bincount(codes[~here], weights=y[~here], minlength=codes.max() + 1)
+        means = np.where(count > 0, total / np.maximum(count, 1), y[~here].mean())
+        predicted[here] = means[codes[here]]
+    return predicted
