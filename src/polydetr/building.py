@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from polydetr.backbones import BACKBONES
 from polydetr.config import Config, TaskConfig
 from polydetr.data.records import Record
 from polydetr.encoding import RowEncoder, folder_of
@@ -96,7 +97,8 @@ def build_modalities(
     config: Config, schema: Schema, rows: Sequence[Row], tasks: Mapping[str, Task], *, folder: Path | None, note: Note
 ) -> dict[str, Modality]:
     """One modality for each kind of input that the schema names."""
-    _check_backbones(config, schema)
+    read = {name for name, kind in MODALITIES.items() if any(f.modality in kind.reads for f in schema.inputs)}
+    config = config.model_copy(update={"backbone": _backbones(config, read)})
     by_word = any(task.per_token for task in tasks.values())
     found: dict[str, Modality] = {}
     for name, kind in MODALITIES.items():
@@ -118,13 +120,22 @@ def build_modalities(
     return found
 
 
-def _check_backbones(config: Config, schema: Schema) -> None:
-    """Raises ConfigError where a backbone is named for a modality that is not read."""
-    if isinstance(config.backbone, str):
-        return
-    for name in config.backbone:
+def _backbones(config: Config, read: Collection[str]) -> dict[str, str]:
+    """Modality → backbone. A single name goes to the modality it is made for, and the others choose for themselves.
+
+    Raises:
+        ConfigError: a backbone is named for what is no modality.
+    """
+    named = config.backbone
+    if isinstance(named, str):
+        if named in ("auto", "none"):
+            return dict.fromkeys(read, named)
+        kind = BACKBONES[named].kind if named in BACKBONES else "text" if "text" in read else "image"
+        return {modality: named if modality == kind else "auto" for modality in read}
+    for name in named:
         if name not in MODALITIES:
             raise ConfigError(f"backbone.{name}: {name!r} is no modality. {did_you_mean(name, MODALITIES)}")
+    return {modality: named.get(modality, "auto") for modality in read}
 
 
 def _windowed_last(fields: list[FieldSpec], tasks: Mapping[str, Task]) -> list[FieldSpec]:

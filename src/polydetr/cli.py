@@ -105,8 +105,8 @@ def _options(
 
 @app.command()
 def train(
-    config: Annotated[
-        Path | None, typer.Argument(help="A YAML file with these same names; options win over it.")
+    file: Annotated[
+        str | None, typer.Argument(help="Labelled rows, or a YAML file with these same names; options win over it.")
     ] = None,
     train: Annotated[str | None, typer.Option("--train", help="Labelled rows: a file.")] = None,
     valid: Annotated[
@@ -120,7 +120,11 @@ def train(
         list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="A name (polydetr backbones list), a folder, a Hugging Face id, none or auto.")
+        str | None,
+        typer.Option(
+            help="A name (polydetr backbones list), a folder, a Hugging Face id, none or auto; "
+            "text=NAME,image=NAME where both are read."
+        ),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="fast, balanced or best.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
@@ -140,6 +144,11 @@ def train(
     from polydetr.config import parse_settings
     from polydetr.predictor import Predictor
 
+    config = file if file and Path(file).suffix.lower() in (".yaml", ".yml") else None
+    if file and not config:
+        if train:
+            raise ConfigError(f"the training rows are named twice: {file!r} and --train {train!r}.")
+        train = file
     settings = parse_settings(set_ or [])
     settings |= {key: value for key, value in {"format": format, "encoding": encoding}.items() if value}
     with _stdout_kept_clean(as_json):
@@ -158,6 +167,8 @@ def train(
     _print_metrics(predictor.metrics)
     if predictor.folder:
         print(f"\nsaved to {predictor.folder}\nnext: polydetr predict {predictor.folder} FILE", file=sys.stderr)
+    else:
+        print("\nnot saved: name a folder to keep the model, --out model/", file=sys.stderr)
 
 
 @app.command()

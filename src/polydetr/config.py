@@ -29,6 +29,16 @@ def parse_duration(value: object) -> object:
     return hours * 3600 + minutes * 60 + seconds
 
 
+def parse_backbone(value: object) -> object:
+    """``"text=minilm,image=mobilenet-v2"`` → a mapping; any other name stays as it is."""
+    if not isinstance(value, str) or "=" not in value:
+        return value
+    pairs = [part.partition("=") for part in value.split(",")]
+    if not all(name.strip() and equals and kind.strip() for name, equals, kind in pairs):
+        raise ValueError(f"{value!r} is not of the form text=NAME,image=NAME")
+    return {name.strip(): kind.strip() for name, _, kind in pairs}
+
+
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
 
@@ -182,7 +192,7 @@ class Config(_Section):
     inputs: dict[str, str | None] | None = Field(
         default=None, description="input column → modality, or null to infer it"
     )
-    backbone: str | dict[str, str] = Field(
+    backbone: Annotated[str | dict[str, str], BeforeValidator(parse_backbone)] = Field(
         default="auto", description='a name; "none"; or modality → name, where there are several'
     )
     preset: Preset = "balanced"
