@@ -64,6 +64,15 @@ def _qa(i: int, *, hidden: bool = False) -> dict[str, Any]:
     return {"question": question, "context": PASSAGES[i], "answers": [] if hidden else [answer]}
 
 
+CELLS = {"weight": "number", "port": "category", "day": "date"}
+
+
+def _cells(i: int) -> dict[str, Any]:
+    """A row of a table; one cell in four is empty."""
+    cells = {"weight": 3.0 + i * i, "port": ("Oslo", "Turin")[i % 2], "day": f"2024-0{i + 1}-1{i}"}
+    return {name: None if (i + k) % 4 == 3 else value for k, (name, value) in enumerate(cells.items())}
+
+
 CASES = [
     Case(
         "classification",
@@ -144,6 +153,25 @@ CASES = [
         {"intent": CLASSES, "tags": ("entity_f1",)},
         {"accuracy": 1.0, "entity_f1": 1.0},
         inputs={"tokens": "text"},
+    ),
+    Case(
+        "table",
+        {"label": "classification"},
+        [{**_cells(i), "label": "wet" if i in (1, 4, 5) else "dry"} for i in range(8)],
+        {"label": CLASSES},
+        {"accuracy": 1.0},
+        inputs=CELLS,
+    ),
+    Case(
+        "text and table, each missing in some rows",
+        {"score": "regression"},
+        [
+            {"text": None if i == 3 else t, **(dict.fromkeys(CELLS) if i == 5 else _cells(i)), "score": 10.0 * i - 7.5}
+            for i, t in enumerate(TEXTS)
+        ],
+        {"score": ("rmse", "r2")},
+        {"r2": 0.98},
+        inputs={"text": "text", **CELLS},
     ),
 ]
 
@@ -281,7 +309,8 @@ def test_rows_without_labels_are_left_out_of_the_scores(engine: Engine, case: Ca
 
 def test_documents_are_read_row_by_row_unless_the_tasks_want_them(engine: Engine, case: Case) -> None:
     groups = list(engine.encoder.documents(as_records(case.rows, document="one")))
-    wanted = len(engine.encoder.modalities["text"].fields) == 1 and set(case.target.values()) == {"tagging"}
+    fields = [f for modality in engine.encoder.modalities.values() for f in modality.fields]
+    wanted = len(fields) == 1 and set(case.target.values()) == {"tagging"}
     assert len(groups) == (1 if wanted else 8)
     results = list(engine.run(as_records(case.rows, document="one")))
     assert [r.record.location.row for r in results] == list(range(1, 9))
