@@ -26,8 +26,19 @@ from .classification import (
     multilabel_report,
     weighted_f1,
 )
+from .detection import DetectionReport, DetectionRow, PrecisionRecall, detection_report
+from .detection_errors import Outcome
 from .entities import EntityReport, MatchScore, entity_f1, entity_report
 from .qa import QaReport, best_no_answer_threshold, qa_report
+from .ranking import (
+    RankingReport,
+    mean_reciprocal_rank,
+    ndcg_at_k,
+    rank_of,
+    ranking_report,
+    recall_at_k,
+    report_of_ranks,
+)
 from .regression import RegressionReport, mae, median_absolute_error, r2, regression_report, rmse, spearman
 from .separation import auroc, average_precision, top_k_accuracy
 from .tokens import token_report
@@ -36,10 +47,15 @@ __all__ = [
     "ClassReport",
     "ClassRow",
     "CoverageRisk",
+    "DetectionReport",
+    "DetectionRow",
     "EntityReport",
     "Interval",
     "MatchScore",
+    "Outcome",
+    "PrecisionRecall",
     "QaReport",
+    "RankingReport",
     "RegressionReport",
     "ReliabilityCurve",
     "Threshold",
@@ -54,6 +70,7 @@ __all__ = [
     "confidence_interval",
     "confusion_matrix",
     "coverage_risk_curve",
+    "detection_report",
     "entity_f1",
     "entity_report",
     "expected_calibration_error",
@@ -61,13 +78,19 @@ __all__ = [
     "macro_f1",
     "mae",
     "mcc",
+    "mean_reciprocal_rank",
     "median_absolute_error",
     "multilabel_report",
+    "ndcg_at_k",
     "negative_log_likelihood",
     "qa_report",
     "r2",
+    "rank_of",
+    "ranking_report",
+    "recall_at_k",
     "regression_report",
     "reliability_curve",
+    "report_of_ranks",
     "rmse",
     "softmax",
     "spearman",
