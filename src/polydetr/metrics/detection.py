@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .box_matching import AREAS, IOU_THRESHOLDS, as_objects, match_image
+from .box_pool import HALF, RECALL_POINTS, BoxPool, average_precision
 from .classification import display_width, safe_ratio, sorted_labels
 from .detection_errors import BACKGROUND, Outcome, confusion_counts, outcomes
 
