@@ -1,0 +1,54 @@
+"""A small DETR of transformers, random in everything (norms and statistics too), and a padded batch for it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NAMES = {0: "kettle", 1: "pear", 2: "scarf"}
+
+
+def reference(*, auxiliary_loss: bool = False, basic: bool = False, seed: int = 0):
+    """transformers' DetrForObjectDetection from its configuration, without network, without timm."""
+    from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
+
+    backbone = ResNetConfig(
+        depths=[1, 2, 1, 1] if basic else [1, 1, 2, 1],
+        hidden_sizes=[8, 12, 16, 20],
+        embedding_size=8 if basic else 6,
+        layer_type="basic" if basic else "bottleneck",
+        out_features=["stage4"],
+    )
+    config = DetrConfig(
+        use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, backbone_config=backbone,
+        num_queries=13, d_model=24, encoder_layers=2, decoder_layers=3, encoder_attention_heads=2,
+        decoder_attention_heads=3, encoder_ffn_dim=29, decoder_ffn_dim=31, id2label=NAMES,
+        label2id={name: number for number, name in NAMES.items()}, auxiliary_loss=auxiliary_loss,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    model = DetrForObjectDetection(config).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            noise = torch.randn(tensor.shape, generator=generator)
+            if name.endswith("running_var"):
+                tensor.copy_(0.5 + noise.abs())
+            elif tensor.dim() == 2:
+                # Large, so that attention is sharp: a fresh DETR answers the same for every query.
+                gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.5
+                tensor.copy_(2 * noise if "query_position" in name else gain * noise / tensor.shape[1] ** 0.5)
+            elif "input_projection.weight" in name:
+                tensor.copy_(noise)
+            elif tensor.dim() == 1:
+                tensor.add_(0.3 * noise)
+    return model
+
+
+def padded_batch(seed: int = 0) -> tuple[Tensor, Tensor]:
+    """pixels (3, 3, 96, 71) and mask, True = real: one picture fills the frame, two do not."""
+    pixels = torch.randn(3, 3, 96, 71, generator=torch.Generator().manual_seed(seed))
+    mask = torch.ones(3, 96, 71, dtype=torch.bool)
+    mask[1, 64:] = False
+    mask[2, :, 40:] = False
+    mask[2, 33:] = False
+    return pixels * mask[:, None], mask
