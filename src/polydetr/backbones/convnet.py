@@ -69,6 +69,8 @@ class ConvNorm(nn.Module):
 
         It is forgotten by ``train()``, by a new state or dtype, and when a weight is changed in place.
         """
+        if self._packed and self._packed[2] == self._versions():
+            return
         with torch.no_grad():
             weight, bias = self.folded()
             self._packed = (weight.contiguous(memory_format=torch.channels_last), bias, self._versions())

@@ -1,0 +1,245 @@
+"""Images: each picture becomes a grid of tokens, one a cell of the backbone's coarsest features.
+
+Arrays of one row, with S pictures of all its image fields, in order of the fields:
+
+    pixels  uint8 (S, 3, H, W)  red, green, blue
+    field   int8 (S,)           which field
+
+Pixels stay bytes until the model reads them. Several pictures of one field are a set: their order says nothing.
+
+Shapes: B examples, G cells a picture, N real pictures of the batch, C the backbone's width, D ``embed_dim``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import PIL
+import torch
+from torch import Tensor, nn
+
+from polydetr.backbones.specs import BACKBONES
+from polydetr.backbones.vision import VisionBackbone, choose_vision_backbone
+from polydetr.batch import Embedded, TokenGroup
+from polydetr.config import Config, ImageConfig
+from polydetr.data.images import Reading, file_stamps, fit_image, list_images, open_image
+from polydetr.errors import ConfigError
+from polydetr.layout import Finding, Row
+from polydetr.modalities.base import EncodedGroup, Modality, Note, Window
+from polydetr.modalities.image_augment import ImageAugment
+from polydetr.nn.positions import SinusoidalPositions
+from polydetr.schema import FieldSpec
+
+_ENCODING = 1
+"""Raised whenever ``encode`` gives other pixels for the same picture."""
+_WIDEST, _NARROWED = 512, 256
+"""A backbone of more channels than this is projected: the shared encoder's cost grows with the square of the width."""
+
+
+class ImageModality(Modality):
+    """``grid`` is the number of cells a side. Raises :class:`ConfigError` where the size does not suit the backbone."""
+
+    name: ClassVar[str] = "image"
+    reads: ClassVar[frozenset[str]] = frozenset({"image"})
+    slow_to_encode: ClassVar[bool] = True
+
+    def __init__(self, fields: Sequence[str], backbone: VisionBackbone, *, config: ImageConfig) -> None:
+        super().__init__(fields)
+        self.backbone, self.config = backbone, config
+        self.grid = _grid(backbone, config.size)
+        self._fill = tuple(round(255 * value) for value in backbone.mean)
+        self._augment = ImageAugment.from_config(config.augment)
+
+    @classmethod
+    def build(
+        cls,
+        fields: Sequence[FieldSpec],
+        rows: Sequence[Row],
+        config: Config,
+        *,
+        by_word: bool,
+        folder: Path | None,
+        note: Note,
+    ) -> ImageModality:
+        """With the backbone that the configuration names; one that was named for text alone leaves images on "auto".
+
+        Raises:
+            BackboneError: it cannot be had. ConfigError: image.size does not suit it.
+        """
+        name = config.backbone_of("image")
+        if isinstance(config.backbone, str) and name in BACKBONES and BACKBONES[name].kind == "text":
+            name = "auto"
+        backbone = choose_vision_backbone(
+            name, hidden_dim=config.model.embed_dim or 128, patch_size=config.image.patch_size, note=note
+        )
+        return cls([spec.name for spec in fields], backbone, config=config.image)
+
+    # -- pixels -------------------------------------------------------------------------------------------------------
+
+    def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
+        """One window: every picture of the rows. Safe to call from several threads (decoding lets others run).
+
+        Raises:
+            RowError: a picture cannot be read; names the column, the file and the remedy.
+        """
+        reading, size = self._reading(folder, at_least=self.config.size), self.config.size
+        findings: list[Finding] = []
+        pixels: list[np.ndarray] = []
+        owners: list[int] = []
+        for row in rows:
+            for number, field in enumerate(self.fields):
+                for item in self._items(row.get(field), field, findings):
+                    picture = open_image(item, column=field, reading=reading)
+                    found = fit_image(picture, size, fit=self.config.fit, fill=self._fill)  # type: ignore[arg-type]
+                    pixels.append(found.transpose(2, 0, 1))
+                    owners.append(number)
+        stacked = np.stack(pixels) if pixels else np.zeros((0, 3, size, size), dtype=np.uint8)
+        return EncodedGroup([Window({"pixels": stacked, "field": np.array(owners, dtype=np.int8)})], (), findings)
+
+    def _items(self, value: object, field: str, findings: list[Finding]) -> list[object]:
+        items, most = list_images(value), self.config.max_images
+        if not items:
+            findings.append(Finding("missing", field, f"{field!r} is missing"))
+        elif len(items) > most:
+            findings.append(
+                Finding("truncated", field, f"{field!r} has {len(items)} pictures; the first {most} are read")
+            )
+        return items[:most]
+
+    def _reading(self, folder: Path | None, *, at_least: int | None = None) -> Reading:
+        root = Path(self.config.root) if self.config.root is not None else None
+        return Reading(folder=folder, root=root, max_pixels=self.config.max_pixels, at_least=at_least)
+
+    def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
+        reading, digest = self._reading(folder), hashlib.sha256()
+        for row in rows:
+            for field in self.fields:
+                digest.update("\0".join(file_stamps(row.get(field), reading)).encode(errors="surrogatepass") + b"\n")
+        return digest.hexdigest()
+
+    def augment(self, group: TokenGroup, generator: torch.Generator) -> TokenGroup:
+        """Every real picture mirrored, cropped and recoloured by chance, each in its own way."""
+        if "pixels" not in group.values or not group.mask.any():
+            return group
+        pixels = group.values["pixels"].clone()
+        pixels[group.mask] = self._augment(pixels[group.mask], generator).pixels
+        return TokenGroup({**group.values, "pixels": pixels}, group.mask, group.positions)
+
+    # -- module and state ---------------------------------------------------------------------------------------------
+
+    def build_embedder(self, embed_dim: int | None) -> ImageEmbedder:
+        return ImageEmbedder(self.backbone, num_fields=len(self.fields), grid=self.grid, embed_dim=embed_dim)
+
+    @property
+    def tokens_per_entry(self) -> int:
+        return self.grid**2
+
+    @property
+    def is_pretrained(self) -> bool:
+        return self.backbone.num_layers > 0
+
+    def pretrained(self) -> Mapping[str, Tensor] | None:
+        if self.backbone.source is None:
+            return None
+        return {f"backbone.{name}": tensor for name, tensor in self.backbone.weights().items()}
+
+    def state(self) -> dict[str, Any]:
+        return {"fields": list(self.fields), "config": self.config.model_dump()}
+
+    def fingerprint(self) -> str:
+        config = self.config
+        what = (_ENCODING, PIL.__version__, config.size, config.fit, config.max_images, config.max_pixels, self._fill)
+        return hashlib.sha256(repr(what).encode()).hexdigest()
+
+    def save_files(self, folder: Path) -> None:
+        self.backbone.save(folder)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], folder: Path) -> ImageModality:
+        return cls(state["fields"], VisionBackbone.from_folder(folder), config=ImageConfig(**state["config"]))
+
+
+class ImageEmbedder(nn.Module):
+    """TokenGroup → Embedded: cells (B, S·G, D), picture after picture, each row by row.
+
+    token = project(cell) + scale · place + field, where place holds the waves of the cell's row and of its column
+    (Vaswani et al. 2017, arXiv 1706.03762, section 3.5, for each axis half), and scale is learned.
+    """
+
+    def __init__(self, backbone: VisionBackbone, *, num_fields: int, grid: int, embed_dim: int | None) -> None:
+        super().__init__()
+        self.backbone = backbone.build()
+        self.stride, self.grid, self.width = backbone.stride, grid, backbone.hidden_dim
+        self.mean, self.std = backbone.mean, backbone.std
+        # Random patches must learn, whatever is asked of backbones.
+        self.frozen_with_backbone = ("backbone",) if backbone.num_layers else ()
+        self.embed_dim = embed_dim or (self.width if self.width <= _WIDEST else _NARROWED)
+        same = self.embed_dim == self.width
+        self.project: nn.Module = nn.Identity() if same else nn.Linear(self.width, self.embed_dim)
+        self.row_places = SinusoidalPositions(self.embed_dim // 2, base=100.0)
+        self.column_places = SinusoidalPositions(self.embed_dim - self.embed_dim // 2, base=100.0)
+        self.place_scale = nn.Parameter(torch.tensor(0.25))
+        self.field_embedding = nn.Embedding(num_fields, self.embed_dim) if num_fields > 1 else None
+        if self.field_embedding is not None:
+            nn.init.normal_(self.field_embedding.weight, std=0.02)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.place_scale.dtype
+
+    def features(self, group: TokenGroup) -> Embedded:
+        """What the backbone makes of the pictures, (B, S·G, C); with several fields (B, S·G, C + 1), where the last
+        number says whose the cell is.
+        """
+        mask, cells = group.mask, self.grid**2
+        real = group.values["pixels"][mask]
+        width = self.width + (self.field_embedding is not None)
+        found = torch.zeros(*mask.shape, cells, width, dtype=self.dtype, device=mask.device)
+        if len(real):
+            maps = self.backbone(self._normalised(real))[self.stride]
+            tokens = maps.flatten(2).transpose(1, 2).to(self.dtype)
+            if self.field_embedding is not None:
+                owner = group.values["field"][mask].to(self.dtype)
+                tokens = torch.cat((tokens, owner[:, None, None].expand(-1, cells, 1)), dim=2)
+            found[mask] = tokens
+        return Embedded(found.flatten(1, 2), mask.repeat_interleave(cells, dim=1))
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        """(N, 3, H, W) bytes → (x - mean) / std, in float32 until the last step."""
+        mean, std = (torch.tensor(value, device=pixels.device)[:, None, None] * 255 for value in (self.mean, self.std))
+        return ((pixels.float() - mean) / std).to(self.dtype)
+
+    def forward(self, group: TokenGroup) -> Embedded:
+        given = group.values.get("features")
+        found = self.features(group) if given is None else Embedded(given.to(self.dtype), group.mask)
+        tokens = self.project(found.tokens[..., : self.width]) + self.place_scale * self._places(found.tokens.shape[1])
+        if self.field_embedding is not None:
+            tokens = tokens + self.field_embedding(found.tokens[..., self.width].long())
+        return Embedded(tokens, found.mask)
+
+    def _places(self, length: int) -> Tensor:
+        """(1, length, D): the same for every picture."""
+        cell = torch.arange(length, device=self.place_scale.device)[None] % self.grid**2
+        places = (self.row_places(cell // self.grid), self.column_places(cell % self.grid))
+        return torch.cat(places, dim=-1).to(self.dtype)
+
+
+def _grid(backbone: VisionBackbone, size: int) -> int:
+    cell = backbone.stride
+    if backbone.config["architecture"] == "patches" and size % cell:
+        raise ConfigError(
+            f"image.size = {size} is not a multiple of image.patch_size = {cell}; the rest would not be seen.",
+            hint=f"Take {max(cell, round(size / cell) * cell)}.",
+        )
+    try:
+        return backbone.grid(size)
+    except Exception as error:  # whatever an encoder makes of pixels that do not suit it
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"image.size = {size} does not suit backbone {backbone.name!r}: {reason}",
+            hint=f"Take a multiple of {cell}.",
+        ) from None

@@ -1,0 +1,288 @@
+"""Pictures become tokens: what is encoded, what is masked, what the embedder makes of it, and what is kept."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from polydetr.backbones.vision import VisionBackbone, patch_backbone
+from polydetr.batch import Batch, Example, TokenGroup
+from polydetr.config import AugmentConfig, Config, ImageConfig
+from polydetr.errors import BackboneError, ConfigError, RowError
+from polydetr.modalities.image import ImageEmbedder, ImageModality
+from polydetr.schema import FieldSpec
+
+CONV = {"stem": 8, "blocks": [[1, 8, 1, 1, 3], [2, 12, 1, 2, 3], [2, 14, 1, 2, 3]], "head": 20}
+
+
+def convolutions() -> VisionBackbone:
+    config = {"architecture": "inverted-residuals", "encoder": CONV}
+    return VisionBackbone("tiny", config, 20, 8, 5, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def patches() -> VisionBackbone:
+    return patch_backbone(hidden_dim=12, patch_size=8)
+
+
+def modality(*fields: str, backbone: VisionBackbone | None = None, **config: Any) -> ImageModality:
+    return ImageModality(fields or ("photo",), backbone or convolutions(), config=ImageConfig(**{"size": 32, **config}))
+
+
+def picture(seed: int = 0, width: int = 40, height: int = 30) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def png(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+def arrays(found: ImageModality, *rows: dict[str, Any]) -> dict[str, np.ndarray]:
+    (window,) = found.encode(rows).windows
+    return dict(window.arrays)
+
+
+def batch(found: ImageModality, *rows: dict[str, Any]) -> TokenGroup:
+    examples = [Example({"image": arrays(found, row)}) for row in rows]
+    return Batch.collate(examples).groups["image"]
+
+
+# -- encoding -----------------------------------------------------------------------------------------
+
+
+def test_pictures_of_all_fields_in_order(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(picture(1)))
+    found = modality("front", "back")
+    row = {"back": ["a.png", picture(2)], "front": png(picture(0))}
+    (window,) = found.encode([row], folder=tmp_path).windows
+    assert window.arrays["pixels"].shape == (3, 3, 32, 32)
+    assert window.arrays["pixels"].dtype == np.uint8
+    assert window.arrays["field"].tolist() == [0, 1, 1]
+    for number, wanted in enumerate((0, 1, 2)):
+        expected = np.asarray(Image.fromarray(picture(wanted)).resize((32, 32), Image.Resampling.BILINEAR))
+        assert np.array_equal(window.arrays["pixels"][number], expected.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), "", []])
+def test_a_missing_picture_is_told_and_gives_no_entry(value: object) -> None:
+    encoded = modality("front", "back").encode([{"front": value, "back": picture()}])
+    assert [(f.kind, f.column) for f in encoded.warnings] == [("missing", "front")]
+    assert encoded.windows[0].arrays["field"].tolist() == [1]
+    nothing = modality().encode([{"photo": value}])
+    assert nothing.is_empty
+    assert nothing.windows[0].arrays["pixels"].shape == (0, 3, 32, 32)
+    assert not modality().encode([{"photo": picture()}]).is_empty
+    assert [f.kind for f in modality().encode([{}]).warnings] == ["missing"]
+
+
+def test_too_many_pictures_are_told() -> None:
+    encoded = modality(max_images=2).encode([{"photo": [picture(i) for i in range(3)]}])
+    assert [f.kind for f in encoded.warnings] == ["truncated"]
+    assert "has 3 pictures; the first 2 are read" in str(encoded.warnings[0])
+    assert len(encoded.windows[0].arrays["pixels"]) == 2
+
+
+def test_what_cannot_be_read_names_column_and_file(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"not a picture")
+    with pytest.raises(RowError, match=r"column 'photo': 'bad.jpg' is not a picture"):
+        modality().encode([{"photo": ["bad.jpg"]}], folder=tmp_path)
+    with pytest.raises(RowError, match=r"leads out of image\.root"):
+        modality(root=str(tmp_path)).encode([{"photo": "../x.png"}])
+    with pytest.raises(RowError, match="max_pixels = 100"):
+        modality(max_pixels=100).encode([{"photo": picture()}])
+
+
+def test_padding_has_the_backbones_mean_colour() -> None:
+    pixels = arrays(modality(fit="pad"), {"photo": picture(height=10)})["pixels"]
+    assert pixels[0, :, 0, 0].tolist() == [124, 116, 104]
+
+
+def test_encoding_in_threads_gives_the_same_bytes() -> None:
+    found, rows = modality(), [{"photo": png(picture(i))} for i in range(24)]
+    alone = [arrays(found, row)["pixels"] for row in rows]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda row: arrays(found, row)["pixels"], rows))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_the_keys_of_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(picture(1)))
+    rows = [{"photo": "a.png"}, {"photo": None}]
+    before = modality().content_key(rows, folder=tmp_path)
+    assert before == modality().content_key(rows, folder=tmp_path)
+    assert before != modality().content_key(rows[:1], folder=tmp_path)
+    (tmp_path / "a.png").write_bytes(png(picture(1, width=50)))
+    assert before != modality().content_key(rows, folder=tmp_path)
+    prints = {modality(**c).fingerprint() for c in ({}, {"size": 40}, {"fit": "pad"}, {"max_images": 1})}
+    assert len(prints) == 4
+    assert modality(backbone=convolutions()).fingerprint() == modality().fingerprint()
+
+
+# -- the embedder -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", [convolutions, patches])
+@torch.no_grad()
+def test_every_real_picture_becomes_its_grid_and_neighbours_do_not_matter(backbone: Any) -> None:
+    found = modality("front", "back", backbone=backbone())
+    embedder = found.build_embedder(24).eval()
+    assert (found.grid, found.tokens_per_entry, embedder.embed_dim) == (4, 16, 24)
+    rows = [{"front": picture(0), "back": [picture(1), picture(2)]}, {"front": None, "back": picture(1)}, {}]
+    group = batch(found, *rows)
+    assert group.values["pixels"].dtype == torch.uint8
+    out = embedder(group)
+    assert out.tokens.shape == (3, 48, 24)
+    assert out.mask.sum(1).tolist() == [48, 16, 0]
+    torch.testing.assert_close(out.tokens[0, 16:32], out.tokens[1, :16], rtol=1e-4, atol=1e-5)
+    moved = embedder(batch(found, {"front": picture(1)})).tokens[0]
+    assert not torch.allclose(moved, out.tokens[1, :16])  # the same picture in another field
+    garbage = group.values["pixels"].clone()
+    garbage[~group.mask] = 99
+    again = embedder(TokenGroup({**group.values, "pixels": garbage}, group.mask, group.positions))
+    assert torch.equal(again.tokens[out.mask], out.tokens[out.mask])
+
+
+@torch.no_grad()
+def test_a_batch_without_a_picture_works() -> None:
+    found = modality()
+    out = found.build_embedder(None).eval()(batch(found, {}, {"photo": None}))
+    assert out.tokens.shape == (2, 16, 20)
+    assert not out.mask.any()
+    assert out.tokens.isfinite().all()
+
+
+@torch.no_grad()
+def test_cells_know_their_place() -> None:
+    found = modality(backbone=patches())
+    out = found.build_embedder(16).eval()(batch(found, {"photo": np.full((8, 8, 3), 7, np.uint8)})).tokens[0]
+    assert len(out.unique(dim=0)) == 16
+    rows, columns = out.view(4, 4, 16)[..., :8], out.view(4, 4, 16)[..., 8:]
+    torch.testing.assert_close(rows[:, 0], rows[:, 3])
+    torch.testing.assert_close(columns[0], columns[3])
+
+
+@pytest.mark.parametrize("fields", [("photo",), ("photo", "other")])
+@torch.no_grad()
+def test_features_are_a_shortcut_to_the_same_tokens(fields: tuple[str, ...]) -> None:
+    found = modality(*fields)
+    embedder = found.build_embedder(24).eval()
+    rows = [{"photo": [picture(0), picture(1)], "other": picture(3)}, {"other": picture(2)}, {"photo": picture(4)}]
+    rows = rows if len(fields) > 1 else rows[::2]
+    group = batch(found, *rows)
+    whole, features = embedder(group), embedder.features(group)
+    assert torch.equal(features.mask, whole.mask)
+    # Kept example by example, without padding, and collated anew: as the core does with features on disk.
+    kept = [Example({"image": {"features": t[m].numpy()}}) for t, m in zip(features.tokens, features.mask, strict=True)]
+    again = embedder(Batch.collate(kept).groups["image"])
+    assert torch.equal(again.mask, whole.mask)
+    torch.testing.assert_close(again.tokens[again.mask], whole.tokens[whole.mask])
+
+
+@torch.no_grad()
+def test_pixels_are_normalised_as_the_backbone_wants_them() -> None:
+    found = modality()
+    embedder = found.build_embedder(None).eval()
+    group = batch(found, {"photo": picture()})
+    pixels = (group.values["pixels"][0] / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    )[:, None, None]
+    expected = embedder.backbone(pixels)[8].flatten(2).transpose(1, 2)
+    torch.testing.assert_close(embedder.features(group).tokens, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backbone", [convolutions, patches])
+@torch.no_grad()
+def test_bfloat16_stays_close(backbone: Any) -> None:
+    found = modality("front", "back", backbone=backbone())
+    torch.manual_seed(0)
+    embedder = found.build_embedder(16).eval()
+    group = batch(found, {"front": picture(0), "back": picture(1)})
+    exact = embedder(group)
+    rounded = embedder.to(torch.bfloat16)(group)
+    assert rounded.tokens.dtype == torch.bfloat16
+    assert (rounded.tokens.float() - exact.tokens).norm() / exact.tokens.norm() < 0.03
+
+
+def test_everything_learns_and_a_wide_backbone_is_narrowed() -> None:
+    found = modality("front", "back")
+    embedder = found.build_embedder(16).train()
+    embedder(batch(found, {"front": picture(0), "back": picture(1)})).tokens.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in embedder.parameters())
+    embedder.zero_grad(set_to_none=True)
+    embedder(batch(found, {})).tokens.square().sum().backward()  # without a picture: no error
+    wide = VisionBackbone("w", {"architecture": "patches"}, 600, 8, 0, (0.5,) * 3, (0.5,) * 3)
+    assert modality(backbone=wide).build_embedder(None).embed_dim == 256
+    assert isinstance(modality().build_embedder(None).project, torch.nn.Identity)
+    assert embedder.frozen_with_backbone == ("backbone",)
+    assert modality(backbone=patches()).build_embedder(None).frozen_with_backbone == ()
+
+
+# -- augmentation -----------------------------------------------------------------------------------------
+
+
+def test_only_real_pictures_are_augmented_and_by_the_seed_alone() -> None:
+    found = modality(augment=AugmentConfig(flip=True, crop=0.5, color=0.3))
+    group = batch(found, {"photo": [picture(0), picture(1)]}, {"photo": picture(2)})
+    before = group.values["pixels"].clone()
+    seeded = [found.augment(group, torch.Generator().manual_seed(5)).values["pixels"] for _ in range(2)]
+    assert torch.equal(seeded[0], seeded[1])
+    assert torch.equal(group.values["pixels"], before)
+    assert not seeded[0][1, 1].any()
+    assert (seeded[0][group.mask] != before[group.mask]).flatten(1).any(1).all()
+    features = TokenGroup(
+        {"features": torch.ones(1, 2, 3)}, torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2).long()
+    )
+    assert found.augment(features, torch.Generator()) is features
+    empty = batch(found, {})
+    assert found.augment(empty, torch.Generator()) is empty
+
+
+# -- building and storage -----------------------------------------------------------------------------------------
+
+
+def build(backbone: str | dict[str, str], notes: list[str], **image: Any) -> ImageModality:
+    config = Config(backbone=backbone, image=ImageConfig(**image))
+    specs = [FieldSpec("photo", "image")]
+    return ImageModality.build(specs, [], config, by_word=False, folder=None, note=notes.append)
+
+
+def test_building_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+    found = build("none", notes, size=32, patch_size=16)
+    assert (found.backbone.name, found.tokens_per_entry, found.is_pretrained) == ("none", 4, False)
+    assert found.pretrained() is None
+    assert build({"image": "none"}, notes, size=32).grid == 2
+    with pytest.raises(ConfigError, match=r"image\.size = 8 is not a multiple of image\.patch_size = 16.*Take 16"):
+        build("none", notes, size=8)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BackboneError("no network.")
+
+    monkeypatch.setattr("polydetr.backbones.vision.fetch_backbone", refuse)
+    assert build("minilm", notes).backbone.name == "none"  # named for the text beside the picture
+    assert "mobilenet-v2 cannot be had" in notes[-1]
+    with pytest.raises(BackboneError):
+        build("mobilenet-v2", notes)
+
+
+def test_saved_and_restored_it_says_the_same(tmp_path: Path) -> None:
+    before = modality("front", "back", fit="crop", max_images=2)
+    before.save_files(tmp_path)
+    after = ImageModality.from_state(before.state(), tmp_path)
+    assert after.is_pretrained
+    assert (after.fields, after.config, after.fingerprint()) == (before.fields, before.config, before.fingerprint())
+    row = {"front": picture(0), "back": [picture(1), picture(2)]}
+    assert np.array_equal(arrays(before, row)["pixels"], arrays(after, row)["pixels"])
+    first, second = before.build_embedder(16).eval(), after.build_embedder(16).eval()
+    assert isinstance(second, ImageEmbedder)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(batch(before, row)).tokens, second(batch(after, row)).tokens)
+    assert after.pretrained() is None
