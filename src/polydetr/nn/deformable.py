@@ -1,0 +1,178 @@
+"""Multi-scale deformable attention: each query reads a few learned points on every map, instead of all cells.
+
+Source: Zhu et al. 2020, Deformable DETR (arXiv 2010.04159), equation 3:
+
+    z_q = Σ_h W_h [ Σ_l Σ_p A_hqlp · W'_h x_l(φ_l(r_q) + Δ_hqlp) ]        Σ_l Σ_p A_hqlp = 1
+
+x_l(·) is read bilinearly between the centres of the cells; beyond the border it is zero.
+
+Shapes: B examples, Q queries, S memory tokens (the maps' cells, row by row, one map after another), D ``embed_dim``,
+H heads, K = D / H, V levels (maps), P points; ``shapes`` holds (height, width) of each level.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polydetr.errors import ConfigError, InputError
+from polydetr.nn.attention import is_capturing
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+Shapes = Sequence[tuple[int, int]]
+
+
+class DeformableAttention(nn.Module):
+    """One softmax over the P points of all V levels. Starts as in the paper: equal weights, points on a star around
+    the reference, one direction a head.
+
+    Raises ConfigError when ``embed_dim`` is no positive multiple of ``num_heads``, or there is no level or point.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, *, num_levels: int, num_points: int = 4) -> None:
+        super().__init__()
+        if num_heads < 1 or embed_dim < 1 or embed_dim % num_heads or num_levels < 1 or num_points < 1:
+            raise ConfigError(
+                f"embed_dim={embed_dim}, num_heads={num_heads}, num_levels={num_levels} and num_points={num_points} "
+                "do not make a deformable attention.",
+                hint="embed_dim must be a positive multiple of num_heads, with at least one level and one point.",
+            )
+        self.embed_dim, self.num_heads, self.num_levels, self.num_points = embed_dim, num_heads, num_levels, num_points
+        points = num_heads * num_levels * num_points
+        self.offsets = nn.Linear(embed_dim, 2 * points)
+        self.weights = nn.Linear(embed_dim, points)
+        self.value = nn.Linear(embed_dim, embed_dim)
+        self.output = nn.Linear(embed_dim, embed_dim)
+        for linear in (self.offsets, self.weights, self.value, self.output):
+            nn.init.zeros_(linear.bias)
+        for linear in (self.value, self.output):
+            nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(self.weights.weight)
+        nn.init.zeros_(self.offsets.weight)
+        with torch.no_grad():
+            self.offsets.bias.copy_(_star(num_heads, num_levels, num_points))
+
+    def forward(
+        self,
+        queries: Float[Tensor, "B Q D"],
+        references: Float[Tensor, "B Q V R"],
+        memory: Float[Tensor, "B S D"],
+        shapes: Shapes,
+        mask: Bool[Tensor, "B S"] | None = None,
+    ) -> Float[Tensor, "B Q D"]:
+        """references: (x, y), or (cx, cy, w, h), in 0 … 1 of each level. Offsets are cells of the level, or, around a
+        box, shares of half its size divided by P.
+
+        Raises InputError when ``shapes`` do not fit the memory or this module's levels.
+        """
+        _check_shapes(shapes, memory.shape[1], self.num_levels)
+        batch, asked, _ = queries.shape
+        values = self.value(memory)
+        if mask is not None:
+            values = values.masked_fill(~mask[..., None], 0.0)
+        layout = (batch, asked, self.num_heads, self.num_levels, self.num_points)
+        offsets = self.offsets(queries).view(*layout, 2)
+        weights = self.weights(queries).view(batch, asked, self.num_heads, -1).softmax(-1).view(layout)
+        around = references[:, :, None, :, None, :]
+        if references.shape[-1] == 2:
+            steps = torch.tensor([(width, height) for height, width in shapes]).to(offsets)[:, None]
+            locations = around + offsets / steps
+        else:
+            locations = around[..., :2] + offsets / self.num_points * around[..., 2:] * 0.5
+        read = sample(values.unflatten(-1, (self.num_heads, -1)), shapes, locations, weights)
+        return self.output(read)
+
+
+def sample(
+    values: Float[Tensor, "B S H K"],
+    shapes: Shapes,
+    locations: Float[Tensor, "B Q H V P 2"],
+    weights: Float[Tensor, "B Q H V P"],
+) -> Float[Tensor, "B Q D"]:
+    """Σ_l Σ_p weight · value at the location; (x, y) in 0 … 1 are the borders of the map, not its outer cells' centres.
+
+    On the CPU by one weighted sum over table rows; on an accelerator, and while a graph is captured, by ``grid_sample``
+    level by level. Both give the same, with the same gradients.
+    """
+    if values.device.type == "cpu" and not is_capturing():
+        return sample_by_rows(values, shapes, locations, weights)
+    return sample_by_grid(values, shapes, locations, weights)
+
+
+def sample_by_rows(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """Every cell of every head is one row of a table; an answer is the sum of 4 · V · P rows, weighted.
+
+    Nothing is laid out anew, and what is read of single points is never written down: the kernel adds whole rows.
+    """
+    batch, length, heads, width = values.shape
+    asked, device = locations.shape[1], values.device
+    grid = torch.tensor([(w, h) for h, w in shapes], device=device)
+    starts = torch.tensor([0, *(h * w for h, w in shapes[:-1])], device=device).cumsum(0)
+    # Whole pixels are counted in float32: half precision cannot tell one cell of a large map from the next.
+    place = locations if locations.dtype == torch.float64 else locations.float()
+    place = place * grid[:, None] - 0.5
+    first = place.floor()
+    share = place - first
+    # The two neighbours along each axis: (B, Q, H, V, P, 2 axes, 2 neighbours).
+    shares = torch.stack((1 - share, share), dim=-1)
+    cells = first.long()[..., None] + torch.arange(2, device=device)
+    inside = (cells >= 0) & (cells < grid[:, None, :, None])
+    shares = shares * inside
+    cells = torch.minimum(cells.clamp_(min=0), (grid - 1)[:, None, :, None])
+    columns, rows = cells.unbind(-2)
+    first_row = torch.arange(batch, device=device)[:, None] * length + starts
+    table_row = (first_row[:, None, None, :, None, None] + rows * grid[:, :1, None]) * heads
+    table_row = table_row + torch.arange(heads, device=device)[:, None, None, None]
+    indices = table_row[..., :, None] + (columns * heads)[..., None, :]
+    portion = (weights[..., None] * shares[..., 1, :])[..., :, None] * shares[..., None, 0, :]
+    bags = batch * asked * heads
+    read = F.embedding_bag(
+        indices.view(bags, -1),
+        values.reshape(-1, width),
+        per_sample_weights=portion.to(values.dtype).view(bags, -1),
+        mode="sum",
+    )
+    return read.view(batch, asked, heads * width)
+
+
+def sample_by_grid(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """The same by PyTorch's bilinear sampling, one level after another."""
+    batch, _, heads, width = values.shape
+    asked = locations.shape[1]
+    maps = values.permute(0, 2, 3, 1).flatten(0, 1)
+    points = (2 * locations - 1).transpose(1, 2).flatten(0, 1).to(values.dtype)
+    portion = weights.transpose(1, 2).flatten(0, 1)[:, None].to(values.dtype)
+    total, start = values.new_zeros(batch * heads, width, asked), 0
+    for level, (height, across) in enumerate(shapes):
+        cells = maps[..., start : start + height * across].unflatten(-1, (height, across))
+        read = F.grid_sample(cells, points[:, :, level], align_corners=False)
+        total = total + (read * portion[:, :, :, level]).sum(-1)
+        start += height * across
+    return total.view(batch, heads * width, asked).transpose(1, 2)
+
+
+def _star(heads: int, levels: int, points: int) -> Tensor:
+    """Offsets (H · V · P · 2): head h looks towards 2π h / H, point p stands p + 1 cells away (on the square's rim)."""
+    angles = torch.arange(heads, dtype=torch.float32) * (2 * math.pi / heads)
+    directions = torch.stack((angles.cos(), angles.sin()), dim=-1)
+    directions = directions / directions.abs().amax(-1, keepdim=True)
+    distances = torch.arange(1, points + 1, dtype=torch.float32)
+    star = directions[:, None, None, :] * distances[None, None, :, None]
+    return star.expand(heads, levels, points, 2).flatten()
+
+
+def _check_shapes(shapes: Shapes, length: int, levels: int) -> None:
+    cells = sum(height * width for height, width in shapes)
+    if len(shapes) != levels or cells != length:
+        raise InputError(
+            f"shapes={list(shapes)} are {len(shapes)} levels with {cells} cells, "
+            f"expected {levels} levels with {length} cells, as the memory has.",
+            hint="Give (height, width) of each map, in the order in which their cells were joined.",
+        )
