@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polydetr import Predictor
 from polydetr.batch import Batch, Example
 from polydetr.config import Config, load_config
 from polydetr.errors import ModelFolderError, RowError
@@ -240,3 +241,22 @@ def test_encoding_never_raises_for_finite_numbers(values: list[Any], new: Any, n
         found = arrays(table, {"x": value})
         assert np.isfinite(found["number"]).all()
         assert len(found["code"]) == (bool(table.fields) and value is not None and value == value)
+
+
+def test_a_table_trains_saves_and_predicts_the_same(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"size": f"{1000 * x:,.1f}", "colour": None if i % 9 == 0 else "red" if i % 3 else "blue",
+         "day": f"2024-01-{1 + i % 28}", "label": "big" if x > 0 else "small"}
+        for i, x in enumerate(rng.normal(size=120))
+    ]  # fmt: skip
+    tiny = {"model": {"embed_dim": 16, "num_layers": 1}, "training": {"batch_tokens": 64, "head_lr": 5e-3}}
+    made = Predictor.fit(
+        rows, "label", inputs=KINDS, backbone="none", epochs=4, settings=tiny, out=str(tmp_path / "model")
+    )
+    answers = made.predict_proba(rows)
+    right = [max(a["label"], key=a["label"].get) == row["label"] for a, row in zip(answers, rows, strict=True)]
+    assert sum(right) >= 100
+    assert Predictor.load(tmp_path / "model").predict_proba(rows) == answers
+    with pytest.raises(RowError, match="'large' is not a number"):
+        made.predict([{**rows[0], "size": "large"}])
