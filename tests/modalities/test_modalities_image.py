@@ -121,7 +121,8 @@ def test_the_keys_of_the_cache(tmp_path: Path) -> None:
     assert before != modality().content_key(rows[:1], folder=tmp_path)
     (tmp_path / "a.png").write_bytes(png(picture(1, width=50)))
     assert before != modality().content_key(rows, folder=tmp_path)
-    prints = {modality(**c).fingerprint() for c in ({}, {"size": 40}, {"fit": "pad"}, {"max_images": 1})}
+    settings: list[dict[str, Any]] = [{}, {"size": 40}, {"fit": "pad"}, {"max_images": 1}]
+    prints = {modality(**c).fingerprint() for c in settings}
     assert len(prints) == 4
     assert modality(backbone=convolutions()).fingerprint() == modality().fingerprint()
 

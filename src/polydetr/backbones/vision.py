@@ -50,8 +50,8 @@ class VisionBackbone:
     hidden_dim: int
     stride: int
     num_layers: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     source: Path | None = None
 
     def build(self) -> nn.Module:
@@ -125,8 +125,9 @@ class VisionBackbone:
             )
         if missing := [field for field in _FIELDS if field not in found]:
             raise ModelFolderError(f"{path} lacks {', '.join(missing)}.", hint=again)
-        fields = {field: found[field] for field in _FIELDS}
-        return VisionBackbone(**fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        fields: dict[str, Any] = {field: found[field] for field in _FIELDS}
+        fields |= {key: tuple(fields[key]) for key in ("mean", "std")}
+        return VisionBackbone(**fields)
 
 
 def load_vision_backbone(name_or_path: str, *, download: bool = True, report: Report | None = None) -> VisionBackbone:
@@ -233,7 +234,7 @@ def packaged_state(folder: Path) -> Mapping[str, Tensor]:
     return state
 
 
-def _normalisation(folder: Path) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def _normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """What the folder's own ``preprocessor_config.json`` says; ImageNet's where it says nothing."""
     try:
         said = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))

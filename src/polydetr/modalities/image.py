@@ -239,7 +239,7 @@ def _grid(backbone: VisionBackbone, size: int) -> int:
         return backbone.grid(size)
     except Exception as error:  # whatever an encoder makes of pixels that do not suit it
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        hint = f"Take a multiple of {cell}."
         raise ConfigError(
-            f"image.size = {size} does not suit backbone {backbone.name!r}: {reason}",
-            hint=f"Take a multiple of {cell}.",
+            f"image.size = {size} does not suit backbone {backbone.name!r}: {reason}", hint=hint
         ) from None
