@@ -69,8 +69,16 @@ def answers(engine: Engine, rows: Sequence[Mapping[str, Any]], **options: Any) -
     return list(engine.run(as_records(rows), **options))
 
 
+def plain_answers(engine: Engine, results: Sequence[RowResult]) -> list[dict[str, Any]]:
+    """Predictions as they can be compared: values as JSON."""
+    return [
+        {t: (engine.tasks[t].to_json(p.value), p.probability, dict(p.details)) for t, p in r.predictions.items()}
+        for r in results
+    ]
+
+
 def metrics(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    results = answers(engine, rows)
+    results = answers(engine, rows, with_targets=True)
     return {
         t: dict(task.evaluate([r.predictions[t] for r in results], gold_values(task, results)).metrics)
         for t, task in engine.tasks.items()

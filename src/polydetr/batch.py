@@ -71,12 +71,15 @@ class TokenGroup:
 
 @dataclass(frozen=True)
 class Batch:
-    """B encoded examples. ``targets`` is empty at prediction time; ``example_ids`` says which example each row is."""
+    """B encoded examples. ``targets`` is empty at prediction time; ``example_ids`` says which example each row is, and
+    ``seed`` what tasks that answer at random (generation) draw from: the same seed and id, the same answer.
+    """
 
     groups: Mapping[str, TokenGroup]
     targets: Mapping[str, Mapping[str, Tensor]]
     example_ids: tuple[int, ...]
     weights: Tensor
+    seed: int = 0
 
     def __post_init__(self) -> None:
         size = len(self.example_ids)
@@ -91,14 +94,14 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         groups = {k: g.to(device) for k, g in self.groups.items()}
         targets = {t: {k: v.to(device) for k, v in tensors.items()} for t, tensors in self.targets.items()}
-        return Batch(groups, targets, self.example_ids, self.weights.to(device))
+        return Batch(groups, targets, self.example_ids, self.weights.to(device), self.seed)
 
     @property
     def num_real_tokens(self) -> int:
         return int(sum(int(g.mask.sum()) for g in self.groups.values()))
 
     @staticmethod
-    def collate(examples: Sequence[Example], ids: Sequence[int] | None = None) -> Batch:
+    def collate(examples: Sequence[Example], ids: Sequence[int] | None = None, *, seed: int = 0) -> Batch:
         """Pads to the longest example **of this batch**, group by group. The only collation there is."""
         groups = {}
         for name in examples[0].groups:
@@ -119,7 +122,7 @@ class Batch:
                 else:
                     tensors[key] = torch.from_numpy(np.stack(column))
         weights = torch.tensor([e.weight for e in examples], dtype=torch.float32)
-        return Batch(groups, targets, tuple(ids if ids is not None else range(len(examples))), weights)
+        return Batch(groups, targets, tuple(ids if ids is not None else range(len(examples))), weights, seed)
 
 
 def _pad(arrays: Sequence[np.ndarray], longest: int, fill: int) -> Tensor:

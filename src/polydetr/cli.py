@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -200,10 +200,14 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="Write here instead of standard output.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse rows unlike those of the training.")] = False,
     lenient: Annotated[bool, typer.Option("--lenient", help="Take what cannot be read as missing.")] = False,
+    seed: Annotated[int, typer.Option(help="For generated pictures: another seed, other pictures.", min=0)] = 0,
     format: Format = None,
     encoding: Encoding = None,
 ) -> None:
-    """Answer every row: one JSON object a row, in order; a rejected row has "error" instead of a prediction."""
+    """Answer every row: one JSON object a row, in order; a rejected row has "error" instead of a prediction.
+
+    Generated pictures are written as PNG files into a folder beside --out (answers.jsonl: answers-files/).
+    """
     from polydetr.predictor import Predictor
 
     if strict and lenient:
@@ -211,12 +215,27 @@ def predict(
     strictness = "strict" if strict else "lenient" if lenient else "normal"
     predictor = Predictor.load(model)
     rejected = 0
+    files = out.with_name(f"{out.stem}-files") if out else None
+    answers = predictor.stream(file, format=format, encoding=encoding, strictness=strictness, seed=seed, files=files)
     with _output(out) as stream:
-        for answer in predictor.stream(file, format=format, encoding=encoding, strictness=strictness):
+        for answer in _counted(answers) if out else answers:
             rejected += "error" in answer
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
     if rejected:
         _say(f'polydetr: {rejected} rows were rejected; each has its reason under "error"')
+
+
+def _counted(answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The answers, their number told on a terminal while they come."""
+    if not sys.stderr.isatty():
+        yield from answers
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("reading") as status:
+        for number, answer in enumerate(answers, start=1):
+            status.update(f"{number:,} rows answered")
+            yield answer
 
 
 @contextlib.contextmanager

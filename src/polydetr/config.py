@@ -109,7 +109,11 @@ class HistoryConfig(_Section):
     """How lists of items become tokens."""
 
     max_items: int = Field(default=20, ge=1, description="items of one history that are read, the latest ones")
+    item_tokens: int = Field(default=32, ge=4, le=512, description="tokens of an item's text that are read")
     age: str | None = Field(default=None, description="the item's field that says how old it is, in days")
+    fields: dict[str, str | None] | None = Field(
+        default=None, description="the item's fields that are read → modality, or null to infer it; default: all"
+    )
 
 
 class ModelConfig(_Section):
@@ -178,6 +182,19 @@ class TaskConfig(_Section):
     scheme: Literal["auto", "iob1", "iob2", "bioes"] = "auto"
     max_answer_tokens: int = Field(default=48, ge=1, description="longest answer that question answering may give")
     multi_label: bool | None = None
+    image_size: int | None = Field(
+        default=None,
+        ge=4,
+        le=256,
+        description="pixels a side of generated pictures; default: their own up to 64, or 32",
+    )
+    patch_size: int | None = Field(
+        default=None, ge=1, description="pixels a side of one token; default: of which a picture has 64 or fewer"
+    )
+    sampling_steps: int = Field(default=25, ge=1, le=1000, description="steps from noise to a picture")
+    guidance: float = Field(
+        default=1.5, ge=0, le=20, description="how much a picture is made to fit its row; 1 = as the pictures seen did"
+    )
 
 
 class Config(_Section):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 
 from polydetr.batch import Example
@@ -20,7 +22,7 @@ from polydetr.data.records import Record
 from polydetr.errors import Location, RowError
 from polydetr.layout import FieldText, Finding, Layout, Row
 from polydetr.modalities.base import EncodedGroup, Modality
-from polydetr.tasks.base import Task, WindowView
+from polydetr.tasks.base import Task, WindowView, modality_of, view_group
 
 MAX_DOCUMENT_ROWS = 64
 """Rows of one document that are read together at most: bounds memory however long the document is."""
@@ -62,9 +64,21 @@ class RowEncoder:
         self.tasks = dict(tasks)
         self.strictness: Strictness = "normal"
         for modality in self.modalities.values():
-            modality.alone = len(self.modalities) == 1
-        one_field = len(self.modalities) == 1 and all(len(m.fields) == 1 for m in self.modalities.values())
+            modality.join(self.modalities)
+        # The others read no column of their own, but a history's items or a target's values.
+        self.read = {name: modality for name, modality in self.modalities.items() if modality.fields}
+        for modality in self.read.values():
+            modality.alone = len(self.read) == 1
+        self.views = {t: modalities[task.view].over([t]) for t, task in tasks.items() if task.view in modalities}
+        one_field = len(self.read) == 1 and all(len(m.fields) == 1 for m in self.read.values())
         self.context = context and one_field and all(task.reads_document for task in self.tasks.values())
+
+    def of_target(self, target: str) -> RowEncoder:
+        """One that reads the target's own value in place of the inputs (``Task.view``)."""
+        view = self.views[target].over([target])
+        other = RowEncoder({view.name: view}, {target: self.tasks[target]}, context=False)
+        other.strictness = self.strictness
+        return other
 
     @property
     def workers(self) -> int:
@@ -99,22 +113,43 @@ class RowEncoder:
 
     def _encode(self, records: Sequence[Record], *, with_targets: bool) -> EncodedDocument:
         rows, folder = [record.row for record in records], folder_of(records[0])
-        groups = {name: self._group(modality, rows, folder) for name, modality in self.modalities.items()}
+        groups = {name: self._group(modality, rows, folder) for name, modality in self.read.items()}
         warnings = [warning for g in groups.values() for warning in g.warnings]
         self._judge(groups, warnings)
         windowed = next((g for g in groups.values() if g.texts), None)
         count = max(len(g.windows) for g in groups.values())
         texts = windowed.texts if windowed else ()
         golds = self._golds(records, texts, warnings) if with_targets else {}
+        views = self._second_views(records, golds, count, warnings) if with_targets else {}
         examples, layouts = [], []
         for i in range(count):
             windows = {name: g.windows[i if len(g.windows) > 1 else 0] for name, g in groups.items()}
             layout = next((w.layout for w in windows.values() if w.layout is not None), None)
-            targets = {t: self.tasks[t].encode_target(WindowView(layout, texts, found)) for t, found in golds.items()}
             arrays = {name: window.arrays for name, window in windows.items()}
+            content = _content(arrays) if views else 0
+            arrays |= {name: g.windows[i % len(g.windows)].arrays for name, g in views.items()}
+            targets = {
+                t: self.tasks[t].encode_target(WindowView(layout, texts, found, content)) for t, found in golds.items()
+            }
             examples.append(Example(arrays, targets, weight=1.0 / count, cost=self._cost(arrays)))
             layouts.append(layout)
         return EncodedDocument(records, examples, layouts, texts, warnings)
+
+    def _second_views(
+        self, records: Sequence[Record], golds: Mapping[str, Sequence[Any]], count: int, warnings: list[Finding]
+    ) -> dict[str, EncodedGroup]:
+        """What targets that are read themselves hold; ``count``: windows of the inputs."""
+        found = {}
+        for target, view in self.views.items():
+            known = golds[target][0] is not None
+            row = records[0].row if known else {}
+            found[view_group(target, view.name)] = group = self._group(view, [row], folder_of(records[0]))
+            if known:
+                warnings += group.warnings
+            if len(group.windows) > count:
+                message = f"{target!r} is read through {len(group.windows)} windows; training sees {count} of them"
+                warnings.append(Finding("truncated", target, message))
+        return found
 
     def _group(self, modality: Modality, rows: Sequence[Row], folder: Path | None) -> EncodedGroup:
         """One modality's part; when lenient, what cannot be read is missing."""
@@ -132,18 +167,20 @@ class RowEncoder:
 
     def _judge(self, groups: Mapping[str, EncodedGroup], findings: Sequence[Finding]) -> None:
         if all(group.is_empty for group in groups.values()):
-            fields = ", ".join(repr(f) for m in self.modalities.values() for f in m.fields)
+            fields = ", ".join(repr(f) for m in self.read.values() for f in m.fields)
             raise RowError(f"every value that the model reads is missing: {fields}")
         if self.strictness == "strict" and findings:
             first = findings[0]
-            hint = "Mend the row, or judge rows less strictly: strictness=\"normal\"."
+            hint = 'Mend the row, or judge rows less strictly: strictness="normal".'
             raise RowError(f"{first.kind}: {first.message}", location=Location(column=first.column), hint=hint)
 
     def _cost(self, arrays: Mapping[str, Mapping[str, Any]]) -> int:
         """Tokens that the model attends over for this example."""
-        return sum(
-            len(next(iter(found.values()))) * self.modalities[name].tokens_per_entry for name, found in arrays.items()
+        read = (
+            len(next(iter(found.values()))) * self.modalities[modality_of(name)].tokens_per_entry
+            for name, found in arrays.items()
         )
+        return sum(read) + sum(task.brings_tokens for task in self.tasks.values())
 
     def _golds(
         self, records: Sequence[Record], texts: Sequence[FieldText], warnings: list[Finding]
@@ -158,6 +195,14 @@ class RowEncoder:
                     where = dataclasses.replace(record.location, column=target)
                     warnings += [Finding("label", target, f"{where}: {problem}") for problem in found]
         return golds
+
+
+def _content(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> int:
+    digest = hashlib.blake2b(digest_size=8)
+    for name, found in arrays.items():
+        for key, array in found.items():
+            digest.update(f"{name}.{key}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return int.from_bytes(digest.digest(), "little", signed=True)
 
 
 @functools.lru_cache(maxsize=256)

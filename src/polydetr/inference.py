@@ -52,6 +52,7 @@ class Engine:
         self.encoder = encoder
         self.tasks = tasks
         self.batch_tokens = batch_tokens
+        self.seed = 0
 
     def judging(self, strictness: Strictness) -> Engine:
         """This engine, or one beside it that judges rows differently (see ``RowEncoder``)."""
@@ -64,6 +65,14 @@ class Engine:
         other = copy.copy(self)
         other.encoder = copy.copy(self.encoder)
         other.encoder.strictness = strictness
+        return other
+
+    def drawing(self, seed: int) -> Engine:
+        """This engine, or one beside it that draws other answers where a task answers at random (generation)."""
+        if seed == self.seed:
+            return self
+        other = copy.copy(self)
+        other.seed = seed
         return other
 
     def run(
@@ -83,7 +92,7 @@ class Engine:
             RowError: a row cannot be read and ``on_error`` is "raise".
         """
         pending: list[EncodedDocument | RowResult] = []
-        tokens = 0
+        tokens = answered = 0
 
         def encode(group: list[Record]) -> list[EncodedDocument | RowResult]:
             return list(self._encode(group, on_error=on_error, with_targets=with_targets))
@@ -93,9 +102,10 @@ class Engine:
                 pending.append(item)
                 tokens += sum(e.num_tokens for e in item.examples) if isinstance(item, EncodedDocument) else 0
             if tokens >= CHUNK_TOKENS or len(pending) >= CHUNK_DOCUMENTS:
-                yield from self._answer(pending, on_batch)
+                yield from self._answer(pending, on_batch, answered)
+                answered += sum(len(item.examples) for item in pending if isinstance(item, EncodedDocument))
                 pending, tokens = [], 0
-        yield from self._answer(pending, on_batch)
+        yield from self._answer(pending, on_batch, answered)
 
     def _encode(
         self, group: list[Record], *, on_error: str, with_targets: bool
@@ -128,10 +138,13 @@ class Engine:
             yield self.encoder.encode(good, with_targets=with_targets)
 
     def _answer(
-        self, items: Sequence[EncodedDocument | RowResult], on_batch: Callable[[Outputs, Batch], None] | None
+        self,
+        items: Sequence[EncodedDocument | RowResult],
+        on_batch: Callable[[Outputs, Batch], None] | None,
+        first_id: int,
     ) -> Iterator[RowResult]:
         documents = [item for item in items if isinstance(item, EncodedDocument)]
-        outputs = iter(self._forward(documents, on_batch))
+        outputs = iter(self._forward(documents, on_batch, first_id))
         for item in items:
             if isinstance(item, RowResult):
                 yield item
@@ -146,9 +159,15 @@ class Engine:
                 yield RowResult(record, {t: p[i] for t, p in decoded.items()}, text, warnings=item.warnings)
 
     def _forward(
-        self, documents: Sequence[EncodedDocument], on_batch: Callable[[Outputs, Batch], None] | None
+        self,
+        documents: Sequence[EncodedDocument],
+        on_batch: Callable[[Outputs, Batch], None] | None,
+        first_id: int,
     ) -> list[list[dict[str, Arrays]]]:
-        """Per document, per window: target → named arrays (those with one entry a token may end in padding)."""
+        """Per document, per window: target → named arrays (those with one entry a token may end in padding).
+
+        first_id: examples already answered in this run; what is drawn at random depends on an example's number in it.
+        """
         examples = [(d, e) for d, document in enumerate(documents) for e in document.examples]
         results: list[dict[str, Arrays]] = [{} for _ in examples]
         lengths = [e.num_tokens for _, e in examples]
@@ -158,7 +177,8 @@ class Engine:
             self.model.eval()
         with torch.inference_mode():
             for ids in token_budget_batches(lengths, self.batch_tokens, seed=None) if examples else []:
-                batch = Batch.collate([examples[i][1] for i in ids], ids).to(device)
+                numbers = [first_id + i for i in ids]
+                batch = Batch.collate([examples[i][1] for i in ids], numbers, seed=self.seed).to(device)
                 outputs = self.model(batch)
                 if on_batch is not None:
                     on_batch(outputs, batch)

@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from polydetr.batch import Batch, Encoded
+from polydetr.batch import Batch, Embedded, Encoded
 from polydetr.config import ModelConfig
 from polydetr.modalities.base import Modality
 from polydetr.nn.encoder import MultiModalEncoder
 from polydetr.nn.pooling import mean_of_groups
-from polydetr.tasks.base import Task
+from polydetr.tasks.base import Task, is_view, view_group
 
 
 class PolyModel(nn.Module):
@@ -24,25 +25,33 @@ class PolyModel(nn.Module):
     def __init__(self, modalities: Mapping[str, Modality], tasks: Mapping[str, Task], config: ModelConfig) -> None:
         super().__init__()
         self.embedders = nn.ModuleDict()
+        self._views = {target: task.view for target, task in tasks.items() if task.view is not None}
+        for modality in modalities.values():
+            modality.join(modalities)
         width = config.embed_dim
         for name, modality in modalities.items():
             self.embedders[name] = modality.build_embedder(width)
             width = int(self.embedders[name].embed_dim)  # type: ignore[arg-type]
         assert width is not None
+        for embedder in self.embedders.values():
+            if callable(borrow := getattr(embedder, "borrow", None)):
+                borrow(self.embedders)
         pretrained = any(m.is_pretrained for m in modalities.values())
+        # ModuleDict keys may not hold dots, and column names may
+        self._slots = {target: f"target_{i}" for i, target in enumerate(tasks)}
+        self._bringing = [self._slots[target] for target, task in tasks.items() if task.brings_tokens]
+        groups = [*modalities, *self._bringing]
         self.encoder = MultiModalEncoder(
-            list(modalities),
+            groups,
             embed_dim=width,
             num_heads=_heads(config.num_heads, width),
-            num_layers=default_layers(config, pretrained=pretrained, num_modalities=len(modalities)),
+            num_layers=default_layers(config, pretrained=pretrained, num_modalities=len(groups)),
             ffn_dim=config.ffn_dim,
             fusion=config.fusion,
             share=config.share,
             dropout=config.dropout,
             residual_init="zero" if pretrained else "default",
         )
-        # ModuleDict keys may not hold dots, and column names may
-        self._slots = {target: f"target_{i}" for i, target in enumerate(tasks)}
         self.heads = nn.ModuleDict({self._slots[t]: task.build_head(width) for t, task in tasks.items()})
         # Log variances that balance several losses (Kendall et al. 2018, arXiv 1705.07115, eq. 7)
         self.log_variance = nn.Parameter(torch.zeros(len(tasks))) if len(tasks) > 1 else None
@@ -58,14 +67,35 @@ class PolyModel(nn.Module):
 
     def encode(self, batch: Batch) -> Encoded:
         """Rows to attended tokens."""
-        embedded = {name: self.embedders[name](group) for name, group in batch.groups.items()}
+        return self._encoded(self._embed(batch))
+
+    def forward(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """Target → named outputs. A head that brings tokens attends apart: the others never see them."""
+        embedded = self._embed(batch)
+        encoded = self._encoded(embedded) if len(self._bringing) < len(self._slots) else None
+        return {
+            target: self.heads[slot](batch, partial(self._attend, embedded, slot))
+            if slot in self._bringing
+            else self.heads[slot](encoded)
+            for target, slot in self._slots.items()
+        }
+
+    def _embed(self, batch: Batch) -> dict[str, Embedded]:
+        return {name: self.embedders[name](group) for name, group in batch.groups.items() if not is_view(name)}
+
+    def _encoded(self, embedded: Mapping[str, Embedded]) -> Encoded:
         masks = {name: found.mask for name, found in embedded.items()}
         attended, _ = self.encoder({name: found.tokens for name, found in embedded.items()}, masks)
         return Encoded(attended, masks, mean_of_groups(attended, masks))
 
-    def forward(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        encoded = self.encode(batch)
-        return {target: self.heads[slot](encoded) for target, slot in self._slots.items()}
+    def _attend(self, embedded: Mapping[str, Embedded], slot: str, own: Embedded, hidden: Tensor | None) -> Tensor:
+        """The tokens that a head brings, after they and the row's attended to one another (``tasks.base.Attend``)."""
+        groups = dict(embedded)
+        if hidden is not None:
+            groups = {n: Embedded(g.tokens, g.mask & ~hidden[:, None]) for n, g in groups.items() if not hidden.all()}
+        groups[slot] = own
+        tokens, masks = {n: g.tokens for n, g in groups.items()}, {n: g.mask for n, g in groups.items()}
+        return self.encoder(tokens, masks)[0][slot]
 
     def total_loss(self, terms: Mapping[str, Mapping[str, Tensor]], tasks: Mapping[str, Task]) -> Tensor:
         """All targets' terms as one number: weighted by the configuration, and balanced where there are several."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from polydetr.encoding import Strictness
     from polydetr.explain import Explanation
     from polydetr.inference import Engine, RowResult
-    from polydetr.tasks.base import Evaluation, Prediction
+    from polydetr.tasks.base import Evaluation, Prediction, Task
     from polydetr.training.fit import Display, Trained
 
 
@@ -121,17 +121,18 @@ class Predictor:
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
-    def predict(self, rows: Any, *, strictness: Strictness = "normal") -> list[dict[str, Any]]:
-        """One answer a row, in order: target → label, number, list of entities, or answer.
+    def predict(self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0) -> list[dict[str, Any]]:
+        """One answer a row, in order: target → label, number, list of entities, answer, or picture (a uint8 array).
 
         rows: a list of rows (mappings; for a model that reads one column, its values will do), a path, or a data frame.
         strictness: "strict" refuses rows that are in any way unlike what the model was trained on (``check`` lists
             them); "lenient" takes a value that cannot be read, or a column that is not there, as missing.
+        seed: for targets that are drawn at random (generation): the same seed and rows give the same pictures.
 
         Raises:
             InputError: a row cannot be read; ``stream`` gives the good rows and the errors instead.
         """
-        return [{t: p.value for t, p in r.predictions.items()} for r in self._run(rows, strictness)]
+        return [{t: p.value for t, p in r.predictions.items()} for r in self._run(rows, strictness, seed)]
 
     def check(self, rows: Any, *, format: str | None = None, encoding: str | None = None) -> ContractReport:
         """Judges rows by what the model was trained on, without asking it: what is missing, unseen, out of range, cut
@@ -151,9 +152,9 @@ class Predictor:
             for r in self._run(rows)
         ]
 
-    def predictions(self, rows: Any) -> list[dict[str, Prediction]]:
+    def predictions(self, rows: Any, *, seed: int = 0) -> list[dict[str, Prediction]]:
         """One mapping a row: target → value, probability, and all details that the task gives."""
-        return [dict(r.predictions) for r in self._run(rows)]
+        return [dict(r.predictions) for r in self._run(rows, seed=seed)]
 
     def explain(
         self,
@@ -203,9 +204,17 @@ class Predictor:
         format: str | None = None,
         encoding: str | None = None,
         strictness: Strictness = "normal",
+        seed: int = 0,
+        files: Path | None = None,
     ) -> Iterator[dict[str, Any]]:
         """One JSON-ready object a row, in order, in constant memory; a rejected row has "error" for a prediction, and
-        what there is to tell about a row stands under "warnings". ``strictness``: see ``predict``.
+        what there is to tell about a row stands under "warnings". ``strictness``, ``seed``: see ``predict``.
+
+        files: the folder for answers that are no JSON (pictures), which are then named as seen from the folder around
+        it; without one they stand in the text.
+
+        Raises:
+            SaveError: a file cannot be written.
         """
         report = ReadReport()
         before: dict[int, list[Rejection]] = {}  # rows that were rejected on reading, by the good row they precede
@@ -222,12 +231,13 @@ class Predictor:
                 yield record
 
         number = 0
-        for index, result in enumerate(self._engine.judging(strictness).run(tracked(), on_error="return")):
+        engine = self._engine.judging(strictness).drawing(seed)
+        for index, result in enumerate(engine.run(tracked(), on_error="return")):
             for rejection in before.pop(index, ()):
                 number += 1
                 yield _rejected(number, rejection.reason)
             number += 1
-            yield _answer(number, result)
+            yield _answer(number, result, engine.tasks, files)
         for rejection in report.rejected:
             number += 1
             yield _rejected(number, rejection.reason)
@@ -248,7 +258,8 @@ class Predictor:
         """
         from polydetr.inference import evaluate_results, unseen_notes
 
-        results = list(self._engine.run(self._with_targets(self._records(rows, format=format, encoding=encoding))))
+        records = self._with_targets(self._records(rows, format=format, encoding=encoding))
+        results = list(self._engine.run(records, with_targets=True))
         evaluations = evaluate_results(self._engine, results)
         for target, evaluation in evaluations.items():
             for line in unseen_notes(target, evaluation, where="these rows"):
@@ -319,8 +330,8 @@ class Predictor:
 
             copy_reports(self.folder, folder)
 
-    def _run(self, rows: Any, strictness: Strictness = "normal") -> Iterator[RowResult]:
-        return self._engine.judging(strictness).run(self._records(rows, strictness=strictness))
+    def _run(self, rows: Any, strictness: Strictness = "normal", seed: int = 0) -> Iterator[RowResult]:
+        return self._engine.judging(strictness).drawing(seed).run(self._records(rows, strictness=strictness))
 
     def _records(
         self,
@@ -382,11 +393,14 @@ def _check_is_file(source: str | Path) -> None:
             raise DataFileError(error.message, location=error.location, hint=hint) from None
 
 
-def _answer(number: int, result: RowResult) -> dict[str, Any]:
+def _answer(number: int, result: RowResult, tasks: Mapping[str, Task], files: Path | None) -> dict[str, Any]:
     if result.error is not None:
         return _rejected(number, str(result.error))
     answer: dict[str, Any] = {"row": number}
-    answer["prediction"] = {t: p.value for t, p in result.predictions.items()}
+    answer["prediction"] = {
+        t: tasks[t].to_json(p.value, file=files / f"{number:05d}-{_safe(t)}" if files else None)
+        for t, p in result.predictions.items()
+    }
     probabilities = {t: p.probability for t, p in result.predictions.items() if p.probability is not None}
     if probabilities:
         answer["probability"] = probabilities
@@ -400,3 +414,8 @@ def _answer(number: int, result: RowResult) -> dict[str, Any]:
 
 def _rejected(number: int, reason: str) -> dict[str, Any]:
     return {"row": number, "error": reason}
+
+
+def _safe(name: str) -> str:
+    """A column's name as part of a file's."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

@@ -18,8 +18,8 @@ from polydetr.errors import SchemaError, did_you_mean
 
 Modality = Literal["text", "number", "category", "image", "history", "date", "ignore"]
 MODALITIES: tuple[str, ...] = get_args(Modality)
-TASKS = ("classification", "regression", "tagging", "qa")
-LATER_TASKS = ("entities", "detection", "embedding", "generation")
+TASKS = ("classification", "regression", "tagging", "qa", "generation")
+LATER_TASKS = ("entities", "detection", "embedding")
 USUAL_TARGETS = ("tags", "entities", "answers", "label", "labels", "category", "class", "target", "intent", "sentiment",
                  "polarity", "ner_tags", "y")  # fmt: skip
 """Names that a target usually bears, the likeliest first; tried when none is given."""
@@ -205,7 +205,8 @@ def infer_task(name: str, rows: Sequence[Mapping[str, Any]], notes: list[str]) -
     if lists:
         return _task_of_lists(name, lists, rows, notes)
     if isinstance(values[0], Mapping):
-        raise SchemaError(f"target {name!r} holds objects, for example {values[0]!r:.80}; no task predicts those.")
+        notes.append(f"Target {name!r} holds objects: rows are embedded near theirs.")
+        return "embedding"
     numbers = [_number(v) for v in values]
     distinct = len({str(v) for v in values})
     if all(n is not None for n in numbers) and not any(isinstance(v, bool) for v in values):
@@ -218,7 +219,7 @@ def infer_task(name: str, rows: Sequence[Mapping[str, Any]], notes: list[str]) -
     if len(values) >= 2 * _MIN_ROWS and distinct > 0.5 * len(values):
         raise SchemaError(
             f"target {name!r} has {distinct} distinct values in {len(values)} rows, which is text rather than classes.",
-            hint=f"If they are classes, say {name}:classification.",
+            hint=f"If they are classes, say {name}:classification; to find them by search, {name}:embedding.",
         )
     return "classification"
 
@@ -300,7 +301,7 @@ def _infer_inputs(
     found = {name: infer_modality(name, values) for name, values in columns.items() if name not in named}
     reasons = {name: reason for name, (_, reason) in found.items()}
     fields = [FieldSpec(name, modality) for name, (modality, _) in found.items()]
-    if not any(f.modality in ("text", "image") for f in fields) and not any(f.modality == "number" for f in fields):
+    if not any(f.modality in ("text", "image", "history") for f in fields) and not any(f.modality == "number" for f in fields):
         fields = _promote(fields, columns, reasons)
     classes = [t.name for t in targets if t.task == "classification"]
     for i, f in enumerate(fields):

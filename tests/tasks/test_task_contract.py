@@ -23,6 +23,7 @@ from tiny_models import (
     make_engine,
     metrics,
     overfit,
+    plain_answers,
     same_arrays,
     strict_json,
 )
@@ -71,6 +72,21 @@ def _cells(i: int) -> dict[str, Any]:
     """A row of a table; one cell in four is empty."""
     cells = {"weight": 3.0 + i * i, "port": ("Oslo", "Turin")[i % 2], "day": f"2024-0{i + 1}-1{i}"}
     return {name: None if (i + k) % 4 == 3 else value for k, (name, value) in enumerate(cells.items())}
+
+
+def _picture(i: int) -> np.ndarray:
+    """Six by six pixels: one bright row, another in each picture."""
+    picture = np.full((6, 6), 20, dtype=np.uint8)
+    picture[i % 6] = 150 + 12 * i
+    return picture
+
+
+SMALL_PICTURES = {"image": {"size": 16, "patch_size": 8, "augment": {"flip": False, "crop": 1.0, "color": 0.0}}}
+
+
+def _picture(i: int) -> np.ndarray:
+    """A picture of its own for each number."""
+    return np.random.default_rng(i).integers(0, 256, (12, 12, 3), dtype=np.uint8)
 
 
 CASES = [
@@ -173,6 +189,49 @@ CASES = [
         {"r2": 0.98},
         inputs={"text": "text", **CELLS},
     ),
+    Case(
+        "image",
+        {"label": "classification"},
+        [{"photo": _picture(i), "label": "wet" if i in (1, 4, 5) else "dry"} for i in range(8)],
+        {"label": CLASSES},
+        {"accuracy": 1.0},
+        inputs={"photo": "image"},
+        settings=SMALL_PICTURES,
+    ),
+    Case(
+        "text and images, some missing, some several",
+        {"label": "classification"},
+        [
+            {
+                "text": None if i == 3 else t,
+                "photo": None if i == 5 else [_picture(i), _picture(i + 1)] if i == 6 else _picture(i),
+                "label": "wet" if i in (1, 4, 5) else "dry",
+            }
+            for i, t in enumerate(TEXTS)
+        ],
+        {"label": CLASSES},
+        {"accuracy": 1.0},
+        inputs={"text": "text", "photo": "image"},
+        settings=SMALL_PICTURES,
+    ),
+    Case(
+        "generation",
+        {"picture": "generation"},
+        [{"text": t, "picture": _picture(i)} for i, t in enumerate(TEXTS)],
+        {"picture": ("flow_loss", "flow_explained")},
+        {"flow_explained": 0.6},
+        inputs={"text": "text"},
+        settings={"tasks": {"picture": {"sampling_steps": 3}}},
+    ),
+    Case(
+        "a picture and a class",
+        {"picture": "generation", "label": "classification"},
+        [{"text": t, "picture": _picture(i), "label": "wet" if i in (1, 4, 5) else "dry"} for i, t in enumerate(TEXTS)],
+        {"picture": ("flow_loss",), "label": CLASSES},
+        {"flow_explained": 0.4, "accuracy": 1.0},
+        inputs={"text": "text"},
+        settings={"tasks": {"picture": {"sampling_steps": 1, "guidance": 1.0}}},
+    ),
 ]
 
 
@@ -210,7 +269,7 @@ def test_state_survives_json(engine: Engine, case: Case, tmp_path: Path) -> None
         assert same_arrays(old.groups, new.groups)
         assert same_arrays(old.targets, new.targets)
     first, second = answers(engine, case.rows), answers(again, case.rows)
-    assert [r.predictions for r in first] == [r.predictions for r in second]
+    assert plain_answers(engine, first) == plain_answers(again, second)
     fingerprints = [m.fingerprint() for m in engine.encoder.modalities.values()]
     assert fingerprints == [m.fingerprint() for m in modalities.values()]
 
@@ -236,7 +295,7 @@ def test_a_row_gives_the_same_alone_in_a_batch_and_under_padding(engine: Engine,
     with torch.no_grad():
         together = engine.model(Batch.collate(examples))
         for i, example in enumerate(examples):
-            alone = engine.model(Batch.collate([example]))
+            alone = engine.model(Batch.collate([example], [i]))
             for target, tensors in alone.items():
                 for name, tensor in tensors.items():
                     other = together[target][name][i : i + 1]
@@ -279,8 +338,9 @@ def test_one_json_prediction_a_row(engine: Engine, case: Case) -> None:
     assert [r.record.location.row for r in results] == list(range(1, 9))
     for result in results:
         assert set(result.predictions) == set(case.target)
-        for prediction in result.predictions.values():
-            assert strict_json(prediction.value) == prediction.value
+        for target, prediction in result.predictions.items():
+            value = engine.tasks[target].to_json(prediction.value)
+            assert strict_json(value) == value
             assert prediction.probability is None or 0 <= prediction.probability <= 1
             strict_json(dict(prediction.details))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from polydetr.tasks.base import Evaluation, Prediction, Task
 from polydetr.tasks.classification import ClassificationTask
+from polydetr.tasks.generation import GenerationTask
 from polydetr.tasks.qa import QuestionAnsweringTask
 from polydetr.tasks.regression import RegressionTask
 from polydetr.tasks.tagging import TaggingTask
@@ -13,6 +14,7 @@ TASKS: dict[str, type[Task]] = {
     "regression": RegressionTask,
     "tagging": TaggingTask,
     "qa": QuestionAnsweringTask,
+    "generation": GenerationTask,
 }
 
 __all__ = ["TASKS", "Evaluation", "Prediction", "Task"]

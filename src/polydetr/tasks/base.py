@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
 
-from polydetr.batch import Arrays
+from polydetr.batch import Arrays, Embedded
 from polydetr.config import TaskConfig
 from polydetr.layout import FieldText, Layout, Row
+
+Attend = Callable[[Embedded, Tensor | None], Tensor]
+"""(own tokens (B, L', D), which rows (B,) show none of their values or None) → the own tokens, attended (B, L', D)."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class WindowView:
     layout: Layout | None
     texts: Sequence[FieldText]
     golds: Sequence[Any]
+    content: int = 0
+    """A hash of the inputs of this window, where a task has a ``view``: the same for the same inputs."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,12 @@ class Task(ABC):
     def __init__(self, target: str, config: TaskConfig) -> None:
         self.target = target
         self.config = config
+        self.inputs: tuple[str, ...] = ()  # kinds of the input columns, set before ``learn``
+        self.view: str | None = None
+        """The modality that reads the target's own value as a second view of the row, attended over apart from the
+        inputs: training then has ``outputs["positive"]`` beside ``outputs["vector"]``, and a gold value has a ``key``
+        and a ``vector`` (``tasks.embedding``).
+        """
         self.temperature = 1.0
         self.label_smoothing = 0.0  # set by the training loop from its configuration
 
@@ -94,7 +106,16 @@ class Task(ABC):
 
     @abstractmethod
     def build_head(self, embed_dim: int) -> nn.Module:
-        """A module from Encoded to a dict of tensors, each beginning with B."""
+        """A module from Encoded to a dict of tensors, each beginning with B.
+
+        Where ``brings_tokens``, from (Batch, Attend): it lets its own tokens attend together with the row's, as often
+        as it needs.
+        """
+
+    @property
+    def brings_tokens(self) -> int:
+        """How many tokens of its own (a picture being painted) enter the shared encoder beside each row's."""
+        return 0
 
     @abstractmethod
     def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
@@ -122,6 +143,12 @@ class Task(ABC):
         """Chooses thresholds on the validation rows after calibration; returns notes for the user."""
         return []
 
+    def to_json(self, value: Any, *, file: Path | None = None) -> Any:
+        """A prediction's value in JSON terms. What does not fit there is written to ``file``, a path without ending,
+        which is then named; without one it is put into the text.
+        """
+        return value
+
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
@@ -146,6 +173,21 @@ class Task(ABC):
         task.temperature = float(state["temperature"])
         task.restore(state)
         return task
+
+
+def view_group(target: str, modality: str) -> str:
+    """The batch's group in which a target's own value travels (``Task.view``); names of modalities hold no slash."""
+    return f"{target}/{modality}"
+
+
+def modality_of(group: str) -> str:
+    """The modality whose values a group of a batch holds."""
+    return group.rpartition("/")[2]
+
+
+def is_view(group: str) -> bool:
+    """Whether a group of a batch holds a target's own values, which the inputs never attend to."""
+    return "/" in group
 
 
 def is_missing(value: object) -> bool:

@@ -36,14 +36,14 @@ def calibrate(
             # Without a single mistake the likelihood only grows towards certainty: no row shows how sure is too sure.
             faultless = bool((logits.argmax(-1) == labels).all())
             task.temperature = max(1.0, temperature) if faultless else temperature
-    results = list(engine.run(valid))
+    results = list(engine.run(valid, with_targets=True))
     for target, task in engine.tasks.items():
         golds = [task.gold(r.record.row, r.text) for r in results]
         for line in task.tune([r.predictions[target] for r in results], golds):
             note(line)
-    after = evaluate_results(
-        engine, list(engine.run(valid)) if any(t.tunes for t in engine.tasks.values()) else results
-    )
+    if any(t.tunes for t in engine.tasks.values()):
+        results = list(engine.run(valid, with_targets=True))
+    after = evaluate_results(engine, results)
     for target, task in engine.tasks.items():
         if "ece" in before[target].metrics:
             ece = before[target].metrics["ece"], after[target].metrics["ece"]

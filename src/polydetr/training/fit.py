@@ -92,7 +92,7 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
     before, valid = calibrate(engine, splits.valid, note=display.note)
     evaluations = {"valid": valid}
     if splits.test:
-        evaluations["test"] = evaluate_results(engine, list(engine.run(splits.test)))
+        evaluations["test"] = evaluate_results(engine, list(engine.run(splits.test, with_targets=True)))
     for split, found in evaluations.items():
         for target, evaluation in found.items():
             for line in unseen_notes(target, evaluation, where=f"the {split} rows"):
