@@ -184,7 +184,7 @@ def test_predict_stops_at_a_bad_row(films):
 def test_strings_for_a_model_of_two_texts(base):
     rows = [{"a": f"warm {i}", "b": f"cold {i % 3}", "label": "xy"[i % 2]} for i in range(24)]
     pair = fit(rows, "label", inputs={"a": "text", "b": "text"}, epochs=0.2)
-    with pytest.raises(SchemaError, match=r"a row is a string, 'warm', but the model reads 2 texts: 'a', 'b'"):
+    with pytest.raises(SchemaError, match=r"a row is 'warm', but the model reads 2 columns: 'a', 'b'"):
         pair.predict(["warm"])
     assert len(pair.predict([{"a": "warm", "b": "cold"}])) == 1
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from polydetr.modalities.base import Modality
+from polydetr.modalities.image import ImageModality
 from polydetr.modalities.table import TableModality
 from polydetr.modalities.text import TextModality
 
 MODALITIES: dict[str, type[Modality]] = {
     "text": TextModality,
+    "image": ImageModality,
     "table": TableModality,
 }
