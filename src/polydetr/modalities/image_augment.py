@@ -74,15 +74,17 @@ class ImageAugment:
         return Augmented(changed.round_().clamp_(0, 255).to(torch.uint8), affine)
 
     def _recoloured(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """x · brightness, then its distance from the picture's mean grey · contrast, from its own grey · saturation."""
-        factors = 1 + self.color * (2 * torch.rand(3, len(pixels), 1, 1, 1, generator=generator) - 1)
-        brightness, contrast, saturation = factors.to(pixels.device)
-        weights = torch.tensor(_GREY, device=pixels.device)[:, None, None]
-        pixels = pixels * brightness
-        mean = (pixels * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
-        pixels = mean + (pixels - mean) * contrast
-        grey = (pixels * weights).sum(1, keepdim=True)
-        return torch.lerp(grey, pixels, saturation)
+        """x · brightness b, then its distance from the picture's mean grey m · contrast c, from its own grey ·
+        saturation s. All three are linear in a pixel's colours, so they are one 3 x 3 matrix for each picture:
+        new = c·b·(s·I + (1 - s)·1wᵀ) x + (1 - c)·b·m, where w weighs the colours to grey.
+        """
+        factors = 1 + self.color * (2 * torch.rand(3, len(pixels), generator=generator) - 1)
+        b, c, s = factors.to(pixels.device)[..., None, None]
+        weights = torch.tensor(_GREY, device=pixels.device)
+        matrix = c * b * (s * torch.eye(3, device=pixels.device) + (1 - s) * weights.expand(3, 3))
+        mean = (pixels.mean((2, 3)) @ weights)[:, None, None]
+        colours = pixels.flatten(2)
+        return torch.baddbmm((1 - c) * b * mean, matrix, colours).view_as(pixels)
 
     def mix(self, pixels: Tensor, generator: torch.Generator) -> Mixed:
         """Each picture with another of the batch, by ``mix``: "mixup" blends all of them, "cutmix" puts a rectangle in.
