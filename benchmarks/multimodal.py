@@ -36,9 +36,10 @@ COLUMNS = {
 }  # fmt: skip
 SETTINGS: dict[str, Any] = {
     "backbone": {"text": "minilm", "image": "mobilenet-v2"},
-    "epochs": 12,
+    "epochs": 10,
     "image": {"size": 128},
-    "training": {"freeze_backbones": True, "head_lr": 5e-4, "batch_tokens": 2048, "patience": 4},
+    "model": {"embed_dim": 192},
+    "training": {"freeze_backbones": True, "head_lr": 1e-3, "batch_tokens": 1024, "patience": 4},
 }
 RESULTS = Path(__file__).parent / "results" / "multimodal.jsonl"
 
