@@ -14,7 +14,7 @@ from polydetr.building import build_engine
 from polydetr.config import load_config, merge
 from polydetr.data.records import Record
 from polydetr.errors import Location
-from polydetr.inference import Engine, RowResult, gold_values
+from polydetr.inference import Engine, RowResult, evaluate_results
 from polydetr.schema import infer_schema
 
 SMALL = {"model": {"embed_dim": 32, "num_layers": 1, "num_heads": 2, "dropout": 0.0}, "text": {"vocab_size": 300}}
@@ -79,10 +79,7 @@ def plain_answers(engine: Engine, results: Sequence[RowResult]) -> list[dict[str
 
 def metrics(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     results = answers(engine, rows, with_targets=True)
-    return {
-        t: dict(task.evaluate([r.predictions[t] for r in results], gold_values(task, results)).metrics)
-        for t, task in engine.tasks.items()
-    }
+    return {target: dict(evaluation.metrics) for target, evaluation in evaluate_results(engine, results).items()}
 
 
 def same_arrays(first: Mapping[str, Mapping[str, np.ndarray]], second: Mapping[str, Mapping[str, np.ndarray]]) -> bool:

@@ -54,6 +54,7 @@ def build_tasks(config: Config, schema: Schema, records: Sequence[Record], *, no
         check_options(target, TASKS[kind], options)
         task = TASKS[kind](target, options)
         task.label_smoothing = config.training.label_smoothing
+        task.inputs = tuple(spec.modality for spec in schema.inputs)
         try:
             notes = task.learn([record.row for record in records])
         except RowError:
@@ -97,24 +98,36 @@ def build_modalities(
     config: Config, schema: Schema, rows: Sequence[Row], tasks: Mapping[str, Task], *, folder: Path | None, note: Note
 ) -> dict[str, Modality]:
     """One modality for each kind of input that the schema names."""
-    read = {name for name, kind in MODALITIES.items() if any(f.modality in kind.reads for f in schema.inputs)}
+    own = {name: [f for f in schema.inputs if f.modality in kind.reads] for name, kind in MODALITIES.items()}
+    # What is read of targets (``Task.view``) and inside a history's items, by the same weights as the inputs.
+    lent: dict[str, list[FieldSpec]] = {
+        name: [FieldSpec(t, name) for t, task in tasks.items() if task.view == name] for name in MODALITIES
+    }
+    items: list[Row] = []
+    for name, kind in MODALITIES.items():
+        specs, found_rows = kind.inner([*own[name], *lent[name]], rows, config)
+        items += found_rows
+        for other, reader in MODALITIES.items():
+            lent[other] += [spec for spec in specs if spec.modality in reader.reads]
+    read = {name for name in MODALITIES if own[name] or lent[name]}
     config = config.model_copy(update={"backbone": _backbones(config, read)})
     by_word = any(task.per_token for task in tasks.values())
     found: dict[str, Modality] = {}
     for name, kind in MODALITIES.items():
-        fields = [spec for spec in schema.inputs if spec.modality in kind.reads]
-        if name == "text":
-            fields = _windowed_last(fields, tasks)
-        if fields:
-            made = kind.build(fields, rows, config, by_word=by_word, folder=folder, note=note)
-            if made.fields:  # columns that say nothing (all missing, constant) are left out when they are read
+        fields = _windowed_last(own[name], tasks) if name == "text" else own[name]
+        if fields or lent[name]:
+            seen = rows if not lent[name] else [*rows, *items] if fields else [*items, *rows]
+            made = kind.build([*fields, *lent[name]], seen, config, by_word=by_word, folder=folder, note=note)
+            # Columns that say nothing (all missing, constant) are left out when they are read.
+            made.fields = tuple(f.name for f in fields) if lent[name] else made.fields
+            if made.fields or lent[name]:
                 found[name] = made
-    if by_word and "text" not in found:
+    if by_word and not ("text" in found and found["text"].fields):
         raise SchemaError(
             "no input column holds text, which the target's labels point into",
             hint="Name one: inputs={'column': 'text'} or --input column:text.",
         )
-    if not found:
+    if not any(modality.fields for modality in found.values()):
         listed = ", ".join(f"{spec.name!r} ({spec.modality})" for spec in schema.inputs)
         raise SchemaError(f"none of the input columns can be read: {listed}", hint="Name the inputs.")
     return found

@@ -8,8 +8,9 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,6 +74,18 @@ class Engine:
             return self
         other = copy.copy(self)
         other.seed = seed
+        return other
+
+    def answering(self, target: str) -> Engine:
+        """One beside it that answers for this target alone."""
+        other = copy.copy(self)
+        other.tasks = {target: self.tasks[target]}
+        return other
+
+    def of_target(self, target: str) -> Engine:
+        """One beside it that embeds a target's own values in place of the inputs (``Task.view``)."""
+        other = self.answering(target)
+        other.encoder = self.encoder.of_target(target)
         return other
 
     def run(
@@ -179,7 +192,7 @@ class Engine:
             for ids in token_budget_batches(lengths, self.batch_tokens, seed=None) if examples else []:
                 numbers = [first_id + i for i in ids]
                 batch = Batch.collate([examples[i][1] for i in ids], numbers, seed=self.seed).to(device)
-                outputs = self.model(batch)
+                outputs = self.model(batch, self.tasks)
                 if on_batch is not None:
                     on_batch(outputs, batch)
                 for target, tensors in outputs.items():
@@ -204,10 +217,23 @@ def evaluate_results(engine: Engine, results: Sequence[RowResult]) -> dict[str, 
     found = {}
     for target, task in engine.tasks.items():
         golds = gold_values(task, results)
+        if task.view is not None:
+            golds = _embedded(engine, target, golds, results)
         evaluation = task.evaluate([r.predictions[target] for r in results], golds)
         unseen = unseen_labels(task, golds)
         found[target] = replace(evaluation, data={**evaluation.data, "unseen_labels": unseen}) if unseen else evaluation
     return found
+
+
+def _embedded(engine: Engine, target: str, golds: Sequence[Any], results: Sequence[RowResult]) -> list[Any]:
+    """The gold values with their vectors, each distinct one embedded once."""
+    records = {gold.key: r.record for gold, r in zip(golds, results, strict=True) if gold is not None}
+    answers = engine.of_target(target).run(records.values())
+    vectors = {
+        key: np.asarray(answer.predictions[target].value, dtype=np.float32)
+        for key, answer in zip(records, answers, strict=True)
+    }
+    return [None if gold is None else replace(gold, vector=vectors[gold.key]) for gold in golds]
 
 
 def unseen_labels(task: Task, golds: Sequence[object]) -> dict[str, int]:

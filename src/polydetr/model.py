@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import torch
@@ -40,7 +40,8 @@ class PolyModel(nn.Module):
         # ModuleDict keys may not hold dots, and column names may
         self._slots = {target: f"target_{i}" for i, target in enumerate(tasks)}
         self._bringing = [self._slots[target] for target, task in tasks.items() if task.brings_tokens]
-        groups = [*modalities, *self._bringing]
+        read = [name for name, modality in modalities.items() if modality.fields or name in self._views.values()]
+        groups = [*read, *self._bringing]
         self.encoder = MultiModalEncoder(
             groups,
             embed_dim=width,
@@ -69,16 +70,25 @@ class PolyModel(nn.Module):
         """Rows to attended tokens."""
         return self._encoded(self._embed(batch))
 
-    def forward(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        """Target → named outputs. A head that brings tokens attends apart: the others never see them."""
+    def forward(self, batch: Batch, targets: Collection[str] | None = None) -> dict[str, dict[str, Tensor]]:
+        """Target → named outputs, for all targets or those asked for. A head that brings tokens attends apart: the
+        others never see them; so does a target's own value, where the batch holds it.
+        """
         embedded = self._embed(batch)
         encoded = self._encoded(embedded) if len(self._bringing) < len(self._slots) else None
-        return {
+        outputs: dict[str, dict[str, Tensor]] = {
             target: self.heads[slot](batch, partial(self._attend, embedded, slot))
             if slot in self._bringing
             else self.heads[slot](encoded)
             for target, slot in self._slots.items()
+            if targets is None or target in targets
         }
+        for target, name in self._views.items():
+            group = batch.groups.get(view_group(target, name))
+            if group is not None and target in outputs:
+                found = self._encoded({name: self.embedders[name](group)})
+                outputs[target]["positive"] = self.heads[self._slots[target]](found)["vector"]
+        return outputs
 
     def _embed(self, batch: Batch) -> dict[str, Embedded]:
         return {name: self.embedders[name](group) for name, group in batch.groups.items() if not is_view(name)}

@@ -16,6 +16,8 @@ from polydetr.errors import DataFileError, InputError, Interrupted, Location, Sa
 from polydetr.schema import Schema
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from polydetr.contract import ContractReport
     from polydetr.encoding import Strictness
     from polydetr.explain import Explanation
@@ -155,6 +157,28 @@ class Predictor:
     def predictions(self, rows: Any, *, seed: int = 0) -> list[dict[str, Prediction]]:
         """One mapping a row: target → value, probability, and all details that the task gives."""
         return [dict(r.predictions) for r in self._run(rows, seed=seed)]
+
+    def embed(self, rows: Any, *, target: str | None = None, side: Literal["input", "target"] = "input") -> np.ndarray:
+        """The vectors (N, D), float32, of length 1, of rows; or, with ``side="target"``, of what is to be found for
+        them: rows with the target column, or its bare values. A product of two vectors is their likeness.
+
+        target: which embedding, where there are several. Beside the vectors it needs constant memory.
+
+        Raises:
+            InputError: the model has no such target, or a row cannot be read.
+        """
+        import numpy as np
+
+        name = self._embedding_target(target)
+        if side == "target":
+            results = self._engine.of_target(name).run(self._target_records(rows, name))
+        elif side == "input":
+            results = self._engine.answering(name).run(self._records(rows))
+        else:
+            raise InputError(f"side = {side!r}: {did_you_mean(str(side), ('input', 'target'))}")
+        found = [np.asarray(r.predictions[name].value, dtype=np.float32) for r in results]
+        width = int(next(iter(self._engine.model.embedders.values())).embed_dim)  # type: ignore[arg-type]
+        return np.stack(found) if found else np.zeros((0, width), dtype=np.float32)
 
     def explain(
         self,
@@ -354,6 +378,26 @@ class Predictor:
 
         records = read_records(rows, format=format, encoding=encoding, on_error=on_error, report=report)
         return with_columns(records, fields, strictness=strictness)
+
+    def _embedding_target(self, target: str | None) -> str:
+        known = [name for name, task in self._engine.tasks.items() if task.view is not None]
+        if not known:
+            raise InputError("this model embeds nothing", hint="Train one: target='column:embedding'.")
+        if target is not None and target not in known:
+            raise InputError(f"{target!r} is no embedding of this model. {did_you_mean(target, known)}")
+        return target if target is not None else known[0]
+
+    def _target_records(self, rows: Any, name: str) -> Iterator[Record]:
+        """Rows with the target column; bare values stand for such rows."""
+        from polydetr.contract import with_columns
+
+        if isinstance(rows, Mapping):
+            rows = [rows]
+        if isinstance(rows, (str, Path)):
+            _check_is_file(rows)
+        elif isinstance(rows, Iterable) and not frame_kind(rows):
+            rows = (row if isinstance(row, Mapping) and name in row else {name: row} for row in rows)
+        return with_columns(read_records(rows), [name], strictness="normal")
 
     def _with_targets(self, records: Iterable[Record]) -> Iterator[Record]:
         missing = set(self._engine.tasks)

@@ -18,8 +18,8 @@ from polydetr.errors import SchemaError, did_you_mean
 
 Modality = Literal["text", "number", "category", "image", "history", "date", "ignore"]
 MODALITIES: tuple[str, ...] = get_args(Modality)
-TASKS = ("classification", "regression", "tagging", "qa", "generation")
-LATER_TASKS = ("entities", "detection", "embedding")
+TASKS = ("classification", "regression", "tagging", "qa", "generation", "embedding")
+LATER_TASKS = ("entities", "detection")
 USUAL_TARGETS = ("tags", "entities", "answers", "label", "labels", "category", "class", "target", "intent", "sentiment",
                  "polarity", "ner_tags", "y")  # fmt: skip
 """Names that a target usually bears, the likeliest first; tried when none is given."""
@@ -301,7 +301,7 @@ def _infer_inputs(
     found = {name: infer_modality(name, values) for name, values in columns.items() if name not in named}
     reasons = {name: reason for name, (_, reason) in found.items()}
     fields = [FieldSpec(name, modality) for name, (modality, _) in found.items()]
-    if not any(f.modality in ("text", "image", "history") for f in fields) and not any(f.modality == "number" for f in fields):
+    if not any(f.modality in ("text", "image", "history", "number") for f in fields):
         fields = _promote(fields, columns, reasons)
     classes = [t.name for t in targets if t.task == "classification"]
     for i, f in enumerate(fields):

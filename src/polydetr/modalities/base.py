@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -47,7 +48,7 @@ class Modality(ABC):
     name: ClassVar[str]
     reads: ClassVar[frozenset[str]]
     """The kinds of column, as the schema names them, that it takes."""
-    slow_to_encode: ClassVar[bool] = False
+    slow_to_encode: bool = False
     """Whether rows are worth encoding ahead, in worker threads; ``encode`` must then be safe to call from several."""
     alone: bool = True
     """Whether the model reads nothing else, so that a row without it says nothing (set by ``RowEncoder``)."""
@@ -72,6 +73,24 @@ class Modality(ABC):
         by_word: some task answers token by token. folder: where relative paths in the rows begin.
         note: takes sentences for the user.
         """
+
+    @classmethod
+    def inner(
+        cls, fields: Sequence[FieldSpec], rows: Sequence[Row], config: Config
+    ) -> tuple[list[FieldSpec], list[Row]]:
+        """Columns and rows that stand inside the values of these columns and that other modalities read (a history's
+        items).
+        """
+        return [], []
+
+    def join(self, others: Mapping[str, Modality]) -> None:  # noqa: B027 - most modalities need none
+        """Meets all modalities of the model, itself among them; called before anything is encoded or embedded."""
+
+    def over(self, fields: Sequence[str]) -> Self:
+        """The same modality, read by the same weights, of other columns; where they are missing it gives no tokens."""
+        twin = copy.copy(self)
+        twin.fields, twin.alone = tuple(fields), False
+        return twin
 
     @abstractmethod
     def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:

@@ -12,7 +12,7 @@ import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -152,6 +152,11 @@ class TextModality(Modality):
             note=note,
         )
         return cls(names, backbone, config=config.text, by_word=by_word)
+
+    def over(self, fields: Sequence[str]) -> Self:
+        twin = super().over(fields)
+        twin.by_word = False  # nothing points into these texts
+        return twin
 
     # -- tokens ---------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from polydetr.tasks.base import Evaluation, Prediction, Task
 from polydetr.tasks.classification import ClassificationTask
+from polydetr.tasks.embedding import EmbeddingTask
 from polydetr.tasks.generation import GenerationTask
 from polydetr.tasks.qa import QuestionAnsweringTask
 from polydetr.tasks.regression import RegressionTask
@@ -15,6 +16,7 @@ TASKS: dict[str, type[Task]] = {
     "tagging": TaggingTask,
     "qa": QuestionAnsweringTask,
     "generation": GenerationTask,
+    "embedding": EmbeddingTask,
 }
 
 __all__ = ["TASKS", "Evaluation", "Prediction", "Task"]

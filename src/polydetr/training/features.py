@@ -24,6 +24,7 @@ from polydetr.encoding import EncodedDocument, RowEncoder
 from polydetr.errors import ConfigError
 from polydetr.inference import Engine
 from polydetr.model import PolyModel
+from polydetr.tasks.base import modality_of
 from polydetr.training.checkpoint import frozen_digest
 
 _AT_ONCE = 512
@@ -134,7 +135,11 @@ def _chunk_features(model: PolyModel, chunk: Sequence[Example], groups: Sequence
     with torch.inference_mode():
         for ids in token_budget_batches([e.num_tokens for e in chunk], 1024, seed=None):
             batch = Batch.collate([chunk[i] for i in ids]).to(device)
-            found = {name: model.embedders[name].features(batch.groups[name]) for name in groups}
+            found = {
+                name: model.embedders[modality_of(name)].features(group)
+                for name, group in batch.groups.items()
+                if modality_of(name) in groups
+            }
             for row, i in enumerate(ids):
                 arrays = dict(chunk[i].groups)
                 for name, embedded in found.items():

@@ -22,7 +22,7 @@ from polydetr.data.records import Record
 from polydetr.data.store import ExampleStore
 from polydetr.errors import Interrupted, PolydetrError
 from polydetr.inference import Engine, Outputs, evaluate_results
-from polydetr.tasks.base import Evaluation
+from polydetr.tasks.base import Evaluation, is_view, modality_of
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
 from polydetr.training.hide import TOKEN_GROUPS, hide_modalities
 from polydetr.training.optimizer import MasterAdamW
@@ -183,12 +183,14 @@ class Loop:
         """The batch as this step sees it: augmented, some modalities hidden; the same for the same seed and step."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.state.step)
         groups = {
-            name: self.engine.encoder.modalities[name].augment(group, generator) for name, group in batch.groups.items()
+            name: self.engine.encoder.modalities[modality_of(name)].augment(group, generator)
+            for name, group in batch.groups.items()
         }
-        batch = replace(batch, groups=groups)
-        return hide_modalities(
-            batch, self.config.training.modality_dropout, generator, keep=TOKEN_GROUPS if self._per_token else ()
+        inputs = replace(batch, groups={name: group for name, group in groups.items() if not is_view(name)})
+        hidden = hide_modalities(
+            inputs, self.config.training.modality_dropout, generator, keep=TOKEN_GROUPS if self._per_token else ()
         )
+        return replace(batch, groups={**groups, **hidden.groups})
 
     @property
     def _per_token(self) -> bool:

@@ -1,0 +1,411 @@
+"""Histories: lists of items, the latest last; one token an item, made by the weights that read such things elsewhere.
+
+An item is a row of its own (text, picture, numbers, categories) or a bare string. Its text and pictures go through the
+very embedders that read the model's other columns; its numbers and categories through a table of their own, because
+the columns of an item are not those of the row. An item that recurs in a batch is embedded once.
+
+Arrays of one row, with N items; P is "text", "image" or "table", and every item takes the same room, T_P entries:
+
+    P.<name>       (N, T_P, ...)  the arrays of that modality, padded
+    P.length       int16 (N,)     how many of the T_P entries are real
+    item           int64 (N,)     hash of all of the above: the same for the same item
+    order          int16 (N,)     0 = the latest; max_items = an item by itself, which no history holds
+    field          int8 (N,)      which column
+    age, age_known float32, int8 (N,)  the scaled logarithm of its age; only where ``history.age`` names the field
+
+token(item) = mean over P of (mean over P's real tokens)  +  order embedding  +  age embedding
+
+Shapes: B examples, N items, K distinct items of the batch, D ``embed_dim``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from polydetr.batch import Embedded, TokenGroup
+from polydetr.config import Config, HistoryConfig
+from polydetr.errors import ConfigError, Location, RowError
+from polydetr.layout import Finding, Row
+from polydetr.modalities.base import EncodedGroup, Modality, Note, Window
+from polydetr.modalities.history_items import ITEM_TEXT, age_scale, as_list, distinct_items, item_fields
+from polydetr.modalities.image import ImageModality
+from polydetr.modalities.table import TableModality
+from polydetr.modalities.table_values import is_missing, read_number
+from polydetr.modalities.text import TextModality
+from polydetr.nn.numbers import LinearNumbers, PeriodicNumbers
+from polydetr.nn.pooling import mean_of_groups
+from polydetr.schema import FieldSpec
+
+_FOLDER = "history"
+_ENCODING = 1
+"""Raised whenever ``encode`` gives other arrays for the same items."""
+_CACHED = 50_000
+_BORROWED: dict[str, type[Modality]] = {"text": TextModality, "image": ImageModality}
+
+
+class _Item(NamedTuple):
+    """One item, encoded: its arrays in their fixed room, its hash, and what there is to tell about it."""
+
+    arrays: Mapping[str, np.ndarray]
+    key: int
+    findings: tuple[Finding, ...]
+
+
+class HistoryModality(Modality):
+    """``item_fields``: how the fields of an item are read. Texts and pictures are read by the modalities that ``join``
+    hands over; ``table`` is the items' own.
+    """
+
+    name: ClassVar[str] = "history"
+    reads: ClassVar[frozenset[str]] = frozenset({"history"})
+
+    def __init__(
+        self,
+        fields: Sequence[str],
+        item_fields: Sequence[FieldSpec],
+        *,
+        config: HistoryConfig,
+        table: TableModality | None = None,
+        age_scale: tuple[float, float] = (0.0, 1.0),
+        words: float = 0.0,
+    ) -> None:
+        super().__init__(fields)
+        self.item_fields, self.config, self.table = tuple(item_fields), config, table
+        self.age_scale, self.words = age_scale, words
+        self.parts: dict[str, Modality] = {}
+        self._read: dict[str, _Item] = {}
+
+    @classmethod
+    def inner(
+        cls, fields: Sequence[FieldSpec], rows: Sequence[Row], config: Config
+    ) -> tuple[list[FieldSpec], list[Row]]:
+        if not fields:
+            return [], []
+        items = distinct_items(fields, rows)
+        specs = item_fields(items, fields, config.history)
+        return [spec for spec in specs if any(spec.modality in kind.reads for kind in _BORROWED.values())], items
+
+    @classmethod
+    def build(
+        cls,
+        fields: Sequence[FieldSpec],
+        rows: Sequence[Row],
+        config: Config,
+        *,
+        by_word: bool,
+        folder: Path | None,
+        note: Note,
+    ) -> HistoryModality:
+        """Learns the fields of the items, and their numbers' and ages' scales, from the distinct items.
+
+        Raises:
+            SchemaError: no item can be read. ConfigError: ``history.age`` or ``history.fields`` names no field.
+        """
+        items = distinct_items(fields, rows)
+        specs = item_fields(items, fields, config.history)
+        columns = [spec for spec in specs if spec.modality in TableModality.reads]
+        table = None
+        if columns:
+            table = TableModality.build(columns, items, config, by_word=by_word, folder=folder, note=note)
+        names = ", ".join(f"{spec.name} ({spec.modality})" for spec in specs)
+        note(f"items of {', '.join(repr(f.name) for f in fields)} are read by {names}")
+        texts = [spec.name for spec in specs if spec.modality in TextModality.reads]
+        words = [len(str(item[name]).split()) for item in items for name in texts if item.get(name) is not None]
+        return cls(
+            [f.name for f in fields],
+            specs,
+            config=config.history,
+            table=table if table and table.fields else None,
+            age_scale=age_scale(items, config.history.age),
+            words=sum(words) / max(1, len(items)),
+        )
+
+    def join(self, others: Mapping[str, Modality]) -> None:
+        for name, kind in _BORROWED.items():
+            fields = [spec.name for spec in self.item_fields if spec.modality in kind.reads]
+            if fields and name in others:
+                self.parts[name] = part = others[name].over(fields)
+                if isinstance(part, TextModality):
+                    part.max_tokens = min(part.max_tokens, self.config.item_tokens)
+                    if part.max_tokens < 1 + 3 * len(fields):
+                        raise ConfigError(
+                            f"history.item_tokens = {self.config.item_tokens} leaves no room for {len(fields)} texts",
+                            hint="Raise it, or name fewer texts in history.fields.",
+                        )
+        if self.table is not None:
+            self.table.alone = False
+            self.parts["table"] = self.table
+        self.slow_to_encode = any(part.slow_to_encode for part in self.parts.values())
+        self._read = {}
+
+    # -- items --------------------------------------------------------------------------------------------------------
+
+    def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
+        """One window: the latest items of every column. A mapping or a string in place of a list is one item by itself.
+
+        Raises:
+            RowError: a value is no list, or an item cannot be read; the message says which.
+        """
+        findings: list[Finding] = []
+        found: list[dict[str, np.ndarray]] = []
+        for row in rows:
+            for number, field in enumerate(self.fields):
+                items, single = self._items(row.get(field), field, findings)
+                for place, item in enumerate(items):
+                    made = self._item(item, field, len(items) - place, findings, folder)
+                    order = self.config.max_items if single else len(items) - 1 - place
+                    found += [self._entry(made, item, field, number, order, findings)] if made is not None else []
+        arrays = self._stacked(found or [self._nothing()])
+        return EncodedGroup([Window({name: array[: len(found)] for name, array in arrays.items()})], (), findings)
+
+    def _items(self, value: Any, field: str, findings: list[Finding]) -> tuple[list[Any], bool]:
+        """The items that are read, and whether it is one by itself."""
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if is_missing(value) or (isinstance(value, (list, tuple)) and not value):
+            findings.append(Finding("missing", field, f"{field!r} is missing"))
+            return [], False
+        if isinstance(value, (str, Mapping)):
+            return [value], True
+        if not isinstance(value, (list, tuple)):
+            raise RowError(
+                f"{value!r:.80} is {type(value).__name__}, expected a list of items",
+                location=Location(column=field),
+                hint="An item is a mapping of its fields, or a string.",
+            )
+        most = self.config.max_items
+        if len(value) > most:
+            findings.append(
+                Finding("truncated", field, f"{field!r} has {len(value)} items; the latest {most} are read")
+            )
+        return list(value[-most:]), False
+
+    def _item(self, item: Any, field: str, back: int, findings: list[Finding], folder: Path | None) -> _Item | None:
+        """One item, encoded; None, and told, where there is nothing in it. ``back``: 1 = the latest."""
+        where = f"item {back} from the end of {field!r}"
+        if is_missing(item):
+            findings.append(Finding("missing", field, f"{where} is missing"))
+            return None
+        if not isinstance(item, (str, Mapping)):
+            raise RowError(
+                f"{where} is {item!r:.80}, expected a mapping of its fields, or a string",
+                location=Location(column=field),
+            )
+        key = repr(item) if not self.slow_to_encode else ""
+        made = self._read.get(key) if key else None
+        if made is None:
+            try:
+                made = self._encoded(self._as_row(item), folder)
+            except RowError as error:
+                inner = f", {error.location.column!r}" if error.location and error.location.column else ""
+                raise RowError(
+                    f"{where}{inner}: {error.message}", location=Location(column=field), hint=error.hint
+                ) from None
+            if key and len(self._read) < _CACHED:
+                self._read[key] = made
+        empty = not any(made.arrays[f"{name}.length"] for name in self.parts)
+        if empty:
+            findings.append(Finding("missing", field, f"{where} has none of the fields that are read"))
+            return None
+        findings += [Finding(f.kind, field, f"{where}: {f.message}") for f in made.findings]
+        return made
+
+    def _as_row(self, item: str | Mapping[str, Any]) -> Row:
+        if isinstance(item, Mapping):
+            return item
+        texts = [spec.name for spec in self.item_fields if spec.modality in TextModality.reads]
+        return {texts[0] if texts else ITEM_TEXT: item}
+
+    def _encoded(self, row: Row, folder: Path | None) -> _Item:
+        arrays: dict[str, np.ndarray] = {}
+        findings: list[Finding] = []
+        digest = hashlib.blake2b(digest_size=8)
+        for name, part in self.parts.items():
+            group = part.encode([row], folder=folder)
+            findings += group.warnings
+            room, made = self._room(name), group.windows[0].arrays
+            length = min(room, len(next(iter(made.values()))))
+            if len(group.windows) > 1:
+                findings.append(Finding("truncated", None, f"the first {length} tokens of its text are read"))
+            arrays[f"{name}.length"] = np.array(length, dtype=np.int16)
+            for key, array in made.items():
+                padded = np.zeros((room, *array.shape[1:]), dtype=array.dtype)
+                padded[:length] = array[:length]
+                arrays[f"{name}.{key}"] = padded
+        for key in sorted(arrays):
+            digest.update(key.encode() + np.ascontiguousarray(arrays[key]).tobytes())
+        return _Item(arrays, int.from_bytes(digest.digest(), "little", signed=True), tuple(findings))
+
+    def _room(self, name: str) -> int:
+        """Entries of one item in this modality: tokens, columns, or one picture a field."""
+        part = self.parts[name]
+        return part.max_tokens if isinstance(part, TextModality) else len(part.fields)
+
+    def _entry(
+        self, made: _Item, item: Any, field: str, number: int, order: int, findings: list[Finding]
+    ) -> dict[str, np.ndarray]:
+        entry = dict(made.arrays)
+        entry["item"] = np.array(made.key, dtype=np.int64)
+        entry["order"] = np.array(order, dtype=np.int16)
+        entry["field"] = np.array(number, dtype=np.int8)
+        if self.config.age is not None:
+            age = self._age(item, field, findings) if isinstance(item, Mapping) else None
+            mean, deviation = self.age_scale
+            scaled = 0.0 if age is None else (math.log1p(age) - mean) / deviation
+            entry["age"] = np.array(scaled, dtype=np.float32)
+            entry["age_known"] = np.array(age is not None, dtype=np.int8)
+        return entry
+
+    def _age(self, item: Mapping[str, Any], field: str, findings: list[Finding]) -> float | None:
+        assert self.config.age is not None
+        age = read_number(item.get(self.config.age), column=field)
+        if age is not None and age < 0:
+            findings.append(Finding("out_of_range", field, f"an item of {field!r} is {age:g} days old; 0 is taken"))
+        return None if age is None else max(age, 0.0)
+
+    def _nothing(self) -> dict[str, np.ndarray]:
+        return self._entry(self._encoded({}, None), None, "", 0, 0, [])
+
+    @staticmethod
+    def _stacked(entries: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        return {name: np.stack([entry[name] for entry in entries]) for name in entries[0]}
+
+    # -- module and state ---------------------------------------------------------------------------------------------
+
+    @property
+    def tokens_per_entry(self) -> int:
+        """What an item costs: not the one token that the encoder sees, but those that its embedding is made from."""
+        parts = {name: part.tokens_per_entry * len(part.fields) for name, part in self.parts.items()}
+        if "text" in parts:
+            parts["text"] = min(self._room("text"), 2 + round(1.4 * self.words))
+        return max(1, sum(parts.values()))
+
+    def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
+        images = self.parts.get("image")
+        if images is None:
+            return ""
+        items = [item for field in self.fields for row in rows for item in as_list(row.get(field))]
+        return images.content_key([item for item in items if isinstance(item, Mapping)], folder=folder)
+
+    def build_embedder(self, embed_dim: int | None) -> HistoryEmbedder:
+        width = embed_dim or 64
+        return HistoryEmbedder(
+            self.table.build_embedder(width) if self.table is not None else None,
+            borrowed=[name for name in self.parts if name in _BORROWED],
+            embed_dim=width,
+            max_items=self.config.max_items,
+            num_fields=len(self.fields),
+            with_age=self.config.age is not None,
+        )
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "fields": list(self.fields),
+            "item_fields": [[spec.name, spec.modality] for spec in self.item_fields],
+            "config": self.config.model_dump(),
+            "table": self.table.state() if self.table is not None else None,
+            "age_scale": list(self.age_scale),
+            "words": self.words,
+        }
+
+    def save_files(self, folder: Path) -> None:
+        if self.table is not None:
+            (folder / _FOLDER).mkdir(exist_ok=True)
+            self.table.save_files(folder / _FOLDER)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], folder: Path) -> HistoryModality:
+        table = TableModality.from_state(state["table"], folder / _FOLDER) if state["table"] is not None else None
+        mean, deviation = state["age_scale"]
+        return cls(
+            state["fields"],
+            [FieldSpec(name, modality) for name, modality in state["item_fields"]],
+            config=HistoryConfig(**state["config"]),
+            table=table,
+            age_scale=(float(mean), float(deviation)),
+            words=float(state["words"]),
+        )
+
+    def fingerprint(self) -> str:
+        table = self.table.fingerprint() if self.table is not None else ""
+        return hashlib.sha256(f"{_ENCODING}{json.dumps(self.state(), sort_keys=True)}{table}".encode()).hexdigest()
+
+
+class HistoryEmbedder(nn.Module):
+    """TokenGroup → Embedded (B, N, D): one token an item.
+
+    ``borrow`` hands over the embedders of the other modalities, which are held but not owned: they stand once in the
+    state dict, under their own names.
+    """
+
+    def __init__(
+        self,
+        table: nn.Module | None,
+        *,
+        borrowed: Sequence[str],
+        embed_dim: int,
+        max_items: int,
+        num_fields: int,
+        with_age: bool,
+    ) -> None:
+        super().__init__()
+        self.embed_dim, self.borrowed = embed_dim, tuple(borrowed)
+        self.table = table
+        self._lent: dict[str, nn.Module] = {}  # a plain dict, so that nothing in it is registered here
+        self.order_embedding = nn.Embedding(max_items + 1, embed_dim)
+        nn.init.normal_(self.order_embedding.weight, std=0.02)
+        self.field_embedding = nn.Embedding(num_fields, embed_dim) if num_fields > 1 else None
+        if self.field_embedding is not None:
+            nn.init.normal_(self.field_embedding.weight, std=0.02)
+        self.age_line = LinearNumbers(1, embed_dim) if with_age else None
+        self.age_waves = PeriodicNumbers(1, embed_dim) if with_age else None
+
+    def borrow(self, embedders: nn.ModuleDict) -> None:
+        self._lent = {name: embedders[name] for name in self.borrowed}
+
+    def forward(self, group: TokenGroup) -> Embedded:
+        mask, values = group.mask, {name: value[group.mask] for name, value in group.values.items()}
+        weight = self.order_embedding.weight
+        tokens = weight.new_zeros(*mask.shape, self.embed_dim)
+        if bool(mask.any()):
+            found = self._items(values) + self.order_embedding(values["order"])
+            if self.field_embedding is not None:
+                found = found + self.field_embedding(values["field"])
+            if self.age_line is not None and self.age_waves is not None:
+                age, column = values["age"][None], torch.zeros_like(values["item"])[None]
+                aged = (self.age_line(age[..., None], column) + self.age_waves(age, column))[0]
+                found = found + aged * values["age_known"][:, None].to(aged.dtype)
+            tokens = tokens.index_put((mask,), found.to(tokens.dtype))
+        return Embedded(tokens, mask)
+
+    def _items(self, values: Mapping[str, Tensor]) -> Tensor:
+        """(items of the batch, D): each distinct item embedded once, then handed to all its places."""
+        keys, place = torch.unique(values["item"], return_inverse=True)
+        numbers = torch.arange(len(place), device=place.device)
+        first = torch.full((len(keys),), len(place), device=place.device).scatter_reduce(0, place, numbers, "amin")
+        embedders = {**self._lent, **({"table": self.table} if self.table is not None else {})}
+        made = {name: embedder(self._group(name, values, first)) for name, embedder in embedders.items()}
+        return mean_of_groups({n: e.tokens for n, e in made.items()}, {n: e.mask for n, e in made.items()})[place]
+
+    @staticmethod
+    def _group(name: str, values: Mapping[str, Tensor], first: Tensor) -> TokenGroup:
+        """The distinct items (K, T) in one modality, cut to the longest of them."""
+        length = values[f"{name}.length"][first]
+        longest = max(1, int(length.max()))
+        prefix = f"{name}."
+        taken = {
+            key.removeprefix(prefix): value[first][:, :longest]
+            for key, value in values.items()
+            if key.startswith(prefix) and key != f"{name}.length"
+        }
+        positions = torch.arange(longest, device=length.device).expand(len(first), longest)
+        return TokenGroup(taken, positions < length[:, None], positions)

@@ -1,0 +1,91 @@
+"""What the items of a history are like, learned from the training rows: their fields, and the scale of their ages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from polydetr.config import HistoryConfig
+from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
+from polydetr.layout import Row
+from polydetr.modalities.table_values import is_missing, read_number
+from polydetr.schema import FieldSpec, infer_modality
+
+ITEM_TEXT = "text"
+"""The field that a bare string is, where items have no text field of another name."""
+SAMPLE = 20_000
+"""Distinct items from which their fields, scales and categories are learned."""
+
+
+def as_list(value: Any) -> Sequence[Any]:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, (str, Mapping)):
+        return [value]
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def distinct_items(fields: Sequence[FieldSpec], rows: Sequence[Row]) -> list[Row]:
+    """Every item that occurs, once and as a row: what recurs often says nothing more about its fields."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        for field in fields:
+            for item in as_list(row.get(field.name)):
+                if isinstance(item, (str, Mapping)) and len(found) < SAMPLE:
+                    found.setdefault(repr(item), {ITEM_TEXT: item} if isinstance(item, str) else item)
+    return list(found.values())
+
+
+def item_fields(items: Sequence[Row], fields: Sequence[FieldSpec], config: HistoryConfig) -> list[FieldSpec]:
+    """How each field of the items is read: as ``history.fields`` says, or as a column of its values would be.
+
+    Raises:
+        SchemaError: no item can be read. ConfigError: a field is named that no item has.
+    """
+    values: dict[str, list[Any]] = {}
+    for item in items:
+        for name, value in item.items():
+            if not is_missing(value):
+                values.setdefault(name, []).append(value)
+    for name, key in [(config.age, "history.age"), *((n, "history.fields") for n in config.fields or ())]:
+        if name is not None and name not in values:
+            raise ConfigError(f"{key}: no item has a field {name!r}", hint=did_you_mean(name, values))
+    specs = []
+    for name in config.fields or values:
+        if name == config.age:
+            continue
+        kind = (config.fields or {}).get(name)
+        if kind is None:
+            is_text = name == ITEM_TEXT and isinstance(values[name][0], str)
+            kind = "text" if is_text else infer_modality(name, values[name])[0]
+        if kind not in ("ignore", "history"):
+            specs.append(FieldSpec(name, kind))
+    if not specs:
+        names = ", ".join(repr(f.name) for f in fields)
+        known = ", ".join(map(repr, values)) or "none"
+        raise SchemaError(
+            f"the items of {names} have no field that can be read; their fields are: {known}",
+            hint="Name them: history.fields = {title: text}.",
+        )
+    return specs
+
+
+def _ages(items: Sequence[Row], name: str) -> Iterator[float]:
+    for item in items:
+        try:
+            age = read_number(item.get(name), column=name)
+        except RowError:
+            continue  # encoding knows its place
+        if age is not None:
+            yield math.log1p(max(age, 0.0))
+
+
+def age_scale(items: Sequence[Row], name: str | None) -> tuple[float, float]:
+    """Mean and deviation of log(1 + age)."""
+    ages = np.array(list(_ages(items, name)) if name is not None else [])
+    if not len(ages):
+        return 0.0, 1.0
+    return float(ages.mean()), float(ages.std()) or 1.0
