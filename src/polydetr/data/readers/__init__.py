@@ -10,6 +10,7 @@ from polydetr.data.readers.boxes_csv import HEADERLESS, box_columns, read_boxes_
 from polydetr.data.readers.columns import read_columns
 from polydetr.data.readers.delimited import read_delimited, sample_rows, sniff_dialect
 from polydetr.data.readers.formats import BOX_FORMATS, FORMATS, find_folder_format, find_format
+from polydetr.data.readers.image_folder import read_image_folder
 from polydetr.data.readers.json_rows import read_json, read_jsonl, read_rows
 from polydetr.data.readers.source import Source, open_source
 from polydetr.data.readers.tables import frame_kind, read_frame, read_parquet
@@ -39,9 +40,9 @@ def read_records(
 
     Args:
         source: a path, "-" for standard input (JSON lines or CSV), an iterable of mappings or of Records, or a
-            pandas, polars or pyarrow table; for boxes also a Pascal VOC or YOLO folder. Everything is streamed except
-            ``.json`` documents and tables of boxes.
-        format: one of ``FORMATS`` or ``BOX_FORMATS``; found from name and content when None.
+            pandas, polars or pyarrow table; a folder of pictures or of labelled folders of pictures; for boxes also a
+            Pascal VOC or YOLO folder. Everything is streamed except ``.json`` documents and tables of boxes.
+        format: one of ``FORMATS`` or ``BOX_FORMATS``, or "images"; found from name and content when None.
         on_error: "raise" at the first bad row, or "skip": it is rejected into ``report`` and reading goes on.
         report: filled while reading: rows, rejected rows with reasons, what was mended. Pass one to see it.
         encoding: of a text file that is neither UTF-8 nor marked UTF-16.
@@ -65,6 +66,8 @@ def read_records(
     if str(source) != "-" and (folder := find_folder_format(Path(source), format)):
         if folder == "voc":
             return read_voc(Path(source), report=report, skip=skip, images=images)
+        if folder == "images":
+            return read_image_folder(Path(source), report=report)
         return read_yolo(Path(source), report=report, skip=skip, images=images, split=split)
     file = open_source(source, encoding=encoding)
     kind = find_format(file, format)

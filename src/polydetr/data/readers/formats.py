@@ -9,13 +9,14 @@ from typing import Literal
 
 from polydetr.data.readers.boxes_csv import box_columns
 from polydetr.data.readers.delimited import sample_rows, sniff_dialect
+from polydetr.data.readers.image_folder import is_image_folder
 from polydetr.data.readers.source import Source
 from polydetr.data.readers.voc import annotation_folder, is_voc_list
 from polydetr.data.readers.yolo import is_yolo
 from polydetr.errors import DataFileError, Location, SchemaError, did_you_mean
 from polydetr.tags import is_span_tag
 
-Format = Literal["csv", "tsv", "parquet", "jsonl", "json", "squad", "conll", "coco", "voc", "yolo", "boxes"]
+Format = Literal["csv", "tsv", "parquet", "jsonl", "json", "squad", "conll", "coco", "voc", "yolo", "boxes", "images"]
 FORMATS: dict[str, Format] = {
     "csv": "csv", "tsv": "tsv", "tab": "tsv", "parquet": "parquet", "pq": "parquet",
     "jsonl": "jsonl", "ndjson": "jsonl", "cluener": "jsonl", "json": "json", "squad": "squad", "cmrc": "squad",
@@ -27,6 +28,10 @@ BOX_FORMATS: dict[str, Format] = {"coco": "coco", "voc": "voc", "yolo": "yolo", 
 """Those of boxes in pictures, also taken by ``format=``. They are known by their content: "boxes" is a CSV of boxes."""
 
 
+FOLDER_FORMATS: dict[str, Format] = {"images": "images"}
+"""A folder of labelled image folders, or of pictures."""
+
+
 def find_format(source: Source, given: str | None = None) -> Format:
     """The format of ``source``.
 
@@ -35,7 +40,7 @@ def find_format(source: Source, given: str | None = None) -> Format:
     """
     if given:
         name = given.lower().lstrip(".")
-        known = FORMATS | BOX_FORMATS
+        known = FORMATS | BOX_FORMATS | FOLDER_FORMATS
         if name not in known:
             raise SchemaError(f"unknown format {given!r}.", hint=did_you_mean(name, sorted(known)))
         return known[name]
@@ -56,13 +61,17 @@ def find_format(source: Source, given: str | None = None) -> Format:
 
 
 def find_folder_format(path: Path, given: str | None = None) -> Format | None:
-    """ "voc" or "yolo" for boxes whose data set is more than one file (a folder, a list of its parts), else None."""
+    """ "voc" or "yolo" for boxes whose data set is more than one file (a folder, a list of its parts), "images" for
+    pictures alone, else None.
+    """
     if given:
-        named = BOX_FORMATS.get(given.lower().lstrip("."))
-        return named if named in ("voc", "yolo") else None
+        named = (BOX_FORMATS | FOLDER_FORMATS).get(given.lower().lstrip("."))
+        return named if named in ("voc", "yolo", "images") else None
     if is_voc_list(path) or (path.is_dir() and annotation_folder(path) is not None):
         return "voc"
-    return "yolo" if is_yolo(path) else None
+    if is_yolo(path):
+        return "yolo"
+    return "images" if is_image_folder(path) else None
 
 
 def _holds_boxes(source: Source) -> bool:
