@@ -129,6 +129,11 @@ def cmrc2018() -> Split:
     )  # fmt: skip
 
 
+def clothing() -> Split:
+    """Photos of clothes in ten classes; the folders of the set are its splits."""
+    return Split(*(read(f"clothing_small/{s}") for s in ("train", "validation", "test")), {"label": "classification"})
+
+
 SETS: dict[str, Callable[[], Split]] = {
     "conll2003": conll2003,
     "banking77": banking77,
@@ -139,4 +144,5 @@ SETS: dict[str, Callable[[], Split]] = {
     **{f"phrasebank-{fold}": (lambda fold=fold: phrasebank(fold)) for fold in range(5)},
     "squad": squad_by_article,
     "cmrc2018": cmrc2018,
+    "clothing": clothing,
 }

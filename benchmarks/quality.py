@@ -35,6 +35,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "phrasebank": {"backbone": "minilm", "epochs": 3, "training": {"lr": 2e-4, "head_lr": 1e-3}},
     "squad": {"backbone": "minilm", "epochs": 2, "training": {"lr": 2e-4, "batch_tokens": 2048}},
     "cmrc2018": {"backbone": "e5-multilingual", "epochs": 2, "training": {"lr": 2e-4, "batch_tokens": 2048}},
+    "clothing": {
+        "backbone": "mobilenet-v2", "epochs": 8, "image": {"size": 144},
+        "training": {"lr": 1e-3, "head_lr": 2e-3, "batch_tokens": 800, "label_smoothing": 0.1},
+    },
 }
 # fmt: on
 RESULTS = Path(__file__).parent / "results" / "quality.jsonl"

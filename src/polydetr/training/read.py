@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from polydetr.config import Config
+from polydetr.data.leaks import find_leaks
 from polydetr.data.readers import read_records
 from polydetr.data.records import ReadReport, Record
 from polydetr.data.splits import split_records
@@ -52,7 +53,7 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, shown: Dis
         )
         shown.note(f"no validation rows were given: {len(held_out)} of the training rows are held out")
     splits = Splits(rows, held_out, read(test) if test is not None else None, [r.to_dict() for r in report.rejected])
-    for line in (*report.lines(), *schema.notes):
+    for line in (*report.lines(), *schema.notes, *find_leaks([r.row for r in rows], schema)):
         shown.note(line)
     reads = ", ".join(f"{f.name} ({f.modality})" for f in schema.inputs if f.modality != "ignore")
     gives = ", ".join(f"{t.name} ({t.task})" for t in schema.targets)
