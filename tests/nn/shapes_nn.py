@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import jaxtyping
 from beartype import beartype
 
-MODULES = ("attention", "encoder", "lora", "pooling", "positions")
+MODULES = ("attention", "encoder", "flow", "lora", "pooling", "positions")
 _SHAPES = {name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Int64")}
 
 
