@@ -98,10 +98,13 @@ def sample(
 ) -> Float[Tensor, "B Q D"]:
     """Σ_l Σ_p weight · value at the location; (x, y) in 0 … 1 are the borders of the map, not its outer cells' centres.
 
-    On the CPU by one weighted sum over table rows; on an accelerator, and while a graph is captured, by ``grid_sample``
-    level by level. Both give the same, with the same gradients.
+    Without gradients on the CPU by one weighted sum over table rows; else, and while a graph is captured, by
+    ``grid_sample`` level by level, whose backward pass is the faster one. Both give the same.
     """
-    if values.device.type == "cpu" and not is_capturing():
+    wants_gradients = torch.is_grad_enabled() and (
+        values.requires_grad or locations.requires_grad or weights.requires_grad
+    )
+    if values.device.type == "cpu" and not wants_gradients and not is_capturing():
         return sample_by_rows(values, shapes, locations, weights)
     return sample_by_grid(values, shapes, locations, weights)
 
@@ -113,33 +116,42 @@ def sample_by_rows(values: Tensor, shapes: Shapes, locations: Tensor, weights: T
     """
     batch, length, heads, width = values.shape
     asked, device = locations.shape[1], values.device
-    grid = torch.tensor([(w, h) for h, w in shapes], device=device)
-    starts = torch.tensor([0, *(h * w for h, w in shapes[:-1])], device=device).cumsum(0)
-    # Whole pixels are counted in float32: half precision cannot tell one cell of a large map from the next.
-    place = locations if locations.dtype == torch.float64 else locations.float()
-    place = place * grid[:, None] - 0.5
-    first = place.floor()
-    share = place - first
-    # The two neighbours along each axis: (B, Q, H, V, P, 2 axes, 2 neighbours).
-    shares = torch.stack((1 - share, share), dim=-1)
-    cells = first.long()[..., None] + torch.arange(2, device=device)
-    inside = (cells >= 0) & (cells < grid[:, None, :, None])
-    shares = shares * inside
-    cells = torch.minimum(cells.clamp_(min=0), (grid - 1)[:, None, :, None])
-    columns, rows = cells.unbind(-2)
-    first_row = torch.arange(batch, device=device)[:, None] * length + starts
-    table_row = (first_row[:, None, None, :, None, None] + rows * grid[:, :1, None]) * heads
-    table_row = table_row + torch.arange(heads, device=device)[:, None, None, None]
-    indices = table_row[..., :, None] + (columns * heads)[..., None, :]
-    portion = (weights[..., None] * shares[..., 1, :])[..., :, None] * shares[..., None, 0, :]
+    # Cells are counted in float32: half precision cannot tell one cell of a large map from the next.
+    locations = locations if locations.dtype == torch.float64 else locations.float()
+    # Row of the table in which an example's first cell stands, for each head.
+    table = torch.arange(batch, device=device)[:, None, None, None] * (length * heads)
+    table = table + torch.arange(heads, device=device)[:, None]
+    indices, portions, start = [], [], 0
+    for level, (height, across) in enumerate(shapes):
+        x, y = locations[:, :, :, level].unbind(-1)
+        columns, rows = _neighbours(x, across), _neighbours(y, height)
+        first, weight = table + start * heads, weights[:, :, :, level]
+        for row, down in rows:
+            begin, share = first + row * (across * heads), weight * down
+            for column, right in columns:
+                indices.append(begin + column * heads)
+                portions.append(share * right)
+        start += height * across
     bags = batch * asked * heads
     read = F.embedding_bag(
-        indices.view(bags, -1),
+        torch.cat(indices, dim=-1).view(bags, -1),
         values.reshape(-1, width),
-        per_sample_weights=portion.to(values.dtype).view(bags, -1),
+        per_sample_weights=torch.cat(portions, dim=-1).to(values.dtype).view(bags, -1),
         mode="sum",
     )
     return read.view(batch, asked, heads * width)
+
+
+def _neighbours(place: Tensor, cells: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The two cells between whose centres a place (0 … 1) lies, as (index, share); beyond the border the share is 0."""
+    place = place * cells - 0.5
+    low = place.floor()
+    high_share = place - low
+    # Not a number becomes an arbitrary whole one, which must still name a row of the table.
+    index = low.long()
+    low_share = (1 - high_share) * ((low >= 0) & (low < cells))
+    high_share = high_share * ((low >= -1) & (low < cells - 1))
+    return (index.clamp(0, cells - 1), low_share), ((index + 1).clamp(0, cells - 1), high_share)
 
 
 def sample_by_grid(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
@@ -147,13 +159,14 @@ def sample_by_grid(values: Tensor, shapes: Shapes, locations: Tensor, weights: T
     batch, _, heads, width = values.shape
     asked = locations.shape[1]
     maps = values.permute(0, 2, 3, 1).flatten(0, 1)
-    points = (2 * locations - 1).transpose(1, 2).flatten(0, 1).to(values.dtype)
-    portion = weights.transpose(1, 2).flatten(0, 1)[:, None].to(values.dtype)
+    # Points before queries: the sum over points then adds long rows instead of four numbers at a time.
+    points = (2 * locations - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1).to(values.dtype)
+    portions = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)[:, None].to(values.dtype)
     total, start = values.new_zeros(batch * heads, width, asked), 0
     for level, (height, across) in enumerate(shapes):
         cells = maps[..., start : start + height * across].unflatten(-1, (height, across))
-        read = F.grid_sample(cells, points[:, :, level], align_corners=False)
-        total = total + (read * portion[:, :, :, level]).sum(-1)
+        read = F.grid_sample(cells, points[:, level], align_corners=False)
+        total = total + (read * portions[:, :, level]).sum(-2)
         start += height * across
     return total.view(batch, heads * width, asked).transpose(1, 2)
 
