@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from polydetr.backbones.fused_convolution import can_fuse, convolve, convolve_add_relu
 from polydetr.errors import BackboneError, did_you_mean
 
 if TYPE_CHECKING:
@@ -75,10 +76,20 @@ class Block(nn.Module):
             self.downsample = nn.Sequential(shortcut, FrozenBatchNorm2d(outputs))
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B O h w"]:
+        if isinstance(self.bn1, nn.Identity) and can_fuse(x):
+            return self._fused(x)
         inner = self.bn2(self.conv2(F.relu_(self.bn1(self.conv1(x)))))
         if self.bottleneck:
             inner = self.bn3(self.conv3(F.relu_(inner)))
         return F.relu_(inner + (x if self.downsample is None else self.downsample(x)))
+
+    def _fused(self, x: Tensor) -> Tensor:
+        """The same once the norms are folded into the convolutions."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        inner = convolve(x, self.conv1, relu=True)
+        if not self.bottleneck:
+            return convolve_add_relu(inner, self.conv2, shortcut)
+        return convolve_add_relu(convolve(inner, self.conv2, relu=True), self.conv3, shortcut)
 
 
 class ResNet(nn.Module):
@@ -117,7 +128,9 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
-        x = F.max_pool2d(F.relu_(self.bn1(self.conv1(pixels))), 3, stride=2, padding=1)
+        fused = isinstance(self.bn1, nn.Identity) and can_fuse(pixels)
+        x = convolve(pixels, self.conv1, relu=True) if fused else F.relu_(self.bn1(self.conv1(pixels)))
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
         maps = []
         for number in range(1, 5):
             x = self.get_submodule(f"layer{number}")(x)

@@ -1,0 +1,53 @@
+"""A copy of a DETR laid out for prediction on a CPU: norms folded, channels last, bfloat16 where the CPU has it.
+
+Naive autocast gains nothing: it converts at every layer, and the frozen norms and ReLUs still pass over the maps one by
+one. Figures: ``benchmarks/detr_speed.py``.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from polydetr.backbones.fused_convolution import BF16
+from polydetr.backbones.kernels import Linear
+from polydetr.backbones.resnet import fold_batch_norm
+from polydetr.nn.detr import Detr
+
+
+class DetrPredictor(nn.Module):
+    """pixels (B, 3, H, W) float32, mask (B, H, W) → ``logits`` (B, Q, C + 1) and ``boxes_cxcywh`` (B, Q, 4), float32,
+    of the last layer.
+    """
+
+    def __init__(self, model: Detr, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.dtype = model, dtype
+
+    @torch.inference_mode()
+    def forward(self, pixels: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        laid_out = pixels.to(self.dtype, memory_format=torch.channels_last)
+        return {name: tensor[0].float() for name, tensor in self.model(laid_out, mask, last_only=True).items()}
+
+
+@torch.inference_mode(False)  # what is made in inference mode has no version counter, which packing needs
+def prepare_for_prediction(model: Detr, *, bf16: bool | None = None) -> DetrPredictor:
+    """bf16: None takes it where the CPU has the instructions; False keeps float32. The model itself is left alone."""
+    ready = copy.deepcopy(model).eval().requires_grad_(False)
+    fold_batch_norm(ready)
+    dtype = torch.bfloat16 if (BF16 if bf16 is None else bf16) else torch.float32
+    ready = ready.to(dtype=dtype, memory_format=torch.channels_last)
+    for parent in list(ready.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Linear:
+                setattr(parent, name, _packed(child))
+    return DetrPredictor(ready, dtype)
+
+
+def _packed(linear: nn.Linear) -> Linear:
+    fast = Linear(linear.in_features, linear.out_features, device="meta")
+    fast.weight, fast.bias = linear.weight, linear.bias
+    fast.eval().pack()
+    return fast
