@@ -367,7 +367,7 @@ def test_auto_without_a_network_is_patches_and_says_so(monkeypatch: pytest.Monke
     notes: list[str] = []
     backbone = choose_vision_backbone("auto", hidden_dim=16, patch_size=8, note=notes.append)
     assert backbone.name == "none"
-    assert "random weights (mobilenet-v2 cannot be had: no network here.)" in notes[0]
+    assert "random weights (efficientnet-lite0 cannot be had: no network here.)" in notes[0]
     with pytest.raises(BackboneError, match="no network here"):
         choose_vision_backbone("mobilenet-v2", hidden_dim=16, patch_size=8, note=notes.append)
 

@@ -269,7 +269,7 @@ def test_building_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("polydetr.backbones.vision.fetch_backbone", refuse)
     assert build("minilm", notes).backbone.name == "none"  # named for the text beside the picture
-    assert "mobilenet-v2 cannot be had" in notes[-1]
+    assert "efficientnet-lite0 cannot be had" in notes[-1]
     with pytest.raises(BackboneError):
         build("mobilenet-v2", notes)
 

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FILE = "vision.json"
-DEFAULT = "mobilenet-v2"
+DEFAULT = "efficientnet-lite0"
+"""What "auto" takes. On photographs of clothes at 160 x 160 a linear probe over its frozen features found 80 % of the
+classes, over MobileNetV2's 76 %, for 7 instead of 4 ms a picture (32 instead of 18 ms in training); and its licence is
+stated.
+"""
 _FIELDS = ("name", "config", "hidden_dim", "stride", "num_layers", "mean", "std")
 _PACKAGED = {"mobilenet-v2": mobilenet, "efficientnet-lite0": efficientnet}
 _CONVERTED, _CONVERTER = "model.safetensors", "1"
@@ -165,7 +169,7 @@ def patch_backbone(*, hidden_dim: int, patch_size: int) -> VisionBackbone:
 def choose_vision_backbone(
     name: str, *, hidden_dim: int, patch_size: int, note: Callable[[str], None]
 ) -> VisionBackbone:
-    """The named backbone; "auto" is MobileNetV2, or random weights where it cannot be had; "none" are patches.
+    """The named backbone; "auto" is ``DEFAULT``, or random weights where it cannot be had; "none" are patches.
 
     Raises:
         BackboneError: the named one cannot be had.
