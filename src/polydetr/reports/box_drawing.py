@@ -1,0 +1,224 @@
+"""Boxes drawn on a picture with Pillow: thin enough to see through, labelled so that no label hides another.
+
+Pillow is imported when something is drawn. What is drawn as true is dashed, what was found is solid.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from .files import write_bytes
+from .style import PALETTE, cjk_font, shorten
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont
+
+Rectangle = tuple[float, float, float, float]
+_LONG_SIDE = 960  # smaller pictures are enlarged to it, so that labels stay small beside the objects
+_NAMED = 30  # above so many boxes a label shows the score alone, and a legend below explains the colours
+_MOST_TAGS = 120
+_TAG_WIDTH = 36
+
+
+def box_colours(labels: Iterable[str]) -> dict[str, str]:
+    """A colour for each label, by its place among the sorted ones: the report's palette, then new hues."""
+    names = sorted(set(labels))
+    shades = ((0.75, 0.85), (0.5, 0.97), (0.85, 0.6))  # saturation and value, in turn
+    more = (colorsys.hsv_to_rgb(i * 0.618 % 1, *shades[i % 3]) for i in range(len(names)))
+    return {
+        name: PALETTE[i] if i < len(PALETTE) else "#" + "".join(f"{round(255 * c):02x}" for c in next(more))
+        for i, name in enumerate(names)
+    }
+
+
+def open_picture(picture: Any) -> Image:
+    """A path, an (H, W, 3) uint8 array or a Pillow image, upright and in RGB.
+
+    Raises InputError where it cannot be read.
+    """
+    from PIL import Image as pillow
+    from PIL import ImageOps, UnidentifiedImageError
+
+    try:
+        opened = pillow.open(picture) if isinstance(picture, (str, Path)) else picture
+        image = pillow.fromarray(opened) if isinstance(opened, np.ndarray) else opened
+        return ImageOps.exif_transpose(image).convert("RGB")
+    except (UnidentifiedImageError, OSError, TypeError, ValueError) as error:
+        raise InputError(f"the picture {picture!r:.200} cannot be drawn on: {error}.") from None
+
+
+def draw_boxes(
+    picture: Any,
+    objects: Sequence[Mapping[str, Any]],
+    *,
+    truth: Sequence[Mapping[str, Any]] = (),
+    colours: Mapping[str, str] | None = None,
+    threshold: float = 0.0,
+) -> Image:
+    """The picture with ``objects`` (solid, of at least ``threshold``) and ``truth`` (dashed) on it.
+
+    Each object has "box" [left, top, right, bottom] in pixels of the picture, "label", and maybe "score". Small
+    pictures come back enlarged. colours: by label, as :func:`box_colours` gives them; name all the labels of the model
+    to keep a label's colour from picture to picture.
+    """
+    shown = [o for o in objects if o.get("score", 1.0) >= threshold]
+    colours = dict(colours) if colours else box_colours(o["label"] for o in (*shown, *truth))
+    image = open_picture(picture)
+    scale = max(1.0, _LONG_SIDE / max(image.size))
+    image = image.resize((round(image.width * scale), round(image.height * scale))) if scale > 1 else image
+    many = len(shown) > _NAMED
+    canvas = BoxCanvas(image, scale=scale)
+    for one in truth:
+        canvas.outline(one["box"], colours[one["label"]], dashed=True)
+    for one in sorted(shown, key=lambda o: o.get("score", 1.0)):  # the surest on top
+        canvas.outline(one["box"], colours[one["label"]], dashed=bool(one.get("crowd")))
+    for one in sorted(shown, key=lambda o: -o.get("score", 1.0))[:_MOST_TAGS]:
+        score = f"{one['score']:.2f}" if "score" in one else ""
+        canvas.tag(one["box"], score if many and score else f"{one['label']} {score}".strip(), colours[one["label"]])
+    if not many:
+        return canvas.image
+    counts = {name: sum(o["label"] == name for o in shown) for name in colours}
+    return _with_legend(canvas.image, {f"{shorten(n, _TAG_WIDTH)}  {c}": colours[n] for n, c in counts.items() if c})
+
+
+def save_boxes(path: str | Path, picture: Any, objects: Sequence[Mapping[str, Any]], **options: Any) -> Path:
+    """Writes what :func:`draw_boxes` draws, as PNG or, for a name that ends in .jpg, as JPEG."""
+    return write_bytes(
+        path, encoded(draw_boxes(picture, objects, **options), jpeg=Path(path).suffix in (".jpg", ".jpeg"))
+    )
+
+
+def encoded(image: Image, *, jpeg: bool = False) -> bytes:
+    """The bytes of a PNG or JPEG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=88) if jpeg else image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+class BoxCanvas:
+    """A picture being drawn on. Boxes are given in its own pixels before it was enlarged by ``scale``."""
+
+    def __init__(self, image: Image, *, scale: float = 1.0, text_size: int | None = None) -> None:
+        from PIL import ImageDraw
+
+        self.image = image
+        self.scale = scale
+        self._pen: ImageDraw = ImageDraw.Draw(image)
+        self._line = max(3, round(max(image.size) / 320))
+        self._size = text_size or max(13, round(max(image.size) / 62))
+        self._tags: list[Rectangle] = []
+
+    def outline(self, box: Sequence[float], colour: str, *, dashed: bool = False, faint: bool = False) -> None:
+        """A rectangle in ``colour`` on a darker one, so that it stands out from any ground."""
+        left, top, right, bottom = (round(v * self.scale) for v in box)
+        line = max(1, self._line // 2) if faint else self._line
+        right, bottom = max(right - 1, left + 1), max(bottom - 1, top + 1)
+        if dashed:
+            strokes = ((colour, line),) if faint else (("#101418", line + 2), (colour, line))
+            for fill, width in strokes:
+                self._dashes((left, top, right, bottom), fill, width, step=5 * line)
+            return
+        if not faint:
+            self._pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="#101418", width=line + 2)
+        self._pen.rectangle((left, top, right, bottom), outline=colour, width=line)
+
+    def _dashes(self, box: tuple[int, int, int, int], colour: str, line: int, *, step: int) -> None:
+        left, top, right, bottom = box
+        for x in range(left, right, 2 * step):
+            for y in (top, bottom):
+                self._pen.line((x, y, min(x + step, right), y), fill=colour, width=line)
+        for y in range(top, bottom, 2 * step):
+            for x in (left, right):
+                self._pen.line((x, y, x, min(y + step, bottom)), fill=colour, width=line)
+
+    def tag(self, box: Sequence[float], text: str, colour: str) -> None:
+        """``text`` on a plate of ``colour`` at the box: where it hides the least of other tags and of a small box."""
+        text = shorten(text, _TAG_WIDTH, keep_end=True)  # the score stands at the end
+        font = text_font(self._size, text)
+        pad = max(2, self._size // 5)
+        width, height = self._pen.textlength(text, font=font) + 2 * pad, self._size + 2 * pad
+        left, top, right, bottom = (v * self.scale for v in box)
+        corners = [(left, top - height), (left, top), (right - width, top - height), (right - width, top),
+                   (left, bottom), (left, bottom - height), (right - width, bottom), (right - width, bottom - height),
+                   ((left + right - width) / 2, (top + bottom - height) / 2)]  # fmt: skip
+        places = [self._inside(x, y, width, height) for x, y in corners]
+        own, area = (left, top, right, bottom), max(1.0, (right - left) * (bottom - top))
+
+        def hidden(place: Rectangle) -> float:
+            tags = sum(_shared(place, other) for other in self._tags)
+            return tags + width * height * min(1.0, 4 * _shared(place, own) / area) * (area < 12 * width * height)
+
+        place = min(places, key=hidden)
+        self._tags.append(place)
+        self._pen.rectangle(place, fill=colour)
+        # The line of capitals is centred: a tag with descenders must not stand higher than its neighbours.
+        middle = place[1] + height / 2
+        self._pen.text((place[0] + pad, middle), text, font=font, fill=ink_on(colour), anchor="lm")
+
+    def _inside(self, x: float, y: float, width: float, height: float) -> Rectangle:
+        x = min(max(0.0, x), max(0.0, self.image.width - width))
+        y = min(max(0.0, y), max(0.0, self.image.height - height))
+        return x, y, x + width, y + height
+
+
+def _shared(one: Rectangle, other: Rectangle) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, width) * max(0.0, height)
+
+
+def _with_legend(image: Image, entries: Mapping[str, str]) -> Image:
+    """The picture with a white strip below it: a square of each colour and its meaning."""
+    from PIL import Image as pillow
+    from PIL import ImageDraw
+
+    size = max(14, round(image.width / 60))
+    font = text_font(size, "".join(entries))
+    pen = ImageDraw.Draw(image)
+    places: list[tuple[float, int]] = []
+    x, line = float(size), 0
+    for text in entries:
+        width = pen.textlength(text, font=font) + 3.2 * size
+        if x > size and x + width > image.width:
+            x, line = float(size), line + 1
+        places.append((x, line))
+        x += width
+    out = pillow.new("RGB", (image.width, image.height + round((1.7 * line + 2.2) * size)), "white")
+    out.paste(image)
+    pen = ImageDraw.Draw(out)
+    for (text, colour), (x, row) in zip(entries.items(), places, strict=True):
+        middle = image.height + (1.7 * row + 1.1) * size
+        pen.rectangle((x, middle - 0.45 * size, x + 0.9 * size, middle + 0.45 * size), fill=colour)
+        pen.text((x + 1.4 * size, middle), text, font=font, fill="#1f2933", anchor="lm")
+    return out
+
+
+def ink_on(colour: str) -> str:
+    """Black or white, whichever reads better on ``colour`` (WCAG relative luminance)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return "#000000" if 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.2 else "#ffffff"
+
+
+def text_font(size: int, text: str) -> FreeTypeFont:
+    """DejaVu Sans, which matplotlib carries; a Chinese font where ``text`` needs one and there is one."""
+    return _font(size, any(ord(char) > 0x2E7F for char in text))
+
+
+@lru_cache(maxsize=64)
+def _font(size: int, wide: bool) -> FreeTypeFont:
+    from matplotlib import font_manager
+    from PIL import ImageFont
+
+    family = cjk_font() if wide else None
+    return ImageFont.truetype(font_manager.findfont(family or "DejaVu Sans"), size)

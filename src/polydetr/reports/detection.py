@@ -1,0 +1,99 @@
+"""What a detector finds and what it takes it for, as PNG: precision-recall curves and the confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..metrics.box_pool import RECALL_POINTS
+from ..metrics.detection import DetectionReport
+from .box_drawing import box_colours
+from .plots import _draw_matrix
+from .style import FAINT, INK, PALETTE, canvas, quiet_grid, shorten
+
+_FULL_MATRIX = 30  # up to here every label has its own row
+_MOST_CONFUSED = 20
+_CURVES = 10
+
+
+def precision_recall_png(report: DetectionReport, path: str | Path, *, title: str = "Precision and recall") -> None:
+    """The curve of every label at an overlap of 0.5, the ten with the most objects where there are more; the mean of
+    all labels in black; a dot where the report's threshold stands; faint lines of equal F1.
+
+    Raises InputError where no object is annotated.
+    """
+    known = [(row, curve) for row, curve in zip(report.rows, report.curves, strict=True) if row.support]
+    if not known:
+        raise InputError("A precision-recall curve needs annotated objects; this report holds none.")
+    known = sorted(known, key=lambda pair: -pair[0].support)
+    few = len(report.labels) <= _CURVES
+    colours = box_colours(report.labels) if few else dict(zip((r.label for r, _ in known), PALETTE, strict=False))
+    with canvas(7.6, 5.0, path=path) as figure:
+        axes = figure.add_subplot()
+        _equal_f1(axes)
+        for row, curve in known[:_CURVES]:
+            label = f"{shorten(row.label, 22)}  {row.ap_50:.3f}"
+            axes.plot(RECALL_POINTS, curve.precision[0], color=colours[row.label], lw=1.8, label=label)
+            if row.recall > 0:
+                axes.plot(row.recall, row.precision, "o", ms=6, color=colours[row.label], mec="white", zorder=5)
+        if len(known) > 1:
+            mean = np.mean([curve.precision[0] for _, curve in known], axis=0)
+            axes.plot(RECALL_POINTS, mean, color=INK, lw=2.6, label=f"mean of all {len(known)}  {report.map_50:.3f}")
+        left_out = len(known) - _CURVES
+        note = f"; the {_CURVES} most frequent of {len(known)} labels" if left_out > 0 else ""
+        axes.set_title(f"{title}\noverlap 0.5; dots: score from {report.threshold:.2f}{note}", pad=10)
+        axes.set(
+            xlabel="recall (objects found)", ylabel="precision (boxes that are right)", xlim=(0, 1.01), ylim=(0, 1.03)
+        )
+        quiet_grid(axes, "both")
+        legend = axes.legend(loc="upper left", bbox_to_anchor=(1.08, 1.02), title="AP50", fontsize=9)
+        legend.get_title().set_fontweight("bold")
+
+
+def _equal_f1(axes: Any) -> None:
+    for f1 in (0.2, 0.4, 0.6, 0.8, 0.9):
+        recall = np.linspace(f1 / (2 - f1) + 1e-6, 1, 100)
+        axes.plot(recall, f1 * recall / (2 * recall - f1), color=FAINT, lw=0.7, ls=":", zorder=1)
+        axes.text(1.015, f1 / (2 - f1), f"F1 {f1:g}", fontsize=7, color=FAINT, va="center")
+
+
+def detection_confusion_png(report: DetectionReport, path: str | Path, *, title: str = "Confusion matrix") -> None:
+    """Rows true, columns found, at an overlap of 0.5 and the report's threshold. The row "background" holds boxes
+    where no object is left to find, the column "background" objects that were missed.
+
+    Beyond 30 labels the 20 with the most mistakes are shown, the others as one.
+    """
+    matrix, labels = report.confusion, list(report.confusion_labels)
+    kinds = report.kinds
+    if len(labels) > _FULL_MATRIX:
+        matrix, labels = _most_mistaken(matrix, labels)
+    side = float(np.clip(0.5 * len(labels), 3.6, 11))
+    told = (
+        f"{report.all_labels.support:,} objects in {report.images:,} images, score from {report.threshold:.2f}: "
+        f"{kinds['right']:,} found,\n{kinds['missed']:,} missed, {kinds['confused']:,} under another label; "
+        f"{kinds['duplicate'] + kinds['misplaced'] + kinds['invented']:,} boxes without an object"
+    )
+    with canvas(max(side + 2.8, 6.4), side + 1.9, path=path) as figure:
+        figure.suptitle(f"{title}\n{told}", x=0.01, ha="left", fontsize=11, fontweight="bold")
+        axes = figure.add_subplot()
+        _draw_matrix(axes, matrix, labels)
+        axes.set(xlabel="found as", ylabel="true label")
+        figure.axes[-1].set_ylabel("share of the row")
+        axes.axhline(len(labels) - 1.5, color=FAINT, lw=1.2)  # the background stands apart
+        axes.axvline(len(labels) - 1.5, color=FAINT, lw=1.2)
+
+
+def _most_mistaken(matrix: NDArray[np.int64], labels: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """The labels with the most mistakes, one row and column for all others, and the background last."""
+    wrong = matrix - np.diag(np.diag(matrix))
+    chosen = np.argsort(-(wrong.sum(0) + wrong.sum(1))[:-1], kind="stable")[:_MOST_CONFUSED]
+    group = np.full(len(labels), _MOST_CONFUSED)
+    group[chosen], group[-1] = np.arange(_MOST_CONFUSED), _MOST_CONFUSED + 1
+    merged = np.zeros((_MOST_CONFUSED + 2, _MOST_CONFUSED + 2), np.int64)
+    np.add.at(merged, (group[:, None], group[None, :]), matrix)
+    return merged, [*(labels[int(i)] for i in chosen), f"{len(labels) - 1 - _MOST_CONFUSED} others", labels[-1]]

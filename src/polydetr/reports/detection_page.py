@@ -1,0 +1,212 @@
+"""One HTML page about a detector: its scores, its diagrams, and its worst mistakes as pictures."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..metrics.detection import DetectionReport
+from ..metrics.detection_errors import Outcome
+from .box_drawing import BoxCanvas, box_colours, encoded, open_picture
+from .detection import detection_confusion_png, precision_recall_png
+from .files import write_text
+from .html import page
+from .style import shorten
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_TILE = 360  # pixels a side of a mistake's picture
+_CONTEXT = 2.2  # the part shown, in sizes of the box
+_LONG_TABLE = 12  # more labels are folded away, and their diagrams take the whole width
+Rows = Sequence[Sequence[Mapping[str, Any]]]
+
+
+def mistakes_page(
+    report: DetectionReport,
+    pictures: Sequence[Any],
+    gold: Rows,
+    predicted: Rows,
+    path: str | Path,
+    *,
+    title: str = "Worst mistakes",
+    most: int = 12,
+) -> Path:
+    """One HTML file, pictures inside: the scores, both diagrams, and the worst mistakes of each kind, cut out.
+
+    pictures: paths, arrays or Pillow images, one an image of the report, in its order; only those shown are opened.
+    gold, predicted: as given to ``detection_report``. most: of each kind.
+
+    Raises:
+        InputError: lengths do not fit, or a picture cannot be opened. SaveError: ``path`` cannot be written.
+    """
+    if not len(pictures) == len(gold) == len(predicted) == report.images:
+        raise InputError(f"{len(pictures)} pictures for a report about {report.images} images; expected as many.")
+    colours = box_colours(report.labels)
+    body = [_summary(report), _diagrams(report), _how_to_read()]
+    for heading, told, chosen in _sections(report, gold, most):
+        tiles = [_tile(one, pictures[one.image], gold[one.image], predicted[one.image], colours, report.threshold)
+                 for one in chosen]  # fmt: skip
+        body.append(f"<h2>{heading}</h2>\n<p>{told}</p>")
+        body.append(f'<div class="tiles">{"".join(tiles)}</div>' if tiles else "<p>None.</p>")
+    return write_text(path, page(title, _STYLE + "\n".join(body)))
+
+
+def _sections(report: DetectionReport, gold: Rows, most: int) -> list[tuple[str, str, list[Outcome]]]:
+    def surest(*kinds: str) -> list[Outcome]:
+        return sorted((o for o in report.outcomes if o.kind in kinds), key=lambda o: -o.score)
+
+    missed = [o for o in report.outcomes if o.kind == "missed"]
+    missed.sort(key=lambda o: -_area(gold[o.image][o.gold or 0]["box"]))
+    false = surest("invented", "misplaced", "duplicate")
+    confused = surest("confused")
+    return [
+        (
+            "Boxes that should not be there",
+            f"The surest of {len(false):,}. Look at the picture first: an object that nobody annotated looks the same.",
+            false[:most],
+        ),
+        ("Objects that were missed", f"The largest of {len(missed):,}.", missed[:most]),
+        ("Objects found under another label", f"The surest of {len(confused):,}.", confused[:most]),
+    ]
+
+
+def _area(box: Sequence[float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _tile(
+    one: Outcome,
+    picture: Any,
+    gold: Sequence[Mapping[str, Any]],
+    predicted: Sequence[Mapping[str, Any]],
+    colours: Mapping[str, str],
+    threshold: float,
+) -> str:
+    found = predicted[one.found] if one.found is not None else None
+    true = gold[one.gold] if one.gold is not None else None
+    region, view = _cut_out(open_picture(picture), [o for o in (found, true) if o is not None])
+    for other in gold:
+        if other is not true:
+            region.outline(view(other["box"]), colours[other["label"]], dashed=True, faint=True)
+    for other in predicted:
+        if other is not found and other["score"] >= threshold:
+            region.outline(view(other["box"]), colours[other["label"]], faint=True)
+    if true is not None:
+        region.outline(view(true["box"]), colours[true["label"]], dashed=True)
+    if found is not None:
+        region.outline(view(found["box"]), colours[found["label"]])
+        region.tag(view(found["box"]), f"{found['label']} {found['score']:.2f}", colours[found["label"]])
+    if true is not None and one.kind != "duplicate":
+        region.tag(view(true["box"]), f"true: {true['label']}", colours[true["label"]])
+    source = f"data:image/jpeg;base64,{b64encode(encoded(region.image, jpeg=True)).decode()}"
+    where = Path(picture).name if isinstance(picture, (str, Path)) else f"image {one.image + 1}"
+    told = _sentence(one, found, true)
+    return (
+        f'<figure><img src="{source}" width="{_TILE}" height="{_TILE}" alt="{escape(told, quote=True)}">'
+        f"<figcaption><strong>{escape(told)}</strong><br>{escape(shorten(where, 48, keep_end=True))}</figcaption>"
+        "</figure>"
+    )
+
+
+def _sentence(one: Outcome, found: Mapping[str, Any] | None, true: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return f"{true['label'] if true else ''} missed"
+    name = f"{found['label']} {found['score']:.2f}"
+    if true is None:
+        return f"{name}: nothing is annotated here"
+    return {
+        "confused": f"{name}: is {true['label']}",
+        "duplicate": f"{name}: second box of one {true['label']}",
+    }.get(one.kind, f"{name}: misplaced, overlap {one.overlap:.2f}")
+
+
+def _cut_out(
+    image: Image, around: Sequence[Mapping[str, Any]]
+) -> tuple[BoxCanvas, Callable[[Sequence[float]], list[float]]]:
+    """A square of the picture around the boxes, enlarged to a tile, and the map from the picture's boxes to its own."""
+    from PIL import Image as pillow
+
+    boxes = np.array([o["box"] for o in around], float)
+    low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+    side = min(max(_CONTEXT * float((high - low).max()), 48.0), float(max(image.size)))
+    corner = (low + high - side) / 2
+    room = np.array(image.size) - side
+    corner = np.where(room > 0, np.clip(corner, 0, np.maximum(room, 0)), room / 2)
+    area = (*corner, *(corner + side))
+    tile = image.transform(
+        (_TILE, _TILE), pillow.Transform.EXTENT, area, pillow.Resampling.BICUBIC, fillcolor="#8a929b"
+    )
+
+    def view(box: Sequence[float]) -> list[float]:
+        return [float(v) for v in (np.array(box).reshape(2, 2) - corner).ravel()]
+
+    return BoxCanvas(tile, scale=_TILE / side, text_size=15), view
+
+
+def _summary(report: DetectionReport) -> str:
+    def cell(value: float) -> str:
+        return "–" if np.isnan(value) else f"{value:.3f}"
+
+    names = ("AP", "AP50", "AP75", "AR", "precision", "recall", "F1", "objects")
+    head = '<th scope="col">label</th>' + "".join(f'<th scope="col" class="number">{name}</th>' for name in names)
+    lines = []
+    for row in (report.all_labels, *report.rows):
+        values = [cell(v) for v in (row.ap, row.ap_50, row.ap_75, row.ar, row.precision, row.recall, row.f1)]
+        cells = "".join(f'<td class="number">{value}</td>' for value in (*values, f"{row.support:,}"))
+        lines.append(f'<tr><th scope="row">{escape(row.label)}</th>{cells}</tr>')
+    kinds, many = report.kinds, len(report.rows) > _LONG_TABLE
+    table = (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{"".join(lines)}</tbody></table></div>'
+    )
+    return (
+        f'<p class="prediction">mAP <strong>{cell(report.map)}</strong>, mAP50 <strong>{cell(report.map_50)}</strong> '
+        f"on {report.images:,} images.</p>\n"
+        + (f"<details><summary>All {len(report.rows)} labels</summary>{table}</details>" if many else table)
+        + '\n<p class="legend">Precision, recall, F1 and the mistakes below: boxes with a score '
+        + f"from {report.threshold:.2f}, overlap 0.5. {kinds['right']:,} right, {kinds['missed']:,} missed, "
+        f"{kinds['confused']:,} under another label, {kinds['misplaced']:,} misplaced, {kinds['duplicate']:,} second "
+        f"boxes of one object, {kinds['invented']:,} where nothing is annotated.</p>"
+    )
+
+
+def _diagrams(report: DetectionReport) -> str:
+    parts, wide = [], " wide" if len(report.rows) > _LONG_TABLE else ""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "diagram.png"
+        for draw, name in ((precision_recall_png, "precision-recall curves"), (detection_confusion_png, "confusion")):
+            if report.all_labels.support:
+                draw(report, file)
+                data = b64encode(file.read_bytes()).decode()
+                parts.append(f'<img class="diagram{wide}" src="data:image/png;base64,{data}" alt="{name}">')
+    return f'<div class="diagrams">{"".join(parts)}</div>'
+
+
+def _how_to_read() -> str:
+    return (
+        "<p>In the pictures below a solid box was found, a dashed one is annotated; the thick boxes are what the "
+        "caption speaks of, the thin ones their neighbours.</p>"
+    )
+
+
+_STYLE = """<style>
+main { max-width: 78rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1.1rem; }
+figure { margin: 0; } figure img { width: 100%; height: auto; border-radius: .4rem; display: block; }
+figcaption { font-size: .85rem; line-height: 1.35; margin-top: .35rem; color: var(--faint); overflow-wrap: anywhere; }
+figcaption strong { color: var(--ink); font-weight: 600; }
+.diagrams { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
+.diagram { max-width: min(100%, 37rem); background: #fff; border-radius: .4rem; }
+.diagram.wide:last-child { max-width: 100%; }
+.number { text-align: right; padding: .25rem .2rem .25rem 1.3rem; }
+td.number { padding: .25rem .2rem .25rem 1.3rem; }
+summary { cursor: pointer; margin-bottom: .6rem; }
+</style>
+"""

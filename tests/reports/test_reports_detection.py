@@ -1,0 +1,191 @@
+"""Drawn boxes, diagrams and the page of mistakes: what must be visible is visible, odd input is borne."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polydetr.errors import InputError, SaveError
+from polydetr.metrics import detection_report
+from polydetr.reports.box_drawing import box_colours, draw_boxes, ink_on, save_boxes
+from polydetr.reports.detection import _most_mistaken, detection_confusion_png, precision_recall_png
+from polydetr.reports.detection_page import mistakes_page
+from polydetr.reports.supervision import supervision_arrays
+
+GREY = np.full((300, 400, 3), 120, np.uint8)
+
+
+def item(left, top, right, bottom, label="cup", **more):
+    return {"box": [left, top, right, bottom], "label": label, **more}
+
+
+def shade(colour):
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def count(image, colour):
+    return int((np.asarray(image) == shade(colour)).all(-1).sum())
+
+
+def scene(rows=12, labels=("cup", "mug", "杯"), seed=0):
+    """Pictures with one object of each label, found, missed, confused or doubled by chance."""
+    random = np.random.default_rng(seed)
+    gold, found = [], []
+    for _ in range(rows):
+        corners = random.integers(0, 200, (len(labels), 2))
+        gold.append([item(int(x), int(y), int(x) + 60, int(y) + 50, label)
+                     for (x, y), label in zip(corners, labels, strict=True)])  # fmt: skip
+        row = [
+            item(*(v + float(random.normal(0, 5)) for v in one["box"]), str(random.choice(labels)))
+            for one in gold[-1] if random.random() < 0.8
+        ]  # fmt: skip
+        found.append([one | {"score": float(random.random())} for one in [*row, item(300, 200, 380, 280)]])
+    return gold, found
+
+
+def test_boxes_are_drawn_where_they_are():
+    image = draw_boxes(GREY, [item(100, 75, 200, 150, score=0.5)], colours={"cup": "#2f6db3"})
+    assert image.size == (960, 720)  # enlarged, so that the label is small beside the object
+    pixels = np.asarray(image)
+    for x, y in ((240, 300), (479, 300), (360, 359)):  # left, right and lower edge, 2.4 times as far out
+        assert tuple(pixels[y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3)[4]) == shade("#2f6db3")
+    assert tuple(pixels[300, 360]) == (120, 120, 120)
+
+
+def test_unsure_boxes_are_left_out_and_truth_is_dashed():
+    sure = draw_boxes(GREY, [item(100, 75, 200, 150, score=0.2)], threshold=0.3)
+    assert count(sure, box_colours(["cup"])["cup"]) == 0
+    solid = count(draw_boxes(GREY, [item(100, 75, 200, 150)], colours={"cup": "#ff0000"}), "#ff0000")
+    dashed = count(draw_boxes(GREY, [], truth=[item(100, 75, 200, 150)], colours={"cup": "#ff0000"}), "#ff0000")
+    assert 0.2 * solid < dashed < 0.8 * solid
+
+
+def test_labels_do_not_hide_one_another():
+    pair = [item(100, 75, 200, 150, "a", score=0.9), item(105, 80, 205, 155, "b", score=0.8)]
+    colours = {"a": "#ff0000", "b": "#00ff00"}
+    alone = [count(draw_boxes(GREY, [one], colours=colours), colours[one["label"]]) for one in pair]
+    both = draw_boxes(GREY, pair, colours=colours)
+    for one, pixels in zip(pair, alone, strict=True):
+        assert count(both, colours[one["label"]]) > 0.9 * pixels
+
+
+def test_many_boxes_get_a_legend():
+    many = [item(i % 10 * 40, i // 10 * 30, i % 10 * 40 + 20, i // 10 * 30 + 20, "cup", score=0.5) for i in range(100)]
+    assert draw_boxes(GREY, many).height > 720
+    huge = [
+        item(i % 100 * 4, i // 100 * 6, i % 100 * 4 + 3, i // 100 * 6 + 5, "cup", score=i / 5000) for i in range(5000)
+    ]
+    assert draw_boxes(GREY, huge).width == 960
+
+
+def test_any_picture_any_label_any_box(tmp_path):
+    Image.new("RGBA", (1, 1)).save(tmp_path / "one.png")
+    draw_boxes(tmp_path / "one.png", [item(0, 0, 1, 1, "杯\n$x$" * 30, score=1)])
+    draw_boxes(Image.new("L", (2000, 100)), [item(-5, -5, 3000, 300), item(10, 10, 10, 10)])
+    draw_boxes(GREY, [])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert draw_boxes(tmp_path / "turned.jpg", []).size == (480, 960)
+    with pytest.raises(InputError, match=r"'no.png'.* cannot be drawn on"):
+        draw_boxes("no.png", [])
+
+
+def test_saved_as_the_name_says(tmp_path):
+    for name, kind in (("a.png", "PNG"), ("b.jpg", "JPEG")):
+        with Image.open(save_boxes(tmp_path / name, GREY, [item(1, 2, 30, 40)])) as image:
+            assert image.format == kind
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SaveError):
+        save_boxes(tmp_path / "file" / "a.png", GREY, [])
+
+
+def test_colours_differ_and_carry_readable_ink():
+    colours = box_colours(f"label {i:03d}" for i in range(80))
+    assert len(set(colours.values())) == 80
+    assert (ink_on("#ffff00"), ink_on("#101080")) == ("#000000", "#ffffff")
+
+
+@pytest.mark.parametrize("labels", [("one",), tuple(f"c{i:02d}" for i in range(40))])
+def test_diagrams_of_any_number_of_labels(tmp_path, labels):
+    report = detection_report(*scene(labels=labels), labels=["cup", *labels] if "cup" not in labels else labels)
+    for draw in (precision_recall_png, detection_confusion_png):
+        draw(report, tmp_path / "a.png")
+        with Image.open(tmp_path / "a.png") as image:
+            assert min(image.size) > 400
+            assert len(image.getcolors(1 << 24)) > 50
+
+
+def test_diagrams_of_nothing(tmp_path):
+    report = detection_report([[]], [[]])
+    with pytest.raises(InputError, match="needs annotated objects"):
+        precision_recall_png(report, tmp_path / "a.png")
+    detection_confusion_png(report, tmp_path / "b.png")
+
+
+def test_the_background_stays_last_and_nothing_is_lost():
+    matrix = np.diag(np.full(41, 10))
+    matrix[-1, -1] = 0
+    matrix[7, 3], matrix[5, 40], matrix[40, 5] = 9, 4, 8
+    merged, names = _most_mistaken(matrix, [*(f"c{i}" for i in range(40)), "background"])
+    assert names[0] == "c5"
+    assert set(names[1:3]) == {"c3", "c7"}
+    assert names[-2:] == ["20 others", "background"]
+    assert merged.sum() == matrix.sum()
+    assert (merged[0, -1], merged[-1, 0]) == (4, 8)
+
+
+def test_the_page_holds_the_worst_of_every_kind(tmp_path):
+    gold = [[item(10, 10, 60, 60), item(200, 100, 260, 150, "mug")], [item(20, 20, 70, 70)]]
+    found = [[item(11, 10, 60, 60, score=0.9), item(300, 200, 380, 280, "m<ug>", score=0.8)],
+             [item(20, 20, 70, 70, "mug", score=0.7), item(220, 220, 270, 270, score=0.6)]]  # fmt: skip
+    Image.fromarray(GREY).save(tmp_path / "second.png")
+    report = detection_report(gold, found, threshold=0.5)
+    path = mistakes_page(
+        report, [GREY, tmp_path / "second.png"], gold, found, tmp_path / "page.html", title="Cups & mugs"
+    )
+    text = path.read_text(encoding="utf-8")
+    told = re.findall(r"<figcaption><strong>(.*?)</strong>", text)
+    assert told == ["m&lt;ug&gt; 0.80: nothing is annotated here", "cup 0.60: nothing is annotated here", "mug missed",
+                    "mug 0.70: is cup"]  # fmt: skip
+    assert "<title>Cups &amp; mugs</title>" in text
+    assert "second.png" in text
+    assert not re.search(r"(?:src|href)=\"(?!data:)", text)  # nothing is fetched from anywhere
+    tiles = re.findall(r'<figure><img src="data:image/jpeg;base64,([^"]+)"', text)
+    with Image.open(io.BytesIO(base64.b64decode(tiles[0]))) as tile:
+        assert tile.size == (360, 360)
+
+
+def test_the_page_shows_no_more_than_asked_and_bears_perfection(tmp_path):
+    gold, found = scene()
+    pictures = [GREY] * len(gold)
+    text = mistakes_page(detection_report(gold, found), pictures, gold, found, tmp_path / "a.html", most=2).read_text(
+        "utf-8"
+    )
+    assert text.count("<figure>") <= 6
+    perfect = [[one | {"score": 0.9} for one in row] for row in gold]
+    text = mistakes_page(detection_report(gold, perfect), pictures, gold, perfect, tmp_path / "b.html").read_text(
+        "utf-8"
+    )
+    assert "<figure>" not in text
+    assert text.count("<p>None.</p>") == 3
+    blank = mistakes_page(detection_report([[]], [[]]), [GREY], [[]], [[]], tmp_path / "c.html")
+    assert "mAP <strong>–</strong>" in blank.read_text("utf-8")
+    with pytest.raises(InputError, match="1 pictures for a report about 12 images"):
+        mistakes_page(detection_report(gold, found), [GREY], gold, found, tmp_path / "d.html")
+
+
+def test_arrays_for_supervision():
+    objects = [item(1, 2, 3, 4, "mug", score=0.5), item(5, 6, 7, 8, score=0.25)]
+    arrays = supervision_arrays(objects, ["cup", "mug"])
+    assert arrays["xyxy"].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert arrays["class_id"].tolist() == [1, 0]
+    assert arrays["confidence"].tolist() == [0.5, 0.25]
+    assert arrays["data"]["class_name"].tolist() == ["mug", "cup"]
+    empty = supervision_arrays([], ["cup"])
+    assert (empty["xyxy"].shape, empty["class_id"].shape, empty["data"]["class_name"].shape) == ((0, 4), (0,), (0,))
+    with pytest.raises(InputError, match=r"'mugs' is none of the model's. Did you mean 'mug'\?"):
+        supervision_arrays([item(1, 2, 3, 4, "mugs", score=1)], ["cup", "mug"])
