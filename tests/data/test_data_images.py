@@ -195,6 +195,25 @@ def test_a_picture_that_was_cut_off_is_an_error(kind: str, share: float, tmp_pat
         assert caught.value.hint
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("at_least", [None, 8])
+def test_a_jpeg_that_ends_early_with_an_end_mark_is_no_grey_picture(mode: str, at_least: int | None) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)).convert(mode)
+    content = packed(noise, "JPEG")
+    for share in (0.4, 0.7, 0.95):
+        with pytest.raises(RowError, match="its data end before the picture does"):
+            one(content[: int(len(content) * share)] + b"\xff\xd9", at_least=at_least)
+    grey = np.full((96, 96, 3), 128, np.uint8)
+    assert (one(packed(Image.fromarray(grey), "JPEG"), at_least=at_least) == 128).all()  # really grey: no error
+    grey[:80] = np.random.default_rng(1).integers(0, 255, (80, 96, 3), dtype=np.uint8)
+    one(packed(Image.fromarray(grey), "JPEG", progressive=True), at_least=at_least)
+
+
+def test_a_png_without_its_data_is_an_error() -> None:
+    with pytest.raises(RowError, match="broken or cut off"):
+        one(huge_png(50, 50))
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from polydetr.errors import Location, RowError
 
@@ -37,6 +38,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ADDRESS = re.compile(r"^(data(?=:)|[a-z][a-z0-9+.-]+(?=://))", re.IGNORECASE)  # http://..., data:image/png;base64,...
+_END = b"\xff\xd9"  # of a JPEG
+_AGAIN = "Copy the picture again, or leave the cell empty."
 _ARRAYS = "Expected (height, width), (height, width, 3) or (height, width, 4): uint8, uint16, or float from 0 to 1."
 
 
@@ -204,13 +207,13 @@ def _read_file(path: Path) -> bytes:
 
 def _decode(content: bytes, reading: Reading) -> Image.Image:
     if not content:
-        raise _Fault("is empty (0 bytes).", "Copy the picture again, or leave the cell empty.")
+        raise _Fault("is empty (0 bytes).", _AGAIN)
     try:
         with Image.open(io.BytesIO(content), formats=_formats()) as picture:
             _check_size(picture, reading)
-            if reading.at_least and picture.format in ("JPEG", "MPO"):
-                picture.draft(None, (reading.at_least, reading.at_least))
-            picture.load()
+            _load(picture, reading)
+            if picture.format in ("JPEG", "MPO") and _ends_early(picture, content, reading):
+                raise _Fault("is broken: its data end before the picture does.", _AGAIN)
             return _as_seen(picture)
     except UnidentifiedImageError:
         raise _Fault(
@@ -224,7 +227,30 @@ def _decode(content: bytes, reading: Reading) -> Image.Image:
         ) from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error) as error:
         # whatever Pillow's decoders meet in a broken file
-        raise _Fault(f"is broken or cut off: {error}.", "Copy the picture again, or leave the cell empty.") from None
+        raise _Fault(f"is broken or cut off: {error}.", _AGAIN) from None
+
+
+def _load(picture: ImageFile, reading: Reading) -> None:
+    if reading.at_least and picture.format in ("JPEG", "MPO"):
+        picture.draft(None, (reading.at_least, reading.at_least))
+    picture.load()
+
+
+def _ends_early(picture: ImageFile, content: bytes, reading: Reading) -> bool:
+    """Whether a JPEG has an end mark but not all its data: the decoder fills the rest with mid-grey and says nothing.
+
+    Only where the last pixel is of that grey the picture is decoded once more, with other data in front of the mark:
+    a whole picture never looks at them, a broken one changes.
+    """
+    last = picture.getpixel((picture.width - 1, picture.height - 1))
+    values = last if isinstance(last, tuple) else (last,)
+    if not all(value in (127, 128) for value in values):
+        return False
+    end = content.rfind(_END)
+    probe = content[: end if end >= 0 else len(content)] + b"\x55" * 4096 + _END
+    with Image.open(io.BytesIO(probe), formats=("JPEG",)) as other:
+        _load(other, reading)
+        return other.tobytes() != picture.tobytes()
 
 
 @functools.cache
