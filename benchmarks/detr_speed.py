@@ -1,0 +1,208 @@
+"""DETR's parts against transformers' on the same machine, weights and inputs, in turn, in one run; medians of the pairs.
+
+    python benchmarks/detr_speed.py matcher     batch 8, 300 queries x 54 targets, 1 and 6 decoder layers, same assignments
+    python benchmarks/detr_speed.py deformable  decoder (300 queries) and encoder (all cells), forward and with gradients
+    python benchmarks/detr_speed.py inference [--sizes 800 320]   R50-DETR, fresh weights with random norm statistics; a fresh DETR answers
+                                                nearly the same for every query, so what bfloat16 changes must be measured on a trained one
+
+Options: --repeats 5, --threads 1. Times are milliseconds of the process's CPU time divided by the threads, so that a busy machine disturbs
+them less than it disturbs the wall clock; the wall clock is kept beside them. Appends JSON lines to benchmarks/results/detr_speed.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polydetr.backbones.detr_checkpoints import detr_from_state
+from polydetr.backbones.detr_prediction import prepare_for_prediction
+from polydetr.nn.box_geometry import BoxGeometry
+from polydetr.nn.deformable import DeformableAttention
+from polydetr.nn.matcher import Matcher, SetTargets
+from quality import cpu_name
+
+RESULTS = Path(__file__).parent / "results" / "detr_speed.jsonl"
+
+
+def in_turn(candidates: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
+    """name → median CPU and wall milliseconds; one unmeasured round first."""
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
+    for attempt in range(repeats + 1):
+        for name, run in candidates.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            run()
+            if attempt:
+                seen[name].append((time.process_time() - cpu, time.perf_counter() - wall))
+    threads = torch.get_num_threads()
+    return {
+        name: {
+            "cpu_ms": round(1000 * statistics.median(t[0] for t in times) / threads, 2),
+            "wall_ms": round(1000 * statistics.median(t[1] for t in times), 2),
+        }
+        for name, times in seen.items()
+    }
+
+
+def matcher(repeats: int) -> Iterator[dict[str, Any]]:
+    from transformers.loss.loss_for_object_detection import HungarianMatcher
+
+    batch, queries, count, classes = 8, 300, 54, 80
+    torch.manual_seed(0)
+    labels = [torch.randint(classes, (count,)) for _ in range(batch)]
+    boxes = [torch.rand(count, 4) * 0.5 + 0.01 for _ in range(batch)]
+    targets, hub_targets = SetTargets.pad(labels, boxes_cxcywh=boxes), [
+        {"class_labels": label, "boxes": box} for label, box in zip(labels, boxes, strict=True)
+    ]  # fmt: skip
+    for layers in (1, 6):
+        outputs = {"logits": torch.randn(layers, batch, queries, classes + 1),
+                   "boxes_cxcywh": torch.rand(layers, batch, queries, 4) * 0.5 + 0.01}  # fmt: skip
+        geometry, ours, theirs = BoxGeometry(), Matcher(), HungarianMatcher(1, 5, 2)
+
+        def run_ours(outputs=outputs, geometry=geometry, ours=ours):
+            return ours(outputs["logits"], targets, geometry.cost(outputs, targets.geometry))
+
+        def run_theirs(outputs=outputs, theirs=theirs):
+            return [
+                theirs({"logits": logits, "pred_boxes": boxes}, hub_targets)
+                for logits, boxes in zip(outputs["logits"], outputs["boxes_cxcywh"], strict=True)
+            ]
+
+        mine = run_ours()
+        same = all(
+            torch.equal(torch.stack(mine.of(layer, example)), torch.stack(pairs))
+            for layer, examples in enumerate(run_theirs())
+            for example, pairs in enumerate(examples)
+        )
+        times = in_turn({"polydetr": run_ours, "transformers": run_theirs}, repeats)
+        yield {"part": "matcher", "batch": batch, "queries": queries, "targets": count, "layers": layers,
+               "identical_assignments": same, **times, "times_faster": ratio(times)}  # fmt: skip
+
+
+def deformable(repeats: int) -> Iterator[dict[str, Any]]:
+    from transformers import DeformableDetrConfig
+    from transformers.models.deformable_detr.modeling_deformable_detr import (
+        DeformableDetrMultiscaleDeformableAttention,
+    )
+
+    shapes, batch = [(52, 52), (26, 26), (13, 13), (7, 7)], 2
+    cells = sum(h * w for h, w in shapes)
+    config = DeformableDetrConfig(use_timm_backbone=False, backbone=None, backbone_config={"model_type": "resnet"},
+                                  disable_custom_kernels=True)  # fmt: skip
+    torch.manual_seed(0)
+    theirs = DeformableDetrMultiscaleDeformableAttention(config, num_heads=8, n_points=4)
+    ours = DeformableAttention(256, 8, num_levels=4, num_points=4)
+    names = {
+        "offsets": "sampling_offsets",
+        "weights": "attention_weights",
+        "value": "value_proj",
+        "output": "output_proj",
+    }
+    for mine, other in names.items():
+        torch.nn.init.normal_(theirs.get_submodule(other).weight, std=0.05)
+        ours.get_submodule(mine).load_state_dict(theirs.get_submodule(other).state_dict())
+    for kind, asked in (("decoder", 300), ("encoder", cells)):
+        queries, memory = torch.randn(batch, asked, 256), torch.randn(batch, cells, 256)
+        references = torch.rand(batch, asked, 1, 2).expand(-1, -1, 4, -1)
+
+        def run_ours(queries=queries, memory=memory, references=references) -> Tensor:
+            return ours(queries, references, memory, shapes)
+
+        def run_theirs(queries=queries, memory=memory, references=references) -> Tensor:
+            return theirs(queries, encoder_hidden_states=memory, reference_points=references,
+                          spatial_shapes=torch.tensor(shapes), spatial_shapes_list=shapes)[0]  # fmt: skip
+
+        with torch.no_grad():
+            difference = float((run_ours() - run_theirs()).abs().max())
+            times = in_turn({"polydetr": run_ours, "transformers": run_theirs}, repeats)
+        yield {"part": "deformable", "kind": kind, "queries": asked, "cells": cells, "batch": batch, "gradients": False,
+               "largest_difference": difference, **times, "times_faster": ratio(times)}  # fmt: skip
+        queries.requires_grad_()
+        memory.requires_grad_()
+        times = in_turn(
+            {
+                "polydetr": lambda run=run_ours: run().sum().backward(),
+                "transformers": lambda run=run_theirs: run().sum().backward(),
+            },
+            repeats,
+        )
+        yield {"part": "deformable", "kind": kind, "queries": asked, "cells": cells, "batch": batch, "gradients": True,
+               **times, "times_faster": ratio(times)}  # fmt: skip
+
+
+def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
+    from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
+
+    config = DetrConfig(use_timm_backbone=False, use_pretrained_backbone=False, backbone=None,
+                        backbone_config=ResNetConfig(out_features=["stage4"]))  # fmt: skip
+    torch.manual_seed(0)
+    theirs = DetrForObjectDetection(config).eval()
+    for name, tensor in theirs.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.copy_(0.7 + 0.6 * torch.rand(tensor.shape))
+    model = detr_from_state(theirs.state_dict(), config=config.to_dict()).model
+    ready = {
+        "polydetr_bf16": prepare_for_prediction(model, bf16=True),
+        "polydetr_fp32": prepare_for_prediction(model, bf16=False),
+    }
+    for size in sizes:
+        pixels = torch.randn(1, 3, size, size)
+        with torch.inference_mode():
+            expected = theirs(pixels)
+            changes = {}
+            for name, fast in ready.items():
+                found = fast(pixels)
+                changes[name] = {"logits": float((found["logits"] - expected.logits).abs().max()),
+                                 "boxes": float((found["boxes_cxcywh"] - expected.pred_boxes).abs().max())}  # fmt: skip
+            laid_out = pixels.to(torch.bfloat16, memory_format=torch.channels_last)
+            times = in_turn(
+                {
+                    "transformers": lambda pixels=pixels: theirs(pixels),
+                    "polydetr_plain": lambda pixels=pixels: model(pixels, last_only=True),
+                    **{name: lambda fast=fast, pixels=pixels: fast(pixels) for name, fast in ready.items()},
+                    "backbone_bf16": lambda x=laid_out: ready["polydetr_bf16"].model.backbone(x),
+                },
+                repeats,
+            )
+        yield {"part": "inference", "model": "detr-resnet-50", "size": size, **times, "largest_change_fresh_weights": changes,
+               "times_faster": ratio(times, ours="polydetr_bf16"), "times_faster_fp32": ratio(times, ours="polydetr_fp32")}  # fmt: skip
+
+
+def ratio(times: dict[str, dict[str, float]], *, ours: str = "polydetr") -> float:
+    return round(times["transformers"]["cpu_ms"] / times[ours]["cpu_ms"], 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["matcher", "deformable", "inference"])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[800, 320])
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    parts = {"matcher": matcher, "deformable": deformable}
+    lines = (
+        inference(options.repeats, options.sizes)
+        if options.part == "inference"
+        else parts[options.part](options.repeats)
+    )
+    about = {"date": datetime.now(UTC).date().isoformat(), "cpu": cpu_name(), "threads": options.threads,
+             "repeats": options.repeats, "torch": torch.__version__}  # fmt: skip
+    RESULTS.parent.mkdir(exist_ok=True)
+    for line in lines:
+        text = json.dumps(line | about)
+        print(text, flush=True)
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
