@@ -344,6 +344,11 @@ def infer_modality(name: str, values: Sequence[Any]) -> tuple[str, str]:
     if not values:
         return "ignore", "it has no values"
     first = values[0]
+    shape = getattr(first, "__array_interface__", {}).get("shape", ())  # of NumPy and PIL
+    if len(shape) > 1:
+        return "image", ""
+    if shape:  # a column of lists, as Parquet and pandas give it
+        first = list(first)
     if isinstance(first, (list, tuple)):
         return ("text", "") if name == "tokens" and isinstance(first[0] if first else "", str) else ("history", "")
     if isinstance(first, (bytes, bytearray)):

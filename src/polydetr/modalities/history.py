@@ -14,8 +14,6 @@ Arrays of one row, with N items; P is "text", "image" or "table", and every item
     age, age_known float32, int8 (N,)  the scaled logarithm of its age; only where ``history.age`` names the field
 
 token(item) = mean over P of (mean over P's real tokens)  +  order embedding  +  age embedding
-
-Shapes: B examples, N items, K distinct items of the batch, D ``embed_dim``.
 """
 
 from __future__ import annotations
@@ -28,21 +26,17 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from polydetr.batch import Embedded, TokenGroup
 from polydetr.config import Config, HistoryConfig
 from polydetr.errors import ConfigError, Location, RowError
 from polydetr.layout import Finding, Row
 from polydetr.modalities.base import EncodedGroup, Modality, Note, Window
+from polydetr.modalities.history_embedder import HistoryEmbedder
 from polydetr.modalities.history_items import ITEM_TEXT, age_scale, as_list, distinct_items, item_fields
 from polydetr.modalities.image import ImageModality
 from polydetr.modalities.table import TableModality
 from polydetr.modalities.table_values import is_missing, read_number
 from polydetr.modalities.text import TextModality
-from polydetr.nn.numbers import LinearNumbers, PeriodicNumbers
-from polydetr.nn.pooling import mean_of_groups
 from polydetr.schema import FieldSpec
 
 _FOLDER = "history"
@@ -90,7 +84,7 @@ class HistoryModality(Modality):
     ) -> tuple[list[FieldSpec], list[Row]]:
         if not fields:
             return [], []
-        items = distinct_items(fields, rows)
+        items = distinct_items(fields, rows, most=2)  # a vocabulary leaves out what occurs once
         specs = item_fields(items, fields, config.history)
         return [spec for spec in specs if any(spec.modality in kind.reads for kind in _BORROWED.values())], items
 
@@ -200,11 +194,12 @@ class HistoryModality(Modality):
                 f"{where} is {item!r:.80}, expected a mapping of its fields, or a string",
                 location=Location(column=field),
             )
-        key = repr(item) if not self.slow_to_encode else ""
+        row = self._as_row(item)
+        key = "" if self.slow_to_encode else repr([row.get(spec.name) for spec in self.item_fields])
         made = self._read.get(key) if key else None
         if made is None:
             try:
-                made = self._encoded(self._as_row(item), folder)
+                made = self._encoded(row, folder)
             except RowError as error:
                 inner = f", {error.location.column!r}" if error.location and error.location.column else ""
                 raise RowError(
@@ -338,74 +333,3 @@ class HistoryModality(Modality):
     def fingerprint(self) -> str:
         table = self.table.fingerprint() if self.table is not None else ""
         return hashlib.sha256(f"{_ENCODING}{json.dumps(self.state(), sort_keys=True)}{table}".encode()).hexdigest()
-
-
-class HistoryEmbedder(nn.Module):
-    """TokenGroup → Embedded (B, N, D): one token an item.
-
-    ``borrow`` hands over the embedders of the other modalities, which are held but not owned: they stand once in the
-    state dict, under their own names.
-    """
-
-    def __init__(
-        self,
-        table: nn.Module | None,
-        *,
-        borrowed: Sequence[str],
-        embed_dim: int,
-        max_items: int,
-        num_fields: int,
-        with_age: bool,
-    ) -> None:
-        super().__init__()
-        self.embed_dim, self.borrowed = embed_dim, tuple(borrowed)
-        self.table = table
-        self._lent: dict[str, nn.Module] = {}  # a plain dict, so that nothing in it is registered here
-        self.order_embedding = nn.Embedding(max_items + 1, embed_dim)
-        nn.init.normal_(self.order_embedding.weight, std=0.02)
-        self.field_embedding = nn.Embedding(num_fields, embed_dim) if num_fields > 1 else None
-        if self.field_embedding is not None:
-            nn.init.normal_(self.field_embedding.weight, std=0.02)
-        self.age_line = LinearNumbers(1, embed_dim) if with_age else None
-        self.age_waves = PeriodicNumbers(1, embed_dim) if with_age else None
-
-    def borrow(self, embedders: nn.ModuleDict) -> None:
-        self._lent = {name: embedders[name] for name in self.borrowed}
-
-    def forward(self, group: TokenGroup) -> Embedded:
-        mask, values = group.mask, {name: value[group.mask] for name, value in group.values.items()}
-        weight = self.order_embedding.weight
-        tokens = weight.new_zeros(*mask.shape, self.embed_dim)
-        if bool(mask.any()):
-            found = self._items(values) + self.order_embedding(values["order"])
-            if self.field_embedding is not None:
-                found = found + self.field_embedding(values["field"])
-            if self.age_line is not None and self.age_waves is not None:
-                age, column = values["age"][None], torch.zeros_like(values["item"])[None]
-                aged = (self.age_line(age[..., None], column) + self.age_waves(age, column))[0]
-                found = found + aged * values["age_known"][:, None].to(aged.dtype)
-            tokens = tokens.index_put((mask,), found.to(tokens.dtype))
-        return Embedded(tokens, mask)
-
-    def _items(self, values: Mapping[str, Tensor]) -> Tensor:
-        """(items of the batch, D): each distinct item embedded once, then handed to all its places."""
-        keys, place = torch.unique(values["item"], return_inverse=True)
-        numbers = torch.arange(len(place), device=place.device)
-        first = torch.full((len(keys),), len(place), device=place.device).scatter_reduce(0, place, numbers, "amin")
-        embedders = {**self._lent, **({"table": self.table} if self.table is not None else {})}
-        made = {name: embedder(self._group(name, values, first)) for name, embedder in embedders.items()}
-        return mean_of_groups({n: e.tokens for n, e in made.items()}, {n: e.mask for n, e in made.items()})[place]
-
-    @staticmethod
-    def _group(name: str, values: Mapping[str, Tensor], first: Tensor) -> TokenGroup:
-        """The distinct items (K, T) in one modality, cut to the longest of them."""
-        length = values[f"{name}.length"][first]
-        longest = max(1, int(length.max()))
-        prefix = f"{name}."
-        taken = {
-            key.removeprefix(prefix): value[first][:, :longest]
-            for key, value in values.items()
-            if key.startswith(prefix) and key != f"{name}.length"
-        }
-        positions = torch.arange(longest, device=length.device).expand(len(first), longest)
-        return TokenGroup(taken, positions < length[:, None], positions)

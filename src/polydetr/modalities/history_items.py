@@ -28,15 +28,17 @@ def as_list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, (list, tuple)) else ()
 
 
-def distinct_items(fields: Sequence[FieldSpec], rows: Sequence[Row]) -> list[Row]:
-    """Every item that occurs, once and as a row: what recurs often says nothing more about its fields."""
-    found: dict[str, Row] = {}
+def distinct_items(fields: Sequence[FieldSpec], rows: Sequence[Row], *, most: int = 1) -> list[Row]:
+    """Every item that occurs, as a row, and ``most`` times: what recurs often says nothing more about its fields."""
+    found: dict[str, list[Row]] = {}
     for row in rows:
         for field in fields:
             for item in as_list(row.get(field.name)):
                 if isinstance(item, (str, Mapping)) and len(found) < SAMPLE:
-                    found.setdefault(repr(item), {ITEM_TEXT: item} if isinstance(item, str) else item)
-    return list(found.values())
+                    same = found.setdefault(repr(item), [])
+                    if len(same) < most:
+                        same.append({ITEM_TEXT: item} if isinstance(item, str) else item)
+    return [item for same in found.values() for item in same]
 
 
 def item_fields(items: Sequence[Row], fields: Sequence[FieldSpec], config: HistoryConfig) -> list[FieldSpec]:

@@ -93,8 +93,7 @@ class EmbeddingTask(Task):
         first = values[0]
         if isinstance(first, Mapping):
             return "history"
-        kind = "image" if not isinstance(first, str) and _is_picture(first) else infer_modality(self.target, values)[0]
-        if kind == "image":
+        if infer_modality(self.target, values)[0] == "image":
             return "image"
         if isinstance(first, str):
             return "history" if "history" in self.inputs else "text"
@@ -182,11 +181,6 @@ def _no_negatives(targets: Mapping[str, Tensor]) -> Tensor:
 
 def _absent(value: Any) -> bool:
     return is_missing(value) or (isinstance(value, (Mapping, list, tuple)) and not len(value))
-
-
-def _is_picture(value: Any) -> bool:
-    """Bytes, an array, or a PIL image."""
-    return isinstance(value, (bytes, bytearray)) or hasattr(value, "__array_interface__")
 
 
 def _key(value: Any) -> int:
