@@ -45,7 +45,7 @@ class ImageModality(Modality):
 
     name: ClassVar[str] = "image"
     reads: ClassVar[frozenset[str]] = frozenset({"image"})
-    slow_to_encode: ClassVar[bool] = True
+    slow_to_encode: bool = True
 
     def __init__(self, fields: Sequence[str], backbone: VisionBackbone, *, config: ImageConfig) -> None:
         super().__init__(fields)
