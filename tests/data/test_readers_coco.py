@@ -201,6 +201,14 @@ def test_documents_that_contradict_themselves(coco, parts, message):
         rows(coco(**parts))
 
 
+def test_a_test_set_has_no_annotations(coco):
+    path = coco()
+    document = json.loads(path.read_text())
+    del document["annotations"]
+    path.write_text(json.dumps(document))
+    assert rows(path)[0]["objects"] == []
+
+
 def test_told_to_be_coco_but_is_not(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('[{"text": "a"}]')

@@ -122,6 +122,7 @@ class BoxCanvas:
         """A rectangle in ``colour`` on a darker one, so that it stands out from any ground."""
         left, top, right, bottom = (round(v * self.scale) for v in box)
         line = max(1, self._line // 2) if faint else self._line
+        line = max(1, min(line, round(min(right - left, bottom - top) / 8)))  # a tiny object stays to be seen
         right, bottom = max(right - 1, left + 1), max(bottom - 1, top + 1)
         if dashed:
             strokes = ((colour, line),) if faint else (("#101418", line + 2), (colour, line))

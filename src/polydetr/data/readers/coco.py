@@ -17,8 +17,10 @@ from polydetr.errors import DataFileError, Location, did_you_mean
 
 
 def is_coco(document: Any) -> bool:
-    """True for a mapping with lists of images and of annotations."""
-    return isinstance(document, Mapping) and all(isinstance(document.get(k), list) for k in ("images", "annotations"))
+    """True for a mapping with lists of images and of annotations; of a test set without annotations, of categories."""
+    if not isinstance(document, Mapping) or not isinstance(document.get("images"), list):
+        return False
+    return isinstance(document.get("annotations" if "annotations" in document else "categories"), list)
 
 
 def read_coco(
@@ -44,7 +46,7 @@ def read_coco(
         raise DataFileError("lists no images.", location=location)
     categories = category_names(document, name)
     known = {str(i["id"]) for i in document["images"] if isinstance(i, Mapping) and "id" in i}
-    by_image = _by_image(document["annotations"], known, location, report, skip)
+    by_image = _by_image(document.get("annotations") or [], known, location, report, skip)
     raw = _images(document["images"], by_image, categories, location, report, skip)
     return records_of(raw, ImageFinder(_folders(path, images)), report=report, skip=skip, source=name)
 

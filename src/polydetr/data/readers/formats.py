@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from polydetr.data.readers.boxes_csv import box_columns
+from polydetr.data.readers.coco import is_coco
 from polydetr.data.readers.delimited import sample_rows, sniff_dialect
 from polydetr.data.readers.image_folder import is_image_folder
 from polydetr.data.readers.source import Source
@@ -112,7 +113,7 @@ def _json_kind(source: Source) -> Format:
         return "jsonl" if follows and len(lines[0].strip()) > 1 else "json"
     if not isinstance(first, dict):
         return "json"
-    document = isinstance(first.get("data"), list) or ("images" in first and "annotations" in first)
+    document = isinstance(first.get("data"), list) or is_coco(first)
     return "json" if document and len(lines) == 1 else "jsonl"
 
 
