@@ -11,7 +11,7 @@ import torch
 from polydetr.backbones import BACKBONES
 from polydetr.config import Config, TaskConfig
 from polydetr.data.records import Record
-from polydetr.encoding import RowEncoder, folder_of
+from polydetr.encoding import RowEncoder, folder_of, task_row
 from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
 from polydetr.inference import Engine
 from polydetr.layout import Row
@@ -56,13 +56,13 @@ def build_tasks(config: Config, schema: Schema, records: Sequence[Record], *, no
         task.label_smoothing = config.training.label_smoothing
         task.inputs = tuple(spec.modality for spec in schema.inputs)
         try:
-            notes = task.learn([record.row for record in records])
+            notes = task.learn([task_row(task, record) for record in records])
         except RowError:
             faults = _unreadable(TASKS[kind], target, options, records)
             if config.on_error == "raise":
                 raise next(iter(faults.values())) from None
             # Encoding the rows rejects these one by one; the label set is learned from the others.
-            notes = task.learn([record.row for i, record in enumerate(records) if i not in faults])
+            notes = task.learn([task_row(task, record) for i, record in enumerate(records) if i not in faults])
         for line in notes:
             note(line)
         tasks[target] = task
@@ -85,7 +85,8 @@ def _unreadable(kind: type[Task], target: str, options: TaskConfig, records: Seq
     faults = {}
     for i, record in enumerate(records):
         try:
-            kind(target, options).learn([record.row])
+            task = kind(target, options)
+            task.learn([task_row(task, record)])
         except RowError as error:
             location = dataclasses.replace(record.location, column=target)
             faults[i] = RowError(error.message, location=location, hint=error.hint)

@@ -69,7 +69,8 @@ class RowEncoder:
         self.read = {name: modality for name, modality in self.modalities.items() if modality.fields}
         for modality in self.read.values():
             modality.alone = len(self.read) == 1
-        self.views = {t: modalities[task.view].over([t]) for t, task in tasks.items() if task.view in modalities}
+        views = ((target, task.view) for target, task in tasks.items() if task.view is not None)
+        self.views = {target: modalities[name].over([target]) for target, name in views if name in modalities}
         one_field = len(self.read) == 1 and all(len(m.fields) == 1 for m in self.read.values())
         self.context = context and one_field and all(task.reads_document for task in self.tasks.values())
 
@@ -189,7 +190,7 @@ class RowEncoder:
         golds: dict[str, list[Any]] = {target: [] for target in self.tasks}
         for i, record in enumerate(records):
             for target, task in self.tasks.items():
-                gold = task.gold(record.row, texts[i] if texts else None)
+                gold = task.gold(task_row(task, record), texts[i] if texts else None)
                 golds[target].append(gold)
                 if found := task.problems(gold):
                     where = dataclasses.replace(record.location, column=target)
@@ -214,6 +215,11 @@ def _folder_of_file(file: str) -> Path | None:
 def folder_of(record: Record) -> Path | None:
     """Where relative paths in the row begin: the folder of the file it stands in; None for rows from memory."""
     return _folder_of_file(record.location.file) if record.location.file else None
+
+
+def task_row(task: Task, record: Record) -> Row:
+    """The row as the task reads its label: its files lie beside the file that names them."""
+    return task.located(record.row, folder_of(record))
 
 
 def ahead(function: Callable[[_T], _R], items: Iterable[_T], *, workers: int, window: int = AHEAD) -> Iterator[_R]:

@@ -18,7 +18,7 @@ from polydetr.backbones.kernels import keep_freed_memory
 from polydetr.batch import Arrays, Batch
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.records import Record
-from polydetr.encoding import EncodedDocument, RowEncoder, Strictness, ahead
+from polydetr.encoding import EncodedDocument, RowEncoder, Strictness, ahead, task_row
 from polydetr.errors import ConfigError, RowError, did_you_mean
 from polydetr.layout import FieldText, Finding
 from polydetr.model import PolyModel
@@ -209,7 +209,7 @@ class Engine:
 
 def gold_values(task: Task, results: Sequence[RowResult]) -> list[object]:
     """The true answers of rows, beside their predictions."""
-    return [task.gold(r.record.row, r.text) for r in results]
+    return [task.gold(task_row(task, r.record), r.text) for r in results]
 
 
 def evaluate_results(engine: Engine, results: Sequence[RowResult]) -> dict[str, Evaluation]:

@@ -176,6 +176,25 @@ def test_pictures_may_be_files(tmp_path: Path) -> None:
     assert np.array_equal(task.gold({"picture": path.read_bytes()}, None), _half("left")[None])
 
 
+def test_relative_paths_begin_at_the_file_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pictures").mkdir()
+    for side in ("left", "right"):
+        Image.fromarray(_half(side)).save(tmp_path / "pictures" / f"{side}.png")
+    table = tmp_path / "rows.csv"
+    table.write_text("side,picture\n" + "".join(f"{s},pictures/{s}.png\n" for s in ["left", "right"] * 10))
+    settings = {"model": {"embed_dim": 8, "num_layers": 1}, "training": {"precision": "fp32"}, **FEW_STEPS}
+    predictor = Predictor.fit(
+        str(table), TARGET, valid=str(table), inputs=INPUTS, backbone="none", epochs=1, settings=settings
+    )
+    monkeypatch.chdir(tmp_path / "pictures")
+    assert predictor.evaluate(table)["picture"] == pytest.approx(predictor.metrics["valid"]["picture"])
+    task = _engine().tasks["picture"]
+    rows = [task.located({"picture": "pictures/left.png"}, tmp_path)]
+    before = task.content_key(rows)
+    Image.fromarray(_half("right", 77)).save(tmp_path / "pictures" / "left.png")
+    assert task.content_key(rows) != before
+
+
 @pytest.mark.parametrize("value", ["nowhere.png", 7, np.zeros((4, 4, 2), np.uint8), [_half("left")] * 2])
 def test_what_is_no_picture_is_an_error_that_names_the_column(value: Any) -> None:
     with pytest.raises(RowError) as error:

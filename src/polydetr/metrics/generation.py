@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from ..errors import InputError
 
@@ -69,7 +69,7 @@ def generation_report(generated: ArrayLike, held_out: ArrayLike, reference: Arra
     if among_real == 0.0:
         raise InputError("held_out and reference hold the same samples: there is nothing to compare with.")
     distance = frechet_distance(made, unseen)
-    tree = cKDTree(real)
+    tree = KDTree(real)
     nearest, real_nearest = (float(np.mean(tree.query(x)[0])) for x in (made, unseen))
     return GenerationReport(distance, among_real, distance / among_real, nearest, real_nearest)
 

@@ -98,6 +98,14 @@ class Task(ABC):
             RowError: the label cannot be read.
         """
 
+    def located(self, row: Row, folder: Path | None) -> Row:
+        """The row with this target's relative paths made to begin at ``folder``; what ``learn`` and ``gold`` read."""
+        return row
+
+    def content_key(self, rows: Sequence[Row]) -> str:
+        """Changes whenever files that this target merely names were changed: part of the key of the cache on disk."""
+        return ""
+
     def problems(self, gold: Any) -> Sequence[str]:
         """What a readable label asks for that this task cannot learn, a sentence each."""
         return ()

@@ -7,6 +7,7 @@ tokens, and the head tells from what comes out which way each pixel has to go.
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from polydetr.batch import Arrays, Batch, Embedded
 from polydetr.config import TaskConfig
-from polydetr.data.images import fit_image, list_images, open_image
+from polydetr.data.images import Reading, file_stamps, fit_image, list_images, open_image
 from polydetr.errors import ConfigError, Location, RowError, SchemaError
 from polydetr.layout import FieldText, Layout, Row
 from polydetr.nn.flow import (
@@ -199,6 +200,19 @@ class GenerationTask(Task):
     @property
     def brings_tokens(self) -> int:
         return (self.size // self.patch_size) ** 2
+
+    def located(self, row: Row, folder: Path | None) -> Row:
+        value = row.get(self.target)
+        text = str(value).strip() if isinstance(value, str | Path) else ""
+        if folder is None or not text or text.startswith(("~", "data:")) or "://" in text:
+            return row  # ``gold`` says what is wrong with an address
+        return {**row, self.target: folder / text}
+
+    def content_key(self, rows: Sequence[Row]) -> str:
+        digest = hashlib.sha256()
+        for row in rows:
+            digest.update("".join(file_stamps(row.get(self.target), Reading())).encode(errors="surrogatepass"))
+        return digest.hexdigest()
 
     def _open(self, row: Row) -> Any:
         """The row's picture, opened. Raises RowError where it has several, or one that cannot be read."""

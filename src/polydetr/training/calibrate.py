@@ -9,7 +9,7 @@ from torch import Tensor
 
 from polydetr.batch import Batch
 from polydetr.data.records import Record
-from polydetr.inference import Engine, Outputs, evaluate_results
+from polydetr.inference import Engine, Outputs, evaluate_results, gold_values
 from polydetr.metrics.calibration import fit_temperature
 from polydetr.tasks.base import Evaluation
 
@@ -38,8 +38,7 @@ def calibrate(
             task.temperature = max(1.0, temperature) if faultless else temperature
     results = list(engine.run(valid, with_targets=True))
     for target, task in engine.tasks.items():
-        golds = [task.gold(r.record.row, r.text) for r in results]
-        for line in task.tune([r.predictions[target] for r in results], golds):
+        for line in task.tune([r.predictions[target] for r in results], gold_values(task, results)):
             note(line)
     if any(t.tunes for t in engine.tasks.values()):
         results = list(engine.run(valid, with_targets=True))

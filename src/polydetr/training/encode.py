@@ -16,7 +16,7 @@ from polydetr.batch import Example
 from polydetr.config import Config
 from polydetr.data.records import Record, Rejection
 from polydetr.data.store import ExampleStore, trim_cache
-from polydetr.encoding import ahead, folder_of
+from polydetr.encoding import ahead, folder_of, task_row
 from polydetr.errors import RowError, SchemaError
 from polydetr.inference import Engine
 from polydetr.layout import Row
@@ -110,6 +110,7 @@ def _key(engine: Engine, records: Sequence[Record], config: Config, data_hash: s
         "version": version("polydetr"),
         "tokenizer": [m.fingerprint() for m in engine.encoder.modalities.values()],
         "files": [_files(m, records) for m in engine.encoder.modalities.values()],
+        "target_files": [task.content_key([task_row(task, r) for r in records]) for task in engine.tasks.values()],
     }
     return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
@@ -133,7 +134,7 @@ def _encoded(
         encoded = engine.encoder.encode(group, with_targets=True)
         for i, record in enumerate(group):  # what measuring will ask for
             for task in engine.tasks.values():
-                task.gold(record.row, encoded.texts[i] if encoded.texts else None)
+                task.gold(task_row(task, record), encoded.texts[i] if encoded.texts else None)
     except RowError as error:
         if len(group) > 1:
             for record in group:
