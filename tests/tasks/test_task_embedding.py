@@ -236,7 +236,7 @@ def test_embed_gives_either_side(trained: Predictor) -> None:
     )
     np.testing.assert_array_equal(items, trained.embed(WORDS, side="target"))
     assert trained.embed([]).shape == (0, 16)
-    assert [p["next"] for p in trained.predict(rows[:1])][0] == pytest.approx(queries[0].tolist(), abs=1e-6)
+    assert trained.predict(rows[:1])[0]["next"] == pytest.approx(queries[0].tolist(), abs=1e-6)
     assert set(trained.metrics["valid"]["next"]) == {"mrr", "recall@1", "recall@10", "ndcg@10"}
     assert (
         trained.evaluate([{**row, "next": {"title": WORDS[i]}} for i, row in enumerate(rows)])["next"]["recall@10"]
