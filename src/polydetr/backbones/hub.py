@@ -10,6 +10,7 @@ from polydetr.errors import BackboneError, did_you_mean
 
 _WANTED = [
     "config.json",
+    "preprocessor_config.json",
     "model.safetensors",
     "model-*.safetensors",
     "model.safetensors.index.json",

@@ -119,6 +119,12 @@ class Modality(ABC):
         """Other values that mean the same; in training alone, anew in every step."""
         return group
 
+    def mix(self, group: TokenGroup, generator: torch.Generator) -> tuple[TokenGroup, torch.Tensor, torch.Tensor] | None:
+        """Each example blended with another: the group, who with whom (B,), and each one's own share (B,); None where
+        that is not wanted. Training alone, and only where a model reads nothing else: the losses are blended alike.
+        """
+        return None
+
     def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
         """Changes whenever files that the rows merely name were changed: part of the key of the cache on disk."""
         return ""

@@ -129,6 +129,13 @@ class ImageModality(Modality):
         pixels[group.mask] = self._augment(pixels[group.mask], generator).pixels
         return TokenGroup({**group.values, "pixels": pixels}, group.mask, group.positions)
 
+    def mix(self, group: TokenGroup, generator: torch.Generator) -> tuple[TokenGroup, Tensor, Tensor] | None:
+        if self.config.augment.mix == "none" or "pixels" not in group.values or group.mask.shape[1] != 1:
+            return None  # which of several pictures would be blended with which?
+        mixed = self._augment.mix(group.values["pixels"][:, 0], generator)
+        values = {**group.values, "pixels": mixed.pixels[:, None]}
+        return TokenGroup(values, group.mask, group.positions), mixed.permutation, mixed.lam
+
     # -- module and state ---------------------------------------------------------------------------------------------
 
     def build_embedder(self, embed_dim: int | None) -> ImageEmbedder:
