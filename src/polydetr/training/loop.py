@@ -25,6 +25,7 @@ from polydetr.inference import Engine, Outputs, evaluate_results
 from polydetr.tasks.base import Evaluation, is_view, modality_of
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
 from polydetr.training.hide import TOKEN_GROUPS, hide_modalities
+from polydetr.training.mixing import mix_examples
 from polydetr.training.optimizer import MasterAdamW
 from polydetr.training.schedule import learning_rate_factor
 
@@ -157,7 +158,12 @@ class Loop:
             group["lr"] = group["initial_lr"] * factor
         model = self.engine.model
         model.train()
-        loss = total_loss(self.engine, self.fabric_model(batch), batch)
+        mixed = mix_examples(batch, self.engine.encoder.modalities, self._generator(1))
+        if mixed is None:
+            loss = total_loss(self.engine, self.fabric_model(batch), batch)
+        else:
+            outputs = self.fabric_model(mixed.batch)
+            loss = mixed.loss(lambda part: total_loss(self.engine, outputs, part))
         self.fabric.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -181,7 +187,7 @@ class Loop:
 
     def _vary(self, batch: Batch) -> Batch:
         """The batch as this step sees it: augmented, some modalities hidden; the same for the same seed and step."""
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.state.step)
+        generator = self._generator(0)
         groups = {
             name: self.engine.encoder.modalities[modality_of(name)].augment(group, generator)
             for name, group in batch.groups.items()
@@ -191,6 +197,10 @@ class Loop:
             inputs, self.config.training.modality_dropout, generator, keep=TOKEN_GROUPS if self._per_token else ()
         )
         return replace(batch, groups={**groups, **hidden.groups})
+
+    def _generator(self, purpose: int) -> torch.Generator:
+        """Chance that is the same in a resumed run: by seed, step, and what it is for."""
+        return torch.Generator().manual_seed((self.config.seed * 1_000_003 + self.state.step) * 2 + purpose)
 
     @property
     def _per_token(self) -> bool:
