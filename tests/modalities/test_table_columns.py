@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,12 @@ from polydetr.modalities.table_columns import (
     column_state,
 )
 from polydetr.modalities.table_values import day_order, decimal_marks, read_category, read_date, read_number
+
+
+@pytest.fixture(autouse=True)
+def small_numbers_are_kept() -> None:
+    """A training run in the same process turns the smallest floats to zero, which Hypothesis will not have."""
+    torch.set_flush_denormal(False)
 
 
 def learn(kind: Any, values: list[Any], **settings: Any) -> tuple[Any, list[str]]:
@@ -312,6 +319,16 @@ def test_separators_do_not_change_a_number(number: float, digits: int) -> None:
     assert read_number(english, column="x") == plain
     assert read_number(english.replace(",", " "), column="x") == plain
     assert read_number(german, column="x", comma=True) == plain
+
+
+def test_the_smallest_floats_do_no_harm_where_they_count_as_zero() -> None:
+    torch.set_flush_denormal(True)
+    try:
+        for values in ([0.0, 5e-324], [5e-324, 1e-310], [1e-310, 1.0]):
+            scale = Scale.learn(values, quantile=False)
+            assert all(math.isfinite(scale.apply(value)) for value in (*values, 1e308))
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def test_states_of_all_kinds_round_trip() -> None:

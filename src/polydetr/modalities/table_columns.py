@@ -68,9 +68,11 @@ class Scale:
     @classmethod
     def learn(cls, values: Sequence[float], *, quantile: bool) -> Scale:
         x = np.asarray(values, dtype=np.float64)
-        unit = float(np.abs(x).max()) or 1.0  # sums of huge numbers would overflow, squares of tiny ones vanish
+        tiny = float(np.finfo(np.float64).tiny)
+        unit = float(np.abs(x).max())  # sums of huge numbers would overflow, squares of tiny ones vanish
+        unit = unit if unit >= tiny else 1.0
         scaled = x / unit
-        deviation = max(float(scaled.std()) * unit, np.finfo(np.float64).tiny)
+        deviation = max(float(scaled.std()) * unit, 4 * tiny)
         knots: tuple[float, ...] = ()
         if quantile:
             knots = tuple(np.quantile(scaled, np.linspace(0, 1, min(KNOTS, len(x)))) * unit)
