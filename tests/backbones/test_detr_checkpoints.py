@@ -105,6 +105,9 @@ def test_dilated_backbone_keeps_its_map_fine() -> None:
     state = facebook_layout(tiny_detr(dilated=True))
     dilated = detr_from_state(state, config={"dilation": True}).model
     assert dilated.backbone(pixels())[-1].shape[-2:] == (4, 3)
+    # As in torchvision: the first block of the widened stage still reads a map that was not widened.
+    widened = [module.dilation for module in dilated.backbone.modules() if getattr(module, "kernel_size", 0) == (3, 3)]
+    assert widened[-2:] == [(1, 1), (2, 2)]
     assert detr_from_state(state).model.backbone(pixels())[-1].shape[-2:] == (2, 2)
 
 

@@ -102,6 +102,13 @@ def test_degenerate_boxes_give_finite_answers_and_gradients(name: str) -> None:
     assert torch.isfinite(b.grad).all()
 
 
+def test_swapped_corners_count_as_the_first_corner_alone() -> None:
+    swapped, point = torch.tensor([0.6, 0.5, 0.2, 0.1]), torch.tensor([0.6, 0.5, 0.6, 0.5])
+    other = random_xyxy(N, seed=8).float()
+    torch.testing.assert_close(box_giou(swapped, other), box_giou(point, other))
+    assert box_iou(swapped, swapped).item() == 0.0
+
+
 def test_no_boxes_at_all() -> None:
     assert pairwise_giou(random_xyxy(N), torch.zeros(0, 4, dtype=torch.float64)).shape == (N, 0)
     assert box_iou(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0,)

@@ -171,12 +171,12 @@ def test_it_starts_as_the_paper_says() -> None:
     assert (module.weights.weight == 0).all()
 
 
-def test_half_precision_reads_the_right_cell_of_a_large_map() -> None:
+def test_half_precision_reads_between_the_right_cells_of_a_large_map() -> None:
     shapes, values = ((1, 997),), torch.arange(997.0).view(1, 997, 1, 1)
-    place = torch.tensor(700.5 / 997).view(1, 1, 1, 1, 1, 1)
-    locations = torch.cat((place, torch.full_like(place, 0.5)), dim=-1)
-    read = sample_by_rows(values.bfloat16(), shapes, locations, torch.ones(1, 1, 1, 1, 1, dtype=torch.bfloat16))
-    assert float(read) == float(torch.tensor(700.0).bfloat16())
+    locations = torch.tensor([0.703125, 0.5], dtype=torch.bfloat16).view(1, 1, 1, 1, 1, 2)
+    weights = torch.ones(1, 1, 1, 1, 1, dtype=torch.bfloat16)
+    assert float(sample_by_rows(values, shapes, locations, weights)) == pytest.approx(0.703125 * 997 - 0.5, abs=1e-3)
+    assert sample_by_rows(values.bfloat16(), shapes, locations, weights).dtype == torch.bfloat16
 
 
 def test_faults_are_named() -> None:

@@ -109,6 +109,22 @@ def test_costs_that_are_not_finite_are_avoided_without_blurring_the_others() -> 
     assert everything.not_finite == 6
 
 
+def test_where_bad_costs_cannot_be_avoided_they_are_few_and_the_rest_is_still_the_cheapest() -> None:
+    """The largest float in their place would round the other costs away: most of these answers would then be wrong."""
+    for seed in range(10):
+        cost = random_cost(5, 5, seed=seed)
+        cost[random_cost(5, 5, seed=seed + 100) < 0.5] = math.nan
+        cost[:, 0] = math.nan
+        table = cost.double().tolist()
+
+        def worth(columns: tuple[int, ...], table: list[list[float]] = table) -> tuple[int, float]:
+            chosen = [table[row][column] for row, column in enumerate(columns)]
+            return sum(map(math.isnan, chosen)), round(sum(x for x in chosen if not math.isnan(x)), 6)
+
+        found = dict(pairs(assign(cost[None, None], torch.ones(1, 5, dtype=torch.bool)), 0, 0))
+        assert worth(tuple(found[row] for row in range(5))) == min(map(worth, itertools.permutations(range(5))))
+
+
 def test_padding_may_hold_anything() -> None:
     cost = random_cost(1, 1, 5, 3)
     cost[..., 2] = math.nan

@@ -38,7 +38,7 @@ def prepare_for_prediction(model: Detr, *, bf16: bool | None = None) -> DetrPred
     ready = copy.deepcopy(model).eval().requires_grad_(False)
     fold_batch_norm(ready)
     dtype = torch.bfloat16 if (BF16 if bf16 is None else bf16) else torch.float32
-    ready = ready.to(dtype=dtype, memory_format=torch.channels_last)
+    ready = ready.to(dtype).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     for parent in list(ready.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear:

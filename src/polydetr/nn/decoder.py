@@ -15,7 +15,7 @@ Shapes: B examples, Q queries, L memory tokens, D ``embed_dim``, H heads, N laye
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -144,9 +144,10 @@ class SetDecoder(nn.Module):
         mask, keys = useful_mask(mask), _added(memory, memory_positions)
         state, read, seen = queries, [], []
         for layer in self.layers:
+            attention = cast(DecoderLayer, layer).cross_attention
 
-            def ask_memory(asked: Tensor, layer: nn.Module = layer) -> Tensor:
-                answer, weights = layer.cross_attention(asked, keys, memory, mask, need_weights=need_weights)
+            def ask_memory(asked: Tensor, attention: nn.Module = attention) -> Tensor:
+                answer, weights = attention(asked, keys, memory, mask, need_weights=need_weights)
                 seen.append(weights)
                 return answer
 
