@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from set_examples import BATCH, CLASSES, COUNTS, LAYERS, QUERIES, as_hugging_fac
 from torch import Tensor
 
 from polydetr.errors import ConfigError
+from polydetr.nn import set_loss
 from polydetr.nn.box_geometry import BoxGeometry
 from polydetr.nn.boxes import box_iou, cxcywh_to_xyxy
 from polydetr.nn.matcher import Matcher, SetTargets
@@ -79,6 +81,19 @@ def test_total_weighs_terms_and_sums_layers() -> None:
     assert float(halved.terms["l1"][0]) == pytest.approx(float(loss.terms["l1"][0]) / 2)
 
 
+def test_costs_of_very_many_targets_are_computed_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs, targets = random_outputs(logits=CLASSES + 1), random_targets()
+    at_once, asked = SetCriterion(BoxGeometry())(outputs, targets), []
+    monkeypatch.setattr(set_loss, "_MOST_COSTS", LAYERS * BATCH * QUERIES * max(COUNTS) - 1)
+    geometry = BoxGeometry()
+    cost = geometry.cost
+    monkeypatch.setattr(geometry, "cost", lambda o, g: asked.append(len(o["boxes_cxcywh"])) or cost(o, g))
+    apart = SetCriterion(geometry)(outputs, targets)
+    assert asked == [1] * LAYERS
+    assert torch.equal(apart.matches.query, at_once.matches.query)
+    assert float(apart.total) == float(at_once.total)
+
+
 def hugging_face_total(outputs: dict[str, Tensor], targets: SetTargets) -> float:
     from transformers.loss.loss_for_object_detection import ForObjectDetectionLoss
 
@@ -121,8 +136,8 @@ def test_sigmoid_terms_and_gradients_are_those_in_transformers(kind: str) -> Non
             criterion = LwDetrImageLoss(matcher, CLASSES, 0.25, [], 1)
             term = criterion.loss_labels(one, wanted, indices, sum(COUNTS))
         else:
-            holder = SimpleNamespace(num_classes=CLASSES, alpha=0.75, gamma=2.0,
-                                     _get_source_permutation_idx=lambda i: RTDetrLoss._get_source_permutation_idx(None, i))  # fmt: skip
+            places = functools.partial(RTDetrLoss._get_source_permutation_idx, None)
+            holder = SimpleNamespace(num_classes=CLASSES, alpha=0.75, gamma=2.0, _get_source_permutation_idx=places)
             term = RTDetrLoss.loss_labels_vfl(holder, one, wanted, indices, sum(COUNTS))
         (value,) = term.values()
         assert float(ours[layer].detach()) == pytest.approx(float(value.detach()), rel=1e-5)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 Classification = Literal["softmax", "focal", "varifocal", "iou_aware"]
+_MOST_COSTS = 2**24
 _ALPHA = {"softmax": 0.0, "focal": 0.25, "varifocal": 0.75, "iou_aware": 0.25}
 
 
@@ -108,7 +109,7 @@ class SetCriterion:
         """
         logits = outputs["logits"]
         with torch.no_grad():
-            matches = self.matcher(logits, targets, self.geometry.cost(outputs, targets.geometry))
+            matches = self.matcher(logits, targets, self._geometry_cost(outputs, targets))
         if num_targets is None:
             num_targets = targets.mask.sum()
         count = torch.as_tensor(num_targets, device=logits.device, dtype=torch.float32).clamp(min=1)
@@ -123,6 +124,14 @@ class SetCriterion:
         weights = {"class": self.class_weight, **self.geometry.weights}
         total = torch.stack([weights[name] * term.sum() for name, term in terms.items()]).sum()
         return SetLoss(total, terms, matches)
+
+    def _geometry_cost(self, outputs: Mapping[str, Tensor], targets: SetTargets) -> Tensor:
+        """All layers at once, unless a picture with thousands of targets makes that a matter of gigabytes."""
+        layers, batch, queries = outputs["logits"].shape[:3]
+        if layers * batch * queries * targets.mask.shape[1] <= _MOST_COSTS:
+            return self.geometry.cost(outputs, targets.geometry)
+        apart = ({name: tensor[i : i + 1] for name, tensor in outputs.items()} for i in range(layers))
+        return torch.cat([self.geometry.cost(layer, targets.geometry) for layer in apart])
 
     def _class_term(
         self,
