@@ -33,8 +33,8 @@ def test_parse_target():
     assert parse_target("label") == ("label", None)
     with pytest.raises(SchemaError, match=r"unknown task 'clasification'. Did you mean 'classification'"):
         parse_target("label:clasification")
-    with pytest.raises(SchemaError, match="'detection' comes with a later version"):
-        parse_target("boxes:detection")
+    with pytest.raises(SchemaError, match="'entities' comes with a later version"):
+        parse_target("spans:entities")
 
 
 def test_columns_of_a_table():

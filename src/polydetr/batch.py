@@ -25,8 +25,8 @@ class Example:
 
     ``groups[group][name]`` has one entry a token along its first axis (for images: one an image). A modality that is
     missing has arrays of length 0, and is masked.
-    ``targets[target][name]`` is a scalar (0-d), a fixed-length vector, or, where the name ends in ``_per_token``, one
-    entry a token of the group that the task reads.
+    ``targets[target][name]`` is a scalar (0-d), a fixed-length vector, or, where the name ends in ``_per_token`` or
+    ``_per_object``, one entry a token of the group that the task reads, or an object of any number.
     """
 
     groups: Mapping[str, Arrays]
@@ -117,8 +117,9 @@ class Batch:
             tensors = targets[target] = {}
             for key in first:
                 column = [np.asarray(e.targets[target][key]) for e in examples]
-                if key.endswith("_per_token"):
-                    tensors[key] = _pad(column, max(1, max(len(c) for c in column)), IGNORE_INDEX)
+                if key.endswith(("_per_token", "_per_object")):
+                    fill = IGNORE_INDEX if np.issubdtype(column[0].dtype, np.integer) else 0
+                    tensors[key] = _pad(column, max(1, max(len(c) for c in column)), fill)
                 else:
                     tensors[key] = torch.from_numpy(np.stack(column))
         weights = torch.tensor([e.weight for e in examples], dtype=torch.float32)
@@ -139,10 +140,16 @@ def _wide(dtype: np.dtype) -> np.dtype:
 
 @dataclass(frozen=True)
 class Embedded:
-    """What an embedder makes of a ``TokenGroup``: tokens (B, L', D) and their mask (B, L'), True = real."""
+    """What an embedder makes of a ``TokenGroup``: tokens (B, L', D) and their mask (B, L'), True = real.
+
+    maps: where a task asks for them (``Task.reads_maps``), the features of each row's first picture by stride,
+    (B, C, h, w), those that are finer than its tokens; frame: (B, 6) as ``data.images.frame_of`` tells it.
+    """
 
     tokens: Tensor
     mask: Tensor
+    maps: Mapping[int, Tensor] = field(default_factory=dict)
+    frame: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -150,9 +157,26 @@ class Encoded:
     """What the encoder hands to the task heads.
 
     tokens: group → (B, L, D); masks: group → (B, L) bool; pooled: (B, D), the mean of the groups' means, so that fifty
-    cells of an image do not drown eight columns of a table.
+    cells of an image do not drown eight columns of a table. embedded: what the encoder was given, by group.
     """
 
     tokens: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
     pooled: Tensor
+    embedded: Mapping[str, Embedded] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the pictures of a training step show, after they were varied: each is put together from K parts, a part of
+    one picture of the batch each.
+
+    source: (B, K) int64, whose picture; scale, shift: (B, K, 2), new = scale · old + shift, for points (x, y) as
+    shares of the picture; window: (B, K, 4), left, top, right, bottom of what is seen of the part; without area: no
+    part.
+    """
+
+    source: Tensor
+    scale: Tensor
+    shift: Tensor
+    window: Tensor

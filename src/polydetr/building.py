@@ -17,6 +17,7 @@ from polydetr.inference import Engine
 from polydetr.layout import Row
 from polydetr.modalities import MODALITIES
 from polydetr.modalities.base import Modality
+from polydetr.modalities.image import ImageModality
 from polydetr.model import PolyModel
 from polydetr.schema import FieldSpec, Schema
 from polydetr.tasks import TASKS, Task
@@ -53,12 +54,13 @@ def build_tasks(config: Config, schema: Schema, records: Sequence[Record], *, no
         options = config.tasks.get(target, TaskConfig())
         check_options(target, TASKS[kind], options)
         task = TASKS[kind](target, options)
+        task.configure(config)
         task.label_smoothing = config.training.label_smoothing
         task.inputs = tuple(spec.modality for spec in schema.inputs)
         try:
             notes = task.learn([task_row(task, record) for record in records])
         except RowError:
-            faults = _unreadable(TASKS[kind], target, options, records)
+            faults = _unreadable(TASKS[kind], target, options, records, config)
             if config.on_error == "raise":
                 raise next(iter(faults.values())) from None
             # Encoding the rows rejects these one by one; the label set is learned from the others.
@@ -80,12 +82,15 @@ def check_options(target: str, task: type[Task], options: TaskConfig) -> None:
             )
 
 
-def _unreadable(kind: type[Task], target: str, options: TaskConfig, records: Sequence[Record]) -> dict[int, RowError]:
+def _unreadable(
+    kind: type[Task], target: str, options: TaskConfig, records: Sequence[Record], config: Config
+) -> dict[int, RowError]:
     """Learning sees all rows at once; this finds those it fails at, with their place."""
     faults = {}
     for i, record in enumerate(records):
         try:
             task = kind(target, options)
+            task.configure(config)
             task.learn([task_row(task, record)])
         except RowError as error:
             location = dataclasses.replace(record.location, column=target)
@@ -123,6 +128,8 @@ def build_modalities(
             made.fields = tuple(f.name for f in fields) if lent[name] else made.fields
             if made.fields or lent[name]:
                 found[name] = made
+    if any(task.reads_maps for task in tasks.values()):
+        _prepare_pictures(found, tasks, config)
     if by_word and not ("text" in found and found["text"].fields):
         raise SchemaError(
             "no input column holds text, which the target's labels point into",
@@ -132,6 +139,24 @@ def build_modalities(
         listed = ", ".join(f"{spec.name!r} ({spec.modality})" for spec in schema.inputs)
         raise SchemaError(f"none of the input columns can be read: {listed}", hint="Name the inputs.")
     return found
+
+
+def _prepare_pictures(found: Mapping[str, Modality], tasks: Mapping[str, Task], config: Config) -> None:
+    """Raises SchemaError where there is no picture to find something in."""
+    image = found.get("image")
+    if not isinstance(image, ImageModality) or not image.fields:
+        raise SchemaError(
+            "no input column holds pictures, in which objects could be found",
+            hint="Name one: inputs={'column': 'image'} or --input column:image.",
+        )
+    if len(image.fields) > 1:
+        raise SchemaError(
+            f"objects are found in one picture a row, and there are {len(image.fields)} columns of them",
+            hint=f"Name one: inputs={{{image.fields[0]!r}: 'image'}}.",
+        )
+    others = any(not task.reads_maps for task in tasks.values())
+    # What a row says of a whole picture is not true of a mosaic of four.
+    image.put_together(mosaic=0.0 if others else config.detection.mosaic, zoom=config.detection.zoom)
 
 
 def _backbones(config: Config, read: Collection[str]) -> dict[str, str]:

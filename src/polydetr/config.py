@@ -6,7 +6,7 @@ Every fault is reported at once, each with its key and the nearest valid one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -197,6 +197,34 @@ class TaskConfig(_Section):
     )
 
 
+class DetectionConfig(_Section):
+    """Boxes around objects. "detr" is the architecture of 2020, to which the switches of "detr-fast" mean nothing."""
+
+    architecture: Literal["detr-fast", "detr"] = Field(
+        default="detr-fast", description="what to train, or what DETR was in 2020: it needs many more steps"
+    )
+    num_queries: int | None = Field(
+        default=None, ge=1, le=2000, description="objects that can be found in a picture; default: 150, detr 100"
+    )
+    hidden_dim: int | None = Field(default=None, ge=16, le=1024, description="default: 128, detr 256")
+    encoder_layers: int | None = Field(default=None, ge=0, le=24, description="default: 1, detr 6")
+    decoder_layers: int | None = Field(default=None, ge=1, le=24, description="default: 3, detr 6")
+    query_selection: bool = Field(default=True, description="queries begin where the picture looks like an object")
+    deformable: bool = Field(default=True, description="queries read a few points of every scale, not all cells")
+    refine: bool = Field(default=True, description="each layer moves the boxes of the one before")
+    iou_aware: bool = Field(default=True, description="scores learn to say how well the box fits")
+    denoising: int = Field(
+        default=60, ge=0, le=1000, description="true objects a picture that are shown spoilt, to be put right; 0 = off"
+    )
+    mosaic: float = Field(default=0.5, ge=0, le=1, description="share of the training pictures made of four; 0 = off")
+    zoom: float = Field(
+        default=0.6, gt=0, le=1, description="smallest side at which training pictures are shown; 1 = off"
+    )
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, description="score from which a box is answered; default: tuned on validation rows"
+    )
+
+
 class Config(_Section):
     """Everything that one run is made from."""
 
@@ -214,6 +242,9 @@ class Config(_Section):
     )
     preset: Preset = "balanced"
     epochs: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(
+        default=None, ge=1, description="at least so many, for tasks that count in steps (detection), however few rows"
+    )
     time_limit: Seconds | None = None
     seed: int = Field(default=0, ge=0)
     out: str | None = None
@@ -227,6 +258,7 @@ class Config(_Section):
     history: HistoryConfig = HistoryConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    detection: DetectionConfig = DetectionConfig()
     tasks: dict[str, TaskConfig] = Field(default_factory=dict)
 
     def backbone_of(self, modality: str) -> str:
@@ -235,10 +267,18 @@ class Config(_Section):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"epochs": 2, "training": {"patience": 0}},
-    "balanced": {"epochs": 5},
-    "best": {"epochs": 12, "training": {"patience": 4, "ema_decay": 0.999}},
+    "fast": {"epochs": 2, "steps": 600, "training": {"patience": 0}},
+    "balanced": {"epochs": 5, "steps": 2000},
+    "best": {"epochs": 12, "steps": 6000, "training": {"patience": 4, "ema_decay": 0.999}},
 }
+
+FOR_TASK: dict[str, dict[str, dict[str, Any]]] = {
+    "detection": {
+        "image": {"size": 416},
+        "training": {"lr": 2e-4, "head_lr": 5e-4, "ema_decay": 0.998, "weight_decay": 1e-4},
+    }
+}
+"""What suits a task better than the defaults of all, where nothing else was asked for."""
 
 
 def load_config(source: str | Path | Mapping[str, Any] | None = None, **overrides: Any) -> Config:
@@ -259,11 +299,23 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, **override
         if isinstance(given.get(key), (str, list, tuple)):
             given[key] = parse_names(given[key])
     preset = PRESETS.get(str(given.get("preset", "balanced")), {})
+    if given.get("epochs") is not None:  # whoever counts in epochs wants no more of them
+        preset = {key: value for key, value in preset.items() if key != "steps"}
     given = {k: v for k, v in given.items() if not (v is None and k in preset)}  # "epochs:" left empty in a file
     try:
         return Config.model_validate(merge(preset, given))
     except ValidationError as error:
         raise ConfigError(_explain(error, name)) from None
+
+
+def for_tasks(config: Config, tasks: Iterable[str]) -> Config:
+    """The configuration with what suits these tasks (``FOR_TASK``), where neither user nor preset said otherwise."""
+    for task in tasks:
+        for name, wanted in FOR_TASK.get(task, {}).items():
+            section = getattr(config, name)
+            fresh = {key: value for key, value in wanted.items() if key not in section.model_fields_set}
+            config = config.model_copy(update={name: section.model_copy(update=fresh)})
+    return config
 
 
 def parse_names(value: str | list[str] | tuple[str, ...]) -> dict[str, str | None]:

@@ -69,6 +69,9 @@ class RowEncoder:
         self.read = {name: modality for name, modality in self.modalities.items() if modality.fields}
         for modality in self.read.values():
             modality.alone = len(self.read) == 1
+        if any(task.reads_maps for task in self.tasks.values()):
+            for modality in self.read.values():
+                modality.keeps_frames = True  # type: ignore[attr-defined]
         views = ((target, task.view) for target, task in tasks.items() if task.view is not None)
         self.views = {target: modalities[name].over([target]) for target, name in views if name in modalities}
         one_field = len(self.read) == 1 and all(len(m.fields) == 1 for m in self.read.values())
@@ -130,7 +133,8 @@ class RowEncoder:
             content = _content(arrays) if views else 0
             arrays |= {name: g.windows[i % len(g.windows)].arrays for name, g in views.items()}
             targets = {
-                t: self.tasks[t].encode_target(WindowView(layout, texts, found, content)) for t, found in golds.items()
+                t: self.tasks[t].encode_target(WindowView(layout, texts, found, content, arrays))
+                for t, found in golds.items()
             }
             examples.append(Example(arrays, targets, weight=1.0 / count, cost=self._cost(arrays)))
             layouts.append(layout)

@@ -36,6 +36,7 @@ class PolyModel(nn.Module):
         for embedder in self.embedders.values():
             if callable(borrow := getattr(embedder, "borrow", None)):
                 borrow(self.embedders)
+        self._reading_maps = _give_maps(self.embedders, tasks)
         pretrained = any(m.is_pretrained for m in modalities.values())
         # ModuleDict keys may not hold dots, and column names may
         self._slots = {target: f"target_{i}" for i, target in enumerate(tasks)}
@@ -79,6 +80,8 @@ class PolyModel(nn.Module):
         outputs: dict[str, dict[str, Tensor]] = {
             target: self.heads[slot](batch, partial(self._attend, embedded, slot))
             if slot in self._bringing
+            else self.heads[slot](encoded, batch.targets.get(target))
+            if target in self._reading_maps
             else self.heads[slot](encoded)
             for target, slot in self._slots.items()
             if targets is None or target in targets
@@ -96,7 +99,7 @@ class PolyModel(nn.Module):
     def _encoded(self, embedded: Mapping[str, Embedded]) -> Encoded:
         masks = {name: found.mask for name, found in embedded.items()}
         attended, _ = self.encoder({name: found.tokens for name, found in embedded.items()}, masks)
-        return Encoded(attended, masks, mean_of_groups(attended, masks))
+        return Encoded(attended, masks, mean_of_groups(attended, masks), embedded)
 
     def _attend(self, embedded: Mapping[str, Embedded], slot: str, own: Embedded, hidden: Tensor | None) -> Tensor:
         """The tokens that a head brings, after they and the row's attended to one another (``tasks.base.Attend``)."""
@@ -124,6 +127,18 @@ class PolyModel(nn.Module):
             if weights:
                 missing = self.embedders[name].load_state_dict(dict(weights), strict=False).unexpected_keys
                 assert not missing, missing
+
+
+def _give_maps(embedders: Mapping[str, nn.Module], tasks: Mapping[str, Task]) -> set[str]:
+    """The targets whose heads read maps, once the embedder that has them is told to give them."""
+    reading = {target for target, task in tasks.items() if task.reads_maps}
+    for embedder in embedders.values():
+        if reading and hasattr(embedder, "keeps_maps"):
+            embedder.keeps_maps = True
+            for target in reading:
+                tasks[target].map_channels = embedder.map_channels  # type: ignore[assignment]
+                tasks[target].grid = int(embedder.grid)  # type: ignore[arg-type]
+    return reading
 
 
 def default_layers(config: ModelConfig, *, pretrained: bool, num_modalities: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from polydetr.config import load_config, load_config_mapping, merge, names_of
+from polydetr.config import for_tasks, load_config, load_config_mapping, merge, names_of
 from polydetr.data.readers import read_records
 from polydetr.data.readers.source import open_source
 from polydetr.data.readers.tables import frame_kind
@@ -101,6 +101,7 @@ class Predictor:
         shown = display or make_display()
         try:
             splits, schema = read_splits(resolved, train=train, valid=valid, test=test, shown=shown)
+            resolved = for_tasks(resolved, [target.task for target in schema.targets])
             folder = Path(resolved.out) if resolved.out else None
             if folder is not None:
                 from polydetr.folder import check_replaceable

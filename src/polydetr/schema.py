@@ -18,10 +18,10 @@ from polydetr.errors import SchemaError, did_you_mean
 
 Modality = Literal["text", "number", "category", "image", "history", "date", "ignore"]
 MODALITIES: tuple[str, ...] = get_args(Modality)
-TASKS = ("classification", "regression", "tagging", "qa", "generation", "embedding")
-LATER_TASKS = ("entities", "detection")
-USUAL_TARGETS = ("tags", "entities", "answers", "label", "labels", "category", "class", "target", "intent", "sentiment",
-                 "polarity", "ner_tags", "y")  # fmt: skip
+TASKS = ("classification", "regression", "tagging", "qa", "generation", "embedding", "detection")
+LATER_TASKS = ("entities",)
+USUAL_TARGETS = ("objects", "tags", "entities", "answers", "label", "labels", "category", "class", "target", "intent",
+                 "sentiment", "polarity", "ner_tags", "y")  # fmt: skip
 """Names that a target usually bears, the likeliest first; tried when none is given."""
 
 FEW_NUMBERS = 20
@@ -228,11 +228,13 @@ def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]
     items = [v for v in lists if v]
     first = items[0][0] if items else None
     if first is None:
-        by_name = {"answers": "qa", "entities": "tagging", "tags": "tagging"}
+        by_name = {"answers": "qa", "entities": "tagging", "tags": "tagging", "objects": "detection"}
         if name in by_name:
             return by_name[name]
         raise SchemaError(f"target {name!r} holds nothing but empty lists.")
     if isinstance(first, Mapping):
+        if {"box", "label"} <= first.keys():
+            return "detection"
         if {"start", "end"} <= first.keys():
             _note_nested(name, items, notes)
             return "tagging"
@@ -240,7 +242,7 @@ def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]
             return "qa"
         raise SchemaError(
             f"target {name!r} holds lists of {first!r:.80}.",
-            hint="Expected {start, end, label} (spans) or {text, start} (answers).",
+            hint="Expected {box, label} (objects), {start, end, label} (spans) or {text, start} (answers).",
         )
     if isinstance(first, (list, tuple)) and len(first) == 3:
         _note_nested(name, items, notes)
@@ -309,6 +311,11 @@ def _infer_inputs(
         if told:
             fields[i] = replace(f, modality="ignore")
             reasons[f.name] = f"each of its values goes with one {told[0]!r} only, so it gives the answer away"
+    if tasks == {"detection"}:
+        for i, f in enumerate(fields):
+            if f.modality not in ("image", "ignore"):
+                fields[i] = replace(f, modality="ignore")
+                reasons[f.name] = "detection reads the picture alone, unless an input is named"
     pointing = tasks & {"tagging", "qa"}
     for i, f in enumerate(fields):
         if pointing and f.modality not in ("text", "ignore"):

@@ -37,6 +37,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_THEIR_SIDE = (5, 6, 7, 8)
+_FULL_SIZE = "polydetr full size"
 _ADDRESS = re.compile(r"^(data(?=:)|[a-z][a-z0-9+.-]+(?=://))", re.IGNORECASE)  # http://..., data:image/png;base64,...
 _END = b"\xff\xd9"  # of a JPEG
 _AGAIN = "Copy the picture again, or leave the cell empty."
@@ -184,6 +186,22 @@ def fit_affine(width: int, height: int, *, fit: Fit) -> np.ndarray:
     return np.array([[x, 0, (1 - x) / 2], [0, y, (1 - y) / 2]], dtype=np.float32)
 
 
+def frame_of(picture: Image.Image, *, fit: Fit) -> np.ndarray:
+    """Where :func:`fit_image` lays a picture: float32 (scale x, scale y, shift x, shift y, width, height).
+
+    share = scale · pixel + shift takes pixels of the picture (as it was before it was decoded at a fraction of its
+    size, see ``Reading.at_least``) to shares of what the model sees.
+    """
+    width, height = full_size(picture)
+    affine = fit_affine(width, height, fit=fit)
+    return np.array([affine[0, 0] / width, affine[1, 1] / height, *affine[:, 2], width, height], dtype=np.float32)
+
+
+def full_size(picture: Image.Image) -> tuple[int, int]:
+    """(width, height) of a picture from :func:`open_image` as its file has it, upright."""
+    return picture.info.get(_FULL_SIZE, picture.size)
+
+
 class _Fault(Exception):
     def __init__(self, what: str, hint: str) -> None:
         super().__init__(what)
@@ -211,10 +229,14 @@ def _decode(content: bytes, reading: Reading) -> Image.Image:
     try:
         with Image.open(io.BytesIO(content), formats=_formats()) as picture:
             _check_size(picture, reading)
+            size = picture.size
             _load(picture, reading)
             if picture.format in ("JPEG", "MPO") and _ends_early(picture, content, reading):
                 raise _Fault("is broken: its data end before the picture does.", _AGAIN)
-            return _as_seen(picture)
+            shown = _as_seen(picture)
+            if picture.size != size:  # decoded at a fraction of its size
+                shown.info[_FULL_SIZE] = size[::-1] if _orientation(picture) in _ON_THEIR_SIDE else size
+            return shown
     except UnidentifiedImageError:
         raise _Fault(
             f"is not a picture that can be read; it begins with {content[:16]!r}.",

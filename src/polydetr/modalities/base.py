@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
-from polydetr.batch import Arrays, TokenGroup
+from polydetr.batch import Arrays, Scene, TokenGroup
 from polydetr.config import Config
 from polydetr.layout import FieldText, Finding, Layout, Row
 from polydetr.schema import FieldSpec
@@ -119,7 +119,16 @@ class Modality(ABC):
         """Other values that mean the same; in training alone, anew in every step."""
         return group
 
-    def mix(self, group: TokenGroup, generator: torch.Generator) -> tuple[TokenGroup, torch.Tensor, torch.Tensor] | None:
+    def vary(self, group: TokenGroup, generator: torch.Generator, progress: float) -> tuple[TokenGroup, Scene | None]:
+        """As ``augment``, and what the pictures then show, where targets have to follow (``Task.follow``).
+
+        progress: of the training, 0 … 1.
+        """
+        return self.augment(group, generator), None
+
+    def mix(
+        self, group: TokenGroup, generator: torch.Generator
+    ) -> tuple[TokenGroup, torch.Tensor, torch.Tensor] | None:
         """Each example blended with another: the group, who with whom (B,), and each one's own share (B,); None where
         that is not wanted. Training alone, and only where a model reads nothing else: the losses are blended alike.
         """

@@ -4,6 +4,7 @@ Arrays of one row, with S pictures of all its image fields, in order of the fiel
 
     pixels  uint8 (S, 3, H, W)  red, green, blue
     field   int8 (S,)           which field
+    frame   float32 (S, 6)      where it lies in what the model sees (data.images.frame_of), where a task asks for it
 
 Pixels stay bytes until the model reads them. Several pictures of one field are a set: their order says nothing.
 
@@ -24,13 +25,14 @@ from torch import Tensor, nn
 
 from polydetr.backbones.specs import BACKBONES
 from polydetr.backbones.vision import VisionBackbone, choose_vision_backbone
-from polydetr.batch import Embedded, TokenGroup
+from polydetr.batch import Embedded, Scene, TokenGroup
 from polydetr.config import Config, ImageConfig
-from polydetr.data.images import Reading, file_stamps, fit_image, list_images, open_image
+from polydetr.data.images import Reading, file_stamps, fit_image, frame_of, list_images, open_image
 from polydetr.errors import ConfigError
 from polydetr.layout import Finding, Row
 from polydetr.modalities.base import EncodedGroup, Modality, Note, Window
 from polydetr.modalities.image_augment import ImageAugment
+from polydetr.modalities.image_scene import SceneAugment
 from polydetr.nn.positions import SinusoidalPositions
 from polydetr.schema import FieldSpec
 
@@ -46,6 +48,10 @@ class ImageModality(Modality):
     name: ClassVar[str] = "image"
     reads: ClassVar[frozenset[str]] = frozenset({"image"})
     slow_to_encode: bool = True
+    keeps_frames: bool = False
+    """Whether some task answers with places in the picture (set by ``RowEncoder``)."""
+    scenes: SceneAugment | None = None
+    """How pictures are put together in training, where targets can follow (set by ``build_engine``)."""
 
     def __init__(self, fields: Sequence[str], backbone: VisionBackbone, *, config: ImageConfig) -> None:
         super().__init__(fields)
@@ -90,6 +96,7 @@ class ImageModality(Modality):
         findings: list[Finding] = []
         pixels: list[np.ndarray] = []
         owners: list[int] = []
+        frames: list[np.ndarray] = []
         for row in rows:
             for number, field in enumerate(self.fields):
                 for item in self._items(row.get(field), field, findings):
@@ -97,8 +104,12 @@ class ImageModality(Modality):
                     found = fit_image(picture, size, fit=self.config.fit, fill=self._fill)  # type: ignore[arg-type]
                     pixels.append(found.transpose(2, 0, 1))
                     owners.append(number)
+                    frames.append(frame_of(picture, fit=self.config.fit))  # type: ignore[arg-type]
         stacked = np.stack(pixels) if pixels else np.zeros((0, 3, size, size), dtype=np.uint8)
-        return EncodedGroup([Window({"pixels": stacked, "field": np.array(owners, dtype=np.int8)})], (), findings)
+        arrays = {"pixels": stacked, "field": np.array(owners, dtype=np.int8)}
+        if self.keeps_frames:
+            arrays["frame"] = np.stack(frames) if frames else np.zeros((0, 6), dtype=np.float32)
+        return EncodedGroup([Window(arrays)], (), findings)
 
     def _items(self, value: object, field: str, findings: list[Finding]) -> list[object]:
         items, most = list_images(value), self.config.max_images
@@ -128,6 +139,17 @@ class ImageModality(Modality):
         pixels = group.values["pixels"].clone()
         pixels[group.mask] = self._augment(pixels[group.mask], generator).pixels
         return TokenGroup({**group.values, "pixels": pixels}, group.mask, group.positions)
+
+    def put_together(self, *, mosaic: float, zoom: float) -> None:
+        """Training shows mosaics and smaller pictures too, whose objects can be followed (``SceneAugment``)."""
+        fill: tuple[int, int, int] = self._fill  # type: ignore[assignment]
+        self.scenes = SceneAugment(self._augment, mosaic=mosaic, zoom=zoom, fill=fill)
+
+    def vary(self, group: TokenGroup, generator: torch.Generator, progress: float) -> tuple[TokenGroup, Scene | None]:
+        if self.scenes is None or "pixels" not in group.values or group.mask.shape[1] != 1:
+            return self.augment(group, generator), None
+        pixels, scene = self.scenes(group.values["pixels"][:, 0], generator, progress)
+        return TokenGroup({**group.values, "pixels": pixels[:, None]}, group.mask, group.positions), scene
 
     def mix(self, group: TokenGroup, generator: torch.Generator) -> tuple[TokenGroup, Tensor, Tensor] | None:
         if self.config.augment.mix == "none" or "pixels" not in group.values or group.mask.shape[1] != 1:
@@ -160,6 +182,7 @@ class ImageModality(Modality):
     def fingerprint(self) -> str:
         config = self.config
         what = (_ENCODING, PIL.__version__, config.size, config.fit, config.max_images, config.max_pixels, self._fill)
+        what = (*what, self.keeps_frames)
         return hashlib.sha256(repr(what).encode()).hexdigest()
 
     def save_files(self, folder: Path) -> None:
@@ -176,6 +199,9 @@ class ImageEmbedder(nn.Module):
     token = project(cell) + scale · place + field, where place holds the waves of the cell's row and of its column
     (Vaswani et al. 2017, arXiv 1706.03762, section 3.5, for each axis half), and scale is learned.
     """
+
+    keeps_maps: bool = False
+    """Whether the backbone's finer features are given as well (set by ``PolyModel``)."""
 
     def __init__(self, backbone: VisionBackbone, *, num_fields: int, grid: int, embed_dim: int | None) -> None:
         super().__init__()
@@ -202,18 +228,31 @@ class ImageEmbedder(nn.Module):
         """What the backbone makes of the pictures, (B, S·G, C); with several fields (B, S·G, C + 1), where the last
         number says whose the cell is.
         """
+        return self._read(group)
+
+    @property
+    def map_channels(self) -> dict[int, int]:
+        """Stride → channels of the maps that are finer than the tokens."""
+        channels: Mapping[int, int] = getattr(self.backbone, "channels", {})
+        return {stride: width for stride, width in sorted(channels.items()) if stride < self.stride}
+
+    def _read(self, group: TokenGroup) -> Embedded:
         mask, cells = group.mask, self.grid**2
         real = group.values["pixels"][mask]
         width = self.width + (self.field_embedding is not None)
+        finer: dict[int, Tensor] = {}
         found = torch.zeros(*mask.shape, cells, width, dtype=self.dtype, device=mask.device)
         if len(real):
-            maps = self.backbone(self._normalised(real))[self.stride]
-            tokens = maps.flatten(2).transpose(1, 2).to(self.dtype)
+            maps = self.backbone(self._normalised(real))
+            tokens = maps[self.stride].flatten(2).transpose(1, 2).to(self.dtype)
+            if self.keeps_maps:
+                finer = {stride: _of_first(maps[stride], mask) for stride in self.map_channels}
             if self.field_embedding is not None:
                 owner = group.values["field"][mask].to(self.dtype)
                 tokens = torch.cat((tokens, owner[:, None, None].expand(-1, cells, 1)), dim=2)
             found[mask] = tokens
-        return Embedded(found.flatten(1, 2), mask.repeat_interleave(cells, dim=1))
+        frame = group.values["frame"][:, 0] if self.keeps_maps and "frame" in group.values else None
+        return Embedded(found.flatten(1, 2), mask.repeat_interleave(cells, dim=1), finer, frame)
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) bytes → (x - mean) / std, in float32 until the last step."""
@@ -222,17 +261,28 @@ class ImageEmbedder(nn.Module):
 
     def forward(self, group: TokenGroup) -> Embedded:
         given = group.values.get("features")
-        found = self.features(group) if given is None else Embedded(given.to(self.dtype), group.mask)
+        found = self._read(group) if given is None else Embedded(given.to(self.dtype), group.mask)
         tokens = self.project(found.tokens[..., : self.width]) + self.place_scale * self._places(found.tokens.shape[1])
         if self.field_embedding is not None:
             tokens = tokens + self.field_embedding(found.tokens[..., self.width].long())
-        return Embedded(tokens, found.mask)
+        return Embedded(tokens, found.mask, found.maps, found.frame)
 
     def _places(self, length: int) -> Tensor:
         """(1, length, D): the same for every picture."""
         cell = torch.arange(length, device=self.place_scale.device)[None] % self.grid**2
         places = (self.row_places(cell // self.grid), self.column_places(cell % self.grid))
         return torch.cat(places, dim=-1).to(self.dtype)
+
+
+def _of_first(maps: Tensor, mask: Tensor) -> Tensor:
+    """(N, C, h, w) of all real pictures → (B, C, h, w) of each row's first one; zeros where a row has none."""
+    if mask.shape[1] == 1 and len(maps) == len(mask):
+        return maps
+    found = maps.new_zeros(len(mask), *maps.shape[1:])
+    has = mask.any(1)
+    first = (mask.sum(1).cumsum(0) - mask.sum(1))[has]
+    found[has] = maps[first]
+    return found
 
 
 def _grid(backbone: VisionBackbone, size: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from polydetr.tasks.base import Evaluation, Prediction, Task
 from polydetr.tasks.classification import ClassificationTask
+from polydetr.tasks.detection import DetectionTask
 from polydetr.tasks.embedding import EmbeddingTask
 from polydetr.tasks.generation import GenerationTask
 from polydetr.tasks.qa import QuestionAnsweringTask
@@ -17,6 +18,7 @@ TASKS: dict[str, type[Task]] = {
     "qa": QuestionAnsweringTask,
     "generation": GenerationTask,
     "embedding": EmbeddingTask,
+    "detection": DetectionTask,
 }
 
 __all__ = ["TASKS", "Evaluation", "Prediction", "Task"]

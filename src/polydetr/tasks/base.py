@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from polydetr.batch import Arrays, Embedded
-from polydetr.config import TaskConfig
+from polydetr.batch import Arrays, Embedded, Scene
+from polydetr.config import Config, TaskConfig
 from polydetr.layout import FieldText, Layout, Row
 
 Attend = Callable[[Embedded, Tensor | None], Tensor]
@@ -28,6 +28,8 @@ class WindowView:
     golds: Sequence[Any]
     content: int = 0
     """A hash of the inputs of this window, where a task has a ``view``: the same for the same inputs."""
+    groups: Mapping[str, Arrays] = field(default_factory=dict)
+    """What the model reads of this window, by group."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,16 @@ class Task(ABC):
     reads_document: ClassVar[bool] = False  # whether ``decode`` and ``encode_target`` take several rows of one document
     options: ClassVar[frozenset[str]] = frozenset()  # what of ``TaskConfig`` it heeds, beside ``loss_weight``
     tunes: ClassVar[bool] = False  # whether ``tune`` changes what ``decode`` answers
+    counts_steps: ClassVar[bool] = False  # whether it needs so many steps, however few the rows (``Config.steps``)
+    reads_maps: ClassVar[bool] = False  # whether its head reads the features of pictures in several scales
+    """Such a head also takes the targets of the batch, or None: module(Encoded, targets)."""
 
     def __init__(self, target: str, config: TaskConfig) -> None:
         self.target = target
         self.config = config
         self.inputs: tuple[str, ...] = ()  # kinds of the input columns, set before ``learn``
+        self.map_channels: Mapping[int, int] = {}  # stride → channels of the maps finer than the tokens, and
+        self.grid = 0  # cells a side of a picture's tokens: both set before ``build_head`` where it reads maps
         self.view: str | None = None
         """The modality that reads the target's own value as a second view of the row, attended over apart from the
         inputs: training then has ``outputs["positive"]`` beside ``outputs["vector"]``, and a gold value has a ``key``
@@ -75,6 +82,13 @@ class Task(ABC):
         self.label_smoothing = 0.0  # set by the training loop from its configuration
 
     # -- before training --------------------------------------------------------------------------------------------
+
+    def configure(self, config: Config) -> None:  # noqa: B027 - most tasks need none
+        """Takes what it heeds outside its own options; before ``learn``.
+
+        Raises:
+            ConfigError: settings that do not go with this task.
+        """
 
     @abstractmethod
     def learn(self, rows: Sequence[Row]) -> list[str]:
@@ -128,6 +142,10 @@ class Task(ABC):
     @abstractmethod
     def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
         """Named scalar terms, each a mean over what it counts."""
+
+    def follow(self, targets: Mapping[str, Tensor], scene: Scene) -> Mapping[str, Tensor]:
+        """The targets of a batch whose pictures were moved or put together anew."""
+        return targets
 
     def calibration_pairs(
         self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]

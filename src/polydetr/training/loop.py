@@ -32,6 +32,8 @@ from polydetr.training.schedule import learning_rate_factor
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+STEPPED_EVALUATIONS = 10
+"""Evaluations of a run that is counted in steps: its epochs may be a few batches long."""
 CHECKPOINT_SECONDS = 60.0
 """The last state is written at most this often, and on stopping: a resumed run repeats the steps since, to the bit."""
 
@@ -108,10 +110,11 @@ class Loop:
         saved = time.monotonic()
         while not state.finished:
             for batch_ids, batches, total_steps in self._rest_of_epoch(train):
-                info = self._step(train, batch_ids, total_steps, started)
+                before = self._progress(state.step, total_steps)
+                info = self._step(train, batch_ids, total_steps, started, batches=batches)
                 self.on_step(info)
                 last = self._out_of_time() or info.progress >= 1.0
-                if last or self._evaluation_due(batches):
+                if last or self._evaluation_due(batches, before, info.progress):
                     self._evaluate(valid, batches)
                     state.finished = state.finished or last
                 if state.finished or self._stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -146,13 +149,16 @@ class Loop:
         rounds = max(1, len(batches) // world)
         assert self.config.epochs is not None
         for i in range(self.state.batch, rounds):
-            yield batches[(i * world + rank) % len(batches)], rounds, max(1.0, rounds * self.config.epochs)
+            steps = float(self.config.steps or 0) if self._counts_steps else 0.0
+            yield batches[(i * world + rank) % len(batches)], rounds, max(1.0, rounds * self.config.epochs, steps)
 
-    def _step(self, train: ExampleStore, ids: Sequence[int], total_steps: float, started: float) -> StepInfo:
+    def _step(
+        self, train: ExampleStore, ids: Sequence[int], total_steps: float, started: float, *, batches: int
+    ) -> StepInfo:
         began = time.monotonic()
         state, settings = self.state, self.config.training
-        batch = self._vary(Batch.collate([train[i] for i in ids], ids)).to(self.fabric.device)
         progress = self._progress(state.step, total_steps)
+        batch = self._vary(Batch.collate([train[i] for i in ids], ids), progress).to(self.fabric.device)
         factor = learning_rate_factor(progress, warmup=settings.warmup, schedule=settings.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
@@ -180,18 +186,20 @@ class Loop:
         state.seconds, state.step_seconds = now - started, state.step_seconds + now - began
         done = self._progress(state.step, total_steps)
         remaining = state.seconds * (1 - done) / max(done, 1e-9)
-        epoch = state.step / max(1.0, total_steps) * (self.config.epochs or 1)
+        epoch = state.epoch + state.batch / batches
         speed = state.tokens / max(state.seconds, 1e-9)
         rate = max(group["lr"] for group in self.optimizer.param_groups)
         return StepInfo(done, state.step, epoch, value, speed, state.seconds, remaining, rate)
 
-    def _vary(self, batch: Batch) -> Batch:
+    def _vary(self, batch: Batch, progress: float) -> Batch:
         """The batch as this step sees it: augmented, some modalities hidden; the same for the same seed and step."""
-        generator = self._generator(0)
-        groups = {
-            name: self.engine.encoder.modalities[modality_of(name)].augment(group, generator)
-            for name, group in batch.groups.items()
-        }
+        generator, groups, targets = self._generator(0), {}, dict(batch.targets)
+        for name, group in batch.groups.items():
+            modality = self.engine.encoder.modalities[modality_of(name)]
+            groups[name], scene = modality.vary(group, generator, progress)
+            if scene is not None and not is_view(name):
+                targets = {t: self.engine.tasks[t].follow(tensors, scene) for t, tensors in targets.items()}
+        batch = replace(batch, targets=targets)
         inputs = replace(batch, groups={name: group for name, group in groups.items() if not is_view(name)})
         hidden = hide_modalities(
             inputs, self.config.training.modality_dropout, generator, keep=TOKEN_GROUPS if self._per_token else ()
@@ -229,7 +237,13 @@ class Loop:
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
-    def _evaluation_due(self, batches: int) -> bool:
+    @property
+    def _counts_steps(self) -> bool:
+        return self.config.steps is not None and any(task.counts_steps for task in self.engine.tasks.values())
+
+    def _evaluation_due(self, batches: int, before: float, progress: float) -> bool:
+        if self._counts_steps:
+            return int(progress * STEPPED_EVALUATIONS) > int(before * STEPPED_EVALUATIONS)
         times, done = min(self.config.training.evaluations_per_epoch, batches), self.state.batch
         return done * times // batches > (done - 1) * times // batches
 
@@ -256,7 +270,8 @@ class Loop:
             self.checkpoints.save_best(self._learned())
         else:
             state.stale += 1
-        patience = self.config.training.patience
+        # Boxes become exact at the end, when the steps are small: nothing before tells when to stop.
+        patience = 0 if self._counts_steps else self.config.training.patience
         state.finished = patience > 0 and state.stale >= patience
         self.on_evaluation(entry)
 

@@ -31,7 +31,14 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, shown: Dis
 
     def read(rows: Any) -> list[Record]:
         return list(
-            read_records(rows, format=config.format, encoding=config.encoding, on_error=config.on_error, report=report)
+            read_records(
+                rows,
+                format=config.format,
+                encoding=config.encoding,
+                on_error=config.on_error,
+                report=report,
+                images=config.image.root,
+            )
         )
 
     rows = read(source)
