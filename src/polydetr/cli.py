@@ -201,6 +201,9 @@ def predict(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse rows unlike those of the training.")] = False,
     lenient: Annotated[bool, typer.Option("--lenient", help="Take what cannot be read as missing.")] = False,
     seed: Annotated[int, typer.Option(help="For generated pictures: another seed, other pictures.", min=0)] = 0,
+    draw: Annotated[
+        Path | None, typer.Option(help="A folder for the pictures, drawn with the objects found in them.")
+    ] = None,
     format: Format = None,
     encoding: Encoding = None,
 ) -> None:
@@ -216,7 +219,9 @@ def predict(
     predictor = Predictor.load(model)
     rejected = 0
     files = out.with_name(f"{out.stem}-files") if out else None
-    answers = predictor.stream(file, format=format, encoding=encoding, strictness=strictness, seed=seed, files=files)
+    answers = predictor.stream(
+        file, format=format, encoding=encoding, strictness=strictness, seed=seed, files=files, draw=draw
+    )
     with _output(out) as stream:
         for answer in _counted(answers) if out else answers:
             rejected += "error" in answer

@@ -220,6 +220,9 @@ def evaluate_results(engine: Engine, results: Sequence[RowResult]) -> dict[str, 
         if task.view is not None:
             golds = _embedded(engine, target, golds, results)
         evaluation = task.evaluate([r.predictions[target] for r in results], golds)
+        if task.reads_maps:  # mistakes are shown as pictures
+            measured = [r.record for r, gold in zip(results, golds, strict=True) if gold is not None]
+            evaluation = replace(evaluation, figures={**evaluation.figures, "records": measured})
         unseen = unseen_labels(task, golds)
         found[target] = replace(evaluation, data={**evaluation.data, "unseen_labels": unseen}) if unseen else evaluation
     return found

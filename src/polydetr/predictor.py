@@ -127,7 +127,8 @@ class Predictor:
     def predict(self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0) -> list[dict[str, Any]]:
         """One answer a row, in order: target → label, number, list of entities, answer, or picture (a uint8 array).
 
-        rows: a list of rows (mappings; for a model that reads one column, its values will do), a path, or a data frame.
+        rows: a list of rows (mappings; for a model that reads one column, its values will do), a path (a file of rows,
+            a picture or a folder of pictures), a data frame, or one picture as an array.
         strictness: "strict" refuses rows that are in any way unlike what the model was trained on (``check`` lists
             them); "lenient" takes a value that cannot be read, or a column that is not there, as missing.
         seed: for targets that are drawn at random (generation): the same seed and rows give the same pictures.
@@ -231,16 +232,19 @@ class Predictor:
         strictness: Strictness = "normal",
         seed: int = 0,
         files: Path | None = None,
+        draw: Path | None = None,
     ) -> Iterator[dict[str, Any]]:
         """One JSON-ready object a row, in order, in constant memory; a rejected row has "error" for a prediction, and
         what there is to tell about a row stands under "warnings". ``strictness``, ``seed``: see ``predict``.
 
         files: the folder for answers that are no JSON (pictures), which are then named as seen from the folder around
-        it; without one they stand in the text.
+        it; without one they stand in the text. draw: a folder for the pictures with the boxes found in them.
 
         Raises:
             SaveError: a file cannot be written.
         """
+        from polydetr.drawing import draw_result
+
         report = ReadReport()
         before: dict[int, list[Rejection]] = {}  # rows that were rejected on reading, by the good row they precede
 
@@ -262,6 +266,8 @@ class Predictor:
                 number += 1
                 yield _rejected(number, rejection.reason)
             number += 1
+            if draw is not None:
+                draw_result(engine, result, draw, number=number)
             yield _answer(number, result, engine.tasks, files)
         for rejection in report.rejected:
             number += 1
@@ -369,7 +375,8 @@ class Predictor:
         strictness: Strictness = "normal",
     ) -> Iterator[Record]:
         fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
-        if isinstance(rows, Mapping):
+        if isinstance(rows, Mapping) or _is_picture(rows):
+            rows = rows if isinstance(rows, Mapping) else _as_row(rows, fields)
             rows = [rows]
         elif isinstance(rows, (str, Path)):
             _check_is_file(rows)
@@ -427,6 +434,14 @@ def _as_row(row: Any, fields: Sequence[str]) -> Any:
         f"a row is {row!r:.60}, but the model reads {len(fields)} columns: {', '.join(map(repr, fields))}.",
         hint="Give a mapping with these names.",
     )
+
+
+def _is_picture(value: Any) -> bool:
+    """An array of one picture, or one of Pillow's; an array of several is a list of them."""
+    if frame_kind(value):
+        return False
+    shape = getattr(value, "__array_interface__", {}).get("shape", ())
+    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
 
 
 def _check_is_file(source: str | Path) -> None:

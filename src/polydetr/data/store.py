@@ -16,6 +16,8 @@ from polydetr.batch import Example
 from polydetr.errors import DataFileError, SaveError
 
 _FLUSH = 1000
+_FLUSH_BYTES = 64 << 20
+"""Examples are written out after so many, or as soon as they hold as much: pictures are large."""
 MAX_CACHE_BYTES = 2 << 30
 
 
@@ -87,6 +89,7 @@ def _write(examples: Iterable[Example], path: Path) -> None:
     schema: pa.Schema | None = None
     columns: list[tuple[str, str, str, str]] = []
     rows: list[Example] = []
+    held = 0
 
     def flush() -> None:
         nonlocal writer, schema, columns
@@ -111,8 +114,10 @@ def _write(examples: Iterable[Example], path: Path) -> None:
 
     for example in examples:
         rows.append(example)
-        if len(rows) >= _FLUSH:
+        held += sum(a.nbytes for arrays in example.groups.values() for a in arrays.values())
+        if len(rows) >= _FLUSH or held >= _FLUSH_BYTES:
             flush()
+            held = 0
     flush()
     if writer is None:  # no example at all
         empty = pa.schema([("length", pa.int32()), ("weight", pa.float32())], metadata={b"polydetr": b"[]"})

@@ -21,13 +21,14 @@ from typing import Any, ClassVar
 import numpy as np
 import PIL
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from polydetr.backbones.specs import BACKBONES
 from polydetr.backbones.vision import VisionBackbone, choose_vision_backbone
 from polydetr.batch import Embedded, Scene, TokenGroup
 from polydetr.config import Config, ImageConfig
-from polydetr.data.images import Reading, file_stamps, fit_image, frame_of, list_images, open_image
+from polydetr.data.images import Reading, file_stamps, find_file, fit_image, frame_of, list_images, open_image
 from polydetr.errors import ConfigError
 from polydetr.layout import Finding, Row
 from polydetr.modalities.base import EncodedGroup, Modality, Note, Window
@@ -124,6 +125,19 @@ class ImageModality(Modality):
     def _reading(self, folder: Path | None, *, at_least: int | None = None) -> Reading:
         root = Path(self.config.root) if self.config.root is not None else None
         return Reading(folder=folder, root=root, max_pixels=self.config.max_pixels, at_least=at_least)
+
+    def picture(self, row: Row, folder: Path | None) -> Path | Image | None:
+        """The first picture of a row, to be shown: its path where it has one, opened otherwise.
+
+        Raises:
+            RowError: it cannot be read.
+        """
+        for field in self.fields:
+            for item in list_images(row.get(field)):
+                if isinstance(item, str | Path):
+                    return find_file(item, self._reading(folder))
+                return open_image(item, column=field, reading=self._reading(folder))
+        return None
 
     def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
         reading, digest = self._reading(folder), hashlib.sha256()

@@ -5,6 +5,7 @@ Sources: Carion et al. 2020, DETR (arXiv 2005.12872), and what ``nn.detr_fast`` 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -228,14 +229,15 @@ class DetectionTask(Task):
         seen = {one["label"] for objects in gold for one in objects}
         labels = [*self.labels, *sorted(seen - set(self.labels))]
         report = detection_report(gold, found, labels=labels, threshold=self.detection.threshold)
-        figures = {"detection": report, "gold": gold, "found": found, "rows": kept}
+        figures = {"detection": report, "gold": gold, "found": found}
         return Evaluation(report.scores(), {"objects": report.to_text()}, report.to_dict(), figures)
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
         if self.detection.threshold is not None or not any(gold is not None and gold.items for gold in golds):
             return []
         report = self.evaluate(predictions, golds).figures["detection"]
-        self.threshold = float(report.threshold)
+        # It is the score of a box: rounded up by a hair elsewhere, that very box would be lost.
+        self.threshold = math.floor(float(report.threshold) * 1000) / 1000
         row = report.all_labels
         return [
             f"{self.target!r}: boxes are answered from a score of {self.threshold:.3f} on (validation rows: precision "

@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from polydetr.backbones.specs import BACKBONES
+from polydetr.drawing import picture_of
 from polydetr.inference import Engine
 from polydetr.metrics.calibration import reliability_curve
+from polydetr.metrics.detection import DetectionReport
+from polydetr.reports.detection import detection_confusion_png, precision_recall_png
+from polydetr.reports.detection_page import mistakes_page
 from polydetr.reports.files import write_json, write_text
 from polydetr.reports.model_card import model_card
 from polydetr.reports.plots import confusion_matrix_png, entity_bars_png, learning_curve_png, reliability_png
@@ -29,6 +33,8 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
             name = split if len(evaluations) == 1 else f"{split}-{_safe(target)}"
             before = trained.before_calibration.get(target) if split == "valid" else None
             _write_evaluation(reports, name, evaluation, before)
+            if "detection" in evaluation.figures:
+                _write_detection(reports, name, evaluation, trained.engine)
     if trained.history:
         learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=_best_epoch(trained))
     write_json(reports / "history.json", list(trained.history))
@@ -52,6 +58,20 @@ def _write_evaluation(reports: Path, name: str, evaluation: Evaluation, before: 
         reliability_png(
             first, after if before else None, reports / f"{name}-reliability.png", title=f"Reliability ({name})"
         )
+
+
+def _write_detection(reports: Path, name: str, evaluation: Evaluation, engine: Engine) -> None:
+    figures = evaluation.figures
+    report: DetectionReport = figures["detection"]
+    if not report.all_labels.support:
+        return  # nothing is annotated: there is no curve
+    precision_recall_png(report, reports / f"{name}-precision-recall.png", title=f"Precision and recall ({name})")
+    detection_confusion_png(report, reports / f"{name}-confusion.png", title=f"Confusion matrix ({name})")
+    pictures = [picture_of(engine, record) for record in figures["records"]]
+    mistakes_page(
+        report, pictures, figures["gold"], figures["found"], reports / f"{name}-mistakes.html",
+        title=f"Worst mistakes ({name})",
+    )  # fmt: skip
 
 
 def _curves(history: Any) -> list[dict[str, Any]]:
