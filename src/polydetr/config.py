@@ -191,9 +191,9 @@ class TaskConfig(_Section):
     patch_size: int | None = Field(
         default=None, ge=1, description="pixels a side of one token; default: of which a picture has 64 or fewer"
     )
-    sampling_steps: int = Field(default=25, ge=1, le=1000, description="steps from noise to a picture")
+    sampling_steps: int = Field(default=12, ge=1, le=1000, description="steps from noise to a picture")
     guidance: float = Field(
-        default=1.5, ge=0, le=20, description="how much a picture is made to fit its row; 1 = as the pictures seen did"
+        default=1.25, ge=0, le=20, description="how much a picture is made to fit its row; 1 = as the pictures seen did"
     )
 
 
