@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ from polydetr.model import PolyModel
 from polydetr.tasks.base import modality_of
 from polydetr.training.checkpoint import frozen_digest
 
+_FORMAT = 2
+"""Raised whenever other features would be written for the same rows: files made before are then not read."""
 _AT_ONCE = 512
 """Examples whose features are computed and written together: a bound on memory."""
 
@@ -60,7 +63,7 @@ def with_features(engine: Engine, store: ExampleStore, valid: Sequence[Record]) 
     """
     groups = [g for g in freeze_backbones(engine.model) if engine.encoder.modalities[g].is_pretrained]
     engine.model.eval()
-    key = hashlib.sha256(frozen_digest(engine.model).encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{_FORMAT}{frozen_digest(engine.model)}".encode()).hexdigest()[:16]
     folder = cache_dir() / "encoded"
     train = _computed(
         engine.model, lambda: (store[i] for i in range(len(store))), groups, folder / f"{store.path.stem}-{key}.arrow"
@@ -123,7 +126,7 @@ def _computed(
 
 def _features(model: PolyModel, examples: Iterator[Example], groups: Sequence[str]) -> Iterator[Example]:
     while True:
-        chunk = [example for example, _ in zip(examples, range(_AT_ONCE), strict=False)]
+        chunk = list(islice(examples, _AT_ONCE))
         if not chunk:
             return
         yield from _chunk_features(model, chunk, groups)
