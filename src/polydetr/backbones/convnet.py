@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from polydetr.backbones.depthwise import depthwise_conv, pays_off
 from polydetr.errors import BackboneError
 
 SCALES = (8, 16, 32)
@@ -85,7 +86,10 @@ class ConvNorm(nn.Module):
             weight, bias = self.folded()
         if self.pads_itself:
             x = F.pad(x, self._sides(x.shape[3]) + self._sides(x.shape[2]))
-        x = F.conv2d(x, weight, bias, self.stride, self.padding, 1, self.groups)
+        if pays_off(x, self.groups):
+            x = depthwise_conv(x, weight, bias, stride=self.stride, padding=self.padding)
+        else:
+            x = F.conv2d(x, weight, bias, self.stride, self.padding, 1, self.groups)
         return F.relu6(x, inplace=True) if self.activation else x
 
     def _sides(self, length: int) -> tuple[int, int]:
