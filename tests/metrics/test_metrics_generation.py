@@ -54,6 +54,13 @@ def test_copies_of_the_training_samples_are_given_away_by_their_nearness() -> No
     assert report.nearest == 0.0 < report.real_nearest
 
 
+def test_the_nearest_of_many_is_found_part_by_part() -> None:
+    rng = np.random.default_rng(0)
+    made, real = rng.normal(size=(700, 3)), rng.normal(size=(60, 3))
+    expected = np.linalg.norm(made[:, None] - real, axis=-1).min(1).mean()
+    assert generation_report(made, rng.normal(size=(60, 3)), real).nearest == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "said"),
     [
