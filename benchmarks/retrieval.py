@@ -43,7 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "training": {"freeze_backbones": True, "head_lr": 1e-3, "batch_tokens": 4096, "patience": 4},
     },
     "films": {
-        "backbone": "minilm", "epochs": 4, "history": {"max_items": 10, "item_tokens": 16}, "model": {"num_layers": 1},
+        "backbone": "minilm", "epochs": 3, "history": {"max_items": 10, "item_tokens": 24, "fields": {"title": "text", "genres": "text"}}, "model": {"num_layers": 1},
         "training": {"head_lr": 1e-3, "freeze_backbones": True, "batch_tokens": 8192, "patience": 0},
     },
 }  # fmt: skip
@@ -146,7 +146,7 @@ def film_sequences() -> tuple[list[list[int]], dict[int, dict[str, Any]]]:
 
 
 def films(seed: int, settings: dict[str, Any]) -> Scores:
-    """The last film of every user is the test, the one before chooses the weights, up to 15 before those train."""
+    """The last film of every user is the test, the one before chooses the weights, up to 6 before those train."""
     users, known = film_sequences()
     catalogue = sorted({film for user in users for film in user})
     column = {film: i for i, film in enumerate(catalogue)}
@@ -154,7 +154,7 @@ def films(seed: int, settings: dict[str, Any]) -> Scores:
     def row(seen: Sequence[int], film: int) -> dict[str, Any]:
         return {"seen": [known[f] for f in seen[-10:]], "next": known[film]}
 
-    train = [row(u[:i], u[i]) for u in users for i in range(max(1, len(u) - 17), len(u) - 2)]
+    train = [row(u[:i], u[i]) for u in users for i in range(max(1, len(u) - 8), len(u) - 2)]
     valid = [row(u[:-2], u[-2]) for u in users]
     test = [row(u[:-1], u[-1]) for u in users]
     gains = np.zeros((len(users), len(catalogue)))

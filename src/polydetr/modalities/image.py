@@ -155,12 +155,15 @@ class ImageModality(Modality):
         return TokenGroup({**group.values, "pixels": pixels}, group.mask, group.positions)
 
     def put_together(self, *, mosaic: float, zoom: float) -> None:
-        """Training shows mosaics and smaller pictures too, whose objects can be followed (``SceneAugment``)."""
+        """One picture a row is read, and training shows mosaics and smaller ones too, whose objects can be followed
+        (``SceneAugment``).
+        """
+        self.config = self.config.model_copy(update={"max_images": 1})
         fill: tuple[int, int, int] = self._fill  # type: ignore[assignment]
         self.scenes = SceneAugment(self._augment, mosaic=mosaic, zoom=zoom, fill=fill)
 
     def vary(self, group: TokenGroup, generator: torch.Generator, progress: float) -> tuple[TokenGroup, Scene | None]:
-        if self.scenes is None or "pixels" not in group.values or group.mask.shape[1] != 1:
+        if self.scenes is None or "pixels" not in group.values:
             return self.augment(group, generator), None
         pixels, scene = self.scenes(group.values["pixels"][:, 0], generator, progress)
         return TokenGroup({**group.values, "pixels": pixels[:, None]}, group.mask, group.positions), scene

@@ -160,7 +160,7 @@ class DetectionTask(Task):
         return {**targets, "boxes_per_object": places, "labels_per_object": labels.gather(1, order), "known": known}
 
     def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        known = targets["known"] > 0
+        known = (targets["known"] > 0) & (outputs["frame"][:, 0] != 0)
         if not bool(known.any()):
             return {"set": torch.stack([tensor.float().sum() * 0.0 for tensor in outputs.values()]).sum()}
         wanted = set_targets({name: tensor[known] for name, tensor in targets.items()})

@@ -60,7 +60,8 @@ class DetectionHead(nn.Module):
             found = self.model([*finer, coarsest], shown, last_only=last_only)
         outputs = {name: tensor.transpose(0, 1) for name, tensor in found.items()}
         if embedded.frame is not None:
-            outputs["frame"] = embedded.frame
+            # Zero also where training hides the picture.
+            outputs["frame"] = embedded.frame * embedded.mask.any(1, keepdim=True)
         return outputs
 
 

@@ -1,0 +1,141 @@
+"""Detection on BCCD (blood cells; 205 training, 87 validation, 72 test pictures): one run, or one for each mechanism off.
+
+    python benchmarks/detection.py --minutes 45 [--seed 0] [--architecture detr] [--set image.size=320] [--label note]
+    python benchmarks/detection.py --steps 2000 --ablation [--only no-denoising]
+
+Settings are chosen on the validation pictures; the test pictures are measured at the end of each run. Appends one JSON
+line a run to benchmarks/results/detection.jsonl: scores, settings, seconds, machine, seed, date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from data import ROOT
+from polydetr import Predictor
+from polydetr.config import merge, parse_settings
+from quality import cpu_name
+
+RESULTS = Path(__file__).parent / "results" / "detection.jsonl"
+LISTS = ROOT / "bccd" / "BCCD" / "ImageSets" / "Main"
+SETTINGS: dict[str, Any] = {
+    "training": {"precision": "bf16", "freeze_layers": 4},
+}
+OFF: dict[str, dict[str, Any]] = {
+    "all on": {},
+    "no-denoising": {"detection": {"denoising": 0}},
+    "no-refine": {"detection": {"refine": False}},
+    "no-query-selection": {"detection": {"query_selection": False}},
+    "no-deformable": {"detection": {"deformable": False}},
+    "no-iou-aware": {"detection": {"iou_aware": False}},
+    "no-mosaic": {"detection": {"mosaic": 0.0}},
+    "no-zoom": {"detection": {"zoom": 1.0}},
+    "no-encoder": {"detection": {"encoder_layers": 0}},
+    "no-ema": {"training": {"ema_decay": 0.0}},
+}
+FEW = ("map", "map_50", "map_75")
+
+
+def run(settings: dict[str, Any], *, seed: int, label: str, out: str | None) -> dict[str, Any]:
+    """Trains, and measures the test pictures once."""
+    import torch
+
+    started = time.perf_counter()
+    splits = {
+        name: str(LISTS / f"{file}.txt") for name, file in (("train", "train"), ("valid", "val"), ("test", "test"))
+    }
+    predictor = Predictor.fit(splits["train"], {"objects": "detection"}, valid=splits["valid"], test=splits["test"],
+                              seed=seed, config=settings, out=out)  # fmt: skip
+    seconds = time.perf_counter() - started
+    evaluation = predictor._trained.evaluations["test"]["objects"]
+    history = [
+        {k: e[k] for k in ("step", "seconds", "train_loss", "valid_loss")}
+        | {k: e["metrics"]["objects"][k] for k in FEW}
+        for e in predictor.info["history"]
+    ]
+    print(evaluation.tables["objects"])
+    return {
+        "data": "bccd",
+        "label": label,
+        "metrics": predictor.metrics,
+        "labels": evaluation.data["labels"],
+        "mistakes": evaluation.data["mistakes"],
+        "milliseconds_a_picture": latency(predictor, splits["test"]),
+        "settings": settings,
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "parameters": predictor.info["parameters"],
+        "training": predictor.info["training"],
+        "history": history,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads",
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def latency(predictor: Predictor, source: str, *, pictures: int = 20) -> dict[str, float]:
+    """Milliseconds for one picture alone, from the file to the boxes, and of the model by itself; the median."""
+    import statistics
+
+    import torch
+
+    from polydetr.batch import Batch
+    from polydetr.data.readers import read_records
+
+    engine, whole, model, backbone = predictor._engine, [], [], []
+    records = list(read_records(source))[:pictures]
+    for record in records[:3] + records:
+        started = time.perf_counter()
+        predictor.predict([record.row])
+        whole.append(time.perf_counter() - started)
+        batch = Batch.collate(engine.encoder.encode([record], with_targets=False).examples)
+        with torch.inference_mode():
+            started = time.perf_counter()
+            engine.model(batch)
+            model.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            engine.model.embedders["image"](batch.groups["image"])
+            backbone.append(time.perf_counter() - started)
+    named = {"file_to_boxes": whole, "model": model, "backbone": backbone}
+    return {name: round(1000 * statistics.median(times[3:]), 1) for name, times in named.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--steps", type=int)
+    length.add_argument("--minutes", type=float)
+    parser.add_argument("--architecture", choices=["detr-fast", "detr"], default="detr-fast")
+    parser.add_argument("--ablation", action="store_true", help="one run with each mechanism off")
+    parser.add_argument("--only", choices=[*OFF], action="append", help="of the ablation")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--label", default="")
+    parser.add_argument("--out")
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    arguments = parser.parse_args()
+    given = merge(SETTINGS, {"detection": {"architecture": arguments.architecture}})
+    # By the clock, the schedule follows the clock: steps are then what fits.
+    given["steps"] = arguments.steps or 1_000_000
+    if arguments.minutes:
+        given["time_limit"] = 60 * arguments.minutes
+    given = merge(given, parse_settings(arguments.settings))
+    runs = {name: OFF[name] for name in (arguments.only or OFF)} if arguments.ablation else {"": {}}
+    RESULTS.parent.mkdir(exist_ok=True)
+    for name, changes in runs.items():
+        label = " ".join(part for part in (arguments.label, name) if part)
+        result = run(merge(given, changes), seed=arguments.seed, label=label, out=arguments.out)
+        test = result["metrics"]["test"]["objects"]
+        print(json.dumps({"label": label, "seconds": result["seconds"], **{k: round(test[k], 4) for k in FEW}}))
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(result, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
