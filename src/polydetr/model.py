@@ -129,12 +129,12 @@ class PolyModel(nn.Module):
                 assert not missing, missing
 
 
-def _give_maps(embedders: Mapping[str, nn.Module], tasks: Mapping[str, Task]) -> set[str]:
+def _give_maps(embedders: nn.ModuleDict, tasks: Mapping[str, Task]) -> set[str]:
     """The targets whose heads read maps, once the embedder that has them is told to give them."""
     reading = {target for target, task in tasks.items() if task.reads_maps}
     for embedder in embedders.values():
         if reading and hasattr(embedder, "keeps_maps"):
-            embedder.keeps_maps = True
+            embedder.keeps_maps = True  # type: ignore[assignment]
             for target in reading:
                 tasks[target].map_channels = embedder.map_channels  # type: ignore[assignment]
                 tasks[target].grid = int(embedder.grid)  # type: ignore[arg-type]

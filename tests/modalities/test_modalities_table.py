@@ -31,12 +31,6 @@ ROWS = [
 KINDS = {"size": "number", "colour": "category", "day": "date"}
 
 
-@pytest.fixture(autouse=True)
-def small_numbers_are_kept() -> None:
-    """A training run in the same process turns the smallest floats to zero, which Hypothesis will not have."""
-    torch.set_flush_denormal(False)
-
-
 def build(rows: list[dict[str, Any]], kinds: dict[str, str], **table: Any) -> tuple[TableModality, list[str]]:
     notes: list[str] = []
     config: Config = load_config({"table": table})

@@ -34,12 +34,6 @@ from polydetr.modalities.table_columns import (
 from polydetr.modalities.table_values import day_order, decimal_marks, read_category, read_date, read_number
 
 
-@pytest.fixture(autouse=True)
-def small_numbers_are_kept() -> None:
-    """A training run in the same process turns the smallest floats to zero, which Hypothesis will not have."""
-    torch.set_flush_denormal(False)
-
-
 def learn(kind: Any, values: list[Any], **settings: Any) -> tuple[Any, list[str]]:
     notes: list[str] = []
     return kind.learn("x", values, TableConfig(**settings), notes.append), notes

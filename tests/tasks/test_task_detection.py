@@ -44,7 +44,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = merge(SMALL, WIDE | {"steps": 220, "training": training})
     Predictor.fit(rows, valid=rows, backbone="none", seed=2, settings=settings, out=folder)
     patch.undo()
-    torch.set_flush_denormal(False)  # training counts the smallest floats as zero; other tests draw them
     return folder
 
 

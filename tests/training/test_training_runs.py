@@ -30,6 +30,17 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
     assert a != c
 
 
+def test_a_run_leaves_the_smallest_floats_of_the_process_alone():
+    train(epochs=0.1)
+    assert float(torch.tensor(1e-40) * 1.0) > 0
+    torch.set_flush_denormal(True)
+    try:
+        train(epochs=0.1)
+        assert float(torch.tensor(1e-40) * 1.0) == 0
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_random_embeddings_learn_although_pretrained_ones_are_frozen(tmp_path):
     a = train(epochs=0.1).predict_proba([VALID[0]])
     b = train(epochs=8)

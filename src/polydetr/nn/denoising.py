@@ -72,7 +72,7 @@ class DenoisingPlan:
         query = (group[None] * 2 * shown + target[:, None]).flatten()
         example, target = (x.repeat_interleave(self.groups) for x in (example, target))
         layer = torch.arange(num_layers, device=example.device).repeat_interleave(len(query))
-        return Matches(layer, *(x.repeat(num_layers) for x in (example, query, target)))
+        return Matches(layer, example.repeat(num_layers), query.repeat(num_layers), target.repeat(num_layers))
 
 
 def _spoilt(boxes_cxcywh: Tensor, much: Tensor) -> Tensor:

@@ -149,8 +149,9 @@ class DetrFast(nn.Module):
             asking = self._asking(cast(DecoderLayer, layer), memory, references, shapes)
             state = layer(state, asking, positions=positions, allowed=allowed)
             wanted = number == last or not last_only
-            if wanted or self.sizes.refine:
-                moved = reading + self.box_heads[number](state).float()
+            if not (wanted or self.sizes.refine):
+                continue
+            moved = reading + self.box_heads[number](state).float()
             if wanted:
                 logits.append(self.class_heads[number](state))
                 boxes.append(moved.sigmoid())

@@ -37,8 +37,10 @@ _ALPHA = {"softmax": 0.0, "focal": 0.25, "varifocal": 0.75, "iou_aware": 0.25}
 class Geometry(Protocol):
     """What a task brings: where its answers lie. ``outputs`` are named tensors (N, B, Q, …), ``geometry`` (B, T, …)."""
 
-    weights: Mapping[str, float]
-    """The weight in the loss of each term that ``losses`` names."""
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The weight in the loss of each term that ``losses`` names."""
+        ...
 
     def cost(self, outputs: Mapping[str, Tensor], geometry: Mapping[str, Tensor]) -> Tensor:
         """(N, B, Q, T), weighted. Called without gradients."""

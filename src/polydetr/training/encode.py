@@ -61,13 +61,13 @@ def encode_training_rows(engine: Engine, splits: Splits, config: Config, data_ha
         for stray in path.parent.glob("*.json"):
             if not stray.with_suffix(".arrow").exists():
                 stray.unlink(missing_ok=True)
-    kept = json.loads(account.read_text(encoding="utf-8"))
+    kept: dict[str, list[Any]] = json.loads(account.read_text(encoding="utf-8"))
     splits.rejected += kept["rejected"]
     gone = {tuple(entry.get(part) for part in _PLACE) for entry in kept["rejected"]}
     splits.train = [r for r in splits.train if tuple(getattr(r.location, part) for part in _PLACE) not in gone]
-    for (kind, column), found in _by_kind(kept["warnings"]).items():
+    for (kind, column), rows in _by_kind(kept["warnings"]).items():
         where = f"column {column!r}: " if column else ""
-        note(f"{where}{kind.replace('_', ' ')} in {len(found)} of the training rows, for example: {found[0]}")
+        note(f"{where}{kind.replace('_', ' ')} in {len(rows)} of the training rows, for example: {rows[0]}")
     return store
 
 

@@ -139,7 +139,7 @@ def _chunk_features(model: PolyModel, chunk: Sequence[Example], groups: Sequence
         for ids in token_budget_batches([e.num_tokens for e in chunk], 1024, seed=None):
             batch = Batch.collate([chunk[i] for i in ids]).to(device)
             found = {
-                name: model.embedders[modality_of(name)].features(group)
+                name: model.embedders[modality_of(name)].features(group)  # type: ignore[operator]
                 for name, group in batch.groups.items()
                 if modality_of(name) in groups
             }

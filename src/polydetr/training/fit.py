@@ -6,7 +6,8 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -65,6 +66,18 @@ class Trained:
     rejected: Sequence[Mapping[str, Any]] = field(default=())
 
 
+@contextmanager
+def _smallest_floats_are_zero() -> Iterator[None]:
+    """Fading weights would cost a hundred times as much. The setting is the process's own, so it is put back."""
+    already = float(torch.tensor(1e-40) * 1.0) == 0.0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(already)
+
+
+@_smallest_floats_are_zero()
 def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, resume: bool, display: Display) -> Trained:
     """Trains one model.
 
@@ -73,7 +86,6 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         Interrupted: stopped by the user; the checkpoint is kept.
     """
     started = time.monotonic()
-    torch.set_flush_denormal(True)  # fading weights would cost a hundred times as much
     data_hash, rows_hash = _hash_rows(splits.train), _hash_rows([*splits.train, *splits.valid])
     checkpoints = Checkpoints(_checkpoint_folder(config, schema, rows_hash, out=out))
     checkpoints.prepare()
