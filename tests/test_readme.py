@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 
@@ -26,6 +27,8 @@ TINY = {
     "model": {"embed_dim": 16, "num_layers": 1},
     "training": {"precision": "fp32", "patience": 0},
     "text": {"max_tokens": 48, "overlap": 8},
+    "image": {"size": 16, "patch_size": 8},
+    "detection": {"num_queries": 8, "hidden_dim": 16, "decoder_layers": 1, "denoising": 8},
 }
 
 
@@ -98,45 +101,71 @@ def test_every_room_is_on_the_map(readme: Path) -> None:
 
 # -- the table of what is tested ----------------------------------------------------------------------------------
 
-COLUMNS = ("one text", "two texts", "text longer than a window")
 LABELS = ("red", "blue")
+Row = dict[str, Any]
 
 
-def _rows(kind: str, column: str) -> list[dict[str, Any]]:
+def _text(i: int, *, more: str = "") -> str:
+    return f"a {LABELS[i % 2]} thing {i}{more}"
+
+
+def _photo(i: int) -> np.ndarray:
+    pixels = np.full((16, 16, 3), 20 + i, dtype=np.uint8)
+    pixels[4:12, 4:12, 0 if i % 2 else 2] = 220
+    return pixels
+
+
+INPUTS: dict[str, Callable[[int], Row]] = {
+    "one text": lambda i: {"text": _text(i)},
+    "two texts": lambda i: {"first": f"note {i}", "text": _text(i)},
+    "text longer than a window": lambda i: {"text": _text(i, more=" and more words" * 40)},
+    "image": lambda i: {"photo": _photo(i)},
+    "table columns": lambda i: {"size": float(i), "colour": LABELS[i % 2]},
+    "all of these in one row": lambda i: {
+        "text": _text(i),
+        "photo": _photo(i),
+        "size": float(i),
+        "colour": LABELS[i % 2],
+    },
+    "history": lambda i: {"seen": [{"title": _text(j)} for j in range(i % 3 + 1)]},
+}
+MODALITY = {"text": "text", "first": "text", "question": "text", "context": "text", "photo": "image", "size": "number",
+            "colour": "category", "seen": "history"}  # fmt: skip
+
+
+def _span(i: int) -> Row:
+    return {"start": 2, "end": 2 + len(LABELS[i % 2]), "label": "COLOUR"}
+
+
+TARGETS: dict[str, tuple[dict[str, str], Callable[[int], Row], type]] = {
+    "classification, one label": ({"y": "classification"}, lambda i: {"y": LABELS[i % 2]}, str),
+    "classification, several labels": (
+        {"y": "classification"}, lambda i: {"y": [LABELS[i % 2], "thing"] if i % 3 else [LABELS[i % 2]]}, list,
+    ),
+    "regression": ({"y": "regression"}, lambda i: {"y": i / 2 + (i % 2)}, float),
+    "tagging": ({"y": "tagging"}, lambda i: {"y": [_span(i)]}, list),
+    "question answering": ({"y": "qa"}, lambda i: {"y": [{"text": LABELS[i % 2], "start": 2}]}, dict),
+    "objects in a picture": (
+        {"y": "detection"}, lambda i: {"y": [{"box": [4, 4, 12, 12], "label": LABELS[i % 2]}]}, list,
+    ),
+    "search (embedding)": ({"y": "embedding"}, lambda i: {"y": f"thing number {i}"}, list),
+    "painting a picture (generation)": ({"y": "generation"}, lambda i: {"y": _photo(i)}, np.ndarray),
+    "several targets at once": (
+        {"y": "classification", "z": "regression"}, lambda i: {"y": LABELS[i % 2], "z": float(i)}, str,
+    ),
+}  # fmt: skip
+"""Kind → (tasks, the targets of row i, what an answer is)."""
+
+
+def _rows(kind: str, column: str) -> list[Row]:
     rows = []
-    for i in range(16):
-        word = LABELS[i % 2]
-        text = f"a {word} thing {i}" + " and more words" * (40 if column == COLUMNS[2] else 0)
-        row: dict[str, Any] = {"first": f"note {i}"} if column == COLUMNS[1] and kind != "question answering" else {}
-        row["text"] = text
-        if kind == "question answering":
-            row = {"question": "which colour?", "context": text, "y": [{"text": word, "start": 2}]}
-        if kind == "several targets at once":
-            row |= {"y": word, "z": [{"start": 2, "end": 2 + len(word), "label": "COLOUR"}]}
-        values = {
-            "classification, one label": word,
-            "classification, several labels": [word, "thing"] if i % 3 else [word],
-            "regression": i / 2 + (i % 2),
-            "tagging": [{"start": 2, "end": 2 + len(word), "label": "COLOUR"}],
-        }
-        rows.append(row | ({"y": values[kind]} if kind in values else {}))
+    for i in range(12):
+        row = INPUTS[column](i)
+        if kind == "question answering":  # the passage is one text, the question another
+            row = {("context" if name == "text" else name): value for name, value in row.items() if name != "first"}
+            row = {"question": "which colour?", **row}
+        rows.append(row | TARGETS[kind][1](i))
     return rows
-
-
-TARGETS: dict[str, dict[str, str | None]] = {
-    "classification, one label": {"y": "classification"},
-    "classification, several labels": {"y": "classification"},
-    "regression": {"y": "regression"},
-    "tagging": {"y": "tagging"},
-    "question answering": {"y": "qa"},
-    "several targets at once": {"y": "classification", "z": "tagging"},
-}
-TYPES = {
-    "classification, one label": str,
-    "regression": float,
-    "question answering": dict,
-    "several targets at once": str,
-}
 
 
 def table_of_tasks(readme: Path) -> list[list[str]]:
@@ -154,21 +183,21 @@ def claimed() -> list[tuple[str, str]]:
 
 def test_the_table_claims_what_is_trained_here() -> None:
     assert {task for task, _ in claimed()} == set(TARGETS)
-    assert {column for _, column in claimed()} == set(COLUMNS)
-    assert len(claimed()) == 17
+    assert {column for _, column in claimed()} == set(INPUTS)
+    assert len(claimed()) == 51
 
 
 @pytest.mark.parametrize(("kind", "column"), claimed())
 def test_what_the_table_claims(kind: str, column: str) -> None:
     rows = _rows(kind, column)
-    inputs = {name: "text" for name in rows[0] if name not in ("y", "z")}
-    targets = TARGETS[kind]
+    targets, _, answer = TARGETS[kind]
+    inputs = {name: MODALITY[name] for name in rows[0] if name not in targets}
     predictor = Predictor.fit(rows, targets, inputs=inputs, backbone="none", epochs=1, settings=TINY)
-    if column == COLUMNS[2]:
+    if column == "text longer than a window":
         assert len(_windows(predictor, rows[0])) > 1
     answers = predictor.predict(rows[:2])
     assert [set(a) for a in answers] == [set(targets)] * 2
-    assert all(isinstance(a["y"], TYPES.get(kind, list)) for a in answers)
+    assert all(isinstance(a["y"], answer) for a in answers), answers
     assert all(metrics for metrics in predictor.evaluate(rows).values())
 
 
@@ -242,6 +271,6 @@ def blocks_without_lines(readme: Path) -> list[tuple[str, str, str | None]]:
 
 
 def test_the_two_tables_of_tasks_say_the_same() -> None:
-    words = {"是": "yes", "以后": "later", "–": "–"}
+    words = {"是": "yes", "–": "–"}
     english, chinese = table_of_tasks(ENGLISH), table_of_tasks(CHINESE)
     assert [row[1:] for row in english[1:]] == [[words[cell] for cell in row[1:]] for row in chinese[1:]]
