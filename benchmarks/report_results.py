@@ -1,0 +1,122 @@
+"""What the result files hold, as the report asks for it: the newest line of each run, averages over seeds and folds."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "results"
+Line = dict[str, Any]
+SINGLE = ("text", "image", "table")
+
+
+def lines_of(name: str) -> list[Line]:
+    path = FOLDER / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def at(line: Mapping[str, Any] | None, *keys: str) -> Any:
+    """The value under nested keys, None where one is not there."""
+    value: Any = line
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """None where there is none, or one has not been measured."""
+    found = list(values)
+    return None if not found or None in found else statistics.mean(v for v in found if v is not None)
+
+
+class Results:
+    """Every line of benchmarks/results/, by file."""
+
+    def __init__(self) -> None:
+        self.files = {path.stem: lines_of(path.stem) for path in sorted(FOLDER.glob("*.jsonl"))}
+
+    def all(self, file: str, **match: Any) -> list[Line]:
+        return [line for line in self.files.get(file, []) if all(line.get(k) == v for k, v in match.items())]
+
+    def newest(self, file: str, **match: Any) -> Line | None:
+        found = self.all(file, **match)
+        return found[-1] if found else None
+
+    def newest_by(self, file: str, key: str, **match: Any) -> dict[Any, Line]:
+        """The newest line of each value of ``key``."""
+        return {line[key]: line for line in self.all(file, **match)}
+
+    # -- text ---------------------------------------------------------------------------------------------------------
+
+    def test(self, name: str, target: str, metric: str) -> float | None:
+        return at(self.newest("quality", data=name), "metrics", "test", target, metric)
+
+    def folds(self, metric: str) -> float | None:
+        return mean(self.test(f"phrasebank-{fold}", "label", metric) for fold in range(5))
+
+    def job(self, name: str, *keys: str) -> float | None:
+        return at(self.newest("speed", job=name), *keys)
+
+    # -- mixed rows ---------------------------------------------------------------------------------------------------
+
+    def ablation(self, withheld: float) -> dict[tuple[str, str, str], list[Line]]:
+        """(modalities, fusion, sharing) → its runs, one a seed."""
+        found: dict[tuple[str, str, str], list[Line]] = {}
+        for line in self.newest_by("multimodal", "seed", what="ablation", withheld=withheld).values():
+            for run in line["runs"]:
+                key = (" + ".join(run["modalities"]), run["fusion"], run["share"])
+                found.setdefault(key, []).append(run)
+        return found
+
+    def fashion_gain(self, withheld: float, *, over_pairs: bool) -> float | None:
+        """Points of test accuracy of all modalities over the best single one, or the best single one or pair."""
+        scores = {
+            modalities: mean(run["accuracy"]["test"] for run in runs)
+            for (modalities, fusion, share), runs in self.ablation(withheld).items()
+            if (fusion, share) == ("joint", "none")
+        }
+        everything = scores.pop(" + ".join(SINGLE), None)
+        rivals = [s for m, s in scores.items() if s is not None and (over_pairs or m in SINGLE)]
+        return None if everything is None or not rivals else 100 * (everything - max(rivals))
+
+    def table_gap(self, data: str) -> float | None:
+        """Points between the best of boosting and MLP and ours; below zero where ours is the best."""
+        newest = self.newest_by("tables", "model", data=data)
+        rivals = [newest[m]["mean"] for m in ("hist_boosting", "boosting", "mlp") if m in newest]
+        return 100 * (max(rivals) - newest["polydetr"]["mean"]) if rivals and "polydetr" in newest else None
+
+    def digits(self, *keys: str) -> Any:
+        return at(self.newest("generation", data="digits"), "metrics", *keys)
+
+    def pipeline(self) -> float | None:
+        """Pictures read and augmented in a second, over pictures learned from in a second."""
+        rates = at(self.newest("image_pipeline"), "pictures_per_second")
+        if not rates:
+            return None
+        return 1 / (1 / rates["read_2_threads"] + 1 / rates["augment"]) / rates["train_step"]
+
+    # -- sets ---------------------------------------------------------------------------------------------------------
+
+    def detectors(self) -> dict[str, list[Line]]:
+        """Name of the model → the runs by the clock on BCCD, the newest of each seed."""
+        found: dict[tuple[str, int], Line] = {}
+        for line in self.all("detection", data="bccd"):
+            if "time_limit" in line["settings"]:
+                found[detector(line), line["seed"]] = line
+        return {name: [line for (n, _), line in found.items() if n == name] for name, _ in found}
+
+    def bccd(self, name: str, metric: str) -> float | None:
+        return mean(line["metrics"]["test"]["objects"][metric] for line in self.detectors().get(name, []))
+
+    def set_speed(self, **match: Any) -> float | None:
+        return at(self.newest("detr_speed", **match), "times_faster")
+
+
+def detector(line: Line) -> str:
+    return line.get("model") or at(line, "settings", "detection", "architecture") or "detr-fast"
+
+
+Value = Callable[[Results], float | None]

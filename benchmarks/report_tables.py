@@ -1,0 +1,225 @@
+"""The tables under the figures: runs, the article's table, speed, mixed rows, tables, detection, search, generation."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from report_results import Line, Results, at, mean
+
+ARTICLE_F1 = {
+    "B-LOC": 0.914, "I-LOC": 0.838, "B-MISC": 0.863, "I-MISC": 0.801, "B-ORG": 0.903, "I-ORG": 0.896, "B-PER": 0.961,
+    "I-PER": 0.984, "O": 0.995, "macro avg": 0.919, "weighted avg": 0.970,
+}  # fmt: skip
+"""F1 of the token table that the product is held against; the row "weighted avg" is its headline."""
+
+MISSING = "Not measured yet."
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, or a sentence where it would have no row."""
+    if not rows:
+        return MISSING
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows])
+
+
+def spread(values: Sequence[float]) -> str:
+    """ "0.912 ± 0.004": mean and standard deviation of several runs; of one, its value."""
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+
+
+def seeds_of(lines: Sequence[Line]) -> str:
+    return ", ".join(str(line["seed"]) for line in sorted(lines, key=lambda line: line["seed"]))
+
+
+def backbone_of(run: Line) -> str:
+    name = run["settings"].get("backbone", "–")
+    return ", ".join(name.values()) if isinstance(name, dict) else str(name)
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+
+
+def runs(results: Results) -> str:
+    rows = []
+    for name, run in sorted(results.newest_by("quality", "data").items()):
+        training = run["training"]
+        rows.append([
+            name, backbone_of(run), f"{run['settings']['epochs']:g}", f"{run['rows']['train']:,}", f"{training['seconds']:.0f}",
+            f"{training['tokens_per_second']:,}", f"{run['peak_memory_mb']:,}", str(run["seed"]), run["date"],
+        ])  # fmt: skip
+    return table(
+        ["data", "backbone", "epochs", "training rows", "seconds", "tokens/s", "peak MB", "seed", "date"], rows
+    )
+
+
+def article(results: Results) -> str:
+    tokens = at(results.newest("quality", data="conll2003"), "tables", "tags", "tokens")
+    if not tokens:
+        return MISSING
+    found = {label: row["f1"] for label, row in tokens["labels"].items()}
+    found |= {f"{name} avg": tokens["averages"][f"{name} avg"]["f1"] for name in ("macro", "weighted")}
+    rows = []
+    for label, goal in ARTICLE_F1.items():
+        ours = round(found[label], 3)
+        rows.append([label, f"{goal:.3f}", f"{ours:.3f}", "reached" if ours >= goal else f"**{ours - goal:+.3f}**"])
+    return table(["label", "the article's F1", "ours", ""], rows)
+
+
+def speed(results: Results) -> str:
+    """What the ratios are made of."""
+    lines = []
+    if run := results.newest("speed", job="training"):
+        pace = [statistics.median(r[k] for r in run[side]) for side, k in (
+            ("ours", "tokens_per_s"), ("peer_default", "train_tokens_per_s"), ("peer_best", "train_tokens_per_s"))]  # fmt: skip
+        f1 = [statistics.median(r["entity_f1"] for r in run[side]) for side in ("ours", "peer_default", "peer_best")]
+        lines.append(
+            f"Training `minilm` for one epoch on the same sentences: {pace[0]:,.0f} tokens/s at entity F1 {f1[0]:.3f}; "
+            f"`transformers.Trainer` by its defaults {pace[1]:,.0f} at {f1[1]:.3f}, with bf16 and batches of 32 {pace[2]:,.0f} at {f1[2]:.3f}."
+        )
+    if run := results.newest("speed", job="prediction"):
+        ours, peer = statistics.median(run["ours"]), statistics.median(run["peer"])
+        lines.append(f"Prediction: {ours:,.0f} texts/s; the pipeline at its best batch size {peer:,.0f}.")
+    if run := results.newest("speed", job="latency"):
+        lines.append(f"One text: {run['predict_ms']:.2f} ms, of which the forward pass {run['forward_ms']:.2f} ms.")
+    return "\n\n".join(lines) or MISSING
+
+
+def answers(results: Results) -> str:
+    """Question answering, and the same backbone under the settings of the transformers example."""
+    rows = []
+    for run in results.newest_by("qa_peer", "label").values():
+        rows.append([
+            run["data"], run["model"], f"{run['rows']['train']:,}", f"{run['rows']['test']:,}",
+            f"{run['metrics']['exact_match']:.3f}", f"{run['metrics']['f1']:.3f}", f"{run['seconds']:.0f}",
+            str(run["seed"]), run["date"],
+        ])  # fmt: skip
+    head = ["data", "model", "training questions", "questions asked", "exact match", "F1", "seconds", "seed", "date"]
+    return table(head, rows)
+
+
+# -- mixed rows -------------------------------------------------------------------------------------------------------
+
+
+def ablation(results: Results, withheld: float) -> str:
+    rows = []
+    for (modalities, fusion, share), found in results.ablation(withheld).items():
+        rows.append([
+            modalities, fusion, share, spread([run["accuracy"]["test"] for run in found]),
+            spread([run["accuracy"]["valid"] for run in found]), f"{found[0]['parameters']:,}",
+            f"{statistics.median(run['training_seconds'] for run in found):.0f}", str(len(found)),
+        ])  # fmt: skip
+    return table(["modalities", "fusion", "sharing", "test", "validation", "parameters", "seconds", "seeds"], rows)
+
+
+def hidden(results: Results) -> str:
+    """One model, asked with a modality left out."""
+    line = results.newest("multimodal", what="missing")
+    return table(["hidden when asked", "test accuracy"],
+                 [[run["hidden"], f"{run['test']:.3f}"] for run in line["runs"]] if line else [])  # fmt: skip
+
+
+def tables(results: Results) -> str:
+    names = ("breast_cancer", "wine", "diabetes")
+    newest = {name: results.newest_by("tables", "model", data=name) for name in names}
+    models = list(dict.fromkeys(model for lines in newest.values() for model in lines))
+    rows = [
+        [model, *(f"{at(newest[n].get(model), 'mean') or 0:.4f}" if model in newest[n] else "–" for n in names)]
+        for model in models
+    ]
+    return table(["model", "breast cancer, accuracy", "wine, accuracy", "diabetes, R²"], rows)
+
+
+def search(results: Results) -> str:
+    rows = []
+    for run in results.all("retrieval"):
+        m = run["metrics"]
+        rows.append([
+            run["data"], run["model"], *(f"{m[k]:.3f}" for k in ("recall@1", "recall@10", "mrr", "ndcg@10")),
+            f"{run['queries']:,}", f"{run['candidates']:,}",
+        ])  # fmt: skip
+    return table(["data", "model", "recall@1", "recall@10", "MRR", "nDCG@10", "queries", "candidates"], rows)
+
+
+def generation(results: Results) -> str:
+    run = results.newest("generation")
+    if not run:
+        return MISSING
+    m = run["metrics"]
+    f = m["features"]
+    return (
+        f"{run['samples']:,} digits, painted after {run['train_seconds']:.0f} s of training on one half of scikit-learn's digits "
+        f"({run['parameters']:,} parameters, seed {run['seed']}, {run['date']}). A classifier trained on the other half reads "
+        f"{m['accuracy']:.3f} of them as what was asked for, and {run['judge_accuracy']:.3f} of the real ones. In its feature space the "
+        f"Fréchet distance to that half is {f['frechet']:.3g}; of the real training half it is {f['real_frechet']:.3g} ({f['ratio']:.2f}×). "
+        f"The mean distance to the nearest training picture is {f['nearest']:.3g}, for real held-out ones {f['real_nearest']:.3g}: "
+        "copies would be nearer."
+    )
+
+
+def pipeline(results: Results) -> str:
+    rows = []
+    for run in results.newest_by("image_pipeline", "data").values():
+        pace = run["pictures_per_second"]
+        keys = ("read_2_threads", "read_2_processes", "augment", "train_step", "predict")
+        rows.append([run["data"], run["backbone"], str(run["size"]), *(f"{pace[k]:,.0f}" for k in keys), run["date"]])
+    head = [
+        "pictures",
+        "backbone",
+        "pixels",
+        "read, 2 threads",
+        "read, 2 processes",
+        "augment",
+        "training step",
+        "predict",
+        "date",
+    ]
+    return table(head, rows)
+
+
+# -- sets -------------------------------------------------------------------------------------------------------------
+
+
+def detection(results: Results) -> str:
+    rows = []
+    for name, lines in results.detectors().items():
+        scores = [[line["metrics"]["test"]["objects"][k] for line in lines] for k in ("map_50", "map")]
+        minutes = mean(line["training"]["seconds"] / 60 for line in lines)
+        steps = mean(line["training"]["steps"] for line in lines)
+        rows.append([name, *(spread(s) for s in scores), f"{minutes:.0f}", f"{steps:,.0f}",
+                     f"{lines[0]['parameters']:,}", seeds_of(lines), lines[-1]["date"]])  # fmt: skip
+    return table(["model", "mAP50", "mAP", "minutes", "steps", "parameters", "seeds", "date"], rows)
+
+
+def mechanisms(results: Results) -> str:
+    """The ablation at a fixed number of steps, each line with one mechanism off."""
+    lines = {line["label"]: line for line in results.all("detection") if line.get("ablation")}
+    rows: list[list[str]] = []
+    for label, line in lines.items():
+        valid, test = (line["metrics"][split]["objects"] for split in ("valid", "test"))
+        rows.append([label, f"{valid['map_50']:.3f}", f"{valid['map']:.3f}", f"{test['map_50']:.3f}", f"{test['map']:.3f}",
+                     f"{line['training']['seconds']:.0f}"])  # fmt: skip
+    return table(["", "validation mAP50", "validation mAP", "test mAP50", "test mAP", "seconds"], rows)
+
+
+def set_speed(results: Results) -> str:
+    newest: dict[tuple[Any, ...], Line] = {}
+    for line in results.all("detr_speed"):
+        if "times_faster" in line:
+            keys = ("part", "kind", "layers", "gradients", "size", "queries")
+            newest[tuple(line.get(k) for k in keys)] = line
+    rows = []
+    for line in newest.values():
+        ours = line.get("polydetr") or line.get("polydetr_bf16")
+        what = line["part"] + "".join(
+            f", {word}" for key, word in (
+                ("kind", line.get("kind")), ("layers", f"{line.get('layers')} layers"), ("size", f"{line.get('size')} pixels"),
+                ("gradients", "with gradients"),
+            ) if line.get(key)
+        )  # fmt: skip
+        rows.append([what, f"{ours['cpu_ms']:.1f}", f"{line['transformers']['cpu_ms']:.1f}", f"{line['times_faster']:.2f}×",
+                     str(line["threads"]), line["date"]])  # fmt: skip
+    return table(["part", "CPU ms", "`transformers`, CPU ms", "", "threads", "date"], rows)
