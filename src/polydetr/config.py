@@ -203,9 +203,7 @@ class DetectionConfig(_Section):
     architecture: Literal["detr-fast", "detr"] = Field(
         default="detr-fast", description="what to train, or what DETR was in 2020: it needs many more steps"
     )
-    num_queries: int | None = Field(
-        default=None, ge=1, le=2000, description="objects that can be found in a picture; default: 150, detr 100"
-    )
+    num_queries: int = Field(default=100, ge=1, le=2000, description="objects that can be found in a picture")
     hidden_dim: int | None = Field(default=None, ge=16, le=1024, description="default: 128, detr 256")
     encoder_layers: int | None = Field(default=None, ge=0, le=24, description="default: 1, detr 6")
     decoder_layers: int | None = Field(default=None, ge=1, le=24, description="default: 3, detr 6")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from polydetr.errors import ConfigError
 from polydetr.nn import attention as attention_module
-from polydetr.nn.attention import MultiHeadAttention, attend, useful_mask
+from polydetr.nn.attention import MultiHeadAttention, attend, fused_attention, useful_mask
 
 # A different prime for every dimension: a swapped axis cannot fit by accident.
 B, H, LQ, LK, K = 2, 3, 5, 7, 11
@@ -35,6 +35,22 @@ def masks() -> dict[str, torch.Tensor]:
         "one empty": one_empty,
         "all empty": torch.zeros(B, LK, dtype=torch.bool),
     }
+
+
+def test_half_precision_agrees_with_single_in_answers_and_gradients() -> None:
+    shapes = ((B, H, LQ, K), (B, H, LK, K), (B, H, LK, K))
+    leaves = [random(*shape, seed=seed).bfloat16() for seed, shape in enumerate(shapes)]
+    direction, allowed = random(B, H, LQ, K, seed=9).float(), random(LQ, LK, seed=4) < 0.7
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        inputs = [leaf.to(dtype).requires_grad_() for leaf in leaves]
+        answer = fused_attention(*inputs, allowed)
+        assert answer.dtype == dtype
+        with torch.no_grad():
+            torch.testing.assert_close(fused_attention(*inputs, allowed), answer, rtol=0.01, atol=0.01)
+        found.append((answer.float(), *torch.autograd.grad((answer.float() * direction).sum(), inputs)))
+    for half, single in zip(*found, strict=True):
+        torch.testing.assert_close(half.float(), single.float(), rtol=0.01, atol=0.01)
 
 
 @pytest.mark.parametrize("need_weights", [False, True])

@@ -171,12 +171,27 @@ def test_it_starts_as_the_paper_says() -> None:
     assert (module.weights.weight == 0).all()
 
 
-def test_half_precision_reads_between_the_right_cells_of_a_large_map() -> None:
+@pytest.mark.parametrize("how", [sample_by_rows, sample_by_grid])
+def test_half_precision_reads_between_the_right_cells_of_a_large_map(how: Callable[..., Tensor]) -> None:
     shapes, values = ((1, 997),), torch.arange(997.0).view(1, 997, 1, 1)
     locations = torch.tensor([0.703125, 0.5], dtype=torch.bfloat16).view(1, 1, 1, 1, 1, 2)
     weights = torch.ones(1, 1, 1, 1, 1, dtype=torch.bfloat16)
-    assert float(sample_by_rows(values, shapes, locations, weights)) == pytest.approx(0.703125 * 997 - 0.5, abs=1e-3)
-    assert sample_by_rows(values.bfloat16(), shapes, locations, weights).dtype == torch.bfloat16
+    assert float(how(values, shapes, locations, weights)) == pytest.approx(0.703125 * 997 - 0.5, abs=1e-3)
+    assert how(values.bfloat16(), shapes, locations, weights).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("examples", [1, 2])
+@pytest.mark.parametrize("how", [sample_by_rows, sample_by_grid])
+def test_half_precision_agrees_with_single_for_any_number_of_examples(
+    how: Callable[..., Tensor], examples: int
+) -> None:
+    shapes = ((53, 53), (29, 29), (13, 13))
+    cells = sum(height * width for height, width in shapes)
+    values = random(examples, cells, 8, 16).bfloat16()
+    locations = random(examples, 97, 8, 3, 4, 2, seed=1).sigmoid().float()
+    weights = random(examples, 97, 8, 12, seed=2).softmax(-1).view(examples, 97, 8, 3, 4).bfloat16()
+    half, single = how(values, shapes, locations, weights), how(values.float(), shapes, locations, weights.float())
+    torch.testing.assert_close(half.float(), single, rtol=0.01, atol=0.02)
 
 
 def test_faults_are_named() -> None:

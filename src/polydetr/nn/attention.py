@@ -68,8 +68,26 @@ def attend(
         answer = F.dropout(weights, dropout) @ value
         weights = weights if empty is None else weights.masked_fill(empty, 0.0)
     else:
-        answer = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)
+        answer = fused_attention(query, key, value, allowed, dropout=dropout)
     return (answer if empty is None else answer.masked_fill(empty, 0.0)), weights
+
+
+def fused_attention(
+    query: Float[Tensor, "B H Lq K"],
+    key: Float[Tensor, "B H Lk K"],
+    value: Float[Tensor, "B H Lk K"],
+    allowed: Bool[Tensor, "..."] | None = None,
+    *,
+    dropout: float = 0.0,
+) -> Float[Tensor, "B H Lq K"]:
+    """softmax(Q Kᵀ / √K) V by PyTorch's kernel; ``allowed``, broadcast to (B, H, Lq, Lk), says who may look at whom.
+
+    With gradients on a CPU bfloat16 is computed in float32: the kernel's backward pass takes half the time there.
+    """
+    given = query.dtype
+    if given == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled():
+        query, key, value = query.float(), key.float(), value.float()
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout).to(given)
 
 
 class MultiHeadAttention(nn.Module):

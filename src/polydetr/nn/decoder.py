@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.errors import ConfigError, did_you_mean
-from polydetr.nn.attention import MultiHeadAttention, useful_mask
+from polydetr.nn.attention import MultiHeadAttention, fused_attention, useful_mask
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -91,8 +91,8 @@ class DecoderLayer(nn.Module):
     def _ask_one_another(self, placed: Tensor, state: Tensor, allowed: Tensor | None) -> Tensor:
         attention = self.self_attention
         keys, values = attention.project_key_value(placed, state)
-        answer = F.scaled_dot_product_attention(
-            attention.project_query(placed), keys, values, attn_mask=allowed, dropout_p=attention.active_dropout
+        answer = fused_attention(
+            attention.project_query(placed), keys, values, allowed, dropout=attention.active_dropout
         )
         return attention.project_output(answer)
 

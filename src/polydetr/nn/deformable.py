@@ -155,20 +155,24 @@ def _neighbours(place: Tensor, cells: int) -> tuple[tuple[Tensor, Tensor], tuple
 
 
 def sample_by_grid(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    """The same by PyTorch's bilinear sampling, one level after another."""
+    """The same by PyTorch's bilinear sampling, one level after another.
+
+    In float32, whatever the values are: a place in half precision may be off by a tenth of a cell, and PyTorch's
+    bfloat16 kernel takes longer and, for maps that are not contiguous, gives numbers that are not even finite.
+    """
     batch, _, heads, width = values.shape
-    asked = locations.shape[1]
-    maps = values.permute(0, 2, 3, 1).flatten(0, 1)
+    asked, exact = locations.shape[1], torch.promote_types(values.dtype, torch.float32)
+    maps = values.permute(0, 2, 3, 1).flatten(0, 1).to(exact).contiguous()
     # Points before queries: the sum over points then adds long rows instead of four numbers at a time.
-    points = (2 * locations - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1).to(values.dtype)
-    portions = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)[:, None].to(values.dtype)
-    total, start = values.new_zeros(batch * heads, width, asked), 0
+    points = (2 * locations.to(exact) - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)
+    portions = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)[:, None].to(exact)
+    total, start = maps.new_zeros(batch * heads, width, asked), 0
     for level, (height, across) in enumerate(shapes):
         cells = maps[..., start : start + height * across].unflatten(-1, (height, across))
         read = F.grid_sample(cells, points[:, level], align_corners=False)
         total = total + (read * portions[:, :, level]).sum(-2)
         start += height * across
-    return total.view(batch, heads * width, asked).transpose(1, 2)
+    return total.view(batch, heads * width, asked).transpose(1, 2).to(values.dtype)
 
 
 def _star(heads: int, levels: int, points: int) -> Tensor:

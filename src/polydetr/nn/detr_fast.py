@@ -50,7 +50,7 @@ class FastSizes:
 
     num_classes: int
     channels: tuple[int, ...]
-    num_queries: int = 150
+    num_queries: int = 100
     embed_dim: int = 128
     num_heads: int = 8
     ffn_dim: int = 512

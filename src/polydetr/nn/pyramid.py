@@ -73,7 +73,8 @@ class PyramidEncoder(nn.Module):
         self.upwards = nn.ModuleList(Fuse(embed_dim) for _ in range(steps))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        found = [project(x) for project, x in zip(self.inputs, maps, strict=True)]
+        # Backbones give channels last, which group norms take half as long again for.
+        found = [project(x.contiguous()) for project, x in zip(self.inputs, maps, strict=True)]
         found[-1] = self._attended(found[-1])
         for level in range(len(found) - 2, -1, -1):  # from coarse to fine
             found[level + 1] = self.lateral[level](found[level + 1])

@@ -94,17 +94,13 @@ class DetectionTask(Task):
         ]
         if missing := len(rows) - len(golds):
             notes.append(f"{missing} of {len(rows)} training rows have no {self.target!r}: they do not train it")
-        if most > self.num_queries:
-            full = sum(len(gold.arrays(index)[1]) > self.num_queries for gold in golds)
+        if most > (queries := self.detection.num_queries):
+            full = sum(len(gold.arrays(index)[1]) > queries for gold in golds)
             notes.append(
-                f"{full} pictures hold more objects than the model can find, {self.num_queries} "
+                f"{full} pictures hold more objects than the model can find, {queries} "
                 "(detection.num_queries): the rest of them are not learned"
             )
         return notes
-
-    @property
-    def num_queries(self) -> int:
-        return self.detection.num_queries or (100 if self.detection.architecture == "detr" else 150)
 
     @property
     def _index(self) -> dict[str, int]:
