@@ -1,6 +1,8 @@
-"""Draws the picture of docs/guide/explain.md from a tiny model trained here. Seconds, no network:
+"""Draws the pictures of docs/guide/explain.md from tiny models trained here. A minute, no network:
 
 python benchmarks/explain_picture.py [FOLDER]
+
+explain.png: sentences alone. explain_mixed.png: garments, each with a photo (drawn here), a title and a price.
 """
 
 from __future__ import annotations
@@ -9,8 +11,13 @@ import random
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
 
 from polydetr import Predictor
+from polydetr.explain import Explanation
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "guide" / "pictures"
 SUBJECTS = ("the film", "this story", "her new play", "the second season", "that long concert")
@@ -18,8 +25,13 @@ MIDDLES = ("which we saw in town", "that my brother chose", "with its large cast
 PRAISE = ("was splendid", "was a delight", "moved us deeply")
 NEUTRAL = ("ran for three hours", "was shown on Monday", "began at eight")
 
+KINDS = ("T-shirt", "vest")
+COLOURS = {"red": (176, 46, 50), "green": (58, 120, 74), "blue": (48, 84, 150), "grey": (120, 124, 130)}
+TOLD = {"T-shirt": "with short sleeves", "vest": "without sleeves"}
+UNTOLD = ("of soft cotton", "with a round neck", "for the summer", "for men and women")
 
-def rows(count: int, *, seed: int) -> list[dict[str, str]]:
+
+def sentences(count: int, *, seed: int) -> list[dict[str, str]]:
     """Sentences of which every second one praises."""
     rng = random.Random(seed)
     made = []
@@ -30,19 +42,82 @@ def rows(count: int, *, seed: int) -> list[dict[str, str]]:
     return made
 
 
-def main() -> None:
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+def garment(rng: random.Random, kind: str, colour: str, *, side: int = 96) -> np.ndarray:
+    """A top on a light ground, (side, side, 3): the two kinds differ by their sleeves alone."""
+    scale = 4  # drawn large and shrunk, so that edges are soft
+    ground = rng.randrange(225, 250)
+    picture = Image.new("RGB", (100 * scale, 100 * scale), (ground,) * 3)
+    draw = ImageDraw.Draw(picture)
+    shade = tuple(value + rng.randrange(-14, 15) for value in COLOURS[colour])
+    wide, low = rng.randrange(17, 22), rng.randrange(78, 88)
+    x, top = 50 + rng.randrange(-6, 7), 18 + rng.randrange(-4, 5)
+
+    def shape(points: list[tuple[int, int]], fill: Any) -> None:
+        draw.polygon([(px * scale, py * scale) for px, py in points], fill=fill)
+
+    if kind == "T-shirt":
+        dark = tuple(round(0.88 * value) for value in shade)
+        for side_of in (-1, 1):
+            end = x + side_of * (wide + 17)
+            shape(
+                [
+                    (x + side_of * wide, top),
+                    (end, top + 20),
+                    (end - side_of * 7, top + 27),
+                    (x + side_of * wide, top + 20),
+                ],
+                dark,
+            )
+    shape([(x - wide, top), (x + wide, top), (x + wide, low), (x - wide, low)], shade)
+    draw.ellipse([(x - 8) * scale, (top - 7) * scale, (x + 8) * scale, (top + 7) * scale], fill=(ground,) * 3)
+    small = picture.filter(ImageFilter.GaussianBlur(scale)).resize((side, side), Image.Resampling.LANCZOS)
+    noise = np.random.default_rng(rng.randrange(2**31)).normal(0, 4, (side, side, 1))
+    return (np.asarray(small) + noise).clip(0, 255).astype(np.uint8)
+
+
+def garments(count: int, *, seed: int) -> list[dict[str, Any]]:
+    """Half of the titles say what kind it is; the price says a little, the colour nothing."""
+    rng = random.Random(seed)
+    made = []
+    for i in range(count):
+        kind, colour = KINDS[i % 2], rng.choice(list(COLOURS))
+        words = [TOLD[kind]] if rng.random() < 0.5 else [rng.choice(UNTOLD)]
+        price = round(rng.gauss(24 if kind == "T-shirt" else 18, 5), 2)
+        title = f"{colour} top {rng.choice(UNTOLD)} {words[0]}"
+        made.append({"photo": garment(rng, kind, colour), "title": title, "price": price, "kind": kind})
+    return made
+
+
+def of_text() -> Explanation:
     settings = {
         "model": {"embed_dim": 32, "num_layers": 1, "num_heads": 2},
         "training": {"precision": "fp32", "lr": 1e-2, "head_lr": 1e-2, "batch_tokens": 256},
     }
-    predictor = Predictor.fit(rows(200, seed=0), "label", backbone="none", epochs=3, seed=4, settings=settings)
-    text = "the film about two old friends was splendid and then we went home"
-    started = time.perf_counter()
-    explanation = predictor.explain(text)
-    print(f"one explanation: {time.perf_counter() - started:.2f} s")
-    explanation.print()
-    print(explanation.to_png(folder / "explain.png"))
+    predictor = Predictor.fit(sentences(200, seed=0), "label", backbone="none", epochs=3, seed=4, settings=settings)
+    return predictor.explain("the film about two old friends was splendid and then we went home")
+
+
+def of_garment() -> Explanation:
+    settings = {
+        "image": {"size": 96, "patch_size": 8},
+        "model": {"embed_dim": 64, "num_layers": 2, "num_heads": 4},
+        "training": {"precision": "fp32", "lr": 2e-3, "head_lr": 2e-3, "batch_tokens": 4096, "patience": 0},
+    }
+    predictor = Predictor.fit(
+        garments(600, seed=0), "kind", valid=garments(100, seed=1), backbone="none", epochs=8, seed=0,
+        inputs={"photo": "image", "title": "text", "price": "number"}, settings=settings,
+    )  # fmt: skip
+    row = garments(1, seed=5)[0]
+    return predictor.explain({**row, "title": "blue top for the summer of soft cotton"})
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    for name, explain in (("explain", of_text), ("explain_mixed", of_garment)):
+        started = time.perf_counter()
+        explanation = explain()
+        explanation.print()
+        print(explanation.to_png(folder / f"{name}.png"), f"{time.perf_counter() - started:.1f} s")
 
 
 if __name__ == "__main__":

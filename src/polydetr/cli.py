@@ -273,17 +273,20 @@ def explain(
     file: Annotated[str, typer.Argument(help="Rows, or - for standard input.")],
     row: Annotated[int, typer.Option(help="Which row, counted from 1.", min=1)] = 1,
     target: Annotated[str | None, typer.Option(help="Which answer, where the model gives several.")] = None,
+    choice: Annotated[
+        str | None, typer.Option(help="Another label to explain, or the number of an entity or object, from 0.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for explanation.html and explanation.png; here when not given.")
     ] = None,
     format: Format = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Why the model answers a row as it does: which words speak for it, and whether deleting them matters."""
+    """Why the model answers a row as it does: what in it speaks for the answer, and whether deleting that matters."""
     from polydetr.predictor import Predictor
 
     with _stdout_kept_clean(as_json):
-        explanation = Predictor.load(model).explain_file(file, row=row, target=target, format=format)
+        explanation = Predictor.load(model).explain_file(file, row=row, target=target, choice=choice, format=format)
         written = explanation.save(out or ".") if out is not None or not as_json else []
     if as_json:
         _print_json(explanation.to_dict())

@@ -93,6 +93,10 @@ class PolyModel(nn.Module):
                 outputs[target]["positive"] = self.heads[self._slots[target]](found)["vector"]
         return outputs
 
+    def head_of(self, target: str) -> nn.Module:
+        """What answers ``target``."""
+        return self.heads[self._slots[target]]
+
     def _embed(self, batch: Batch) -> dict[str, Embedded]:
         return {name: self.embedders[name](group) for name, group in batch.groups.items() if not is_view(name)}
 

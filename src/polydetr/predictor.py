@@ -187,16 +187,19 @@ class Predictor:
         row: Mapping[str, Any] | str,
         *,
         target: str | None = None,
-        choice: str | int | None = None,
+        choice: Any = None,
         out: str | Path | None = None,
     ) -> Explanation:
-        """Why the model answers this row as it does: scores of its words, attention, and a check of their worth.
+        """Why the model answers this row as it does: scores of its columns, words, picture cells and items, and a check
+        of their worth.
 
-        target: which answer, where there are several; the first when not given. choice: another label to explain
-        (classification), or the number of an entity (tagging). out: a folder for explanation.html and explanation.png.
+        target: which answer, where there are several; the first that can be explained when not given. choice: another
+        label to explain (classification), the number of an entity or object, from 0 (tagging, detection), or what the
+        row is compared with (embedding). out: a folder for explanation.html and explanation.png.
 
         Raises:
-            InputError: the row cannot be read or has no word, or there is no such target or choice.
+            InputError: the row cannot be read or has no word, there is no such target or choice, or the target's task
+                has no explanation.
             SaveError: ``out`` cannot be written to.
         """
         from polydetr.explain import explain_record
@@ -208,7 +211,7 @@ class Predictor:
         return explanation
 
     def explain_file(
-        self, rows: Any, *, row: int = 1, target: str | None = None, format: str | None = None
+        self, rows: Any, *, row: int = 1, target: str | None = None, choice: Any = None, format: str | None = None
     ) -> Explanation:
         """``explain`` for row number ``row``, counted from 1, of a file; nothing after it is read.
 
@@ -220,7 +223,7 @@ class Predictor:
         seen = 0
         for seen, record in enumerate(self._records(rows, format=format), start=1):
             if seen == row:
-                return explain_record(self._engine, record, target=target)
+                return explain_record(self._engine, record, target=target, choice=choice)
         raise InputError(f"there is no row {row}: the input has {seen}", hint="Rows are counted from 1.")
 
     def stream(

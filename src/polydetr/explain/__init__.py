@@ -1,5 +1,5 @@
-"""Why the model gave an answer: gradient attribution over words, attention, and a check that says whether it means
-anything.
+"""Why the model gave an answer: what in the row speaks for it and against it, by gradients; what it would be without
+each column; where it looked; and a check that says whether the attribution means anything.
 """
 
 from polydetr.explain.gradients import Attribution, integrated_gradients

@@ -14,20 +14,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from polydetr.batch import Arrays
-from polydetr.errors import InputError, did_you_mean
 from polydetr.layout import FieldText, Layout
-from polydetr.tasks.base import Prediction, Task, log_softmax
-from polydetr.tasks.classification import ClassificationTask
-from polydetr.tasks.qa import QuestionAnsweringTask
-from polydetr.tasks.regression import RegressionTask
-from polydetr.tasks.tagging import TaggingTask
+from polydetr.tasks.base import Prediction, log_softmax
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,8 @@ class Answer(ABC):
     """
 
     quantity: ClassVar[str]
+    measure: ClassVar[str] = "probability"  # what ``probability`` is called
+    remark: ClassVar[str] = ""  # what is to be said of that measure
     floor: float = 0.0  # an answer less probable than this is hardly more than chance: nothing to check
     signed: ClassVar[bool] = True  # False: a word that pushes the number down matters as much as one that pushes it up
     shown: str
@@ -58,6 +57,10 @@ class Answer(ABC):
     @abstractmethod
     def probability(self, reading: Reading) -> float:
         """How probable this same answer is in another text."""
+
+    def level(self, reading: Reading) -> float:
+        """What is told of the answer in another row: its probability, or, for a number, the number answered."""
+        return self.probability(reading)
 
     def moved(self, place: Callable[[int], int]) -> Answer:
         """The same answer where words before it have been deleted: word i has become word ``place(i)``."""
@@ -97,6 +100,11 @@ class ValueAnswer(Answer):
     """
 
     quantity: ClassVar[str] = "value"
+    measure: ClassVar[str] = "likelihood"
+    remark: ClassVar[str] = (
+        "A number has no probability: the deletion check counts the likelihood of the number relative to that of the "
+        "whole row, under a normal distribution as wide as the training values."
+    )
     signed: ClassVar[bool] = False
     shown: str
     value: float
@@ -107,7 +115,28 @@ class ValueAnswer(Answer):
         return self.mean + self.deviation * outputs["logits"][..., 0].mean(1)
 
     def probability(self, reading: Reading) -> float:
-        return math.exp(-0.5 * ((float(reading.prediction.value) - self.value) / self.deviation) ** 2)
+        return math.exp(-0.5 * ((self.level(reading) - self.value) / self.deviation) ** 2)
+
+    def level(self, reading: Reading) -> float:
+        return float(reading.prediction.value)
+
+
+@dataclass(frozen=True, eq=False)
+class LikenessAnswer(Answer):
+    """Cosine of the row's vector and another, of length 1; windows are averaged before, as ``decode`` does."""
+
+    quantity: ClassVar[str] = "cosine"
+    measure: ClassVar[str] = "likeness"
+    remark: ClassVar[str] = "The likeness is the cosine of the two vectors: 1 where they are the same."
+    shown: str
+    vector: NDArray[np.floating]
+
+    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        mean = F.normalize(outputs["vector"].mean(1), dim=-1)
+        return mean @ torch.as_tensor(self.vector, dtype=mean.dtype, device=mean.device)
+
+    def probability(self, reading: Reading) -> float:
+        return float(np.asarray(reading.prediction.value) @ self.vector)
 
 
 @dataclass(frozen=True)
@@ -194,70 +223,3 @@ def owning_tokens(layouts: Sequence[Layout], words: Sequence[int]) -> list[tuple
                     best, owner = int(layout.margin[t]), (w, int(t))
         found.append(owner)
     return found
-
-
-def answer_of(task: Task, reading: Reading, choice: str | int | None = None) -> Answer:
-    """The predicted answer, or the one that ``choice`` names: a label (classification) or the number of an entity,
-    from 0 (tagging).
-
-    Raises:
-        InputError: the task cannot be explained, or has no such choice.
-    """
-    if isinstance(task, ClassificationTask):
-        return _class_answer(task, reading, choice)
-    if isinstance(task, TaggingTask):
-        return _tag_answer(task, reading, choice)
-    if choice is not None:
-        raise InputError(f"choice={choice!r} means nothing for the task {task.kind!r}", hint="Leave it out.")
-    if isinstance(task, RegressionTask):
-        value = float(reading.prediction.value)
-        return ValueAnswer(f"{value:.4g}", value, task.mean, task.deviation)
-    if isinstance(task, QuestionAnsweringTask):
-        return _span_answer(task, reading)
-    raise InputError(
-        f"target {task.target!r} cannot be explained: the task {task.kind!r} has no explanation",
-        hint="Explained are classification, regression, tagging and qa.",
-    )
-
-
-def _class_answer(task: ClassificationTask, reading: Reading, choice: str | int | None) -> ClassAnswer:
-    probabilities: Mapping[str, float] = reading.prediction.details["probabilities"]
-    if choice is not None and choice not in probabilities:
-        raise InputError(f"{choice!r} is not a label of {task.target!r}. {did_you_mean(str(choice), probabilities)}")
-    label = str(choice) if choice is not None else max(probabilities, key=lambda name: probabilities[name])
-    p = probabilities[label]
-    shown = f"{label} ({p:.1%})" if not task.multi_label or p >= task.threshold else f"{label} ({p:.1%}, not given)"
-    chance = 0.5 if task.multi_label else 1 / len(task.labels)
-    floor = chance + 0.3 * (1 - chance) if choice is None else 0.0
-    return ClassAnswer(shown, task.labels.index(label), task.temperature, task.multi_label, floor)
-
-
-def _tag_answer(task: TaggingTask, reading: Reading, choice: str | int | None) -> TagAnswer:
-    entities: list[dict[str, Any]] = reading.prediction.value
-    details = reading.prediction.details
-    if choice is not None and not (isinstance(choice, int) and 0 <= choice < len(entities)):
-        raise InputError(
-            f"choice={choice!r}: this row has {len(entities)} entities", hint="Name one by its number, counted from 0."
-        )
-    if entities:
-        chosen = entities[choice] if isinstance(choice, int) else max(entities, key=lambda e: e["probability"])
-        words = [i for i, (a, b) in enumerate(reading.text.words) if a < chosen["end"] and b > chosen["start"]]
-        shown = f"{chosen['text']} = {chosen['label']} ({chosen['probability']:.1%})"
-    else:  # why is there none? The word that came nearest to one tells
-        sure: list[float] = details["word_probability"]
-        words = [int(np.argmin(sure))]
-        start, end = reading.text.words[words[0]]
-        shown = f"no entity; nearest: {reading.text.text[start:end]} = O ({sure[words[0]]:.1%})"
-    labels = tuple(task.labels.index(details["tags"][i]) for i in words)
-    return TagAnswer(shown, tuple(words), labels, task.temperature, tuple(owning_tokens(reading.layouts, words)))
-
-
-def _span_answer(task: QuestionAnsweringTask, reading: Reading) -> SpanAnswer:
-    value, probability = reading.prediction.value, reading.prediction.probability or 0.0
-    if value["start"] is None:
-        answer = SpanAnswer(f"no answer ({probability:.1%})", (), (0, 0), task.temperature, (0, 0, 0))
-        return replace(answer, at=min(answer.places(reading))[1])
-    words = [i for i, (a, b) in enumerate(reading.text.words) if a < value["end"] and b > value["start"]]
-    edges = (value["start"] - reading.text.words[words[0]][0], value["end"] - reading.text.words[words[-1]][0])
-    answer = SpanAnswer(f"{value['text']} ({probability:.1%})", tuple(words), edges, task.temperature, (0, 0, 0))
-    return replace(answer, at=max(answer.places(reading))[1])

@@ -1,4 +1,4 @@
-"""Who looks at whom, word by word.
+"""Who looks at whom: word by word where the model reads text alone, else how much of each modality the answer sees.
 
 Attention rollout (Abnar and Zuidema 2020, arXiv 2005.00928): heads are averaged, half of every token stays itself
 (the residual connection), and the layers are multiplied, R = Â_N … Â_1 with Â = (A + I) / 2. The normal path never
@@ -44,6 +44,31 @@ def attention_layers(model: PolyModel, batch: Batch) -> dict[str, list[Tensor]]:
     if weights is not None:
         found["encoder"] = [layer["text", "text"].mean(1) for layer in weights.layers]
     return {name: layers for name, layers in found.items() if layers}
+
+
+def attention_by_modality(model: PolyModel, batch: Batch) -> dict[str, float]:
+    """How the attention of the pooled answer is shared out among the modalities' tokens, on average over the windows:
+    rollout through the shared encoder, from the pooled vector's own weights. Empty where the encoder has no layers.
+    """
+    with torch.no_grad():
+        embedded = {name: model.embedders[name](group) for name, group in batch.groups.items()}
+        tokens, masks = {n: e.tokens for n, e in embedded.items()}, {n: e.mask for n, e in embedded.items()}
+        _, weights = model.encoder(tokens, masks, need_weights=True)
+    if weights is None or not weights.layers:
+        return {}
+    layers = [  # (B, ΣL, ΣL)
+        torch.cat(
+            [torch.cat([layer[asker, answerer].mean(1) for answerer in tokens], dim=2) for asker in tokens], dim=1
+        )
+        for layer in weights.layers
+    ]
+    # Every group that is there has the same voice in the pooled vector, and every token in its group.
+    real = torch.stack([mask.any(1) for mask in masks.values()], dim=1).sum(1).clamp(min=1)[:, None]
+    voices = torch.cat([mask / mask.sum(1, keepdim=True).clamp(min=1) / real for mask in masks.values()], dim=1)
+    received = (voices[:, None] @ rollout(layers))[:, 0].split([mask.shape[1] for mask in masks.values()], dim=1)
+    shares = {name: float(part.sum(1).mean()) for name, part in zip(masks, received, strict=True)}
+    total = sum(shares.values()) or 1.0
+    return {name: share / total for name, share in shares.items()}
 
 
 def _watched(backbone: BertEncoder, seen: list[Tensor], run: Callable[[], Embedded]) -> Embedded:

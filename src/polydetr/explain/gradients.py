@@ -1,36 +1,35 @@
-"""Integrated gradients over the vectors at which a text enters the network.
+"""Integrated gradients over the vectors at which a row enters the network, along one path for all its modalities.
 
 Source: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks" (arXiv 1703.01365), equation 1:
 
     attribution_i = (x_i - x'_i) · ∫₀¹ ∂F(x' + α (x - x')) / ∂x_i dα
 
-x is what the embeddings give for the text, x' for the same windows with every word blanked ([PAD], no letter case;
-[CLS], [SEP],
-places and segments stay). The integral is taken by Gauss-Legendre quadrature. Completeness (proposition 1): the
-attributions
-sum to F(x) - F(x').
+x is what the row's values are where they enter (``entries``), x' what the same row is there with every value blanked:
+words [PAD] without letter case ([CLS], [SEP], places and segments stay), pictures of one colour, cells missing,
+items empty. The integral is taken by Gauss-Legendre quadrature. Completeness (proposition 1): the attributions of all
+modalities together sum to F(x) - F(x').
 
-Shapes: n points of the path, W windows, L tokens, D width of the embeddings.
+Shapes: n points of the path, W windows, K numbers that one window of the row consists of, in all modalities.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from polydetr.backbones.bert import BertEncoder
 from polydetr.batch import Batch, TokenGroup
-from polydetr.modalities.text import TextEmbedder
+from polydetr.explain.entries import Entry
 from polydetr.model import PolyModel
 
 MAX_TOKENS = 4096
 """Tokens that go through the network together while gradients are kept: bounds memory."""
+PIXELS_A_TOKEN = 64
+"""So many pixels take about as much memory as one token of text."""
 
 ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 """(n, ...) points → (n,) values of F and (n, ...) their gradients."""
@@ -78,10 +77,11 @@ def integrated_gradients(
     return integrated_gradients(function, x, baseline, steps=2 * steps, at_once=at_once, max_steps=max_steps)
 
 
-class TextPath:
-    """A model as a function of the vectors at which its text enters; ``score`` makes one number of a target's outputs.
+class JointPath:
+    """A model as a function of the vectors at which a row enters; ``score`` makes one number of a target's outputs.
 
-    Parameters are not touched, and other threads that use the same model see nothing of it.
+    entries: the groups that change along the path; all others stay as they are in ``batch``. ``blank`` is the batch
+    of the path's beginning. Parameters are not touched, and other threads that use the model see nothing of it.
     """
 
     def __init__(
@@ -89,29 +89,35 @@ class TextPath:
         model: PolyModel,
         batch: Batch,
         *,
+        blank: Batch,
+        entries: Mapping[str, Entry],
         target: str,
         score: Callable[[Mapping[str, Tensor]], Tensor],
-        blank: Batch,
     ) -> None:
-        self.model, self.batch, self.target, self.score = model, batch, target, score
-        self.sites = entry_sites(model.embedders["text"])
-        self.x = self._capture(batch)
-        self.baseline = self._capture(blank)
+        self.model, self.batch, self.entries, self.target, self.score = model, batch, entries, target, score
+        ends = [{name: e.capture(b.groups[name]) for name, e in entries.items()} for b in (batch, blank)]
+        self.sizes = {name: vectors.shape[1] for name, vectors in ends[0].items()}
+        self.x, self.baseline = (torch.cat(list(end.values()), dim=1)[..., None] for end in ends)  # (W, K, 1)
+        self.tokens = sum(_tokens(group) for group in batch.groups.values())
 
     @property
     def at_once(self) -> int:
         """Points of the path that fit through the network together."""
-        windows, length = self.x.shape[:2]
-        return max(1, MAX_TOKENS // (windows * length))
+        return max(1, MAX_TOKENS // (len(self.x) * self.tokens))
+
+    def by_group(self, scores: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores (W, K) → each group's own part."""
+        ends = np.cumsum(list(self.sizes.values()))[:-1]
+        return dict(zip(self.sizes, np.split(scores, ends, axis=1), strict=True))
 
     def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, W, L, D) → (n,) and (n, W, L, D). Windows that do not fit together are read twice: once for F, once for
+        """(n, W, K, 1) → (n,) and (n, W, K, 1). Windows that do not fit together are read twice: once for F, once for
         its gradient.
         """
         count, windows = points.shape[:2]
         rows = points.flatten(0, 1).detach()
         window = torch.arange(windows, device=rows.device).repeat(count)
-        pieces = torch.arange(len(rows), device=rows.device).split(max(1, MAX_TOKENS // rows.shape[1]))
+        pieces = torch.arange(len(rows), device=rows.device).split(max(1, MAX_TOKENS // self.tokens))
         with torch.enable_grad():
             if len(pieces) == 1:
                 rows.requires_grad_()
@@ -126,9 +132,7 @@ class TextPath:
             gradient = torch.zeros_like(rows)
             for piece in pieces:
                 weights = [slope[piece] for slope in slopes]
-                if any(
-                    bool(weight.any()) for weight in weights
-                ):  # a window that does not speak needs no second reading
+                if any(bool(weight.any()) for weight in weights):  # one that does not speak needs no second reading
                     part = rows[piece].requires_grad_()
                     outs = list(self._outputs(part, window[piece]).values())
                     (gradient[piece],) = torch.autograd.grad(outs, part, weights)
@@ -137,59 +141,20 @@ class TextPath:
     def _score(self, outputs: Mapping[str, Tensor], count: int) -> Tensor:
         return self.score({name: tensor.unflatten(0, (count, -1)) for name, tensor in outputs.items()})
 
-    def _outputs(self, vectors: Tensor, window: Tensor) -> dict[str, Tensor]:
-        with _replaced(self.sites, vectors):
-            return self.model(_rows(self.batch, window))[self.target]
-
-    def _capture(self, batch: Batch) -> Tensor:
-        seen: list[Tensor] = []
-        here = threading.get_ident()
-        group = batch.groups["text"]
-
-        def look(module: nn.Module, inputs: object, output: Tensor) -> None:
-            if threading.get_ident() == here:
-                seen.append(output.detach())
-
-        handles = [site.register_forward_hook(look) for site in self.sites]
-        try:
-            with torch.no_grad():
-                self.model.embedders["text"](group)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return torch.stack(seen).sum(0)
+    def _outputs(self, rows: Tensor, window: Tensor) -> dict[str, Tensor]:
+        batch = _rows(self.batch, window)
+        with ExitStack() as replaced:
+            vectors = rows[..., 0].split(list(self.sizes.values()), dim=1)
+            for (name, entry), own in zip(self.entries.items(), vectors, strict=True):
+                replaced.enter_context(entry.replaced(batch.groups[name], own))
+            return self.model(batch, [self.target])[self.target]
 
 
-def entry_sites(embedder: nn.Module) -> list[nn.Module]:
-    """The modules whose outputs, added up, are what enters the network for a text: the first is where to put other
-    vectors in.
-    """
-    assert isinstance(embedder, TextEmbedder)
-    backbone = embedder.backbone
-    if isinstance(backbone, BertEncoder):
-        return [backbone.embeddings]
-    words = backbone.model.get_input_embeddings()  # type: ignore[union-attr, operator]
-    return [words] if embedder.shape_embedding is None else [words, embedder.shape_embedding]  # type: ignore[list-item]
-
-
-@contextmanager
-def _replaced(sites: list[nn.Module], vectors: Tensor) -> Iterator[None]:
-    here = threading.get_ident()
-
-    def put(number: int) -> Callable[[nn.Module, object, Tensor], Tensor]:
-        def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-            if threading.get_ident() != here:
-                return output
-            return vectors if number == 0 else torch.zeros_like(output)
-
-        return hook
-
-    handles = [site.register_forward_hook(put(i)) for i, site in enumerate(sites)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _tokens(group: TokenGroup) -> int:
+    """What one row of this group costs: its entries, the words of its items, or the room that its pixels take."""
+    whole = [value for value in group.values.values() if not value.is_floating_point()]
+    sizes = [v[0, 0].numel() // (3 * PIXELS_A_TOKEN if v.dtype == torch.uint8 else 1) for v in whole]
+    return group.mask.shape[1] * max([1, *sizes])
 
 
 def _rows(batch: Batch, index: Tensor) -> Batch:

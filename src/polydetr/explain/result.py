@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polydetr.reports import deletion_verdict, explanation_html, explanation_png, write_text
+from polydetr.reports.explained import ExplainedColumn, ExplainedImage, ExplainedItem, Sources
+from polydetr.reports.explanation import Verdict
+from polydetr.reports.sources_png import sources_png
 
 ROLLOUT = "rollout"
 
@@ -34,12 +37,16 @@ class Explanation:
     """Why the model gave one answer to one row.
 
     answer: what is explained, in words; prediction: the row's whole prediction, as ``predict`` gives it.
-    quantity, value, baseline: the explained number, for the text and for the same text with every word blanked; the
-    words' scores
-    add up to their difference within ``completeness_error``.
-    deletion: see :func:`polydetr.reports.deletion_verdict`; None where too few words could be deleted.
-    attention: "backbone" and "encoder" (where they have layers) and "rollout" through both → (words, words), row =
-    the word that looks.
+    quantity, value, baseline: the explained number, for the row and for the same row with every word, picture, cell
+    and item blanked; all their scores together add up to their difference within ``completeness_error``.
+    deletion: see :func:`polydetr.reports.deletion_verdict`; None where too little could be deleted. measure: what its
+    numbers are: "probability"; for numbers, objects and embeddings "likelihood", "score" and "likeness".
+    attention: for text alone, "backbone" and "encoder" (where they have layers) and "rollout" through both → (words,
+    words), row = the word that looks.
+    columns, images, items: what each column, picture and item of a history contributes.
+    modalities: the share of each; without: the answer where it is missing, as ``ExplainedColumn.without``; original:
+    the same for the whole row; attention_shares: how the attention of the pooled answer is shared out. The last three
+    are empty where only text is read.
     """
 
     target: str
@@ -53,23 +60,45 @@ class Explanation:
     is_complete: bool
     words: tuple[ExplainedWord, ...]
     deletion: Mapping[str, float] | None
+    measure: str = "probability"
     attention: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    original: float = 0.0
+    columns: tuple[ExplainedColumn, ...] = ()
+    images: tuple[ExplainedImage, ...] = ()
+    items: tuple[ExplainedItem, ...] = ()
+    modalities: Mapping[str, float] = field(default_factory=dict)
+    without: Mapping[str, float | None] = field(default_factory=dict)
+    attention_shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def meaningful(self) -> bool | None:
         """Whether deleting the highest-scored words costs more than deleting random ones; None where it was not
         tried.
         """
-        return None if self.deletion is None else deletion_verdict(self.deletion).meaningful
+        return None if self.deletion is None else self._verdict(self.deletion).meaningful
 
     @property
     def statement(self) -> str:
         """The deletion check in a sentence."""
-        return "Deletion check: not run." if self.deletion is None else deletion_verdict(self.deletion).text
+        return "Deletion check: not run." if self.deletion is None else self._verdict(self.deletion).text
+
+    def _verdict(self, deletion: Mapping[str, float]) -> Verdict:
+        return deletion_verdict(deletion, measure=self.measure)
+
+    @property
+    def sources(self) -> Sources | None:
+        """What the answer rests on, column by column; None where only text is read. ``sources.statement`` says it."""
+        if not self.columns or set(self.modalities) == {"text"}:
+            return None
+        return Sources(
+            self.columns, self.modalities, self.original, self.without,
+            self.measure, self.attention_shares, self.images, self.items,
+        )  # fmt: skip
 
     @property
     def scores(self) -> list[float]:
+        """Of the words."""
         return [word.score for word in self.words]
 
     def top(self, count: int = 10) -> list[ExplainedWord]:
@@ -93,8 +122,16 @@ class Explanation:
             },
             "words": [{name: getattr(word, name) for name in names} for word in self.words],
             "deletion": None if self.deletion is None else dict(self.deletion),
+            "measure": self.measure,
             "meaningful": self.meaningful,
             "statement": self.statement,
+            "original": self.original,
+            "columns": [asdict(column) for column in self.columns],
+            "modalities": dict(self.modalities),
+            "without": dict(self.without),
+            "images": [_image(image) for image in self.images],
+            "items": [asdict(item) for item in self.items],
+            "attention_shares": dict(self.attention_shares),
             "attention": {name: np.round(table, 5).tolist() for name, table in self.attention.items()},
             "notes": list(self.notes),
         }
@@ -107,13 +144,19 @@ class Explanation:
             title=self._title,
             prediction=self.answer,
             deletion=self.deletion,
+            measure=self.measure,
             attention=self.attention.get(ROLLOUT),
+            sources=self.sources,
+            notes=self.notes,
         )
 
     def to_png(self, path: str | Path) -> Path:
-        """The words as coloured boxes, with the deletion check below."""
-        words = [word.text for word in self.words]
-        explanation_png(words, self.scores, path, title=self._title, prediction=self.answer, deletion=self.deletion)
+        """The words as coloured boxes, bars for the columns, heat maps over the pictures, the deletion check below."""
+        words, shown = [word.text for word in self.words], {"title": self._title, "prediction": self.answer}
+        if self.sources is not None:
+            sources_png(self.sources, path, words=words, scores=self.scores, deletion=self.deletion, **shown)
+        else:
+            explanation_png(words, self.scores, path, deletion=self.deletion, measure=self.measure, **shown)
         return Path(path)
 
     def save(self, folder: str | Path, *, name: str = "explanation") -> list[Path]:
@@ -130,26 +173,21 @@ class Explanation:
         return f"Why {self.target}: {self.answer.partition(' (')[0]}"
 
     def print(self, *, count: int = 10) -> None:
-        """The strongest words as a table on standard output, coloured where that is a terminal."""
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
+        """The columns, pictures and strongest words as tables on standard output, coloured where that is a terminal."""
+        from polydetr.explain.terminal import print_explanation
 
-        console = Console(highlight=False)
-        console.print(f"[bold]{escape(self.target)}[/]: {escape(self.answer)}")
-        console.print(f"{self.quantity} {self.value:.3f}; with every word blanked {self.baseline:.3f}")
-        table = Table(box=None, header_style="bold")
-        for header in ("word", "at", "score", "speaks"):
-            table.add_column(header, justify="right" if header == "score" else "left")
-        largest = max((abs(score) for score in self.scores), default=0.0) or 1.0
-        several = len({word.field for word in self.words}) > 1
-        for word in self.top(count):
-            side, colour = ("for", "blue") if word.score > 0 else ("against", "dark_orange")
-            bar = "█" * max(1, round(12 * abs(word.score) / largest)) if word.score else ""
-            at = f"{word.field} {word.start}-{word.end}" if several else f"{word.start}-{word.end}"
-            style = f"[{colour}]{bar} {side if word.score else 'nothing'}[/]"
-            table.add_row(escape(word.text), escape(at), f"{word.score:+.3f}", style)
-        console.print(table)
-        console.print(f"[{'green' if self.meaningful else 'red'}]{escape(self.statement)}[/]", soft_wrap=True)
-        for note in self.notes:
-            console.print(escape(note), soft_wrap=True)
+        print_explanation(self, count=count)
+
+
+def _image(image: ExplainedImage) -> dict[str, Any]:
+    """All but the picture itself."""
+    told: dict[str, Any] = {
+        "column": image.column,
+        "index": image.index,
+        "score": image.score,
+        "place": image.place,
+        "heat": image.heat.tolist(),
+    }
+    if image.box is not None and image.gaze is not None:
+        told |= {"box": list(image.box), "gaze": image.gaze.tolist(), "gaze_inside": image.gaze_inside}
+    return told

@@ -1,30 +1,24 @@
-"""One row, explained: predict, attribute, check by deletion, look at the attention."""
+"""One row, explained: predict, attribute, check by deletion, ask without each column, look at the attention."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from polydetr.batch import Arrays, Batch, Example
+from polydetr.batch import Example
 from polydetr.data.records import Record
-from polydetr.encoding import EncodedDocument
-from polydetr.errors import InputError, Location, RowError, did_you_mean
-from polydetr.explain.answers import Answer, Reading, ValueAnswer, answer_of
+from polydetr.explain.answers import Answer
 from polydetr.explain.attention import attention_between_words, attention_layers, rollout
+from polydetr.explain.case import Case
 from polydetr.explain.deletion import deletion_check
-from polydetr.explain.gradients import Attribution, TextPath, integrated_gradients
+from polydetr.explain.gradients import Attribution, JointPath, integrated_gradients
+from polydetr.explain.parts import Scores
 from polydetr.explain.result import ROLLOUT, ExplainedWord, Explanation
-from polydetr.explain.words import TokenWords, Words
+from polydetr.explain.sources import sources_of
+from polydetr.explain.words import Words
 from polydetr.inference import Engine
-from polydetr.layout import FieldText, Layout, Row
-from polydetr.modalities.text import TextModality
-from polydetr.model import PolyModel
-from polydetr.tasks.base import Prediction, Task
 
 ATTENTION_WORDS = 256
 """Beyond so many words the table of attention is left out: it grows with their square."""
@@ -35,141 +29,80 @@ def explain_record(
     record: Record,
     *,
     target: str | None = None,
-    choice: str | int | None = None,
+    choice: Any = None,
     draws: int = 10,
     seed: int = 0,
 ) -> Explanation:
-    """Why the model answers ``target`` (the only one, or the first) as it does for this row, read alone.
+    """Why the model answers ``target`` as it does for this row, read alone; when it is not given, the first that can be
+    explained.
 
-    choice: another label to explain (classification), or the number of an entity, from 0 (tagging; the surest when
-    not given).
-    draws: how often random words are deleted, for the check. All is computed in float32, whatever precision the model
+    choice: another label to explain (classification); the number of an entity or object, from 0 (tagging, detection;
+    the surest when not given); what the row is compared with, in place of the target's own value (embedding).
+    draws: how often random units are deleted, for the check. All is computed in float32, whatever precision the model
     serves in.
 
     Raises:
-        InputError: there is no such target or choice, or the model does not read text.
-        RowError: the row cannot be read, or has no word.
+        InputError: there is no such target or choice, or its task has no explanation.
+        RowError: the row cannot be read, or has no word where the model reads text alone.
     """
-    task = _task(engine, target)
-    modality = engine.encoder.modalities.get("text")
-    if not isinstance(modality, TextModality):
-        raise InputError("this model reads no text; only answers to text can be explained")
-    engine = Engine(_float32(engine.model), engine.encoder, engine.tasks)
-    document = engine.encoder.encode([record], with_targets=False)
-    words = Words(record.row, modality.fields)
-    if not len(words):
-        raise RowError("the text has no word: there is nothing to explain", location=record.location)
-    (reading,) = _read(engine, task, [record.row], record.location)
-    answer = answer_of(task, reading, choice)
-    windows = [
-        words.of_window(layout, example.groups["text"]["input_ids"], modality.backbone.sep_id)
-        for layout, example in zip(reading.layouts, document.examples, strict=True)
-    ]
-    attribution = _attribute(engine.model, document, windows, task, answer, pad_id=modality.backbone.pad_id)
-    scores = np.zeros(len(words))
-    for tokens, found in zip(windows, attribution.scores, strict=True):
-        np.add.at(scores, tokens.word, tokens.share * found[tokens.token])
-    seen = sorted({int(w) for tokens in windows for w in tokens.word})
+    case = Case.of(engine, record, target=target, choice=choice)
+    answer, units = case.answer, case.units
+    attribution, scores = _attribute(case)
     deletion = None
-    if answer.probability(reading) >= answer.floor:
-        deletion = deletion_check(
-            lambda rows: _read(engine, task, rows, record.location),
-            record.row, words, answer, scores=scores, seen=seen, draws=draws, seed=seed,
-        )  # fmt: skip
-    attention, notes = _attention(engine.model, document, windows, len(words))
+    if case.is_sure:
+        deletion = deletion_check(case.read, record.row, units, answer, scores=scores, draws=draws, seed=seed)
+    attention, notes = ({}, []) if case.is_mixed else _attention(case)
+    text = units.split(scores).get("text")
     return Explanation(
-        target=task.target,
-        task=task.kind,
-        prediction=reading.prediction.value,
+        target=case.task.target,
+        task=case.task.kind,
+        prediction=case.reading.prediction.value,
         answer=answer.shown,
         quantity=answer.quantity,
         value=attribution.value,
         baseline=attribution.baseline,
         completeness_error=abs(float(scores.sum()) - (attribution.value - attribution.baseline)),
         is_complete=attribution.is_complete,
-        words=_explained(words, scores, {words.number(i) for i in answer.words}),
+        words=_explained(units.text.words, text, answer) if units.text is not None and text is not None else (),
         deletion=deletion,
+        measure=answer.measure,
         attention=attention,
-        notes=(
-            *map(str, document.warnings),
-            *notes,
-            *_remarks(answer, attribution, deletion, answer.probability(reading)),
-        ),
+        notes=(*map(str, case.document.warnings), *notes, *_remarks(case, attribution, checked=deletion is not None)),
+        original=answer.level(case.reading),
+        **sources_of(case, scores),
     )
 
 
-def _task(engine: Engine, target: str | None) -> Task:
-    if target is None:
-        return next(iter(engine.tasks.values()))
-    if target not in engine.tasks:
-        raise InputError(f"the model has no target {target!r}. {did_you_mean(target, engine.tasks)}")
-    return engine.tasks[target]
+def _attribute(case: Case) -> tuple[Attribution, Scores]:
+    """The attribution of all numbers of the row, and the score of every unit."""
+    parts, examples = case.units.parts, case.document.examples
+
+    def blanked(window: int, example: Example) -> Example:
+        blank = {part.group: part.blank(example.groups[part.group], window) for part in parts}
+        return Example({**example.groups, **blank}, {}, example.weight, example.cost)
+
+    path = JointPath(
+        case.model,
+        case.batch(),
+        blank=case.batch([blanked(window, example) for window, example in enumerate(examples)]),
+        entries={part.group: part.entry(case.model.embedders[part.group]) for part in parts},
+        target=case.task.target,
+        score=case.answer.score,
+    )
+    attribution = integrated_gradients(path.value_and_gradient, path.x, path.baseline, at_once=path.at_once)
+    found = path.by_group(attribution.scores)
+    return attribution, np.concatenate([part.scores(found[part.group]) for part in parts])
 
 
-def _float32(model: PolyModel) -> PolyModel:
-    """The model itself where it computes in float32, else a copy that does."""
-    if all(p.dtype == torch.float32 for p in model.parameters()) and not model.training:
-        return model
-    return copy.deepcopy(model).float().eval()
-
-
-class _Listener:
-    """Stands in for a task in the engine, and hands on the raw outputs beside what the task makes of them."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    def decode(
-        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
-    ) -> list[Prediction]:
-        (prediction,) = self.task.decode(outputs, layouts, texts, num_rows)
-        reading = Reading(prediction, outputs, [layout for layout in layouts if layout is not None], texts[0])
-        return [Prediction(None, None, {"reading": reading})]
-
-
-def _read(engine: Engine, task: Task, rows: Sequence[Row], location: Location) -> list[Reading]:
-    """What the model says to each row, in one run of the path that every prediction takes."""
-    listening = Engine(engine.model, engine.encoder, {task.target: cast(Task, _Listener(task))})
-    records = (Record(row, location) for row in rows)
-    return [result.predictions[task.target].details["reading"] for result in listening.run(records)]
-
-
-def _attribute(
-    model: PolyModel,
-    document: EncodedDocument,
-    windows: Sequence[TokenWords],
-    task: Task,
-    answer: Answer,
-    *,
-    pad_id: int,
-) -> Attribution:
-    device = next(model.parameters()).device
-    blank = [_blanked(e, tokens, pad_id=pad_id) for e, tokens in zip(document.examples, windows, strict=True)]
-    batch, blanks = Batch.collate(document.examples).to(device), Batch.collate(blank).to(device)
-    path = TextPath(model, batch, target=task.target, score=answer.score, blank=blanks)
-    return integrated_gradients(path.value_and_gradient, path.x, path.baseline, at_once=path.at_once)
-
-
-def _blanked(example: Example, tokens: TokenWords, *, pad_id: int) -> Example:
-    """The same window with every word blanked: [PAD] in its place, and no word shape."""
-    text = dict(example.groups["text"])
-    fill: Mapping[str, int] = {"input_ids": pad_id, "shape_ids": 0}
-    for name, value in fill.items():
-        if name in text:
-            text[name] = np.where(tokens.special, text[name], np.array(value, dtype=text[name].dtype))
-    return Example({**example.groups, "text": text}, {}, example.weight)
-
-
-def _attention(
-    model: PolyModel, document: EncodedDocument, windows: Sequence[TokenWords], count: int
-) -> tuple[dict[str, Any], list[str]]:
+def _attention(case: Case) -> tuple[dict[str, Any], list[str]]:
     """Tables between words by part of the model, and what is to be said about those that are missing."""
+    assert case.units.text is not None
+    model, windows, count = case.model, case.units.text.windows, len(case.units.text)
     if count > ATTENTION_WORDS:
         return {}, [f"Attention is not shown: {count} words, and the table is made for up to {ATTENTION_WORDS}."]
-    device = next(model.parameters()).device
     tables: dict[str, list[np.ndarray]] = {}
-    for example in document.examples:
-        layers = attention_layers(model, Batch.collate([example]).to(device))
+    for example in case.document.examples:
+        layers = attention_layers(model, case.batch([example]))
         rolled: dict[str, Tensor] = {name: rollout(part) for name, part in layers.items()}
         if layers:
             rolled[ROLLOUT] = rollout([weights for part in layers.values() for weights in part])
@@ -181,28 +114,26 @@ def _attention(
     return {name: attention_between_words(parts, windows, count) for name, parts in tables.items()}, notes
 
 
-def _explained(words: Words, scores: np.ndarray, in_answer: set[int]) -> tuple[ExplainedWord, ...]:
+def _explained(words: Words, scores: Scores, answer: Answer) -> tuple[ExplainedWord, ...]:
+    in_answer = {words.number(i) for i in answer.words}
     return tuple(
         ExplainedWord(p.field, p.start, p.end, p.text, float(score), i in in_answer)
         for i, (p, score) in enumerate(zip(words.places, scores, strict=True))
     )
 
 
-def _remarks(answer: Answer, attribution: Attribution, deletion: object, probability: float) -> list[str]:
-    notes = []
-    if probability < answer.floor:
+def _remarks(case: Case, attribution: Attribution, *, checked: bool) -> list[str]:
+    """What is to be said of the check, and of the sum of the scores."""
+    notes = [case.answer.remark] if case.answer.remark else []
+    if not case.is_sure:
         notes.append(
             "The model is hardly surer of this answer than chance: do not rely on this attribution. "
             "Nothing was deleted."
         )
-    elif deletion is None:
-        notes.append("The deletion check needs two words beside the answer; there are fewer.")
-    elif isinstance(answer, ValueAnswer):
-        notes.append(
-            "A number has no probability: the deletion check counts the likelihood of the number relative to "
-            "the whole text's, under a normal distribution as wide as the training values."
-        )
-    elif answer.words:
+    elif not checked:
+        needed = "two units (words, cells, columns or items)" if case.is_mixed else "two words beside the answer"
+        notes.append(f"The deletion check needs {needed}; there are fewer.")
+    elif case.answer.words:
         notes.append("The words of the answer itself are never deleted.")
     if not attribution.is_complete:
         off = abs(attribution.value - attribution.baseline)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polydetr.layout import FieldText, Layout, Row
-from polydetr.modalities.text import as_text
+from polydetr.modalities.text import as_text, is_missing_text
 from polydetr.spans import is_unspaced
 
 
@@ -48,7 +48,8 @@ class Words:
 
     def __init__(self, row: Row, fields: Sequence[str]) -> None:
         self.fields = tuple(fields)
-        self.texts: dict[str, FieldText] = {field: as_text(row.get(field), field=field) for field in fields}
+        values = {field: "" if is_missing_text(row.get(field)) else row[field] for field in fields}
+        self.texts: dict[str, FieldText] = {field: as_text(value, field=field) for field, value in values.items()}
         self.places = [
             Place(field, i, start, end, text.text[start:end])
             for field, text in self.texts.items()

@@ -73,21 +73,25 @@ class DeformableAttention(nn.Module):
         Raises InputError when ``shapes`` do not fit the memory or this module's levels.
         """
         _check_shapes(shapes, memory.shape[1], self.num_levels)
-        batch, asked, _ = queries.shape
         values = self.value(memory)
         if mask is not None:
             values = values.masked_fill(~mask[..., None], 0.0)
-        layout = (batch, asked, self.num_heads, self.num_levels, self.num_points)
+        locations, weights = self.points(queries, references, shapes)
+        read = sample(values.unflatten(-1, (self.num_heads, -1)), shapes, locations, weights)
+        return self.output(read)
+
+    def points(
+        self, queries: Float[Tensor, "B Q D"], references: Float[Tensor, "B Q V R"], shapes: Shapes
+    ) -> tuple[Float[Tensor, "B Q H V P 2"], Float[Tensor, "B Q H V P"]]:
+        """Where each query reads, (x, y) in 0 … 1 of each level, and how much what stands there weighs."""
+        layout = (*queries.shape[:2], self.num_heads, self.num_levels, self.num_points)
         offsets = self.offsets(queries).view(*layout, 2)
-        weights = self.weights(queries).view(batch, asked, self.num_heads, -1).softmax(-1).view(layout)
+        weights = self.weights(queries).view(*layout[:3], -1).softmax(-1).view(layout)
         around = references[:, :, None, :, None, :]
         if references.shape[-1] == 2:
             steps = torch.tensor([(width, height) for height, width in shapes]).to(offsets)[:, None]
-            locations = around + offsets / steps
-        else:
-            locations = around[..., :2] + offsets / self.num_points * around[..., 2:] * 0.5
-        read = sample(values.unflatten(-1, (self.num_heads, -1)), shapes, locations, weights)
-        return self.output(read)
+            return around + offsets / steps, weights
+        return around[..., :2] + offsets / self.num_points * around[..., 2:] * 0.5, weights
 
 
 def sample(

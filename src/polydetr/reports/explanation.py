@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, did_you_mean
 from ..spans import join_tokens
+from .explained import shown_level
 
 _REQUIRED = ("original", "without_top", "without_random")
-_KNOWN = (*_REQUIRED, "words", "random_std")
+_KINDS = ("words", "cells", "columns", "items")
+_KNOWN = (*_REQUIRED, *_KINDS, "random_std")
 _MEANINGFUL = 0.02  # a smaller difference of probability is taken for noise
 
 
@@ -27,14 +29,16 @@ class Verdict:
     text: str
 
 
-def deletion_verdict(deletion: Mapping[str, float]) -> Verdict:
+def deletion_verdict(deletion: Mapping[str, float], *, measure: str = "probability") -> Verdict:
     """Compares deleting the highest-scored words with deleting as many others at random (comprehensiveness, DeYoung
     et al. 2020, arXiv 1911.03429).
 
     deletion: probabilities of the predicted answer: "original"; "without_top", the highest-scored words deleted;
     "without_random", the mean over random choices of as many words; optionally "random_std" over those choices and
     "words", how many were deleted. The attribution is meaningful when the first deletion costs at least 0.02, and two
-    standard deviations, more than the second.
+    standard deviations, more than the second. In a row of several modalities, "cells" (of pictures), "columns" and
+    "items" (of a history) were deleted beside or instead of words. measure: what the numbers are, where an answer has
+    no probability.
 
     Raises:
         InputError: a key is missing, unknown or not a finite number.
@@ -46,17 +50,37 @@ def deletion_verdict(deletion: Mapping[str, float]) -> Verdict:
     if missing or not all(math.isfinite(value) for value in deletion.values()):
         raise InputError(f"The deletion check needs finite numbers for {', '.join(_REQUIRED)}; got {dict(deletion)}.")
     original, top, random = (float(deletion[key]) for key in _REQUIRED)
-    words = f"the {int(deletion['words'])} highest-scored words" if "words" in deletion else "the highest-scored words"
-    if deletion.get("words") == 1:
-        words = "the highest-scored word"
+    told = [shown_level(level, measure=measure) for level in (original, top, random)]
     facts = (
-        f"Deleting {words} changes the probability of this answer from {original:.1%} to {top:.1%}; "
-        f"deleting as many of the others at random, to {random:.1%} on average."
+        f"Deleting {_deleted(deletion)} changes the {measure} of this answer from {told[0]} to {told[1]}; "
+        f"deleting as many of the others at random, to {told[2]} on average."
     )
     meaningful = random - top >= max(_MEANINGFUL, 2 * float(deletion.get("random_std", 0.0)))
     if meaningful:
-        return Verdict(True, f"{facts} The marked words matter more than chance: the attribution means something here.")
+        marked = "words" if not deletion.keys() & set(_KINDS[1:]) else "parts"
+        return Verdict(
+            True, f"{facts} The marked {marked} matter more than chance: the attribution means something here."
+        )
     return Verdict(False, f"{facts} That is no clear difference: do not rely on this attribution.")
+
+
+def _deleted(deletion: Mapping[str, float]) -> str:
+    """What was deleted first, in words."""
+    counts = {kind: int(deletion[kind]) for kind in _KINDS if deletion.get(kind)}
+    if len(counts) > 1:
+        each = ", ".join(f"{count} {_named(kind, count)}" for kind, count in counts.items())
+        return f"the {sum(counts.values())} highest-scored parts ({each})"
+    kind, count = next(iter(counts.items()), ("words", 0))
+    return (
+        f"the {count} highest-scored {_named(kind, count)}"
+        if count > 1
+        else f"the highest-scored {_named(kind, count or 2)}"
+    )
+
+
+def _named(kind: str, count: int) -> str:
+    name = "picture cells" if kind == "cells" else kind
+    return name.removesuffix("s") if count == 1 else name
 
 
 def scaled_scores(words: Sequence[str], scores: Sequence[float]) -> NDArray[np.float64]:

@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics.classification import display_width
+from .explained import Sources
 from .explanation import check_attention, deletion_verdict, most_telling, scaled_scores, spaces_before
+from .pictures_html import pictures_html
+from .sources_html import items_html, sources_html, style
 from .style import shorten
 
 _ATTENTION_WORDS = 40
@@ -37,28 +40,48 @@ def explanation_html(
     title: str,
     prediction: str,
     deletion: Mapping[str, float] | None = None,
+    measure: str = "probability",
     attention: NDArray[np.floating] | None = None,
+    sources: Sources | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """The words coloured by how much each speaks for (blue, underlined) or against (orange, dotted) the prediction.
 
-    scores: one signed number a word; colours are relative to the largest. deletion: see :func:`deletion_verdict`;
-    without it the page says that the attribution is unchecked. attention: (W, W), row = the word that looks; beyond 40
-    words the most telling 40 are shown.
+    scores: one signed number a word; colours are relative to the largest. deletion, measure: see
+    :func:`deletion_verdict`; without it the page says that the attribution is unchecked. attention: (W, W), row = the
+    word that looks; beyond 40 words the most telling 40 are shown. sources: where the row has more than text, what its
+    columns, pictures and items say; there may then be no words. notes: sentences to stand at the end.
 
     Raises:
         InputError: lengths or shapes do not fit, or a number is not finite.
     """
-    strength = scaled_scores(words, scores)
-    parts = [
-        f'<p class="prediction">Prediction: <strong>{escape(prediction)}</strong></p>',
-        _coloured(words, scores, strength),
-        _legend(float(np.abs(np.asarray(scores, float)).max())),
-        _verdict(deletion),
-        _ranking(words, scores, strength),
-    ]
-    if attention is not None:
-        parts.append(_heat_map(words, check_attention(words, attention), strength))
+    said = f'<p class="prediction">Prediction: <strong>{escape(prediction)}</strong></p>'
+    verdict = _verdict(deletion, measure)
+    if sources is not None:
+        parts = [said, style(), verdict, *_of_modalities(words, scores, sources)]
+    else:
+        strength = scaled_scores(words, scores)
+        parts = [said, *_words(words, scores, strength), verdict, _ranking(words, scores, strength)]
+        if attention is not None:
+            parts.append(_heat_map(words, check_attention(words, attention), strength))
+    if notes:
+        told = "".join(f"<li>{escape(note)}</li>" for note in notes)
+        parts.append(f'<h2>Notes</h2>\n<ul class="notes">{told}</ul>')
     return page(title, "\n".join(parts))
+
+
+def _of_modalities(words: Sequence[str], scores: Sequence[float], sources: Sources) -> list[str]:
+    """What a row that has more than text rests on."""
+    parts, ranking = [sources_html(sources)], ""
+    if len(words):
+        strength = scaled_scores(words, scores) * sources.fade(modality="text")
+        parts += ["<h2>Words</h2>", *_words(words, scores, strength)]
+        ranking = _ranking(words, scores, strength)
+    return [*parts, pictures_html(sources), items_html(sources), ranking]
+
+
+def _words(words: Sequence[str], scores: Sequence[float], strength: NDArray[np.float64]) -> list[str]:
+    return [_coloured(words, scores, strength), _legend(float(np.abs(np.asarray(scores, float)).max()))]
 
 
 def _coloured(words: Sequence[str], scores: Sequence[float], strength: NDArray[np.float64]) -> str:
@@ -82,13 +105,13 @@ def _legend(largest: float) -> str:
     )
 
 
-def _verdict(deletion: Mapping[str, float] | None) -> str:
+def _verdict(deletion: Mapping[str, float] | None, measure: str) -> str:
     if deletion is None:
         return (
             '<p class="check unknown"><strong>Deletion check: not run.</strong> '
             "Whether these scores mean anything is unknown.</p>"
         )
-    verdict = deletion_verdict(deletion)
+    verdict = deletion_verdict(deletion, measure=measure)
     kind, word = ("good", "passed") if verdict.meaningful else ("bad", "not passed")
     return f'<p class="check {kind}"><strong>Deletion check: {word}.</strong> {escape(verdict.text)}</p>'
 

@@ -17,9 +17,9 @@ from .style import BAD, BLUE, FAINT, GOOD, ORANGE, canvas, shorten
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WIDTH, _MARGIN, _LINE = 8.0, 0.3, 0.36  # inches
+WIDTH, MARGIN, LINE = 8.0, 0.3, 0.36  # inches
 _WORD_SIZE = 12
-_MOST_WORDS = 400
+MOST_WORDS = 400
 
 
 def explanation_png(
@@ -30,6 +30,7 @@ def explanation_png(
     title: str,
     prediction: str,
     deletion: Mapping[str, float] | None = None,
+    measure: str = "probability",
 ) -> None:
     """Draws what :func:`explanation_html` shows, without the tables; beyond 400 words the rest is counted, not drawn.
 
@@ -37,27 +38,27 @@ def explanation_png(
         InputError: lengths do not fit, or a number is not finite.
     """
     strength = scaled_scores(words, scores)
-    shown = [shorten(word, 60) or "␣" for word in words[:_MOST_WORDS]]
-    verdict = deletion_verdict(deletion) if deletion is not None else None
+    shown = [shorten(word, 60) or "␣" for word in words[:MOST_WORDS]]
+    verdict = deletion_verdict(deletion, measure=measure) if deletion is not None else None
     colour = FAINT if verdict is None else GOOD if verdict.meaningful else BAD
     note = textwrap.wrap("Deletion check: not run." if verdict is None else verdict.text, 106)
     if len(words) > len(shown):
         note.append(f"The first {len(shown)} of {len(words)} words are shown.")
-    with canvas(_WIDTH, 1.0, path=path) as figure:
+    with canvas(WIDTH, 1.0, path=path) as figure:
         figure.set_layout_engine("none")
-        places, lines = _lay_out(_widths(figure, shown), spaces_before(shown))
-        foot = 1.1 + _LINE * lines
-        figure.set_size_inches(_WIDTH, foot + 0.62 + 0.19 * len(note))
-        _text(figure, _MARGIN, 0.32, shorten(title, 78), fontsize=13, weight="bold")
-        _text(figure, _MARGIN, 0.65, f"Prediction: {shorten(prediction, 90)}", fontsize=11)
+        places, lines = lay_out(word_widths(figure, shown), spaces_before(shown))
+        foot = 1.1 + LINE * lines
+        figure.set_size_inches(WIDTH, foot + 0.62 + 0.19 * len(note))
+        put_text(figure, MARGIN, 0.32, shorten(title, 78), fontsize=13, weight="bold")
+        put_text(figure, MARGIN, 0.65, f"Prediction: {shorten(prediction, 90)}", fontsize=11)
         for word, power, (x, line) in zip(shown, strength, places, strict=False):
-            _box(figure, x, 1.15 + _LINE * line, word, power=float(power))
-        _legend(figure, foot + 0.16, float(np.abs(np.asarray(scores, float)).max()))
+            draw_word(figure, x, 1.15 + LINE * line, word, power=float(power))
+        draw_legend(figure, foot + 0.16, float(np.abs(np.asarray(scores, float)).max()))
         for i, text in enumerate(note):
-            _text(figure, _MARGIN, foot + 0.5 + 0.19 * i, text, fontsize=9, color=colour)
+            put_text(figure, MARGIN, foot + 0.5 + 0.19 * i, text, fontsize=9, color=colour)
 
 
-def _widths(figure: Figure, words: Sequence[str]) -> list[float]:
+def word_widths(figure: Figure, words: Sequence[str]) -> list[float]:
     """Inches that each word takes, measured in the font it will be drawn in."""
     renderer = figure.canvas.get_renderer()  # pyright: ignore[reportAttributeAccessIssue]
     probe = figure.text(0, 0, "", fontsize=_WORD_SIZE)
@@ -69,14 +70,14 @@ def _widths(figure: Figure, words: Sequence[str]) -> list[float]:
     return widths
 
 
-def _lay_out(widths: Sequence[float], spaces: Sequence[bool]) -> tuple[list[tuple[float, int]], int]:
+def lay_out(widths: Sequence[float], spaces: Sequence[bool]) -> tuple[list[tuple[float, int]], int]:
     """(inches from the left, line number) of every word, and the number of lines."""
     places: list[tuple[float, int]] = []
-    x, line = _MARGIN, 0
+    x, line = MARGIN, 0
     for width, space in zip(widths, spaces, strict=True):
         gap = 0.14 if space else 0.07  # the box around a word reaches 0.03 beyond it on either side
-        if places and x + gap + width > _WIDTH - _MARGIN:
-            x, line = _MARGIN, line + 1
+        if places and x + gap + width > WIDTH - MARGIN:
+            x, line = MARGIN, line + 1
         elif places:
             x += gap
         places.append((x, line))
@@ -84,7 +85,8 @@ def _lay_out(widths: Sequence[float], spaces: Sequence[bool]) -> tuple[list[tupl
     return places, line + 1
 
 
-def _box(figure: Figure, x: float, y: float, word: str, *, power: float) -> None:
+def draw_word(figure: Figure, x: float, y: float, word: str, *, power: float) -> None:
+    """A word in its box; ``power`` from -1 (against) to 1 (for)."""
     from matplotlib.colors import to_rgba
 
     fill = to_rgba(BLUE if power > 0 else ORANGE, 0.6 * abs(power))
@@ -92,10 +94,11 @@ def _box(figure: Figure, x: float, y: float, word: str, *, power: float) -> None
     edge = to_rgba(BLUE if power > 0 else ORANGE, 1.0 if abs(power) >= 0.5 else 0.0)
     style = {"boxstyle": "round,pad=0.18,rounding_size=0.2", "facecolor": fill, "edgecolor": edge, "linewidth": 1.2}
     style["linestyle"] = "-" if power > 0 else ":"
-    _text(figure, x, y, word, fontsize=_WORD_SIZE, bbox=style)
+    put_text(figure, x, y, word, fontsize=_WORD_SIZE, bbox=style)
 
 
-def _legend(figure: Figure, y: float, largest: float) -> None:
+def draw_legend(figure: Figure, y: float, largest: float) -> None:
+    """The scale of colours, from the strongest word against to the strongest for."""
     width, height = figure.get_size_inches()
     against, left = f"against −{largest:.2g}", 0.3
     begin = left + 0.075 * len(against)  # the label may be long: the bar begins behind it
@@ -107,11 +110,11 @@ def _legend(figure: Figure, y: float, largest: float) -> None:
     mixed = 1 - 0.6 * np.abs(ramp)[:, None] * (1 - colours)
     axes.imshow(mixed[None], aspect="auto", extent=(-1, 1, 0, 1))
     axes.set_axis_off()
-    _text(figure, left, y, against, fontsize=9, color=FAINT)
-    _text(figure, begin + 1.88, y, f"+{largest:.2g} for the prediction", fontsize=9, color=FAINT)
+    put_text(figure, left, y, against, fontsize=9, color=FAINT)
+    put_text(figure, begin + 1.88, y, f"+{largest:.2g} for the prediction", fontsize=9, color=FAINT)
 
 
-def _text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
+def put_text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
     """Places ``text`` at inches from the left and from the top, its line centred on ``y``."""
     width, height = figure.get_size_inches()
     figure.text(x / width, 1 - y / height, text, va="center_baseline", **style)

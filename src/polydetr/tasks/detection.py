@@ -194,7 +194,7 @@ class DetectionTask(Task):
         frame = found.get("frame")
         if frame is None or not frame[0]:  # a row without a picture
             return [Prediction([], None, {"all": []})]
-        scores, labels, boxes = self._surest(found["logits"][-1], found["boxes_cxcywh"][-1])
+        scores, labels, boxes = self.surest(found["logits"][-1], found["boxes_cxcywh"][-1])
         pixels = (boxes - np.tile(frame[2:4], 2)) / np.tile(frame[:2], 2)
         pixels = pixels.clip(0, np.tile(frame[4:6], 2))
         every = [
@@ -203,7 +203,7 @@ class DetectionTask(Task):
         ]
         return [Prediction([one for one in every if one["score"] >= self.threshold], None, {"all": every})]
 
-    def _surest(self, logits: np.ndarray, boxes_cxcywh: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def surest(self, logits: np.ndarray, boxes_cxcywh: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Scores, labels and boxes (left, top, right, bottom) of the surest pairs of query and class."""
         logits = logits.astype(np.float64)
         if self.detection.architecture == "detr":

@@ -1,0 +1,130 @@
+"""A row that is to be explained: one of its answers, the model that gave it, and what the row consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from polydetr.batch import Batch, Example
+from polydetr.data.records import Record
+from polydetr.encoding import EncodedDocument
+from polydetr.errors import InputError, RowError
+from polydetr.explain.answers import Answer, Reading
+from polydetr.explain.choice import answer_of, chosen_task
+from polydetr.explain.parts import HistoryPart, Part, TablePart, TextPart, Units
+from polydetr.explain.pictures import ImagePart
+from polydetr.explain.reading import in_float32, read_rows
+from polydetr.explain.words import Words
+from polydetr.inference import Engine
+from polydetr.layout import Row
+from polydetr.modalities.history import HistoryModality
+from polydetr.modalities.image import ImageModality
+from polydetr.modalities.table import TableModality
+from polydetr.modalities.text import TextModality
+from polydetr.model import PolyModel
+from polydetr.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Case:
+    """``engine`` computes in float32, whatever precision the model serves in."""
+
+    engine: Engine
+    record: Record
+    task: Task
+    document: EncodedDocument
+    reading: Reading
+    units: Units
+    answer: Answer
+
+    @classmethod
+    def of(cls, engine: Engine, record: Record, *, target: str | None, choice: Any) -> Case:
+        """The row, read; for ``target`` and ``choice`` see :func:`polydetr.explain.explain_record`.
+
+        Raises:
+            InputError: there is no such target or choice, or its task has no explanation.
+            RowError: the row cannot be read, or has no word where the model reads text alone.
+        """
+        task = chosen_task(engine.tasks, target)
+        engine = Engine(in_float32(engine.model), engine.encoder, engine.tasks)
+        document = engine.encoder.encode([record], with_targets=False)
+        (reading,) = read_rows(engine, task, [record.row], record.location)
+        units = Units(_parts(engine, document, reading, record.row))
+        if not len(units):
+            raise RowError("the text has no word: there is nothing to explain", location=record.location)
+        answer = answer_of(task, reading, choice, counterpart=lambda: _counterpart(engine, task, record, choice))
+        return cls(engine, record, task, document, reading, units, answer)
+
+    @property
+    def model(self) -> PolyModel:
+        return self.engine.model
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the model reads anything but text."""
+        return list(self.engine.encoder.read) != ["text"]
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the answer is more than chance."""
+        return self.answer.probability(self.reading) >= self.answer.floor
+
+    def read(self, rows: Sequence[Row]) -> list[Reading]:
+        """What the model says to other rows, in one batched run."""
+        return read_rows(self.engine, self.task, rows, self.record.location)
+
+    def can_read(self, row: Row) -> bool:
+        """Whether the model has an answer to such a row at all."""
+        try:
+            self.engine.encoder.encode([Record(row, self.record.location)], with_targets=False)
+        except RowError:
+            return False
+        return True
+
+    def batch(self, examples: Sequence[Example] | None = None) -> Batch:
+        """These windows, all of the row's when not given, where the model computes."""
+        return Batch.collate(examples or self.document.examples).to(next(self.model.parameters()).device)
+
+
+def _parts(engine: Engine, document: EncodedDocument, reading: Reading, row: Row) -> list[Part]:
+    """The modalities that this row has, with their units."""
+    parts: list[Part] = []
+    for name, modality in engine.encoder.read.items():
+        arrays = document.examples[0].groups[name]
+        if not len(next(iter(arrays.values()))):  # missing in this row
+            continue
+        if isinstance(modality, TextModality):
+            words = Words(row, modality.fields)
+            windows = [
+                words.of_window(layout, example.groups[name]["input_ids"], modality.backbone.sep_id)
+                for layout, example in zip(reading.layouts, document.examples, strict=True)
+            ]
+            parts.append(TextPart(modality, words, windows))
+        elif isinstance(modality, ImageModality):
+            parts.append(ImagePart(modality, arrays))
+        elif isinstance(modality, TableModality):
+            parts.append(TablePart(modality, arrays))
+        elif isinstance(modality, HistoryModality):
+            parts.append(HistoryPart(modality, row, arrays))
+        else:
+            raise InputError(f"the modality {name!r} has no explanation")
+    return [part for part in parts if len(part)]
+
+
+def _counterpart(engine: Engine, task: Task, record: Record, choice: Any) -> np.ndarray:
+    """The vector of what the row is compared with.
+
+    Raises:
+        InputError: there is nothing to compare it with.
+    """
+    value = record.row.get(task.target) if choice is None else choice
+    if value is None:
+        raise InputError(
+            f"the row has no {task.target!r}: an embedding is explained by what makes the row like that",
+            hint=f"Give the row a value of {task.target!r}, or name one: choice=...",
+        )
+    (found,) = engine.of_target(task.target).run([Record({task.target: value}, record.location)])
+    return np.asarray(found.predictions[task.target].value)

@@ -1,0 +1,90 @@
+"""An explanation in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from polydetr.reports.explained import Sources
+from polydetr.reports.heat import caption
+from polydetr.reports.style import shorten
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from polydetr.explain.result import Explanation
+
+
+def print_explanation(explanation: Explanation, *, count: int) -> None:
+    """What the answer rests on, the ``count`` strongest words, the deletion check, the notes."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+    sources = explanation.sources
+    blanked = "with every word blanked" if sources is None else "with everything blanked"
+    console.print(f"[bold]{escape(explanation.target)}[/]: {escape(explanation.answer)}")
+    console.print(f"{explanation.quantity} {explanation.value:.3f}; {blanked} {explanation.baseline:.3f}")
+    if sources is not None:
+        console.print(escape(sources.statement), soft_wrap=True)
+        console.print(_columns(sources))
+        for image in sources.images:
+            console.print(escape(caption(sources, image)), soft_wrap=True)
+        if sources.items:
+            console.print(_table("item", ((f"{i.column} {i.index + 1}: {i.text}", i.score) for i in sources.items)))
+    if explanation.words or sources is None:
+        console.print(_words(explanation, count))
+    console.print(f"[{'green' if explanation.meaningful else 'red'}]{escape(explanation.statement)}[/]", soft_wrap=True)
+    for note in explanation.notes:
+        console.print(escape(note), soft_wrap=True)
+
+
+def _columns(sources: Sources) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    heads = ("column", "read as", "holds", "score", "share", "without it")
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="right" if place > 2 else "left")
+    for column in sources.ranked:
+        table.add_row(
+            escape(column.column), column.modality, escape(shorten(column.value, 24)),
+            f"{column.score:+.3f}", f"{column.share:.0%}", sources.shown(column.without),
+        )  # fmt: skip
+    return table
+
+
+def _table(name: str, rows: Iterable[tuple[str, float]]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    told = list(rows)
+    largest = max((abs(score) for _, score in told), default=0.0) or 1.0
+    table = Table(box=None, header_style="bold")
+    for head in (name, "score", "speaks"):
+        table.add_column(head, justify="right" if head == "score" else "left")
+    for text, score in told:
+        table.add_row(escape(shorten(text, 60)), f"{score:+.3f}", _speaks(score, largest))
+    return table
+
+
+def _words(explanation: Explanation, count: int) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for header in ("word", "at", "score", "speaks"):
+        table.add_column(header, justify="right" if header == "score" else "left")
+    largest = max((abs(score) for score in explanation.scores), default=0.0) or 1.0
+    several = len({word.field for word in explanation.words}) > 1
+    for word in explanation.top(count):
+        at = f"{word.field} {word.start}-{word.end}" if several else f"{word.start}-{word.end}"
+        table.add_row(escape(word.text), escape(at), f"{word.score:+.3f}", _speaks(word.score, largest))
+    return table
+
+
+def _speaks(score: float, largest: float) -> str:
+    side, colour = ("for", "blue") if score > 0 else ("against", "dark_orange")
+    bar = "█" * max(1, round(12 * abs(score) / largest)) if score else ""
+    return f"[{colour}]{bar} {side if score else 'nothing'}[/]"

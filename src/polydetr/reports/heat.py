@@ -1,0 +1,48 @@
+"""A heat map over a picture, in the parts that both the page and the PNG are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .explained import ExplainedImage, Sources
+
+STRONG = 0.5
+"""Cells that carry this much of the strongest are enclosed by a line."""
+_FOR, _AGAINST, _GAZE = (47, 109, 179), (217, 105, 30), (122, 44, 150)
+
+Edge = tuple[tuple[int, int], tuple[int, int]]
+
+
+def overlay(strength: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """(H, W) in [-1, 1] → uint8 (H, W, 4): blue for, orange against, translucent."""
+    colour = np.where(strength[..., None] > 0, np.array(_FOR), np.array(_AGAINST))
+    alpha = np.clip(np.abs(strength), 0, 1)[..., None] ** 0.8 * 0.8 * 255
+    return np.concatenate((colour, alpha), axis=-1).round().astype(np.uint8)
+
+
+def gaze_overlay(gaze: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """(H, W), not negative → uint8 (H, W, 4): purple, the more the longer the query looked there."""
+    share = gaze / (float(gaze.max()) or 1.0)
+    colour = np.broadcast_to(np.array(_GAZE), (*gaze.shape, 3))
+    return np.concatenate((colour, share[..., None] ** 0.6 * 0.85 * 255), axis=-1).round().astype(np.uint8)
+
+
+def outline(chosen: NDArray[np.bool_]) -> list[Edge]:
+    """The sides, each ((x, y), (x, y)) in cells, on which a chosen cell of (H, W) meets one that is not."""
+    padded = np.pad(chosen, 1)
+    across = np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1])  # between one row and the next
+    down = np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1])
+    edges: list[Edge] = [((int(x), int(y)), (int(x) + 1, int(y))) for y, x in across]
+    return edges + [((int(x), int(y)), (int(x), int(y) + 1)) for y, x in down]
+
+
+def caption(sources: Sources, image: ExplainedImage) -> str:
+    """What the heat map says, in words."""
+    several = sum(other.column == image.column for other in sources.images) > 1
+    name = f"{image.column}, picture {image.index + 1}" if several else image.column
+    if float(np.abs(sources.strength(image)).max()) < STRONG:
+        return f"{name}: {image.score:+.3f} in all; hardly matters"
+    said = f"{name}: {image.score:+.3f} in all; strongest: {image.place}"
+    inside = image.gaze_inside
+    return said if inside is None else f"{said}; {inside:.0%} of what the query looked at lies in the box"

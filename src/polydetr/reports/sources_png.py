@@ -1,0 +1,200 @@
+"""The explanation of a row of several modalities as one picture: what it rests on, words, pictures, items, the check.
+
+Everything is placed in inches from the top: each block tells its height first, so that the page can be made to measure.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .explained import ExplainedImage, Sources
+from .explanation import deletion_verdict, scaled_scores, spaces_before
+from .pictures_png import draw_picture, picture_height
+from .style import BAD, BLUE, FAINT, GOOD, INK, ORANGE, canvas, shorten
+from .words_png import LINE, MARGIN, MOST_WORDS, WIDTH, draw_word, lay_out, put_text, word_widths
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_ROW, _SMALL = 0.27, 0.19
+_NAME, _VALUE, _BAR, _SHARE, _WITHOUT = MARGIN, 1.7, 3.8, 6.2, 7.7
+_BAR_WIDTH = 2.0
+_MOST_PICTURES, _MOST_ITEMS, _MOST_COLUMNS = 8, 12, 24
+
+
+class _Block(NamedTuple):
+    height: float
+    draw: Callable[[Figure, float], None]
+
+
+def sources_png(
+    sources: Sources,
+    path: str | Path,
+    *,
+    title: str,
+    prediction: str,
+    words: Sequence[str] = (),
+    scores: Sequence[float] = (),
+    deletion: Mapping[str, float] | None = None,
+) -> None:
+    """Draws what ``explanation_html`` shows of such a row; of very many words, pictures or items the first.
+
+    Raises:
+        InputError: lengths do not fit, or a number is not finite.
+    """
+    with canvas(WIDTH, 1.0, path=path) as figure:
+        figure.set_layout_engine("none")
+        blocks = [_head(title, prediction), _lines(sources.statement), *_bars(sources)]
+        if len(words):
+            blocks.append(_words(figure, words, scaled_scores(words, scores) * sources.fade(modality="text")))
+        blocks += [*_pictures(sources), *_items(sources), *_legend(sources), _check(deletion, sources.measure)]
+        figure.set_size_inches(WIDTH, sum(block.height for block in blocks) + 0.1)
+        y = 0.0
+        for block in blocks:
+            block.draw(figure, y)
+            y += block.height
+
+
+def _head(title: str, prediction: str) -> _Block:
+    def draw(figure: Figure, y: float) -> None:
+        put_text(figure, MARGIN, y + 0.32, shorten(title, 78), fontsize=13, weight="bold")
+        put_text(figure, MARGIN, y + 0.65, f"Prediction: {shorten(prediction, 90)}", fontsize=11)
+
+    return _Block(0.86, draw)
+
+
+def _lines(text: str, *, colour: str = INK) -> _Block:
+    lines = textwrap.wrap(text, 106)
+
+    def draw(figure: Figure, y: float) -> None:
+        for i, line in enumerate(lines):
+            put_text(figure, MARGIN, y + 0.14 + _SMALL * i, line, fontsize=9, color=colour)
+
+    return _Block(0.12 + _SMALL * len(lines), draw)
+
+
+def _bars(sources: Sources) -> list[_Block]:
+    """The strongest columns, where there are several, with score as a bar, share, and the answer without them."""
+    columns = sources.ranked[:_MOST_COLUMNS] if len(sources.columns) > 1 else []
+    if not columns:
+        return []
+    largest = max(abs(column.score) for column in columns) or 1.0
+
+    def draw(figure: Figure, y: float) -> None:
+        style = {"fontsize": 8.5, "color": FAINT}
+        for x, name in ((_NAME, "column"), (_VALUE, "holds"), (_BAR, "against"), (_BAR + _BAR_WIDTH, "for")):
+            put_text(figure, x, y + 0.2, name, ha="right" if name == "for" else "left", **style)
+        put_text(figure, _SHARE, y + 0.2, "share", ha="right", **style)
+        put_text(figure, _WITHOUT, y + 0.2, f"without (all: {sources.shown(sources.original)})", ha="right", **style)
+        for i, column in enumerate(columns):
+            middle = y + 0.47 + _ROW * i
+            put_text(figure, _NAME, middle, shorten(column.column, 18), fontsize=10)
+            put_text(figure, _VALUE, middle, shorten(column.value, 26), fontsize=9, color=FAINT)
+            _bar(figure, middle, column.score / largest, f"{column.score:+.3g}")
+            put_text(figure, _SHARE, middle, f"{column.share:.0%}", ha="right", fontsize=9)
+            put_text(figure, _WITHOUT, middle, sources.shown(column.without), ha="right", fontsize=9)
+
+    blocks = [_Block(0.5 + _ROW * len(columns), draw)]
+    if len(columns) < len(sources.columns):
+        blocks.append(
+            _lines(f"The {len(columns)} strongest of {len(sources.columns)} columns are shown.", colour=FAINT)
+        )
+    return blocks
+
+
+def _bar(figure: Figure, middle: float, power: float, said: str) -> None:
+    """From the middle of the bars' room to the right (for) or left (against, hatched); ``said`` on the other side."""
+    from matplotlib.patches import Rectangle
+
+    width, height = figure.get_size_inches()
+    half = _BAR_WIDTH / 2
+    centre, reach = _BAR + half, half * abs(power)
+    left = centre if power > 0 else centre - reach
+
+    def put(x: float, wide: float, tall: float, **style: object) -> None:
+        corner = x / width, 1 - (middle + tall / 2) / height
+        figure.add_artist(Rectangle(corner, wide / width, tall / height, **style))  # pyright: ignore[reportArgumentType]
+
+    put(left, max(reach, 0.01), 0.13, facecolor=BLUE if power > 0 else ORANGE, edgecolor="white", linewidth=0,
+        hatch=None if power > 0 else "////")  # fmt: skip
+    put(centre, 0.006, 0.22, facecolor=FAINT, linewidth=0)
+    side = -0.07 if power > 0 else 0.07
+    put_text(figure, centre + side, middle, said, ha="right" if power > 0 else "left", fontsize=8, color=FAINT)
+
+
+def _words(figure: Figure, words: Sequence[str], strength: np.ndarray) -> _Block:
+    shown = [shorten(word, 60) or "␣" for word in words[:MOST_WORDS]]
+    places, lines = lay_out(word_widths(figure, shown), spaces_before(shown))
+    left_out = len(words) - len(shown)
+
+    def draw(figure: Figure, y: float) -> None:
+        for word, power, (x, line) in zip(shown, strength, places, strict=False):
+            draw_word(figure, x, y + 0.25 + LINE * line, word, power=float(power))
+        if left_out:
+            text = f"The first {len(shown)} of {len(words)} words are shown."
+            put_text(figure, MARGIN, y + 0.15 + LINE * lines, text, fontsize=9, color=FAINT)
+
+    return _Block(0.15 + LINE * lines + (_SMALL if left_out else 0), draw)
+
+
+def _pictures(sources: Sources) -> list[_Block]:
+    """Two to a line."""
+    shown = sources.images[:_MOST_PICTURES]
+    blocks = [_pair(sources, shown[i : i + 2]) for i in range(0, len(shown), 2)]
+    if len(sources.images) > len(shown):
+        blocks.append(_lines(f"The first {len(shown)} of {len(sources.images)} pictures are shown.", colour=FAINT))
+    return blocks
+
+
+def _pair(sources: Sources, images: Sequence[ExplainedImage]) -> _Block:
+    def draw(figure: Figure, y: float) -> None:
+        for i, image in enumerate(images):
+            draw_picture(figure, MARGIN + i * (WIDTH / 2 - MARGIN / 2), y + 0.08, sources, image)
+
+    return _Block(0.08 + max(map(picture_height, images)), draw)
+
+
+def _items(sources: Sources) -> list[_Block]:
+    """The strongest items of histories, in their order."""
+    if not sources.items:
+        return []
+    strongest = sorted(sources.items, key=lambda item: -abs(item.score))[:_MOST_ITEMS]
+    shown = [item for item in sources.items if item in strongest]
+    largest = abs(strongest[0].score) or 1.0
+
+    def draw(figure: Figure, y: float) -> None:
+        for i, item in enumerate(shown):
+            middle = y + 0.2 + _ROW * i
+            put_text(figure, _NAME, middle, shorten(f"{item.column} {item.index + 1}", 18), fontsize=10)
+            put_text(figure, _VALUE, middle, shorten(item.text, 26), fontsize=9, color=FAINT)
+            power = item.score / largest * sources.fade(column=item.column)
+            _bar(figure, middle, power, f"{item.score:+.3g}")
+
+    blocks = [_Block(0.25 + _ROW * len(shown), draw)]
+    if len(shown) < len(sources.items):
+        blocks.append(_lines(f"The {len(shown)} strongest of {len(sources.items)} items are shown.", colour=FAINT))
+    return blocks
+
+
+def _legend(sources: Sources) -> list[_Block]:
+    def draw(figure: Figure, y: float) -> None:
+        draw_word(figure, MARGIN + 0.05, y + 0.2, "for", power=1.0)
+        draw_word(figure, MARGIN + 0.5, y + 0.2, "against", power=-1.0)
+        text = "the answer. Outlined: at least half as strong as the strongest of its kind; pale: of a column that"
+        put_text(figure, MARGIN + 1.32, y + 0.13, text, fontsize=8.5, color=FAINT)
+        put_text(figure, MARGIN + 1.32, y + 0.29, "hardly matters.", fontsize=8.5, color=FAINT)
+
+    looked = "Purple: where the query that found the object looked; the frame is the object's box."
+    return [_Block(0.45, draw), *([_lines(looked, colour=FAINT)] if any(i.box for i in sources.images) else [])]
+
+
+def _check(deletion: Mapping[str, float] | None, measure: str) -> _Block:
+    if deletion is None:
+        return _lines("Deletion check: not run.", colour=FAINT)
+    verdict = deletion_verdict(deletion, measure=measure)
+    return _lines(verdict.text, colour=GOOD if verdict.meaningful else BAD)

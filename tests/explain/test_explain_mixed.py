@@ -1,0 +1,110 @@
+"""Explanations of rows of several modalities: what was planted in a picture, a column, a word or an item is found, and
+told where it stands.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planted_rows import INPUTS, PATCH, SETTINGS, SIDE, TARGETS, row, rows
+from polydetr import Predictor
+from polydetr.explain import Explanation
+
+ASKED = 6
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYDETR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return Predictor.fit(
+            rows(200), dict.fromkeys(TARGETS, "classification"), valid=rows(40, seed=1000), inputs=INPUTS,
+            backbone="none", epochs=8, settings=SETTINGS,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(trained: Predictor) -> dict[str, list[tuple[dict[str, Any], Explanation]]]:
+    """Target → rows in which it is "yes", explained."""
+    planted = {target: [row(5000 + i, yes=column) for i in range(ASKED)] for target, column in TARGETS.items()}
+    return {target: [(r, trained.explain(r, target=target)) for r in some] for target, some in planted.items()}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_planted_column_carries_the_answer(found: dict[str, Any], target: str) -> None:
+    explanations = [explanation for _, explanation in found[target]]
+    assert all(e.answer.startswith("yes") for e in explanations)
+    first = [e.sources.ranked[0].column for e in explanations]
+    assert sum(column == TARGETS[target] for column in first) >= ASKED - 1
+    assert sum(bool(e.meaningful) for e in explanations) >= ASKED - 1
+    without = [c.without for e in explanations for c in e.columns if c.column == TARGETS[target]]
+    assert np.mean([level < e.original - 0.2 for level, e in zip(without, explanations, strict=True)]) >= 0.8
+    for e in explanations:
+        assert sum(c.share for c in e.columns) == pytest.approx(1)
+        assert sum(c.score for c in e.columns) == pytest.approx(e.value - e.baseline, abs=e.completeness_error + 1e-9)
+        assert sum(e.attention_shares.values()) == pytest.approx(1)
+
+
+def test_planted_region_word_and_item_are_the_strongest(found: dict[str, Any]) -> None:
+    def patch(planted: dict[str, Any], e: Explanation) -> bool:
+        heat = e.images[0].heat
+        y, x = ((np.array(divmod(int(heat.argmax()), heat.shape[1])) + 0.5) * SIDE / heat.shape[0]).tolist()
+        top, left = planted["corner"]
+        return top <= y <= top + PATCH and left <= x <= left + PATCH
+
+    def word(planted: dict[str, Any], e: Explanation) -> bool:
+        return e.words[planted["word"]].score == max(e.scores)
+
+    def item(planted: dict[str, Any], e: Explanation) -> bool:
+        return max(e.items, key=lambda item: item.score).index == planted["item"]
+
+    for target, hit in (("by_photo", patch), ("by_title", word), ("by_bought", item)):
+        assert sum(hit(*pair) for pair in found[target]) >= ASKED - 1, target
+
+
+def test_missing_values_are_shown_as_missing(trained: Predictor) -> None:
+    full = row(5000, yes="photo")
+    for missing in (None, float("nan")):
+        e = trained.explain({**full, "price": missing, "title": missing, "bought": None}, target="by_photo")
+        columns = {c.column: c for c in e.columns}
+        for name in ("price", "title", "bought"):
+            assert (columns[name].value, columns[name].score, columns[name].without) == ("missing", 0.0, None)
+        assert columns["photo"].without is None  # a row without it would be empty
+        assert e.words == () == e.items
+        assert "missing" in e.to_html()
+    assert e.deletion is not None
+    assert set(e.deletion) == {"original", "without_top", "without_random", "random_std", "cells"}
+
+
+def test_page_picture_json_and_command_line(
+    found: dict[str, Any], trained: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+    from typer.testing import CliRunner
+
+    from polydetr.cli import app
+
+    planted, e = found["by_photo"][0]
+    told = json.loads(json.dumps(e.to_dict(), allow_nan=False))
+    assert [c["column"] for c in told["columns"]] == ["title", "photo", "price", "bought"]
+    assert np.shape(told["images"][0]["heat"]) == e.images[0].heat.shape
+    trained.save(tmp_path / "model")
+    Image.fromarray(planted["photo"]).save(tmp_path / "photo.png")
+    data = tmp_path / "rows.jsonl"
+    data.write_text(json.dumps({**planted, "photo": "photo.png"}) + "\n", encoding="utf-8")
+    call = ["explain", str(tmp_path / "model"), str(data), "--target", "by_photo"]
+    result = CliRunner().invoke(app, [*call, "--out", str(tmp_path / "why")])
+    assert result.exit_code == 0, result.output
+    assert "The answer rests on photo" in " ".join(result.stdout.split())
+    page = (tmp_path / "why" / "explanation.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 3  # the picture, the same in grey, the colours over it
+    assert "http" not in page.replace("http://www.w3.org", "")
+    with Image.open(tmp_path / "why" / "explanation.png") as picture:
+        assert picture.width == 1200
+    again = json.loads(CliRunner().invoke(app, [*call, "--json"]).stdout)
+    np.testing.assert_allclose(again["images"][0]["heat"], e.images[0].heat, atol=1e-4)
