@@ -76,7 +76,7 @@ def fused_attention(
     query: Float[Tensor, "B H Lq K"],
     key: Float[Tensor, "B H Lk K"],
     value: Float[Tensor, "B H Lk K"],
-    allowed: Bool[Tensor, "..."] | None = None,
+    allowed: Tensor | None = None,
     *,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H Lq K"]:
