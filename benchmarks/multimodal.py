@@ -1,8 +1,12 @@
 """Pictures, texts and tables together: what each modality brings, how they are best fused, what a missing one costs.
 
-    python benchmarks/multimodal.py ablation [--withheld 0.5] [--epochs 12] [--seed 0]
-    python benchmarks/multimodal.py missing [--withheld 0.5]
+    python benchmarks/multimodal.py ablation [--withheld 0.5] [--seeds 0 1 2] [--set epochs=6] [--label note]
+    python benchmarks/multimodal.py sharing [--withheld 0.5] [--seeds 0 1 2]
     python benchmarks/multimodal.py cache
+
+ablation  each modality alone, all pairs, all three; and the model of all three asked with each modality hidden
+sharing   all three modalities: both fusions with every sharing option
+cache     an epoch from features computed once against one that computes them anew; the results must be the same
 
 Data: fashion_products (article type, 24 classes; title, photo, and the columns gender, colour, season, year, usage).
 ``--withheld``: the share of the rows, of every split, whose title is hidden, the same rows in every run.
@@ -18,13 +22,21 @@ import itertools
 import json
 import os
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
+import torch
+
+import polydetr.training.fit as fit_module
 from data import ROOT, Rows, records
 from polydetr import Predictor
 from polydetr.config import merge, parse_settings
+from polydetr.nn.encoder import Fusion, Share, count_parameters
+from polydetr.training.features import freeze_backbones
 from quality import cpu_name
 
 TARGET = "articleType"
@@ -80,7 +92,7 @@ def run(
         part = len(readable[split]) / len(splits[split])
         scores[split] = part * scores[split] + (1 - part) * common
     return predictor, {
-        "modalities": list(modalities),
+        "seed": seed,
         "accuracy": scores,
         "parameters": encoder_parameters(predictor),
         "seconds": round(time.perf_counter() - started, 1),
@@ -96,88 +108,109 @@ def share(rows: Rows) -> dict[str, float]:
 
 def encoder_parameters(predictor: Predictor) -> int:
     """What stands on the backbones and learns: the encoder alone."""
-    from polydetr.nn.encoder import count_parameters
-
     return count_parameters(predictor._engine.model.encoder)
 
 
-def ablation(splits: dict[str, Rows], *, seed: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each modality alone, all pairs, all; then the two fusions and every sharing option with all of them."""
+def ablation(splits: dict[str, Rows], *, seeds: Sequence[int], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each modality alone, all pairs, all."""
     names = tuple(COLUMNS)
     subsets = [s for size in (1, 2, 3) for s in itertools.combinations(names, size)]
-    plans: list[tuple[tuple[str, ...], dict[str, Any]]] = [(s, {}) for s in subsets]
-    plans += [(names, {"fusion": "sum"})]
-    plans += [(names, {"fusion": fusion, "share": s}) for fusion in ("joint", "sum")
-              for s in ("modalities", "layers", "both")]  # fmt: skip
+    return [measure(splits, subset, seeds=seeds, settings=settings) for subset in subsets]
+
+
+def sharing(splits: dict[str, Rows], *, seeds: Sequence[int], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The two fusions with every sharing option."""
+    return [
+        measure(splits, tuple(COLUMNS), seeds=seeds, settings=merge(settings, {"model": model}))
+        for model in ({"fusion": f, "share": s} for f in get_args(Fusion) for s in get_args(Share))
+    ]
+
+
+def measure(
+    splits: dict[str, Rows], modalities: tuple[str, ...], *, seeds: Sequence[int], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """One plan with every seed; of all three modalities also with each of them hidden."""
     found = []
-    for modalities, model in plans:
-        _, result = run(splits, modalities, seed=seed, settings=merge(settings, {"model": model}))
-        found.append(result | {"fusion": model.get("fusion", "joint"), "share": model.get("share", "none")})
-        print(json.dumps(found[-1]), flush=True)
-    return found
+    for seed in seeds:
+        predictor, result = run(splits, modalities, seed=seed, settings=settings)
+        if modalities == tuple(COLUMNS):
+            result["hidden"] = without_each(predictor, splits["test"])
+        found.append(result)
+    model = predictor.info["model"]
+    together = {"modalities": list(modalities), "fusion": model["fusion"], "share": model["share"], "runs": found}
+    together["test"] = round(float(np.mean([r["accuracy"]["test"] for r in found])), 4)
+    print(json.dumps(together), flush=True)
+    return together
 
 
-def missing(splits: dict[str, Rows], *, seed: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """One model that reads everything, asked with each modality hidden."""
-    predictor, result = run(splits, tuple(COLUMNS), seed=seed, settings=settings)
-    found = [result | {"hidden": "nothing", "test": result["accuracy"]["test"]}]
+def without_each(predictor: Predictor, rows: Rows) -> dict[str, float]:
+    """Accuracy of the same model where one modality of every row is missing."""
+    found = {}
     for modality, columns in COLUMNS.items():
-        hidden = records([{**r.row, **dict.fromkeys(columns)} for r in splits["test"]], "fashion_products")
+        hidden = records([{**r.row, **dict.fromkeys(columns)} for r in rows], "fashion_products")
         answers = predictor.predict(hidden)
-        right = sum(a[TARGET] == r.row[TARGET] for a, r in zip(answers, hidden, strict=True))
-        found.append({"hidden": modality, "test": right / len(hidden)})
-        print(json.dumps(found[-1]), flush=True)
+        found[modality] = sum(a[TARGET] == r.row[TARGET] for a, r in zip(answers, hidden, strict=True)) / len(hidden)
     return found
 
 
-def cache(splits: dict[str, Rows], *, seed: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """An epoch with features computed once against one that computes them anew; the results must be the same."""
-    import polydetr.training.fit as fit_module
-    from polydetr.training.features import freeze_backbones
-
-    found: dict[str, Any] = {}
-    rows = {name: part[: 1500 if name == "train" else 200] for name, part in splits.items()}
+def cache(splits: dict[str, Rows], *, seeds: Sequence[int], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The second epoch, with its evaluation, both ways. Chance that would differ between the two is switched off."""
+    rows = {name: part[: 1200 if name == "train" else 200] for name, part in splits.items()}
     settings = merge(settings, {"epochs": 2, "training": {"patience": 0, "modality_dropout": 0.0},
                                 "image": {"augment": {"flip": False, "crop": 1.0, "color": 0.0}}})  # fmt: skip
-    original = fit_module.with_features
-
-    def recomputing(engine: Any, store: Any, valid: Any) -> Any:
-        freeze_backbones(engine.model)
-        return engine, store
-
-    for name, function in (("cached", original), ("recomputed", recomputing)):
-        fit_module.with_features = function
-        predictor, result = run(rows, tuple(COLUMNS), seed=seed, settings=settings)
-        first, last = (entry["seconds"] for entry in predictor.info["history"])
+    found: dict[str, Any] = {}
+    for name in ("cached", "recomputed"):
+        with nullcontext() if name == "cached" else recomputing():
+            predictor, result = run(rows, tuple(COLUMNS), seed=seeds[0], settings=settings)
+        history = predictor.info["history"]
         found[name] = {
-            "epoch_seconds": round(last - first, 2),  # the second epoch, with its evaluation
-            "valid_loss": [entry["valid_loss"] for entry in predictor.info["history"]],
+            "epoch_seconds": round(history[1]["seconds"] - history[0]["seconds"], 2),
+            "valid_loss": [entry["valid_loss"] for entry in history],
             "accuracy": result["accuracy"],
         }
         print(json.dumps({name: found[name]}), flush=True)
-    fit_module.with_features = original
+    # Rows are padded otherwise, so that sums are rounded otherwise.
+    np.testing.assert_allclose(found["cached"]["valid_loss"], found["recomputed"]["valid_loss"], rtol=0.01)
     found["ratio"] = round(found["recomputed"]["epoch_seconds"] / found["cached"]["epoch_seconds"], 2)
     return [found]
 
 
+@contextmanager
+def recomputing() -> Iterator[None]:
+    """Inside, frozen backbones read every row anew in every epoch, as one would without a cache."""
+    original = fit_module.with_features
+
+    def as_they_are(engine: Any, store: Any, measured: Any) -> Any:
+        for name in freeze_backbones(engine.model):
+            backbone = engine.model.embedders[name].backbone.eval()
+            backbone.train = lambda mode=True, backbone=backbone: backbone  # no dropout where nothing is learned
+        return engine, store
+
+    fit_module.with_features = as_they_are
+    try:
+        yield
+    finally:
+        fit_module.with_features = original
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["ablation", "missing", "cache"])
+    parser.add_argument("what", choices=["ablation", "sharing", "cache"])
     parser.add_argument("--withheld", type=float, default=0.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--label", default="")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     arguments = parser.parse_args()
-    import torch
-
     settings = merge(SETTINGS, parse_settings(arguments.settings))
-    measure = {"ablation": ablation, "missing": missing, "cache": cache}[arguments.what]
-    runs = measure(fashion(arguments.withheld), seed=arguments.seed, settings=settings)
+    what = {"ablation": ablation, "sharing": sharing, "cache": cache}[arguments.what]
+    found = what(fashion(arguments.withheld), seeds=arguments.seeds, settings=settings)
     result = {
         "what": arguments.what,
+        "label": arguments.label,
         "withheld": arguments.withheld,
-        "runs": runs,
+        "found": found,
         "settings": settings,
-        "seed": arguments.seed,
+        "seeds": arguments.seeds,
         "machine": f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads",
         "date": datetime.now(UTC).date().isoformat(),
     }

@@ -60,7 +60,7 @@ def run(name: str, *, seed: int, out: str | None, settings: dict[str, Any], labe
 
     split = SETS[name]()
     config = merge(SETTINGS[name.partition("-")[0]], settings)
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     predictor = Predictor.fit(
         split.train, split.target, valid=split.valid, test=split.test, inputs=split.inputs,
         out=None if out is None else f"{out}/{name}", seed=seed, config=config,
@@ -73,6 +73,7 @@ def run(name: str, *, seed: int, out: str | None, settings: dict[str, Any], labe
         "settings": config,
         "seed": seed,
         "seconds": round(time.perf_counter() - started, 1),
+        "cpu_seconds": round(time.process_time() - cpu_started, 1),
         "training": predictor.info["training"],
         "history": predictor.info["history"],
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,

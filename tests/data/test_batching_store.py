@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -75,9 +76,16 @@ def test_the_file_gives_back_what_was_written(tmp_path: Path, monkeypatch: pytes
                 assert first[name].shape == second[name].shape
                 assert np.array_equal(first[name], second[name])
         assert store[i].weight == pytest.approx(one.weight)
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["rows.arrow"]
     with pytest.raises(IndexError):
         store[5]
-    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["rows.arrow"]
+
+
+def test_what_an_example_costs_is_kept(tmp_path: Path) -> None:
+    """A picture is one entry and many tokens; batches are cut by what the model attends over."""
+    given = [dataclasses.replace(example(n), cost=100 * n) for n in (1, 2)]
+    store = ExampleStore.write(iter(given), tmp_path / "rows.arrow")
+    assert [store[i].num_tokens for i in range(2)] == store.lengths.tolist() == [100, 200]
 
 
 def test_no_rows_make_an_empty_file(tmp_path: Path) -> None:

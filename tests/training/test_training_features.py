@@ -30,12 +30,24 @@ def engine(tmp_path: Path) -> Engine:
     return build_engine(config, schema, as_records(ROWS), note=lambda line: None)
 
 
+def test_every_split_that_is_measured_is_read_from_features(engine: Engine, tmp_path: Path) -> None:
+    store = ExampleStore.write(iter(encode_all(engine, ROWS, with_targets=True)), tmp_path / "rows.arrow")
+    valid, test = as_records(ROWS[:4]), as_records(ROWS[4:])
+    frozen, _ = features.with_features(engine, store, [valid, test])
+    engine.model.embedders["text"].backbone = torch.nn.Identity()  # nothing can be read anew
+    with pytest.raises(TypeError):
+        list(engine.run(test))
+    for split in (valid, test):
+        found = list(frozen.run(split, with_targets=True))
+        assert [result.record for result in found] == split
+
+
 def test_no_row_is_lost_between_chunks(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "_AT_ONCE", 4)
     examples = encode_all(engine, ROWS, with_targets=True)
     store = ExampleStore.write(iter(examples), tmp_path / "rows.arrow")
     valid = as_records(ROWS)
-    frozen, train = features.with_features(engine, store, valid)
+    frozen, train = features.with_features(engine, store, [valid])
     assert len(train) == len(ROWS)
     assert len(list(frozen.run(valid, with_targets=True))) == len(ROWS)
     with torch.no_grad():

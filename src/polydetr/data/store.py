@@ -55,7 +55,7 @@ class ExampleStore:
         for (kind, owner, name, shape), (values, offsets) in zip(self._columns, self._flat[chunk], strict=True):
             array = values[offsets[row] : offsets[row + 1]]
             parts[kind].setdefault(owner, {})[name] = array if shape == "vector" else array.reshape(_shape(shape))
-        return Example(parts["group"], parts["target"], float(self.weights[index]))
+        return Example(parts["group"], parts["target"], float(self.weights[index]), cost=int(self.lengths[index]))
 
     @property
     def num_tokens(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -21,14 +21,14 @@ from polydetr.batch import Batch, Example
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.records import Record
 from polydetr.data.store import ExampleStore, trim_cache
-from polydetr.encoding import EncodedDocument, RowEncoder
+from polydetr.encoding import EncodedDocument, RowEncoder, ahead
 from polydetr.errors import ConfigError
 from polydetr.inference import Engine
 from polydetr.model import PolyModel
 from polydetr.tasks.base import modality_of
 from polydetr.training.checkpoint import frozen_digest
 
-_FORMAT = 2
+_FORMAT = 3
 """Raised whenever other features would be written for the same rows: files made before are then not read."""
 _AT_ONCE = 512
 """Examples whose features are computed and written together: a bound on memory."""
@@ -55,8 +55,12 @@ def freeze_backbones(model: PolyModel) -> list[str]:
     return frozen
 
 
-def with_features(engine: Engine, store: ExampleStore, valid: Sequence[Record]) -> tuple[Engine, ExampleStore]:
+def with_features(
+    engine: Engine, store: ExampleStore, measured: Sequence[Sequence[Record]]
+) -> tuple[Engine, ExampleStore]:
     """The engine and training rows of a run whose backbones are frozen: both read features.
+
+    measured: the splits that the engine will be asked about; it answers for no other records.
 
     Raises:
         ConfigError: there is no backbone to freeze. SaveError: the features cannot be written.
@@ -68,51 +72,64 @@ def with_features(engine: Engine, store: ExampleStore, valid: Sequence[Record]) 
     train = _computed(
         engine.model, lambda: (store[i] for i in range(len(store))), groups, folder / f"{store.path.stem}-{key}.arrow"
     )
-    documents = [engine.encoder.encode(group, with_targets=True) for group in engine.encoder.documents(valid)]
-    valid_store = _computed(
-        engine.model,
-        lambda: (example for document in documents for example in document.examples),
-        groups,
-        folder / f"valid-{_digest(documents)}-{key}.arrow",
-    )
+    encoder = FeatureEncoder(engine.encoder)
+    for records in measured:
+        documents, digest = _read(engine.encoder, records)
+        path = folder / f"measured-{digest}-{key}.arrow"
+        encoder.add(documents, _computed(engine.model, lambda r=records: _examples(engine.encoder, r), groups, path))
     trim_cache(folder, keep=train.path)
-    encoder = FeatureEncoder(engine.encoder, documents, valid_store)
     return Engine(engine.model, encoder, engine.tasks, batch_tokens=engine.batch_tokens), train
 
 
 class FeatureEncoder(RowEncoder):
     """Answers for rows whose features were computed; what it is asked about must be those very records."""
 
-    def __init__(self, encoder: RowEncoder, documents: Sequence[EncodedDocument], store: ExampleStore) -> None:
+    def __init__(self, encoder: RowEncoder) -> None:
         super().__init__(encoder.modalities, encoder.tasks, context=False)
         self.context = encoder.context
-        self._store = store
-        self._found: dict[int, tuple[EncodedDocument, int]] = {}
+        self._found: dict[int, tuple[EncodedDocument, ExampleStore, range]] = {}
+
+    def add(self, documents: Iterable[EncodedDocument], store: ExampleStore) -> None:
+        """``store`` holds the examples of these documents, one after the other."""
         start = 0
         for document in documents:
-            light = dataclasses.replace(document, examples=[None] * len(document.examples))  # type: ignore[list-item]
-            self._found[id(document.records[0])] = light, start
-            start += len(document.examples)
+            places = range(start, start + len(document.examples))
+            self._found[id(document.records[0])] = document, store, places
+            start = places.stop
 
     @property
     def workers(self) -> int:
         return 0
 
     def encode(self, records: Sequence[Record], *, with_targets: bool) -> EncodedDocument:
-        document, start = self._found[id(records[0])]
-        examples = [self._store[start + i] for i in range(len(document.examples))]
-        return dataclasses.replace(document, examples=examples)
+        document, store, places = self._found[id(records[0])]
+        return dataclasses.replace(document, examples=[store[i] for i in places])
 
 
-def _digest(documents: Sequence[EncodedDocument]) -> str:
-    content = hashlib.sha256()
-    for document in documents:
+def _documents(encoder: RowEncoder, records: Sequence[Record]) -> Iterator[EncodedDocument]:
+    def encode(group: list[Record]) -> EncodedDocument:
+        return encoder.encode(group, with_targets=True)
+
+    return ahead(encode, encoder.documents(records), workers=encoder.workers)
+
+
+def _examples(encoder: RowEncoder, records: Sequence[Record]) -> Iterator[Example]:
+    return (example for document in _documents(encoder, records) for example in document.examples)
+
+
+def _read(encoder: RowEncoder, records: Sequence[Record]) -> tuple[list[EncodedDocument], str]:
+    """The documents, with nothing in place of their examples (all pictures at once would fill the memory), and a hash
+    of those.
+    """
+    content, documents = hashlib.sha256(), []
+    for document in _documents(encoder, records):
         for example in document.examples:
             for owner, arrays in [*example.groups.items(), *example.targets.items()]:
                 for name, array in arrays.items():
                     content.update(f"{owner}/{name}".encode())
                     content.update(np.ascontiguousarray(array).tobytes())
-    return content.hexdigest()[:16]
+        documents.append(dataclasses.replace(document, examples=[None] * len(document.examples)))  # type: ignore[list-item]
+    return documents, content.hexdigest()[:16]
 
 
 def _computed(

@@ -96,15 +96,15 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
     splits.test = check_rows(engine, splits.test, config, splits.rejected) if splits.test else None
     if splits.rejected:
         display.note(f"{len(splits.rejected)} rows are left out, the first: {splits.rejected[0]['reason']}")
-    progress, precision = _train(
+    measuring, progress, precision = _train(
         engine, store, splits, config, schema,
         checkpoints=checkpoints, resume=resume, rows_hash=rows_hash, out=out, started=started, display=display,
     )  # fmt: skip
     weights = _restore_best(engine, checkpoints)
-    before, valid = calibrate(engine, splits.valid, note=display.note)
+    before, valid = calibrate(measuring, splits.valid, note=display.note)
     evaluations = {"valid": valid}
     if splits.test:
-        evaluations["test"] = evaluate_results(engine, list(engine.run(splits.test, with_targets=True)))
+        evaluations["test"] = evaluate_results(measuring, list(measuring.run(splits.test, with_targets=True)))
     for split, found in evaluations.items():
         for target, evaluation in found.items():
             for line in unseen_notes(target, evaluation, where=f"the {split} rows"):
@@ -141,8 +141,10 @@ def _train(
     out: Path | None,
     started: float,
     display: Display,
-) -> tuple[Progress, str]:
-    """Precision, adapters, optimizer, loop; where the run ended, and in which precision."""
+) -> tuple[Engine, Progress, str]:
+    """Precision, adapters, optimizer, loop; the engine that reads what the loop read, where the run ended, and in which
+    precision.
+    """
     settings = config.training
     fabric = _fabric()
     engine.model.to(fabric.device)
@@ -154,7 +156,7 @@ def _train(
         display.note(f"adapters of rank {settings.lora.rank} in {len(wrapped)} layers; the backbone itself is frozen")
     pretrained = any(m.is_pretrained for m in engine.encoder.modalities.values())
     if settings.freeze_backbones:
-        engine, store = with_features(engine, store, splits.valid)
+        engine, store = with_features(engine, store, [split for split in (splits.valid, splits.test) if split])
         display.note(f"the backbones are frozen: their features were computed once, for {len(store)} rows")
     groups = parameter_groups(
         engine.model,
@@ -189,7 +191,7 @@ def _train(
         on_evaluation=on_evaluation,
     )
     try:
-        return loop.run(store, splits.valid, resume=resume), precision
+        return engine, loop.run(store, splits.valid, resume=resume), precision
     finally:
         tracker.close()
 
