@@ -191,9 +191,9 @@ def _parameter(parameter: Any) -> str:
 def _exit_codes() -> str:
     return (
         "Results go to standard output, progress and messages to standard error, so that both can be redirected.\n\n"
-        "| exit code | meaning |\n|---|---|\n| 0 | done |\n| 1 | it failed, for example because the disk is full |\n"
+        "| exit code | meaning |\n|---|---|\n| 0 | done |\n"
+        "| 1 | it failed, for example because the disk is full, or was stopped with Ctrl-C |\n"
         "| 2 | the call, the configuration or the input was wrong; the message says what and where |\n"
-        "| 130 | stopped with Ctrl-C |\n"
     )
 
 
@@ -210,6 +210,7 @@ LAYER_NOTES = {
     "building": "from configuration to model",
     "encoding": "one way in, one model",
     "modalities": "never import one another",
+    "data": "rows, wherever they come from",
     "backbones": "where weights come from",
     "nn": "tensors in, tensors out",
     "metrics": "numpy and scipy alone",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,22 @@ def private_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """No test writes into the user's cache; those that read real backbones from it are marked."""
     if not {"network", "shared"} & {mark.name for mark in request.node.iter_markers()}:
         monkeypatch.setenv("POLYDETR_CACHE", str(request.getfixturevalue("tmp_path") / "polydetr-cache"))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """The command line inside this process: exit code, standard output, standard error."""
+    from polydetr.cli import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["polydetr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return stop.value.code or 0, out, err  # type: ignore[return-value]
+
+    return run
 
 
 @pytest.fixture

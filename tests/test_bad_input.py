@@ -6,8 +6,6 @@ Each case runs through Python and, where a file can carry it, through the comman
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ import pytest
 
 from film_models import FLAGS, SETTINGS, Quiet, plain_rows, write_csv
 from polydetr import Predictor
-from polydetr.cli import main
 from polydetr.errors import PolydetrError
 
 GOOD = "".join(f"{row['text']},{row['label']}\n" for row in plain_rows(20))
@@ -126,17 +123,6 @@ def test_a_bad_training_file(case, write):
     for part in case.says:
         assert part in message
     assert len(message) < 1000
-
-
-@pytest.fixture
-def run(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["polydetr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return stop.value.code or 0, *capsys.readouterr()  # type: ignore[return-value]
-
-    return run
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -13,7 +13,6 @@ import time
 import pytest
 
 from film_models import FLAGS, plain_rows, polydetr, write_csv
-from polydetr.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -24,21 +23,6 @@ def base(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYDETR_CACHE", str(folder / "cache"))
         yield folder
-
-
-def call(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
-    """The command line inside this process: exit code, standard output, standard error."""
-    monkeypatch.setattr(sys, "argv", ["polydetr", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    return stop.value.code or 0, out, err  # type: ignore[return-value]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    return lambda *arguments: call(monkeypatch, capsys, *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,7 @@ def test_settings_from_the_command_line() -> None:
 def test_names_with_and_without_their_kind() -> None:
     assert parse_names("label") == {"label": None}
     assert parse_names(["a:tagging", "b"]) == {"a": "tagging", "b": None}
+    assert parse_names(["a:b:number", "c:d:"]) == {"a:b": "number", "c:d": None}
     assert load_config(target=["a:tagging", "b"]).target == {"a": "tagging", "b": None}
 
 

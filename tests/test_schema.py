@@ -3,7 +3,9 @@
 import pytest
 
 from polydetr.errors import SchemaError
-from polydetr.schema import FieldSpec, Schema, TargetSpec, infer_schema, parse_target
+from polydetr.schema import TASKS as schema_tasks
+from polydetr.schema import FieldSpec, Schema, TargetSpec, infer_schema
+from polydetr.tasks import TASKS
 
 SENTENCES = [f"the {a} fox number {i} jumps over the lazy dog" for i, a in enumerate(["red", "brown", "quick"] * 10)]
 
@@ -28,13 +30,10 @@ def test_json_round_trip():
         Schema.from_json('{"inputs": []}')
 
 
-def test_parse_target():
-    assert parse_target("label:classification") == ("label", "classification")
-    assert parse_target("label") == ("label", None)
+def test_the_tasks_that_a_schema_names_are_those_there_are():
+    assert set(schema_tasks) == set(TASKS)
     with pytest.raises(SchemaError, match=r"unknown task 'clasification'. Did you mean 'classification'"):
-        parse_target("label:clasification")
-    with pytest.raises(SchemaError, match="'entities' comes with a later version"):
-        parse_target("spans:entities")
+        infer_schema([{"text": "a", "label": "b"}], targets={"label": "clasification"})
 
 
 def test_columns_of_a_table():
@@ -68,6 +67,8 @@ def test_columns_of_a_table():
         ([True, False] * 20, "classification"),
         ([0.25, 1.5] * 20, "regression"),
         (list(range(40)), "regression"),
+        ([f"{1000 * i + 0.5:,}" for i in range(39)] + ["n/a"], "regression"),
+        ([f"{i / 7}" for i in range(39)] + ["lots"], "regression"),
         ([["a"], ["a", "b"]] * 20, "classification"),
         ([[{"start": 0, "end": 3, "label": "X"}], []] * 20, "tagging"),
         ([[{"text": "the", "start": 0}], []] * 20, "qa"),
@@ -125,6 +126,36 @@ def test_declared_inputs_are_the_only_ones_and_are_never_dropped():
     data = rows(a=SENTENCES, b=SENTENCES, c=["x"] * 30, label=["p", "q"] * 15)
     schema = infer_schema(data, targets={"label": None}, inputs={"c": None, "a": None})
     assert modalities(schema) == {"c": "text", "a": "text"}
+
+
+def test_the_rest_of_the_columns_is_read_beside_declared_ones():
+    data = rows(a=SENTENCES, code=[str(i) for i in range(30)], x=[i / 7 for i in range(30)], label=["p", "q"] * 15)
+    schema = infer_schema(data, targets={"label": None}, inputs={"code": "category", "*": None})
+    assert modalities(schema) == {"a": "text", "code": "category", "x": "number"}
+    schema = infer_schema(data, targets={"label": None}, inputs={"x": "ignore"})
+    assert modalities(schema) == {"a": "text", "code": "number", "x": "ignore"}
+    assert not any("'x' is left out" in note for note in schema.notes)
+
+
+@pytest.mark.parametrize(
+    ("values", "modality"),
+    [
+        (["1,234", "n/a", "17"] * 20, "number"),
+        (["$12.50", "NA", "$7"] * 20, "number"),
+        ([f"{i},5" for i in range(40)], "number"),  # decimals with a comma, each cell another
+        ([*map(str, range(57)), "many", "few", "some"], "number"),  # the three are named when they are read
+        (["few", "many", "3", "4"] * 20, "category"),
+        (["true", "false"] * 20, "category"),
+        (["0049", "1200"] * 20, "category"),
+        (["n/a"] * 20, "ignore"),
+        (["31.12.2024", "n/a", "1.2.2023"] * 20, "date"),
+        (["Jan 5, 2024", "Feb 6, 2023"] * 20, "date"),
+        (["2024-01-31 10:00", "2023-02-01"] * 20, "date"),
+    ],
+)
+def test_modalities_follow_from_how_most_cells_are_written(values, modality):
+    data = [{"text": SENTENCES[i % 30], "x": v, "y": "pq"[i // 2 % 2]} for i, v in enumerate(values)]
+    assert modalities(infer_schema(data, targets={"y": None}))["x"] == modality
 
 
 @pytest.mark.parametrize(

@@ -310,11 +310,9 @@ def inspect(
 ) -> None:
     """What is in a file: columns, types, missing values, labels, duplicates, leaks, suspicious labels."""
     from polydetr.data.inspect import inspect_data
-    from polydetr.schema import parse_target
 
-    targets = dict(map(parse_target, target)) if target else None
     with _stdout_kept_clean(as_json):
-        inspection = inspect_data(file, valid=valid, test=test, target=targets, format=format, encoding=encoding)
+        inspection = inspect_data(file, valid=valid, test=test, target=target, format=format, encoding=encoding)
     if as_json:
         _print_json(inspection.to_dict())
     else:
@@ -332,7 +330,7 @@ def backbones_list(as_json: JsonFlag = False) -> None:
             "name": s.name,
             "kind": s.kind,
             "languages": s.languages,
-            "licence": s.license,
+            "license": s.license,
             "here": is_fetched(s.name),
             "note": s.note,
         }
@@ -340,8 +338,11 @@ def backbones_list(as_json: JsonFlag = False) -> None:
     ]
     if as_json:
         _print_json(rows)
-    else:
-        _print_rows(rows)
+        return
+    for row in rows:
+        reads = f"{row['kind']}{', ' * bool(row['languages'])}{row['languages']}"
+        here = "here" if row["here"] else f"not here yet: polydetr backbones fetch {row['name']}"
+        _print_entry(row["name"], f"{reads}; {here}", row["note"], f"Licence: {row['license']}")
 
 
 @backbones_app.command("fetch")
@@ -361,8 +362,10 @@ def data_list(as_json: JsonFlag = False) -> None:
     rows = [{column: getattr(sample, column) for column in columns} for sample in list_samples()]
     if as_json:
         _print_json(rows)
-    else:
-        _print_rows(rows)
+        return
+    for row in rows:
+        of = f"From {row['source']}. Licence: {row['license']}"
+        _print_entry(row["name"], f"target: {row['target']}", row["summary"], of)
 
 
 @data_app.command("fetch")
@@ -386,22 +389,22 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=1))
 
 
-def _print_rows(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _print_entry(name: str, head: str, *paragraphs: str) -> None:
+    """One entry of a list: its name, then what there is to say of it, broken to the width of the terminal."""
+    import shutil
+    import textwrap
 
-    table = Table(box=None, header_style="bold")
-    for name in rows[0]:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*(("yes" if v else "no") if isinstance(v, bool) else str(v) for v in row.values()))
-    Console().print(table)
+    width = min(shutil.get_terminal_size().columns, 110)
+    print(f"{name}  ({head})")
+    for paragraph in paragraphs:
+        print(textwrap.fill(paragraph, width, initial_indent="    ", subsequent_indent="    "))
+    print()
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
     for split, targets in metrics.items():
         for target, values in targets.items():
-            shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+            shown = "  ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v:.4f}" for k, v in values.items())
             print(f"{split + ' ' if split else ''}{target}: {shown}")
 
 

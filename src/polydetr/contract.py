@@ -6,20 +6,22 @@ What is wrong is named, counted, and, by choice, refused. ``Strictness`` (see ``
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from polydetr.data.records import Record
-from polydetr.encoding import RowEncoder, Strictness
-from polydetr.errors import Location, RowError, SchemaError, did_you_mean
+from polydetr.encoding import RowEncoder
+from polydetr.errors import RowError
 
 _EXAMPLES = 3
 
 
 @dataclass
 class ContractReport:
-    """What was found in ``rows`` rows: ``counts[kind, column]``, the first sentences of each, and the rejected rows."""
+    """What was found in ``rows`` rows: ``counts[kind, column]``, the first sentences of each, and the rows that are
+    rejected for it (unless judged leniently).
+    """
 
     rows: int = 0
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -29,7 +31,7 @@ class ContractReport:
     @property
     def is_clean(self) -> bool:
         """Every row is as the model was trained to read it."""
-        return not self.counts and not self.rejected
+        return not self.counts
 
     def add(self, kind: str, column: str | None, message: str) -> None:
         key = kind, column or ""
@@ -57,7 +59,7 @@ class ContractReport:
             for (kind, column), n in self.counts.most_common()
         ]
         if self.rejected:
-            out.append(f"{len(self.rejected)} of {self.rows} rows cannot be read (first: {self.rejected[0]})")
+            out.append(f"{len(self.rejected)} of {self.rows} rows are rejected")
         return out or [f"all {self.rows} rows are as the model was trained to read them"]
 
 
@@ -70,27 +72,7 @@ def check_records(encoder: RowEncoder, records: Iterable[Record]) -> ContractRep
             for finding in encoder.encode([record], with_targets=False).warnings:
                 report.add(finding.kind, finding.column, f"{record.location}: {finding}")
         except RowError as error:
+            column = error.location.column if error.location else None
+            report.add(encoder.fault_in(column), column, str(error))
             report.rejected.append(str(error))
     return report
-
-
-def with_columns(records: Iterable[Record], fields: Sequence[str], *, strictness: Strictness) -> Iterator[Record]:
-    """The records; the first tells whether the columns are there: a wrong file is one error, not one a row.
-
-    When lenient, a column that is not there is missing in every row, as long as one of them is there.
-
-    Raises:
-        SchemaError: a column that the model reads is not in the first row.
-    """
-    first = True
-    for record in records:
-        missing = [name for name in fields if name not in record.row] if first else []
-        if missing and (strictness != "lenient" or len(missing) == len(fields)):
-            known = ", ".join(repr(c) for c in record.row)
-            raise SchemaError(
-                f"there is no column {missing[0]!r}, which the model reads; the columns are {known}.",
-                location=Location(file=record.location.file),
-                hint=did_you_mean(missing[0], record.row),
-            )
-        first = False
-        yield record

@@ -84,6 +84,10 @@ class RowEncoder:
         other.strictness = self.strictness
         return other
 
+    def fault_in(self, column: str | None) -> str:
+        """The kind of finding that a value is which cannot be read in this column."""
+        return next((m.fault for m in self.read.values() if column in m.fields), "unreadable")
+
     @property
     def workers(self) -> int:
         """Threads worth encoding rows ahead in: none for what is quick."""
@@ -167,7 +171,7 @@ class RowEncoder:
                 column = error.location.column if error.location else None
                 if self.strictness != "lenient" or column is None or any(f.column == column for f in findings):
                     raise
-                findings.append(Finding("unreadable", column, f"{column!r}: {error.message}"))
+                findings.append(Finding(modality.fault, column, f"{column!r}: {error.message}"))
                 rows = [{**row, column: None} for row in rows]
 
     def _judge(self, groups: Mapping[str, EncodedGroup], findings: Sequence[Finding]) -> None:
@@ -176,8 +180,9 @@ class RowEncoder:
             raise RowError(f"every value that the model reads is missing: {fields}")
         if self.strictness == "strict" and findings:
             first = findings[0]
-            hint = 'Mend the row, or judge rows less strictly: strictness="normal".'
-            raise RowError(f"{first.kind}: {first.message}", location=Location(column=first.column), hint=hint)
+            hint = "Mend the row, or judge rows less strictly: strictness='normal' (predict without --strict)."
+            kind = first.kind.replace("_", " ")
+            raise RowError(f"{kind}: {first.message}", location=Location(column=first.column), hint=hint)
 
     def _cost(self, arrays: Mapping[str, Mapping[str, Any]]) -> int:
         """Tokens that the model attends over for this example."""

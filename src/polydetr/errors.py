@@ -9,6 +9,7 @@
     ├── BackboneError         a backbone is unknown, missing, or not the file it should be
     ├── ModelFolderError      a saved model is truncated, tampered with, or from a newer version
     ├── SaveError             writing failed; what was there before is untouched
+    │   └── OutputError       the place named for the output holds something else (exit code 2)
     └── Interrupted           stopped by the user; says what was kept and how to go on
 
 A message names the offending value, what was expected, how to mend it and where it stands.
@@ -52,6 +53,8 @@ class PolydetrError(Exception):
         self.hint = hint
         where = str(location) if location else ""
         text = f"{where}: {message}" if where else message
+        if hint and not text.endswith((".", "!", "?", ":")):
+            text += "."
         super().__init__(f"{text} {hint}" if hint else text)
 
 
@@ -95,16 +98,27 @@ class SaveError(PolydetrError):
     """Writing failed; what was there before is untouched."""
 
 
+class OutputError(SaveError):
+    """The place named for the output holds something else, which is not overwritten."""
+
+    exit_code = 2
+
+
 class Interrupted(PolydetrError):
     """Stopped by the user; the message says what was kept and how to go on."""
+
+
+def nearest(value: str, known: Iterable[str]) -> str | None:
+    """A closing sentence that names the nearest known value; None where nothing is near."""
+    near = difflib.get_close_matches(str(value), [str(k) for k in known], n=1, cutoff=0.6)
+    return f"Did you mean {near[0]!r}?" if near else None
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """A closing sentence that names the nearest known value, or lists what is known."""
     options = [str(k) for k in known]
-    near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.6)
-    if near:
-        return f"Did you mean {near[0]!r}?"
+    if near := nearest(value, options):
+        return near
     shown = ", ".join(repr(o) for o in options[:12])
     more = f" and {len(options) - 12} more" if len(options) > 12 else ""
     return f"Known: {shown}{more}." if options else "None is known."

@@ -28,7 +28,7 @@ from polydetr import __version__
 from polydetr.backbones.cache import sha256_of, write_text
 from polydetr.config import Config, ModelConfig
 from polydetr.encoding import RowEncoder
-from polydetr.errors import ConfigError, ModelFolderError, SaveError, did_you_mean
+from polydetr.errors import ConfigError, ModelFolderError, OutputError, SaveError, did_you_mean
 from polydetr.inference import Engine
 from polydetr.modalities import MODALITIES
 from polydetr.model import PolyModel
@@ -121,12 +121,12 @@ def _seal(manifest: Mapping[str, Any]) -> str:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raises SaveError where ``folder`` holds anything but a model: other people's files are not overwritten."""
+    """Raises OutputError where ``folder`` holds anything but a model: other people's files are not overwritten."""
     if not folder.name or folder.name == "..":
-        raise SaveError(f"{str(folder)!r} is no name for a model folder.", hint="Name one, for example model/.")
+        raise OutputError(f"{str(folder)!r} is no name for a model folder.", hint="Name one, for example model/.")
     is_other = folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists()
     if folder.is_file() or is_other:
-        raise SaveError(
+        raise OutputError(
             f"{str(folder)!r} exists and is not a polydetr model: it is not overwritten.", hint="Name another folder."
         )
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from polydetr.config import for_tasks, load_config, load_config_mapping, merge, names_of
-from polydetr.data.readers import read_records
-from polydetr.data.readers.source import open_source
-from polydetr.data.readers.tables import frame_kind
-from polydetr.data.records import ReadReport, Record, Rejection
-from polydetr.errors import DataFileError, InputError, Interrupted, Location, SaveError, SchemaError, did_you_mean
+from polydetr.data.records import ReadReport, Record
+from polydetr.errors import (
+    InputError,
+    Interrupted,
+    SaveError,
+    did_you_mean,
+)
 from polydetr.schema import Schema
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from polydetr.encoding import Strictness
     from polydetr.explain import Explanation
     from polydetr.inference import Engine, RowResult
-    from polydetr.tasks.base import Evaluation, Prediction, Task
+    from polydetr.tasks.base import Evaluation, Prediction
     from polydetr.training.fit import Display, Trained
 
 
@@ -99,14 +101,14 @@ class Predictor:
         from polydetr.training.read import read_splits
 
         shown = display or make_display()
+        folder = Path(resolved.out) if resolved.out else None
         try:
-            splits, schema = read_splits(resolved, train=train, valid=valid, test=test, shown=shown)
-            resolved = for_tasks(resolved, [target.task for target in schema.targets])
-            folder = Path(resolved.out) if resolved.out else None
             if folder is not None:
                 from polydetr.folder import check_replaceable
 
                 check_replaceable(folder)
+            splits, schema = read_splits(resolved, train=train, valid=valid, test=test, shown=shown)
+            resolved = for_tasks(resolved, [target.task for target in schema.targets])
             trained = fit(resolved, schema, splits, out=folder, resume=resume, display=shown)
         except KeyboardInterrupt:  # while reading or measuring; the training itself says where it stopped
             raise Interrupted("stopped.", hint="What was trained is kept: go on with --resume (resume=True).") from None
@@ -171,9 +173,11 @@ class Predictor:
         """
         import numpy as np
 
+        from polydetr.asked import target_records
+
         name = self._embedding_target(target)
         if side == "target":
-            results = self._engine.of_target(name).run(self._target_records(rows, name))
+            results = self._engine.of_target(name).run(target_records(rows, name))
         elif side == "input":
             results = self._engine.answering(name).run(self._records(rows))
         else:
@@ -246,35 +250,14 @@ class Predictor:
         Raises:
             SaveError: a file cannot be written.
         """
-        from polydetr.drawing import draw_result
+        from polydetr.answers import stream_answers
 
         report = ReadReport()
-        before: dict[int, list[Rejection]] = {}  # rows that were rejected on reading, by the good row they precede
-
-        def tracked() -> Iterator[Record]:
-            for index, record in enumerate(
-                self._records(
-                    rows, format=format, encoding=encoding, on_error="skip", report=report, strictness=strictness
-                )
-            ):
-                if report.rejected:
-                    before[index] = list(report.rejected)
-                    report.rejected.clear()
-                yield record
-
-        number = 0
+        records = self._records(
+            rows, format=format, encoding=encoding, on_error="skip", report=report, strictness=strictness
+        )
         engine = self._engine.judging(strictness).drawing(seed)
-        for index, result in enumerate(engine.run(tracked(), on_error="return")):
-            for rejection in before.pop(index, ()):
-                number += 1
-                yield _rejected(number, rejection.reason)
-            number += 1
-            if draw is not None:
-                draw_result(engine, result, draw, number=number)
-            yield _answer(number, result, engine.tasks, files)
-        for rejection in report.rejected:
-            number += 1
-            yield _rejected(number, rejection.reason)
+        yield from stream_answers(engine, records, report, files=files, draw=draw)
 
     def evaluate(
         self, rows: Any, *, format: str | None = None, encoding: str | None = None
@@ -290,9 +273,10 @@ class Predictor:
         Raises:
             SchemaError: a target column is not in ``rows``.
         """
+        from polydetr.asked import with_targets
         from polydetr.inference import evaluate_results, unseen_notes
 
-        records = self._with_targets(self._records(rows, format=format, encoding=encoding))
+        records = with_targets(self._records(rows, format=format, encoding=encoding), self._engine.tasks)
         results = list(self._engine.run(records, with_targets=True))
         evaluations = evaluate_results(self._engine, results)
         for target, evaluation in evaluations.items():
@@ -367,28 +351,12 @@ class Predictor:
     def _run(self, rows: Any, strictness: Strictness = "normal", seed: int = 0) -> Iterator[RowResult]:
         return self._engine.judging(strictness).drawing(seed).run(self._records(rows, strictness=strictness))
 
-    def _records(
-        self,
-        rows: Any,
-        *,
-        format: str | None = None,
-        encoding: str | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
-        report: ReadReport | None = None,
-        strictness: Strictness = "normal",
-    ) -> Iterator[Record]:
-        fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
-        if isinstance(rows, Mapping) or _is_picture(rows):
-            rows = rows if isinstance(rows, Mapping) else _as_row(rows, fields)
-            rows = [rows]
-        elif isinstance(rows, (str, Path)):
-            _check_is_file(rows)
-        elif isinstance(rows, Iterable) and not frame_kind(rows):
-            rows = (_as_row(row, fields) for row in rows)
-        from polydetr.contract import with_columns
+    def _records(self, rows: Any, **how: Any) -> Iterator[Record]:
+        """how: as ``asked.asked_records`` takes it."""
+        from polydetr.asked import asked_records
 
-        records = read_records(rows, format=format, encoding=encoding, on_error=on_error, report=report)
-        return with_columns(records, fields, strictness=strictness)
+        fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
+        return asked_records(rows, fields, **how)
 
     def _embedding_target(self, target: str | None) -> str:
         known = [name for name, task in self._engine.tasks.items() if task.view is not None]
@@ -397,88 +365,3 @@ class Predictor:
         if target is not None and target not in known:
             raise InputError(f"{target!r} is no embedding of this model. {did_you_mean(target, known)}")
         return target if target is not None else known[0]
-
-    def _target_records(self, rows: Any, name: str) -> Iterator[Record]:
-        """Rows with the target column; bare values stand for such rows."""
-        from polydetr.contract import with_columns
-
-        if isinstance(rows, Mapping):
-            rows = [rows]
-        if isinstance(rows, (str, Path)):
-            _check_is_file(rows)
-        elif isinstance(rows, Iterable) and not frame_kind(rows):
-            rows = (row if isinstance(row, Mapping) and name in row else {name: row} for row in rows)
-        return with_columns(read_records(rows), [name], strictness="normal")
-
-    def _with_targets(self, records: Iterable[Record]) -> Iterator[Record]:
-        missing = set(self._engine.tasks)
-        seen = 0
-        for record in records:
-            missing -= set(record.row)
-            seen += 1
-            yield record
-        if seen and missing:
-            columns = ", ".join(map(repr, record.row))  # type: ignore[possibly-unbound]
-            name = min(missing)
-            raise SchemaError(
-                f"there is no column {name!r}, the target to measure against; the columns are {columns}.",
-                location=Location(file=record.location.file),  # type: ignore[possibly-unbound]
-                hint=did_you_mean(name, record.row),  # type: ignore[possibly-unbound]
-            )
-
-
-def _as_row(row: Any, fields: Sequence[str]) -> Any:
-    """A bare value (a string, a picture) is a row where the model reads one column."""
-    if isinstance(row, Mapping):
-        return row
-    if len(fields) == 1:
-        return {fields[0]: row}
-    raise SchemaError(
-        f"a row is {row!r:.60}, but the model reads {len(fields)} columns: {', '.join(map(repr, fields))}.",
-        hint="Give a mapping with these names.",
-    )
-
-
-def _is_picture(value: Any) -> bool:
-    """An array of one picture, or one of Pillow's; an array of several is a list of them."""
-    if frame_kind(value):
-        return False
-    shape = getattr(value, "__array_interface__", {}).get("shape", ())
-    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
-
-
-def _check_is_file(source: str | Path) -> None:
-    if str(source) != "-" and not Path(source).exists():
-        try:
-            open_source(source)
-        except DataFileError as error:
-            hint = f"{error.hint} To answer a text itself, put it into a list: predict([text])."
-            raise DataFileError(error.message, location=error.location, hint=hint) from None
-
-
-def _answer(number: int, result: RowResult, tasks: Mapping[str, Task], files: Path | None) -> dict[str, Any]:
-    if result.error is not None:
-        return _rejected(number, str(result.error))
-    answer: dict[str, Any] = {"row": number}
-    answer["prediction"] = {
-        t: tasks[t].to_json(p.value, file=files / f"{number:05d}-{_safe(t)}" if files else None)
-        for t, p in result.predictions.items()
-    }
-    probabilities = {t: p.probability for t, p in result.predictions.items() if p.probability is not None}
-    if probabilities:
-        answer["probability"] = probabilities
-    unlike = [t for t, p in result.predictions.items() if p.details.get("in_scope") is False]
-    if unlike:
-        answer["out_of_scope"] = unlike
-    if result.warnings:
-        answer["warnings"] = [str(finding) for finding in result.warnings]
-    return answer
-
-
-def _rejected(number: int, reason: str) -> dict[str, Any]:
-    return {"row": number, "error": reason}
-
-
-def _safe(name: str) -> str:
-    """A column's name as part of a file's."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

@@ -7,14 +7,14 @@ Inference prefers to say too much: every decision that a user might want to reve
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
-from polydetr.errors import SchemaError, did_you_mean
+from polydetr.cells import is_missing
+from polydetr.column_kinds import MIN_ROWS, determines, infer_modality, numbers_of
+from polydetr.errors import SchemaError, did_you_mean, nearest
 
 Modality = Literal["text", "number", "category", "image", "history", "date", "ignore"]
 MODALITIES: tuple[str, ...] = get_args(Modality)
@@ -24,13 +24,10 @@ USUAL_TARGETS = ("objects", "tags", "entities", "answers", "label", "labels", "c
                  "sentiment", "polarity", "ner_tags", "y")  # fmt: skip
 """Names that a target usually bears, the likeliest first; tried when none is given."""
 
+REST = "*"
+"""Stands, among the inputs, for all columns that are not named."""
 FEW_NUMBERS = 20
 """At most so many distinct whole numbers are classes; more are a quantity."""
-_MIN_ROWS = 20  # below this, ratios say nothing
-_ID_NAME = re.compile(r"(?:.*[_\s-])?(?:id|uuid|guid|index|idx)|unnamed.*|.*[a-z]I[dD]|column_1", re.IGNORECASE)
-_ID_VALUE = re.compile(r"(?=.*\d)[A-Za-z0-9_:./#-]{1,64}")
-_DATE = re.compile(r"\d{4}[-/.年]\d{1,2}(?:[-/.月]\d{1,2}日?)?(?:[T ]\d{1,2}:\d{2}.*)?")
-_IMAGE = re.compile(r".+\.(?:jpe?g|png|webp|bmp|gif|tiff?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +93,6 @@ class Schema:
             raise SchemaError(f"the schema is not JSON: {error}.") from None
 
 
-def parse_target(text: str) -> tuple[str, str | None]:
-    """``"label:classification"`` → ("label", "classification"); ``"label"`` → ("label", None).
-
-    Only a known task after the last colon counts, so that a column may hold a colon in its name; a misspelt one is
-    an error.
-    """
-    name, colon, task = text.rpartition(":")
-    if not colon or not name:
-        return text.rstrip(":"), None
-    return name, _known_task(name, task)
-
-
 def _known_task(name: str, task: str) -> str:
     if task in TASKS:
         return task
@@ -122,13 +107,16 @@ def infer_schema(
     *,
     targets: Mapping[str, str | None] | None = None,
     inputs: Mapping[str, str | None] | None = None,
+    needs_target: bool = True,
 ) -> Schema:
     """The schema of the data that ``sample_rows`` stand for.
 
     Args:
         sample_rows: some thousand rows are plenty.
         targets: column → task, or None to infer the task; no mapping at all: a column of a usual name is taken.
-        inputs: column → modality, or None to infer it. When given these are the only inputs, in this order.
+        inputs: column → modality, or None to infer it. When given these are the only inputs, in this order; with
+            ``REST`` among them, or where all of them are to be ignored, every other column is read as well.
+        needs_target: False where the rows are only looked at: there may then be nothing to predict.
 
     Raises:
         SchemaError: no rows, a column that is not there, an unknown modality or task, a target without values or
@@ -138,20 +126,24 @@ def infer_schema(
     if not columns:
         raise SchemaError("there are no rows to infer the columns from.")
     notes: list[str] = []
-    wanted = dict(targets) if targets else {_usual_target(list(columns), notes): None}
-    for name in [*wanted, *(inputs or {})]:
+    wanted = dict(targets) if targets else _usual_target(list(columns), notes, needed=needs_target)
+    named = {name: modality for name, modality in (inputs or {}).items() if name != REST}
+    for name in [*wanted, *named]:
         if name not in columns:
             listed = ", ".join(map(repr, list(columns)[:20]))
-            raise SchemaError(f"there is no column {name!r}; the columns are {listed}.", hint=_near(name, columns))
-    both = [n for n in wanted if n in (inputs or {})]
+            raise SchemaError(f"there is no column {name!r}; the columns are {listed}.", hint=nearest(name, columns))
+    both = [n for n in wanted if n in named]
     if both:
         raise SchemaError(f"column {both[0]!r} is both an input and a target.")
     chosen = tuple(
         TargetSpec(name, _known_task(name, task) if task else infer_task(name, sample_rows, notes))
         for name, task in wanted.items()
     )
-    fields = _given_inputs(inputs, columns) if inputs else _infer_inputs(columns, chosen, sample_rows, notes)
-    if all(f.modality == "ignore" for f in fields):
+    if named and REST not in (inputs or {}) and set(named.values()) != {"ignore"}:
+        fields = _given_inputs(named, columns)
+    else:
+        fields = _infer_inputs(columns, chosen, sample_rows, notes, named)
+    if chosen and all(f.modality == "ignore" for f in fields):
         raise SchemaError(
             f"no column is left to predict {', '.join(repr(t.name) for t in chosen)} from.",
             hint="Name the inputs: inputs={'column': 'text'} (--input column:text).",
@@ -165,32 +157,24 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     for row in rows:
         for name, value in row.items():
             values = columns.setdefault(name, [])
-            if not _absent(value):
+            if not is_missing(value):
                 values.append(value)
     return columns
 
 
-def _absent(value: Any) -> bool:
-    return (
-        value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
-    )
-
-
-def _near(name: str, columns: Mapping[str, Any]) -> str | None:
-    hint = did_you_mean(name, columns)
-    return hint if hint.startswith("Did") else None
-
-
-def _usual_target(columns: list[str], notes: list[str]) -> str:
+def _usual_target(columns: list[str], notes: list[str], *, needed: bool) -> dict[str, str | None]:
     lowered = {c.lower(): c for c in reversed(columns)}
     found = next((lowered[name] for name in USUAL_TARGETS if name in lowered), None)
+    if found is None and not needed:
+        notes.append("No column to predict was named, and none bears a usual name: name it with target= (--target).")
+        return {}
     if found is None:
         raise SchemaError(
             f"no target was named, and none bears a usual name; the columns are {', '.join(map(repr, columns[:20]))}.",
             hint="Name the column to predict: target='...' (--target ...).",
         )
     notes.append(f"No target was named: {found!r} is taken.")
-    return found
+    return {found: None}
 
 
 # -- targets --------------------------------------------------------------------------------------------------------
@@ -198,7 +182,7 @@ def _usual_target(columns: list[str], notes: list[str]) -> str:
 
 def infer_task(name: str, rows: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
     """The task that predicts column ``name``; doubts go to ``notes``. Raises SchemaError where none fits."""
-    values = [row[name] for row in rows if not _absent(row.get(name))]
+    values = [row[name] for row in rows if not is_missing(row.get(name))]
     if not values:
         raise SchemaError(f"target {name!r} is missing in every row.", hint="Name the column that holds the labels.")
     lists = [v for v in values if isinstance(v, (list, tuple))]
@@ -207,16 +191,14 @@ def infer_task(name: str, rows: Sequence[Mapping[str, Any]], notes: list[str]) -
     if isinstance(values[0], Mapping):
         notes.append(f"Target {name!r} holds objects: rows are embedded near theirs.")
         return "embedding"
-    numbers = [_number(v) for v in values]
     distinct = len({str(v) for v in values})
-    if all(n is not None for n in numbers) and not any(isinstance(v, bool) for v in values):
-        whole = all(float(n).is_integer() for n in numbers if n is not None)
-        if whole and distinct <= FEW_NUMBERS:
+    if (numbers := numbers_of(name, values)) is not None:
+        if all(number.is_integer() for number in numbers) and distinct <= FEW_NUMBERS:
             how = f"say {name}:regression otherwise"
             notes.append(f"Target {name!r}: {distinct} distinct whole numbers are read as classes ({how}).")
             return "classification"
         return "regression"
-    if len(values) >= 2 * _MIN_ROWS and distinct > 0.5 * len(values):
+    if len(values) >= 2 * MIN_ROWS and distinct > 0.5 * len(values):
         raise SchemaError(
             f"target {name!r} has {distinct} distinct values in {len(values)} rows, which is text rather than classes.",
             hint=f"If they are classes, say {name}:classification; to find them by search, {name}:embedding.",
@@ -271,29 +253,27 @@ def _note_nested(name: str, items: list[Any], notes: list[str]) -> None:
         )
 
 
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
 # -- inputs ---------------------------------------------------------------------------------------------------------
 
 
 def _given_inputs(inputs: Mapping[str, str | None], columns: Mapping[str, list[Any]]) -> tuple[FieldSpec, ...]:
-    fields = []
-    for name, modality in inputs.items():
-        found = modality or infer_modality(name, columns[name])[0]
-        if found == "ignore" and not modality:
-            found = "text"  # asked for by name: never left out
-        fields.append(FieldSpec(name, found))
-    return tuple(fields)
+    return tuple(_asked_for(name, modality, columns[name]) for name, modality in inputs.items())
+
+
+def _asked_for(name: str, modality: str | None, values: list[Any]) -> FieldSpec:
+    """A column that the user named: never left out unless that was asked for."""
+    found = modality or infer_modality(name, values)[0]
+    return FieldSpec(name, "text" if found == "ignore" and not modality else found)
 
 
 def _infer_inputs(
-    columns: Mapping[str, list[Any]], targets: Sequence[TargetSpec], rows: Sequence[Mapping[str, Any]], notes: list[str]
+    columns: Mapping[str, list[Any]],
+    targets: Sequence[TargetSpec],
+    rows: Sequence[Mapping[str, Any]],
+    notes: list[str],
+    given: Mapping[str, str | None],
 ) -> tuple[FieldSpec, ...]:
+    """All columns but the targets, those of ``given`` read as it says."""
     named = {t.name for t in targets}
     tasks = {t.task for t in targets}
     if "qa" in tasks and {"question", "context"} <= columns.keys():
@@ -321,8 +301,10 @@ def _infer_inputs(
         if pointing and f.modality not in ("text", "ignore"):
             fields[i] = replace(f, modality="ignore")
             reasons[f.name] = f"{min(pointing)} reads the text alone, unless an input is named"
-    for f in fields:
-        if f.modality == "ignore":
+    for i, f in enumerate(fields):
+        if f.name in given:
+            fields[i] = _asked_for(f.name, given[f.name], columns[f.name])
+        elif f.modality == "ignore":
             notes.append(f"Column {f.name!r} is left out: {reasons[f.name]}.")
     return tuple(fields)
 
@@ -342,57 +324,3 @@ def _promote(fields: list[FieldSpec], columns: Mapping[str, list[Any]], reasons:
         return fields
     longest = max(strings, key=lambda n: sum(len(str(v)) for v in columns[n]) / len(columns[n]))
     return [replace(f, modality="text") if f.name == longest else f for f in fields]
-
-
-def infer_modality(name: str, values: Sequence[Any]) -> tuple[str, str]:
-    """The modality of an input column from its values that are not missing, and why it is to be ignored ("" if it is
-    not).
-    """
-    if not values:
-        return "ignore", "it has no values"
-    first = values[0]
-    shape = getattr(first, "__array_interface__", {}).get("shape", ())  # of NumPy and PIL
-    if len(shape) > 1:
-        return "image", ""
-    if shape:  # a column of lists, as Parquet and pandas give it
-        first = list(first)
-    if isinstance(first, (list, tuple)):
-        return ("text", "") if name == "tokens" and isinstance(first[0] if first else "", str) else ("history", "")
-    if isinstance(first, (bytes, bytearray)):
-        return "image", ""
-    if isinstance(first, Mapping):
-        return "ignore", "it holds objects"
-    words = [str(v) for v in values]
-    distinct = len(set(words))
-    if distinct == 1 and len(words) >= 5:
-        return "ignore", f"every row has the same value {words[0]!r:.40}"
-    unique = distinct == len(words) and len(words) >= _MIN_ROWS
-    if all(_number(v) is not None for v in values) and not isinstance(first, bool):
-        if any(re.fullmatch(r"0\d+", w) for w in words):  # 002756 is a code
-            return "category", ""
-        whole = all(re.fullmatch(r"\d+", w) for w in words)
-        return ("ignore", "it numbers the rows") if unique and whole and _ID_NAME.fullmatch(name) else ("number", "")
-    if hasattr(first, "isoformat") or _mostly(_DATE, words):
-        return "date", ""
-    if _mostly(_IMAGE, words):
-        return "image", ""
-    if unique and (_mostly(_ID_VALUE, words) or (_ID_NAME.fullmatch(name) and not any(" " in w for w in words))):
-        return "ignore", "every row has an identifier of its own"
-    few = len(words) >= _MIN_ROWS and distinct <= 0.2 * len(words)
-    return ("category", "") if few and sum(map(len, words)) / len(words) <= 30 else ("text", "")
-
-
-def _mostly(pattern: re.Pattern[str], words: Sequence[str]) -> bool:
-    return sum(pattern.fullmatch(w) is not None for w in words) >= 0.9 * len(words)
-
-
-def determines(column: str, target: str, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """True if the column determines the target and is not merely fine-grained: as many values as labels, up to a
-    half more.
-    """
-    pairs = Counter(
-        (str(r[column]), str(r[target])) for r in rows if not _absent(r.get(column)) and not _absent(r.get(target))
-    )
-    values, labels = {v for v, _ in pairs}, {label for _, label in pairs}
-    enough = pairs.total() >= max(_MIN_ROWS, 3 * len(labels))
-    return enough and len(labels) > 1 and len(pairs) == len(values) <= 1.5 * len(labels)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from box_pictures import boxes, draw, rows, skipped
 
-from polydetr.data.box_geometry import SWAPPED
+from polydetr.data.box_mending import SWAPPED
 from polydetr.data.readers.boxes_csv import box_columns
 from polydetr.errors import DataFileError, RowError, SchemaError
 

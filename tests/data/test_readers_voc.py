@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from box_pictures import boxes, draw, rows, skipped
 
-from polydetr.data.box_geometry import CLIPPED, SWAPPED, ZERO_AREA
+from polydetr.data.box_mending import CLIPPED, SWAPPED, ZERO_AREA
 from polydetr.data.readers import ReadReport
 from polydetr.errors import DataFileError, RowError
 

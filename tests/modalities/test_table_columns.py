@@ -17,6 +17,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from polydetr.cells import day_order, decimal_marks, read_category, read_date, read_number
 from polydetr.config import TableConfig
 from polydetr.errors import RowError, SchemaError
 from polydetr.modalities.table_columns import (
@@ -31,7 +32,6 @@ from polydetr.modalities.table_columns import (
     column_from_state,
     column_state,
 )
-from polydetr.modalities.table_values import day_order, decimal_marks, read_category, read_date, read_number
 
 
 def learn(kind: Any, values: list[Any], **settings: Any) -> tuple[Any, list[str]]:

@@ -99,7 +99,7 @@ def test_numbers_are_standardised_and_given_back_in_their_own_scale() -> None:
     assert task.decode(outputs, [None, None], [], 1)[0].value == pytest.approx(20 + 0.5 * task.deviation)
 
 
-@pytest.mark.parametrize(("value", "message"), [("ten", "'ten' is not a number"), (float("inf"), "inf is not finite")])
+@pytest.mark.parametrize(("value", "message"), [("ten", "'ten' is not a number"), (float("inf"), "inf is infinite")])
 def test_what_is_no_number_is_an_error_with_its_row(value: Any, message: str) -> None:
     with pytest.raises(RowError, match=rf"rows\.jsonl, row 3, column 'y': {message}"):
         make_engine(rows_of("y", [1.0, 2.0, value]), {"y": "regression"})

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from polydetr.data.records import is_missing
 from polydetr.errors import Location, RowError
 
 Fit = Literal["stretch", "crop", "pad"]
@@ -58,13 +59,6 @@ class Reading:
     root: Path | None = None
     max_pixels: int = MAX_PIXELS
     at_least: int | None = None
-
-
-def is_missing(value: object) -> bool:
-    """None, NaN, an empty string, an empty list: no picture at all."""
-    if isinstance(value, float | np.floating):
-        return bool(np.isnan(value))
-    return value is None or (isinstance(value, str) and not value.strip()) or value in ([], ())  # type: ignore[operator]
 
 
 def read_images(value: object, *, column: str | None = None, reading: Reading | None = None) -> list[np.ndarray]:
@@ -242,9 +236,11 @@ def _decode(content: bytes, reading: Reading) -> Image.Image:
             f"is not a picture that can be read; it begins with {content[:16]!r}.",
             f"Expected one of {', '.join(_formats())}.",
         ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        size = re.search(r"\d+", str(error))  # Pillow refuses before it tells width and height
+        pixels = f"{int(size[0]):,} pixels, more" if size else "more pixels"
         raise _Fault(
-            "has more pixels than Pillow decodes safely.",
+            f"has {pixels} than Pillow decodes safely.",
             "Make it smaller first; so large a picture is often an attack.",
         ) from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error) as error:

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Literal
 
+from polydetr.cells import writes_comma
+from polydetr.config import names_of
+from polydetr.data.leaks import find_leaks
 from polydetr.data.readers import read_records
 from polydetr.data.records import ReadReport, Record, is_missing
 from polydetr.data.statistics import Gatherer, SplitStats
 from polydetr.data.suspicious import MAX_ROWS, Suspicion, find_suspicious
 from polydetr.data.text_keys import row_text
 from polydetr.errors import DataFileError
-from polydetr.schema import Schema, infer_schema, parse_target
+from polydetr.schema import Schema, infer_schema
 
 _SAMPLE = 10_000
 
 
 @dataclass
 class Inspection:
-    """The findings; ``to_dict`` is plain JSON, ``to_text`` is for reading, and Rich prints the object as tables."""
+    """The findings; ``to_dict`` is plain JSON, ``to_text`` is for reading, and Rich prints the object as tables.
+
+    leaks: texts that stand in two splits. giveaways: a sentence for each column that alone tells a target.
+    """
 
     schema: Schema
     splits: dict[str, SplitStats]
     reports: dict[str, ReadReport]
     leaks: list[dict[str, Any]] = field(default_factory=list)
+    giveaways: list[str] = field(default_factory=list)
     suspicious: dict[str, Suspicion] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -34,6 +41,7 @@ class Inspection:
             "schema": self.schema.to_dict(),
             "splits": {n: {**s.to_dict(), "reading": self.reports[n].to_dict()} for n, s in self.splits.items()},
             "leaks": self.leaks,
+            "giveaways": self.giveaways,
             "suspicious_labels": {name: s.to_dict() for name, s in self.suspicious.items()},
         }
 
@@ -58,7 +66,7 @@ def inspect_data(
     *,
     valid: Any = None,
     test: Any = None,
-    target: str | Mapping[str, str | None] | None = None,
+    target: str | Sequence[str] | Mapping[str, str | None] | None = None,
     inputs: Mapping[str, str | None] | None = None,
     format: str | None = None,
     encoding: str | None = None,
@@ -71,7 +79,8 @@ def inspect_data(
 
     Args:
         train, valid, test: whatever ``read_records`` takes.
-        target: a column, "column:task", or a mapping column → task; a column of a usual name when None.
+        target: a column, "column:task", several such, or a mapping column → task; when None a column of a usual name,
+            if there is one.
         inputs: column → modality; inferred when None.
         suspicious: look for labels that a simple model disagrees with (classification; up to 20,000 rows,
         ``time_limit`` seconds).
@@ -82,16 +91,23 @@ def inspect_data(
     sources = {n: s for n, s in (("train", train), ("valid", valid), ("test", test)) if s is not None}
     reports = {name: ReadReport() for name in sources}
     found: Inspection | None = None
+    commas: list[str] = []
     for name, source in sources.items():
         records = read_records(source, format=format, encoding=encoding, on_error=on_error, report=reports[name])
         head = list(islice(records, _SAMPLE))
         if not head:
             raise DataFileError(f"the {name} split has no readable row.", hint=" ".join(reports[name].lines()) or None)
         if found is None:
-            schema = infer_schema([r.row for r in head], targets=_targets(target), inputs=inputs)
-            found = Inspection(schema, {}, reports)
+            rows = [r.row for r in head]
+            schema = infer_schema(rows, targets=names_of(target), inputs=inputs, needs_target=False)
+            found = Inspection(schema, {}, reports, giveaways=find_leaks(rows, schema))
+            commas = [t.name for t in schema.targets if writes_comma(row.get(t.name) for row in rows)]
         pool = _Pool(found.schema, random.Random(seed)) if suspicious and name == "train" else None
-        found.splits[name] = _gather(name, chain(head, records), found.schema, pool)
+        gatherer = Gatherer(name, found.schema, texts=_text_columns(found.schema), commas=commas)
+        for record, row in gatherer.feed(chain(head, records)):
+            if pool:
+                pool.offer(record, row)
+        found.splits[name] = gatherer.stats
         if pool:
             found.suspicious = pool.judge(time_limit=time_limit, seed=seed)
     assert found is not None
@@ -99,23 +115,8 @@ def inspect_data(
     return found
 
 
-def _targets(target: str | Mapping[str, str | None] | None) -> Mapping[str, str | None] | None:
-    if isinstance(target, str):
-        name, task = parse_target(target)
-        return {name: task}
-    return target
-
-
 def _text_columns(schema: Schema) -> list[str]:
     return schema.names("text") or [f.name for f in schema.inputs if f.modality != "ignore"]
-
-
-def _gather(name: str, records: Iterator[Record], schema: Schema, pool: _Pool | None) -> SplitStats:
-    gatherer = Gatherer(name, texts=_text_columns(schema), targets={t.name: t.task for t in schema.targets})
-    for record, row in gatherer.feed(records):
-        if pool:
-            pool.offer(record, row)
-    return gatherer.stats
 
 
 class _Pool:

@@ -42,7 +42,8 @@ def _columns(found: Inspection, name: str, split: SplitStats) -> Iterator[Render
         words = f"{info['words']['median']} ({info['words']['max']})" if "words" in info else ""
         distinct = f"{info['distinct']:,}{'+' if info['distinct_capped'] else ''}"
         example = Text(info["examples"][0] if info["examples"] else "")
-        table.add_row(Text(column), kinds.get(column, "ignore"), f"{stats.missing:,}", distinct, words, example)
+        kind = kinds.get(column, "ignore").replace("ignore", "– left out")
+        table.add_row(Text(column), kind, f"{stats.missing:,}", distinct, words, example)
     yield table
 
 
@@ -75,6 +76,7 @@ def findings(found: Inspection) -> list[str]:
             a, b = leak["splits"]
             pairs = ", ".join(f"{e[a]}/{e[b]}" for e in leak["examples"][:5])
             lines.append(f"Leak: {leak['count']:,} texts of {b} also stand in {a} (rows {pairs}).")
+    lines += found.giveaways
     for name, split in found.splits.items():
         lines += _of_split(name, split)
         lines += [f"{name}: {line}" for line in found.reports[name].lines()]

@@ -8,13 +8,15 @@ each category; for numbers the rank correlation, or the mean of each category.
 
 from __future__ import annotations
 
+import datetime as dt
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from polydetr.cells import day_order, read_category, read_date, read_number, writes_comma
 from polydetr.errors import RowError
-from polydetr.modalities.table_values import is_missing, read_category, read_date, read_number
 from polydetr.schema import Schema
 
 MIN_ROWS = 30
@@ -39,7 +41,7 @@ def find_leaks(rows: Sequence[Row], schema: Schema) -> list[str]:
         if target.task not in ("classification", "regression"):
             continue
         numeric = target.task == "regression"
-        answers = [_answer(row.get(target.name), numeric=numeric) for row in rows]
+        answers = _cells([_single(row.get(target.name)) for row in rows], "number" if numeric else "category")
         known = [i for i, answer in enumerate(answers) if answer is not None]
         if len(known) < MIN_ROWS:
             continue
@@ -47,7 +49,7 @@ def find_leaks(rows: Sequence[Row], schema: Schema) -> list[str]:
         for field in schema.inputs:
             if field.name == target.name or field.modality not in _READERS:
                 continue
-            values = [_read(rows[i].get(field.name), field.name, field.modality) for i in known]
+            values = _cells([rows[i].get(field.name) for i in known], field.modality)
             judge = _of_numbers if numeric else _of_classes
             found = judge(values, y, is_category=field.modality == "category")
             if found:
@@ -61,22 +63,29 @@ def find_leaks(rows: Sequence[Row], schema: Schema) -> list[str]:
 _READERS: dict[str, Callable[..., Any]] = {"number": read_number, "category": read_category, "date": read_date}
 
 
-def _read(value: Any, column: str, kind: str) -> Any:
-    """As the table reads it; what it cannot read, which is reported elsewhere, counts as missing."""
-    try:
-        found = _READERS[kind](value, column=column)
-    except RowError:
-        return None
-    return found.toordinal() + found.hour / 24 if kind == "date" and found is not None else found
+def _cells(values: Sequence[Any], kind: str) -> list[Any]:
+    """A column as the table reads it; what it cannot read, which is reported elsewhere, counts as missing."""
+    how: dict[str, bool] = {}
+    if kind == "number":
+        how["comma"] = writes_comma(values)
+    elif kind == "date":
+        days, months = day_order(values)
+        how["day_first"] = days > months
+    read = functools.partial(_READERS[kind], column="", **how)
+    return [_cell(value, read) for value in values]
 
 
-def _answer(value: Any, *, numeric: bool) -> Any:
-    if isinstance(value, (list, tuple, dict)) or is_missing(value):
-        return None  # several labels a row are not judged
+def _cell(value: Any, read: Callable[[Any], Any]) -> Any:
     try:
-        return (read_number if numeric else read_category)(value, column="")
+        found = read(value)
     except RowError:
         return None
+    return found.toordinal() + found.hour / 24 if isinstance(found, dt.datetime) else found
+
+
+def _single(value: Any) -> Any:
+    """Several labels a row are not judged."""
+    return None if isinstance(value, (list, tuple, dict)) else value
 
 
 # -- classes ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from polydetr.data.box_geometry import mend_box
+from polydetr.data.box_mending import mend_box
 from polydetr.errors import Location, RowError
 
 _EXPECTED = (

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from polydetr import cells
 from polydetr.errors import Location
 
 
@@ -27,6 +28,9 @@ class Rejection:
 
     location: Location
     reason: str
+
+    def __str__(self) -> str:
+        return f"{self.location}: {self.reason}" if str(self.location) else self.reason
 
     def to_dict(self) -> dict[str, Any]:
         place = {k: getattr(self.location, k) for k in ("file", "row", "line", "column")}
@@ -68,17 +72,10 @@ class ReadReport:
         """For a person: one line a kind of problem, with its first example."""
         out = [f"{kind}: {n} (first: {self.examples[kind][0]})" for kind, n in self.problems.items()]
         if self.rejected:
-            first = self.rejected[0]
-            out.append(f"{len(self.rejected)} rejected rows (first: {first.location}: {first.reason})")
+            out.append(f"{len(self.rejected)} rejected rows (first: {self.rejected[0]})")
         return out
 
 
 def is_missing(value: Any) -> bool:
-    """None, NaN, an empty string or one of white space alone, an empty list."""
-    if value is None:
-        return True
-    if isinstance(value, str):
-        return not value.strip()
-    if isinstance(value, float):
-        return value != value
-    return isinstance(value, (list, tuple)) and not value
+    """As in a cell of a table (``cells.is_missing``), or an empty list."""
+    return cells.is_missing(value) or (isinstance(value, (list, tuple)) and not value)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from polydetr.cells import read_number, says_missing
 from polydetr.data.records import Record, is_missing
 from polydetr.data.text_keys import field_text, fingerprint, normalise, row_text
+from polydetr.errors import RowError
+from polydetr.schema import Schema
 from polydetr.spans import split_words
 from polydetr.tags import iob2_to_word_spans, is_span_tag
 
@@ -28,11 +31,11 @@ def shorten(text: str, width: int = 60) -> str:
 @dataclass
 class ColumnStats:
     """One column. ``distinct`` counts up to 200,000; ``chars`` and ``words`` hold a length a value, for text
-    columns.
+    columns. ``kind``: how the column is read; in numbers and dates, "n/a" is missing.
     """
 
     name: str
-    is_text: bool = False
+    kind: str
     missing: int = 0
     values: int = 0
     examples: list[str] = field(default_factory=list)
@@ -42,7 +45,7 @@ class ColumnStats:
     _seen: set[int] = field(default_factory=set)
 
     def add(self, value: Any, row: int) -> None:
-        if is_missing(value):
+        if says_missing(value) if self.kind in ("number", "date") else is_missing(value):
             self.missing += 1
             return
         self.values += 1
@@ -51,7 +54,7 @@ class ColumnStats:
             self._seen.add(key)
             if len(self.examples) < _SHOWN:
                 self.examples.append(shorten(text))
-        if self.is_text:
+        if self.kind == "text":
             self.chars.append(len(text))
             words = split_words(text[:20_000])
             self.words.append(len(words))
@@ -81,9 +84,13 @@ def _quantiles(lengths: array[int]) -> dict[str, int]:
 
 @dataclass
 class TargetStats:
-    """The labels of one target: counts for classes, entity types and answers, moments for numbers."""
+    """The labels of one target: counts for classes, entity types and answers, moments for numbers.
+
+    comma: numbers are written with a decimal comma.
+    """
 
     task: str
+    comma: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     numbers: array[float] = field(default_factory=lambda: array("d"))
     missing: int = 0
@@ -93,12 +100,20 @@ class TargetStats:
         if is_missing(value) and not isinstance(value, list):  # an empty list is an answer: none
             self.missing += 1
         elif self.task == "regression":
-            try:
-                self.numbers.append(float(value))  # type: ignore[arg-type]
-            except (TypeError, ValueError):
-                self.wrong.append((row, shorten(repr(value))))
+            self._add_number(value, row)
         else:
             self.counts.update(labels_of(value, self.task))
+
+    def _add_number(self, value: Any, row: int) -> None:
+        try:
+            number = read_number(value, column="", comma=self.comma)
+        except RowError:
+            self.wrong.append((row, shorten(repr(value))))
+            return
+        if number is None:
+            self.missing += 1
+        else:
+            self.numbers.append(number)
 
     def to_dict(self) -> dict[str, Any]:
         out: dict[str, Any] = {"task": self.task, "missing": self.missing}
@@ -167,8 +182,11 @@ class SplitStats:
 class Gatherer:
     """Fills ``stats`` while records flow through ``feed``, so that one pass serves several readers."""
 
-    def __init__(self, name: str, *, texts: Sequence[str], targets: Mapping[str, str]) -> None:
-        self.stats = SplitStats(name, targets={n: TargetStats(task) for n, task in targets.items()})
+    def __init__(self, name: str, schema: Schema, *, texts: Sequence[str], commas: Collection[str] = ()) -> None:
+        """texts: the columns that tell whether two rows say the same; commas: targets with a decimal comma."""
+        targets = {t.name: TargetStats(t.task, comma=t.name in commas) for t in schema.targets}
+        self.stats = SplitStats(name, targets=targets)
+        self._kinds = {f.name: f.modality for f in schema.inputs}
         self._texts = list(texts)
         self._exact: set[bytes] = set()
 
@@ -188,7 +206,7 @@ class Gatherer:
         columns = self.stats.columns
         for name in row:
             if name not in columns:
-                columns[name] = ColumnStats(name, is_text=name in self._texts, missing=self.stats.rows - 1)
+                columns[name] = ColumnStats(name, self._kinds.get(name, "target"), missing=self.stats.rows - 1)
         for name, column in columns.items():
             column.add(row.get(name), number)
 

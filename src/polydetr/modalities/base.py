@@ -50,6 +50,8 @@ class Modality(ABC):
     """The kinds of column, as the schema names them, that it takes."""
     slow_to_encode: bool = False
     """Whether rows are worth encoding ahead, in worker threads; ``encode`` must then be safe to call from several."""
+    fault: ClassVar[str] = "wrong_type"
+    """The kind of ``Finding`` that a value is which cannot be read."""
     alone: bool = True
     """Whether the model reads nothing else, so that a row without it says nothing (set by ``RowEncoder``)."""
 

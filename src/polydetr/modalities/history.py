@@ -27,6 +27,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from polydetr.cells import is_missing, read_number
 from polydetr.config import Config, HistoryConfig
 from polydetr.errors import ConfigError, Location, RowError
 from polydetr.layout import Finding, Row
@@ -35,7 +36,6 @@ from polydetr.modalities.history_embedder import HistoryEmbedder
 from polydetr.modalities.history_items import ITEM_TEXT, age_scale, as_list, distinct_items, item_fields
 from polydetr.modalities.image import ImageModality
 from polydetr.modalities.table import TableModality
-from polydetr.modalities.table_values import is_missing, read_number
 from polydetr.modalities.text import TextModality
 from polydetr.schema import FieldSpec
 

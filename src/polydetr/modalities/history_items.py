@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from polydetr.cells import is_missing, read_number
+from polydetr.column_kinds import infer_modality
 from polydetr.config import HistoryConfig
 from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
 from polydetr.layout import Row
-from polydetr.modalities.table_values import is_missing, read_number
-from polydetr.schema import FieldSpec, infer_modality
+from polydetr.schema import FieldSpec
 
 ITEM_TEXT = "text"
 """The field that a bare string is, where items have no text field of another name."""

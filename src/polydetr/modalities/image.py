@@ -49,6 +49,7 @@ class ImageModality(Modality):
     name: ClassVar[str] = "image"
     reads: ClassVar[frozenset[str]] = frozenset({"image"})
     slow_to_encode: bool = True
+    fault: ClassVar[str] = "unreadable"
     keeps_frames: bool = False
     """Whether some task answers with places in the picture (set by ``RowEncoder``)."""
     scenes: SceneAugment | None = None

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from polydetr.backbones.choose import choose_text_backbone
 from polydetr.backbones.text import TextBackbone
 from polydetr.batch import Embedded, TokenGroup
+from polydetr.cells import is_missing
 from polydetr.config import Config, TextConfig
 from polydetr.errors import ConfigError, Location, RowError
 from polydetr.layout import FieldText, Finding, Layout, Row
@@ -175,7 +176,9 @@ class TextModality(Modality):
 
     def _filled(self, row: Row, warnings: list[Finding]) -> Row:
         """The row with missing texts empty; where there is nothing else to read at all, that is left to be refused."""
-        missing = [field for field in self.fields if is_missing_text(row.get(field))]
+        # Beside other columns an empty cell says nothing; alone, an empty text is a text like any other.
+        is_absent = is_missing_text if self.alone else is_missing
+        missing = [field for field in self.fields if is_absent(row.get(field))]
         if not missing or (self.alone and len(missing) == len(self.fields)):
             return row
         warnings += [Finding("missing", field, f"{field!r} is missing") for field in missing]

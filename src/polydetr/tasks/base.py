@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from polydetr.batch import Arrays, Embedded, Scene
+from polydetr.cells import is_missing as is_missing  # what stands for no label
 from polydetr.config import Config, TaskConfig
 from polydetr.layout import FieldText, Layout, Row
 
@@ -214,13 +215,6 @@ def modality_of(group: str) -> str:
 def is_view(group: str) -> bool:
     """Whether a group of a batch holds a target's own values, which the inputs never attend to."""
     return "/" in group
-
-
-def is_missing(value: object) -> bool:
-    """None, NaN or an empty string stand for no label."""
-    return (
-        value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
-    )
 
 
 def log_softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

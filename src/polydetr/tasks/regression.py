@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -11,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.batch import Arrays
+from polydetr.cells import read_number, writes_comma
 from polydetr.config import TaskConfig
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.regression import regression_report
-from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, is_missing
+from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView
 from polydetr.tasks.classification import PooledHead
 
 
@@ -32,8 +32,10 @@ class RegressionTask(Task):
     def __init__(self, target: str, config: TaskConfig) -> None:
         super().__init__(target, config)
         self.mean, self.deviation = 0.0, 1.0
+        self.comma = False  # whether texts write decimals with a comma
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
+        self.comma = writes_comma(row.get(self.target) for row in rows)
         values = [self._number(row.get(self.target)) for row in rows]
         known = np.array([v for v in values if v is not None])
         if not len(known):
@@ -46,27 +48,18 @@ class RegressionTask(Task):
             raise SchemaError(
                 f"target {self.target!r} is {self.mean:g} in all {len(known)} training rows: nothing to learn"
             )
+        notes = [f"{self.target!r} writes decimals with a comma (1.234,5)"] if self.comma else []
         missing = len(values) - len(known)
-        return (
-            [f"{missing} of {len(values)} training rows have no {self.target!r}: they do not train it"]
-            if missing
-            else []
-        )
+        if missing:
+            notes.append(f"{missing} of {len(values)} training rows have no {self.target!r}: they do not train it")
+        return notes
 
     def _number(self, value: Any) -> float | None:
-        if is_missing(value):
-            return None
         try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise RowError(
-                f"{value!r:.80} is not a number",
-                location=Location(column=self.target),
-                hint="For labels use the task classification.",
-            ) from None
-        if not math.isfinite(number):
-            raise RowError(f"{value!r} is not finite", location=Location(column=self.target))
-        return number
+            return read_number(value, column=self.target, comma=self.comma)
+        except RowError as error:
+            hint = f"Leave the cell empty where the value is unknown; for labels say {self.target}:classification."
+            raise RowError(error.message, location=Location(column=self.target), hint=hint) from None
 
     def encode_target(self, view: WindowView) -> Arrays:
         value = view.golds[0]
@@ -98,7 +91,8 @@ class RegressionTask(Task):
         return Evaluation(report.to_dict(), {}, {}, {})
 
     def learned(self) -> dict[str, Any]:
-        return {"mean": self.mean, "deviation": self.deviation}
+        return {"mean": self.mean, "deviation": self.deviation, "comma": self.comma}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.mean, self.deviation = float(state["mean"]), float(state["deviation"])
+        self.comma = bool(state.get("comma", False))

@@ -132,7 +132,10 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise SaveError(
+                f"cannot make the folder {str(self.folder)!r} for the checkpoint: {error.strerror or error}.",
+                hint="Name another place for the model: --out (out=).",
+            ) from error
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -17,13 +17,14 @@ from polydetr.config import Config
 from polydetr.data.records import Record, Rejection
 from polydetr.data.store import ExampleStore, trim_cache
 from polydetr.encoding import ahead, folder_of, task_row
-from polydetr.errors import RowError, SchemaError
+from polydetr.errors import Location, RowError, SchemaError
 from polydetr.inference import Engine
 from polydetr.layout import Row
 from polydetr.modalities.base import Modality
 
 Note = Callable[[str], None]
 _PLACE = ("file", "row", "line")
+_REJECTED_SHOWN = 5
 
 
 @dataclass
@@ -67,7 +68,9 @@ def encode_training_rows(engine: Engine, splits: Splits, config: Config, data_ha
     splits.train = [r for r in splits.train if tuple(getattr(r.location, part) for part in _PLACE) not in gone]
     for (kind, column), rows in _by_kind(kept["warnings"]).items():
         where = f"column {column!r}: " if column else ""
-        note(f"{where}{kind.replace('_', ' ')} in {len(rows)} of the training rows, for example: {rows[0]}")
+        what = "labels that cannot be learned as they stand" if kind == "label" else kind.replace("_", " ")
+        example = "" if kind == "missing" else f", for example: {rows[0]}"
+        note(f"{where}{what} in {len(rows)} of the training rows{example}")
     return store
 
 
@@ -165,6 +168,16 @@ def locate(error: RowError, record: Record) -> RowError:
 def rejected_row(record: Record, error: RowError) -> dict[str, Any]:
     """A line of ``reports/rejected.jsonl``."""
     return {**Rejection(error.location or record.location, error.message).to_dict(), "content": dict(record.row)}
+
+
+def rejected_lines(rejected: Sequence[Mapping[str, Any]], *, listed: bool) -> list[str]:
+    """What to tell of the rows that were left out: how many, the first few, and where all of them are ``listed``."""
+    where = "; all of them, with the reason: reports/rejected.jsonl in the model folder" if listed else ""
+    lines = [f"{len(rejected)} rows are left out{where}"]
+    for entry in rejected[:_REJECTED_SHOWN]:
+        place = Location(**{part: entry.get(part) for part in (*_PLACE, "column")})
+        lines.append(f"  {Rejection(place, entry['reason'])}")
+    return lines
 
 
 def write_rejected(path: Path, rejected: Sequence[Mapping[str, Any]]) -> None:

@@ -30,7 +30,7 @@ from polydetr.tasks.base import Evaluation
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
 from polydetr.training.calibrate import calibrate
 from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
-from polydetr.training.encode import Splits, check_rows, encode_training_rows, locate, rejected_row
+from polydetr.training.encode import Splits, check_rows, encode_training_rows, locate, rejected_lines, rejected_row
 from polydetr.training.features import with_features
 from polydetr.training.loop import Loop, StepInfo
 from polydetr.training.number_format import set_precision
@@ -95,7 +95,8 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
     splits.valid = check_rows(engine, splits.valid, config, splits.rejected)
     splits.test = check_rows(engine, splits.test, config, splits.rejected) if splits.test else None
     if splits.rejected:
-        display.note(f"{len(splits.rejected)} rows are left out, the first: {splits.rejected[0]['reason']}")
+        for line in rejected_lines(splits.rejected, listed=out is not None):
+            display.note(line)
     measuring, progress, precision = _train(
         engine, store, splits, config, schema,
         checkpoints=checkpoints, resume=resume, rows_hash=rows_hash, out=out, started=started, display=display,

@@ -51,18 +51,38 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, shown: Dis
     )
     valid = valid if valid is not None else config.valid
     test = test if test is not None else config.test
-    if valid is not None:
-        held_out = read(valid)
-    else:
+    held_out = None
+    if valid is None:
         by = next((t.name for t in schema.targets if t.task == "classification"), None)
         rows, held_out = split_records(
             rows, config.training.valid_fraction, seed=config.seed, stratify_by=by, texts=schema.names("text")
         )
-        shown.note(f"no validation rows were given: {len(held_out)} of the training rows are held out")
-    splits = Splits(rows, held_out, read(test) if test is not None else None, [r.to_dict() for r in report.rejected])
+    splits = Splits(
+        rows,
+        held_out if held_out is not None else read(valid),
+        read(test) if test is not None else None,
+        [r.to_dict() for r in report.rejected],
+    )
     for line in (*report.lines(), *schema.notes, *find_leaks([r.row for r in rows], schema)):
         shown.note(line)
-    reads = ", ".join(f"{f.name} ({f.modality})" for f in schema.inputs if f.modality != "ignore")
-    gives = ", ".join(f"{t.name} ({t.task})" for t in schema.targets)
-    shown.note(f"reads {reads}; predicts {gives}; {len(splits.train)} training and {len(splits.valid)} validation rows")
+    for line in _told(config, schema, splits, is_held_out=held_out is not None):
+        shown.note(line)
     return splits, schema
+
+
+def _told(config: Config, schema: Schema, splits: Splits, *, is_held_out: bool) -> list[str]:
+    """What was inferred, and how to correct it."""
+    read = [f"{f.name} ({f.modality})" for f in schema.inputs if f.modality != "ignore"]
+    gives = ", ".join(f"{t.name} ({t.task})" for t in schema.targets)
+    lines = [f"reads {', '.join(read)}; predicts {gives}"]
+    if config.inputs is None and len(read) > 1:
+        lines.append(
+            "  read a column otherwise: --input NAME:MODALITY --input '*' (inputs={NAME: MODALITY, '*': None}); "
+            "leave it out: NAME:ignore"
+        )
+    counts = f"{len(splits.train)} training and {len(splits.valid)} validation rows"
+    lines.append(f"{counts}, the latter held out of the training rows, as none were given" if is_held_out else counts)
+    limit = f", {config.time_limit:g} s at most" if config.time_limit else ""
+    how = "--preset fast, balanced or best; --time-limit 10m"
+    lines.append(f"preset {config.preset!r}: up to {config.epochs:g} epochs{limit} ({how})")
+    return lines

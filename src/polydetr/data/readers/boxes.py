@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polydetr.data.box_geometry import mend_box
+from polydetr.data.box_mending import mend_box
 from polydetr.data.records import ReadReport, Record
 from polydetr.errors import DataFileError, Location, RowError
 

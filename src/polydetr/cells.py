@@ -1,5 +1,7 @@
 """One cell of a table: a raw value, from whatever source, as a number, a category or a moment in time; or missing.
 
+The schema, the inspection, the table's columns and numeric targets all read cells by these functions.
+
 Everything raises RowError, with the value, the column and a way out, where a value is neither readable nor missing:
 no text ever becomes a silent NaN.
 """
@@ -52,6 +54,11 @@ def is_missing(value: Any) -> bool:
     if isinstance(value, (np.datetime64, np.timedelta64)):
         return bool(np.isnat(value))
     return type(value).__name__ in ("NaTType", "NAType")  # named, so that pandas need not be there
+
+
+def says_missing(value: Any) -> bool:
+    """Missing, or a text that a number or a date is left out by, such as "n/a"."""
+    return is_missing(value) or (isinstance(value, str) and value.strip().lower() in MISSING_WORDS)
 
 
 # -- numbers ----------------------------------------------------------------------------------------------------------
@@ -159,6 +166,12 @@ def decimal_marks(values: Iterable[Any]) -> tuple[int, int]:
             commas += comma and not point
             points += point and not comma
     return commas, points
+
+
+def writes_comma(values: Iterable[Any]) -> bool:
+    """Whether a column writes decimals with a comma: more of its texts need one than need a point."""
+    commas, points = decimal_marks(values)
+    return commas > points
 
 
 # -- categories -------------------------------------------------------------------------------------------------------

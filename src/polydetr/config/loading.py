@@ -1,0 +1,164 @@
+"""A configuration from YAML, keyword arguments and ``--set key=value``, which all say the same.
+
+Every fault is reported at once, each with its key and the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from polydetr.config.sections import Config, TaskConfig
+from polydetr.errors import ConfigError, did_you_mean
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"epochs": 2, "steps": 600, "training": {"patience": 0}},
+    "balanced": {"epochs": 5, "steps": 2000},
+    "best": {"epochs": 12, "steps": 6000, "training": {"patience": 4, "ema_decay": 0.999}},
+}
+
+FOR_TASK: dict[str, dict[str, dict[str, Any]]] = {
+    "detection": {
+        "image": {"size": 416},
+        "training": {"lr": 2e-4, "head_lr": 5e-4, "ema_decay": 0.998, "weight_decay": 1e-4},
+    }
+}
+"""What suits a task better than the defaults of all, where nothing else was asked for."""
+
+
+def load_config(source: str | Path | Mapping[str, Any] | None = None, **overrides: Any) -> Config:
+    """Reads YAML or a mapping, lays the preset under it and ``overrides`` (None = not given) over it.
+
+    Raises:
+        ConfigError: with every fault found, each on a line of its own.
+    """
+    given: dict[str, Any] = {}
+    name = None
+    if isinstance(source, (str, Path)):
+        name = str(source)
+        given = _read_yaml(Path(source))
+    elif source is not None:
+        given = dict(source)
+    given = merge(given, {k: v for k, v in overrides.items() if v is not None})
+    for key in ("target", "inputs"):
+        if isinstance(given.get(key), (str, list, tuple)):
+            given[key] = parse_names(given[key])
+    preset = PRESETS.get(str(given.get("preset", "balanced")), {})
+    if given.get("epochs") is not None:  # whoever counts in epochs wants no more of them
+        preset = {key: value for key, value in preset.items() if key != "steps"}
+    given = {k: v for k, v in given.items() if not (v is None and k in preset)}  # "epochs:" left empty in a file
+    try:
+        return Config.model_validate(merge(preset, given))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, name)) from None
+
+
+def for_tasks(config: Config, tasks: Iterable[str]) -> Config:
+    """The configuration with what suits these tasks (``FOR_TASK``), where neither user nor preset said otherwise."""
+    for task in tasks:
+        for name, wanted in FOR_TASK.get(task, {}).items():
+            section = getattr(config, name)
+            fresh = {key: value for key, value in wanted.items() if key not in section.model_fields_set}
+            config = config.model_copy(update={name: section.model_copy(update=fresh)})
+    return config
+
+
+def parse_names(value: str | list[str] | tuple[str, ...]) -> dict[str, str | None]:
+    """``"label"``, ``"label:classification"`` or a list of such → name → kind.
+
+    The last colon parts the two: a column that has one in its own name is written with another at its end, "a:b:".
+    """
+    items = [value] if isinstance(value, str) else value
+    pairs = (str(item).rpartition(":") for item in items)
+    return {name: kind or None for name, kind in ((a, b) if colon else (b, "") for a, colon, b in pairs)}
+
+
+def names_of(value: Any) -> dict[str, str | None] | None:
+    """Columns as given in a call, in any of the forms it takes, as name → kind; None where nothing was given."""
+    if value is None or isinstance(value, Mapping):
+        return None if value is None else dict(value)
+    return parse_names(value)
+
+
+def load_config_mapping(config: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
+    """A configuration's own keys, without defaults, so that arguments can be laid over them."""
+    if config is None:
+        return {}
+    if isinstance(config, Mapping):
+        return dict(config)
+    return load_config(config).model_dump(exclude_unset=True)
+
+
+def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """``["training.lr=1e-4", "text.context=false"]`` → nested mapping; values are read as YAML."""
+    nested: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{setting!r} is not of the form key=value, for example training.lr=1e-4")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"{setting!r}: {value!r} cannot be read as a YAML value; put text in quotes") from None
+        if isinstance(parsed, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", parsed):
+            parsed = float(parsed)  # YAML 1.1 reads 1e-4 as text
+        *sections, name = key.split(".")
+        found: dict[str, Any] = {name: parsed}
+        for section in reversed(sections):
+            found = {section: found}
+        nested = merge(nested, found)
+    return nested
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` laid on ``base``, sections merged key by key."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping) and key not in ("target", "inputs")
+        result[key] = merge(old, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file {str(path)!r} does not exist") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected keys and values, found {type(content).__name__}")
+    return content
+
+
+def _explain(error: ValidationError, name: str | None) -> str:
+    lines = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            section = _section_at(fault["loc"][:-1])
+            lines.append(f"unknown key {key!r}. {did_you_mean(str(fault['loc'][-1]), section.model_fields)}")
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            lines.append(f"{key} = {fault['input']!r}: {message[0].lower()}{message[1:]}")
+    head = f"{name}: " if name else ""
+    count = f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the configuration"
+    return f"{head}{count}:\n" + "\n".join(f"  - {line}" for line in lines)
+
+
+def _section_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    section: type[BaseModel] = Config
+    for part in location:
+        if section is Config and part == "tasks":
+            section = TaskConfig
+        elif str(part) in section.model_fields:
+            annotation = section.model_fields[str(part)].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                section = annotation
+    return section
