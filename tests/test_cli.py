@@ -93,7 +93,7 @@ def test_predict_standard_input_and_module(model, trained):
     assert done.returncode == 0
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert ["error" in a for a in answers] == [False, True, False]
-    assert done.stderr.strip() == 'polydetr: 1 rows were rejected; each has its reason under "error"'
+    assert done.stderr.strip() == 'polydetr: 1 row was rejected; each has its reason under "error"'
 
 
 def test_out_appears_whole_or_not_at_all(run, model, tmp_path):

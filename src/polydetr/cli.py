@@ -227,7 +227,8 @@ def predict(
             rejected += "error" in answer
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
     if rejected:
-        _say(f'polydetr: {rejected} rows were rejected; each has its reason under "error"')
+        told = "1 row was" if rejected == 1 else f"{rejected} rows were"
+        _say(f'polydetr: {told} rejected; each has its reason under "error"')
 
 
 def _counted(answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -397,7 +398,8 @@ def _print_entry(name: str, head: str, *paragraphs: str) -> None:
     width = min(shutil.get_terminal_size().columns, 110)
     print(f"{name}  ({head})")
     for paragraph in paragraphs:
-        print(textwrap.fill(paragraph, width, initial_indent="    ", subsequent_indent="    "))
+        indent = " " * 4
+        print(textwrap.fill(paragraph, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False))
     print()
 
 

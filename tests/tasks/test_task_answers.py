@@ -16,6 +16,7 @@ from polydetr.config import TaskConfig
 from polydetr.errors import ConfigError, RowError, SchemaError
 from polydetr.layout import FieldText, Layout
 from polydetr.spans import split_words
+from polydetr.tasks.base import Prediction
 from polydetr.tasks.classification import ClassificationTask
 from polydetr.tasks.qa import QuestionAnsweringTask
 from polydetr.tasks.regression import RegressionTask
@@ -61,6 +62,22 @@ def test_an_unseen_label_among_several_counts_as_wrong() -> None:
     engine = make_engine(rows, {"y": "classification"})
     overfit(engine, rows, steps=60)
     assert metrics(engine, [*rows, {"text": "a word", "y": ["a", "new"]}])["y"]["accuracy"] == pytest.approx(0.8)
+
+
+def test_auroc_is_of_the_second_class_or_of_labels_never_seen() -> None:
+    task = classes(["a", "b"])
+    answers = [
+        Prediction("ab"[p > 0.5], max(p, 1 - p), {"probabilities": {"a": 1 - p, "b": p}, "energy": energy})
+        for p, energy in ((0.9, -3.0), (0.2, -2.0), (0.6, -2.0), (0.7, 0.0))
+    ]
+    for golds, expected in (
+        (["b", "a", "a", "b"], 1.0),
+        (["a", "b", "a", "b"], 0.25),
+        (["b", "a", "a", "new"], 1.0),
+        (["new", "a", "a", "b"], 0.0),
+    ):
+        assert task.evaluate(answers, golds).metrics["auroc"] == expected
+    assert "auroc" not in task.evaluate(answers, ["b"] * 4).metrics
 
 
 def test_one_class_cannot_be_learned() -> None:

@@ -17,6 +17,7 @@ from polydetr.errors import Location, RowError, SchemaError, did_you_mean
 from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.calibration import expected_calibration_error
 from polydetr.metrics.classification import classification_report, multilabel_report
+from polydetr.metrics.separation import auroc
 from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, is_missing, log_softmax
 
 IN_SCOPE_SHARE = 0.95
@@ -211,9 +212,21 @@ class ClassificationTask(Task):
             "micro_f1": report.micro_f1,
             "weighted_f1": report.weighted_f1,
             "ece": expected_calibration_error(confidence, correct),
+            **({} if self.multi_label else self._separation(pairs)),
         }
         figures = {"classes": report, "confidence": confidence, "correct": correct}
         return Evaluation(metrics, {"classes": report.to_text()}, {"classes": report.to_dict()}, figures)
+
+    def _separation(self, pairs: Sequence[tuple[Prediction, str]]) -> dict[str, float]:
+        """``auroc``: how well the energy tells rows of labels that training never saw (out of scope) from the others;
+        where there are none and two classes, how well the second one's probability does. Nothing where it is undefined.
+        """
+        positives = [gold not in self.labels for _, gold in pairs]
+        scores = [p.details["energy"] for p, _ in pairs]
+        if not any(positives) and len(self.labels) == 2:
+            positives = [gold == self.labels[1] for _, gold in pairs]
+            scores = [p.details["probabilities"][self.labels[1]] for p, _ in pairs]
+        return {"auroc": auroc(scores, positives)} if any(positives) and not all(positives) else {}
 
     # -- state ---------------------------------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ def encode_training_rows(engine: Engine, splits: Splits, config: Config, data_ha
             reasons = [entry["reason"] for entry in found["rejected"][:1]]
             raise SchemaError(f"no training row can be read: {''.join(reasons) or 'there are none'}.")
         store = ExampleStore.write(chain([first], examples), path)
+        found["rejected"] = _in_order(found["rejected"])
         write_json(account, found)
         trim_cache(path.parent, keep=path)
         for stray in path.parent.glob("*.json"):
@@ -91,7 +92,7 @@ def check_rows(
     for kept in ahead(encode, engine.encoder.documents(records), workers=engine.encoder.workers):
         for rows in kept:
             good += rows
-    rejected += found["rejected"]
+    rejected += _in_order(found["rejected"])
     return good
 
 
@@ -150,6 +151,11 @@ def _encoded(
         return
     found["warnings"] += [[f.kind, f.column, str(f)] for f in encoded.warnings]
     yield encoded.records, encoded.examples
+
+
+def _in_order(rejected: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By row: threads that read ahead come back as they please."""
+    return sorted(rejected, key=lambda entry: entry.get("row") or entry.get("line") or 0)
 
 
 def _by_kind(findings: Sequence[Sequence[Any]]) -> dict[tuple[str, str | None], list[str]]:

@@ -84,5 +84,5 @@ def _told(config: Config, schema: Schema, splits: Splits, *, is_held_out: bool) 
     lines.append(f"{counts}, the latter held out of the training rows, as none were given" if is_held_out else counts)
     limit = f", {config.time_limit:g} s at most" if config.time_limit else ""
     how = "--preset fast, balanced or best; --time-limit 10m"
-    lines.append(f"preset {config.preset!r}: up to {config.epochs:g} epochs{limit} ({how})")
+    lines.append(f"preset {config.preset!r}: up to {config.epochs:g} epoch{'s' * (config.epochs != 1)}{limit} ({how})")
     return lines
