@@ -17,6 +17,7 @@ import numpy as np
 from polydetr.data.readers import read_records
 from polydetr.data.records import Record
 from polydetr.errors import Location
+from polydetr.spans import join_tokens
 
 Rows = list[Record]
 ROOT = Path(os.environ.get("POLYDETR_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
@@ -129,6 +130,27 @@ def cmrc2018() -> Split:
     )  # fmt: skip
 
 
+def gum_nested() -> Split:
+    """English of 16 genres, every mention of a person, place, thing or idea: nested up to several deep."""
+    train, valid, test = (gum_rows(name) for name in ("train", "dev", "test"))
+    return Split(train, valid, test, target={"entities": "entities"}, inputs={"tokens": "text"})
+
+
+def gum_rows(name: str) -> Rows:
+    """One of "train", "dev", "test" and "test2" (other genres): spans of tokens, both ends inclusive, in characters."""
+    rows = []
+    for i, line in enumerate((ROOT / f"gum_nested/{name}.jsonl").read_text(encoding="utf-8").splitlines(), start=1):
+        row = json.loads(line)
+        _, offsets = join_tokens(row["tokens"])
+        spans = [
+            {"start": offsets[first][0], "end": offsets[last][1], "label": label}
+            for first, last, label in row["entities"]
+        ]
+        place = Location(file="gum_nested", row=i)
+        rows.append(Record({"tokens": row["tokens"], "entities": spans}, place, row["doc"]))
+    return rows
+
+
 def clothing() -> Split:
     """Photos of clothes in ten classes; the folders of the set are its splits."""
     return Split(*(read(f"clothing_small/{s}") for s in ("train", "validation", "test")), {"label": "classification"})
@@ -144,5 +166,6 @@ SETS: dict[str, Callable[[], Split]] = {
     **{f"phrasebank-{fold}": (lambda fold=fold: phrasebank(fold)) for fold in range(5)},
     "squad": squad_by_article,
     "cmrc2018": cmrc2018,
+    "gum_nested": gum_nested,
     "clothing": clothing,
 }

@@ -71,6 +71,9 @@ def test_columns_of_a_table():
         ([f"{i / 7}" for i in range(39)] + ["lots"], "regression"),
         ([["a"], ["a", "b"]] * 20, "classification"),
         ([[{"start": 0, "end": 3, "label": "X"}], []] * 20, "tagging"),
+        ([[(0, 3, "X"), (3, 5, "Y")], []] * 20, "tagging"),
+        ([[(0, 8, "X"), (3, 5, "Y")], []] * 20, "entities"),
+        ([[{"start": 5, "end": 9, "label": "X"}, {"start": 0, "end": 6, "label": "X"}], []] * 20, "entities"),
         ([[{"text": "the", "start": 0}], []] * 20, "qa"),
         (["yes", None, float("nan"), "no"] * 10, "classification"),
     ],
@@ -92,11 +95,27 @@ def test_questions_are_read_before_their_context():
     assert schema.targets == (TargetSpec("answers", "qa"),)
 
 
-def test_nested_entities_are_tagged_with_a_warning():
+def test_overlapping_entities_are_a_set_and_others_are_tagged():
     spans = [{"start": 0, "end": 9, "label": "ORG"}, {"start": 5, "end": 9, "label": "LOC"}]
     schema = infer_schema([{"text": "Bank Bern", "entities": spans}])
-    assert schema.targets[0].task == "tagging"
+    assert schema.targets[0].task == "entities"
     assert any("overlap in 1 of 1 rows" in n for n in schema.notes)
+    beside = [{"start": 0, "end": 5, "label": "ORG"}, {"start": 5, "end": 9, "label": "LOC"}]
+    assert infer_schema([{"text": "Bank Bern", "entities": beside}]).targets[0].task == "tagging"
+
+
+def test_entities_beside_objects_read_the_picture_too():
+    spans = [{"start": 0, "end": 9, "label": "ORG"}, {"start": 5, "end": 9, "label": "LOC"}]
+    row = {
+        "text": "Bank Bern",
+        "photo": "a.jpg",
+        "price": 3.5,
+        "entities": spans,
+        "objects": [{"box": [0, 0, 1, 1], "label": "x"}],
+    }
+    schema = infer_schema([row], targets={"entities": None, "objects": None})
+    assert modalities(schema) == {"text": "text", "photo": "image", "price": "ignore"}
+    assert modalities(infer_schema([row], targets={"entities": None}))["photo"] == "ignore"
 
 
 def test_a_column_that_gives_the_answer_away_is_left_out():

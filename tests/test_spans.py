@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polydetr.spans import Span, is_unspaced, join_tokens, split_words
+from polydetr.spans import Nesting, Span, go_together, is_unspaced, join_tokens, nesting_of, split_words
 
 
 def words(text: str) -> list[str]:
@@ -72,3 +73,25 @@ def test_unspaced_scripts_are_joined_without_spaces() -> None:
 
 def test_a_span_compares_without_its_score() -> None:
     assert Span(0, 2, "X", 0.5).key == Span(0, 2, "X").key
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "kinds"),
+    [
+        ((0, 3), (3, 5), {"none", "nested", "any"}),
+        ((0, 5), (3, 5), {"nested", "any"}),
+        ((3, 5), (3, 5), {"nested", "any"}),
+        ((0, 4), (3, 5), {"any"}),
+    ],
+)
+def test_which_stretches_go_together(a: tuple[int, int], b: tuple[int, int], kinds: set[str]) -> None:
+    assert {kind for kind in get_args(Nesting) if go_together(a, b, kind)} == kinds
+    assert {kind for kind in get_args(Nesting) if go_together(b, a, kind)} == kinds
+
+
+def test_the_strictest_kind_of_nesting() -> None:
+    apart = [Span(0, 3, "A"), Span(3, 5, "A")]
+    nested, across = [Span(0, 3, "A"), Span(1, 3, "B")], [Span(0, 3, "A"), Span(1, 5, "B")]
+    assert nesting_of([[], apart]) == "none"
+    assert nesting_of([nested, apart]) == "nested"
+    assert nesting_of([nested, across, apart]) == "any"

@@ -40,9 +40,11 @@ def make_engine(
     return engine
 
 
-def encode_all(engine: Engine, rows: Sequence[Mapping[str, Any]], *, with_targets: bool) -> list[Example]:
+def encode_all(
+    engine: Engine, rows: Sequence[Mapping[str, Any]], *, with_targets: bool, document: str | None = None
+) -> list[Example]:
     found = []
-    for group in engine.encoder.documents(as_records(rows)):
+    for group in engine.encoder.documents(as_records(rows, document)):
         found += engine.encoder.encode(group, with_targets=with_targets).examples
     return found
 
@@ -53,10 +55,17 @@ def batch_loss(engine: Engine, batch: Batch) -> torch.Tensor:
     return engine.model.total_loss(terms, engine.tasks)
 
 
-def overfit(engine: Engine, rows: Sequence[Mapping[str, Any]], *, steps: int = 60, lr: float = 1e-2) -> None:
+def overfit(
+    engine: Engine,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    steps: int = 60,
+    lr: float = 1e-2,
+    document: str | None = None,
+) -> None:
     """Full-batch training until the rows are known by heart. The heads' own dropout is switched off."""
     torch.manual_seed(0)
-    batch = Batch.collate(encode_all(engine, rows, with_targets=True))
+    batch = Batch.collate(encode_all(engine, rows, with_targets=True, document=document))
     optimizer = torch.optim.AdamW(engine.model.parameters(), lr=lr)
     engine.model.eval()
     for _ in range(steps):

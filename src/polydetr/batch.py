@@ -144,12 +144,15 @@ class Embedded:
 
     maps: where a task asks for them (``Task.reads_maps``), the features of each row's first picture by stride,
     (B, C, h, w), those that are finer than its tokens; frame: (B, 6) as ``data.images.frame_of`` tells it.
+    word_rows: where a task asks for it (``Task.reads_words``), (B, L') int64: at the first token of each word of the
+    windowed text 1 + the number of its row in the window's document, elsewhere 0.
     """
 
     tokens: Tensor
     mask: Tensor
     maps: Mapping[int, Tensor] = field(default_factory=dict)
     frame: Tensor | None = None
+    word_rows: Tensor | None = None
 
 
 @dataclass(frozen=True)

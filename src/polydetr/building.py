@@ -38,6 +38,8 @@ def build_engine(config: Config, schema: Schema, records: Sequence[Record], *, n
     torch.manual_seed(config.seed)
     model = PolyModel(modalities, tasks, config.model)
     model.load_pretrained(modalities)
+    if "text" in modalities:
+        model.name_labels(tasks, modalities["text"])
     return Engine(model, RowEncoder(modalities, tasks, context=config.text.context), tasks)
 
 

@@ -72,6 +72,9 @@ class RowEncoder:
         if any(task.reads_maps for task in self.tasks.values()):
             for modality in self.read.values():
                 modality.keeps_frames = True  # type: ignore[attr-defined]
+        if any(task.reads_words for task in self.tasks.values()):
+            for modality in self.read.values():
+                modality.keeps_words = True  # type: ignore[attr-defined]
         views = ((target, task.view) for target, task in tasks.items() if task.view is not None)
         self.views = {target: modalities[name].over([target]) for target, name in views if name in modalities}
         one_field = len(self.read) == 1 and all(len(m.fields) == 1 for m in self.read.values())

@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from polydetr.batch import Batch, Embedded, Encoded
+from polydetr.batch import Batch, Embedded, Encoded, Example
 from polydetr.config import ModelConfig
+from polydetr.errors import ConfigError
 from polydetr.modalities.base import Modality
 from polydetr.nn.encoder import MultiModalEncoder
-from polydetr.nn.pooling import mean_of_groups
+from polydetr.nn.pooling import masked_mean, mean_of_groups
 from polydetr.tasks.base import Task, is_view, view_group
 
 
@@ -55,6 +57,7 @@ class PolyModel(nn.Module):
             residual_init="zero" if pretrained else "default",
         )
         self.heads = nn.ModuleDict({self._slots[t]: task.build_head(width) for t, task in tasks.items()})
+        self.decoder = _share_decoder(self.heads) if config.share_decoder else None
         # Log variances that balance several losses (Kendall et al. 2018, arXiv 1705.07115, eq. 7)
         self.log_variance = nn.Parameter(torch.zeros(len(tasks))) if len(tasks) > 1 else None
 
@@ -132,6 +135,19 @@ class PolyModel(nn.Module):
                 missing = self.embedders[name].load_state_dict(dict(weights), strict=False).unexpected_keys
                 assert not missing, missing
 
+    @torch.no_grad()
+    def name_labels(self, tasks: Mapping[str, Task], text: Modality) -> None:
+        """Gives heads that know labels by vectors those of the labels' names (``Task.named_labels``)."""
+        reader = text.over(["label"])
+        for target, task in tasks.items():
+            if not task.named_labels:
+                continue
+            spoken = [re.sub(r"[\W_]+", " ", label) for label in task.named_labels]
+            windows = [reader.encode([{"label": name}]).windows[0] for name in spoken]
+            group = Batch.collate([Example({"text": window.arrays}) for window in windows]).groups["text"]
+            found = self.embedders["text"](group)
+            self.heads[self._slots[target]].name_labels(masked_mean(found.tokens, found.mask))  # type: ignore[operator]
+
 
 def _give_maps(embedders: nn.ModuleDict, tasks: Mapping[str, Task]) -> set[str]:
     """The targets whose heads read maps, once the embedder that has them is told to give them."""
@@ -143,6 +159,25 @@ def _give_maps(embedders: nn.ModuleDict, tasks: Mapping[str, Task]) -> set[str]:
                 tasks[target].map_channels = embedder.map_channels  # type: ignore[assignment]
                 tasks[target].grid = int(embedder.grid)  # type: ignore[arg-type]
     return reading
+
+
+def _share_decoder(heads: nn.ModuleDict) -> nn.Module:
+    """One decoder for all heads that decode sets: what it learns from the boxes of one it knows for the spans of
+    another.
+
+    Raises:
+        ConfigError: there are no two such heads, or their decoders are not of one shape.
+    """
+    users = [head for head in heads.values() if hasattr(head, "use_decoder")]
+    lent = next((head.decoder for head in users if getattr(head, "decoder", None) is not None), None)
+    if len(users) < 2 or lent is None:
+        raise ConfigError(
+            "model.share_decoder: there are no two targets that could share one",
+            hint="It is for a target of entities beside one of detection, with entities.decoder_layers above 0.",
+        )
+    for head in users:
+        head.use_decoder(lent)  # type: ignore[operator]
+    return lent  # type: ignore[return-value]
 
 
 def default_layers(config: ModelConfig, *, pretrained: bool, num_modalities: int) -> int:

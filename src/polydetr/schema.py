@@ -18,8 +18,7 @@ from polydetr.errors import SchemaError, did_you_mean, nearest
 
 Modality = Literal["text", "number", "category", "image", "history", "date", "ignore"]
 MODALITIES: tuple[str, ...] = get_args(Modality)
-TASKS = ("classification", "regression", "tagging", "qa", "generation", "embedding", "detection")
-LATER_TASKS = ("entities",)
+TASKS = ("classification", "regression", "tagging", "qa", "generation", "embedding", "detection", "entities")
 USUAL_TARGETS = ("objects", "tags", "entities", "answers", "label", "labels", "category", "class", "target", "intent",
                  "sentiment", "polarity", "ner_tags", "y")  # fmt: skip
 """Names that a target usually bears, the likeliest first; tried when none is given."""
@@ -96,9 +95,6 @@ class Schema:
 def _known_task(name: str, task: str) -> str:
     if task in TASKS:
         return task
-    if task in LATER_TASKS:
-        hint = f"Now: {', '.join(TASKS)}."
-        raise SchemaError(f"target {name!r}: the task {task!r} comes with a later version.", hint=hint)
     raise SchemaError(f"target {name!r}: unknown task {task!r}.", hint=did_you_mean(task, TASKS))
 
 
@@ -218,8 +214,7 @@ def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]
         if {"box", "label"} <= first.keys():
             return "detection"
         if {"start", "end"} <= first.keys():
-            _note_nested(name, items, notes)
-            return "tagging"
+            return _task_of_spans(name, items, notes)
         if "text" in first:
             return "qa"
         raise SchemaError(
@@ -227,8 +222,7 @@ def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]
             hint="Expected {box, label} (objects), {start, end, label} (spans) or {text, start} (answers).",
         )
     if isinstance(first, (list, tuple)) and len(first) == 3:
-        _note_nested(name, items, notes)
-        return "tagging"
+        return _task_of_spans(name, items, notes)
     if isinstance(first, str) and any(_one_each(name, row) for row in rows):
         return "tagging"
     return "classification"  # several labels a row
@@ -239,18 +233,20 @@ def _one_each(name: str, row: Mapping[str, Any]) -> bool:
     return isinstance(tokens, (list, tuple)) and len(tokens) == len(row.get(name) or ())
 
 
-def _note_nested(name: str, items: list[Any], notes: list[str]) -> None:
-    """Spans inside one another cannot all become one tag a word."""
-    rows_nested = 0
+def _task_of_spans(name: str, items: list[Any], notes: list[str]) -> str:
+    """Spans over one another cannot all become one tag a word."""
+    overlapping = 0
     for spans in items:
         whole = [s for s in spans if not isinstance(s, Mapping) or {"start", "end"} <= s.keys()]
-        ends = sorted((s["start"], s["end"]) if isinstance(s, Mapping) else (s[0], s[1] + 1) for s in whole)
-        rows_nested += any(later[0] < earlier[1] for earlier, later in pairwise(ends))
-    if rows_nested:
-        notes.append(
-            f"Target {name!r}: spans overlap in {rows_nested} of {len(items)} rows. Tagging keeps the outer one; "
-            "nested entities come with a later version."
-        )
+        ends = sorted((s["start"], s["end"]) if isinstance(s, Mapping) else (s[0], s[1]) for s in whole)
+        overlapping += any(later[0] < earlier[1] for earlier, later in pairwise(ends))
+    if not overlapping:
+        return "tagging"
+    notes.append(
+        f"Target {name!r}: spans overlap in {overlapping} of {len(items)} rows, so they are found as a set "
+        f"({name}:tagging would keep the outer ones alone)."
+    )
+    return "entities"
 
 
 # -- inputs ---------------------------------------------------------------------------------------------------------
@@ -278,7 +274,8 @@ def _infer_inputs(
     tasks = {t.task for t in targets}
     if "qa" in tasks and {"question", "context"} <= columns.keys():
         return _only(["question", "context"], columns, named)
-    if "tagging" in tasks and "tokens" in columns and any(_one_each(t.name, row) for t in targets for row in rows):
+    by_token = tasks & {"tagging", "entities"} and "tokens" in columns
+    if by_token and any(_one_each(t.name, row) for t in targets for row in rows):
         return _only(["tokens"], columns, named)
     found = {name: infer_modality(name, values) for name, values in columns.items() if name not in named}
     reasons = {name: reason for name, (_, reason) in found.items()}
@@ -296,9 +293,10 @@ def _infer_inputs(
             if f.modality not in ("image", "ignore"):
                 fields[i] = replace(f, modality="ignore")
                 reasons[f.name] = "detection reads the picture alone, unless an input is named"
-    pointing = tasks & {"tagging", "qa"}
+    pointing = tasks & {"tagging", "qa", "entities"}
+    read = {"text", "ignore", *(("image",) if "detection" in tasks else ())}
     for i, f in enumerate(fields):
-        if pointing and f.modality not in ("text", "ignore"):
+        if pointing and f.modality not in read:
             fields[i] = replace(f, modality="ignore")
             reasons[f.name] = f"{min(pointing)} reads the text alone, unless an input is named"
     for i, f in enumerate(fields):

@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from itertools import chain
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from itertools import chain, combinations
+from typing import Literal, NamedTuple
 
 
 class Span(NamedTuple):
@@ -24,6 +25,29 @@ class Span(NamedTuple):
     def key(self) -> tuple[int, int, str]:
         """What exact-match scoring compares."""
         return (self.start, self.end, self.label)
+
+
+Nesting = Literal["none", "nested", "any"]
+"""How spans of one text may lie: apart; also inside one another; also across one another."""
+
+
+def go_together(a: tuple[int, int], b: tuple[int, int], nesting: Nesting) -> bool:
+    """Whether two stretches (start, end) may both be there. The same stretch twice is as good as nested."""
+    apart = a[1] <= b[0] or b[1] <= a[0]
+    inside = (a[0] <= b[0] and b[1] <= a[1]) or (b[0] <= a[0] and a[1] <= b[1])
+    return apart or (inside and nesting != "none") or nesting == "any"
+
+
+def nesting_of(texts: Iterable[Sequence[Span]]) -> Nesting:
+    """The strictest kind that all these texts' spans keep to."""
+    found: Nesting = "none"
+    for spans in texts:
+        for a, b in combinations([(span.start, span.end) for span in spans], 2):
+            if not go_together(a, b, "nested"):
+                return "any"
+            if not go_together(a, b, "none"):
+                found = "nested"
+    return found
 
 
 # Scripts written without spaces between words. In Chinese and Japanese every character is a word of its own;

@@ -167,16 +167,24 @@ class SpanProblem(NamedTuple):
     kept: bool
 
 
-def spans_to_iob2(
-    word_offsets: Sequence[tuple[int, int]], spans: Iterable[Span]
-) -> tuple[list[str], list[SpanProblem]]:
-    """IOB2 tags for words at ``word_offsets`` (sorted, disjoint character offsets), and what did not fit.
+class FittedSpan(NamedTuple):
+    """A span on whole words: first word, last word exclusive, and the span as it was given."""
 
-    A span that begins or ends inside a word is widened to whole words. Where two overlap the longer one stays (the
-    outer one of nested entities), of equals the earlier. A span past the last word or before the first is left out.
+    first: int
+    last: int
+    span: Span
+
+
+def fit_to_words(
+    word_offsets: Sequence[tuple[int, int]], spans: Iterable[Span]
+) -> tuple[list[FittedSpan], list[SpanProblem]]:
+    """Spans on words at ``word_offsets`` (sorted, disjoint character offsets), and what did not fit.
+
+    A span that begins or ends inside a word is widened to whole words. A span past the last word or before the first
+    is left out.
     """
     problems: list[SpanProblem] = []
-    fitted: list[tuple[int, int, Span]] = []
+    fitted: list[FittedSpan] = []
     starts, ends = [a for a, _ in word_offsets], [b for _, b in word_offsets]
     end_of_text = ends[-1] if ends else 0
     for span in spans:
@@ -191,10 +199,21 @@ def spans_to_iob2(
         a, b = starts[first], ends[last - 1]
         if (a, b) != (span.start, span.end):
             problems.append(SpanProblem("misaligned", span, f"{where} was fitted to whole words {a}-{b}", True))
-        fitted.append((first, last, span))
+        fitted.append(FittedSpan(first, last, span))
+    return fitted, problems
+
+
+def spans_to_iob2(
+    word_offsets: Sequence[tuple[int, int]], spans: Iterable[Span]
+) -> tuple[list[str], list[SpanProblem]]:
+    """IOB2 tags of spans fitted to words (``fit_to_words``), and what did not fit.
+
+    Where two overlap the longer one stays (the outer one of nested entities), of equals the earlier.
+    """
+    fitted, problems = fit_to_words(word_offsets, spans)
     taken: dict[int, Span] = {}
     chosen: list[WordSpan] = []
-    for first, last, span in sorted(fitted, key=lambda f: (f[0] - f[1], f[0])):
+    for first, last, span in sorted(fitted, key=lambda f: (f.first - f.last, f.first)):
         rival = next((taken[w] for w in range(first, last) if w in taken), None)
         if rival is not None:
             text = f"{_name(span)} overlaps {_name(rival)}, which is kept"

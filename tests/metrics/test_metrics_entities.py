@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from polydetr.errors import InputError
 from polydetr.metrics import entity_f1, entity_report
+from polydetr.metrics.entities import best_threshold, nested_recall
 from polydetr.spans import Span
 
 
@@ -128,3 +129,28 @@ def test_report_is_plain_json():
     assert out["entity_f1"] == 1
     assert out["types"]["A"]["support"] == 1
     assert out["matching"]["partial"]["possible"] == 1
+
+
+def test_nested_recall_counts_what_lies_inside_another():
+    outer, inner, inmost = Span(0, 9, "A"), Span(0, 5, "B"), Span(2, 4, "A")
+    across, alone, twin = Span(7, 12, "A"), Span(20, 25, "A"), Span(0, 9, "B")
+    gold = [[outer, inner, inmost, across, alone, twin]]
+    score = nested_recall(gold, [[outer, inner, alone, Span(2, 4, "B")]])
+    assert (score.correct, score.possible) == (1, 2)  # not the outer one, nor one across, nor the same words again
+    assert nested_recall([[outer], []], [[outer], []]).possible == 0
+    with pytest.raises(InputError, match="1 gold texts but 0 predicted"):
+        nested_recall([[outer]], [])
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.booleans()), max_size=12), st.integers(0, 5))
+def test_the_best_threshold_is_the_best_of_all(pairs, missed):
+    scores, correct = [score / 8 for score, _ in pairs], [right for _, right in pairs]
+    num_gold = sum(correct) + missed
+    threshold, f1 = best_threshold(scores, correct, num_gold)
+
+    def f1_at(least):
+        kept = [right for score, right in zip(scores, correct, strict=True) if score >= least]
+        return 2 * sum(kept) / (len(kept) + num_gold) if kept else 0.0
+
+    assert f1 == pytest.approx(f1_at(threshold))
+    assert f1 == pytest.approx(max([f1_at(score) for score in scores], default=0.0))

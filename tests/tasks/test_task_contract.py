@@ -110,6 +110,23 @@ def _scene(i: int) -> dict[str, Any]:
     }
 
 
+def _nested(i: int) -> dict[str, Any]:
+    """A place inside a person, and another person; in one row nothing."""
+    if i == 5:
+        return {"text": "Nobody was there at all.", "entities": []}
+    place = "New Oslo" if i % 2 else "Turin"
+    mayor = f"the mayor of {place}"
+    text = f"Today {mayor} met {NAMES[i]}."
+    return {
+        "text": text,
+        "entities": [_span(text, mayor, "PER"), _span(text, place, "LOC"), _span(text, NAMES[i], "PER")],
+    }
+
+
+ENTITIES = ("entity_f1", "precision", "recall", "macro_f1", "nested_recall")
+SMALL_DECODER = {"hidden_dim": 32, "decoder_layers": 2}
+SMALL_SCENES = {"image": {"size": 32, "patch_size": 8, "augment": {"flip": False, "crop": 1.0, "color": 0.0}}}
+
 CASES = [
     Case(
         "classification",
@@ -253,6 +270,50 @@ CASES = [
         inputs={"text": "text"},
         settings={"tasks": {"picture": {"sampling_steps": 1, "guidance": 1.0}}},
     ),
+    Case(
+        "entities",
+        {"entities": "entities"},
+        [_nested(i) for i in range(8)],
+        {"entities": ENTITIES},
+        {"entity_f1": 1.0},
+        inputs={"text": "text"},
+        settings={"entities": SMALL_DECODER},
+    ),
+    Case(
+        "entities, as proposed",
+        {"entities": "entities"},
+        [_nested(i) for i in range(8)],
+        {"entities": ENTITIES},
+        {"entity_f1": 1.0},
+        inputs={"text": "text"},
+        settings={"entities": {"hidden_dim": 32, "decoder_layers": 0, "tagging": 0.0}},
+    ),
+    Case(
+        "entities and objects, each by a decoder of its own",
+        {"entities": "entities", "objects": "detection"},
+        [{**_nested(i), **_scene(i)} for i in range(8)],
+        {"entities": ENTITIES, "objects": ("map",)},
+        {"entity_f1": 1.0, "map_50": 0.3},
+        inputs={"text": "text", "photo": "image"},
+        settings={
+            **SMALL_SCENES,
+            "entities": SMALL_DECODER,
+            "detection": {**SMALL_DECODER, "num_queries": 6, "denoising": 8},
+        },
+    ),
+    Case(
+        "entities and objects, by one decoder",
+        {"entities": "entities", "objects": "detection"},
+        [{**_nested(i), **_scene(i)} for i in range(8)],
+        {"entities": ENTITIES, "objects": ("map",)},
+        {"entity_f1": 1.0, "map_50": 0.0},
+        inputs={"text": "text", "photo": "image"},
+        settings={
+            **SMALL_SCENES,
+            "model": {"share_decoder": True},
+            "detection": {**SMALL_DECODER, "num_queries": 6, "denoising": 8},
+        },
+    ),
     *(
         Case(
             f"detection, {architecture}",
@@ -262,7 +323,7 @@ CASES = [
             {"map_50": enough},
             inputs={"photo": "image"},
             settings={
-                "image": {"size": 32, "patch_size": 8, "augment": {"flip": False, "crop": 1.0, "color": 0.0}},
+                **SMALL_SCENES,
                 "detection": {
                     "architecture": architecture,
                     "num_queries": 6,
@@ -395,8 +456,8 @@ def test_a_row_gives_the_same_alone_in_a_batch_and_under_padding(engine: Engine,
             for target, tensors in alone.items():
                 for name, tensor in tensors.items():
                     other = together[target][name][i : i + 1]
-                    if other.shape != tensor.shape:  # one entry a token: the rest is padding
-                        other = other[:, : tensor.shape[1]]
+                    # One entry a token, a word, a span: the rest is padding.
+                    other = other[tuple(slice(size) for size in tensor.shape)]
                     torch.testing.assert_close(other, tensor, rtol=1e-4, atol=1e-5)
 
 
@@ -468,7 +529,7 @@ def test_rows_without_labels_are_left_out_of_the_scores(engine: Engine, case: Ca
 def test_documents_are_read_row_by_row_unless_the_tasks_want_them(engine: Engine, case: Case) -> None:
     groups = list(engine.encoder.documents(as_records(case.rows, document="one")))
     fields = [f for modality in engine.encoder.modalities.values() for f in modality.fields]
-    wanted = len(fields) == 1 and set(case.target.values()) == {"tagging"}
+    wanted = len(fields) == 1 and set(case.target.values()) <= {"tagging", "entities"}
     assert len(groups) == (1 if wanted else 8)
     results = list(engine.run(as_records(case.rows, document="one")))
     assert [r.record.location.row for r in results] == list(range(1, 9))

@@ -122,6 +122,9 @@ class ModelConfig(_Section):
     fusion: Literal["sum", "joint"] = "joint"
     share: Literal["none", "modalities", "layers", "both"] = "none"
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    share_decoder: bool = Field(
+        default=False, description="entities and objects are found by one and the same decoder, which learns from both"
+    )
 
 
 class LoRAConfig(_Section):
@@ -215,6 +218,27 @@ class DetectionConfig(_Section):
     )
 
 
+class EntitiesConfig(_Section):
+    """Spans of text with types, one inside another or not."""
+
+    hidden_dim: int | None = Field(default=None, ge=16, le=1024, description="default: 128")
+    decoder_layers: int | None = Field(
+        default=None, ge=0, le=24, description="default: 3; 0 answers with the proposed spans as they are"
+    )
+    max_words: int = Field(
+        default=24, ge=1, le=512, description="longest span that is proposed; the decoder may make it longer"
+    )
+    queries_per_word: float = Field(
+        default=1.0, gt=0, le=4, description="spans that can be found, by words of the text; and 8 more"
+    )
+    tagging: float = Field(
+        default=0.5, ge=0, description="weight of learning, besides, one tag a word for the outermost spans; 0 = off"
+    )
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, description="score from which a span is answered; default: tuned on validation rows"
+    )
+
+
 class Config(_Section):
     """Everything that one run is made from."""
 
@@ -249,6 +273,7 @@ class Config(_Section):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     detection: DetectionConfig = DetectionConfig()
+    entities: EntitiesConfig = EntitiesConfig()
     tasks: dict[str, TaskConfig] = Field(default_factory=dict)
 
     def backbone_of(self, modality: str) -> str:

@@ -159,6 +159,46 @@ def entity_f1(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]
     return entity_report(gold, predicted).entity_f1
 
 
+def nested_recall(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> MatchScore:
+    """Strict scores of the gold spans that lie inside another gold span of their text, which one tag a word cannot
+    mark beside the outer one. Its recall is what counts: no predicted span is held against it.
+
+    Raises:
+        InputError: different numbers of texts.
+    """
+    if len(gold) != len(predicted):
+        raise InputError(f"{len(gold)} gold texts but {len(predicted)} predicted: give one list of spans for each.")
+    hits = total = 0
+    for true, found in zip(gold, predicted, strict=True):
+        places = sorted({(start, -end) for start, end, _ in _keys(true)})
+        inner, reach = set(), -1
+        for start, negative_end in places:  # whatever began earlier, or here and is longer, came before
+            if -negative_end <= reach:
+                inner.add((start, -negative_end))
+            reach = max(reach, -negative_end)
+        keys = Counter(key for key in _keys(true) if key[:2] in inner)
+        total += keys.total()
+        hits += (keys & Counter(_keys(found))).total()
+    return MatchScore(hits, 0, 0, total - hits, 0)
+
+
+def best_threshold(scores: Sequence[float], correct: Sequence[bool], num_gold: int) -> tuple[float, float]:
+    """(threshold, F1): answering the spans whose score is at least the threshold gives the best strict F1.
+
+    The threshold lies half-way between the last score that pays and the next one. Without a span that is right it is 1.
+    """
+    order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
+    sorted_scores = np.asarray(scores, dtype=np.float64)[order]
+    hits = np.cumsum(np.asarray(correct, dtype=np.int64)[order])
+    if not len(hits) or not hits[-1]:
+        return 1.0, 0.0
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + num_gold)
+    f1[:-1][sorted_scores[:-1] == sorted_scores[1:]] = -1.0  # spans of one score come together
+    best = int(f1.argmax())
+    below = sorted_scores[best + 1] if best + 1 < len(sorted_scores) else 0.0
+    return float((sorted_scores[best] + below) / 2), float(f1[best])
+
+
 Key = tuple[int, int, str]
 
 

@@ -116,6 +116,8 @@ class TextModality(Modality):
 
     name: ClassVar[str] = "text"
     reads: ClassVar[frozenset[str]] = frozenset({"text"})
+    keeps_words: bool = False
+    """Whether the model is told where words begin, for tasks that read them (set by ``RowEncoder``)."""
 
     def __init__(self, fields: Sequence[str], backbone: TextBackbone, *, config: TextConfig, by_word: bool) -> None:
         super().__init__(fields)
@@ -156,7 +158,7 @@ class TextModality(Modality):
 
     def over(self, fields: Sequence[str]) -> Self:
         twin = super().over(fields)
-        twin.by_word = False  # nothing points into these texts
+        twin.by_word = twin.keeps_words = False  # nothing points into these texts
         return twin
 
     # -- tokens ---------------------------------------------------------------------------------------------------
@@ -296,6 +298,8 @@ class TextModality(Modality):
         if self.config.word_shape:
             arrays["shape_ids"] = whole[_SHAPE].astype(np.int8)
         real = row >= 0
+        if self.keeps_words:
+            arrays["word_rows"] = np.where(real & (whole[_FIRST] != 0), row + 1, 0).astype(np.int16)
         layout = Layout(
             row, whole[_START], whole[_END], np.where(real, whole[_WORD], -1), real & (whole[_FIRST] != 0), margin
         )
@@ -319,7 +323,8 @@ class TextModality(Modality):
         return {"fields": list(self.fields), "config": self.config.model_dump(), "by_word": self.by_word}
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(f"{_ENCODING}{self.backbone.tokenizer.to_str()}".encode()).hexdigest()
+        what = f"{_ENCODING}{self.keeps_words}{self.backbone.tokenizer.to_str()}"
+        return hashlib.sha256(what.encode()).hexdigest()
 
     def save_files(self, folder: Path) -> None:
         self.backbone.save(folder)
@@ -357,7 +362,7 @@ class TextEmbedder(nn.Module):
     def forward(self, group: TokenGroup) -> Embedded:
         made = group.values.get("features")
         hidden = self.features(group).tokens if made is None else made
-        return Embedded(self.project(hidden.to(self.dtype)), group.mask)
+        return Embedded(self.project(hidden.to(self.dtype)), group.mask, word_rows=group.values.get("word_rows"))
 
     @property
     def dtype(self) -> torch.dtype:

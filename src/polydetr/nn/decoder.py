@@ -79,10 +79,10 @@ class DecoderLayer(nn.Module):
         ask_memory: Callable[[Tensor], Tensor],
         *,
         positions: Float[Tensor, "B Q D"] | None = None,
-        allowed: Bool[Tensor, "Q Q"] | None = None,
+        allowed: Bool[Tensor, "Q Q"] | Bool[Tensor, "B 1 1 Q"] | None = None,
     ) -> Float[Tensor, "B Q D"]:
         """ask_memory: queries with positions (B, Q, D) → answers (B, Q, D); allowed: which query (row) may look at
-        which (column), None for all.
+        which (column), None for all; or which ones of each example are real.
         """
         state = self.self_norm(state + self.dropout(self._ask_one_another(_added(state, positions), state, allowed)))
         state = self.cross_norm(state + self.dropout(ask_memory(_added(state, positions))))
@@ -134,7 +134,7 @@ class SetDecoder(nn.Module):
         *,
         query_positions: Float[Tensor, "B Q D"] | None = None,
         memory_positions: Float[Tensor, "B L D"] | None = None,
-        allowed: Bool[Tensor, "Q Q"] | None = None,
+        allowed: Bool[Tensor, "Q Q"] | Bool[Tensor, "B 1 1 Q"] | None = None,
         need_weights: bool = False,
     ) -> tuple[Float[Tensor, "N B Q D"], Float[Tensor, "N B H Q L"] | None]:
         """Every layer's answers, and on request where each query looked in the memory.
@@ -172,6 +172,25 @@ class LearnedQueries(nn.Module):
     def forward(self, batch: int) -> tuple[Float[Tensor, "B Q D"], Float[Tensor, "B Q D"]]:
         positions = self.positions.weight.expand(batch, -1, -1)
         return torch.zeros_like(positions), positions
+
+
+def hold(module: nn.Module, name: str, decoder: nn.Module) -> None:
+    """``module.name`` becomes a decoder that somebody else owns: held, not registered, so that it stands once in the
+    state dict and among the parameters.
+
+    Raises:
+        ConfigError: it is not of the shape of the one that is replaced.
+    """
+    wanted, given = ({n: tuple(p.shape) for n, p in one.named_parameters()} for one in (getattr(module, name), decoder))
+    if wanted != given:
+        odd = next(n for n in [*wanted, *given] if wanted.get(n) != given.get(n))
+        raise ConfigError(
+            f"one decoder cannot serve both: {odd} is {wanted.get(odd, 'not there')} here and "
+            f"{given.get(odd, 'not there')} there.",
+            hint="Give both the same hidden_dim and decoder_layers, and no deformable attention.",
+        )
+    delattr(module, name)
+    object.__setattr__(module, name, decoder)
 
 
 def _added(tokens: Tensor, positions: Tensor | None) -> Tensor:

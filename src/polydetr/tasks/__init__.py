@@ -6,6 +6,7 @@ from polydetr.tasks.base import Evaluation, Prediction, Task
 from polydetr.tasks.classification import ClassificationTask
 from polydetr.tasks.detection import DetectionTask
 from polydetr.tasks.embedding import EmbeddingTask
+from polydetr.tasks.entities import EntitiesTask
 from polydetr.tasks.generation import GenerationTask
 from polydetr.tasks.qa import QuestionAnsweringTask
 from polydetr.tasks.regression import RegressionTask
@@ -19,6 +20,7 @@ TASKS: dict[str, type[Task]] = {
     "generation": GenerationTask,
     "embedding": EmbeddingTask,
     "detection": DetectionTask,
+    "entities": EntitiesTask,
 }
 
 __all__ = ["TASKS", "Evaluation", "Prediction", "Task"]

@@ -67,6 +67,7 @@ class Task(ABC):
     counts_steps: ClassVar[bool] = False  # whether it needs so many steps, however few the rows (``Config.steps``)
     reads_maps: ClassVar[bool] = False  # whether its head reads the features of pictures in several scales
     """Such a head also takes the targets of the batch, or None: module(Encoded, targets)."""
+    reads_words: ClassVar[bool] = False  # whether its head is told where words begin (``Embedded.word_rows``)
 
     def __init__(self, target: str, config: TaskConfig) -> None:
         self.target = target
@@ -134,6 +135,13 @@ class Task(ABC):
         Where ``brings_tokens``, from (Batch, Attend): it lets its own tokens attend together with the row's, as often
         as it needs.
         """
+
+    @property
+    def named_labels(self) -> Sequence[str]:
+        """Labels that the head knows by vectors, which begin as what the text embedder makes of their names: its
+        ``name_labels`` takes them, (C, D). None where it knows them otherwise.
+        """
+        return ()
 
     @property
     def brings_tokens(self) -> int:

@@ -59,6 +59,14 @@ class DetectionTask(Task):
     def configure(self, config: Config) -> None:
         self.detection = config.detection
         self.threshold = config.detection.threshold if config.detection.threshold is not None else self.threshold
+        if config.model.share_decoder:
+            if config.detection.architecture == "detr":
+                raise ConfigError(
+                    "model.share_decoder goes with detr-fast alone, not with detection.architecture = 'detr'.",
+                    hint="Leave one of them out.",
+                )
+            # Words have no scales to sample: a decoder for both reads all cells, as it reads all words.
+            self.detection = config.detection.model_copy(update={"deformable": False})
         if config.image.augment.mix != "none":
             raise ConfigError(
                 f"image.augment.mix = {config.image.augment.mix!r} does not go with detection: boxes are learned of "

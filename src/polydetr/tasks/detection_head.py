@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from polydetr.batch import IGNORE_INDEX, Encoded
 from polydetr.config import DetectionConfig
+from polydetr.nn.decoder import SetDecoder, hold
 from polydetr.nn.detr import Detr, DetrSizes
 from polydetr.nn.detr_fast import DetrFast, FastSizes
 from polydetr.nn.matcher import SetTargets
@@ -45,6 +46,10 @@ class DetectionHead(nn.Module):
             self.model = DetrFast(
                 FastSizes(num_classes, channels, **_given(config, embed_dim="hidden_dim"), **switches)
             )
+
+    def use_decoder(self, decoder: SetDecoder) -> None:
+        """Decodes by the layers of one that the whole model owns (``model.share_decoder``)."""
+        hold(self.model, "layers", decoder.layers)
 
     def forward(self, encoded: Encoded, targets: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         embedded = encoded.embedded[_GROUP]

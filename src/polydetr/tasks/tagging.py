@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from polydetr.batch import IGNORE_INDEX, Arrays, Encoded
 from polydetr.config import TaskConfig
-from polydetr.errors import Location, RowError, SchemaError
+from polydetr.errors import SchemaError
 from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.calibration import expected_calibration_error
 from polydetr.metrics.entities import entity_report
 from polydetr.metrics.tokens import token_report
 from polydetr.spans import Span
-from polydetr.tags import iob2_to_word_spans, spans_to_iob2, to_iob2
-from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, is_missing, log_softmax
+from polydetr.tags import iob2_to_word_spans, spans_to_iob2
+from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, log_softmax
+from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 
 _PREFIXED = re.compile(r"(O|[BIESMLUW]-.+)")
 _IMPOSSIBLE = -1e9
@@ -72,7 +73,7 @@ class TaggingTask(Task):
         return "accuracy" if self.plain else "entity_f1"
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
-        present = [v for v in (self._items(row) for row in rows) if v is not None]
+        present = [v for v in (items_of(row, self.target) for row in rows) if v is not None]
         if not present:
             raise SchemaError(
                 f"target {self.target!r} is missing in every training row",
@@ -92,7 +93,7 @@ class TaggingTask(Task):
                 )
         else:
             types = {tag.partition("-")[2] for tag in counts if tag != "O"}
-            types |= {_span_of(s, self.target).label for v in present for s in v if not isinstance(s, str)}
+            types |= {span_of(s, self.target).label for v in present for s in v if not isinstance(s, str)}
             if not types:
                 raise SchemaError(
                     f"target {self.target!r} has no entity in any of {len(present)} training rows: nothing to learn"
@@ -108,24 +109,6 @@ class TaggingTask(Task):
         self._index = {label: i for i, label in enumerate(self.labels)}
         self._allowed = _allowed_pairs(self.labels)
 
-    def _items(self, row: Row) -> list[Any] | None:
-        """The row's tags or spans as they were given, or None where it has neither.
-
-        Raises:
-            RowError: the value is no list, or mixes tags and spans.
-        """
-        value = row.get(self.target)
-        if is_missing(value):
-            return None
-        items = list(value) if isinstance(value, (list, tuple, np.ndarray)) else None
-        if items is None or len({isinstance(item, str) for item in items}) > 1:
-            raise RowError(
-                f"{value!r:.80} is neither a list of tags nor a list of spans",
-                location=Location(column=self.target),
-                hint='Expected ["O", "B-PER", ...], one a word, or [{"start": 0, "end": 4, "label": "PER"}, ...].',
-            )
-        return items
-
     def gold(self, row: Row, text: FieldText | None) -> GoldTags | None:
         """Tags in IOB2 (plain ones as they are).
 
@@ -134,28 +117,15 @@ class TaggingTask(Task):
             text.
         """
         assert text is not None
-        items = self._items(row)
+        items = items_of(row, self.target)
         if items is None:
             return None
         if items and not isinstance(items[0], str):
-            spans = [_span_of(item, self.target) for item in items]
-            for span in spans:
-                _check_span(span, text.text, self.target)
+            spans = spans_in(items, text, self.target)
             tags, problems = spans_to_iob2(text.words, spans)
             return GoldTags(tags, spans, [problem.message for problem in problems])
-        if len(items) != len(text.words) and (items or self.plain):
-            raise RowError(
-                f"{len(items)} tags for {len(text.words)} words",
-                location=Location(column=self.target),
-                hint="Give one tag a word; the surest way is a list of words beside the list of tags.",
-            )
-        if self.plain:
-            return GoldTags(items, [])
-        try:
-            tags = to_iob2(items, scheme=self.scheme) if items else ["O"] * len(text.words)
-        except SchemaError as error:
-            raise RowError(error.message, location=Location(column=self.target), hint=error.hint) from None
-        return GoldTags(tags, _word_spans(tags, text))
+        tags = tags_in(items, text, self.target, scheme="plain" if self.plain else self.scheme)
+        return GoldTags(tags, [] if self.plain else spans_of_tags(tags, text))
 
     def problems(self, gold: GoldTags | None) -> Sequence[str]:
         return gold.problems if gold else ()
@@ -164,7 +134,7 @@ class TaggingTask(Task):
         layout = view.layout
         assert layout is not None
         labels = np.full(len(layout.row), IGNORE_INDEX, dtype=np.int16)
-        for row in _rows_in(layout, len(view.golds)):
+        for row in rows_in(layout, len(view.golds)):
             if view.golds[row] is not None:
                 ids = np.array([self._index.get(tag, IGNORE_INDEX) for tag in view.golds[row].tags], dtype=np.int16)
                 here = np.flatnonzero(layout.first & (layout.row == row))
@@ -205,7 +175,7 @@ class TaggingTask(Task):
         margins = [np.full(len(text.words), -1, dtype=np.int64) for text in texts]
         for output, layout in zip(outputs, layouts, strict=True):
             assert layout is not None
-            for row in _rows_in(layout, len(texts)):
+            for row in rows_in(layout, len(texts)):
                 here = np.flatnonzero(layout.first & (layout.row == row))
                 words = layout.word[here]
                 better = layout.margin[here] > margins[row][words]
@@ -293,32 +263,3 @@ def _allowed_pairs(labels: Sequence[str]) -> np.ndarray:
         if label.startswith("I-"):
             table[:, j + 1] = [False, *(before[2:] == label[2:] and before[:2] in ("B-", "I-") for before in labels)]
     return table
-
-
-def _rows_in(layout: Layout, num_rows: int) -> Sequence[int]:
-    """The rows of the document that this window reads."""
-    return (0,) if num_rows == 1 else np.unique(layout.row[layout.first]).tolist()
-
-
-def _word_spans(tags: Sequence[str], text: FieldText) -> list[Span]:
-    return [Span(text.words[a][0], text.words[b - 1][1], label) for a, b, label in iob2_to_word_spans(tags)]
-
-
-def _span_of(item: Any, column: str) -> Span:
-    try:
-        start, end, label = (item["start"], item["end"], item["label"]) if isinstance(item, Mapping) else item
-        if int(start) == start and int(end) == end:
-            return Span(int(start), int(end), str(label))
-    except (KeyError, TypeError, ValueError):
-        pass
-    message = f'{item!r:.80} is not a span, expected {{"start": 0, "end": 4, "label": "PER"}}'
-    raise RowError(message, location=Location(column=column)) from None
-
-
-def _check_span(span: Span, text: str, column: str) -> None:
-    if not 0 <= span.start < span.end <= len(text):
-        raise RowError(
-            f"span {span.start}-{span.end} ({span.label}) lies outside the text of {len(text)} characters, or is empty",
-            location=Location(column=column),
-            hint="Spans count characters from 0; the end is exclusive.",
-        )

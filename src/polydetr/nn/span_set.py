@@ -1,0 +1,208 @@
+"""A set of spans from the words of a text: proposals, refined by the set decoder. Words in, tensors out.
+
+    words → every span of up to M words is scored with every type → the likeliest spans become queries
+          → decoder: queries ask one another and the words; each answers with a type and moves its two ends
+
+The queries begin where the text looks like an entity, as those of ``nn.detr_fast`` begin where a picture looks like an
+object; the decoder is the one that finds boxes (``nn.decoder``). Types are known by vectors: a span's score for a type
+is its likeness to the type's vector, which begins as what the backbone makes of the type's name.
+
+Sources: Tan et al. 2021 (arXiv 2105.08901), spans as a set; Yu et al. 2020 (arXiv 2005.07150), every span scored by its
+two ends; Shen et al. 2022, PIQN (arXiv 2203.10545), losses in every layer.
+
+Shapes: B texts, W words, M ``max_words``, C types, Q queries, D width of the words, H ``hidden_dim``, N layers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polydetr.errors import ConfigError
+from polydetr.nn.decoder import SetDecoder
+from polydetr.nn.positions import SinusoidalPositions
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int64
+
+_FIRST_SCORE = 0.01
+"""What every span says of every type at the beginning (Lin et al. 2017, arXiv 1708.02002, section 4.1)."""
+_FIRST_STAY = 6.0
+"""By how much a pointer prefers the proposed end at the beginning."""
+_CHANCE = 0.2
+_SPARE_QUERIES = 8
+_NEVER = -1e4
+
+
+@dataclass(frozen=True)
+class SpanSizes:
+    """The architecture. decoder_layers: 0 answers with the proposals as they are.
+
+    Raises ConfigError for sizes that cannot find anything.
+    """
+
+    num_types: int
+    embed_dim: int
+    hidden_dim: int = 128
+    num_heads: int = 8
+    ffn_dim: int = 512
+    decoder_layers: int = 3
+    max_words: int = 24
+    queries_per_word: float = 1.0
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.num_types, self.embed_dim, self.max_words) < 1 or self.decoder_layers < 0:
+            raise ConfigError(
+                f"num_types={self.num_types}, embed_dim={self.embed_dim}, max_words={self.max_words} and "
+                f"decoder_layers={self.decoder_layers} find no span.",
+                hint="At least one type, one word, and no negative number of layers.",
+            )
+
+    def num_queries(self, num_words: Tensor) -> Tensor:
+        """How many spans can be found among so many words."""
+        return (num_words * self.queries_per_word).ceil().long() + _SPARE_QUERIES
+
+
+class SpanSet(nn.Module):
+    """See the head of this file."""
+
+    def __init__(self, sizes: SpanSizes) -> None:
+        super().__init__()
+        self.sizes, width, hidden = sizes, sizes.embed_dim, sizes.hidden_dim
+        self.type_vectors = nn.Parameter(torch.randn(sizes.num_types, width))
+        self.type_projection = nn.Linear(width, hidden)
+        self.proposals = SpanProposals(sizes)
+        self.decoder: SetDecoder | None = None
+        if sizes.decoder_layers:
+            self.decoder = SetDecoder(hidden, sizes.num_heads, num_layers=sizes.decoder_layers, ffn_dim=sizes.ffn_dim)
+            self.memory = nn.Linear(width, hidden)
+            self.content = nn.Sequential(nn.Linear(hidden, hidden), nn.LayerNorm(hidden))
+            self.waves = SinusoidalPositions(hidden)
+            self.place_word = nn.Linear(hidden, hidden)
+            self.place_span = nn.Linear(2 * hidden, hidden)
+            self.class_head = Likeness(hidden)
+            self.pointers = nn.ModuleDict({name: Pointer(hidden) for name in ("start", "end")})
+
+    @torch.no_grad()
+    def name_types(self, vectors: Float[Tensor, "C D"]) -> None:
+        """Begins with these vectors of the types' names. What they have in common tells nothing; a little chance
+        stays, so that names which the backbone does not know differ too.
+        """
+        if len(vectors) > 1:
+            vectors = vectors - vectors.mean(0)
+        self.type_vectors.mul_(_CHANCE).add_(F.layer_norm(vectors, vectors.shape[-1:]))
+
+    def forward(
+        self,
+        words: Float[Tensor, "B W D"],
+        mask: Bool[Tensor, "B W"],
+        rows: Int64[Tensor, "B W"],
+        *,
+        last_only: bool = False,
+    ) -> dict[str, Tensor]:
+        """rows: which text of the window each word belongs to; a span never leaves its own.
+
+        ``proposal_logits`` (B, W, M, C), of the span from word w that is m + 1 words long, before the sigmoid;
+        ``seeds`` (B, Q, 2) int64, first and last word of each query's proposal, -1 for padding;
+        ``logits`` (N, B, Q, C), before the sigmoid, and, where there is a decoder, ``start_logits`` and ``end_logits``
+        (N, B, Q, W), before the softmax. last_only: N is 1, the answers of the last layer.
+        """
+        types = self.type_projection(self.type_vectors)
+        spans, scores, possible = self.proposals(words, mask, rows, types)
+        scores = scores.float().masked_fill(~possible[..., None], _NEVER)
+        seeds, chosen, real = self._seeds(scores, possible, mask)
+        outputs = {"proposal_logits": scores, "seeds": seeds.masked_fill(~real[..., None], -1)}
+        first = scores.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, scores.shape[-1]))
+        first = first.masked_fill(~real[..., None], _NEVER)  # the last of a short text's are none
+        if self.decoder is None:
+            return {**outputs, "logits": first[None]}
+        content = self.content(spans.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, spans.shape[-1])))
+        where = self.waves(torch.arange(words.shape[1], device=words.device)[None]).to(words.dtype)
+        memory, places = self.memory(words), self.place_word(where).expand(len(words), -1, -1)
+        # A text without a word has no query: there all look at all, and nobody reads the answer.
+        allowed = (real | ~real.any(1, keepdim=True))[:, None, None]
+        states, _ = self.decoder(
+            content, memory, mask, query_positions=self.place_span(where[0][seeds].flatten(-2)),
+            memory_positions=places, allowed=allowed,
+        )  # fmt: skip
+        states = states[-1:] if last_only else states
+        logits = (self.class_head(states, types) + first.detach()).masked_fill(~real[..., None], _NEVER)
+        pointed = {
+            f"{name}_logits": pointer(states, memory + places, mask, seeds[..., end])
+            for end, (name, pointer) in enumerate(self.pointers.items())
+        }
+        return {**outputs, "logits": logits, **pointed}
+
+    def _seeds(self, scores: Tensor, possible: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(first, last) words (B, Q, 2), their place among all spans (B, Q), and which are real (B, Q): the likeliest
+        spans, whatever their type, as many as the text has words and some to spare.
+        """
+        best = scores.detach().amax(-1).flatten(1)
+        count = torch.minimum(self.sizes.num_queries(mask.sum(1)), possible.flatten(1).sum(1))
+        most = max(1, int(count.max()))
+        chosen = best.topk(most, dim=1).indices
+        real = torch.arange(most, device=scores.device) < count[:, None]
+        width = scores.shape[2]
+        start = chosen // width
+        # A span that is none may end behind the last word.
+        end = (start + chosen % width).clamp(max=scores.shape[1] - 1)
+        return torch.stack((start, end), dim=-1), chosen, real
+
+
+class SpanProposals(nn.Module):
+    """Every span of up to M words, from what its two ends and its length say, alone and together."""
+
+    def __init__(self, sizes: SpanSizes) -> None:
+        super().__init__()
+        self.max_words, hidden = sizes.max_words, sizes.hidden_dim
+        self.dropout = nn.Dropout(sizes.dropout)
+        self.start, self.end = (nn.Linear(sizes.embed_dim, 2 * hidden) for _ in range(2))
+        self.length = nn.Embedding(sizes.max_words, hidden)
+        nn.init.normal_(self.length.weight, std=0.02)
+        self.norm = nn.LayerNorm(hidden)
+        self.likeness = Likeness(hidden, first_score=_FIRST_SCORE)
+
+    def forward(self, words: Tensor, mask: Tensor, rows: Tensor, types: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Spans (B, W, M', H), their logits (B, W, M', C), and which there are (B, W, M'); M' ≤ M, W."""
+        longest = min(self.max_words, words.shape[1])
+        words = self.dropout(words)
+        alone, together = self.start(words)[:, :, None].chunk(2, dim=-1)
+        ends = F.pad(self.end(words), (0, 0, 0, longest - 1)).unfold(1, longest, 1).transpose(2, 3)
+        last_alone, last_together = ends.chunk(2, dim=-1)
+        spans = self.norm(F.gelu(alone + last_alone + self.length.weight[:longest] + together * last_together))
+        inside = F.pad(rows.masked_fill(~mask, -1), (0, longest - 1), value=-1).unfold(1, longest, 1)
+        possible = (inside == rows[..., None]) & mask[..., None]
+        return spans, self.likeness(spans, types), possible
+
+
+class Likeness(nn.Module):
+    """(…, H), (C, H) → (…, C): the scaled product of what a span says with each type's vector, and a bias."""
+
+    def __init__(self, hidden_dim: int, *, first_score: float = 0.5) -> None:
+        super().__init__()
+        self.read = nn.Linear(hidden_dim, hidden_dim)
+        self.bias = nn.Parameter(torch.tensor(-math.log((1 - first_score) / first_score)))
+
+    def forward(self, spans: Tensor, types: Tensor) -> Tensor:
+        return self.read(spans) @ types.T / math.sqrt(types.shape[-1]) + self.bias
+
+
+class Pointer(nn.Module):
+    """Which word a query points at: by likeness, and by where its proposal pointed, which holds at the beginning."""
+
+    def __init__(self, hidden_dim: int) -> None:
+        super().__init__()
+        self.query, self.key = (nn.Linear(hidden_dim, hidden_dim) for _ in range(2))
+        self.stay = nn.Parameter(torch.tensor(_FIRST_STAY))
+
+    def forward(self, states: Tensor, words: Tensor, mask: Tensor, seed: Tensor) -> Tensor:
+        """states (N, B, Q, H), words (B, W, H), mask (B, W), seed (B, Q) → logits (N, B, Q, W), float32."""
+        likeness = self.query(states) @ self.key(words).transpose(1, 2) / math.sqrt(words.shape[-1])
+        stay = F.one_hot(seed, words.shape[1]) * self.stay
+        return (likeness.float() + stay).masked_fill(~mask[:, None], _NEVER)

@@ -1,0 +1,98 @@
+"""A row's labels as tags or spans, read the same way by every task that answers with spans of its text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from polydetr.errors import Location, RowError, SchemaError
+from polydetr.layout import FieldText, Layout, Row
+from polydetr.spans import Span
+from polydetr.tags import iob2_to_word_spans, to_iob2
+from polydetr.tasks.base import is_missing
+
+
+def items_of(row: Row, target: str) -> list[Any] | None:
+    """The row's tags or spans as they were given, or None where it has neither.
+
+    Raises:
+        RowError: the value is no list, or mixes tags and spans.
+    """
+    value = row.get(target)
+    if is_missing(value):
+        return None
+    items = list(value) if isinstance(value, (list, tuple, np.ndarray)) else None
+    if items is None or len({isinstance(item, str) for item in items}) > 1:
+        raise RowError(
+            f"{value!r:.80} is neither a list of tags nor a list of spans",
+            location=Location(column=target),
+            hint='Expected ["O", "B-PER", ...], one a word, or [{"start": 0, "end": 4, "label": "PER"}, ...].',
+        )
+    return items
+
+
+def span_of(item: Any, target: str) -> Span:
+    """One span as it may be given: a mapping, or start, end and label in a row.
+
+    Raises:
+        RowError: it is neither.
+    """
+    try:
+        start, end, label = (item["start"], item["end"], item["label"]) if isinstance(item, Mapping) else item
+        if int(start) == start and int(end) == end:
+            return Span(int(start), int(end), str(label))
+    except (KeyError, TypeError, ValueError):
+        pass
+    message = f'{item!r:.80} is not a span, expected {{"start": 0, "end": 4, "label": "PER"}}'
+    raise RowError(message, location=Location(column=target)) from None
+
+
+def spans_in(items: Sequence[Any], text: FieldText, target: str) -> list[Span]:
+    """Spans that lie inside the text.
+
+    Raises:
+        RowError: an item is no span, or lies outside.
+    """
+    spans = [span_of(item, target) for item in items]
+    for span in spans:
+        if not 0 <= span.start < span.end <= len(text.text):
+            raise RowError(
+                f"span {span.start}-{span.end} ({span.label}) lies outside the text of {len(text.text)} characters, "
+                "or is empty",
+                location=Location(column=target),
+                hint="Spans count characters from 0; the end is exclusive.",
+            )
+    return spans
+
+
+def tags_in(items: Sequence[str], text: FieldText, target: str, *, scheme: str) -> list[str]:
+    """IOB2 tags, one a word; as they are where ``scheme`` is "plain". No tags at all stand for words without a label.
+
+    Raises:
+        RowError: not one tag a word, or one that the scheme does not have.
+    """
+    plain = scheme == "plain"
+    if len(items) != len(text.words) and (items or plain):
+        raise RowError(
+            f"{len(items)} tags for {len(text.words)} words",
+            location=Location(column=target),
+            hint="Give one tag a word; the surest way is a list of words beside the list of tags.",
+        )
+    if plain:
+        return list(items)
+    try:
+        return to_iob2(items, scheme=scheme) if items else ["O"] * len(text.words)
+    except SchemaError as error:
+        raise RowError(error.message, location=Location(column=target), hint=error.hint) from None
+
+
+def spans_of_tags(tags: Sequence[str], text: FieldText) -> list[Span]:
+    """What IOB2 tags mark, in characters."""
+    return [Span(text.words[a][0], text.words[b - 1][1], label) for a, b, label in iob2_to_word_spans(tags)]
+
+
+def rows_in(layout: Layout, num_rows: int) -> Sequence[int]:
+    """The rows of the document that this window reads."""
+    return (0,) if num_rows == 1 else np.unique(layout.row[layout.first]).tolist()
