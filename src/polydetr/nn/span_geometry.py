@@ -27,7 +27,7 @@ class SpanGeometry:
     """
 
     def __init__(self, *, pointer_weight: float = 1.0, pointer_cost: float = 2.0) -> None:
-        self.weights = dict.fromkeys(ENDS, pointer_weight)
+        self.weights: Mapping[str, float] = dict.fromkeys(ENDS, pointer_weight)
         self.pointer_cost = pointer_cost
 
     def cost(self, outputs: Mapping[str, Tensor], geometry: Mapping[str, Tensor]) -> Float[Tensor, "N B Q T"]:
