@@ -1,8 +1,9 @@
 """Draws the pictures of docs/guide/explain.md from tiny models trained here. A minute, no network:
 
-python benchmarks/explain_picture.py [FOLDER]
+    python benchmarks/explain_picture.py [FOLDER] [NAME...]
 
-explain.png: sentences alone. explain_mixed.png: garments, each with a photo (drawn here), a title and a price.
+explain: sentences alone. explain_mixed: garments, each with a picture, a title and a price. explain_object: shapes found
+in a picture. All pictures are drawn here.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ NEUTRAL = ("ran for three hours", "was shown on Monday", "began at eight")
 KINDS = ("T-shirt", "vest")
 COLOURS = {"red": (176, 46, 50), "green": (58, 120, 74), "blue": (48, 84, 150), "grey": (120, 124, 130)}
 TOLD = {"T-shirt": "with short sleeves", "vest": "without sleeves"}
+SHAPES = {"ball": (214, 170, 60), "box": (90, 170, 200)}
 UNTOLD = ("of soft cotton", "with a round neck", "for the summer", "for men and women")
 
 
@@ -76,16 +78,31 @@ def garment(rng: random.Random, kind: str, colour: str, *, side: int = 96) -> np
 
 
 def garments(count: int, *, seed: int) -> list[dict[str, Any]]:
-    """Half of the titles say what kind it is; the price says a little, the colour nothing."""
+    """A quarter of the titles say what kind it is; the price says a little, the colour nothing."""
     rng = random.Random(seed)
     made = []
     for i in range(count):
         kind, colour = KINDS[i % 2], rng.choice(list(COLOURS))
-        words = [TOLD[kind]] if rng.random() < 0.5 else [rng.choice(UNTOLD)]
-        price = round(rng.gauss(24 if kind == "T-shirt" else 18, 5), 2)
-        title = f"{colour} top {rng.choice(UNTOLD)} {words[0]}"
+        word = TOLD[kind] if rng.random() < 0.25 else rng.choice(UNTOLD)
+        price = round(rng.gauss(23 if kind == "T-shirt" else 19, 5), 2)
+        title = f"{colour} top {rng.choice(UNTOLD)} {word}"
         made.append({"photo": garment(rng, kind, colour), "title": title, "price": price, "kind": kind})
     return made
+
+
+def shapes(number: int, *, side: int = 64) -> dict[str, Any]:
+    """A picture of two or three shapes, none of which covers another, and where they are."""
+    rng = random.Random(number)
+    ground = np.random.default_rng(number).normal(70, 6, (side, side, 3)).clip(0, 255).astype(np.uint8)
+    picture = Image.fromarray(ground)
+    draw, found = ImageDraw.Draw(picture), []
+    for column in rng.sample(range(3), rng.choice((2, 3))):  # thirds of the picture keep them apart
+        size, (label, colour) = rng.randrange(14, 20), rng.choice(list(SHAPES.items()))
+        left, top = column * side // 3 + rng.randrange(side // 3 - size + 1), rng.randrange(side - size)
+        box = [left, top, left + size, top + size]
+        (draw.ellipse if label == "ball" else draw.rectangle)((*box[:2], box[2] - 1, box[3] - 1), fill=colour)
+        found.append({"box": box, "label": label})
+    return {"photo": np.asarray(picture), "objects": found}
 
 
 def of_text() -> Explanation:
@@ -99,21 +116,40 @@ def of_text() -> Explanation:
 
 def of_garment() -> Explanation:
     settings = {
-        "image": {"size": 96, "patch_size": 8},
-        "model": {"embed_dim": 64, "num_layers": 2, "num_heads": 4},
-        "training": {"precision": "fp32", "lr": 2e-3, "head_lr": 2e-3, "batch_tokens": 4096, "patience": 0},
+        "image": {"size": 64, "patch_size": 8},
+        "model": {"embed_dim": 64, "num_layers": 1, "num_heads": 4},
+        "training": {"precision": "fp32", "lr": 2e-3, "head_lr": 2e-3, "batch_tokens": 2048, "patience": 0},
     }
     predictor = Predictor.fit(
-        garments(600, seed=0), "kind", valid=garments(100, seed=1), backbone="none", epochs=8, seed=0,
+        garments(500, seed=0), "kind", valid=garments(100, seed=1), backbone="none", epochs=12, seed=0,
         inputs={"photo": "image", "title": "text", "price": "number"}, settings=settings,
     )  # fmt: skip
     row = garments(1, seed=5)[0]
     return predictor.explain({**row, "title": "blue top for the summer of soft cotton"})
 
 
+def of_object() -> Explanation:
+    settings = {
+        "image": {"size": 64, "patch_size": 8},
+        "model": {"embed_dim": 64},
+        "detection": {"num_queries": 20, "hidden_dim": 64, "decoder_layers": 2, "denoising": 20},
+        "training": {"precision": "fp32", "head_lr": 3e-3, "batch_tokens": 512, "ema_decay": 0.95},
+        "steps": 600,
+    }
+    predictor = Predictor.fit(
+        [shapes(i) for i in range(400)], {"objects": "detection"}, valid=[shapes(i) for i in range(1000, 1020)],
+        inputs={"photo": "image"}, backbone="none", seed=0, settings=settings,
+    )  # fmt: skip
+    return predictor.explain({"photo": shapes(2000)["photo"]})
+
+
+PICTURES = {"explain": of_text, "explain_mixed": of_garment, "explain_object": of_object}
+
+
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
-    for name, explain in (("explain", of_text), ("explain_mixed", of_garment)):
+    for name in sys.argv[2:] or PICTURES:
+        explain = PICTURES[name]
         started = time.perf_counter()
         explanation = explain()
         explanation.print()

@@ -80,7 +80,9 @@ def test_page_picture_and_json(predictor: Predictor, tmp_path: Path) -> None:
 )
 def test_every_architecture_tells_where_its_queries_look(detection: dict[str, Any]) -> None:
     rows = scenes(3)
-    engine = make_engine(rows, TARGET, inputs={"photo": "image"}, settings=merge(SMALL, {"detection": detection}))
+    engine = make_engine(
+        rows, TARGET, inputs={"photo": "image"}, settings=merge(SMALL, {"detection": {"threshold": 0.99, **detection}})
+    )
     batch = Batch.collate(encode_all(engine, rows[:1], with_targets=False))
     maps = [looked_at(engine.model, batch, target="objects", query=query) for query in range(4)]
     assert all(0.3 < gaze.sum() < 1 + 1e-5 and (gaze >= 0).all() for gaze in maps)

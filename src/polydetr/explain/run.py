@@ -52,6 +52,9 @@ def explain_record(
     if case.is_sure:
         deletion = deletion_check(case.read, record.row, units, answer, scores=scores, draws=draws, seed=seed)
     attention, notes = ({}, []) if case.is_mixed else _attention(case)
+    if target is None and len(engine.tasks) > 1:
+        others = ", ".join(name for name in engine.tasks if name != case.task.target)
+        notes.append(f"The model also answers {others}: name a target to have it explained.")
     text = units.split(scores).get("text")
     return Explanation(
         target=case.task.target,

@@ -27,7 +27,8 @@ def print_explanation(explanation: Explanation, *, count: int) -> None:
     console.print(f"{explanation.quantity} {explanation.value:.3f}; {blanked} {explanation.baseline:.3f}")
     if sources is not None:
         console.print(escape(sources.statement), soft_wrap=True)
-        console.print(_columns(sources))
+        if len(sources.columns) > 1:
+            console.print(_columns(sources))
         for image in sources.images:
             console.print(escape(caption(sources, image)), soft_wrap=True)
         if sources.items:

@@ -45,4 +45,4 @@ def caption(sources: Sources, image: ExplainedImage) -> str:
         return f"{name}: {image.score:+.3f} in all; hardly matters"
     said = f"{name}: {image.score:+.3f} in all; strongest: {image.place}"
     inside = image.gaze_inside
-    return said if inside is None else f"{said}; {inside:.0%} of what the query looked at lies in the box"
+    return said if inside is None else f"{said}; {inside:.0%} of the query's attention lies in the box"

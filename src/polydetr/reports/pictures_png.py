@@ -41,10 +41,9 @@ def draw_picture(figure: Figure, x: float, y: float, sources: Sources, image: Ex
             axes.imshow(over, extent=(0, 1, 1, 0), aspect="auto", interpolation="bilinear")
         if image.box is not None:
             left, top, right, bottom = image.box
-            for colour, wide in (("white", 3.0), (INK, 1.4)):
-                axes.plot(
-                    (left, right, right, left, left), (top, top, bottom, bottom, top), color=colour, linewidth=wide
-                )
+            frame = (left, right, right, left, left), (top, top, bottom, bottom, top)
+            axes.plot(*frame, color="white", linewidth=2.6)
+            axes.plot(*frame, color=INK, linewidth=1.2, linestyle="-" if over is None else (0, (3, 2)))
         if strength is not None:
             _lines(axes, strength)
         axes.set_xlim(0, 1)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROW, _SMALL = 0.27, 0.19
-_NAME, _VALUE, _BAR, _SHARE, _WITHOUT = MARGIN, 1.7, 3.8, 6.2, 7.7
+_NAME, _VALUE, _BAR, _SHARE, _WITHOUT = MARGIN, 1.7, 3.65, 6.25, 7.7
 _BAR_WIDTH = 2.0
 _MOST_PICTURES, _MOST_ITEMS, _MOST_COLUMNS = 8, 12, 24
 
