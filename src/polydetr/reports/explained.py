@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 HARDLY = 0.1
 """A column of a smaller share hardly matters."""
 _MOST = 0.8  # of the answer rests on the columns that are named first
+_NAMED = 6  # columns that hardly matter; of more, some are counted
 _NOISE = 0.02  # a smaller change of a probability is taken for none
 
 
@@ -160,7 +161,9 @@ class Sources:
             else:
                 parts.append(f"Without {first.column} its {self.measure} is {now}.")
         if rest:
-            parts.append(f"Of little weight: {_listed([c.column for c in rest])}.")
+            names = [c.column for c in rest]
+            names = names if len(rest) <= _NAMED else [*names[: _NAMED - 1], f"{len(rest) - _NAMED + 1} others"]
+            parts.append(f"Of little weight: {_listed(names)}.")
         return " ".join(parts)
 
 

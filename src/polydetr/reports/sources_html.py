@@ -51,7 +51,7 @@ def _row(
     width = min(50.0, 50 * abs(score) / largest)
     share = column.share if column else sources.modalities[modality]
     level = sources.shown(column.without if column else sources.without.get(modality))
-    name = escape(shorten(column.column if column else modality, 40))
+    name = escape(shorten(column.column if column else modality, 28))
     kind = f' <span class="kind">{escape(modality)}</span>' if column and whole and column.column != modality else ""
     cells = [
         f'<th scope="row">{name}{kind}</th>' if column else f'<th scope="row"><strong>{name}</strong></th>',
