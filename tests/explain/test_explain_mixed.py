@@ -14,6 +14,9 @@ import pytest
 from planted_rows import INPUTS, PATCH, SETTINGS, SIDE, TARGETS, row, rows
 from polydetr import Predictor
 from polydetr.explain import Explanation
+from polydetr.explain.pictures import ImagePart
+from polydetr.modalities.image import ImageModality
+from tiny_models import make_engine
 
 ASKED = 6
 
@@ -108,3 +111,26 @@ def test_page_picture_json_and_command_line(
         assert picture.width == 1200
     again = json.loads(CliRunner().invoke(app, [*call, "--json"]).stdout)
     np.testing.assert_allclose(again["images"][0]["heat"], e.images[0].heat, atol=1e-4)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+def test_painted_cells_are_gone_and_all_others_as_they_were(fit: str) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (50, 37, 3), dtype=np.uint8) for _ in range(2)]
+    rows = [{"photo": pictures, "label": label} for label in "ab"]
+    engine = make_engine(rows, {"label": "classification"}, inputs={"photo": "image"}, settings={
+        "image": {"size": 24, "patch_size": 8, "fit": fit, "max_images": 2},
+    })  # fmt: skip
+    modality = engine.encoder.modalities["image"]
+    assert isinstance(modality, ImageModality)
+    before = modality.encode(rows[:1]).windows[0].arrays
+    part = ImagePart(modality, before)
+    assert len(part) == 2 * 8 * 8
+    shorter = part.without(rows[0], {0, 64 + 9})
+    after = modality.encode([shorter]).windows[0].arrays["pixels"]
+    changed = (after != before["pixels"]).any(1)
+    expected = np.zeros((2, 24, 24), dtype=bool)
+    expected[0, :3, :3] = expected[1, 3:6, 3:6] = True
+    assert not (changed & ~expected).any()
+    assert changed[expected].mean() > 0.9
+    assert len(np.unique(after[0, :, :3, :3].reshape(3, -1), axis=1).T) == 1

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROW, _SMALL = 0.27, 0.19
-_NAME, _VALUE, _BAR, _SHARE, _WITHOUT = MARGIN, 1.7, 3.65, 6.25, 7.7
+_NAME, _VALUE, _BAR, _SHARE, _WITHOUT = MARGIN, 1.95, 3.65, 6.25, 7.7
 _BAR_WIDTH = 2.0
 _MOST_PICTURES, _MOST_ITEMS, _MOST_COLUMNS = 8, 12, 24
 
@@ -93,8 +93,8 @@ def _bars(sources: Sources) -> list[_Block]:
         put_text(figure, _WITHOUT, y + 0.2, f"without (all: {sources.shown(sources.original)})", ha="right", **style)
         for i, column in enumerate(columns):
             middle = y + 0.47 + _ROW * i
-            put_text(figure, _NAME, middle, shorten(column.column, 18), fontsize=10)
-            put_text(figure, _VALUE, middle, shorten(column.value, 26), fontsize=9, color=FAINT)
+            put_text(figure, _NAME, middle, shorten(column.column, 18), fontsize=9.5)
+            put_text(figure, _VALUE, middle, shorten(column.value, 22), fontsize=9, color=FAINT)
             _bar(figure, middle, column.score / largest, f"{column.score:+.3g}")
             put_text(figure, _SHARE, middle, f"{column.share:.0%}", ha="right", fontsize=9)
             put_text(figure, _WITHOUT, middle, sources.shown(column.without), ha="right", fontsize=9)
@@ -170,8 +170,8 @@ def _items(sources: Sources) -> list[_Block]:
     def draw(figure: Figure, y: float) -> None:
         for i, item in enumerate(shown):
             middle = y + 0.2 + _ROW * i
-            put_text(figure, _NAME, middle, shorten(f"{item.column} {item.index + 1}", 18), fontsize=10)
-            put_text(figure, _VALUE, middle, shorten(item.text, 26), fontsize=9, color=FAINT)
+            put_text(figure, _NAME, middle, shorten(f"{item.column} {item.index + 1}", 18), fontsize=9.5)
+            put_text(figure, _VALUE, middle, shorten(item.text, 22), fontsize=9, color=FAINT)
             power = item.score / largest * sources.fade(column=item.column)
             _bar(figure, middle, power, f"{item.score:+.3g}")
 
