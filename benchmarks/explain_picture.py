@@ -134,7 +134,7 @@ def of_object() -> Explanation:
         "model": {"embed_dim": 64},
         "detection": {"num_queries": 20, "hidden_dim": 64, "decoder_layers": 2, "denoising": 20},
         "training": {"precision": "fp32", "head_lr": 3e-3, "batch_tokens": 512, "ema_decay": 0.95},
-        "steps": 600,
+        "steps": 450,
     }
     predictor = Predictor.fit(
         [shapes(i) for i in range(400)], {"objects": "detection"}, valid=[shapes(i) for i in range(1000, 1020)],

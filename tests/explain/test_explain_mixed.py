@@ -134,3 +134,18 @@ def test_painted_cells_are_gone_and_all_others_as_they_were(fit: str) -> None:
     assert not (changed & ~expected).any()
     assert changed[expected].mean() > 0.9
     assert len(np.unique(after[0, :, :3, :3].reshape(3, -1), axis=1).T) == 1
+
+
+def test_probes_cover_every_cell_four_times() -> None:
+    rows = [{"photo": [np.zeros((24, 24, 3), np.uint8)] * 2, "label": label} for label in "ab"]
+    engine = make_engine(rows, {"label": "classification"}, inputs={"photo": "image"}, settings={
+        "image": {"size": 24, "patch_size": 8, "max_images": 2},
+    })  # fmt: skip
+    modality = engine.encoder.modalities["image"]
+    assert isinstance(modality, ImageModality)
+    part = ImagePart(modality, modality.encode(rows[:1]).windows[0].arrays)
+    counts = np.bincount([cell for probe in part.probes for cell in probe], minlength=len(part))
+    assert set(counts.tolist()) == {4}
+    assert {0} in part.probes
+    assert {0, 1, 8, 9} in part.probes
+    assert all(len({cell // 64 for cell in probe}) == 1 for probe in part.probes)

@@ -17,7 +17,10 @@ from polydetr.config import merge
 from polydetr.data.records import Record
 from polydetr.errors import InputError, Location
 from polydetr.explain import explain_record
+from polydetr.explain.answers import Reading
 from polydetr.explain.objects import FINEST, ObjectAnswer, looked_at
+from polydetr.layout import FieldText
+from polydetr.tasks.base import Prediction
 from tiny_models import encode_all, make_engine
 
 TARGET = {"objects": "detection"}
@@ -47,6 +50,7 @@ def test_evidence_and_gaze_lie_on_the_object(predictor: Predictor, tmp_path: Pat
             assert image.box is not None
             np.testing.assert_allclose(np.array(image.box).clip(0, 1) * 64, found["box"], atol=0.01)
             assert e.value == pytest.approx(e.original, abs=1e-4)
+            assert e.baseline < 0.1
             gaze.append(image.gaze_inside)
             left, top, right, bottom = image.box
             strong = np.argwhere(image.heat >= 0.5 * image.heat.max()) + 0.5
@@ -100,7 +104,11 @@ def test_every_architecture_tells_where_its_queries_look(detection: dict[str, An
 def test_score_is_that_of_the_best_box_of_the_label() -> None:
     """Two queries, two classes, one layer; boxes by hand."""
     answer = ObjectAnswer("a", label=1, box=(0.0, 0.0, 0.5, 1.0), softmax=False)
-    logits = torch.tensor([[[[[9.0, 0.0], [-9.0, 2.0]]]]])  # (n, W, N, Q, C)
-    boxes = torch.tensor([[[[[0.25, 0.5, 0.5, 1.0], [0.5, 0.5, 1.0, 1.0]]]]])
-    scores = [0.5 * 1.0, 1 / (1 + np.exp(-2.0)) * 0.5]
-    assert float(answer.score({"logits": logits, "boxes_cxcywh": boxes})) == pytest.approx(max(scores))
+    outputs = {
+        "logits": np.array([[[9.0, 0.0], [-9.0, 2.0]]]),  # (N, Q, C)
+        "boxes_cxcywh": np.array([[[0.25, 0.5, 0.5, 1.0], [0.5, 0.5, 1.0, 1.0]]]),
+        "frame": np.ones(6),
+    }
+    reading = Reading(Prediction([]), [outputs], [], FieldText("", ()))
+    assert answer.probability(reading) == pytest.approx(max(0.5 * 1.0, 1 / (1 + np.exp(-2.0)) * 0.5))
+    assert answer.query(reading) == 0

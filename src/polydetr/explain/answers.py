@@ -51,10 +51,6 @@ class Answer(ABC):
     words: tuple[int, ...] = ()
 
     @abstractmethod
-    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
-        """Raw outputs, each (n, W, ...) → the explained number, (n,)."""
-
-    @abstractmethod
     def probability(self, reading: Reading) -> float:
         """How probable this same answer is in another text."""
 
@@ -67,8 +63,16 @@ class Answer(ABC):
         return self
 
 
+class SmoothAnswer(Answer):
+    """One that gradients lead to."""
+
+    @abstractmethod
+    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Raw outputs, each (n, W, ...) → the explained number, (n,)."""
+
+
 @dataclass(frozen=True)
-class ClassAnswer(Answer):
+class ClassAnswer(SmoothAnswer):
     """Log-odds of a class, ln p/(1-p), calibrated; windows are averaged before, as ``decode`` does."""
 
     quantity: ClassVar[str] = "log-odds"
@@ -91,7 +95,7 @@ class ClassAnswer(Answer):
 
 
 @dataclass(frozen=True)
-class ValueAnswer(Answer):
+class ValueAnswer(SmoothAnswer):
     """The predicted number, in its own unit.
 
     A number has no probability. The likelihood of the answer relative to that in the whole text stands in, under a
@@ -122,7 +126,7 @@ class ValueAnswer(Answer):
 
 
 @dataclass(frozen=True, eq=False)
-class LikenessAnswer(Answer):
+class LikenessAnswer(SmoothAnswer):
     """Cosine of the row's vector and another, of length 1; windows are averaged before, as ``decode`` does."""
 
     quantity: ClassVar[str] = "cosine"
@@ -140,7 +144,7 @@ class LikenessAnswer(Answer):
 
 
 @dataclass(frozen=True)
-class TagAnswer(Answer):
+class TagAnswer(SmoothAnswer):
     """The sum of the tag log probabilities of an entity's words, each read in the window that owns the word."""
 
     quantity: ClassVar[str] = "log probability"
@@ -165,7 +169,7 @@ class TagAnswer(Answer):
 
 
 @dataclass(frozen=True)
-class SpanAnswer(Answer):
+class SpanAnswer(SmoothAnswer):
     """Start plus end logit of the answer in the window that gave it; of [CLS] in the window surest of an answer where
     there is none.
 

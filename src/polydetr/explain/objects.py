@@ -1,7 +1,7 @@
 """An object found in a picture, explained: how sure the model is that there is such an object at such a place, and
 where the query that found it looked.
 
-Shapes: n points of the path, W windows (one), N layers, Q queries, C classes, H heads, V levels, P points.
+Shapes: N layers, Q queries, C classes, H heads, V levels, P points.
 """
 
 from __future__ import annotations
@@ -41,16 +41,14 @@ class ObjectAnswer(Answer):
     quantity: ClassVar[str] = "score × overlap"
     measure: ClassVar[str] = "score"
     remark: ClassVar[str] = (
-        "An object's score is that of the best box of its label, times that box's overlap (IoU) with the one explained."
+        "An object's score is that of the best box of its label, times that box's overlap (IoU) with the one explained;"
+        " a part scores what is lost of that without it. Such losses need not add up."
     )
     shown: str
     label: int
     box: tuple[float, float, float, float]
     softmax: bool
     floor: float = 0.0
-
-    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
-        return self.by_query(outputs["logits"][:, 0], outputs["boxes_cxcywh"][:, 0]).amax(-1)
 
     def probability(self, reading: Reading) -> float:
         return float(self._of_queries(reading).max())
@@ -60,17 +58,12 @@ class ObjectAnswer(Answer):
         return int(self._of_queries(reading).argmax())
 
     def _of_queries(self, reading: Reading) -> Tensor:
+        """(Q,), of the last layer."""
         logits, boxes = (torch.from_numpy(reading.outputs[0][name]).double() for name in ("logits", "boxes_cxcywh"))
         if not reading.outputs[0]["frame"][0]:  # the picture is missing
             return torch.zeros(logits.shape[-2])
-        return self.by_query(logits, boxes)
-
-    def by_query(self, logits: Tensor, boxes_cxcywh: Tensor) -> Tensor:
-        """(..., N, Q, C') and (..., N, Q, 4) → (..., Q), of the last layer."""
-        logits = logits[..., -1, :, :]
-        scores = logits.softmax(-1) if self.softmax else logits.sigmoid()
-        overlap = box_iou(cxcywh_to_xyxy(boxes_cxcywh[..., -1, :, :]), boxes_cxcywh.new_tensor(self.box))
-        return scores[..., self.label] * overlap
+        scores = logits[-1].softmax(-1) if self.softmax else logits[-1].sigmoid()
+        return scores[:, self.label] * box_iou(cxcywh_to_xyxy(boxes[-1]), boxes.new_tensor(self.box))
 
 
 def looked_at(model: PolyModel, batch: Batch, *, target: str, query: int) -> NDArray[np.float64]:

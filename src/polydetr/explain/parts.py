@@ -60,6 +60,11 @@ class Part(ABC):
         """The units that the model has read: what is missing is none of them."""
         return range(len(self))
 
+    @property
+    def probes(self) -> Sequence[set[int]]:
+        """The units that are taken away together to find out what each is worth."""
+        return [{unit} for unit in self.seen]
+
 
 class TextPart(Part):
     """Words; ``windows`` says which tokens stand for them."""
@@ -197,6 +202,12 @@ class Units:
     def seen(self) -> list[int]:
         """The units that the model has read."""
         return [start + unit for start, part in zip(self._starts, self.parts, strict=False) for unit in part.seen]
+
+    @property
+    def probes(self) -> list[set[int]]:
+        """All parts', one after another."""
+        parts = zip(self._starts, self.parts, strict=False)
+        return [{start + unit for unit in probe} for start, part in parts for probe in part.probes]
 
     @property
     def present(self) -> set[str]:

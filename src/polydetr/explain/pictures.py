@@ -75,6 +75,18 @@ class ImagePart(Part):
         left = picture[over if over.all() else ~over]
         return np.where(over[..., None], np.median(left, axis=0).round().astype(np.uint8), picture)
 
+    @property
+    def probes(self) -> list[set[int]]:
+        """Squares of two by two cells, overlapping; one cell alone may be too little to be missed."""
+        cells = np.arange(len(self)).reshape(len(self.owners), self.side, self.side)
+        starts = range(-1, self.side)
+        return [
+            set(picture[max(y, 0) : y + 2, max(x, 0) : x + 2].ravel().tolist())
+            for picture in cells
+            for y in starts
+            for x in starts
+        ]
+
     def explained(self, row: Row, scores: Scores, *, folder: Path | None) -> tuple[ExplainedImage, ...]:
         """Every picture with its heat map; the picture is opened once more, for the model's own is small."""
         config = self.modality.config

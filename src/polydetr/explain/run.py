@@ -9,11 +9,12 @@ from torch import Tensor
 
 from polydetr.batch import Example
 from polydetr.data.records import Record
-from polydetr.explain.answers import Answer
+from polydetr.explain.answers import Answer, SmoothAnswer
 from polydetr.explain.attention import attention_between_words, attention_layers, rollout
 from polydetr.explain.case import Case
 from polydetr.explain.deletion import deletion_check
 from polydetr.explain.gradients import Attribution, JointPath, integrated_gradients
+from polydetr.explain.occlusion import occlusion
 from polydetr.explain.parts import Scores
 from polydetr.explain.result import ROLLOUT, ExplainedWord, Explanation
 from polydetr.explain.sources import sources_of
@@ -77,7 +78,10 @@ def explain_record(
 
 
 def _attribute(case: Case) -> tuple[Attribution, Scores]:
-    """The attribution of all numbers of the row, and the score of every unit."""
+    """How the answer came about, and the score of every unit."""
+    if not isinstance(case.answer, SmoothAnswer):
+        lost = occlusion(case.read, case.record.row, case.units, case.answer)
+        return lost, lost.scores
     parts, examples = case.units.parts, case.document.examples
 
     def blanked(window: int, example: Example) -> Example:
@@ -138,7 +142,7 @@ def _remarks(case: Case, attribution: Attribution, *, checked: bool) -> list[str
         notes.append(f"The deletion check needs {needed}; there are fewer.")
     elif case.answer.words:
         notes.append("The words of the answer itself are never deleted.")
-    if not attribution.is_complete:
+    if isinstance(case.answer, SmoothAnswer) and not attribution.is_complete:
         off = abs(attribution.value - attribution.baseline)
         notes.append(f"The scores miss their sum by {attribution.error:.3g} of {off:.3g}: take small ones with care.")
     return notes
