@@ -1,17 +1,17 @@
 """Pictures, texts and tables together: what each modality brings, how they are best fused, what a missing one costs.
 
-    python benchmarks/multimodal.py ablation [--withheld 0.5] [--seeds 0 1 2] [--set epochs=6] [--label note]
-    python benchmarks/multimodal.py sharing [--withheld 0.5] [--seeds 0 1 2]
-    python benchmarks/multimodal.py cache
+    python benchmarks/multimodal.py ablation [--withheld 0.5] [--seeds 0 1 2] [--only text image+table joint/layers]
+    python benchmarks/multimodal.py cache --set image.size=160 --set training.batch_tokens=2048
 
-ablation  each modality alone, all pairs, all three; and the model of all three asked with each modality hidden
-sharing   all three modalities: both fusions with every sharing option
+ablation  each modality alone, all pairs, all three, and that model asked with each modality hidden; then the other
+          fusion and every sharing option on all three
 cache     an epoch from features computed once against one that computes them anew; the results must be the same
 
 Data: fashion_products (article type, 24 classes; title, photo, and the columns gender, colour, season, year, usage).
 ``--withheld``: the share of the rows, of every split, whose title is hidden, the same rows in every run.
 Settings are chosen by the validation split; the test split is measured once a run. Backbones are frozen, so that every
-run starts from the same features and differs only in what stands on them.
+run starts from the same features and differs only in what stands on them. One JSON line a seed goes to
+benchmarks/results/multimodal.jsonl; ``--only`` adds to the line of the same settings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ import polydetr.training.fit as fit_module
 from data import ROOT, Rows, records
 from polydetr import Predictor
 from polydetr.config import merge, parse_settings
-from polydetr.nn.encoder import Fusion, Share, count_parameters
+from polydetr.nn.encoder import Share, count_parameters
 from polydetr.training.features import freeze_backbones
 from quality import cpu_name
 
@@ -48,11 +48,22 @@ COLUMNS = {
 }  # fmt: skip
 SETTINGS: dict[str, Any] = {
     "backbone": {"text": "minilm", "image": "mobilenet-v2"},
-    "epochs": 10,
-    "image": {"size": 128},
-    "model": {"embed_dim": 192},
-    "training": {"freeze_backbones": True, "head_lr": 1e-3, "batch_tokens": 1024, "patience": 4},
+    "epochs": 6,
+    "image": {"size": 96},
+    "model": {"embed_dim": 96, "num_layers": 2, "dropout": 0.0},
+    "training": {"freeze_backbones": True, "head_lr": 1e-3, "batch_tokens": 1024, "patience": 0},
 }
+ALL = tuple(COLUMNS)
+PLANS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    **{"+".join(s): (s, {}) for size in (1, 2, 3) for s in itertools.combinations(ALL, size)},
+    **{
+        f"{fusion}/{share}": (ALL, {"fusion": fusion, "share": share})
+        for fusion in ("joint", "sum")
+        for share in get_args(Share)
+        if (fusion, share) != ("joint", "none")
+    },
+}
+"""Name → (modalities, what of the encoder is set)."""
 RESULTS = Path(__file__).parent / "results" / "multimodal.jsonl"
 
 
@@ -92,7 +103,8 @@ def run(
         part = len(readable[split]) / len(splits[split])
         scores[split] = part * scores[split] + (1 - part) * common
     return predictor, {
-        "seed": seed,
+        "modalities": list(modalities),
+        **{key: predictor.info["model"][key] for key in ("fusion", "share")},
         "accuracy": scores,
         "parameters": encoder_parameters(predictor),
         "seconds": round(time.perf_counter() - started, 1),
@@ -111,68 +123,35 @@ def encoder_parameters(predictor: Predictor) -> int:
     return count_parameters(predictor._engine.model.encoder)
 
 
-def ablation(splits: dict[str, Rows], *, seeds: Sequence[int], settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each modality alone, all pairs, all."""
-    names = tuple(COLUMNS)
-    subsets = [s for size in (1, 2, 3) for s in itertools.combinations(names, size)]
-    return [measure(splits, subset, seeds=seeds, settings=settings) for subset in subsets]
-
-
-def sharing(splits: dict[str, Rows], *, seeds: Sequence[int], settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """The two fusions with every sharing option."""
-    return [
-        measure(splits, tuple(COLUMNS), seeds=seeds, settings=merge(settings, {"model": model}))
-        for model in ({"fusion": f, "share": s} for f in get_args(Fusion) for s in get_args(Share))
-    ]
-
-
-def measure(
-    splits: dict[str, Rows], modalities: tuple[str, ...], *, seeds: Sequence[int], settings: dict[str, Any]
-) -> dict[str, Any]:
-    """One plan with every seed; of all three modalities also with each of them hidden."""
-    found = []
-    for seed in seeds:
-        predictor, result = run(splits, modalities, seed=seed, settings=settings)
-        if modalities == tuple(COLUMNS):
-            result["hidden"] = without_each(predictor, splits["test"])
-        found.append(result)
-    model = predictor.info["model"]
-    together = {"modalities": list(modalities), "fusion": model["fusion"], "share": model["share"], "runs": found}
-    together["test"] = round(float(np.mean([r["accuracy"]["test"] for r in found])), 4)
-    print(json.dumps(together), flush=True)
-    return together
-
-
-def without_each(predictor: Predictor, rows: Rows) -> dict[str, float]:
+def without_each(predictor: Predictor, rows: Rows) -> list[dict[str, Any]]:
     """Accuracy of the same model where one modality of every row is missing."""
-    found = {}
+    found = [{"hidden": "nothing", "test": predictor.metrics["test"][TARGET]["accuracy"]}]
     for modality, columns in COLUMNS.items():
-        hidden = records([{**r.row, **dict.fromkeys(columns)} for r in rows], "fashion_products")
-        answers = predictor.predict(hidden)
-        found[modality] = sum(a[TARGET] == r.row[TARGET] for a, r in zip(answers, hidden, strict=True)) / len(hidden)
+        answers = predictor.predict([{**r.row, **dict.fromkeys(columns)} for r in rows])
+        right = sum(a[TARGET] == r.row[TARGET] for a, r in zip(answers, rows, strict=True))
+        found.append({"hidden": modality, "test": right / len(rows)})
     return found
 
 
-def cache(splits: dict[str, Rows], *, seeds: Sequence[int], settings: dict[str, Any]) -> list[dict[str, Any]]:
+def cache(splits: dict[str, Rows], *, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     """The second epoch, with its evaluation, both ways. Chance that would differ between the two is switched off."""
-    rows = {name: part[: 1200 if name == "train" else 200] for name, part in splits.items()}
+    rows = {name: part[: 600 if name == "train" else 100] for name, part in splits.items()}
     settings = merge(settings, {"epochs": 2, "training": {"patience": 0, "modality_dropout": 0.0},
                                 "image": {"augment": {"flip": False, "crop": 1.0, "color": 0.0}}})  # fmt: skip
     found: dict[str, Any] = {}
     for name in ("cached", "recomputed"):
         with nullcontext() if name == "cached" else recomputing():
-            predictor, result = run(rows, tuple(COLUMNS), seed=seeds[0], settings=settings)
+            predictor, result = run(rows, ALL, seed=seed, settings=settings)
         history = predictor.info["history"]
         found[name] = {
             "epoch_seconds": round(history[1]["seconds"] - history[0]["seconds"], 2),
             "valid_loss": [entry["valid_loss"] for entry in history],
             "accuracy": result["accuracy"],
         }
-        print(json.dumps({name: found[name]}), flush=True)
     # Rows are padded otherwise, so that sums are rounded otherwise.
     np.testing.assert_allclose(found["cached"]["valid_loss"], found["recomputed"]["valid_loss"], rtol=0.01)
     found["ratio"] = round(found["recomputed"]["epoch_seconds"] / found["cached"]["epoch_seconds"], 2)
-    return [found]
+    return found
 
 
 @contextmanager
@@ -195,28 +174,43 @@ def recomputing() -> Iterator[None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["ablation", "sharing", "cache"])
+    parser.add_argument("what", choices=["ablation", "cache"])
     parser.add_argument("--withheld", type=float, default=0.0)
+    parser.add_argument(
+        "--only", nargs="+", help="some of the plans: text, text+image, ..., or sum/none, joint/layers, ..."
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--label", default="")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     arguments = parser.parse_args()
     settings = merge(SETTINGS, parse_settings(arguments.settings))
-    what = {"ablation": ablation, "sharing": sharing, "cache": cache}[arguments.what]
-    found = what(fashion(arguments.withheld), seeds=arguments.seeds, settings=settings)
-    result = {
-        "what": arguments.what,
-        "label": arguments.label,
-        "withheld": arguments.withheld,
-        "found": found,
-        "settings": settings,
-        "seeds": arguments.seeds,
+    splits = fashion(arguments.withheld)
+    for seed in arguments.seeds:
+        about = {"label": arguments.label, "withheld": arguments.withheld, "settings": settings, "seed": seed}
+        if arguments.what == "cache":
+            write({"what": "cache", **about}, [cache(splits, seed=seed, settings=settings)])
+            continue
+        for name in arguments.only:
+            modalities, model = PLANS[name]
+            predictor, result = run(splits, modalities, seed=seed, settings=merge(settings, {"model": model}))
+            write({"what": "ablation", **about}, [result])
+            if name == "+".join(ALL):
+                write({"what": "missing", **about}, without_each(predictor, splits["test"]))
+
+
+def write(about: dict[str, Any], runs: list[dict[str, Any]]) -> None:
+    """Adds runs to the line of the same settings, or begins it."""
+    print(json.dumps(runs), flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    before = [line for line in lines if about.items() <= line.items()]
+    line = about | {
+        "runs": [run for old in before for run in old["runs"]] + runs,
         "machine": f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads",
         "date": datetime.now(UTC).date().isoformat(),
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(result, ensure_ascii=False) + "\n")
+    kept = [json.dumps(line, ensure_ascii=False) for line in [*(old for old in lines if old not in before), line]]
+    RESULTS.write_text("\n".join(kept) + "\n")
 
 
 if __name__ == "__main__":
