@@ -86,6 +86,12 @@ def test_numbers_tags_and_answers_are_summed_up_by_kind():
     assert "8 values of 'y' are not numbers (row 3: 'x')" in found.to_text()
     found = inspect_data([{"tokens": ["a", "b", "c"], "tags": ["B-X", "I-X", "B-Y"]}, {"tokens": ["d"], "tags": ["O"]}])
     assert found.splits["train"].targets["tags"].counts == {"X": 1, "Y": 1}
+    objects = [{"image": f"{i}.png", "objects": [{"box": [0, 0, 2, 2], "label": "cat"}] * i} for i in range(3)]
+    assert inspect_data(objects).splits["train"].targets["objects"].counts == {"cat": 3}
+    found = inspect_data(
+        [{"text": f"question {i}", "reply": f"answer {i}"} for i in range(5)], target="reply:embedding"
+    )
+    assert not found.splits["train"].targets["reply"].counts
     qa = [{"question": "q", "context": "c d", "answers": a} for a in ([{"text": "c", "start": 0}], [])]
     assert inspect_data(qa).splits["train"].targets["answers"].counts == {"answer": 1, "no answer": 1}
 

@@ -55,13 +55,23 @@ def test_auto_does_not_measure_where_bfloat16_is_emulated(monkeypatch: pytest.Mo
     assert choose_precision("auto", "meta").name == "fp32"
 
 
-def test_the_measurement_is_made_once() -> None:
-    bf16_speedup.cache_clear()
+def test_the_measurement_is_made_once_a_process() -> None:
+    precision._measured_speedup.cache_clear()
     first = bf16_speedup(1)
     assert first > 0
     start = time.perf_counter()
     assert bf16_speedup(1) == first
     assert time.perf_counter() - start < 0.01
+
+
+def test_a_gain_once_seen_is_kept_for_later_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([1.1, 2.5, 0.9])
+    monkeypatch.setattr(precision, "_measured_speedup", lambda _: next(found))
+    assert [bf16_speedup(1) for _ in range(4)] == [1.1, 2.5, 2.5, 2.5]  # none seen, seen, kept
+    assert bf16_speedup(2) == 0.9  # another number of threads is another question
+    (precision.cache_dir() / "bf16-speedup.json").write_text("[1")
+    monkeypatch.setattr(precision, "_measured_speedup", lambda _: 3.0)
+    assert bf16_speedup(1) == 3.0
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

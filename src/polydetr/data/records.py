@@ -10,6 +10,9 @@ from typing import Any
 from polydetr import cells
 from polydetr.errors import Location
 
+SKIP = "on_error='skip' (--set on_error=skip)"
+"""How bad rows are left out, for the messages about them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -129,21 +129,25 @@ class TargetStats:
 
 
 def labels_of(value: Any, task: str) -> list[str]:
-    """What one value contributes to the label counts: its class or classes, the types of its entities, answer or
-    none.
+    """What one value contributes to the label counts: its class or classes, the types of its entities or objects,
+    answer or none. What is searched for or painted has no labels.
     """
     if task == "qa":
         return ["answer" if value else "no answer"]
-    if task == "tagging":
-        if not value:
-            return []
-        if isinstance(value[0], str):
-            plain = not all(map(is_span_tag, value))
-            return list(value) if plain else [label for _, _, label in iob2_to_word_spans(value)]
-        return [str(s["label"] if isinstance(s, Mapping) else s[2]) for s in value]
-    if isinstance(value, (list, tuple)):
-        return [str(v) for v in value]
-    return [str(value)]
+    if task in ("embedding", "generation"):
+        return []
+    if not isinstance(value, (list, tuple)):
+        return [str(value)]
+    if value and all(isinstance(v, str) and is_span_tag(v) for v in value) and task == "tagging":
+        return [label for _, _, label in iob2_to_word_spans(value)]
+    return [_label(v) for v in value]
+
+
+def _label(value: Any) -> str:
+    """Of a span, {start, end, label} or (start, end, label), of an object, {box, label}, or itself."""
+    if isinstance(value, Mapping):
+        return str(value.get("label", ""))
+    return str(value[2]) if isinstance(value, (list, tuple)) and len(value) == 3 else str(value)
 
 
 @dataclass

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import json
+import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from polydetr.backbones.cache import cache_dir, write_json
 from polydetr.errors import ConfigError, did_you_mean
 
 Requested = Literal["auto", "fp32", "bf16"]
@@ -59,12 +63,30 @@ def choose_precision(requested: Requested = "auto", device: torch.device | str =
     return Precision("fp32", f"{said}, less than the {MARGIN} that would be worth it")
 
 
-@functools.lru_cache(maxsize=4)
 def bf16_speedup(num_threads: int) -> float:
-    """Time of an encoder's matrix product in float32 over that in bfloat16; 0.1 s, once a process and thread count.
+    """Time of an encoder's matrix product in float32 over that in bfloat16.
 
-    The two are timed in turn and the best of each is taken, so that another program on the machine decides nothing.
+    A gain that was once measured is kept in the cache folder, so that the same call trains in the same format however
+    busy the machine is; where none was found it is looked for again, as a busy machine may hide it.
     """
+    path = cache_dir() / "bf16-speedup.json"
+    capability = torch.backends.cpu.get_cpu_capability()
+    key = f"{platform.node()} {platform.machine()} {capability}, torch {torch.__version__}, {num_threads} threads"
+    try:
+        kept = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # none yet, or none that can be read
+        kept = {}
+    gain = kept.get(key)
+    if not isinstance(gain, float) or gain < MARGIN:
+        kept[key] = gain = _measured_speedup(num_threads)
+        with contextlib.suppress(OSError):
+            write_json(path, kept)
+    return gain
+
+
+@functools.lru_cache(maxsize=4)
+def _measured_speedup(num_threads: int) -> float:
+    """Takes 0.1 s. The two are timed in turn and the best of each counts, so that another program decides little."""
     operands = {
         dtype: (torch.ones(512, 384, dtype=dtype), torch.ones(384, 1536, dtype=dtype))
         for dtype in (torch.float32, torch.bfloat16)

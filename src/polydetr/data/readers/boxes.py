@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from polydetr.data.box_mending import mend_box
-from polydetr.data.records import ReadReport, Record
+from polydetr.data.records import SKIP, ReadReport, Record
 from polydetr.errors import DataFileError, Location, RowError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
-_SKIP_HINT = "Mend it, or skip such images with on_error='skip' (--on-error skip)."
+_SKIP_HINT = f"Mend it, or skip such images with {SKIP}."
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
@@ -53,7 +53,7 @@ class ImageFinder:
     """Where the pictures of an annotation file are: the first of ``folders`` that has the name."""
 
     folders: Sequence[Path]
-    hint: str = "Name the folder of the pictures: images='...' (image.root in the configuration)."
+    hint: str = "Name the folder of the pictures: images='...' (--set image.root=FOLDER)."
 
     def find(self, name: str) -> Path | None:
         """The picture's path. A name with folders is also tried without them, for files that were moved."""
@@ -67,7 +67,7 @@ class ImageFinder:
         return None
 
     def searched(self) -> str:
-        shown = [str(f) for f in self.folders if f.is_dir()][:6]
+        shown = list(dict.fromkeys(str(f) for f in self.folders if f.is_dir()))[:6]
         return f"looked in {', '.join(map(repr, shown))}" if shown else "there is no folder to look in"
 
 

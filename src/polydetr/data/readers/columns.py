@@ -15,7 +15,7 @@ from itertools import islice
 
 from polydetr.data.readers.json_rows import shorten
 from polydetr.data.readers.source import Source
-from polydetr.data.records import ReadReport, Record
+from polydetr.data.records import SKIP, ReadReport, Record
 from polydetr.errors import DataFileError, Location, RowError, SchemaError
 from polydetr.tags import Scheme, check_tags, detect_scheme, is_span_tag, name_scheme, sequence_faults, to_iob2
 
@@ -73,7 +73,7 @@ def _records(
                 check_tags(sentence.tags, scheme)
             except (RowError, SchemaError) as error:
                 if not skip:
-                    hint = error.hint or "Mend the line, or skip such sentences with on_error='skip'."
+                    hint = error.hint or f"Mend the line, or skip such sentences with {SKIP}."
                     raise RowError(error.message, location=location, hint=hint) from None
                 report.reject(location, error.message)
                 continue

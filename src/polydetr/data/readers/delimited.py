@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from polydetr.data.readers.source import Source
-from polydetr.data.records import ReadReport, Record
+from polydetr.data.records import SKIP, ReadReport, Record
 from polydetr.errors import DataFileError, Location, RowError, SchemaError
 
 _SAMPLE_ROWS = 200
@@ -89,7 +89,7 @@ def _rows(
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             fault = f"{len(cells)} fields, expected {len(names)} ({shown})."
         if fault:
-            hint = "Mend the row (quote a field that holds the delimiter), or skip such rows with on_error='skip'."
+            hint = f"Mend the row (quote a field that holds the delimiter), or skip such rows with {SKIP}."
             if not skip:
                 raise RowError(fault, location=location, hint=hint)
             report.reject(location, fault)

@@ -12,7 +12,7 @@ from typing import Any
 from polydetr.data.readers.coco import is_coco, read_coco
 from polydetr.data.readers.shapes import NOT_FOUND, align, usual_shape
 from polydetr.data.readers.source import Source
-from polydetr.data.records import ReadReport, Record
+from polydetr.data.records import SKIP, ReadReport, Record
 from polydetr.errors import DataFileError, Location, RowError
 
 
@@ -137,7 +137,7 @@ def _question(context: str, question: Mapping[str, Any], location: Location, rep
 
 def _fault(message: str, location: Location, report: ReadReport, skip: bool) -> None:
     if not skip:
-        raise RowError(message, location=location, hint="Mend it, or skip such rows with on_error='skip'.")
+        raise RowError(message, location=location, hint=f"Mend it, or skip such rows with {SKIP}.")
     report.reject(location, message)
 
 
