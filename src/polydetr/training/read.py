@@ -80,7 +80,7 @@ def _told(config: Config, schema: Schema, splits: Splits, *, is_held_out: bool) 
             "  read a column otherwise: --input NAME:MODALITY --input '*' (inputs={NAME: MODALITY, '*': None}); "
             "leave it out: NAME:ignore"
         )
-    counts = f"{len(splits.train)} training and {len(splits.valid)} validation rows"
+    counts = f"{len(splits.train):,} training and {len(splits.valid):,} validation rows"
     lines.append(f"{counts}, the latter held out of the training rows, as none were given" if is_held_out else counts)
     limit = f", {config.time_limit:g} s at most" if config.time_limit else ""
     how = "--preset fast, balanced or best; --time-limit 10m"
