@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from huge_pictures import huge_png
-from polydetr.data.images import Reading, file_stamps, fit_affine, fit_image, is_missing, list_images, read_images
+from polydetr.data.images import Reading, file_stamps, fit_affine, fit_image, list_images, read_images
+from polydetr.data.records import is_missing
 from polydetr.errors import RowError
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)

@@ -12,7 +12,6 @@ import numpy as np
 from torch import Tensor, nn
 
 from polydetr.batch import Arrays, Embedded, Scene
-from polydetr.cells import is_missing as is_missing  # what stands for no label
 from polydetr.config import Config, TaskConfig
 from polydetr.layout import FieldText, Layout, Row
 

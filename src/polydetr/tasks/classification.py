@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.batch import IGNORE_INDEX, Arrays, Encoded
+from polydetr.cells import is_missing
 from polydetr.config import TaskConfig
 from polydetr.errors import Location, RowError, SchemaError, did_you_mean
 from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.calibration import expected_calibration_error
 from polydetr.metrics.classification import classification_report, multilabel_report
 from polydetr.metrics.separation import auroc
-from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, is_missing, log_softmax
+from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, log_softmax
 
 IN_SCOPE_SHARE = 0.95
 """Share of the validation rows that count as in scope."""

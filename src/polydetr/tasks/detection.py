@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from polydetr.batch import IGNORE_INDEX, Arrays, Scene
+from polydetr.cells import is_missing
 from polydetr.config import Config, DetectionConfig, TaskConfig
 from polydetr.data.objects import Objects, read_objects
 from polydetr.errors import ConfigError, SchemaError, did_you_mean
@@ -25,7 +26,7 @@ from polydetr.nn.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from polydetr.nn.denoising import DenoisingPlan
 from polydetr.nn.matcher import Matcher
 from polydetr.nn.set_loss import SetCriterion
-from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, is_missing
+from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView
 from polydetr.tasks.detection_head import DetectionHead, set_targets
 
 MOST = 100

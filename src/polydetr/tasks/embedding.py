@@ -29,11 +29,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.batch import Arrays, Encoded
+from polydetr.cells import is_missing
 from polydetr.column_kinds import infer_modality
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.ranking import rank_of, report_of_ranks
-from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, is_missing
+from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView
 
 START_SCALE, MAX_SCALE = 1 / 0.07, 100.0
 _AT_ONCE = 1024

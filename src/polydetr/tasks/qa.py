@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.batch import IGNORE_INDEX, Arrays, Encoded
+from polydetr.cells import is_missing
 from polydetr.config import TaskConfig
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.qa import best_no_answer_threshold, qa_report
-from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, is_missing, log_softmax
+from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, log_softmax
 
 _OUTSIDE = -1e4
 _NEVER = -1e9
