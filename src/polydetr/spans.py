@@ -57,6 +57,8 @@ _UNSPACED = (
 )
 # in Thai, Lao, Burmese and Khmer every letter with its marks, so that a span may begin wherever a real word does.
 _CLUSTERED = "\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff"
+UNSPACED = _UNSPACED + _CLUSTERED
+"""All of them, as the inside of a character class of a regular expression."""
 _JOINERS = "\u200c\u200d"
 _SKIN_TONES = "\U0001f3fb-\U0001f3ff"
 # What the pattern below comes to in ASCII, at four times the speed:

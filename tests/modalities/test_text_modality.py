@@ -17,7 +17,8 @@ from polydetr.config import TaskConfig, TextConfig
 from polydetr.encoding import MAX_DOCUMENT_ROWS, RowEncoder
 from polydetr.errors import ConfigError, RowError
 from polydetr.layout import FieldText, Layout
-from polydetr.modalities.text import SHAPES, TextModality, word_shape
+from polydetr.modalities.text import TextModality
+from polydetr.modalities.text_tokens import SHAPES, word_shape
 from polydetr.tasks.tagging import TaggingTask
 from tiny_models import answers, as_records, make_engine, overfit
 
@@ -97,7 +98,7 @@ def check_offsets(found: TextModality, text: str) -> None:
         words.update(layout.word[layout.first].tolist())
         for start, word in zip(layout.start[layout.first], layout.word[layout.first], strict=True):
             assert start >= encoded.texts[0].words[word][0]
-    if found.by_word:  # each word has one first token, and each character of a word's ends is some token's
+    if found.tokens.by_word:  # each word has one first token, and each character of a word's ends is some token's
         assert words == set(range(len(encoded.texts[0].words)))
         assert all({a, b - 1} <= seen for a, b in encoded.texts[0].words)
 
@@ -112,7 +113,7 @@ def check_offsets(found: TextModality, text: str) -> None:
 def test_windows_cover_every_token_with_the_promised_overlap(rows: list[list[str]], by_word: bool) -> None:
     found = BY_WORD if by_word else WHOLE
     layouts = layouts_of(found, *(" ".join(r) for r in rows))
-    whole = [found._tokenize(t).shape[1] for t in found.encode([{"text": " ".join(r)} for r in rows]).texts]
+    whole = [found.tokens.table(t).shape[1] for t in found.encode([{"text": " ".join(r)} for r in rows]).texts]
     keys = [
         {(r, s, e) for r, s, e in zip(x.row.tolist(), x.start.tolist(), x.end.tolist(), strict=False) if r >= 0}
         for x in layouts

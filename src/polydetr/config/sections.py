@@ -49,6 +49,10 @@ class TextConfig(_Section):
     word_shape: bool = Field(
         default=True, description="embed the letter case and kind of each word beside its subwords"
     )
+    pieces: bool = Field(
+        default=True,
+        description="read scripts without spaces in the backbone's own pieces; answers stay by character",
+    )
     vocab_size: int = Field(
         default=8000, ge=100, description="size of the vocabulary learned when there is no backbone"
     )

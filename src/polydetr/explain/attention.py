@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polydetr.backbones.bert import BertEncoder, BertLayer
-from polydetr.batch import Batch, Embedded
+from polydetr.batch import Batch, Embedded, TokenGroup
 from polydetr.explain.words import TokenWords
 from polydetr.modalities.text import TextEmbedder
+from polydetr.modalities.text_pieces import of_slots, pieces_of_slots
 from polydetr.model import PolyModel
 
 
@@ -35,7 +36,7 @@ def attention_layers(model: PolyModel, batch: Batch) -> dict[str, list[Tensor]]:
             if name == "text" and isinstance(embedder, TextEmbedder) and isinstance(embedder.backbone, BertEncoder):
                 seen: list[Tensor] = []
                 embedded[name] = _watched(embedder.backbone, seen, lambda e=embedder, g=group: e(g))
-                found["backbone"] = seen
+                found["backbone"] = [_between_slots(weights, group) for weights in seen]
             else:
                 embedded[name] = embedder(group)
         tokens = {name: given.tokens for name, given in embedded.items()}
@@ -69,6 +70,16 @@ def attention_by_modality(model: PolyModel, batch: Batch) -> dict[str, float]:
     shares = {name: float(part.sum(1).mean()) for name, part in zip(masks, received, strict=True)}
     total = sum(shares.values()) or 1.0
     return {name: share / total for name, share in shares.items()}
+
+
+def _between_slots(weights: Tensor, group: TokenGroup) -> Tensor:
+    """(B, P, P) between the pieces that a backbone read → (B, L, L) between slots, which share what their piece
+    receives (``text_pieces``).
+    """
+    if "lead" not in group.values:
+        return weights
+    piece, share = pieces_of_slots(group.values["lead"], group.mask)
+    return of_slots(of_slots(weights, piece).transpose(1, 2), piece).transpose(1, 2) * share[:, None]
 
 
 def _watched(backbone: BertEncoder, seen: list[Tensor], run: Callable[[], Embedded]) -> Embedded:

@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from polydetr.backbones.bert import BertEncoder
 from polydetr.batch import Embedded, TokenGroup
 from polydetr.modalities.text import TextEmbedder
+from polydetr.modalities.text_pieces import of_slots, pieces_of_slots
 
 Look = Callable[[int, Tensor], Tensor]
 """(number of the site, what flows there) → what is to flow on."""
@@ -44,14 +45,14 @@ class Entry(ABC):
 
         with torch.no_grad(), self._opened(group, look):
             self.embedder(group)
-        return torch.stack(seen).sum(0).reshape(len(group.mask), -1)
+        return self._as_vectors(torch.stack(seen).sum(0), group).reshape(len(group.mask), -1)
 
     @contextmanager
     def replaced(self, group: TokenGroup, vectors: Tensor) -> Iterator[None]:
         """While it lasts, ``vectors`` (B, K) enter the network in place of those of ``group``, this very object."""
 
         def look(number: int, there: Tensor) -> Tensor:
-            return vectors.reshape(there.shape) if number == 0 else torch.zeros_like(there)
+            return self._as_flow(vectors, there, group) if number == 0 else torch.zeros_like(there)
 
         with self._opened(group, look):
             yield
@@ -81,13 +82,36 @@ class Entry(ABC):
             for handle in handles:
                 handle.remove()
 
+    def _as_vectors(self, there: Tensor, group: TokenGroup) -> Tensor:
+        """What flows through the sites as the vectors of the group's values."""
+        return there
+
+    def _as_flow(self, vectors: Tensor, there: Tensor, group: TokenGroup) -> Tensor:
+        """The inverse, in the shape of ``there``."""
+        return vectors.reshape(there.shape)
+
     @abstractmethod
     def _hooks(self, look: Look) -> list[RemovableHandle]:
         """Puts ``look`` on every site; what flows through the sites, added up, is what enters."""
 
 
 class TextEntry(Entry):
-    """The sum of a backbone's embeddings; of a foreign one, its word vectors and the word shapes added to them."""
+    """The sum of a backbone's embeddings; of a foreign one, its word vectors and the word shapes added to them. The
+    slots of one piece (``text_pieces``) have equal shares of its vector.
+    """
+
+    def _as_vectors(self, there: Tensor, group: TokenGroup) -> Tensor:
+        if "lead" not in group.values:
+            return there
+        piece, share = pieces_of_slots(group.values["lead"], group.mask)
+        return of_slots(there, piece) * share[..., None]
+
+    def _as_flow(self, vectors: Tensor, there: Tensor, group: TokenGroup) -> Tensor:
+        if "lead" not in group.values:
+            return vectors.reshape(there.shape)
+        piece, _ = pieces_of_slots(group.values["lead"], group.mask)
+        slots = vectors.reshape(*piece.shape, -1)
+        return torch.zeros_like(there).scatter_add(1, piece[..., None].expand_as(slots), slots)
 
     def _hooks(self, look: Look) -> list[RemovableHandle]:
         assert isinstance(self.embedder, TextEmbedder)

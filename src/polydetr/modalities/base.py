@@ -109,7 +109,8 @@ class Modality(ABC):
         """A module from TokenGroup to Embedded, with random weights; it tells its width as ``embed_dim``.
 
         One with a pretrained backbone also has ``features(group) -> Embedded``, what the backbone makes of the group,
-        and starts from ``group.values["features"]`` where that is given.
+        and starts from ``group.values["features"]`` where that is given; what else it then reads of the group, it names
+        in ``read_beside_features``.
         """
 
     @property

@@ -8,11 +8,10 @@ fill more than half of it, and the windowed text needs that half, are they short
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -26,42 +25,25 @@ from polydetr.config import Config, TextConfig
 from polydetr.errors import ConfigError, Location, RowError
 from polydetr.layout import FieldText, Finding, Layout, Row
 from polydetr.modalities.base import EncodedGroup, Modality, Note, Window
+from polydetr.modalities.text_pieces import PieceReader, through_pieces
+from polydetr.modalities.text_tokens import (
+    ENCODING,
+    END,
+    FIRST,
+    IDS,
+    LEAD,
+    PLACE,
+    SHAPE,
+    SHAPES,
+    START,
+    WORD,
+    TextTokens,
+    special_token,
+)
 from polydetr.schema import FieldSpec
-from polydetr.spans import is_unspaced, join_tokens, split_words
+from polydetr.spans import join_tokens, split_words
 
-SHAPES = ("special", "lower", "title", "upper", "mixed", "digit", "symbol", "unspaced", "other")
-_SHAPE_ID = {name: i for i, name in enumerate(SHAPES)}
 _NO_EDGE = 1 << 20
-_ENCODING = 2
-"""Raised whenever ``encode`` or ``split_words`` gives other tokens for the same text: files of tokens made before are
-then not read.
-"""
-_FIELDS = _IDS, _START, _END, _WORD, _FIRST, _SHAPE = range(6)
-"""Rows of a token table, int32 (6, L): id, first and end character, word (-1: none), whether it is its word's first,
-word shape.
-"""
-
-
-@functools.lru_cache(maxsize=100_000)
-def word_shape(word: str) -> int:
-    """The kind of a word by its letters: what an uncased vocabulary forgets."""
-    if word.islower():
-        kind = "lower"
-    elif word.isupper():
-        kind = "upper" if len(word) > 1 else "title"
-    elif word.istitle():
-        kind = "title"
-    elif any(c.isupper() for c in word):
-        kind = "mixed"
-    elif word[:1].isdigit():
-        kind = "digit"
-    elif word and is_unspaced(word[0]):
-        kind = "unspaced"
-    elif not word[:1].isalnum():
-        kind = "symbol"
-    else:
-        kind = "other"
-    return _SHAPE_ID[kind]
 
 
 def as_text(value: object, *, field: str) -> FieldText:
@@ -100,33 +82,30 @@ def readable_texts(fields: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
                 continue
 
 
-class _WordTokens(NamedTuple):
-    """One word's tokens; ``start`` and ``end`` count from the word's first character."""
-
-    ids: tuple[int, ...]
-    start: tuple[int, ...]
-    end: tuple[int, ...]
-    shape: int
-
-
 class TextModality(Modality):
-    """``by_word`` tokenises word by word, so that each word has a first token of its own (tags, answers); otherwise the
-    tokenizer reads the text as it was pretrained to, in fewer tokens.
-    """
+    """``by_word``, ``encoding``: see ``text_tokens.TextTokens``."""
 
     name: ClassVar[str] = "text"
     reads: ClassVar[frozenset[str]] = frozenset({"text"})
     keeps_words: bool = False
     """Whether the model is told where words begin, for tasks that read them (set by ``RowEncoder``)."""
 
-    def __init__(self, fields: Sequence[str], backbone: TextBackbone, *, config: TextConfig, by_word: bool) -> None:
+    def __init__(
+        self,
+        fields: Sequence[str],
+        backbone: TextBackbone,
+        *,
+        config: TextConfig,
+        by_word: bool,
+        encoding: int = ENCODING,
+    ) -> None:
         super().__init__(fields)
         self.backbone = backbone
         self.config = config
-        self.by_word = by_word
+        self.tokens = TextTokens(
+            backbone, by_word=by_word, word_shape=config.word_shape, pieces=config.pieces, encoding=encoding
+        )
         self.max_tokens = min(config.max_tokens, backbone.max_positions)
-        backbone.tokenizer.encode_special_tokens = True  # "[SEP]" in a user's text is text
-        self._words: dict[tuple[str, bool], _WordTokens] = {}
         special = 1 + len(self.fields)
         if self.max_tokens < special + 2 * len(self.fields):
             raise ConfigError(
@@ -158,19 +137,19 @@ class TextModality(Modality):
 
     def over(self, fields: Sequence[str]) -> Self:
         twin = super().over(fields)
-        twin.by_word = twin.keeps_words = False  # nothing points into these texts
+        twin.tokens, twin.keeps_words = self.tokens.whole(), False  # nothing points into these texts
         return twin
 
     # -- tokens ---------------------------------------------------------------------------------------------------
 
     def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
         warnings: list[Finding] = []
-        if not self.by_word:
+        if not self.tokens.by_word:
             rows = [self._filled(row, warnings) for row in rows]
             if len(warnings) == len(rows) * len(self.fields):
                 return self._nothing(rows, warnings)
         texts = [as_text(row.get(self.fields[-1]), field=self.fields[-1]) for row in rows]
-        tokens = [self._tokenize(text) for text in texts]
+        tokens = [self.tokens.table(text) for text in texts]
         prompt = self._prompt(rows[0], sum(t.shape[1] for t in tokens), warnings)
         width = self.max_tokens - prompt.shape[1] - 1
         windows = [self._window(prompt, tokens, *piece) for piece in _pieces(tokens, width, self.config.overlap)]
@@ -187,7 +166,7 @@ class TextModality(Modality):
         return {**row, **dict.fromkeys(missing, "")}
 
     def _nothing(self, rows: Sequence[Row], warnings: list[Finding]) -> EncodedGroup:
-        empty = self._window(_special(self.backbone.cls_id), [], [], 0, 0).arrays
+        empty = self._window(special_token(self.backbone.cls_id), [], [], 0, 0).arrays
         window = Window({name: array[:0] for name, array in empty.items()})
         return EncodedGroup([window], [FieldText("", ()) for _ in rows], warnings)
 
@@ -196,93 +175,23 @@ class TextModality(Modality):
         room.
         """
         fields = self.fields[:-1]
-        tokens = [self._tokenize(as_text(row.get(field), field=field)) for field in fields]
+        tokens = [self.tokens.table(as_text(row.get(field), field=field)) for field in fields]
         room = self.max_tokens - 2 - len(fields)
         limit = _fair_limit([t.shape[1] for t in tokens], max(room // 2, room - rest))
-        parts = [_special(self.backbone.cls_id)]
+        parts = [special_token(self.backbone.cls_id)]
         for field, table in zip(fields, tokens, strict=True):
             if table.shape[1] > limit:
                 message = f"{field!r} has {table.shape[1]} tokens; the first {limit} are read"
                 warnings.append(Finding("truncated", field, message))
-            parts += [table[:, :limit], _special(self.backbone.sep_id)]
+            parts += [table[:, :limit], special_token(self.backbone.sep_id)]
         return np.concatenate(parts, axis=1)
-
-    def _tokenize(self, text: FieldText) -> np.ndarray:
-        return self._tokenize_words(text) if self.by_word else self._tokenize_whole(text)
-
-    def _tokenize_words(self, text: FieldText) -> np.ndarray:
-        string, table = text.text, self._words
-        if len(table) > 200_000:
-            table.clear()
-        ids: list[int] = []
-        start: list[int] = []
-        end: list[int] = []
-        counts: list[int] = []
-        shapes: list[int] = []
-        for a, b in text.words:
-            # A leading space is part of a SentencePiece token; a WordPiece tokenizer ignores it.
-            key = string[a:b], a == 0 or string[a - 1].isspace()
-            found = table.get(key) or self._word_tokens(*key)
-            ids += found.ids
-            start += found.start
-            end += found.end
-            counts.append(len(found.ids))
-            shapes.append(found.shape)
-        out = np.empty((len(_FIELDS), len(ids)), dtype=np.int32)
-        begins = np.array([a for a, _ in text.words], dtype=np.int32)
-        word = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        base = begins[word]
-        out[_IDS], out[_START], out[_END], out[_WORD] = ids, start + base, end + base, word
-        out[_FIRST] = np.diff(word, prepend=-1) != 0
-        out[_SHAPE] = np.array(shapes, dtype=np.int32)[word]
-        return out
-
-    def _word_tokens(self, word: str, spaced: bool) -> _WordTokens:
-        """Words repeat (Zipf), so a table is much faster than the tokenizer."""
-        lead = " " if spaced else ""
-        encoding = self.backbone.tokenizer.encode(lead + word, add_special_tokens=False)
-        # A lone word-start mark stands for no character: it would only make the sequence longer.
-        kept = [
-            (i, max(a - len(lead), 0), b - len(lead)) for i, (a, b) in zip(encoding.ids, encoding.offsets, strict=True)
-        ]
-        kept = [(i, a, b) for i, a, b in kept if word[a:b].strip()] or [(self.backbone.unk_id, 0, len(word))]
-        ids, start, end = zip(*kept, strict=True)
-        # A tokenizer may drop marks and control characters at a word's edges; the word has them all the same.
-        found = _WordTokens(
-            ids, (0, *start[1:]), (*end[:-1], len(word)), word_shape(word) if self.config.word_shape else 0
-        )
-        if len(word) < 100:
-            self._words[word, spaced] = found
-        return found
-
-    def _tokenize_whole(self, text: FieldText) -> np.ndarray:
-        encoding = self.backbone.tokenizer.encode(text.text, add_special_tokens=False)
-        out = np.zeros((len(_FIELDS), len(encoding.ids)), dtype=np.int32)
-        out[_IDS] = encoding.ids
-        out[_WORD] = -1
-        if not len(encoding.ids):
-            return out
-        start, end = np.array(encoding.offsets, dtype=np.int32).T
-        if text.words:
-            bounds = np.array(text.words, dtype=np.int32)
-            word = np.searchsorted(bounds[:, 1], start, side="right")  # the first word that ends after the token begins
-            last = np.minimum(word, len(bounds) - 1)
-            start = np.maximum(start, np.minimum(bounds[last, 0], end - 1))  # white space in front belongs to no token
-            inside = (word < len(bounds)) & (bounds[last, 0] <= start)
-            out[_WORD] = np.where(inside, word, -1)
-            out[_FIRST] = inside & (np.diff(out[_WORD], prepend=-1) != 0)
-            if self.config.word_shape:
-                shapes = np.array([word_shape(text.text[a:b]) for a, b in text.words], dtype=np.int32)
-                out[_SHAPE] = np.where(inside, shapes[last], 0)
-        out[_START], out[_END] = start, end
-        return out
 
     def _window(
         self, prompt: np.ndarray, tokens: Sequence[np.ndarray], spans: list[tuple[int, int, int]], left: int, right: int
     ) -> Window:
         """One window from (row, from, to) stretches; left and right say how many tokens were left out on each side."""
         body = [tokens[row][:, begin:stop] for row, begin, stop in spans]
-        whole = np.concatenate([prompt, *body, _special(self.backbone.sep_id)], axis=1)
+        whole = np.concatenate([prompt, *body, special_token(self.backbone.sep_id)], axis=1)
         size, begin = whole.shape[1], prompt.shape[1]
         row = np.full(size, -1, dtype=np.int32)
         row[begin:-1] = np.repeat([r for r, _, _ in spans], [b - a for _, a, b in spans])
@@ -294,21 +203,26 @@ class TextModality(Modality):
             np.minimum(margin[begin:-1], inside[::-1], out=margin[begin:-1])
         segment = np.zeros(size, dtype=np.int8)
         segment[begin:] = len(self.fields) > 1
-        arrays = {"input_ids": whole[_IDS], "segment_ids": segment}
+        arrays = {"input_ids": whole[IDS], "segment_ids": segment}
+        if self.tokens.pieces:
+            whole[LEAD, begin] = 1  # where a window begins inside a piece, it reads the piece there
+            arrays |= {"lead": whole[LEAD].astype(np.int8), "place": whole[PLACE].astype(np.int8)}
         if self.config.word_shape:
-            arrays["shape_ids"] = whole[_SHAPE].astype(np.int8)
+            arrays["shape_ids"] = whole[SHAPE].astype(np.int8)
         real = row >= 0
         if self.keeps_words:
-            arrays["word_rows"] = np.where(real & (whole[_FIRST] != 0), row + 1, 0).astype(np.int16)
+            arrays["word_rows"] = np.where(real & (whole[FIRST] != 0), row + 1, 0).astype(np.int16)
         layout = Layout(
-            row, whole[_START], whole[_END], np.where(real, whole[_WORD], -1), real & (whole[_FIRST] != 0), margin
+            row, whole[START], whole[END], np.where(real, whole[WORD], -1), real & (whole[FIRST] != 0), margin
         )
         return Window(arrays, layout)
 
     # -- module and state ------------------------------------------------------------------------------------------
 
     def build_embedder(self, embed_dim: int | None) -> TextEmbedder:
-        return TextEmbedder(self.backbone, embed_dim=embed_dim, word_shape=self.config.word_shape)
+        return TextEmbedder(
+            self.backbone, embed_dim=embed_dim, word_shape=self.config.word_shape, pieces=self.tokens.pieces
+        )
 
     @property
     def is_pretrained(self) -> bool:
@@ -320,10 +234,15 @@ class TextModality(Modality):
         return {f"backbone.{name}": tensor for name, tensor in self.backbone.weights().items()}
 
     def state(self) -> dict[str, Any]:
-        return {"fields": list(self.fields), "config": self.config.model_dump(), "by_word": self.by_word}
+        return {
+            "fields": list(self.fields),
+            "config": self.config.model_dump(),
+            "by_word": self.tokens.by_word,
+            "encoding": self.tokens.encoding,
+        }
 
     def fingerprint(self) -> str:
-        what = f"{_ENCODING}{self.keeps_words}{self.backbone.tokenizer.to_str()}"
+        what = f"{ENCODING}{self.keeps_words}{self.backbone.tokenizer.to_str()}"
         return hashlib.sha256(what.encode()).hexdigest()
 
     def save_files(self, folder: Path) -> None:
@@ -332,7 +251,8 @@ class TextModality(Modality):
     @classmethod
     def from_state(cls, state: Mapping[str, Any], folder: Path) -> TextModality:
         backbone = TextBackbone.from_folder(folder)
-        return cls(state["fields"], backbone, config=TextConfig(**state["config"]), by_word=state["by_word"])
+        config, encoding = TextConfig(**state["config"]), int(state.get("encoding", 2))
+        return cls(state["fields"], backbone, config=config, by_word=state["by_word"], encoding=encoding)
 
 
 class TextEmbedder(nn.Module):
@@ -341,28 +261,36 @@ class TextEmbedder(nn.Module):
     """
 
     frozen_with_backbone = ("backbone", "shape_embedding")
+    read_beside_features = ("place", "word_rows")
 
-    def __init__(self, backbone: TextBackbone, *, embed_dim: int | None, word_shape: bool) -> None:
+    def __init__(self, backbone: TextBackbone, *, embed_dim: int | None, word_shape: bool, pieces: bool) -> None:
         super().__init__()
         self.backbone = backbone.build()
         self.shape_embedding = nn.Embedding(len(SHAPES), backbone.hidden_dim) if word_shape else None
         if self.shape_embedding is not None:
             nn.init.zeros_(self.shape_embedding.weight)  # begins as the backbone was pretrained
         self.embed_dim = embed_dim or backbone.hidden_dim
+        self.piece_reader = PieceReader(backbone.hidden_dim) if pieces else None
         same = self.embed_dim == backbone.hidden_dim
         self.project: nn.Module = nn.Identity() if same else nn.Linear(backbone.hidden_dim, self.embed_dim)
 
     def features(self, group: TokenGroup) -> Embedded:
         """What the backbone makes of the tokens, (B, L, hidden): all that training with a frozen one repeats."""
         values = group.values
+        if "lead" in values and not torch.equal(values["lead"].bool() & group.mask, group.mask):
+            return Embedded(through_pieces(self._read, values, group.mask), group.mask)
+        return Embedded(self._read(values, group.mask, group.positions), group.mask)
+
+    def _read(self, values: Mapping[str, Tensor], mask: Tensor, positions: Tensor | None = None) -> Tensor:
         extra = self.shape_embedding(values["shape_ids"]) if self.shape_embedding is not None else None
-        hidden = self.backbone(values["input_ids"], group.mask, values.get("segment_ids"), group.positions, extra=extra)
-        return Embedded(hidden, group.mask)
+        return self.backbone(values["input_ids"], mask, values.get("segment_ids"), positions, extra=extra)
 
     def forward(self, group: TokenGroup) -> Embedded:
         made = group.values.get("features")
-        hidden = self.features(group).tokens if made is None else made
-        return Embedded(self.project(hidden.to(self.dtype)), group.mask, word_rows=group.values.get("word_rows"))
+        hidden = (self.features(group).tokens if made is None else made).to(self.dtype)
+        if self.piece_reader is not None and "place" in group.values:
+            hidden = self.piece_reader(hidden, group.values["place"])
+        return Embedded(self.project(hidden), group.mask, word_rows=group.values.get("word_rows"))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -403,11 +331,3 @@ def _pieces(
                 spans.append((row, low - begin, high - begin))
         pieces.append((spans, start, total - start - width))
     return pieces
-
-
-@functools.lru_cache(maxsize=64)
-def _special(token: int) -> np.ndarray:
-    """A token that stands for no character, as a table of one."""
-    table = np.array([[token], [0], [0], [-1], [0], [0]], dtype=np.int32)
-    table.flags.writeable = False
-    return table

@@ -164,7 +164,8 @@ def _chunk_features(model: PolyModel, chunk: Sequence[Example], groups: Sequence
                 arrays = dict(chunk[i].groups)
                 for name, embedded in found.items():
                     tokens = embedded.tokens[row][embedded.mask[row]]
-                    kept = {key: array for key, array in arrays[name].items() if key == "word_rows"}
+                    beside = getattr(model.embedders[modality_of(name)], "read_beside_features", ())
+                    kept = {key: array for key, array in arrays[name].items() if key in beside}
                     arrays[name] = {"features": tokens.float().cpu().numpy(), **kept}
                 made[i] = dataclasses.replace(chunk[i], groups=arrays, cost=chunk[i].num_tokens)
     return [example for example in made if example is not None]
