@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from polydetr import inference
 from polydetr.data.records import Record
@@ -90,3 +91,49 @@ def test_building_names_what_does_not_fit() -> None:
         make_engine(rows, {"y": "clasification"})
     with pytest.raises(BackboneError):
         make_engine(rows, {"y": "classification"}).encoder.modalities["text"].backbone.weights()  # type: ignore[attr-defined]
+
+
+def test_side_by_side_keeps_the_order_the_errors_and_the_number_of_threads() -> None:
+    cpu, before = torch.device("cpu"), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        threads: set[int] = set()
+
+        def double(item: int) -> int:
+            threads.add(torch.get_num_threads())
+            if item == 17:
+                raise ValueError("17")
+            return 2 * item
+
+        assert list(inference.side_by_side(double, range(11), on=cpu)) == list(range(0, 22, 2))
+        assert threads == {1}
+        with pytest.raises(ValueError, match="17"):
+            list(inference.side_by_side(double, range(29), on=cpu))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_answers_do_not_depend_on_the_threads(engine: Engine) -> None:
+    before, found = torch.get_num_threads(), []
+    small = Engine(engine.model, engine.encoder, engine.tasks, batch_tokens=16)
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            seen: list[tuple[int, ...]] = []
+            results = list(
+                small.run(as_records(ROWS), on_batch=lambda _, batch, seen=seen: seen.append(batch.example_ids))
+            )
+            found.append((seen, [r.predictions["tags"].details["word_probability"] for r in results]))
+    finally:
+        torch.set_num_threads(before)
+    assert len(found[0][0]) > 2
+    assert found[0] == found[1]
+
+
+def test_records_that_were_read_already_are_rows() -> None:
+    from polydetr.asked import _as_row
+
+    record = as_records(ROWS)[0]
+    assert _as_row(record, ["tokens"]) is record
+    assert _as_row("Anna met Bob", ["tokens"]) == {"tokens": "Anna met Bob"}

@@ -97,7 +97,7 @@ def with_targets(records: Iterable[Record], targets: Iterable[str]) -> Iterator[
 
 def _as_row(row: Any, fields: Sequence[str]) -> Any:
     """A bare value (a string, a picture) is a row where the model reads one column."""
-    if isinstance(row, Mapping):
+    if isinstance(row, (Mapping, Record)):
         return row
     if len(fields) == 1:
         return {fields[0]: row}

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from polydetr import __version__
 from polydetr.backbones.cache import sha256_of, write_text
+from polydetr.backbones.int8 import WORTH, computes_int8, int8_speedup
 from polydetr.config import Config, ModelConfig
 from polydetr.encoding import RowEncoder
 from polydetr.errors import ConfigError, ModelFolderError, OutputError, SaveError, did_you_mean
@@ -39,7 +40,7 @@ MANIFEST = "polydetr.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
 SEAL = "manifest_sha256"
-LoadPrecision = Literal["auto", "fp32", "bf16"]
+LoadPrecision = Literal["auto", "fp32", "bf16", "int8"]
 _COPY = "Copy the whole model folder again."
 
 
@@ -215,10 +216,27 @@ def load_engine(folder: Path, *, precision: LoadPrecision = "auto") -> tuple[Eng
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error!s:.300}", hint=_COPY) from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trained_in = manifest.get("training", {}).get("precision")
-    if precision == "bf16" or (precision == "auto" and trained_in == "bf16" and computes_bf16(device)):
+    _set_precision(model.to(device).eval(), precision, manifest, device=device)
+    return Engine(model.eval(), encoder, tasks), manifest
+
+
+def _set_precision(
+    model: PolyModel, precision: LoadPrecision, manifest: Mapping[str, Any], *, device: torch.device
+) -> None:
+    """What is asked for, or with "auto" the fastest that was proved for this model and that this machine gains from."""
+    in_bf16 = manifest.get("training", {}).get("precision") == "bf16" and computes_bf16(device)
+    fits = device.type == "cpu" and model.fits_int8
+    if precision == "int8" and not (fits and computes_int8()):
+        reason = "this machine has no instructions for it (VNNI)" if fits else "no text encoder on a CPU computes here"
+        raise ConfigError(f"precision 'int8' cannot be had: {reason}.", hint="Use precision='auto'.")
+    proved = manifest.get("prediction", {}).get("precision") == "int8"
+    if precision == "auto" and proved and fits:
+        other = torch.bfloat16 if in_bf16 else torch.float32
+        precision = "int8" if int8_speedup(other) >= WORTH else "auto"
+    if precision == "int8":
+        model.use_int8()
+    elif precision == "bf16" or (precision == "auto" and in_bf16):
         model.to(torch.bfloat16)
-    return Engine(model.to(device).eval(), encoder, tasks), manifest
 
 
 def computes_bf16(device: torch.device) -> bool:

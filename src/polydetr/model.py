@@ -12,6 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from polydetr.backbones.bert import BertEncoder
+from polydetr.backbones.kernels import Linear
 from polydetr.batch import Batch, Embedded, Encoded, Example
 from polydetr.config import ModelConfig
 from polydetr.errors import ConfigError
@@ -69,6 +71,21 @@ class PolyModel(nn.Module):
                 if callable(pack := getattr(module, "pack", None)):
                     pack()
         return self
+
+    @property
+    def fits_int8(self) -> bool:
+        """Whether it has text encoders to predict in 8-bit integers, and no other backbone that is packed."""
+        linear = [m for m in self.modules() if isinstance(m, Linear)]
+        others = [m for m in self.modules() if callable(getattr(m, "pack", None)) and not isinstance(m, Linear)]
+        return bool(linear) and all(isinstance(m, BertEncoder) for m in others) and not self._bringing
+
+    def use_int8(self, on: bool = True) -> None:
+        """Text encoders predict in 8-bit integers (``backbones.int8``), all around them in float32; or no longer."""
+        self.float()
+        for module in self.modules():
+            if isinstance(module, BertEncoder):
+                module.use_int8(on)
+        self.train(self.training)
 
     def encode(self, batch: Batch) -> Encoded:
         """Rows to attended tokens."""

@@ -15,21 +15,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.backbones.kernels import Linear, padding_bias, self_attention
+from polydetr.backbones.kernels import Linear, is_traced, padding_bias, self_attention
 from polydetr.errors import BackboneError, did_you_mean
 
 
+def _gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    if torch.is_grad_enabled() or is_traced():
+        return F.gelu(x, approximate=approximate)
+    return torch.ops.aten.gelu_(x, approximate=approximate)  # in place: the input is the layer's own
+
+
 def _gelu_tanh(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
+    return _gelu(x, "tanh")
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
+    "gelu": _gelu,
     "gelu_new": _gelu_tanh,
     "gelu_pytorch_tanh": _gelu_tanh,
     "relu": F.relu,
 }
-"""By the name that a Hugging Face ``config.json`` gives under ``hidden_act``."""
+"""By the name that a Hugging Face ``config.json`` gives under ``hidden_act``; where no gradient is asked for they may
+write over their input."""
 
 
 class BertEmbeddings(nn.Module):
@@ -78,6 +85,9 @@ class BertEmbeddings(nn.Module):
 class BertLayer(nn.Module):
     """One post-norm layer. hidden (B, L, D), bias (B, 1, 1, L) or None for "all are real" -> (B, L, D)."""
 
+    int8 = False
+    """Whether it predicts in 8-bit integers: see ``BertEncoder.use_int8``."""
+
     def __init__(
         self, *, hidden_dim: int, num_heads: int, ffn_dim: int, norm_eps: float, activation: str, dropout: float
     ) -> None:
@@ -90,6 +100,7 @@ class BertLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(hidden_dim, eps=norm_eps)
         self.up = Linear(hidden_dim, ffn_dim)
         self.down = Linear(ffn_dim, hidden_dim)
+        self.down.overwrite = True
         self.ffn_norm = nn.LayerNorm(hidden_dim, eps=norm_eps)
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -97,7 +108,7 @@ class BertLayer(nn.Module):
 
     def forward(self, hidden: Tensor, bias: Tensor | None) -> Tensor:
         rate = self.dropout if self.training else 0.0
-        mixed = self_attention(self.qkv(hidden), bias, num_heads=self.num_heads, dropout=rate)
+        mixed = self_attention(self.qkv(hidden), bias, num_heads=self.num_heads, dropout=rate, batched=self.int8)
         hidden = self.attention_norm(hidden + self._drop(self.out(mixed)))
         return self.ffn_norm(hidden + self._drop(self.down(self.activation(self.up(hidden)))))
 
@@ -156,6 +167,12 @@ class BertEncoder(nn.Module):
     def max_length(self) -> int:
         """The longest text, in tokens, that has a position for every token."""
         return self.embeddings.max_length
+
+    def use_int8(self, on: bool = True) -> None:
+        """From the next ``pack`` on: products in 8-bit integers where the weights are float32; see ``Linear.pack``."""
+        for module in self.modules():
+            if isinstance(module, Linear | BertLayer):
+                module.int8 = on
 
     def pack(self) -> None:
         """Ready for prediction in bfloat16: 5 to 10 % faster in batches, 25 % for one text; see ``Linear.pack``."""

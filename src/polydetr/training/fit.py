@@ -35,6 +35,7 @@ from polydetr.training.features import with_features
 from polydetr.training.loop import Loop, StepInfo
 from polydetr.training.number_format import set_precision
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
+from polydetr.training.prediction_format import set_prediction_format
 from polydetr.training.tracking import make_tracker
 
 if TYPE_CHECKING:
@@ -102,6 +103,11 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         checkpoints=checkpoints, resume=resume, rows_hash=rows_hash, out=out, started=started, display=display,
     )  # fmt: skip
     weights = _restore_best(engine, checkpoints)
+    # Where features were computed once, by a frozen backbone, they are also what is measured: as they are.
+    wanted = config.training.precision if measuring is engine else precision
+    prediction = set_prediction_format(
+        engine, weights, trained_in=precision, wanted=wanted, valid=splits.valid, note=display.note
+    )
     before, valid = calibrate(measuring, splits.valid, note=display.note)
     evaluations = {"valid": valid}
     if splits.test:
@@ -121,6 +127,7 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
             "precision": precision,
             "total_seconds": round(time.monotonic() - started, 1),
         },
+        "prediction": prediction,
         "metrics": {split: {t: dict(e.metrics) for t, e in found.items()} for split, found in evaluations.items()},
         "ece_before_calibration": {t: e.metrics["ece"] for t, e in before.items() if "ece" in e.metrics},
         "temperature": {t: task.temperature for t, task in engine.tasks.items()},
