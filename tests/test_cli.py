@@ -166,6 +166,15 @@ def test_a_wrong_call_is_explained_in_a_line(run, arguments, said):
     assert re.search(said, out + err)
 
 
+def test_an_output_that_holds_something_else_is_left_alone(run, base, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    code, _, err = run("train", "--train", base / "train.csv", "--target", "label", "--out", tmp_path, *FLAGS)
+    assert code == 2
+    assert "is not a polydetr model: it is not overwritten. Name another folder." in err
+    assert "reads" not in err  # known before anything is read
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["notes.txt"]
+
+
 def test_help_and_version(run):
     import polydetr as package
 

@@ -55,7 +55,10 @@ def test_random_embeddings_learn_although_pretrained_ones_are_frozen(tmp_path):
 def test_the_time_limit_holds_and_the_model_is_measured_and_saved(tmp_path):
     train(epochs=0.1)  # what is imported and measured once
     started = time.monotonic()
-    found = train(tmp_path / "out", epochs=100_000, time_limit="3s")
+    steps = []
+    found = train(tmp_path / "out", epochs=100_000, time_limit="3s", display=Watched(steps.append))
+    assert all(0 < step.progress <= 1 and step.remaining_seconds >= 0 for step in steps)
+    assert steps[-1].progress == 1
     training = found.info["training"]
     assert training["seconds"] < 3.5
     assert time.monotonic() - started < 15  # the pictures of the report are drawn after the limit

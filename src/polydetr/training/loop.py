@@ -221,9 +221,10 @@ class Loop:
         return max(1e-3, self.config.time_limit - self.prepared - 3 * self._evaluation_seconds)
 
     def _progress(self, step: int, total_steps: float) -> float:
-        """By steps, or by the clock where the time limit will come first."""
+        """0 … 1, by steps, or by the clock where the time limit will come first; the last step may outlast it."""
         by_steps = step / total_steps
-        return max(by_steps, self.state.seconds / self._training_limit) if self.config.time_limit else by_steps
+        by_clock = self.state.seconds / self._training_limit if self.config.time_limit else 0.0
+        return min(1.0, max(by_steps, by_clock))
 
     def _out_of_time(self) -> bool:
         return self.config.time_limit is not None and self.state.seconds >= self._training_limit
