@@ -217,8 +217,8 @@ class Engine:
 def side_by_side(function: Callable[[_T], _R], items: Sequence[_T], *, on: torch.device) -> Iterator[_R]:
     """``map`` in order; on a CPU one item a core, each on a single thread.
 
-    The cores then wait for one another once an item, not at every operation of the model: 1.3 times as fast on an idle
-    machine, and several times where other programs take a core away now and then.
+    The cores then wait for one another once at the end, not at every operation of the model, of which each would take
+    as long as the slower core, and other programs take a core away now and then.
     """
     threads = torch.get_num_threads()
     if on.type != "cpu" or threads < 2 or len(items) < 2:

@@ -77,8 +77,8 @@ def linear_int8(x: Tensor, weight: Int8Weight, bias: Tensor, *, overwrite: bool 
 
 @functools.lru_cache(maxsize=4)
 def int8_speedup(other: torch.dtype) -> float:
-    """Time of an encoder's two widest layers in ``other`` over that in int8, all roundings included; 0.05 s, once a
-    process.
+    """Time of an encoder's two widest layers in ``other`` over that in int8, all roundings included; measured once
+    a process.
 
     On one thread, by its own CPU time, in turn, the best of each: other programs on the machine decide nothing.
     """

@@ -5,7 +5,7 @@ Measured on 2 cores with avx512_bf16 (figures in ``benchmarks/bench_backbone.py`
 - the backward pass of the fused attention kernel takes 5 to 8 times as long in bfloat16 as batched matrix products;
 - ``F.linear`` first copies the bias over the whole output; oneDNN's inner product adds it on the way out;
 - a weight laid out once for prediction (``Linear.pack``) saves laying it out at every call, and in 8-bit integers it
-  is multiplied two to three times as fast.
+  is multiplied about twice as fast.
 
 Everything else (float32, other devices, autocast, attention dropout, tracing) goes through PyTorch's own functions.
 """
