@@ -36,9 +36,7 @@ class HubDetr(Detr):
         self, pixels: Tensor, mask: Tensor | None = None, *, last_only: bool = False, need_weights: bool = False
     ) -> dict[str, Tensor]:
         found = self.hub.model(pixels)
-        states = found.intermediate_hidden_states[-1:] if last_only else found.intermediate_hidden_states
-        if last_only:
-            states = found.last_hidden_state[None]
+        states = found.last_hidden_state[None] if last_only else found.intermediate_hidden_states
         return {
             "logits": self.hub.class_labels_classifier(states),
             "boxes_cxcywh": self.hub.bbox_predictor(states).sigmoid(),
@@ -87,7 +85,7 @@ def main() -> None:
         return HubCriterion(len(task.labels))
 
     DetectionTask._criterion = criterion  # type: ignore[method-assign]
-    detection.main(["--architecture", "detr", "--label", "transformers"])
+    detection.main(["--architecture", "detr"], model="transformers' DETR")
 
 
 if __name__ == "__main__":
