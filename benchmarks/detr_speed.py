@@ -2,8 +2,9 @@
 
     python benchmarks/detr_speed.py matcher     batch 8, 300 queries x 54 targets, 1 and 6 decoder layers, same assignments
     python benchmarks/detr_speed.py deformable  decoder (300 queries) and encoder (all cells), forward and with gradients
-    python benchmarks/detr_speed.py inference [--sizes 800 320]   R50-DETR, fresh weights with random norm statistics; a fresh DETR answers
-                                                nearly the same for every query, so what bfloat16 changes must be measured on a trained one
+    python benchmarks/detr_speed.py inference [--sizes 800 320]   R50-DETR, fresh weights with random norm statistics, on photographs of
+                                                coco256; what bfloat16 changes in a trained detector: detection_precision.py
+    python benchmarks/detr_speed.py detr-fast --threads 2 [--sizes 416]   one picture through the whole model, and through its backbone
 
 Options: --repeats 5, --threads 1. Times are milliseconds of the process's CPU time divided by the threads, so that a busy machine disturbs
 them less than it disturbs the wall clock; the wall clock is kept beside them. Appends JSON lines to benchmarks/results/detr_speed.jsonl.
@@ -23,14 +24,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data import ROOT
 from polydetr.backbones.detr_checkpoints import detr_from_state
 from polydetr.backbones.detr_prediction import prepare_for_prediction
+from polydetr.batch import Batch
+from polydetr.building import build_engine
+from polydetr.config import for_tasks, load_config
+from polydetr.data.images import fit_image, open_image
+from polydetr.data.readers import read_records
 from polydetr.nn.box_geometry import BoxGeometry
 from polydetr.nn.deformable import DeformableAttention
 from polydetr.nn.matcher import Matcher, SetTargets
+from polydetr.schema import infer_schema
 from quality import cpu_name
 
 RESULTS = Path(__file__).parent / "results" / "detr_speed.jsonl"
+PHOTOGRAPHS = 6
 
 
 def in_turn(candidates: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
@@ -154,14 +163,17 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
         "polydetr_fp32": prepare_for_prediction(model, bf16=False),
     }
     for size in sizes:
-        pixels = torch.randn(1, 3, size, size)
         with torch.inference_mode():
-            expected = theirs(pixels)
-            changes = {}
-            for name, fast in ready.items():
-                found = fast(pixels)
-                changes[name] = {"logits": float((found["logits"] - expected.logits).abs().max()),
-                                 "boxes": float((found["boxes_cxcywh"] - expected.pred_boxes).abs().max())}  # fmt: skip
+            changes: dict[str, dict[str, float]] = {name: {"logits": 0.0, "boxes": 0.0} for name in ready}
+            for pixels in photographs(size):
+                expected = theirs(pixels)
+                for name, fast in ready.items():
+                    found, largest = fast(pixels), changes[name]
+                    for key, ours, other in (
+                        ("logits", found["logits"], expected.logits),
+                        ("boxes", found["boxes_cxcywh"], expected.pred_boxes),
+                    ):
+                        largest[key] = max(largest[key], float((ours - other).abs().max()))
             laid_out = pixels.to(torch.bfloat16, memory_format=torch.channels_last)
             times = in_turn(
                 {
@@ -176,24 +188,59 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
                "times_faster": ratio(times, ours="polydetr_bf16"), "times_faster_fp32": ratio(times, ours="polydetr_fp32")}  # fmt: skip
 
 
+def photographs(size: int) -> list[Tensor]:
+    """The first photographs of coco256, normalised for ImageNet's backbones, (1, 3, size, size)."""
+    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    found = []
+    for path in sorted((ROOT / "coco256" / "images").rglob("*.jpg"))[:PHOTOGRAPHS]:
+        pixels = torch.tensor(fit_image(open_image(str(path)), size, fit="stretch")).permute(2, 0, 1) / 255
+        found.append(((pixels - mean) / std)[None])
+    return found
+
+
+def detr_fast(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
+    """One picture of BCCD through the model as it is by default, on its pretrained backbone; the heads are fresh."""
+    records = list(read_records(str(ROOT / "bccd" / "BCCD" / "ImageSets" / "Main" / "val.txt")))[:2]
+    for size in sizes:
+        config = load_config({"image": {"size": size}}, target={"objects": "detection"}, inputs={"image": "image"})
+        config = for_tasks(config, ["detection"])
+        schema = infer_schema([r.row for r in records], targets=config.target, inputs=config.inputs)
+        engine = build_engine(config, schema, records, note=lambda message: None)
+        batch = Batch.collate(engine.encoder.encode(records[:1], with_targets=False).examples)
+        for dtype in (torch.float32, torch.bfloat16):  # the faster one last
+            model = engine.model.to(dtype).eval()
+            with torch.inference_mode():
+                times = in_turn(
+                    {
+                        "model": lambda model=model, batch=batch: model(batch),
+                        "backbone": lambda model=model, batch=batch: model.embedders["image"](batch.groups["image"]),
+                    },
+                    repeats,
+                )
+            yield {"part": "detr-fast", "size": size, "precision": str(dtype).removeprefix("torch."), **times,
+                   "model_ms": times["model"]["wall_ms"],
+                   "backbone_share": round(times["backbone"]["cpu_ms"] / times["model"]["cpu_ms"], 2)}  # fmt: skip
+
+
 def ratio(times: dict[str, dict[str, float]], *, ours: str = "polydetr") -> float:
     return round(times["transformers"]["cpu_ms"] / times[ours]["cpu_ms"], 2)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["matcher", "deformable", "inference"])
+    parser.add_argument("part", choices=["matcher", "deformable", "inference", "detr-fast"])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[800, 320])
+    parser.add_argument("--sizes", type=int, nargs="+")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    parts = {"matcher": matcher, "deformable": deformable}
-    lines = (
-        inference(options.repeats, options.sizes)
-        if options.part == "inference"
-        else parts[options.part](options.repeats)
-    )
+    sizes, repeats = options.sizes, options.repeats
+    lines = {
+        "matcher": lambda: matcher(repeats),
+        "deformable": lambda: deformable(repeats),
+        "inference": lambda: inference(repeats, sizes or [800, 320]),
+        "detr-fast": lambda: detr_fast(repeats, sizes or [416]),
+    }[options.part]()
     about = {"date": datetime.now(UTC).date().isoformat(), "cpu": cpu_name(), "threads": options.threads,
              "repeats": options.repeats, "torch": torch.__version__}  # fmt: skip
     RESULTS.parent.mkdir(exist_ok=True)

@@ -194,3 +194,16 @@ def test_modalities_follow_from_how_most_cells_are_written(values, modality):
 def test_what_cannot_be_learned_says_why(data, targets, message):
     with pytest.raises(SchemaError, match=message):
         infer_schema(data, targets=targets)
+
+
+def test_objects_are_looked_for_in_the_picture_though_its_identifier_is_a_path_too():
+    table = rows(
+        image=[f"/pictures/{i}.png" for i in range(4)], image_id=[f"pictures/{i}.png" for i in range(4)],
+        objects=[[{"box": [1, 2, 3, 4], "label": "mug"}]] * 4,
+    )  # fmt: skip
+    schema = infer_schema(table, targets={"objects": None})
+    assert modalities(schema) == {"image": "image", "image_id": "ignore"}
+    assert [(t.name, t.task) for t in schema.targets] == [("objects", "detection")]
+    assert any("image_id" in note and "reads the picture alone" in note for note in schema.notes)
+    del table[0]["image"], table[1]["image"], table[2]["image"], table[3]["image"]
+    assert modalities(infer_schema(table, targets={"objects": None})) == {"image_id": "image"}

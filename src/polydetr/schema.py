@@ -289,8 +289,11 @@ def _infer_inputs(
             fields[i] = replace(f, modality="ignore")
             reasons[f.name] = f"each of its values goes with one {told[0]!r} only, so it gives the answer away"
     if tasks == {"detection"}:
+        # Readers of boxes call the picture "image"; "image_id" may be its path once more.
+        pictures = {f.name for f in fields if f.modality == "image"}
+        wanted = {"image"} if "image" in pictures else pictures
         for i, f in enumerate(fields):
-            if f.modality not in ("image", "ignore"):
+            if f.name not in wanted and f.modality != "ignore":
                 fields[i] = replace(f, modality="ignore")
                 reasons[f.name] = "detection reads the picture alone, unless an input is named"
     pointing = tasks & {"tagging", "qa", "entities"}
