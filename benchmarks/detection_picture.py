@@ -1,0 +1,92 @@
+"""Draws docs/guide/pictures/detection.png: where the queries of a trained detector read, layer by layer.
+
+    python benchmarks/detection_picture.py MODEL [PICTURE]
+
+MODEL is a folder that ``detection.py --out`` wrote; PICTURE is one of BCCD's (MIT licence). Of each label the surest
+object is shown: the box with which its query entered the layer (thin), and the points that it read, the larger the more
+they weighed; the last panel shows the boxes that are answered.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+from torch import Tensor
+
+from data import ROOT
+from polydetr import Predictor
+from polydetr.batch import Batch
+from polydetr.nn.deformable import DeformableAttention
+from polydetr.nn.detr_fast import DetrFast
+from polydetr.reports.box_drawing import box_colours
+
+TARGET = Path(__file__).resolve().parents[1] / "docs" / "guide" / "pictures" / "detection.png"
+PICTURE = ROOT / "bccd" / "BCCD" / "JPEGImages" / "BloodImage_00007.jpg"
+
+
+def read_by_layer(predictor: Predictor, picture: Path) -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor, Tensor]]]:
+    """The model's outputs, and of each layer the boxes (Q, 4), the points (Q, N, 2) and their weights (Q, N)."""
+    engine, seen = predictor._engine, []
+    column = predictor.schema.names("image")[0]
+    record = next(iter(predictor._records([{column: str(picture)}])))
+    batch = Batch.collate(engine.encoder.encode([record], with_targets=False).examples)
+    head = engine.model.head_of("objects")
+
+    def look(attention: Any, inputs: tuple[Any, ...]) -> None:
+        queries, references, _, shapes = inputs
+        points, weights = attention.points(queries, references, shapes)
+        seen.append((references[0, :, 0].float(), points[0].flatten(1, 3).float(), weights[0].flatten(1).float()))
+
+    detector = next(module for module in head.modules() if isinstance(module, DetrFast))
+    readers = [module for module in detector.layers.modules() if isinstance(module, DeformableAttention)]
+    handles = [reader.register_forward_pre_hook(look) for reader in readers]
+    with torch.inference_mode():
+        outputs = engine.model(batch)["objects"]
+    for handle in handles:
+        handle.remove()
+    return {name: tensor[0].float() for name, tensor in outputs.items()}, seen
+
+
+def draw(predictor: Predictor, picture: Path) -> Figure:
+    outputs, layers = read_by_layer(predictor, picture)
+    labels = predictor._engine.tasks["objects"].labels  # type: ignore[attr-defined]
+    colours, image = box_colours(labels), np.asarray(Image.open(picture).convert("RGB"))
+    height, width = image.shape[:2]
+    surest = outputs["logits"][-1].argmax(0).tolist()
+    figure = Figure(figsize=(11, 2.5), layout="constrained")
+    panels = figure.subplots(1, len(layers) + 1)
+    titles = [f"layer {number + 1} reads" for number in range(len(layers))] + ["answers"]
+    boxes = [layer[0] for layer in layers] + [outputs["boxes_cxcywh"][-1]]
+    for number, (panel, title) in enumerate(zip(panels, titles, strict=True)):
+        panel.imshow(0.5 * image / 255 + 0.5)
+        panel.set(title=title, xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
+        for label, query in zip(labels, surest, strict=True):
+            x, y, w, h = (boxes[number][query] * torch.tensor([width, height] * 2)).tolist()
+            last = number == len(layers)
+            outline = Rectangle((x - w / 2, y - h / 2), w, h, fill=False, ec=colours[label], lw=2.5 if last else 1)
+            panel.add_patch(outline)
+            if last:
+                panel.text(x + w / 2 + 8, y, label, color=colours[label], fontsize=8, weight="bold", va="center")
+            else:
+                points = layers[number][1][query].numpy() * (width, height)
+                panel.scatter(*points.T, s=1 + 250 * layers[number][2][query].numpy() / 8, color=colours[label], lw=0)
+    return figure
+
+
+def main() -> None:
+    model, *picture = sys.argv[1:]
+    figure = draw(Predictor.load(model, precision="fp32"), Path(picture[0]) if picture else PICTURE)
+    figure.savefig(TARGET, dpi=100)
+    with Image.open(TARGET) as drawn:  # 256 colours are enough for a picture of a page
+        drawn.convert("RGB").quantize(256).save(TARGET, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
