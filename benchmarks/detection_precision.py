@@ -26,7 +26,7 @@ from quality import cpu_name
 
 RESULTS = Path(__file__).parent / "results" / "detection_precision.jsonl"
 PHOTOS = ROOT / "coco256" / "images" / "train2017"
-SURE, MOST = 0.3, 64
+SURE, MOST = 0.3, 32
 
 
 def changes(exact: list[dict[str, Any]], rounded: list[dict[str, Any]], *, size: tuple[int, int]) -> np.ndarray:
@@ -36,6 +36,9 @@ def changes(exact: list[dict[str, Any]], rounded: list[dict[str, Any]], *, size:
         if one["score"] < SURE:
             continue
         others = [other for other in rounded if other["label"] == one["label"]]
+        if not others:  # lost altogether
+            found.append((one["score"], 1.0))
+            continue
         moved = [float(np.abs(np.subtract(other["box"], one["box"]) / sides).max()) for other in others]
         nearest = int(np.argmin(moved))
         found.append((abs(others[nearest]["score"] - one["score"]), moved[nearest]))
