@@ -43,6 +43,7 @@ def caption(sources: Sources, image: ExplainedImage) -> str:
     name = f"{image.column}, picture {image.index + 1}" if several else image.column
     if float(np.abs(sources.strength(image)).max()) < STRONG:
         return f"{name}: {image.score:+.3f} in all; hardly matters"
-    said = f"{name}: {image.score:+.3f} in all; strongest: {image.place}"
     inside = image.gaze_inside
-    return said if inside is None else f"{said}; {inside:.0%} of the query's attention lies in the box"
+    if inside is not None:  # what is lost without single parts of an object does not add up
+        return f"{name}; strongest: {image.place}; {inside:.0%} of the query's attention lies in the box"
+    return f"{name}: {image.score:+.3f} in all; strongest: {image.place}"
