@@ -116,7 +116,7 @@ Half the titles withheld, of every split:
 
 ## Objects in pictures
 
-`python benchmarks/detection.py --minutes M --seed S`, and `detection_peer.py` for `transformers`: BCCD test, 72 pictures.
+`python benchmarks/detection.py --steps N --seed S`, and `detection_peer.py` for `transformers`: BCCD test, 72 pictures.
 
 {tables.detection(results)}
 

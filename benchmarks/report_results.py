@@ -101,15 +101,17 @@ class Results:
     # -- sets ---------------------------------------------------------------------------------------------------------
 
     def detectors(self) -> dict[str, list[Line]]:
-        """Name of the model → the runs by the clock on BCCD, the newest of each seed."""
+        """Name of the model, with the label of the run → the runs on BCCD, the newest of each seed."""
         found: dict[tuple[str, int], Line] = {}
         for line in self.all("detection", data="bccd"):
-            if "time_limit" in line["settings"]:
-                found[detector(line), line["seed"]] = line
+            if not line.get("ablation"):
+                found[", ".join(filter(None, (detector(line), line.get("label")))), line["seed"]] = line
         return {name: [line for (n, _), line in found.items() if n == name] for name, _ in found}
 
     def bccd(self, name: str, metric: str) -> float | None:
-        return mean(line["metrics"]["test"]["objects"][metric] for line in self.detectors().get(name, []))
+        """Mean over the seeds of the newest kind of run of one model."""
+        newest = [lines for label, lines in self.detectors().items() if label.split(",")[0] == name]
+        return mean(line["metrics"]["test"]["objects"][metric] for line in newest[-1]) if newest else None
 
     def set_speed(self, **match: Any) -> float | None:
         return at(self.newest("detr_speed", **match), "times_faster")

@@ -187,11 +187,11 @@ def detection(results: Results) -> str:
     rows = []
     for name, lines in results.detectors().items():
         scores = [[line["metrics"]["test"]["objects"][k] for line in lines] for k in ("map_50", "map")]
-        minutes = mean(line["training"]["seconds"] / 60 for line in lines)
+        minutes = mean(line["cpu_seconds"] / 60 for line in lines)
         steps = mean(line["training"]["steps"] for line in lines)
         rows.append([name, *(spread(s) for s in scores), f"{minutes:.0f}", f"{steps:,.0f}",
                      f"{lines[0]['parameters']:,}", seeds_of(lines), lines[-1]["date"]])  # fmt: skip
-    return table(["model", "mAP50", "mAP", "minutes", "steps", "parameters", "seeds", "date"], rows)
+    return table(["model", "mAP50", "mAP", "CPU minutes", "steps", "parameters", "seeds", "date"], rows)
 
 
 def mechanisms(results: Results) -> str:
