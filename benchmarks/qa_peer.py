@@ -1,12 +1,12 @@
-"""Question answering by transformers under the settings of its own example, beside `quality.py squad|cmrc2018`.
+"""Question answering by polydetr, and by transformers under the settings of its own example.
 
-    python benchmarks/qa_peer.py squad [--rows 2000] [--test-rows 500] [--seed 0] [--fp32]
+    python benchmarks/qa_peer.py squad|cmrc2018 [--rows 1000] [--test-rows 500] [--seed 0] [--only polydetr|transformers] [--fp32]
 
-The settings are those of transformers' examples/pytorch/question-answering (README, run_qa.py, utils_qa.py): learning rate 3e-5, two epochs,
+polydetr's settings are those of `quality.py`. The others are those of transformers' examples/pytorch/question-answering (README, run_qa.py, utils_qa.py): learning rate 3e-5, two epochs,
 batches of 12, windows of 384 tokens that share 128, AdamW with linear decay and no warm-up, answers of at most 30 tokens, the best of 20 starts
 and ends. Two things differ, neither of which changes what is learned or answered, only the time: a batch is padded to its longest window and not
 to 384, and products run in bfloat16 under autocast unless --fp32 is given. Both sides get the same rows, the same pretrained file and the same scores
-(`polydetr.metrics.qa`). Appends one JSON line to benchmarks/results/quality.jsonl, whose "data" ends in "-peer".
+(`polydetr.metrics.qa`). Appends one JSON line a side to benchmarks/results/qa_peer.jsonl.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import tempfile
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -33,11 +34,13 @@ from transformers import (
     set_seed,
 )
 
+import quality
 from data import SETS, Rows, fewer
 from polydetr.backbones import fetch_backbone
 from polydetr.metrics.qa import qa_report
-from quality import RESULTS, SETTINGS, machine
+from quality import SETTINGS, machine
 
+RESULTS = Path(__file__).parent / "results" / "qa_peer.jsonl"
 MAX_LENGTH, STRIDE, MAX_ANSWER_TOKENS, N_BEST = 384, 128, 30, 20
 
 
@@ -111,9 +114,16 @@ def _best_span(starts: list[float], ends: list[float], parts: list[int | None], 
     return best
 
 
-def run(name: str, *, rows: int | None, test_rows: int | None, seed: int, bf16: bool) -> dict[str, Any]:
-    split = fewer(SETS[name](), rows, test_rows)
-    set_seed(seed)
+def ours(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    found = quality.run(name, argparse.Namespace(**vars(given), out=None, settings=[], label=""))
+    metrics = found["metrics"]["test"]["answers"]
+    scores = {name: metrics[name] for name in ("exact_match", "f1")}
+    return {"metrics": scores, "settings": found["settings"], "rows": found["rows"], "seconds": found["seconds"]}
+
+
+def theirs(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    split = fewer(SETS[name](), given.rows, given.test_rows)
+    set_seed(given.seed)
     folder = str(fetch_backbone(SETTINGS[name]["backbone"]))
     tokenizer = tokenizer_of(folder)
     model = AutoModelForQuestionAnswering.from_pretrained(folder, dtype=torch.float32)
@@ -123,8 +133,8 @@ def run(name: str, *, rows: int | None, test_rows: int | None, seed: int, bf16: 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
         arguments = TrainingArguments(
-            out, **settings, seed=seed, bf16=bf16, use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True,
-            logging_steps=20,
+            out, **settings, seed=given.seed, bf16=not given.fp32, use_cpu=True, report_to=[], save_strategy="no",
+            disable_tqdm=True, logging_steps=20,
         )  # fmt: skip
         Trainer(model=model, args=arguments, train_dataset=features, data_collator=collate).train()  # type: ignore[arg-type]
     seconds = time.perf_counter() - started
@@ -132,16 +142,14 @@ def run(name: str, *, rows: int | None, test_rows: int | None, seed: int, bf16: 
         [[a["text"] for a in r.row["answers"]] for r in split.test], answers(model, tokenizer, split.test, collate)
     )
     return {
-        "data": f"{name}-peer",
-        "label": f"transformers' example settings, {'bf16' if bf16 else 'fp32'}",
-        "metrics": {"test": {"answers": {"f1": report.f1, "exact_match": report.exact_match}}},
-        "settings": {"backbone": SETTINGS[name]["backbone"], **settings, "max_length": MAX_LENGTH, "stride": STRIDE},
-        "seed": seed,
+        "metrics": {"exact_match": report.exact_match, "f1": report.f1},
+        "settings": {**settings, "max_length": MAX_LENGTH, "stride": STRIDE, "bf16": not given.fp32},
+        "rows": {"train": len(split.train), "test": len(split.test)},
         "seconds": round(seconds, 1),
-        "rows": {"train": len(split.train), "windows": len(features), "test": len(split.test)},
-        "machine": machine(),
-        "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+SIDES = {"polydetr": ours, "transformers": theirs}
 
 
 def main() -> None:
@@ -150,12 +158,20 @@ def main() -> None:
     parser.add_argument("--rows", type=int)
     parser.add_argument("--test-rows", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=SIDES)
     parser.add_argument("--fp32", action="store_true")
     given = parser.parse_args()
-    result = run(given.data, rows=given.rows, test_rows=given.test_rows, seed=given.seed, bf16=not given.fp32)
-    print(json.dumps({k: result[k] for k in ("data", "metrics", "seconds", "rows")}))
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(result, ensure_ascii=False) + "\n")
+    for side in [given.only] if given.only else SIDES:
+        line = {
+            "data": given.data,
+            "model": f"{side}, {SETTINGS[given.data]['backbone']}",
+            "label": f"{given.data}, {side}",
+        }
+        line |= SIDES[side](given.data, given)
+        line |= {"seed": given.seed, "machine": machine(), "date": datetime.now(UTC).date().isoformat()}
+        print(json.dumps({k: line[k] for k in ("data", "model", "metrics", "seconds", "rows")}))
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
