@@ -66,8 +66,9 @@ def fit_automm(train: Rows, valid: Rows, *, epochs: int, seed: int) -> Predict:
     # A torchvision built for CUDA stops at import on a torch without it, for want of these operators: declared, never
     # called.
     library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("roi_align(Tensor x, Tensor r, float s, int h, int w, int n, bool a) -> Tensor")
+    plain = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
+    for name in ("nms", "qnms", "qroi_align", *plain, *(f"_{name}_backward" for name in plain)):
+        library.define(f"{name}(Tensor a) -> Tensor")
     import pandas
     from autogluon.multimodal import MultiModalPredictor
 
