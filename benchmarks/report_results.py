@@ -63,13 +63,17 @@ class Results:
     # -- mixed rows ---------------------------------------------------------------------------------------------------
 
     def ablation(self, withheld: float) -> dict[tuple[str, str, str], list[Line]]:
-        """(modalities, fusion, sharing) → its runs, one a seed."""
-        found: dict[tuple[str, str, str], list[Line]] = {}
-        for line in self.newest_by("multimodal", "seed", what="ablation", withheld=withheld).values():
+        """(modalities, fusion, sharing) → its runs, the newest of each seed."""
+        newest: dict[tuple[tuple[str, str, str], int], Line] = {}
+        for line in self.all("multimodal", what="ablation", withheld=withheld):
             for run in line["runs"]:
-                key = (" + ".join(run["modalities"]), run["fusion"], run["share"])
-                found.setdefault(key, []).append(run)
-        return found
+                newest[(" + ".join(run["modalities"]), run["fusion"], run["share"]), line["seed"]] = run
+        found: dict[tuple[str, str, str], list[Line]] = {}
+        for (key, _), run in newest.items():
+            found.setdefault(key, []).append(run)
+        return dict(
+            sorted(found.items(), key=lambda item: (item[0][0].count("+"), item[0][1:] != ("joint", "none"), item[0]))
+        )
 
     def fashion_gain(self, withheld: float, *, over_pairs: bool) -> float | None:
         """Points of test accuracy of all modalities over the best single one, or the best single one or pair."""
