@@ -36,7 +36,11 @@ _FIRST_STAY = 6.0
 """By how much a pointer prefers the proposed end at the beginning."""
 _CHANCE = 0.2
 _SPARE_QUERIES = 8
-_NEVER = -1e4
+NO_SPAN = -40.0
+"""The logit of what is no span: so low that the losses of single precision are exactly zero, and not much lower, for
+the matcher may have to take it where a text has more targets than queries.
+"""
+_NO_WORD = -1e4
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,11 @@ class SpanSet(nn.Module):
         """
         types = self.type_projection(self.type_vectors)
         spans, scores, possible = self.proposals(words, mask, rows, types)
-        scores = scores.float().masked_fill(~possible[..., None], _NEVER)
+        scores = scores.float().masked_fill(~possible[..., None], NO_SPAN)
         seeds, chosen, real = self._seeds(scores, possible, mask)
         outputs = {"proposal_logits": scores, "seeds": seeds.masked_fill(~real[..., None], -1)}
         first = scores.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, scores.shape[-1]))
-        first = first.masked_fill(~real[..., None], _NEVER)  # the last of a short text's are none
+        first = first.masked_fill(~real[..., None], NO_SPAN)  # the last of a short text's are none
         if self.decoder is None:
             return {**outputs, "logits": first[None]}
         content = self.content(spans.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, spans.shape[-1])))
@@ -132,7 +136,7 @@ class SpanSet(nn.Module):
             memory_positions=places, allowed=allowed,
         )  # fmt: skip
         states = states[-1:] if last_only else states
-        logits = (self.class_head(states, types) + first.detach()).masked_fill(~real[..., None], _NEVER)
+        logits = (self.class_head(states, types) + first.detach()).masked_fill(~real[..., None], NO_SPAN)
         pointed = {
             f"{name}_logits": pointer(states, memory + places, mask, seeds[..., end])
             for end, (name, pointer) in enumerate(self.pointers.items())
@@ -205,4 +209,4 @@ class Pointer(nn.Module):
         """states (N, B, Q, H), words (B, W, H), mask (B, W), seed (B, Q) → logits (N, B, Q, W), float32."""
         likeness = self.query(states) @ self.key(words).transpose(1, 2) / math.sqrt(words.shape[-1])
         stay = F.one_hot(seed, words.shape[1]) * self.stay
-        return (likeness.float() + stay).masked_fill(~mask[:, None], _NEVER)
+        return (likeness.float() + stay).masked_fill(~mask[:, None], _NO_WORD)

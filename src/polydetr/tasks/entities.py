@@ -23,7 +23,7 @@ from polydetr.metrics.entities import best_threshold, entity_report, nested_reca
 from polydetr.nn.matcher import Matcher, SetTargets
 from polydetr.nn.set_loss import SetCriterion
 from polydetr.nn.span_geometry import SpanGeometry
-from polydetr.nn.span_set import SpanSizes
+from polydetr.nn.span_set import NO_SPAN, SpanSizes
 from polydetr.spans import Nesting, Span, nesting_of
 from polydetr.tags import fit_to_words, iob2_to_word_spans, spans_to_iob2
 from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView
@@ -33,7 +33,6 @@ from polydetr.tasks.span_answers import Candidate, merged, settled
 
 LEAST_SCORE = 0.05
 """Spans less sure than this are never answered, whatever the threshold."""
-_SILENT = -1e4
 
 
 @dataclass(frozen=True)
@@ -214,7 +213,7 @@ class EntitiesTask(Task):
         layers = {name: outputs[name].permute(2, 0, 1, 3).float() for name in ("logits", "start_logits", "end_logits")}
         # What a query that begins where nobody looked answers is neither right nor wrong.
         unknown = ~known.gather(1, outputs["seeds"][..., 0].long().clamp(min=0))
-        layers["logits"] = layers["logits"].masked_fill(unknown[..., None], _SILENT)
+        layers["logits"] = layers["logits"].masked_fill(unknown[..., None], NO_SPAN)
         criterion = SetCriterion(SpanGeometry(), classification="varifocal", matcher=Matcher("focal", class_weight=2.0))
         return criterion(layers, wanted).total / len(layers["logits"])
 
