@@ -137,6 +137,10 @@ def _span(i: int) -> Row:
     return {"start": 2, "end": 2 + len(LABELS[i % 2]), "label": "COLOUR"}
 
 
+def _nested(i: int) -> list[Row]:
+    return [_span(i), {"start": 0, "end": len(_text(i).rsplit(" ", 1)[0]), "label": "THING"}]
+
+
 TARGETS: dict[str, tuple[dict[str, str], Callable[[int], Row], type]] = {
     "classification, one label": ({"y": "classification"}, lambda i: {"y": LABELS[i % 2]}, str),
     "classification, several labels": (
@@ -144,6 +148,7 @@ TARGETS: dict[str, tuple[dict[str, str], Callable[[int], Row], type]] = {
     ),
     "regression": ({"y": "regression"}, lambda i: {"y": i / 2 + (i % 2)}, float),
     "tagging": ({"y": "tagging"}, lambda i: {"y": [_span(i)]}, list),
+    "entities as a set, nested ones too": ({"y": "entities"}, lambda i: {"y": _nested(i)}, list),
     "question answering": ({"y": "qa"}, lambda i: {"y": [{"text": LABELS[i % 2], "start": 2}]}, dict),
     "objects in a picture": (
         {"y": "detection"}, lambda i: {"y": [{"box": [4, 4, 12, 12], "label": LABELS[i % 2]}]}, list,
@@ -184,7 +189,7 @@ def claimed() -> list[tuple[str, str]]:
 def test_the_table_claims_what_is_trained_here() -> None:
     assert {task for task, _ in claimed()} == set(TARGETS)
     assert {column for _, column in claimed()} == set(INPUTS)
-    assert len(claimed()) == 51
+    assert len(claimed()) == 55
 
 
 @pytest.mark.parametrize(("kind", "column"), claimed())
