@@ -128,6 +128,12 @@ Half the titles withheld, of every split:
 
 {tables.set_speed(results)}
 
+## Entities as a set
+
+`python benchmarks/entities.py gum|conll entities|tagging|innermost|outermost`; `innermost` and `outermost` are flat taggers of nested data.
+
+{tables.entities(results)}
+
 {notes}
 """
 

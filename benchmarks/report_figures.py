@@ -107,5 +107,8 @@ FIGURES = [
     Figure("`detr`, R50 at 800 pixels, against `transformers`", "CPU time, same weights", "`detr`，R50，800 像素，对比 `transformers`", "CPU 耗时之比，权重相同", 4, lambda r: r.set_speed(part="inference", size=800), "×"),
     Figure("matching 300 queries × 54 targets, against `transformers`", "CPU time, same assignments", "匹配 300 个查询与 54 个目标，对比 `transformers`", "CPU 耗时之比，结果相同", 5, lambda r: r.set_speed(part="matcher", layers=1), "×"),
     Figure("deformable attention, against `transformers`", "CPU time, training", "可变形注意力，对比 `transformers`", "CPU 耗时之比，训练", 1, lambda r: r.set_speed(part="deformable", kind="encoder", gradients=True), "×"),
+    Figure("GUM, nested names, test", "points of entity F1 above the best flat tagger", "GUM 嵌套实体测试集", "实体级 F1 高出最佳扁平标注的百分点", 5, lambda r: r.entities_gain("gum"), "points"),
+    Figure("GUM, nested names, test", "recall of nested ones", "GUM 嵌套实体测试集", "嵌套实体的召回率", 0.5, lambda r: at(r.newest("entities", data="gum", model="entities"), "test", "nested_recall")),
+    Figure("CoNLL-2003, test, a part of the rows", "points of entity F1 of `entities` above `tagging`", "CoNLL-2003 测试集，部分训练数据", "`entities` 的实体级 F1 高出 `tagging` 的百分点", -0.5, lambda r: r.entities_gain("conll"), "points"),
 ]
 # fmt: on

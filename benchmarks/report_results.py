@@ -117,6 +117,16 @@ class Results:
         newest = [lines for label, lines in self.detectors().items() if label.split(",")[0] == name]
         return mean(line["metrics"]["test"]["objects"][metric] for line in newest[-1]) if newest else None
 
+    def entities_gain(self, data: str) -> float | None:
+        """Points of test entity F1 of the task ``entities`` over the flat tagger that its development rows prefer."""
+        newest = self.newest_by("entities", "model", data=data)
+        ours = newest.pop("entities", None)
+        flat = [line for line in newest.values() if "entity_f1" in line.get("valid", {})]
+        if ours is None or not flat:
+            return None
+        best = max(flat, key=lambda line: line["valid"]["entity_f1"])
+        return 100 * (ours["test"]["entity_f1"] - best["test"]["entity_f1"])
+
     def set_speed(self, **match: Any) -> float | None:
         return at(self.newest("detr_speed", **match), "times_faster")
 

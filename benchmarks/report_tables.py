@@ -194,6 +194,33 @@ def detection(results: Results) -> str:
     return table(["model", "mAP50", "mAP", "CPU minutes", "steps", "parameters", "seeds", "date"], rows)
 
 
+def entities(results: Results) -> str:
+    rows = []
+    newest = {
+        (line["data"], line["model"]): line for line in results.all("entities") if "entity_f1" in line.get("test", {})
+    }
+    for line in newest.values():
+        test, ceiling = line["test"], at(line, "ceilings", line["model"])
+        rows.append([
+            line["data"], line["model"], f"{test['entity_f1']:.3f}", f"{ceiling:.3f}" if ceiling else "–",
+            f"{test['nested_recall']:.3f}" if test.get("nested_recall") is not None else "–", f"{line['parameters']:,}",
+            str(line["seed"]), line["date"],
+        ])  # fmt: skip
+    return table(
+        [
+            "data",
+            "model",
+            "entity F1",
+            "the most a flat one could reach",
+            "recall of nested ones",
+            "parameters",
+            "seed",
+            "date",
+        ],
+        rows,
+    )
+
+
 def mechanisms(results: Results) -> str:
     """The ablation at a fixed number of steps, each line with one mechanism off."""
     lines = {line["label"]: line for line in results.all("detection") if line.get("ablation")}
