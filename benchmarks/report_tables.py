@@ -203,8 +203,8 @@ def entities(results: Results) -> str:
         test, ceiling = line["test"], at(line, "ceilings", line["model"])
         rows.append([
             line["data"], line["model"], f"{test['entity_f1']:.3f}", f"{ceiling:.3f}" if ceiling else "–",
-            f"{test['nested_recall']:.3f}" if test.get("nested_recall") is not None else "–", f"{line['parameters']:,}",
-            str(line["seed"]), line["date"],
+            f"{test['nested_recall']:.3f}" if test.get("nested_recall") is not None else "–", f"{line['rows']['train']:,}",
+            f"{line['parameters']:,}", str(line["seed"]), line["date"],
         ])  # fmt: skip
     return table(
         [
