@@ -95,6 +95,11 @@ class Results:
     def digits(self, *keys: str) -> Any:
         return at(self.newest("generation", data="digits"), "metrics", *keys)
 
+    def automm(self, measure: str) -> float | None:
+        """How many times more of it AutoGluon-Multimodal took, on the same rows."""
+        theirs, ours = (at(self.newest("automm", who=who), measure) for who in ("automm", "polydetr"))
+        return theirs / ours if theirs and ours else None
+
     def pipeline(self) -> float | None:
         """Pictures read and augmented in a second, over pictures learned from in a second."""
         rates = at(self.newest("image_pipeline"), "pictures_per_second")
