@@ -119,7 +119,7 @@ def pairs(*, every_picture: int) -> Split:
 
 
 def measured(predictor: Predictor, rows: Rows) -> dict[str, float]:
-    """Scores on all spans, of whatever kind the model answers."""
+    """Scores on all spans, of whatever kind the model answers; each row is read by itself."""
     answers = predictor.predict([row.row for row in rows])
     found = [[Span(e["start"], e["end"], e["label"]) for e in answer["entities"]] for answer in answers]
     gold = spans_of(rows)
@@ -127,8 +127,8 @@ def measured(predictor: Predictor, rows: Rows) -> dict[str, float]:
     scores = {"entity_f1": report.entity_f1, "precision": report.micro.precision, "recall": report.micro.recall}
     if inner.possible:
         # The other side of nesting, which a tagger of innermost spans cannot have.
-        around = [[a for a in spans if a not in kept(spans, "innermost")] for spans in gold]
-        hits = sum(len(set(a) & set(b)) for a, b in zip(around, found, strict=True))
+        around = [set(spans).difference(kept(spans, "innermost")) for spans in gold]
+        hits = sum(len(a.intersection(b)) for a, b in zip(around, found, strict=True))
         scores |= {"nested_recall": inner.recall, "around_recall": hits / sum(map(len, around))}
     return scores
 
