@@ -101,6 +101,8 @@ FIGURES = [
     Figure("digits painted", "Fréchet distance over real against real", "绘制的数字", "Fréchet 距离与真实样本间距离之比", 3, lambda r: r.digits("features", "ratio"), "×", at_most=True),
     Figure("an epoch on frozen backbones", "time recomputed over time with kept features", "冻结编码器时的一轮训练", "重新计算与使用缓存特征的耗时之比", 10, lambda r: at(first(at(r.newest("multimodal", what="cache"), "runs")), "ratio"), "×"),
     Figure("pictures read and augmented", "pace over that of a training step", "图片读取与增强", "与训练一步的速度之比", 1, Results.pipeline, "×"),
+    Figure("1,000 pictures prepared", "peak memory", "准备 1,000 张图片", "内存峰值", None, lambda r: at(r.newest("image_pipeline", what="memory"), "peak_anonymous_mb", "1000"), "MB"),
+    Figure("4,000 pictures prepared", "peak memory", "准备 4,000 张图片", "内存峰值", None, lambda r: at(r.newest("image_pipeline", what="memory"), "peak_anonymous_mb", "4000"), "MB"),
     Figure("table columns, against AutoGluon-Multimodal", "CPU time to fit, at no lower accuracy", "表格列，对比 AutoGluon-Multimodal", "训练 CPU 耗时之比，准确率不低于对方", 2, lambda r: r.automm("fit_cpu_seconds"), "×"),
     Figure("table columns, against AutoGluon-Multimodal", "time for one row", "表格列，对比 AutoGluon-Multimodal", "单行预测耗时之比", 5, lambda r: r.automm("one_row_ms"), "×"),
     Figure("BCCD, test, `detr-fast`", "mAP at IoU 0.50, mean of the seeds", "BCCD 测试集，`detr-fast`", "IoU 0.50 处的 mAP，各种子平均", 0.88, lambda r: r.bccd("detr-fast", "map_50")),

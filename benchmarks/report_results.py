@@ -102,7 +102,7 @@ class Results:
 
     def pipeline(self) -> float | None:
         """Pictures read and augmented in a second, over pictures learned from in a second."""
-        rates = at(self.newest("image_pipeline"), "pictures_per_second")
+        rates = at(self.newest("image_pipeline", data="clothing_small"), "pictures_per_second")
         if not rates:
             return None
         return 1 / (1 / rates["read_2_threads"] + 1 / rates["augment"]) / rates["train_step"]

@@ -162,7 +162,7 @@ def generation(results: Results) -> str:
 
 def pipeline(results: Results) -> str:
     rows = []
-    for run in results.newest_by("image_pipeline", "data").values():
+    for run in results.newest_by("image_pipeline", "data", what=None).values():
         pace = run["pictures_per_second"]
         keys = ("read_2_threads", "read_2_processes", "augment", "train_step", "predict")
         rows.append([run["data"], run["backbone"], str(run["size"]), *(f"{pace[k]:,.0f}" for k in keys), run["date"]])
