@@ -19,17 +19,14 @@ import json
 import logging
 import os
 import statistics
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(os.environ.get("POLYDETR_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
-RESULTS = Path(__file__).parent / "results" / "automm.jsonl"
 TARGET = "articleType"
 COLUMNS = {"gender": "category", "baseColour": "category", "season": "category", "year": "number", "usage": "category"}
 Rows = list[dict[str, Any]]
@@ -107,7 +104,6 @@ def main() -> None:
     predict = fit(rows["train"], rows["val"], epochs=arguments.epochs, seed=arguments.seed)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     right = [a == r[TARGET] for a, r in zip(predict(asked), rows["test"], strict=True)]
-    import torch
 
     result = {
         "who": arguments.who,
@@ -117,14 +113,8 @@ def main() -> None:
         "fit_cpu_seconds": round(cpu_seconds, 1),
         "one_row_ms": latency(predict, asked),
         "seed": arguments.seed,
-        "machine": f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads, "
-        f"Python {sys.version.split()[0]}",
-        "date": datetime.now(UTC).date().isoformat(),
     }
-    print(json.dumps(result, indent=1))
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(result) + "\n")
+    print(json.dumps(keep("automm", result), indent=1))
 
 
 if __name__ == "__main__":

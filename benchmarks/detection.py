@@ -12,21 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from data import ROOT
 from polydetr import Predictor
 from polydetr.config import merge, parse_settings
-from quality import cpu_name
+from recording import keep
 
-RESULTS = Path(__file__).parent / "results" / "detection.jsonl"
 LISTS = ROOT / "bccd" / "BCCD" / "ImageSets" / "Main"
 SETTINGS: dict[str, Any] = {
     # Five pictures a step: 205 are 41 full batches.
@@ -51,7 +47,6 @@ FEW = ("map", "map_50", "map_75")
 
 def run(settings: dict[str, Any], *, seed: int, label: str, out: str | None) -> dict[str, Any]:
     """Trains, and measures the test pictures once."""
-    import torch
 
     started, worked = time.perf_counter(), time.process_time()
     splits = {
@@ -82,8 +77,6 @@ def run(settings: dict[str, Any], *, seed: int, label: str, out: str | None) -> 
         "training": predictor.info["training"],
         "history": history,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads",
-        "date": datetime.now(UTC).date().isoformat(),
     }
 
 
@@ -137,15 +130,13 @@ def main(first: Sequence[str] = (), **more: Any) -> None:
         given["time_limit"] = 60 * arguments.minutes
     given = merge(given, parse_settings(arguments.settings))
     runs = {name: OFF[name] for name in (arguments.only or OFF)} if arguments.ablation else {"": {}}
-    RESULTS.parent.mkdir(exist_ok=True)
     for name, changes in runs.items():
         label = " ".join(part for part in (arguments.label, name) if part)
         result = run(merge(given, changes), seed=arguments.seed, label=label, out=arguments.out)
         result |= {"ablation": arguments.ablation, **more}
         test = result["metrics"]["test"]["objects"]
         print(json.dumps({"label": label, "seconds": result["seconds"], **{k: round(test[k], 4) for k in FEW}}))
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(result, ensure_ascii=False) + "\n")
+        keep("detection", result)
 
 
 if __name__ == "__main__":

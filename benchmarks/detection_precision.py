@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +20,8 @@ from data import ROOT
 from detection import FEW, LISTS
 from polydetr import Predictor
 from polydetr.data.readers import read_records
-from quality import cpu_name
+from recording import keep
 
-RESULTS = Path(__file__).parent / "results" / "detection_precision.jsonl"
 PHOTOS = ROOT / "coco256" / "images" / "train2017"
 SURE, MOST = 0.3, 32
 
@@ -78,11 +75,7 @@ def main() -> None:
     line["bccd"] = compare(models, [{column: row["image"]} for row in rows], [(r["width"], r["height"]) for r in rows])
     photos = sorted(PHOTOS.rglob("*.jpg"))[:MOST]
     line["coco256"] = compare(models, [{column: str(p)} for p in photos], [Image.open(p).size for p in photos])
-    line |= {"date": datetime.now(UTC).date().isoformat(), "cpu": cpu_name()}
-    print(json.dumps(line))
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    print(json.dumps(keep("detection_precision", line)))
 
 
 if __name__ == "__main__":

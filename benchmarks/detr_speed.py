@@ -17,8 +17,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,9 +34,8 @@ from polydetr.nn.box_geometry import BoxGeometry
 from polydetr.nn.deformable import DeformableAttention
 from polydetr.nn.matcher import Matcher, SetTargets
 from polydetr.schema import infer_schema
-from quality import cpu_name
+from recording import keep
 
-RESULTS = Path(__file__).parent / "results" / "detr_speed.jsonl"
 PHOTOGRAPHS = 6
 
 
@@ -241,14 +238,9 @@ def main() -> None:
         "inference": lambda: inference(repeats, sizes or [800, 320]),
         "detr-fast": lambda: detr_fast(repeats, sizes or [416]),
     }[options.part]()
-    about = {"date": datetime.now(UTC).date().isoformat(), "cpu": cpu_name(), "threads": options.threads,
-             "repeats": options.repeats, "torch": torch.__version__}  # fmt: skip
-    RESULTS.parent.mkdir(exist_ok=True)
     for line in lines:
-        text = json.dumps(line | about)
-        print(text, flush=True)
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+        told = keep("detr_speed", {**line, "threads": options.threads, "repeats": options.repeats})
+        print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from data import ROOT, Rows, Split, conll2003, gum_nested
@@ -33,9 +30,8 @@ from polydetr.config import merge, parse_settings
 from polydetr.data.readers import read_records
 from polydetr.metrics.entities import entity_report, nested_recall
 from polydetr.spans import Span, go_together
-from quality import cpu_name
+from recording import keep
 
-RESULTS = Path(__file__).parent / "results" / "entities.jsonl"
 SETTINGS: dict[str, Any] = {"backbone": "minilm", "epochs": 4, "training": {"batch_tokens": 512, "patience": 0}}
 JOINT: dict[str, Any] = {
     "backbone": {"text": "minilm", "image": "mobilenet-v2"}, "image": {"size": 224},
@@ -167,7 +163,6 @@ def _told(predictor: Predictor) -> dict[str, Any]:
 
 def run(data: str, model: str, *, step: int, given: dict[str, Any], seed: int, label: str) -> dict[str, Any]:
     """Trains and measures one model."""
-    import torch
 
     split = {"gum": gum_nested, "conll": conll2003}[data]() if data != "joint" else pairs(every_picture=step)
     if data != "joint":
@@ -190,8 +185,6 @@ def run(data: str, model: str, *, step: int, given: dict[str, Any], seed: int, l
         "seconds": round(time.perf_counter() - started, 1),
         "cpu_seconds": round(time.process_time(), 1),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads",
-        "date": datetime.now(UTC).date().isoformat(),
     }
 
 
@@ -218,9 +211,7 @@ def main() -> None:
     result = run(
         arguments.data, arguments.model, step=arguments.every, given=given, seed=arguments.seed, label=arguments.label
     )
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(result, ensure_ascii=False) + "\n")
+    keep("entities", result)
     shown = ("data", "model", "valid", "test", "ceilings", "parameters", "seconds", "cpu_seconds")
     print(json.dumps({key: result[key] for key in shown if key in result}))
 

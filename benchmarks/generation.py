@@ -17,11 +17,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import resource
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +33,8 @@ from polydetr import Predictor
 from polydetr.config import merge, parse_settings
 from polydetr.metrics.generation import generation_report
 from polydetr.reports.grid import grid_png
-from quality import cpu_name
+from recording import keep
 
-RESULTS = Path(__file__).parent / "results" / "generation.jsonl"
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "generation_digits.png"
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SETTINGS: dict[str, Any] = {
@@ -163,9 +160,7 @@ def run(
         "training": predictor.info["training"],
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "rows": predictor.info["rows"] | {"held_out": len(held_out)},
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads",
         "python": platform.python_version(),
-        "date": datetime.now(UTC).date().isoformat(),
     }
 
 
@@ -188,9 +183,7 @@ def main() -> None:
             {k: result[k] for k in ("metrics", "judge_accuracy", "flow", "train_seconds", "sample_seconds")}, indent=1
         )
     )
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(result, ensure_ascii=False) + "\n")
+    keep("generation", result)
 
 
 if __name__ == "__main__":

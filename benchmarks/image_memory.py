@@ -18,13 +18,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from data import ROOT, records
-from image_pipeline import RESULTS
-from quality import cpu_name
+from recording import keep
 
 
 class Peak:
@@ -74,7 +72,6 @@ def train(count: int, size: int) -> float:
 
 
 def main() -> None:
-    import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1000, help="pictures of the smaller run")
@@ -99,13 +96,8 @@ def main() -> None:
         "size": arguments.size,
         "peak_anonymous_mb": peaks,
         "pixels_mb": round(3 * arguments.count * 3 * arguments.size**2 / 2**20, 1),
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads",
-        "date": datetime.now(UTC).date().isoformat(),
     }
-    print(json.dumps(result, indent=1))
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(result) + "\n")
+    print(json.dumps(keep("image_pipeline", result), indent=1))
 
 
 if __name__ == "__main__":

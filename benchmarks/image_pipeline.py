@@ -14,13 +14,10 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from datetime import UTC, datetime
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
 import torch
 
 from data import ROOT
@@ -28,10 +25,9 @@ from polydetr.backbones.vision import load_vision_backbone
 from polydetr.batch import Batch, Example
 from polydetr.config import ImageConfig
 from polydetr.modalities.image import ImageModality
-from quality import cpu_name
+from recording import keep
 
 SETS = {"clothing_small": "train/*/*.jpg", "fashion_products": "images/*.jpg", "coco256": "images/*/*.jpg"}
-RESULTS = Path(__file__).parent / "results" / "image_pipeline.jsonl"
 BATCH = 32
 
 
@@ -114,15 +110,9 @@ def main() -> None:
         "size": arguments.size,
         "backbone": arguments.backbone,
         "pictures_per_second": measure_reading(modality, paths) | measure_model(modality, paths),
-        "machine": f"{cpu_name()}, {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores, torch "
-        f"{torch.__version__}, {torch.get_num_threads()} threads, Pillow {PIL.__version__}",
         "load_average": os.getloadavg()[0],
-        "date": datetime.now(UTC).date().isoformat(),
     }
-    print(json.dumps(result, indent=1))
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(result) + "\n")
+    print(json.dumps(keep("image_pipeline", result), indent=1))
 
 
 if __name__ == "__main__":

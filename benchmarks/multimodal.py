@@ -20,16 +20,12 @@ import argparse
 import hashlib
 import itertools
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 import numpy as np
-import torch
 
 import polydetr.training.fit as fit_module
 from data import ROOT, Rows, records
@@ -38,7 +34,7 @@ from polydetr.config import merge, parse_settings
 from polydetr.nn.encoder import Share, count_parameters
 from polydetr.training.features import freeze_backbones
 from polydetr.training.loop import Loop
-from quality import cpu_name
+from recording import FOLDER, stamp
 
 TARGET = "articleType"
 COLUMNS = {
@@ -65,7 +61,6 @@ PLANS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     },
 }
 """Name → (modalities, what of the encoder is set)."""
-RESULTS = Path(__file__).parent / "results" / "multimodal.jsonl"
 
 
 def fashion(withheld: float) -> dict[str, Rows]:
@@ -216,16 +211,12 @@ def main() -> None:
 def write(about: dict[str, Any], runs: list[dict[str, Any]]) -> None:
     """Adds runs to the line of the same settings, or begins it."""
     print(json.dumps(runs), flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    path = FOLDER / "multimodal.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     before = [line for line in lines if about.items() <= line.items()]
-    line = about | {
-        "runs": [run for old in before for run in old["runs"]] + runs,
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads",
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+    line = about | {"runs": [run for old in before for run in old["runs"]] + runs} | stamp()
     kept = [json.dumps(line, ensure_ascii=False) for line in [*(old for old in lines if old not in before), line]]
-    RESULTS.write_text("\n".join(kept) + "\n")
+    path.write_text("\n".join(kept) + "\n")
 
 
 if __name__ == "__main__":

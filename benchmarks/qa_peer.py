@@ -16,8 +16,6 @@ import json
 import os
 import tempfile
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -38,9 +36,9 @@ import quality
 from data import SETS, Rows, fewer
 from polydetr.backbones import fetch_backbone
 from polydetr.metrics.qa import qa_report
-from quality import SETTINGS, machine
+from quality import SETTINGS
+from recording import keep
 
-RESULTS = Path(__file__).parent / "results" / "qa_peer.jsonl"
 MAX_LENGTH, STRIDE, MAX_ANSWER_TOKENS, N_BEST = 384, 128, 30, 20
 
 
@@ -168,10 +166,9 @@ def main() -> None:
             "label": f"{given.data}, {side}",
         }
         line |= SIDES[side](given.data, given)
-        line |= {"seed": given.seed, "machine": machine(), "date": datetime.now(UTC).date().isoformat()}
+        line |= {"seed": given.seed}
         print(json.dumps({k: line[k] for k in ("data", "model", "metrics", "seconds", "rows")}))
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        keep("qa_peer", line)
 
 
 if __name__ == "__main__":

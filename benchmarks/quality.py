@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from data import SETS, fewer
@@ -41,24 +37,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 # fmt: on
-RESULTS = Path(__file__).parent / "results" / "quality.jsonl"
-
-
-def cpu_name() -> str:
-    """The processor as the system names it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def machine() -> str:
-    """The processor, the version of torch and its threads, as a result tells them."""
-    import torch
-
-    return f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 
 def run(name: str, given: argparse.Namespace) -> dict[str, Any]:
@@ -83,8 +61,6 @@ def run(name: str, given: argparse.Namespace) -> dict[str, Any]:
         "history": predictor.info["history"],
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "rows": predictor.info["rows"],
-        "machine": machine(),
-        "date": datetime.now(UTC).date().isoformat(),
     }
     for tables in predictor.tables.values():
         for title, table in tables.items():
@@ -103,12 +79,10 @@ def main() -> None:
     parser.add_argument("--test-rows", type=int, help="measure on a part of the test rows")
     given = parser.parse_args()
     names = [n for n in SETS if n.startswith("phrasebank")] if given.data == "phrasebank" else [given.data]
-    RESULTS.parent.mkdir(exist_ok=True)
     for name in names:
         result = run(name, given)
         print(json.dumps({k: result[k] for k in ("data", "metrics", "seconds", "peak_memory_mb")}))
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(result, ensure_ascii=False) + "\n")
+        keep("quality", result)
 
 
 if __name__ == "__main__":

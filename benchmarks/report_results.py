@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent / "results"
+from recording import FOLDER
+
 Line = dict[str, Any]
 SINGLE = ("text", "image", "table")
 

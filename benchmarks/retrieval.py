@@ -14,13 +14,9 @@ rows are measured once a run. Appends one JSON line a model to benchmarks/result
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,9 +25,8 @@ from data import ROOT, Rows, records
 from polydetr import Predictor
 from polydetr.config import load_config, merge, parse_settings
 from polydetr.metrics.ranking import RankingReport, ranking_report
-from quality import cpu_name
+from recording import keep
 
-RESULTS = Path(__file__).parent / "results" / "retrieval.jsonl"
 SETTINGS: dict[str, dict[str, Any]] = {
     "bankfaqs": {
         "backbone": "minilm", "epochs": 3, "text": {"max_tokens": 160},
@@ -216,7 +211,6 @@ SETS: dict[str, Callable[[int, dict[str, Any]], Scores]] = {"bankfaqs": bankfaqs
 
 
 def main() -> None:
-    import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=list(SETS))
@@ -225,18 +219,14 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings")
     arguments = parser.parse_args()
     settings = merge(SETTINGS[arguments.data], parse_settings(arguments.settings))
-    RESULTS.parent.mkdir(exist_ok=True)
     for model, report, facts in SETS[arguments.data](arguments.seed, settings):
         print(f"{model}\n{report.to_text()}", flush=True)
         line = {
             "data": arguments.data, "model": model, "label": arguments.label, "metrics": report.to_dict(),
             "queries": report.queries, "candidates": report.candidates, **facts,
             "settings": settings if facts else {}, "seed": arguments.seed,
-            "machine": f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads",
-            "date": datetime.now(UTC).date().isoformat(),
         }  # fmt: skip
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        keep("retrieval", line)
 
 
 if __name__ == "__main__":

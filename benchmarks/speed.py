@@ -15,20 +15,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from data import ROOT
-from quality import cpu_name
+from recording import keep
 
-RESULTS = Path(__file__).parent / "results" / "speed.jsonl"
 PEER = ROOT.parent / "peers" / "hf_trainer_ner.py"
 
 
@@ -225,11 +222,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     arguments = parser.parse_args()
     result = {"job": arguments.job, **jobs[arguments.job](arguments)}
-    result |= {"machine": f"{cpu_name()}, {os.cpu_count()} cores", "date": datetime.now(UTC).date().isoformat()}
-    print(json.dumps(result, indent=1))
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(result) + "\n")
+    print(json.dumps(keep("speed", result), indent=1))
 
 
 if __name__ == "__main__":

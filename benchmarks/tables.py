@@ -18,15 +18,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from polydetr import Predictor
 from polydetr.config import merge, parse_settings
-from quality import cpu_name
+from recording import keep
 
 SETTINGS: dict[str, Any] = {
     "backbone": "none",
@@ -41,7 +39,6 @@ SETTINGS: dict[str, Any] = {
 table.numbers=standard and table.embedding=linear 0.944, 0.364. Nothing else was compared with the weights chosen on the
 held-out tenth, which is 14 rows of wine: the choice is noisy.
 """
-RESULTS = Path(__file__).parent / "results" / "tables.jsonl"
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 """(training rows, their targets, rows to predict, names of the columns, seed) → predictions."""
 
@@ -147,7 +144,6 @@ def tune(data: str, *, settings: dict[str, Any], seed: int, number: int = 4) -> 
 
 
 def main() -> None:
-    import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="*", default=["breast_cancer", "wine", "diabetes"])
@@ -162,7 +158,6 @@ def main() -> None:
     if "POLYDETR_CACHE" not in os.environ:  # hundreds of tiny runs would fill the user's own
         folder = tempfile.TemporaryDirectory()
         os.environ["POLYDETR_CACHE"] = folder.name
-    RESULTS.parent.mkdir(exist_ok=True)
     for data in arguments.data:
         if arguments.tune:
             print(json.dumps({"data": data, "inner": round(tune(data, settings=settings, seed=arguments.seed), 4)}))
@@ -183,13 +178,9 @@ def main() -> None:
                 "settings": settings if model == "polydetr" else "defaults",
                 "seconds": round(seconds, 1),
                 "seed": arguments.seed,
-                "machine": f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}, "
-                f"{torch.get_num_threads()} threads",
-                "date": datetime.now(UTC).date().isoformat(),
             }
             print(json.dumps({k: result[k] for k in ("data", "model", "mean", "deviation_of_folds", "seconds")}))
-            with RESULTS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(result, ensure_ascii=False) + "\n")
+            keep("tables", result)
 
 
 if __name__ == "__main__":
