@@ -5,19 +5,18 @@ Heavy imports wait until a verb runs, so that ``--help`` is instant.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
 from polydetr import __version__
-from polydetr.errors import ConfigError, PolydetrError, SaveError
+from polydetr.cli_output import counted, output, print_entry, print_json, print_metrics, say, stdout_kept_clean
+from polydetr.errors import ConfigError, PolydetrError
 
 app = typer.Typer(
     name="polydetr",
@@ -41,7 +40,10 @@ JsonFlag = Annotated[
 ]
 Format = Annotated[
     str | None,
-    typer.Option("--format", help="csv, tsv, jsonl, parquet, conll, json or squad, where the name does not tell."),
+    typer.Option(
+        "--format",
+        help="csv, tsv, jsonl, parquet, conll, json, squad, coco, voc, yolo, boxes or images, where the name does not tell.",
+    ),
 ]
 Encoding = Annotated[
     str | None, typer.Option("--encoding", help="Of a text file that is not UTF-8, for example gb18030.")
@@ -79,13 +81,13 @@ def _run() -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    _say(message)
+    say(message)
     return code
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     if category.__module__.startswith("polydetr"):  # what libraries warn of is for us, not for users
-        _say(f"polydetr: {message}")
+        say(f"polydetr: {message}")
 
 
 def _print_version(wanted: bool) -> None:
@@ -151,7 +153,7 @@ def train(
         train = file
     settings = parse_settings(set_ or [])
     settings |= {key: value for key, value in {"format": format, "encoding": encoding}.items() if value}
-    with _stdout_kept_clean(as_json):
+    with stdout_kept_clean(as_json):
         predictor = Predictor.fit(
             train, target, valid=valid, test=test, inputs=input, out=out, backbone=backbone,
             preset=preset,  # type: ignore[arg-type]
@@ -159,12 +161,12 @@ def train(
         )  # fmt: skip
     if as_json:
         folder = str(predictor.folder) if predictor.folder else None
-        _print_json({"out": folder, "metrics": predictor.metrics, "training": predictor.info["training"]})
+        print_json({"out": folder, "metrics": predictor.metrics, "training": predictor.info["training"]})
         return
     for split, tables in predictor.tables.items():
         for title, table in tables.items():
             print(f"\n{split}: {title}\n{table}")
-    _print_metrics(predictor.metrics)
+    print_metrics(predictor.metrics)
     if predictor.folder:
         print(f"\nsaved to {predictor.folder}\nnext: polydetr predict {predictor.folder} FILE", file=sys.stderr)
     else:
@@ -182,15 +184,15 @@ def evaluate(
     """Measure a model on labelled rows."""
     from polydetr.predictor import Predictor
 
-    with _stdout_kept_clean(as_json):
+    with stdout_kept_clean(as_json):
         evaluations = Predictor.load(model).evaluation(file, format=format, encoding=encoding)
     if as_json:
-        _print_json({target: dict(e.metrics) for target, e in evaluations.items()})
+        print_json({target: dict(e.metrics) for target, e in evaluations.items()})
         return
     for target, evaluation in evaluations.items():
         for title, table in evaluation.tables.items():
             print(f"{target}: {title}\n{table}\n")
-    _print_metrics({"": {target: dict(e.metrics) for target, e in evaluations.items()}})
+    print_metrics({"": {target: dict(e.metrics) for target, e in evaluations.items()}})
 
 
 @app.command()
@@ -222,50 +224,13 @@ def predict(
     answers = predictor.stream(
         file, format=format, encoding=encoding, strictness=strictness, seed=seed, files=files, draw=draw
     )
-    with _output(out) as stream:
-        for answer in _counted(answers) if out else answers:
+    with output(out) as stream:
+        for answer in counted(answers) if out else answers:
             rejected += "error" in answer
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
     if rejected:
         told = "1 row was" if rejected == 1 else f"{rejected} rows were"
-        _say(f'polydetr: {told} rejected; each has its reason under "error"')
-
-
-def _counted(answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The answers, their number told on a terminal while they come."""
-    if not sys.stderr.isatty():
-        yield from answers
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("reading") as status:
-        for number, answer in enumerate(answers, start=1):
-            status.update(f"{number:,} rows answered")
-            yield answer
-
-
-@contextlib.contextmanager
-def _output(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that appears only when it is whole."""
-    if path is None:
-        yield sys.stdout
-        return
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            yield stream
-        os.replace(partial, path)
-    except OSError as error:
-        raise SaveError(f"cannot write {str(path)!r}: {error.strerror or error}.", hint="Name another file.") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _stdout_kept_clean(wanted: bool) -> Iterator[None]:
-    """What libraries print goes to standard error, so that --json is alone on standard output."""
-    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
-        yield
+        say(f'polydetr: {told} rejected; each has its reason under "error"')
 
 
 @app.command()
@@ -286,15 +251,15 @@ def explain(
     """Why the model answers a row as it does: what in it speaks for the answer, and whether deleting that matters."""
     from polydetr.predictor import Predictor
 
-    with _stdout_kept_clean(as_json):
+    with stdout_kept_clean(as_json):
         explanation = Predictor.load(model).explain_file(file, row=row, target=target, choice=choice, format=format)
         written = explanation.save(out or ".") if out is not None or not as_json else []
     if as_json:
-        _print_json(explanation.to_dict())
+        print_json(explanation.to_dict())
     else:
         explanation.print()
     for path in written:
-        _say(f"wrote {path}")
+        say(f"wrote {path}")
 
 
 @app.command()
@@ -312,10 +277,10 @@ def inspect(
     """What is in a file: columns, types, missing values, labels, duplicates, leaks, suspicious labels."""
     from polydetr.data.inspect import inspect_data
 
-    with _stdout_kept_clean(as_json):
+    with stdout_kept_clean(as_json):
         inspection = inspect_data(file, valid=valid, test=test, target=target, format=format, encoding=encoding)
     if as_json:
-        _print_json(inspection.to_dict())
+        print_json(inspection.to_dict())
     else:
         print(inspection.to_text())
 
@@ -338,12 +303,12 @@ def backbones_list(as_json: JsonFlag = False) -> None:
         for s in BACKBONES.values()
     ]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     for row in rows:
         reads = f"{row['kind']}{', ' * bool(row['languages'])}{row['languages']}"
         here = "here" if row["here"] else f"not here yet: polydetr backbones fetch {row['name']}"
-        _print_entry(row["name"], f"{reads}; {here}", row["note"], f"Licence: {row['license']}")
+        print_entry(row["name"], f"{reads}; {here}", row["note"], f"Licence: {row['license']}")
 
 
 @backbones_app.command("fetch")
@@ -351,7 +316,7 @@ def backbones_fetch(name: Annotated[str, typer.Argument(help="A name of the list
     """Fetch one backbone, check it, and keep it for later runs."""
     from polydetr.backbones.fetch import fetch_backbone
 
-    print(fetch_backbone(name, report=_say))
+    print(fetch_backbone(name, report=say))
 
 
 @data_app.command("list")
@@ -362,11 +327,11 @@ def data_list(as_json: JsonFlag = False) -> None:
     columns = ("name", "summary", "target", "source", "license")
     rows = [{column: getattr(sample, column) for column in columns} for sample in list_samples()]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     for row in rows:
         of = f"From {row['source']}. Licence: {row['license']}"
-        _print_entry(row["name"], f"target: {row['target']}", row["summary"], of)
+        print_entry(row["name"], f"target: {row['target']}", row["summary"], of)
 
 
 @data_app.command("fetch")
@@ -377,37 +342,9 @@ def data_fetch(
     """Fetch one sample data set, check it, and write it as files that polydetr reads."""
     from polydetr.data.samples import fetch_sample
 
-    info = fetch_sample(name, out / name, report=_say)
+    info = fetch_sample(name, out / name, report=say)
     for path in info.files.values():
         print(path)
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=1))
-
-
-def _print_entry(name: str, head: str, *paragraphs: str) -> None:
-    """One entry of a list: its name, then what there is to say of it, broken to the width of the terminal."""
-    import shutil
-    import textwrap
-
-    width = min(shutil.get_terminal_size().columns, 110)
-    print(f"{name}  ({head})")
-    for paragraph in paragraphs:
-        indent = " " * 4
-        print(textwrap.fill(paragraph, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False))
-    print()
-
-
-def _print_metrics(metrics: dict[str, Any]) -> None:
-    for split, targets in metrics.items():
-        for target, values in targets.items():
-            shown = "  ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v:.4f}" for k, v in values.items())
-            print(f"{split + ' ' if split else ''}{target}: {shown}")
 
 
 if __name__ == "__main__":

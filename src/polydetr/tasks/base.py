@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from polydetr.batch import Arrays, Embedded, Scene
 from polydetr.config import Config, TaskConfig
+from polydetr.errors import SchemaError, did_you_mean
 from polydetr.layout import FieldText, Layout, Row
 
 Attend = Callable[[Embedded, Tensor | None], Tensor]
@@ -98,6 +99,27 @@ class Task(ABC):
         Raises:
             SchemaError: the target cannot be learned from (missing everywhere, one class only, of the wrong type).
         """
+
+    def missing_everywhere(self, column_of: str) -> SchemaError:
+        """What ``learn`` raises where no row has a value; column_of: what the column should hold."""
+        return SchemaError(
+            f"target {self.target!r} is missing in every training row", hint=f"Name the column that holds {column_of}."
+        )
+
+    def label_set(self, found: Iterable[str]) -> list[str]:
+        """The labels to learn: those that the configuration gives (``TaskConfig.labels``), otherwise those found.
+
+        Raises:
+            SchemaError: one that was found is not among those given.
+        """
+        found = set(found)
+        labels = list(self.config.labels or sorted(found))
+        if unknown := sorted(found - set(labels)):
+            raise SchemaError(
+                f"label {unknown[0]!r} of target {self.target!r} is not in the given label set. "
+                f"{did_you_mean(unknown[0], labels)}"
+            )
+        return labels
 
     @abstractmethod
     def encode_target(self, view: WindowView) -> Arrays:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from polydetr.batch import IGNORE_INDEX, Arrays, Encoded
 from polydetr.cells import is_missing
 from polydetr.config import TaskConfig
-from polydetr.errors import Location, RowError, SchemaError, did_you_mean
+from polydetr.errors import Location, RowError, SchemaError
 from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.calibration import expected_calibration_error
 from polydetr.metrics.classification import classification_report, multilabel_report
@@ -60,27 +60,17 @@ class ClassificationTask(Task):
         values = [row.get(self.target) for row in rows]
         present = [v for v in values if not is_missing(v)]
         if not present:
-            raise SchemaError(
-                f"target {self.target!r} is missing in every training row",
-                hint="Name the column that holds the labels.",
-            )
+            raise self.missing_everywhere("the labels")
         if self.config.multi_label is None:
             self.multi_label = any(isinstance(v, (list, tuple, np.ndarray)) for v in present)
         counts = Counter(label for v in present for label in self._labels_of(v))
-        self._set_labels(self.config.labels or sorted(counts))
+        self._set_labels(self.label_set(counts))
         if len(self.labels) < 2 and not self.multi_label:
             raise SchemaError(
                 f"target {self.target!r} has one class only, {self.labels[0]!r}, in all {len(present)} labelled "
                 "training rows; "
                 "a classifier needs two",
                 hint="Add rows of another class, or list all classes in tasks.<target>.labels.",
-            )
-        unknown = set(counts) - set(self.labels)
-        if unknown:
-            name = min(unknown)
-            raise SchemaError(
-                f"label {name!r} of target {self.target!r} is not in the given label set. "
-                f"{did_you_mean(name, self.labels)}"
             )
         if self.config.class_weights == "balanced":
             # n / (C · n_c), the "balanced" heuristic of King and Zeng (2001), as in scikit-learn

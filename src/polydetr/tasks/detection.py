@@ -18,7 +18,7 @@ from polydetr.batch import IGNORE_INDEX, Arrays, Scene
 from polydetr.cells import is_missing
 from polydetr.config import Config, DetectionConfig, TaskConfig
 from polydetr.data.objects import Objects, read_objects
-from polydetr.errors import ConfigError, SchemaError, did_you_mean
+from polydetr.errors import ConfigError, SchemaError
 from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.detection import detection_report
 from polydetr.nn.box_geometry import BoxGeometry
@@ -88,12 +88,7 @@ class DetectionTask(Task):
                 f"target {self.target!r} has no object in any training row",
                 hint="Name the column that holds the boxes.",
             )
-        self.labels = list(self.config.labels or sorted(counts))
-        if unknown := sorted(set(counts) - set(self.labels)):
-            raise SchemaError(
-                f"label {unknown[0]!r} of target {self.target!r} is not in the given label set. "
-                f"{did_you_mean(unknown[0], self.labels)}"
-            )
+        self.labels = self.label_set(counts)
         index = self._index
         most = max((len(gold.arrays(index)[1]) for gold in golds), default=0)
         empty = sum(not gold.items for gold in golds)

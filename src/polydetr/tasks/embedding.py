@@ -72,10 +72,7 @@ class EmbeddingTask(Task):
         values = [row.get(self.target) for row in rows]
         present = [v for v in values if not _absent(v)]
         if not present:
-            raise SchemaError(
-                f"target {self.target!r} is missing in every training row",
-                hint="Name the column that holds what belongs to each row.",
-            )
+            raise self.missing_everywhere("what belongs to each row")
         self.view = self._view_of(present)
         distinct = len({_key(v) for v in present})
         if distinct < 2 <= len(present):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from polydetr.batch import IGNORE_INDEX, Arrays
 from polydetr.config import Config, EntitiesConfig, TaskConfig
-from polydetr.errors import SchemaError, did_you_mean
+from polydetr.errors import SchemaError
 from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.entities import best_threshold, entity_report, nested_recall
 from polydetr.nn.matcher import Matcher, SetTargets
@@ -88,22 +88,14 @@ class EntitiesTask(Task):
     def learn(self, rows: Sequence[Row]) -> list[str]:
         given = [items for items in (items_of(row, self.target) for row in rows) if items is not None]
         if not given:
-            raise SchemaError(
-                f"target {self.target!r} is missing in every training row",
-                hint="Name the column that holds spans or tags.",
-            )
+            raise self.missing_everywhere("spans or tags")
         texts = [_unplaced_spans(items, self.target) for items in given]
         counts = Counter(span.label for spans in texts for span in spans)
         if not counts and not self.config.labels:
             raise SchemaError(
                 f"target {self.target!r} has no entity in any of {len(given)} training rows: nothing to learn"
             )
-        self.labels = list(self.config.labels or sorted(counts))
-        if unknown := sorted(set(counts) - set(self.labels)):
-            raise SchemaError(
-                f"label {unknown[0]!r} of target {self.target!r} is not in the given label set. "
-                f"{did_you_mean(unknown[0], self.labels)}"
-            )
+        self.labels = self.label_set(counts)
         self.nesting = nesting_of(texts)
         how = {
             "none": "apart from one another, and so are those answered; tagging is faster",

@@ -158,10 +158,7 @@ class GenerationTask(Task):
     def learn(self, rows: Sequence[Row]) -> list[str]:
         present = [row for row in rows if list_images(row.get(self.target))]
         if not present:
-            raise SchemaError(
-                f"target {self.target!r} is missing in every training row",
-                hint="Name the column that holds the pictures.",
-            )
+            raise self.missing_everywhere("the pictures")
         every = max(1, len(present) // LOOK_AT)
         looked_at = [self._open(row) for row in present[::every][:LOOK_AT]]
         sizes = {picture.size for picture in looked_at}

@@ -39,10 +39,7 @@ class RegressionTask(Task):
         values = [self._number(row.get(self.target)) for row in rows]
         known = np.array([v for v in values if v is not None])
         if not len(known):
-            raise SchemaError(
-                f"target {self.target!r} is missing in every training row",
-                hint="Name the column that holds the numbers.",
-            )
+            raise self.missing_everywhere("the numbers")
         self.mean, self.deviation = float(known.mean()), float(known.std())
         if self.deviation == 0:
             raise SchemaError(

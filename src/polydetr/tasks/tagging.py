@@ -75,10 +75,7 @@ class TaggingTask(Task):
     def learn(self, rows: Sequence[Row]) -> list[str]:
         present = [v for v in (items_of(row, self.target) for row in rows) if v is not None]
         if not present:
-            raise SchemaError(
-                f"target {self.target!r} is missing in every training row",
-                hint="Name the column that holds tags or spans.",
-            )
+            raise self.missing_everywhere("tags or spans")
         counts = Counter(item for v in present for item in v if isinstance(item, str))
         odd = [tag for tag in counts if not _PREFIXED.fullmatch(tag)]
         self.plain = bool(odd) and self.scheme == "auto"

@@ -1,0 +1,77 @@
+"""What the command line prints: answers on standard output or into a whole file, messages on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from polydetr.errors import SaveError
+
+
+def counted(answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The answers, their number told on a terminal while they come."""
+    if not sys.stderr.isatty():
+        yield from answers
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("reading") as status:
+        for number, answer in enumerate(answers, start=1):
+            status.update(f"{number:,} rows answered")
+            yield answer
+
+
+@contextlib.contextmanager
+def output(path: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that appears only when it is whole."""
+    if path is None:
+        yield sys.stdout
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            yield stream
+        os.replace(partial, path)
+    except OSError as error:
+        raise SaveError(f"cannot write {str(path)!r}: {error.strerror or error}.", hint="Name another file.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def stdout_kept_clean(wanted: bool) -> Iterator[None]:
+    """What libraries print goes to standard error, so that --json is alone on standard output."""
+    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
+        yield
+
+
+def say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def print_entry(name: str, head: str, *paragraphs: str) -> None:
+    """One entry of a list: its name, then what there is to say of it, broken to the width of the terminal."""
+    width = min(shutil.get_terminal_size().columns, 110)
+    print(f"{name}  ({head})")
+    for paragraph in paragraphs:
+        indent = " " * 4
+        print(textwrap.fill(paragraph, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False))
+    print()
+
+
+def print_metrics(metrics: dict[str, Any]) -> None:
+    for split, targets in metrics.items():
+        for target, values in targets.items():
+            shown = "  ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v:.4f}" for k, v in values.items())
+            print(f"{split + ' ' if split else ''}{target}: {shown}")
