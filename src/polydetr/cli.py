@@ -42,7 +42,7 @@ Format = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="csv, tsv, jsonl, parquet, conll, json, squad, coco, voc, yolo, boxes or images, where the name does not tell.",
+        help="csv, tsv, jsonl, parquet, conll, json, squad, coco, voc, yolo, boxes or images, where no name tells.",
     ),
 ]
 Encoding = Annotated[
