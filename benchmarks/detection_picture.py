@@ -9,7 +9,7 @@ they weighed; the last panel shows the boxes that are answered.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,11 @@ def draw(predictor: Predictor, picture: Path) -> Figure:
 
 
 def main() -> None:
-    model, *picture = sys.argv[1:]
-    figure = draw(Predictor.load(model, precision="fp32"), Path(picture[0]) if picture else PICTURE)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("picture", nargs="?", type=Path, default=PICTURE)
+    arguments = parser.parse_args()
+    figure = draw(Predictor.load(arguments.model, precision="fp32"), arguments.picture)
     figure.savefig(TARGET, dpi=100)
     with Image.open(TARGET) as drawn:  # 256 colours are enough for a picture of a page
         drawn.convert("RGB").quantize(256).save(TARGET, optimize=True)

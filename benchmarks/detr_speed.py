@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from data import ROOT
 from polydetr.backbones.detr_checkpoints import detr_from_state
@@ -159,6 +160,7 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
         "polydetr_bf16": prepare_for_prediction(model, bf16=True),
         "polydetr_fp32": prepare_for_prediction(model, bf16=False),
     }
+    pace = products_per_second(torch.bfloat16)
     for size in sizes:
         with torch.inference_mode():
             changes: dict[str, dict[str, float]] = {name: {"logits": 0.0, "boxes": 0.0} for name in ready}
@@ -181,8 +183,19 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
                 },
                 repeats,
             )
+        with torch.no_grad(), FlopCounterMode(display=False) as counted:
+            model(pixels, last_only=True)
+        work = counted.get_total_flops()
         yield {"part": "inference", "model": "detr-resnet-50", "size": size, **times, "largest_change_fresh_weights": changes,
+               "gflop": round(work / 1e9, 1), "machine_gflop_per_s_bf16": round(pace / 1e9), "limit_ms": round(1000 * work / pace, 1),
                "times_faster": ratio(times, ours="polydetr_bf16"), "times_faster_fp32": ratio(times, ours="polydetr_fp32")}  # fmt: skip
+
+
+def products_per_second(dtype: torch.dtype, *, side: int = 2048) -> float:
+    """Floating-point operations a second of this process's CPU time in large matrix products: the machine's limit."""
+    a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
+    times = in_turn({"product": lambda: a @ b}, 9)["product"]
+    return 2 * side**3 / (times["cpu_ms"] / 1000)
 
 
 def photographs(size: int) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """Draws the pictures of docs/guide/explain.md from tiny models trained here. A minute, no network:
 
-    python benchmarks/explain_picture.py [FOLDER] [NAME...]
+    python benchmarks/explain_picture.py [NAME...] [--folder FOLDER]
 
 explain: sentences alone. explain_mixed: garments, each with a picture, a title and a price. explain_object: shapes found
 in a picture. All pictures are drawn here.
@@ -8,8 +8,8 @@ in a picture. All pictures are drawn here.
 
 from __future__ import annotations
 
+import argparse
 import random
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -147,13 +147,17 @@ PICTURES = {"explain": of_text, "explain_mixed": of_garment, "explain_object": o
 
 
 def main() -> None:
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
-    for name in sys.argv[2:] or PICTURES:
-        explain = PICTURES[name]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PICTURES)}; all when none is given")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(PICTURES):
+        parser.error(f"no picture is called {', '.join(sorted(unknown))}; there are {', '.join(PICTURES)}")
+    for name in arguments.names or PICTURES:
         started = time.perf_counter()
-        explanation = explain()
+        explanation = PICTURES[name]()
         explanation.print()
-        print(explanation.to_png(folder / f"{name}.png"), f"{time.perf_counter() - started:.1f} s")
+        print(explanation.to_png(arguments.folder / f"{name}.png"), f"{time.perf_counter() - started:.1f} s")
 
 
 if __name__ == "__main__":
