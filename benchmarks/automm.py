@@ -26,6 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from recording import keep
+
 ROOT = Path(os.environ.get("POLYDETR_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
 TARGET = "articleType"
 COLUMNS = {"gender": "category", "baseColour": "category", "season": "category", "year": "number", "usage": "category"}
