@@ -83,7 +83,7 @@ def infer_modality(name: str, values: Sequence[Any]) -> tuple[str, str]:
     if _mostly(_IMAGE, words):
         return "image", ""
     if unique and (_mostly(_ID_VALUE, words) or (_ID_NAME.fullmatch(name) and not any(" " in w for w in words))):
-        return "ignore", "every row has an identifier of its own"
+        return "ignore", "it holds identifiers, none of them twice in the rows looked at"
     few = len(words) >= MIN_ROWS and distinct <= 0.2 * len(words)
     return ("category", "") if few and sum(map(len, words)) / len(words) <= 30 else ("text", "")
 

@@ -108,11 +108,11 @@ def _of_split(name: str, split: SplitStats) -> list[str]:
     if split.same_text:
         exact = f"{split.exact_duplicates:,} exactly, label included"
         where = _rows(split.same_text_examples)
-        lines.append(f"{name}: {split.same_text:,} rows repeat the text of an earlier row, {exact}{where}.")
+        lines.append(f"{name}: {split.same_text:,} rows repeat the input of an earlier row, {exact}{where}.")
     if split.conflicts:
         first = split.conflict_examples[0]
         where = f"rows {first['rows'][0]} and {first['rows'][1]}: {' / '.join(first['labels'])}"
-        lines.append(f"{name}: {split.conflicts:,} rows repeat a text under another label ({where}).")
+        lines.append(f"{name}: {split.conflicts:,} rows repeat an input under another label ({where}).")
     for column in split.columns.values():
         for row, size in column.long_words[:3]:
             lines.append(f"{name}, row {row}: column {column.name!r} holds a word of {size:,} characters.")
