@@ -50,11 +50,11 @@ def test_everything_off_is_the_identity(seed: int) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(seeds)
-def test_mirrored_twice_is_the_identity(seed: int) -> None:
-    pixels, augment = noise(4), ImageAugment(flip=1, crop=1, color=0)
+@given(st.sampled_from([(1, 0, (3,)), (0, 1, (2,)), (1, 1, (2, 3))]), seeds)
+def test_mirrored_twice_is_the_identity(how: tuple[int, int, tuple[int, ...]], seed: int) -> None:
+    pixels, augment = noise(4), ImageAugment(flip=how[0], flip_vertical=how[1], crop=1, color=0)
     once = augment(pixels, generator(seed))
-    assert torch.equal(once.pixels, pixels.flip(3))
+    assert torch.equal(once.pixels, pixels.flip(how[2]))
     assert torch.equal(augment(once.pixels, generator(seed)).pixels, pixels)
     low, high = torch.rand(2, 4, 3, 2, generator=generator(seed)).sort(0).values
     boxes = torch.cat((low, high), dim=-1)
@@ -66,21 +66,26 @@ def test_about_half_are_mirrored_and_pictures_differ() -> None:
     found = ImageAugment.from_config(AugmentConfig(crop=1, color=0))(noise(400), generator(0))
     mirrored = (found.affine[:, 0, 0] < 0).float().mean()
     assert 0.4 < mirrored < 0.6
+    found = ImageAugment.from_config(AugmentConfig(flip_vertical=True, crop=1, color=0))(noise(400), generator(0))
+    assert 0.4 < (found.affine[:, 1, 1] < 0).float().mean() < 0.6
+    assert 0.15 < (found.affine[:, [0, 1], [0, 1]] < 0).all(1).float().mean() < 0.35
     varied = ImageAugment(flip=0, crop=0.5, color=0.2)(noise(1).expand(8, -1, -1, -1), generator(0)).pixels
     assert len({bytes(picture.numpy().tobytes()) for picture in varied}) == 8
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.floats(0.3, 1), st.integers(0, 1), st.integers(0, 40), st.integers(0, 30), st.integers(8, 24),
-    st.integers(8, 24), seeds,
+    st.floats(0.3, 1), st.integers(0, 1), st.integers(0, 1), st.integers(0, 40), st.integers(0, 30),
+    st.integers(8, 24), st.integers(8, 24), seeds,
 )  # fmt: skip
-def test_boxes_follow_the_content(crop: float, flip: int, left: int, top: int, w: int, h: int, seed: int) -> None:
+def test_boxes_follow_the_content(
+    crop: float, flip: int, flip_vertical: int, left: int, top: int, w: int, h: int, seed: int
+) -> None:
     height, width = 54, 64
     pixels = torch.zeros(1, 3, height, width, dtype=torch.uint8)
     pixels[..., top : top + h, left : left + w] = 255
     box = torch.tensor([[[left / width, top / height, (left + w) / width, (top + h) / height]]])
-    found = ImageAugment(flip=flip, crop=crop, color=0)(pixels, generator(seed))
+    found = ImageAugment(flip=flip, flip_vertical=flip_vertical, crop=crop, color=0)(pixels, generator(seed))
     moved = move_boxes_xyxy(box, found.affine)[0, 0]
     bright = found.pixels[0, 0] > 127
     ys, xs = bright.nonzero(as_tuple=True)

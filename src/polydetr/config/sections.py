@@ -62,6 +62,9 @@ class AugmentConfig(_Section):
     """What may be done to a picture in training without changing what it shows."""
 
     flip: bool = Field(default=True, description="mirror half of the pictures, left to right")
+    flip_vertical: bool = Field(
+        default=False, description="and half of them top to bottom: for pictures without an up, as under a microscope"
+    )
     crop: float = Field(default=0.7, gt=0, le=1, description="smallest share a random crop keeps; 1 = off")
     color: float = Field(default=0.2, ge=0, lt=1, description="largest change of brightness, contrast and saturation")
     mix: Literal["none", "mixup", "cutmix"] = Field(

@@ -43,24 +43,31 @@ class Mixed(NamedTuple):
 
 
 class ImageAugment:
-    """flip: chance of a mirrored picture. crop: smallest share of the area that a crop keeps, 1 = off. color: largest
-    change of brightness, contrast and saturation, as a share. mix: how two pictures are blended by :meth:`mix`.
+    """flip, flip_vertical: chance of a picture mirrored left to right, top to bottom. crop: smallest share of the area
+    that a crop keeps, 1 = off. color: largest change of brightness, contrast and saturation, as a share. mix: how two
+    pictures are blended by :meth:`mix`.
     """
 
-    def __init__(self, *, flip: float = 0.5, crop: float = 0.7, color: float = 0.2, mix: Mix = "none") -> None:
-        self.flip, self.crop, self.color, self.kind = flip, crop, color, mix
+    def __init__(
+        self, *, flip: float = 0.5, flip_vertical: float = 0.0, crop: float = 0.7, color: float = 0.2, mix: Mix = "none"
+    ) -> None:
+        self.flip, self.flip_vertical, self.crop, self.color, self.kind = flip, flip_vertical, crop, color, mix
 
     @classmethod
     def from_config(cls, config: AugmentConfig) -> ImageAugment:
-        return cls(flip=0.5 if config.flip else 0.0, crop=config.crop, color=config.color, mix=config.mix)
+        return cls(
+            flip=0.5 * config.flip, flip_vertical=0.5 * config.flip_vertical, crop=config.crop, color=config.color,
+            mix=config.mix,
+        )  # fmt: skip
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Augmented:
         """Every picture in its own way; with everything off the very same bytes."""
         affine = torch.eye(2, 3).repeat(len(pixels), 1, 1)
-        if self.flip > 0:
-            mirrored = torch.rand(len(pixels), generator=generator) < self.flip
-            affine[mirrored, 0] = torch.tensor([-1.0, 0.0, 1.0])
-            pixels = torch.where(mirrored[:, None, None, None].to(pixels.device), pixels.flip(3), pixels)
+        for axis, chance in enumerate((self.flip, self.flip_vertical)):  # x, y
+            if chance > 0:
+                mirrored = torch.rand(len(pixels), generator=generator) < chance
+                affine[mirrored, axis, axis], affine[mirrored, axis, 2] = -1.0, 1.0
+                pixels = torch.where(mirrored[:, None, None, None].to(pixels.device), pixels.flip(3 - axis), pixels)
         if (self.crop >= 1 and self.color <= 0) or not len(pixels):
             return Augmented(pixels, affine)
         changed = pixels.float()
