@@ -330,7 +330,8 @@ def test_boxes_stay_on_their_objects_however_pictures_are_varied() -> None:
     engine = engine_of(rows)
     batch = Batch.collate(encode_all(engine, rows, with_targets=True))
     pixels = batch.groups["image"].values["pixels"][:, 0]
-    augment = SceneAugment(ImageAugment(flip=0.5, flip_vertical=0.5, crop=0.6, color=0.0), mosaic=0.7, zoom=0.5, fill=(30, 30, 30))
+    varied = ImageAugment(flip=0.5, flip_vertical=0.5, crop=0.6, color=0.0)
+    augment = SceneAugment(varied, mosaic=0.7, zoom=0.5, fill=(30, 30, 30))
     labels = engine.tasks["objects"].labels
     several = 0
     for seed in range(6):
