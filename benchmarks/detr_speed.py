@@ -155,7 +155,7 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
     for name, tensor in theirs.state_dict().items():
         if name.endswith("running_var"):
             tensor.copy_(0.7 + 0.6 * torch.rand(tensor.shape))
-    model = detr_from_state(theirs.state_dict(), config=config.to_dict()).model
+    model = detr_from_state(theirs.state_dict(), config=config.to_dict()).model.requires_grad_(False)
     ready = {
         "polydetr_bf16": prepare_for_prediction(model, bf16=True),
         "polydetr_fp32": prepare_for_prediction(model, bf16=False),
@@ -183,8 +183,8 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
                 },
                 repeats,
             )
-        with torch.no_grad(), FlopCounterMode(display=False) as counted:
-            model(pixels, last_only=True)
+            with FlopCounterMode(display=False) as counted:
+                model(pixels, last_only=True)
         work = counted.get_total_flops()
         yield {"part": "inference", "model": "detr-resnet-50", "size": size, **times, "largest_change_fresh_weights": changes,
                "gflop": round(work / 1e9, 1), "machine_gflop_per_s_bf16": round(pace / 1e9), "limit_ms": round(1000 * work / pace, 1),

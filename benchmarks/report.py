@@ -124,7 +124,9 @@ Half the titles withheld, of every split:
 
 {tables.mechanisms(results)}
 
-`python benchmarks/detr_speed.py`
+`python benchmarks/detection_precision.py MODEL`: {tables.rounding(results)}
+
+`python benchmarks/detr_speed.py`; "products alone": the model's multiplications at the pace of this machine's large bfloat16 matrix products.
 
 {tables.set_speed(results)}
 
