@@ -200,7 +200,8 @@ def rounding(results: Results) -> str:
     if not line:
         return MISSING
     scores = ", ".join(
-        f"{name} {line['fp32'][key]:.4f} and {line['bf16'][key]:.4f}" for key, name in (("map", "mAP"), ("map_50", "mAP50"))
+        f"{name} {line['fp32'][key]:.4f} and {line['bf16'][key]:.4f}"
+        for key, name in (("map", "mAP"), ("map_50", "mAP50"))
     )
     photos = line["coco256"]
     return (
