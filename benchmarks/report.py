@@ -90,7 +90,7 @@ Half the titles withheld, of every split:
 
 {tables.ablation(results, 0.5)}
 
-`python benchmarks/multimodal.py missing`: one model that was trained on all three.
+The models that were trained on all three (`--only text+image+table`), asked with a modality left out.
 
 {tables.hidden(results)}
 

@@ -75,6 +75,12 @@ class Results:
             sorted(found.items(), key=lambda item: (item[0][0].count("+"), item[0][1:] != ("joint", "none"), item[0]))
         )
 
+    def alone(self, withheld: float) -> dict[str, float]:
+        """Test accuracy of each modality by itself."""
+        runs = self.ablation(withheld)
+        scores = {m: mean(run["accuracy"]["test"] for run in runs.get((m, "joint", "none"), ())) for m in SINGLE}
+        return {m: score for m, score in scores.items() if score is not None}
+
     def fashion_gain(self, withheld: float, *, over_pairs: bool) -> float | None:
         """Points of test accuracy of all modalities over the best single one, or the best single one or pair."""
         scores = {

@@ -116,10 +116,22 @@ def ablation(results: Results, withheld: float) -> str:
 
 
 def hidden(results: Results) -> str:
-    """One model, asked with a modality left out."""
-    line = results.newest("multimodal", what="missing")
-    return table(["hidden when asked", "test accuracy"],
-                 [[run["hidden"], f"{run['test']:.3f}"] for run in line["runs"]] if line else [])  # fmt: skip
+    """One model, asked with a modality left out, beside the best model that reads one of the others alone."""
+    rows = []
+    for withheld in (0.0, 0.5):
+        newest = results.newest_by("multimodal", "seed", what="missing", withheld=withheld)
+        found: dict[str, list[float]] = {}
+        for line in newest.values():
+            for run in line["runs"]:
+                found.setdefault(run["hidden"], []).append(run["test"])
+        alone = results.alone(withheld)
+        for name, scores in found.items():
+            rest = max((score for other, score in alone.items() if other != name), default=None)
+            rows.append([
+                "half the titles withheld" if withheld else "everything present", name, spread(scores), str(len(scores)),
+                "–" if rest is None else f"{rest:.3f}",
+            ])  # fmt: skip
+    return table(["rows", "hidden when asked", "test accuracy", "seeds", "the best of the others alone"], rows)
 
 
 def tables(results: Results) -> str:
