@@ -102,6 +102,21 @@ def test_the_same_numbers_as_transformers(kind, tmp_path):
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "untold"), [("bert", False), ("distilbert", True)])
+def test_dropout_is_what_was_asked_for_and_in_training_alone(kind, untold, tmp_path):
+    config, words, _, _ = ARCHITECTURES[kind]
+    write_model(tmp_path / "m", config, words=words)
+    backbone = load_text_backbone(str(tmp_path / "m"))
+    ids, mask = torch.tensor([[2, 4, 5, 7, 8, 3]]), torch.ones(1, 6, dtype=torch.bool)
+
+    def varies(encoder: torch.nn.Module) -> bool:
+        return not torch.equal(encoder(ids, mask), encoder(ids, mask))
+
+    assert varies(backbone.build(dropout=0.5).train())
+    assert not varies(backbone.build(dropout=0.5).eval())
+    assert varies(backbone.build().train()) is untold  # by its configuration, where that is read
+
+
 def test_the_tokenizer_neither_cuts_nor_pads_and_knows_its_case(bert, tmp_path):
     backbone = load_text_backbone(str(bert[0]))
     text = "the Berlin walls 北京 . the the the"

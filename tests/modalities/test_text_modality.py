@@ -311,5 +311,13 @@ def test_an_embedder_adds_shapes_only_after_training_has_moved_them() -> None:
     assert isinstance(BY_WORD.build_embedder(16).project, torch.nn.Linear)
 
 
+def test_the_backbone_drops_what_the_configuration_says() -> None:
+    config = BY_WORD.config.model_copy(update={"dropout": 0.5})
+    modality = TextModality(["text"], BY_WORD.backbone, config=config, by_word=True)
+    ids, mask = torch.tensor([[5, 6, 7]]), torch.ones(1, 3, dtype=torch.bool)
+    encoder = modality.build_embedder(None).backbone.train()
+    assert not torch.equal(encoder(ids, mask), encoder(ids, mask))
+
+
 def test_a_text_says_its_words() -> None:
     assert BY_WORD.encode([{"text": "a b"}]).texts[0] == FieldText("a b", [(0, 1), (2, 3)])

@@ -91,6 +91,7 @@ class BertLayer(nn.Module):
     def __init__(
         self, *, hidden_dim: int, num_heads: int, ffn_dim: int, norm_eps: float, activation: str, dropout: float
     ) -> None:
+        """dropout: of what attention and feed-forward add. Attention weights stay whole: the fast kernels drop none."""
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
@@ -107,8 +108,7 @@ class BertLayer(nn.Module):
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
     def forward(self, hidden: Tensor, bias: Tensor | None) -> Tensor:
-        rate = self.dropout if self.training else 0.0
-        mixed = self_attention(self.qkv(hidden), bias, num_heads=self.num_heads, dropout=rate, batched=self.int8)
+        mixed = self_attention(self.qkv(hidden), bias, num_heads=self.num_heads, batched=self.int8)
         hidden = self.attention_norm(hidden + self._drop(self.out(mixed)))
         return self.ffn_norm(hidden + self._drop(self.down(self.activation(self.up(hidden)))))
 

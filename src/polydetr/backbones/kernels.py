@@ -7,7 +7,7 @@ Measured on 2 cores with avx512_bf16 (figures in ``benchmarks/bench_backbone.py`
 - a weight laid out once for prediction (``Linear.pack``) saves laying it out at every call, and in 8-bit integers it
   is multiplied about twice as fast.
 
-Everything else (float32, other devices, autocast, attention dropout, tracing) goes through PyTorch's own functions.
+Everything else (float32, other devices, autocast, tracing) goes through PyTorch's own functions.
 """
 
 from __future__ import annotations
@@ -191,20 +191,18 @@ class _ChunkedAttention(torch.autograd.Function):
         return result, None
 
 
-def self_attention(
-    qkv: Tensor, bias: Tensor | None, *, num_heads: int, dropout: float = 0.0, batched: bool = False
-) -> Tensor:
+def self_attention(qkv: Tensor, bias: Tensor | None, *, num_heads: int, batched: bool = False) -> Tensor:
     """Every token asks every real token of its row. batched: short texts by batched products in float32 as well.
 
     qkv (B, L, 3·D), bias (B, 1, 1, L) in qkv's dtype (0 for real keys, very negative for padding) or None -> (B, L, D).
     """
     batch, length, width = qkv.shape
     heads = qkv.view(batch, length, 3, num_heads, width // (3 * num_heads))
-    if not dropout and (_takes_fast_path(qkv) or (batched and _is_short(qkv))):
+    if _takes_fast_path(qkv) or (batched and _is_short(qkv)):
         mixed: Tensor = _ChunkedAttention.apply(heads, bias)  # type: ignore[assignment]
     else:
         query, key, value = heads.transpose(1, 3).unbind(2)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2)
     return mixed.reshape(batch, length, width // 3)
 
 

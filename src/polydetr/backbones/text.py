@@ -67,17 +67,17 @@ class TextBackbone:
     num_layers: int
     source: Path | None = None
 
-    def build(self) -> nn.Module:
+    def build(self, *, dropout: float | None = None) -> nn.Module:
         """The encoder with random weights: forward(input_ids (B, L), mask (B, L), segment_ids, positions) → (B, L,
-        hidden_dim).
+        hidden_dim). dropout: in training; None leaves it as the configuration has it.
         """
         if self.config["architecture"] == "bert":
             from polydetr.backbones.bert import BertEncoder
 
-            return BertEncoder(**self.config["encoder"])
+            return BertEncoder(**self.config["encoder"], dropout=dropout or 0.0)
         from polydetr.backbones.wrapped import TransformersEncoder
 
-        return TransformersEncoder(self.config["hf_config"])
+        return TransformersEncoder(self.config["hf_config"], dropout=dropout)
 
     def weights(self) -> dict[str, Tensor]:
         """The pretrained weights in fp32, under the names of :meth:`build`'s state dict; read from disk on every call.

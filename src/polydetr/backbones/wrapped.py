@@ -16,16 +16,21 @@ from polydetr.errors import BackboneError
 
 
 class TransformersEncoder(nn.Module):
-    """``AutoModel`` of a known architecture with random weights; no remote code.
+    """``AutoModel`` of a known architecture with random weights; no remote code. dropout: of its hidden states, where
+    it is not to be what the configuration says.
 
     Raises :class:`BackboneError` where transformers is missing or does not know ``model_type``.
     """
 
-    def __init__(self, hf_config: Mapping[str, Any]) -> None:
+    def __init__(self, hf_config: Mapping[str, Any], *, dropout: float | None = None) -> None:
         super().__init__()
         from transformers import AutoModel
 
         self.model = AutoModel.from_config(_configuration(hf_config), trust_remote_code=False).to(torch.float32)
+        if dropout is not None:  # architectures name it differently, and all keep it in such modules
+            for module in self.model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = dropout
         self.accepted = frozenset(inspect.signature(self.model.forward).parameters)
 
     def forward(

@@ -53,6 +53,10 @@ class TextConfig(_Section):
         default=True,
         description="read scripts without spaces in the backbone's own pieces; answers stay by character",
     )
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1,
+        description="of what the backbone's layers add, in training; default: 0, and what a Hugging Face backbone says",
+    )  # fmt: skip
     vocab_size: int = Field(
         default=8000, ge=100, description="size of the vocabulary learned when there is no backbone"
     )

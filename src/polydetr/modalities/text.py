@@ -221,8 +221,9 @@ class TextModality(Modality):
 
     def build_embedder(self, embed_dim: int | None) -> TextEmbedder:
         return TextEmbedder(
-            self.backbone, embed_dim=embed_dim, word_shape=self.config.word_shape, pieces=self.tokens.pieces
-        )
+            self.backbone, embed_dim=embed_dim, word_shape=self.config.word_shape, pieces=self.tokens.pieces,
+            dropout=self.config.dropout,
+        )  # fmt: skip
 
     @property
     def is_pretrained(self) -> bool:
@@ -263,9 +264,11 @@ class TextEmbedder(nn.Module):
     frozen_with_backbone = ("backbone", "shape_embedding")
     read_beside_features = ("place", "word_rows")
 
-    def __init__(self, backbone: TextBackbone, *, embed_dim: int | None, word_shape: bool, pieces: bool) -> None:
+    def __init__(
+        self, backbone: TextBackbone, *, embed_dim: int | None, word_shape: bool, pieces: bool, dropout: float | None
+    ) -> None:
         super().__init__()
-        self.backbone = backbone.build()
+        self.backbone = backbone.build(dropout=dropout)
         self.shape_embedding = nn.Embedding(len(SHAPES), backbone.hidden_dim) if word_shape else None
         if self.shape_embedding is not None:
             nn.init.zeros_(self.shape_embedding.weight)  # begins as the backbone was pretrained
