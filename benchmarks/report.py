@@ -94,6 +94,10 @@ The models that were trained on all three (`--only text+image+table`), asked wit
 
 {tables.hidden(results)}
 
+`python benchmarks/automm.py`: beside AutoGluon-Multimodal, the article type from the same rows.
+
+{tables.automm(results)}
+
 ## Tables alone
 
 `python benchmarks/tables.py`: five folds, the same for all; scikit-learn's models by their defaults.

@@ -101,9 +101,9 @@ class Results:
     def digits(self, *keys: str) -> Any:
         return at(self.newest("generation", data="digits"), "metrics", *keys)
 
-    def automm(self, measure: str) -> float | None:
+    def automm(self, columns: str, measure: str) -> float | None:
         """How many times more of it AutoGluon-Multimodal took, on the same rows."""
-        theirs, ours = (at(self.newest("automm", who=who), measure) for who in ("automm", "polydetr"))
+        theirs, ours = (at(self.newest("automm", who=who, columns=columns), measure) for who in ("automm", "polydetr"))
         return theirs / ours if theirs and ours else None
 
     def pipeline(self) -> float | None:

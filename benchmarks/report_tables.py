@@ -145,6 +145,15 @@ def tables(results: Results) -> str:
     return table(["model", "breast cancer, accuracy", "wine, accuracy", "diabetes, R²"], rows)
 
 
+def automm(results: Results) -> str:
+    rows = []
+    for line in {(line["columns"], line["who"]): line for line in results.all("automm")}.values():
+        name = {"automm": "AutoGluon-Multimodal 1.6.3"}.get(line["who"], line["who"])
+        rows.append([line["columns"], name, str(line["epochs"]), f"{line['accuracy']:.3f}", f"{line['fit_cpu_seconds']:.0f}",
+                     f"{line['one_row_ms']:.1f}", str(line["seed"]), line["date"]])  # fmt: skip
+    return table(["columns", "model", "epochs", "test accuracy", "CPU seconds", "one row, ms", "seed", "date"], rows)
+
+
 def search(results: Results) -> str:
     rows = []
     for run in results.all("retrieval"):
