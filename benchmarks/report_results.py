@@ -60,6 +60,14 @@ class Results:
     def job(self, name: str, *keys: str) -> float | None:
         return at(self.newest("speed", job=name), *keys)
 
+    def answers_gain(self, data: str) -> float | None:
+        """F1 of question answering above the other side's, on the same rows."""
+        ours, theirs = (
+            at(self.newest("qa_peer", label=f"{data}, {side}"), "metrics", "f1")
+            for side in ("polydetr", "transformers")
+        )
+        return None if ours is None or theirs is None else ours - theirs
+
     # -- mixed rows ---------------------------------------------------------------------------------------------------
 
     def ablation(self, withheld: float) -> dict[tuple[str, str, str], list[Line]]:
