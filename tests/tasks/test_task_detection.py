@@ -13,7 +13,7 @@ from PIL import Image
 
 from detection_scenes import SMALL, scene, scenes
 from polydetr import Predictor
-from polydetr.batch import Batch, Scene
+from polydetr.batch import IGNORE_INDEX, Batch, Scene
 from polydetr.config import load_config, merge
 from polydetr.errors import ConfigError, InputError, RowError, SchemaError
 from polydetr.modalities.image_augment import ImageAugment
@@ -227,6 +227,29 @@ def test_pictures_without_objects_and_without_labels() -> None:
         together = float(batch_loss(engine, Batch.collate(examples)))
         known = float(batch_loss(engine, Batch.collate(examples[:4])))
     assert together == pytest.approx(known, rel=1e-5)
+
+
+def test_spoilt_objects_of_hidden_pictures_are_not_asked_for() -> None:
+    """The denoising loss is a mean over objects: what single pictures give adds up to what all do, also where the
+    picture with the most objects is hidden, as modality dropout hides it.
+    """
+    rows = [{**scene(i), "objects": scene(i)["objects"][: 1 + i % 2]} for i in range(3)]
+    engine = engine_of(rows, detection={"denoising": 5})
+    batch = Batch.collate(encode_all(engine, rows, with_targets=True))
+    targets = batch.targets["objects"]
+    counts = (targets["labels_per_object"] != IGNORE_INDEX).sum(1).tolist()
+    assert counts == [1, 2, 1]
+    outputs = engine.model.train()(batch)["objects"]
+
+    def loss(*seen: int) -> float:
+        frame = torch.zeros_like(outputs["frame"])
+        frame[list(seen)] = outputs["frame"][list(seen)]
+        terms = engine.tasks["objects"].loss({**outputs, "frame": frame}, targets, batch.weights)
+        return float(terms["denoising"].detach())
+
+    for seen in ((0, 1, 2), (1, 2), (0, 2)):
+        apart = sum(loss(i) * counts[i] for i in seen)
+        assert loss(*seen) * sum(counts[i] for i in seen) == pytest.approx(apart, rel=1e-4)
 
 
 def test_more_objects_than_queries_are_told() -> None:

@@ -45,6 +45,12 @@ class DenoisingPlan:
         kept = SetTargets(targets.labels[:, :shown], targets.mask[:, :shown], {"boxes_cxcywh": boxes})
         return DenoisingPlan(kept, max(1, count // most))
 
+    def of_examples(self, which: Tensor) -> DenoisingPlan:
+        """The same plan for some of the pictures; which (B,) bool."""
+        targets = self.targets
+        geometry = {name: tensor[which] for name, tensor in targets.geometry.items()}
+        return DenoisingPlan(SetTargets(targets.labels[which], targets.mask[which], geometry), self.groups)
+
     def queries(self, num_classes: int) -> tuple[Tensor, Tensor]:
         """labels (B, R) int64 and boxes_cxcywh (B, R, 4) float32, spoilt; drawn from the global generator."""
         labels = self.targets.labels.clamp(min=0).repeat(1, 2 * self.groups)
