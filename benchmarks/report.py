@@ -140,6 +140,11 @@ The models that were trained on all three (`--only text+image+table`), asked wit
 
 {tables.entities(results)}
 
+`python benchmarks/entities.py joint shared|separate`: each picture of BCCD with a sentence of GUM, a short training that shows that both are
+learned, not how well they could be.
+
+{tables.joint(results)}
+
 {notes}
 """
 

@@ -259,6 +259,16 @@ def entities(results: Results) -> str:
     )
 
 
+def joint(results: Results) -> str:
+    """Spans in a sentence and boxes in its picture, by one decoder or by two."""
+    rows = []
+    for line in results.newest_by("entities", "model", data="joint").values():
+        test = line["test"]
+        rows.append([line["model"], f"{line['parameters']:,}", f"{test['entities']['entity_f1']:.3f}", f"{test['objects']['map_50']:.3f}",
+                     f"{line['cpu_seconds'] / 60:.0f}", str(line["seed"]), line["date"]])  # fmt: skip
+    return table(["decoder", "parameters", "entity F1", "mAP50", "CPU minutes", "seed", "date"], rows)
+
+
 def mechanisms(results: Results) -> str:
     """The ablation at a fixed number of steps, each line with one mechanism off."""
     lines = {line["label"]: line for line in results.all("detection") if line.get("ablation")}
