@@ -25,6 +25,7 @@ from polydetr.backbones.vision import load_vision_backbone
 from polydetr.batch import Batch, Example
 from polydetr.config import ImageConfig
 from polydetr.modalities.image import ImageModality
+from polydetr.nn.linear import pack
 from recording import keep
 
 SETS = {"clothing_small": "train/*/*.jpg", "fashion_products": "images/*.jpg", "coco256": "images/*/*.jpg"}
@@ -80,10 +81,7 @@ def measure_model(modality: ImageModality, paths: list[str]) -> dict[str, float]
         embedder(group).tokens.square().mean().backward()
 
     found = {"augment": rate(BATCH, lambda: modality.augment(group, generator)), "train_step": rate(BATCH, train)}
-    embedder.eval()
-    for module in embedder.modules():
-        if callable(pack := getattr(module, "pack", None)):
-            pack()
+    pack(embedder.eval())
     return found | {"predict": rate(BATCH, predict)}
 
 

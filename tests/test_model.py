@@ -69,3 +69,23 @@ def test_column_names_may_hold_dots() -> None:
     rows = [{"text": r["text"], "a.b": r["label"]} for r in ROWS]
     engine = make_engine(rows, {"a.b": "classification"}, inputs={"text": "text"})
     assert set(engine.model(Batch.collate(encode_all(engine, rows, with_targets=False)))) == {"a.b"}
+
+
+def test_in_int8_the_shared_encoder_keeps_its_own_numbers_and_hands_float32_on(bert_folder: Path) -> None:
+    rows = [r | {"size": float(i)} for i, r in enumerate(ROWS)]
+    config = load_config(target={"label": "classification"}, backbone=str(bert_folder))
+    engine = build_engine(config, infer_schema(rows, targets=config.target), as_records(rows), note=lambda line: None)
+    model = engine.model.eval()
+    torch.nn.init.normal_(model.encoder.layers[0][0].contract.weight, std=0.3)  # type: ignore[index, union-attr]
+    batch = Batch.collate([engine.encoder.encode([r], with_targets=False).examples[0] for r in as_records(rows)])
+    with torch.inference_mode():
+        exact = model(batch)["label"]["logits"]
+        model.use_int8(encoder=torch.bfloat16)
+        assert {p.dtype for p in model.encoder.parameters()} == {torch.bfloat16}
+        assert {p.dtype for e in model.embedders.values() for p in e.parameters()} == {torch.float32}
+        found = model(batch)["label"]["logits"]
+        assert found.dtype == torch.float32
+        assert 0 < (found - exact).abs().max() < 0.05 * exact.abs().max()
+        model.use_int8(False)
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        assert model(batch)["label"]["logits"].dtype == torch.float32

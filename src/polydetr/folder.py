@@ -26,13 +26,13 @@ from torch import Tensor
 
 from polydetr import __version__
 from polydetr.backbones.cache import sha256_of, write_text
-from polydetr.backbones.int8 import WORTH, computes_int8, int8_speedup
 from polydetr.config import Config, ModelConfig
 from polydetr.encoding import RowEncoder
 from polydetr.errors import ConfigError, ModelFolderError, OutputError, SaveError, did_you_mean
 from polydetr.inference import Engine
 from polydetr.modalities import MODALITIES
 from polydetr.model import PolyModel
+from polydetr.nn.int8 import WORTH, computes_int8, int8_speedup
 from polydetr.tasks import TASKS
 
 FORMAT_VERSION = 1
@@ -230,11 +230,11 @@ def _set_precision(
         reason = "this machine has no instructions for it (VNNI)" if fits else "no text encoder on a CPU computes here"
         raise ConfigError(f"precision 'int8' cannot be had: {reason}.", hint="Use precision='auto'.")
     proved = manifest.get("prediction", {}).get("precision") == "int8"
+    other = torch.bfloat16 if in_bf16 else torch.float32
     if precision == "auto" and proved and fits:
-        other = torch.bfloat16 if in_bf16 else torch.float32
         precision = "int8" if int8_speedup(other) >= WORTH else "auto"
     if precision == "int8":
-        model.use_int8()
+        model.use_int8(encoder=other)
     elif precision == "bf16" or (precision == "auto" and in_bf16):
         model.to(torch.bfloat16)
 

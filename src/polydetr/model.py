@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from polydetr.backbones.bert import BertEncoder
-from polydetr.backbones.kernels import Linear
 from polydetr.batch import Batch, Embedded, Encoded, Example
 from polydetr.config import ModelConfig
 from polydetr.errors import ConfigError
 from polydetr.modalities.base import Modality
 from polydetr.nn.encoder import MultiModalEncoder
+from polydetr.nn.linear import Linear, pack
 from polydetr.nn.pooling import masked_mean, mean_of_groups
 from polydetr.tasks.base import Task, is_view, view_group
 
@@ -60,28 +60,32 @@ class PolyModel(nn.Module):
         )
         self.heads = nn.ModuleDict({self._slots[t]: task.build_head(width) for t, task in tasks.items()})
         self.decoder = _share_decoder(self.heads) if config.share_decoder else None
+        self._casts = False  # whether the encoder computes in bfloat16 and all around it in float32
         # Log variances that balance several losses (Kendall et al. 2018, arXiv 1705.07115, eq. 7)
         self.log_variance = nn.Parameter(torch.zeros(len(tasks))) if len(tasks) > 1 else None
 
     def train(self, mode: bool = True) -> PolyModel:
-        """As in PyTorch; going to evaluation also lays the backbones' weights out for prediction."""
+        """As in PyTorch; going to evaluation also lays the weights out for prediction."""
         super().train(mode)
         if not mode:
-            for module in self.modules():
-                if callable(pack := getattr(module, "pack", None)):
-                    pack()
+            pack(self)
         return self
 
     @property
     def fits_int8(self) -> bool:
         """Whether it has text encoders to predict in 8-bit integers, and no other backbone that is packed."""
-        linear = [m for m in self.modules() if isinstance(m, Linear)]
-        others = [m for m in self.modules() if callable(getattr(m, "pack", None)) and not isinstance(m, Linear)]
-        return bool(linear) and all(isinstance(m, BertEncoder) for m in others) and not self._bringing
+        reads_text = any(isinstance(m, BertEncoder) and len(m.layers) for m in self.modules())
+        others = any(callable(getattr(m, "pack", None)) and not isinstance(m, Linear) for m in self.modules())
+        return reads_text and not others and not self._bringing
 
-    def use_int8(self, on: bool = True) -> None:
-        """Text encoders predict in 8-bit integers (``backbones.int8``), all around them in float32; or no longer."""
+    def use_int8(self, on: bool = True, *, encoder: torch.dtype = torch.float32) -> None:
+        """Text encoders predict in 8-bit integers (``nn.int8``), all around them in float32; or no longer.
+
+        encoder: what the shared encoder computes in, at its full rate where there is one for bfloat16.
+        """
         self.float()
+        self.encoder.to(encoder)
+        self._casts = encoder != torch.float32
         for module in self.modules():
             if isinstance(module, BertEncoder):
                 module.use_int8(on)
@@ -122,7 +126,10 @@ class PolyModel(nn.Module):
 
     def _encoded(self, embedded: Mapping[str, Embedded]) -> Encoded:
         masks = {name: found.mask for name, found in embedded.items()}
-        attended, _ = self.encoder({name: found.tokens for name, found in embedded.items()}, masks)
+        tokens = {name: found.tokens.bfloat16() if self._casts else found.tokens for name, found in embedded.items()}
+        attended, _ = self.encoder(tokens, masks)
+        if self._casts:
+            attended = {name: found.float() for name, found in attended.items()}
         return Encoded(attended, masks, mean_of_groups(attended, masks), embedded)
 
     def _attend(self, embedded: Mapping[str, Embedded], slot: str, own: Embedded, hidden: Tensor | None) -> Tensor:

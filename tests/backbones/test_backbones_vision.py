@@ -24,6 +24,7 @@ from polydetr.backbones.vision import (
 )
 from polydetr.data.images import fit_image, open_image
 from polydetr.errors import BackboneError, ModelFolderError, SaveError
+from polydetr.nn.linear import pack
 from polydetr.training.optimizer import parameter_groups
 
 # -- plain modules with the packaged files' names, their norms unfolded ---------------------------------------
@@ -165,22 +166,22 @@ def test_packing_changes_no_number_and_is_forgotten_when_weights_change() -> Non
     encoder, pixels = InvertedResidualEncoder(**SMALL).eval(), torch.randn(3, 3, 40, 40)
     with torch.no_grad():
         plain = encoder(pixels)[32]
-        encoder.pack()
+        pack(encoder)
         torch.testing.assert_close(encoder(pixels)[32], plain, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(copy.deepcopy(encoder)(pixels)[32], plain, rtol=1e-4, atol=1e-4)
         encoder.layers[0].gain.mul_(1.5)  # type: ignore[union-attr, operator]
         changed = encoder(pixels)[32]
         assert not torch.allclose(changed, plain)
-        encoder.pack()
+        pack(encoder)
         encoder.layers[0].get_buffer("mean").add_(0.5)
         assert not torch.allclose(encoder(pixels)[32], changed)
-        encoder.pack()
+        pack(encoder)
         assert encoder.train().layers[0]._packed is None
-    encoder.eval().pack()
+    pack(encoder.eval())
     encoder(pixels)[32].sum().backward()
     assert all(p.grad is not None for p in encoder.parameters())
     assert set(encoder.state_dict()) == set(InvertedResidualEncoder(**SMALL).state_dict())
-    encoder.pack()
+    pack(encoder)
     assert encoder.to(torch.bfloat16).layers[0]._packed is None
 
 

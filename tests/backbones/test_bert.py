@@ -10,6 +10,8 @@ import torch
 from polydetr.backbones import kernels
 from polydetr.backbones.bert import BertEncoder, from_hf_state_dict, to_hf_state_dict
 from polydetr.errors import BackboneError
+from polydetr.nn import linear
+from polydetr.nn.linear import pack
 
 transformers = pytest.importorskip("transformers")
 
@@ -137,7 +139,7 @@ def test_dropout_acts_in_training_alone() -> None:
     assert torch.equal(ours(ids, mask), ours(ids, mask))
 
 
-@pytest.mark.skipif(not kernels._ONEDNN, reason="this CPU has no fast bfloat16")
+@pytest.mark.skipif(not linear._ONEDNN_BF16, reason="this CPU has no fast bfloat16")
 @pytest.mark.parametrize("lengths", [LENGTHS, (13,) * 120], ids=["padded", "several-chunks"])
 def test_bfloat16_kernels_equal_pytorch_own(lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Same weights, outputs and gradients with and without the fast kernels, both as near to float32 as bfloat16 is."""
@@ -153,7 +155,7 @@ def test_bfloat16_kernels_equal_pytorch_own(lengths: tuple[int, ...], monkeypatc
         ("fast", torch.bfloat16, True),
         ("slow", torch.bfloat16, False),
     ):
-        monkeypatch.setattr(kernels, "_ONEDNN", fast)
+        monkeypatch.setattr(linear, "_ONEDNN_BF16", fast)
         ours.to(dtype)
         ours.zero_grad()
         out = ours(ids, mask)[mask].float()
@@ -203,13 +205,13 @@ def test_an_exported_graph_serves_padded_and_full_batches() -> None:
         torch.testing.assert_close(graph(ids, mask)[mask], ours(ids, mask)[mask], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.skipif(not kernels._ONEDNN, reason="this CPU has no fast bfloat16")
+@pytest.mark.skipif(not linear._ONEDNN_BF16, reason="this CPU has no fast bfloat16")
 def test_packed_weights_give_the_same_and_are_never_stale() -> None:
     ours = _encoder().bfloat16().eval()
     ids, mask = _batch()
     with torch.no_grad():
         plain = ours(ids, mask)
-        ours.pack()
+        pack(ours)
         assert ours.layers[0].qkv._packed is not None
         torch.testing.assert_close(ours(ids, mask), plain, atol=0.02, rtol=0.02)
         torch.testing.assert_close(copy.deepcopy(ours)(ids, mask), plain, atol=0, rtol=0)
@@ -219,12 +221,12 @@ def test_packed_weights_give_the_same_and_are_never_stale() -> None:
             lambda: ours.float().bfloat16(),
         )
         for change in changes:
-            ours.pack()
+            pack(ours)
             change()
             fresh = _encoder().bfloat16().eval()
             fresh.load_state_dict(ours.state_dict())
             assert torch.equal(ours(ids, mask), fresh(ids, mask))
-    ours.pack()
+    pack(ours)
     ours(ids, mask).float().square().sum().backward()
     assert ours.layers[0].qkv.weight.grad is not None
     ours.train()

@@ -8,8 +8,10 @@ import pytest
 from tiny_runs import VALID, Watched, train, write_encoder
 
 from polydetr import Predictor
-from polydetr.backbones import int8, kernels
+from polydetr.backbones.bert import BertEncoder
 from polydetr.errors import ConfigError
+from polydetr.nn import int8
+from polydetr.nn.linear import Linear
 from polydetr.training import prediction_format
 
 pytestmark = pytest.mark.skipif(not int8.computes_int8(), reason="this CPU sums no products of bytes")
@@ -29,7 +31,8 @@ def gain(monkeypatch, tmp_path):
 
 
 def in_int8(predictor):
-    layers = [m for m in predictor._engine.model.modules() if isinstance(m, kernels.Linear)]
+    encoders = [m for m in predictor._engine.model.modules() if isinstance(m, BertEncoder)]
+    layers = [m for encoder in encoders for m in encoder.modules() if isinstance(m, Linear)]
     return all(m._packed and isinstance(m._packed[0], int8.Int8Weight) for m in layers) and all(
         m._packed[1] == m.weight._version for m in layers
     )

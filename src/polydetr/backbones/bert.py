@@ -15,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.backbones.kernels import Linear, is_traced, padding_bias, self_attention
+from polydetr.backbones.kernels import padding_bias, self_attention
 from polydetr.errors import BackboneError, did_you_mean
+from polydetr.nn.linear import Linear, is_capturing
 
 
 def _gelu(x: Tensor, approximate: str = "none") -> Tensor:
-    if torch.is_grad_enabled() or is_traced():
+    if torch.is_grad_enabled() or is_capturing():
         return F.gelu(x, approximate=approximate)
     return torch.ops.aten.gelu_(x, approximate=approximate)  # in place: the input is the layer's own
 
@@ -173,12 +174,6 @@ class BertEncoder(nn.Module):
         for module in self.modules():
             if isinstance(module, Linear | BertLayer):
                 module.int8 = on
-
-    def pack(self) -> None:
-        """Ready for prediction in bfloat16: 5 to 10 % faster in batches, 25 % for one text; see ``Linear.pack``."""
-        for module in self.modules():
-            if isinstance(module, Linear):
-                module.pack()
 
     def forward(
         self,

@@ -157,12 +157,6 @@ class InvertedResidualEncoder(nn.Module):
         self._taken = {last[stride]: stride for stride in SCALES if stride in last}
         self.channels = {stride: (*widths, head)[index] for index, stride in self._taken.items()}
 
-    def pack(self) -> None:
-        """Ready for prediction: every norm folded into its convolution once and for all."""
-        for module in self.modules():
-            if isinstance(module, ConvNorm):
-                module.pack()
-
     def forward(self, pixels: Tensor) -> dict[int, Tensor]:
         """pixels (N, 3, H, W), normalised -> stride 8, 16, 32 -> (N, C, ⌈H/stride⌉, ⌈W/stride⌉); the last is the
         head's.

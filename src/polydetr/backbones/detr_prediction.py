@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from polydetr.backbones.fused_convolution import BF16
-from polydetr.backbones.kernels import Linear
 from polydetr.backbones.resnet import fold_batch_norm
 from polydetr.nn.detr import Detr
+from polydetr.nn.linear import pack
 
 
 class DetrPredictor(nn.Module):
@@ -39,15 +39,5 @@ def prepare_for_prediction(model: Detr, *, bf16: bool | None = None) -> DetrPred
     fold_batch_norm(ready)
     dtype = torch.bfloat16 if (BF16 if bf16 is None else bf16) else torch.float32
     ready = ready.to(dtype).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    for parent in list(ready.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear:
-                setattr(parent, name, _packed(child))
+    pack(ready)
     return DetrPredictor(ready, dtype)
-
-
-def _packed(linear: nn.Linear) -> Linear:
-    fast = Linear(linear.in_features, linear.out_features, device="meta")
-    fast.weight, fast.bias = linear.weight, linear.bias
-    fast.eval().pack()
-    return fast

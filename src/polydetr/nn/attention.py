@@ -18,14 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.errors import ConfigError
+from polydetr.nn.linear import Linear, is_capturing
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
-
-
-def is_capturing() -> bool:
-    """True while a graph is being recorded (compile, export, trace): a branch on data would be frozen into it."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
 def useful_mask(mask: Bool[Tensor, "B L"] | None) -> Bool[Tensor, "B L"] | None:
@@ -109,10 +105,10 @@ class MultiHeadAttention(nn.Module):
         if not 0.0 <= dropout < 1.0:
             raise ConfigError(f"dropout={dropout} is not a probability below 1.", hint="Use a value such as 0.1.")
         self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout
-        self.query = nn.Linear(embed_dim, embed_dim)
-        self.key = nn.Linear(embed_dim, embed_dim)
-        self.value = nn.Linear(embed_dim, embed_dim)
-        self.output = nn.Linear(embed_dim, embed_dim)
+        self.query = Linear(embed_dim, embed_dim)
+        self.key = Linear(embed_dim, embed_dim)
+        self.value = Linear(embed_dim, embed_dim)
+        self.output = Linear(embed_dim, embed_dim)
         for linear in (self.query, self.key, self.value, self.output):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from polydetr.errors import ConfigError, did_you_mean
 from polydetr.nn.attention import MultiHeadAttention, fused_attention, useful_mask
+from polydetr.nn.linear import Linear
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -37,8 +38,8 @@ class FeedForward(nn.Module):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ConfigError(f"activation={activation!r} is unknown.", hint=did_you_mean(activation, ACTIVATIONS))
-        self.up = nn.Linear(embed_dim, ffn_dim)
-        self.down = nn.Linear(ffn_dim, embed_dim)
+        self.up = Linear(embed_dim, ffn_dim)
+        self.down = Linear(ffn_dim, embed_dim)
         self.dropout = nn.Dropout(dropout)
         self.activation = ACTIVATIONS[activation]
         for linear in (self.up, self.down):

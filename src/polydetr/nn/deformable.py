@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.errors import ConfigError, InputError
-from polydetr.nn.attention import is_capturing
+from polydetr.nn.linear import Linear, is_capturing
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -46,10 +46,10 @@ class DeformableAttention(nn.Module):
             )
         self.embed_dim, self.num_heads, self.num_levels, self.num_points = embed_dim, num_heads, num_levels, num_points
         points = num_heads * num_levels * num_points
-        self.offsets = nn.Linear(embed_dim, 2 * points)
-        self.weights = nn.Linear(embed_dim, points)
-        self.value = nn.Linear(embed_dim, embed_dim)
-        self.output = nn.Linear(embed_dim, embed_dim)
+        self.offsets = Linear(embed_dim, 2 * points)
+        self.weights = Linear(embed_dim, points)
+        self.value = Linear(embed_dim, embed_dim)
+        self.output = Linear(embed_dim, embed_dim)
         for linear in (self.offsets, self.weights, self.value, self.output):
             nn.init.zeros_(linear.bias)
         for linear in (self.value, self.output):

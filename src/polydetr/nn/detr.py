@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from polydetr.errors import ConfigError
 from polydetr.nn.attention import MultiHeadAttention, useful_mask
 from polydetr.nn.decoder import FeedForward, LearnedQueries, SetDecoder
+from polydetr.nn.linear import Linear
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -96,7 +97,7 @@ class Perceptron(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         for number, layer in enumerate(self.layers):
@@ -123,7 +124,7 @@ class Detr(nn.Module):
             activation=sizes.activation,
             carry_norm=sizes.carry_norm,
         )
-        self.class_head = nn.Linear(width, sizes.num_classes + 1)
+        self.class_head = Linear(width, sizes.num_classes + 1)
         self.box_head = Perceptron((width, width, width, 4))
 
     def forward(

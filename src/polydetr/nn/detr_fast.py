@@ -28,6 +28,7 @@ from polydetr.nn.decoder import DecoderLayer
 from polydetr.nn.deformable import DeformableAttention, Shapes
 from polydetr.nn.denoising import DenoisingPlan
 from polydetr.nn.detr import Perceptron
+from polydetr.nn.linear import Linear
 from polydetr.nn.matcher import SetTargets
 from polydetr.nn.pyramid import PyramidEncoder
 
@@ -176,7 +177,7 @@ class Proposals(nn.Module):
     def __init__(self, sizes: FastSizes) -> None:
         super().__init__()
         self.num_queries = sizes.num_queries
-        self.read = nn.Sequential(nn.Linear(sizes.embed_dim, sizes.embed_dim), nn.LayerNorm(sizes.embed_dim))
+        self.read = nn.Sequential(Linear(sizes.embed_dim, sizes.embed_dim), nn.LayerNorm(sizes.embed_dim))
         self.class_head = _class_head(sizes.embed_dim, sizes.num_classes)
         self.box_head = _box_head(sizes.embed_dim)
 
@@ -225,8 +226,8 @@ def _layer(sizes: FastSizes) -> DecoderLayer:
     return DecoderLayer(width, heads, ffn_dim=sizes.ffn_dim, dropout=sizes.dropout, cross_attention=attention)
 
 
-def _class_head(width: int, classes: int) -> nn.Linear:
-    head = nn.Linear(width, classes)
+def _class_head(width: int, classes: int) -> Linear:
+    head = Linear(width, classes)
     nn.init.constant_(head.bias, -math.log((1 - _FIRST_SCORE) / _FIRST_SCORE))
     return head
 
@@ -234,7 +235,7 @@ def _class_head(width: int, classes: int) -> nn.Linear:
 def _box_head(width: int) -> Perceptron:
     """Begins by all but leaving boxes where they are."""
     head = Perceptron((width, width, width, 4))
-    last = cast(nn.Linear, head.layers[-1])
+    last = cast(Linear, head.layers[-1])
     nn.init.normal_(last.weight, std=1e-3)
     nn.init.zeros_(last.bias)
     return head

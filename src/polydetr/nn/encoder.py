@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from polydetr.errors import ConfigError, InputError, did_you_mean
 from polydetr.nn.attention import MultiHeadAttention, attend, useful_mask
+from polydetr.nn.linear import Linear
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -57,8 +58,8 @@ class EncoderBlock(nn.Module):
         self.attention_norm = nn.LayerNorm(embed_dim)
         self.attention = MultiHeadAttention(embed_dim, num_heads, dropout=dropout)
         self.feed_forward_norm = nn.LayerNorm(embed_dim)
-        self.expand = nn.Linear(embed_dim, ffn_dim)
-        self.contract = nn.Linear(ffn_dim, embed_dim)
+        self.expand = Linear(embed_dim, ffn_dim)
+        self.contract = Linear(ffn_dim, embed_dim)
         self.dropout = nn.Dropout(dropout)
         for linear in (self.expand, self.contract):
             nn.init.xavier_uniform_(linear.weight)

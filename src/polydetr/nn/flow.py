@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from polydetr.errors import ConfigError
+from polydetr.nn.linear import Linear
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -117,8 +118,8 @@ class TimeEmbedding(nn.Module):
         if embed_dim < 1 or num_waves < 2:
             raise ConfigError(f"embed_dim={embed_dim} must be at least 1 and num_waves={num_waves} at least 2.")
         self.embed_dim, self.num_waves = embed_dim, num_waves
-        self.expand = nn.Linear(2 * num_waves, embed_dim)
-        self.output = nn.Linear(embed_dim, embed_dim)
+        self.expand = Linear(2 * num_waves, embed_dim)
+        self.output = Linear(embed_dim, embed_dim)
 
     def forward(self, time: Float[Tensor, " B"]) -> Float[Tensor, "B {self.embed_dim}"]:
         # float32 whatever the model computes in: half precision cannot tell t · 1000 from its neighbours.
@@ -141,7 +142,7 @@ class Modulation(nn.Module):
         super().__init__()
         self.embed_dim = embed_dim
         self.norm = nn.LayerNorm(embed_dim, elementwise_affine=False)
-        self.maps = nn.Linear(embed_dim, 2 * embed_dim)
+        self.maps = Linear(embed_dim, 2 * embed_dim)
         nn.init.normal_(self.maps.weight, std=0.02)
         nn.init.zeros_(self.maps.bias)
 

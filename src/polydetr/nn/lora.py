@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from polydetr.errors import ConfigError, did_you_mean
+from polydetr.nn.linear import Linear
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+PLAIN = (nn.Linear, Linear)
 Targets = str | re.Pattern[str] | Callable[[str, nn.Linear], bool]
 
 
@@ -57,7 +59,7 @@ class LoRALinear(nn.Module):
         """A plain linear layer with weight W + (α / r) B A. The base is left alone: its weight may be tied."""
         base = self.base
         # Made without storage first, so that folding draws no random numbers for weights about to be overwritten.
-        shape = nn.Linear(base.in_features, base.out_features, bias=base.bias is not None, device="meta")
+        shape = type(base)(base.in_features, base.out_features, bias=base.bias is not None, device="meta")
         merged = shape.to(base.weight.dtype).to_empty(device=base.weight.device)
         merged.weight.copy_(base.weight + self.scale * (self.up @ self.down))
         if base.bias is not None:
@@ -73,8 +75,8 @@ def add_lora(
     targets: a regular expression searched in the dotted name (``r"attention\\.(query|value)$"``), or a function of
         name and layer.
     freeze: also freeze every other parameter of ``module``, so that only the updates learn.
-    Only exact ``nn.Linear`` layers are wrapped: subclasses are often read by their owner without being called, and the
-    update would be lost in silence. Raises ConfigError when nothing matches.
+    Only ``PLAIN`` layers are wrapped: other subclasses of ``nn.Linear`` are often read by their owner without being
+    called, and the update would be lost in silence. Raises ConfigError when nothing matches.
     """
     if isinstance(targets, str | re.Pattern):
         pattern = _compile(targets)
@@ -113,7 +115,7 @@ def merge_lora(module: nn.Module) -> list[str]:
 
 
 def _plain_linears(module: nn.Module) -> dict[str, nn.Linear]:
-    if type(module) is nn.Linear:
+    if type(module) in PLAIN:
         raise ConfigError(
             "add_lora wraps layers inside a module, not the module itself.", hint="Use LoRALinear(layer, …)."
         )
@@ -121,7 +123,7 @@ def _plain_linears(module: nn.Module) -> dict[str, nn.Linear]:
     return {
         name: layer
         for name, layer in module.named_modules(remove_duplicate=False)
-        if type(layer) is nn.Linear and name.rpartition(".")[0] not in adapters
+        if isinstance(layer, nn.Linear) and type(layer) in PLAIN and name.rpartition(".")[0] not in adapters
     }
 
 

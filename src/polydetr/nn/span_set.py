@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from polydetr.errors import ConfigError
 from polydetr.nn.decoder import SetDecoder
+from polydetr.nn.linear import Linear
 from polydetr.nn.positions import SinusoidalPositions
 
 if TYPE_CHECKING:
@@ -80,16 +81,16 @@ class SpanSet(nn.Module):
         super().__init__()
         self.sizes, width, hidden = sizes, sizes.embed_dim, sizes.hidden_dim
         self.type_vectors = nn.Parameter(torch.randn(sizes.num_types, width))
-        self.type_projection = nn.Linear(width, hidden)
+        self.type_projection = Linear(width, hidden)
         self.proposals = SpanProposals(sizes)
         self.decoder: SetDecoder | None = None
         if sizes.decoder_layers:
             self.decoder = SetDecoder(hidden, sizes.num_heads, num_layers=sizes.decoder_layers, ffn_dim=sizes.ffn_dim)
-            self.memory = nn.Linear(width, hidden)
-            self.content = nn.Sequential(nn.Linear(hidden, hidden), nn.LayerNorm(hidden))
+            self.memory = Linear(width, hidden)
+            self.content = nn.Sequential(Linear(hidden, hidden), nn.LayerNorm(hidden))
             self.waves = SinusoidalPositions(hidden)
-            self.place_word = nn.Linear(hidden, hidden)
-            self.place_span = nn.Linear(2 * hidden, hidden)
+            self.place_word = Linear(hidden, hidden)
+            self.place_span = Linear(2 * hidden, hidden)
             self.class_head = Likeness(hidden)
             self.pointers = nn.ModuleDict({name: Pointer(hidden) for name in ("start", "end")})
 
@@ -166,7 +167,7 @@ class SpanProposals(nn.Module):
         super().__init__()
         self.max_words, hidden = sizes.max_words, sizes.hidden_dim
         self.dropout = nn.Dropout(sizes.dropout)
-        self.start, self.end = (nn.Linear(sizes.embed_dim, 2 * hidden) for _ in range(2))
+        self.start, self.end = (Linear(sizes.embed_dim, 2 * hidden) for _ in range(2))
         self.length = nn.Embedding(sizes.max_words, hidden)
         nn.init.normal_(self.length.weight, std=0.02)
         self.norm = nn.LayerNorm(hidden)
@@ -190,7 +191,7 @@ class Likeness(nn.Module):
 
     def __init__(self, hidden_dim: int, *, first_score: float = 0.5) -> None:
         super().__init__()
-        self.read = nn.Linear(hidden_dim, hidden_dim)
+        self.read = Linear(hidden_dim, hidden_dim)
         self.bias = nn.Parameter(torch.tensor(-math.log((1 - first_score) / first_score)))
 
     def forward(self, spans: Tensor, types: Tensor) -> Tensor:
@@ -202,7 +203,7 @@ class Pointer(nn.Module):
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
-        self.query, self.key = (nn.Linear(hidden_dim, hidden_dim) for _ in range(2))
+        self.query, self.key = (Linear(hidden_dim, hidden_dim) for _ in range(2))
         self.stay = nn.Parameter(torch.tensor(_FIRST_STAY))
 
     def forward(self, states: Tensor, words: Tensor, mask: Tensor, seed: Tensor) -> Tensor:

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from polydetr.backbones.kernels import Linear
 from polydetr.errors import ConfigError
-from polydetr.nn.lora import LoRALinear
+from polydetr.nn.lora import PLAIN, LoRALinear
 
 
 def add_adapters(model: nn.Module, *, rank: int, alpha: float) -> list[str]:
@@ -25,7 +24,7 @@ def add_adapters(model: nn.Module, *, rank: int, alpha: float) -> list[str]:
     wrapped = []
     for prefix, backbone in backbones.items():
         # Exact types: a subclass may be read by its owner without being called, and the adapter would be lost.
-        linears = [(name, layer) for name, layer in backbone.named_modules() if type(layer) in (nn.Linear, Linear)]
+        linears = [(name, layer) for name, layer in backbone.named_modules() if type(layer) in PLAIN]
         backbone.requires_grad_(False)
         for name, layer in linears:
             assert isinstance(layer, nn.Linear)

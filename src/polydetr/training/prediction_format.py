@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from polydetr.backbones.int8 import WORTH, int8_speedup
 from polydetr.data.records import Record
 from polydetr.errors import SchemaError
 from polydetr.inference import Engine, evaluate_results
+from polydetr.nn.int8 import WORTH, int8_speedup
 
 TOLERANCE = 0.005
 """A target's main metric on the validation rows may differ by so much (a score absolutely, an error relatively)."""
@@ -48,7 +48,7 @@ def set_prediction_format(
     try:
         before, sure = _answers(engine, rows)
         model.float().load_state_dict(dict(weights))
-        model.use_int8()
+        model.use_int8(encoder=dtype)
         after, sure_after = _answers(engine, rows)
         apart = max(abs(after[t] - before[t]) / max(1.0, abs(before[t])) for t in before)
         shift = float(np.abs(sure_after - sure).mean()) if len(sure) else 0.0

@@ -24,9 +24,9 @@ _WEIGHT_STEPS = 127
 """From 0 to the largest magnitude of an output's weights."""
 _INPUT_STEPS = 254
 """From the smallest to the largest value of a token: one less than a byte has, as the zero is rounded too."""
-_WHOLE = 1.5 * 2**23
+_WHOLE = torch.tensor([[1.5 * 2**23]])
 """A float32 of this size has no room for fractions: adding it rounds, and leaves the whole number in the low byte."""
-_SMALLEST = 1e-30
+_SMALLEST = 1e-28
 """Kept away from 0, by which nothing can be divided."""
 
 WORTH = 1.1
@@ -34,7 +34,9 @@ WORTH = 1.1
 
 
 class Int8Weight(NamedTuple):
-    """weight ≈ levels · scale. packed: levels (O, I) as oneDNN lays them out; scale, zeros, sums of each row (O)."""
+    """weight ≈ levels · scale · ``_INPUT_STEPS``. packed: levels (O, I) as oneDNN lays them out; scale, zeros, and
+    scale times the sum of each row's levels, (O).
+    """
 
     packed: Tensor
     scale: Tensor
@@ -54,25 +56,27 @@ def pack_int8(weight: Tensor) -> Int8Weight:
     scale = weight.abs().amax(1).clamp_(min=_SMALLEST) / _WEIGHT_STEPS
     levels = (weight / scale[:, None]).round_()
     packed = torch.ops.onednn.qlinear_prepack(levels.to(torch.int8), None)
+    scale /= _INPUT_STEPS  # which spares ``linear_int8`` an operation
     return Int8Weight(packed, scale, torch.zeros(len(weight), dtype=torch.int32), levels.sum(1) * scale)
 
 
 def linear_int8(x: Tensor, weight: Int8Weight, bias: Tensor, *, overwrite: bool = False) -> Tensor:
-    """x Wᵀ + b, with x ≈ (levels - zero) · step. x (N, I) float32, bias (O) -> (N, O) float32.
+    """x Wᵀ + b, with x ≈ (levels - zero) · span / ``_INPUT_STEPS``. x (N, I) float32, bias (O) -> (N, O) float32.
 
     In place wherever a tensor is its own, and x too where it may ``overwrite`` that: memory that was just written is
     in the cache, and new memory costs several times the arithmetic.
     """
     low = x.amin(-1, keepdim=True).clamp_(max=0)
-    step = x.amax(-1, keepdim=True).clamp_(min=0).sub_(low).div_(_INPUT_STEPS).add_(_SMALLEST)
-    per_step = step.reciprocal()
-    zero = low.mul_(per_step).round_().neg_()
-    scaled = x.mul_(per_step) if overwrite else x * per_step
-    levels = scaled.add_(zero + _WHOLE).view(torch.int32).to(torch.uint8)  # keeps the low byte
+    span = x.amax(-1, keepdim=True).clamp_(min=_SMALLEST).sub_(low)
+    per_span = span.reciprocal().mul_(_INPUT_STEPS)
+    zero = torch.addcmul(_WHOLE, low, per_span, value=-1)  # rounded, as what is added to it will be
+    scaled = x.mul_(per_span) if overwrite else x * per_span
+    levels = scaled.add_(zero).view(torch.int32).to(torch.uint8)  # keeps the low byte
     products = torch.ops.onednn.qlinear_pointwise(
         levels, 1.0, 0, weight.packed, weight.scale, weight.zeros, None, 1.0, 0, torch.float32, "none", [], ""
     )
-    return products.mul_(step).addcmul_(zero.mul_(step), weight.sums, value=-1).add_(bias)
+    zero.sub_(_WHOLE).mul_(span)
+    return torch.addcmul(bias, products, span, out=products).addcmul_(zero, weight.sums, value=-1)
 
 
 @functools.lru_cache(maxsize=4)

@@ -7,9 +7,11 @@ import copy
 import pytest
 import torch
 
-from polydetr.backbones import int8, kernels
+from polydetr.backbones import kernels
 from polydetr.backbones.bert import BertEncoder
-from polydetr.backbones.int8 import computes_int8, linear_int8, pack_int8
+from polydetr.nn import int8, linear
+from polydetr.nn.int8 import computes_int8, linear_int8, pack_int8
+from polydetr.nn.linear import Linear, pack
 
 N, I, O = 13, 47, 29  # noqa: E741
 needs_vnni = pytest.mark.skipif(not computes_int8(), reason="this CPU sums no products of bytes")
@@ -88,7 +90,7 @@ def test_an_encoder_answers_in_int8_and_learns_in_float32() -> None:
     ids, mask = _batch(11, 7, 3)
     exact = ours(ids, mask)
     ours.use_int8()
-    ours.eval().pack()
+    pack(ours.eval())
     assert torch.equal(ours(ids, mask), exact)  # a gradient may be asked for
     with torch.no_grad():
         found = ours(ids, mask)
@@ -107,9 +109,9 @@ def test_an_encoder_answers_in_int8_and_learns_in_float32() -> None:
 def test_rounding_is_for_float32_alone() -> None:
     ours = _encoder().bfloat16()
     ours.use_int8()
-    ours.pack()
+    pack(ours)
     assert not any(
-        isinstance(m._packed and m._packed[0], int8.Int8Weight) for m in ours.modules() if isinstance(m, kernels.Linear)
+        isinstance(m._packed and m._packed[0], int8.Int8Weight) for m in ours.modules() if isinstance(m, Linear)
     )
 
 
@@ -136,8 +138,9 @@ def test_the_gain_is_measured() -> None:
 def test_a_machine_without_the_instructions_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "computes_int8", lambda: False)
     assert int8.int8_speedup.__wrapped__(torch.bfloat16) == 0.0
-    monkeypatch.setattr(kernels, "computes_int8", lambda: False)
+    monkeypatch.setattr(linear, "computes_int8", lambda: False)
     ours = _encoder()
     ours.use_int8()
-    ours.pack()
-    assert all(m._packed is None for m in ours.modules() if isinstance(m, kernels.Linear))
+    pack(ours)
+    packed = [m._packed and m._packed[0] for m in ours.modules() if isinstance(m, Linear)]
+    assert not any(isinstance(weight, int8.Int8Weight) for weight in packed)
