@@ -139,7 +139,7 @@ def test_dropout_acts_in_training_alone() -> None:
     assert torch.equal(ours(ids, mask), ours(ids, mask))
 
 
-@pytest.mark.skipif(not linear._ONEDNN_BF16, reason="this CPU has no fast bfloat16")
+@pytest.mark.skipif(not linear.ONEDNN_BF16, reason="this CPU has no fast bfloat16")
 @pytest.mark.parametrize("lengths", [LENGTHS, (13,) * 120], ids=["padded", "several-chunks"])
 def test_bfloat16_kernels_equal_pytorch_own(lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Same weights, outputs and gradients with and without the fast kernels, both as near to float32 as bfloat16 is."""
@@ -155,7 +155,7 @@ def test_bfloat16_kernels_equal_pytorch_own(lengths: tuple[int, ...], monkeypatc
         ("fast", torch.bfloat16, True),
         ("slow", torch.bfloat16, False),
     ):
-        monkeypatch.setattr(linear, "_ONEDNN_BF16", fast)
+        monkeypatch.setattr(linear, "ONEDNN_BF16", fast)
         ours.to(dtype)
         ours.zero_grad()
         out = ours(ids, mask)[mask].float()
@@ -205,7 +205,7 @@ def test_an_exported_graph_serves_padded_and_full_batches() -> None:
         torch.testing.assert_close(graph(ids, mask)[mask], ours(ids, mask)[mask], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.skipif(not linear._ONEDNN_BF16, reason="this CPU has no fast bfloat16")
+@pytest.mark.skipif(not linear.ONEDNN_BF16, reason="this CPU has no fast bfloat16")
 def test_packed_weights_give_the_same_and_are_never_stale() -> None:
     ours = _encoder().bfloat16().eval()
     ids, mask = _batch()

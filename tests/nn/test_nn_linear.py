@@ -17,7 +17,7 @@ I, O = 47, 29  # noqa: E741
 DTYPES = [
     pytest.param(torch.float32, 1e-5, marks=pytest.mark.skipif(not linear._ONEDNN, reason="no oneDNN here")),
     pytest.param(
-        torch.bfloat16, 2e-2, marks=pytest.mark.skipif(not linear._ONEDNN_BF16, reason="no fast bfloat16 here")
+        torch.bfloat16, 2e-2, marks=pytest.mark.skipif(not linear.ONEDNN_BF16, reason="no fast bfloat16 here")
     ),
 ]
 

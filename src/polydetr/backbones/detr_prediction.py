@@ -11,10 +11,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from polydetr.backbones.fused_convolution import BF16
 from polydetr.backbones.resnet import fold_batch_norm
 from polydetr.nn.detr import Detr
-from polydetr.nn.linear import pack
+from polydetr.nn.linear import ONEDNN_BF16, pack
 
 
 class DetrPredictor(nn.Module):
@@ -37,7 +36,7 @@ def prepare_for_prediction(model: Detr, *, bf16: bool | None = None) -> DetrPred
     """bf16: None takes it where the CPU has the instructions; False keeps float32. The model itself is left alone."""
     ready = copy.deepcopy(model).eval().requires_grad_(False)
     fold_batch_norm(ready)
-    dtype = torch.bfloat16 if (BF16 if bf16 is None else bf16) else torch.float32
+    dtype = torch.bfloat16 if (ONEDNN_BF16 if bf16 is None else bf16) else torch.float32
     ready = ready.to(dtype).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     pack(ready)
     return DetrPredictor(ready, dtype)

@@ -11,20 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from polydetr.nn.linear import ONEDNN_BF16, is_eager_on_cpu
+
 _ONEDNN = torch.backends.mkldnn.is_available()
-BF16 = _ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def can_fuse(x: Tensor) -> bool:
     """Whether the functions below take x (B, C, H, W): nothing here has a gradient, and nothing is to be traced."""
-    return (
-        x.device.type == "cpu"
-        and (BF16 if x.dtype == torch.bfloat16 else _ONEDNN and x.dtype == torch.float32)
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-        and torch._C._get_tracing_state() is None
-        and not torch.compiler.is_compiling()
-    )
+    knows = ONEDNN_BF16 if x.dtype == torch.bfloat16 else _ONEDNN and x.dtype == torch.float32
+    return knows and not torch.is_grad_enabled() and is_eager_on_cpu(x)
 
 
 def convolve(x: Tensor, convolution: nn.Conv2d, *, relu: bool) -> Tensor:

@@ -21,7 +21,9 @@ from torch.autograd.function import once_differentiable
 from polydetr.nn.int8 import Int8Weight, computes_int8, linear_int8, pack_int8
 
 _ONEDNN = torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64")
-_ONEDNN_BF16 = torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+"""Whether it lays float32 weights out here: elsewhere other libraries multiply."""
+ONEDNN_BF16 = torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+"""Whether oneDNN multiplies bfloat16 on this CPU."""
 
 
 def is_capturing() -> bool:
@@ -30,10 +32,10 @@ def is_capturing() -> bool:
 
 
 def computes_fast_bf16(x: Tensor) -> bool:
-    """Whether ``x`` is bfloat16 on a CPU that has instructions for it, in a place where PyTorch's own functions need
+    """Whether ``x`` is bfloat16 where oneDNN multiplies it, in a place where PyTorch's own functions need
     not be the ones that run.
     """
-    return x.dtype == torch.bfloat16 and _ONEDNN_BF16 and is_eager_on_cpu(x)
+    return x.dtype == torch.bfloat16 and ONEDNN_BF16 and is_eager_on_cpu(x)
 
 
 def is_eager_on_cpu(x: Tensor) -> bool:
@@ -82,7 +84,7 @@ class Linear(nn.Linear):
         through ``weight.data`` goes unnoticed.
         """
         weight = self.weight.detach()
-        packs = {torch.float32: _ONEDNN, torch.bfloat16: _ONEDNN_BF16}.get(weight.dtype, False)
+        packs = {torch.float32: _ONEDNN, torch.bfloat16: ONEDNN_BF16}.get(weight.dtype, False)
         if weight.device.type != "cpu" or not packs or not weight.numel():
             return
         with torch.no_grad():
