@@ -124,17 +124,23 @@ class Results:
     # -- sets ---------------------------------------------------------------------------------------------------------
 
     def detectors(self) -> dict[str, list[Line]]:
-        """Name of the model, with the label of the run → the runs on BCCD, the newest of each seed."""
+        """Name of the model, with the label of the run → the runs on BCCD, the newest of each seed.
+
+        Of the ablation the run with everything on stands here too, beside those of its size.
+        """
         found: dict[tuple[str, int], Line] = {}
         for line in self.all("detection", data="bccd"):
-            if not line.get("ablation"):
-                found[", ".join(filter(None, (detector(line), line.get("label")))), line["seed"]] = line
+            label = line.get("label")
+            if line.get("ablation"):
+                if label != "all on":
+                    continue
+                label = f"{line['settings']['image']['size']} pixels"
+            found[", ".join(filter(None, (detector(line), label))), line["seed"]] = line
         return {name: [line for (n, _), line in found.items() if n == name] for name, _ in found}
 
     def bccd(self, name: str, metric: str) -> float | None:
-        """Mean over the seeds of the newest kind of run of one model."""
-        newest = [lines for label, lines in self.detectors().items() if label.split(",")[0] == name]
-        return mean(line["metrics"]["test"]["objects"][metric] for line in newest[-1]) if newest else None
+        """Mean over the seeds of the runs of one model that bear no label: those with the settings of the script."""
+        return mean(line["metrics"]["test"]["objects"][metric] for line in self.detectors().get(name, ()))
 
     def entities_gain(self, data: str) -> float | None:
         """Points of test entity F1 of the task ``entities`` over the flat tagger that its development rows prefer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from polydetr.backbones.scratch import scratch_backbone
 from polydetr.batch import Batch
 from polydetr.building import build_engine
 from polydetr.config import load_config
+from polydetr.explain.attention import attention_by_modality
 from polydetr.schema import infer_schema
 from tiny_models import as_records, encode_all, make_engine
 
@@ -86,6 +88,9 @@ def test_in_int8_the_shared_encoder_keeps_its_own_numbers_and_hands_float32_on(b
         found = model(batch)["label"]["logits"]
         assert found.dtype == torch.float32
         assert 0 < (found - exact).abs().max() < 0.05 * exact.abs().max()
+        plain = copy.deepcopy(model).float()  # as ``explain`` does
+        assert plain(batch)["label"]["logits"].dtype == torch.float32
+        assert attention_by_modality(plain, batch).keys() == {"text", "table"}
         model.use_int8(False)
         assert {p.dtype for p in model.parameters()} == {torch.float32}
         assert model(batch)["label"]["logits"].dtype == torch.float32

@@ -17,7 +17,7 @@ from polydetr.batch import Batch, Embedded, Encoded, Example
 from polydetr.config import ModelConfig
 from polydetr.errors import ConfigError
 from polydetr.modalities.base import Modality
-from polydetr.nn.encoder import MultiModalEncoder
+from polydetr.nn.encoder import AttentionWeights, MultiModalEncoder
 from polydetr.nn.linear import Linear, pack
 from polydetr.nn.pooling import masked_mean, mean_of_groups
 from polydetr.tasks.base import Task, is_view, view_group
@@ -60,7 +60,6 @@ class PolyModel(nn.Module):
         )
         self.heads = nn.ModuleDict({self._slots[t]: task.build_head(width) for t, task in tasks.items()})
         self.decoder = _share_decoder(self.heads) if config.share_decoder else None
-        self._casts = False  # whether the encoder computes in bfloat16 and all around it in float32
         # Log variances that balance several losses (Kendall et al. 2018, arXiv 1705.07115, eq. 7)
         self.log_variance = nn.Parameter(torch.zeros(len(tasks))) if len(tasks) > 1 else None
 
@@ -85,7 +84,6 @@ class PolyModel(nn.Module):
         """
         self.float()
         self.encoder.to(encoder)
-        self._casts = encoder != torch.float32
         for module in self.modules():
             if isinstance(module, BertEncoder):
                 module.use_int8(on)
@@ -125,12 +123,22 @@ class PolyModel(nn.Module):
         return {name: self.embedders[name](group) for name, group in batch.groups.items() if not is_view(name)}
 
     def _encoded(self, embedded: Mapping[str, Embedded]) -> Encoded:
+        attended, _ = self.attend(embedded)
         masks = {name: found.mask for name, found in embedded.items()}
-        tokens = {name: found.tokens.bfloat16() if self._casts else found.tokens for name, found in embedded.items()}
-        attended, _ = self.encoder(tokens, masks)
-        if self._casts:
-            attended = {name: found.float() for name, found in attended.items()}
         return Encoded(attended, masks, mean_of_groups(attended, masks), embedded)
+
+    def attend(
+        self, embedded: Mapping[str, Embedded], *, need_weights: bool = False
+    ) -> tuple[dict[str, Tensor], AttentionWeights | None]:
+        """Embedded modalities → their tokens after all attended to all, and if asked for, who looked at whom.
+
+        The encoder may compute in other numbers than what is around it (``use_int8``).
+        """
+        masks = {name: found.mask for name, found in embedded.items()}
+        dtype = next((p.dtype for p in self.encoder.parameters()), None)
+        tokens = {name: found.tokens if dtype is None else found.tokens.to(dtype) for name, found in embedded.items()}
+        attended, weights = self.encoder(tokens, masks, need_weights=need_weights)
+        return {name: found.to(embedded[name].tokens.dtype) for name, found in attended.items()}, weights
 
     def _attend(self, embedded: Mapping[str, Embedded], slot: str, own: Embedded, hidden: Tensor | None) -> Tensor:
         """The tokens that a head brings, after they and the row's attended to one another (``tasks.base.Attend``)."""
@@ -138,8 +146,7 @@ class PolyModel(nn.Module):
         if hidden is not None:
             groups = {n: Embedded(g.tokens, g.mask & ~hidden[:, None]) for n, g in groups.items() if not hidden.all()}
         groups[slot] = own
-        tokens, masks = {n: g.tokens for n, g in groups.items()}, {n: g.mask for n, g in groups.items()}
-        return self.encoder(tokens, masks)[0][slot]
+        return self.attend(groups)[0][slot]
 
     def total_loss(self, terms: Mapping[str, Mapping[str, Tensor]], tasks: Mapping[str, Task]) -> Tensor:
         """All targets' terms as one number: weighted by the configuration, and balanced where there are several."""

@@ -1,9 +1,8 @@
-"""What stock PyTorch does slowly on a CPU in bfloat16, done with the same library's faster parts.
+"""Attention where stock PyTorch is slow on a CPU, done with the same library's faster parts.
 
-Measured on 2 cores with avx512_bf16 (figures in ``benchmarks/bench_backbone.py``):
-
-the backward pass of the fused attention kernel takes 5 to 8 times as long in bfloat16 as batched matrix products.
-Everything else (float32, other devices, autocast, tracing) goes through PyTorch's own functions.
+The backward pass of the fused kernel takes 5 to 8 times as long in bfloat16 as batched matrix products (2 cores with
+avx512_bf16; figures in ``benchmarks/bench_backbone.py``). Everything else (other devices, autocast, tracing) goes
+through PyTorch's own functions.
 """
 
 from __future__ import annotations

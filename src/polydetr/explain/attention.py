@@ -39,9 +39,7 @@ def attention_layers(model: PolyModel, batch: Batch) -> dict[str, list[Tensor]]:
                 found["backbone"] = [_between_slots(weights, group) for weights in seen]
             else:
                 embedded[name] = embedder(group)
-        tokens = {name: given.tokens for name, given in embedded.items()}
-        masks = {name: given.mask for name, given in embedded.items()}
-        _, weights = model.encoder(tokens, masks, need_weights=True)
+        _, weights = model.attend(embedded, need_weights=True)
     if weights is not None:
         found["encoder"] = [layer["text", "text"].mean(1) for layer in weights.layers]
     return {name: layers for name, layers in found.items() if layers}
@@ -53,14 +51,12 @@ def attention_by_modality(model: PolyModel, batch: Batch) -> dict[str, float]:
     """
     with torch.no_grad():
         embedded = {name: model.embedders[name](group) for name, group in batch.groups.items()}
-        tokens, masks = {n: e.tokens for n, e in embedded.items()}, {n: e.mask for n, e in embedded.items()}
-        _, weights = model.encoder(tokens, masks, need_weights=True)
+        _, weights = model.attend(embedded, need_weights=True)
     if weights is None or not weights.layers:
         return {}
+    masks = {name: found.mask for name, found in embedded.items()}
     layers = [  # (B, ΣL, ΣL)
-        torch.cat(
-            [torch.cat([layer[asker, answerer].mean(1) for answerer in tokens], dim=2) for asker in tokens], dim=1
-        )
+        torch.cat([torch.cat([layer[asker, answerer].mean(1) for answerer in masks], dim=2) for asker in masks], dim=1)
         for layer in weights.layers
     ]
     # Every group that is there has the same voice in the pooled vector, and every token in its group.
