@@ -271,13 +271,17 @@ def joint(results: Results) -> str:
 
 def mechanisms(results: Results) -> str:
     """The ablation at a fixed number of steps, each line with one mechanism off."""
-    lines = {line["label"]: line for line in results.all("detection") if line.get("ablation")}
+    newest = {(line["label"], line["seed"]): line for line in results.all("detection") if line.get("ablation")}
     rows: list[list[str]] = []
-    for label, line in lines.items():
-        valid, test = (line["metrics"][split]["objects"] for split in ("valid", "test"))
-        rows.append([label, f"{valid['map_50']:.3f}", f"{valid['map']:.3f}", f"{test['map_50']:.3f}", f"{test['map']:.3f}",
-                     f"{line['cpu_seconds'] / 60:.1f}"])  # fmt: skip
-    return table(["", "validation mAP50", "validation mAP", "test mAP50", "test mAP", "CPU minutes"], rows)
+    for label in dict.fromkeys(label for label, _ in newest):
+        lines = [line for (name, _), line in newest.items() if name == label]
+        scores = (
+            spread([line["metrics"][split]["objects"][metric] for line in lines])
+            for split in ("valid", "test") for metric in ("map_50", "map")
+        )  # fmt: skip
+        rows.append([label, *scores, f"{mean(line['cpu_seconds'] / 60 for line in lines):.1f}", seeds_of(lines)])
+    head = ["", "validation mAP50", "validation mAP", "test mAP50", "test mAP", "CPU minutes", "seeds"]
+    return table(head, rows)
 
 
 def set_speed(results: Results) -> str:
