@@ -1,4 +1,4 @@
-"""Writes docs/benchmarks.md and the result tables of both READMEs from benchmarks/results/*.jsonl.
+"""Writes docs/benchmarks.md and the result tables of both READMEs and of the guide from benchmarks/results/*.jsonl.
 
     python benchmarks/report.py [--check]
 
@@ -124,9 +124,8 @@ The models that were trained on all three (`--only text+image+table`), asked wit
 
 {tables.detection(results)}
 
-`python benchmarks/detection.py --ablation --steps 2000`: one mechanism off at a time.
-
-{tables.mechanisms(results)}
+`python benchmarks/detection.py --ablation --steps 2000`: one mechanism off at a time; its table stands in the
+[guide](guide/detection.md#what-each-mechanism-is-worth).
 
 `python benchmarks/detection_precision.py MODEL`: {tables.rounding(results)}
 
@@ -155,8 +154,12 @@ def main() -> None:
     check = parser.parse_args().check
     results = Results()
     texts = {PAGE: page(results)}
-    for name, chinese in (("README.md", False), ("README.zh-CN.md", True)):
-        rows = readme_table(results, chinese=chinese)
+    shown = {
+        "README.md": readme_table(results, chinese=False),
+        "README.zh-CN.md": readme_table(results, chinese=True),
+        "docs/guide/detection.md": tables.mechanisms(results),
+    }
+    for name, rows in shown.items():
         old = (ROOT / name).read_text(encoding="utf-8")
         texts[ROOT / name] = MARKS.sub(lambda m, rows=rows: f"{m[1]}{rows}\n{m[2]}", old)
     stale = [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]

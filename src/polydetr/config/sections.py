@@ -218,7 +218,7 @@ class DetectionConfig(_Section):
     refine: bool = Field(default=True, description="each layer moves the boxes of the one before")
     iou_aware: bool = Field(default=True, description="scores learn to say how well the box fits")
     denoising: int = Field(
-        default=60, ge=0, le=1000, description="true objects a picture that are shown spoilt, to be put right; 0 = off"
+        default=0, ge=0, le=1000, description="true objects a picture that are shown spoilt, to be put right; 0 = off"
     )
     mosaic: float = Field(default=0.5, ge=0, le=1, description="share of the training pictures made of four; 0 = off")
     zoom: float = Field(
