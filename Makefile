@@ -22,7 +22,8 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: $(VENV)/.core
 	@echo "installing what the tests need (once)"
-	@$(PIP) -e '.[dev]'
+	@# seqeval comes as source; pip before 23.1 builds that in the old way, which does not fetch what its build needs.
+	@$(PIP) --use-pep517 -e '.[dev]'
 	@touch $@
 
 demo: $(VENV)/.core
