@@ -1,9 +1,8 @@
 """``nn.Linear`` where stock PyTorch is slow on a CPU, done with the faster parts of the same library.
 
 - In bfloat16 ``F.linear`` first copies the bias over the whole output; oneDNN's inner product adds it on the way out.
-- A weight laid out once for prediction (``Linear.pack``) saves laying it out at every call, which for one row takes
-  longer than the product: 384 inputs, 1,152 outputs and 7 tokens on 2 cores of an AMD EPYC take 290 µs in float32 and
-  79 in bfloat16, packed 56 and 38 (medians). In 8-bit integers batches are multiplied about twice as fast again.
+- A weight laid out once for prediction (``Linear.pack``) saves laying it out at every call, which for one row can
+  take longer than the product itself. In 8-bit integers batches are multiplied faster again (``nn.int8``).
 
 Everything else (other devices, autocast, tracing) goes through PyTorch's own function.
 """
