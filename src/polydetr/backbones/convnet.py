@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from polydetr.backbones.depthwise import depthwise_conv, pays_off
 from polydetr.errors import BackboneError
+from polydetr.nn.linear import Packed
 
 SCALES = (8, 16, 32)
 
 
-class ConvNorm(nn.Module):
+class ConvNorm(Packed):
     """Convolution without bias, frozen batch-norm, ReLU6. (N, I, H, W) -> (N, O, ⌈H/stride⌉, ⌈W/stride⌉).
 
     same_padding: pads as TensorFlow does, more on the right and below, where PyTorch pads all sides alike.
@@ -55,7 +56,6 @@ class ConvNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(outputs))
         self.register_buffer("variance", torch.ones(outputs))
         nn.init.kaiming_normal_(self.weight, mode="fan_out")
-        self._packed: tuple[Tensor, Tensor, tuple[int, ...]] | None = None
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of the one convolution that does it all; computed in float32, as the factors need it."""
@@ -96,15 +96,6 @@ class ConvNorm(nn.Module):
         """Padding before and after: ⌈length / stride⌉ outputs, the odd pixel after."""
         total = max(0, (-(-length // self.stride) - 1) * self.stride + self.kernel - length)
         return total // 2, total - total // 2
-
-    def train(self, mode: bool = True) -> ConvNorm:
-        if mode:
-            self._packed = None
-        return super().train(mode)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> ConvNorm:
-        self._packed = None
-        return super()._apply(fn, recurse)
 
 
 class InvertedResidual(nn.Module):

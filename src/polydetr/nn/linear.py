@@ -10,7 +10,7 @@ Everything else (other devices, autocast, tracing) goes through PyTorch's own fu
 from __future__ import annotations
 
 import platform
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +67,28 @@ class _Linear(torch.autograd.Function):
         )
 
 
-class Linear(nn.Linear):
+class Packed(nn.Module):
+    """A layer that keeps its weights in a second layout, ``_packed``, for use where no gradient is asked for.
+
+    It is forgotten by ``train()`` and by a new state, device or dtype, and never copied.
+    """
+
+    _packed: Any = None
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            self._packed = None
+        return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        self._packed = None
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_packed"}
+
+
+class Linear(Packed, nn.Linear):
     """``nn.Linear`` (with bias) in every respect but speed. (..., I) -> (..., O)."""
 
     int8 = False
@@ -110,18 +131,6 @@ class Linear(nn.Linear):
         if self._packed is None or torch.is_grad_enabled() or self._packed[1] != self.weight._version:
             return None
         return self._packed[0]
-
-    def train(self, mode: bool = True) -> Linear:
-        if mode:
-            self._packed = None
-        return super().train(mode)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Linear:
-        self._packed = None
-        return super()._apply(fn, recurse)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_packed"}  # it cannot be copied
 
 
 def pack(module: nn.Module) -> None:
