@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,3 +116,18 @@ def test_the_cache_forgets_the_longest_unused_first(tmp_path: Path) -> None:
         os.utime(tmp_path / f"{name}.arrow", (i, i))
     trim_cache(tmp_path, keep=tmp_path / "a.arrow", limit=20)
     assert sorted(p.stem for p in tmp_path.iterdir()) == ["a", "c"]
+
+
+def test_two_processes_may_tidy_the_cache_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.arrow").write_bytes(b"x" * 10)
+    seen = Path.stat
+
+    def gone_meanwhile(path: Path, **options: Any) -> os.stat_result:
+        if path.stem == "b":
+            path.unlink(missing_ok=True)
+        return seen(path, **options)
+
+    monkeypatch.setattr(Path, "stat", gone_meanwhile)
+    trim_cache(tmp_path, keep=tmp_path / "c.arrow", limit=10)
+    assert sorted(p.stem for p in tmp_path.glob("*.arrow")) == ["c"]

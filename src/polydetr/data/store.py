@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -155,12 +156,19 @@ def _flat(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def trim_cache(folder: Path, *, keep: Path, limit: int = MAX_CACHE_BYTES) -> None:
-    """Deletes the least recently used files of the cache until it is within ``limit`` bytes; ``keep`` stays."""
-    files = sorted(folder.glob("*.arrow"), key=lambda p: p.stat().st_mtime)
-    total = sum(p.stat().st_size for p in files)
-    for path in files:
+    """Deletes the least recently used files of the cache until it is within ``limit`` bytes; ``keep`` stays, and so
+    does what the system will not delete while another process reads it.
+    """
+    files: list[tuple[float, int, Path]] = []
+    for path in folder.glob("*.arrow"):
+        with suppress(FileNotFoundError):  # another process may be tidying the same cache
+            status = path.stat()
+            files.append((status.st_mtime, status.st_size, path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
         if total <= limit:
             return
         if path != keep:
-            total -= path.stat().st_size
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):
+                path.unlink(missing_ok=True)
+                total -= size
