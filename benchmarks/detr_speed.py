@@ -3,7 +3,8 @@
     python benchmarks/detr_speed.py matcher     batch 8, 300 queries x 54 targets, 1 and 6 decoder layers, same assignments
     python benchmarks/detr_speed.py deformable  decoder (300 queries) and encoder (all cells), forward and with gradients
     python benchmarks/detr_speed.py inference [--sizes 800 320]   R50-DETR, fresh weights with random norm statistics, on photographs of
-                                                coco256; what bfloat16 changes in a trained detector: detection_precision.py
+                                                coco256; the ranges of 8-bit integers come from others of them. What rounding
+                                                changes after training: detection_precision.py, resnet_int8.py
     python benchmarks/detr_speed.py detr-fast --threads 2 [--sizes 416]   one picture through the whole model, and through its backbone
 
 Options: --repeats 5, --threads 1. Times are milliseconds of the process's CPU time divided by the threads, so that a busy machine disturbs
@@ -37,7 +38,7 @@ from polydetr.nn.matcher import Matcher, SetTargets
 from polydetr.schema import infer_schema
 from recording import keep
 
-PHOTOGRAPHS = 6
+PHOTOGRAPHS, SAMPLES = 6, 12
 
 
 def in_turn(candidates: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
@@ -156,15 +157,18 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
         if name.endswith("running_var"):
             tensor.copy_(0.7 + 0.6 * torch.rand(tensor.shape))
     model = detr_from_state(theirs.state_dict(), config=config.to_dict()).model.requires_grad_(False)
-    ready = {
-        "polydetr_bf16": prepare_for_prediction(model, bf16=True),
-        "polydetr_fp32": prepare_for_prediction(model, bf16=False),
-    }
     pace = products_per_second(torch.bfloat16)
     for size in sizes:
+        seen = photographs(size, PHOTOGRAPHS + SAMPLES)
+        pictures, samples = seen[:PHOTOGRAPHS], seen[PHOTOGRAPHS:]
+        ready = {
+            "polydetr_bf16": prepare_for_prediction(model, bf16=True),
+            "polydetr_int8": prepare_for_prediction(model, int8_samples=samples),
+            "polydetr_fp32": prepare_for_prediction(model, bf16=False),
+        }
         with torch.inference_mode():
             changes: dict[str, dict[str, float]] = {name: {"logits": 0.0, "boxes": 0.0} for name in ready}
-            for pixels in photographs(size):
+            for pixels in pictures:
                 expected = theirs(pixels)
                 for name, fast in ready.items():
                     found, largest = fast(pixels), changes[name]
@@ -179,7 +183,10 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
                     "transformers": lambda pixels=pixels: theirs(pixels),
                     "polydetr_plain": lambda pixels=pixels: model(pixels, last_only=True),
                     **{name: lambda fast=fast, pixels=pixels: fast(pixels) for name, fast in ready.items()},
-                    "backbone_bf16": lambda x=laid_out: ready["polydetr_bf16"].model.backbone(x),
+                    **{
+                        f"backbone_{name}": lambda x=laid_out, fast=ready[f"polydetr_{name}"]: fast.model.backbone(x)
+                        for name in ("bf16", "int8")
+                    },
                 },
                 repeats,
             )
@@ -188,7 +195,8 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
         work = counted.get_total_flops()
         yield {"part": "inference", "model": "detr-resnet-50", "size": size, **times, "largest_change_fresh_weights": changes,
                "gflop": round(work / 1e9, 1), "machine_gflop_per_s_bf16": round(pace / 1e9), "limit_ms": round(1000 * work / pace, 1),
-               "times_faster": ratio(times, ours="polydetr_bf16"), "times_faster_fp32": ratio(times, ours="polydetr_fp32")}  # fmt: skip
+               "times_faster": ratio(times, ours="polydetr_bf16"),
+               "times_faster_int8": ratio(times, ours="polydetr_int8"), "times_faster_fp32": ratio(times, ours="polydetr_fp32")}  # fmt: skip
 
 
 def products_per_second(dtype: torch.dtype, *, side: int = 2048) -> float:
@@ -198,11 +206,11 @@ def products_per_second(dtype: torch.dtype, *, side: int = 2048) -> float:
     return 2 * side**3 / (times["cpu_ms"] / 1000)
 
 
-def photographs(size: int) -> list[Tensor]:
+def photographs(size: int, count: int) -> list[Tensor]:
     """The first photographs of coco256, normalised for ImageNet's backbones, (1, 3, size, size)."""
     mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     found = []
-    for path in sorted((ROOT / "coco256" / "images").rglob("*.jpg"))[:PHOTOGRAPHS]:
+    for path in sorted((ROOT / "coco256" / "images").rglob("*.jpg"))[:count]:
         pixels = torch.tensor(fit_image(open_image(str(path)), size, fit="stretch")).permute(2, 0, 1) / 255
         found.append(((pixels - mean) / std)[None])
     return found

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from polydetr.backbones.detr_checkpoints import detr_from_state
 from polydetr.backbones.detr_prediction import prepare_for_prediction
 from polydetr.backbones.fused_convolution import can_fuse
 from polydetr.backbones.resnet import ResNet, fold_batch_norm
+from polydetr.errors import ConfigError
 from polydetr.nn.detr import Detr
+from polydetr.nn.int8 import computes_int8
 from tiny_detr import padded_batch, reference
+
+needs_int8 = pytest.mark.skipif(not computes_int8(), reason="this CPU has no VNNI")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,23 @@ def test_bfloat16_answers_are_near_and_in_float32(model: Detr) -> None:
         assert fast[name].dtype == torch.float32
         assert (fast[name] - tensor).abs().mean() < 0.1 * tensor.std()
     assert not torch.equal(fast["logits"], prepare_for_prediction(model, bf16=False)(pixels, mask)["logits"])
+
+
+@needs_int8
+def test_int8_answers_are_near_and_in_float32(model: Detr) -> None:
+    pixels, mask = padded_batch()
+    fast = prepare_for_prediction(model, bf16=False, int8_samples=[pixels])(pixels, mask)
+    for name, tensor in last(model, pixels, mask).items():
+        assert fast[name].dtype == torch.float32
+        assert 0 < (fast[name] - tensor).abs().mean() < 0.1 * tensor.std()
+
+
+@needs_int8
+def test_int8_is_refused_where_it_does_not_fit(model: Detr) -> None:
+    with pytest.raises(ConfigError, match="expected a ResNet"):
+        prepare_for_prediction(Detr(nn.Identity(), 3, model.sizes), int8_samples=[torch.zeros(1, 3, 8, 8)])
+    with pytest.raises(ConfigError, match="none were given"):
+        prepare_for_prediction(model, int8_samples=[])
 
 
 def test_the_model_itself_is_left_alone(model: Detr) -> None:

@@ -167,18 +167,16 @@ class DetectionTask(Task):
         layers = {name: tensor[known].transpose(0, 1) for name, tensor in outputs.items() if name != "frame"}
         criterion = self._criterion()
         terms = {"set": criterion({name: layers[name] for name in ("logits", "boxes_cxcywh")}, wanted).total}
-        # What was shown was planned for all pictures, those too that nobody may see or has looked at.
-        plan = DenoisingPlan.of(set_targets(targets), self.detection.denoising)
         if "denoised_logits" in layers:
-            if plan is None:
-                terms["denoising"] = sum(layers[name].sum() * 0.0 for name in ("denoised_logits", "denoised_boxes"))  # type: ignore[assignment]
-            else:
-                plan = plan.of_examples(known)
-                spoilt = {"logits": layers["denoised_logits"], "boxes_cxcywh": layers["denoised_boxes"]}
-                terms["denoising"] = criterion(
-                    spoilt, plan.targets, matches=plan.matches(len(spoilt["logits"])),
-                    num_targets=plan.targets.mask.sum() * plan.groups,
-                ).total  # fmt: skip
+            # What was shown was planned for all pictures, those too that nobody may see or has looked at.
+            plan = DenoisingPlan.of(set_targets(targets), self.detection.denoising)
+            assert plan is not None  # something was shown
+            plan = plan.of_examples(known)
+            spoilt = {"logits": layers["denoised_logits"], "boxes_cxcywh": layers["denoised_boxes"]}
+            terms["denoising"] = criterion(
+                spoilt, plan.targets, matches=plan.matches(len(spoilt["logits"])),
+                num_targets=plan.targets.mask.sum() * plan.groups,
+            ).total  # fmt: skip
         return terms
 
     def _criterion(self) -> SetCriterion:
