@@ -124,7 +124,7 @@ The models that were trained on all three (`--only text+image+table`), asked wit
 
 {tables.detection(results)}
 
-`python benchmarks/detection.py --ablation --steps 2000`: one mechanism off at a time; its table stands in the
+`python benchmarks/detection.py --ablation --steps 2000`: one mechanism switched at a time; its table stands in the
 [guide](guide/detection.md#what-each-mechanism-is-worth).
 
 `python benchmarks/detection_precision.py MODEL`: {tables.rounding(results)}
@@ -132,6 +132,8 @@ The models that were trained on all three (`--only text+image+table`), asked wit
 `python benchmarks/detr_speed.py`; "products alone": the model's multiplications at the pace of this machine's large bfloat16 matrix products.
 
 {tables.set_speed(results)}
+
+`python benchmarks/resnet_int8.py`: {tables.rounding_int8(results)}
 
 ## Entities as a set
 

@@ -126,13 +126,13 @@ class Results:
     def detectors(self) -> dict[str, list[Line]]:
         """Name of the model, with the label of the run → the runs on BCCD, the newest of each seed.
 
-        Of the ablation the run with everything on stands here too, beside those of its size.
+        Of the ablation the run as shipped stands here too, beside those of its size.
         """
         found: dict[tuple[str, int], Line] = {}
         for line in self.all("detection", data="bccd"):
             label = line.get("label")
             if line.get("ablation"):
-                if label != "all on":
+                if label != "as shipped":
                     continue
                 label = f"{line['settings']['image']['size']} pixels"
             found[", ".join(filter(None, (detector(line), label))), line["seed"]] = line
@@ -152,8 +152,8 @@ class Results:
         best = max(flat, key=lambda line: line["valid"]["entity_f1"])
         return 100 * (ours["test"]["entity_f1"] - best["test"]["entity_f1"])
 
-    def set_speed(self, **match: Any) -> float | None:
-        return at(self.newest("detr_speed", **match), "times_faster")
+    def set_speed(self, measure: str = "times_faster", **match: Any) -> float | None:
+        return at(self.newest("detr_speed", **match), measure)
 
 
 def detector(line: Line) -> str:

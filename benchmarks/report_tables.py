@@ -232,6 +232,24 @@ def rounding(results: Results) -> str:
     )
 
 
+def rounding_int8(results: Results) -> str:
+    """A trained ResNet in three formats."""
+    line = results.newest("resnet_int8")
+    if not line:
+        return MISSING
+    kinds = {"fp32": "float32", "bf16": "bfloat16", "int8": "8-bit integers"}
+    rows = [
+        [words, f"{line[kind]['accuracy']:.4f}", str(line[kind]["other_answers"]), f"{line[kind]['mean_change']:.4f}",
+         f"{line[kind]['largest_change']:.3f}", f"{100 * line[kind]['map_error']:.2f} %"]
+        for kind, words in kinds.items()
+    ]  # fmt: skip
+    head = ["", "accuracy", "other answers", "mean change of a probability", "largest", "error of the last map"]
+    return (
+        f"A `{line['name']}` trained here on fashion_products at {line['size']} pixels, {line['pictures']:,} test pictures, ranges from "
+        f"{line['samples']} training pictures ({line['date']}, seed {line['seed']}).\n\n{table(head, rows)}"
+    )
+
+
 def entities(results: Results) -> str:
     rows = []
     newest = {
@@ -269,11 +287,19 @@ def joint(results: Results) -> str:
     return table(["decoder", "parameters", "entity F1", "mAP50", "CPU minutes", "seed", "date"], rows)
 
 
+EARLIER = ", with denoising"
+
+
 def mechanisms(results: Results) -> str:
-    """The ablation at a fixed number of steps, each line with one mechanism off."""
+    """The ablation at a fixed number of steps, each line with one mechanism switched."""
     newest = {(line["label"], line["seed"]): line for line in results.all("detection") if line.get("ablation")}
+    again = {label for label, _ in newest}
+    # An earlier ablation had denoising on; of what was switched again without it, that one counts.
+    newest = {key: line for key, line in newest.items() if key[0].removesuffix(EARLIER) not in again - {key[0]}}
     rows: list[list[str]] = []
-    for label in dict.fromkeys(label for label, _ in newest):
+    for label in sorted(
+        {label for label, _ in newest}, key=lambda label: (EARLIER in label, label != "as shipped", label)
+    ):
         lines = [line for (name, _), line in newest.items() if name == label]
         scores = (
             spread([line["metrics"][split]["objects"][metric] for line in lines])
@@ -292,7 +318,6 @@ def set_speed(results: Results) -> str:
             newest[tuple(line.get(k) for k in keys)] = line
     rows = []
     for line in newest.values():
-        ours = line.get("polydetr") or line.get("polydetr_bf16")
         what = line["part"] + "".join(
             f", {word}" for key, word in (
                 ("kind", line.get("kind")), ("layers", f"{line.get('layers')} layers"), ("size", f"{line.get('size')} pixels"),
@@ -300,6 +325,10 @@ def set_speed(results: Results) -> str:
             ) if line.get(key)
         )  # fmt: skip
         limit = f"{line['limit_ms']:.1f}" if "limit_ms" in line else "–"
-        rows.append([what, f"{ours['cpu_ms']:.1f}", f"{line['transformers']['cpu_ms']:.1f}", f"{line['times_faster']:.2f}×", limit,
-                     str(line["threads"]), line["date"]])  # fmt: skip
+        for name, words, times in (("polydetr", "", "times_faster"), ("polydetr_bf16", ", bfloat16", "times_faster"),
+                                   ("polydetr_int8", ", 8-bit integers", "times_faster_int8")):  # fmt: skip
+            if name in line:
+                pair = (f"{line[who]['cpu_ms']:.1f}" for who in (name, "transformers"))
+                rest = "–" if "int8" in name else limit, str(line["threads"]), line["date"]
+                rows.append([what + words, *pair, f"{line[times]:.2f}×", *rest])
     return table(["part", "CPU ms", "`transformers`, CPU ms", "", "products alone, ms", "threads", "date"], rows)
