@@ -102,6 +102,26 @@ def test_what_lies_beyond_the_samples_is_clipped() -> None:
 
 
 @needs_int8
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_picture_that_holds_no_number_does_not_end_in_numbers(bad: float) -> None:
+    fast = Int8ResNet(folded(), [torch.randn(1, 3, 64, 64)])
+    pixels = torch.randn(2, 3, 64, 64)
+    pixels[1, 0, 5, 7] = bad
+    (found,) = fast(pixels)
+    assert torch.isfinite(found[0]).all()
+    assert found[1].isnan().all()
+
+
+@needs_int8
+@pytest.mark.parametrize(
+    "sample", [torch.randn(3, 64, 64), torch.randn(1, 1, 64, 64), torch.full((1, 3, 64, 64), float("nan"))]
+)
+def test_a_sample_that_gives_no_ranges_is_named(sample: torch.Tensor) -> None:
+    with pytest.raises(ConfigError, match="sample picture 2"):
+        Int8ResNet(folded(), [torch.randn(1, 3, 64, 64), sample])
+
+
+@needs_int8
 def test_pooling_of_bytes() -> None:
     x = torch.randint(0, 256, (2, 4, 11, 8)).to(torch.uint8).to(memory_format=torch.channels_last)
     expected = F.max_pool2d(x.float(), 3, stride=2, padding=1)

@@ -131,3 +131,19 @@ def test_two_processes_may_tidy_the_cache_at_once(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Path, "stat", gone_meanwhile)
     trim_cache(tmp_path, keep=tmp_path / "c.arrow", limit=10)
     assert sorted(p.stem for p in tmp_path.glob("*.arrow")) == ["c"]
+
+
+def test_what_the_system_does_not_delete_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i, name in enumerate("abc"):
+        (tmp_path / f"{name}.arrow").write_bytes(b"x" * 10)
+        os.utime(tmp_path / f"{name}.arrow", (i, i))
+    delete = Path.unlink
+
+    def read_elsewhere(path: Path, missing_ok: bool = False) -> None:
+        if path.stem == "a":
+            raise PermissionError(13, "in use")
+        delete(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", read_elsewhere)
+    trim_cache(tmp_path, keep=tmp_path / "c.arrow", limit=20)
+    assert sorted(p.stem for p in tmp_path.iterdir()) == ["a", "c"]

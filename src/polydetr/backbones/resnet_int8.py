@@ -12,6 +12,7 @@ Shapes: B pictures, (B, 3, H, W) in; of a convolution (B, I, H, W) in, (B, O, h,
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -124,7 +125,8 @@ class Int8ResNet(nn.Module):
         """resnet: with folded norms. pictures: each (B, 3, H, W), normalised, such as it will see; their number and
         size may differ.
 
-        Raises ConfigError without pictures, and where the CPU or this PyTorch has no such instructions.
+        Raises ConfigError without pictures, for one of another shape or with a NaN or infinity in it, and where the CPU
+        or this PyTorch has no such instructions.
         """
         super().__init__()
         if not computes_int8():
@@ -150,7 +152,9 @@ class Int8ResNet(nn.Module):
             return self._convolutions[name](x, other)
 
         levels = _walk(self._names, self._pixels.levels(pixels), convolve, _pool_bytes)
-        return (levels.to(pixels.dtype).mul_(self._map.scale),)
+        # Bytes know no NaN: a picture that holds one, or an infinity, is to end in NaN as it does in floats.
+        nothing = pixels.float().sum((1, 2, 3), keepdim=True).mul_(0).to(pixels.dtype)
+        return (levels.to(pixels.dtype).mul_(self._map.scale).add_(nothing),)
 
 
 def _pool_bytes(x: Tensor) -> Tensor:
@@ -178,7 +182,10 @@ def _seen(
             out += other
         return note(name, out if _is_shortcut(name) else out.relu_())
 
-    for picture in pictures:
+    for number, picture in enumerate(pictures, start=1):
+        if picture.ndim != 4 or picture.shape[1] != 3 or not math.isfinite(float(picture.float().sum())):
+            raise ConfigError(f"sample picture {number}, of shape {tuple(picture.shape)}, cannot give ranges.",
+                              hint="Expected are finite numbers of shape (B, 3, H, W).")  # fmt: skip
         pixels = note(_PIXELS, picture.float())
         _walk(list(convolutions), pixels, convolve, lambda x: F.max_pool2d(x, 3, stride=2, padding=1))
     if not ends:

@@ -59,7 +59,7 @@ class FastSizes:
     decoder_layers: int = 3
     num_points: int = 4
     dropout: float = 0.0
-    denoising: int = 60
+    denoising: int = 0
     refine: bool = True
     query_selection: bool = True
     deformable: bool = True
