@@ -1,7 +1,9 @@
 """Detection on BCCD (blood cells; 205 training, 87 validation, 72 test pictures): one run, or one for each mechanism switched.
 
-    python benchmarks/detection.py --steps 3000 [--seed 0] [--architecture detr] [--set image.size=320] [--label note]
+    python benchmarks/detection.py --steps 2000 [--seed 0] [--architecture detr] [--set image.size=320] [--label note]
     python benchmarks/detection.py --steps 2000 --ablation [--only no-refine]
+
+Rows with denoising: ``--set detection.denoising=60 --label "with denoising"``, with as many steps as the row says.
 
 Counted in steps, since a busy machine gives a run of so many minutes fewer of them; ``cpu_seconds`` says what they cost.
 Settings are chosen on the validation pictures; the test pictures are measured at the end of each run. Appends one JSON

@@ -245,7 +245,7 @@ def rounding_int8(results: Results) -> str:
     ]  # fmt: skip
     head = ["", "accuracy", "other answers", "mean change of a probability", "largest", "error of the last map"]
     return (
-        f"A `{line['name']}` trained here on fashion_products at {line['size']} pixels, {line['pictures']:,} test pictures, ranges from "
+        f"A `{line['name']}` trained here on fashion_products at {line['size']} pixels in {line['epochs']} epochs, {line['pictures']:,} test pictures, ranges from "
         f"{line['samples']} training pictures ({line['date']}, seed {line['seed']}).\n\n{table(head, rows)}"
     )
 
@@ -295,7 +295,11 @@ def mechanisms(results: Results) -> str:
     newest = {(line["label"], line["seed"]): line for line in results.all("detection") if line.get("ablation")}
     again = {label for label, _ in newest}
     # An earlier ablation had denoising on; of what was switched again without it, that one counts.
-    newest = {key: line for key, line in newest.items() if key[0].removesuffix(EARLIER) not in again - {key[0]}}
+    newest = {
+        (label, seed): line
+        for (label, seed), line in newest.items()
+        if not (label.endswith(EARLIER) and label.removesuffix(EARLIER) in again)
+    }
     rows: list[list[str]] = []
     for label in sorted(
         {label for label, _ in newest}, key=lambda label: (EARLIER in label, label != "as shipped", label)

@@ -1,6 +1,6 @@
 """What 8-bit convolutions change in a trained ResNet, since no pretrained DETR stands at hand: accuracy and probabilities.
 
-    python benchmarks/resnet_int8.py [--name resnet50] [--size 64] [--epochs 8] [--seed 0]
+    python benchmarks/resnet_int8.py [--name resnet50] [--size 64] [--epochs 3] [--seed 0]
 
 A ResNet learns the article types of fashion_products (24 classes) from nothing, with ordinary batch norm; then the norms
 are frozen and folded, and the same test pictures are answered in float32, bfloat16 and 8-bit integers, whose ranges come
@@ -67,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", choices=[*BLOCKS], default="resnet50")
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
