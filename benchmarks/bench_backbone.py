@@ -43,7 +43,7 @@ import torch
 from torch import Tensor, nn
 
 from polydetr.backbones.bert import BertEncoder, from_hf_state_dict
-from polydetr.backbones.kernels import keep_freed_memory
+from polydetr.nn.cpu.attention import keep_freed_memory
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 
 SHAPE = {

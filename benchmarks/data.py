@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from polydetr.core.records import Record
 from polydetr.data.readers import read_records
-from polydetr.data.records import Record
 from polydetr.errors import Location
-from polydetr.spans import join_tokens
+from polydetr.values.spans import join_tokens
 
 Rows = list[Record]
 ROOT = Path(os.environ.get("POLYDETR_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"

@@ -89,8 +89,8 @@ def latency(predictor: Predictor, source: str, *, pictures: int = 20) -> dict[st
 
     import torch
 
-    from polydetr.batch import Batch
     from polydetr.data.readers import read_records
+    from polydetr.nn.batch import Batch
 
     engine, whole, model, backbone = predictor._engine, [], [], []
     records = list(read_records(source))[:pictures]

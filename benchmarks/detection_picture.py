@@ -22,7 +22,7 @@ from torch import Tensor
 
 from data import ROOT
 from polydetr import Predictor
-from polydetr.batch import Batch
+from polydetr.nn.batch import Batch
 from polydetr.nn.deformable import DeformableAttention
 from polydetr.nn.detr_fast import DetrFast
 from polydetr.reports.box_drawing import box_colours

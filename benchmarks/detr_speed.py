@@ -27,15 +27,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from data import ROOT
 from polydetr.backbones.detr_checkpoints import detr_from_state
 from polydetr.backbones.detr_prediction import prepare_for_prediction
-from polydetr.batch import Batch
-from polydetr.building import build_engine
 from polydetr.config import for_tasks, load_config
-from polydetr.data.images import fit_image, open_image
 from polydetr.data.readers import read_records
+from polydetr.model.build import build_engine
+from polydetr.nn.batch import Batch
 from polydetr.nn.box_geometry import BoxGeometry
 from polydetr.nn.deformable import DeformableAttention
 from polydetr.nn.matcher import Matcher, SetTargets
-from polydetr.schema import infer_schema
+from polydetr.schema.infer import infer_schema
+from polydetr.values.images import fit_image, open_image
 from recording import keep
 
 PHOTOGRAPHS, SAMPLES = 6, 12

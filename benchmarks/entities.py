@@ -29,7 +29,7 @@ from polydetr import Predictor
 from polydetr.config import merge, parse_settings
 from polydetr.data.readers import read_records
 from polydetr.metrics.entities import entity_report, nested_recall
-from polydetr.spans import Span, go_together
+from polydetr.values.spans import Span, go_together
 from recording import keep
 
 SETTINGS: dict[str, Any] = {"backbone": "minilm", "epochs": 4, "training": {"batch_tokens": 512, "patience": 0}}

@@ -22,10 +22,11 @@ import torch
 
 from data import ROOT
 from polydetr.backbones.vision import load_vision_backbone
-from polydetr.batch import Batch, Example
 from polydetr.config import ImageConfig
+from polydetr.core.examples import Example
 from polydetr.modalities.image import ImageModality
-from polydetr.nn.linear import pack
+from polydetr.nn.batch import Batch
+from polydetr.nn.cpu.linear import pack
 from recording import keep
 
 SETS = {"clothing_small": "train/*/*.jpg", "fashion_products": "images/*.jpg", "coco256": "images/*/*.jpg"}

@@ -34,7 +34,7 @@ from transformers import (
 
 import quality
 from data import SETS, Rows, fewer
-from polydetr.backbones import fetch_backbone
+from polydetr.fetch.backbones import fetch_backbone
 from polydetr.metrics.qa import qa_report
 from quality import SETTINGS
 from recording import keep

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from multimodal import TARGET, fashion
 from polydetr.backbones.resnet import BLOCKS, FrozenBatchNorm2d, fold_batch_norm, make_resnet
 from polydetr.backbones.resnet_int8 import Int8ResNet
-from polydetr.data.images import fit_image, open_image
+from polydetr.values.images import fit_image, open_image
 from recording import keep
 
 SAMPLES, BATCH = 16, 32

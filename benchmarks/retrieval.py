@@ -187,8 +187,8 @@ def trained(
     train: Rows, valid: Rows, target: dict[str, str], inputs: dict[str, str], seed: int, settings: dict[str, Any]
 ) -> Iterator[tuple[str, Predictor, dict[str, Any]]]:
     """The model before its first step, where that says something, and after its last."""
-    from polydetr.building import build_engine
-    from polydetr.schema import infer_schema
+    from polydetr.model.build import build_engine
+    from polydetr.schema.infer import infer_schema
 
     if list(inputs.values()) != ["text"] or "photo" not in target:
         schema = infer_schema([r.row for r in train[:2000]], targets=target, inputs=inputs)

@@ -41,7 +41,7 @@ def child(code: str, *arguments: str) -> dict[str, Any]:
 
 def peer(sentences: int, *options: str) -> dict[str, Any]:
     """The transformers side: trains, tests, predicts; prints one JSON line."""
-    from polydetr.backbones import fetch_backbone
+    from polydetr.fetch.backbones import fetch_backbone
 
     with tempfile.TemporaryDirectory() as out:
         done = subprocess.run(
@@ -82,8 +82,8 @@ LATENCY = """
 import json, statistics, sys, time
 import torch
 from polydetr import Predictor
-from polydetr.batch import Batch
-from polydetr.data.records import Record
+from polydetr.nn.batch import Batch
+from polydetr.core.records import Record
 from polydetr.errors import Location
 p = Predictor.load(sys.argv[1])
 row = {"tokens": "Angela Merkel met the president of France in Paris on Monday ."}

@@ -16,7 +16,7 @@ from markdown_blocks import ROOT, blocks_of, run_python
 from polydetr import errors
 from polydetr.config import Config, load_config
 from polydetr.data.readers import FORMATS, read_records
-from polydetr.data.samples import SAMPLES
+from polydetr.fetch.samples import SAMPLES
 from polydetr.modalities import MODALITIES
 from polydetr.tasks import TASKS
 from test_readme import parse_command

@@ -154,7 +154,7 @@ def test_a_stream_keeps_the_order_and_rejects_in_place(films, tmp_path):
 
 def test_a_long_stream_is_answered_in_pieces(films, monkeypatch):
     """Bounded memory: answers come before the last row has been asked for."""
-    monkeypatch.setattr("polydetr.inference.CHUNK_TOKENS", 100)
+    monkeypatch.setattr("polydetr.engine.engine.CHUNK_TOKENS", 100)
     asked = 0
 
     def endless():

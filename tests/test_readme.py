@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import typer
 
-import polydetr.schema
+import polydetr.schema.infer
 from markdown_blocks import ROOT, blocks_of, run_python
 from polydetr import Predictor
 from polydetr.cli import app
@@ -229,7 +229,7 @@ def test_a_task_made_in_five_steps_trains(monkeypatch: pytest.MonkeyPatch, tmp_p
     names = run_python(ROOT / "docs" / "guide" / "extending.md")
     task = names["CountTask"]
     monkeypatch.setitem(TASKS, task.kind, task)
-    monkeypatch.setattr(polydetr.schema, "TASKS", (*polydetr.schema.TASKS, task.kind))
+    monkeypatch.setattr(polydetr.schema.infer, "TASKS", (*polydetr.schema.infer.TASKS, task.kind))
     rows = [{"text": " ".join(["drop"] * n) + f" {'abc'[i]}", "n": n} for n in range(1, 9) for i in range(3)]
     settings = {"training": {"batch_tokens": 64, "lr": 3e-3, "head_lr": 3e-3, "patience": 0, "precision": "fp32"}}
     out = tmp_path / "model"

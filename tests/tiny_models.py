@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from polydetr.batch import Batch, Example
-from polydetr.building import build_engine
 from polydetr.config import load_config, merge
-from polydetr.data.records import Record
+from polydetr.core.examples import Example
+from polydetr.core.predictions import RowResult
+from polydetr.core.records import Record
+from polydetr.engine.engine import Engine
+from polydetr.engine.measure import evaluate_results
 from polydetr.errors import Location
-from polydetr.inference import Engine, RowResult, evaluate_results
-from polydetr.schema import infer_schema
+from polydetr.model.build import build_engine
+from polydetr.nn.batch import Batch
+from polydetr.schema.infer import infer_schema
 
 SMALL = {"model": {"embed_dim": 32, "num_layers": 1, "num_heads": 2, "dropout": 0.0}, "text": {"vocab_size": 300}}
 

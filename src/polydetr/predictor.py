@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from polydetr.config import for_tasks, load_config, load_config_mapping, merge, names_of
-from polydetr.data.records import ReadReport, Record
+from polydetr.core.records import ReadReport, Record
 from polydetr.errors import (
     InputError,
     Interrupted,
     SaveError,
     did_you_mean,
 )
-from polydetr.schema import Schema
+from polydetr.schema.spec import Schema
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from polydetr.contract import ContractReport
-    from polydetr.encoding import Strictness
+    from polydetr.core.predictions import Evaluation, Prediction, RowResult
+    from polydetr.engine.check import ContractReport
+    from polydetr.engine.encode import Strictness
+    from polydetr.engine.engine import Engine
     from polydetr.explain import Explanation
-    from polydetr.inference import Engine, RowResult
-    from polydetr.tasks.base import Evaluation, Prediction
     from polydetr.training.fit import Display, Trained
 
 
@@ -104,7 +104,7 @@ class Predictor:
         folder = Path(resolved.out) if resolved.out else None
         try:
             if folder is not None:
-                from polydetr.folder import check_replaceable
+                from polydetr.model.folder import check_replaceable
 
                 check_replaceable(folder)
             splits, schema = read_splits(resolved, train=train, valid=valid, test=test, shown=shown)
@@ -147,7 +147,7 @@ class Predictor:
         Raises:
             SchemaError: a column that the model reads is not there.
         """
-        from polydetr.contract import check_records
+        from polydetr.engine.check import check_records
 
         return check_records(self._engine.encoder, self._records(rows, format=format, encoding=encoding))
 
@@ -173,7 +173,7 @@ class Predictor:
         """
         import numpy as np
 
-        from polydetr.asked import target_records
+        from polydetr.engine.inputs import target_records
 
         name = self._embedding_target(target)
         if side == "target":
@@ -250,7 +250,7 @@ class Predictor:
         Raises:
             SaveError: a file cannot be written.
         """
-        from polydetr.answers import stream_answers
+        from polydetr.engine.outputs import stream_answers
 
         report = ReadReport()
         records = self._records(
@@ -273,8 +273,8 @@ class Predictor:
         Raises:
             SchemaError: a target column is not in ``rows``.
         """
-        from polydetr.asked import with_targets
-        from polydetr.inference import evaluate_results, unseen_notes
+        from polydetr.engine.inputs import with_targets
+        from polydetr.engine.measure import evaluate_results, unseen_notes
 
         records = with_targets(self._records(rows, format=format, encoding=encoding), self._engine.tasks)
         results = list(self._engine.run(records, with_targets=True))
@@ -292,7 +292,7 @@ class Predictor:
         Raises:
             SaveError: the disk is full, or the folder holds something that is not a model.
         """
-        from polydetr.folder import load_weights, save_folder
+        from polydetr.model.folder import load_weights, save_folder
 
         if self._trained is not None:
             weights = self._trained.weights
@@ -314,7 +314,7 @@ class Predictor:
             ConfigError: an unknown precision, or "int8" where the machine or the model cannot compute in it.
             ModelFolderError: it is not a model, is damaged or changed, or was written by a newer version.
         """
-        from polydetr.folder import load_engine
+        from polydetr.model.folder import load_engine
 
         engine, manifest = load_engine(Path(folder), precision=precision)
         return cls(engine, manifest, folder=Path(folder))
@@ -346,7 +346,7 @@ class Predictor:
 
             write_run_reports(folder, self._trained)
         elif self.folder is not None:
-            from polydetr.folder import copy_reports
+            from polydetr.model.folder import copy_reports
 
             copy_reports(self.folder, folder)
 
@@ -355,7 +355,7 @@ class Predictor:
 
     def _records(self, rows: Any, **how: Any) -> Iterator[Record]:
         """how: as ``asked.asked_records`` takes it."""
-        from polydetr.asked import asked_records
+        from polydetr.engine.inputs import asked_records
 
         fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
         return asked_records(rows, fields, **how)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from polydetr.backbones.wheels import Archive, Member
+from polydetr.fetch.wheels import Archive, Member
 
 
 def _sha(content: bytes) -> str:

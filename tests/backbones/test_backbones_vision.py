@@ -22,10 +22,10 @@ from polydetr.backbones.vision import (
     packaged_state,
     patch_backbone,
 )
-from polydetr.data.images import fit_image, open_image
 from polydetr.errors import BackboneError, ModelFolderError, SaveError
-from polydetr.nn.linear import pack
+from polydetr.nn.cpu.linear import pack
 from polydetr.training.optimizer import parameter_groups
+from polydetr.values.images import fit_image, open_image
 
 # -- plain modules with the packaged files' names, their norms unfolded ---------------------------------------
 

@@ -7,11 +7,10 @@ import copy
 import pytest
 import torch
 
-from polydetr.backbones import kernels
 from polydetr.backbones.bert import BertEncoder, from_hf_state_dict, to_hf_state_dict
 from polydetr.errors import BackboneError
-from polydetr.nn import linear
-from polydetr.nn.linear import pack
+from polydetr.nn.cpu import attention, linear
+from polydetr.nn.cpu.linear import pack
 
 transformers = pytest.importorskip("transformers")
 
@@ -142,8 +141,8 @@ def test_dropout_acts_in_training_alone() -> None:
 @pytest.mark.skipif(not linear.ONEDNN_BF16, reason="this CPU has no fast bfloat16")
 @pytest.mark.parametrize("lengths", [LENGTHS, (13,) * 120], ids=["padded", "several-chunks"])
 def test_bfloat16_kernels_equal_pytorch_own(lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Same weights, outputs and gradients with and without the fast kernels, both as near to float32 as bfloat16 is."""
-    monkeypatch.setattr(kernels, "CHUNK_SCORES", 5000)
+    """Same weights, outputs and gradients with and without fast attention, both as near to float32 as bfloat16 is."""
+    monkeypatch.setattr(attention, "CHUNK_SCORES", 5000)
     ours = _encoder()
     for parameter in ours.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -235,7 +234,7 @@ def test_packed_weights_give_the_same_and_are_never_stale() -> None:
 
 def test_freed_memory_is_kept() -> None:
     resource = pytest.importorskip("resource")
-    if not kernels.keep_freed_memory():
+    if not attention.keep_freed_memory():
         pytest.skip("this C library has no mallopt")
 
     def faults() -> int:

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from polydetr.backbones.detr_checkpoints import detr_from_state
 from polydetr.backbones.detr_prediction import prepare_for_prediction
-from polydetr.backbones.fused_convolution import can_fuse
 from polydetr.backbones.resnet import ResNet, fold_batch_norm
 from polydetr.errors import ConfigError
+from polydetr.nn.cpu.convolution import can_fuse
+from polydetr.nn.cpu.int8 import computes_int8
 from polydetr.nn.detr import Detr
-from polydetr.nn.int8 import computes_int8
 from tiny_detr import padded_batch, reference
 
 needs_int8 = pytest.mark.skipif(not computes_int8(), reason="this CPU has no VNNI")

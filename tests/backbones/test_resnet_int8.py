@@ -13,7 +13,7 @@ from polydetr.backbones import resnet_int8
 from polydetr.backbones.resnet import ResNet, fold_batch_norm
 from polydetr.backbones.resnet_int8 import Int8Convolution, Int8ResNet, Range
 from polydetr.errors import ConfigError
-from polydetr.nn.int8 import computes_int8
+from polydetr.nn.cpu.int8 import computes_int8
 
 needs_int8 = pytest.mark.skipif(not computes_int8(), reason="this CPU has no VNNI")
 ends = st.floats(-1e4, 1e4, allow_subnormal=False)

@@ -13,11 +13,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polydetr.batch import IGNORE_INDEX, Batch, Example, TokenGroup
+from polydetr.core.examples import IGNORE_INDEX, Example
 from polydetr.data import store as store_module
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.store import ExampleStore, trim_cache
 from polydetr.errors import DataFileError, SaveError
+from polydetr.nn.batch import Batch, TokenGroup
 
 
 def example(length: int, label: int = 0, weight: float = 1.0) -> Example:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from polydetr.data.leaks import MAX_ROWS, find_leaks
-from polydetr.schema import FieldSpec, Schema, TargetSpec
+from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
 
 RNG = np.random.default_rng(0)
 N = 200

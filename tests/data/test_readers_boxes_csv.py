@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from box_pictures import boxes, draw, rows, skipped
 
-from polydetr.data.box_mending import SWAPPED
 from polydetr.data.readers.boxes_csv import box_columns
 from polydetr.errors import DataFileError, RowError, SchemaError
+from polydetr.values.boxes import SWAPPED
 
 SHARED = Path(os.environ.get("POLYDETR_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 HEADER = "path,xmin,ymin,xmax,ymax,label\n"

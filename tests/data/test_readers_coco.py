@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from box_pictures import boxes, draw, rows, skipped
 
-from polydetr.data.box_mending import CLIPPED, OUTSIDE, SWAPPED, ZERO_AREA, mend_box
 from polydetr.data.readers import ReadReport, read_records
 from polydetr.data.readers.coco import category_ids
 from polydetr.errors import DataFileError, RowError
+from polydetr.values.boxes import CLIPPED, OUTSIDE, SWAPPED, ZERO_AREA, mend_box
 
 SHARED = Path(os.environ.get("POLYDETR_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 

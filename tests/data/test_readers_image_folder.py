@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from polydetr.core.records import ReadReport
 from polydetr.data.readers import read_records
-from polydetr.data.records import ReadReport
 from polydetr.errors import DataFileError
-from polydetr.schema import infer_schema
+from polydetr.schema.infer import infer_schema
 
 
 def picture(path: Path) -> Path:

@@ -7,8 +7,8 @@ import pytest
 
 from polydetr.data.readers import ReadReport, Record, read_records
 from polydetr.data.readers.tables import frame_kind
-from polydetr.data.records import is_missing
 from polydetr.errors import DataFileError, RowError, SchemaError
+from polydetr.values.cells import is_empty
 
 ROWS = [{"text": "a", "n": 1, "tags": ["x", "y"]}, {"text": None, "n": 2, "tags": []}]
 
@@ -82,8 +82,8 @@ def test_what_is_no_source_of_rows_says_so():
 
 
 def test_what_counts_as_missing():
-    assert all(map(is_missing, [None, float("nan"), "", "  \n", []]))
-    assert not any(map(is_missing, ["a", 0, 0.0, False, ["a"]]))
+    assert all(map(is_empty, [None, float("nan"), "", "  \n", []]))
+    assert not any(map(is_empty, ["a", 0, 0.0, False, ["a"]]))
 
 
 def test_reading_csv_imports_nothing_heavy(tmp_path):

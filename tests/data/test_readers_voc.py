@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from box_pictures import boxes, draw, rows, skipped
 
-from polydetr.data.box_mending import CLIPPED, SWAPPED, ZERO_AREA
 from polydetr.data.readers import ReadReport
 from polydetr.errors import DataFileError, RowError
+from polydetr.values.boxes import CLIPPED, SWAPPED, ZERO_AREA
 
 SHARED = Path(os.environ.get("POLYDETR_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 SIZE = "<size><width>100</width><height>80</height><depth>3</depth></size>"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from box_pictures import boxes, draw, rows, skipped
 
-from polydetr.data.box_mending import CLIPPED, ZERO_AREA
 from polydetr.data.readers import ReadReport
 from polydetr.errors import DataFileError, RowError, SchemaError
+from polydetr.values.boxes import CLIPPED, ZERO_AREA
 
 SHARED = Path(os.environ.get("POLYDETR_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames: [cup, mug]\n"

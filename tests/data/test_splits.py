@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polydetr.data.records import Record
+from polydetr.core.records import Record
 from polydetr.data.splits import split_records
 from polydetr.data.text_keys import normalise
 from polydetr.errors import Location, SchemaError

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from polydetr.engine.engine import Engine
 from polydetr.errors import InputError
 from polydetr.explain import Explanation, explain_record
-from polydetr.inference import Engine
 from tiny_models import as_records, make_engine, overfit
 
 NAMES = ("lamp", "rug", "cup", "pen", "hat", "fork")

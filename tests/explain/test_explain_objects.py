@@ -12,15 +12,15 @@ import torch
 
 from detection_scenes import SMALL, scene, scenes
 from polydetr import Predictor
-from polydetr.batch import Batch
 from polydetr.config import merge
-from polydetr.data.records import Record
+from polydetr.core.layout import FieldText
+from polydetr.core.predictions import Prediction
+from polydetr.core.records import Record
 from polydetr.errors import InputError, Location
 from polydetr.explain import explain_record
 from polydetr.explain.answers import Reading
 from polydetr.explain.objects import FINEST, ObjectAnswer, looked_at
-from polydetr.layout import FieldText
-from polydetr.tasks.base import Prediction
+from polydetr.nn.batch import Batch
 from tiny_models import encode_all, make_engine
 
 TARGET = {"objects": "detection"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from polydetr.errors import InputError
 from polydetr.metrics import entity_f1, entity_report
 from polydetr.metrics.entities import best_threshold, nested_recall
-from polydetr.spans import Span
+from polydetr.values.spans import Span
 
 
 def flat_spans(random, length, *, labels=("LOC", "ORG", "人名")):

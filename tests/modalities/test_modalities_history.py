@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from polydetr import Predictor
-from polydetr.batch import Batch, Embedded
-from polydetr.encoding import RowEncoder
+from polydetr.engine.encode import RowEncoder
+from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, RowError, SchemaError
-from polydetr.inference import Engine
 from polydetr.modalities.history import HistoryModality
-from polydetr.schema import infer_schema
+from polydetr.nn.batch import Batch, Embedded
+from polydetr.schema.infer import infer_schema
 from tiny_models import answers, as_records, encode_all, make_engine, metrics, overfit
 
 WORDS = ["amber", "birch", "cobalt", "dune", "ember", "fjord", "grove", "harbour"]

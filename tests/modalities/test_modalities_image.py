@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 
 from polydetr.backbones.vision import VisionBackbone, patch_backbone
-from polydetr.batch import Batch, Example, TokenGroup
 from polydetr.config import AugmentConfig, Config, ImageConfig
+from polydetr.core.examples import Example
 from polydetr.errors import BackboneError, ConfigError, RowError
 from polydetr.modalities.image import ImageEmbedder, ImageModality
-from polydetr.schema import FieldSpec
+from polydetr.nn.batch import Batch, TokenGroup
+from polydetr.schema.spec import FieldSpec
 
 CONV = {"stem": 8, "blocks": [[1, 8, 1, 1, 3], [2, 12, 1, 2, 3], [2, 14, 1, 2, 3]], "head": 20}
 

@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polydetr import Predictor
-from polydetr.batch import Batch, Example
 from polydetr.config import Config, load_config
+from polydetr.core.examples import Example
 from polydetr.errors import ModelFolderError, RowError
 from polydetr.modalities.table import TableModality
 from polydetr.modalities.table_columns import DATE_PARTS, MISSING, RARE, UNSEEN
-from polydetr.schema import FieldSpec
+from polydetr.nn.batch import Batch
+from polydetr.schema.spec import FieldSpec
 
 ROWS = [
     {"size": 1, "colour": "red", "day": "2024-01-01"},

@@ -12,7 +12,6 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from polydetr.cells import decimal_marks
 from polydetr.config import TableConfig
 from polydetr.errors import RowError, SchemaError
 from polydetr.modalities.table_columns import (
@@ -27,6 +26,7 @@ from polydetr.modalities.table_columns import (
     column_from_state,
     column_state,
 )
+from polydetr.values.cells import decimal_marks
 
 
 def learn(kind: Any, values: list[Any], **settings: Any) -> tuple[Any, list[str]]:

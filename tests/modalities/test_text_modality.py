@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from polydetr.backbones.scratch import scratch_backbone
 from polydetr.config import TaskConfig, TextConfig
-from polydetr.encoding import MAX_DOCUMENT_ROWS, RowEncoder
+from polydetr.core.layout import FieldText, Layout
+from polydetr.engine.encode import MAX_DOCUMENT_ROWS, RowEncoder
 from polydetr.errors import ConfigError, RowError
-from polydetr.layout import FieldText, Layout
 from polydetr.modalities.text import TextModality
 from polydetr.modalities.text_tokens import SHAPES, word_shape
 from polydetr.tasks.tagging import TaggingTask

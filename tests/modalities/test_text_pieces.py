@@ -12,15 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from polydetr.batch import Batch, Example
-from polydetr.building import build_engine
 from polydetr.config import TextConfig, load_config
+from polydetr.core.examples import Example
+from polydetr.engine.engine import Engine
 from polydetr.explain import explain_record
-from polydetr.inference import Engine
 from polydetr.modalities import text as text_modality
 from polydetr.modalities.text import TextModality
 from polydetr.modalities.text_pieces import PieceReader, cut_run, joins_characters, pieces_of_slots, place_of, runs
-from polydetr.schema import infer_schema
+from polydetr.model.build import build_engine
+from polydetr.nn.batch import Batch
+from polydetr.schema.infer import infer_schema
 from polydetr.training.features import _chunk_features
 from tiny_models import answers, as_records, overfit
 from tiny_pieces import backbone

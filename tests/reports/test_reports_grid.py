@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from polydetr.errors import InputError
-from polydetr.reports.grid import grid_png, png_bytes
+from polydetr.reports.grid import grid_png
+from polydetr.values.images import png_bytes
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3)])

@@ -16,7 +16,7 @@ from polydetr.reports import (
     reliability_png,
     style,
 )
-from polydetr.spans import Span
+from polydetr.values.spans import Span
 
 
 def pixels(path):

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from polydetr.core.files import save_json, save_text
 from polydetr.errors import InputError, SaveError
 from polydetr.metrics import classification_report, entity_report
 from polydetr.reports import (
@@ -28,11 +29,9 @@ from polydetr.reports import (
     model_card,
     print_report,
     table_text,
-    write_json,
-    write_text,
 )
 from polydetr.reports.spans_terminal import segments
-from polydetr.spans import Span
+from polydetr.values.spans import Span
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta"}
@@ -225,25 +224,25 @@ def test_the_cards_example_is_python():
 
 def test_json_is_plain_readable_and_without_nan(tmp_path):
     path = tmp_path / "new" / "report.json"
-    write_json(
+    save_json(
         path, {"名": np.float32(0.5), "n": np.arange(2), "bad": [float("nan"), np.inf], "p": Path("a"), "s": {2, 1}}
     )
     assert json.loads(path.read_text("utf-8")) == {"名": 0.5, "n": [0, 1], "bad": [None, None], "p": "a", "s": [1, 2]}
     assert "名" in path.read_text("utf-8")
-    write_json(path, classification_report(["a"], ["a"]))
+    save_json(path, classification_report(["a"], ["a"]))
     assert json.loads(path.read_text("utf-8"))["accuracy"] == 1
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
     path = tmp_path / "report.txt"
-    write_text(path, "old")
+    save_text(path, "old")
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(SaveError, match=r"report.txt.*No space left on device"):
-        write_text(path, "new")
+        save_text(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["report.txt"]
 

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from detection_scenes import PLAIN
-from polydetr.batch import Batch
 from polydetr.config import merge
+from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError
-from polydetr.inference import Engine
+from polydetr.nn.batch import Batch
 from polydetr.nn.decoder import SetDecoder
 from tiny_models import batch_loss, encode_all, make_engine, metrics, overfit
 

@@ -11,16 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polydetr.batch import IGNORE_INDEX, Batch
 from polydetr.config import TaskConfig
+from polydetr.core.examples import IGNORE_INDEX
+from polydetr.core.layout import FieldText, Layout
+from polydetr.core.predictions import Prediction
 from polydetr.errors import ConfigError, RowError, SchemaError
-from polydetr.layout import FieldText, Layout
-from polydetr.spans import split_words
-from polydetr.tasks.base import Prediction
+from polydetr.nn.batch import Batch
 from polydetr.tasks.classification import ClassificationTask
 from polydetr.tasks.qa import QuestionAnsweringTask
 from polydetr.tasks.regression import RegressionTask
 from polydetr.tasks.tagging import TaggingTask
+from polydetr.values.spans import split_words
 from tiny_models import answers, as_records, batch_loss, encode_all, make_engine, metrics, overfit
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from polydetr.batch import Batch
 from polydetr.data.store import ExampleStore
-from polydetr.inference import Engine
+from polydetr.engine.engine import Engine
 from polydetr.modalities import MODALITIES
+from polydetr.nn.batch import Batch
 from polydetr.tasks import TASKS
 from polydetr.tasks.base import is_view
 from tiny_models import (

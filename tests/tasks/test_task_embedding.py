@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from polydetr import Predictor
-from polydetr.batch import Batch
 from polydetr.config import TaskConfig
+from polydetr.core.predictions import Prediction
+from polydetr.engine.engine import Engine
+from polydetr.engine.measure import evaluate_results
 from polydetr.errors import InputError, RowError, SchemaError
-from polydetr.inference import Engine, evaluate_results
-from polydetr.schema import infer_schema
-from polydetr.tasks.base import Prediction
+from polydetr.nn.batch import Batch
+from polydetr.schema.infer import infer_schema
 from polydetr.tasks.embedding import EmbeddingTask, Positive
 from tiny_models import answers, as_records, batch_loss, encode_all, make_engine, metrics, overfit
 

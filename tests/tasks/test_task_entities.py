@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polydetr import Predictor
-from polydetr.batch import Batch
 from polydetr.config import load_config
+from polydetr.core.layout import FieldText, Layout
 from polydetr.errors import ConfigError, InputError, RowError, SchemaError
-from polydetr.layout import FieldText, Layout
 from polydetr.modalities.text import _pieces
+from polydetr.nn.batch import Batch
 from polydetr.tasks.entities import EntitiesTask
 from polydetr.tasks.span_answers import Candidate, merged, settled, window_candidates
 from tiny_models import answers, as_records, batch_loss, encode_all, make_engine, metrics, overfit

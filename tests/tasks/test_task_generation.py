@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from polydetr import Predictor
-from polydetr.batch import Batch
 from polydetr.cli import main
+from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, RowError, SchemaError
-from polydetr.inference import Engine
+from polydetr.nn.batch import Batch
 from tiny_models import answers, as_records, batch_loss, encode_all, make_engine, metrics
 
 Rows = list[dict[str, Any]]
@@ -110,7 +110,7 @@ def test_how_rows_travel_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> Non
     engine, rows = _engine(), [{"side": s} for s in ("left", "right", "left", "left", "right", "left", "right")]
     together = _pictures(engine, rows).astype(int)
     monkeypatch.setattr(engine, "batch_tokens", 40)
-    monkeypatch.setattr("polydetr.inference.CHUNK_TOKENS", 40)
+    monkeypatch.setattr("polydetr.engine.engine.CHUNK_TOKENS", 40)
     assert np.abs(_pictures(engine, rows).astype(int) - together).max() <= 1
 
 

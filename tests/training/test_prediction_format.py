@@ -10,8 +10,8 @@ from tiny_runs import VALID, Watched, train, write_encoder
 from polydetr import Predictor
 from polydetr.backbones.bert import BertEncoder
 from polydetr.errors import ConfigError
-from polydetr.nn import int8
-from polydetr.nn.linear import Linear
+from polydetr.nn.cpu import int8
+from polydetr.nn.cpu.linear import Linear
 from polydetr.training import prediction_format
 
 pytestmark = pytest.mark.skipif(not int8.computes_int8(), reason="this CPU sums no products of bytes")
@@ -23,7 +23,7 @@ def gain(monkeypatch, tmp_path):
     monkeypatch.setenv("POLYDETR_CACHE", str(tmp_path / "cache"))
 
     def gains(factor):
-        for module in ("polydetr.training.prediction_format", "polydetr.folder"):
+        for module in ("polydetr.training.prediction_format", "polydetr.model.folder"):
             monkeypatch.setattr(f"{module}.int8_speedup", lambda other: factor)
 
     gains(2.0)
@@ -68,7 +68,7 @@ def test_a_machine_that_gains_nothing_answers_as_the_model_was_trained(tmp_path,
     gain(1.0)
     assert not in_int8(Predictor.load(tmp_path / "out"))
     assert in_int8(Predictor.load(tmp_path / "out", precision="int8"))
-    monkeypatch.setattr("polydetr.folder.computes_int8", lambda: False)
+    monkeypatch.setattr("polydetr.model.folder.computes_int8", lambda: False)
     with pytest.raises(ConfigError, match="'int8' cannot be had: this machine"):
         Predictor.load(tmp_path / "out", precision="int8")
     again, _ = run(tmp_path / "again")

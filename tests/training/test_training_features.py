@@ -8,12 +8,12 @@ import pytest
 import torch
 from tiny_runs import film_rows, write_encoder
 
-from polydetr.batch import Batch
-from polydetr.building import build_engine
 from polydetr.config import load_config
 from polydetr.data.store import ExampleStore
-from polydetr.inference import Engine
-from polydetr.schema import infer_schema
+from polydetr.engine.engine import Engine
+from polydetr.model.build import build_engine
+from polydetr.nn.batch import Batch
+from polydetr.schema.infer import infer_schema
 from polydetr.training import features
 from tiny_models import as_records, encode_all
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from polydetr import Predictor
-from polydetr.batch import Batch, Example
+from polydetr.core.examples import Example
 from polydetr.modalities.image_augment import Mixed as MixedPixels
+from polydetr.nn.batch import Batch
 from polydetr.training.hide import hide_modalities
 from polydetr.training.mixing import Mixed, mix_examples
 

@@ -255,7 +255,7 @@ def test_a_full_disk_at_the_end_keeps_what_was_trained(tmp_path, monkeypatch):
         raise SaveError("cannot save the model: No space left on device.", hint="Free some disk space.")
 
     with monkeypatch.context() as patched:
-        patched.setattr("polydetr.folder.save_folder", full)
+        patched.setattr("polydetr.model.folder.save_folder", full)
         with pytest.raises(SaveError, match=r"No space left.*Free some disk space.*--resume.*without training again"):
             train(tmp_path / "out")
     shown = Watched()

@@ -15,11 +15,11 @@ from typing import Any
 from rich.console import Console
 
 from polydetr.data.readers import read_records
-from polydetr.data.samples import fetch_sample
 from polydetr.errors import PolydetrError
+from polydetr.fetch.samples import fetch_sample
 from polydetr.predictor import Predictor
 from polydetr.reports.spans_terminal import coloured_entities
-from polydetr.spans import Span
+from polydetr.values.spans import Span
 
 FOLDER = Path("demo-model")
 DATA = Path("demo-data")

@@ -4,10 +4,10 @@ run.
 Importing this package costs little; torch, tokenizers and transformers come in when a backbone is loaded.
 """
 
-from polydetr.backbones.cache import cache_dir
-from polydetr.backbones.fetch import backbone_folder, fetch_backbone, is_fetched
-from polydetr.backbones.specs import BACKBONES, BackboneSpec
 from polydetr.backbones.text import TextBackbone, load_text_backbone
+from polydetr.core.files import cache_dir
+from polydetr.fetch.backbones import backbone_folder, fetch_backbone, is_fetched
+from polydetr.fetch.catalog import BACKBONES, BackboneSpec
 
 __all__ = [
     "BACKBONES",

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.backbones.kernels import padding_bias, self_attention
 from polydetr.errors import BackboneError, did_you_mean
-from polydetr.nn.linear import Linear, is_capturing
+from polydetr.nn.cpu.attention import padding_bias, self_attention
+from polydetr.nn.cpu.linear import Linear, is_capturing
 
 
 def _gelu(x: Tensor, approximate: str = "none") -> Tensor:

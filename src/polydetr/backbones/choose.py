@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from polydetr.backbones.scratch import scratch_backbone
 from polydetr.backbones.text import TextBackbone, load_text_backbone
 from polydetr.errors import BackboneError
-from polydetr.spans import is_unspaced
+from polydetr.values.spans import is_unspaced
 
 Texts = Callable[[int | None], Iterator[str]]
 """The texts of the first so many rows, or of all."""

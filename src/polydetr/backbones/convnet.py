@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.backbones.depthwise import depthwise_conv, pays_off
 from polydetr.errors import BackboneError
-from polydetr.nn.linear import Packed
+from polydetr.nn.cpu.depthwise import depthwise_conv, pays_off
+from polydetr.nn.cpu.linear import Packed
 
 SCALES = (8, 16, 32)
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from polydetr.backbones.resnet import ResNet, fold_batch_norm
 from polydetr.backbones.resnet_int8 import Int8ResNet
 from polydetr.errors import ConfigError
+from polydetr.nn.cpu.linear import ONEDNN_BF16, pack
 from polydetr.nn.detr import Detr
-from polydetr.nn.linear import ONEDNN_BF16, pack
 
 
 class DetrPredictor(nn.Module):

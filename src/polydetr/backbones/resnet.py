@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.backbones.fused_convolution import can_fuse, convolve, convolve_add_relu
 from polydetr.errors import BackboneError, did_you_mean
+from polydetr.nn.cpu.convolution import can_fuse, convolve, convolve_add_relu
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from polydetr.backbones.resnet import ResNet
 from polydetr.errors import ConfigError
-from polydetr.nn.int8 import computes_int8
+from polydetr.nn.cpu.int8 import computes_int8
 
 _LEVELS = 255
 _WEIGHT_LEVELS = 127

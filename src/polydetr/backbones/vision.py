@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydetr.backbones import efficientnet, mobilenet
-from polydetr.backbones.cache import write_json, written_atomically
-from polydetr.backbones.fetch import fetch_backbone
 from polydetr.backbones.folders import read_config, weight_files
-from polydetr.backbones.hub import fetch_from_hub
-from polydetr.backbones.specs import BACKBONES
-from polydetr.backbones.wheels import Report
+from polydetr.core.files import write_json, written_atomically
 from polydetr.errors import BackboneError, ModelFolderError, SaveError, did_you_mean
+from polydetr.fetch.backbones import fetch_backbone
+from polydetr.fetch.catalog import BACKBONES
+from polydetr.fetch.hub import fetch_from_hub
+from polydetr.fetch.wheels import Report
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Literal
 
-from polydetr.cells import writes_comma
 from polydetr.config import names_of
+from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
 from polydetr.data.readers import read_records
-from polydetr.data.records import ReadReport, Record, is_missing
 from polydetr.data.statistics import Gatherer, SplitStats
 from polydetr.data.suspicious import MAX_ROWS, Suspicion, find_suspicious
 from polydetr.data.text_keys import row_text
 from polydetr.errors import DataFileError
-from polydetr.schema import Schema, infer_schema
+from polydetr.schema.infer import infer_schema
+from polydetr.schema.spec import Schema
+from polydetr.values.cells import is_empty, writes_comma
 
 _SAMPLE = 10_000
 
@@ -145,7 +146,7 @@ class _Pool:
         found = {}
         for i, name in enumerate(self._targets):
             labelled = [
-                (r, t, v[i]) for r, t, v in self._kept if not is_missing(v[i]) and not isinstance(v[i], (list, tuple))
+                (r, t, v[i]) for r, t, v in self._kept if not is_empty(v[i]) and not isinstance(v[i], (list, tuple))
             ]
             if labelled:
                 rows, texts, labels = zip(*labelled, strict=True)

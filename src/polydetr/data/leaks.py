@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from polydetr.cells import day_order, read_category, read_date, read_number, writes_comma
 from polydetr.errors import RowError
-from polydetr.schema import Schema
+from polydetr.schema.spec import Schema
+from polydetr.values.cells import day_order, read_category, read_date, read_number, writes_comma
 
 MIN_ROWS = 30
 MAX_ROWS = 5000

@@ -8,9 +8,10 @@ import random
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
-from polydetr.data.records import Record, is_missing
+from polydetr.core.records import Record
 from polydetr.data.text_keys import fingerprint, normalise, row_text
 from polydetr.errors import SchemaError
+from polydetr.values.cells import is_empty
 
 DOCUMENT = "document"
 """``group_by`` value that stands for ``Record.document``."""
@@ -52,7 +53,7 @@ def split_records(
     strata: dict[str, list[list[int]]] = defaultdict(list)
     for members in groups.values():
         label = records[members[0]].row.get(stratify_by) if stratify_by else None
-        strata["" if is_missing(label) else str(label)].append(members)
+        strata["" if is_empty(label) else str(label)].append(members)
     held = _hold_out(strata, fraction, random.Random(seed))
     if not held:  # every stratum was too small: one group is better than none
         held = set(random.Random(seed).choice(list(groups.values())))
@@ -70,7 +71,7 @@ def _group_keys(
         return [r.document if r.document is not None else ("row", i) for i, r in enumerate(records)]
     if group_by is not None:
         values = [r.row.get(group_by) for r in records]
-        return [("row", i) if is_missing(v) else str(v) for i, v in enumerate(values)]
+        return [("row", i) if is_empty(v) else str(v) for i, v in enumerate(values)]
     keys: list[Hashable] = []
     for i, record in enumerate(records):
         columns = texts if texts is not None else [c for c in record.row if c != stratify_by]

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from polydetr.cells import read_number, says_missing
-from polydetr.data.records import Record, is_missing
+from polydetr.core.records import Record
 from polydetr.data.text_keys import field_text, fingerprint, normalise, row_text
 from polydetr.errors import RowError
-from polydetr.schema import Schema
-from polydetr.spans import split_words
-from polydetr.tags import iob2_to_word_spans, is_span_tag
+from polydetr.schema.spec import Schema
+from polydetr.values.cells import is_empty, read_number, says_missing
+from polydetr.values.spans import split_words
+from polydetr.values.tags import iob2_to_word_spans, is_span_tag
 
 _DISTINCT_CAP = 200_000
 _SHOWN = 3
@@ -45,7 +45,7 @@ class ColumnStats:
     _seen: set[int] = field(default_factory=set)
 
     def add(self, value: Any, row: int) -> None:
-        if says_missing(value) if self.kind in ("number", "date") else is_missing(value):
+        if says_missing(value) if self.kind in ("number", "date") else is_empty(value):
             self.missing += 1
             return
         self.values += 1
@@ -97,7 +97,7 @@ class TargetStats:
     wrong: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, value: Any, row: int) -> None:
-        if is_missing(value) and not isinstance(value, list):  # an empty list is an answer: none
+        if is_empty(value) and not isinstance(value, list):  # an empty list is an answer: none
             self.missing += 1
         elif self.task == "regression":
             self._add_number(value, row)

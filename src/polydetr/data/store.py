@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from polydetr.batch import Example
+from polydetr.core.examples import Example
 from polydetr.errors import DataFileError, SaveError
 
 _FLUSH = 1000

@@ -7,15 +7,15 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from polydetr.data.records import is_missing
-from polydetr.spans import join_tokens
+from polydetr.values.cells import is_empty
+from polydetr.values.spans import join_tokens
 
 _SEPARATOR = "\x1f"
 
 
 def field_text(value: Any) -> str:
     """A value as text: a list of tokens is joined, a missing value is empty."""
-    if is_missing(value):
+    if is_empty(value):
         return ""
     if isinstance(value, (list, tuple)):
         return join_tokens([str(v) for v in value])[0]

@@ -22,9 +22,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polydetr.batch import Arrays
-from polydetr.layout import FieldText, Layout
-from polydetr.tasks.base import Prediction, log_softmax
+from polydetr.core.examples import Arrays
+from polydetr.core.layout import FieldText, Layout
+from polydetr.core.predictions import Prediction
+from polydetr.tasks.base import log_softmax
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polydetr.backbones.bert import BertEncoder, BertLayer
-from polydetr.batch import Batch, Embedded, TokenGroup
 from polydetr.explain.words import TokenWords
 from polydetr.modalities.text import TextEmbedder
 from polydetr.modalities.text_pieces import of_slots, pieces_of_slots
-from polydetr.model import PolyModel
+from polydetr.model.model import PolyModel
+from polydetr.nn.batch import Batch, Embedded, TokenGroup
 
 
 def attention_layers(model: PolyModel, batch: Batch) -> dict[str, list[Tensor]]:

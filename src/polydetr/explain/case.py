@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from polydetr.batch import Batch, Example
-from polydetr.data.records import Record
-from polydetr.encoding import EncodedDocument
+from polydetr.core.documents import EncodedDocument
+from polydetr.core.examples import Example
+from polydetr.core.records import Record, Row
+from polydetr.engine.engine import Engine
 from polydetr.errors import InputError, RowError
 from polydetr.explain.answers import Answer, Reading
 from polydetr.explain.choice import answer_of, chosen_task
@@ -18,13 +19,12 @@ from polydetr.explain.parts import HistoryPart, Part, TablePart, TextPart, Units
 from polydetr.explain.pictures import ImagePart
 from polydetr.explain.reading import in_float32, read_rows
 from polydetr.explain.words import Words
-from polydetr.inference import Engine
-from polydetr.layout import Row
 from polydetr.modalities.history import HistoryModality
 from polydetr.modalities.image import ImageModality
 from polydetr.modalities.table import TableModality
 from polydetr.modalities.text import TextModality
-from polydetr.model import PolyModel
+from polydetr.model.model import PolyModel
+from polydetr.nn.batch import Batch
 from polydetr.tasks.base import Task
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from polydetr.data.images import list_images
+from polydetr.core.records import Row
 from polydetr.explain.parts import Scores, Units
-from polydetr.layout import Row
 from polydetr.modalities.base import Modality
 from polydetr.modalities.history_items import as_list
 from polydetr.reports.explained import ExplainedColumn
+from polydetr.values.images import list_images
 
 _DIGITS = 10
 """A number of more characters is rounded where it is shown."""

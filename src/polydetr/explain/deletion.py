@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from polydetr.core.records import Row
 from polydetr.explain.answers import Answer, Reading
 from polydetr.explain.columns import Asked
 from polydetr.explain.parts import Units
-from polydetr.layout import Row
 
 SHARE = 0.2
 """The part of the units that is deleted; at least one."""

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polydetr.backbones.bert import BertEncoder
-from polydetr.batch import Embedded, TokenGroup
 from polydetr.modalities.text import TextEmbedder
 from polydetr.modalities.text_pieces import of_slots, pieces_of_slots
+from polydetr.nn.batch import Embedded, TokenGroup
 
 Look = Callable[[int, Tensor], Tensor]
 """(number of the site, what flows there) → what is to flow on."""

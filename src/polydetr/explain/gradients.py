@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polydetr.batch import Batch, TokenGroup
 from polydetr.explain.entries import Entry
-from polydetr.model import PolyModel
+from polydetr.model.model import PolyModel
+from polydetr.nn.batch import Batch, TokenGroup
 
 MAX_TOKENS = 4096
 """Tokens that go through the network together while gradients are kept: bounds memory."""

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from polydetr.batch import Batch
 from polydetr.explain.answers import Answer, Reading
-from polydetr.model import PolyModel
+from polydetr.model.model import PolyModel
 from polydetr.nn.attention import MultiHeadAttention
+from polydetr.nn.batch import Batch
 from polydetr.nn.boxes import box_iou, cxcywh_to_xyxy
 from polydetr.nn.decoder import DecoderLayer
 from polydetr.nn.deformable import DeformableAttention

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from polydetr.core.records import Row
 from polydetr.explain.answers import Answer
 from polydetr.explain.deletion import Read
 from polydetr.explain.gradients import Attribution
 from polydetr.explain.parts import Units
-from polydetr.layout import Row
 
 
 def occlusion(read: Read, row: Row, units: Units, answer: Answer) -> Attribution:

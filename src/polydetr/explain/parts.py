@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from polydetr.batch import Arrays
+from polydetr.core.examples import Arrays
+from polydetr.core.records import Row
 from polydetr.explain.entries import Entry, TextEntry, TokenEntry
 from polydetr.explain.words import TokenWords, Words
-from polydetr.layout import Row
 from polydetr.modalities.history import HistoryModality
 from polydetr.modalities.table import TableModality
 from polydetr.modalities.table_columns import MISSING

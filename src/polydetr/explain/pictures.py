@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from polydetr.batch import Arrays
-from polydetr.data.images import Reading, fit_image, list_images, open_image
+from polydetr.core.examples import Arrays
+from polydetr.core.records import Row
 from polydetr.explain.entries import Entry, PixelEntry
 from polydetr.explain.parts import Part, Scores
-from polydetr.layout import Row
 from polydetr.modalities.image import ImageModality
 from polydetr.reports.explained import ExplainedImage
+from polydetr.values.images import Reading, fit_image, list_images, open_image
 
 FEWEST, MOST = 8, 16
 """Cells a side: those that the model attends over, but not so few that they say nothing, nor too many to be deleted."""

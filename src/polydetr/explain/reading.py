@@ -8,14 +8,15 @@ from typing import cast
 
 import torch
 
-from polydetr.batch import Arrays
-from polydetr.data.records import Record
+from polydetr.core.examples import Arrays
+from polydetr.core.layout import FieldText, Layout
+from polydetr.core.predictions import Prediction
+from polydetr.core.records import Record, Row
+from polydetr.engine.engine import Engine
 from polydetr.errors import Location
 from polydetr.explain.answers import Reading
-from polydetr.inference import Engine
-from polydetr.layout import FieldText, Layout, Row
-from polydetr.model import PolyModel
-from polydetr.tasks.base import Prediction, Task
+from polydetr.model.model import PolyModel
+from polydetr.tasks.base import Task
 
 
 def in_float32(model: PolyModel) -> PolyModel:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polydetr.reports import deletion_verdict, explanation_html, explanation_png, write_text
+from polydetr.core.files import save_text
+from polydetr.reports import deletion_verdict, explanation_html, explanation_png
 from polydetr.reports.explained import ExplainedColumn, ExplainedImage, ExplainedItem, Sources
 from polydetr.reports.explanation import Verdict
 from polydetr.reports.sources_png import sources_png
@@ -165,7 +166,7 @@ class Explanation:
         Raises:
             SaveError: the folder cannot be written to.
         """
-        page = write_text(Path(folder) / f"{name}.html", self.to_html())
+        page = save_text(Path(folder) / f"{name}.html", self.to_html())
         return [page, self.to_png(Path(folder) / f"{name}.png")]
 
     @property

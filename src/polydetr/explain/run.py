@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from polydetr.batch import Example
-from polydetr.data.records import Record
+from polydetr.core.examples import Example
+from polydetr.core.records import Record
+from polydetr.engine.engine import Engine
 from polydetr.explain.answers import Answer, SmoothAnswer
 from polydetr.explain.attention import attention_between_words, attention_layers, rollout
 from polydetr.explain.case import Case
@@ -19,7 +20,6 @@ from polydetr.explain.parts import Scores
 from polydetr.explain.result import ROLLOUT, ExplainedWord, Explanation
 from polydetr.explain.sources import sources_of
 from polydetr.explain.words import Words
-from polydetr.inference import Engine
 
 ATTENTION_WORDS = 256
 """Beyond so many words the table of attention is left out: it grows with their square."""

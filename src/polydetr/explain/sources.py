@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from polydetr.encoding import folder_of
+from polydetr.core.records import folder_of
 from polydetr.explain.attention import attention_by_modality
 from polydetr.explain.case import Case
 from polydetr.explain.columns import Asked, by_modality, explained_columns, questions

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from polydetr.layout import FieldText, Layout, Row
+from polydetr.core.layout import FieldText, Layout
+from polydetr.core.records import Row
 from polydetr.modalities.text import as_text, is_missing_text
-from polydetr.spans import is_unspaced
+from polydetr.values.spans import is_unspaced
 
 
 @dataclass(frozen=True, slots=True)

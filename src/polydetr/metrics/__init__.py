@@ -1,7 +1,7 @@
 """Scores, in NumPy and SciPy alone: gold and predicted values in, frozen reports with ``to_dict()`` out."""
 
-from .bootstrap import Interval, confidence_interval
-from .calibration import (
+from polydetr.metrics.bootstrap import Interval, confidence_interval
+from polydetr.metrics.calibration import (
     CoverageRisk,
     ReliabilityCurve,
     Threshold,
@@ -14,7 +14,7 @@ from .calibration import (
     reliability_curve,
     softmax,
 )
-from .classification import (
+from polydetr.metrics.classification import (
     ClassReport,
     ClassRow,
     accuracy,
@@ -26,11 +26,11 @@ from .classification import (
     multilabel_report,
     weighted_f1,
 )
-from .detection import DetectionReport, DetectionRow, PrecisionRecall, detection_report
-from .detection_errors import Outcome
-from .entities import EntityReport, MatchScore, entity_f1, entity_report
-from .qa import QaReport, best_no_answer_threshold, qa_report
-from .ranking import (
+from polydetr.metrics.detection import DetectionReport, DetectionRow, PrecisionRecall, detection_report
+from polydetr.metrics.detection_errors import Outcome
+from polydetr.metrics.entities import EntityReport, MatchScore, entity_f1, entity_report
+from polydetr.metrics.qa import QaReport, best_no_answer_threshold, qa_report
+from polydetr.metrics.ranking import (
     RankingReport,
     mean_reciprocal_rank,
     ndcg_at_k,
@@ -39,9 +39,17 @@ from .ranking import (
     recall_at_k,
     report_of_ranks,
 )
-from .regression import RegressionReport, mae, median_absolute_error, r2, regression_report, rmse, spearman
-from .separation import auroc, average_precision, top_k_accuracy
-from .tokens import token_report
+from polydetr.metrics.regression import (
+    RegressionReport,
+    mae,
+    median_absolute_error,
+    r2,
+    regression_report,
+    rmse,
+    spearman,
+)
+from polydetr.metrics.separation import auroc, average_precision, top_k_accuracy
+from polydetr.metrics.tokens import token_report
 
 __all__ = [
     "ClassReport",

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import InputError
+from polydetr.errors import InputError
 
 Item = TypeVar("Item")
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .box_matching import Match
-from .classification import safe_ratio
+from polydetr.metrics.box_matching import Match
+from polydetr.metrics.classification import safe_ratio
 
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 HALF = 0  # the place of 0.5 among the thresholds of overlap

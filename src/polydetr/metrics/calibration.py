@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InputError
+from polydetr.errors import InputError
 
 Array = NDArray[np.float64]
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from .box_matching import AREAS, IOU_THRESHOLDS, as_objects, match_image
-from .box_pool import HALF, RECALL_POINTS, BoxPool, average_precision
-from .classification import display_width, safe_ratio, sorted_labels
-from .detection_errors import BACKGROUND, Outcome, confusion_counts, outcomes
+from polydetr.errors import InputError
+from polydetr.metrics.box_matching import AREAS, IOU_THRESHOLDS, as_objects, match_image
+from polydetr.metrics.box_pool import HALF, RECALL_POINTS, BoxPool, average_precision
+from polydetr.metrics.classification import display_width, safe_ratio, sorted_labels
+from polydetr.metrics.detection_errors import BACKGROUND, Outcome, confusion_counts, outcomes
 
 _FEW = (1, 10, 100)  # found boxes an image and label, for average recall
 _THREE_QUARTERS = 5  # its place in IOU_THRESHOLDS

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .box_matching import Objects, overlaps
+from polydetr.metrics.box_matching import Objects, overlaps
 
 BACKGROUND = "background"
 NEAR = 0.1

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..spans import Span
-from .classification import ClassReport, ClassRow, report_from_counts
+from polydetr.errors import InputError
+from polydetr.metrics.classification import ClassReport, ClassRow, report_from_counts
+from polydetr.values.spans import Span
 
 
 @dataclass(frozen=True, slots=True)

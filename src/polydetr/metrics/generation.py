@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
-from ..errors import InputError
+from polydetr.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import InputError, did_you_mean
-from ..spans import is_unspaced
+from polydetr.errors import InputError, did_you_mean
+from polydetr.values.spans import is_unspaced
 
 Language = Literal["auto", "en", "zh"]
 _ARTICLES = re.compile(r"\b(a|an|the)\b")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InputError
+from polydetr.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InputError
+from polydetr.errors import InputError
 
 
 def auroc(scores: ArrayLike, positives: ArrayLike) -> float:

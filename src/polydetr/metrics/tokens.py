@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 
-from ..errors import InputError, Location, RowError
-from .classification import ClassReport, classification_report
+from polydetr.errors import InputError, Location, RowError
+from polydetr.metrics.classification import ClassReport, classification_report
 
 _PREFIX_ORDER = {prefix: i for i, prefix in enumerate("BIMESLU")}
 

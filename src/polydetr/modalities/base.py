@@ -5,41 +5,19 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 
-from polydetr.batch import Arrays, Scene, TokenGroup
 from polydetr.config import Config
-from polydetr.layout import FieldText, Finding, Layout, Row
-from polydetr.schema import FieldSpec
+from polydetr.core.documents import EncodedGroup
+from polydetr.core.records import Row
+from polydetr.nn.batch import Scene, TokenGroup
+from polydetr.schema.spec import FieldSpec
 
 Note = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Window:
-    """One modality's tokens of one window: what the model reads, and where they came from (text alone has a layout)."""
-
-    arrays: Arrays
-    layout: Layout | None = None
-
-
-@dataclass(frozen=True)
-class EncodedGroup:
-    """All windows of one document in one modality. ``texts`` holds one entry a row, for text."""
-
-    windows: Sequence[Window]
-    texts: Sequence[FieldText] = ()
-    warnings: Sequence[Finding] = ()
-
-    @property
-    def is_empty(self) -> bool:
-        """True where every value of the document is missing in this modality."""
-        return not any(len(next(iter(window.arrays.values()))) for window in self.windows)
 
 
 class Modality(ABC):

@@ -27,17 +27,18 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from polydetr.cells import is_missing, read_number
 from polydetr.config import Config, HistoryConfig
+from polydetr.core.documents import EncodedGroup, Window
+from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError, Location, RowError
-from polydetr.layout import Finding, Row
-from polydetr.modalities.base import EncodedGroup, Modality, Note, Window
+from polydetr.modalities.base import Modality, Note
 from polydetr.modalities.history_embedder import HistoryEmbedder
 from polydetr.modalities.history_items import ITEM_TEXT, age_scale, as_list, distinct_items, item_fields
 from polydetr.modalities.image import ImageModality
 from polydetr.modalities.table import TableModality
 from polydetr.modalities.text import TextModality
-from polydetr.schema import FieldSpec
+from polydetr.schema.spec import FieldSpec
+from polydetr.values.cells import is_missing, read_number
 
 _FOLDER = "history"
 _ENCODING = 1

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from polydetr.batch import Embedded, TokenGroup
+from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.nn.numbers import LinearNumbers, PeriodicNumbers
 from polydetr.nn.pooling import mean_of_groups
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from polydetr.cells import is_missing, read_number
-from polydetr.column_kinds import infer_modality
 from polydetr.config import HistoryConfig
+from polydetr.core.records import Row
 from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
-from polydetr.layout import Row
-from polydetr.schema import FieldSpec
+from polydetr.schema.columns import infer_modality
+from polydetr.schema.spec import FieldSpec
+from polydetr.values.cells import is_missing, read_number
 
 ITEM_TEXT = "text"
 """The field that a bare string is, where items have no text field of another name."""

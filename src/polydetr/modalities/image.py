@@ -24,18 +24,19 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from polydetr.backbones.specs import BACKBONES
 from polydetr.backbones.vision import VisionBackbone, choose_vision_backbone
-from polydetr.batch import Embedded, Scene, TokenGroup
 from polydetr.config import Config, ImageConfig
-from polydetr.data.images import Reading, file_stamps, find_file, fit_image, frame_of, list_images, open_image
+from polydetr.core.documents import EncodedGroup, Window
+from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError
-from polydetr.layout import Finding, Row
-from polydetr.modalities.base import EncodedGroup, Modality, Note, Window
+from polydetr.fetch.catalog import BACKBONES
+from polydetr.modalities.base import Modality, Note
 from polydetr.modalities.image_augment import ImageAugment
 from polydetr.modalities.image_scene import SceneAugment
+from polydetr.nn.batch import Embedded, Scene, TokenGroup
 from polydetr.nn.positions import SinusoidalPositions
-from polydetr.schema import FieldSpec
+from polydetr.schema.spec import FieldSpec
+from polydetr.values.images import Reading, file_stamps, find_file, fit_image, frame_of, list_images, open_image
 
 _ENCODING = 1
 """Raised whenever ``encode`` gives other pixels for the same picture."""

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polydetr.batch import Scene
 from polydetr.modalities.image_augment import ImageAugment
+from polydetr.nn.batch import Scene
 
 _PARTS = 4
 _CENTRE = (0.3, 0.7)

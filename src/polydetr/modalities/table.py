@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polydetr.batch import Embedded, TokenGroup
 from polydetr.config import Config, TableConfig
+from polydetr.core.documents import EncodedGroup, Window
+from polydetr.core.records import Finding, Row
 from polydetr.errors import ModelFolderError
-from polydetr.layout import Finding, Row
-from polydetr.modalities.base import EncodedGroup, Modality, Note, Window
+from polydetr.modalities.base import Modality, Note
 from polydetr.modalities.table_columns import (
     KINDS,
     MISSING,
@@ -35,8 +35,9 @@ from polydetr.modalities.table_columns import (
     column_from_state,
     column_state,
 )
+from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.nn.numbers import LinearNumbers, PeriodicNumbers
-from polydetr.schema import FieldSpec
+from polydetr.schema.spec import FieldSpec
 
 COLUMNS_FILE = "table.json"
 _ENCODING = 1

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from polydetr.backbones.choose import choose_text_backbone
 from polydetr.backbones.text import TextBackbone
-from polydetr.batch import Embedded, TokenGroup
-from polydetr.cells import is_missing
 from polydetr.config import Config, TextConfig
+from polydetr.core.documents import EncodedGroup, Window
+from polydetr.core.layout import FieldText, Layout
+from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError, Location, RowError
-from polydetr.layout import FieldText, Finding, Layout, Row
-from polydetr.modalities.base import EncodedGroup, Modality, Note, Window
+from polydetr.modalities.base import Modality, Note
 from polydetr.modalities.text_pieces import PieceReader, through_pieces
 from polydetr.modalities.text_tokens import (
     ENCODING,
@@ -40,8 +40,10 @@ from polydetr.modalities.text_tokens import (
     TextTokens,
     special_token,
 )
-from polydetr.schema import FieldSpec
-from polydetr.spans import join_tokens, split_words
+from polydetr.nn.batch import Embedded, TokenGroup
+from polydetr.schema.spec import FieldSpec
+from polydetr.values.cells import is_missing
+from polydetr.values.spans import join_tokens, split_words
 
 _NO_EDGE = 1 << 20
 

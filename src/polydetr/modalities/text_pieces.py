@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.spans import UNSPACED
+from polydetr.values.spans import UNSPACED
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

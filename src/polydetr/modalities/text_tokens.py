@@ -13,9 +13,9 @@ import numpy as np
 from tokenizers.pre_tokenizers import Metaspace
 
 from polydetr.backbones.text import TextBackbone
-from polydetr.layout import FieldText
+from polydetr.core.layout import FieldText
 from polydetr.modalities.text_pieces import Slots, cut_run, joins_characters, runs
-from polydetr.spans import is_unspaced
+from polydetr.values.spans import is_unspaced
 
 SHAPES = ("special", "lower", "title", "upper", "mixed", "digit", "symbol", "unspaced", "other")
 _SHAPE_ID = {name: i for i, name in enumerate(SHAPES)}

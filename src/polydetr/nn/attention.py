@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.errors import ConfigError
-from polydetr.nn.linear import Linear, is_capturing
+from polydetr.nn.cpu.linear import Linear, is_capturing
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from polydetr.errors import ConfigError, did_you_mean
 from polydetr.nn.attention import MultiHeadAttention, fused_attention, useful_mask
-from polydetr.nn.linear import Linear
+from polydetr.nn.cpu.linear import Linear
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from polydetr.errors import ConfigError
 from polydetr.nn.attention import MultiHeadAttention, useful_mask
+from polydetr.nn.cpu.linear import Linear
 from polydetr.nn.decoder import FeedForward, LearnedQueries, SetDecoder
-from polydetr.nn.linear import Linear
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 
 from polydetr.errors import ConfigError
 from polydetr.nn.attention import MultiHeadAttention
+from polydetr.nn.cpu.linear import Linear
 from polydetr.nn.decoder import DecoderLayer
 from polydetr.nn.deformable import DeformableAttention, Shapes
 from polydetr.nn.denoising import DenoisingPlan
 from polydetr.nn.detr import Perceptron
-from polydetr.nn.linear import Linear
 from polydetr.nn.matcher import SetTargets
 from polydetr.nn.pyramid import PyramidEncoder
 

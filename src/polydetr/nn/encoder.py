@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from polydetr.errors import ConfigError, InputError, did_you_mean
 from polydetr.nn.attention import MultiHeadAttention, attend, useful_mask
-from polydetr.nn.linear import Linear
+from polydetr.nn.cpu.linear import Linear
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

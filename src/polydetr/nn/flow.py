@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from polydetr.errors import ConfigError
-from polydetr.nn.linear import Linear
+from polydetr.nn.cpu.linear import Linear
 
 if TYPE_CHECKING:
     from jaxtyping import Float

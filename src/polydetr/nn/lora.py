@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from polydetr.errors import ConfigError, did_you_mean
-from polydetr.nn.linear import Linear
+from polydetr.nn.cpu.linear import Linear
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from polydetr.errors import ConfigError, InputError
-from polydetr.nn.linear import is_capturing
+from polydetr.nn.cpu.linear import is_capturing
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64

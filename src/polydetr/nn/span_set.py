@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.errors import ConfigError
+from polydetr.nn.cpu.linear import Linear
 from polydetr.nn.decoder import SetDecoder
-from polydetr.nn.linear import Linear
 from polydetr.nn.positions import SinusoidalPositions
 
 if TYPE_CHECKING:

@@ -3,18 +3,17 @@
 matplotlib and Rich are imported when something is drawn, not with this package.
 """
 
-from .box_drawing import box_colours, draw_boxes, save_boxes
-from .detection import detection_confusion_png, precision_recall_png
-from .detection_page import mistakes_page
-from .explanation import Verdict, deletion_verdict
-from .files import write_bytes, write_json, write_text
-from .html import explanation_html
-from .model_card import model_card
-from .plots import confusion_matrix_png, entity_bars_png, learning_curve_png, reliability_png
-from .spans_terminal import coloured_entities, entities_html
-from .supervision import supervision_arrays
-from .tables import class_table, entity_table, matching_table, metrics_table, print_report, table_text
-from .words_png import explanation_png
+from polydetr.reports.box_drawing import box_colours, draw_boxes, save_boxes
+from polydetr.reports.detection import detection_confusion_png, precision_recall_png
+from polydetr.reports.detection_page import mistakes_page
+from polydetr.reports.explanation import Verdict, deletion_verdict
+from polydetr.reports.html import explanation_html
+from polydetr.reports.model_card import model_card
+from polydetr.reports.plots import confusion_matrix_png, entity_bars_png, learning_curve_png, reliability_png
+from polydetr.reports.spans_terminal import coloured_entities, entities_html
+from polydetr.reports.supervision import supervision_arrays
+from polydetr.reports.tables import class_table, entity_table, matching_table, metrics_table, print_report, table_text
+from polydetr.reports.words_png import explanation_png
 
 __all__ = [
     "Verdict",
@@ -41,7 +40,4 @@ __all__ = [
     "save_boxes",
     "supervision_arrays",
     "table_text",
-    "write_bytes",
-    "write_json",
-    "write_text",
 ]

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
-from .files import write_bytes
-from .style import PALETTE, cjk_font, shorten
+from polydetr.core.files import save_bytes
+from polydetr.errors import InputError
+from polydetr.reports.style import PALETTE, cjk_font, shorten
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -93,7 +93,7 @@ def draw_boxes(
 
 def save_boxes(path: str | Path, picture: Any, objects: Sequence[Mapping[str, Any]], **options: Any) -> Path:
     """Writes what :func:`draw_boxes` draws, as PNG or, for a name that ends in .jpg, as JPEG."""
-    return write_bytes(
+    return save_bytes(
         path, encoded(draw_boxes(picture, objects, **options), jpeg=Path(path).suffix in (".jpg", ".jpeg"))
     )
 

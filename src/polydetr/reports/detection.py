@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from ..metrics.box_pool import RECALL_POINTS
-from ..metrics.detection import DetectionReport
-from .box_drawing import box_colours
-from .plots import _draw_matrix
-from .style import FAINT, INK, PALETTE, canvas, quiet_grid, shorten
+from polydetr.errors import InputError
+from polydetr.metrics.box_pool import RECALL_POINTS
+from polydetr.metrics.detection import DetectionReport
+from polydetr.reports.box_drawing import box_colours
+from polydetr.reports.plots import _draw_matrix
+from polydetr.reports.style import FAINT, INK, PALETTE, canvas, quiet_grid, shorten
 
 _FULL_MATRIX = 30  # up to here every label has its own row
 _MOST_CONFUSED = 20

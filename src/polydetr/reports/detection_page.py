@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..metrics.detection import DetectionReport
-from ..metrics.detection_errors import Outcome
-from .box_drawing import BoxCanvas, box_colours, encoded, open_picture
-from .detection import detection_confusion_png, precision_recall_png
-from .files import write_text
-from .html import page
-from .style import shorten
+from polydetr.core.files import save_text
+from polydetr.errors import InputError
+from polydetr.metrics.detection import DetectionReport
+from polydetr.metrics.detection_errors import Outcome
+from polydetr.reports.box_drawing import BoxCanvas, box_colours, encoded, open_picture
+from polydetr.reports.detection import detection_confusion_png, precision_recall_png
+from polydetr.reports.html import page
+from polydetr.reports.style import shorten
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,7 +56,7 @@ def mistakes_page(
                  for one in chosen]  # fmt: skip
         body.append(f"<h2>{heading}</h2>\n<p>{told}</p>")
         body.append(f'<div class="tiles">{"".join(tiles)}</div>' if tiles else "<p>None.</p>")
-    return write_text(path, page(title, _STYLE + "\n".join(body)))
+    return save_text(path, page(title, _STYLE + "\n".join(body)))
 
 
 def _sections(report: DetectionReport, gold: Rows, most: int) -> list[tuple[str, str, list[Outcome]]]:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, did_you_mean
-from ..spans import join_tokens
-from .explained import shown_level
+from polydetr.errors import InputError, did_you_mean
+from polydetr.reports.explained import shown_level
+from polydetr.values.spans import join_tokens
 
 _REQUIRED = ("original", "without_top", "without_random")
 _KINDS = ("words", "cells", "columns", "items")

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from .files import write_bytes
-
-
-def png_bytes(picture: np.ndarray) -> bytes:
-    """A picture, uint8 (H, W), (H, W, 1) or (H, W, 3), as the content of a PNG file; no pixel changes.
-
-    Raises:
-        InputError: an array of another shape or type.
-    """
-    from PIL import Image
-
-    if (
-        picture.dtype != np.uint8
-        or picture.ndim not in (2, 3)
-        or (picture.ndim == 3 and picture.shape[2] not in (1, 3))
-    ):
-        raise InputError(
-            f"an array of {picture.dtype} {picture.shape} is no picture: expected uint8 (H, W), (H, W, 1) or (H, W, 3)."
-        )
-    plain = picture[:, :, 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
-    buffer = io.BytesIO()
-    Image.fromarray(plain).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+from polydetr.core.files import save_bytes
+from polydetr.errors import InputError
+from polydetr.values.images import png_bytes
 
 
 def grid_png(
@@ -57,7 +35,7 @@ def grid_png(
             top, left = gap + i * (height + gap), gap + j * (width + gap)
             sheet[top : top + height, left : left + width] = picture
     grey = bool((sheet == sheet[..., :1]).all())
-    return write_bytes(path, png_bytes(sheet[..., 0] if grey else sheet))
+    return save_bytes(path, png_bytes(sheet[..., 0] if grey else sheet))
 
 
 def _three(picture: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .explained import ExplainedImage, Sources
+from polydetr.reports.explained import ExplainedImage, Sources
 
 STRONG = 0.5
 """Cells that carry this much of the strongest are enclosed by a line."""

@@ -11,12 +11,12 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics.classification import display_width
-from .explained import Sources
-from .explanation import check_attention, deletion_verdict, most_telling, scaled_scores, spaces_before
-from .pictures_html import pictures_html
-from .sources_html import items_html, sources_html, style
-from .style import shorten
+from polydetr.metrics.classification import display_width
+from polydetr.reports.explained import Sources
+from polydetr.reports.explanation import check_attention, deletion_verdict, most_telling, scaled_scores, spaces_before
+from polydetr.reports.pictures_html import pictures_html
+from polydetr.reports.sources_html import items_html, sources_html, style
+from polydetr.reports.style import shorten
 
 _ATTENTION_WORDS = 40
 _RANKED = 15

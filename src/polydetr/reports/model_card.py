@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import InputError, did_you_mean
+from polydetr.errors import InputError, did_you_mean
 
 _SECTIONS = (
     "name",

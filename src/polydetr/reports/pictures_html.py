@@ -11,8 +11,8 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from .explained import ExplainedImage, Sources
-from .heat import STRONG, caption, gaze_overlay, outline, overlay
+from polydetr.reports.explained import ExplainedImage, Sources
+from polydetr.reports.heat import STRONG, caption, gaze_overlay, outline, overlay
 
 _WIDTH = 480  # units of the drawing over a picture
 _FINE = 120  # a picture of fewer pixels a side is shown as the squares it is made of

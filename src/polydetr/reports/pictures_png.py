@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .explained import ExplainedImage, Sources
-from .heat import STRONG, caption, gaze_overlay, outline, overlay
-from .style import BLUE, FAINT, INK, ORANGE, shorten
-from .words_png import put_text
+from polydetr.reports.explained import ExplainedImage, Sources
+from polydetr.reports.heat import STRONG, caption, gaze_overlay, outline, overlay
+from polydetr.reports.style import BLUE, FAINT, INK, ORANGE, shorten
+from polydetr.reports.words_png import put_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from ..metrics import ClassReport, EntityReport, ReliabilityCurve
-from .style import BLUE, FAINT, INK, ORANGE, PALETTE, canvas, quiet_grid, shorten
+from polydetr.errors import InputError
+from polydetr.metrics import ClassReport, EntityReport, ReliabilityCurve
+from polydetr.reports.style import BLUE, FAINT, INK, ORANGE, PALETTE, canvas, quiet_grid, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from importlib import resources
 
-from .explained import ExplainedColumn, Sources
-from .style import shorten
+from polydetr.reports.explained import ExplainedColumn, Sources
+from polydetr.reports.style import shorten
 
 
 def style() -> str:

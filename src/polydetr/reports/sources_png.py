@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .explained import ExplainedImage, Sources
-from .explanation import deletion_verdict, scaled_scores, spaces_before
-from .pictures_png import draw_picture, picture_height
-from .style import BAD, BLUE, FAINT, GOOD, INK, ORANGE, canvas, shorten
-from .words_png import LINE, MARGIN, MOST_WORDS, WIDTH, draw_word, lay_out, put_text, word_widths
+from polydetr.reports.explained import ExplainedImage, Sources
+from polydetr.reports.explanation import deletion_verdict, scaled_scores, spaces_before
+from polydetr.reports.pictures_png import draw_picture, picture_height
+from polydetr.reports.style import BAD, BLUE, FAINT, GOOD, INK, ORANGE, canvas, shorten
+from polydetr.reports.words_png import LINE, MARGIN, MOST_WORDS, WIDTH, draw_word, lay_out, put_text, word_widths
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

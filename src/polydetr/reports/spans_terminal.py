@@ -10,10 +10,10 @@ from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
-from ..spans import Span
-from .html import page
-from .style import label_colours
+from polydetr.errors import InputError
+from polydetr.reports.html import page
+from polydetr.reports.style import label_colours
+from polydetr.values.spans import Span
 
 if TYPE_CHECKING:
     from rich.text import Text

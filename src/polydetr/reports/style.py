@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..metrics.classification import display_width
-from .files import write_bytes
+from polydetr.core.files import save_bytes
+from polydetr.metrics.classification import display_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,7 +120,7 @@ def canvas(width: float, height: float, *, path: str | Path) -> Iterator[Figure]
         yield figure
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": "polydetr"})
-    write_bytes(path, buffer.getvalue())
+    save_bytes(path, buffer.getvalue())
 
 
 def shorten(text: str, limit: int, *, keep_end: bool = False) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, did_you_mean
+from polydetr.errors import InputError, did_you_mean
 
 
 def supervision_arrays(objects: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, Any]:

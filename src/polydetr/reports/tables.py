@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
-from ..metrics import ClassReport, ClassRow, EntityReport
+from polydetr.errors import InputError
+from polydetr.metrics import ClassReport, ClassRow, EntityReport
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .explanation import deletion_verdict, scaled_scores, spaces_before
-from .style import BAD, BLUE, FAINT, GOOD, ORANGE, canvas, shorten
+from polydetr.reports.explanation import deletion_verdict, scaled_scores, spaces_before
+from polydetr.reports.style import BAD, BLUE, FAINT, GOOD, ORANGE, canvas, shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

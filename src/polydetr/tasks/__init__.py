@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from polydetr.tasks.base import Evaluation, Prediction, Task
+from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.tasks.base import Task
 from polydetr.tasks.classification import ClassificationTask
 from polydetr.tasks.detection import DetectionTask
 from polydetr.tasks.embedding import EmbeddingTask

@@ -11,10 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from polydetr.batch import Arrays, Embedded, Scene
 from polydetr.config import Config, TaskConfig
+from polydetr.core.examples import Arrays
+from polydetr.core.layout import FieldText, Layout
+from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.records import Row
 from polydetr.errors import SchemaError, did_you_mean
-from polydetr.layout import FieldText, Layout, Row
+from polydetr.nn.batch import Embedded, Scene
 
 Attend = Callable[[Embedded, Tensor | None], Tensor]
 """(own tokens (B, L', D), which rows (B,) show none of their values or None) → the own tokens, attended (B, L', D)."""
@@ -31,27 +34,6 @@ class WindowView:
     """A hash of the inputs of this window, where a task has a ``view``: the same for the same inputs."""
     groups: Mapping[str, Arrays] = field(default_factory=dict)
     """What the model reads of this window, by group."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A task's answer for one row: ``value`` in JSON terms, its calibrated probability, and what else is to tell."""
-
-    value: Any
-    probability: float | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A task's scores: ``metrics`` by their standard names, ``tables`` as printed text, ``data`` as JSON, ``figures``
-    for plots.
-    """
-
-    metrics: Mapping[str, float]
-    tables: Mapping[str, str] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
-    figures: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Task(ABC):

@@ -11,15 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.batch import IGNORE_INDEX, Arrays, Encoded
-from polydetr.cells import is_missing
 from polydetr.config import TaskConfig
+from polydetr.core.examples import IGNORE_INDEX, Arrays
+from polydetr.core.layout import FieldText, Layout
+from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
-from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.calibration import expected_calibration_error
 from polydetr.metrics.classification import classification_report, multilabel_report
 from polydetr.metrics.separation import auroc
-from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, log_softmax
+from polydetr.nn.batch import Encoded
+from polydetr.tasks.base import Task, WindowView, log_softmax
+from polydetr.values.cells import is_missing
 
 IN_SCOPE_SHARE = 0.95
 """Share of the validation rows that count as in scope."""

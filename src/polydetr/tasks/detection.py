@@ -14,20 +14,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polydetr.batch import IGNORE_INDEX, Arrays, Scene
-from polydetr.cells import is_missing
 from polydetr.config import Config, DetectionConfig, TaskConfig
-from polydetr.data.objects import Objects, read_objects
+from polydetr.core.examples import IGNORE_INDEX, Arrays
+from polydetr.core.layout import FieldText, Layout
+from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.records import Row
 from polydetr.errors import ConfigError, SchemaError
-from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.detection import detection_report
+from polydetr.nn.batch import Scene
 from polydetr.nn.box_geometry import BoxGeometry
 from polydetr.nn.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from polydetr.nn.denoising import DenoisingPlan
 from polydetr.nn.matcher import Matcher
 from polydetr.nn.set_loss import SetCriterion
-from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView
+from polydetr.tasks.base import Task, WindowView
 from polydetr.tasks.detection_head import DetectionHead, set_targets
+from polydetr.values.cells import is_missing
+from polydetr.values.objects import Objects, read_objects
 
 MOST = 100
 """Boxes a picture that are measured, as COCO does; of them, those above the threshold are answered."""

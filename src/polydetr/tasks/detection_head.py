@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polydetr.batch import IGNORE_INDEX, Encoded
 from polydetr.config import DetectionConfig
+from polydetr.core.examples import IGNORE_INDEX
+from polydetr.nn.batch import Encoded
 from polydetr.nn.decoder import SetDecoder, hold
 from polydetr.nn.detr import Detr, DetrSizes
 from polydetr.nn.detr_fast import DetrFast, FastSizes

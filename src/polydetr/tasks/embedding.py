@@ -28,13 +28,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.batch import Arrays, Encoded
-from polydetr.cells import is_missing
-from polydetr.column_kinds import infer_modality
+from polydetr.core.examples import Arrays
+from polydetr.core.layout import FieldText, Layout
+from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
-from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.ranking import rank_of, report_of_ranks
-from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView
+from polydetr.nn.batch import Encoded
+from polydetr.schema.columns import infer_modality
+from polydetr.tasks.base import Task, WindowView
+from polydetr.values.cells import is_missing
 
 START_SCALE, MAX_SCALE = 1 / 0.07, 100.0
 _AT_ONCE = 1024

@@ -15,21 +15,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.batch import IGNORE_INDEX, Arrays
 from polydetr.config import Config, EntitiesConfig, TaskConfig
+from polydetr.core.examples import IGNORE_INDEX, Arrays
+from polydetr.core.layout import FieldText, Layout
+from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.records import Row
 from polydetr.errors import SchemaError
-from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.entities import best_threshold, entity_report, nested_recall
 from polydetr.nn.matcher import Matcher, SetTargets
 from polydetr.nn.set_loss import SetCriterion
 from polydetr.nn.span_geometry import SpanGeometry
 from polydetr.nn.span_set import NO_SPAN, SpanSizes
-from polydetr.spans import Nesting, Span, nesting_of
-from polydetr.tags import fit_to_words, iob2_to_word_spans, spans_to_iob2
-from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView
+from polydetr.tasks.base import Task, WindowView
 from polydetr.tasks.entities_head import EntitiesHead
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.tasks.span_answers import Candidate, merged, settled
+from polydetr.values.spans import Nesting, Span, nesting_of
+from polydetr.values.tags import fit_to_words, iob2_to_word_spans, spans_to_iob2
 
 LEAST_SCORE = 0.05
 """Spans less sure than this are never answered, whatever the threshold."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from polydetr.batch import Encoded
+from polydetr.nn.batch import Encoded
 from polydetr.nn.decoder import SetDecoder, hold
 from polydetr.nn.span_set import SpanSet, SpanSizes
 from polydetr.tasks.tagging import TokenHead

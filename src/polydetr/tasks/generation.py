@@ -16,11 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polydetr.batch import Arrays, Batch, Embedded
 from polydetr.config import TaskConfig
-from polydetr.data.images import Reading, file_stamps, fit_image, list_images, open_image
+from polydetr.core.examples import Arrays
+from polydetr.core.files import save_bytes
+from polydetr.core.layout import FieldText, Layout
+from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.records import Row
 from polydetr.errors import ConfigError, Location, RowError, SchemaError
-from polydetr.layout import FieldText, Layout, Row
+from polydetr.nn.batch import Batch, Embedded
 from polydetr.nn.flow import (
     Modulation,
     TimeEmbedding,
@@ -33,9 +36,8 @@ from polydetr.nn.flow import (
     velocity,
 )
 from polydetr.nn.positions import SinusoidalPositions
-from polydetr.reports.files import write_bytes
-from polydetr.reports.grid import png_bytes
-from polydetr.tasks.base import Attend, Evaluation, Prediction, Task, WindowView
+from polydetr.tasks.base import Attend, Task, WindowView
+from polydetr.values.images import Reading, file_stamps, fit_image, list_images, open_image, png_bytes
 
 LOOK_AT = 1000
 """Pictures from which size, colours, mean and deviation are learned."""
@@ -272,7 +274,7 @@ class GenerationTask(Task):
         content = png_bytes(value)
         if file is None:
             return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-        path = write_bytes(file.with_name(f"{file.name}.png"), content)
+        path = save_bytes(file.with_name(f"{file.name}.png"), content)
         return f"{path.parent.name}/{path.name}"
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from polydetr.cells import is_missing
+from polydetr.core.layout import FieldText, Layout
+from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
-from polydetr.layout import FieldText, Layout, Row
-from polydetr.spans import Span
-from polydetr.tags import iob2_to_word_spans, to_iob2
+from polydetr.values.cells import is_missing
+from polydetr.values.spans import Span
+from polydetr.values.tags import iob2_to_word_spans, to_iob2
 
 
 def items_of(row: Row, target: str) -> list[Any] | None:

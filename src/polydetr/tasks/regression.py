@@ -9,14 +9,16 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.batch import Arrays
-from polydetr.cells import read_number, writes_comma
 from polydetr.config import TaskConfig
+from polydetr.core.examples import Arrays
+from polydetr.core.layout import FieldText, Layout
+from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
-from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.regression import regression_report
-from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView
+from polydetr.tasks.base import Task, WindowView
 from polydetr.tasks.classification import PooledHead
+from polydetr.values.cells import read_number, writes_comma
 
 
 class RegressionTask(Task):

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from polydetr.batch import Arrays
-from polydetr.layout import Layout
-from polydetr.spans import Nesting, go_together
+from polydetr.core.examples import Arrays
+from polydetr.core.layout import Layout
 from polydetr.tasks.gold_spans import rows_in
+from polydetr.values.spans import Nesting, go_together
 
 
 class Candidate(NamedTuple):

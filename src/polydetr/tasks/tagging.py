@@ -12,17 +12,20 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.batch import IGNORE_INDEX, Arrays, Encoded
 from polydetr.config import TaskConfig
+from polydetr.core.examples import IGNORE_INDEX, Arrays
+from polydetr.core.layout import FieldText, Layout
+from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.records import Row
 from polydetr.errors import SchemaError
-from polydetr.layout import FieldText, Layout, Row
 from polydetr.metrics.calibration import expected_calibration_error
 from polydetr.metrics.entities import entity_report
 from polydetr.metrics.tokens import token_report
-from polydetr.spans import Span
-from polydetr.tags import iob2_to_word_spans, spans_to_iob2
-from polydetr.tasks.base import Evaluation, Prediction, Task, WindowView, log_softmax
+from polydetr.nn.batch import Encoded
+from polydetr.tasks.base import Task, WindowView, log_softmax
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
+from polydetr.values.spans import Span
+from polydetr.values.tags import iob2_to_word_spans, spans_to_iob2
 
 _PREFIXED = re.compile(r"(O|[BIESMLUW]-.+)")
 _IMPOSSIBLE = -1e9

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from polydetr.batch import Batch
-from polydetr.data.records import Record
-from polydetr.inference import Engine, Outputs, evaluate_results, gold_values
+from polydetr.core.predictions import Evaluation
+from polydetr.core.records import Record
+from polydetr.engine.engine import Engine, Outputs
+from polydetr.engine.measure import evaluate_results, gold_values
 from polydetr.metrics.calibration import fit_temperature
-from polydetr.tasks.base import Evaluation
+from polydetr.nn.batch import Batch
 
 
 def calibrate(

@@ -11,15 +11,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from polydetr.backbones.cache import cache_dir, write_json
-from polydetr.batch import Example
 from polydetr.config import Config
-from polydetr.data.records import Record, Rejection
+from polydetr.core.ahead import ahead
+from polydetr.core.examples import Example
+from polydetr.core.files import cache_dir, write_json
+from polydetr.core.records import Record, Rejection, Row, folder_of
 from polydetr.data.store import ExampleStore, trim_cache
-from polydetr.encoding import ahead, folder_of, task_row
+from polydetr.engine.encode import task_row
+from polydetr.engine.engine import Engine
 from polydetr.errors import Location, RowError, SchemaError
-from polydetr.inference import Engine
-from polydetr.layout import Row
 from polydetr.modalities.base import Modality
 
 Note = Callable[[str], None]

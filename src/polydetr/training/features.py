@@ -16,15 +16,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from polydetr.backbones.cache import cache_dir
-from polydetr.batch import Batch, Example
+from polydetr.core.ahead import ahead
+from polydetr.core.documents import EncodedDocument
+from polydetr.core.examples import Example
+from polydetr.core.files import cache_dir
+from polydetr.core.records import Record
 from polydetr.data.batching import token_budget_batches
-from polydetr.data.records import Record
 from polydetr.data.store import ExampleStore, trim_cache
-from polydetr.encoding import EncodedDocument, RowEncoder, ahead
+from polydetr.engine.encode import RowEncoder
+from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError
-from polydetr.inference import Engine
-from polydetr.model import PolyModel
+from polydetr.model.model import PolyModel
+from polydetr.nn.batch import Batch
 from polydetr.tasks.base import modality_of
 from polydetr.training.checkpoint import frozen_digest
 

@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from polydetr.backbones.cache import cache_dir
-from polydetr.building import Note, build_engine
 from polydetr.config import Config
-from polydetr.data.records import Record
+from polydetr.core.files import cache_dir
+from polydetr.core.predictions import Evaluation
+from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
+from polydetr.engine.engine import Engine
+from polydetr.engine.measure import evaluate_results, unseen_notes
 from polydetr.errors import RowError
-from polydetr.inference import Engine, evaluate_results, unseen_notes
 from polydetr.modalities.text import as_text
-from polydetr.schema import Schema
-from polydetr.tasks.base import Evaluation
+from polydetr.model.build import Note, build_engine
+from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
 from polydetr.training.calibrate import calibrate
 from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest

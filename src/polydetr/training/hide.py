@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from polydetr.batch import Batch
+from polydetr.nn.batch import Batch
 
 TOKEN_GROUPS = ("text",)
 """What tasks that answer token by token read: it is never hidden from them."""

@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from polydetr.batch import Batch
 from polydetr.config import Config
+from polydetr.core.predictions import Evaluation
+from polydetr.core.records import Record
 from polydetr.data.batching import token_budget_batches
-from polydetr.data.records import Record
 from polydetr.data.store import ExampleStore
+from polydetr.engine.engine import Engine, Outputs
+from polydetr.engine.measure import evaluate_results
 from polydetr.errors import Interrupted, PolydetrError
-from polydetr.inference import Engine, Outputs, evaluate_results
-from polydetr.tasks.base import Evaluation, is_view, modality_of
+from polydetr.nn.batch import Batch
+from polydetr.tasks.base import is_view, modality_of
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
 from polydetr.training.hide import TOKEN_GROUPS, hide_modalities
 from polydetr.training.mixing import mix_examples

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from polydetr.batch import Batch
 from polydetr.modalities.base import Modality
+from polydetr.nn.batch import Batch
 
 
 @dataclass(frozen=True)

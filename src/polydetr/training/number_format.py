@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from polydetr.batch import Batch
 from polydetr.data.store import ExampleStore
-from polydetr.inference import Engine
-from polydetr.model import PolyModel
+from polydetr.engine.engine import Engine
+from polydetr.model.model import PolyModel
+from polydetr.nn.batch import Batch
 from polydetr.training.precision import BF16_TOLERANCE, Requested, bf16_agrees, choose_precision
 
 

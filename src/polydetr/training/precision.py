@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from polydetr.backbones.cache import cache_dir, write_json
+from polydetr.core.files import cache_dir, write_json
 from polydetr.errors import ConfigError, did_you_mean
 
 Requested = Literal["auto", "fp32", "bf16"]

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from polydetr.data.records import Record
+from polydetr.core.records import Record
+from polydetr.engine.engine import Engine
+from polydetr.engine.measure import evaluate_results
 from polydetr.errors import SchemaError
-from polydetr.inference import Engine, evaluate_results
-from polydetr.nn.int8 import WORTH, int8_speedup
+from polydetr.nn.cpu.int8 import WORTH, int8_speedup
 
 TOLERANCE = 0.005
 """A target's main metric on the validation rows may differ by so much (a score absolutely, an error relatively)."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from polydetr.config import Config
+from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
 from polydetr.data.readers import read_records
-from polydetr.data.records import ReadReport, Record
 from polydetr.data.splits import split_records
 from polydetr.errors import Location, SchemaError
-from polydetr.schema import Schema, infer_schema
+from polydetr.schema.infer import infer_schema
+from polydetr.schema.spec import Schema
 from polydetr.training.encode import Splits
 from polydetr.training.fit import Display
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polydetr.backbones.specs import BACKBONES
-from polydetr.drawing import picture_of
-from polydetr.inference import Engine
+from polydetr.core.files import save_json, save_text
+from polydetr.core.predictions import Evaluation
+from polydetr.engine.engine import Engine
+from polydetr.engine.render import picture_of
+from polydetr.fetch.catalog import BACKBONES
 from polydetr.metrics.calibration import reliability_curve
 from polydetr.metrics.detection import DetectionReport
 from polydetr.reports.detection import detection_confusion_png, precision_recall_png
 from polydetr.reports.detection_page import mistakes_page
-from polydetr.reports.files import write_json, write_text
 from polydetr.reports.model_card import model_card
 from polydetr.reports.plots import confusion_matrix_png, entity_bars_png, learning_curve_png, reliability_png
-from polydetr.tasks.base import Evaluation
 from polydetr.training.encode import write_rejected
 from polydetr.training.fit import Trained
 
@@ -37,16 +37,16 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
                 _write_detection(reports, name, evaluation, trained.engine)
     if trained.history:
         learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=_best_epoch(trained))
-    write_json(reports / "history.json", list(trained.history))
+    save_json(reports / "history.json", list(trained.history))
     if trained.rejected:
         write_rejected(reports / "rejected.jsonl", trained.rejected)
-    write_text(folder / "README.md", model_card(_card(trained)))
+    save_text(folder / "README.md", model_card(_card(trained)))
 
 
 def _write_evaluation(reports: Path, name: str, evaluation: Evaluation, before: Evaluation | None) -> None:
     for title, table in evaluation.tables.items():
-        write_text(reports / f"{name}-{title}.txt", table + "\n")
-    write_json(reports / f"{name}.json", {"metrics": dict(evaluation.metrics), **evaluation.data})
+        save_text(reports / f"{name}-{title}.txt", table + "\n")
+    save_json(reports / f"{name}.json", {"metrics": dict(evaluation.metrics), **evaluation.data})
     figures = evaluation.figures
     if "classes" in figures and figures["classes"].confusion is not None:
         confusion_matrix_png(figures["classes"], reports / f"{name}-confusion.png", title=f"Confusion matrix ({name})")

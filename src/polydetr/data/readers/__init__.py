@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes_csv import HEADERLESS, box_columns, read_boxes_csv
 from polydetr.data.readers.columns import read_columns
 from polydetr.data.readers.delimited import read_delimited, sample_rows, sniff_dialect
@@ -16,7 +17,6 @@ from polydetr.data.readers.source import Source, open_source
 from polydetr.data.readers.tables import frame_kind, read_frame, read_parquet
 from polydetr.data.readers.voc import read_voc
 from polydetr.data.readers.yolo import read_yolo
-from polydetr.data.records import ReadReport, Record
 from polydetr.errors import SchemaError
 
 __all__ = ["BOX_FORMATS", "FORMATS", "ReadReport", "Record", "read_records"]

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polydetr.data.box_mending import mend_box
-from polydetr.data.records import SKIP, ReadReport, Record
+from polydetr.core.records import SKIP, ReadReport, Record
 from polydetr.errors import DataFileError, Location, RowError
+from polydetr.values.boxes import mend_box
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 _SKIP_HINT = f"Mend it, or skip such images with {SKIP}."

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of
-from polydetr.data.records import ReadReport, Record, is_missing
 from polydetr.errors import Location, SchemaError
+from polydetr.values.cells import is_empty
 
 _IMAGE = ("image", "path", "image_path", "img_path", "filename", "file_name", "file", "image_name", "imageid",
           "image_id", "img", "filepath", "file_path")  # fmt: skip
@@ -89,7 +90,7 @@ def _read(
         report.rows -= 1
         key = str(record.row[columns.image]).strip()
         image = found.setdefault(key, RawImage(key, record.location))
-        if image.fault or all(is_missing(record.row[c]) for c in columns.box):
+        if image.fault or all(is_empty(record.row[c]) for c in columns.box):
             continue
         try:
             image.objects.append(_object(record.row, columns, record.location))
@@ -109,7 +110,7 @@ def _object(row: Mapping[str, Any], columns: BoxColumns, location: Location) -> 
             raise ValueError(f"column {column!r}: {error}") from None
     if columns.sized:
         values[2:] = [values[0] + values[2], values[1] + values[3]]
-    label = "" if is_missing(row[columns.label]) else str(row[columns.label]).strip()
+    label = "" if is_empty(row[columns.label]) else str(row[columns.label]).strip()
     if not label:
         raise ValueError(f"column {columns.label!r}: the box {values} has no label.")
     crowd = columns.crowd is not None and str(row[columns.crowd]).strip().lower() in ("1", "true", "yes")
@@ -117,7 +118,7 @@ def _object(row: Mapping[str, Any], columns: BoxColumns, location: Location) -> 
 
 
 def _size(row: Mapping[str, Any], columns: BoxColumns) -> tuple[int, int] | None:
-    if columns.size is None or any(is_missing(row[c]) for c in columns.size):
+    if columns.size is None or any(is_empty(row[c]) for c in columns.size):
         return None
     width, height = (int(number(row[c])) for c in columns.size)
     return (width, height) if width > 0 and height > 0 else None

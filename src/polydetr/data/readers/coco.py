@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of, refuse
-from polydetr.data.records import ReadReport, Record
 from polydetr.errors import DataFileError, Location, did_you_mean
 
 

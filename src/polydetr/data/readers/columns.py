@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from polydetr.core.records import SKIP, ReadReport, Record
 from polydetr.data.readers.json_rows import shorten
 from polydetr.data.readers.source import Source
-from polydetr.data.records import SKIP, ReadReport, Record
 from polydetr.errors import DataFileError, Location, RowError, SchemaError
-from polydetr.tags import Scheme, check_tags, detect_scheme, is_span_tag, name_scheme, sequence_faults, to_iob2
+from polydetr.values.tags import Scheme, check_tags, detect_scheme, is_span_tag, name_scheme, sequence_faults, to_iob2
 
 _DETECT_ON = 1000
 _BLANKS = re.compile(r"[ \t]+")

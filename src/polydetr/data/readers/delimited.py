@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
+from polydetr.core.records import SKIP, ReadReport, Record
 from polydetr.data.readers.source import Source
-from polydetr.data.records import SKIP, ReadReport, Record
 from polydetr.errors import DataFileError, Location, RowError, SchemaError
 
 _SAMPLE_ROWS = 200

@@ -15,7 +15,7 @@ from polydetr.data.readers.source import Source
 from polydetr.data.readers.voc import annotation_folder, is_voc_list
 from polydetr.data.readers.yolo import is_yolo
 from polydetr.errors import DataFileError, Location, SchemaError, did_you_mean
-from polydetr.tags import is_span_tag
+from polydetr.values.tags import is_span_tag
 
 Format = Literal["csv", "tsv", "parquet", "jsonl", "json", "squad", "conll", "coco", "voc", "yolo", "boxes", "images"]
 FORMATS: dict[str, Format] = {

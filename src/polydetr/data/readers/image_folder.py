@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import IMAGE_SUFFIXES
-from polydetr.data.records import ReadReport, Record
 from polydetr.errors import DataFileError, Location
 
 

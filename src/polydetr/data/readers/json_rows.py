@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from polydetr.core.records import SKIP, ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
 from polydetr.data.readers.shapes import NOT_FOUND, align, usual_shape
 from polydetr.data.readers.source import Source
-from polydetr.data.records import SKIP, ReadReport, Record
 from polydetr.errors import DataFileError, Location, RowError
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from polydetr.data.records import ReadReport
+from polydetr.core.records import ReadReport
 from polydetr.errors import Location
 
 NOT_FOUND = -1

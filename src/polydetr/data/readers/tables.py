@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.shapes import usual_shape
 from polydetr.data.readers.source import Source
-from polydetr.data.records import ReadReport, Record
 from polydetr.errors import DataFileError, Location, SchemaError
 
 _BATCH = 1024

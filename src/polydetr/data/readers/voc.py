@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import (
     IMAGE_SUFFIXES,
     ImageFinder,
@@ -20,7 +21,6 @@ from polydetr.data.readers.boxes import (
     number,
     records_of,
 )
-from polydetr.data.records import ReadReport, Record
 from polydetr.errors import DataFileError, Location
 
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "imgs", ".")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import (
     IMAGE_SUFFIXES,
     ImageFinder,
@@ -22,7 +23,6 @@ from polydetr.data.readers.boxes import (
     records_of,
     refuse,
 )
-from polydetr.data.records import ReadReport, Record
 from polydetr.errors import DataFileError, Location, SchemaError, did_you_mean
 
 _SPLITS = ("train", "val", "test")

@@ -1,0 +1,351 @@
+"""The command line: every verb is a call of the public face.
+
+Heavy imports wait until a verb runs, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from polydetr import __version__
+from polydetr.cli.output import counted, output, print_entry, print_json, print_metrics, say, stdout_kept_clean
+from polydetr.errors import ConfigError, PolydetrError
+
+app = typer.Typer(
+    name="polydetr",
+    help="One attention model for text, images and tables: from labelled rows to a measured, saved model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich would double the time that --help takes
+)
+backbones_app = typer.Typer(
+    help="Pretrained encoders: list them, fetch one.", no_args_is_help=True, rich_markup_mode=None
+)
+data_app = typer.Typer(
+    help="Sample data that need no account: list them, fetch one.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(backbones_app, name="backbones")
+app.add_typer(data_app, name="data")
+
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="csv, tsv, jsonl, parquet, conll, json, squad, coco, voc, yolo, boxes or images, where no name tells.",
+    ),
+]
+Encoding = Annotated[
+    str | None, typer.Option("--encoding", help="Of a text file that is not UTF-8, for example gb18030.")
+]
+
+
+def main() -> None:
+    """Runs the command line; errors become one line on standard error and an exit code: 1 failed, 2 a wrong call."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = _show_warning
+        sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = app(standalone_mode=False, prog_name="polydetr")
+    except PolydetrError as error:
+        return _fail(f"polydetr: {error}", error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        return _fail("polydetr: stopped", 1)
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        show = getattr(error, "show", None)
+        if show is not None:  # a wrong call, which the parser explains
+            show()
+            return int(getattr(error, "exit_code", 2))
+        if os.environ.get("POLYDETR_DEBUG"):
+            raise
+        kind = type(error).__name__
+        return _fail(f"polydetr: {kind}: {error}. This is a fault of polydetr; POLYDETR_DEBUG=1 shows where it is.", 1)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    say(message)
+    return code
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    if category.__module__.startswith("polydetr"):  # what libraries warn of is for us, not for users
+        say(f"polydetr: {message}")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"polydetr {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    file: Annotated[
+        str | None, typer.Argument(help="Labelled rows, or a YAML file with these same names; options win over it.")
+    ] = None,
+    train: Annotated[str | None, typer.Option("--train", help="Labelled rows: a file.")] = None,
+    valid: Annotated[
+        str | None, typer.Option("--valid", help="Rows to choose the best weights by; otherwise held out.")
+    ] = None,
+    test: Annotated[str | None, typer.Option("--test", help="Rows to measure the finished model on.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK; may be repeated.")
+    ] = None,
+    input: Annotated[
+        list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="A name (polydetr backbones list), a folder, a Hugging Face id, none or auto; "
+            "text=NAME,image=NAME where both are read."
+        ),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="fast, balanced or best.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Stop in time: 90s, 10m, 1h30m.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same model on the same machine.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any configuration key, for example training.lr=1e-4; may be repeated."),
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Where the model folder is written.")] = None,
+    format: Format = None,
+    encoding: Encoding = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train a model, measure it, save it."""
+    from polydetr.config import parse_settings
+    from polydetr.predictor import Predictor
+
+    config = file if file and Path(file).suffix.lower() in (".yaml", ".yml") else None
+    if file and not config:
+        if train:
+            raise ConfigError(f"the training rows are named twice: {file!r} and --train {train!r}.")
+        train = file
+    settings = parse_settings(set_ or [])
+    settings |= {key: value for key, value in {"format": format, "encoding": encoding}.items() if value}
+    with stdout_kept_clean(as_json):
+        predictor = Predictor.fit(
+            train, target, valid=valid, test=test, inputs=input, out=out, backbone=backbone,
+            preset=preset,  # type: ignore[arg-type]
+            epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, resume=resume,
+        )  # fmt: skip
+    if as_json:
+        folder = str(predictor.folder) if predictor.folder else None
+        print_json({"out": folder, "metrics": predictor.metrics, "training": predictor.info["training"]})
+        return
+    for split, tables in predictor.tables.items():
+        for title, table in tables.items():
+            print(f"\n{split}: {title}\n{table}")
+    print_metrics(predictor.metrics)
+    if predictor.folder:
+        print(f"\nsaved to {predictor.folder}\nnext: polydetr predict {predictor.folder} FILE", file=sys.stderr)
+    else:
+        print("\nnot saved: name a folder to keep the model, --out model/", file=sys.stderr)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    file: Annotated[str, typer.Argument(help="Labelled rows.")],
+    format: Format = None,
+    encoding: Encoding = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure a model on labelled rows."""
+    from polydetr.predictor import Predictor
+
+    with stdout_kept_clean(as_json):
+        evaluations = Predictor.load(model).evaluation(file, format=format, encoding=encoding)
+    if as_json:
+        print_json({target: dict(e.metrics) for target, e in evaluations.items()})
+        return
+    for target, evaluation in evaluations.items():
+        for title, table in evaluation.tables.items():
+            print(f"{target}: {title}\n{table}\n")
+    print_metrics({"": {target: dict(e.metrics) for target, e in evaluations.items()}})
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    file: Annotated[str, typer.Argument(help="Rows, or - for standard input.")],
+    out: Annotated[Path | None, typer.Option(help="Write here instead of standard output.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse rows unlike those of the training.")] = False,
+    lenient: Annotated[bool, typer.Option("--lenient", help="Take what cannot be read as missing.")] = False,
+    seed: Annotated[int, typer.Option(help="For generated pictures: another seed, other pictures.", min=0)] = 0,
+    draw: Annotated[
+        Path | None, typer.Option(help="A folder for the pictures, drawn with the objects found in them.")
+    ] = None,
+    format: Format = None,
+    encoding: Encoding = None,
+) -> None:
+    """Answer every row: one JSON object a row, in order; a rejected row has "error" instead of a prediction.
+
+    Generated pictures are written as PNG files into a folder beside --out (answers.jsonl: answers-files/).
+    """
+    from polydetr.predictor import Predictor
+
+    if strict and lenient:
+        raise ConfigError("--strict and --lenient exclude one another.")
+    strictness = "strict" if strict else "lenient" if lenient else "normal"
+    predictor = Predictor.load(model)
+    rejected = 0
+    files = out.with_name(f"{out.stem}-files") if out else None
+    answers = predictor.stream(
+        file, format=format, encoding=encoding, strictness=strictness, seed=seed, files=files, draw=draw
+    )
+    with output(out) as stream:
+        for answer in counted(answers) if out else answers:
+            rejected += "error" in answer
+            stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    if rejected:
+        told = "1 row was" if rejected == 1 else f"{rejected} rows were"
+        say(f'polydetr: {told} rejected; each has its reason under "error"')
+
+
+@app.command()
+def explain(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    file: Annotated[str, typer.Argument(help="Rows, or - for standard input.")],
+    row: Annotated[int, typer.Option(help="Which row, counted from 1.", min=1)] = 1,
+    target: Annotated[str | None, typer.Option(help="Which answer, where the model gives several.")] = None,
+    choice: Annotated[
+        str | None, typer.Option(help="Another label to explain, or the number of an entity or object, from 0.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for explanation.html and explanation.png; here when not given.")
+    ] = None,
+    format: Format = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Why the model answers a row as it does: what in it speaks for the answer, and whether deleting that matters."""
+    from polydetr.predictor import Predictor
+
+    with stdout_kept_clean(as_json):
+        explanation = Predictor.load(model).explain_file(file, row=row, target=target, choice=choice, format=format)
+        written = explanation.save(out or ".") if out is not None or not as_json else []
+    if as_json:
+        print_json(explanation.to_dict())
+    else:
+        explanation.print()
+    for path in written:
+        say(f"wrote {path}")
+
+
+@app.command()
+def inspect(
+    file: Annotated[str, typer.Argument(help="Rows to look at.")],
+    valid: Annotated[
+        str | None, typer.Option("--valid", help="Validation rows, to find leaks between the splits.")
+    ] = None,
+    test: Annotated[str | None, typer.Option("--test", help="Test rows, to find leaks between the splits.")] = None,
+    target: Annotated[list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK.")] = None,
+    format: Format = None,
+    encoding: Encoding = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What is in a file: columns, types, missing values, labels, duplicates, leaks, suspicious labels."""
+    from polydetr.data.inspect import inspect_data
+
+    with stdout_kept_clean(as_json):
+        inspection = inspect_data(file, valid=valid, test=test, target=target, format=format, encoding=encoding)
+    if as_json:
+        print_json(inspection.to_dict())
+    else:
+        print(inspection.to_text())
+
+
+@backbones_app.command("list")
+def backbones_list(as_json: JsonFlag = False) -> None:
+    """The backbones that work without an account."""
+    from polydetr.fetch.backbones import is_fetched
+    from polydetr.fetch.catalog import BACKBONES
+
+    rows = [
+        {
+            "name": s.name,
+            "kind": s.kind,
+            "languages": s.languages,
+            "license": s.license,
+            "here": is_fetched(s.name),
+            "note": s.note,
+        }
+        for s in BACKBONES.values()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        reads = f"{row['kind']}{', ' * bool(row['languages'])}{row['languages']}"
+        here = "here" if row["here"] else f"not here yet: polydetr backbones fetch {row['name']}"
+        print_entry(row["name"], f"{reads}; {here}", row["note"], f"Licence: {row['license']}")
+
+
+@backbones_app.command("fetch")
+def backbones_fetch(name: Annotated[str, typer.Argument(help="A name of the list.")]) -> None:
+    """Fetch one backbone, check it, and keep it for later runs."""
+    from polydetr.fetch.backbones import fetch_backbone
+
+    print(fetch_backbone(name, report=say))
+
+
+@data_app.command("list")
+def data_list(as_json: JsonFlag = False) -> None:
+    """The sample data sets."""
+    from polydetr.fetch.samples import list_samples
+
+    columns = ("name", "summary", "target", "source", "license")
+    rows = [{column: getattr(sample, column) for column in columns} for sample in list_samples()]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        of = f"From {row['source']}. Licence: {row['license']}"
+        print_entry(row["name"], f"target: {row['target']}", row["summary"], of)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="A name of the list.")],
+    out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("data"),
+) -> None:
+    """Fetch one sample data set, check it, and write it as files that polydetr reads."""
+    from polydetr.fetch.samples import fetch_sample
+
+    info = fetch_sample(name, out / name, report=say)
+    for path in info.files.values():
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What travels between the rooms: rows, examples, answers; NumPy at most."""

@@ -1,0 +1,36 @@
+"""Where a window's tokens came from: the bridge between a modality, which cuts, and a task, which must answer in the
+original's characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which characters each token of one window stands for; all arrays have one entry a token.
+
+    row: index of the row inside its document (-1: a special token or prompt); start, end: characters of that row's
+    text;
+    word: index of the word inside the row (-1: none); first: True at a word's first token; margin: distance to the
+    nearer artificial edge of the window (large = much context), by which overlapping windows are merged.
+    """
+
+    row: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    word: np.ndarray
+    first: np.ndarray
+    margin: np.ndarray
+
+
+@dataclass(frozen=True)
+class FieldText:
+    """The text of one row's windowed field, with its words as (start, end) characters."""
+
+    text: str
+    words: Sequence[tuple[int, int]]

@@ -1,0 +1,108 @@
+"""One row of the user's data, and the account of what was met on the way to it."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from polydetr.errors import Location
+
+Row = Mapping[str, Any]
+
+SKIP = "on_error='skip' (--set on_error=skip)"
+"""How bad rows are left out, for the messages about them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """``row`` maps field name → value; ``location`` says where it stands; ``document`` groups rows that belong
+    together.
+    """
+
+    row: Mapping[str, Any]
+    location: Location
+    document: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row that could not be used, and why."""
+
+    location: Location
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.location}: {self.reason}" if str(self.location) else self.reason
+
+    def to_dict(self) -> dict[str, Any]:
+        place = {k: getattr(self.location, k) for k in ("file", "row", "line", "column")}
+        return {**{k: v for k, v in place.items() if v is not None}, "reason": self.reason}
+
+
+@dataclass
+class ReadReport:
+    """What reading met: how many rows came through, which were rejected, which were mended (``problems``: kind →
+    count).
+
+    ``examples`` holds the first few of each kind as whole sentences; ``rejected`` holds every rejected row.
+    """
+
+    rows: int = 0
+    rejected: list[Rejection] = field(default_factory=list)
+    problems: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    examples_per_kind: int = 5
+
+    def note(self, kind: str, message: str, location: Location | None = None) -> None:
+        """Counts something that was mended or is worth knowing; no row is lost by it."""
+        self.problems[kind] += 1
+        shown = self.examples.setdefault(kind, [])
+        if len(shown) < self.examples_per_kind:
+            shown.append(f"{location}: {message}" if location else message)
+
+    def reject(self, location: Location, reason: str) -> None:
+        self.rejected.append(Rejection(location, reason))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "rejected": [r.to_dict() for r in self.rejected],
+            "problems": {kind: {"count": n, "examples": self.examples[kind]} for kind, n in self.problems.items()},
+        }
+
+    def lines(self) -> list[str]:
+        """For a person: one line a kind of problem, with its first example."""
+        out = [f"{kind}: {n} (first: {self.examples[kind][0]})" for kind, n in self.problems.items()]
+        if self.rejected:
+            out.append(f"{len(self.rejected)} rejected rows (first: {self.rejected[0]})")
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about a row that is worth telling though the row can be read.
+
+    kind: "missing", "wrong_type", "unreadable", "unseen_category", "truncated", "out_of_range" or "label".
+    """
+
+    kind: str
+    column: str | None
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@functools.lru_cache(maxsize=256)
+def _folder_of_file(file: str) -> Path | None:
+    path = Path(file)
+    return path if path.is_dir() else path.parent if path.exists() else None
+
+
+def folder_of(record: Record) -> Path | None:
+    """Where relative paths in the row begin: the folder of the file it stands in; None for rows from memory."""
+    return _folder_of_file(record.location.file) if record.location.file else None

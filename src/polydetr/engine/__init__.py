@@ -1,0 +1,1 @@
+"""The path of a row without its forward pass: encode, decode, measure."""

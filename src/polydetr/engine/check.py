@@ -1,0 +1,78 @@
+"""The input contract: the schema saved at fit time judges the rows that a model is asked about.
+
+What is wrong is named, counted, and, by choice, refused. ``Strictness`` (see ``RowEncoder``) says which.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from polydetr.core.records import Record
+from polydetr.engine.encode import RowEncoder
+from polydetr.errors import RowError
+
+_EXAMPLES = 3
+
+
+@dataclass
+class ContractReport:
+    """What was found in ``rows`` rows: ``counts[kind, column]``, the first sentences of each, and the rows that are
+    rejected for it (unless judged leniently).
+    """
+
+    rows: int = 0
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    rejected: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """Every row is as the model was trained to read it."""
+        return not self.counts
+
+    def add(self, kind: str, column: str | None, message: str) -> None:
+        key = kind, column or ""
+        self.counts[key] += 1
+        shown = self.examples.setdefault(key, [])
+        if len(shown) < _EXAMPLES:
+            shown.append(message)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON's own types."""
+        return {
+            "rows": self.rows,
+            "findings": [
+                {"kind": kind, "column": column or None, "count": n, "examples": self.examples[kind, column]}
+                for (kind, column), n in self.counts.most_common()
+            ],
+            "rejected": {"count": len(self.rejected), "examples": self.rejected[:_EXAMPLES]},
+        }
+
+    def lines(self) -> list[str]:
+        """For a person: a line a kind and column, with its first example."""
+        out = [
+            f"{kind.replace('_', ' ')}{f' in column {column!r}' if column else ''}: {n} of {self.rows} rows "
+            f"(first: {self.examples[kind, column][0]})"
+            for (kind, column), n in self.counts.most_common()
+        ]
+        if self.rejected:
+            out.append(f"{len(self.rejected)} of {self.rows} rows are rejected")
+        return out or [f"all {self.rows} rows are as the model was trained to read them"]
+
+
+def check_records(encoder: RowEncoder, records: Iterable[Record]) -> ContractReport:
+    """Judges rows without asking the model. Constant memory."""
+    report = ContractReport()
+    for record in records:
+        report.rows += 1
+        try:
+            for finding in encoder.encode([record], with_targets=False).warnings:
+                report.add(finding.kind, finding.column, f"{record.location}: {finding}")
+        except RowError as error:
+            column = error.location.column if error.location else None
+            report.add(encoder.fault_in(column), column, str(error))
+            report.rejected.append(str(error))
+    return report

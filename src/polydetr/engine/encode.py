@@ -1,0 +1,209 @@
+"""The one path from rows to what the model reads. Training, evaluation, prediction, export and serving all call
+``RowEncoder.encode``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+
+from polydetr.core.documents import EncodedDocument, EncodedGroup
+from polydetr.core.examples import Example
+from polydetr.core.layout import FieldText
+from polydetr.core.records import Finding, Record, Row, folder_of
+from polydetr.errors import Location, RowError
+from polydetr.modalities.base import Modality
+from polydetr.tasks.base import Task, WindowView, modality_of, view_group
+
+MAX_DOCUMENT_ROWS = 64
+"""Rows of one document that are read together at most: bounds memory however long the document is."""
+Strictness = Literal["strict", "normal", "lenient"]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class RowEncoder:
+    """Joins the modalities' tokens and the tasks' targets into examples.
+
+    strictness: what becomes of a row that is not as the model was trained to read it. "normal": a value that cannot
+    be read is an error, and all else is told; "strict": whatever there is to tell is an error; "lenient": a value that
+    cannot be read counts as missing, and is told.
+    """
+
+    def __init__(self, modalities: Mapping[str, Modality], tasks: Mapping[str, Task], *, context: bool) -> None:
+        self.modalities = dict(modalities)
+        self.tasks = dict(tasks)
+        self.strictness: Strictness = "normal"
+        for modality in self.modalities.values():
+            modality.join(self.modalities)
+        # The others read no column of their own, but a history's items or a target's values.
+        self.read = {name: modality for name, modality in self.modalities.items() if modality.fields}
+        for modality in self.read.values():
+            modality.alone = len(self.read) == 1
+        if any(task.reads_maps for task in self.tasks.values()):
+            for modality in self.read.values():
+                modality.keeps_frames = True  # type: ignore[attr-defined]
+        if any(task.reads_words for task in self.tasks.values()):
+            for modality in self.read.values():
+                modality.keeps_words = True  # type: ignore[attr-defined]
+        views = ((target, task.view) for target, task in tasks.items() if task.view is not None)
+        self.views = {target: modalities[name].over([target]) for target, name in views if name in modalities}
+        one_field = len(self.read) == 1 and all(len(m.fields) == 1 for m in self.read.values())
+        self.context = context and one_field and all(task.reads_document for task in self.tasks.values())
+
+    def of_target(self, target: str) -> RowEncoder:
+        """One that reads the target's own value in place of the inputs (``Task.view``)."""
+        view = self.views[target].over([target])
+        other = RowEncoder({view.name: view}, {target: self.tasks[target]}, context=False)
+        other.strictness = self.strictness
+        return other
+
+    def fault_in(self, column: str | None) -> str:
+        """The kind of finding that a value is which cannot be read in this column."""
+        return next((m.fault for m in self.read.values() if column in m.fields), "unreadable")
+
+    @property
+    def workers(self) -> int:
+        """Threads worth encoding rows ahead in: none for what is quick."""
+        return torch.get_num_threads() if any(m.slow_to_encode for m in self.modalities.values()) else 0
+
+    def documents(self, records: Iterable[Record]) -> Iterator[list[Record]]:
+        """Neighbouring rows of one document together, where tasks profit from it; otherwise each row alone."""
+        group: list[Record] = []
+        for record in records:
+            together = self.context and group and record.document is not None and record.document == group[-1].document
+            if group and (not together or len(group) >= MAX_DOCUMENT_ROWS):
+                yield group
+                group = []
+            group.append(record)
+        if group:
+            yield group
+
+    def encode(self, records: Sequence[Record], *, with_targets: bool) -> EncodedDocument:
+        """One document's windows.
+
+        Raises:
+            RowError: a value cannot be read; its location names file, row and column.
+        """
+        try:
+            return self._encode(records, with_targets=with_targets)
+        except RowError as error:
+            if len(records) > 1:  # find out which row it was
+                for record in records:
+                    self.encode([record], with_targets=with_targets)
+            raise _relocate(error, records[0]) from None
+
+    def _encode(self, records: Sequence[Record], *, with_targets: bool) -> EncodedDocument:
+        rows, folder = [record.row for record in records], folder_of(records[0])
+        groups = {name: self._group(modality, rows, folder) for name, modality in self.read.items()}
+        warnings = [warning for g in groups.values() for warning in g.warnings]
+        self._judge(groups, warnings)
+        windowed = next((g for g in groups.values() if g.texts), None)
+        count = max(len(g.windows) for g in groups.values())
+        texts = windowed.texts if windowed else ()
+        golds = self._golds(records, texts, warnings) if with_targets else {}
+        views = self._second_views(records, golds, count, warnings) if with_targets else {}
+        examples, layouts = [], []
+        for i in range(count):
+            windows = {name: g.windows[i if len(g.windows) > 1 else 0] for name, g in groups.items()}
+            layout = next((w.layout for w in windows.values() if w.layout is not None), None)
+            arrays = {name: window.arrays for name, window in windows.items()}
+            content = _content(arrays) if views else 0
+            arrays |= {name: g.windows[i % len(g.windows)].arrays for name, g in views.items()}
+            targets = {
+                t: self.tasks[t].encode_target(WindowView(layout, texts, found, content, arrays))
+                for t, found in golds.items()
+            }
+            examples.append(Example(arrays, targets, weight=1.0 / count, cost=self._cost(arrays)))
+            layouts.append(layout)
+        return EncodedDocument(records, examples, layouts, texts, warnings)
+
+    def _second_views(
+        self, records: Sequence[Record], golds: Mapping[str, Sequence[Any]], count: int, warnings: list[Finding]
+    ) -> dict[str, EncodedGroup]:
+        """What targets that are read themselves hold; ``count``: windows of the inputs."""
+        found = {}
+        for target, view in self.views.items():
+            known = golds[target][0] is not None
+            row = records[0].row if known else {}
+            found[view_group(target, view.name)] = group = self._group(view, [row], folder_of(records[0]))
+            if known:
+                warnings += group.warnings
+            if len(group.windows) > count:
+                message = f"{target!r} is read through {len(group.windows)} windows; training sees {count} of them"
+                warnings.append(Finding("truncated", target, message))
+        return found
+
+    def _group(self, modality: Modality, rows: Sequence[Row], folder: Path | None) -> EncodedGroup:
+        """One modality's part; when lenient, what cannot be read is missing."""
+        findings: list[Finding] = []
+        while True:
+            try:
+                group = modality.encode(rows, folder=folder)
+                return dataclasses.replace(group, warnings=[*findings, *group.warnings]) if findings else group
+            except RowError as error:
+                column = error.location.column if error.location else None
+                if self.strictness != "lenient" or column is None or any(f.column == column for f in findings):
+                    raise
+                findings.append(Finding(modality.fault, column, f"{column!r}: {error.message}"))
+                rows = [{**row, column: None} for row in rows]
+
+    def _judge(self, groups: Mapping[str, EncodedGroup], findings: Sequence[Finding]) -> None:
+        if all(group.is_empty for group in groups.values()):
+            fields = ", ".join(repr(f) for m in self.read.values() for f in m.fields)
+            raise RowError(f"every value that the model reads is missing: {fields}")
+        if self.strictness == "strict" and findings:
+            first = findings[0]
+            hint = "Mend the row, or judge rows less strictly: strictness='normal' (predict without --strict)."
+            kind = first.kind.replace("_", " ")
+            raise RowError(f"{kind}: {first.message}", location=Location(column=first.column), hint=hint)
+
+    def _cost(self, arrays: Mapping[str, Mapping[str, Any]]) -> int:
+        """Tokens that the model attends over for this example."""
+        read = (
+            len(next(iter(found.values()))) * self.modalities[modality_of(name)].tokens_per_entry
+            for name, found in arrays.items()
+        )
+        return sum(read) + sum(task.brings_tokens for task in self.tasks.values())
+
+    def _golds(
+        self, records: Sequence[Record], texts: Sequence[FieldText], warnings: list[Finding]
+    ) -> dict[str, list[Any]]:
+        """Target → every row's label, read once however many windows there are; what cannot be learned is told."""
+        golds: dict[str, list[Any]] = {target: [] for target in self.tasks}
+        for i, record in enumerate(records):
+            for target, task in self.tasks.items():
+                gold = task.gold(task_row(task, record), texts[i] if texts else None)
+                golds[target].append(gold)
+                if found := task.problems(gold):
+                    where = dataclasses.replace(record.location, column=target)
+                    warnings += [Finding("label", target, f"{where}: {problem}") for problem in found]
+        return golds
+
+
+def _content(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> int:
+    digest = hashlib.blake2b(digest_size=8)
+    for name, found in arrays.items():
+        for key, array in found.items():
+            digest.update(f"{name}.{key}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def task_row(task: Task, record: Record) -> Row:
+    """The row as the task reads its label: its files lie beside the file that names them."""
+    return task.located(record.row, folder_of(record))
+
+
+def _relocate(error: RowError, record: Record) -> RowError:
+    """The same error with the file and row that the record came from."""
+    inner = error.location or Location()
+    if inner.row is not None or inner.line is not None:
+        return error
+    location = dataclasses.replace(record.location, column=inner.column)
+    return RowError(error.message, location=location, hint=error.hint)

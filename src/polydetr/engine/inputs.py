@@ -1,0 +1,126 @@
+"""The rows that a model is asked about, or measured on: from whatever the user gives to records that have the columns
+it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from polydetr.core.records import ReadReport, Record
+from polydetr.data.readers import read_records
+from polydetr.data.readers.source import open_source
+from polydetr.data.readers.tables import frame_kind
+from polydetr.engine.encode import Strictness
+from polydetr.errors import DataFileError, Location, SchemaError, nearest
+
+
+def asked_records(
+    rows: Any,
+    fields: Sequence[str],
+    *,
+    format: str | None = None,
+    encoding: str | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+    report: ReadReport | None = None,
+    strictness: Strictness = "normal",
+) -> Iterator[Record]:
+    """What ``Predictor.predict`` takes, as records with the columns ``fields``; see ``read_records`` and
+    ``with_columns``.
+    """
+    if isinstance(rows, Mapping) or _is_picture(rows):
+        rows = rows if isinstance(rows, Mapping) else _as_row(rows, fields)
+        rows = [rows]
+    elif isinstance(rows, (str, Path)):
+        _check_is_file(rows)
+    elif isinstance(rows, Iterable) and not frame_kind(rows):
+        rows = (_as_row(row, fields) for row in rows)
+    records = read_records(rows, format=format, encoding=encoding, on_error=on_error, report=report)
+    return with_columns(records, fields, strictness=strictness)
+
+
+def target_records(rows: Any, target: str) -> Iterator[Record]:
+    """Rows with the column ``target``; bare values stand for such rows."""
+    if isinstance(rows, Mapping):
+        rows = [rows]
+    if isinstance(rows, (str, Path)):
+        _check_is_file(rows)
+    elif isinstance(rows, Iterable) and not frame_kind(rows):
+        rows = (row if isinstance(row, Mapping) and target in row else {target: row} for row in rows)
+    return with_columns(read_records(rows), [target], strictness="normal")
+
+
+def with_columns(records: Iterable[Record], fields: Sequence[str], *, strictness: Strictness) -> Iterator[Record]:
+    """The records; the first tells whether the columns are there: a wrong file is one error, not one a row.
+
+    When lenient, a column that is not there is missing in every row, as long as one of them is there.
+
+    Raises:
+        SchemaError: a column that the model reads is not in the first row.
+    """
+    first = True
+    for record in records:
+        missing = [name for name in fields if name not in record.row] if first else []
+        if missing and (strictness != "lenient" or len(missing) == len(fields)):
+            known = ", ".join(repr(c) for c in record.row)
+            raise SchemaError(
+                f"there is no column {missing[0]!r}, which the model reads; the columns are {known}.",
+                location=Location(file=record.location.file),
+                hint=nearest(missing[0], record.row)
+                or "Add the column, or take it as missing: strictness='lenient' (predict --lenient).",
+            )
+        first = False
+        yield record
+
+
+def with_targets(records: Iterable[Record], targets: Iterable[str]) -> Iterator[Record]:
+    """The records; at their end they must have shown every target.
+
+    Raises:
+        SchemaError: a target column is in none of the rows.
+    """
+    missing = set(targets)
+    record = None
+    for record in records:
+        missing -= set(record.row)
+        yield record
+    if record is not None and missing:
+        name = min(missing)
+        raise SchemaError(
+            f"there is no column {name!r}, the target to measure against; the columns are "
+            f"{', '.join(map(repr, record.row))}.",
+            location=Location(file=record.location.file),
+            hint=nearest(name, record.row),
+        )
+
+
+def _as_row(row: Any, fields: Sequence[str]) -> Any:
+    """A bare value (a string, a picture) is a row where the model reads one column."""
+    if isinstance(row, (Mapping, Record)):
+        return row
+    if len(fields) == 1:
+        return {fields[0]: row}
+    raise SchemaError(
+        f"a row is {row!r:.60}, but the model reads {len(fields)} columns: {', '.join(map(repr, fields))}.",
+        hint="Give a mapping with these names.",
+    )
+
+
+def _is_picture(value: Any) -> bool:
+    """An array of one picture, or one of Pillow's; an array of several is a list of them."""
+    if frame_kind(value):
+        return False
+    shape = getattr(value, "__array_interface__", {}).get("shape", ())
+    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
+
+
+def _check_is_file(source: str | Path) -> None:
+    if str(source) != "-" and not Path(source).exists():
+        try:
+            open_source(source)
+        except DataFileError as error:
+            hint = error.hint
+            if not Path(source).suffix or " " in str(source):
+                hint = f"{hint} To answer a text itself, put it into a list: predict([text])."
+            raise DataFileError(error.message, location=error.location, hint=hint) from None

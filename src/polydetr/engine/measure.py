@@ -1,0 +1,74 @@
+"""Answers beside the truth: every task's evaluation of rows already answered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from polydetr.core.predictions import Evaluation, RowResult
+from polydetr.engine.encode import task_row
+from polydetr.engine.engine import Engine
+from polydetr.tasks.base import Task
+
+
+def gold_values(task: Task, results: Sequence[RowResult]) -> list[object]:
+    """The true answers of rows, beside their predictions."""
+    return [task.gold(task_row(task, r.record), r.text) for r in results]
+
+
+def evaluate_results(engine: Engine, results: Sequence[RowResult]) -> dict[str, Evaluation]:
+    """Every task's evaluation of rows already answered; labels that training never saw stand in ``data``, counted."""
+    found = {}
+    for target, task in engine.tasks.items():
+        golds = gold_values(task, results)
+        if task.view is not None:
+            golds = _embedded(engine, target, golds, results)
+        evaluation = task.evaluate([r.predictions[target] for r in results], golds)
+        if task.reads_maps:  # mistakes are shown as pictures
+            measured = [r.record for r, gold in zip(results, golds, strict=True) if gold is not None]
+            evaluation = replace(evaluation, figures={**evaluation.figures, "records": measured})
+        unseen = unseen_labels(task, golds)
+        found[target] = replace(evaluation, data={**evaluation.data, "unseen_labels": unseen}) if unseen else evaluation
+    return found
+
+
+def _embedded(engine: Engine, target: str, golds: Sequence[Any], results: Sequence[RowResult]) -> list[Any]:
+    """The gold values with their vectors, each distinct one embedded once."""
+    records = {gold.key: r.record for gold, r in zip(golds, results, strict=True) if gold is not None}
+    answers = engine.of_target(target).run(records.values())
+    vectors = {
+        key: np.asarray(answer.predictions[target].value, dtype=np.float32)
+        for key, answer in zip(records, answers, strict=True)
+    }
+    return [None if gold is None else replace(gold, vector=vectors[gold.key]) for gold in golds]
+
+
+def unseen_labels(task: Task, golds: Sequence[object]) -> dict[str, int]:
+    """Labels among ``golds`` that the task does not know, with their counts, the most frequent first."""
+    known = set(getattr(task, "labels", ()))
+    if not known:  # numbers and answers are not labels
+        return {}
+    met = Counter(label for gold in golds if gold is not None for label in _labels_in(gold))
+    return {label.removeprefix("B-"): n for label, n in met.most_common() if label not in known}
+
+
+def _labels_in(gold: object) -> list[str]:
+    """One label, several, or one tag a word, of which a span's first counts."""
+    if isinstance(gold, str):
+        return [gold]
+    tags = getattr(gold, "tags", gold)
+    return [tag for tag in tags if not tag.startswith("I-")]  # type: ignore[union-attr]
+
+
+def unseen_notes(target: str, evaluation: Evaluation, *, where: str) -> list[str]:
+    """A sentence that names the labels which occur in measured rows and were never seen in training."""
+    unseen: Mapping[str, int] = evaluation.data.get("unseen_labels") or {}
+    if not unseen:
+        return []
+    shown = ", ".join(f"{label!r} ({count})" for label, count in list(unseen.items())[:10])
+    more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
+    return [f"{where} have labels of {target!r} that training never saw, so no answer can be right: {shown}{more}"]

@@ -1,0 +1,1 @@
+"""The network, assembled: built fresh or loaded from its folder."""

@@ -1,0 +1,187 @@
+"""From a configuration and rows to an untrained model: schema → tasks → modalities → encoder → model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from polydetr.config import Config, TaskConfig
+from polydetr.core.records import Record, Row, folder_of
+from polydetr.engine.encode import RowEncoder, task_row
+from polydetr.engine.engine import Engine
+from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
+from polydetr.fetch.catalog import BACKBONES
+from polydetr.modalities import MODALITIES
+from polydetr.modalities.base import Modality
+from polydetr.modalities.image import ImageModality
+from polydetr.model.model import PolyModel
+from polydetr.schema.spec import FieldSpec, Schema
+from polydetr.tasks import TASKS, Task
+
+Note = Callable[[str], None]
+
+
+def build_engine(config: Config, schema: Schema, records: Sequence[Record], *, note: Note) -> Engine:
+    """An engine with pretrained or random weights, its labels learned from ``records``.
+
+    Raises:
+        ConfigError, SchemaError, RowError, BackboneError: what does not fit, by name.
+    """
+    rows = [record.row for record in records]
+    tasks = build_tasks(config, schema, records, note=note)
+    folder = folder_of(records[0]) if records else None
+    modalities = build_modalities(config, schema, rows, tasks, folder=folder, note=note)
+    torch.manual_seed(config.seed)
+    model = PolyModel(modalities, tasks, config.model)
+    model.load_pretrained(modalities)
+    if "text" in modalities:
+        model.name_labels(tasks, modalities["text"])
+    return Engine(model, RowEncoder(modalities, tasks, context=config.text.context), tasks)
+
+
+def build_tasks(config: Config, schema: Schema, records: Sequence[Record], *, note: Note) -> dict[str, Task]:
+    """One task a target, which has learned its label set."""
+    targets = {spec.name: spec.task for spec in schema.targets}
+    for name in config.tasks:
+        if name not in targets:
+            raise ConfigError(f"tasks.{name}: {name!r} is not a target. {did_you_mean(name, targets)}")
+    tasks: dict[str, Task] = {}
+    for target, kind in targets.items():
+        if kind not in TASKS:
+            raise SchemaError(f"task {kind!r} of target {target!r} does not exist. {did_you_mean(kind, TASKS)}")
+        options = config.tasks.get(target, TaskConfig())
+        check_options(target, TASKS[kind], options)
+        task = TASKS[kind](target, options)
+        task.configure(config)
+        task.label_smoothing = config.training.label_smoothing
+        task.inputs = tuple(spec.modality for spec in schema.inputs)
+        try:
+            notes = task.learn([task_row(task, record) for record in records])
+        except RowError:
+            faults = _unreadable(TASKS[kind], target, options, records, config)
+            if config.on_error == "raise":
+                raise next(iter(faults.values())) from None
+            # Encoding the rows rejects these one by one; the label set is learned from the others.
+            notes = task.learn([task_row(task, record) for i, record in enumerate(records) if i not in faults])
+        for line in notes:
+            note(line)
+        tasks[target] = task
+    return tasks
+
+
+def check_options(target: str, task: type[Task], options: TaskConfig) -> None:
+    """Raises ConfigError where an option is set that the task does not heed."""
+    heeded = task.options | {"loss_weight"}
+    for name, value in options:
+        if name not in heeded and value != TaskConfig.model_fields[name].default:
+            raise ConfigError(
+                f"tasks.{target}.{name} = {value!r}: the task {task.kind!r} has no such option",
+                hint=f"It has {', '.join(sorted(heeded))}.",
+            )
+
+
+def _unreadable(
+    kind: type[Task], target: str, options: TaskConfig, records: Sequence[Record], config: Config
+) -> dict[int, RowError]:
+    """Learning sees all rows at once; this finds those it fails at, with their place."""
+    faults = {}
+    for i, record in enumerate(records):
+        try:
+            task = kind(target, options)
+            task.configure(config)
+            task.learn([task_row(task, record)])
+        except RowError as error:
+            location = dataclasses.replace(record.location, column=target)
+            faults[i] = RowError(error.message, location=location, hint=error.hint)
+        except SchemaError:
+            pass  # one row alone never has two classes
+    return faults
+
+
+def build_modalities(
+    config: Config, schema: Schema, rows: Sequence[Row], tasks: Mapping[str, Task], *, folder: Path | None, note: Note
+) -> dict[str, Modality]:
+    """One modality for each kind of input that the schema names."""
+    own = {name: [f for f in schema.inputs if f.modality in kind.reads] for name, kind in MODALITIES.items()}
+    # What is read of targets (``Task.view``) and inside a history's items, by the same weights as the inputs.
+    lent: dict[str, list[FieldSpec]] = {
+        name: [FieldSpec(t, name) for t, task in tasks.items() if task.view == name] for name in MODALITIES
+    }
+    items: list[Row] = []
+    for name, kind in MODALITIES.items():
+        specs, found_rows = kind.inner([*own[name], *lent[name]], rows, config)
+        items += found_rows
+        for other, reader in MODALITIES.items():
+            lent[other] += [spec for spec in specs if spec.modality in reader.reads]
+    read = {name for name in MODALITIES if own[name] or lent[name]}
+    config = config.model_copy(update={"backbone": _backbones(config, read)})
+    by_word = any(task.per_token for task in tasks.values())
+    found: dict[str, Modality] = {}
+    for name, kind in MODALITIES.items():
+        fields = _windowed_last(own[name], tasks) if name == "text" else own[name]
+        if fields or lent[name]:
+            seen = rows if not lent[name] else [*rows, *items] if fields else [*items, *rows]
+            made = kind.build([*fields, *lent[name]], seen, config, by_word=by_word, folder=folder, note=note)
+            # Columns that say nothing (all missing, constant) are left out when they are read.
+            made.fields = tuple(f.name for f in fields) if lent[name] else made.fields
+            if made.fields or lent[name]:
+                found[name] = made
+    if any(task.reads_maps for task in tasks.values()):
+        _prepare_pictures(found, tasks, config)
+    if by_word and not ("text" in found and found["text"].fields):
+        raise SchemaError(
+            "no input column holds text, which the target's labels point into",
+            hint="Name one: inputs={'column': 'text'} or --input column:text.",
+        )
+    if not any(modality.fields for modality in found.values()):
+        listed = ", ".join(f"{spec.name!r} ({spec.modality})" for spec in schema.inputs)
+        raise SchemaError(f"none of the input columns can be read: {listed}", hint="Name the inputs.")
+    return found
+
+
+def _prepare_pictures(found: Mapping[str, Modality], tasks: Mapping[str, Task], config: Config) -> None:
+    """Raises SchemaError where there is no picture to find something in."""
+    image = found.get("image")
+    if not isinstance(image, ImageModality) or not image.fields:
+        raise SchemaError(
+            "no input column holds pictures, in which objects could be found",
+            hint="Name one: inputs={'column': 'image'} or --input column:image.",
+        )
+    if len(image.fields) > 1:
+        raise SchemaError(
+            f"objects are found in one picture a row, and there are {len(image.fields)} columns of them",
+            hint=f"Name one: inputs={{{image.fields[0]!r}: 'image'}}.",
+        )
+    others = any(not task.reads_maps for task in tasks.values())
+    # What a row says of a whole picture is not true of a mosaic of four.
+    image.put_together(mosaic=0.0 if others else config.detection.mosaic, zoom=config.detection.zoom)
+
+
+def _backbones(config: Config, read: Collection[str]) -> dict[str, str]:
+    """Modality → backbone. A single name goes to the modality it is made for, and the others choose for themselves.
+
+    Raises:
+        ConfigError: a backbone is named for what is no modality.
+    """
+    named = config.backbone
+    if isinstance(named, str):
+        if named in ("auto", "none"):
+            return dict.fromkeys(read, named)
+        kind = BACKBONES[named].kind if named in BACKBONES else "text" if "text" in read else "image"
+        return {modality: named if modality == kind else "auto" for modality in read}
+    for name in named:
+        if name not in MODALITIES:
+            raise ConfigError(f"backbone.{name}: {name!r} is no modality. {did_you_mean(name, MODALITIES)}")
+    return {modality: named.get(modality, "auto") for modality in read}
+
+
+def _windowed_last(fields: list[FieldSpec], tasks: Mapping[str, Task]) -> list[FieldSpec]:
+    """The field that token-level answers point into comes last: a passage after its question."""
+    if any(task.kind == "qa" for task in tasks.values()):
+        for name in ("context", "passage", "paragraph"):
+            if any(spec.name == name for spec in fields):
+                return sorted(fields, key=lambda spec: spec.name == name)
+    return fields

@@ -1,0 +1,1 @@
+"""Kernels for the CPU: where stock PyTorch is slow, the same library's faster parts."""

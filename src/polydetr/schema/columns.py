@@ -1,0 +1,106 @@
+"""What a column holds, by its values: numbers, dates, categories, texts, pictures, or nothing worth reading."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from polydetr.errors import RowError
+from polydetr.values.cells import is_missing, read_date, read_number, writes_comma
+
+MIN_ROWS = 20
+"""Below this, ratios say nothing."""
+_MOST = 0.9  # so many of a column's values say what it holds; the others are then named, row by row, as mistakes
+_LOOKED_AT = 1000  # values of a column that are read as numbers and dates to find out what it holds
+_ID_NAME = re.compile(
+    r"(?:.*[_\s-])?(?:id|uuid|guid|index|idx|sku|ean|isbn|barcode)|unnamed.*|.*[a-z]I[dD]|column_1", re.IGNORECASE
+)
+_ID_VALUE = re.compile(r"(?=.*\d)[A-Za-z0-9_:./#-]{1,64}")
+_IMAGE = re.compile(r".+\.(?:jpe?g|png|webp|bmp|gif|tiff?)", re.IGNORECASE)
+
+
+def numbers_of(name: str, values: Sequence[Any]) -> list[float] | None:
+    """The numbers of a column that holds them, however they are written; None for a column of anything else.
+
+    Cells that say "n/a" or the like do not count; true and false are categories.
+    """
+    seen = values[:: max(1, len(values) // _LOOKED_AT)]
+    comma = writes_comma(seen)
+    found, others = [], 0
+    for value in seen:
+        try:
+            number = read_number(value, column=name, comma=comma)
+        except RowError:
+            number, others = None, others + 1
+        if number is not None:
+            found.append(number)
+    truths = sum(str(value).lower() in ("true", "false") for value in seen)
+    return found if found and len(found) >= _MOST * (len(found) + others) and not truths else None
+
+
+def holds_dates(name: str, values: Sequence[Any]) -> bool:
+    found = others = 0
+    for value in values[:: max(1, len(values) // _LOOKED_AT)]:
+        try:
+            found += read_date(value, column=name) is not None
+        except RowError:
+            others += 1
+    return found > 0 and found >= _MOST * (found + others)
+
+
+def infer_modality(name: str, values: Sequence[Any]) -> tuple[str, str]:
+    """The modality of an input column from its values that are not missing, and why it is to be ignored ("" if it is
+    not).
+    """
+    if not values:
+        return "ignore", "it has no values"
+    first = values[0]
+    shape = getattr(first, "__array_interface__", {}).get("shape", ())  # of NumPy and PIL
+    if len(shape) > 1:
+        return "image", ""
+    if shape:  # a column of lists, as Parquet and pandas give it
+        first = list(first)
+    if isinstance(first, (list, tuple)):
+        return ("text", "") if name == "tokens" and isinstance(first[0] if first else "", str) else ("history", "")
+    if isinstance(first, (bytes, bytearray)):
+        return "image", ""
+    if isinstance(first, Mapping):
+        return "ignore", "it holds objects"
+    words = [str(v) for v in values]
+    distinct = len(set(words))
+    if distinct == 1 and len(words) >= 5:
+        return "ignore", f"every row has the same value {words[0]!r:.40}"
+    unique = distinct == len(words) and len(words) >= MIN_ROWS
+    if numbers_of(name, values) is not None:
+        if any(re.fullmatch(r"0\d[\d ]*", w) for w in words):  # 002756 and 030 123 456 are codes
+            return "category", ""
+        whole = all(re.fullmatch(r"\d+", w) for w in words)
+        return ("ignore", "it numbers the rows") if unique and whole and _ID_NAME.fullmatch(name) else ("number", "")
+    if holds_dates(name, values):
+        return "date", ""
+    if _mostly(_IMAGE, words):
+        return "image", ""
+    if unique and (_mostly(_ID_VALUE, words) or (_ID_NAME.fullmatch(name) and not any(" " in w for w in words))):
+        return "ignore", "it holds identifiers, none of them twice in the rows looked at"
+    few = len(words) >= MIN_ROWS and distinct <= 0.2 * len(words)
+    return ("category", "") if few and sum(map(len, words)) / len(words) <= 30 else ("text", "")
+
+
+def _mostly(pattern: re.Pattern[str], words: Sequence[str]) -> bool:
+    return sum(pattern.fullmatch(w) is not None for w in words) >= _MOST * len(words)
+
+
+def determines(column: str, target: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """True if the column determines the target and is not merely fine-grained: as many values as labels, up to a
+    half more.
+    """
+    pairs = Counter(
+        (str(r[column]), str(r[target]))
+        for r in rows
+        if not is_missing(r.get(column)) and not is_missing(r.get(target))
+    )
+    values, labels = {v for v, _ in pairs}, {label for _, label in pairs}
+    enough = pairs.total() >= max(MIN_ROWS, 3 * len(labels))
+    return enough and len(labels) > 1 and len(pairs) == len(values) <= 1.5 * len(labels)

@@ -1,0 +1,261 @@
+"""Which column is read as what, and which is predicted by which task: given by the user, or inferred from a sample
+of rows.
+
+Inference prefers to say too much: every decision that a user might want to reverse is a sentence in ``Schema.notes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from polydetr.errors import SchemaError, did_you_mean, nearest
+from polydetr.schema.columns import MIN_ROWS, determines, infer_modality, numbers_of
+from polydetr.schema.spec import TASKS, FieldSpec, Schema, TargetSpec
+from polydetr.values.cells import is_missing
+
+USUAL_TARGETS = ("objects", "tags", "entities", "answers", "label", "labels", "category", "class", "target", "intent",
+                 "sentiment", "polarity", "ner_tags", "y")  # fmt: skip
+"""Names that a target usually bears, the likeliest first; tried when none is given."""
+
+REST = "*"
+"""Stands, among the inputs, for all columns that are not named."""
+FEW_NUMBERS = 20
+"""At most so many distinct whole numbers are classes; more are a quantity."""
+
+
+def _known_task(name: str, task: str) -> str:
+    if task in TASKS:
+        return task
+    raise SchemaError(f"target {name!r}: unknown task {task!r}.", hint=did_you_mean(task, TASKS))
+
+
+def infer_schema(
+    sample_rows: Sequence[Mapping[str, Any]],
+    *,
+    targets: Mapping[str, str | None] | None = None,
+    inputs: Mapping[str, str | None] | None = None,
+    needs_target: bool = True,
+) -> Schema:
+    """The schema of the data that ``sample_rows`` stand for.
+
+    Args:
+        sample_rows: some thousand rows are plenty.
+        targets: column → task, or None to infer the task; no mapping at all: a column of a usual name is taken.
+        inputs: column → modality, or None to infer it. When given these are the only inputs, in this order; with
+            ``REST`` among them, or where all of them are to be ignored, every other column is read as well.
+        needs_target: False where the rows are only looked at: there may then be nothing to predict.
+
+    Raises:
+        SchemaError: no rows, a column that is not there, an unknown modality or task, a target without values or
+        that no task can predict, no input left.
+    """
+    columns = _columns(sample_rows)
+    if not columns:
+        raise SchemaError("there are no rows to infer the columns from.")
+    notes: list[str] = []
+    wanted = dict(targets) if targets else _usual_target(list(columns), notes, needed=needs_target)
+    named = {name: modality for name, modality in (inputs or {}).items() if name != REST}
+    for name in [*wanted, *named]:
+        if name not in columns:
+            listed = ", ".join(map(repr, list(columns)[:20]))
+            raise SchemaError(f"there is no column {name!r}; the columns are {listed}.", hint=nearest(name, columns))
+    both = [n for n in wanted if n in named]
+    if both:
+        raise SchemaError(f"column {both[0]!r} is both an input and a target.")
+    chosen = tuple(
+        TargetSpec(name, _known_task(name, task) if task else infer_task(name, sample_rows, notes))
+        for name, task in wanted.items()
+    )
+    if named and REST not in (inputs or {}) and set(named.values()) != {"ignore"}:
+        fields = _given_inputs(named, columns)
+    else:
+        fields = _infer_inputs(columns, chosen, sample_rows, notes, named)
+    if chosen and all(f.modality == "ignore" for f in fields):
+        raise SchemaError(
+            f"no column is left to predict {', '.join(repr(t.name) for t in chosen)} from.",
+            hint="Name the inputs: inputs={'column': 'text'} (--input column:text).",
+        )
+    return Schema(fields, chosen, tuple(notes))
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Column → its values that are not missing, in the order in which columns first appear."""
+    columns: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in row.items():
+            values = columns.setdefault(name, [])
+            if not is_missing(value):
+                values.append(value)
+    return columns
+
+
+def _usual_target(columns: list[str], notes: list[str], *, needed: bool) -> dict[str, str | None]:
+    lowered = {c.lower(): c for c in reversed(columns)}
+    found = next((lowered[name] for name in USUAL_TARGETS if name in lowered), None)
+    if found is None and not needed:
+        notes.append("No column to predict was named, and none bears a usual name: name it with target= (--target).")
+        return {}
+    if found is None:
+        raise SchemaError(
+            f"no target was named, and none bears a usual name; the columns are {', '.join(map(repr, columns[:20]))}.",
+            hint="Name the column to predict: target='...' (--target ...).",
+        )
+    notes.append(f"No target was named: {found!r} is taken.")
+    return {found: None}
+
+
+# -- targets --------------------------------------------------------------------------------------------------------
+
+
+def infer_task(name: str, rows: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
+    """The task that predicts column ``name``; doubts go to ``notes``. Raises SchemaError where none fits."""
+    values = [row[name] for row in rows if not is_missing(row.get(name))]
+    if not values:
+        raise SchemaError(f"target {name!r} is missing in every row.", hint="Name the column that holds the labels.")
+    lists = [v for v in values if isinstance(v, (list, tuple))]
+    if lists:
+        return _task_of_lists(name, lists, rows, notes)
+    if isinstance(values[0], Mapping):
+        notes.append(f"Target {name!r} holds objects: rows are embedded near theirs.")
+        return "embedding"
+    distinct = len({str(v) for v in values})
+    if (numbers := numbers_of(name, values)) is not None:
+        if all(number.is_integer() for number in numbers) and distinct <= FEW_NUMBERS:
+            how = f"say {name}:regression otherwise"
+            notes.append(f"Target {name!r}: {distinct} distinct whole numbers are read as classes ({how}).")
+            return "classification"
+        return "regression"
+    if len(values) >= 2 * MIN_ROWS and distinct > 0.5 * len(values):
+        raise SchemaError(
+            f"target {name!r} has {distinct} distinct values in {len(values)} rows, which is text rather than classes.",
+            hint=f"If they are classes, say {name}:classification; to find them by search, {name}:embedding.",
+        )
+    return "classification"
+
+
+def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
+    items = [v for v in lists if v]
+    first = items[0][0] if items else None
+    if first is None:
+        by_name = {"answers": "qa", "entities": "tagging", "tags": "tagging", "objects": "detection"}
+        if name in by_name:
+            return by_name[name]
+        raise SchemaError(f"target {name!r} holds nothing but empty lists.")
+    if isinstance(first, Mapping):
+        if {"box", "label"} <= first.keys():
+            return "detection"
+        if {"start", "end"} <= first.keys():
+            return _task_of_spans(name, items, notes)
+        if "text" in first:
+            return "qa"
+        raise SchemaError(
+            f"target {name!r} holds lists of {first!r:.80}.",
+            hint="Expected {box, label} (objects), {start, end, label} (spans) or {text, start} (answers).",
+        )
+    if isinstance(first, (list, tuple)) and len(first) == 3:
+        return _task_of_spans(name, items, notes)
+    if isinstance(first, str) and any(_one_each(name, row) for row in rows):
+        return "tagging"
+    return "classification"  # several labels a row
+
+
+def _one_each(name: str, row: Mapping[str, Any]) -> bool:
+    tokens = row.get("tokens")
+    return isinstance(tokens, (list, tuple)) and len(tokens) == len(row.get(name) or ())
+
+
+def _task_of_spans(name: str, items: list[Any], notes: list[str]) -> str:
+    """Spans over one another cannot all become one tag a word."""
+    overlapping = 0
+    for spans in items:
+        whole = [s for s in spans if not isinstance(s, Mapping) or {"start", "end"} <= s.keys()]
+        ends = sorted((s["start"], s["end"]) if isinstance(s, Mapping) else (s[0], s[1]) for s in whole)
+        overlapping += any(later[0] < earlier[1] for earlier, later in pairwise(ends))
+    if not overlapping:
+        return "tagging"
+    notes.append(
+        f"Target {name!r}: spans overlap in {overlapping} of {len(items)} rows, so they are found as a set "
+        f"({name}:tagging would keep the outer ones alone)."
+    )
+    return "entities"
+
+
+# -- inputs ---------------------------------------------------------------------------------------------------------
+
+
+def _given_inputs(inputs: Mapping[str, str | None], columns: Mapping[str, list[Any]]) -> tuple[FieldSpec, ...]:
+    return tuple(_asked_for(name, modality, columns[name]) for name, modality in inputs.items())
+
+
+def _asked_for(name: str, modality: str | None, values: list[Any]) -> FieldSpec:
+    """A column that the user named: never left out unless that was asked for."""
+    found = modality or infer_modality(name, values)[0]
+    return FieldSpec(name, "text" if found == "ignore" and not modality else found)
+
+
+def _infer_inputs(
+    columns: Mapping[str, list[Any]],
+    targets: Sequence[TargetSpec],
+    rows: Sequence[Mapping[str, Any]],
+    notes: list[str],
+    given: Mapping[str, str | None],
+) -> tuple[FieldSpec, ...]:
+    """All columns but the targets, those of ``given`` read as it says."""
+    named = {t.name for t in targets}
+    tasks = {t.task for t in targets}
+    if "qa" in tasks and {"question", "context"} <= columns.keys():
+        return _only(["question", "context"], columns, named)
+    by_token = tasks & {"tagging", "entities"} and "tokens" in columns
+    if by_token and any(_one_each(t.name, row) for t in targets for row in rows):
+        return _only(["tokens"], columns, named)
+    found = {name: infer_modality(name, values) for name, values in columns.items() if name not in named}
+    reasons = {name: reason for name, (_, reason) in found.items()}
+    fields = [FieldSpec(name, modality) for name, (modality, _) in found.items()]
+    if not any(f.modality in ("text", "image", "history", "number") for f in fields):
+        fields = _promote(fields, columns, reasons)
+    classes = [t.name for t in targets if t.task == "classification"]
+    for i, f in enumerate(fields):
+        told = [t for t in classes if f.modality in ("category", "number") and determines(f.name, t, rows)]
+        if told:
+            fields[i] = replace(f, modality="ignore")
+            reasons[f.name] = f"each of its values goes with one {told[0]!r} only, so it gives the answer away"
+    if tasks == {"detection"}:
+        # Readers of boxes call the picture "image"; "image_id" may be its path once more.
+        pictures = {f.name for f in fields if f.modality == "image"}
+        wanted = {"image"} if "image" in pictures else pictures
+        for i, f in enumerate(fields):
+            if f.name not in wanted and f.modality != "ignore":
+                fields[i] = replace(f, modality="ignore")
+                reasons[f.name] = "detection reads the picture alone, unless an input is named"
+    pointing = tasks & {"tagging", "qa", "entities"}
+    read = {"text", "ignore", *(("image",) if "detection" in tasks else ())}
+    for i, f in enumerate(fields):
+        if pointing and f.modality not in read:
+            fields[i] = replace(f, modality="ignore")
+            reasons[f.name] = f"{min(pointing)} reads the text alone, unless an input is named"
+    for i, f in enumerate(fields):
+        if f.name in given:
+            fields[i] = _asked_for(f.name, given[f.name], columns[f.name])
+        elif f.modality == "ignore":
+            notes.append(f"Column {f.name!r} is left out: {reasons[f.name]}.")
+    return tuple(fields)
+
+
+def _only(wanted: list[str], columns: Mapping[str, list[Any]], named: set[str]) -> tuple[FieldSpec, ...]:
+    rest = [c for c in columns if c not in wanted and c not in named]
+    return (*(FieldSpec(c, "text") for c in wanted), *(FieldSpec(c, "ignore") for c in rest))
+
+
+def _promote(fields: list[FieldSpec], columns: Mapping[str, list[Any]], reasons: Mapping[str, str]) -> list[FieldSpec]:
+    """Without any text, the column of the longest strings is the text: short texts look like categories."""
+    strings = [
+        f.name for f in fields
+        if f.modality == "category" and not reasons[f.name] and columns[f.name] and isinstance(columns[f.name][0], str)
+    ]  # fmt: skip
+    if not strings:
+        return fields
+    longest = max(strings, key=lambda n: sum(len(str(v)) for v in columns[n]) / len(columns[n]))
+    return [replace(f, modality="text") if f.name == longest else f for f in fields]

@@ -1,0 +1,81 @@
+"""Which column is read as what, and which is predicted by which task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from polydetr.errors import SchemaError, did_you_mean
+
+Modality = Literal["text", "number", "category", "image", "history", "date", "ignore"]
+
+
+MODALITIES: tuple[str, ...] = get_args(Modality)
+
+
+TASKS = ("classification", "regression", "tagging", "qa", "generation", "embedding", "detection", "entities")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """An input column and how it is read; "ignore": known, and left out."""
+
+    name: str
+    modality: str
+
+    def __post_init__(self) -> None:
+        if self.modality not in MODALITIES:
+            hint = did_you_mean(self.modality, MODALITIES)
+            raise SchemaError(f"column {self.name!r}: unknown modality {self.modality!r}.", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSpec:
+    """A column to predict and the task that does it. Tasks of outside packages are let through; the model checks
+    them.
+    """
+
+    name: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Inputs in their reading order, targets, and what a user should know about how they were chosen."""
+
+    inputs: tuple[FieldSpec, ...]
+    targets: tuple[TargetSpec, ...]
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def names(self, modality: str) -> list[str]:
+        """The input columns of one modality, in order."""
+        return [f.name for f in self.inputs if f.modality == modality]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "inputs": [{"name": f.name, "modality": f.modality} for f in self.inputs],
+            "targets": [{"name": t.name, "task": t.task} for t in self.targets],
+            "notes": list(self.notes),
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Schema:
+        """Raises SchemaError where a key is missing or of another kind."""
+        try:
+            inputs = tuple(FieldSpec(f["name"], f["modality"]) for f in data["inputs"])
+            targets = tuple(TargetSpec(t["name"], t["task"]) for t in data["targets"])
+            return cls(inputs, targets, tuple(data.get("notes", ())))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SchemaError(f"not a schema: {error!r}. Expected inputs, targets and notes.") from None
+
+    @classmethod
+    def from_json(cls, text: str) -> Schema:
+        try:
+            return cls.from_dict(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise SchemaError(f"the schema is not JSON: {error}.") from None

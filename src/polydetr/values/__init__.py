@@ -1,0 +1,1 @@
+"""One raw value each, read and checked: cells, spans, tags, images, objects."""

@@ -1,0 +1,96 @@
+"""The whole model against transformers: the same ids give the same tokens."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from polydetr.backbones.scratch import scratch_backbone
+from polydetr.config import load_config
+from polydetr.explain.attention import attention_by_modality
+from polydetr.model.build import build_engine
+from polydetr.nn.batch import Batch
+from polydetr.schema.infer import infer_schema
+from tiny_models import as_records, encode_all, make_engine
+
+ROWS = [
+    {"text": "the cat sat on the mat", "label": "a"},
+    {"text": "a dog", "label": "b"},
+    {"text": "the dog saw the cat near the mat, twice", "label": "a"},
+]
+
+
+@pytest.fixture
+def bert_folder(tmp_path: Path) -> Path:
+    """A tiny BERT with random weights as transformers saves it."""
+    transformers = pytest.importorskip("transformers")
+    tokenizer = scratch_backbone(
+        [r["text"] for r in ROWS] * 2, vocab_size=120, hidden_dim=8, max_positions=64
+    ).tokenizer
+    torch.manual_seed(1)
+    config = transformers.BertConfig(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
+        intermediate_size=40, max_position_embeddings=64, initializer_range=0.5,
+    )  # fmt: skip
+    transformers.BertModel(config).save_pretrained(tmp_path / "bert")
+    tokenizer.save(str(tmp_path / "bert" / "tokenizer.json"))
+    return tmp_path / "bert"
+
+
+def test_encoded_tokens_equal_those_of_transformers(bert_folder: Path) -> None:
+    import transformers
+
+    config = load_config(target={"label": "classification"}, backbone=str(bert_folder))
+    engine = build_engine(config, infer_schema(ROWS, targets=config.target), as_records(ROWS), note=lambda line: None)
+    engine.model.eval()
+    examples = [engine.encoder.encode([r], with_targets=False).examples[0] for r in as_records(ROWS)]
+    batch = Batch.collate(examples)
+    group = batch.groups["text"]
+    reference = transformers.BertModel.from_pretrained(bert_folder, attn_implementation="eager").eval()
+    with torch.no_grad():
+        ours = engine.model.encode(batch).tokens["text"]
+        theirs = reference(
+            input_ids=group.values["input_ids"],
+            attention_mask=group.mask.long(),
+            token_type_ids=group.values["segment_ids"],
+        ).last_hidden_state
+    assert theirs[group.mask].std() > 0.1
+    torch.testing.assert_close(ours[group.mask], theirs[group.mask], rtol=1e-5, atol=1e-5)
+
+
+def test_fewer_heads_where_the_width_does_not_divide() -> None:
+    engine = make_engine(ROWS, {"label": "classification"}, settings={"model": {"embed_dim": 30, "num_heads": 8}})
+    encoded = engine.model.encode(Batch.collate(encode_all(engine, ROWS, with_targets=False)))
+    assert encoded.tokens["text"].shape[-1] == encoded.pooled.shape[-1] == 30
+
+
+def test_column_names_may_hold_dots() -> None:
+    rows = [{"text": r["text"], "a.b": r["label"]} for r in ROWS]
+    engine = make_engine(rows, {"a.b": "classification"}, inputs={"text": "text"})
+    assert set(engine.model(Batch.collate(encode_all(engine, rows, with_targets=False)))) == {"a.b"}
+
+
+def test_in_int8_the_shared_encoder_keeps_its_own_numbers_and_hands_float32_on(bert_folder: Path) -> None:
+    rows = [r | {"size": float(i)} for i, r in enumerate(ROWS)]
+    config = load_config(target={"label": "classification"}, backbone=str(bert_folder))
+    engine = build_engine(config, infer_schema(rows, targets=config.target), as_records(rows), note=lambda line: None)
+    model = engine.model.eval()
+    torch.nn.init.normal_(model.encoder.layers[0][0].contract.weight, std=0.3)  # type: ignore[index, union-attr]
+    batch = Batch.collate([engine.encoder.encode([r], with_targets=False).examples[0] for r in as_records(rows)])
+    with torch.inference_mode():
+        exact = model(batch)["label"]["logits"]
+        model.use_int8(encoder=torch.bfloat16)
+        assert {p.dtype for p in model.encoder.parameters()} == {torch.bfloat16}
+        assert {p.dtype for e in model.embedders.values() for p in e.parameters()} == {torch.float32}
+        found = model(batch)["label"]["logits"]
+        assert found.dtype == torch.float32
+        assert 0 < (found - exact).abs().max() < 0.05 * exact.abs().max()
+        plain = copy.deepcopy(model).float()  # as ``explain`` does
+        assert plain(batch)["label"]["logits"].dtype == torch.float32
+        assert attention_by_modality(plain, batch).keys() == {"text", "table"}
+        model.use_int8(False)
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        assert model(batch)["label"]["logits"].dtype == torch.float32

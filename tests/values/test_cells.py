@@ -1,0 +1,162 @@
+"""Cells: numbers, categories and dates, read however a source writes them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import time
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polydetr.errors import RowError
+from polydetr.values.cells import (
+    day_order,
+    decimal_marks,
+    is_missing,
+    read_category,
+    read_date,
+    read_number,
+    says_missing,
+    writes_comma,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (3, 3.0), (2.5, 2.5), (True, 1.0), (Decimal("1.5"), 1.5), (Fraction(1, 4), 0.25),
+        (np.float32(0.5), 0.5), (np.int16(-7), -7.0), (np.bool_(False), 0.0),
+        ("1,234.5", 1234.5), ("1 234", 1234.0), ("1\u202f234,567", 1234567.0), ("1'234'567.5", 1234567.5),
+        ("12,34,567", 1234567.0), ("12%", 0.12), ("$3.50", 3.5), ("-$3", -3.0), ("€ 5", 5.0), ("5 USD", 5.0),
+        ("(1,234)", -1234.0), ("\u22125", -5.0), ("１２", 12.0), ("1e-3", 0.001), (" .5 ", 0.5), ("+7", 7.0),
+        ("true", 1.0), ("False", 0.0),
+    ],
+)  # fmt: skip
+def test_a_number_is_read_however_it_is_written(value: object, number: float) -> None:
+    assert read_number(value, column="x") == pytest.approx(number, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, math.nan, np.float64("nan"), Decimal("NaN"), pd.NA, pd.NaT, "", "  ", "n/a", "N/A", "NA", "null", "NULL",
+     "-", "—", "nan", "None", "#N/A", "?"],
+)  # fmt: skip
+def test_the_na_family_is_missing_in_numbers_and_dates(value: object) -> None:
+    assert read_number(value, column="x") is None
+    assert read_number(value, column="x", comma=True) is None
+    assert read_date(value, column="x") is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["abc", "12 kg", "--3", "1,23", "1.2.3", "1,2345", "$", "12%%", [1], {"a": 1}, b"12", 1j, Decimal("sNaN"),
+     dt.date(2024, 1, 1), "1\n2"],
+)  # fmt: skip
+def test_what_is_no_number_is_named_with_its_column(value: object) -> None:
+    with pytest.raises(RowError, match="is not a number") as caught:
+        read_number(value, column="price")
+    assert caught.value.location is not None
+    assert caught.value.location.column == "price"
+    assert repr(value)[:70] in caught.value.message
+    assert "'category'" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, "inf", "-Infinity", "1e999", 10**400, np.float32("inf"), "∞"])
+def test_an_infinite_number_is_refused_with_a_way_out(value: object) -> None:
+    with pytest.raises(RowError, match="is infinite") as caught:
+        read_number(value, column="x")
+    assert "Leave the cell empty" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("value", "moment"),
+    [
+        ("2024-01-31", dt.datetime(2024, 1, 31)), ("2024-01-31T10:30:00Z", dt.datetime(2024, 1, 31, 10, 30)),
+        ("2024-01-31 10:30:15+02:00", dt.datetime(2024, 1, 31, 10, 30, 15)), ("2024/1/5", dt.datetime(2024, 1, 5)),
+        ("2024年1月31日", dt.datetime(2024, 1, 31)), ("2024-03", dt.datetime(2024, 3, 1)),
+        ("31.01.2024", dt.datetime(2024, 1, 31)), ("01/31/2024", dt.datetime(2024, 1, 31)),
+        ("31 Jan 2024", dt.datetime(2024, 1, 31)), ("January 31st, 2024 5:30 PM", dt.datetime(2024, 1, 31, 17, 30)),
+        ("20240131", dt.datetime(2024, 1, 31)), (dt.date(2024, 1, 31), dt.datetime(2024, 1, 31)),
+        (dt.datetime(2024, 1, 31, 4), dt.datetime(2024, 1, 31, 4)),
+        (pd.Timestamp("2024-01-31 04:05", tz="Asia/Tokyo"), dt.datetime(2024, 1, 31, 4, 5)),
+        (np.datetime64("2024-01-31"), dt.datetime(2024, 1, 31)),
+    ],
+)  # fmt: skip
+def test_a_date_is_read_however_it_is_written(value: object, moment: dt.datetime) -> None:
+    assert read_date(value, column="x") == moment
+
+
+@pytest.mark.parametrize("value", ["soon", "2024-02-31", "31/01/2024", 20240131.5, "12:30", ["2024-01-01"]])
+def test_what_is_no_date_is_named(value: object) -> None:
+    with pytest.raises(RowError, match="is not a date") as caught:
+        read_date(value, column="when")
+    assert caught.value.location is not None
+    assert caught.value.location.column == "when"
+
+
+@pytest.mark.parametrize("value", [3, 3.0, "3", " 3 ", np.int64(3), np.float32(3)])
+def test_one_category_however_it_is_written(value: object) -> None:
+    assert read_category(value, column="x") == "3"
+
+
+def test_categories_keep_na_and_refuse_lists() -> None:
+    assert read_category("NA", column="x") == "NA"
+    assert read_category(True, column="x") == "True"
+    assert [read_category(v, column="x") for v in (None, math.nan, " ", pd.NA)] == [None] * 4
+    with pytest.raises(RowError, match=r"\['a'\] is list, expected a category"):
+        read_category(["a"], column="x")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=20), st.booleans())
+def test_any_text_is_a_number_or_missing_or_named(text: str, comma: bool) -> None:
+    for read in (lambda: read_number(text, column="x", comma=comma), lambda: read_date(text, column="x")):
+        found, named = None, "x"
+        try:
+            found = read()
+        except RowError as error:
+            named = error.location.column if error.location else None
+        assert named == "x"
+        assert not isinstance(found, float) or math.isfinite(found)
+
+
+def test_a_whole_text_in_a_number_or_date_column_is_refused_at_once() -> None:
+    text = "1 " * 100_000
+    for read in (read_number, read_date):
+        started = time.perf_counter()
+        with pytest.raises(RowError, match="is not a"):
+            read(text + "x", column="x")
+        assert time.perf_counter() - started < 1
+    assert decimal_marks([text]) == day_order([text]) == (0, 0)
+
+
+@given(st.floats(-1e15, 1e15), st.integers(0, 4))
+def test_separators_do_not_change_a_number(number: float, digits: int) -> None:
+    plain = float(f"{number:.{digits}f}")
+    english = f"{number:,.{digits}f}"
+    german = english.translate(str.maketrans(",.", ".,"))
+    assert read_number(english, column="x") == plain
+    assert read_number(english.replace(",", " "), column="x") == plain
+    assert read_number(german, column="x", comma=True) == plain
+
+
+def test_missing_is_told_from_values_and_from_words_for_it() -> None:
+    for value in (None, float("nan"), np.float32("nan"), Decimal("NaN"), pd.NaT, pd.NA, np.datetime64("NaT"), "", " "):
+        assert is_missing(value)
+        assert says_missing(value)
+    for value in (0, 0.0, False, "0", [], "n/a", " NA "):
+        assert not is_missing(value)
+    assert [says_missing(v) for v in ("n/a", " NA ", "-", "nan", "0", "no")] == [True] * 4 + [False] * 2
+
+
+def test_a_column_writes_commas_where_more_cells_need_one() -> None:
+    assert writes_comma(["3,14", "1.000", None])
+    assert not writes_comma(["3.14", "1,000"])
+    assert not writes_comma(["3,14", "3.14"])
+    assert not writes_comma([])
