@@ -2,9 +2,9 @@
 
     python benchmarks/detr_speed.py matcher     batch 8, 300 queries x 54 targets, 1 and 6 decoder layers, same assignments
     python benchmarks/detr_speed.py deformable  decoder (300 queries) and encoder (all cells), forward and with gradients
-    python benchmarks/detr_speed.py inference [--sizes 800 320]   R50-DETR, fresh weights with random norm statistics, on photographs of
-                                                coco256; the ranges of 8-bit integers come from others of them. What rounding
-                                                changes after training: detection_precision.py, resnet_int8.py
+    python benchmarks/detr_speed.py inference [--sizes 800 320]   R50-DETR, fresh weights with random norm statistics, as a checkpoint made
+                                                into a model folder, on photographs of coco256. What rounding changes after
+                                                training: detection_precision.py
     python benchmarks/detr_speed.py detr-fast --threads 2 [--sizes 416]   one picture through the whole model, and through its backbone
 
 Options: --repeats 5, --threads 1. Times are milliseconds of the process's CPU time divided by the threads, so that a busy machine disturbs
@@ -16,8 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,11 +27,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from data import ROOT
-from polydetr.backbones.detr_checkpoints import detr_from_state
-from polydetr.backbones.detr_prediction import prepare_for_prediction
 from polydetr.config import for_tasks, load_config
 from polydetr.data.readers import read_records
+from polydetr.engine.encode import RowEncoder
+from polydetr.engine.inputs import asked_records
 from polydetr.model.build import build_engine
+from polydetr.model.checkpoint import IMAGE, OBJECTS, import_detr
+from polydetr.model.folder import load_engine
 from polydetr.nn.batch import Batch
 from polydetr.nn.box_geometry import BoxGeometry
 from polydetr.nn.deformable import DeformableAttention
@@ -38,7 +42,7 @@ from polydetr.schema.infer import infer_schema
 from polydetr.values.images import fit_image, open_image
 from recording import keep
 
-PHOTOGRAPHS, SAMPLES = 6, 12
+PHOTOGRAPHS = 6
 
 
 def in_turn(candidates: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
@@ -156,47 +160,40 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
     for name, tensor in theirs.state_dict().items():
         if name.endswith("running_var"):
             tensor.copy_(0.7 + 0.6 * torch.rand(tensor.shape))
-    model = detr_from_state(theirs.state_dict(), config=config.to_dict()).model.requires_grad_(False)
     pace = products_per_second(torch.bfloat16)
     for size in sizes:
-        seen = photographs(size, PHOTOGRAPHS + SAMPLES)
-        pictures, samples = seen[:PHOTOGRAPHS], seen[PHOTOGRAPHS:]
-        ready = {
-            "polydetr_bf16": prepare_for_prediction(model, bf16=True),
-            "polydetr_int8": prepare_for_prediction(model, int8_samples=samples),
-            "polydetr_fp32": prepare_for_prediction(model, bf16=False),
-        }
+        with tempfile.TemporaryDirectory() as folder:
+            theirs.save_pretrained(Path(folder) / "checkpoint")
+            import_detr(Path(folder) / "checkpoint", Path(folder) / "model", size=size)
+            engines = {kind: load_engine(Path(folder) / "model", precision=kind)[0] for kind in ("bf16", "fp32")}
+        encoder, models = engines["fp32"].encoder, {f"polydetr_{kind}": e.model for kind, e in engines.items()}
+        batches, pictures = zip(*photographs(size, encoder), strict=True)
         with torch.inference_mode():
-            changes: dict[str, dict[str, float]] = {name: {"logits": 0.0, "boxes": 0.0} for name in ready}
-            for pixels in pictures:
+            changes: dict[str, dict[str, float]] = {name: {"logits": 0.0, "boxes": 0.0} for name in models}
+            for batch, pixels in zip(batches, pictures, strict=True):
                 expected = theirs(pixels)
-                for name, fast in ready.items():
-                    found, largest = fast(pixels), changes[name]
+                for name, model in models.items():
+                    found, largest = model(batch)[OBJECTS], changes[name]
                     for key, ours, other in (
                         ("logits", found["logits"], expected.logits),
                         ("boxes", found["boxes_cxcywh"], expected.pred_boxes),
                     ):
-                        largest[key] = max(largest[key], float((ours - other).abs().max()))
-            laid_out = pixels.to(torch.bfloat16, memory_format=torch.channels_last)
+                        largest[key] = max(largest[key], float((ours[:, -1].float() - other).abs().max()))
+            embedder = models["polydetr_bf16"].embedders["image"]
             times = in_turn(
                 {
                     "transformers": lambda pixels=pixels: theirs(pixels),
-                    "polydetr_plain": lambda pixels=pixels: model(pixels, last_only=True),
-                    **{name: lambda fast=fast, pixels=pixels: fast(pixels) for name, fast in ready.items()},
-                    **{
-                        f"backbone_{name}": lambda x=laid_out, fast=ready[f"polydetr_{name}"]: fast.model.backbone(x)
-                        for name in ("bf16", "int8")
-                    },
+                    **{name: lambda model=model, batch=batch: model(batch) for name, model in models.items()},
+                    "backbone_bf16": lambda batch=batch, embedder=embedder: embedder(batch.groups["image"]),
                 },
                 repeats,
             )
             with FlopCounterMode(display=False) as counted:
-                model(pixels, last_only=True)
+                theirs(pixels)
         work = counted.get_total_flops()
         yield {"part": "inference", "model": "detr-resnet-50", "size": size, **times, "largest_change_fresh_weights": changes,
                "gflop": round(work / 1e9, 1), "machine_gflop_per_s_bf16": round(pace / 1e9), "limit_ms": round(1000 * work / pace, 1),
-               "times_faster": ratio(times, ours="polydetr_bf16"),
-               "times_faster_int8": ratio(times, ours="polydetr_int8"), "times_faster_fp32": ratio(times, ours="polydetr_fp32")}  # fmt: skip
+               "times_faster": ratio(times, ours="polydetr_bf16"), "times_faster_fp32": ratio(times, ours="polydetr_fp32")}  # fmt: skip
 
 
 def products_per_second(dtype: torch.dtype, *, side: int = 2048) -> float:
@@ -206,14 +203,13 @@ def products_per_second(dtype: torch.dtype, *, side: int = 2048) -> float:
     return 2 * side**3 / (times["cpu_ms"] / 1000)
 
 
-def photographs(size: int, count: int) -> list[Tensor]:
-    """The first photographs of coco256, normalised for ImageNet's backbones, (1, 3, size, size)."""
+def photographs(size: int, encoder: RowEncoder) -> Iterator[tuple[Batch, Tensor]]:
+    """The first photographs of coco256: as a batch of ours, and normalized for ImageNet's backbones, (1, 3, size, size)."""
     mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    found = []
-    for path in sorted((ROOT / "coco256" / "images").rglob("*.jpg"))[:count]:
+    for path in sorted((ROOT / "coco256" / "images").rglob("*.jpg"))[:PHOTOGRAPHS]:
         pixels = torch.tensor(fit_image(open_image(str(path)), size, fit="stretch")).permute(2, 0, 1) / 255
-        found.append(((pixels - mean) / std)[None])
-    return found
+        record = next(iter(asked_records([{IMAGE: str(path)}], [IMAGE])))
+        yield Batch.collate(encoder.encode([record], with_targets=False).examples), ((pixels - mean) / std)[None]
 
 
 def detr_fast(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:

@@ -133,8 +133,6 @@ The models that were trained on all three (`--only text+image+table`), asked wit
 
 {tables.set_speed(results)}
 
-`python benchmarks/resnet_int8.py`: {tables.rounding_int8(results)}
-
 ## Entities as a set
 
 `python benchmarks/entities.py gum|conll entities|tagging|innermost|outermost`; `innermost` and `outermost` are flat taggers of nested data.

@@ -111,7 +111,6 @@ FIGURES = [
     Figure("BCCD, test, `detr-fast`", "mAP, mean of three seeds", "BCCD 测试集，`detr-fast`", "mAP，三个随机种子的均值", 0.55, lambda r: r.bccd("detr-fast", "map")),
     Figure("`detr-fast` at 416 pixels, one picture", "time of the model", "`detr-fast`，416 像素，单张图片", "模型耗时", 50, lambda r: at(r.newest("detr_speed", part="detr-fast", precision="bfloat16"), "model_ms"), "ms", at_most=True),
     Figure("`detr`, R50 at 800 pixels, bfloat16, against `transformers`", "CPU time, same weights", "`detr`，R50，800 像素，bfloat16，对比 `transformers`", "CPU 耗时之比，权重相同", 4, lambda r: r.set_speed(part="inference", size=800), "×"),
-    Figure("the same with its backbone in 8-bit integers", "CPU time, same weights", "同上，骨干网络用 8 位整数", "CPU 耗时之比，权重相同", 4, lambda r: r.set_speed("times_faster_int8", part="inference", size=800), "×"),
     Figure("matching 300 queries × 54 targets, against `transformers`", "CPU time, same assignments", "匹配 300 个查询与 54 个目标，对比 `transformers`", "CPU 耗时之比，结果相同", 5, lambda r: r.set_speed(part="matcher", layers=1), "×"),
     Figure("deformable attention, against `transformers`", "CPU time, training", "可变形注意力，对比 `transformers`", "CPU 耗时之比，训练", 1, lambda r: r.set_speed(part="deformable", kind="encoder", gradients=True), "×"),
     Figure("GUM, nested names, test", "points of entity F1 above the best flat tagger", "GUM 嵌套实体测试集", "实体级 F1 高出最佳扁平标注的百分点", 5, lambda r: r.entities_gain("gum"), "points"),

@@ -232,24 +232,6 @@ def rounding(results: Results) -> str:
     )
 
 
-def rounding_int8(results: Results) -> str:
-    """A trained ResNet in three formats."""
-    line = results.newest("resnet_int8")
-    if not line:
-        return MISSING
-    kinds = {"fp32": "float32", "bf16": "bfloat16", "int8": "8-bit integers"}
-    rows = [
-        [words, f"{line[kind]['accuracy']:.4f}", str(line[kind]["other_answers"]), f"{line[kind]['mean_change']:.4f}",
-         f"{line[kind]['largest_change']:.3f}", f"{100 * line[kind]['map_error']:.2f} %"]
-        for kind, words in kinds.items()
-    ]  # fmt: skip
-    head = ["", "accuracy", "other answers", "mean change of a probability", "largest", "error of the last map"]
-    return (
-        f"A `{line['name']}` trained here on fashion_products at {line['size']} pixels in {line['epochs']} epochs, {line['pictures']:,} test pictures, ranges from "
-        f"{line['samples']} training pictures ({line['date']}, seed {line['seed']}).\n\n{table(head, rows)}"
-    )
-
-
 def entities(results: Results) -> str:
     rows = []
     newest = {
@@ -329,10 +311,9 @@ def set_speed(results: Results) -> str:
             ) if line.get(key)
         )  # fmt: skip
         limit = f"{line['limit_ms']:.1f}" if "limit_ms" in line else "–"
-        for name, words, times in (("polydetr", "", "times_faster"), ("polydetr_bf16", ", bfloat16", "times_faster"),
-                                   ("polydetr_int8", ", 8-bit integers", "times_faster_int8")):  # fmt: skip
+        for name, words in (("polydetr", ""), ("polydetr_bf16", ", bfloat16")):
             if name in line:
                 pair = (f"{line[who]['cpu_ms']:.1f}" for who in (name, "transformers"))
-                rest = "–" if "int8" in name else limit, str(line["threads"]), line["date"]
-                rows.append([what + words, *pair, f"{line[times]:.2f}×", *rest])
+                rest = limit, str(line["threads"]), line["date"]
+                rows.append([what + words, *pair, f"{line['times_faster']:.2f}×", *rest])
     return table(["part", "CPU ms", "`transformers`, CPU ms", "", "products alone, ms", "threads", "date"], rows)

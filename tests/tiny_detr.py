@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from polydetr.backbones.detr import detr_weights
+from polydetr.backbones.resnet import ResNet, resnet_weights
+from polydetr.nn.detr import Detr, DetrSizes
+from polydetr.specs.detr import BACKBONE, describe_detr, our_keys
+from polydetr.specs.resnet import describe_resnet
 
 NAMES = {0: "kettle", 1: "pear", 2: "scarf"}
 
@@ -52,3 +58,31 @@ def padded_batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     mask[2, :, 40:] = False
     mask[2, 33:] = False
     return pixels * mask[:, None], mask
+
+
+class Coarsest(nn.Module):
+    """A ResNet of which the coarsest map alone is given."""
+
+    def __init__(self, resnet: ResNet) -> None:
+        super().__init__()
+        self.resnet = resnet
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        maps = self.resnet(pixels)
+        return [maps[max(maps)]]
+
+
+def as_ours(theirs) -> Detr:
+    """The same weights in our modules, with the projection where DETR has it: in front of the transformer."""
+    state = {name: tensor.detach() for name, tensor in theirs.state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in our_keys(state).items()}
+    encoder = describe_resnet({k.removeprefix(BACKBONE): v for k, v in shapes.items() if k.startswith(BACKBONE)})
+    backbone, head = detr_weights(state)
+    for kind in ("weight", "bias"):
+        head[f"input_projection.{kind}"] = backbone.pop(f"input_projection.{kind}")
+    resnet = ResNet(**encoder)
+    resnet.load_state_dict(resnet_weights(backbone, encoder))
+    sizes = DetrSizes(num_classes=len(NAMES), **describe_detr(shapes, theirs.config.to_dict()))
+    ours = Detr(Coarsest(resnet), encoder["widths"][-1], sizes)
+    assert not ours.load_state_dict(head, strict=False).unexpected_keys
+    return ours.eval()

@@ -124,6 +124,31 @@ class Predictor:
         trained.checkpoints.discard()
         return predictor
 
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: str | Path,
+        out: str | Path,
+        *,
+        size: int = 800,
+        fit: Literal["stretch", "pad"] = "stretch",
+        threshold: float = 0.5,
+    ) -> Predictor:
+        """A published DETR as it is, without training: writes it into the model folder ``out`` and loads it. It reads a
+        column "image" and answers "objects", by the checkpoint's own labels.
+
+        checkpoint: a folder with ``model.safetensors`` (Hugging Face's layout, or the tensors' names of its authors),
+            the file itself, or a Hugging Face id. size: pixels a side that the model sees; fit: how an image that is
+            not square becomes so. threshold: score from which a box is answered.
+
+        Raises:
+            BackboneError: it is no DETR with a ResNet. SaveError: ``out`` cannot be written.
+        """
+        from polydetr.model.checkpoint import import_detr
+
+        import_detr(checkpoint, Path(out), size=size, fit=fit, threshold=threshold)
+        return cls.load(out)
+
     # -- answers ------------------------------------------------------------------------------------------------------
 
     def predict(self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0) -> list[dict[str, Any]]:

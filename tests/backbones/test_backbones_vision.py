@@ -277,7 +277,14 @@ def encoders() -> dict[str, tuple[object, int, int]]:
             16,
             8,
         ),
-        "resnet": (hf.ResNetConfig(embedding_size=8, hidden_sizes=[8, 12, 16, 20], depths=[1, 1, 1, 1]), 20, 32),
+        # The first version's bottlenecks stride in their first convolution: such a one is not ours.
+        "resnet": (
+            hf.ResNetConfig(
+                embedding_size=8, hidden_sizes=[8, 12, 16, 20], depths=[1, 1, 1, 1], downsample_in_bottleneck=True
+            ),
+            20,
+            32,
+        ),
     }  # fmt: skip
 
 

@@ -8,20 +8,19 @@ import pytest
 import torch
 from set_examples import as_hugging_face, random_targets
 
-from polydetr.backbones.detr_checkpoints import detr_from_state
 from polydetr.backbones.resnet import ResNet
 from polydetr.errors import ConfigError
 from polydetr.nn.box_geometry import BoxGeometry
 from polydetr.nn.detr import Detr, DetrSizes, downsampled_mask, sine_positions
 from polydetr.nn.set_loss import SetCriterion
-from tiny_detr import NAMES, padded_batch, reference
+from tiny_detr import NAMES, Coarsest, as_ours, padded_batch, reference
 
 LAYERS, QUERIES = 3, 13
 
 
 def tiny(**changes: int) -> Detr:
     torch.manual_seed(0)
-    backbone = ResNet((1, 1, 1, 1), bottleneck=False, stem=5, widths=(5, 7, 7, 11))
+    backbone = Coarsest(ResNet(depths=(1, 1, 1, 1), bottleneck=False, stem=5, widths=(5, 7, 7, 11)))
     options = {"num_classes": 3, "num_queries": 7, "embed_dim": 8, "encoder_layers": 1, "decoder_layers": 2,
                "encoder_heads": 2, "decoder_heads": 2, "encoder_ffn": 13, "decoder_ffn": 13} | changes  # fmt: skip
     return Detr(backbone, 11, DetrSizes(**options)).eval()
@@ -85,7 +84,7 @@ def test_what_stands_in_the_padding_of_the_map_does_not_matter() -> None:
 def test_logits_and_boxes_are_those_of_transformers(auxiliary_loss: bool, basic: bool) -> None:
     pytest.importorskip("transformers")
     theirs = reference(auxiliary_loss=auxiliary_loss, basic=basic)
-    ours = detr_from_state(theirs.state_dict(), config=theirs.config.to_dict()).model
+    ours = as_ours(theirs)
     pixels, mask = padded_batch()
     with torch.no_grad():
         expected, outputs = theirs(pixels, pixel_mask=mask.long()), ours(pixels, mask)
@@ -103,7 +102,7 @@ def test_total_loss_and_gradients_are_those_of_transformers() -> None:
     pytest.importorskip("transformers")
     theirs = reference(auxiliary_loss=True)
     theirs.requires_grad_()  # its own freezing takes the whole of a ResNet that is not timm's
-    ours = detr_from_state(theirs.state_dict(), config=theirs.config.to_dict()).model
+    ours = as_ours(theirs)
     pixels, mask = padded_batch()
     targets = random_targets((5, 0, 2), classes=len(NAMES))
     expected = theirs(pixels, pixel_mask=mask.long(), labels=as_hugging_face(targets)).loss
@@ -114,7 +113,7 @@ def test_total_loss_and_gradients_are_those_of_transformers() -> None:
     for mine, other in (
         (ours.queries.positions.weight, theirs.model.query_position_embeddings.weight),
         (ours.input_projection.weight, theirs.model.input_projection.weight),
-        (ours.backbone.get_parameter("layer4.0.conv1.weight"),
+        (ours.backbone.get_parameter("resnet.layers.5.convolutions.0.weight"),
          theirs.model.backbone.model.encoder.stages[3].layers[0].layer[0].convolution.weight),
     ):  # fmt: skip
         largest = other.grad.abs().max()
@@ -132,7 +131,7 @@ def test_it_learns_where_a_thing_is() -> None:
     targets = random_targets((1, 1), classes=1)
     targets.geometry["boxes_cxcywh"][:, 0] = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.75, 0.75, 0.25, 0.375]])
     criterion, optimizer = SetCriterion(BoxGeometry()), torch.optim.AdamW(model.parameters(), lr=2e-3)
-    for step in range(60):
+    for step in range(100):
         loss = criterion(model(pixels), targets)
         if step == 0:
             first = loss.last

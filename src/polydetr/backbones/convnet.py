@@ -4,11 +4,12 @@
     every convolution is followed by y = gain · (x - mean) / √(variance + eps) + bias, most of them by min(max(y, 0), 6)
 
 Sources: Sandler et al. 2018, arXiv 1801.04381 (blocks); Ioffe & Szegedy 2015, arXiv 1502.03167 (batch-norm). As in DETR
-(arXiv 2005.12872, appendix A.4) the batch statistics are frozen: batches of a few pictures would spoil them. A frozen
-norm is a factor and a shift for each channel, so it is folded into the convolution itself at every call: the same
-numbers, one pass over the activations less, in training as in prediction.
+(arXiv 2005.12872, appendix A.4) the batch statistics are frozen: batches of a few images would spoil them. A frozen
+norm is a factor and a shift per channel, so it is folded into the convolution itself at every call: the same numbers,
+one pass over the activations less, in training as in prediction. Where nothing has a gradient, the CPU also adds and
+activates in that pass.
 
-Shapes: N pictures, C channels, H, W pixels.
+Shapes: N images, C channels, H, W pixels.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.errors import BackboneError
+from polydetr.nn.cpu.convolution import Activation, Steps, activate, can_fuse, convolve_fused
 from polydetr.nn.cpu.depthwise import depthwise_conv, pays_off
 from polydetr.nn.cpu.linear import Packed
 
@@ -28,7 +30,7 @@ SCALES = (8, 16, 32)
 
 
 class ConvNorm(Packed):
-    """Convolution without bias, frozen batch-norm, ReLU6. (N, I, H, W) -> (N, O, ⌈H/stride⌉, ⌈W/stride⌉).
+    """Convolution without bias, frozen batch-norm, activation. (N, I, H, W) -> (N, O, ⌈H/stride⌉, ⌈W/stride⌉).
 
     same_padding: pads as TensorFlow does, more on the right and below, where PyTorch pads all sides alike.
     """
@@ -40,16 +42,17 @@ class ConvNorm(Packed):
         *,
         kernel: int = 1,
         stride: int = 1,
+        dilation: int = 1,
         groups: int = 1,
-        activation: bool = True,
-        eps: float,
-        same_padding: bool,
+        activation: Activation = "relu6",
+        eps: float = 1e-5,
+        same_padding: bool = False,
     ) -> None:
         super().__init__()
-        self.kernel, self.stride, self.groups, self.eps = kernel, stride, groups, eps
-        self.activation = activation
+        self.kernel, self.eps = kernel, eps
+        self.activation: Activation = activation
         self.pads_itself = same_padding and stride > 1  # with stride 1 the two ways are one
-        self.padding = 0 if self.pads_itself else kernel // 2
+        self.steps = Steps(stride, 0 if self.pads_itself else dilation * (kernel // 2), dilation, groups)
         self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel, kernel))
         self.gain = nn.Parameter(torch.ones(outputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
@@ -79,22 +82,26 @@ class ConvNorm(Packed):
     def _versions(self) -> tuple[int, ...]:
         return tuple(t._version for t in (*self.parameters(), *self.buffers()))
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self._packed and not torch.is_grad_enabled() and self._packed[2] == self._versions():
-            weight, bias, _ = self._packed
-        else:
-            weight, bias = self.folded()
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """activation(norm(convolution(x)) [+ added]); added (N, O, h, w) is left as it was, and not for ReLU6."""
+        steps = self.steps
         if self.pads_itself:
             x = F.pad(x, self._sides(x.shape[3]) + self._sides(x.shape[2]))
-        if pays_off(x, self.groups):
-            x = depthwise_conv(x, weight, bias, stride=self.stride, padding=self.padding)
+        if self._packed and not torch.is_grad_enabled() and self._packed[2] == self._versions():
+            weight, bias, _ = self._packed
+            if can_fuse(x) and x.dtype == weight.dtype:
+                return convolve_fused(x, weight, bias, steps, self.activation, added)
         else:
-            x = F.conv2d(x, weight, bias, self.stride, self.padding, 1, self.groups)
-        return F.relu6(x, inplace=True) if self.activation else x
+            weight, bias = self.folded()
+        if pays_off(x, steps.groups):
+            x = depthwise_conv(x, weight, bias, stride=steps.stride, padding=steps.padding)
+        else:
+            x = F.conv2d(x, weight, bias, *steps)
+        return activate(x if added is None else x.add_(added), self.activation)
 
     def _sides(self, length: int) -> tuple[int, int]:
         """Padding before and after: ⌈length / stride⌉ outputs, the odd pixel after."""
-        total = max(0, (-(-length // self.stride) - 1) * self.stride + self.kernel - length)
+        total = max(0, (-(-length // self.steps.stride) - 1) * self.steps.stride + self.kernel - length)
         return total // 2, total - total // 2
 
 
@@ -110,13 +117,12 @@ class InvertedResidual(nn.Module):
         self.depthwise = ConvNorm(
             inner, inner, kernel=kernel, stride=stride, groups=inner, eps=eps, same_padding=same_padding
         )
-        self.project = ConvNorm(inner, outputs, activation=False, eps=eps, same_padding=same_padding)
+        self.project = ConvNorm(inner, outputs, activation="none", eps=eps, same_padding=same_padding)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = x if self.expand is None else self.expand(x)
-        hidden = self.project(self.depthwise(hidden))
-        return hidden.add_(x) if self.residual else hidden
+        return self.project(self.depthwise(hidden), x if self.residual else None)
 
 
 class InvertedResidualEncoder(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +56,12 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors file or shards. Raises :class:`BackboneError` where there are none, naming what lies there
-    instead.
+    """The safetensors file or shards, of a folder or of a path that is such a file itself.
+
+    Raises :class:`BackboneError` where there are none, naming what lies there instead.
     """
+    if folder.suffix == ".safetensors" and folder.is_file():
+        return [folder]
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
         return [single]
@@ -82,6 +86,41 @@ def weight_files(folder: Path) -> list[Path]:
     raise BackboneError(
         f"{folder} has no model.safetensors.", hint="Expected a folder as transformers' save_pretrained writes it."
     )
+
+
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Name → shape of every tensor, from the headers of the safetensors files alone."""
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, "np") as file:
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise BackboneError(f"{path} cannot be read: {error}.", hint="Copy or fetch the file again.") from error
+    return shapes
+
+
+def fitting(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, what: str) -> dict[str, Tensor]:
+    """``state``, without the counters of batch norms, once its names and shapes are those of ``expected``.
+
+    Raises :class:`BackboneError` naming the tensors that are missing, unknown, or of another shape.
+    """
+    found = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    faults += [f"{name} is unknown" for name in found.keys() - expected.keys()]
+    faults += [
+        f"{name} has shape {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected.keys() & found.keys()
+        if expected[name].shape != found[name].shape
+    ]
+    if faults:
+        raise BackboneError(
+            f"these weights are not those of {what}; {len(faults)} tensors differ: {'; '.join(sorted(faults)[:5])}.",
+            hint="Names are shown as polydetr has them.",
+        )
+    return found
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

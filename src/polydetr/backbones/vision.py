@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydetr.backbones import efficientnet, mobilenet
-from polydetr.backbones.folders import read_config, weight_files
+from polydetr.backbones.folders import read_config, read_weights, tensor_shapes, weight_files
 from polydetr.core.files import write_json, written_atomically
 from polydetr.errors import BackboneError, ModelFolderError, SaveError, did_you_mean
 from polydetr.fetch.backbones import fetch_backbone
 from polydetr.fetch.catalog import BACKBONES
 from polydetr.fetch.hub import fetch_from_hub
 from polydetr.fetch.wheels import Report
+from polydetr.specs.detr import BACKBONE, describe_detr, detr_labels, is_detr, our_keys
+from polydetr.specs.resnet import describe_resnet, is_resnet, torchvision_key
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,7 +45,9 @@ class VisionBackbone:
     """An image encoder that can be built, and where its pretrained weights lie.
 
     ``config`` is JSON: ``config["architecture"]`` is "inverted-residuals" (``config["encoder"]`` holds the arguments of
-    :class:`polydetr.backbones.convnet.InvertedResidualEncoder`), "patches" or "transformers" (``config["hf_config"]``).
+    :class:`polydetr.backbones.convnet.InvertedResidualEncoder`), "resnet" (the same for
+    :class:`polydetr.backbones.resnet.ResNet`; of a DETR also ``config["detr"]``, see ``detr``), "patches" or
+    "transformers" (``config["hf_config"]``).
     ``hidden_dim`` and ``stride`` are those of the coarsest features. Pixels from 0 to 1 are normalised as
     (x - mean) / std, for red, green, blue. ``source`` is where the pretrained weights lie; None for one restored from a
     model folder, and for patches, which have none.
@@ -65,6 +69,10 @@ class VisionBackbone:
             from polydetr.backbones.convnet import InvertedResidualEncoder
 
             return InvertedResidualEncoder(**self.config["encoder"])
+        if architecture == "resnet":
+            from polydetr.backbones.resnet import ResNet
+
+            return ResNet(**self.config["encoder"])
         if architecture == "patches":
             from polydetr.backbones.vision_wrapped import PatchEncoder
 
@@ -86,9 +94,30 @@ class VisionBackbone:
             )
         if self.config["architecture"] == "inverted-residuals":
             return _PACKAGED[self.name].convert(packaged_state(self.source))
+        if self.config["architecture"] == "resnet":
+            from polydetr.backbones.detr import detr_weights
+            from polydetr.backbones.resnet import resnet_weights
+
+            state = read_weights(self.source)
+            named = detr_weights(state)[0] if self.detr else {torchvision_key(k): v for k, v in state.items()}
+            return resnet_weights(named, self.config["encoder"])
         from polydetr.backbones.vision_wrapped import pretrained_vision_state
 
         return pretrained_vision_state(self.source, self.config["hf_config"])
+
+    @property
+    def detr(self) -> dict[str, Any] | None:
+        """Of a published DETR: the sizes of the transformer over this encoder, as ``nn.detr.DetrSizes`` takes them, and
+        the names of its classes, ``labels``.
+        """
+        return self.config.get("detr")
+
+    def detr_weights(self) -> dict[str, Tensor]:
+        """The weights of that transformer, by the names of ``nn.detr.Detr``; read from disk on every call."""
+        from polydetr.backbones.detr import detr_weights
+
+        assert self.source is not None
+        return detr_weights(read_weights(self.source))[1]
 
     def pretrained(self) -> nn.Module:
         """The encoder with the pretrained weights."""
@@ -151,7 +180,7 @@ def load_vision_backbone(name_or_path: str, *, download: bool = True, report: Re
         layers = 2 + sum(stage[2] for stage in parts.ENCODER["blocks"])
         return VisionBackbone(name, config, parts.ENCODER["head"], 32, layers, parts.MEAN, parts.STD, source)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if path.is_dir() or path.suffix == ".safetensors":
         return vision_backbone_from_folder(path, name=name)
     if path.is_absolute() or name.startswith((".", "~")) or path.exists():
         raise BackboneError(f"{name!r} is no folder.", hint="Expected one with config.json and model.safetensors.")
@@ -188,13 +217,19 @@ def choose_vision_backbone(
 
 
 def vision_backbone_from_folder(folder: Path, *, name: str) -> VisionBackbone:
-    """Reads a folder in Hugging Face's layout. Raises :class:`BackboneError` where it holds no image encoder."""
+    """Reads a folder in Hugging Face's layout, or the weights of a ResNet or DETR alone: such a file, or a folder with
+    one. Raises :class:`BackboneError` where it holds no image encoder.
+    """
     weight_files(folder)  # refuse a folder without usable weights now, not after an hour of preparing data
-    config = read_config(folder)
+    config = read_config(folder) if folder.is_dir() and (folder / "config.json").exists() else {}
     kept = {key: value for key, value in config.items() if key != "auto_map"}  # auto_map points at remote code
+    is_candidate = config.get("model_type", "resnet") in ("resnet", "detr")
+    if is_candidate and (found := _resnet_from_folder(folder, config, name=name)):
+        return found
     if "model_type" not in kept:
         raise BackboneError(
-            "config.json names no model_type.", hint="Expected the config.json of a transformers model."
+            f"{folder} holds no ResNet or DETR, and no config.json that names a model_type.",
+            hint="Expected a folder as transformers' save_pretrained writes it.",
         )
     from polydetr.backbones.vision_wrapped import describe_vision
 
@@ -202,6 +237,31 @@ def vision_backbone_from_folder(folder: Path, *, name: str) -> VisionBackbone:
     mean, std = _normalisation(folder)
     config = {"architecture": "transformers", "hf_config": kept}
     return VisionBackbone(name, config, shape.hidden_dim, shape.stride, shape.num_layers, mean, std, folder)
+
+
+def _resnet_from_folder(folder: Path, config: Mapping[str, Any], *, name: str) -> VisionBackbone | None:
+    """None where the tensors are no ResNet's, or one's that strides elsewhere than ours."""
+    shapes = tensor_shapes(folder)
+    mean, std = _normalisation(folder)
+    of_detr = our_keys(shapes)
+    described: dict[str, Any] = {"architecture": "resnet"}
+    try:
+        if is_detr(of_detr):
+            inner = {k.removeprefix(BACKBONE): v for k, v in of_detr.items() if k.startswith(BACKBONE)}
+            encoder = describe_resnet(inner, dilated=bool(config.get("dilation", False)))
+            encoder["projected"] = of_detr["input_projection.weight"][0]
+            described["detr"] = describe_detr(of_detr, config) | {"labels": detr_labels(of_detr, config)}
+        elif is_resnet(named := {torchvision_key(key): shape for key, shape in shapes.items()}):
+            if config.get("downsample_in_bottleneck") or config.get("downsample_in_first_stage"):
+                return None
+            encoder = describe_resnet(named)
+        else:
+            return None
+    except KeyError as missing:
+        raise BackboneError(f"{folder} holds no whole ResNet or DETR: {missing.args[0]} is missing.") from missing
+    described["encoder"] = encoder
+    width, stride = encoder.get("projected") or encoder["widths"][-1], 16 if encoder["dilated"] else 32
+    return VisionBackbone(name, described, width, stride, 1 + sum(encoder["depths"]), mean, std, folder)
 
 
 def packaged_state(folder: Path) -> Mapping[str, Tensor]:

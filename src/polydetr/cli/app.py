@@ -16,7 +16,7 @@ import typer
 
 from polydetr import __version__
 from polydetr.cli.output import counted, output, print_entry, print_json, print_metrics, say, stdout_kept_clean
-from polydetr.errors import ConfigError, PolydetrError
+from polydetr.errors import ConfigError, PolydetrError, did_you_mean
 
 app = typer.Typer(
     name="polydetr",
@@ -283,6 +283,23 @@ def inspect(
         print_json(inspection.to_dict())
     else:
         print(inspection.to_text())
+
+
+@app.command("import")
+def import_checkpoint(
+    checkpoint: Annotated[str, typer.Argument(help="A folder or safetensors file with a published DETR.")],
+    out: Annotated[Path, typer.Option(help="Where the model folder is written.")],
+    size: Annotated[int, typer.Option(help="Pixels a side that the model sees.", min=32, max=2048)] = 800,
+    fit: Annotated[str, typer.Option(help="How an image that is not square becomes so: stretch or pad.")] = "stretch",
+    threshold: Annotated[float, typer.Option(help="Score from which a box is answered.", min=0, max=1)] = 0.5,
+) -> None:
+    """Make a model folder of a published DETR, as it is: nothing is trained."""
+    from polydetr.predictor import Predictor
+
+    if fit not in ("stretch", "pad"):
+        raise ConfigError(f"--fit {fit!r} is not known. {did_you_mean(fit, ('stretch', 'pad'))}")
+    predictor = Predictor.from_checkpoint(checkpoint, out, size=size, fit=fit, threshold=threshold)  # type: ignore[arg-type]
+    say(f"saved to {predictor.folder}\nnext: polydetr predict {predictor.folder} IMAGES --draw drawn")
 
 
 @backbones_app.command("list")

@@ -24,6 +24,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from polydetr.backbones.detr import PretrainedDetr
 from polydetr.backbones.vision import VisionBackbone, choose_vision_backbone
 from polydetr.config import Config, ImageConfig
 from polydetr.core.documents import EncodedGroup, Window
@@ -195,6 +196,12 @@ class ImageModality(Modality):
             return None
         return {f"backbone.{name}": tensor for name, tensor in self.backbone.weights().items()}
 
+    def pretrained_detr(self) -> PretrainedDetr | None:
+        """The transformer of a published DETR whose ResNet this is; None of any other backbone."""
+        if self.backbone.detr is None or self.backbone.source is None:
+            return None
+        return PretrainedDetr(self.backbone.detr_weights(), self.backbone.detr["labels"])
+
     def state(self) -> dict[str, Any]:
         return {"fields": list(self.fields), "config": self.config.model_dump()}
 
@@ -232,12 +239,19 @@ class ImageEmbedder(nn.Module):
         self.embed_dim = embed_dim or (self.width if self.width <= _WIDEST else _NARROWED)
         same = self.embed_dim == self.width
         self.project: nn.Module = nn.Identity() if same else nn.Linear(self.width, self.embed_dim)
+        self.detr = backbone.detr
         self.row_places = SinusoidalPositions(self.embed_dim // 2, base=100.0)
         self.column_places = SinusoidalPositions(self.embed_dim - self.embed_dim // 2, base=100.0)
         self.place_scale = nn.Parameter(torch.tensor(0.25))
         self.field_embedding = nn.Embedding(num_fields, self.embed_dim) if num_fields > 1 else None
         if self.field_embedding is not None:
             nn.init.normal_(self.field_embedding.weight, std=0.02)
+        if self.detr is not None:
+            # What was trained on this backbone's own maps gets to see them as they are; its positions are its own.
+            nn.init.zeros_(self.place_scale)
+            if isinstance(self.project, nn.Linear):
+                nn.init.eye_(self.project.weight)
+                nn.init.zeros_(self.project.bias)
 
     @property
     def dtype(self) -> torch.dtype:

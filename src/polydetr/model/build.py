@@ -36,7 +36,7 @@ def build_engine(config: Config, schema: Schema, records: Sequence[Record], *, n
     modalities = build_modalities(config, schema, rows, tasks, folder=folder, note=note)
     torch.manual_seed(config.seed)
     model = PolyModel(modalities, tasks, config.model)
-    model.load_pretrained(modalities)
+    model.load_pretrained(modalities, tasks)
     if "text" in modalities:
         model.name_labels(tasks, modalities["text"])
     return Engine(model, RowEncoder(modalities, tasks, context=config.text.context), tasks)

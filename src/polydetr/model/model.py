@@ -17,6 +17,7 @@ from polydetr.config import ModelConfig
 from polydetr.core.examples import Example
 from polydetr.errors import ConfigError
 from polydetr.modalities.base import Modality
+from polydetr.modalities.image import ImageModality
 from polydetr.nn.batch import Batch, Embedded, Encoded
 from polydetr.nn.cpu.linear import Linear, pack
 from polydetr.nn.encoder import AttentionWeights, MultiModalEncoder
@@ -159,13 +160,19 @@ class PolyModel(nn.Module):
         # A target without one label in this batch has nothing to say about its weight, which would otherwise run away.
         return balanced[losses.detach() != 0].sum()
 
-    def load_pretrained(self, modalities: Mapping[str, Modality]) -> None:
-        """Lays each modality's pretrained weights over the random ones."""
+    def load_pretrained(self, modalities: Mapping[str, Modality], tasks: Mapping[str, Task]) -> None:
+        """Lays each modality's pretrained weights over the random ones, and those of a published DETR over the heads
+        that read its maps.
+        """
         for name, modality in modalities.items():
             weights = modality.pretrained()
             if weights:
                 missing = self.embedders[name].load_state_dict(dict(weights), strict=False).unexpected_keys
                 assert not missing, missing
+            found = modality.pretrained_detr() if isinstance(modality, ImageModality) else None
+            if found is not None:
+                for target in self._reading_maps:
+                    self.heads[self._slots[target]].load_pretrained(found, tasks[target].labels)  # type: ignore[operator]
 
     @torch.no_grad()
     def name_labels(self, tasks: Mapping[str, Task], text: Modality) -> None:
@@ -190,6 +197,7 @@ def _give_maps(embedders: nn.ModuleDict, tasks: Mapping[str, Task]) -> set[str]:
             for target in reading:
                 tasks[target].map_channels = embedder.map_channels  # type: ignore[assignment]
                 tasks[target].grid = int(embedder.grid)  # type: ignore[arg-type]
+                tasks[target].detr = embedder.detr  # type: ignore[attr-defined]
     return reading
 
 

@@ -57,6 +57,8 @@ class DetectionTask(Task):
         self.labels: list[str] = []
         self.detection = DetectionConfig()
         self.threshold = 0.3
+        self.detr: Mapping[str, Any] | None = None
+        """The sizes of the published DETR whose backbone the images are read by; set before ``build_head``."""
 
     # -- before training --------------------------------------------------------------------------------------------
 
@@ -144,8 +146,9 @@ class DetectionTask(Task):
 
     def build_head(self, embed_dim: int) -> nn.Module:
         return DetectionHead(
-            embed_dim, self.map_channels, grid=self.grid, num_classes=len(self.labels), config=self.detection
-        )
+            embed_dim, self.map_channels, grid=self.grid, num_classes=len(self.labels), config=self.detection,
+            detr=self.detr,
+        )  # fmt: skip
 
     def follow(self, targets: Mapping[str, Tensor], scene: Scene) -> Mapping[str, Tensor]:
         """Every part's objects at their new place; those of which too little is seen are gone."""

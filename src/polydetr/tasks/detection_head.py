@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from polydetr.backbones.detr import PretrainedDetr
+from polydetr.backbones.folders import fitting
 from polydetr.config import DetectionConfig
 from polydetr.core.examples import IGNORE_INDEX
+from polydetr.errors import ConfigError
 from polydetr.nn.batch import Encoded
 from polydetr.nn.decoder import SetDecoder, hold
 from polydetr.nn.detr import Detr, DetrSizes
@@ -26,11 +29,20 @@ class DetectionHead(nn.Module):
     (B, 6), where the picture lies, zero where a row has none.
 
     map_channels: stride → channels of the finer maps, which come from the backbone; grid: cells a side of the coarsest,
-    the image's tokens as they come out of the shared encoder, so that whatever else the row says can be heard.
+    the image's tokens as they come out of the shared encoder, so that whatever else the row says can be heard;
+    detr: the sizes of a published DETR (``VisionBackbone.detr``), which win over the configuration's.
+    Raises :class:`ConfigError` where that DETR does not fit.
     """
 
     def __init__(
-        self, embed_dim: int, map_channels: Mapping[int, int], *, grid: int, num_classes: int, config: DetectionConfig
+        self,
+        embed_dim: int,
+        map_channels: Mapping[int, int],
+        *,
+        grid: int,
+        num_classes: int,
+        config: DetectionConfig,
+        detr: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -38,8 +50,8 @@ class DetectionHead(nn.Module):
         channels = (*(map_channels[stride] for stride in self.strides), embed_dim)
         self.model: nn.Module
         if config.architecture == "detr":
-            sizes = DetrSizes(num_classes, **_given(config, embed_dim="hidden_dim"))
-            self.model = Detr(_LastMap(), embed_dim, sizes)
+            given = _given(config, embed_dim="hidden_dim")
+            self.model = Detr(_LastMap(), embed_dim, DetrSizes(num_classes, **_published(detr, given, embed_dim)))
         else:
             switches = {
                 name: getattr(config, name) for name in ("denoising", "refine", "query_selection", "deformable")
@@ -47,6 +59,27 @@ class DetectionHead(nn.Module):
             self.model = DetrFast(
                 FastSizes(num_classes, channels, **_given(config, embed_dim="hidden_dim"), **switches)
             )
+
+    @torch.no_grad()
+    def load_pretrained(self, found: PretrainedDetr, labels: Sequence[str]) -> None:
+        """Takes over a published DETR, which then answers as it did; its class head where it knows all of ``labels``,
+        those it has beside them left out.
+
+        Raises:
+            BackboneError: the weights are not those of a DETR.
+        """
+        if not isinstance(self.model, Detr):
+            return
+        state, own = dict(found.weights), self.model.state_dict()
+        places = [found.labels.index(label) for label in labels if label in found.labels]
+        for name in ("class_head.weight", "class_head.bias"):
+            known = len(places) == len(labels) and name in state
+            state[name] = state[name][[*places, -1]] if known else own[name]
+        # The backbone's own projection has done this one's work.
+        nn.init.dirac_(own["input_projection.weight"])
+        nn.init.zeros_(own["input_projection.bias"])
+        state |= {name: tensor for name, tensor in own.items() if name.startswith("input_projection.")}
+        self.model.load_state_dict(fitting(state, own, what="this DETR"))
 
     def use_decoder(self, decoder: SetDecoder) -> None:
         """Decodes by the layers of one that the whole model owns (``model.share_decoder``)."""
@@ -82,6 +115,19 @@ def set_targets(targets: Mapping[str, Tensor]) -> SetTargets:
     """Padded arrays of a batch as the matcher takes them."""
     labels = targets["labels_per_object"]
     return SetTargets(labels, labels != IGNORE_INDEX, {"boxes_cxcywh": targets["boxes_per_object"].float()})
+
+
+def _published(detr: Mapping[str, Any] | None, given: dict[str, Any], embed_dim: int) -> dict[str, Any]:
+    """The published sizes where there are some, else those given."""
+    if detr is None:
+        return given
+    sizes = {name: value for name, value in detr.items() if name != "labels"}
+    if embed_dim < sizes["embed_dim"]:
+        raise ConfigError(
+            f"model.embed_dim = {embed_dim} is narrower than the published DETR, which needs {sizes['embed_dim']}.",
+            hint=f"Set model.embed_dim={sizes['embed_dim']}.",
+        )
+    return sizes
 
 
 def _given(config: DetectionConfig, **renamed: str) -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""A published DETR as a model folder: what it was trained for, without training anything."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from polydetr.backbones.vision import load_vision_backbone
+from polydetr.config import load_config
+from polydetr.core.files import write_text
+from polydetr.errors import BackboneError
+from polydetr.model.build import build_engine
+from polydetr.model.folder import CARD, check_replaceable, save_folder
+from polydetr.reports.model_card import model_card
+from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
+
+IMAGE, OBJECTS = "image", "objects"
+
+
+def import_detr(
+    checkpoint: str | Path,
+    out: Path,
+    *,
+    size: int = 800,
+    fit: Literal["stretch", "pad"] = "stretch",
+    threshold: float = 0.5,
+    note: Callable[[str], None] = lambda message: None,
+) -> None:
+    """Writes a model folder that reads a column "image" and answers "objects", by the checkpoint's own labels.
+
+    checkpoint: a folder, a safetensors file or a Hugging Face id; size: pixels a side that the model sees; fit: how an
+    image that is not square becomes so; threshold: score from which a box is answered.
+    Raises:
+        BackboneError: it is no DETR. SaveError: ``out`` cannot be written, or holds something that is not a model.
+    """
+    check_replaceable(out)
+    backbone = load_vision_backbone(str(checkpoint), report=note)
+    if backbone.detr is None:
+        raise BackboneError(
+            f"{str(checkpoint)!r} holds an image backbone and no detector.",
+            hint="Train one over it: polydetr train --backbone image=FOLDER --target objects:detection.",
+        )
+    config = load_config(
+        {
+            "backbone": {"image": str(checkpoint)},
+            "image": {"size": size, "fit": fit, "max_images": 1},
+            "detection": {"architecture": "detr", "num_queries": backbone.detr["num_queries"], "threshold": threshold},
+            "tasks": {OBJECTS: {"labels": backbone.detr["labels"]}},
+        },
+        target={OBJECTS: "detection"},
+        inputs={IMAGE: "image"},
+    )
+    schema = Schema((FieldSpec(IMAGE, "image"),), (TargetSpec(OBJECTS, "detection"),))
+    engine = build_engine(config, schema, [], note=lambda message: None)
+    info = {
+        "versions": {name: version(name) for name in ("polydetr", "torch", "numpy", "tokenizers", "safetensors")},
+        "python": platform.python_version(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "schema": schema.to_dict(),
+        "config": config.model_dump(),
+        "model": config.model.model_dump(),
+        "parameters": sum(p.numel() for p in engine.model.parameters()),
+        "imported": Path(checkpoint).name,
+    }
+    card = {
+        "name": out.name,
+        "description": f"A published DETR, {info['imported']}, as it was: nothing was trained or measured here.",
+        "polydetr_version": info["versions"]["polydetr"],
+        "date": info["created"][:10],
+        "schema": {
+            "inputs": {IMAGE: "image"},
+            "targets": {OBJECTS: {"task": "detection", "labels": backbone.detr["labels"]}},
+        },
+        "run": {"parameters": info["parameters"]},
+        "backbone": {"name": info["imported"]},
+    }
+    weights = engine.model.state_dict()
+    save_folder(out, engine, weights, info, extra=lambda new: write_text(new / CARD, model_card(card)))
