@@ -21,7 +21,18 @@ def test_exported_names():
 def test_the_verbs_are_there():
     public = {name for name in vars(Predictor) if not name.startswith("_")}
     promised = {"fit", "predict", "predict_proba", "evaluate", "explain", "save", "load"}
-    also = {"stream", "check", "embed", "predictions", "evaluation", "explain_file", "metrics", "tables", "info"}
+    also = {
+        "from_checkpoint",
+        "stream",
+        "check",
+        "embed",
+        "predictions",
+        "evaluation",
+        "explain_file",
+        "metrics",
+        "tables",
+        "info",
+    }
     assert promised <= public <= promised | also
 
 
