@@ -101,10 +101,10 @@ def latency(predictor: Predictor, source: str, *, pictures: int = 20) -> dict[st
         batch = Batch.collate(engine.encoder.encode([record], with_targets=False).examples)
         with torch.inference_mode():
             started = time.perf_counter()
-            engine.model(batch)
+            engine.runner.model(batch)
             model.append(time.perf_counter() - started)
             started = time.perf_counter()
-            engine.model.embedders["image"](batch.groups["image"])
+            engine.runner.model.embedders["image"](batch.groups["image"])
             backbone.append(time.perf_counter() - started)
     named = {"file_to_boxes": whole, "model": model, "backbone": backbone}
     return {name: round(1000 * statistics.median(times[3:]), 1) for name, times in named.items()}

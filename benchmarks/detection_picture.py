@@ -37,7 +37,7 @@ def read_by_layer(predictor: Predictor, picture: Path) -> tuple[dict[str, Tensor
     column = predictor.schema.names("image")[0]
     record = next(iter(predictor._records([{column: str(picture)}])))
     batch = Batch.collate(engine.encoder.encode([record], with_targets=False).examples)
-    head = engine.model.head_of("objects")
+    head = engine.runner.model.head_of("objects")
 
     def look(attention: Any, inputs: tuple[Any, ...]) -> None:
         queries, references, _, shapes = inputs
@@ -48,7 +48,7 @@ def read_by_layer(predictor: Predictor, picture: Path) -> tuple[dict[str, Tensor
     readers = [module for module in detector.layers.modules() if isinstance(module, DeformableAttention)]
     handles = [reader.register_forward_pre_hook(look) for reader in readers]
     with torch.inference_mode():
-        outputs = engine.model(batch)["objects"]
+        outputs = engine.runner.model(batch)["objects"]
     for handle in handles:
         handle.remove()
     return {name: tensor[0].float() for name, tensor in outputs.items()}, seen

@@ -29,7 +29,7 @@ from polydetr.backbones.detr_checkpoints import detr_from_state
 from polydetr.backbones.detr_prediction import prepare_for_prediction
 from polydetr.config import for_tasks, load_config
 from polydetr.data.readers import read_records
-from polydetr.model.build import build_engine
+from polydetr.model.build import build_model
 from polydetr.nn.batch import Batch
 from polydetr.nn.box_geometry import BoxGeometry
 from polydetr.nn.deformable import DeformableAttention
@@ -223,10 +223,10 @@ def detr_fast(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
         config = load_config({"image": {"size": size}}, target={"objects": "detection"}, inputs={"image": "image"})
         config = for_tasks(config, ["detection"])
         schema = infer_schema([r.row for r in records], targets=config.target, inputs=config.inputs)
-        engine = build_engine(config, schema, records, note=lambda message: None)
+        engine = build_model(config, schema, records, note=lambda message: None).engine
         batch = Batch.collate(engine.encoder.encode(records[:1], with_targets=False).examples)
         for dtype in (torch.float32, torch.bfloat16):  # the faster one last
-            model = engine.model.to(dtype).eval()
+            model = engine.runner.model.to(dtype).eval()
             with torch.inference_mode():
                 times = in_turn(
                     {

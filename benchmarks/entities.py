@@ -152,7 +152,10 @@ def joint(model: str, split: Split, config: dict[str, Any], seed: int) -> dict[s
     predictor = Predictor.fit(
         split.train, split.target, valid=split.valid, test=split.test, inputs=split.inputs, seed=seed, config=config
     )
-    owned = {name: sum(p.numel() for p in part.parameters()) for name, part in predictor._engine.model.named_children()}
+    owned = {
+        name: sum(p.numel() for p in part.parameters())
+        for name, part in predictor._engine.runner.model.named_children()
+    }
     return {**predictor.metrics, "parameters_by_part": owned, **_told(predictor)}
 
 

@@ -92,12 +92,12 @@ document = engine.encoder.encode([Record(row, Location())], with_targets=False)
 batch = Batch.collate(document.examples)
 def bare():
     with torch.inference_mode():
-        engine.model(batch)
+        engine.runner.model(batch)
 def ours():
     p.predict([row])
 def once(f):
     t = time.perf_counter(); f(); return time.perf_counter() - t
-engine.model.eval()
+engine.runner.model.eval()
 for f in (bare, ours) * 20: f()
 pairs = [(once(ours), once(bare)) for _ in range(300)]
 print(json.dumps({"predict_ms": 1e3 * statistics.median(a for a, _ in pairs), "forward_ms": 1e3 * statistics.median(b for _, b in pairs),

@@ -16,7 +16,7 @@ from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import evaluate_results
 from polydetr.errors import Location
-from polydetr.model.build import build_engine
+from polydetr.model.build import build_model
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema
 
@@ -38,8 +38,8 @@ def make_engine(
     """An untrained engine whose vocabulary and labels come from ``rows``."""
     config = load_config(merge(SMALL, settings or {}), target=dict(target), inputs=inputs, backbone="none")
     schema = infer_schema(list(rows), targets=config.target, inputs=config.inputs)
-    engine = build_engine(config, schema, as_records(rows), note=(notes if notes is not None else []).append)
-    engine.model.eval()
+    engine = build_model(config, schema, as_records(rows), note=(notes if notes is not None else []).append).engine
+    engine.runner.model.eval()
     return engine
 
 
@@ -53,9 +53,9 @@ def encode_all(
 
 
 def batch_loss(engine: Engine, batch: Batch) -> torch.Tensor:
-    outputs = engine.model(batch)
+    outputs = engine.runner.model(batch)
     terms = {t: task.loss(outputs[t], batch.targets[t], batch.weights) for t, task in engine.tasks.items()}
-    return engine.model.total_loss(terms, engine.tasks)
+    return engine.runner.model.total_loss(terms, engine.tasks)
 
 
 def overfit(
@@ -69,8 +69,8 @@ def overfit(
     """Full-batch training until the rows are known by heart. The heads' own dropout is switched off."""
     torch.manual_seed(0)
     batch = Batch.collate(encode_all(engine, rows, with_targets=True, document=document))
-    optimizer = torch.optim.AdamW(engine.model.parameters(), lr=lr)
-    engine.model.eval()
+    optimizer = torch.optim.AdamW(engine.runner.model.parameters(), lr=lr)
+    engine.runner.model.eval()
     for _ in range(steps):
         optimizer.zero_grad()
         batch_loss(engine, batch).backward()

@@ -114,7 +114,7 @@ class Predictor:
             raise Interrupted("stopped.", hint="What was trained is kept: go on with --resume (resume=True).") from None
         finally:
             shown.close()
-        predictor = cls(trained.engine, trained.info, trained=trained)
+        predictor = cls(trained.assembly.engine, trained.info, trained=trained)
         if folder is not None:
             try:
                 predictor.save(folder)
@@ -177,13 +177,13 @@ class Predictor:
 
         name = self._embedding_target(target)
         if side == "target":
-            results = self._engine.of_target(name).run(target_records(rows, name))
+            results = self._engine.of_positives(name).run(target_records(rows, name))
         elif side == "input":
-            results = self._engine.answering(name).run(self._records(rows))
+            results = self._engine.only(name).run(self._records(rows))
         else:
             raise InputError(f"side = {side!r}: {did_you_mean(str(side), ('input', 'target'))}")
         found = [np.asarray(r.predictions[name].value, dtype=np.float32) for r in results]
-        width = int(next(iter(self._engine.model.embedders.values())).embed_dim)  # type: ignore[arg-type]
+        width = int(self._manifest.get("embed_dim", 0))
         return np.stack(found) if found else np.zeros((0, width), dtype=np.float32)
 
     def explain(
@@ -256,7 +256,7 @@ class Predictor:
         records = self._records(
             rows, format=format, encoding=encoding, on_error="skip", report=report, strictness=strictness
         )
-        engine = self._engine.judging(strictness).drawing(seed)
+        engine = self._engine.with_strictness(strictness).with_seed(seed)
         yield from stream_answers(engine, records, report, files=files, draw=draw)
 
     def evaluate(
@@ -351,7 +351,7 @@ class Predictor:
             copy_reports(self.folder, folder)
 
     def _run(self, rows: Any, strictness: Strictness = "normal", seed: int = 0) -> Iterator[RowResult]:
-        return self._engine.judging(strictness).drawing(seed).run(self._records(rows, strictness=strictness))
+        return self._engine.with_strictness(strictness).with_seed(seed).run(self._records(rows, strictness=strictness))
 
     def _records(self, rows: Any, **how: Any) -> Iterator[Record]:
         """how: as ``asked.asked_records`` takes it."""

@@ -24,7 +24,7 @@ from polydetr.nn.batch import Batch, TokenGroup
 def example(length: int, label: int = 0, weight: float = 1.0) -> Example:
     ids = np.arange(length, dtype=np.int32)
     targets = {"label": np.array(label), "tags_per_token": ids.astype(np.int16), "known": np.ones(3, np.float32)}
-    return Example({"text": {"input_ids": ids, "flag": ids % 2 == 0}}, {"y": targets}, weight)
+    return Example({"text": {"input_ids": ids, "flag": ids % 2 == 0}}, {"y": targets}, weight=weight)
 
 
 @given(st.lists(st.integers(1, 60), max_size=80), st.integers(1, 200), st.one_of(st.none(), st.integers(0, 9)))

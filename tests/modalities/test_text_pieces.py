@@ -19,7 +19,7 @@ from polydetr.explain import explain_record
 from polydetr.modalities import text as text_modality
 from polydetr.modalities.text import TextModality
 from polydetr.modalities.text_pieces import PieceReader, cut_run, joins_characters, pieces_of_slots, place_of, runs
-from polydetr.model.build import build_engine
+from polydetr.model.build import build_model
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema
 from polydetr.training.features import _chunk_features
@@ -226,8 +226,8 @@ def engine(monkeypatch: pytest.MonkeyPatch, **text: Any) -> Engine:
     monkeypatch.setattr(text_modality, "choose_text_backbone", lambda *_, **__: backbone())
     config = load_config({"text": text}, target={"entities": "tagging"})
     schema = infer_schema(ROWS, targets=config.target, inputs={"text": "text"})
-    made = build_engine(config, schema, as_records(ROWS), note=lambda _: None)
-    made.model.eval()
+    made = build_model(config, schema, as_records(ROWS), note=lambda _: None).engine
+    made.runner.model.eval()
     return made
 
 
@@ -245,18 +245,18 @@ def test_frozen_backbones_leave_the_slots_their_places(monkeypatch: pytest.Monke
     examples = [
         e for group in made.encoder.documents(valid) for e in made.encoder.encode(group, with_targets=True).examples
     ]
-    torch.nn.init.normal_(made.model.embedders["text"].piece_reader.down.weight)
-    featured = _chunk_features(made.model, examples, ["text"])
+    torch.nn.init.normal_(made.runner.model.embedders["text"].piece_reader.down.weight)
+    featured = _chunk_features(made.runner.model, examples, ["text"])
     for plain, computed in zip(examples, featured, strict=True):
         assert set(computed.groups["text"]) == {"features", "place"}
-        first, second = (made.model(Batch.collate([e]))["entities"]["logits"] for e in (plain, computed))
+        first, second = (made.runner.model(Batch.collate([e]))["entities"]["logits"] for e in (plain, computed))
         assert torch.allclose(first, second, atol=1e-5)
 
 
 def test_an_explanation_speaks_of_characters_and_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
     made = engine(monkeypatch, max_tokens=16, overlap=4)
     overfit(made, ROWS, steps=80)
-    torch.nn.init.normal_(made.model.embedders["text"].backbone.embeddings.words.weight, std=0.2)
+    torch.nn.init.normal_(made.runner.model.embedders["text"].backbone.embeddings.words.weight, std=0.2)
     (record,) = as_records([{"text": "北京大学的学生the cat北京大学的学生的北京"}])
     found = explain_record(made, record, choice=0)
     assert [word.text for word in found.words][:4] == ["北", "京", "大", "学"]

@@ -245,7 +245,7 @@ def test_precision_on_loading(model):
     import torch
 
     def dtype(precision):
-        return next(Predictor.load(model, precision=precision)._engine.model.parameters()).dtype
+        return next(Predictor.load(model, precision=precision)._engine.runner.model.parameters()).dtype
 
     assert dtype("fp32") == torch.float32
     assert dtype("bf16") == torch.bfloat16

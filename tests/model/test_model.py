@@ -11,7 +11,7 @@ import torch
 from polydetr.backbones.scratch import scratch_backbone
 from polydetr.config import load_config
 from polydetr.explain.attention import attention_by_modality
-from polydetr.model.build import build_engine
+from polydetr.model.build import build_model
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema
 from tiny_models import as_records, encode_all, make_engine
@@ -44,14 +44,16 @@ def test_encoded_tokens_equal_those_of_transformers(bert_folder: Path) -> None:
     import transformers
 
     config = load_config(target={"label": "classification"}, backbone=str(bert_folder))
-    engine = build_engine(config, infer_schema(ROWS, targets=config.target), as_records(ROWS), note=lambda line: None)
-    engine.model.eval()
+    engine = build_model(
+        config, infer_schema(ROWS, targets=config.target), as_records(ROWS), note=lambda line: None
+    ).engine
+    engine.runner.model.eval()
     examples = [engine.encoder.encode([r], with_targets=False).examples[0] for r in as_records(ROWS)]
     batch = Batch.collate(examples)
     group = batch.groups["text"]
     reference = transformers.BertModel.from_pretrained(bert_folder, attn_implementation="eager").eval()
     with torch.no_grad():
-        ours = engine.model.encode(batch).tokens["text"]
+        ours = engine.runner.model.encode(batch).tokens["text"]
         theirs = reference(
             input_ids=group.values["input_ids"],
             attention_mask=group.mask.long(),
@@ -63,21 +65,23 @@ def test_encoded_tokens_equal_those_of_transformers(bert_folder: Path) -> None:
 
 def test_fewer_heads_where_the_width_does_not_divide() -> None:
     engine = make_engine(ROWS, {"label": "classification"}, settings={"model": {"embed_dim": 30, "num_heads": 8}})
-    encoded = engine.model.encode(Batch.collate(encode_all(engine, ROWS, with_targets=False)))
+    encoded = engine.runner.model.encode(Batch.collate(encode_all(engine, ROWS, with_targets=False)))
     assert encoded.tokens["text"].shape[-1] == encoded.pooled.shape[-1] == 30
 
 
 def test_column_names_may_hold_dots() -> None:
     rows = [{"text": r["text"], "a.b": r["label"]} for r in ROWS]
     engine = make_engine(rows, {"a.b": "classification"}, inputs={"text": "text"})
-    assert set(engine.model(Batch.collate(encode_all(engine, rows, with_targets=False)))) == {"a.b"}
+    assert set(engine.runner.model(Batch.collate(encode_all(engine, rows, with_targets=False)))) == {"a.b"}
 
 
 def test_in_int8_the_shared_encoder_keeps_its_own_numbers_and_hands_float32_on(bert_folder: Path) -> None:
     rows = [r | {"size": float(i)} for i, r in enumerate(ROWS)]
     config = load_config(target={"label": "classification"}, backbone=str(bert_folder))
-    engine = build_engine(config, infer_schema(rows, targets=config.target), as_records(rows), note=lambda line: None)
-    model = engine.model.eval()
+    engine = build_model(
+        config, infer_schema(rows, targets=config.target), as_records(rows), note=lambda line: None
+    ).engine
+    model = engine.runner.model.eval()
     torch.nn.init.normal_(model.encoder.layers[0][0].contract.weight, std=0.3)  # type: ignore[index, union-attr]
     batch = Batch.collate([engine.encoder.encode([r], with_targets=False).examples[0] for r in as_records(rows)])
     with torch.inference_mode():

@@ -350,12 +350,12 @@ def test_a_target_without_labels_in_a_batch_moves_no_weight_of_its_own() -> None
     engine = make_engine(rows, {"a": "classification", "b": "regression"}, inputs={"text": "text"})
     half = [{**row, "b": None} for row in rows]
     batch_loss(engine, Batch.collate(encode_all(engine, half, with_targets=True))).backward()
-    balance = engine.model.log_variance
+    balance = engine.runner.model.log_variance
     assert balance is not None
     assert balance.grad is not None
     assert balance.grad[0] != 0
     assert balance.grad[1] == 0
-    heads = dict(engine.model.named_parameters())
+    heads = dict(engine.runner.model.named_parameters())
     assert not heads["heads.target_1.output.weight"].grad.any()  # type: ignore[union-attr]
 
 

@@ -15,7 +15,6 @@ from polydetr.engine.engine import Engine
 from polydetr.modalities import MODALITIES
 from polydetr.nn.batch import Batch
 from polydetr.tasks import TASKS
-from polydetr.tasks.base import is_view
 from tiny_models import (
     answers,
     as_records,
@@ -418,7 +417,7 @@ def test_state_survives_json(engine: Engine, case: Case, tmp_path: Path) -> None
     tasks = {t: TASKS[case.target[t]].from_state(strict_json(task.state())) for t, task in engine.tasks.items()}
     for target, task in engine.tasks.items():
         assert tasks[target].state() == task.state()
-    again = Engine(engine.model, type(engine.encoder)(modalities, tasks, context=engine.encoder.context), tasks)
+    again = Engine(type(engine.encoder)(modalities, tasks, context=engine.encoder.context), engine.runner, tasks)
     for old, new in zip(
         encode_all(engine, case.rows, with_targets=True), encode_all(again, case.rows, with_targets=True), strict=True
     ):
@@ -439,20 +438,20 @@ def test_one_path_for_training_and_prediction(engine: Engine, case: Case, tmp_pa
     store = ExampleStore.write(iter(with_targets), tmp_path / "rows.arrow")
     assert len(store) == len(with_targets) == len(without)
     for i, (trained, predicted) in enumerate(zip(with_targets, without, strict=True)):
-        inputs = {name: arrays for name, arrays in trained.groups.items() if not is_view(name)}
-        assert same_arrays(inputs, predicted.groups)
-        assert predicted.targets == {}
+        assert same_arrays(trained.groups, predicted.groups)
+        assert predicted.targets == predicted.positives == {}
         assert same_arrays(store[i].groups, trained.groups)
         assert same_arrays(store[i].targets, trained.targets)
+        assert same_arrays(store[i].positives, trained.positives)
         assert store[i].weight == pytest.approx(trained.weight, rel=1e-7)
 
 
 def test_a_row_gives_the_same_alone_in_a_batch_and_under_padding(engine: Engine, case: Case) -> None:
     examples = encode_all(engine, case.rows, with_targets=False)
     with torch.no_grad():
-        together = engine.model(Batch.collate(examples))
+        together = engine.runner.model(Batch.collate(examples))
         for i, example in enumerate(examples):
-            alone = engine.model(Batch.collate([example], [i]))
+            alone = engine.runner.model(Batch.collate([example], [i]))
             for target, tensors in alone.items():
                 for name, tensor in tensors.items():
                     other = together[target][name][i : i + 1]
@@ -466,14 +465,14 @@ def test_loss_is_finite_where_every_target_is_missing(engine: Engine, case: Case
     loss = batch_loss(engine, Batch.collate(encode_all(engine, rows, with_targets=True)))
     loss.backward()
     assert float(loss.detach()) == 0.0
-    gradients = [p.grad for p in engine.model.parameters() if p.grad is not None]
+    gradients = [p.grad for p in engine.runner.model.parameters() if p.grad is not None]
     assert gradients
     assert all(torch.isfinite(g).all() and not g.any() for g in gradients)
 
 
 def test_gradients_reach_every_head_and_the_embeddings(engine: Engine, case: Case) -> None:
     batch_loss(engine, Batch.collate(encode_all(engine, case.rows, with_targets=True))).backward()
-    for name, parameter in engine.model.named_parameters():
+    for name, parameter in engine.runner.model.named_parameters():
         if name.startswith("heads.") or name.endswith(("words.weight", "shape_embedding.weight")):
             if case.idle in name:
                 continue
@@ -507,7 +506,7 @@ def test_one_json_prediction_a_row(engine: Engine, case: Case) -> None:
 def test_calibration_pairs_fit_one_another(engine: Engine, case: Case) -> None:
     half = [row if i % 2 else {**row, **dict.fromkeys(case.target)} for i, row in enumerate(case.rows)]
     batch = Batch.collate(encode_all(engine, half, with_targets=True))
-    outputs = engine.model(batch)
+    outputs = engine.runner.model(batch)
     for target, task in engine.tasks.items():
         pairs = task.calibration_pairs(outputs[target], batch.targets[target])
         if pairs is not None:

@@ -240,7 +240,7 @@ def test_spoilt_objects_of_hidden_pictures_are_not_asked_for() -> None:
     targets = batch.targets["objects"]
     counts = (targets["labels_per_object"] != IGNORE_INDEX).sum(1).tolist()
     assert counts == [1, 2, 1]
-    outputs = engine.model.train()(batch)["objects"]
+    outputs = engine.runner.model.train()(batch)["objects"]
 
     def loss(*seen: int) -> float:
         frame = torch.zeros_like(outputs["frame"])

@@ -304,7 +304,7 @@ def test_rows_that_nobody_looked_at_teach_nothing() -> None:
     examples = engine.encoder.encode(as_records(rows, document="one"), with_targets=True).examples
     assert len(examples) == 1
     batch = Batch.collate(examples)
-    outputs = {name: t.clone() for name, t in engine.model(batch)["entities"].items()}
+    outputs = {name: t.clone() for name, t in engine.runner.model(batch)["entities"].items()}
     task, targets = engine.tasks["entities"], batch.targets["entities"]
     before = task.loss(outputs, targets, batch.weights)
     first_words = len(answers(engine, rows[:1])[0].text.words)

@@ -31,7 +31,7 @@ def gain(monkeypatch, tmp_path):
 
 
 def in_int8(predictor):
-    encoders = [m for m in predictor._engine.model.modules() if isinstance(m, BertEncoder)]
+    encoders = [m for m in predictor._engine.runner.model.modules() if isinstance(m, BertEncoder)]
     layers = [m for encoder in encoders for m in encoder.modules() if isinstance(m, Linear)]
     return all(m._packed and isinstance(m._packed[0], int8.Int8Weight) for m in layers) and all(
         m._packed[1] == m.weight._version for m in layers

@@ -20,12 +20,15 @@ class Example:
 
     ``groups[group][name]`` has one entry a token along its first axis (for images: one an image). A modality that is
     missing has arrays of length 0, and is masked.
+    ``positives[target][name]`` are the arrays of what belongs to the row, the positive side of an embedding, as the
+    modality of ``Task.view`` encodes it; only where rows are learned or measured.
     ``targets[target][name]`` is a scalar (0-d), a fixed-length vector, or, where the name ends in ``_per_token`` or
     ``_per_object``, one entry a token of the group that the task reads, or an object of any number.
     """
 
     groups: Mapping[str, Arrays]
     targets: Mapping[str, Arrays] = field(default_factory=dict)
+    positives: Mapping[str, Arrays] = field(default_factory=dict)
     weight: float = 1.0
     cost: int | None = None
 
@@ -34,4 +37,4 @@ class Example:
         """What it costs the model, in tokens; ``cost`` where an entry becomes several (an image its grid)."""
         if self.cost is not None:
             return self.cost
-        return sum(len(next(iter(arrays.values()))) for arrays in self.groups.values())
+        return sum(len(next(iter(arrays.values()))) for arrays in (*self.groups.values(), *self.positives.values()))

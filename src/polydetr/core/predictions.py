@@ -34,10 +34,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RowResult:
-    """What became of one row: its predictions by target, or the error that rejected it."""
+    """What became of one row: its predictions by target, or the error that rejected it. golds: its labels by target,
+    where rows are measured.
+    """
 
     record: Record
     predictions: Mapping[str, Prediction]
     text: FieldText | None = None
     error: RowError | None = None
     warnings: Sequence[Finding] = ()
+    golds: Mapping[str, Any] = field(default_factory=dict)

@@ -6,20 +6,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from polydetr.core.examples import Example
+from polydetr.core.examples import Arrays, Example
 from polydetr.errors import DataFileError, SaveError
 
 _FLUSH = 1000
 _FLUSH_BYTES = 64 << 20
 """Examples are written out after so many, or as soon as they hold as much: pictures are large."""
 MAX_CACHE_BYTES = 2 << 30
+_KINDS: dict[str, Callable[[Example], Mapping[str, Arrays]]] = {
+    "group": lambda example: example.groups,
+    "target": lambda example: example.targets,
+    "positive": lambda example: example.positives,
+}
 
 
 class ExampleStore:
@@ -52,11 +58,17 @@ class ExampleStore:
             raise IndexError(index)
         chunk = int(np.searchsorted(self._starts, index, side="right")) - 1
         row = index - int(self._starts[chunk])
-        parts: dict[str, dict[str, dict[str, np.ndarray]]] = {"group": {}, "target": {}}
+        parts: dict[str, dict[str, dict[str, np.ndarray]]] = {kind: {} for kind in _KINDS}
         for (kind, owner, name, shape), (values, offsets) in zip(self._columns, self._flat[chunk], strict=True):
             array = values[offsets[row] : offsets[row + 1]]
             parts[kind].setdefault(owner, {})[name] = array if shape == "vector" else array.reshape(_shape(shape))
-        return Example(parts["group"], parts["target"], float(self.weights[index]), cost=int(self.lengths[index]))
+        return Example(
+            parts["group"],
+            parts["target"],
+            parts["positive"],
+            float(self.weights[index]),
+            cost=int(self.lengths[index]),
+        )
 
     @property
     def num_tokens(self) -> int:
@@ -79,6 +91,21 @@ class ExampleStore:
         finally:
             partial.unlink(missing_ok=True)
         return ExampleStore(path)
+
+
+class StoredExamples(Sequence[Example]):
+    """Some neighboring examples of a store, read when they are asked for."""
+
+    def __init__(self, store: ExampleStore, places: range) -> None:
+        self.store, self.places = store, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return StoredExamples(self.store, self.places[index])
+        return self.store[self.places[index]]
 
 
 def _key(kind: str, owner: str, name: str) -> str:
@@ -127,7 +154,7 @@ def _write(examples: Iterable[Example], path: Path) -> None:
 
 
 def _columns_of(example: Example) -> list[tuple[str, str, str, str]]:
-    parts = (("group", example.groups), ("target", example.targets))
+    parts = ((kind, owners_of(example)) for kind, owners_of in _KINDS.items())
     return [
         (kind, owner, name, _shape_name(np.asarray(array)))
         for kind, owners in parts
@@ -148,7 +175,7 @@ def _shape(name: str) -> tuple[int, ...]:
 
 
 def _array(example: Example, kind: str, owner: str, name: str) -> np.ndarray:
-    return np.asarray((example.groups if kind == "group" else example.targets)[owner][name])
+    return np.asarray(_KINDS[kind](example)[owner][name])
 
 
 def _flat(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:

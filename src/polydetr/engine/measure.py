@@ -9,24 +9,27 @@ from typing import Any
 
 import numpy as np
 
+from polydetr.core.documents import EncodedDocument
 from polydetr.core.predictions import Evaluation, RowResult
-from polydetr.engine.encode import task_row
+from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
 from polydetr.tasks.base import Task
 
 
-def gold_values(task: Task, results: Sequence[RowResult]) -> list[object]:
-    """The true answers of rows, beside their predictions."""
-    return [task.gold(task_row(task, r.record), r.text) for r in results]
+def evaluate_results(
+    engine: Engine, results: Sequence[RowResult], *, positives: Mapping[str, Sequence[EncodedDocument]] | None = None
+) -> dict[str, Evaluation]:
+    """Every task's evaluation of rows that were answered with their targets; labels that training never saw stand in
+    ``data``, counted.
 
-
-def evaluate_results(engine: Engine, results: Sequence[RowResult]) -> dict[str, Evaluation]:
-    """Every task's evaluation of rows already answered; labels that training never saw stand in ``data``, counted."""
+    positives: what ``encode_positives`` gave for these rows, where they are measured more than once.
+    """
     found = {}
     for target, task in engine.tasks.items():
-        golds = gold_values(task, results)
+        golds = [result.golds[target] for result in results]
         if task.view is not None:
-            golds = _embedded(engine, target, golds, results)
+            documents = (positives or {}).get(target) or encode_positives(engine, target, golds, results)
+            golds = _with_vectors(engine, target, golds, documents)
         evaluation = task.evaluate([r.predictions[target] for r in results], golds)
         if task.reads_maps:  # mistakes are shown as pictures
             measured = [r.record for r, gold in zip(results, golds, strict=True) if gold is not None]
@@ -36,13 +39,25 @@ def evaluate_results(engine: Engine, results: Sequence[RowResult]) -> dict[str, 
     return found
 
 
-def _embedded(engine: Engine, target: str, golds: Sequence[Any], results: Sequence[RowResult]) -> list[Any]:
-    """The gold values with their vectors, each distinct one embedded once."""
-    records = {gold.key: r.record for gold, r in zip(golds, results, strict=True) if gold is not None}
-    answers = engine.of_target(target).run(records.values())
+def encode_positives(
+    engine: Engine, target: str, golds: Sequence[Any], rows: Sequence[RowResult] | Sequence[Record]
+) -> list[EncodedDocument]:
+    """What belongs to these rows, each distinct one once, in the order in which they first occur."""
+    records = {}
+    for gold, row in zip(golds, rows, strict=True):
+        if gold is not None:
+            records.setdefault(gold.key, row if isinstance(row, Record) else row.record)
+    found = engine.of_positives(target).encode(records.values())
+    return [item for item in found if isinstance(item, EncodedDocument)]
+
+
+def _with_vectors(engine: Engine, target: str, golds: Sequence[Any], documents: Sequence[EncodedDocument]) -> list[Any]:
+    """The gold values with their vectors."""
+    keys = dict.fromkeys(gold.key for gold in golds if gold is not None)
+    answers = engine.of_positives(target).answered(documents)
     vectors = {
         key: np.asarray(answer.predictions[target].value, dtype=np.float32)
-        for key, answer in zip(records, answers, strict=True)
+        for key, answer in zip(keys, answers, strict=True)
     }
     return [None if gold is None else replace(gold, vector=vectors[gold.key]) for gold in golds]
 

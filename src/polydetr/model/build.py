@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from polydetr.config import Config, TaskConfig
+from polydetr.config import Config, ModelConfig, TaskConfig
 from polydetr.core.records import Record, Row, folder_of
 from polydetr.engine.encode import RowEncoder, task_row
 from polydetr.engine.engine import Engine
@@ -18,14 +19,33 @@ from polydetr.modalities import MODALITIES
 from polydetr.modalities.base import Modality
 from polydetr.modalities.image import ImageModality
 from polydetr.model.model import PolyModel
+from polydetr.model.runner import TorchRunner
 from polydetr.schema.spec import FieldSpec, Schema
 from polydetr.tasks import TASKS, Task
 
 Note = Callable[[str], None]
 
 
-def build_engine(config: Config, schema: Schema, records: Sequence[Record], *, note: Note) -> Engine:
-    """An engine with pretrained or random weights, its labels learned from ``records``.
+@dataclass(frozen=True)
+class Assembly:
+    """A model, and the engine that answers by it through the runner."""
+
+    model: PolyModel
+    engine: Engine
+    runner: TorchRunner
+
+
+def assemble(
+    modalities: Mapping[str, Modality], tasks: Mapping[str, Task], config: ModelConfig, *, context: bool
+) -> Assembly:
+    """The one place where a model meets what prepares its rows and reads its answers: fresh or out of a folder."""
+    model = PolyModel(modalities, tasks, config)
+    runner = TorchRunner(model)
+    return Assembly(model, Engine(RowEncoder(modalities, tasks, context=context), runner, tasks), runner)
+
+
+def build_model(config: Config, schema: Schema, records: Sequence[Record], *, note: Note) -> Assembly:
+    """A fresh model with pretrained or random weights, in evaluation mode, its labels learned from ``records``.
 
     Raises:
         ConfigError, SchemaError, RowError, BackboneError: what does not fit, by name.
@@ -35,11 +55,13 @@ def build_engine(config: Config, schema: Schema, records: Sequence[Record], *, n
     folder = folder_of(records[0]) if records else None
     modalities = build_modalities(config, schema, rows, tasks, folder=folder, note=note)
     torch.manual_seed(config.seed)
-    model = PolyModel(modalities, tasks, config.model)
+    assembly = assemble(modalities, tasks, config.model, context=config.text.context)
+    model = assembly.model
     model.load_pretrained(modalities)
     if "text" in modalities:
         model.name_labels(tasks, modalities["text"])
-    return Engine(model, RowEncoder(modalities, tasks, context=config.text.context), tasks)
+    model.eval()
+    return assembly
 
 
 def build_tasks(config: Config, schema: Schema, records: Sequence[Record], *, note: Note) -> dict[str, Task]:

@@ -27,10 +27,10 @@ from torch import Tensor
 from polydetr import __version__
 from polydetr.config import Config, ModelConfig
 from polydetr.core.files import sha256_of, write_text
-from polydetr.engine.encode import RowEncoder
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, ModelFolderError, OutputError, SaveError, did_you_mean
 from polydetr.modalities import MODALITIES
+from polydetr.model.build import assemble
 from polydetr.model.model import PolyModel
 from polydetr.nn.cpu.int8 import WORTH, computes_int8, int8_speedup
 from polydetr.tasks import TASKS
@@ -210,14 +210,14 @@ def load_engine(folder: Path, *, precision: LoadPrecision = "auto") -> tuple[Eng
             name: MODALITIES[name].from_state(state, folder) for name, state in manifest["modalities"].items()
         }
         tasks = {target: TASKS[state["kind"]].from_state(state) for target, state in manifest["tasks"].items()}
-        model = PolyModel(modalities, tasks, ModelConfig(**manifest["model"]))
-        model.load_state_dict(load_weights(folder))
-        encoder = RowEncoder(modalities, tasks, context=bool(manifest["context"]))
+        assembly = assemble(modalities, tasks, ModelConfig(**manifest["model"]), context=bool(manifest["context"]))
+        assembly.model.load_state_dict(load_weights(folder))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error!s:.300}", hint=_COPY) from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _set_precision(model.to(device).eval(), precision, manifest, device=device)
-    return Engine(model.eval(), encoder, tasks), manifest
+    _set_precision(assembly.model.to(device).eval(), precision, manifest, device=device)
+    assembly.model.eval()
+    return assembly.engine, manifest
 
 
 def _set_precision(

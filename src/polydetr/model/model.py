@@ -21,7 +21,7 @@ from polydetr.nn.batch import Batch, Embedded, Encoded
 from polydetr.nn.cpu.linear import Linear, pack
 from polydetr.nn.encoder import AttentionWeights, MultiModalEncoder
 from polydetr.nn.pooling import masked_mean, mean_of_groups
-from polydetr.tasks.base import Task, is_view, view_group
+from polydetr.tasks.base import Task
 
 
 class PolyModel(nn.Module):
@@ -30,7 +30,7 @@ class PolyModel(nn.Module):
     def __init__(self, modalities: Mapping[str, Modality], tasks: Mapping[str, Task], config: ModelConfig) -> None:
         super().__init__()
         self.embedders = nn.ModuleDict()
-        self._views = {target: task.view for target, task in tasks.items() if task.view is not None}
+        self._positives = {target: task.view for target, task in tasks.items() if task.view is not None}
         for modality in modalities.values():
             modality.join(modalities)
         width = config.embed_dim
@@ -42,11 +42,12 @@ class PolyModel(nn.Module):
             if callable(borrow := getattr(embedder, "borrow", None)):
                 borrow(self.embedders)
         self._reading_maps = _give_maps(self.embedders, tasks)
+        self.embed_dim = width
         pretrained = any(m.is_pretrained for m in modalities.values())
         # ModuleDict keys may not hold dots, and column names may
         self._slots = {target: f"target_{i}" for i, target in enumerate(tasks)}
         self._bringing = [self._slots[target] for target, task in tasks.items() if task.brings_tokens]
-        read = [name for name, modality in modalities.items() if modality.fields or name in self._views.values()]
+        read = [name for name, modality in modalities.items() if modality.fields or name in self._positives.values()]
         groups = [*read, *self._bringing]
         self.encoder = MultiModalEncoder(
             groups,
@@ -109,9 +110,9 @@ class PolyModel(nn.Module):
             for target, slot in self._slots.items()
             if targets is None or target in targets
         }
-        for target, name in self._views.items():
-            group = batch.groups.get(view_group(target, name))
-            if group is not None and target in outputs:
+        for target, group in batch.positives.items():
+            if target in outputs:
+                name = self.positive_side(target)
                 found = self._encoded({name: self.embedders[name](group)})
                 outputs[target]["positive"] = self.heads[self._slots[target]](found)["vector"]
         return outputs
@@ -120,8 +121,12 @@ class PolyModel(nn.Module):
         """What answers ``target``."""
         return self.heads[self._slots[target]]
 
+    def positive_side(self, target: str) -> str:
+        """The modality that reads what belongs to a row (``Task.view``)."""
+        return self._positives[target]
+
     def _embed(self, batch: Batch) -> dict[str, Embedded]:
-        return {name: self.embedders[name](group) for name, group in batch.groups.items() if not is_view(name)}
+        return {name: self.embedders[name](group) for name, group in batch.groups.items()}
 
     def _encoded(self, embedded: Mapping[str, Embedded]) -> Encoded:
         attended, _ = self.attend(embedded)

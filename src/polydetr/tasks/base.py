@@ -213,21 +213,6 @@ class Task(ABC):
         return task
 
 
-def view_group(target: str, modality: str) -> str:
-    """The batch's group in which a target's own value travels (``Task.view``); names of modalities hold no slash."""
-    return f"{target}/{modality}"
-
-
-def modality_of(group: str) -> str:
-    """The modality whose values a group of a batch holds."""
-    return group.rpartition("/")[2]
-
-
-def is_view(group: str) -> bool:
-    """Whether a group of a batch holds a target's own values, which the inputs never attend to."""
-    return "/" in group
-
-
 def log_softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Over the last axis, in float64, so that decoding does not depend on the training precision."""
     scaled = logits.astype(np.float64) / temperature

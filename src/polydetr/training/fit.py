@@ -21,17 +21,16 @@ from polydetr.config import Config
 from polydetr.core.files import cache_dir
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
-from polydetr.data.store import ExampleStore
-from polydetr.engine.engine import Engine
-from polydetr.engine.measure import evaluate_results, unseen_notes
+from polydetr.engine.measure import unseen_notes
 from polydetr.errors import RowError
 from polydetr.modalities.text import as_text
-from polydetr.model.build import Note, build_engine
+from polydetr.model.build import Assembly, Note, build_model
+from polydetr.model.model import PolyModel
 from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
 from polydetr.training.calibrate import calibrate
 from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
-from polydetr.training.encode import Splits, check_rows, encode_training_rows, locate, rejected_lines, rejected_row
+from polydetr.training.encode import EncodedRows, Splits, encode_rows, locate, measure, rejected_lines, rejected_row
 from polydetr.training.features import with_features
 from polydetr.training.loop import Loop, StepInfo
 from polydetr.training.number_format import set_precision
@@ -58,7 +57,7 @@ class Display:
 class Trained:
     """A finished run. ``info`` is what the model folder keeps; ``evaluations`` by split and target."""
 
-    engine: Engine
+    assembly: Assembly
     weights: Mapping[str, Tensor]
     info: dict[str, Any]
     evaluations: Mapping[str, Mapping[str, Evaluation]]
@@ -92,34 +91,34 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
     checkpoints = Checkpoints(_checkpoint_folder(config, schema, rows_hash, out=out))
     checkpoints.prepare()
     resume = _resumes(checkpoints, wanted=resume, note=display.note)
-    engine = _build(config, schema, splits, note=display.note)
-    store = encode_training_rows(engine, splits, config, data_hash, note=display.note)
-    splits.valid = check_rows(engine, splits.valid, config, splits.rejected)
-    splits.test = check_rows(engine, splits.test, config, splits.rejected) if splits.test else None
+    assembly = _build(config, schema, splits, note=display.note)
+    engine = assembly.engine
+    encoded = encode_rows(engine, splits, config, data_hash, note=display.note)
     if splits.rejected:
         for line in rejected_lines(splits.rejected, listed=out is not None):
             display.note(line)
-    measuring, progress, precision = _train(
-        engine, store, splits, config, schema,
+    rows, progress, precision = _train(
+        assembly, encoded, config, schema,
         checkpoints=checkpoints, resume=resume, rows_hash=rows_hash, out=out, started=started, display=display,
     )  # fmt: skip
-    weights = _restore_best(engine, checkpoints)
+    weights = _restore_best(assembly.model, checkpoints)
     # Where features were computed once, by a frozen backbone, they are also what is measured: as they are.
-    wanted = config.training.precision if measuring is engine else precision
+    wanted = precision if config.training.freeze_backbones else config.training.precision
     prediction = set_prediction_format(
-        engine, weights, trained_in=precision, wanted=wanted, valid=splits.valid, note=display.note
+        assembly, weights, trained_in=precision, wanted=wanted, valid=rows.valid, note=display.note
     )
-    before, valid = calibrate(measuring, splits.valid, note=display.note)
+    before, valid = calibrate(assembly, rows.valid, note=display.note)
     evaluations = {"valid": valid}
-    if splits.test:
-        evaluations["test"] = evaluate_results(measuring, list(measuring.run(splits.test, with_targets=True)))
+    if rows.test is not None:
+        _, evaluations["test"] = measure(engine, rows.test)
     for split, found in evaluations.items():
         for target, evaluation in found.items():
             for line in unseen_notes(target, evaluation, where=f"the {split} rows"):
                 display.note(line)
     info = {
-        **_describe(config, schema, splits, data_hash),
-        "parameters": sum(p.numel() for p in engine.model.parameters()),
+        **_describe(config, schema, splits, encoded, data_hash),
+        "embed_dim": assembly.model.embed_dim,
+        "parameters": sum(p.numel() for p in assembly.model.parameters()),
         "training": {
             "steps": progress.step,
             "seconds": round(progress.seconds, 1),
@@ -134,13 +133,12 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         "temperature": {t: task.temperature for t, task in engine.tasks.items()},
         "history": progress.history,
     }
-    return Trained(engine, weights, info, evaluations, before, progress.history, checkpoints, tuple(splits.rejected))
+    return Trained(assembly, weights, info, evaluations, before, progress.history, checkpoints, tuple(splits.rejected))
 
 
 def _train(
-    engine: Engine,
-    store: ExampleStore,
-    splits: Splits,
+    assembly: Assembly,
+    rows: EncodedRows,
     config: Config,
     schema: Schema,
     *,
@@ -150,25 +148,25 @@ def _train(
     out: Path | None,
     started: float,
     display: Display,
-) -> tuple[Engine, Progress, str]:
-    """Precision, adapters, optimizer, loop; the engine that reads what the loop read, where the run ended, and in which
+) -> tuple[EncodedRows, Progress, str]:
+    """Precision, adapters, optimizer, loop; the rows as the loop read them, where the run ended, and in which
     precision.
     """
-    settings = config.training
+    settings, model = config.training, assembly.model
     fabric = _fabric()
-    engine.model.to(fabric.device)
+    model.to(fabric.device)
     saved = checkpoints.header().get("precision") if resume else None
-    precision = set_precision(engine, saved or settings.precision, store, note=display.note)
+    precision = set_precision(model, saved or settings.precision, rows.train, note=display.note)
     torch.manual_seed(config.seed)
     if settings.lora.rank:
-        wrapped = add_adapters(engine.model, rank=settings.lora.rank, alpha=settings.lora.alpha)
+        wrapped = add_adapters(model, rank=settings.lora.rank, alpha=settings.lora.alpha)
         display.note(f"adapters of rank {settings.lora.rank} in {len(wrapped)} layers; the backbone itself is frozen")
-    pretrained = any(m.is_pretrained for m in engine.encoder.modalities.values())
+    pretrained = any(m.is_pretrained for m in assembly.engine.encoder.modalities.values())
     if settings.freeze_backbones:
-        engine, store = with_features(engine, store, [split for split in (splits.valid, splits.test) if split])
-        display.note(f"the backbones are frozen: their features were computed once, for {len(store)} rows")
+        rows = with_features(assembly, rows)
+        display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
     groups = parameter_groups(
-        engine.model,
+        model,
         lr=settings.lr if pretrained else settings.head_lr,
         head_lr=settings.head_lr,
         layer_decay=settings.layer_decay,
@@ -177,7 +175,7 @@ def _train(
         freeze_layers=settings.freeze_layers,
     )
     optimizer = MasterAdamW(groups, clip_norm=settings.clip_norm, ema_decay=settings.ema_decay or None)
-    fingerprint = _fingerprint(config, schema, rows_hash, frozen_digest(engine.model))
+    fingerprint = _fingerprint(config, schema, rows_hash, frozen_digest(model))
     tracker = make_tracker(config.track, _tracking_folder(out), config=config.model_dump())
 
     def on_step(info: StepInfo) -> None:
@@ -189,7 +187,7 @@ def _train(
         tracker.evaluation(entry)
 
     loop = Loop(
-        engine,
+        assembly,
         optimizer,
         config,
         fabric=fabric,
@@ -200,7 +198,7 @@ def _train(
         on_evaluation=on_evaluation,
     )
     try:
-        return engine, loop.run(store, splits.valid, resume=resume), precision
+        return rows, loop.run(rows.train, rows.valid, resume=resume), precision
     finally:
         tracker.close()
 
@@ -225,11 +223,11 @@ def _resumes(checkpoints: Checkpoints, *, wanted: bool, note: Note) -> bool:
     return wanted and checkpoints.exists()
 
 
-def _build(config: Config, schema: Schema, splits: Splits, *, note: Note) -> Engine:
-    """The engine; with ``on_error: skip`` rows that no label or text can be read from are rejected on the way."""
+def _build(config: Config, schema: Schema, splits: Splits, *, note: Note) -> Assembly:
+    """The model; with ``on_error: skip`` rows that no label or text can be read from are rejected on the way."""
     while True:
         try:
-            return build_engine(config, schema, splits.train, note=note)
+            return build_model(config, schema, splits.train, note=note)
         except RowError as error:
             bad, located = _find_row(error, schema, splits.train)
             if config.on_error == "raise" or bad is None:
@@ -258,9 +256,8 @@ def _find_row(error: RowError, schema: Schema, records: Sequence[Record]) -> tup
     return None, error
 
 
-def _restore_best(engine: Engine, checkpoints: Checkpoints) -> dict[str, Tensor]:
+def _restore_best(model: PolyModel, checkpoints: Checkpoints) -> dict[str, Tensor]:
     """Puts the best weights into the model; returns all of them under their plain names, the learned ones in fp32."""
-    model = engine.model
     weights = plain_weights(model, dict(model.state_dict()) | checkpoints.load_best())
     remove_adapters(model)
     model.load_state_dict(weights)
@@ -303,10 +300,13 @@ def _fingerprint(config: Config, schema: Schema, rows_hash: str, frozen: str) ->
     return hashlib.sha256(json.dumps([same, schema.to_dict(), rows_hash, frozen], sort_keys=True).encode()).hexdigest()
 
 
-def _describe(config: Config, schema: Schema, splits: Splits, data_hash: str) -> dict[str, Any]:
+def _describe(config: Config, schema: Schema, splits: Splits, rows: EncodedRows, data_hash: str) -> dict[str, Any]:
     """What the model folder tells about how it was made."""
     names = ("polydetr", "torch", "numpy", "tokenizers", "safetensors")
-    sizes = {"train": splits.train, "valid": splits.valid, "test": splits.test or (), "rejected": splits.rejected}
+    sizes = {
+        "train": splits.train, "valid": rows.valid.records, "test": rows.test.records if rows.test else (),
+        "rejected": splits.rejected,
+    }  # fmt: skip
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {
         "versions": {name: version(name) for name in names},

@@ -14,18 +14,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from polydetr.config import Config
 from polydetr.core.predictions import Evaluation
-from polydetr.core.records import Record
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.store import ExampleStore
-from polydetr.engine.engine import Engine, Outputs
-from polydetr.engine.measure import evaluate_results
 from polydetr.errors import Interrupted, PolydetrError
+from polydetr.model.build import Assembly
 from polydetr.nn.batch import Batch
-from polydetr.tasks.base import is_view, modality_of
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
+from polydetr.training.encode import MeasuredRows, measure
 from polydetr.training.hide import TOKEN_GROUPS, hide_modalities
 from polydetr.training.mixing import mix_examples
 from polydetr.training.optimizer import MasterAdamW
@@ -64,7 +63,7 @@ class ValidScore:
 
 
 class Loop:
-    """Trains ``engine.model`` in place; the weights that did best on the validation rows lie in ``checkpoints``.
+    """Trains the model in place; the weights that did best on the validation rows lie in ``checkpoints``.
 
     header: kept with every checkpoint; ``header["fingerprint"]`` tells this run's checkpoints from any other's.
     prepared: seconds spent before the first step, which count towards the time limit.
@@ -72,7 +71,7 @@ class Loop:
 
     def __init__(
         self,
-        engine: Engine,
+        assembly: Assembly,
         optimizer: MasterAdamW,
         config: Config,
         *,
@@ -83,7 +82,8 @@ class Loop:
         on_step: Callable[[StepInfo], None] = lambda info: None,
         on_evaluation: Callable[[Mapping[str, Any]], None] = lambda entry: None,
     ) -> None:
-        self.engine, self.optimizer, self.config = engine, optimizer, config
+        self.assembly, self.optimizer, self.config = assembly, optimizer, config
+        self.model, self.engine = assembly.model, assembly.engine
         self.fabric, self.checkpoints, self.header = fabric, checkpoints, header
         self.prepared = prepared
         self.on_step, self.on_evaluation = on_step, on_evaluation
@@ -91,7 +91,7 @@ class Loop:
         self._evaluation_seconds = 0.0
         self._stop = False
 
-    def run(self, train: ExampleStore, valid: Sequence[Record], *, resume: bool) -> Progress:
+    def run(self, train: ExampleStore, valid: MeasuredRows, *, resume: bool) -> Progress:
         """Trains to the last epoch, the time limit, or the end of patience.
 
         Raises:
@@ -106,7 +106,7 @@ class Loop:
                 raise self._interrupted() from None
         return self.state
 
-    def _train(self, train: ExampleStore, valid: Sequence[Record]) -> None:
+    def _train(self, train: ExampleStore, valid: MeasuredRows) -> None:
         state = self.state
         started = time.monotonic() - state.seconds
         saved = time.monotonic()
@@ -164,14 +164,13 @@ class Loop:
         factor = learning_rate_factor(progress, warmup=settings.warmup, schedule=settings.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        model = self.engine.model
-        model.train()
+        self.model.train()
         mixed = mix_examples(batch, self.engine.encoder.modalities, self._generator(1))
         if mixed is None:
-            loss = total_loss(self.engine, self.fabric_model(batch), batch)
+            loss = total_loss(self.assembly, self.fabric_model(batch), batch)
         else:
             outputs = self.fabric_model(mixed.batch)
-            loss = mixed.loss(lambda part: total_loss(self.engine, outputs, part))
+            loss = mixed.loss(lambda part: total_loss(self.assembly, outputs, part))
         self.fabric.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -196,17 +195,19 @@ class Loop:
     def _vary(self, batch: Batch, progress: float) -> Batch:
         """The batch as this step sees it: augmented, some modalities hidden; the same for the same seed and step."""
         generator, groups, targets = self._generator(0), {}, dict(batch.targets)
+        modalities, positives = self.engine.encoder.modalities, {}
         for name, group in batch.groups.items():
-            modality = self.engine.encoder.modalities[modality_of(name)]
-            groups[name], scene = modality.vary(group, generator, progress)
-            if scene is not None and not is_view(name):
+            groups[name], scene = modalities[name].vary(group, generator, progress)
+            if scene is not None:
                 targets = {t: self.engine.tasks[t].follow(tensors, scene) for t, tensors in targets.items()}
-        batch = replace(batch, targets=targets)
-        inputs = replace(batch, groups={name: group for name, group in groups.items() if not is_view(name)})
-        hidden = hide_modalities(
-            inputs, self.config.training.modality_dropout, generator, keep=TOKEN_GROUPS if self._per_token else ()
+        for target, group in batch.positives.items():
+            positives[target], _ = modalities[self.model.positive_side(target)].vary(group, generator, progress)
+        return hide_modalities(
+            replace(batch, groups=groups, targets=targets, positives=positives),
+            self.config.training.modality_dropout,
+            generator,
+            keep=TOKEN_GROUPS if self._per_token else (),
         )
-        return replace(batch, groups={**groups, **hidden.groups})
 
     def _generator(self, purpose: int) -> torch.Generator:
         """Chance that is the same in a resumed run: by seed, step, and what it is for."""
@@ -235,7 +236,7 @@ class Loop:
     def fabric_model(self) -> Any:
         """The model as Fabric runs it (wrapped for several devices)."""
         if not hasattr(self, "_wrapped"):
-            self._wrapped = self.fabric.setup_module(self.engine.model, move_to_device=True)
+            self._wrapped = self.fabric.setup_module(self.model, move_to_device=True)
         return self._wrapped
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
@@ -250,11 +251,11 @@ class Loop:
         times, done = min(self.config.training.evaluations_per_epoch, batches), self.state.batch
         return done * times // batches > (done - 1) * times // batches
 
-    def _evaluate(self, valid: Sequence[Record], batches: int) -> None:
+    def _evaluate(self, valid: MeasuredRows, batches: int) -> None:
         state = self.state
         started = time.monotonic()
         with self.optimizer.averaged():
-            result = validate(self.engine, valid)
+            result = validate(self.assembly, valid)
         self._evaluation_seconds = max(self._evaluation_seconds, time.monotonic() - started)
         entry = {
             "step": state.step,
@@ -283,18 +284,18 @@ class Loop:
     def _learned(self) -> dict[str, torch.Tensor]:
         """What is to be kept, in fp32: the running mean where that is on, or else the optimizer's masters."""
         kept = self.optimizer.state_tensors()
-        weights = learning_state(self.engine.model)
+        weights = learning_state(self.model)
         for name in weights:
             weights[name] = next((kept[k + name] for k in ("ema/", "master/") if k + name in kept), weights[name])
         return weights
 
     def _save(self) -> None:
-        model, optimizer = learning_state(self.engine.model), self.optimizer.state_tensors()
+        model, optimizer = learning_state(self.model), self.optimizer.state_tensors()
         self.checkpoints.save_last(self.state, model, optimizer, header=self.header)
 
     def _resume(self) -> None:
         self.state, model, optimizer = self.checkpoints.load_last(self.header["fingerprint"])
-        self.engine.model.load_state_dict(model, strict=False)  # frozen parameters are as they were built
+        self.model.load_state_dict(model, strict=False)  # frozen parameters are as they were built
         self.optimizer.load_state_tensors(optimizer)
 
     @contextmanager
@@ -318,21 +319,24 @@ class Loop:
                 signal.signal(number, handler)
 
 
-def total_loss(engine: Engine, outputs: Outputs, batch: Batch) -> torch.Tensor:
+def total_loss(assembly: Assembly, outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch) -> Tensor:
     """All tasks' losses on one batch as one number."""
-    terms = {t: task.loss(outputs[t], batch.targets[t], batch.weights) for t, task in engine.tasks.items()}
-    return engine.model.total_loss(terms, engine.tasks)
+    tasks = assembly.engine.tasks
+    terms = {t: task.loss(outputs[t], batch.targets[t], batch.weights) for t, task in tasks.items()}
+    return assembly.model.total_loss(terms, tasks)
 
 
-def validate(engine: Engine, records: Sequence[Record]) -> ValidScore:
-    """Loss and metrics on ``records``, through the same path as prediction."""
+def validate(assembly: Assembly, rows: MeasuredRows) -> ValidScore:
+    """Loss and metrics on ``rows``, through the same path as prediction."""
     losses: list[tuple[float, int]] = []
 
-    def collect(outputs: Outputs, batch: Batch) -> None:
-        losses.append((float(total_loss(engine, outputs, batch)), len(batch.example_ids)))
+    def collect(outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch) -> None:
+        if batch.targets:  # not the positives, which are embedded by themselves
+            losses.append((float(total_loss(assembly, outputs, batch)), len(batch.weights)))
 
-    results = list(engine.run(records, with_targets=True, on_batch=collect))
-    evaluations = evaluate_results(engine, results)
+    assembly.model.eval()
+    engine = assembly.engine.with_runner(assembly.runner.listened_by(collect))
+    _, evaluations = measure(engine, rows)
     scores = []
     for target, task in engine.tasks.items():
         value = evaluations[target].metrics[task.primary_metric]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
-from polydetr.engine.measure import evaluate_results
 from polydetr.errors import SchemaError
+from polydetr.model.build import Assembly
 from polydetr.nn.cpu.int8 import WORTH, int8_speedup
+from polydetr.training.encode import MeasuredRows, measure
 
 TOLERANCE = 0.005
 """A target's main metric on the validation rows may differ by so much (a score absolutely, an error relatively)."""
@@ -23,12 +23,12 @@ MAX_ROWS = 2000
 
 
 def set_prediction_format(
-    engine: Engine,
+    assembly: Assembly,
     weights: Mapping[str, Tensor],
     *,
     trained_in: str,
     wanted: str,
-    valid: Sequence[Record],
+    valid: MeasuredRows,
     note: Callable[[str], None],
 ) -> dict[str, Any]:
     """8-bit integers where the machine gains from them and the validation rows are answered as well as before;
@@ -36,7 +36,7 @@ def set_prediction_format(
 
     weights: the learned ones in float32, as they are saved.
     """
-    model = engine.model
+    model, engine = assembly.model, assembly.engine
     first = next(model.parameters())
     dtype, device = first.dtype, first.device  # read now: the parameter itself changes with the model
     kept = {"precision": trained_in}
@@ -45,7 +45,7 @@ def set_prediction_format(
     gain = int8_speedup(dtype)
     if gain < WORTH:
         return kept
-    rows = valid[:: -(-len(valid) // MAX_ROWS)] if valid else []
+    rows = valid.every(max(1, -(-len(valid.documents) // MAX_ROWS)))
     try:
         before, sure = _answers(engine, rows)
         model.float().load_state_dict(dict(weights))
@@ -64,14 +64,19 @@ def set_prediction_format(
         note(f"prediction: {trained_in} ({said}, but {differ})")
         return kept
     changes = ", ".join(f"{t!r} {before[t]:.4f} → {after[t]:.4f}" for t in before)
-    note(f"prediction: int8 ({said}; on {len(rows)} validation rows {changes})")
-    found = {"precision": "int8", "speedup": round(gain, 2), "rows": len(rows), "before": before, "after": after}
+    note(f"prediction: int8 ({said}; on {len(rows.records)} validation rows {changes})")
+    found = {
+        "precision": "int8",
+        "speedup": round(gain, 2),
+        "rows": len(rows.records),
+        "before": before,
+        "after": after,
+    }
     return found | {"probabilities_differ_by": round(shift, 5)}
 
 
-def _answers(engine: Engine, rows: Sequence[Record]) -> tuple[dict[str, float], np.ndarray]:
+def _answers(engine: Engine, rows: MeasuredRows) -> tuple[dict[str, float], np.ndarray]:
     """Each target's main metric, and how sure each answer is, where the tasks say that."""
-    results = list(engine.run(rows, with_targets=True))
-    evaluations = evaluate_results(engine, results)
+    results, evaluations = measure(engine, rows)
     metrics = {t: float(evaluations[t].metrics[task.primary_metric]) for t, task in engine.tasks.items()}
     return metrics, np.array([p.probability or 0.0 for r in results for p in r.predictions.values()])

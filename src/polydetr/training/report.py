@@ -34,7 +34,7 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
             before = trained.before_calibration.get(target) if split == "valid" else None
             _write_evaluation(reports, name, evaluation, before)
             if "detection" in evaluation.figures:
-                _write_detection(reports, name, evaluation, trained.engine)
+                _write_detection(reports, name, evaluation, trained.assembly.engine)
     if trained.history:
         learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=_best_epoch(trained))
     save_json(reports / "history.json", list(trained.history))
@@ -92,7 +92,7 @@ def _best_epoch(trained: Trained) -> float | None:
 
 
 def _card(trained: Trained) -> dict[str, Any]:
-    info, engine = trained.info, trained.engine
+    info, engine = trained.info, trained.assembly.engine
     schema = info["schema"]
     calibration = {
         target: {
