@@ -186,7 +186,8 @@ def test_a_vocabulary_knows_the_words_of_items_and_columns() -> None:
 
 def test_an_item_that_recurs_is_embedded_once(mixed: Engine) -> None:
     seen: list[torch.Size] = []
-    hook = mixed.runner.model.embedders["text"].register_forward_hook(
+    embedder = mixed.runner.model.embedders["text"]
+    hook = embedder.register_forward_hook(lambda m, given, out: seen.append(out.tokens.shape))
         lambda m, given, out: seen.append(out.tokens.shape)
     )
     rows = [{"seen": [item(1), item(2)]}, {"seen": [item(2), item(1), item(2)]}]
