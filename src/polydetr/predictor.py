@@ -68,6 +68,9 @@ class Predictor:
     ) -> Predictor:
         """Trains a model on labelled rows, measures it, and saves it when ``out`` is given.
 
+        With ``training.devices`` above 1 the script runs once per device, each time with the predictor that this
+        returns; the first process alone writes and shows progress.
+
         Args:
             train, valid, test: a path, a data frame (pandas, polars, pyarrow) or a list of rows. Without ``valid`` a
                 share of the training rows is held out.
@@ -96,11 +99,12 @@ class Predictor:
             seed=seed,
             **{k: v for k, v in {"train": train, "valid": valid, "test": test}.items() if isinstance(v, str)},
         )
+        from polydetr.training.devices import is_first_process
         from polydetr.training.display import make_display
-        from polydetr.training.fit import fit
+        from polydetr.training.fit import Display, fit
         from polydetr.training.read import read_splits
 
-        shown = display or make_display()
+        shown = (display or make_display()) if is_first_process() else Display()
         folder = Path(resolved.out) if resolved.out else None
         try:
             if folder is not None:
@@ -117,7 +121,8 @@ class Predictor:
         predictor = cls(trained.engine, trained.info, trained=trained)
         if folder is not None:
             try:
-                predictor.save(folder)
+                trained.devices.in_first(lambda: predictor.save(folder))
+                predictor.folder = folder
             except SaveError as error:
                 hint = f"{error.hint} The same call with --resume (resume=True) saves it without training again."
                 raise SaveError(error.message, hint=hint) from error

@@ -267,7 +267,7 @@ def test_nothing_in_the_package_unpickles_or_runs_what_it_reads():
         r"|\byaml\.(unsafe_|full_)?load\b|\bnp\.load\b|\bmarshal\b"
         r"|(?<![\w.])eval\(|(?<![\w.])exec\("
     )
-    root = Path(__file__).parents[1] / "src" / "polydetr"
+    root = Path(__file__).parents[2] / "src" / "polydetr"
     found = [
         f"{path.relative_to(root)}:{number}: {line.strip()}"
         for path in root.rglob("*.py")

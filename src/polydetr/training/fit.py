@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
 from polydetr.training.calibrate import calibrate
 from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
+from polydetr.training.devices import Devices, open_devices
 from polydetr.training.encode import Splits, check_rows, encode_training_rows, locate, rejected_lines, rejected_row
 from polydetr.training.features import with_features
 from polydetr.training.loop import Loop, StepInfo
@@ -38,9 +39,6 @@ from polydetr.training.number_format import set_precision
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.prediction_format import set_prediction_format
 from polydetr.training.tracking import make_tracker
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 __all__ = ["Display", "Splits", "Trained", "fit"]
 
@@ -56,7 +54,9 @@ class Display:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run. ``info`` is what the model folder keeps; ``evaluations`` by split and target."""
+    """A finished run. ``info`` is what the model folder keeps; ``evaluations`` by split and target; ``devices`` those
+    it ran on, the first of which saves.
+    """
 
     engine: Engine
     weights: Mapping[str, Tensor]
@@ -65,6 +65,7 @@ class Trained:
     before_calibration: Mapping[str, Evaluation]
     history: Sequence[Mapping[str, Any]]
     checkpoints: Checkpoints
+    devices: Devices
     rejected: Sequence[Mapping[str, Any]] = field(default=())
 
 
@@ -88,12 +89,16 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         Interrupted: stopped by the user; the checkpoint is kept.
     """
     started = time.monotonic()
+    devices = open_devices(config.training.devices)
+    if not devices.is_first:
+        display = Display()
     data_hash, rows_hash = _hash_rows(splits.train), _hash_rows([*splits.train, *splits.valid])
-    checkpoints = Checkpoints(_checkpoint_folder(config, schema, rows_hash, out=out))
+    checkpoints = Checkpoints(_checkpoint_folder(config, schema, rows_hash, out=out), devices)
     checkpoints.prepare()
-    resume = _resumes(checkpoints, wanted=resume, note=display.note)
-    engine = _build(config, schema, splits, note=display.note)
-    store = encode_training_rows(engine, splits, config, data_hash, note=display.note)
+    resume = devices.agree(_resumes(checkpoints, wanted=resume, note=display.note))
+    # A backbone may have to be fetched first, and the rows be written to the cache: once.
+    engine = devices.first_then_all(lambda: _build(config, schema, splits, note=display.note))
+    store = devices.first_then_all(lambda: encode_training_rows(engine, splits, config, data_hash, note=display.note))
     splits.valid = check_rows(engine, splits.valid, config, splits.rejected)
     splits.test = check_rows(engine, splits.test, config, splits.rejected) if splits.test else None
     if splits.rejected:
@@ -101,7 +106,8 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
             display.note(line)
     measuring, progress, precision = _train(
         engine, store, splits, config, schema,
-        checkpoints=checkpoints, resume=resume, rows_hash=rows_hash, out=out, started=started, display=display,
+        devices=devices, checkpoints=checkpoints, resume=resume, rows_hash=rows_hash, out=out, started=started,
+        display=display,
     )  # fmt: skip
     weights = _restore_best(engine, checkpoints)
     # Where features were computed once, by a frozen backbone, they are also what is measured: as they are.
@@ -134,7 +140,9 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         "temperature": {t: task.temperature for t, task in engine.tasks.items()},
         "history": progress.history,
     }
-    return Trained(engine, weights, info, evaluations, before, progress.history, checkpoints, tuple(splits.rejected))
+    return Trained(
+        engine, weights, info, evaluations, before, progress.history, checkpoints, devices, tuple(splits.rejected)
+    )
 
 
 def _train(
@@ -144,6 +152,7 @@ def _train(
     config: Config,
     schema: Schema,
     *,
+    devices: Devices,
     checkpoints: Checkpoints,
     resume: bool,
     rows_hash: str,
@@ -155,17 +164,23 @@ def _train(
     precision.
     """
     settings = config.training
-    fabric = _fabric()
-    engine.model.to(fabric.device)
+    devices.same_weights(engine.model.to(devices.device))
     saved = checkpoints.header().get("precision") if resume else None
-    precision = set_precision(engine, saved or settings.precision, store, note=display.note)
+    measured_engine, measured_store = engine, store
+    precision = devices.in_first(
+        lambda: set_precision(measured_engine, saved or settings.precision, measured_store, note=display.note)
+    )
+    if precision == "bf16":
+        engine.model.to(torch.bfloat16)
     torch.manual_seed(config.seed)
     if settings.lora.rank:
         wrapped = add_adapters(engine.model, rank=settings.lora.rank, alpha=settings.lora.alpha)
         display.note(f"adapters of rank {settings.lora.rank} in {len(wrapped)} layers; the backbone itself is frozen")
     pretrained = any(m.is_pretrained for m in engine.encoder.modalities.values())
     if settings.freeze_backbones:
-        engine, store = with_features(engine, store, [split for split in (splits.valid, splits.test) if split])
+        measured = [split for split in (splits.valid, splits.test) if split]
+        raw, rows = engine, store
+        engine, store = devices.first_then_all(lambda: with_features(raw, rows, measured))
         display.note(f"the backbones are frozen: their features were computed once, for {len(store)} rows")
     groups = parameter_groups(
         engine.model,
@@ -177,8 +192,12 @@ def _train(
         freeze_layers=settings.freeze_layers,
     )
     optimizer = MasterAdamW(groups, clip_norm=settings.clip_norm, ema_decay=settings.ema_decay or None)
+    if not devices.is_first:
+        torch.manual_seed(config.seed + devices.rank)  # what is dropped out of one device's rows is not of another's
     fingerprint = _fingerprint(config, schema, rows_hash, frozen_digest(engine.model))
-    tracker = make_tracker(config.track, _tracking_folder(out), config=config.model_dump())
+    tracker = make_tracker(
+        config.track if devices.is_first else "none", _tracking_folder(out), config=config.model_dump()
+    )
 
     def on_step(info: StepInfo) -> None:
         display.step(info)
@@ -192,7 +211,7 @@ def _train(
         engine,
         optimizer,
         config,
-        fabric=fabric,
+        devices=devices,
         checkpoints=checkpoints,
         header={"fingerprint": fingerprint, "precision": precision},
         prepared=time.monotonic() - started,
@@ -203,16 +222,6 @@ def _train(
         return engine, loop.run(store, splits.valid, resume=resume), precision
     finally:
         tracker.close()
-
-
-def _fabric() -> Fabric:
-    # Imported here: the rest of the package does without its two seconds.
-    from lightning_fabric import Fabric
-
-    gpu = torch.cuda.is_available()
-    fabric = Fabric(accelerator="cuda" if gpu else "cpu", devices="auto" if gpu else 1)
-    fabric.launch()
-    return fabric
 
 
 def _resumes(checkpoints: Checkpoints, *, wanted: bool, note: Note) -> bool:
