@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,6 +53,25 @@ def calibrate(
                 f"ECE {ece[0]:.4f} → {ece[1]:.4f} (validation rows)"
             )
     return before, after
+
+
+MAX_ROWS = 2000
+"""Validation rows at most by which a precision is proved."""
+
+
+def proving_rows(valid: Sequence[Record]) -> Sequence[Record]:
+    """Every so many of the validation rows, ``MAX_ROWS`` at most."""
+    return valid[:: -(-len(valid) // MAX_ROWS)] if valid else []
+
+
+def answers_to(engine: Engine, rows: Sequence[Record]) -> tuple[dict[str, float], np.ndarray]:
+    """By what ``choose_for_prediction`` compares two precisions: each target's main metric, and each answer's
+    probability, where the tasks say that.
+    """
+    results = list(engine.run(rows, with_targets=True))
+    evaluations = evaluate_results(engine, results)
+    metrics = {t: float(evaluations[t].metrics[task.primary_metric]) for t, task in engine.tasks.items()}
+    return metrics, np.array([p.probability or 0.0 for r in results for p in r.predictions.values()])
 
 
 def _stack(logits: Sequence[Tensor]) -> Tensor:

@@ -27,17 +27,18 @@ from polydetr.engine.measure import evaluate_results, unseen_notes
 from polydetr.errors import RowError
 from polydetr.modalities.text import as_text
 from polydetr.model.build import Note, build_engine
+from polydetr.model.masters import Masters
+from polydetr.model.precision import ForTraining, Plain, Precision, apply, choose_for_prediction, choose_for_training
+from polydetr.nn.batch import Batch
 from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
-from polydetr.training.calibrate import calibrate
+from polydetr.training.calibrate import answers_to, calibrate, proving_rows
 from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
 from polydetr.training.devices import Devices, open_devices
 from polydetr.training.encode import Splits, check_rows, encode_training_rows, locate, rejected_lines, rejected_row
 from polydetr.training.features import with_features
 from polydetr.training.loop import Loop, StepInfo
-from polydetr.training.number_format import set_precision
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
-from polydetr.training.prediction_format import set_prediction_format
 from polydetr.training.tracking import make_tracker
 
 __all__ = ["Display", "Splits", "Trained", "fit"]
@@ -59,7 +60,7 @@ class Trained:
     """
 
     engine: Engine
-    weights: Mapping[str, Tensor]
+    masters: Masters
     info: dict[str, Any]
     evaluations: Mapping[str, Mapping[str, Evaluation]]
     before_calibration: Mapping[str, Evaluation]
@@ -111,10 +112,10 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
     )  # fmt: skip
     weights = _restore_best(engine, checkpoints)
     # Where features were computed once, by a frozen backbone, they are also what is measured: as they are.
-    wanted = config.training.precision if measuring is engine else precision
-    prediction = set_prediction_format(
-        engine, weights, trained_in=precision, wanted=wanted, valid=splits.valid, note=display.note
-    )
+    proves = config.training.precision == "auto" and measuring is engine
+    prediction = _set_prediction(engine, weights, precision, splits.valid if proves else None, devices, display.note)
+    masters = Masters(engine.model, weights)
+    del weights
     before, valid = calibrate(measuring, splits.valid, note=display.note)
     evaluations = {"valid": valid}
     if splits.test:
@@ -141,7 +142,7 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         "history": progress.history,
     }
     return Trained(
-        engine, weights, info, evaluations, before, progress.history, checkpoints, devices, tuple(splits.rejected)
+        engine, masters, info, evaluations, before, progress.history, checkpoints, devices, tuple(splits.rejected)
     )
 
 
@@ -159,19 +160,14 @@ def _train(
     out: Path | None,
     started: float,
     display: Display,
-) -> tuple[Engine, Progress, str]:
+) -> tuple[Engine, Progress, Plain]:
     """Precision, adapters, optimizer, loop; the engine that reads what the loop read, where the run ended, and in which
     precision.
     """
     settings = config.training
     devices.same_weights(engine.model.to(devices.device))
     saved = checkpoints.header().get("precision") if resume else None
-    measured_engine, measured_store = engine, store
-    precision = devices.in_first(
-        lambda: set_precision(measured_engine, saved or settings.precision, measured_store, note=display.note)
-    )
-    if precision == "bf16":
-        engine.model.to(torch.bfloat16)
+    precision = _set_precision(engine, saved or settings.precision, store, devices, note=display.note)
     torch.manual_seed(config.seed)
     if settings.lora.rank:
         wrapped = add_adapters(engine.model, rank=settings.lora.rank, alpha=settings.lora.alpha)
@@ -224,6 +220,41 @@ def _train(
         tracker.close()
 
 
+def _set_precision(engine: Engine, wanted: ForTraining, store: ExampleStore, devices: Devices, *, note: Note) -> Plain:
+    """Puts the model into what it trains in; on all devices what the first one measured."""
+
+    def batch() -> Batch:
+        return Batch.collate([store[i] for i in range(min(8, len(store)))])
+
+    found = devices.in_first(lambda: choose_for_training(engine.model, wanted, batch))
+    note(f"precision: {found.name}{' with fp32 master weights' * (found.name == 'bf16')} ({found.reason})")
+    apply(engine.model, found)
+    return "bf16" if found.name == "bf16" else "fp32"
+
+
+def _set_prediction(
+    engine: Engine,
+    weights: Mapping[str, Tensor],
+    trained_in: Plain,
+    valid: Sequence[Record] | None,
+    devices: Devices,
+    note: Note,
+) -> dict[str, Any]:
+    """Puts the model into what it answers in, and returns what the folder records of that. valid: rows to prove it."""
+    if valid is None:
+        return {"precision": trained_in}
+    rows = proving_rows(valid)
+    found = devices.in_first(
+        lambda: choose_for_prediction(
+            engine.model, weights,
+            trained_in=trained_in, rows=len(rows), answers=lambda: answers_to(engine, rows), note=note,
+        )
+    )  # fmt: skip
+    if not devices.is_first:
+        apply(engine.model, Precision(found["precision"], around=trained_in), weights)
+    return found
+
+
 def _resumes(checkpoints: Checkpoints, *, wanted: bool, note: Note) -> bool:
     if wanted and not checkpoints.exists():
         note(f"there is no checkpoint in {str(checkpoints.folder)!r}: the run starts from the beginning")
@@ -268,13 +299,16 @@ def _find_row(error: RowError, schema: Schema, records: Sequence[Record]) -> tup
 
 
 def _restore_best(engine: Engine, checkpoints: Checkpoints) -> dict[str, Tensor]:
-    """Puts the best weights into the model; returns all of them under their plain names, the learned ones in fp32."""
+    """Puts the best weights into the model; returns all of them under their plain names, the learned ones in fp32.
+
+    What was not learned is the model's own, not a copy.
+    """
     model = engine.model
     weights = plain_weights(model, dict(model.state_dict()) | checkpoints.load_best())
     remove_adapters(model)
     model.load_state_dict(weights)
     model.eval()
-    return {name: tensor.detach().clone() for name, tensor in weights.items()}
+    return weights
 
 
 def _checkpoint_folder(config: Config, schema: Schema, rows_hash: str, *, out: Path | None) -> Path:
