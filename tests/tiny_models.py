@@ -16,7 +16,7 @@ from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import evaluate_results
 from polydetr.errors import Location
-from polydetr.model.build import build_model
+from polydetr.model.build import Assembly, build_model
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema
 
@@ -27,20 +27,23 @@ def as_records(rows: Sequence[Mapping[str, Any]], document: str | None = None) -
     return [Record(row, Location(file="rows.jsonl", row=i), document) for i, row in enumerate(rows, start=1)]
 
 
-def make_engine(
+def make_assembly(
     rows: Sequence[Mapping[str, Any]],
     target: Mapping[str, str],
     *,
     inputs: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
     notes: list[str] | None = None,
-) -> Engine:
-    """An untrained engine whose vocabulary and labels come from ``rows``."""
+) -> Assembly:
+    """An untrained model whose vocabulary and labels come from ``rows``."""
     config = load_config(merge(SMALL, settings or {}), target=dict(target), inputs=inputs, backbone="none")
     schema = infer_schema(list(rows), targets=config.target, inputs=config.inputs)
-    engine = build_model(config, schema, as_records(rows), note=(notes if notes is not None else []).append).engine
-    engine.runner.model.eval()
-    return engine
+    return build_model(config, schema, as_records(rows), note=(notes if notes is not None else []).append)
+
+
+def make_engine(rows: Sequence[Mapping[str, Any]], target: Mapping[str, str], **how: Any) -> Engine:
+    """What answers by ``make_assembly``."""
+    return make_assembly(rows, target, **how).engine
 
 
 def encode_all(

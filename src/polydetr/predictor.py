@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from polydetr.engine.encode import Strictness
     from polydetr.engine.engine import Engine
     from polydetr.explain import Explanation
+    from polydetr.model.masters import Masters
     from polydetr.training.fit import Display, Trained
 
 
@@ -36,10 +37,17 @@ class Predictor:
     """A trained model. Make one with ``Predictor.fit`` or ``Predictor.load``."""
 
     def __init__(
-        self, engine: Engine, manifest: Mapping[str, Any], *, folder: Path | None = None, trained: Trained | None = None
+        self,
+        engine: Engine,
+        manifest: Mapping[str, Any],
+        *,
+        masters: Masters,
+        folder: Path | None = None,
+        trained: Trained | None = None,
     ) -> None:
         self._engine = engine
         self._manifest = dict(manifest)
+        self._masters = masters
         self._trained = trained
         self.folder = folder
         self.schema = Schema.from_dict(manifest["schema"])
@@ -67,6 +75,9 @@ class Predictor:
         display: Display | None = None,
     ) -> Predictor:
         """Trains a model on labelled rows, measures it, and saves it when ``out`` is given.
+
+        With ``training.devices`` above 1 the script runs once per device, each time with the predictor that this
+        returns; the first process alone writes and shows progress.
 
         Args:
             train, valid, test: a path, a data frame (pandas, polars, pyarrow) or a list of rows. Without ``valid`` a
@@ -96,11 +107,12 @@ class Predictor:
             seed=seed,
             **{k: v for k, v in {"train": train, "valid": valid, "test": test}.items() if isinstance(v, str)},
         )
+        from polydetr.training.devices import is_first_process
         from polydetr.training.display import make_display
-        from polydetr.training.fit import fit
+        from polydetr.training.fit import Display, fit
         from polydetr.training.read import read_splits
 
-        shown = display or make_display()
+        shown = (display or make_display()) if is_first_process() else Display()
         folder = Path(resolved.out) if resolved.out else None
         try:
             if folder is not None:
@@ -114,10 +126,11 @@ class Predictor:
             raise Interrupted("stopped.", hint="What was trained is kept: go on with --resume (resume=True).") from None
         finally:
             shown.close()
-        predictor = cls(trained.assembly.engine, trained.info, trained=trained)
+        predictor = cls(trained.assembly.engine, trained.info, masters=trained.masters, trained=trained)
         if folder is not None:
             try:
-                predictor.save(folder)
+                trained.devices.in_first(lambda: predictor.save(folder))
+                predictor._saved_in(folder)
             except SaveError as error:
                 hint = f"{error.hint} The same call with --resume (resume=True) saves it without training again."
                 raise SaveError(error.message, hint=hint) from error
@@ -292,15 +305,10 @@ class Predictor:
         Raises:
             SaveError: the disk is full, or the folder holds something that is not a model.
         """
-        from polydetr.model.folder import load_weights, save_folder
+        from polydetr.model.folder import save_folder
 
-        if self._trained is not None:
-            weights = self._trained.weights
-        else:  # as they were saved: those in use may be rounded to bf16
-            assert self.folder is not None
-            weights = load_weights(self.folder)
-        save_folder(Path(folder), self._engine, weights, self._manifest, extra=self._write_reports)
-        self.folder = Path(folder)
+        save_folder(Path(folder), self._engine, self._masters.tensors(), self._manifest, extra=self._write_reports)
+        self._saved_in(Path(folder))
 
     @classmethod
     def load(cls, folder: str | Path, *, precision: Literal["auto", "fp32", "bf16", "int8"] = "auto") -> Predictor:
@@ -316,8 +324,8 @@ class Predictor:
         """
         from polydetr.model.folder import load_engine
 
-        engine, manifest = load_engine(Path(folder), precision=precision)
-        return cls(engine, manifest, folder=Path(folder))
+        engine, manifest, masters = load_engine(Path(folder), precision=precision)
+        return cls(engine, manifest, masters=masters, folder=Path(folder))
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -339,6 +347,12 @@ class Predictor:
         return dict(self._manifest)
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _saved_in(self, folder: Path) -> None:
+        from polydetr.model.folder import WEIGHTS
+
+        self._masters.keep_in(folder / WEIGHTS)
+        self.folder = folder
 
     def _write_reports(self, folder: Path) -> None:
         if self._trained is not None:

@@ -188,8 +188,6 @@ def test_an_item_that_recurs_is_embedded_once(mixed: Engine) -> None:
     seen: list[torch.Size] = []
     embedder = mixed.runner.model.embedders["text"]
     hook = embedder.register_forward_hook(lambda m, given, out: seen.append(out.tokens.shape))
-        lambda m, given, out: seen.append(out.tokens.shape)
-    )
     rows = [{"seen": [item(1), item(2)]}, {"seen": [item(2), item(1), item(2)]}]
     found = embed(mixed, rows)
     hook.remove()

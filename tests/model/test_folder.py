@@ -253,9 +253,9 @@ def test_precision_on_loading(model):
     assert dtype("auto") == torch.float32
     reseal(model, training={"precision": "bf16"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("polydetr.model.folder.computes_bf16", lambda device: True)
+        patch.setattr("polydetr.model.precision.computes_bf16", lambda device: True)
         assert dtype("auto") == torch.bfloat16
-        patch.setattr("polydetr.model.folder.computes_bf16", lambda device: False)
+        patch.setattr("polydetr.model.precision.computes_bf16", lambda device: False)
         assert dtype("auto") == torch.float32
     with pytest.raises(ConfigError, match=r"precision 'bf61' is not known.*'bf16'"):
         Predictor.load(model, precision="bf61")  # type: ignore[arg-type]
@@ -267,7 +267,7 @@ def test_nothing_in_the_package_unpickles_or_runs_what_it_reads():
         r"|\byaml\.(unsafe_|full_)?load\b|\bnp\.load\b|\bmarshal\b"
         r"|(?<![\w.])eval\(|(?<![\w.])exec\("
     )
-    root = Path(__file__).parents[1] / "src" / "polydetr"
+    root = Path(__file__).parents[2] / "src" / "polydetr"
     found = [
         f"{path.relative_to(root)}:{number}: {line.strip()}"
         for path in root.rglob("*.py")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -98,3 +99,24 @@ def test_in_int8_the_shared_encoder_keeps_its_own_numbers_and_hands_float32_on(b
         model.use_int8(False)
         assert {p.dtype for p in model.parameters()} == {torch.float32}
         assert model(batch)["label"]["logits"].dtype == torch.float32
+
+
+def test_several_losses_are_balanced_as_in_equation_7_of_kendall() -> None:
+    """Σ_t w_t · L_t · exp(-s_t) + ½ s_t with s_t = log σ_t²; at rest exp(-s_t) is 1 / (2 · w_t · L_t)."""
+    rows = [{"text": f"{c} word", "a": c, "b": float(i)} for i, c in enumerate("xyxy")]
+    settings = {"tasks": {"b": {"loss_weight": 3.0}}}
+    engine = make_engine(rows, {"a": "classification", "b": "regression"}, inputs={"text": "text"}, settings=settings)
+    balance = engine.runner.model.log_variance
+    assert balance is not None
+    losses = {"a": 1.7, "b": 0.4}
+    terms = {target: {"loss": torch.tensor(value)} for target, value in losses.items()}
+
+    with torch.no_grad():
+        balance.copy_(torch.tensor([0.3, -0.7]))
+    expected = 1.7 * np.exp(-0.3) + 0.3 / 2 + 3 * 0.4 * np.exp(0.7) - 0.7 / 2
+    assert float(engine.runner.model.total_loss(terms, engine.tasks).detach()) == pytest.approx(expected, rel=1e-6)
+
+    with torch.no_grad():
+        balance.copy_(torch.log(torch.tensor([2 * 1.7, 2 * 3 * 0.4])))
+    (gradient,) = torch.autograd.grad(engine.runner.model.total_loss(terms, engine.tasks), balance)
+    torch.testing.assert_close(gradient, torch.zeros(2), rtol=0, atol=1e-6)

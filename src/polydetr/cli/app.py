@@ -145,6 +145,7 @@ def train(
     """Train a model, measure it, save it."""
     from polydetr.config import parse_settings
     from polydetr.predictor import Predictor
+    from polydetr.training.devices import is_first_process
 
     config = file if file and Path(file).suffix.lower() in (".yaml", ".yml") else None
     if file and not config:
@@ -159,6 +160,8 @@ def train(
             preset=preset,  # type: ignore[arg-type]
             epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, resume=resume,
         )  # fmt: skip
+    if not is_first_process():
+        return
     if as_json:
         folder = str(predictor.folder) if predictor.folder else None
         print_json({"out": folder, "metrics": predictor.metrics, "training": predictor.info["training"]})

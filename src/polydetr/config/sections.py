@@ -172,6 +172,7 @@ class TrainingConfig(_Section):
     )
     lora: LoRAConfig = LoRAConfig()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    devices: int = Field(default=1, ge=1, description="GPUs, or processes on a CPU, that train it together")
     patience: int = Field(default=3, ge=0, description="evaluations without progress before it stops; 0 = never")
     evaluations_per_epoch: int = Field(default=1, ge=1)
     valid_fraction: float = Field(

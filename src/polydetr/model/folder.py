@@ -13,11 +13,10 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,14 +24,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from polydetr import __version__
-from polydetr.config import Config, ModelConfig
+from polydetr.config import ModelConfig
 from polydetr.core.files import sha256_of, write_text
 from polydetr.engine.engine import Engine
-from polydetr.errors import ConfigError, ModelFolderError, OutputError, SaveError, did_you_mean
+from polydetr.errors import ModelFolderError, OutputError, SaveError
 from polydetr.modalities import MODALITIES
 from polydetr.model.build import assemble
-from polydetr.model.model import PolyModel
-from polydetr.nn.cpu.int8 import WORTH, computes_int8, int8_speedup
+from polydetr.model.masters import Masters
+from polydetr.model.precision import ForLoading, apply, check_name, choose_for_loading
 from polydetr.tasks import TASKS
 
 FORMAT_VERSION = 1
@@ -40,7 +39,6 @@ MANIFEST = "polydetr.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
 SEAL = "manifest_sha256"
-LoadPrecision = Literal["auto", "fp32", "bf16", "int8"]
 _COPY = "Copy the whole model folder again."
 
 
@@ -194,16 +192,14 @@ def _check_file(folder: Path, name: str, expected: Mapping[str, Any]) -> None:
         raise ModelFolderError(f"{str(file)!r} is not the file that was saved (sha256 differs).", hint=_COPY)
 
 
-def load_engine(folder: Path, *, precision: LoadPrecision = "auto") -> tuple[Engine, dict[str, Any]]:
-    """A saved model, ready to answer, and its manifest; on a GPU where there is one.
+def load_engine(folder: Path, *, precision: ForLoading = "auto") -> tuple[Engine, dict[str, Any], Masters]:
+    """A saved model, ready to answer, on a GPU where there is one; its manifest, and its weights as they were saved.
 
     Raises:
         ConfigError: an unknown precision.
         ModelFolderError: see ``read_manifest``; or the weights do not fit the description.
     """
-    if precision not in get_args(LoadPrecision):
-        known = get_args(LoadPrecision)
-        raise ConfigError(f"precision {precision!r} is not known.", hint=did_you_mean(str(precision), known))
+    check_name(precision, ForLoading)
     manifest = read_manifest(folder)
     try:
         modalities = {
@@ -215,38 +211,10 @@ def load_engine(folder: Path, *, precision: LoadPrecision = "auto") -> tuple[Eng
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error!s:.300}", hint=_COPY) from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _set_precision(assembly.model.to(device).eval(), precision, manifest, device=device)
-    assembly.model.eval()
-    return assembly.engine, manifest
-
-
-def _set_precision(
-    model: PolyModel, precision: LoadPrecision, manifest: Mapping[str, Any], *, device: torch.device
-) -> None:
-    """What is asked for, or with "auto" the fastest that was proved for this model and that this machine gains from."""
-    in_bf16 = manifest.get("training", {}).get("precision") == "bf16" and computes_bf16(device)
-    fits = device.type == "cpu" and model.fits_int8
-    if precision == "int8" and not (fits and computes_int8()):
-        reason = "this machine has no instructions for it (VNNI)" if fits else "no text encoder on a CPU computes here"
-        raise ConfigError(f"precision 'int8' cannot be had: {reason}.", hint="Use precision='auto'.")
-    proved = manifest.get("prediction", {}).get("precision") == "int8"
-    other = torch.bfloat16 if in_bf16 else torch.float32
-    if precision == "auto" and proved and fits:
-        precision = "int8" if int8_speedup(other) >= WORTH else "auto"
-    if precision == "int8":
-        model.use_int8(encoder=other)
-    elif precision == "bf16" or (precision == "auto" and in_bf16):
-        model.to(torch.bfloat16)
-
-
-def computes_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16: known at once, where measuring its speed takes 0.15 s."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
-        return False
-    on_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return bool(torch.cpu._is_avx512_bf16_supported()) if on_x86 else True
+    model = assembly.model.to(device)
+    apply(model, choose_for_loading(model, precision, manifest))
+    model.eval()
+    return assembly.engine, manifest, Masters.in_file(model, folder / WEIGHTS)
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -263,8 +231,3 @@ def copy_reports(source: Path, target: Path) -> None:
         shutil.copyfile(source / CARD, target / CARD)
     if (source / "reports").is_dir():
         shutil.copytree(source / "reports", target / "reports")
-
-
-def saved_config(manifest: Mapping[str, Any]) -> Config:
-    """The configuration that the model was trained with."""
-    return Config.model_validate(manifest["config"])

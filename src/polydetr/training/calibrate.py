@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from polydetr.core.predictions import Evaluation
+from polydetr.engine.engine import Engine
 from polydetr.engine.measure import evaluate_results
 from polydetr.metrics.calibration import fit_temperature
 from polydetr.model.build import Assembly
@@ -52,6 +54,24 @@ def calibrate(
                 f"ECE {ece[0]:.4f} → {ece[1]:.4f} (validation rows)"
             )
     return before, after
+
+
+MAX_ROWS = 2000
+"""Validation rows at most by which a precision is proved."""
+
+
+def proving_rows(valid: MeasuredRows) -> MeasuredRows:
+    """Every so many of the validation documents, ``MAX_ROWS`` at most."""
+    return valid.every(max(1, -(-len(valid.documents) // MAX_ROWS)))
+
+
+def answers_to(engine: Engine, rows: MeasuredRows) -> tuple[dict[str, float], np.ndarray]:
+    """By what ``choose_for_prediction`` compares two precisions: each target's main metric, and each answer's
+    probability, where the tasks say that.
+    """
+    results, evaluations = measure(engine, rows)
+    metrics = {t: float(evaluations[t].metrics[task.primary_metric]) for t, task in engine.tasks.items()}
+    return metrics, np.array([p.probability or 0.0 for r in results for p in r.predictions.values()])
 
 
 def _stack(logits: Sequence[Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,25 +21,34 @@ from polydetr.config import Config
 from polydetr.core.files import cache_dir
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
+from polydetr.data.store import ExampleStore
 from polydetr.engine.measure import unseen_notes
 from polydetr.errors import RowError
 from polydetr.modalities.text import as_text
 from polydetr.model.build import Assembly, Note, build_model
+from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
+from polydetr.model.precision import ForTraining, Plain, Precision, apply, choose_for_prediction, choose_for_training
+from polydetr.nn.batch import Batch
 from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
-from polydetr.training.calibrate import calibrate
+from polydetr.training.calibrate import answers_to, calibrate, proving_rows
 from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
-from polydetr.training.encode import EncodedRows, Splits, encode_rows, locate, measure, rejected_lines, rejected_row
+from polydetr.training.devices import Devices, open_devices
+from polydetr.training.encode import (
+    EncodedRows,
+    MeasuredRows,
+    Splits,
+    encode_rows,
+    locate,
+    measure,
+    rejected_lines,
+    rejected_row,
+)
 from polydetr.training.features import with_features
 from polydetr.training.loop import Loop, StepInfo
-from polydetr.training.number_format import set_precision
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
-from polydetr.training.prediction_format import set_prediction_format
 from polydetr.training.tracking import make_tracker
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 __all__ = ["Display", "Splits", "Trained", "fit"]
 
@@ -55,15 +64,18 @@ class Display:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run. ``info`` is what the model folder keeps; ``evaluations`` by split and target."""
+    """A finished run. ``info`` is what the model folder keeps; ``evaluations`` by split and target; ``devices`` those
+    it ran on, the first of which saves.
+    """
 
     assembly: Assembly
-    weights: Mapping[str, Tensor]
+    masters: Masters
     info: dict[str, Any]
     evaluations: Mapping[str, Mapping[str, Evaluation]]
     before_calibration: Mapping[str, Evaluation]
     history: Sequence[Mapping[str, Any]]
     checkpoints: Checkpoints
+    devices: Devices
     rejected: Sequence[Mapping[str, Any]] = field(default=())
 
 
@@ -87,26 +99,31 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         Interrupted: stopped by the user; the checkpoint is kept.
     """
     started = time.monotonic()
+    devices = open_devices(config.training.devices)
+    if not devices.is_first:
+        display = Display()
     data_hash, rows_hash = _hash_rows(splits.train), _hash_rows([*splits.train, *splits.valid])
-    checkpoints = Checkpoints(_checkpoint_folder(config, schema, rows_hash, out=out))
+    checkpoints = Checkpoints(_checkpoint_folder(config, schema, rows_hash, out=out), devices)
     checkpoints.prepare()
-    resume = _resumes(checkpoints, wanted=resume, note=display.note)
-    assembly = _build(config, schema, splits, note=display.note)
+    resume = devices.agree(_resumes(checkpoints, wanted=resume, note=display.note))
+    # A backbone may have to be fetched first, and the rows be written to the cache: once.
+    assembly = devices.first_then_all(lambda: _build(config, schema, splits, note=display.note))
     engine = assembly.engine
-    encoded = encode_rows(engine, splits, config, data_hash, note=display.note)
+    encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, note=display.note))
     if splits.rejected:
         for line in rejected_lines(splits.rejected, listed=out is not None):
             display.note(line)
     rows, progress, precision = _train(
         assembly, encoded, config, schema,
-        checkpoints=checkpoints, resume=resume, rows_hash=rows_hash, out=out, started=started, display=display,
+        devices=devices, checkpoints=checkpoints, resume=resume, rows_hash=rows_hash, out=out, started=started,
+        display=display,
     )  # fmt: skip
     weights = _restore_best(assembly.model, checkpoints)
     # Where features were computed once, by a frozen backbone, they are also what is measured: as they are.
-    wanted = precision if config.training.freeze_backbones else config.training.precision
-    prediction = set_prediction_format(
-        assembly, weights, trained_in=precision, wanted=wanted, valid=rows.valid, note=display.note
-    )
+    proves = config.training.precision == "auto" and not config.training.freeze_backbones
+    prediction = _set_prediction(assembly, weights, precision, rows.valid if proves else None, devices, display.note)
+    masters = Masters(assembly.model, weights)
+    del weights
     before, valid = calibrate(assembly, rows.valid, note=display.note)
     evaluations = {"valid": valid}
     if rows.test is not None:
@@ -133,7 +150,9 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         "temperature": {t: task.temperature for t, task in engine.tasks.items()},
         "history": progress.history,
     }
-    return Trained(assembly, weights, info, evaluations, before, progress.history, checkpoints, tuple(splits.rejected))
+    return Trained(
+        assembly, masters, info, evaluations, before, progress.history, checkpoints, devices, tuple(splits.rejected)
+    )
 
 
 def _train(
@@ -142,28 +161,29 @@ def _train(
     config: Config,
     schema: Schema,
     *,
+    devices: Devices,
     checkpoints: Checkpoints,
     resume: bool,
     rows_hash: str,
     out: Path | None,
     started: float,
     display: Display,
-) -> tuple[EncodedRows, Progress, str]:
+) -> tuple[EncodedRows, Progress, Plain]:
     """Precision, adapters, optimizer, loop; the rows as the loop read them, where the run ended, and in which
     precision.
     """
     settings, model = config.training, assembly.model
-    fabric = _fabric()
-    model.to(fabric.device)
+    devices.same_weights(model.to(devices.device))
     saved = checkpoints.header().get("precision") if resume else None
-    precision = set_precision(model, saved or settings.precision, rows.train, note=display.note)
+    precision = _set_precision(model, saved or settings.precision, rows.train, devices, note=display.note)
     torch.manual_seed(config.seed)
     if settings.lora.rank:
         wrapped = add_adapters(model, rank=settings.lora.rank, alpha=settings.lora.alpha)
         display.note(f"adapters of rank {settings.lora.rank} in {len(wrapped)} layers; the backbone itself is frozen")
     pretrained = any(m.is_pretrained for m in assembly.engine.encoder.modalities.values())
     if settings.freeze_backbones:
-        rows = with_features(assembly, rows)
+        raw = rows
+        rows = devices.first_then_all(lambda: with_features(assembly, raw))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
     groups = parameter_groups(
         model,
@@ -175,8 +195,12 @@ def _train(
         freeze_layers=settings.freeze_layers,
     )
     optimizer = MasterAdamW(groups, clip_norm=settings.clip_norm, ema_decay=settings.ema_decay or None)
+    if not devices.is_first:
+        torch.manual_seed(config.seed + devices.rank)  # what is dropped out of one device's rows is not of another's
     fingerprint = _fingerprint(config, schema, rows_hash, frozen_digest(model))
-    tracker = make_tracker(config.track, _tracking_folder(out), config=config.model_dump())
+    tracker = make_tracker(
+        config.track if devices.is_first else "none", _tracking_folder(out), config=config.model_dump()
+    )
 
     def on_step(info: StepInfo) -> None:
         display.step(info)
@@ -190,7 +214,7 @@ def _train(
         assembly,
         optimizer,
         config,
-        fabric=fabric,
+        devices=devices,
         checkpoints=checkpoints,
         header={"fingerprint": fingerprint, "precision": precision},
         prepared=time.monotonic() - started,
@@ -203,14 +227,41 @@ def _train(
         tracker.close()
 
 
-def _fabric() -> Fabric:
-    # Imported here: the rest of the package does without its two seconds.
-    from lightning_fabric import Fabric
+def _set_precision(
+    model: PolyModel, wanted: ForTraining, store: ExampleStore, devices: Devices, *, note: Note
+) -> Plain:
+    """Puts the model into what it trains in; on all devices what the first one measured."""
 
-    gpu = torch.cuda.is_available()
-    fabric = Fabric(accelerator="cuda" if gpu else "cpu", devices="auto" if gpu else 1)
-    fabric.launch()
-    return fabric
+    def batch() -> Batch:
+        return Batch.collate([store[i] for i in range(min(8, len(store)))])
+
+    found = devices.in_first(lambda: choose_for_training(model, wanted, batch))
+    note(f"precision: {found.name}{' with fp32 master weights' * (found.name == 'bf16')} ({found.reason})")
+    apply(model, found)
+    return "bf16" if found.name == "bf16" else "fp32"
+
+
+def _set_prediction(
+    assembly: Assembly,
+    weights: Mapping[str, Tensor],
+    trained_in: Plain,
+    valid: MeasuredRows | None,
+    devices: Devices,
+    note: Note,
+) -> dict[str, Any]:
+    """Puts the model into what it answers in, and returns what the folder records of that. valid: rows to prove it."""
+    if valid is None:
+        return {"precision": trained_in}
+    rows = proving_rows(valid)
+    found = devices.in_first(
+        lambda: choose_for_prediction(
+            assembly.model, weights,
+            trained_in=trained_in, rows=len(rows.records), answers=lambda: answers_to(assembly.engine, rows), note=note,
+        )
+    )  # fmt: skip
+    if not devices.is_first:
+        apply(assembly.model, Precision(found["precision"], around=trained_in), weights)
+    return found
 
 
 def _resumes(checkpoints: Checkpoints, *, wanted: bool, note: Note) -> bool:
@@ -257,12 +308,15 @@ def _find_row(error: RowError, schema: Schema, records: Sequence[Record]) -> tup
 
 
 def _restore_best(model: PolyModel, checkpoints: Checkpoints) -> dict[str, Tensor]:
-    """Puts the best weights into the model; returns all of them under their plain names, the learned ones in fp32."""
+    """Puts the best weights into the model; returns all of them under their plain names, the learned ones in fp32.
+
+    What was not learned is the model's own, not a copy.
+    """
     weights = plain_weights(model, dict(model.state_dict()) | checkpoints.load_best())
     remove_adapters(model)
     model.load_state_dict(weights)
     model.eval()
-    return {name: tensor.detach().clone() for name, tensor in weights.items()}
+    return weights
 
 
 def _checkpoint_folder(config: Config, schema: Schema, rows_hash: str, *, out: Path | None) -> Path:

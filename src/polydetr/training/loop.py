@@ -1,4 +1,4 @@
-"""The one training loop, on Lightning Fabric: steps, evaluations, best weights, checkpoints, limits.
+"""The one training loop: steps, evaluations, best weights, checkpoints, limits; on one device or several.
 
 A step: collate → forward → every task's loss → backward → clip → update. Nothing here knows a task or a
 modality by name.
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,14 +24,12 @@ from polydetr.errors import Interrupted, PolydetrError
 from polydetr.model.build import Assembly
 from polydetr.nn.batch import Batch
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
+from polydetr.training.devices import Devices
 from polydetr.training.encode import MeasuredRows, measure
 from polydetr.training.hide import TOKEN_GROUPS, hide_modalities
 from polydetr.training.mixing import mix_examples
 from polydetr.training.optimizer import MasterAdamW
 from polydetr.training.schedule import learning_rate_factor
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 STEPPED_EVALUATIONS = 10
 """Evaluations of a run that is counted in steps: its epochs may be a few batches long."""
@@ -75,7 +73,7 @@ class Loop:
         optimizer: MasterAdamW,
         config: Config,
         *,
-        fabric: Fabric,
+        devices: Devices,
         checkpoints: Checkpoints,
         header: Mapping[str, Any],
         prepared: float = 0.0,
@@ -84,8 +82,8 @@ class Loop:
     ) -> None:
         self.assembly, self.optimizer, self.config = assembly, optimizer, config
         self.model, self.engine = assembly.model, assembly.engine
-        self.fabric, self.checkpoints, self.header = fabric, checkpoints, header
-        self.prepared = prepared
+        self.devices, self.checkpoints, self.header = devices, checkpoints, header
+        self.prepared = devices.agree(prepared)
         self.on_step, self.on_evaluation = on_step, on_evaluation
         self.state = Progress()
         self._evaluation_seconds = 0.0
@@ -119,12 +117,13 @@ class Loop:
                 if last or self._evaluation_due(batches, before, info.progress):
                     self._evaluate(valid, batches)
                     state.finished = state.finished or last
-                if state.finished or self._stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                stop, due = self._stop_or_save(due=time.monotonic() - saved > CHECKPOINT_SECONDS)
+                if state.finished or stop or due:
                     self._save()
                     saved = time.monotonic()
                 if state.finished:
                     break
-                if self._stop:
+                if stop:
                     raise self._interrupted()
             else:
                 state.epoch, state.batch = state.epoch + 1, 0
@@ -144,7 +143,7 @@ class Loop:
     def _rest_of_epoch(self, train: ExampleStore) -> Iterator[tuple[list[int], int, float]]:
         """(example numbers, batches an epoch, steps of the run) from where it stands; each rank has its share."""
         settings = self.config.training
-        world, rank = self.fabric.world_size, self.fabric.global_rank
+        world, rank = self.devices.count, self.devices.rank
         batches = token_budget_batches(
             train.lengths, settings.batch_tokens, seed=self.config.seed, epoch=self.state.epoch
         )
@@ -160,21 +159,22 @@ class Loop:
         began = time.monotonic()
         state, settings = self.state, self.config.training
         progress = self._progress(state.step, total_steps)
-        batch = self._vary(Batch.collate([train[i] for i in ids], ids), progress).to(self.fabric.device)
+        batch = self._vary(Batch.collate([train[i] for i in ids], ids), progress).to(self.devices.device)
         factor = learning_rate_factor(progress, warmup=settings.warmup, schedule=settings.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         self.model.train()
         mixed = mix_examples(batch, self.engine.encoder.modalities, self._generator(1))
         if mixed is None:
-            loss = total_loss(self.assembly, self.fabric_model(batch), batch)
+            loss = total_loss(self.assembly, self.model(batch), batch)
         else:
-            outputs = self.fabric_model(mixed.batch)
+            outputs = self.model(mixed.batch)
             loss = mixed.loss(lambda part: total_loss(self.assembly, outputs, part))
-        self.fabric.backward(loss)
+        loss.backward()
+        self.devices.average_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         self.optimizer.step()
         self.optimizer.zero_grad()
-        value = float(loss.detach())
+        value = self._count_step(float(loss.detach()), batch.num_real_tokens, started, began)
         if value != value:
             raise PolydetrError(
                 f"the loss is not a number at step {state.step + 1}",
@@ -182,15 +182,27 @@ class Loop:
             )
         state.step, state.batch = state.step + 1, state.batch + 1
         state.loss_sum, state.loss_count = state.loss_sum + value, state.loss_count + 1
-        state.tokens += batch.num_real_tokens
-        now = time.monotonic()
-        state.seconds, state.step_seconds = now - started, state.step_seconds + now - began
         done = self._progress(state.step, total_steps)
         remaining = state.seconds * (1 - done) / max(done, 1e-9)
         epoch = state.epoch + state.batch / batches
         speed = state.tokens / max(state.seconds, 1e-9)
         rate = max(group["lr"] for group in self.optimizer.param_groups)
         return StepInfo(done, state.step, epoch, value, speed, state.seconds, remaining, rate)
+
+    def _count_step(self, loss: float, tokens: int, started: float, began: float) -> float:
+        """Takes note of tokens and time; the mean loss. On every device the same: all tokens, the first one's clock."""
+        now = time.monotonic()
+        losses, counts, seconds, step_seconds = zip(
+            *self.devices.gather([loss, tokens, now - started, now - began]), strict=True
+        )
+        self.state.tokens += int(sum(counts))
+        self.state.seconds, self.state.step_seconds = seconds[0], self.state.step_seconds + step_seconds[0]
+        return sum(losses) / len(losses)
+
+    def _stop_or_save(self, *, due: bool) -> tuple[bool, bool]:
+        """Whether a signal came, to any device, and whether the first says that a checkpoint is due."""
+        signals, dues = zip(*self.devices.gather([self._stop, due]), strict=True)
+        return any(signals), bool(dues[0])
 
     def _vary(self, batch: Batch, progress: float) -> Batch:
         """The batch as this step sees it: augmented, some modalities hidden; the same for the same seed and step."""
@@ -210,8 +222,9 @@ class Loop:
         )
 
     def _generator(self, purpose: int) -> torch.Generator:
-        """Chance that is the same in a resumed run: by seed, step, and what it is for."""
-        return torch.Generator().manual_seed((self.config.seed * 1_000_003 + self.state.step) * 2 + purpose)
+        """Chance that is the same in a resumed run: by seed, step, what it is for, and the device's number."""
+        by_step = (self.config.seed * 1_000_003 + self.state.step) * 2 + purpose
+        return torch.Generator().manual_seed(by_step + self.devices.rank * 1_000_000_007)
 
     @property
     def _per_token(self) -> bool:
@@ -232,13 +245,6 @@ class Loop:
     def _out_of_time(self) -> bool:
         return self.config.time_limit is not None and self.state.seconds >= self._training_limit
 
-    @property
-    def fabric_model(self) -> Any:
-        """The model as Fabric runs it (wrapped for several devices)."""
-        if not hasattr(self, "_wrapped"):
-            self._wrapped = self.fabric.setup_module(self.model, move_to_device=True)
-        return self._wrapped
-
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
     @property
@@ -257,7 +263,25 @@ class Loop:
         with self.optimizer.averaged():
             result = validate(self.assembly, valid)
         self._evaluation_seconds = max(self._evaluation_seconds, time.monotonic() - started)
-        entry = {
+        entry, self._evaluation_seconds = self.devices.agree((self._entry(result, batches), self._evaluation_seconds))
+        state.loss_sum, state.loss_count = 0.0, 0
+        state.history.append(entry)
+        score, loss = entry["score"], entry["valid_loss"]
+        # Few validation rows soon reach the same score: of equal scores the lower loss is the better model.
+        if state.best is None or (score, -loss) > (state.best, -state.best_loss):
+            state.best, state.best_loss, state.best_step, state.stale = score, loss, state.step, 0
+            self.checkpoints.save_best(self._learned())
+        else:
+            state.stale += 1
+        # Boxes become exact at the end, when the steps are small: nothing before tells when to stop.
+        patience = 0 if self._counts_steps else self.config.training.patience
+        state.finished = patience > 0 and state.stale >= patience
+        self.on_evaluation(entry)
+
+    def _entry(self, result: ValidScore, batches: int) -> dict[str, Any]:
+        """One evaluation, as the history keeps it."""
+        state = self.state
+        return {
             "step": state.step,
             "epoch": round(state.epoch + state.batch / batches, 3),
             "seconds": round(state.seconds, 1),
@@ -266,18 +290,6 @@ class Loop:
             "metrics": {target: dict(e.metrics) for target, e in result.evaluations.items()},
             "score": result.score,
         }
-        state.loss_sum, state.loss_count = 0.0, 0
-        state.history.append(entry)
-        # Few validation rows soon reach the same score: of equal scores the lower loss is the better model.
-        if state.best is None or (result.score, -result.loss) > (state.best, -state.best_loss):
-            state.best, state.best_loss, state.best_step, state.stale = result.score, result.loss, state.step, 0
-            self.checkpoints.save_best(self._learned())
-        else:
-            state.stale += 1
-        # Boxes become exact at the end, when the steps are small: nothing before tells when to stop.
-        patience = 0 if self._counts_steps else self.config.training.patience
-        state.finished = patience > 0 and state.stale >= patience
-        self.on_evaluation(entry)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from polydetr.errors import ConfigError
-from polydetr.training import precision
-from polydetr.training.precision import BF16_TOLERANCE, bf16_agrees, bf16_speedup, choose_precision
+from polydetr.model import precision
+from polydetr.model.precision import BF16_TOLERANCE, bf16_difference, bf16_speedup
 
 
 class Encoder(nn.Module):
@@ -31,11 +31,14 @@ def _batch() -> dict[str, Tensor]:
     return {"input_ids": torch.randint(0, 31, (3, 5)), "mask": torch.arange(5) < torch.tensor([[5], [2], [3]])}
 
 
+def by_speed(wanted: str, device: str = "cpu") -> precision.Precision:
+    return precision._by_speed(wanted, torch.device(device))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
 def test_a_wish_is_honoured(name: str) -> None:
-    chosen = choose_precision(name)  # type: ignore[arg-type]
+    chosen = by_speed(name)
     assert chosen.name == name
-    assert chosen.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
     assert "asked for" in chosen.reason
 
 
@@ -43,7 +46,7 @@ def test_a_wish_is_honoured(name: str) -> None:
 def test_auto_follows_the_measurement(monkeypatch: pytest.MonkeyPatch, gain: float, name: str) -> None:
     monkeypatch.setattr(precision, "bf16_speedup", lambda _: gain)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
-    chosen = choose_precision("auto")
+    chosen = by_speed("auto")
     assert chosen.name == name
     assert f"{gain:.1f} times" in chosen.reason
 
@@ -51,8 +54,8 @@ def test_auto_follows_the_measurement(monkeypatch: pytest.MonkeyPatch, gain: flo
 def test_auto_does_not_measure_where_bfloat16_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     monkeypatch.setattr(precision, "bf16_speedup", lambda _: pytest.fail("measured"))
-    assert choose_precision("auto").name == "fp32"
-    assert choose_precision("auto", "meta").name == "fp32"
+    assert by_speed("auto").name == "fp32"
+    assert by_speed("auto", "meta").name == "fp32"
 
 
 def test_the_measurement_is_made_once_a_process() -> None:
@@ -76,29 +79,29 @@ def test_a_gain_once_seen_is_kept_for_later_processes(monkeypatch: pytest.Monkey
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"'bf61' is not known\. Did you mean 'bf16'"):
-        choose_precision("bf61")  # type: ignore[arg-type]
+        by_speed("bf61")
 
 
 def test_a_sound_encoder_agrees_and_stays_as_it_is() -> None:
     encoder = Encoder()
     before = encoder.linear.weight.detach().clone()
-    error = bf16_agrees(encoder, _batch())
+    error = bf16_difference(encoder, _batch())
     assert 1e-4 < error < BF16_TOLERANCE
     assert encoder.training
     assert torch.equal(encoder.linear.weight, before)
 
 
 def test_an_encoder_that_bfloat16_breaks_is_noticed() -> None:
-    assert bf16_agrees(Encoder(offset=500.0), _batch()) > BF16_TOLERANCE
+    assert bf16_difference(Encoder(offset=500.0), _batch()) > BF16_TOLERANCE
 
 
 def test_numbers_that_are_none_count_as_infinite() -> None:
     encoder = Encoder()
     nn.init.constant_(encoder.linear.bias, float("nan"))
-    assert bf16_agrees(encoder, _batch()) == float("inf")
+    assert bf16_difference(encoder, _batch()) == float("inf")
 
 
 def test_padding_does_not_count() -> None:
     batch = _batch()
     encoder = Encoder(offset=500.0)
-    assert bf16_agrees(encoder, {**batch, "mask": torch.zeros_like(batch["mask"])}) == 0.0
+    assert bf16_difference(encoder, {**batch, "mask": torch.zeros_like(batch["mask"])}) == 0.0

@@ -10,9 +10,10 @@ from tiny_runs import VALID, Watched, train, write_encoder
 from polydetr import Predictor
 from polydetr.backbones.bert import BertEncoder
 from polydetr.errors import ConfigError
+from polydetr.model import precision
 from polydetr.nn.cpu import int8
 from polydetr.nn.cpu.linear import Linear
-from polydetr.training import prediction_format
+from polydetr.training import fit
 
 pytestmark = pytest.mark.skipif(not int8.computes_int8(), reason="this CPU sums no products of bytes")
 
@@ -23,8 +24,7 @@ def gain(monkeypatch, tmp_path):
     monkeypatch.setenv("POLYDETR_CACHE", str(tmp_path / "cache"))
 
     def gains(factor):
-        for module in ("polydetr.training.prediction_format", "polydetr.model.folder"):
-            monkeypatch.setattr(f"{module}.int8_speedup", lambda other: factor)
+        monkeypatch.setattr(precision, "int8_speedup", lambda other: factor)
 
     gains(2.0)
     return gains
@@ -38,9 +38,9 @@ def in_int8(predictor):
     )
 
 
-def run(tmp_path, precision="auto"):
+def run(tmp_path, wanted="auto"):
     shown = Watched()
-    settings = {"training": {"precision": precision}}
+    settings = {"training": {"precision": wanted}}
     backbone = str(write_encoder(tmp_path / "encoder"))
     return train(tmp_path / "out", backbone=backbone, display=shown, settings=settings, epochs=0.2), shown.notes
 
@@ -51,7 +51,7 @@ def test_what_was_proved_is_recorded_and_loaded(tmp_path, gain):
     record = found.info["prediction"]
     assert record["precision"] == "int8"
     assert record["rows"] == len(VALID)
-    assert record["after"] == pytest.approx(record["before"], abs=prediction_format.TOLERANCE)
+    assert record["after"] == pytest.approx(record["before"], abs=precision.INT8_TOLERANCE)
     assert any(note.startswith("prediction: int8 (8-bit integers measured 2.0 times") for note in notes)
     loaded = Predictor.load(tmp_path / "out")
     assert in_int8(loaded)
@@ -68,7 +68,7 @@ def test_a_machine_that_gains_nothing_answers_as_the_model_was_trained(tmp_path,
     gain(1.0)
     assert not in_int8(Predictor.load(tmp_path / "out"))
     assert in_int8(Predictor.load(tmp_path / "out", precision="int8"))
-    monkeypatch.setattr("polydetr.model.folder.computes_int8", lambda: False)
+    monkeypatch.setattr("polydetr.model.precision.computes_int8", lambda: False)
     with pytest.raises(ConfigError, match="'int8' cannot be had: this machine"):
         Predictor.load(tmp_path / "out", precision="int8")
     again, _ = run(tmp_path / "again")
@@ -76,23 +76,23 @@ def test_a_machine_that_gains_nothing_answers_as_the_model_was_trained(tmp_path,
 
 
 def test_a_format_that_was_asked_for_is_kept(tmp_path):
-    found, _ = run(tmp_path, precision="fp32")
+    found, _ = run(tmp_path, "fp32")
     assert not in_int8(found)
     assert found.info["prediction"] == {"precision": "fp32"}
 
 
 @pytest.mark.parametrize("worse", ["metric", "probabilities"])
 def test_other_answers_are_refused_and_the_model_is_as_before(tmp_path, gain, monkeypatch, worse):
-    exact, calls = prediction_format._answers, []
+    exact, calls = fit.answers_to, []
 
     def answers(engine, rows):
         metrics, sure = exact(engine, rows)
         calls.append(sure)
         if len(calls) == 2 and worse == "metric":
-            metrics = {t: m - 2 * prediction_format.TOLERANCE for t, m in metrics.items()}
-        return metrics, sure + 2 * prediction_format.SHIFT * (len(calls) == 2 and worse == "probabilities")
+            metrics = {t: m - 2 * precision.INT8_TOLERANCE for t, m in metrics.items()}
+        return metrics, sure + 2 * precision.INT8_SHIFT * (len(calls) == 2 and worse == "probabilities")
 
-    monkeypatch.setattr(prediction_format, "_answers", answers)
+    monkeypatch.setattr(fit, "answers_to", answers)
     found, notes = run(tmp_path)
     assert len(calls) == 2
     assert (calls[0] != calls[1]).any()  # the second time in int8
