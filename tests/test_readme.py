@@ -28,7 +28,7 @@ TINY = {
     "training": {"precision": "fp32", "patience": 0},
     "text": {"max_tokens": 48, "overlap": 8},
     "image": {"size": 16, "patch_size": 8},
-    "detection": {"num_queries": 8, "hidden_dim": 16, "decoder_layers": 1, "denoising": 8},
+    "detection": {"num_queries": 8, "hidden_dim": 16, "decoder_layers": 1},
 }
 
 

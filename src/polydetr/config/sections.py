@@ -217,10 +217,6 @@ class DetectionConfig(_Section):
     deformable: bool = Field(default=True, description="queries read a few points of every scale, not all cells")
     refine: bool = Field(default=True, description="each layer moves the boxes of the one before")
     iou_aware: bool = Field(default=True, description="scores learn to say how well the box fits")
-    denoising: int = Field(
-        default=0, ge=0, le=1000, description="true objects a picture that are shown spoilt, to be put right; 0 = off"
-    )
-    mosaic: float = Field(default=0.5, ge=0, le=1, description="share of the training pictures made of four; 0 = off")
     zoom: float = Field(
         default=0.6, gt=0, le=1, description="smallest side at which training pictures are shown; 1 = off"
     )

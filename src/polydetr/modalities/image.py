@@ -54,7 +54,7 @@ class ImageModality(Modality):
     keeps_frames: bool = False
     """Whether some task answers with places in the picture (set by ``RowEncoder``)."""
     scenes: SceneAugment | None = None
-    """How pictures are put together in training, where targets can follow (set by ``build_engine``)."""
+    """How images are shown smaller in training, where targets can follow (set by ``build_engine``)."""
 
     def __init__(self, fields: Sequence[str], backbone: VisionBackbone, *, config: ImageConfig) -> None:
         super().__init__(fields)
@@ -156,13 +156,13 @@ class ImageModality(Modality):
         pixels[group.mask] = self._augment(pixels[group.mask], generator).pixels
         return TokenGroup({**group.values, "pixels": pixels}, group.mask, group.positions)
 
-    def put_together(self, *, mosaic: float, zoom: float) -> None:
-        """One picture a row is read, and training shows mosaics and smaller ones too, whose objects can be followed
+    def show_scenes(self, *, zoom: float) -> None:
+        """One image per row is read, and training shows smaller ones too, whose objects can be followed
         (``SceneAugment``).
         """
         self.config = self.config.model_copy(update={"max_images": 1})
         fill: tuple[int, int, int] = self._fill  # type: ignore[assignment]
-        self.scenes = SceneAugment(self._augment, mosaic=mosaic, zoom=zoom, fill=fill)
+        self.scenes = SceneAugment(self._augment, zoom=zoom, fill=fill)
 
     def vary(self, group: TokenGroup, generator: torch.Generator, progress: float) -> tuple[TokenGroup, Scene | None]:
         if self.scenes is None or "pixels" not in group.values:

@@ -155,9 +155,7 @@ def _prepare_pictures(found: Mapping[str, Modality], tasks: Mapping[str, Task], 
             f"objects are found in one picture a row, and there are {len(image.fields)} columns of them",
             hint=f"Name one: inputs={{{image.fields[0]!r}: 'image'}}.",
         )
-    others = any(not task.reads_maps for task in tasks.values())
-    # What a row says of a whole picture is not true of a mosaic of four.
-    image.put_together(mosaic=0.0 if others else config.detection.mosaic, zoom=config.detection.zoom)
+    image.show_scenes(zoom=config.detection.zoom)
 
 
 def _backbones(config: Config, read: Collection[str]) -> dict[str, str]:

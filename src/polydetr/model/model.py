@@ -41,7 +41,7 @@ class PolyModel(nn.Module):
         for embedder in self.embedders.values():
             if callable(borrow := getattr(embedder, "borrow", None)):
                 borrow(self.embedders)
-        self._reading_maps = _give_maps(self.embedders, tasks)
+        _give_maps(self.embedders, tasks)
         pretrained = any(m.is_pretrained for m in modalities.values())
         # ModuleDict keys may not hold dots, and column names may
         self._slots = {target: f"target_{i}" for i, target in enumerate(tasks)}
@@ -103,8 +103,6 @@ class PolyModel(nn.Module):
         outputs: dict[str, dict[str, Tensor]] = {
             target: self.heads[slot](batch, partial(self._attend, embedded, slot))
             if slot in self._bringing
-            else self.heads[slot](encoded, batch.targets.get(target))
-            if target in self._reading_maps
             else self.heads[slot](encoded)
             for target, slot in self._slots.items()
             if targets is None or target in targets
@@ -181,8 +179,8 @@ class PolyModel(nn.Module):
             self.heads[self._slots[target]].name_labels(masked_mean(found.tokens, found.mask))  # type: ignore[operator]
 
 
-def _give_maps(embedders: nn.ModuleDict, tasks: Mapping[str, Task]) -> set[str]:
-    """The targets whose heads read maps, once the embedder that has them is told to give them."""
+def _give_maps(embedders: nn.ModuleDict, tasks: Mapping[str, Task]) -> None:
+    """Where heads read maps, the embedder that has them is told to give them, and they what those are like."""
     reading = {target for target, task in tasks.items() if task.reads_maps}
     for embedder in embedders.values():
         if reading and hasattr(embedder, "keeps_maps"):
@@ -190,7 +188,6 @@ def _give_maps(embedders: nn.ModuleDict, tasks: Mapping[str, Task]) -> set[str]:
             for target in reading:
                 tasks[target].map_channels = embedder.map_channels  # type: ignore[assignment]
                 tasks[target].grid = int(embedder.grid)  # type: ignore[arg-type]
-    return reading
 
 
 def _share_decoder(heads: nn.ModuleDict) -> nn.Module:

@@ -145,15 +145,12 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Scene:
-    """What the pictures of a training step show, after they were varied: each is put together from K parts, a part of
-    one picture of the batch each.
+    """Where the images of a training step were moved to when they were augmented.
 
-    source: (B, K) int64, whose picture; scale, shift: (B, K, 2), new = scale · old + shift, for points (x, y) as
-    shares of the picture; window: (B, K, 4), left, top, right, bottom of what is seen of the part; without area: no
-    part.
+    scale, shift: (B, 2), new = scale · old + shift, for points (x, y) as shares of the image; window: (B, 4), left,
+    top, right, bottom of what is still seen of it.
     """
 
-    source: Tensor
     scale: Tensor
     shift: Tensor
     window: Tensor

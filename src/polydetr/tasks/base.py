@@ -48,7 +48,6 @@ class Task(ABC):
     tunes: ClassVar[bool] = False  # whether ``tune`` changes what ``decode`` answers
     counts_steps: ClassVar[bool] = False  # whether it needs so many steps, however few the rows (``Config.steps``)
     reads_maps: ClassVar[bool] = False  # whether its head reads the features of pictures in several scales
-    """Such a head also takes the targets of the batch, or None: module(Encoded, targets)."""
     reads_words: ClassVar[bool] = False  # whether its head is told where words begin (``Embedded.word_rows``)
 
     def __init__(self, target: str, config: TaskConfig) -> None:
@@ -156,7 +155,7 @@ class Task(ABC):
         """Named scalar terms, each a mean over what it counts."""
 
     def follow(self, targets: Mapping[str, Tensor], scene: Scene) -> Mapping[str, Tensor]:
-        """The targets of a batch whose pictures were moved or put together anew."""
+        """The targets of a batch whose pictures were moved."""
         return targets
 
     def calibration_pairs(

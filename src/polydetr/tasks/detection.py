@@ -24,7 +24,6 @@ from polydetr.metrics.detection import detection_report
 from polydetr.nn.batch import Scene
 from polydetr.nn.box_geometry import BoxGeometry
 from polydetr.nn.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from polydetr.nn.denoising import DenoisingPlan
 from polydetr.nn.matcher import Matcher
 from polydetr.nn.set_loss import SetCriterion
 from polydetr.tasks.base import Task, WindowView
@@ -75,7 +74,7 @@ class DetectionTask(Task):
             raise ConfigError(
                 f"image.augment.mix = {config.image.augment.mix!r} does not go with detection: boxes are learned of "
                 "pictures that are not blended.",
-                hint="Leave it out; detection.mosaic puts pictures together instead.",
+                hint="Leave it out.",
             )
         if config.training.freeze_backbones:
             raise ConfigError(
@@ -148,19 +147,12 @@ class DetectionTask(Task):
         )
 
     def follow(self, targets: Mapping[str, Tensor], scene: Scene) -> Mapping[str, Tensor]:
-        """Every part's objects at their new place; those of which too little is seen are gone."""
-        boxes, labels = targets["boxes_per_object"][scene.source], targets["labels_per_object"][scene.source]
-        corners = cxcywh_to_xyxy(boxes).unflatten(-1, (2, 2)) * scene.scale[:, :, None, None]
-        low, high = (corners + scene.shift[:, :, None, None]).aminmax(dim=-2)
-        moved, kept = _seen(torch.cat((low, high), dim=-1), scene.window[:, :, None])
-        labels = labels.masked_fill(~kept, IGNORE_INDEX).flatten(1)
-        # The objects that are left come first, and the padding is as short as it can be.
-        order = (labels == IGNORE_INDEX).long().argsort(dim=1, stable=True)
-        longest = max(1, int((labels != IGNORE_INDEX).sum(1).max()))
-        order = order[:, :longest]
-        places = xyxy_to_cxcywh(moved).flatten(1, 2).gather(1, order[..., None].expand(-1, -1, 4))
-        known = targets["known"][scene.source].amin(1)
-        return {**targets, "boxes_per_object": places, "labels_per_object": labels.gather(1, order), "known": known}
+        """The objects at their new place; those of which too little is seen are gone."""
+        corners = cxcywh_to_xyxy(targets["boxes_per_object"]).unflatten(-1, (2, 2)) * scene.scale[:, None, None]
+        low, high = (corners + scene.shift[:, None, None]).aminmax(dim=-2)
+        moved, kept = _seen(torch.cat((low, high), dim=-1), scene.window[:, None])
+        labels = targets["labels_per_object"].masked_fill(~kept, IGNORE_INDEX)
+        return {**targets, "boxes_per_object": xyxy_to_cxcywh(moved), "labels_per_object": labels}
 
     def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
         known = (targets["known"] > 0) & (outputs["frame"][:, 0] != 0)
@@ -168,19 +160,7 @@ class DetectionTask(Task):
             return {"set": torch.stack([tensor.float().sum() * 0.0 for tensor in outputs.values()]).sum()}
         wanted = set_targets({name: tensor[known] for name, tensor in targets.items()})
         layers = {name: tensor[known].transpose(0, 1) for name, tensor in outputs.items() if name != "frame"}
-        criterion = self._criterion()
-        terms = {"set": criterion({name: layers[name] for name in ("logits", "boxes_cxcywh")}, wanted).total}
-        if "denoised_logits" in layers:
-            # What was shown was planned for all pictures, those too that nobody may see or has looked at.
-            plan = DenoisingPlan.of(set_targets(targets), self.detection.denoising)
-            assert plan is not None  # something was shown
-            plan = plan.of_examples(known)
-            spoilt = {"logits": layers["denoised_logits"], "boxes_cxcywh": layers["denoised_boxes"]}
-            terms["denoising"] = criterion(
-                spoilt, plan.targets, matches=plan.matches(len(spoilt["logits"])),
-                num_targets=plan.targets.mask.sum() * plan.groups,
-            ).total  # fmt: skip
-        return terms
+        return {"set": self._criterion()(layers, wanted).total}
 
     def _criterion(self) -> SetCriterion:
         if self.detection.architecture == "detr":
@@ -254,7 +234,8 @@ class DetectionTask(Task):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.labels, self.threshold = list(state["labels"]), float(state["threshold"])
-        self.detection = DetectionConfig(**state["detection"])
+        known = DetectionConfig.model_fields  # folders of polydetr 0.1 name "denoising" and "mosaic", which left
+        self.detection = DetectionConfig(**{name: value for name, value in state["detection"].items() if name in known})
 
 
 def _seen(boxes_xyxy: Tensor, window_xyxy: Tensor) -> tuple[Tensor, Tensor]:

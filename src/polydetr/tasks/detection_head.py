@@ -22,8 +22,7 @@ _GROUP = "image"
 class DetectionHead(nn.Module):
     """Encoded → logits and boxes of every layer that is asked for, batch first:
 
-    logits (B, N, Q, C'), boxes (B, N, Q, 4), in training also denoised_logits and denoised_boxes (B, N, R, ...); frame
-    (B, 6), where the picture lies, zero where a row has none.
+    logits (B, N, Q, C'), boxes (B, N, Q, 4), frame (B, 6), where the picture lies, zero where a row has none.
 
     map_channels: stride → channels of the finer maps, which come from the backbone; grid: cells a side of the coarsest,
     the image's tokens as they come out of the shared encoder, so that whatever else the row says can be heard.
@@ -41,9 +40,7 @@ class DetectionHead(nn.Module):
             sizes = DetrSizes(num_classes, **_given(config, embed_dim="hidden_dim"))
             self.model = Detr(_LastMap(), embed_dim, sizes)
         else:
-            switches = {
-                name: getattr(config, name) for name in ("denoising", "refine", "query_selection", "deformable")
-            }
+            switches = {name: getattr(config, name) for name in ("refine", "query_selection", "deformable")}
             self.model = DetrFast(
                 FastSizes(num_classes, channels, **_given(config, embed_dim="hidden_dim"), **switches)
             )
@@ -52,7 +49,7 @@ class DetectionHead(nn.Module):
         """Decodes by the layers of one that the whole model owns (``model.share_decoder``)."""
         hold(self.model, "layers", decoder.layers)
 
-    def forward(self, encoded: Encoded, targets: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def forward(self, encoded: Encoded) -> dict[str, Tensor]:
         embedded = encoded.embedded[_GROUP]
         # Of several pictures the first one is looked at: its cells come first.
         cells = encoded.tokens[_GROUP][:, : self.grid**2]
@@ -62,8 +59,7 @@ class DetectionHead(nn.Module):
             found = self.model(coarsest, last_only=last_only)
         else:
             finer = [embedded.maps[stride] for stride in self.strides]
-            shown = set_targets(targets) if targets is not None and torch.is_grad_enabled() else None
-            found = self.model([*finer, coarsest], shown, last_only=last_only)
+            found = self.model([*finer, coarsest], last_only=last_only)
         outputs = {name: tensor.transpose(0, 1) for name, tensor in found.items()}
         if embedded.frame is not None:
             # Zero also where training hides the picture.
