@@ -26,14 +26,14 @@ def engine() -> Engine:
 def test_answers_keep_the_order_of_the_rows(engine: Engine) -> None:
     results = list(engine.run(as_records(ROWS)))
     assert [r.record.row for r in results] == ROWS
-    assert [len(r.predictions["tags"].details["tags"]) for r in results] == [len(r["tokens"]) for r in ROWS]
+    assert [len(r.predictions["tags"].details.tags) for r in results] == [len(r["tokens"]) for r in ROWS]
 
 
 def test_answers_do_not_depend_on_the_batches(engine: Engine) -> None:
     found = []
     for budget in (1, 40, 4096):
         again = Engine(engine.model, engine.encoder, engine.tasks, batch_tokens=budget)
-        found.append([r.predictions["tags"].details["word_probability"] for r in again.run(as_records(ROWS))])
+        found.append([r.predictions["tags"].details.word_probability for r in again.run(as_records(ROWS))])
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             assert a == pytest.approx(b, abs=1e-5)
@@ -124,7 +124,7 @@ def test_answers_do_not_depend_on_the_threads(engine: Engine) -> None:
             results = list(
                 small.run(as_records(ROWS), on_batch=lambda _, batch, seen=seen: seen.append(batch.example_ids))
             )
-            found.append((seen, [r.predictions["tags"].details["word_probability"] for r in results]))
+            found.append((seen, [r.predictions["tags"].details.word_probability for r in results]))
     finally:
         torch.set_num_threads(before)
     assert len(found[0][0]) > 2

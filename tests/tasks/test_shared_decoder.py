@@ -66,10 +66,12 @@ def test_both_targets_teach_it() -> None:
     engine = engine_of(shared=True)
     examples = encode_all(engine, captioned(), with_targets=True)
     taught = {}
-    for target, task in engine.tasks.items():
+    for target in engine.tasks:
         engine.model.zero_grad()
         batch = Batch.collate(examples)
-        terms = task.loss(engine.model(batch)[target], batch.targets[target], batch.weights)
+        terms = engine.model.head_of(target).loss(
+            engine.model(batch, last_only=False)[target], batch.targets[target], batch.weights
+        )
         torch.stack(list(terms.values())).sum().backward()
         taught[target] = {
             n for n, p in engine.model.decoder.layers.named_parameters() if p.grad is not None and p.grad.any()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from polydetr.core.plugs import TASKS
 from polydetr.data.store import ExampleStore
 from polydetr.engine.engine import Engine
+from polydetr.engine.outputs import json_value
 from polydetr.modalities import MODALITIES
 from polydetr.nn.batch import Batch
-from polydetr.tasks import TASKS
 from polydetr.tasks.base import is_view
 from tiny_models import (
     answers,
@@ -500,18 +501,18 @@ def test_one_json_prediction_a_row(engine: Engine, case: Case) -> None:
     for result in results:
         assert set(result.predictions) == set(case.target)
         for target, prediction in result.predictions.items():
-            value = engine.tasks[target].to_json(prediction.value)
+            value = json_value(engine.tasks[target], prediction.value)
             assert strict_json(value) == value
             assert prediction.probability is None or 0 <= prediction.probability <= 1
-            strict_json(dict(prediction.details))
+            strict_json(asdict(prediction.details))
 
 
 def test_calibration_pairs_fit_one_another(engine: Engine, case: Case) -> None:
     half = [row if i % 2 else {**row, **dict.fromkeys(case.target)} for i, row in enumerate(case.rows)]
     batch = Batch.collate(encode_all(engine, half, with_targets=True))
     outputs = engine.model(batch)
-    for target, task in engine.tasks.items():
-        pairs = task.calibration_pairs(outputs[target], batch.targets[target])
+    for target in engine.tasks:
+        pairs = engine.model.head_of(target).calibration_pairs(outputs[target], batch.targets[target])
         if pairs is not None:
             logits, labels = pairs
             assert len(logits) == len(labels) > 0

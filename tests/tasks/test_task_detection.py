@@ -170,18 +170,18 @@ def test_targets_are_shares_of_what_the_model_sees() -> None:
     picture = np.zeros((50, 100, 3), dtype=np.uint8)
     row = {"photo": picture, "objects": [box_at(10, 20, 30, 40), box_at(0, 0, 100, 50, "azure")]}
     found = arrays_of(row)
-    assert found["boxes_per_object"] == pytest.approx(np.array([[0.2, 0.6, 0.2, 0.4], [0.5, 0.5, 1, 1]]))
-    assert found["labels_per_object"].tolist() == [1, 0]
-    padded = arrays_of(row, image={"fit": "pad"})["boxes_per_object"]
+    assert found["boxes_cxcywh"] == pytest.approx(np.array([[0.2, 0.6, 0.2, 0.4], [0.5, 0.5, 1, 1]]))
+    assert found["labels"].tolist() == [1, 0]
+    padded = arrays_of(row, image={"fit": "pad"})["boxes_cxcywh"]
     assert padded == pytest.approx(np.array([[0.2, 0.55, 0.2, 0.2], [0.5, 0.5, 1, 0.5]]))
-    cropped = arrays_of(row, image={"fit": "crop"})["boxes_per_object"]  # the first is out of sight but for a tenth
+    cropped = arrays_of(row, image={"fit": "crop"})["boxes_cxcywh"]  # the first is out of sight but for a tenth
     assert cropped == pytest.approx(np.array([[0.5, 0.5, 1, 1]]))
 
 
 def test_a_large_jpeg_is_measured_in_its_own_pixels(tmp_path: Path) -> None:
     Image.new("RGB", (640, 320)).save(tmp_path / "large.jpg")  # decoded at a fraction of its size
     found = arrays_of({"photo": str(tmp_path / "large.jpg"), "objects": [box_at(160, 80, 320, 240)]})
-    assert found["boxes_per_object"] == pytest.approx(np.array([[0.375, 0.5, 0.25, 0.5]]))
+    assert found["boxes_cxcywh"] == pytest.approx(np.array([[0.375, 0.5, 0.25, 0.5]]))
 
 
 def test_what_cannot_be_learned_is_left_out_and_told() -> None:
@@ -193,14 +193,14 @@ def test_what_cannot_be_learned_is_left_out_and_told() -> None:
     rows = [*scenes(2), {"photo": dark, "objects": objects, "width": 40, "height": 40}]
     engine = engine_of(rows)
     document = engine.encoder.encode(as_records(rows)[2:], with_targets=True)
-    found = document.examples[0].targets["objects"]["boxes_per_object"]
+    found = document.examples[0].targets["objects"]["boxes_cxcywh"]
     assert found == pytest.approx(np.array([[0.5, 0.5, 0.5, 0.5], [0.25, 0.25, 0.5, 0.5]]))
     told = " ".join(str(warning) for warning in document.warnings)
     for part in ("wrong order", "no area", "reaches 10 pixels out", "lies outside"):
         assert part in told
     del rows[2]["width"]  # without a size nothing is cut until the picture is seen
     document = engine.encoder.encode(as_records(rows)[2:], with_targets=True)
-    assert document.examples[0].targets["objects"]["boxes_per_object"] == pytest.approx(found)
+    assert document.examples[0].targets["objects"]["boxes_cxcywh"] == pytest.approx(found)
 
 
 def test_crowds_are_neither_targets_nor_mistakes() -> None:
@@ -236,7 +236,7 @@ def test_more_objects_than_queries_are_told() -> None:
     full = sum(len(row["objects"]) > 2 for row in rows)
     assert full
     assert any(
-        f"{full} pictures hold more objects than the model can find, 2 (detection.num_queries)" in n for n in notes
+        f"{full} pictures hold more objects than the model can find, 2 (tasks.objects.num_queries)" in n for n in notes
     )
     loss = batch_loss(engine, Batch.collate(encode_all(engine, rows, with_targets=True)))
     assert torch.isfinite(loss)
@@ -330,12 +330,10 @@ def test_boxes_stay_on_their_objects_however_images_are_varied() -> None:
     smaller = 0
     for seed in range(6):
         shown, scene_of = augment(pixels, torch.Generator().manual_seed(seed))
-        found = engine.tasks["objects"].follow(batch.targets["objects"], scene_of)
+        found = engine.model.head_of("objects").transform_targets(batch.targets["objects"], scene_of)
         smaller += int((scene_of.scale.abs() < 1).any())
         assert found["known"].tolist() == [1.0] * 6
-        for picture, boxes, names in zip(
-            shown, found["boxes_per_object"], found["labels_per_object"].tolist(), strict=True
-        ):
+        for picture, boxes, names in zip(shown, found["boxes_cxcywh"], found["labels"].tolist(), strict=True):
             inside = torch.zeros(64, 64, dtype=torch.bool)
             for (x, y, width, height), name in zip((boxes * 64).tolist(), names, strict=True):
                 if name < 0:
@@ -371,12 +369,12 @@ def test_boxes_follow_an_image_that_is_shown_smaller() -> None:
     batch = Batch.collate(encode_all(engine, rows, with_targets=True))
     half, shift = torch.full((2, 2), 0.5), torch.tensor([[0.5, 0.0]] * 2)
     seen = Scene(half, shift, torch.tensor([[0.5, 0.0, 1.0, 0.5]] * 2))
-    found = engine.tasks["objects"].follow(batch.targets["objects"], seen)
+    found = engine.model.head_of("objects").transform_targets(batch.targets["objects"], seen)
     assert found["known"].tolist() == [1.0, 0.0]
-    count, before = len(rows[0]["objects"]), batch.targets["objects"]["boxes_per_object"][0]
+    count, before = len(rows[0]["objects"]), batch.targets["objects"]["boxes_cxcywh"][0]
     expected = before / 2 + torch.tensor([0.5, 0, 0, 0])
-    assert found["boxes_per_object"][0, :count] == pytest.approx(expected[:count], abs=1e-6)
-    assert torch.equal(found["labels_per_object"], batch.targets["objects"]["labels_per_object"])
+    assert found["boxes_cxcywh"][0, :count] == pytest.approx(expected[:count], abs=1e-6)
+    assert torch.equal(found["labels"], batch.targets["objects"]["labels"])
 
 
 def test_of_several_pictures_the_first_is_searched() -> None:
@@ -402,4 +400,4 @@ def test_a_row_without_a_picture_has_no_objects(architecture: str) -> None:
     assert float(batch_loss(engine, hidden).detach()) == 0.0  # as training hides it: what is not seen is not asked for
     results = list(engine.run(as_records([{**rows[0], "photo": None}, rows[1]])))
     assert results[0].predictions["objects"].value == []
-    assert len(results[1].predictions["objects"].details["all"]) > 0
+    assert len(results[1].predictions["objects"].details.all) > 0

@@ -20,6 +20,14 @@ from polydetr.core.records import Finding, Record, Row, folder_of
 from polydetr.errors import Location, RowError
 from polydetr.modalities.base import Modality
 from polydetr.tasks.base import Task, WindowView, modality_of, view_group
+from polydetr.tasks.capabilities import (
+    BringsTokens,
+    ChecksLabels,
+    FindsInImages,
+    HasPositive,
+    MarksWords,
+    NamesFiles,
+)
 
 MAX_DOCUMENT_ROWS = 64
 """Rows of one document that are read together at most: bounds memory however long the document is."""
@@ -46,19 +54,25 @@ class RowEncoder:
         self.read = {name: modality for name, modality in self.modalities.items() if modality.fields}
         for modality in self.read.values():
             modality.alone = len(self.read) == 1
-        if any(task.reads_maps for task in self.tasks.values()):
+        if any(isinstance(task, FindsInImages) for task in self.tasks.values()):
             for modality in self.read.values():
                 modality.keeps_frames = True  # type: ignore[attr-defined]
-        if any(task.reads_words for task in self.tasks.values()):
+        if any(isinstance(task, MarksWords) for task in self.tasks.values()):
             for modality in self.read.values():
                 modality.keeps_words = True  # type: ignore[attr-defined]
-        views = ((target, task.view) for target, task in tasks.items() if task.view is not None)
-        self.views = {target: modalities[name].over([target]) for target, name in views if name in modalities}
+        self.views = {
+            target: modalities[task.positive_modality].over([target])
+            for target, task in tasks.items()
+            if isinstance(task, HasPositive)
+            and task.positive_modality is not None
+            and task.positive_modality in modalities
+        }
+        self.padding = {target: task.padded for target, task in tasks.items()}
         one_field = len(self.read) == 1 and all(len(m.fields) == 1 for m in self.read.values())
         self.context = context and one_field and all(task.reads_document for task in self.tasks.values())
 
     def of_target(self, target: str) -> RowEncoder:
-        """One that reads the target's own value in place of the inputs (``Task.view``)."""
+        """One that reads the target's own value in place of the inputs (``HasPositive``)."""
         view = self.views[target].over([target])
         other = RowEncoder({view.name: view}, {target: self.tasks[target]}, context=False)
         other.strictness = self.strictness
@@ -120,7 +134,8 @@ class RowEncoder:
                 t: self.tasks[t].encode_target(WindowView(layout, texts, found, content, arrays))
                 for t, found in golds.items()
             }
-            examples.append(Example(arrays, targets, weight=1.0 / count, cost=self._cost(arrays)))
+            padding = self.padding if with_targets else {}
+            examples.append(Example(arrays, targets, 1.0 / count, self._cost(arrays), padding))
             layouts.append(layout)
         return EncodedDocument(records, examples, layouts, texts, warnings)
 
@@ -170,7 +185,7 @@ class RowEncoder:
             len(next(iter(found.values()))) * self.modalities[modality_of(name)].tokens_per_entry
             for name, found in arrays.items()
         )
-        return sum(read) + sum(task.brings_tokens for task in self.tasks.values())
+        return sum(read) + sum(task.num_own_tokens for task in self.tasks.values() if isinstance(task, BringsTokens))
 
     def _golds(
         self, records: Sequence[Record], texts: Sequence[FieldText], warnings: list[Finding]
@@ -181,7 +196,7 @@ class RowEncoder:
             for target, task in self.tasks.items():
                 gold = task.gold(task_row(task, record), texts[i] if texts else None)
                 golds[target].append(gold)
-                if found := task.problems(gold):
+                if isinstance(task, ChecksLabels) and (found := task.problems(gold)):
                     where = dataclasses.replace(record.location, column=target)
                     warnings += [Finding("label", target, f"{where}: {problem}") for problem in found]
         return golds
@@ -197,7 +212,7 @@ def _content(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> int:
 
 def task_row(task: Task, record: Record) -> Row:
     """The row as the task reads its label: its files lie beside the file that names them."""
-    return task.located(record.row, folder_of(record))
+    return task.located(record.row, folder_of(record)) if isinstance(task, NamesFiles) else record.row
 
 
 def _relocate(error: RowError, record: Record) -> RowError:

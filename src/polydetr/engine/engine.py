@@ -74,7 +74,7 @@ class Engine:
         return other
 
     def of_target(self, target: str) -> Engine:
-        """One beside it that embeds a target's own values in place of the inputs (``Task.view``)."""
+        """One beside it that embeds a target's own values in place of the inputs (``HasPositive``)."""
         other = self.answering(target)
         other.encoder = self.encoder.of_target(target)
         return other

@@ -13,6 +13,7 @@ from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.engine.encode import task_row
 from polydetr.engine.engine import Engine
 from polydetr.tasks.base import Task
+from polydetr.tasks.capabilities import HasLabels, HasPositive, ShowsObjects
 
 
 def gold_values(task: Task, results: Sequence[RowResult]) -> list[object]:
@@ -25,12 +26,11 @@ def evaluate_results(engine: Engine, results: Sequence[RowResult]) -> dict[str, 
     found = {}
     for target, task in engine.tasks.items():
         golds = gold_values(task, results)
-        if task.view is not None:
+        if isinstance(task, HasPositive):
             golds = _embedded(engine, target, golds, results)
         evaluation = task.evaluate([r.predictions[target] for r in results], golds)
-        if task.reads_maps:  # mistakes are shown as pictures
-            measured = [r.record for r, gold in zip(results, golds, strict=True) if gold is not None]
-            evaluation = replace(evaluation, figures={**evaluation.figures, "records": measured})
+        if isinstance(evaluation.figures, ShowsObjects):  # mistakes are shown in their images
+            evaluation = replace(evaluation, figures=evaluation.figures.of_records([r.record for r in results]))
         unseen = unseen_labels(task, golds)
         found[target] = replace(evaluation, data={**evaluation.data, "unseen_labels": unseen}) if unseen else evaluation
     return found
@@ -49,19 +49,9 @@ def _embedded(engine: Engine, target: str, golds: Sequence[Any], results: Sequen
 
 def unseen_labels(task: Task, golds: Sequence[object]) -> dict[str, int]:
     """Labels among ``golds`` that the task does not know, with their counts, the most frequent first."""
-    known = set(getattr(task, "labels", ()))
-    if not known:  # numbers and answers are not labels
+    if not isinstance(task, HasLabels):
         return {}
-    met = Counter(label for gold in golds if gold is not None for label in _labels_in(gold))
-    return {label.removeprefix("B-"): n for label, n in met.most_common() if label not in known}
-
-
-def _labels_in(gold: object) -> list[str]:
-    """One label, several, or one tag a word, of which a span's first counts."""
-    if isinstance(gold, str):
-        return [gold]
-    tags = getattr(gold, "tags", gold)
-    return [tag for tag in tags if not tag.startswith("I-")]  # type: ignore[union-attr]
+    return dict(Counter(label for gold in golds if gold is not None for label in task.unseen(gold)).most_common())
 
 
 def unseen_notes(target: str, evaluation: Evaluation, *, where: str) -> list[str]:

@@ -38,11 +38,11 @@ class _Listener:
         (prediction,) = self.task.decode(outputs, layouts, texts, num_rows)
         text = texts[0] if texts else FieldText("", ())
         reading = Reading(prediction, outputs, [layout for layout in layouts if layout is not None], text)
-        return [Prediction(None, None, {"reading": reading})]
+        return [Prediction(reading)]
 
 
 def read_rows(engine: Engine, task: Task, rows: Sequence[Row], location: Location) -> list[Reading]:
     """What the model says to each row, in one run."""
     listening = Engine(engine.model, engine.encoder, {task.target: cast(Task, _Listener(task))})
     records = (Record(row, location) for row in rows)
-    return [result.predictions[task.target].details["reading"] for result in listening.run(records)]
+    return [result.predictions[task.target].value for result in listening.run(records)]

@@ -27,13 +27,13 @@ from torch import Tensor
 from polydetr import __version__
 from polydetr.config import Config, ModelConfig
 from polydetr.core.files import sha256_of, write_text
+from polydetr.core.plugs import TASKS
 from polydetr.engine.encode import RowEncoder
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, ModelFolderError, OutputError, SaveError, did_you_mean
 from polydetr.modalities import MODALITIES
 from polydetr.model.model import PolyModel
 from polydetr.nn.cpu.int8 import WORTH, computes_int8, int8_speedup
-from polydetr.tasks import TASKS
 
 FORMAT_VERSION = 1
 MANIFEST = "polydetr.json"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polydetr.core.examples import IGNORE_INDEX, Example
+from polydetr.core.examples import Example
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Batch:
             tensors = targets[target] = {}
             for key in first:
                 column = [np.asarray(e.targets[target][key]) for e in examples]
-                if key.endswith(("_per_token", "_per_object")):
-                    fill = IGNORE_INDEX if np.issubdtype(column[0].dtype, np.integer) else 0
+                fill = examples[0].padding.get(target, {}).get(key)
+                if fill is not None:
                     tensors[key] = _pad(column, max(1, max(len(c) for c in column)), fill)
                 else:
                     tensors[key] = torch.from_numpy(np.stack(column))
@@ -116,9 +116,9 @@ def _wide(dtype: np.dtype) -> np.dtype:
 class Embedded:
     """What an embedder makes of a ``TokenGroup``: tokens (B, L', D) and their mask (B, L'), True = real.
 
-    maps: where a task asks for them (``Task.reads_maps``), the features of each row's first picture by stride,
-    (B, C, h, w), those that are finer than its tokens; frame: (B, 6) as ``data.images.frame_of`` tells it.
-    word_rows: where a task asks for it (``Task.reads_words``), (B, L') int64: at the first token of each word of the
+    maps: where a task asks for them, the features of each row's first picture by stride,
+    (B, C, h, w), those that are finer than its tokens; frame: (B, 6), a ``values.images.Frame`` each.
+    word_rows: where a task asks for it, (B, L') int64: at the first token of each word of the
     windowed text 1 + the number of its row in the window's document, elsewhere 0.
     """
 

@@ -13,6 +13,7 @@ from polydetr.engine.engine import Engine, Outputs
 from polydetr.engine.measure import evaluate_results, gold_values
 from polydetr.metrics.calibration import fit_temperature
 from polydetr.nn.batch import Batch
+from polydetr.tasks.capabilities import Tunes
 
 
 def calibrate(
@@ -22,8 +23,8 @@ def calibrate(
     pairs: dict[str, list[tuple[Tensor, Tensor]]] = {target: [] for target in engine.tasks}
 
     def collect(outputs: Outputs, batch: Batch) -> None:
-        for target, task in engine.tasks.items():
-            found = task.calibration_pairs(outputs[target], batch.targets[target])
+        for target in engine.tasks:
+            found = engine.model.head_of(target).calibration_pairs(outputs[target], batch.targets[target])
             if found is not None:
                 pairs[target].append((found[0].cpu(), found[1].cpu()))
 
@@ -38,10 +39,11 @@ def calibrate(
             faultless = bool((logits.argmax(-1) == labels).all())
             task.temperature = max(1.0, temperature) if faultless else temperature
     results = list(engine.run(valid, with_targets=True))
-    for target, task in engine.tasks.items():
-        for line in task.tune([r.predictions[target] for r in results], gold_values(task, results)):
+    tuned = {target: task for target, task in engine.tasks.items() if isinstance(task, Tunes)}
+    for target, task in tuned.items():
+        for line in task.tune([r.predictions[target] for r in results], gold_values(engine.tasks[target], results)):
             note(line)
-    if any(t.tunes for t in engine.tasks.values()):
+    if any(task.tunes_answers for task in tuned.values()):
         results = list(engine.run(valid, with_targets=True))
     after = evaluate_results(engine, results)
     for target, task in engine.tasks.items():

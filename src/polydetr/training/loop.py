@@ -23,8 +23,10 @@ from polydetr.data.store import ExampleStore
 from polydetr.engine.engine import Engine, Outputs
 from polydetr.engine.measure import evaluate_results
 from polydetr.errors import Interrupted, PolydetrError
-from polydetr.nn.batch import Batch
+from polydetr.heads.base import TransformsTargets
+from polydetr.nn.batch import Batch, Scene
 from polydetr.tasks.base import is_view, modality_of
+from polydetr.tasks.capabilities import CountsSteps
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
 from polydetr.training.hide import TOKEN_GROUPS, hide_modalities
 from polydetr.training.mixing import mix_examples
@@ -34,8 +36,6 @@ from polydetr.training.schedule import learning_rate_factor
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-STEPPED_EVALUATIONS = 10
-"""Evaluations of a run that is counted in steps: its epochs may be a few batches long."""
 CHECKPOINT_SECONDS = 60.0
 """The last state is written at most this often, and on stopping: a resumed run repeats the steps since, to the bit."""
 
@@ -200,13 +200,19 @@ class Loop:
             modality = self.engine.encoder.modalities[modality_of(name)]
             groups[name], scene = modality.vary(group, generator, progress)
             if scene is not None and not is_view(name):
-                targets = {t: self.engine.tasks[t].follow(tensors, scene) for t, tensors in targets.items()}
+                targets = {t: self._transformed(t, tensors, scene) for t, tensors in targets.items()}
         batch = replace(batch, targets=targets)
         inputs = replace(batch, groups={name: group for name, group in groups.items() if not is_view(name)})
         hidden = hide_modalities(
             inputs, self.config.training.modality_dropout, generator, keep=TOKEN_GROUPS if self._per_token else ()
         )
         return replace(batch, groups={**groups, **hidden.groups})
+
+    def _transformed(
+        self, target: str, tensors: Mapping[str, torch.Tensor], scene: Scene
+    ) -> Mapping[str, torch.Tensor]:
+        head = self.engine.model.head_of(target)
+        return head.transform_targets(tensors, scene) if isinstance(head, TransformsTargets) else tensors
 
     def _generator(self, purpose: int) -> torch.Generator:
         """Chance that is the same in a resumed run: by seed, step, and what it is for."""
@@ -242,11 +248,18 @@ class Loop:
 
     @property
     def _counts_steps(self) -> bool:
-        return self.config.steps is not None and any(task.counts_steps for task in self.engine.tasks.values())
+        return self.config.steps is not None and self._evaluations_per_run > 0
+
+    @property
+    def _evaluations_per_run(self) -> int:
+        """Of the tasks that count in steps, whose epochs may be a few batches long; 0 where there is none."""
+        counted = [t.evaluations_per_run for t in self.engine.tasks.values() if isinstance(t, CountsSteps)]
+        return max(counted, default=0)
 
     def _evaluation_due(self, batches: int, before: float, progress: float) -> bool:
         if self._counts_steps:
-            return int(progress * STEPPED_EVALUATIONS) > int(before * STEPPED_EVALUATIONS)
+            times = self._evaluations_per_run
+            return int(progress * times) > int(before * times)
         times, done = min(self.config.training.evaluations_per_epoch, batches), self.state.batch
         return done * times // batches > (done - 1) * times // batches
 
@@ -320,7 +333,8 @@ class Loop:
 
 def total_loss(engine: Engine, outputs: Outputs, batch: Batch) -> torch.Tensor:
     """All tasks' losses on one batch as one number."""
-    terms = {t: task.loss(outputs[t], batch.targets[t], batch.weights) for t, task in engine.tasks.items()}
+    heads = {target: engine.model.head_of(target) for target in engine.tasks}
+    terms = {t: head.loss(outputs[t], batch.targets[t], batch.weights) for t, head in heads.items()}
     return engine.model.total_loss(terms, engine.tasks)
 
 
