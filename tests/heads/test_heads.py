@@ -133,3 +133,34 @@ def test_words_begin_where_they_are_marked() -> None:
     full, full_mask = word_tokens(rows, by_shape=True)
     assert full.shape == (2, 4)
     assert full[full_mask].tolist() == [1, 3, 2]
+
+
+class _Entities(torch.nn.Module):
+    """A head of entities as a function of tensors alone."""
+
+    def __init__(self, head: EntitiesHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, tokens: torch.Tensor, rows: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        embedded = Embedded(tokens, mask, word_rows=rows)
+        encoded = Encoded({"text": tokens}, {"text": mask}, tokens[:, 0], {"text": embedded})
+        return self.head(encoded, last_only=True, by_shape=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_graph_of_entities_serves_any_batch_and_length() -> None:
+    sizes = SpanSizes(3, 16, hidden_dim=16, num_heads=2, ffn_dim=16, decoder_layers=1, max_words=6)
+    model = _Entities(EntitiesHead(sizes, num_tags=7, tagging=0.5).eval())
+
+    def inputs(batch: int, length: int) -> tuple[torch.Tensor, ...]:
+        mask = torch.ones(batch, length, dtype=torch.bool)
+        return torch.randn(batch, length, 16), torch.randint(0, 3, (batch, length)), mask
+
+    any_size = {0: torch.export.Dim("B", min=1, max=64), 1: torch.export.Dim("L", min=2, max=512)}
+    graph = torch.export.export(model, inputs(3, 11), dynamic_shapes=(any_size,) * 3, strict=False).module()
+    for batch, length in ((1, 2), (5, 23)):
+        given = inputs(batch, length)
+        expected, found = model(*given), graph(*given)
+        for name, tensor in expected.items():
+            torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-5)

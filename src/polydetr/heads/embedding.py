@@ -42,7 +42,7 @@ class EmbeddingHead(Head):
 
     def forward(self, encoded: Encoded) -> dict[str, Tensor]:
         vector = F.normalize(encoded.pooled.float(), dim=-1)
-        return {"vector": vector, "log_scale": self.log_scale.float().expand(len(vector))}
+        return {"vector": vector, "log_scale": self.log_scale.float().expand(vector.shape[0])}
 
     def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
         """outputs["positive"] (B, D): the vectors of the targets' own values."""

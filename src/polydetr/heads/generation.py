@@ -124,7 +124,7 @@ class GenerationHead(Head):
             asked = self(x, time, attend)
             if self.guidance == 1.0:
                 return asked
-            everyone = torch.ones(len(x), dtype=torch.bool, device=x.device)
+            everyone = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
             return guided(asked, self(x, time, attend, everyone), self.guidance)
 
         return solve(field, noise, steps=self.steps)

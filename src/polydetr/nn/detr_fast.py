@@ -113,7 +113,7 @@ class DetrFast(nn.Module):
         answer, for the loss.
         """
         if self.proposals is None:
-            batch = len(memory)
+            batch = memory.shape[0]
             return self.queries.weight.expand(batch, -1, -1), self.first_boxes.float().expand(batch, -1, -1), None
         content, anchors, logits = self.proposals(memory, shapes)
         # Both go on without gradients: the decoder is not to learn through the choice (RT-DETR, DINO).

@@ -131,7 +131,7 @@ class SpanSet(nn.Module):
             return {**outputs, "logits": first[None]}
         content = self.content(spans.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, spans.shape[-1])))
         where = self.waves(torch.arange(words.shape[1], device=words.device)[None]).to(words.dtype)
-        memory, places = self.memory(words), self.place_word(where).expand(len(words), -1, -1)
+        memory, places = self.memory(words), self.place_word(where).expand(words.shape[0], -1, -1)
         # A text without a word has no query: there all look at all, and nobody reads the answer.
         allowed = (real | ~real.any(1, keepdim=True))[:, None, None]
         states, _ = self.decoder(
@@ -189,12 +189,20 @@ class SpanProposals(nn.Module):
         longest = self.max_words if by_shape else min(self.max_words, words.shape[1])
         words = self.dropout(words)
         alone, together = self.start(words)[:, :, None].chunk(2, dim=-1)
-        ends = F.pad(self.end(words), (0, 0, 0, longest - 1)).unfold(1, longest, 1).transpose(2, 3)
+        ends = _windows(F.pad(self.end(words), (0, 0, 0, longest - 1)), longest, by_shape=by_shape)
         last_alone, last_together = ends.chunk(2, dim=-1)
         spans = self.norm(F.gelu(alone + last_alone + self.length.weight[:longest] + together * last_together))
-        inside = F.pad(rows.masked_fill(~mask, -1), (0, longest - 1), value=-1).unfold(1, longest, 1)
+        inside = _windows(F.pad(rows.masked_fill(~mask, -1), (0, longest - 1), value=-1), longest, by_shape=by_shape)
         possible = (inside == rows[..., None]) & mask[..., None]
         return spans, self.likeness(spans, types), possible
+
+
+def _windows(padded: Tensor, length: int, *, by_shape: bool) -> Tensor:
+    """(B, W + length - 1, …) → (B, W, length, …): what stands at each place and behind it."""
+    if not by_shape:
+        return padded.unfold(1, length, 1).movedim(-1, 2)
+    start = torch.arange(padded.shape[1] - length + 1, device=padded.device)
+    return padded[:, start[:, None] + torch.arange(length, device=padded.device)]
 
 
 class Likeness(nn.Module):
