@@ -188,7 +188,7 @@ def out_of_scope(a: argparse.Namespace) -> dict[str, Any]:
     split = clinc150()
     found = {}
     for name, known, unknown in zip(("valid", "test"), (split.valid, split.test), clinc150_out_of_scope(), strict=True):
-        energies = [p["intent"].details["energy"] for p in predictor.predictions([*known, *unknown])]
+        energies = [p["intent"].details.energy for p in predictor.predictions([*known, *unknown])]
         found[name] = auroc(energies, [False] * len(known) + [True] * len(unknown))
     return found
 

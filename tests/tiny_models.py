@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from polydetr.core.predictions import RowResult
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import evaluate_results
+from polydetr.engine.outputs import json_value
 from polydetr.errors import Location
 from polydetr.model.build import Assembly, build_model
 from polydetr.nn.batch import Batch
@@ -56,8 +58,10 @@ def encode_all(
 
 
 def batch_loss(engine: Engine, batch: Batch) -> torch.Tensor:
-    outputs = engine.runner.model(batch)
-    terms = {t: task.loss(outputs[t], batch.targets[t], batch.weights) for t, task in engine.tasks.items()}
+    """Of all layers, as in training."""
+    outputs = engine.runner.model(batch, last_only=False)
+    heads = {target: engine.runner.model.head_of(target) for target in engine.tasks}
+    terms = {t: head.loss(outputs[t], batch.targets[t], batch.weights) for t, head in heads.items()}
     return engine.runner.model.total_loss(terms, engine.tasks)
 
 
@@ -87,7 +91,7 @@ def answers(engine: Engine, rows: Sequence[Mapping[str, Any]], **options: Any) -
 def plain_answers(engine: Engine, results: Sequence[RowResult]) -> list[dict[str, Any]]:
     """Predictions as they can be compared: values as JSON."""
     return [
-        {t: (engine.tasks[t].to_json(p.value), p.probability, dict(p.details)) for t, p in r.predictions.items()}
+        {t: (json_value(engine.tasks[t], p.value), p.probability, asdict(p.details)) for t, p in r.predictions.items()}
         for r in results
     ]
 

@@ -107,6 +107,7 @@ class Predictor:
             seed=seed,
             **{k: v for k, v in {"train": train, "valid": valid, "test": test}.items() if isinstance(v, str)},
         )
+        from polydetr.tasks.options import read_options
         from polydetr.training.devices import is_first_process
         from polydetr.training.display import make_display
         from polydetr.training.fit import Display, fit
@@ -120,6 +121,7 @@ class Predictor:
 
                 check_replaceable(folder)
             splits, schema = read_splits(resolved, train=train, valid=valid, test=test, shown=shown)
+            read_options(resolved, schema)  # what is wrong with them is said before anything takes long
             resolved = for_tasks(resolved, [target.task for target in schema.targets])
             trained = fit(resolved, schema, splits, out=folder, resume=resume, display=shown)
         except KeyboardInterrupt:  # while reading or measuring; the training itself says where it stopped
@@ -166,13 +168,18 @@ class Predictor:
 
     def predict_proba(self, rows: Any) -> list[dict[str, Any]]:
         """One mapping a row: target → calibrated probabilities, by label for classes, of the answer otherwise."""
+        from polydetr.core.predictions import ByLabel
+
         return [
-            {t: p.details.get("probabilities", p.probability) for t, p in r.predictions.items()}
+            {
+                t: dict(p.details.probabilities) if isinstance(p.details, ByLabel) else p.probability
+                for t, p in r.predictions.items()
+            }
             for r in self._run(rows)
         ]
 
     def predictions(self, rows: Any, *, seed: int = 0) -> list[dict[str, Prediction]]:
-        """One mapping a row: target → value, probability, and all details that the task gives."""
+        """One mapping a row: target → value, probability, and its task's details (``ClassDetails``, ...)."""
         return [dict(r.predictions) for r in self._run(rows, seed=seed)]
 
     def embed(self, rows: Any, *, target: str | None = None, side: Literal["input", "target"] = "input") -> np.ndarray:
@@ -375,7 +382,9 @@ class Predictor:
         return asked_records(rows, fields, **how)
 
     def _embedding_target(self, target: str | None) -> str:
-        known = [name for name, task in self._engine.tasks.items() if task.view is not None]
+        from polydetr.tasks.capabilities import HasPositive
+
+        known = [name for name, task in self._engine.tasks.items() if isinstance(task, HasPositive)]
         if not known:
             raise InputError("this model embeds nothing", hint="Train one: target='column:embedding'.")
         if target is not None and target not in known:

@@ -26,14 +26,14 @@ def engine() -> Engine:
 def test_answers_keep_the_order_of_the_rows(engine: Engine) -> None:
     results = list(engine.run(as_records(ROWS)))
     assert [r.record.row for r in results] == ROWS
-    assert [len(r.predictions["tags"].details["tags"]) for r in results] == [len(r["tokens"]) for r in ROWS]
+    assert [len(r.predictions["tags"].details.tags) for r in results] == [len(r["tokens"]) for r in ROWS]
 
 
 def test_answers_do_not_depend_on_the_batches(engine: Engine) -> None:
     found = []
     for budget in (1, 40, 4096):
         again = engine.with_runner(TorchRunner(engine.runner.model, batch_tokens=budget))
-        found.append([r.predictions["tags"].details["word_probability"] for r in again.run(as_records(ROWS))])
+        found.append([r.predictions["tags"].details.word_probability for r in again.run(as_records(ROWS))])
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             assert a == pytest.approx(b, abs=1e-5)

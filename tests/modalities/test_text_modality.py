@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polydetr.backbones.scratch import scratch_backbone
-from polydetr.config import TaskConfig, TextConfig
+from polydetr.config import TextConfig
 from polydetr.core.layout import FieldText, Layout
 from polydetr.engine.encode import MAX_DOCUMENT_ROWS, RowEncoder
 from polydetr.errors import ConfigError, RowError
@@ -211,7 +211,7 @@ def test_both_ways_of_tokenising_find_the_same_words() -> None:
 
 
 def tagger() -> TaggingTask:
-    task = TaggingTask("tags", TaskConfig())
+    task = TaggingTask("tags", TaggingTask.Options())
     task.learn([{"tags": ["B-PER", "O"]}])
     return task
 
@@ -243,8 +243,8 @@ def test_context_changes_what_a_sentence_is_read_as() -> None:
         alone = next(iter(engine.run(as_records(rows[:1], "d"))))
         among = next(iter(engine.run(as_records([rows[0], {"tokens": ["so", "what"]}], "d"))))
         same = np.allclose(
-            alone.predictions["tags"].details["word_probability"],
-            among.predictions["tags"].details["word_probability"],
+            alone.predictions["tags"].details.word_probability,
+            among.predictions["tags"].details.word_probability,
             atol=1e-6,
         )
         assert same != context

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from polydetr import Predictor
-from polydetr.config import TaskConfig
 from polydetr.core.predictions import Prediction
 from polydetr.engine.engine import Engine
 from polydetr.errors import InputError, RowError, SchemaError
+from polydetr.heads.embedding import EmbeddingHead
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema
+from polydetr.tasks.base import TaskContext, TaskOptions
 from polydetr.tasks.embedding import EmbeddingTask, Positive
 from tiny_models import answers, as_records, batch_loss, encode_all, make_engine, metrics, overfit
 
@@ -53,7 +54,7 @@ def vectors(seed: int, size: int = 7, dim: int = 5) -> torch.Tensor:
 
 @pytest.mark.parametrize("known", [[True] * 7, [True, False, True, True, False, True, True], [False] * 7])
 def test_the_loss_is_info_nce_both_ways_without_false_negatives(known: list[bool]) -> None:
-    task = EmbeddingTask("body", TaskConfig())
+    task = EmbeddingHead()
     keys, anchors = [1, 2, 1, 3, 4, 5, 6], [1, 2, 3, 4, 5, 5, 6]  # rows 0 and 2 share a positive, 4 and 5 an anchor
     a, p, log_scale = vectors(0), vectors(1), torch.full((7,), 1.3)
     targets = {
@@ -67,7 +68,7 @@ def test_the_loss_is_info_nce_both_ways_without_false_negatives(known: list[bool
 
 
 def test_the_scale_is_held_below_a_hundred() -> None:
-    task = EmbeddingTask("body", TaskConfig())
+    task = EmbeddingHead()
     targets = {"known": torch.ones(7), "positive": torch.arange(7), "anchor": torch.arange(7)}
     a, p = vectors(0), vectors(1)
     losses = [
@@ -82,7 +83,7 @@ def test_the_scale_is_held_below_a_hundred() -> None:
 
 
 def test_windows_of_one_row_share_its_weight() -> None:
-    task = EmbeddingTask("body", TaskConfig())
+    task = EmbeddingHead()
     targets = {"known": torch.ones(7), "positive": torch.arange(7), "anchor": torch.arange(7)}
     outputs = {"vector": vectors(0), "positive": vectors(1), "log_scale": torch.zeros(7)}
     weights = torch.tensor([1.0, 0, 0, 0, 0, 0, 0])
@@ -139,7 +140,7 @@ def test_a_text_longer_than_a_window_is_read_whole_and_told() -> None:
 
 
 def test_every_row_searches_all_distinct_positives() -> None:
-    task = EmbeddingTask("body", TaskConfig())
+    task = EmbeddingTask("body", TaskOptions())
     near = {7: [1.0, 0.0], 8: [0.0, 1.0], 9: [-1.0, 0.0]}
     golds = [Positive(key, np.array(near[key], np.float32)) for key in (7, 8, 7, 9)]
     predictions = [Prediction(v) for v in ([1.0, 0.0], [1.0, 0.1], [0.9, 0.0], [-1.0, 0.0])]
@@ -189,11 +190,10 @@ def test_what_a_target_is_read_as() -> None:
         (picture, ("text",), "image"),
     ]
     for value, inputs, view in cases:
-        task = EmbeddingTask("next", TaskConfig())
-        task.inputs = inputs
+        task = EmbeddingTask("next", TaskOptions(), context=TaskContext(inputs))
         task.learn([{"next": value}])
-        assert task.view == view
-        assert EmbeddingTask.from_state(task.state()).view == view
+        assert task.positive_modality == view
+        assert EmbeddingTask.from_state(task.state()).positive_modality == view
 
 
 def test_objects_are_embedded_unless_said_otherwise() -> None:
@@ -264,4 +264,4 @@ def test_a_model_without_an_embedding_says_so() -> None:
     engine = make_engine([{"text": w, "y": str(i % 2)} for i, w in enumerate(WORDS)], {"y": "classification"})
     manifest = {"schema": {"inputs": [{"name": "text", "modality": "text"}], "targets": []}}
     with pytest.raises(InputError, match="embeds nothing"):
-        Predictor(engine, manifest).embed(["a"])
+        Predictor(engine, manifest, masters=None).embed(["a"])

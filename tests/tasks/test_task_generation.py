@@ -144,10 +144,10 @@ def test_other_targets_never_see_the_picture() -> None:
 def test_size_colours_and_patches_are_learned_and_told() -> None:
     notes: list[str] = []
     task: Any = _engine(notes=notes).tasks["picture"]
-    assert (task.channels, task.size, task.patch_size, task.brings_tokens) == (1, 4, 1, 16)
+    assert (task.channels, task.size, task.patch_size, task.num_own_tokens) == (1, 4, 1, 16)
     assert "pictures of 'picture': 4 x 4 pixels, grey, in 16 patches" in notes
     pixels = np.stack([row["picture"] for row in _rows()])
-    assert (task.mean, task.deviation) == pytest.approx((pixels.mean(), pixels.std()))
+    assert (task.mean, task.std) == pytest.approx((pixels.mean(), pixels.std()))
 
 
 def test_large_pictures_in_colour_are_made_small() -> None:
@@ -158,7 +158,7 @@ def test_large_pictures_in_colour_are_made_small() -> None:
         row["picture"][..., 2] = 7
     engine = _engine(rows)
     task: Any = engine.tasks["picture"]
-    assert (task.channels, task.size, task.brings_tokens) == (3, 32, 64)
+    assert (task.channels, task.size, task.num_own_tokens) == (3, 32, 64)
     gold = task.gold(rows[0], None)
     assert gold.shape == (3, 32, 32)
     assert (gold[2] == 7).all()

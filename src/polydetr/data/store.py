@@ -40,9 +40,10 @@ class ExampleStore:
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             meta = json.loads(table.schema.metadata[b"polydetr"])
+            columns, self._padding = meta["columns"], meta["padding"]
         except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
             raise DataFileError(f"{str(path)!r} is not a file of tokenised rows: {error}", hint="Delete it.") from None
-        self._columns: list[tuple[str, str, str, str]] = [tuple(c) for c in meta]  # type: ignore[misc]
+        self._columns: list[tuple[str, str, str, str]] = [tuple(c) for c in columns]  # type: ignore[misc]
         self.lengths = table.column("length").to_numpy()
         self.weights = table.column("weight").to_numpy()
         # Chunk by chunk, as they lie in the mapped file: joining them would copy all into memory.
@@ -62,13 +63,8 @@ class ExampleStore:
         for (kind, owner, name, shape), (values, offsets) in zip(self._columns, self._flat[chunk], strict=True):
             array = values[offsets[row] : offsets[row + 1]]
             parts[kind].setdefault(owner, {})[name] = array if shape == "vector" else array.reshape(_shape(shape))
-        return Example(
-            parts["group"],
-            parts["target"],
-            parts["positive"],
-            float(self.weights[index]),
-            cost=int(self.lengths[index]),
-        )
+        weight, cost = float(self.weights[index]), int(self.lengths[index])
+        return Example(parts["group"], parts["target"], parts["positive"], weight, cost, self._padding)
 
     @property
     def num_tokens(self) -> int:
@@ -129,7 +125,7 @@ def _write(examples: Iterable[Example], path: Path) -> None:
             for kind, owner, name, _ in columns:
                 array = _array(rows[0], kind, owner, name)
                 fields.append(pa.field(_key(kind, owner, name), pa.large_list(pa.from_numpy_dtype(array.dtype))))
-            schema = pa.schema(fields, metadata={b"polydetr": json.dumps(columns).encode()})
+            schema = pa.schema(fields, metadata=_metadata(columns, rows[0].padding))
             writer = pa.ipc.new_file(str(path), schema)
         data = [pa.array([e.num_tokens for e in rows], pa.int32()), pa.array([e.weight for e in rows], pa.float32())]
         for kind, owner, name, _ in columns:
@@ -148,9 +144,17 @@ def _write(examples: Iterable[Example], path: Path) -> None:
             held = 0
     flush()
     if writer is None:  # no example at all
-        empty = pa.schema([("length", pa.int32()), ("weight", pa.float32())], metadata={b"polydetr": b"[]"})
+        empty = pa.schema([("length", pa.int32()), ("weight", pa.float32())], metadata=_metadata([], {}))
         writer = pa.ipc.new_file(str(path), empty)
     writer.close()
+
+
+def _metadata(
+    columns: Sequence[tuple[str, str, str, str]], padding: Mapping[str, Mapping[str, int]]
+) -> dict[bytes, bytes]:
+    """What the file says of all its examples."""
+    plain = {target: dict(fills) for target, fills in padding.items()}
+    return {b"polydetr": json.dumps({"columns": columns, "padding": plain}).encode()}
 
 
 def _columns_of(example: Example) -> list[tuple[str, str, str, str]]:

@@ -21,6 +21,14 @@ from polydetr.core.records import Finding, Record, Row, folder_of
 from polydetr.errors import Location, RowError
 from polydetr.modalities.base import Modality
 from polydetr.tasks.base import Task, WindowView
+from polydetr.tasks.capabilities import (
+    BringsTokens,
+    ChecksLabels,
+    FindsInImages,
+    HasPositive,
+    MarksWords,
+    NamesFiles,
+)
 
 MAX_DOCUMENT_ROWS = 64
 """Rows of one document that are read together at most: bounds memory however long the document is."""
@@ -45,14 +53,20 @@ class RowEncoder:
         self.read = {name: modality for name, modality in self.modalities.items() if modality.fields}
         for modality in self.read.values():
             modality.alone = len(self.read) == 1
-        if any(task.reads_maps for task in self.tasks.values()):
+        if any(isinstance(task, FindsInImages) for task in self.tasks.values()):
             for modality in self.read.values():
                 modality.keeps_frames = True  # type: ignore[attr-defined]
-        if any(task.reads_words for task in self.tasks.values()):
+        if any(isinstance(task, MarksWords) for task in self.tasks.values()):
             for modality in self.read.values():
                 modality.keeps_words = True  # type: ignore[attr-defined]
-        views = ((target, task.view) for target, task in tasks.items() if task.view is not None)
-        self.positives = {target: modalities[name].over([target]) for target, name in views if name in modalities}
+        self.positives = {
+            target: modalities[task.positive_modality].over([target])
+            for target, task in tasks.items()
+            if isinstance(task, HasPositive)
+            and task.positive_modality is not None
+            and task.positive_modality in modalities
+        }
+        self.padding = {target: task.padded for target, task in tasks.items()}
         one_field = len(self.read) == 1 and all(len(m.fields) == 1 for m in self.read.values())
         self.context = context and one_field and all(task.reads_document for task in self.tasks.values())
         self.workers = cores() if any(m.slow_to_encode for m in self.modalities.values()) else 0
@@ -65,7 +79,7 @@ class RowEncoder:
         return other
 
     def of_positives(self, target: str) -> RowEncoder:
-        """One that reads the target's own value in place of the inputs (``Task.view``)."""
+        """One that reads the target's own value in place of the inputs (``HasPositive``)."""
         side = self.positives[target].over([target])
         return RowEncoder({side.name: side}, {target: self.tasks[target]}, context=False).with_strictness(
             self.strictness
@@ -122,8 +136,8 @@ class RowEncoder:
                 t: self.tasks[t].encode_target(WindowView(layout, texts, found, content, arrays))
                 for t, found in golds.items()
             }
-            cost = self._cost(arrays, sides)
-            examples.append(Example(arrays, targets, positives=sides, weight=1.0 / count, cost=cost))
+            padding = self.padding if with_targets else {}
+            examples.append(Example(arrays, targets, sides, 1.0 / count, self._cost(arrays, sides), padding))
             layouts.append(layout)
         return EncodedDocument(records, examples, layouts, texts, warnings, golds)
 
@@ -172,7 +186,7 @@ class RowEncoder:
         read = [(self.modalities[name], arrays) for name, arrays in groups.items()]
         read += [(self.positives[target], arrays) for target, arrays in positives.items()]
         tokens = sum(len(next(iter(arrays.values()))) * modality.tokens_per_entry for modality, arrays in read)
-        return tokens + sum(task.brings_tokens for task in self.tasks.values())
+        return tokens + sum(task.num_own_tokens for task in self.tasks.values() if isinstance(task, BringsTokens))
 
     def _golds(
         self, records: Sequence[Record], texts: Sequence[FieldText], warnings: list[Finding]
@@ -183,7 +197,7 @@ class RowEncoder:
             for target, task in self.tasks.items():
                 gold = task.gold(task_row(task, record), texts[i] if texts else None)
                 golds[target].append(gold)
-                if found := task.problems(gold):
+                if isinstance(task, ChecksLabels) and (found := task.problems(gold)):
                     where = dataclasses.replace(record.location, column=target)
                     warnings += [Finding("label", target, f"{where}: {problem}") for problem in found]
         return golds
@@ -199,7 +213,7 @@ def _content(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> int:
 
 def task_row(task: Task, record: Record) -> Row:
     """The row as the task reads its label: its files lie beside the file that names them."""
-    return task.located(record.row, folder_of(record))
+    return task.located(record.row, folder_of(record)) if isinstance(task, NamesFiles) else record.row
 
 
 def _relocate(error: RowError, record: Record) -> RowError:

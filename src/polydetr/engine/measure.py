@@ -14,6 +14,7 @@ from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
 from polydetr.tasks.base import Task
+from polydetr.tasks.capabilities import HasLabels, HasPositive, ShowsObjects
 
 
 def evaluate_results(
@@ -27,13 +28,12 @@ def evaluate_results(
     found = {}
     for target, task in engine.tasks.items():
         golds = [result.golds[target] for result in results]
-        if task.view is not None:
+        if isinstance(task, HasPositive):
             documents = (positives or {}).get(target) or encode_positives(engine, target, golds, results)
             golds = _with_vectors(engine, target, golds, documents)
         evaluation = task.evaluate([r.predictions[target] for r in results], golds)
-        if task.reads_maps:  # mistakes are shown as pictures
-            measured = [r.record for r, gold in zip(results, golds, strict=True) if gold is not None]
-            evaluation = replace(evaluation, figures={**evaluation.figures, "records": measured})
+        if isinstance(evaluation.figures, ShowsObjects):  # mistakes are shown in their images
+            evaluation = replace(evaluation, figures=evaluation.figures.of_records([r.record for r in results]))
         unseen = unseen_labels(task, golds)
         found[target] = replace(evaluation, data={**evaluation.data, "unseen_labels": unseen}) if unseen else evaluation
     return found
@@ -64,19 +64,9 @@ def _with_vectors(engine: Engine, target: str, golds: Sequence[Any], documents: 
 
 def unseen_labels(task: Task, golds: Sequence[object]) -> dict[str, int]:
     """Labels among ``golds`` that the task does not know, with their counts, the most frequent first."""
-    known = set(getattr(task, "labels", ()))
-    if not known:  # numbers and answers are not labels
+    if not isinstance(task, HasLabels):
         return {}
-    met = Counter(label for gold in golds if gold is not None for label in _labels_in(gold))
-    return {label.removeprefix("B-"): n for label, n in met.most_common() if label not in known}
-
-
-def _labels_in(gold: object) -> list[str]:
-    """One label, several, or one tag a word, of which a span's first counts."""
-    if isinstance(gold, str):
-        return [gold]
-    tags = getattr(gold, "tags", gold)
-    return [tag for tag in tags if not tag.startswith("I-")]  # type: ignore[union-attr]
+    return dict(Counter(label for gold in golds if gold is not None for label in task.unseen(gold)).most_common())
 
 
 def unseen_notes(target: str, evaluation: Evaluation, *, where: str) -> list[str]:

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.predictions import RowResult
+from polydetr.core.predictions import RowResult, Scoped
 from polydetr.core.records import ReadReport, Record, Rejection
 from polydetr.engine.engine import Engine
 from polydetr.engine.render import draw_result
 from polydetr.tasks.base import Task
+from polydetr.tasks.capabilities import WritesFiles
 
 
 def stream_answers(
@@ -47,18 +48,23 @@ def _answer(number: int, result: RowResult, tasks: Mapping[str, Task], files: Pa
         return _rejected(number, str(result.error))
     answer: dict[str, Any] = {"row": number}
     answer["prediction"] = {
-        t: tasks[t].to_json(p.value, file=files / f"{number:05d}-{_safe(t)}" if files else None)
+        t: json_value(tasks[t], p.value, file=files / f"{number:05d}-{_safe(t)}" if files else None)
         for t, p in result.predictions.items()
     }
     probabilities = {t: p.probability for t, p in result.predictions.items() if p.probability is not None}
     if probabilities:
         answer["probability"] = probabilities
-    unlike = [t for t, p in result.predictions.items() if p.details.get("in_scope") is False]
+    unlike = [t for t, p in result.predictions.items() if isinstance(p.details, Scoped) and p.details.in_scope is False]
     if unlike:
         answer["out_of_scope"] = unlike
     if result.warnings:
         answer["warnings"] = [str(finding) for finding in result.warnings]
     return answer
+
+
+def json_value(task: Task, value: Any, *, file: Path | None = None) -> Any:
+    """A prediction's value in JSON terms; ``file``: see ``WritesFiles``."""
+    return task.to_json(value, file=file) if isinstance(task, WritesFiles) else value
 
 
 def _rejected(number: int, reason: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from polydetr.core.predictions import RowResult
 from polydetr.core.records import Record, folder_of
 from polydetr.engine.engine import Engine
 from polydetr.modalities.image import ImageModality
+from polydetr.tasks.capabilities import FindsInImages, HasLabels
 
 
 def picture_of(engine: Engine, record: Record) -> Any:
@@ -32,7 +33,7 @@ def draw_result(engine: Engine, result: RowResult, folder: Path, *, number: int)
     from polydetr.reports.box_drawing import box_colours, save_boxes
 
     drawn = []
-    targets = [target for target, task in engine.tasks.items() if task.reads_maps]
+    targets = [target for target, task in engine.tasks.items() if isinstance(task, FindsInImages)]
     picture = picture_of(engine, result.record) if targets and result.error is None else None
     if picture is None:
         return []
@@ -40,7 +41,8 @@ def draw_result(engine: Engine, result: RowResult, folder: Path, *, number: int)
     folder.mkdir(parents=True, exist_ok=True)
     for target in targets:
         of = f"-{target}" if len(targets) > 1 else ""
-        colours = box_colours(getattr(engine.tasks[target], "labels", ()))
+        task = engine.tasks[target]
+        colours = box_colours(task.labels if isinstance(task, HasLabels) else ())
         path = folder / f"{number:05d}{name}{of}.jpg"
         drawn.append(save_boxes(path, picture, result.predictions[target].value, colours=colours))
     return drawn

@@ -101,7 +101,7 @@ class Modality(ABC):
         return group
 
     def vary(self, group: TokenGroup, generator: torch.Generator, progress: float) -> tuple[TokenGroup, Scene | None]:
-        """As ``augment``, and what the pictures then show, where targets have to follow (``Task.follow``).
+        """As ``augment``, and where images then lie, for targets that move along.
 
         progress: of the training, 0 … 1.
         """

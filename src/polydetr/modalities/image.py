@@ -4,7 +4,7 @@ Arrays of one row, with S pictures of all its image fields, in order of the fiel
 
     pixels  uint8 (S, 3, H, W)  red, green, blue
     field   int8 (S,)           which field
-    frame   float32 (S, 6)      where it lies in what the model sees (data.images.frame_of), where a task asks for it
+    frame   float32 (S, 6)      where it lies in what the model sees (values.images.Frame), where a task asks for it
 
 Pixels stay bytes until the model reads them. Several pictures of one field are a set: their order says nothing.
 
@@ -36,7 +36,7 @@ from polydetr.modalities.image_scene import SceneAugment
 from polydetr.nn.batch import Embedded, Scene, TokenGroup
 from polydetr.nn.positions import SinusoidalPositions
 from polydetr.schema.spec import FieldSpec
-from polydetr.values.images import Reading, file_stamps, find_file, fit_image, frame_of, list_images, open_image
+from polydetr.values.images import Frame, Reading, file_stamps, find_file, fit_image, frame_of, list_images, open_image
 
 _ENCODING = 1
 """Raised whenever ``encode`` gives other pixels for the same picture."""
@@ -54,7 +54,7 @@ class ImageModality(Modality):
     keeps_frames: bool = False
     """Whether some task answers with places in the picture (set by ``RowEncoder``)."""
     scenes: SceneAugment | None = None
-    """How pictures are put together in training, where targets can follow (set by ``build_engine``)."""
+    """How images are shown smaller in training, where targets can follow (set by ``build_engine``)."""
 
     def __init__(self, fields: Sequence[str], backbone: VisionBackbone, *, config: ImageConfig) -> None:
         super().__init__(fields)
@@ -99,7 +99,7 @@ class ImageModality(Modality):
         findings: list[Finding] = []
         pixels: list[np.ndarray] = []
         owners: list[int] = []
-        frames: list[np.ndarray] = []
+        frames: list[Frame] = []
         for row in rows:
             for number, field in enumerate(self.fields):
                 for item in self._items(row.get(field), field, findings):
@@ -111,7 +111,7 @@ class ImageModality(Modality):
         stacked = np.stack(pixels) if pixels else np.zeros((0, 3, size, size), dtype=np.uint8)
         arrays = {"pixels": stacked, "field": np.array(owners, dtype=np.int8)}
         if self.keeps_frames:
-            arrays["frame"] = np.stack(frames) if frames else np.zeros((0, 6), dtype=np.float32)
+            arrays["frame"] = np.array(frames, dtype=np.float32) if frames else np.zeros((0, 6), dtype=np.float32)
         return EncodedGroup([Window(arrays)], (), findings)
 
     def _items(self, value: object, field: str, findings: list[Finding]) -> list[object]:
@@ -156,13 +156,13 @@ class ImageModality(Modality):
         pixels[group.mask] = self._augment(pixels[group.mask], generator).pixels
         return TokenGroup({**group.values, "pixels": pixels}, group.mask, group.positions)
 
-    def put_together(self, *, mosaic: float, zoom: float) -> None:
-        """One picture a row is read, and training shows mosaics and smaller ones too, whose objects can be followed
+    def show_scenes(self, *, zoom: float) -> None:
+        """One image per row is read, and training shows smaller ones too, whose objects can be followed
         (``SceneAugment``).
         """
         self.config = self.config.model_copy(update={"max_images": 1})
         fill: tuple[int, int, int] = self._fill  # type: ignore[assignment]
-        self.scenes = SceneAugment(self._augment, mosaic=mosaic, zoom=zoom, fill=fill)
+        self.scenes = SceneAugment(self._augment, zoom=zoom, fill=fill)
 
     def vary(self, group: TokenGroup, generator: torch.Generator, progress: float) -> tuple[TokenGroup, Scene | None]:
         if self.scenes is None or "pixels" not in group.values:

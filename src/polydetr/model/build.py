@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from polydetr.config import Config, ModelConfig, TaskConfig
+from polydetr.config import Config, ModelConfig
+from polydetr.core.plugs import TASKS
 from polydetr.core.records import Record, Row, folder_of
 from polydetr.engine.encode import RowEncoder, task_row
 from polydetr.engine.engine import Engine
@@ -21,7 +22,9 @@ from polydetr.modalities.image import ImageModality
 from polydetr.model.model import PolyModel
 from polydetr.model.runner import TorchRunner
 from polydetr.schema.spec import FieldSpec, Schema
-from polydetr.tasks import TASKS, Task
+from polydetr.tasks.base import DecoderOptions, DecoderSizes, Task, TaskContext, TaskOptions
+from polydetr.tasks.capabilities import FindsInImages, HasPositive
+from polydetr.tasks.options import old_keys, read_options
 
 Note = Callable[[str], None]
 
@@ -36,10 +39,15 @@ class Assembly:
 
 
 def assemble(
-    modalities: Mapping[str, Modality], tasks: Mapping[str, Task], config: ModelConfig, *, context: bool
+    modalities: Mapping[str, Modality],
+    tasks: Mapping[str, Task],
+    config: ModelConfig,
+    *,
+    context: bool,
+    label_smoothing: float = 0.0,
 ) -> Assembly:
     """The one place where a model meets what prepares its rows and reads its answers: fresh or out of a folder."""
-    model = PolyModel(modalities, tasks, config)
+    model = PolyModel(modalities, tasks, config, label_smoothing=label_smoothing)
     runner = TorchRunner(model)
     return Assembly(model, Engine(RowEncoder(modalities, tasks, context=context), runner, tasks), runner)
 
@@ -55,7 +63,10 @@ def build_model(config: Config, schema: Schema, records: Sequence[Record], *, no
     folder = folder_of(records[0]) if records else None
     modalities = build_modalities(config, schema, rows, tasks, folder=folder, note=note)
     torch.manual_seed(config.seed)
-    assembly = assemble(modalities, tasks, config.model, context=config.text.context)
+    assembly = assemble(
+        modalities, tasks, config.model,
+        context=config.text.context, label_smoothing=config.training.label_smoothing,
+    )  # fmt: skip
     model = assembly.model
     model.load_pretrained(modalities)
     if "text" in modalities:
@@ -65,25 +76,19 @@ def build_model(config: Config, schema: Schema, records: Sequence[Record], *, no
 
 
 def build_tasks(config: Config, schema: Schema, records: Sequence[Record], *, note: Note) -> dict[str, Task]:
-    """One task a target, which has learned its label set."""
-    targets = {spec.name: spec.task for spec in schema.targets}
-    for name in config.tasks:
-        if name not in targets:
-            raise ConfigError(f"tasks.{name}: {name!r} is not a target. {did_you_mean(name, targets)}")
+    """One task per target, which has learned its label set."""
+    options = read_options(config, schema)
+    for line in old_keys(config, schema):
+        note(line)
+    context = _context(config, schema, options)
     tasks: dict[str, Task] = {}
-    for target, kind in targets.items():
-        if kind not in TASKS:
-            raise SchemaError(f"task {kind!r} of target {target!r} does not exist. {did_you_mean(kind, TASKS)}")
-        options = config.tasks.get(target, TaskConfig())
-        check_options(target, TASKS[kind], options)
-        task = TASKS[kind](target, options)
-        task.configure(config)
-        task.label_smoothing = config.training.label_smoothing
-        task.inputs = tuple(spec.modality for spec in schema.inputs)
+    for spec in schema.targets:
+        target, kind = spec.name, TASKS[spec.task]
+        task = kind(target, options[target], context=context)
         try:
             notes = task.learn([task_row(task, record) for record in records])
         except RowError:
-            faults = _unreadable(TASKS[kind], target, options, records, config)
+            faults = _unreadable(kind, target, options[target], context, records)
             if config.on_error == "raise":
                 raise next(iter(faults.values())) from None
             # Encoding the rows rejects these one by one; the label set is learned from the others.
@@ -94,26 +99,27 @@ def build_tasks(config: Config, schema: Schema, records: Sequence[Record], *, no
     return tasks
 
 
-def check_options(target: str, task: type[Task], options: TaskConfig) -> None:
-    """Raises ConfigError where an option is set that the task does not heed."""
-    heeded = task.options | {"loss_weight"}
-    for name, value in options:
-        if name not in heeded and value != TaskConfig.model_fields[name].default:
-            raise ConfigError(
-                f"tasks.{target}.{name} = {value!r}: the task {task.kind!r} has no such option",
-                hint=f"It has {', '.join(sorted(heeded))}.",
-            )
+def _context(config: Config, schema: Schema, options: Mapping[str, TaskOptions]) -> TaskContext:
+    decoder = None
+    if config.model.share_decoder:
+        given = [found for found in options.values() if isinstance(found, DecoderOptions)]
+        widths = (found.hidden_dim for found in given if found.hidden_dim is not None)
+        layers = (found.decoder_layers for found in given if found.decoder_layers)
+        decoder = DecoderSizes(next(widths, None), next(layers, None))
+    return TaskContext(
+        tuple(spec.modality for spec in schema.inputs), decoder, config.image.augment.mix,
+        config.training.freeze_backbones,
+    )  # fmt: skip
 
 
 def _unreadable(
-    kind: type[Task], target: str, options: TaskConfig, records: Sequence[Record], config: Config
+    kind: type[Task], target: str, options: TaskOptions, context: TaskContext, records: Sequence[Record]
 ) -> dict[int, RowError]:
     """Learning sees all rows at once; this finds those it fails at, with their place."""
     faults = {}
     for i, record in enumerate(records):
         try:
-            task = kind(target, options)
-            task.configure(config)
+            task = kind(target, options, context=context)
             task.learn([task_row(task, record)])
         except RowError as error:
             location = dataclasses.replace(record.location, column=target)
@@ -128,9 +134,14 @@ def build_modalities(
 ) -> dict[str, Modality]:
     """One modality for each kind of input that the schema names."""
     own = {name: [f for f in schema.inputs if f.modality in kind.reads] for name, kind in MODALITIES.items()}
-    # What is read of targets (``Task.view``) and inside a history's items, by the same weights as the inputs.
+    # What is read of targets (``HasPositive``) and inside a history's items, by the same weights as the inputs.
     lent: dict[str, list[FieldSpec]] = {
-        name: [FieldSpec(t, name) for t, task in tasks.items() if task.view == name] for name in MODALITIES
+        name: [
+            FieldSpec(target, name)
+            for target, task in tasks.items()
+            if isinstance(task, HasPositive) and task.positive_modality == name
+        ]
+        for name in MODALITIES
     }
     items: list[Row] = []
     for name, kind in MODALITIES.items():
@@ -151,8 +162,8 @@ def build_modalities(
             made.fields = tuple(f.name for f in fields) if lent[name] else made.fields
             if made.fields or lent[name]:
                 found[name] = made
-    if any(task.reads_maps for task in tasks.values()):
-        _prepare_pictures(found, tasks, config)
+    if zooms := {target: task.zoom for target, task in tasks.items() if isinstance(task, FindsInImages)}:
+        _prepare_images(found, zooms)
     if by_word and not ("text" in found and found["text"].fields):
         raise SchemaError(
             "no input column holds text, which the target's labels point into",
@@ -164,8 +175,12 @@ def build_modalities(
     return found
 
 
-def _prepare_pictures(found: Mapping[str, Modality], tasks: Mapping[str, Task], config: Config) -> None:
-    """Raises SchemaError where there is no picture to find something in."""
+def _prepare_images(found: Mapping[str, Modality], zooms: Mapping[str, float]) -> None:
+    """zooms: by target that finds something in images.
+
+    Raises:
+        SchemaError: there is no image to find something in. ConfigError: targets ask for different images.
+    """
     image = found.get("image")
     if not isinstance(image, ImageModality) or not image.fields:
         raise SchemaError(
@@ -177,9 +192,10 @@ def _prepare_pictures(found: Mapping[str, Modality], tasks: Mapping[str, Task], 
             f"objects are found in one picture a row, and there are {len(image.fields)} columns of them",
             hint=f"Name one: inputs={{{image.fields[0]!r}: 'image'}}.",
         )
-    others = any(not task.reads_maps for task in tasks.values())
-    # What a row says of a whole picture is not true of a mosaic of four.
-    image.put_together(mosaic=0.0 if others else config.detection.mosaic, zoom=config.detection.zoom)
+    if len(set(zooms.values())) > 1:
+        asked = ", ".join(f"tasks.{target}.zoom = {zoom:g}" for target, zoom in zooms.items())
+        raise ConfigError(f"{asked}: these targets are found in the same training images.", hint="Set one for all.")
+    image.show_scenes(zoom=next(iter(zooms.values())))
 
 
 def _backbones(config: Config, read: Collection[str]) -> dict[str, str]:

@@ -26,13 +26,13 @@ from torch import Tensor
 from polydetr import __version__
 from polydetr.config import ModelConfig
 from polydetr.core.files import sha256_of, write_text
+from polydetr.core.plugs import TASKS
 from polydetr.engine.engine import Engine
 from polydetr.errors import ModelFolderError, OutputError, SaveError
 from polydetr.modalities import MODALITIES
 from polydetr.model.build import assemble
 from polydetr.model.masters import Masters
 from polydetr.model.precision import ForLoading, apply, check_name, choose_for_loading
-from polydetr.tasks import TASKS
 
 FORMAT_VERSION = 1
 MANIFEST = "polydetr.json"

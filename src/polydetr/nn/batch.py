@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polydetr.core.examples import IGNORE_INDEX, Arrays, Example
+from polydetr.core.examples import Arrays, Example
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class Batch:
             tensors = targets[target] = {}
             for key in first:
                 column = [np.asarray(e.targets[target][key]) for e in examples]
-                if key.endswith(("_per_token", "_per_object")):
-                    fill = IGNORE_INDEX if np.issubdtype(column[0].dtype, np.integer) else 0
+                fill = examples[0].padding.get(target, {}).get(key)
+                if fill is not None:
                     tensors[key] = _pad(column, max(1, max(len(c) for c in column)), fill)
                 else:
                     tensors[key] = torch.from_numpy(np.stack(column))
@@ -121,9 +121,9 @@ def _wide(dtype: np.dtype) -> np.dtype:
 class Embedded:
     """What an embedder makes of a ``TokenGroup``: tokens (B, L', D) and their mask (B, L'), True = real.
 
-    maps: where a task asks for them (``Task.reads_maps``), the features of each row's first picture by stride,
-    (B, C, h, w), those that are finer than its tokens; frame: (B, 6) as ``data.images.frame_of`` tells it.
-    word_rows: where a task asks for it (``Task.reads_words``), (B, L') int64: at the first token of each word of the
+    maps: where a task asks for them, the features of each row's first picture by stride,
+    (B, C, h, w), those that are finer than its tokens; frame: (B, 6), a ``values.images.Frame`` each.
+    word_rows: where a task asks for it, (B, L') int64: at the first token of each word of the
     windowed text 1 + the number of its row in the window's document, elsewhere 0.
     """
 
@@ -150,15 +150,12 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Scene:
-    """What the pictures of a training step show, after they were varied: each is put together from K parts, a part of
-    one picture of the batch each.
+    """Where the images of a training step were moved to when they were augmented.
 
-    source: (B, K) int64, whose picture; scale, shift: (B, K, 2), new = scale · old + shift, for points (x, y) as
-    shares of the picture; window: (B, K, 4), left, top, right, bottom of what is seen of the part; without area: no
-    part.
+    scale, shift: (B, 2), new = scale · old + shift, for points (x, y) as shares of the image; window: (B, 4), left,
+    top, right, bottom of what is still seen of it.
     """
 
-    source: Tensor
     scale: Tensor
     shift: Tensor
     window: Tensor

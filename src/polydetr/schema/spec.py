@@ -15,9 +15,6 @@ Modality = Literal["text", "number", "category", "image", "history", "date", "ig
 MODALITIES: tuple[str, ...] = get_args(Modality)
 
 
-TASKS = ("classification", "regression", "tagging", "qa", "generation", "embedding", "detection", "entities")
-
-
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
     """An input column and how it is read; "ignore": known, and left out."""

@@ -14,6 +14,7 @@ from polydetr.engine.measure import evaluate_results
 from polydetr.metrics.calibration import fit_temperature
 from polydetr.model.build import Assembly
 from polydetr.nn.batch import Batch
+from polydetr.tasks.capabilities import Tunes
 from polydetr.training.encode import MeasuredRows, measure
 
 
@@ -25,8 +26,8 @@ def calibrate(
     pairs: dict[str, list[tuple[Tensor, Tensor]]] = {target: [] for target in engine.tasks}
 
     def collect(outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch) -> None:
-        for target, task in engine.tasks.items() if batch.targets else ():
-            found = task.calibration_pairs(outputs[target], batch.targets[target])
+        for target in engine.tasks if batch.targets else ():
+            found = assembly.model.head_of(target).calibration_pairs(outputs[target], batch.targets[target])
             if found is not None:
                 pairs[target].append((found[0].cpu(), found[1].cpu()))
 
@@ -40,10 +41,11 @@ def calibrate(
             faultless = bool((logits.argmax(-1) == labels).all())
             task.temperature = max(1.0, temperature) if faultless else temperature
     results = list(engine.answered(valid.documents))
-    for target, task in engine.tasks.items():
+    tuned = {target: task for target, task in engine.tasks.items() if isinstance(task, Tunes)}
+    for target, task in tuned.items():
         for line in task.tune([r.predictions[target] for r in results], [r.golds[target] for r in results]):
             note(line)
-    if any(t.tunes for t in engine.tasks.values()):
+    if any(task.tunes_answers for task in tuned.values()):
         results = list(engine.answered(valid.documents))
     after = evaluate_results(engine, results, positives=valid.positives)
     for target, task in engine.tasks.items():

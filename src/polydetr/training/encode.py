@@ -20,11 +20,11 @@ from polydetr.core.files import cache_dir, write_json
 from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record, Rejection, Row, folder_of
 from polydetr.data.store import ExampleStore, StoredExamples, trim_cache
-from polydetr.engine.encode import task_row
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import encode_positives, evaluate_results
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.modalities.base import Modality
+from polydetr.tasks.capabilities import NamesFiles
 
 Note = Callable[[str], None]
 _PLACE = ("file", "row", "line")
@@ -197,7 +197,12 @@ def _key(engine: Engine, records: Sequence[Record], config: Config, data_hash: s
         "version": version("polydetr"),
         "tokenizer": [m.fingerprint() for m in engine.encoder.modalities.values()],
         "files": [_files(m, records) for m in engine.encoder.modalities.values()],
-        "target_files": [task.content_key([task_row(task, r) for r in records]) for task in engine.tasks.values()],
+        "target_files": [
+            task.content_key([task.located(r.row, folder_of(r)) for r in records])
+            for task in engine.tasks.values()
+            if isinstance(task, NamesFiles)
+        ],
+        "format": 2,  # of the store
     }
     return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:24]
 

@@ -21,8 +21,10 @@ from polydetr.core.predictions import Evaluation
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.store import ExampleStore
 from polydetr.errors import Interrupted, PolydetrError
+from polydetr.heads.base import TransformsTargets
 from polydetr.model.build import Assembly
-from polydetr.nn.batch import Batch
+from polydetr.nn.batch import Batch, Scene
+from polydetr.tasks.capabilities import CountsSteps
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
 from polydetr.training.devices import Devices
 from polydetr.training.encode import MeasuredRows, measure
@@ -31,8 +33,6 @@ from polydetr.training.mixing import mix_examples
 from polydetr.training.optimizer import MasterAdamW
 from polydetr.training.schedule import learning_rate_factor
 
-STEPPED_EVALUATIONS = 10
-"""Evaluations of a run that is counted in steps: its epochs may be a few batches long."""
 CHECKPOINT_SECONDS = 60.0
 """The last state is written at most this often, and on stopping: a resumed run repeats the steps since, to the bit."""
 
@@ -211,7 +211,7 @@ class Loop:
         for name, group in batch.groups.items():
             groups[name], scene = modalities[name].vary(group, generator, progress)
             if scene is not None:
-                targets = {t: self.engine.tasks[t].follow(tensors, scene) for t, tensors in targets.items()}
+                targets = {t: self._transformed(t, tensors, scene) for t, tensors in targets.items()}
         for target, group in batch.positives.items():
             positives[target], _ = modalities[self.model.positive_side(target)].vary(group, generator, progress)
         return hide_modalities(
@@ -220,6 +220,12 @@ class Loop:
             generator,
             keep=TOKEN_GROUPS if self._per_token else (),
         )
+
+    def _transformed(
+        self, target: str, tensors: Mapping[str, torch.Tensor], scene: Scene
+    ) -> Mapping[str, torch.Tensor]:
+        head = self.model.head_of(target)
+        return head.transform_targets(tensors, scene) if isinstance(head, TransformsTargets) else tensors
 
     def _generator(self, purpose: int) -> torch.Generator:
         """Chance that is the same in a resumed run: by seed, step, what it is for, and the device's number."""
@@ -249,11 +255,18 @@ class Loop:
 
     @property
     def _counts_steps(self) -> bool:
-        return self.config.steps is not None and any(task.counts_steps for task in self.engine.tasks.values())
+        return self.config.steps is not None and self._evaluations_per_run > 0
+
+    @property
+    def _evaluations_per_run(self) -> int:
+        """Of the tasks that count in steps, whose epochs may be a few batches long; 0 where there is none."""
+        counted = [t.evaluations_per_run for t in self.engine.tasks.values() if isinstance(t, CountsSteps)]
+        return max(counted, default=0)
 
     def _evaluation_due(self, batches: int, before: float, progress: float) -> bool:
         if self._counts_steps:
-            return int(progress * STEPPED_EVALUATIONS) > int(before * STEPPED_EVALUATIONS)
+            times = self._evaluations_per_run
+            return int(progress * times) > int(before * times)
         times, done = min(self.config.training.evaluations_per_epoch, batches), self.state.batch
         return done * times // batches > (done - 1) * times // batches
 
@@ -333,9 +346,9 @@ class Loop:
 
 def total_loss(assembly: Assembly, outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch) -> Tensor:
     """All tasks' losses on one batch as one number."""
-    tasks = assembly.engine.tasks
-    terms = {t: task.loss(outputs[t], batch.targets[t], batch.weights) for t, task in tasks.items()}
-    return assembly.model.total_loss(terms, tasks)
+    model, tasks = assembly.model, assembly.engine.tasks
+    terms = {t: model.head_of(t).loss(outputs[t], batch.targets[t], batch.weights) for t in tasks}
+    return model.total_loss(terms, tasks)
 
 
 def validate(assembly: Assembly, rows: MeasuredRows) -> ValidScore:
