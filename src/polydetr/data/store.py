@@ -58,10 +58,6 @@ class ExampleStore:
             parts[kind].setdefault(owner, {})[name] = array if shape == "vector" else array.reshape(_shape(shape))
         return Example(parts["group"], parts["target"], float(self.weights[index]), cost=int(self.lengths[index]))
 
-    @property
-    def num_tokens(self) -> int:
-        return int(self.lengths.sum())
-
     @staticmethod
     def write(examples: Iterable[Example], path: Path) -> ExampleStore:
         """Streams examples to ``path``; the file appears only when it is whole.
