@@ -182,7 +182,7 @@ def out_of_scope(a: argparse.Namespace) -> dict[str, Any]:
     """AUROC of the energy, one forward pass: CLINC150's texts of no known intent against those of a known one."""
     from data import clinc150, clinc150_out_of_scope
     from polydetr import Predictor
-    from polydetr.metrics import auroc
+    from polydetr.metrics.separation import auroc
 
     predictor = Predictor.load(a.model)
     split = clinc150()

@@ -9,11 +9,10 @@ import pytest
 from PIL import Image
 
 from polydetr.errors import InputError, SaveError
-from polydetr.metrics import detection_report
+from polydetr.metrics.detection import detection_report
 from polydetr.reports.box_drawing import box_colours, draw_boxes, ink_on, save_boxes
 from polydetr.reports.detection import _most_mistaken, detection_confusion_png, precision_recall_png
 from polydetr.reports.detection_page import mistakes_page
-from polydetr.reports.supervision import supervision_arrays
 
 GREY = np.full((300, 400, 3), 120, np.uint8)
 
@@ -176,16 +175,3 @@ def test_the_page_shows_no_more_than_asked_and_bears_perfection(tmp_path):
     assert "mAP <strong>–</strong>" in blank.read_text("utf-8")
     with pytest.raises(InputError, match="1 pictures for a report about 12 images"):
         mistakes_page(detection_report(gold, found), [GREY], gold, found, tmp_path / "d.html")
-
-
-def test_arrays_for_supervision():
-    objects = [item(1, 2, 3, 4, "mug", score=0.5), item(5, 6, 7, 8, score=0.25)]
-    arrays = supervision_arrays(objects, ["cup", "mug"])
-    assert arrays["xyxy"].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
-    assert arrays["class_id"].tolist() == [1, 0]
-    assert arrays["confidence"].tolist() == [0.5, 0.25]
-    assert arrays["data"]["class_name"].tolist() == ["mug", "cup"]
-    empty = supervision_arrays([], ["cup"])
-    assert (empty["xyxy"].shape, empty["class_id"].shape, empty["data"]["class_name"].shape) == ((0, 4), (0,), (0,))
-    with pytest.raises(InputError, match=r"'mugs' is none of the model's. Did you mean 'mug'\?"):
-        supervision_arrays([item(1, 2, 3, 4, "mugs", score=1)], ["cup", "mug"])

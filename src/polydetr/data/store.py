@@ -66,10 +66,6 @@ class ExampleStore:
         weight, cost = float(self.weights[index]), int(self.lengths[index])
         return Example(parts["group"], parts["target"], parts["positive"], weight, cost, self._padding)
 
-    @property
-    def num_tokens(self) -> int:
-        return int(self.lengths.sum())
-
     @staticmethod
     def write(examples: Iterable[Example], path: Path) -> ExampleStore:
         """Streams examples to ``path``; the file appears only when it is whole.

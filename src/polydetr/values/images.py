@@ -61,20 +61,6 @@ class Reading:
     at_least: int | None = None
 
 
-def read_images(value: object, *, column: str | None = None, reading: Reading | None = None) -> list[np.ndarray]:
-    """All pictures of a cell as uint8 (height, width, 3); none where it is missing.
-
-    Raises:
-        RowError: a picture cannot be read; names the file, what is wrong with it and how to mend it.
-    """
-    return [np.asarray(picture) for picture in open_images(value, column=column, reading=reading)]
-
-
-def open_images(value: object, *, column: str | None = None, reading: Reading | None = None) -> list[Image.Image]:
-    """As :func:`read_images`, but as PIL images in mode RGB, so that they can be resized without a copy."""
-    return [open_image(item, column=column, reading=reading) for item in list_images(value)]
-
-
 def list_images(value: object) -> list[object]:
     """The single pictures of a cell, none of them opened yet."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "OUS" and value.ndim == 1:  # a list column of a data frame
