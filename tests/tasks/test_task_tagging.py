@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from polydetr.config import TaskConfig
 from polydetr.core.layout import FieldText, Layout
 from polydetr.tasks.tagging import TaggingTask
 from polydetr.values.spans import split_words
@@ -23,7 +22,7 @@ def window_layout(words: Sequence[int], margins: Sequence[int]) -> Layout:
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
 def test_where_windows_overlap_the_one_with_more_context_tags_the_word(order: list[int]) -> None:
-    task = TaggingTask("pos", TaskConfig())
+    task = TaggingTask("pos", TaggingTask.Options())
     task.learn([{"pos": ["FIRST", "SECOND", "THIRD"]}])
     #            word: 0  1  2  3  4  5  6
     layouts = [
@@ -40,4 +39,4 @@ def test_where_windows_overlap_the_one_with_more_context_tags_the_word(order: li
     (answer,) = task.decode(
         [outputs[i] for i in order], [layouts[i] for i in order], [FieldText(text, split_words(text))], 1
     )
-    assert answer.details["tags"] == ["FIRST", "FIRST", "FIRST", "SECOND", "THIRD", "THIRD", "THIRD"]
+    assert answer.details.tags == ["FIRST", "FIRST", "FIRST", "SECOND", "THIRD", "THIRD", "THIRD"]
