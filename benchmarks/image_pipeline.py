@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from data import ROOT
-from polydetr.backbones.vision import load_vision_backbone
 from polydetr.config import ImageConfig
 from polydetr.core.examples import Example
 from polydetr.modalities.image import ImageModality
 from polydetr.nn.batch import Batch
 from polydetr.nn.cpu.linear import pack
+from polydetr.specs.image import load_image_spec
 from recording import keep
 
 SETS = {"clothing_small": "train/*/*.jpg", "fashion_products": "images/*.jpg", "coco256": "images/*/*.jpg"}
@@ -99,7 +99,7 @@ def main() -> None:
     paths = paths[:: max(1, len(paths) // arguments.count)][: arguments.count]
     if not paths:
         raise SystemExit(f"no pictures in {folder}; set POLYDETR_SHARED to the folder of data sets")
-    backbone = load_vision_backbone(arguments.backbone)
+    backbone = load_image_spec(arguments.backbone)
     modality = ImageModality(["image"], backbone, config=ImageConfig(size=arguments.size))
     result = {
         "data": arguments.data,

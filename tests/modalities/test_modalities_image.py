@@ -12,27 +12,27 @@ import pytest
 import torch
 from PIL import Image
 
-from polydetr.backbones.vision import VisionBackbone, patch_backbone
 from polydetr.config import AugmentConfig, Config, ImageConfig
 from polydetr.core.examples import Example
 from polydetr.errors import BackboneError, ConfigError, RowError
 from polydetr.modalities.image import ImageEmbedder, ImageModality
 from polydetr.nn.batch import Batch, TokenGroup
 from polydetr.schema.spec import FieldSpec
+from polydetr.specs.image import ImageSpec, patch_spec
 
 CONV = {"stem": 8, "blocks": [[1, 8, 1, 1, 3], [2, 12, 1, 2, 3], [2, 14, 1, 2, 3]], "head": 20}
 
 
-def convolutions() -> VisionBackbone:
+def convolutions() -> ImageSpec:
     config = {"architecture": "inverted-residuals", "encoder": CONV}
-    return VisionBackbone("tiny", config, 20, 8, 5, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return ImageSpec("tiny", config, 20, 8, 5, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def patches() -> VisionBackbone:
-    return patch_backbone(hidden_dim=12, patch_size=8)
+def patches() -> ImageSpec:
+    return patch_spec(hidden_dim=12, patch_size=8)
 
 
-def modality(*fields: str, backbone: VisionBackbone | None = None, **config: Any) -> ImageModality:
+def modality(*fields: str, backbone: ImageSpec | None = None, **config: Any) -> ImageModality:
     return ImageModality(fields or ("photo",), backbone or convolutions(), config=ImageConfig(**{"size": 32, **config}))
 
 
@@ -220,7 +220,7 @@ def test_everything_learns_and_a_wide_backbone_is_narrowed() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in embedder.parameters())
     embedder.zero_grad(set_to_none=True)
     embedder(batch(found, {})).tokens.square().sum().backward()  # without a picture: no error
-    wide = VisionBackbone("w", {"architecture": "patches"}, 600, 8, 0, (0.5,) * 3, (0.5,) * 3)
+    wide = ImageSpec("w", {"architecture": "patches"}, 600, 8, 0, (0.5,) * 3, (0.5,) * 3)
     assert modality(backbone=wide).build_embedder(None).embed_dim == 256
     assert isinstance(modality().build_embedder(None).project, torch.nn.Identity)
     assert embedder.frozen_with_backbone == ("backbone",)
@@ -268,7 +268,7 @@ def test_building_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise BackboneError("no network.")
 
-    monkeypatch.setattr("polydetr.backbones.vision.fetch_backbone", refuse)
+    monkeypatch.setattr("polydetr.specs.image.fetch_backbone", refuse)
     assert build("minilm", notes).backbone.name == "none"  # named for the text beside the picture
     assert "efficientnet-lite0 cannot be had" in notes[-1]
     with pytest.raises(BackboneError):

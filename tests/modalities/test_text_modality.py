@@ -12,13 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polydetr.backbones.scratch import scratch_backbone
 from polydetr.config import TaskConfig, TextConfig
 from polydetr.core.layout import FieldText, Layout
 from polydetr.engine.encode import MAX_DOCUMENT_ROWS, RowEncoder
 from polydetr.errors import ConfigError, RowError
 from polydetr.modalities.text import TextModality
 from polydetr.modalities.text_tokens import SHAPES, word_shape
+from polydetr.specs.scratch import scratch_spec
 from polydetr.tasks.tagging import TaggingTask
 from tiny_models import answers, as_records, make_engine, overfit
 
@@ -34,7 +34,7 @@ CORPUS = [
 def modality(
     fields: Sequence[str] = ("text",), *, by_word: bool = True, lowercase: bool = False, **config: object
 ) -> TextModality:
-    backbone = scratch_backbone(CORPUS, vocab_size=400, hidden_dim=8, max_positions=64, lowercase=lowercase)
+    backbone = scratch_spec(CORPUS, vocab_size=400, hidden_dim=8, max_positions=64, lowercase=lowercase)
     return TextModality(
         fields, backbone, config=TextConfig(**{"max_tokens": 32, "overlap": 8, **config}), by_word=by_word
     )
@@ -298,7 +298,7 @@ def test_a_long_text_is_tagged_to_its_last_word() -> None:
 
 
 def test_the_vocabulary_made_from_texts_is_the_same_every_time() -> None:
-    first, second = (scratch_backbone(CORPUS, vocab_size=150, hidden_dim=8, max_positions=64) for _ in range(2))
+    first, second = (scratch_spec(CORPUS, vocab_size=150, hidden_dim=8, max_positions=64) for _ in range(2))
     assert first.tokenizer.to_str() == second.tokenizer.to_str()
     assert first.tokenizer.get_vocab_size() <= 150
 

@@ -223,7 +223,7 @@ ROWS = [
 
 
 def engine(monkeypatch: pytest.MonkeyPatch, **text: Any) -> Engine:
-    monkeypatch.setattr(text_modality, "choose_text_backbone", lambda *_, **__: backbone())
+    monkeypatch.setattr(text_modality, "choose_text_spec", lambda *_, **__: backbone())
     config = load_config({"text": text}, target={"entities": "tagging"})
     schema = infer_schema(ROWS, targets=config.target, inputs={"text": "text"})
     made = build_engine(config, schema, as_records(ROWS), note=lambda _: None)

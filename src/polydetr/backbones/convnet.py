@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from polydetr.errors import BackboneError
 from polydetr.nn.cpu.depthwise import depthwise_conv, pays_off
 from polydetr.nn.cpu.linear import Packed
-
-SCALES = (8, 16, 32)
+from polydetr.specs.packaged import SCALES
 
 
 class ConvNorm(Packed):

@@ -24,7 +24,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from polydetr.backbones.vision import VisionBackbone, choose_vision_backbone
+from polydetr.backbones import image as encoders
 from polydetr.config import Config, ImageConfig
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
@@ -36,6 +36,8 @@ from polydetr.modalities.image_scene import SceneAugment
 from polydetr.nn.batch import Embedded, Scene, TokenGroup
 from polydetr.nn.positions import SinusoidalPositions
 from polydetr.schema.spec import FieldSpec
+from polydetr.specs.choose import choose_image_spec
+from polydetr.specs.image import ImageSpec
 from polydetr.values.images import Reading, file_stamps, find_file, fit_image, frame_of, list_images, open_image
 
 _ENCODING = 1
@@ -56,7 +58,7 @@ class ImageModality(Modality):
     scenes: SceneAugment | None = None
     """How pictures are put together in training, where targets can follow (set by ``build_engine``)."""
 
-    def __init__(self, fields: Sequence[str], backbone: VisionBackbone, *, config: ImageConfig) -> None:
+    def __init__(self, fields: Sequence[str], backbone: ImageSpec, *, config: ImageConfig) -> None:
         super().__init__(fields)
         self.backbone, self.config = backbone, config
         self.grid = _grid(backbone, config.size)
@@ -82,7 +84,7 @@ class ImageModality(Modality):
         name = config.backbone_of("image")
         if isinstance(config.backbone, str) and name in BACKBONES and BACKBONES[name].kind == "text":
             name = "auto"
-        backbone = choose_vision_backbone(
+        backbone = choose_image_spec(
             name, hidden_dim=config.model.embed_dim or 128, patch_size=config.image.patch_size, note=note
         )
         return cls([spec.name for spec in fields], backbone, config=config.image)
@@ -193,7 +195,7 @@ class ImageModality(Modality):
     def pretrained(self) -> Mapping[str, Tensor] | None:
         if self.backbone.source is None:
             return None
-        return {f"backbone.{name}": tensor for name, tensor in self.backbone.weights().items()}
+        return {f"backbone.{name}": tensor for name, tensor in encoders.weights(self.backbone).items()}
 
     def state(self) -> dict[str, Any]:
         return {"fields": list(self.fields), "config": self.config.model_dump()}
@@ -209,7 +211,7 @@ class ImageModality(Modality):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], folder: Path) -> ImageModality:
-        return cls(state["fields"], VisionBackbone.from_folder(folder), config=ImageConfig(**state["config"]))
+        return cls(state["fields"], ImageSpec.from_folder(folder), config=ImageConfig(**state["config"]))
 
 
 class ImageEmbedder(nn.Module):
@@ -222,9 +224,9 @@ class ImageEmbedder(nn.Module):
     keeps_maps: bool = False
     """Whether the backbone's finer features are given as well (set by ``PolyModel``)."""
 
-    def __init__(self, backbone: VisionBackbone, *, num_fields: int, grid: int, embed_dim: int | None) -> None:
+    def __init__(self, backbone: ImageSpec, *, num_fields: int, grid: int, embed_dim: int | None) -> None:
         super().__init__()
-        self.backbone = backbone.build()
+        self.backbone = encoders.build(backbone)
         self.stride, self.grid, self.width = backbone.stride, grid, backbone.hidden_dim
         self.mean, self.std = backbone.mean, backbone.std
         # Random patches must learn, whatever is asked of backbones.
@@ -304,7 +306,7 @@ def _of_first(maps: Tensor, mask: Tensor) -> Tensor:
     return found
 
 
-def _grid(backbone: VisionBackbone, size: int) -> int:
+def _grid(backbone: ImageSpec, size: int) -> int:
     cell = backbone.stride
     if backbone.config["architecture"] == "patches" and size % cell:
         raise ConfigError(

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polydetr.backbones.choose import choose_text_backbone
-from polydetr.backbones.text import TextBackbone
+from polydetr.backbones import text as encoders
 from polydetr.config import Config, TextConfig
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.layout import FieldText, Layout
@@ -42,6 +41,8 @@ from polydetr.modalities.text_tokens import (
 )
 from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.schema.spec import FieldSpec
+from polydetr.specs.choose import choose_text_spec
+from polydetr.specs.text import TextSpec
 from polydetr.values.cells import is_missing
 from polydetr.values.spans import join_tokens, split_words
 
@@ -95,7 +96,7 @@ class TextModality(Modality):
     def __init__(
         self,
         fields: Sequence[str],
-        backbone: TextBackbone,
+        backbone: TextSpec,
         *,
         config: TextConfig,
         by_word: bool,
@@ -126,7 +127,7 @@ class TextModality(Modality):
         note: Note,
     ) -> TextModality:
         names = [spec.name for spec in fields]
-        backbone = choose_text_backbone(
+        backbone = choose_text_spec(
             config.backbone_of("text"),
             lambda count: readable_texts(names, rows if count is None else rows[:count]),
             by_word=by_word,
@@ -234,7 +235,7 @@ class TextModality(Modality):
     def pretrained(self) -> Mapping[str, Tensor] | None:
         if self.backbone.source is None:
             return None
-        return {f"backbone.{name}": tensor for name, tensor in self.backbone.weights().items()}
+        return {f"backbone.{name}": tensor for name, tensor in encoders.weights(self.backbone).items()}
 
     def state(self) -> dict[str, Any]:
         return {
@@ -253,7 +254,7 @@ class TextModality(Modality):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], folder: Path) -> TextModality:
-        backbone = TextBackbone.from_folder(folder)
+        backbone = TextSpec.from_folder(folder)
         config, encoding = TextConfig(**state["config"]), int(state.get("encoding", 2))
         return cls(state["fields"], backbone, config=config, by_word=state["by_word"], encoding=encoding)
 
@@ -267,10 +268,10 @@ class TextEmbedder(nn.Module):
     read_beside_features = ("place", "word_rows")
 
     def __init__(
-        self, backbone: TextBackbone, *, embed_dim: int | None, word_shape: bool, pieces: bool, dropout: float | None
+        self, backbone: TextSpec, *, embed_dim: int | None, word_shape: bool, pieces: bool, dropout: float | None
     ) -> None:
         super().__init__()
-        self.backbone = backbone.build(dropout=dropout)
+        self.backbone = encoders.build(backbone, dropout=dropout)
         self.shape_embedding = nn.Embedding(len(SHAPES), backbone.hidden_dim) if word_shape else None
         if self.shape_embedding is not None:
             nn.init.zeros_(self.shape_embedding.weight)  # begins as the backbone was pretrained

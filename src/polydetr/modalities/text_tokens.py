@@ -12,9 +12,9 @@ from typing import Self
 import numpy as np
 from tokenizers.pre_tokenizers import Metaspace
 
-from polydetr.backbones.text import TextBackbone
 from polydetr.core.layout import FieldText
 from polydetr.modalities.text_pieces import Slots, cut_run, joins_characters, runs
+from polydetr.specs.text import TextSpec
 from polydetr.values.spans import is_unspaced
 
 SHAPES = ("special", "lower", "title", "upper", "mixed", "digit", "symbol", "unspaced", "other")
@@ -62,7 +62,7 @@ class TextTokens:
     """
 
     def __init__(
-        self, backbone: TextBackbone, *, by_word: bool, word_shape: bool, pieces: bool, encoding: int = ENCODING
+        self, backbone: TextSpec, *, by_word: bool, word_shape: bool, pieces: bool, encoding: int = ENCODING
     ) -> None:
         self.backbone, self.by_word, self.word_shape, self.encoding = backbone, by_word, word_shape, encoding
         backbone.tokenizer.encode_special_tokens = True  # "[SEP]" in a user's text is text
