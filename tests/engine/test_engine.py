@@ -91,7 +91,7 @@ def test_building_names_what_does_not_fit() -> None:
     with pytest.raises(SchemaError, match="clasification"):
         make_engine(rows, {"y": "clasification"})
     with pytest.raises(BackboneError):
-        weights(make_engine(rows, {"y": "classification"}).encoder.modalities["text"].backbone)  # type: ignore[attr-defined]
+        weights(make_engine(rows, {"y": "classification"}).encoder.modalities["text"].spec)  # type: ignore[attr-defined]
 
 
 def test_side_by_side_keeps_the_order_the_errors_and_the_number_of_threads() -> None:

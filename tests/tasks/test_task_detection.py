@@ -15,10 +15,10 @@ from detection_scenes import SMALL, scene, scenes
 from polydetr import Predictor
 from polydetr.config import load_config, merge
 from polydetr.core.examples import IGNORE_INDEX
+from polydetr.embedders.image_augment import ImageAugment
+from polydetr.embedders.image_scene import SceneAugment
 from polydetr.engine.tiling import predict_tiled, tiles_of
 from polydetr.errors import ConfigError, InputError, RowError, SchemaError
-from polydetr.modalities.image_augment import ImageAugment
-from polydetr.modalities.image_scene import SceneAugment
 from polydetr.nn.batch import Batch, Scene
 from tiny_models import as_records, batch_loss, encode_all, make_engine, metrics
 

@@ -19,6 +19,7 @@ from polydetr.core.layout import FieldText
 from polydetr.core.records import Finding, Record, Row, folder_of
 from polydetr.errors import Location, RowError
 from polydetr.modalities.base import Modality
+from polydetr.modalities.capabilities import ReadsFiles
 from polydetr.tasks.base import Task, WindowView, modality_of, view_group
 
 MAX_DOCUMENT_ROWS = 64
@@ -40,18 +41,8 @@ class RowEncoder:
         self.modalities = dict(modalities)
         self.tasks = dict(tasks)
         self.strictness: Strictness = "normal"
-        for modality in self.modalities.values():
-            modality.join(self.modalities)
         # The others read no column of their own, but a history's items or a target's values.
         self.read = {name: modality for name, modality in self.modalities.items() if modality.fields}
-        for modality in self.read.values():
-            modality.alone = len(self.read) == 1
-        if any(task.reads_maps for task in self.tasks.values()):
-            for modality in self.read.values():
-                modality.keeps_frames = True  # type: ignore[attr-defined]
-        if any(task.reads_words for task in self.tasks.values()):
-            for modality in self.read.values():
-                modality.keeps_words = True  # type: ignore[attr-defined]
         views = ((target, task.view) for target, task in tasks.items() if task.view is not None)
         self.views = {target: modalities[name].over([target]) for target, name in views if name in modalities}
         one_field = len(self.read) == 1 and all(len(m.fields) == 1 for m in self.read.values())
@@ -59,7 +50,7 @@ class RowEncoder:
 
     def of_target(self, target: str) -> RowEncoder:
         """One that reads the target's own value in place of the inputs (``Task.view``)."""
-        view = self.views[target].over([target])
+        view = self.views[target].by_itself()
         other = RowEncoder({view.name: view}, {target: self.tasks[target]}, context=False)
         other.strictness = self.strictness
         return other
@@ -71,7 +62,8 @@ class RowEncoder:
     @property
     def workers(self) -> int:
         """Threads worth encoding rows ahead in: none for what is quick."""
-        return torch.get_num_threads() if any(m.slow_to_encode for m in self.modalities.values()) else 0
+        reads_files = any(isinstance(m, ReadsFiles) and m.reads_files for m in self.modalities.values())
+        return torch.get_num_threads() if reads_files else 0
 
     def documents(self, records: Iterable[Record]) -> Iterator[list[Record]]:
         """Neighbouring rows of one document together, where tasks profit from it; otherwise each row alone."""

@@ -16,6 +16,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -27,13 +28,14 @@ from torch import Tensor
 from polydetr import __version__
 from polydetr.config import Config, ModelConfig
 from polydetr.core.files import sha256_of, write_text
+from polydetr.core.plugs import MODALITIES
 from polydetr.engine.encode import RowEncoder
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, ModelFolderError, OutputError, SaveError, did_you_mean
-from polydetr.modalities import MODALITIES
+from polydetr.modalities.base import Modality, Needs
 from polydetr.model.model import PolyModel
 from polydetr.nn.cpu.int8 import WORTH, computes_int8, int8_speedup
-from polydetr.tasks import TASKS
+from polydetr.tasks import TASKS, Task
 
 FORMAT_VERSION = 1
 MANIFEST = "polydetr.json"
@@ -206,10 +208,10 @@ def load_engine(folder: Path, *, precision: LoadPrecision = "auto") -> tuple[Eng
         raise ConfigError(f"precision {precision!r} is not known.", hint=did_you_mean(str(precision), known))
     manifest = read_manifest(folder)
     try:
-        modalities = {
-            name: MODALITIES[name].from_state(state, folder) for name, state in manifest["modalities"].items()
-        }
         tasks = {target: TASKS[state["kind"]].from_state(state) for target, state in manifest["tasks"].items()}
+        modalities: dict[str, Modality] = {}
+        for name, state in _with_needs(manifest["modalities"], tasks).items():
+            modalities[name] = MODALITIES[name].from_state(state, folder, others=modalities)
         model = PolyModel(modalities, tasks, ModelConfig(**manifest["model"]))
         model.load_state_dict(load_weights(folder))
         encoder = RowEncoder(modalities, tasks, context=bool(manifest["context"]))
@@ -218,6 +220,13 @@ def load_engine(folder: Path, *, precision: LoadPrecision = "auto") -> tuple[Eng
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _set_precision(model.to(device).eval(), precision, manifest, device=device)
     return Engine(model.eval(), encoder, tasks), manifest
+
+
+def _with_needs(states: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[str, dict[str, Any]]:
+    """Every modality's state with its needs: folders saved before these were told apart leave them to the tasks."""
+    needs, read = Needs.of(tasks.values()), [name for name, state in states.items() if state["fields"]]
+    found = {name: replace(needs, alone=[name] == read) for name in states}
+    return {name: {"needs": asdict(found[name]), **state} for name, state in states.items()}
 
 
 def _set_precision(

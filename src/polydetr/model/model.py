@@ -12,9 +12,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from polydetr import embedders
 from polydetr.backbones.bert import BertEncoder
 from polydetr.config import ModelConfig
 from polydetr.core.examples import Example
+from polydetr.embedders.base import GivesMaps
 from polydetr.errors import ConfigError
 from polydetr.modalities.base import Modality
 from polydetr.nn.batch import Batch, Embedded, Encoded
@@ -31,17 +33,12 @@ class PolyModel(nn.Module):
         super().__init__()
         self.embedders = nn.ModuleDict()
         self._views = {target: task.view for target, task in tasks.items() if task.view is not None}
-        for modality in modalities.values():
-            modality.join(modalities)
         width = config.embed_dim
         for name, modality in modalities.items():
-            self.embedders[name] = modality.build_embedder(width)
-            width = int(self.embedders[name].embed_dim)  # type: ignore[arg-type]
+            embedder = embedders.build(modality, embed_dim=width, others=dict(self.embedders.items()))
+            self.embedders[name], width = embedder, embedder.embed_dim
         assert width is not None
-        for embedder in self.embedders.values():
-            if callable(borrow := getattr(embedder, "borrow", None)):
-                borrow(self.embedders)
-        self._reading_maps = _give_maps(self.embedders, tasks)
+        self._reading_maps = _tell_of_maps(self.embedders, tasks)
         pretrained = any(m.is_pretrained for m in modalities.values())
         # ModuleDict keys may not hold dots, and column names may
         self._slots = {target: f"target_{i}" for i, target in enumerate(tasks)}
@@ -162,10 +159,10 @@ class PolyModel(nn.Module):
     def load_pretrained(self, modalities: Mapping[str, Modality]) -> None:
         """Lays each modality's pretrained weights over the random ones."""
         for name, modality in modalities.items():
-            weights = modality.pretrained()
+            weights = embedders.pretrained(modality)
             if weights:
-                missing = self.embedders[name].load_state_dict(dict(weights), strict=False).unexpected_keys
-                assert not missing, missing
+                unexpected = self.embedders[name].load_state_dict(dict(weights), strict=False).unexpected_keys
+                assert not unexpected, unexpected
 
     @torch.no_grad()
     def name_labels(self, tasks: Mapping[str, Task], text: Modality) -> None:
@@ -181,15 +178,13 @@ class PolyModel(nn.Module):
             self.heads[self._slots[target]].name_labels(masked_mean(found.tokens, found.mask))  # type: ignore[operator]
 
 
-def _give_maps(embedders: nn.ModuleDict, tasks: Mapping[str, Task]) -> set[str]:
-    """The targets whose heads read maps, once the embedder that has them is told to give them."""
+def _tell_of_maps(embedders: nn.ModuleDict, tasks: Mapping[str, Task]) -> set[str]:
+    """The targets whose heads read maps, once they know what maps there are."""
     reading = {target for target, task in tasks.items() if task.reads_maps}
     for embedder in embedders.values():
-        if reading and hasattr(embedder, "keeps_maps"):
-            embedder.keeps_maps = True  # type: ignore[assignment]
+        if reading and isinstance(embedder, GivesMaps):
             for target in reading:
-                tasks[target].map_channels = embedder.map_channels  # type: ignore[assignment]
-                tasks[target].grid = int(embedder.grid)  # type: ignore[arg-type]
+                tasks[target].map_channels, tasks[target].grid = embedder.map_channels, embedder.grid
     return reading
 
 

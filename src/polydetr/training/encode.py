@@ -21,6 +21,7 @@ from polydetr.engine.encode import task_row
 from polydetr.engine.engine import Engine
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.modalities.base import Modality
+from polydetr.modalities.capabilities import ReadsFiles
 
 Note = Callable[[str], None]
 _PLACE = ("file", "row", "line")
@@ -98,6 +99,8 @@ def check_rows(
 
 def _files(modality: Modality, records: Sequence[Record]) -> str:
     """What the files are like that the rows merely name."""
+    if not isinstance(modality, ReadsFiles):
+        return ""
     folders: dict[Path | None, list[Row]] = {}
     for record in records:
         folders.setdefault(folder_of(record), []).append(record.row)

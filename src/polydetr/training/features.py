@@ -23,6 +23,7 @@ from polydetr.core.files import cache_dir
 from polydetr.core.records import Record
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.store import ExampleStore, trim_cache
+from polydetr.embedders.base import HasBackbone
 from polydetr.engine.encode import RowEncoder
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError
@@ -45,9 +46,9 @@ def freeze_backbones(model: PolyModel) -> list[str]:
     """
     frozen = []
     for name, embedder in model.embedders.items():
-        if not hasattr(embedder, "features"):
+        if not isinstance(embedder, HasBackbone):
             continue
-        parts = getattr(embedder, "frozen_with_backbone", ("backbone",))
+        parts = embedder.frozen_with_backbone
         found = [p for n, p in embedder.named_parameters() if n.partition(".")[0] in parts]
         for parameter in found:
             parameter.requires_grad_(False)
@@ -158,16 +159,14 @@ def _chunk_features(model: PolyModel, chunk: Sequence[Example], groups: Sequence
     with torch.inference_mode():
         for ids in token_budget_batches([e.num_tokens for e in chunk], 1024, seed=None):
             batch = Batch.collate([chunk[i] for i in ids]).to(device)
-            found = {
-                name: model.embedders[modality_of(name)].features(group)  # type: ignore[operator]
-                for name, group in batch.groups.items()
-                if modality_of(name) in groups
-            }
+            readers = {name: model.embedders[modality_of(name)] for name in batch.groups if modality_of(name) in groups}
+            backbones = {name: reader for name, reader in readers.items() if isinstance(reader, HasBackbone)}
+            found = {name: reader.features(batch.groups[name]) for name, reader in backbones.items()}
             for row, i in enumerate(ids):
                 arrays = dict(chunk[i].groups)
                 for name, embedded in found.items():
                     tokens = embedded.tokens[row][embedded.mask[row]]
-                    beside = getattr(model.embedders[modality_of(name)], "read_beside_features", ())
+                    beside = backbones[name].read_beside_features
                     kept = {key: array for key, array in arrays[name].items() if key in beside}
                     arrays[name] = {"features": tokens.float().cpu().numpy(), **kept}
                 made[i] = dataclasses.replace(chunk[i], groups=arrays, cost=chunk[i].num_tokens)

@@ -20,6 +20,7 @@ from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.store import ExampleStore
+from polydetr.embedders.base import Embedder
 from polydetr.engine.engine import Engine, Outputs
 from polydetr.engine.measure import evaluate_results
 from polydetr.errors import Interrupted, PolydetrError
@@ -166,7 +167,7 @@ class Loop:
             group["lr"] = group["initial_lr"] * factor
         model = self.engine.model
         model.train()
-        mixed = mix_examples(batch, self.engine.encoder.modalities, self._generator(1))
+        mixed = mix_examples(batch, dict(model.embedders.items()), self._generator(1))
         if mixed is None:
             loss = total_loss(self.engine, self.fabric_model(batch), batch)
         else:
@@ -197,8 +198,9 @@ class Loop:
         """The batch as this step sees it: augmented, some modalities hidden; the same for the same seed and step."""
         generator, groups, targets = self._generator(0), {}, dict(batch.targets)
         for name, group in batch.groups.items():
-            modality = self.engine.encoder.modalities[modality_of(name)]
-            groups[name], scene = modality.vary(group, generator, progress)
+            embedder = self.engine.model.embedders[modality_of(name)]
+            assert isinstance(embedder, Embedder)
+            groups[name], scene = embedder.augment(group, generator, progress=progress)
             if scene is not None and not is_view(name):
                 targets = {t: self.engine.tasks[t].follow(tensors, scene) for t, tensors in targets.items()}
         batch = replace(batch, targets=targets)
