@@ -21,7 +21,7 @@ from polydetr.nn.cpu.linear import Linear, is_capturing
 
 
 def _gelu(x: Tensor, approximate: str = "none") -> Tensor:
-    if torch.is_grad_enabled() or is_capturing():
+    if x.requires_grad or is_capturing():
         return F.gelu(x, approximate=approximate)
     return torch.ops.aten.gelu_(x, approximate=approximate)  # in place: the input is the layer's own
 
@@ -36,8 +36,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": _gelu_tanh,
     "relu": F.relu,
 }
-"""By the name that a Hugging Face ``config.json`` gives under ``hidden_act``; where no gradient is asked for they may
-write over their input."""
+"""By the name that a Hugging Face ``config.json`` gives under ``hidden_act``; where no gradient is asked of them they
+may write over their input."""
 
 
 class BertEmbeddings(nn.Module):

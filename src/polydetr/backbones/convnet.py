@@ -22,9 +22,8 @@ from torch import Tensor, nn
 
 from polydetr.errors import BackboneError
 from polydetr.nn.cpu.depthwise import depthwise_conv, pays_off
-from polydetr.nn.cpu.linear import Packed
-
-SCALES = (8, 16, 32)
+from polydetr.nn.cpu.linear import Packed, is_capturing
+from polydetr.specs.packaged import SCALES
 
 
 class ConvNorm(Packed):
@@ -76,14 +75,17 @@ class ConvNorm(Packed):
             weight, bias = self.folded()
             self._packed = (weight.contiguous(memory_format=torch.channels_last), bias, self._versions())
 
+    def _ready(self) -> tuple[Tensor, Tensor] | None:
+        """What ``pack`` kept, where it may be used; a recorded graph folds for itself, whatever mode it is made in."""
+        if not self._packed or is_capturing() or torch.is_grad_enabled() or self._packed[2] != self._versions():
+            return None
+        return self._packed[:2]
+
     def _versions(self) -> tuple[int, ...]:
         return tuple(t._version for t in (*self.parameters(), *self.buffers()))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._packed and not torch.is_grad_enabled() and self._packed[2] == self._versions():
-            weight, bias, _ = self._packed
-        else:
-            weight, bias = self.folded()
+        weight, bias = self._ready() or self.folded()
         if self.pads_itself:
             x = F.pad(x, self._sides(x.shape[3]) + self._sides(x.shape[2]))
         if pays_off(x, self.groups):

@@ -94,6 +94,13 @@ def describe_vision(hf_config: Mapping[str, Any]) -> Shape:
     return Shape(int(width), round(side / cells), int(getattr(model.config, "num_hidden_layers", 0) or 1))
 
 
+def grid_of(hf_config: Mapping[str, Any], *, stride: int, size: int) -> int:
+    """Cells a side that the encoder makes of an image of size x size pixels; found as in :func:`describe_vision`."""
+    with torch.device("meta"), torch.no_grad():
+        features = TransformersVisionEncoder(hf_config, stride=stride).eval()(torch.empty(1, 3, size, size))
+    return features[stride].shape[-1]
+
+
 def pretrained_vision_state(folder: Path, hf_config: Mapping[str, Any]) -> dict[str, Tensor]:
     """The folder's weights in fp32 under the names of :class:`TransformersVisionEncoder`'s state dict."""
     state = pretrained_state(folder, hf_config)

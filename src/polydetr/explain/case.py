@@ -96,7 +96,7 @@ def _parts(engine: Engine, document: EncodedDocument, reading: Reading, row: Row
         if isinstance(modality, TextModality):
             words = Words(row, modality.fields)
             windows = [
-                words.of_window(layout, example.groups[name]["input_ids"], modality.backbone.sep_id)
+                words.of_window(layout, example.groups[name]["input_ids"], modality.spec.sep_id)
                 for layout, example in zip(reading.layouts, document.examples, strict=True)
             ]
             parts.append(TextPart(modality, words, windows))

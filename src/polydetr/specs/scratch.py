@@ -7,14 +7,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 
-from polydetr.backbones.text import TextBackbone
+from polydetr.specs.text import TextSpec
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
-def scratch_backbone(
+def scratch_spec(
     texts: Iterable[str], *, vocab_size: int, hidden_dim: int, max_positions: int, lowercase: bool = False
-) -> TextBackbone:
+) -> TextSpec:
     """WordPiece (Schuster and Nakajima 2012) over ``texts``; deterministic. The shared encoder above it does the
     attending.
     """
@@ -45,7 +45,7 @@ def scratch_backbone(
         "ffn_dim": hidden_dim,
         "max_positions": max_positions,
     }
-    return TextBackbone(
+    return TextSpec(
         name="none",
         config={"architecture": "bert", "encoder": encoder},
         tokenizer=tokenizer,
