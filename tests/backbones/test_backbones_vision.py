@@ -337,7 +337,7 @@ def test_an_encoder_of_texts_is_refused(tmp_path: Path) -> None:
     hf = pytest.importorskip("transformers")
     config = hf.BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     hf.AutoModel.from_config(config).save_pretrained(tmp_path)
-    with pytest.raises(BackboneError, match="'bert' encoder does not read pictures"):
+    with pytest.raises(BackboneError, match="'bert' encoder does not read images"):
         load_image_spec(str(tmp_path))
 
 

@@ -136,8 +136,8 @@ def test_ages_are_scaled_missing_ones_flagged_and_the_future_is_told() -> None:
     group = history_of(engine).encode([{"seen": [item(1, days=29), item(2), item(3, days=-1)]}])
     found = group.windows[0].arrays
     assert found["age_known"].tolist() == [1, 0, 1]
-    mean, deviation = history_of(engine).age_scale
-    assert found["age"].tolist() == pytest.approx([(np.log1p(29) - mean) / deviation, 0.0, -mean / deviation], rel=1e-5)
+    mean, std = history_of(engine).age_scale
+    assert found["age"].tolist() == pytest.approx([(np.log1p(29) - mean) / std, 0.0, -mean / std], rel=1e-5)
     assert [(f.kind, f.column) for f in group.warnings] == [("out_of_range", "seen")]
 
 

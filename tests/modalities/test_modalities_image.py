@@ -95,7 +95,7 @@ def test_a_missing_picture_is_told_and_gives_no_entry(value: object) -> None:
 def test_too_many_pictures_are_told() -> None:
     encoded = modality(max_images=2).encode([{"photo": [picture(i) for i in range(3)]}])
     assert [f.kind for f in encoded.warnings] == ["truncated"]
-    assert "has 3 pictures; the first 2 are read" in str(encoded.warnings[0])
+    assert "has 3 images; the first 2 are read" in str(encoded.warnings[0])
     assert len(encoded.windows[0].arrays["pixels"]) == 2
 
 

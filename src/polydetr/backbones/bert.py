@@ -41,7 +41,7 @@ may write over their input."""
 
 
 class BertEmbeddings(nn.Module):
-    """Word + position + segment, normalised. (B, L) int64 -> (B, L, D)."""
+    """Word + position + segment, normalized. (B, L) int64 -> (B, L, D)."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class BertEncoder(nn.Module):
             )
             for _ in range(num_layers)
         )
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     @property
     def max_length(self) -> int:
@@ -196,7 +196,7 @@ class BertEncoder(nn.Module):
         return hidden
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """BERT's own start (normal, 0.02), so that an encoder from random weights can learn."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)

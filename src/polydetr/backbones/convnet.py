@@ -4,11 +4,11 @@
     every convolution is followed by y = gain · (x - mean) / √(variance + eps) + bias, most of them by min(max(y, 0), 6)
 
 Sources: Sandler et al. 2018, arXiv 1801.04381 (blocks); Ioffe & Szegedy 2015, arXiv 1502.03167 (batch-norm). As in DETR
-(arXiv 2005.12872, appendix A.4) the batch statistics are frozen: batches of a few pictures would spoil them. A frozen
+(arXiv 2005.12872, appendix A.4) the batch statistics are frozen: batches of a few images would spoil them. A frozen
 norm is a factor and a shift for each channel, so it is folded into the convolution itself at every call: the same
 numbers, one pass over the activations less, in training as in prediction.
 
-Shapes: N pictures, C channels, H, W pixels.
+Shapes: N images, C channels, H, W pixels.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class InvertedResidualEncoder(nn.Module):
         self.channels = {stride: (*widths, head)[index] for index, stride in self._taken.items()}
 
     def forward(self, pixels: Tensor) -> dict[int, Tensor]:
-        """pixels (N, 3, H, W), normalised -> stride 8, 16, 32 -> (N, C, ⌈H/stride⌉, ⌈W/stride⌉); the last is the
+        """pixels (N, 3, H, W), normalized -> stride 8, 16, 32 -> (N, C, ⌈H/stride⌉, ⌈W/stride⌉); the last is the
         head's.
         """
         x = pixels.contiguous(memory_format=torch.channels_last)

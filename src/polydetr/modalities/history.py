@@ -176,7 +176,7 @@ class HistoryModality(Modality):
         return list(value[-most:]), False
 
     def _item(self, item: Any, field: str, back: int, findings: list[Finding], folder: Path | None) -> _Item | None:
-        """One item, encoded; None, and told, where there is nothing in it. ``back``: 1 = the latest."""
+        """One item, encoded; None, with a finding, where there is nothing in it. ``back``: 1 = the latest."""
         where = f"item {back} from the end of {field!r}"
         if is_missing(item):
             findings.append(Finding("missing", field, f"{where} is missing"))

@@ -86,10 +86,10 @@ class ImageModality(Modality):
     # -- pixels -------------------------------------------------------------------------------------------------------
 
     def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
-        """One window: every picture of the rows. Safe to call from several threads (decoding lets others run).
+        """One window: every image of the rows. Safe to call from several threads (decoding lets others run).
 
         Raises:
-            RowError: a picture cannot be read; names the column, the file and the remedy.
+            RowError: an image cannot be read; names the column, the file and the remedy.
         """
         reading, size = self._reading(folder, at_least=self.config.size), self.config.size
         findings: list[Finding] = []
@@ -99,11 +99,11 @@ class ImageModality(Modality):
         for row in rows:
             for number, field in enumerate(self.fields):
                 for item in self._items(row.get(field), field, findings):
-                    picture = open_image(item, column=field, reading=reading)
-                    found = fit_image(picture, size, fit=self.config.fit, fill=self.fill)
+                    opened = open_image(item, column=field, reading=reading)
+                    found = fit_image(opened, size, fit=self.config.fit, fill=self.fill)
                     pixels.append(found.transpose(2, 0, 1))
                     owners.append(number)
-                    frames.append(frame_of(picture, fit=self.config.fit))
+                    frames.append(frame_of(opened, fit=self.config.fit))
         stacked = np.stack(pixels) if pixels else np.zeros((0, 3, size, size), dtype=np.uint8)
         arrays = {"pixels": stacked, "field": np.array(owners, dtype=np.int8)}
         if self.needs.frames:
@@ -116,7 +116,7 @@ class ImageModality(Modality):
             findings.append(Finding("missing", field, f"{field!r} is missing"))
         elif len(items) > most:
             findings.append(
-                Finding("truncated", field, f"{field!r} has {len(items)} pictures; the first {most} are read")
+                Finding("truncated", field, f"{field!r} has {len(items)} images; the first {most} are read")
             )
         return items[:most]
 
@@ -124,8 +124,8 @@ class ImageModality(Modality):
         root = Path(self.config.root) if self.config.root is not None else None
         return Reading(folder=folder, root=root, max_pixels=self.config.max_pixels, at_least=at_least)
 
-    def picture(self, row: Row, folder: Path | None) -> Path | Image | None:
-        """The first picture of a row, to be shown: its path where it has one, opened otherwise.
+    def first_image(self, row: Row, folder: Path | None) -> Path | Image | None:
+        """The first image of a row, to be shown: its path where it has one, opened otherwise.
 
         Raises:
             RowError: it cannot be read.

@@ -24,14 +24,14 @@ def scratch_spec(
     normalizer, pre_tokenizer = normalizers.BertNormalizer(lowercase=lowercase), pre_tokenizers.BertPreTokenizer()
     learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizer
-    # The trainer numbers the ``##x`` pieces in the order of a hash table and breaks ties by number; given beforehand
+    # The trainer numbers the ``##x`` subwords in the order of a hash table and breaks ties by number; given beforehand
     # they have an order.
     alphabet = sorted({c for text in texts for c in normalizer.normalize_str(text) if _may_stand_inside(c)})
     first = [*SPECIAL, *(f"##{c}" for c in alphabet)]
     size = max(vocab_size, len(first))
     trainer = trainers.WordPieceTrainer(vocab_size=size, min_frequency=2, special_tokens=first, show_progress=False)
     learner.train_from_iterator(texts, trainer)
-    # A new tokenizer from the vocabulary alone: in it the pieces are no longer special.
+    # A new tokenizer from the vocabulary alone: in it the subwords are no longer special.
     tokenizer = Tokenizer(models.WordPiece(learner.get_vocab(), unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
     tokenizer.add_special_tokens(list(SPECIAL))

@@ -240,7 +240,7 @@ def _special_ids(folder: Path, tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def _is_cased(tokenizer: Tokenizer) -> bool:
-    """Whether the normaliser keeps capitals: asked, not read from its description, so that any composition is answered
+    """Whether the normalizer keeps capitals: asked, not read from its description, so that any composition is answered
     rightly.
     """
     return tokenizer.normalizer is None or "A" in tokenizer.normalizer.normalize_str("Aa")
