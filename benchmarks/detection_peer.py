@@ -9,18 +9,19 @@ line a run to benchmarks/results/detection.jsonl.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
 from transformers.loss.loss_for_object_detection import ForObjectDetectionLoss
 
 import detection
+from polydetr.heads import detection as detection_head
+from polydetr.heads.base import EncoderShape
 from polydetr.nn.detr import Detr, DetrSizes
 from polydetr.nn.matcher import SetTargets
-from polydetr.tasks import detection_head
-from polydetr.tasks.detection import DetectionTask
+from polydetr.tasks.detection import DetectionOptions
 
 
 class HubDetr(Detr):
@@ -78,13 +79,17 @@ class HubCriterion:
         return _Total(loss)
 
 
+class HubHead(detection_head.DetectionHead):
+    """Our head, with their module in it and their loss."""
+
+    def __init__(self, shape: EncoderShape, *, labels: Sequence[str], options: DetectionOptions) -> None:
+        super().__init__(shape, labels=labels, options=options)
+        self.criterion = HubCriterion(len(labels))  # type: ignore[assignment]
+
+
 def main() -> None:
     detection_head.Detr = HubDetr  # type: ignore[misc]
-
-    def criterion(task: DetectionTask) -> Any:
-        return HubCriterion(len(task.labels))
-
-    DetectionTask._criterion = criterion  # type: ignore[method-assign]
+    detection_head.DetectionHead = HubHead  # type: ignore[misc]
     detection.main(["--architecture", "detr"], model="transformers' DETR")
 
 

@@ -25,7 +25,7 @@ from polydetr import Predictor
 from polydetr.nn.batch import Batch
 from polydetr.nn.deformable import DeformableAttention
 from polydetr.nn.detr_fast import DetrFast
-from polydetr.reports.box_drawing import box_colours
+from polydetr.reports.box_drawing import box_colors
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "guide" / "pictures" / "detection.png"
 PICTURE = ROOT / "bccd" / "BCCD" / "JPEGImages" / "BloodImage_00007.jpg"
@@ -37,7 +37,7 @@ def read_by_layer(predictor: Predictor, picture: Path) -> tuple[dict[str, Tensor
     column = predictor.schema.names("image")[0]
     record = next(iter(predictor._records([{column: str(picture)}])))
     batch = Batch.collate(engine.encoder.encode([record], with_targets=False).examples)
-    head = engine.model.head_of("objects")
+    head = engine.runner.model.head_of("objects")
 
     def look(attention: Any, inputs: tuple[Any, ...]) -> None:
         queries, references, _, shapes = inputs
@@ -48,7 +48,7 @@ def read_by_layer(predictor: Predictor, picture: Path) -> tuple[dict[str, Tensor
     readers = [module for module in detector.layers.modules() if isinstance(module, DeformableAttention)]
     handles = [reader.register_forward_pre_hook(look) for reader in readers]
     with torch.inference_mode():
-        outputs = engine.model(batch)["objects"]
+        outputs = engine.runner.model(batch)["objects"]
     for handle in handles:
         handle.remove()
     return {name: tensor[0].float() for name, tensor in outputs.items()}, seen
@@ -57,7 +57,7 @@ def read_by_layer(predictor: Predictor, picture: Path) -> tuple[dict[str, Tensor
 def draw(predictor: Predictor, picture: Path) -> Figure:
     outputs, layers = read_by_layer(predictor, picture)
     labels = predictor._engine.tasks["objects"].labels  # type: ignore[attr-defined]
-    colours, image = box_colours(labels), np.asarray(Image.open(picture).convert("RGB"))
+    colours, image = box_colors(labels), np.asarray(Image.open(picture).convert("RGB"))
     height, width = image.shape[:2]
     surest = outputs["logits"][-1].argmax(0).tolist()
     figure = Figure(figsize=(11, 2.5), layout="constrained")

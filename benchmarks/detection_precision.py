@@ -44,7 +44,7 @@ def changes(exact: list[dict[str, Any]], rounded: list[dict[str, Any]], *, size:
 
 def compare(models: dict[str, Predictor], rows: list[dict[str, Any]], sizes: list[tuple[int, int]]) -> dict[str, float]:
     answers = {
-        name: [found["objects"].details["all"] for found in model.predictions(rows)] for name, model in models.items()
+        name: [found["objects"].details.all for found in model.predictions(rows)] for name, model in models.items()
     }
     seen = np.concatenate(
         [changes(*pair, size=size) for *pair, size in zip(answers["fp32"], answers["bf16"], sizes, strict=True)]

@@ -31,9 +31,9 @@ from polydetr.config import for_tasks, load_config
 from polydetr.data.readers import read_records
 from polydetr.engine.encode import RowEncoder
 from polydetr.engine.inputs import asked_records
-from polydetr.model.build import build_engine
+from polydetr.inference.load import load_engine
+from polydetr.model.build import build_model
 from polydetr.model.checkpoint import IMAGE, OBJECTS, import_detr
-from polydetr.model.folder import load_engine
 from polydetr.nn.batch import Batch
 from polydetr.nn.box_geometry import BoxGeometry
 from polydetr.nn.deformable import DeformableAttention
@@ -166,7 +166,7 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
             theirs.save_pretrained(Path(folder) / "checkpoint")
             import_detr(Path(folder) / "checkpoint", Path(folder) / "model", size=size)
             engines = {kind: load_engine(Path(folder) / "model", precision=kind)[0] for kind in ("bf16", "fp32")}
-        encoder, models = engines["fp32"].encoder, {f"polydetr_{kind}": e.model for kind, e in engines.items()}
+        encoder, models = engines["fp32"].encoder, {f"polydetr_{kind}": e.runner.model for kind, e in engines.items()}
         batches, pictures = zip(*photographs(size, encoder), strict=True)
         with torch.inference_mode():
             changes: dict[str, dict[str, float]] = {name: {"logits": 0.0, "boxes": 0.0} for name in models}
@@ -219,10 +219,10 @@ def detr_fast(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
         config = load_config({"image": {"size": size}}, target={"objects": "detection"}, inputs={"image": "image"})
         config = for_tasks(config, ["detection"])
         schema = infer_schema([r.row for r in records], targets=config.target, inputs=config.inputs)
-        engine = build_engine(config, schema, records, note=lambda message: None)
+        engine = build_model(config, schema, records, note=lambda message: None).engine
         batch = Batch.collate(engine.encoder.encode(records[:1], with_targets=False).examples)
         for dtype in (torch.float32, torch.bfloat16):  # the faster one last
-            model = engine.model.to(dtype).eval()
+            model = engine.runner.model.to(dtype).eval()
             with torch.inference_mode():
                 times = in_turn(
                     {

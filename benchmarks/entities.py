@@ -37,7 +37,7 @@ JOINT: dict[str, Any] = {
     "backbone": {"text": "minilm", "image": "mobilenet-v2"}, "image": {"size": 224},
     "model": {"embed_dim": 192, "num_layers": 1},
     "training": {"batch_tokens": 1024, "patience": 0, "evaluations_per_epoch": 1},
-    "detection": {"num_queries": 60, "denoising": 40, "mosaic": 0.0, "deformable": False},
+    "detection": {"num_queries": 60, "deformable": False},
 }  # fmt: skip
 VALID_EVERY = 3
 """Every such document of the development rows: enough to choose weights and a threshold by."""
@@ -152,7 +152,10 @@ def joint(model: str, split: Split, config: dict[str, Any], seed: int) -> dict[s
     predictor = Predictor.fit(
         split.train, split.target, valid=split.valid, test=split.test, inputs=split.inputs, seed=seed, config=config
     )
-    owned = {name: sum(p.numel() for p in part.parameters()) for name, part in predictor._engine.model.named_children()}
+    owned = {
+        name: sum(p.numel() for p in part.parameters())
+        for name, part in predictor._engine.runner.model.named_children()
+    }
     return {**predictor.metrics, "parameters_by_part": owned, **_told(predictor)}
 
 

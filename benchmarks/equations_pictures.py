@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 
-from polydetr.nn import MultiModalEncoder, count_parameters
+from polydetr.nn.encoder import MultiModalEncoder, count_parameters
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "guide" / "pictures"
 INK, BLUE, ORANGE, GREEN = "#222222", "#3b6fb6", "#d9822b", "#4a9b6e"

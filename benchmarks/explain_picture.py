@@ -132,7 +132,7 @@ def of_object() -> Explanation:
     settings = {
         "image": {"size": 64, "patch_size": 8},
         "model": {"embed_dim": 64},
-        "detection": {"num_queries": 20, "hidden_dim": 64, "decoder_layers": 2, "denoising": 20},
+        "detection": {"num_queries": 20, "hidden_dim": 64, "decoder_layers": 2},
         "training": {"precision": "fp32", "head_lr": 3e-3, "batch_tokens": 512, "ema_decay": 0.95},
         "steps": 450,
     }

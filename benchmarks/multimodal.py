@@ -116,7 +116,7 @@ def share(rows: Rows) -> dict[str, float]:
 
 def encoder_parameters(predictor: Predictor) -> int:
     """What stands on the backbones and learns: the encoder alone."""
-    return count_parameters(predictor._engine.model.encoder)
+    return count_parameters(predictor._engine.runner.model.encoder)
 
 
 def without_each(predictor: Predictor, rows: Rows) -> list[dict[str, Any]]:
@@ -168,11 +168,11 @@ def recomputing() -> Iterator[None]:
     """Inside, frozen backbones read every row anew in every epoch, as one would without a cache."""
     original = fit_module.with_features
 
-    def as_they_are(engine: Any, store: Any, measured: Any) -> Any:
-        for name in freeze_backbones(engine.model):
-            backbone = engine.model.embedders[name].backbone.eval()
+    def as_they_are(assembly: Any, rows: Any) -> Any:
+        for name in freeze_backbones(assembly.model):
+            backbone = assembly.model.embedders[name].backbone.eval()
             backbone.train = lambda mode=True, backbone=backbone: backbone  # no dropout where nothing is learned
-        return engine, store
+        return rows
 
     fit_module.with_features = as_they_are
     try:

@@ -187,13 +187,13 @@ def trained(
     train: Rows, valid: Rows, target: dict[str, str], inputs: dict[str, str], seed: int, settings: dict[str, Any]
 ) -> Iterator[tuple[str, Predictor, dict[str, Any]]]:
     """The model before its first step, where that says something, and after its last."""
-    from polydetr.model.build import build_engine
+    from polydetr.model.build import build_model
     from polydetr.schema.infer import infer_schema
 
     if list(inputs.values()) != ["text"] or "photo" not in target:
         schema = infer_schema([r.row for r in train[:2000]], targets=target, inputs=inputs)
-        engine = build_engine(load_config(settings, seed=seed), schema, train, note=lambda line: None)
-        engine.model.eval()
+        engine = build_model(load_config(settings, seed=seed), schema, train, note=lambda line: None).engine
+        engine.runner.model.eval()
         yield "the backbone untrained", Predictor(engine, {"schema": schema.to_dict()}), {}
     started = time.perf_counter()
     predictor = Predictor.fit(train, target, valid=valid, inputs=inputs, seed=seed, config=settings)

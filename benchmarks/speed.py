@@ -92,12 +92,12 @@ document = engine.encoder.encode([Record(row, Location())], with_targets=False)
 batch = Batch.collate(document.examples)
 def bare():
     with torch.inference_mode():
-        engine.model(batch)
+        engine.runner.model(batch)
 def ours():
     p.predict([row])
 def once(f):
     t = time.perf_counter(); f(); return time.perf_counter() - t
-engine.model.eval()
+engine.runner.model.eval()
 for f in (bare, ours) * 20: f()
 pairs = [(once(ours), once(bare)) for _ in range(300)]
 print(json.dumps({"predict_ms": 1e3 * statistics.median(a for a, _ in pairs), "forward_ms": 1e3 * statistics.median(b for _, b in pairs),
@@ -182,13 +182,13 @@ def out_of_scope(a: argparse.Namespace) -> dict[str, Any]:
     """AUROC of the energy, one forward pass: CLINC150's texts of no known intent against those of a known one."""
     from data import clinc150, clinc150_out_of_scope
     from polydetr import Predictor
-    from polydetr.metrics import auroc
+    from polydetr.metrics.separation import auroc
 
     predictor = Predictor.load(a.model)
     split = clinc150()
     found = {}
     for name, known, unknown in zip(("valid", "test"), (split.valid, split.test), clinc150_out_of_scope(), strict=True):
-        energies = [p["intent"].details["energy"] for p in predictor.predictions([*known, *unknown])]
+        energies = [p["intent"].details.energy for p in predictor.predictions([*known, *unknown])]
         found[name] = auroc(energies, [False] * len(known) + [True] * len(unknown))
     return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import configparser
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -19,13 +19,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from polydetr.cli import app
-from polydetr.config import PRESETS, Config, TaskConfig
+from polydetr.config import PRESETS, Config
+from polydetr.core.plugs import TASKS
+from polydetr.tasks.base import TaskOptions
 
 DOCS = Path(__file__).parent
 REFERENCE = DOCS / "reference"
-SECTIONS = {"tasks": ("tasks.NAME", TaskConfig)}
-"""Keys whose value is a section for each name that the user chooses."""
-
 NOTES = {
     "train": "training rows: a file",
     "valid": "rows by which the best weights are chosen; held out of the training rows when not given",
@@ -50,10 +49,6 @@ NOTES = {
     "training.label_smoothing": "share of the target spread over all labels",
     "training.precision": "auto: bf16 where this machine gains from it and the model's outputs agree",
     "training.evaluations_per_epoch": "looks at the validation rows",
-    "tasks.NAME.class_weights": "balanced: rare classes count as much as frequent ones",
-    "tasks.NAME.loss_weight": "factor on this target's loss",
-    "tasks.NAME.scheme": "how the tags of the training rows mark their spans",
-    "tasks.NAME.multi_label": "several labels a row; null: seen from the data",
 }
 """What a key means, where its field in ``config.py`` carries no description."""
 
@@ -74,8 +69,8 @@ def configuration_page() -> str:
         parts.append(f"## {title}\n")
         if path and section.__doc__:
             parts.append(section.__doc__.strip() + "\n")
-        rows = [_row(path, name, info) for name, info in section.model_fields.items() if not _is_section(name, info)]
-        parts.append("\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows]) + "\n")
+        parts.append(_table(path, {n: info for n, info in section.model_fields.items() if not _is_section(info)}))
+    parts += _task_sections()
     parts.append("## Presets\n")
     parts.append("A preset lies under everything else: a key that you give wins over it.\n")
     rows = [f"| `{name}` | {_preset(values)} |" for name, values in PRESETS.items()]
@@ -83,19 +78,34 @@ def configuration_page() -> str:
     return "\n".join(parts)
 
 
+def _task_sections() -> Iterator[str]:
+    """The options of each task, which stand in the task's own file."""
+    yield "## `tasks.NAME`\n"
+    yield "Options of the target NAME, by its task; every task has `loss_weight`.\n"
+    yield _table("tasks.NAME", TaskOptions.model_fields)
+    for kind, task in TASKS.items():
+        own = {n: info for n, info in task.Options.model_fields.items() if n not in TaskOptions.model_fields}
+        if own:
+            yield f"### Of a target of `{kind}`\n"
+            yield _table("tasks.NAME", own)
+
+
+def _table(path: str, fields: Mapping[str, FieldInfo]) -> str:
+    rows = [_row(path, name, info) for name, info in fields.items()]
+    return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows]) + "\n"
+
+
 def _sections(path: str, section: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
     yield path, section
     for name, info in section.model_fields.items():
-        if name in SECTIONS and not path:
-            yield SECTIONS[name]
-        elif _is_section(name, info):
+        if _is_section(info):
             inner = info.annotation
             assert isinstance(inner, type)
             yield from _sections(f"{path}.{name}".lstrip("."), inner)
 
 
-def _is_section(name: str, info: FieldInfo) -> bool:
-    return name in SECTIONS or (isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel))
+def _is_section(info: FieldInfo) -> bool:
+    return isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
 
 
 def _row(path: str, name: str, info: FieldInfo) -> str:
@@ -120,7 +130,14 @@ def type_name(annotation: Any) -> str:
         return f"list of {type_name(args[0])}s"
     if origin is dict:
         return f"mapping of {type_name(args[0])} to ({type_name(args[1])})"
-    names = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
+    names = {
+        int: "whole number",
+        float: "number",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+        Any: "anything",
+    }
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from package_index import cache, index, member  # noqa: F401 - fixtures
+
 
 @pytest.fixture(autouse=True)
 def private_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:

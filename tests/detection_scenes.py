@@ -40,8 +40,6 @@ SMALL = {
         "num_queries": 20,
         "hidden_dim": 32,
         "decoder_layers": 2,
-        "denoising": 20,
-        "mosaic": 0.0,
         "zoom": 1.0,
     },
     "model": {"embed_dim": 32},

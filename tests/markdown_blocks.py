@@ -62,6 +62,6 @@ def run_python(page: Path) -> dict[str, Any]:
     for line, code, output in program:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile("\n" * line + code, str(page), "exec"), names)
+            exec(compile("\n" * line + code, str(page), "exec", dont_inherit=True), names)
         assert printed.getvalue() == (output or ""), f"{page}:{line}"
     return names

@@ -15,10 +15,10 @@ import yaml
 from markdown_blocks import ROOT, blocks_of, run_python
 from polydetr import errors
 from polydetr.config import Config, load_config
+from polydetr.core.plugs import MODALITIES, TASKS
 from polydetr.data.readers import FORMATS, read_records
 from polydetr.fetch.samples import SAMPLES
-from polydetr.modalities import MODALITIES
-from polydetr.tasks import TASKS
+from polydetr.tasks.base import TaskOptions
 from test_readme import parse_command
 
 DOCS = ROOT / "docs"
@@ -104,7 +104,9 @@ def test_the_configuration_page_has_every_key_with_a_meaning() -> None:
     page = generator()["configuration_page"]()
     keys = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", page, re.MULTILINE)
     expected = sum(len(s.model_fields) for _, s in generator()["_sections"]("", Config))
-    sections = page.count("\n## ") - 2  # the presets hold no keys, and the top level is no key
+    common = len(TaskOptions.model_fields)
+    expected += common + sum(len(task.Options.model_fields) - common for task in TASKS.values())
+    sections = page.count("\n## ") - 3  # the presets hold no keys, the top level and tasks.NAME are none
     assert len(keys) == expected - sections
     assert not [key for key, *_, meaning in keys if not meaning.strip()]
 

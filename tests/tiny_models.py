@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from polydetr.core.predictions import RowResult
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import evaluate_results
+from polydetr.engine.outputs import json_value
 from polydetr.errors import Location
-from polydetr.model.build import build_engine
+from polydetr.model.build import Assembly, build_model
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema
 
@@ -27,20 +29,23 @@ def as_records(rows: Sequence[Mapping[str, Any]], document: str | None = None) -
     return [Record(row, Location(file="rows.jsonl", row=i), document) for i, row in enumerate(rows, start=1)]
 
 
-def make_engine(
+def make_assembly(
     rows: Sequence[Mapping[str, Any]],
     target: Mapping[str, str],
     *,
     inputs: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
     notes: list[str] | None = None,
-) -> Engine:
-    """An untrained engine whose vocabulary and labels come from ``rows``."""
+) -> Assembly:
+    """An untrained model whose vocabulary and labels come from ``rows``."""
     config = load_config(merge(SMALL, settings or {}), target=dict(target), inputs=inputs, backbone="none")
     schema = infer_schema(list(rows), targets=config.target, inputs=config.inputs)
-    engine = build_engine(config, schema, as_records(rows), note=(notes if notes is not None else []).append)
-    engine.model.eval()
-    return engine
+    return build_model(config, schema, as_records(rows), note=(notes if notes is not None else []).append)
+
+
+def make_engine(rows: Sequence[Mapping[str, Any]], target: Mapping[str, str], **how: Any) -> Engine:
+    """What answers by ``make_assembly``."""
+    return make_assembly(rows, target, **how).engine
 
 
 def encode_all(
@@ -53,9 +58,11 @@ def encode_all(
 
 
 def batch_loss(engine: Engine, batch: Batch) -> torch.Tensor:
-    outputs = engine.model(batch)
-    terms = {t: task.loss(outputs[t], batch.targets[t], batch.weights) for t, task in engine.tasks.items()}
-    return engine.model.total_loss(terms, engine.tasks)
+    """Of all layers, as in training."""
+    outputs = engine.runner.model(batch, last_only=False)
+    heads = {target: engine.runner.model.head_of(target) for target in engine.tasks}
+    terms = {t: head.loss(outputs[t], batch.targets[t], batch.weights) for t, head in heads.items()}
+    return engine.runner.model.total_loss(terms, engine.tasks)
 
 
 def overfit(
@@ -69,8 +76,8 @@ def overfit(
     """Full-batch training until the rows are known by heart. The heads' own dropout is switched off."""
     torch.manual_seed(0)
     batch = Batch.collate(encode_all(engine, rows, with_targets=True, document=document))
-    optimizer = torch.optim.AdamW(engine.model.parameters(), lr=lr)
-    engine.model.eval()
+    optimizer = torch.optim.AdamW(engine.runner.model.parameters(), lr=lr)
+    engine.runner.model.eval()
     for _ in range(steps):
         optimizer.zero_grad()
         batch_loss(engine, batch).backward()
@@ -84,7 +91,7 @@ def answers(engine: Engine, rows: Sequence[Mapping[str, Any]], **options: Any) -
 def plain_answers(engine: Engine, results: Sequence[RowResult]) -> list[dict[str, Any]]:
     """Predictions as they can be compared: values as JSON."""
     return [
-        {t: (engine.tasks[t].to_json(p.value), p.probability, dict(p.details)) for t, p in r.predictions.items()}
+        {t: (json_value(engine.tasks[t], p.value), p.probability, asdict(p.details)) for t, p in r.predictions.items()}
         for r in results
     ]
 

@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from polydetr.backbones import image as encoders
 from polydetr.backbones.convnet import ConvNorm
 from polydetr.backbones.resnet import ResNet, resnet_weights
-from polydetr.backbones.vision import VisionBackbone, load_vision_backbone
 from polydetr.errors import BackboneError
 from polydetr.nn.cpu.convolution import can_fuse
 from polydetr.nn.cpu.linear import pack
+from polydetr.specs.image import ImageSpec, load_image_spec
 from polydetr.specs.resnet import describe_resnet, torchvision_key
 from polydetr.training.optimizer import parameter_groups
 
@@ -63,10 +64,10 @@ def test_it_gives_transformers_maps_from_either_layout(tmp_path: Path, bottlenec
     with torch.no_grad():
         expected = model(pixels(), output_hidden_states=True).hidden_states[-3:]
     for source in (tmp_path / "hub", tmp_path / "plain", file):
-        backbone = load_vision_backbone(str(source))
+        backbone = load_image_spec(str(source))
         assert (backbone.config["architecture"], backbone.hidden_dim, backbone.stride) == ("resnet", 20, 32)
         assert backbone.detr is None
-        encoder = backbone.pretrained()
+        encoder = encoders.pretrained(backbone)
         assert isinstance(encoder, ResNet)
         assert encoder.channels == {8: 12, 16: 16, 32: 20}
         with torch.no_grad():
@@ -77,11 +78,11 @@ def test_it_gives_transformers_maps_from_either_layout(tmp_path: Path, bottlenec
 
 
 def test_what_it_is_survives_saving(tmp_path: Path) -> None:
-    backbone = load_vision_backbone(str(torchvision_file(hub_resnet(), tmp_path / "model.safetensors")))
+    backbone = load_image_spec(str(torchvision_file(hub_resnet(), tmp_path / "model.safetensors")))
     backbone.save(tmp_path)
-    restored = VisionBackbone.from_folder(tmp_path)
+    restored = ImageSpec.from_folder(tmp_path)
     assert restored.config == backbone.config
-    assert restored.build().state_dict().keys() == backbone.weights().keys()
+    assert encoders.build(restored).state_dict().keys() == encoders.weights(backbone).keys()
     assert restored.grid(160) == backbone.grid(160) == 5
 
 
@@ -165,7 +166,7 @@ def test_other_weights_are_refused_by_name(tmp_path: Path) -> None:
         resnet_weights(state, encoder | {"stem": 5})
     odd = torchvision_file(model, tmp_path / "odd.safetensors", **{"layer1.0.se.weight": torch.zeros(2)})
     with pytest.raises(BackboneError, match=r"layer1.0.se.weight is unknown"):
-        load_vision_backbone(str(odd)).weights()
+        encoders.weights(load_image_spec(str(odd)))
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(BackboneError, match=r"no ResNet or DETR, and no config.json"):
-        load_vision_backbone(str(tmp_path))
+        load_image_spec(str(tmp_path))

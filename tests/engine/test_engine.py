@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import torch
 
+from polydetr.backbones.text import weights
 from polydetr.core.records import Record
 from polydetr.engine import engine as engine_module
 from polydetr.engine.engine import Engine
 from polydetr.errors import BackboneError, RowError, SchemaError
+from polydetr.model.runner import TorchRunner
 from tiny_models import as_records, make_engine
 
 ROWS = [
@@ -26,14 +27,14 @@ def engine() -> Engine:
 def test_answers_keep_the_order_of_the_rows(engine: Engine) -> None:
     results = list(engine.run(as_records(ROWS)))
     assert [r.record.row for r in results] == ROWS
-    assert [len(r.predictions["tags"].details["tags"]) for r in results] == [len(r["tokens"]) for r in ROWS]
+    assert [len(r.predictions["tags"].details.tags) for r in results] == [len(r["tokens"]) for r in ROWS]
 
 
 def test_answers_do_not_depend_on_the_batches(engine: Engine) -> None:
     found = []
     for budget in (1, 40, 4096):
-        again = Engine(engine.model, engine.encoder, engine.tasks, batch_tokens=budget)
-        found.append([r.predictions["tags"].details["word_probability"] for r in again.run(as_records(ROWS))])
+        again = engine.with_runner(TorchRunner(engine.runner.model, batch_tokens=budget))
+        found.append([r.predictions["tags"].details.word_probability for r in again.run(as_records(ROWS))])
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             assert a == pytest.approx(b, abs=1e-5)
@@ -75,10 +76,10 @@ def test_few_rows_are_held_at_once(engine: Engine, monkeypatch: pytest.MonkeyPat
 
 
 def test_prediction_leaves_the_model_as_it_was(engine: Engine) -> None:
-    engine.model.train()
+    engine.runner.model.train()
     list(engine.run(as_records(ROWS[:2])))
-    assert engine.model.training
-    engine.model.eval()
+    assert engine.runner.model.training
+    engine.runner.model.eval()
 
 
 def test_nothing_in_nothing_out(engine: Engine) -> None:
@@ -90,45 +91,7 @@ def test_building_names_what_does_not_fit() -> None:
     with pytest.raises(SchemaError, match="clasification"):
         make_engine(rows, {"y": "clasification"})
     with pytest.raises(BackboneError):
-        make_engine(rows, {"y": "classification"}).encoder.modalities["text"].backbone.weights()  # type: ignore[attr-defined]
-
-
-def test_side_by_side_keeps_the_order_the_errors_and_the_number_of_threads() -> None:
-    cpu, before = torch.device("cpu"), torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        threads: set[int] = set()
-
-        def double(item: int) -> int:
-            threads.add(torch.get_num_threads())
-            if item == 17:
-                raise ValueError("17")
-            return 2 * item
-
-        assert list(engine_module.side_by_side(double, range(11), on=cpu)) == list(range(0, 22, 2))
-        assert threads == {1}
-        with pytest.raises(ValueError, match="17"):
-            list(engine_module.side_by_side(double, range(29), on=cpu))
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_answers_do_not_depend_on_the_threads(engine: Engine) -> None:
-    before, found = torch.get_num_threads(), []
-    small = Engine(engine.model, engine.encoder, engine.tasks, batch_tokens=16)
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            seen: list[tuple[int, ...]] = []
-            results = list(
-                small.run(as_records(ROWS), on_batch=lambda _, batch, seen=seen: seen.append(batch.example_ids))
-            )
-            found.append((seen, [r.predictions["tags"].details["word_probability"] for r in results]))
-    finally:
-        torch.set_num_threads(before)
-    assert len(found[0][0]) > 2
-    assert found[0] == found[1]
+        weights(make_engine(rows, {"y": "classification"}).encoder.modalities["text"].spec)  # type: ignore[attr-defined]
 
 
 def test_records_that_were_read_already_are_rows() -> None:

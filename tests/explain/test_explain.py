@@ -20,7 +20,7 @@ from polydetr.explain import Explanation, explain_record, integrated_gradients
 from polydetr.explain.attention import rollout
 from polydetr.explain.words import without_words
 from polydetr.modalities.text import as_text
-from polydetr.model.build import build_engine
+from polydetr.model.build import build_model
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema
 from polydetr.values.spans import split_words
@@ -48,7 +48,9 @@ def untrained(rows: list[dict[str, Any]], targets: dict[str, str | None], **sett
     model = {"embed_dim": 16, "num_layers": 1, "num_heads": 2} | settings.pop("model", {})
     config = load_config({"backbone": "none", "target": targets, "model": model, **settings})
     records = [Record(row, Location(row=i + 1)) for i, row in enumerate(rows)]
-    return build_engine(config, infer_schema(rows, targets=config.target, inputs=None), records, note=lambda _: None)
+    return build_model(
+        config, infer_schema(rows, targets=config.target, inputs=None), records, note=lambda _: None
+    ).engine
 
 
 def explain(engine: Engine, row: dict[str, Any], **options: Any) -> Explanation:
@@ -120,11 +122,11 @@ def test_linear_model_against_the_literal_product() -> None:
     rows = [{"text": r["text"], "value": float(i % 7)} for i, r in enumerate(planted(30))]
     engine = untrained(rows, {"value": "regression"}, model={"num_layers": 0})
     e = explain(engine, rows[3])
-    modality, model, task = engine.encoder.modalities["text"], engine.model.eval(), engine.tasks["value"]
+    modality, model, task = engine.encoder.modalities["text"], engine.runner.model.eval(), engine.tasks["value"]
     (window,) = modality.encode([rows[3]]).windows
     ids = torch.as_tensor(np.asarray(window.arrays["input_ids"], dtype=np.int64))
     blank = {k: np.array(v) for k, v in window.arrays.items()}
-    blank["input_ids"][1:-1] = modality.backbone.pad_id  # type: ignore[attr-defined]
+    blank["input_ids"][1:-1] = modality.spec.pad_id  # type: ignore[attr-defined]
     blank["shape_ids"][1:-1] = 0
     from polydetr.core.examples import Example
 
@@ -134,7 +136,7 @@ def test_linear_model_against_the_literal_product() -> None:
             for arrays in (window.arrays, blank)
         )
         weight = next(iter(model.heads.values())).output.weight[0]  # type: ignore[union-attr]
-        parts = task.deviation * ((x - y) @ weight) / len(ids)  # type: ignore[attr-defined]
+        parts = task.std * ((x - y) @ weight) / len(ids)  # type: ignore[attr-defined]
     assert window.layout is not None
     expected = [float(parts[torch.as_tensor(window.layout.word == i)].sum()) for i in range(len(e.words))]
     np.testing.assert_allclose(e.scores, expected, atol=1e-5)
@@ -235,10 +237,10 @@ def test_deleting_leaves_the_other_words_alone() -> None:
 def test_float32_whatever_the_model_serves_in() -> None:
     rows = planted(8)
     engine = untrained(rows, {"label": "classification"})
-    engine.model.to(torch.bfloat16)
+    engine.runner.model.to(torch.bfloat16)
     e = explain(engine, rows[1])
     assert e.is_complete
-    assert all(p.dtype == torch.bfloat16 for p in engine.model.parameters())
+    assert all(p.dtype == torch.bfloat16 for p in engine.runner.model.parameters())
 
 
 def test_pages_pictures_and_json(trained: Predictor, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_item_that_tells_what_is_bought_is_the_strongest(engine: Engine) -> None
     assert all(is_right for is_right, means in zip(right, meaningful, strict=True) if means)
     for row, e in found:
         assert (e.quantity, e.measure) == ("cosine", "likeness")
-        (answer,) = engine.of_target("bought").run(as_records([row]))
+        (answer,) = engine.of_positives("bought").run(as_records([row]))
         (asked,) = engine.run(as_records([row]))
         cosine = float(np.dot(answer.predictions["bought"].value, asked.predictions["bought"].value))
         assert e.value == pytest.approx(cosine, abs=1e-4)

@@ -88,11 +88,13 @@ def test_every_architecture_tells_where_its_queries_look(detection: dict[str, An
         rows, TARGET, inputs={"photo": "image"}, settings=merge(SMALL, {"detection": {"threshold": 0.99, **detection}})
     )
     batch = Batch.collate(encode_all(engine, rows[:1], with_targets=False))
-    maps = [looked_at(engine.model, batch, target="objects", query=query) for query in range(4)]
+    maps = [looked_at(engine.runner.model, batch, target="objects", query=query) for query in range(4)]
     assert all(0.3 < gaze.sum() < 1 + 1e-5 and (gaze >= 0).all() for gaze in maps)
     if detection.get("architecture") == "detr":
-        head = engine.model.head_of("objects")
-        coarsest = engine.model.encode(batch).tokens["image"].transpose(1, 2).unflatten(2, (head.grid, head.grid))
+        head = engine.runner.model.head_of("objects")
+        coarsest = (
+            engine.runner.model.encode(batch).tokens["image"].transpose(1, 2).unflatten(2, (head.grid, head.grid))
+        )
         with torch.no_grad():
             own = head.model(coarsest, need_weights=True)["looked_at"]  # type: ignore[operator, union-attr]
         np.testing.assert_allclose(maps[2], own[-1, 0, :, 2].mean(0).numpy(), atol=1e-6)

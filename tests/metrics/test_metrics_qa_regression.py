@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from polydetr.errors import InputError
-from polydetr.metrics import (
+from polydetr.metrics.qa import (
     best_no_answer_threshold,
-    mae,
-    median_absolute_error,
+    cmrc_exact,
+    cmrc_f1,
+    longest_common_run,
+    normalise_squad,
     qa_report,
-    r2,
-    regression_report,
-    rmse,
-    spearman,
+    segment_cmrc,
+    squad_f1,
 )
-from polydetr.metrics.qa import cmrc_exact, cmrc_f1, longest_common_run, normalise_squad, segment_cmrc, squad_f1
+from polydetr.metrics.regression import mae, median_absolute_error, r2, regression_report, rmse, spearman
 
 
 def test_squad_normal_form():

@@ -67,7 +67,7 @@ def arrays(engine: Engine, row: dict[str, Any]) -> dict[str, np.ndarray]:
 def embed(engine: Engine, rows: Rows) -> Embedded:
     batch = Batch.collate(encode_all(engine, rows, with_targets=False))
     with torch.no_grad():
-        return engine.model.embedders["history"](batch.groups["history"])
+        return engine.runner.model.embedders["history"](batch.groups["history"])
 
 
 # -- arrays ---------------------------------------------------------------------------------------------------------
@@ -136,8 +136,8 @@ def test_ages_are_scaled_missing_ones_flagged_and_the_future_is_told() -> None:
     group = history_of(engine).encode([{"seen": [item(1, days=29), item(2), item(3, days=-1)]}])
     found = group.windows[0].arrays
     assert found["age_known"].tolist() == [1, 0, 1]
-    mean, deviation = history_of(engine).age_scale
-    assert found["age"].tolist() == pytest.approx([(np.log1p(29) - mean) / deviation, 0.0, -mean / deviation], rel=1e-5)
+    mean, std = history_of(engine).age_scale
+    assert found["age"].tolist() == pytest.approx([(np.log1p(29) - mean) / std, 0.0, -mean / std], rel=1e-5)
     assert [(f.kind, f.column) for f in group.warnings] == [("out_of_range", "seen")]
 
 
@@ -163,12 +163,12 @@ def test_a_list_of_strings_or_mappings_is_read_as_a_history() -> None:
 
 
 def test_items_are_read_by_the_models_own_embedder(mixed: Engine) -> None:
-    names = list(mixed.model.state_dict())
+    names = list(mixed.runner.model.state_dict())
     assert [n for n in names if "words.weight" in n] == ["embedders.text.backbone.embeddings.words.weight"]
     assert not [n for n in names if n.startswith("embedders.history.") and "backbone" in n]
     before = embed(mixed, [{"note": "x", "seen": [item(1)]}]).tokens
     with torch.no_grad():
-        mixed.model.embedders["text"].backbone.embeddings.words.weight.mul_(2)  # type: ignore[union-attr]
+        mixed.runner.model.embedders["text"].backbone.embeddings.words.weight.mul_(2)  # type: ignore[union-attr]
     assert not torch.allclose(before, embed(mixed, [{"note": "x", "seen": [item(1)]}]).tokens)
 
 
@@ -176,21 +176,23 @@ def test_a_vocabulary_knows_the_words_of_items_and_columns() -> None:
     rows = [{"note": "aubergine", "seen": ["quokka"], "label": str(i % 2)} for i in range(8)]
     for inputs in ({"note": "text", "seen": "history"}, {"seen": "history"}):
         engine = engine_for(rows, inputs=inputs)
-        known = engine.encoder.modalities["text"].backbone.tokenizer.get_vocab()  # type: ignore[attr-defined]
+        known = engine.encoder.modalities["text"].spec.tokenizer.get_vocab()  # type: ignore[attr-defined]
         assert "quokka" in known
         assert ("aubergine" in known) == ("note" in inputs)
         # A column that is not there is no part of the encoder either.
-        assert engine.model.encoder.modalities == tuple({"note": "text", "seen": "history"}[name] for name in inputs)
+        encoder = engine.runner.model.encoder
+        assert encoder.modalities == tuple({"note": "text", "seen": "history"}[name] for name in inputs)
 
 
 def test_an_item_that_recurs_is_embedded_once(mixed: Engine) -> None:
     seen: list[torch.Size] = []
-    hook = mixed.model.embedders["text"].register_forward_hook(lambda m, given, out: seen.append(out.tokens.shape))
+    embedder = mixed.runner.model.embedders["text"]
+    hook = embedder.register_forward_hook(lambda m, given, out: seen.append(out.tokens.shape))
     rows = [{"seen": [item(1), item(2)]}, {"seen": [item(2), item(1), item(2)]}]
     found = embed(mixed, rows)
     hook.remove()
     assert [shape[0] for shape in seen] == [2]
-    weight = mixed.model.embedders["history"].order_embedding.weight  # type: ignore[union-attr]
+    weight = mixed.runner.model.embedders["history"].order_embedding.weight  # type: ignore[union-attr]
     plain = found.tokens - weight[torch.tensor([[1, 0, 0], [2, 1, 0]])]  # type: ignore[index]
     torch.testing.assert_close(plain[0, 0], plain[1, 1])
     torch.testing.assert_close(plain[0, 1], plain[1, 0])
@@ -202,7 +204,7 @@ def test_an_item_that_recurs_is_embedded_once(mixed: Engine) -> None:
 def test_a_token_is_the_mean_over_its_kinds(mixed: Engine) -> None:
     whole, text, table = ({"seen": [found]} for found in (item(1), {"title": "birch"}, {"genre": "dry", "price": 2.5}))
     tokens = [embed(mixed, [row]).tokens[0, 0] for row in (whole, text, table)]
-    order = mixed.model.embedders["history"].order_embedding.weight[0]  # type: ignore[union-attr, index]
+    order = mixed.runner.model.embedders["history"].order_embedding.weight[0]  # type: ignore[union-attr, index]
     # The text's part alone has a table of flags no longer: its row of cells is empty.
     torch.testing.assert_close(tokens[0] - order, (tokens[1] + tokens[2]) / 2 - order, rtol=1e-4, atol=1e-5)
 
@@ -214,7 +216,7 @@ def test_pictures_of_items(tmp_path: Path) -> None:
     small = {"image": {"size": 16, "patch_size": 8}}
     engine = engine_for(rows, settings=small)
     assert set(history_of(engine).parts) == {"text", "image"}
-    assert history_of(engine).slow_to_encode
+    assert history_of(engine).reads_files
     found = arrays(engine, rows[0])
     assert found["image.pixels"].shape == (1, 1, 3, 16, 16)
     assert found["image.pixels"].dtype == np.uint8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from polydetr import Predictor
-from polydetr.backbones.vision import load_vision_backbone
+from polydetr import Options, Predictor
+from polydetr.backbones import image as encoders
 from polydetr.errors import BackboneError, ConfigError
 from polydetr.nn.batch import Batch
 from polydetr.specs.detr import our_keys
+from polydetr.specs.image import ImageSpec, load_image_spec
 from polydetr.specs.resnet import torchvision_key
 from tiny_detr import NAMES, reference
 
@@ -48,10 +50,16 @@ def normalized(pixels: np.ndarray) -> Tensor:
 def outputs(predictor: Predictor, pixels: np.ndarray) -> dict[str, Tensor]:
     """What the model gives through the path of every row, before it is decoded: of the last layer."""
     engine = predictor._engine
-    document = engine.encoder.encode(list(predictor._records([{"image": pixels}])), with_targets=False)
+    document = engine.encoder.encode(list(predictor._records([{"image": pixels}], Options())), with_targets=False)
     with torch.inference_mode():
-        found = engine.model(Batch.collate(document.examples))["objects"]
+        found = engine.runner.model(Batch.collate(document.examples))["objects"]
     return {name: tensor[:, -1] for name, tensor in found.items() if name != "frame"}
+
+
+def transformer_of(spec: ImageSpec) -> Mapping[str, Tensor]:
+    found = encoders.pretrained_detr(spec)
+    assert found is not None
+    return found.weights
 
 
 def authors_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -116,16 +124,16 @@ def test_every_spelling_gives_the_same_model(theirs, hub: Path, tmp_path: Path) 
     assert len(authors) < len(version_5)
     assert {"transformer.decoder.layers.0.multihead_attn.in_proj_weight", "transformer.encoder.layers.1.norm2.bias",
             "backbone.0.body.layer1.0.conv1.weight", "query_embed.weight"} <= authors.keys()  # fmt: skip
-    expected = load_vision_backbone(str(hub))
+    expected = load_image_spec(str(hub))
     for number, state in enumerate((version_4, timm, authors)):
         folder = tmp_path / str(number)
         folder.mkdir()
         counted = state | {"backbone.0.body.bn1.num_batches_tracked": torch.tensor(5)} if state is authors else state
         save_file({k: v.contiguous() for k, v in counted.items()}, folder / "model.safetensors")
         (folder / "config.json").write_text((hub / "config.json").read_text())
-        backbone = load_vision_backbone(str(folder))
+        backbone = load_image_spec(str(folder))
         assert backbone.config == expected.config
-        ours, other = ({**one.weights(), **one.detr_weights()} for one in (backbone, expected))
+        ours, other = ({**encoders.weights(one), **transformer_of(one)} for one in (backbone, expected))
         assert ours.keys() == other.keys()
         assert all(torch.equal(tensor, other[name]) for name, tensor in ours.items())
 
@@ -134,7 +142,7 @@ def test_the_authors_layout_needs_no_configuration(hub: Path, tmp_path: Path) ->
     file = tmp_path / "detr.safetensors"
     state = authors_layout(load_file(hub / "model.safetensors"))
     save_file({k: v.contiguous() for k, v in state.items()}, file)
-    found = load_vision_backbone(str(file))
+    found = load_image_spec(str(file))
     assert found.detr is not None
     assert found.detr["labels"] == ["LABEL_0", "LABEL_1", "LABEL_2"]
     assert (found.detr["num_queries"], found.detr["encoder_heads"], found.detr["encoder_ffn"]) == (13, 8, 29)
@@ -145,14 +153,14 @@ def test_labels_that_say_nothing_get_a_number(hub: Path, tmp_path: Path) -> None
     config = json.loads((hub / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"id2label": {"0": "N/A", "1": "pear", "2": "N/A"}}))
     (tmp_path / "model.safetensors").write_bytes((hub / "model.safetensors").read_bytes())
-    assert load_vision_backbone(str(tmp_path)).detr["labels"] == ["LABEL_0", "pear", "LABEL_2"]  # type: ignore[index]
+    assert load_image_spec(str(tmp_path)).detr["labels"] == ["LABEL_0", "pear", "LABEL_2"]  # type: ignore[index]
 
 
 def test_a_dilated_one_is_told_by_its_configuration(hub: Path, tmp_path: Path) -> None:
     config = json.loads((hub / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"dilation": True}))
     (tmp_path / "model.safetensors").write_bytes((hub / "model.safetensors").read_bytes())
-    backbone = load_vision_backbone(str(tmp_path))
+    backbone = load_image_spec(str(tmp_path))
     assert (backbone.stride, backbone.grid(SIDE)) == (16, 6)
     assert len(Predictor.from_checkpoint(tmp_path, tmp_path / "model", size=SIDE, threshold=0.0).predict(
         [{"image": image()}])[0]["objects"]) == 3 * 13  # fmt: skip
@@ -166,7 +174,8 @@ def rows(labels: tuple[str, ...]) -> list[dict[str, object]]:
 
 
 SETTINGS = {
-    "steps": 2, "epochs": 0.1, "image": {"size": SIDE}, "detection": {"architecture": "detr", "threshold": 0.0},
+    "steps": 2, "epochs": 0.1, "image": {"size": SIDE},
+    "tasks": {"objects": {"architecture": "detr", "threshold": 0.0}},
     "training": {"batch_tokens": 128, "precision": "fp32", "lr": 1e-9, "head_lr": 1e-9},
 }  # fmt: skip
 
@@ -215,7 +224,7 @@ def test_a_wider_common_space_changes_nothing_and_a_narrower_one_is_refused(thei
 
 def test_detr_fast_reads_its_maps_as_any_resnets(hub: Path) -> None:
     fast = {"num_queries": 5, "hidden_dim": 16, "decoder_layers": 1, "threshold": 0.0}
-    assert fitted(hub, ("kettle", "cup"), detection=fast).predict(rows(("cup",)))[0]["objects"]
+    assert fitted(hub, ("kettle", "cup"), tasks={"objects": fast}).predict(rows(("cup",)))[0]["objects"]
 
 
 def test_what_is_no_detr_is_refused_by_name(hub: Path, tmp_path: Path) -> None:

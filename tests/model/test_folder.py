@@ -15,7 +15,7 @@ import pytest
 from film_models import SETTINGS, Quiet, plain_rows
 from polydetr import Predictor
 from polydetr.errors import ConfigError, ModelFolderError, SaveError
-from polydetr.model.folder import MANIFEST, SEAL, WEIGHTS, _seal
+from polydetr.inference.folder import MANIFEST, SEAL, WEIGHTS, seal_of
 
 ROWS = [row["text"] for row in plain_rows(6)]
 READ = ("model.safetensors", "backbone.json", "tokenizer.json")
@@ -41,7 +41,7 @@ def model(saved, tmp_path):
 def reseal(folder: Path, **changes) -> None:
     """Changes the description as a newer version would have written it, with a fitting checksum."""
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8")) | changes
-    manifest[SEAL] = _seal(manifest)
+    manifest[SEAL] = seal_of(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 
@@ -245,7 +245,7 @@ def test_precision_on_loading(model):
     import torch
 
     def dtype(precision):
-        return next(Predictor.load(model, precision=precision)._engine.model.parameters()).dtype
+        return next(Predictor.load(model, precision=precision)._engine.runner.model.parameters()).dtype
 
     assert dtype("fp32") == torch.float32
     assert dtype("bf16") == torch.bfloat16
@@ -253,9 +253,9 @@ def test_precision_on_loading(model):
     assert dtype("auto") == torch.float32
     reseal(model, training={"precision": "bf16"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("polydetr.model.folder.computes_bf16", lambda device: True)
+        patch.setattr("polydetr.model.precision.computes_bf16", lambda device: True)
         assert dtype("auto") == torch.bfloat16
-        patch.setattr("polydetr.model.folder.computes_bf16", lambda device: False)
+        patch.setattr("polydetr.model.precision.computes_bf16", lambda device: False)
         assert dtype("auto") == torch.float32
     with pytest.raises(ConfigError, match=r"precision 'bf61' is not known.*'bf16'"):
         Predictor.load(model, precision="bf61")  # type: ignore[arg-type]
@@ -267,7 +267,7 @@ def test_nothing_in_the_package_unpickles_or_runs_what_it_reads():
         r"|\byaml\.(unsafe_|full_)?load\b|\bnp\.load\b|\bmarshal\b"
         r"|(?<![\w.])eval\(|(?<![\w.])exec\("
     )
-    root = Path(__file__).parents[1] / "src" / "polydetr"
+    root = Path(__file__).parents[2] / "src" / "polydetr"
     found = [
         f"{path.relative_to(root)}:{number}: {line.strip()}"
         for path in root.rglob("*.py")

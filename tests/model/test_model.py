@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from polydetr.backbones.scratch import scratch_backbone
 from polydetr.config import load_config
 from polydetr.explain.attention import attention_by_modality
-from polydetr.model.build import build_engine
+from polydetr.model.build import build_model
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema
+from polydetr.specs.scratch import scratch_spec
 from tiny_models import as_records, encode_all, make_engine
 
 ROWS = [
@@ -27,9 +28,7 @@ ROWS = [
 def bert_folder(tmp_path: Path) -> Path:
     """A tiny BERT with random weights as transformers saves it."""
     transformers = pytest.importorskip("transformers")
-    tokenizer = scratch_backbone(
-        [r["text"] for r in ROWS] * 2, vocab_size=120, hidden_dim=8, max_positions=64
-    ).tokenizer
+    tokenizer = scratch_spec([r["text"] for r in ROWS] * 2, vocab_size=120, hidden_dim=8, max_positions=64).tokenizer
     torch.manual_seed(1)
     config = transformers.BertConfig(
         vocab_size=tokenizer.get_vocab_size(), hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
@@ -44,14 +43,16 @@ def test_encoded_tokens_equal_those_of_transformers(bert_folder: Path) -> None:
     import transformers
 
     config = load_config(target={"label": "classification"}, backbone=str(bert_folder))
-    engine = build_engine(config, infer_schema(ROWS, targets=config.target), as_records(ROWS), note=lambda line: None)
-    engine.model.eval()
+    engine = build_model(
+        config, infer_schema(ROWS, targets=config.target), as_records(ROWS), note=lambda line: None
+    ).engine
+    engine.runner.model.eval()
     examples = [engine.encoder.encode([r], with_targets=False).examples[0] for r in as_records(ROWS)]
     batch = Batch.collate(examples)
     group = batch.groups["text"]
     reference = transformers.BertModel.from_pretrained(bert_folder, attn_implementation="eager").eval()
     with torch.no_grad():
-        ours = engine.model.encode(batch).tokens["text"]
+        ours = engine.runner.model.encode(batch).tokens["text"]
         theirs = reference(
             input_ids=group.values["input_ids"],
             attention_mask=group.mask.long(),
@@ -63,21 +64,23 @@ def test_encoded_tokens_equal_those_of_transformers(bert_folder: Path) -> None:
 
 def test_fewer_heads_where_the_width_does_not_divide() -> None:
     engine = make_engine(ROWS, {"label": "classification"}, settings={"model": {"embed_dim": 30, "num_heads": 8}})
-    encoded = engine.model.encode(Batch.collate(encode_all(engine, ROWS, with_targets=False)))
+    encoded = engine.runner.model.encode(Batch.collate(encode_all(engine, ROWS, with_targets=False)))
     assert encoded.tokens["text"].shape[-1] == encoded.pooled.shape[-1] == 30
 
 
 def test_column_names_may_hold_dots() -> None:
     rows = [{"text": r["text"], "a.b": r["label"]} for r in ROWS]
     engine = make_engine(rows, {"a.b": "classification"}, inputs={"text": "text"})
-    assert set(engine.model(Batch.collate(encode_all(engine, rows, with_targets=False)))) == {"a.b"}
+    assert set(engine.runner.model(Batch.collate(encode_all(engine, rows, with_targets=False)))) == {"a.b"}
 
 
 def test_in_int8_the_shared_encoder_keeps_its_own_numbers_and_hands_float32_on(bert_folder: Path) -> None:
     rows = [r | {"size": float(i)} for i, r in enumerate(ROWS)]
     config = load_config(target={"label": "classification"}, backbone=str(bert_folder))
-    engine = build_engine(config, infer_schema(rows, targets=config.target), as_records(rows), note=lambda line: None)
-    model = engine.model.eval()
+    engine = build_model(
+        config, infer_schema(rows, targets=config.target), as_records(rows), note=lambda line: None
+    ).engine
+    model = engine.runner.model.eval()
     torch.nn.init.normal_(model.encoder.layers[0][0].contract.weight, std=0.3)  # type: ignore[index, union-attr]
     batch = Batch.collate([engine.encoder.encode([r], with_targets=False).examples[0] for r in as_records(rows)])
     with torch.inference_mode():
@@ -94,3 +97,24 @@ def test_in_int8_the_shared_encoder_keeps_its_own_numbers_and_hands_float32_on(b
         model.use_int8(False)
         assert {p.dtype for p in model.parameters()} == {torch.float32}
         assert model(batch)["label"]["logits"].dtype == torch.float32
+
+
+def test_several_losses_are_balanced_as_in_equation_7_of_kendall() -> None:
+    """Σ_t w_t · L_t · exp(-s_t) + ½ s_t with s_t = log σ_t²; at rest exp(-s_t) is 1 / (2 · w_t · L_t)."""
+    rows = [{"text": f"{c} word", "a": c, "b": float(i)} for i, c in enumerate("xyxy")]
+    settings = {"tasks": {"b": {"loss_weight": 3.0}}}
+    engine = make_engine(rows, {"a": "classification", "b": "regression"}, inputs={"text": "text"}, settings=settings)
+    balance = engine.runner.model.log_variance
+    assert balance is not None
+    losses = {"a": 1.7, "b": 0.4}
+    terms = {target: {"loss": torch.tensor(value)} for target, value in losses.items()}
+
+    with torch.no_grad():
+        balance.copy_(torch.tensor([0.3, -0.7]))
+    expected = 1.7 * np.exp(-0.3) + 0.3 / 2 + 3 * 0.4 * np.exp(0.7) - 0.7 / 2
+    assert float(engine.runner.model.total_loss(terms, engine.tasks).detach()) == pytest.approx(expected, rel=1e-6)
+
+    with torch.no_grad():
+        balance.copy_(torch.log(torch.tensor([2 * 1.7, 2 * 3 * 0.4])))
+    (gradient,) = torch.autograd.grad(engine.runner.model.total_loss(terms, engine.tasks), balance)
+    torch.testing.assert_close(gradient, torch.zeros(2), rtol=0, atol=1e-6)

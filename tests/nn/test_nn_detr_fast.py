@@ -1,4 +1,4 @@
-"""detr-fast as pure tensors: its parts, its switches, and what denoising may and may not do."""
+"""detr-fast as pure tensors: its parts and its switches."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ import torch
 
 from polydetr.errors import ConfigError
 from polydetr.nn.box_geometry import BoxGeometry
-from polydetr.nn.boxes import box_iou, cxcywh_to_xyxy
-from polydetr.nn.denoising import DenoisingPlan
 from polydetr.nn.detr_fast import DetrFast, FastSizes, cell_boxes, inverse_sigmoid
 from polydetr.nn.matcher import SetTargets
 from polydetr.nn.pyramid import PyramidEncoder
 from polydetr.nn.set_loss import SetCriterion
 
-SIZES = FastSizes(
-    3, (5, 7, 11), num_queries=13, embed_dim=16, num_heads=2, ffn_dim=24, decoder_layers=2, denoising=10, num_points=2
-)
+SIZES = FastSizes(3, (5, 7, 11), num_queries=13, embed_dim=16, num_heads=2, ffn_dim=24, decoder_layers=2, num_points=2)
 SHAPES = ((12, 8), (6, 4), (3, 2))
 
 
@@ -34,16 +30,15 @@ def targets(*counts: int) -> SetTargets:
     return SetTargets.pad(labels, boxes_cxcywh=boxes)
 
 
-def build(**changes: object) -> DetrFast:
-    torch.manual_seed(0)
+def build(*, seed: int = 0, **changes: object) -> DetrFast:
+    torch.manual_seed(seed)
     return DetrFast(replace(SIZES, **changes)).eval()
 
 
 def test_shapes_of_answers() -> None:
-    found = build()(maps(), targets(2, 3))
+    found = build()(maps())
     assert found["logits"].shape == (3, 2, 13, 3)  # the proposals and two layers
     assert found["boxes_cxcywh"].shape == (3, 2, 13, 4)
-    assert found["denoised_logits"].shape == (2, 2, 2 * 3 * 3, 3)  # 10 // 3 groups of 3 targets, spoilt twice
     assert ((found["boxes_cxcywh"] >= 0) & (found["boxes_cxcywh"] <= 1)).all()
     last = build()(maps(), last_only=True)
     assert set(last) == {"logits", "boxes_cxcywh"}
@@ -52,7 +47,7 @@ def test_shapes_of_answers() -> None:
 
 @pytest.mark.parametrize(
     "switch",
-    [{}, {"refine": False}, {"query_selection": False}, {"deformable": False}, {"denoising": 0}, {"encoder_layers": 0},
+    [{}, {"refine": False}, {"query_selection": False}, {"deformable": False}, {"encoder_layers": 0},
      {"channels": (11,)}, {"num_queries": 200}],
     ids=str,
 )  # fmt: skip
@@ -60,11 +55,8 @@ def test_every_switch_answers_and_learns(switch: dict[str, object]) -> None:
     model = build(**switch)
     seen = maps()[-len(model.sizes.channels) :]
     wanted = targets(2, 0)
-    found = model(seen, wanted)
-    judged = {name: found[name] for name in ("logits", "boxes_cxcywh")}
-    loss = SetCriterion(BoxGeometry(), classification="varifocal")(judged, wanted).total
-    if "denoised_logits" in found:
-        loss = loss + found["denoised_logits"].sum() * 1e-3 + found["denoised_boxes"].sum() * 1e-3
+    found = model(seen)
+    loss = SetCriterion(BoxGeometry(), classification="varifocal")(found, wanted).total
     loss.backward()
     assert torch.isfinite(loss)
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -82,53 +74,13 @@ def test_examples_do_not_disturb_one_another() -> None:
             torch.testing.assert_close(alone["logits"][:, 0], together["logits"][:, i], rtol=1e-4, atol=1e-5)
 
 
-def test_denoising_does_not_tell_the_queries_anything() -> None:
+def test_weights_of_a_model_that_was_denoised_are_read() -> None:
     model = build()
-    with torch.no_grad():
-        without, with_noise = model(maps()), model(maps(), targets(4, 3))
-    torch.testing.assert_close(with_noise["logits"], without["logits"], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(with_noise["boxes_cxcywh"], without["boxes_cxcywh"], rtol=1e-4, atol=1e-5)
-
-
-def test_groups_of_denoising_do_not_see_one_another() -> None:
-    plan = DenoisingPlan.of(targets(2, 1), 6)
-    assert plan is not None
-    assert plan.groups == 3
-    allowed = plan.allowed(5)
-    assert allowed.shape == (3 * 4 + 5, 3 * 4 + 5)
-    for row in range(17):
-        for column in range(17):
-            same_group = row < 12 and column < 12 and row // 4 == column // 4
-            assert bool(allowed[row, column]) == (same_group or column >= 12)
-
-
-def test_spoilt_boxes_keep_to_their_distance_and_matches_name_them() -> None:
-    torch.manual_seed(0)
-    wanted = targets(4, 1)
-    plan = DenoisingPlan.of(wanted, 40)
-    assert plan is not None
-    labels, boxes = plan.queries(3)
-    assert labels.shape == (2, 2 * 10 * 4)
-    matches = plan.matches(2)
-    assert len(matches) == 2 * 10 * 5
-    true = wanted.geometry["boxes_cxcywh"]
-    overlap = box_iou(cxcywh_to_xyxy(boxes[matches.example, matches.query]),
-                      cxcywh_to_xyxy(true[matches.example, matches.target]))  # fmt: skip
-    contrast = box_iou(cxcywh_to_xyxy(boxes[matches.example, matches.query + 4]),
-                       cxcywh_to_xyxy(true[matches.example, matches.target]))  # fmt: skip
-    assert overlap.mean() > contrast.mean() + 0.1
-    kept = (labels[matches.example, matches.query] == wanted.labels[matches.example, matches.target]).float().mean()
-    assert 0.7 < kept < 0.95  # a quarter is drawn anew, a third of those by chance the same
-
-
-def test_nothing_to_show() -> None:
-    assert DenoisingPlan.of(targets(0, 0), 10) is None
-    assert DenoisingPlan.of(targets(2), 0) is None
-    many = DenoisingPlan.of(targets(30), 10)
-    assert many is not None
-    assert many.targets.labels.shape == (1, 10)
-    assert many.groups == 1
-    assert "denoised_logits" not in build()(maps(), targets(0, 0))
+    saved = {**build(seed=1).state_dict(), "label_embedding.weight": torch.zeros(3, 16)}
+    model.load_state_dict(saved)
+    assert torch.equal(model.place.state_dict()["layers.0.weight"], saved["place.layers.0.weight"])
+    with pytest.raises(RuntimeError, match="other"):
+        model.load_state_dict({**saved, "other": torch.zeros(1)})
 
 
 def test_queries_are_the_cells_that_look_most_like_an_object() -> None:

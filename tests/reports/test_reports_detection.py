@@ -9,11 +9,10 @@ import pytest
 from PIL import Image
 
 from polydetr.errors import InputError, SaveError
-from polydetr.metrics import detection_report
-from polydetr.reports.box_drawing import box_colours, draw_boxes, ink_on, save_boxes
+from polydetr.metrics.detection import detection_report
+from polydetr.reports.box_drawing import box_colors, draw_boxes, ink_on, save_boxes
 from polydetr.reports.detection import _most_mistaken, detection_confusion_png, precision_recall_png
 from polydetr.reports.detection_page import mistakes_page
-from polydetr.reports.supervision import supervision_arrays
 
 GREY = np.full((300, 400, 3), 120, np.uint8)
 
@@ -57,7 +56,7 @@ def test_boxes_are_drawn_where_they_are():
 
 def test_unsure_boxes_are_left_out_and_truth_is_dashed():
     sure = draw_boxes(GREY, [item(100, 75, 200, 150, score=0.2)], threshold=0.3)
-    assert count(sure, box_colours(["cup"])["cup"]) == 0
+    assert count(sure, box_colors(["cup"])["cup"]) == 0
     solid = count(draw_boxes(GREY, [item(100, 75, 200, 150)], colours={"cup": "#ff0000"}), "#ff0000")
     dashed = count(draw_boxes(GREY, [], truth=[item(100, 75, 200, 150)], colours={"cup": "#ff0000"}), "#ff0000")
     assert 0.2 * solid < dashed < 0.8 * solid
@@ -104,7 +103,7 @@ def test_saved_as_the_name_says(tmp_path):
 
 
 def test_colours_differ_and_carry_readable_ink():
-    colours = box_colours(f"label {i:03d}" for i in range(80))
+    colours = box_colors(f"label {i:03d}" for i in range(80))
     assert len(set(colours.values())) == 80
     assert (ink_on("#ffff00"), ink_on("#101080")) == ("#000000", "#ffffff")
 
@@ -176,16 +175,3 @@ def test_the_page_shows_no_more_than_asked_and_bears_perfection(tmp_path):
     assert "mAP <strong>–</strong>" in blank.read_text("utf-8")
     with pytest.raises(InputError, match="1 pictures for a report about 12 images"):
         mistakes_page(detection_report(gold, found), [GREY], gold, found, tmp_path / "d.html")
-
-
-def test_arrays_for_supervision():
-    objects = [item(1, 2, 3, 4, "mug", score=0.5), item(5, 6, 7, 8, score=0.25)]
-    arrays = supervision_arrays(objects, ["cup", "mug"])
-    assert arrays["xyxy"].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
-    assert arrays["class_id"].tolist() == [1, 0]
-    assert arrays["confidence"].tolist() == [0.5, 0.25]
-    assert arrays["data"]["class_name"].tolist() == ["mug", "cup"]
-    empty = supervision_arrays([], ["cup"])
-    assert (empty["xyxy"].shape, empty["class_id"].shape, empty["data"]["class_name"].shape) == ((0, 4), (0,), (0,))
-    with pytest.raises(InputError, match=r"'mugs' is none of the model's. Did you mean 'mug'\?"):
-        supervision_arrays([item(1, 2, 3, 4, "mugs", score=1)], ["cup", "mug"])

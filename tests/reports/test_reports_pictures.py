@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 
 from polydetr.errors import InputError
-from polydetr.metrics import classification_report, entity_report, multilabel_report, reliability_curve
-from polydetr.reports import (
-    confusion_matrix_png,
-    entity_bars_png,
-    explanation_png,
-    learning_curve_png,
-    reliability_png,
-    style,
-)
+from polydetr.metrics.calibration import reliability_curve
+from polydetr.metrics.classification import classification_report, multilabel_report
+from polydetr.metrics.entities import entity_report
+from polydetr.reports import style
+from polydetr.reports.plots import confusion_matrix_png, entity_bars_png, learning_curve_png, reliability_png
+from polydetr.reports.words_png import explanation_png
 from polydetr.values.spans import Span
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polydetr.reports import deletion_verdict, explanation_html
 from polydetr.reports.explained import ExplainedColumn, ExplainedImage, ExplainedItem, Sources
+from polydetr.reports.explanation import deletion_verdict
 from polydetr.reports.heat import caption, gaze_overlay, outline, overlay
+from polydetr.reports.html import explanation_html
 from polydetr.reports.sources_png import sources_png
 
 

@@ -1,7 +1,6 @@
 """Pages, tables, cards and files: escaped, complete, and whole or not written at all."""
 
 import errno
-import io
 import json
 import os
 import subprocess
@@ -13,24 +12,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from polydetr.core.files import save_json, save_text
 from polydetr.errors import InputError, SaveError
-from polydetr.metrics import classification_report, entity_report
-from polydetr.reports import (
-    class_table,
-    coloured_entities,
-    deletion_verdict,
-    entities_html,
-    entity_table,
-    explanation_html,
-    metrics_table,
-    model_card,
-    print_report,
-    table_text,
-)
-from polydetr.reports.spans_terminal import segments
+from polydetr.metrics.classification import classification_report
+from polydetr.reports.explanation import deletion_verdict
+from polydetr.reports.html import explanation_html
+from polydetr.reports.model_card import model_card
+from polydetr.reports.spans_terminal import colored_entities, segments
 from polydetr.values.spans import Span
 
 EVIL = '<script>alert("x")</script>'
@@ -124,21 +113,13 @@ TEXT = "王小明在北京大学见到 <b>Ada</b>"
 SPANS = [Span(0, 3, "PER", 0.98), Span(4, 8, "ORG"), Span(4, 6, "LOC"), Span(14, 17, "PER")]
 
 
-def test_coloured_entities_keep_the_text_and_say_the_labels_without_colour():
-    shown = coloured_entities(TEXT, SPANS)
+def test_colored_entities_keep_the_text_and_say_the_labels_without_colour():
+    shown = colored_entities(TEXT, SPANS)
     assert shown.plain == (
         "王小明[PER\u00a00.98]在北京[LOC]大学[ORG]见到 <b>Ada[PER]</b>\n■ LOC × 1   ■ ORG × 1   ■ PER × 2"
     )
     assert {str(span.style) for span in shown.spans if "on #" in str(span.style)}
-    assert coloured_entities("nothing", []).plain == "nothing"
-
-
-def test_entities_page_is_escaped_and_names_nested_labels():
-    page = Page(entities_html(TEXT, SPANS, title=EVIL))
-    assert ("title", "ORG, LOC") in page.attributes
-    assert ("title", "PER (0.980)") in page.attributes
-    assert "b" not in page.tags
-    assert "No entity was found." in entities_html("x", [])
+    assert colored_entities("nothing", []).plain == "nothing"
 
 
 @given(
@@ -158,30 +139,7 @@ def test_segments_put_the_text_together_again(case):
 @pytest.mark.parametrize("span", [Span(0, 9, "A"), Span(-1, 1, "A"), Span(2, 2, "A")])
 def test_spans_outside_of_the_text_are_named(span):
     with pytest.raises(InputError, match=rf"Span {span.start}-{span.end} \('A'\)"):
-        coloured_entities("abc", [span])
-
-
-def test_tables_in_plain_text_keep_brackets_and_cut_long_reports():
-    report = classification_report(["[red]a", "b"], ["[red]a", "[red]a"])
-    text = table_text(class_table(report))
-    assert "[red]a" in text
-    assert "accuracy" in text
-    assert "\x1b" not in text
-    many = [f"label{i:03d}" for i in range(150)]
-    text = table_text(class_table(classification_report(many, [*many[:-9], *many[:9]])))
-    assert "… 90 more …" in text
-    assert "label149" in text  # the worst are kept
-    assert "micro avg" in table_text(entity_table(entity_report([SPANS], [SPANS])))
-    assert table_text(metrics_table({"valid": {"f1": 0.5, "rows": 1200}, "test": {"f1": None}})).count("-") >= 2
-
-
-def test_print_report_is_plain_in_a_pipe_and_coloured_on_a_terminal():
-    for report in (classification_report(["a", "b"], ["a", "a"]), entity_report([SPANS], [SPANS])):
-        pipe, terminal = io.StringIO(), io.StringIO()
-        print_report(report, title="T", console=Console(file=pipe, width=40))
-        print_report(report, title="T", console=Console(file=terminal, force_terminal=True, width=100))
-        assert report.to_text() in pipe.getvalue()
-        assert "\x1b[" in terminal.getvalue()
+        colored_entities("abc", [span])
 
 
 def test_model_card_tells_all_and_misses_nothing_silently():

@@ -1,12 +1,12 @@
 """Which column is what: inference, declarations, and the messages when they do not fit."""
 
+import json
+
 import pytest
 
 from polydetr.errors import SchemaError
 from polydetr.schema.infer import infer_schema
-from polydetr.schema.spec import TASKS as schema_tasks
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
-from polydetr.tasks import TASKS
 
 SENTENCES = [f"the {a} fox number {i} jumps over the lazy dog" for i, a in enumerate(["red", "brown", "quick"] * 10)]
 
@@ -24,15 +24,14 @@ def test_json_round_trip():
     schema = Schema(
         (FieldSpec("text", "text"), FieldSpec("价格", "number")), (TargetSpec("label", "classification"),), ("a note",)
     )
-    again = Schema.from_json(schema.to_json())
+    again = Schema.from_dict(json.loads(json.dumps(schema.to_dict())))
     assert again == schema
     assert again.notes == ("a note",)
     with pytest.raises(SchemaError, match="not a schema"):
-        Schema.from_json('{"inputs": []}')
+        Schema.from_dict({"inputs": []})
 
 
-def test_the_tasks_that_a_schema_names_are_those_there_are():
-    assert set(schema_tasks) == set(TASKS)
+def test_a_task_that_does_not_exist_is_refused():
     with pytest.raises(SchemaError, match=r"unknown task 'clasification'. Did you mean 'classification'"):
         infer_schema([{"text": "a", "label": "b"}], targets={"label": "clasification"})
 

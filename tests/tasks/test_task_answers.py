@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polydetr.config import TaskConfig
 from polydetr.core.examples import IGNORE_INDEX
 from polydetr.core.layout import FieldText, Layout
 from polydetr.core.predictions import Prediction
 from polydetr.errors import ConfigError, RowError, SchemaError
 from polydetr.nn.batch import Batch
-from polydetr.tasks.classification import ClassificationTask
+from polydetr.tasks.base import TaskOptions
+from polydetr.tasks.classification import ClassDetails, ClassificationTask
 from polydetr.tasks.qa import QuestionAnsweringTask
 from polydetr.tasks.regression import RegressionTask
 from polydetr.tasks.tagging import TaggingTask
@@ -33,19 +32,9 @@ def rows_of(target: str, values: list[Any]) -> list[dict[str, Any]]:
 
 
 def classes(values: list[Any], **options: Any) -> ClassificationTask:
-    task = ClassificationTask("y", TaskConfig(**options))
+    task = ClassificationTask("y", ClassificationTask.Options(**options))
     task.learn(rows_of("y", values))
     return task
-
-
-def test_class_weights_turn_the_loss_towards_the_rare_class() -> None:
-    values = ["rare"] + ["usual"] * 9
-    plain, weighted = classes(values), classes(values, class_weights="balanced")
-    assert weighted.class_weights == pytest.approx([10 / (2 * 1), 10 / (2 * 9)])
-    outputs = {"logits": torch.zeros(2, 2).index_fill(1, torch.tensor([1]), 2.0)}  # sure of "usual"
-    targets = {"label": torch.tensor([0, 1])}
-    ones = torch.ones(2)
-    assert weighted.loss(outputs, targets, ones)["cross_entropy"] > plain.loss(outputs, targets, ones)["cross_entropy"]
 
 
 def test_a_label_unseen_in_training_counts_as_wrong_and_trains_nothing() -> None:
@@ -68,7 +57,7 @@ def test_an_unseen_label_among_several_counts_as_wrong() -> None:
 def test_auroc_is_of_the_second_class_or_of_labels_never_seen() -> None:
     task = classes(["a", "b"])
     answers = [
-        Prediction("ab"[p > 0.5], max(p, 1 - p), {"probabilities": {"a": 1 - p, "b": p}, "energy": energy})
+        Prediction("ab"[p > 0.5], max(p, 1 - p), ClassDetails({"a": 1 - p, "b": p}, energy))
         for p, energy in ((0.9, -3.0), (0.2, -2.0), (0.6, -2.0), (0.7, 0.0))
     ]
     for golds, expected in (
@@ -94,7 +83,7 @@ def test_given_labels_may_be_more_than_the_data_show_but_not_fewer() -> None:
 
 
 def test_missing_labels_are_noted_and_whole_floats_are_the_integers_they_were() -> None:
-    task = ClassificationTask("y", TaskConfig())
+    task = ClassificationTask("y", ClassificationTask.Options())
     notes = task.learn(rows_of("y", [1, 2.0, float("nan"), None, "", 1.0]))
     assert task.labels == ["1", "2"]
     assert "3 of 6 training rows have no 'y'" in notes[0]
@@ -110,11 +99,11 @@ def test_several_labels_in_one_label_s_place_are_an_error() -> None:
 
 
 def test_numbers_are_standardised_and_given_back_in_their_own_scale() -> None:
-    task = RegressionTask("y", TaskConfig())
+    task = RegressionTask("y", TaskOptions())
     task.learn(rows_of("y", [10.0, 20.0, "30", None]))
-    assert (task.mean, task.deviation) == pytest.approx((20.0, np.std([10, 20, 30])))
+    assert (task.mean, task.std) == pytest.approx((20.0, np.std([10, 20, 30])))
     outputs = [{"logits": np.array([1.0])}, {"logits": np.array([0.0])}]  # two windows: their mean
-    assert task.decode(outputs, [None, None], [], 1)[0].value == pytest.approx(20 + 0.5 * task.deviation)
+    assert task.decode(outputs, [None, None], [], 1)[0].value == pytest.approx(20 + 0.5 * task.std)
 
 
 @pytest.mark.parametrize(("value", "message"), [("ten", "'ten' is not a number"), (float("inf"), "inf is infinite")])
@@ -132,14 +121,14 @@ def test_a_bad_label_is_left_to_encoding_where_bad_rows_are_skipped() -> None:
 
 def test_a_constant_number_cannot_be_learned() -> None:
     with pytest.raises(SchemaError, match="is 4 in all 2 training rows"):
-        RegressionTask("y", TaskConfig()).learn(rows_of("y", [4, 4.0]))
+        RegressionTask("y", TaskOptions()).learn(rows_of("y", [4, 4.0]))
 
 
 # -- tagging --------------------------------------------------------------------------------------------------------
 
 
 def tagger(*types: str, scheme: str = "auto") -> TaggingTask:
-    task = TaggingTask("tags", TaskConfig(scheme=scheme))  # type: ignore[arg-type]
+    task = TaggingTask("tags", TaggingTask.Options(scheme=scheme))  # type: ignore[arg-type]
     task.learn([{"tags": [f"B-{t}" for t in types or ("PER", "LOC")]}])
     return task
 
@@ -236,12 +225,12 @@ def test_spans_become_one_tag_a_word_in_scripts_without_spaces() -> None:
 
 
 def test_labels_without_prefixes_are_plain_and_a_stray_one_is_noted() -> None:
-    plain = TaggingTask("pos", TaskConfig())
+    plain = TaggingTask("pos", TaggingTask.Options())
     assert plain.learn([{"pos": ["NOUN", "VERB"]}]) == []
     assert (plain.plain, plain.labels, plain.primary_metric) == (True, ["NOUN", "VERB"], "accuracy")
     with pytest.raises(RowError, match="0 tags for 1 words"):
         plain.gold({"pos": []}, text_of("Anna"))
-    stray = TaggingTask("tags", TaskConfig())
+    stray = TaggingTask("tags", TaggingTask.Options())
     notes = stray.learn([{"tags": ["B-PER", "o", "O"]}, {"tags": ["B-PER", "O"]}])
     assert stray.plain
     assert "because of tags like 'o' (1 of 5)" in notes[0]
@@ -249,7 +238,7 @@ def test_labels_without_prefixes_are_plain_and_a_stray_one_is_noted() -> None:
 
 def test_no_entity_anywhere_cannot_be_learned() -> None:
     with pytest.raises(SchemaError, match="no entity in any of 2 training rows"):
-        TaggingTask("tags", TaskConfig()).learn([{"tags": ["O"]}, {"tags": []}])
+        TaggingTask("tags", TaggingTask.Options()).learn([{"tags": ["O"]}, {"tags": []}])
 
 
 # -- question answering -----------------------------------------------------------------------------------------------
@@ -315,7 +304,7 @@ def _layout(size: int, prompt: int) -> Layout:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(3, 14), st.integers(1, 5), st.integers(0, 2**31))
 def test_the_best_span_is_the_best_of_all_spans_of_its_length(size: int, longest: int, seed: int) -> None:
-    task = QuestionAnsweringTask("a", TaskConfig(max_answer_tokens=longest))
+    task = QuestionAnsweringTask("a", QuestionAnsweringTask.Options(max_answer_tokens=longest))
     start, end = np.random.default_rng(seed).normal(size=(2, size))
     found = task._best_span(start, end, _layout(size, 1))
     ways = [(start[i] + end[j], i - 1, j) for i in range(1, size - 1) for j in range(i, min(i + longest, size - 1))]
@@ -324,7 +313,7 @@ def test_the_best_span_is_the_best_of_all_spans_of_its_length(size: int, longest
 
 
 def test_the_threshold_decides_between_answer_and_silence() -> None:
-    task = QuestionAnsweringTask("a", TaskConfig())
+    task = QuestionAnsweringTask("a", QuestionAnsweringTask.Options())
     task.no_answer = True
     outputs = [{"start_logits": np.array([2.0, 1.0, 0.0]), "end_logits": np.array([2.0, 1.0, 0.0])}]
     silent = task.decode(outputs, [_layout(3, 1)], [FieldText("x", [(0, 1)])], 1)[0]
@@ -350,12 +339,12 @@ def test_a_target_without_labels_in_a_batch_moves_no_weight_of_its_own() -> None
     engine = make_engine(rows, {"a": "classification", "b": "regression"}, inputs={"text": "text"})
     half = [{**row, "b": None} for row in rows]
     batch_loss(engine, Batch.collate(encode_all(engine, half, with_targets=True))).backward()
-    balance = engine.model.log_variance
+    balance = engine.runner.model.log_variance
     assert balance is not None
     assert balance.grad is not None
     assert balance.grad[0] != 0
     assert balance.grad[1] == 0
-    heads = dict(engine.model.named_parameters())
+    heads = dict(engine.runner.model.named_parameters())
     assert not heads["heads.target_1.output.weight"].grad.any()  # type: ignore[union-attr]
 
 

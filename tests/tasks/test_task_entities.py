@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polydetr import Predictor
-from polydetr.config import load_config
 from polydetr.core.layout import FieldText, Layout
 from polydetr.errors import ConfigError, InputError, RowError, SchemaError
-from polydetr.modalities.text import _pieces
+from polydetr.modalities.text import _cuts
 from polydetr.nn.batch import Batch
 from polydetr.tasks.entities import EntitiesTask
 from polydetr.tasks.span_answers import Candidate, merged, settled, window_candidates
@@ -172,9 +171,9 @@ def document(lengths: list[int], width: int, overlap: int) -> list[Layout]:
     """Windows of rows of so many words of one token each, as the text modality cuts them."""
     tables = [np.zeros((6, length)) for length in lengths]
     layouts = []
-    for stretches, left, right in _pieces(tables, width, overlap):
-        rows = np.concatenate([np.full(b - a, row) for row, a, b in stretches])
-        words = np.concatenate([np.arange(a, b) for _, a, b in stretches])
+    for spans, left, right in _cuts(tables, width, overlap):
+        rows = np.concatenate([np.full(b - a, row) for row, a, b in spans])
+        words = np.concatenate([np.arange(a, b) for _, a, b in spans])
         inside = np.arange(len(rows))
         margin = np.minimum(inside if left else 1 << 20, inside[::-1] if right else 1 << 20)
         ones = np.ones(len(rows), dtype=bool)
@@ -304,15 +303,15 @@ def test_rows_that_nobody_looked_at_teach_nothing() -> None:
     examples = engine.encoder.encode(as_records(rows, document="one"), with_targets=True).examples
     assert len(examples) == 1
     batch = Batch.collate(examples)
-    outputs = {name: t.clone() for name, t in engine.model(batch)["entities"].items()}
-    task, targets = engine.tasks["entities"], batch.targets["entities"]
-    before = task.loss(outputs, targets, batch.weights)
+    outputs = {name: t.clone() for name, t in engine.runner.model(batch, last_only=False)["entities"].items()}
+    head, targets = engine.runner.model.head_of("entities"), batch.targets["entities"]
+    before = head.loss(outputs, targets, batch.weights)
     first_words = len(answers(engine, rows[:1])[0].text.words)
     outputs["proposal_logits"][:, first_words:] += 5.0
     elsewhere = outputs["seeds"][0, :, 0] >= first_words
     assert bool(elsewhere.any())
     outputs["logits"][0, elsewhere] += 5.0
-    after = task.loss(outputs, targets, batch.weights)
+    after = head.loss(outputs, targets, batch.weights)
     assert before.keys() == after.keys() == {"proposals", "set", "tags"}
     for name, term in before.items():
         torch.testing.assert_close(after[name], term, rtol=1e-5, atol=1e-6)
@@ -349,11 +348,11 @@ def test_nothing_to_learn_from_is_said() -> None:
     with pytest.raises(SchemaError, match="has no entity in any of 1 training rows"):
         engine_of([{"text": "words", "entities": []}])
     with pytest.raises(SchemaError, match="missing in every training row"):
-        EntitiesTask("entities", engine_of(ROWS).tasks["entities"].config).learn([{"entities": None}])
+        EntitiesTask("entities", EntitiesTask.Options()).learn([{"entities": None}])
     with pytest.raises(SchemaError, match=r"label 'PER' .* not in the given label set. Did you mean 'PERS'"):
         engine_of(ROWS, tasks={"entities": {"labels": ["PERS", "LOC"]}})
 
 
 def test_a_misspelt_setting_is_suggested() -> None:
     with pytest.raises(ConfigError, match=r"unknown key 'entities.taging'. Did you mean 'tagging'"):
-        load_config(entities={"taging": 0})
+        engine_of(ROWS, entities={"taging": 0})

@@ -54,13 +54,13 @@ def learned() -> Engine:
     )
     torch.manual_seed(0)
     batch = Batch.collate(encode_all(engine, _rows(16), with_targets=True))
-    optimizer = torch.optim.AdamW(engine.model.parameters(), lr=5e-3)
-    engine.model.train()
+    optimizer = torch.optim.AdamW(engine.runner.model.parameters(), lr=5e-3)
+    engine.runner.model.train()
     for _ in range(200):
         optimizer.zero_grad()
         batch_loss(engine, batch).backward()
         optimizer.step()
-    engine.model.eval()
+    engine.runner.model.eval()
     return engine
 
 
@@ -86,7 +86,7 @@ def test_measuring_tells_how_much_of_the_flow_is_known(learned: Engine) -> None:
 
 def test_without_guidance_of_the_row_no_row_matters(learned: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guidance 0 paints what the model makes of hidden rows: nothing of the row may leak into that."""
-    head = learned.model.heads["target_0"]
+    head = learned.runner.model.heads["target_0"]
     monkeypatch.setattr(head, "guidance", 0.0)
     assert np.array_equal(_pictures(learned, [{"side": "left"}]), _pictures(learned, [{"side": "right"}]))
     monkeypatch.setattr(head, "guidance", 1.0)
@@ -100,8 +100,8 @@ def test_the_same_seed_gives_the_same_pictures_and_another_seed_others() -> None
     engine, rows = _engine(), [{"side": "left"}] * 5
     first = _pictures(engine, rows)
     assert np.array_equal(first, _pictures(engine, rows))
-    other = _pictures(engine.drawing(3), rows)
-    assert np.array_equal(other, _pictures(engine.drawing(3), rows))
+    other = _pictures(engine.with_seed(3), rows)
+    assert np.array_equal(other, _pictures(engine.with_seed(3), rows))
     assert not any(np.array_equal(a, b) for a in first for b in other)
     assert len(np.unique(first, axis=0)) == 5  # and every row its own
 
@@ -109,14 +109,14 @@ def test_the_same_seed_gives_the_same_pictures_and_another_seed_others() -> None
 def test_how_rows_travel_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, rows = _engine(), [{"side": s} for s in ("left", "right", "left", "left", "right", "left", "right")]
     together = _pictures(engine, rows).astype(int)
-    monkeypatch.setattr(engine, "batch_tokens", 40)
+    monkeypatch.setattr(engine.runner, "batch_tokens", 40)
     monkeypatch.setattr("polydetr.engine.engine.CHUNK_TOKENS", 40)
     assert np.abs(_pictures(engine, rows).astype(int) - together).max() <= 1
 
 
 def test_training_draws_from_the_seeded_generator_that_a_run_resumes() -> None:
     engine = _engine()
-    engine.model.train()
+    engine.runner.model.train()
     batch = Batch.collate(encode_all(engine, _rows(), with_targets=True))
     torch.manual_seed(5)
     first, second = float(batch_loss(engine, batch).detach()), float(batch_loss(engine, batch).detach())
@@ -132,7 +132,8 @@ def test_other_targets_never_see_the_picture() -> None:
     )
     others = [{**row, "picture": 255 - row["picture"]} for row in rows]
     found = [
-        engine.model(Batch.collate(encode_all(engine, r, with_targets=True)))["kind"]["logits"] for r in (rows, others)
+        engine.runner.model(Batch.collate(encode_all(engine, r, with_targets=True)))["kind"]["logits"]
+        for r in (rows, others)
     ]
     assert torch.equal(*found)
 
@@ -143,10 +144,10 @@ def test_other_targets_never_see_the_picture() -> None:
 def test_size_colours_and_patches_are_learned_and_told() -> None:
     notes: list[str] = []
     task: Any = _engine(notes=notes).tasks["picture"]
-    assert (task.channels, task.size, task.patch_size, task.brings_tokens) == (1, 4, 1, 16)
+    assert (task.channels, task.size, task.patch_size, task.num_own_tokens) == (1, 4, 1, 16)
     assert "pictures of 'picture': 4 x 4 pixels, grey, in 16 patches" in notes
     pixels = np.stack([row["picture"] for row in _rows()])
-    assert (task.mean, task.deviation) == pytest.approx((pixels.mean(), pixels.std()))
+    assert (task.mean, task.std) == pytest.approx((pixels.mean(), pixels.std()))
 
 
 def test_large_pictures_in_colour_are_made_small() -> None:
@@ -157,7 +158,7 @@ def test_large_pictures_in_colour_are_made_small() -> None:
         row["picture"][..., 2] = 7
     engine = _engine(rows)
     task: Any = engine.tasks["picture"]
-    assert (task.channels, task.size, task.brings_tokens) == (3, 32, 64)
+    assert (task.channels, task.size, task.num_own_tokens) == (3, 32, 64)
     gold = task.gold(rows[0], None)
     assert gold.shape == (3, 32, 32)
     assert (gold[2] == 7).all()

@@ -15,9 +15,9 @@ from polydetr.training.optimizer import MasterAdamW, parameter_groups
 
 
 class Backbone(nn.Module):
-    def __init__(self, *, sparse: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.embeddings = nn.ModuleDict({"words": nn.Embedding(29, 7, sparse=sparse), "norm": nn.LayerNorm(7)})
+        self.embeddings = nn.ModuleDict({"words": nn.Embedding(29, 7), "norm": nn.LayerNorm(7)})
         self.layers = nn.ModuleList(nn.Sequential(nn.Linear(7, 7), nn.LayerNorm(7)) for _ in range(3))
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -28,10 +28,10 @@ class Backbone(nn.Module):
 
 
 class Model(nn.Module):
-    def __init__(self, *, sparse: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.backbone = Backbone(sparse=sparse)
+        self.backbone = Backbone()
         self.head = nn.Linear(7, 5)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -117,46 +117,19 @@ def test_bfloat16_follows_float32_and_weights_equal_rounded_masters() -> None:
         torch.testing.assert_close(parameter.float(), exact.get_parameter(name), atol=0.15, rtol=0.1, msg=name)
 
 
-def test_sparse_rows_equal_torch_sparse_adam() -> None:
-    ours, theirs = nn.Embedding(17, 3, sparse=True), nn.Embedding(17, 3, sparse=True)
-    theirs.load_state_dict(ours.state_dict())
-    group = {"params": [ours.weight], "names": ["e"], "lr": 1e-2, "weight_decay": 0.0}
-    pair = (
-        (ours, MasterAdamW([group], clip_norm=None)),
-        (theirs, torch.optim.SparseAdam(theirs.parameters(), lr=1e-2)),
-    )
-    for step in range(5):
-        ids = torch.randint(0, 11, (13,), generator=torch.Generator().manual_seed(step))
-        for table, optimizer in pair:
-            optimizer.zero_grad()
-            table(ids).square().sum().backward()
-            optimizer.step()
-    torch.testing.assert_close(ours.weight, theirs.weight, atol=1e-6, rtol=1e-6)
-
-
-def test_sparse_rows_leave_the_others_alone() -> None:
-    model = Model(sparse=True).bfloat16()
-    before = model.backbone.embeddings["words"].weight.detach().clone()
-    _train(model, MasterAdamW(_groups(model)), range(5))
-    after = model.backbone.embeddings["words"].weight
-    assert torch.equal(after[11:], before[11:])
-    assert not torch.equal(after[:11], before[:11])
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("sparse", [False, True])
-def test_resume_is_exact_to_the_bit(dtype: torch.dtype, sparse: bool) -> None:
+def test_resume_is_exact_to_the_bit(dtype: torch.dtype) -> None:
     settings = {"clip_norm": 0.5, "ema_decay": 0.9}
-    straight = Model(sparse=sparse).to(dtype)
+    straight = Model().to(dtype)
     optimizer = MasterAdamW(_groups(straight), **settings)
     _train(straight, optimizer, range(10))
 
-    first = Model(sparse=sparse).to(dtype)
+    first = Model().to(dtype)
     halfway = MasterAdamW(_groups(first), **settings)
     _train(first, halfway, range(5))
     model_bytes, state_bytes = save(first.state_dict()), save(halfway.state_tensors())
 
-    second = Model(sparse=sparse).to(dtype)
+    second = Model().to(dtype)
     resumed = MasterAdamW(_groups(second), **settings)
     second.load_state_dict(load(model_bytes))
     resumed.load_state_tensors(load(state_bytes))

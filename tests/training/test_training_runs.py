@@ -46,9 +46,9 @@ def test_random_embeddings_learn_although_pretrained_ones_are_frozen(tmp_path):
     b = train(epochs=8)
     assert b.metrics["valid"]["label"]["accuracy"] == 1.0
     assert a != b.predict_proba([VALID[0]])
-    weights = b._engine.model.state_dict()
+    weights = b._engine.runner.model.state_dict()
     name = next(n for n in weights if n.endswith("embeddings.words.weight"))
-    start = train(epochs=0.1, settings={"training": {"head_lr": 1e-9}})._engine.model.state_dict()[name]
+    start = train(epochs=0.1, settings={"training": {"head_lr": 1e-9}})._engine.runner.model.state_dict()[name]
     assert not torch.allclose(weights[name].float(), start.float(), atol=1e-3)
 
 
@@ -74,7 +74,7 @@ def test_early_stopping_gives_back_the_best_weights(monkeypatch):
 
     def peaked(engine, records):
         result = real(engine, records)
-        seen.append({n: t.detach().float().clone() for n, t in engine.model.state_dict().items()})
+        seen.append({n: t.detach().float().clone() for n, t in engine.runner.model.state_dict().items()})
         return loop.ValidScore([0.1, 0.9, 0.5, 0.5][len(seen) - 1], result.loss, result.evaluations)
 
     monkeypatch.setattr(loop, "validate", peaked)
@@ -83,7 +83,7 @@ def test_early_stopping_gives_back_the_best_weights(monkeypatch):
     found = train(display=shown, epochs=20, settings=settings)
     assert len(seen) == 4
     assert found.info["training"]["best_step"] == shown.entries[1]["step"]
-    for name, tensor in found._engine.model.state_dict().items():
+    for name, tensor in found._engine.runner.model.state_dict().items():
         assert torch.equal(tensor, seen[1][name]), name
     assert not all(torch.equal(seen[1][n], seen[3][n]) for n in seen[1])
 
@@ -111,12 +111,13 @@ def test_class_weights_reach_the_loss():
 
 def learned(out, backbone) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """The saved weights of the backbone, and the pretrained ones, under the same names."""
-    from polydetr.backbones.text import load_text_backbone
+    from polydetr.backbones.text import weights
+    from polydetr.specs.text import load_text_spec
 
     saved = {
         k.partition("backbone.")[2]: v for k, v in load_file(out / "model.safetensors").items() if "backbone." in k
     }
-    return saved, load_text_backbone(str(backbone)).weights()
+    return saved, weights(load_text_spec(str(backbone)))
 
 
 def test_frozen_layers_stay_and_the_others_learn(tmp_path):

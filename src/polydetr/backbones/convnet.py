@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from polydetr.errors import BackboneError
 from polydetr.nn.cpu.convolution import Activation, Steps, activate, can_fuse, convolve_fused
 from polydetr.nn.cpu.depthwise import depthwise_conv, pays_off
-from polydetr.nn.cpu.linear import Packed
-
-SCALES = (8, 16, 32)
+from polydetr.nn.cpu.linear import Packed, is_capturing
+from polydetr.specs.packaged import SCALES
 
 
 class ConvNorm(Packed):
@@ -79,6 +78,12 @@ class ConvNorm(Packed):
             weight, bias = self.folded()
             self._packed = (weight.contiguous(memory_format=torch.channels_last), bias, self._versions())
 
+    def _ready(self) -> tuple[Tensor, Tensor] | None:
+        """What ``pack`` kept, where it may be used; a recorded graph folds for itself, whatever mode it is made in."""
+        if not self._packed or is_capturing() or torch.is_grad_enabled() or self._packed[2] != self._versions():
+            return None
+        return self._packed[:2]
+
     def _versions(self) -> tuple[int, ...]:
         return tuple(t._version for t in (*self.parameters(), *self.buffers()))
 
@@ -87,12 +92,10 @@ class ConvNorm(Packed):
         steps = self.steps
         if self.pads_itself:
             x = F.pad(x, self._sides(x.shape[3]) + self._sides(x.shape[2]))
-        if self._packed and not torch.is_grad_enabled() and self._packed[2] == self._versions():
-            weight, bias, _ = self._packed
-            if can_fuse(x) and x.dtype == weight.dtype:
-                return convolve_fused(x, weight, bias, steps, self.activation, added)
-        else:
-            weight, bias = self.folded()
+        ready = self._ready()
+        weight, bias = ready or self.folded()
+        if ready and can_fuse(x) and x.dtype == weight.dtype:
+            return convolve_fused(x, weight, bias, steps, self.activation, added)
         if pays_off(x, steps.groups):
             x = depthwise_conv(x, weight, bias, stride=steps.stride, padding=steps.padding)
         else:
@@ -155,7 +158,7 @@ class InvertedResidualEncoder(nn.Module):
         self.channels = {stride: (*widths, head)[index] for index, stride in self._taken.items()}
 
     def forward(self, pixels: Tensor) -> dict[int, Tensor]:
-        """pixels (N, 3, H, W), normalised -> stride 8, 16, 32 -> (N, C, ⌈H/stride⌉, ⌈W/stride⌉); the last is the
+        """pixels (N, 3, H, W), normalized -> stride 8, 16, 32 -> (N, C, ⌈H/stride⌉, ⌈W/stride⌉); the last is the
         head's.
         """
         x = pixels.contiguous(memory_format=torch.channels_last)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from polydetr.backbones.convnet import ConvNorm
 from polydetr.backbones.folders import fitting
 from polydetr.errors import BackboneError
-from polydetr.specs.resnet import our_key
+from polydetr.specs.resnet import map_channels, our_key
 
 
 class Block(nn.Module):
@@ -86,10 +86,10 @@ class ResNet(nn.Module):
                 width = outputs
             self._taken[stride] = len(layers) - 1
         del self._taken[4]
-        self.channels = {taken: widths[-1] if taken == stride else widths[i] for i, taken in enumerate(self._taken, 1)}
         if projected is not None:
             layers.append(nn.Conv2d(width, projected, 1))
-            self._taken[stride], self.channels[stride] = len(layers) - 1, projected
+            self._taken[stride] = len(layers) - 1
+        self.channels = map_channels(widths=widths, dilated=dilated, projected=projected)
         self.layers = nn.ModuleList(layers)
 
     def forward(self, pixels: Tensor) -> dict[int, Tensor]:

@@ -6,14 +6,15 @@ Every fault is reported at once, each with its key and the nearest valid one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from polydetr.config.sections import Config, TaskConfig
+from polydetr.config.sections import Config
 from polydetr.errors import ConfigError, did_you_mean
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -55,7 +56,7 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, **override
     try:
         return Config.model_validate(merge(preset, given))
     except ValidationError as error:
-        raise ConfigError(_explain(error, name)) from None
+        raise faults_message(fault_lines(error.errors(), Config), file=name) from None
 
 
 def for_tasks(config: Config, tasks: Iterable[str]) -> Config:
@@ -137,27 +138,32 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _explain(error: ValidationError, name: str | None) -> str:
+def fault_lines(faults: Sequence[ErrorDetails], root: type[BaseModel], *, place: str = "") -> list[str]:
+    """What pydantic found wrong with ``root``, a line per fault: its key below ``place``, the nearest valid one."""
     lines = []
-    for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"])
+    for fault in faults:
+        key = ".".join([*([place] if place else []), *map(str, fault["loc"])])
         if fault["type"] == "extra_forbidden":
-            section = _section_at(fault["loc"][:-1])
+            section = _section_at(fault["loc"][:-1], root)
             lines.append(f"unknown key {key!r}. {did_you_mean(str(fault['loc'][-1]), section.model_fields)}")
         else:
             message = fault["msg"].removeprefix("Value error, ")
-            lines.append(f"{key} = {fault['input']!r}: {message[0].lower()}{message[1:]}")
-    head = f"{name}: " if name else ""
+            given = f"{key} = {fault['input']!r}" if fault["loc"] else key
+            lines.append(f"{given}: {message[0].lower()}{message[1:]}")
+    return lines
+
+
+def faults_message(lines: Sequence[str], *, file: str | None = None) -> ConfigError:
+    """All faults as one error."""
+    head = f"{file}: " if file else ""
     count = f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the configuration"
-    return f"{head}{count}:\n" + "\n".join(f"  - {line}" for line in lines)
+    return ConfigError(f"{head}{count}:\n" + "\n".join(f"  - {line}" for line in lines))
 
 
-def _section_at(location: tuple[int | str, ...]) -> type[BaseModel]:
-    section: type[BaseModel] = Config
+def _section_at(location: tuple[int | str, ...], root: type[BaseModel]) -> type[BaseModel]:
+    section = root
     for part in location:
-        if section is Config and part == "tasks":
-            section = TaskConfig
-        elif str(part) in section.model_fields:
+        if str(part) in section.model_fields:
             annotation = section.model_fields[str(part)].annotation
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 section = annotation

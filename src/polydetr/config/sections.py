@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -172,81 +172,11 @@ class TrainingConfig(_Section):
     )
     lora: LoRAConfig = LoRAConfig()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    devices: int = Field(default=1, ge=1, description="GPUs, or processes on a CPU, that train it together")
     patience: int = Field(default=3, ge=0, description="evaluations without progress before it stops; 0 = never")
     evaluations_per_epoch: int = Field(default=1, ge=1)
     valid_fraction: float = Field(
         default=0.1, gt=0, lt=0.9, description="share of the training rows held out when no valid file is given"
-    )
-
-
-class TaskConfig(_Section):
-    """Options of one target; a task ignores none: what does not apply to it is an error."""
-
-    labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
-    class_weights: Literal["none", "balanced"] = "none"
-    loss_weight: float = Field(default=1.0, gt=0)
-    scheme: Literal["auto", "iob1", "iob2", "bioes"] = "auto"
-    max_answer_tokens: int = Field(default=48, ge=1, description="longest answer that question answering may give")
-    multi_label: bool | None = None
-    image_size: int | None = Field(
-        default=None,
-        ge=4,
-        le=256,
-        description="pixels a side of generated pictures; default: their own up to 64, or 32",
-    )
-    patch_size: int | None = Field(
-        default=None, ge=1, description="pixels a side of one token; default: of which a picture has 64 or fewer"
-    )
-    sampling_steps: int = Field(default=12, ge=1, le=1000, description="steps from noise to a picture")
-    guidance: float = Field(
-        default=1.25, ge=0, le=20, description="how much a picture is made to fit its row; 1 = as the pictures seen did"
-    )
-
-
-class DetectionConfig(_Section):
-    """Boxes around objects. "detr" is the architecture of 2020, to which the switches of "detr-fast" mean nothing."""
-
-    architecture: Literal["detr-fast", "detr"] = Field(
-        default="detr-fast", description="what to train, or what DETR was in 2020: it needs many more steps"
-    )
-    num_queries: int = Field(default=100, ge=1, le=2000, description="objects that can be found in a picture")
-    hidden_dim: int | None = Field(default=None, ge=16, le=1024, description="default: 128, detr 256")
-    encoder_layers: int | None = Field(default=None, ge=0, le=24, description="default: 1, detr 6")
-    decoder_layers: int | None = Field(default=None, ge=1, le=24, description="default: 3, detr 6")
-    query_selection: bool = Field(default=True, description="queries begin where the picture looks like an object")
-    deformable: bool = Field(default=True, description="queries read a few points of every scale, not all cells")
-    refine: bool = Field(default=True, description="each layer moves the boxes of the one before")
-    iou_aware: bool = Field(default=True, description="scores learn to say how well the box fits")
-    denoising: int = Field(
-        default=0, ge=0, le=1000, description="true objects a picture that are shown spoilt, to be put right; 0 = off"
-    )
-    mosaic: float = Field(default=0.5, ge=0, le=1, description="share of the training pictures made of four; 0 = off")
-    zoom: float = Field(
-        default=0.6, gt=0, le=1, description="smallest side at which training pictures are shown; 1 = off"
-    )
-    threshold: float | None = Field(
-        default=None, ge=0, le=1, description="score from which a box is answered; default: tuned on validation rows"
-    )
-
-
-class EntitiesConfig(_Section):
-    """Spans of text with types, one inside another or not."""
-
-    hidden_dim: int | None = Field(default=None, ge=16, le=1024, description="default: 128")
-    decoder_layers: int | None = Field(
-        default=None, ge=0, le=24, description="default: 3; 0 answers with the proposed spans as they are"
-    )
-    max_words: int = Field(
-        default=24, ge=1, le=512, description="longest span that is proposed; the decoder may make it longer"
-    )
-    queries_per_word: float = Field(
-        default=1.0, gt=0, le=4, description="spans that can be found, by words of the text; and 8 more"
-    )
-    tagging: float = Field(
-        default=0.5, ge=0, description="weight of learning, besides, one tag a word for the outermost spans; 0 = off"
-    )
-    threshold: float | None = Field(
-        default=None, ge=0, le=1, description="score from which a span is answered; default: tuned on validation rows"
     )
 
 
@@ -283,9 +213,13 @@ class Config(_Section):
     history: HistoryConfig = HistoryConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
-    detection: DetectionConfig = DetectionConfig()
-    entities: EntitiesConfig = EntitiesConfig()
-    tasks: dict[str, TaskConfig] = Field(default_factory=dict)
+    tasks: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="target → the options of its task, see below; read once the tasks are known"
+    )
+    detection: dict[str, Any] = Field(
+        default_factory=dict, description="old: options for every target of this task; write `tasks.NAME` instead"
+    )
+    entities: dict[str, Any] = Field(default_factory=dict, description="old, likewise")
 
     def backbone_of(self, modality: str) -> str:
         """The backbone asked for in one modality; "auto" where none was named."""

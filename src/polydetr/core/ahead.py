@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,10 +15,17 @@ AHEAD = 64
 """Documents that are decoded ahead of the model at most, where that takes long (images): a bound on memory."""
 
 
+def cores() -> int:
+    """How many this process may use: those the system gives it, or fewer where ``OMP_NUM_THREADS`` asks for fewer."""
+    given = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return min(given, int(wanted)) if wanted.isdecimal() and int(wanted) else given
+
+
 def ahead(function: Callable[[_T], _R], items: Iterable[_T], *, workers: int, window: int = AHEAD) -> Iterator[_R]:
     """``map`` in order, up to ``window`` results ahead in threads; in this thread where ``workers`` is below two.
 
-    Decoding and resizing pictures leave the interpreter free, so that threads do what processes would, without
+    Decoding and resizing images leave the interpreter free, so that threads do what processes would, without
     copying the pixels between them.
     """
     if workers < 2:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from polydetr.core.examples import Arrays, Example
 from polydetr.core.layout import FieldText, Layout
-from polydetr.core.records import Finding, Record, Row
+from polydetr.core.records import Finding, Record
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Window:
 
 @dataclass(frozen=True)
 class EncodedGroup:
-    """All windows of one document in one modality. ``texts`` holds one entry a row, for text."""
+    """All windows of one document in one modality. ``texts`` holds one entry per row, for text."""
 
     windows: Sequence[Window]
     texts: Sequence[FieldText] = ()
@@ -35,7 +36,7 @@ class EncodedGroup:
 @dataclass(frozen=True)
 class EncodedDocument:
     """One document, encoded: ``examples[i]`` is window i; ``layouts`` and ``texts`` tell a task where its tokens came
-    from.
+    from. golds: target → each row's label, where it was encoded with its targets.
     """
 
     records: Sequence[Record]
@@ -43,7 +44,9 @@ class EncodedDocument:
     layouts: Sequence[Layout | None]
     texts: Sequence[FieldText]
     warnings: Sequence[Finding]
+    golds: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
-    def rows(self) -> list[Row]:
-        return [record.row for record in self.records]
+    def num_tokens(self) -> int:
+        """What it costs the model, over all windows."""
+        return sum(example.num_tokens for example in self.examples)

@@ -20,18 +20,22 @@ class Example:
 
     ``groups[group][name]`` has one entry a token along its first axis (for images: one an image). A modality that is
     missing has arrays of length 0, and is masked.
-    ``targets[target][name]`` is a scalar (0-d), a fixed-length vector, or, where the name ends in ``_per_token`` or
-    ``_per_object``, one entry a token of the group that the task reads, or an object of any number.
+    ``positives[target][name]`` are the arrays of what belongs to the row, the positive side of an embedding, as the
+    modality that reads it (``HasPositive``) encodes it; only where rows are learned or measured.
+    ``targets[target][name]`` is a scalar (0-d), a fixed-length array, or, where ``padding[target]`` names it, one entry
+    per token of the group that the task reads, or per object; a batch fills them up with the value given there.
     """
 
     groups: Mapping[str, Arrays]
     targets: Mapping[str, Arrays] = field(default_factory=dict)
+    positives: Mapping[str, Arrays] = field(default_factory=dict)
     weight: float = 1.0
     cost: int | None = None
+    padding: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def num_tokens(self) -> int:
         """What it costs the model, in tokens; ``cost`` where an entry becomes several (an image its grid)."""
         if self.cost is not None:
             return self.cost
-        return sum(len(next(iter(arrays.values()))) for arrays in self.groups.values())
+        return sum(len(next(iter(arrays.values()))) for arrays in (*self.groups.values(), *self.positives.values()))

@@ -4,11 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from polydetr.core.layout import FieldText
 from polydetr.core.records import Finding, Record
 from polydetr.errors import RowError
+
+
+@dataclass(frozen=True)
+class Details:
+    """What a task tells beside its answer. Each has a class of its own, in its file; this one tells nothing."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a task's scores are drawn from. Each that has plots has a class of its own; this one shows nothing."""
+
+
+@runtime_checkable
+class ByLabel(Protocol):
+    """Details that give the probability of every label."""
+
+    @property
+    def probabilities(self) -> Mapping[str, float]: ...
+
+
+@runtime_checkable
+class Scoped(Protocol):
+    """Details that say whether a row is like the training rows; None: that is not known."""
+
+    @property
+    def in_scope(self) -> bool | None: ...
 
 
 @dataclass(frozen=True)
@@ -17,7 +43,7 @@ class Prediction:
 
     value: Any
     probability: float | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Details = Details()
 
 
 @dataclass(frozen=True)
@@ -29,15 +55,18 @@ class Evaluation:
     metrics: Mapping[str, float]
     tables: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
-    figures: Mapping[str, Any] = field(default_factory=dict)
+    figures: Figures = Figures()
 
 
 @dataclass(frozen=True)
 class RowResult:
-    """What became of one row: its predictions by target, or the error that rejected it."""
+    """What became of one row: its predictions by target, or the error that rejected it. golds: its labels by target,
+    where rows are measured.
+    """
 
     record: Record
     predictions: Mapping[str, Prediction]
     text: FieldText | None = None
     error: RowError | None = None
     warnings: Sequence[Finding] = ()
+    golds: Mapping[str, Any] = field(default_factory=dict)

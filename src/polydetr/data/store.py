@@ -6,20 +6,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from polydetr.core.examples import Example
+from polydetr.core.examples import Arrays, Example
 from polydetr.errors import DataFileError, SaveError
 
 _FLUSH = 1000
 _FLUSH_BYTES = 64 << 20
 """Examples are written out after so many, or as soon as they hold as much: pictures are large."""
 MAX_CACHE_BYTES = 2 << 30
+_KINDS: dict[str, Callable[[Example], Mapping[str, Arrays]]] = {
+    "group": lambda example: example.groups,
+    "target": lambda example: example.targets,
+    "positive": lambda example: example.positives,
+}
 
 
 class ExampleStore:
@@ -34,9 +40,10 @@ class ExampleStore:
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             meta = json.loads(table.schema.metadata[b"polydetr"])
+            columns, self._padding = meta["columns"], meta["padding"]
         except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
             raise DataFileError(f"{str(path)!r} is not a file of tokenised rows: {error}", hint="Delete it.") from None
-        self._columns: list[tuple[str, str, str, str]] = [tuple(c) for c in meta]  # type: ignore[misc]
+        self._columns: list[tuple[str, str, str, str]] = [tuple(c) for c in columns]  # type: ignore[misc]
         self.lengths = table.column("length").to_numpy()
         self.weights = table.column("weight").to_numpy()
         # Chunk by chunk, as they lie in the mapped file: joining them would copy all into memory.
@@ -52,15 +59,12 @@ class ExampleStore:
             raise IndexError(index)
         chunk = int(np.searchsorted(self._starts, index, side="right")) - 1
         row = index - int(self._starts[chunk])
-        parts: dict[str, dict[str, dict[str, np.ndarray]]] = {"group": {}, "target": {}}
+        parts: dict[str, dict[str, dict[str, np.ndarray]]] = {kind: {} for kind in _KINDS}
         for (kind, owner, name, shape), (values, offsets) in zip(self._columns, self._flat[chunk], strict=True):
             array = values[offsets[row] : offsets[row + 1]]
             parts[kind].setdefault(owner, {})[name] = array if shape == "vector" else array.reshape(_shape(shape))
-        return Example(parts["group"], parts["target"], float(self.weights[index]), cost=int(self.lengths[index]))
-
-    @property
-    def num_tokens(self) -> int:
-        return int(self.lengths.sum())
+        weight, cost = float(self.weights[index]), int(self.lengths[index])
+        return Example(parts["group"], parts["target"], parts["positive"], weight, cost, self._padding)
 
     @staticmethod
     def write(examples: Iterable[Example], path: Path) -> ExampleStore:
@@ -79,6 +83,21 @@ class ExampleStore:
         finally:
             partial.unlink(missing_ok=True)
         return ExampleStore(path)
+
+
+class StoredExamples(Sequence[Example]):
+    """Some neighboring examples of a store, read when they are asked for."""
+
+    def __init__(self, store: ExampleStore, places: range) -> None:
+        self.store, self.places = store, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return StoredExamples(self.store, self.places[index])
+        return self.store[self.places[index]]
 
 
 def _key(kind: str, owner: str, name: str) -> str:
@@ -102,7 +121,7 @@ def _write(examples: Iterable[Example], path: Path) -> None:
             for kind, owner, name, _ in columns:
                 array = _array(rows[0], kind, owner, name)
                 fields.append(pa.field(_key(kind, owner, name), pa.large_list(pa.from_numpy_dtype(array.dtype))))
-            schema = pa.schema(fields, metadata={b"polydetr": json.dumps(columns).encode()})
+            schema = pa.schema(fields, metadata=_metadata(columns, rows[0].padding))
             writer = pa.ipc.new_file(str(path), schema)
         data = [pa.array([e.num_tokens for e in rows], pa.int32()), pa.array([e.weight for e in rows], pa.float32())]
         for kind, owner, name, _ in columns:
@@ -121,13 +140,21 @@ def _write(examples: Iterable[Example], path: Path) -> None:
             held = 0
     flush()
     if writer is None:  # no example at all
-        empty = pa.schema([("length", pa.int32()), ("weight", pa.float32())], metadata={b"polydetr": b"[]"})
+        empty = pa.schema([("length", pa.int32()), ("weight", pa.float32())], metadata=_metadata([], {}))
         writer = pa.ipc.new_file(str(path), empty)
     writer.close()
 
 
+def _metadata(
+    columns: Sequence[tuple[str, str, str, str]], padding: Mapping[str, Mapping[str, int]]
+) -> dict[bytes, bytes]:
+    """What the file says of all its examples."""
+    plain = {target: dict(fills) for target, fills in padding.items()}
+    return {b"polydetr": json.dumps({"columns": columns, "padding": plain}).encode()}
+
+
 def _columns_of(example: Example) -> list[tuple[str, str, str, str]]:
-    parts = (("group", example.groups), ("target", example.targets))
+    parts = ((kind, owners_of(example)) for kind, owners_of in _KINDS.items())
     return [
         (kind, owner, name, _shape_name(np.asarray(array)))
         for kind, owners in parts
@@ -148,7 +175,7 @@ def _shape(name: str) -> tuple[int, ...]:
 
 
 def _array(example: Example, kind: str, owner: str, name: str) -> np.ndarray:
-    return np.asarray((example.groups if kind == "group" else example.targets)[owner][name])
+    return np.asarray(_KINDS[kind](example)[owner][name])
 
 
 def _flat(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:

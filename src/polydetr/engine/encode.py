@@ -4,28 +4,29 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
-import torch
 
+from polydetr.core.ahead import cores
 from polydetr.core.documents import EncodedDocument, EncodedGroup
-from polydetr.core.examples import Example
+from polydetr.core.examples import Arrays, Example
 from polydetr.core.layout import FieldText
 from polydetr.core.records import Finding, Record, Row, folder_of
 from polydetr.errors import Location, RowError
 from polydetr.modalities.base import Modality
-from polydetr.tasks.base import Task, WindowView, modality_of, view_group
+from polydetr.modalities.capabilities import ReadsFiles
+from polydetr.tasks.base import Task, WindowView
+from polydetr.tasks.capabilities import BringsTokens, ChecksLabels, HasPositive, NamesFiles
 
 MAX_DOCUMENT_ROWS = 64
 """Rows of one document that are read together at most: bounds memory however long the document is."""
 Strictness = Literal["strict", "normal", "lenient"]
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 class RowEncoder:
@@ -40,38 +41,38 @@ class RowEncoder:
         self.modalities = dict(modalities)
         self.tasks = dict(tasks)
         self.strictness: Strictness = "normal"
-        for modality in self.modalities.values():
-            modality.join(self.modalities)
         # The others read no column of their own, but a history's items or a target's values.
         self.read = {name: modality for name, modality in self.modalities.items() if modality.fields}
-        for modality in self.read.values():
-            modality.alone = len(self.read) == 1
-        if any(task.reads_maps for task in self.tasks.values()):
-            for modality in self.read.values():
-                modality.keeps_frames = True  # type: ignore[attr-defined]
-        if any(task.reads_words for task in self.tasks.values()):
-            for modality in self.read.values():
-                modality.keeps_words = True  # type: ignore[attr-defined]
-        views = ((target, task.view) for target, task in tasks.items() if task.view is not None)
-        self.views = {target: modalities[name].over([target]) for target, name in views if name in modalities}
+        self.positives = {
+            target: modalities[task.positive_modality].over([target])
+            for target, task in tasks.items()
+            if isinstance(task, HasPositive)
+            and task.positive_modality is not None
+            and task.positive_modality in modalities
+        }
+        self.padding = {target: task.padded for target, task in tasks.items()}
         one_field = len(self.read) == 1 and all(len(m.fields) == 1 for m in self.read.values())
         self.context = context and one_field and all(task.reads_document for task in self.tasks.values())
+        reads_files = any(isinstance(m, ReadsFiles) and m.reads_files for m in self.modalities.values())
+        self.workers = cores() if reads_files else 0
+        """Threads worth encoding rows ahead in: none for what is quick."""
 
-    def of_target(self, target: str) -> RowEncoder:
-        """One that reads the target's own value in place of the inputs (``Task.view``)."""
-        view = self.views[target].over([target])
-        other = RowEncoder({view.name: view}, {target: self.tasks[target]}, context=False)
-        other.strictness = self.strictness
+    def with_strictness(self, strictness: Strictness) -> RowEncoder:
+        """One that judges rows differently."""
+        other = copy.copy(self)
+        other.strictness = strictness
         return other
+
+    def of_positives(self, target: str) -> RowEncoder:
+        """One that reads the target's own value in place of the inputs (``HasPositive``)."""
+        side = self.positives[target].by_itself()
+        return RowEncoder({side.name: side}, {target: self.tasks[target]}, context=False).with_strictness(
+            self.strictness
+        )
 
     def fault_in(self, column: str | None) -> str:
         """The kind of finding that a value is which cannot be read in this column."""
         return next((m.fault for m in self.read.values() if column in m.fields), "unreadable")
-
-    @property
-    def workers(self) -> int:
-        """Threads worth encoding rows ahead in: none for what is quick."""
-        return torch.get_num_threads() if any(m.slow_to_encode for m in self.modalities.values()) else 0
 
     def documents(self, records: Iterable[Record]) -> Iterator[list[Record]]:
         """Neighbouring rows of one document together, where tasks profit from it; otherwise each row alone."""
@@ -108,31 +109,32 @@ class RowEncoder:
         count = max(len(g.windows) for g in groups.values())
         texts = windowed.texts if windowed else ()
         golds = self._golds(records, texts, warnings) if with_targets else {}
-        views = self._second_views(records, golds, count, warnings) if with_targets else {}
+        positives = self._positives(records, golds, count, warnings) if with_targets else {}
         examples, layouts = [], []
         for i in range(count):
             windows = {name: g.windows[i if len(g.windows) > 1 else 0] for name, g in groups.items()}
             layout = next((w.layout for w in windows.values() if w.layout is not None), None)
             arrays = {name: window.arrays for name, window in windows.items()}
-            content = _content(arrays) if views else 0
-            arrays |= {name: g.windows[i % len(g.windows)].arrays for name, g in views.items()}
+            content = _content(arrays) if positives else 0
+            sides = {target: g.windows[i % len(g.windows)].arrays for target, g in positives.items()}
             targets = {
                 t: self.tasks[t].encode_target(WindowView(layout, texts, found, content, arrays))
                 for t, found in golds.items()
             }
-            examples.append(Example(arrays, targets, weight=1.0 / count, cost=self._cost(arrays)))
+            padding = self.padding if with_targets else {}
+            examples.append(Example(arrays, targets, sides, 1.0 / count, self._cost(arrays, sides), padding))
             layouts.append(layout)
-        return EncodedDocument(records, examples, layouts, texts, warnings)
+        return EncodedDocument(records, examples, layouts, texts, warnings, golds)
 
-    def _second_views(
+    def _positives(
         self, records: Sequence[Record], golds: Mapping[str, Sequence[Any]], count: int, warnings: list[Finding]
     ) -> dict[str, EncodedGroup]:
         """What targets that are read themselves hold; ``count``: windows of the inputs."""
         found = {}
-        for target, view in self.views.items():
+        for target, side in self.positives.items():
             known = golds[target][0] is not None
             row = records[0].row if known else {}
-            found[view_group(target, view.name)] = group = self._group(view, [row], folder_of(records[0]))
+            found[target] = group = self._group(side, [row], folder_of(records[0]))
             if known:
                 warnings += group.warnings
             if len(group.windows) > count:
@@ -164,13 +166,12 @@ class RowEncoder:
             kind = first.kind.replace("_", " ")
             raise RowError(f"{kind}: {first.message}", location=Location(column=first.column), hint=hint)
 
-    def _cost(self, arrays: Mapping[str, Mapping[str, Any]]) -> int:
+    def _cost(self, groups: Mapping[str, Arrays], positives: Mapping[str, Arrays]) -> int:
         """Tokens that the model attends over for this example."""
-        read = (
-            len(next(iter(found.values()))) * self.modalities[modality_of(name)].tokens_per_entry
-            for name, found in arrays.items()
-        )
-        return sum(read) + sum(task.brings_tokens for task in self.tasks.values())
+        read = [(self.modalities[name], arrays) for name, arrays in groups.items()]
+        read += [(self.positives[target], arrays) for target, arrays in positives.items()]
+        tokens = sum(len(next(iter(arrays.values()))) * modality.tokens_per_entry for modality, arrays in read)
+        return tokens + sum(task.num_own_tokens for task in self.tasks.values() if isinstance(task, BringsTokens))
 
     def _golds(
         self, records: Sequence[Record], texts: Sequence[FieldText], warnings: list[Finding]
@@ -181,7 +182,7 @@ class RowEncoder:
             for target, task in self.tasks.items():
                 gold = task.gold(task_row(task, record), texts[i] if texts else None)
                 golds[target].append(gold)
-                if found := task.problems(gold):
+                if isinstance(task, ChecksLabels) and (found := task.problems(gold)):
                     where = dataclasses.replace(record.location, column=target)
                     warnings += [Finding("label", target, f"{where}: {problem}") for problem in found]
         return golds
@@ -197,7 +198,7 @@ def _content(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> int:
 
 def task_row(task: Task, record: Record) -> Row:
     """The row as the task reads its label: its files lie beside the file that names them."""
-    return task.located(record.row, folder_of(record))
+    return task.located(record.row, folder_of(record)) if isinstance(task, NamesFiles) else record.row
 
 
 def _relocate(error: RowError, record: Record) -> RowError:

@@ -1,119 +1,166 @@
-"""From rows to predictions, in order, in constant memory. Evaluation, prediction and serving all run through
-``Engine.run``.
+"""From rows to answers, in order, in constant memory: encode → outputs → answers. Evaluation, prediction, explanation
+and serving all take these three steps; only the one in the middle, the forward pass, is exchangeable.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar, get_args
-
-import torch
-from torch import Tensor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, get_args
 
 from polydetr.core.ahead import ahead
 from polydetr.core.documents import EncodedDocument
-from polydetr.core.examples import Arrays
 from polydetr.core.predictions import RowResult
 from polydetr.core.records import Record
-from polydetr.data.batching import token_budget_batches
+from polydetr.core.runner import Outputs, Runner
 from polydetr.engine.encode import RowEncoder, Strictness
 from polydetr.errors import ConfigError, RowError, did_you_mean
-from polydetr.model.model import PolyModel
-from polydetr.nn.batch import Batch
-from polydetr.nn.cpu.attention import keep_freed_memory
+from polydetr.modalities.base import Modality
 from polydetr.tasks.base import Task
 
-Outputs = Mapping[str, Mapping[str, Tensor]]
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 CHUNK_TOKENS = 16_384
-"""Tokens encoded ahead before the model runs: enough to sort by length, and a bound on memory."""
+"""Tokens encoded ahead before the runner is asked: enough to sort by length, and a bound on memory."""
 CHUNK_DOCUMENTS = 2048
 """Documents (and rejected rows) held at most, however short they are."""
 
+OnError = Literal["raise", "return"]
+Item = EncodedDocument | RowResult
+"""A document, or the result of a row that was rejected, in its place."""
+
 
 class Engine:
-    """A model with its encoder and tasks, ready to answer."""
+    """An encoder, a runner and tasks: all that answers."""
 
-    def __init__(
-        self, model: PolyModel, encoder: RowEncoder, tasks: Mapping[str, Task], *, batch_tokens: int = 1024
-    ) -> None:
-        keep_freed_memory()
-        self.model = model
-        self.encoder = encoder
-        self.tasks = tasks
-        self.batch_tokens = batch_tokens
-        self.seed = 0
+    def __init__(self, encoder: RowEncoder, runner: Runner, tasks: Mapping[str, Task], *, seed: int = 0) -> None:
+        self.encoder, self.runner, self.tasks, self.seed = encoder, runner, dict(tasks), seed
 
-    def judging(self, strictness: Strictness) -> Engine:
-        """This engine, or one beside it that judges rows differently (see ``RowEncoder``)."""
+    @classmethod
+    def of(
+        cls, modalities: Mapping[str, Modality], tasks: Mapping[str, Task], runner: Runner, *, context: bool
+    ) -> Engine:
+        """Puts one together; context: whether neighboring rows of a document are read together."""
+        return cls(RowEncoder(modalities, tasks, context=context), runner, tasks)
+
+    def with_strictness(self, strictness: Strictness) -> Engine:
+        """One that judges rows differently (see ``RowEncoder``).
+
+        Raises:
+            ConfigError: there is no such strictness.
+        """
         if strictness not in get_args(Strictness):
             raise ConfigError(
                 f"strictness {strictness!r} is not known.", hint=did_you_mean(str(strictness), get_args(Strictness))
             )
-        if strictness == self.encoder.strictness:
-            return self
+        return self._with(encoder=self.encoder.with_strictness(strictness))
+
+    def with_seed(self, seed: int) -> Engine:
+        """One that draws other answers where a task answers at random (generation)."""
+        return self._with(seed=seed)
+
+    def with_runner(self, runner: Runner) -> Engine:
+        """One whose forward pass is computed by ``runner``."""
+        return self._with(runner=runner)
+
+    def only(self, target: str) -> Engine:
+        """One that answers for this target alone."""
+        return self._with(tasks={target: self.tasks[target]})
+
+    def of_positives(self, target: str) -> Engine:
+        """One that embeds a target's own values in place of the inputs (the positive side of an embedding)."""
+        return self.only(target)._with(encoder=self.encoder.of_positives(target))
+
+    def _with(self, **changed: object) -> Engine:
         other = copy.copy(self)
-        other.encoder = copy.copy(self.encoder)
-        other.encoder.strictness = strictness
+        vars(other).update(changed)
         return other
 
-    def drawing(self, seed: int) -> Engine:
-        """This engine, or one beside it that draws other answers where a task answers at random (generation)."""
-        if seed == self.seed:
-            return self
-        other = copy.copy(self)
-        other.seed = seed
-        return other
+    # -- the three steps ----------------------------------------------------------------------------------------------
 
-    def answering(self, target: str) -> Engine:
-        """One beside it that answers for this target alone."""
-        other = copy.copy(self)
-        other.tasks = {target: self.tasks[target]}
-        return other
+    def encode(
+        self, records: Iterable[Record], *, with_targets: bool = False, on_error: OnError = "raise"
+    ) -> Iterator[Item]:
+        """Rows as documents, in order.
 
-    def of_target(self, target: str) -> Engine:
-        """One beside it that embeds a target's own values in place of the inputs (``Task.view``)."""
-        other = self.answering(target)
-        other.encoder = self.encoder.of_target(target)
-        return other
-
-    def run(
-        self,
-        records: Iterable[Record],
-        *,
-        on_error: str = "raise",
-        with_targets: bool = False,
-        on_batch: Callable[[Outputs, Batch], None] | None = None,
-    ) -> Iterator[RowResult]:
-        """One result a row, in the order of the rows.
-
-        on_error: "raise" stops at the first unreadable row; "return" yields it with its error.
-        on_batch: sees every batch's raw outputs and targets (losses, calibration).
+        with_targets: also what the rows' labels are, for measuring. on_error: "raise" stops at the first row that
+        cannot be read; "return" gives it as a result with its error.
 
         Raises:
             RowError: a row cannot be read and ``on_error`` is "raise".
         """
-        pending: list[EncodedDocument | RowResult] = []
-        tokens = answered = 0
 
-        def encode(group: list[Record]) -> list[EncodedDocument | RowResult]:
-            return list(self._encode(group, on_error=on_error, with_targets=with_targets))
+        def encode(group: list[Record]) -> list[Item]:
+            return list(self._encode(group, with_targets=with_targets, on_error=on_error))
 
         for items in ahead(encode, self.encoder.documents(records), workers=self.encoder.workers):
-            for item in items:
-                pending.append(item)
-                tokens += sum(e.num_tokens for e in item.examples) if isinstance(item, EncodedDocument) else 0
-            if tokens >= CHUNK_TOKENS or len(pending) >= CHUNK_DOCUMENTS:
-                yield from self._answer(pending, on_batch, answered)
-                answered += sum(len(item.examples) for item in pending if isinstance(item, EncodedDocument))
-                pending, tokens = [], 0
-        yield from self._answer(pending, on_batch, answered)
+            yield from items
 
-    def _encode(
-        self, group: list[Record], *, on_error: str, with_targets: bool
-    ) -> Iterator[EncodedDocument | RowResult]:
+    def outputs(self, documents: Sequence[EncodedDocument], *, first: int = 0) -> list[list[Outputs]]:
+        """Document → window → target → named arrays.
+
+        first: windows already answered in this run; what is drawn at random depends on a window's number in it.
+        """
+        examples = [example for document in documents for example in document.examples]
+        numbers = range(first, first + len(examples))
+        found = iter(self.runner.run(examples, list(self.tasks), seed=self.seed, numbers=numbers) if examples else ())
+        return [[next(found) for _ in document.examples] for document in documents]
+
+    def answers(
+        self, documents: Sequence[EncodedDocument], outputs: Sequence[Sequence[Outputs]]
+    ) -> Iterator[RowResult]:
+        """One result per row of the documents, in order."""
+        for document, windows in zip(documents, outputs, strict=True):
+            decoded = {
+                target: task.decode(
+                    [window[target] for window in windows], document.layouts, document.texts, len(document.records)
+                )
+                for target, task in self.tasks.items()
+            }
+            for i, record in enumerate(document.records):
+                yield RowResult(
+                    record,
+                    {target: predictions[i] for target, predictions in decoded.items()},
+                    document.texts[i] if document.texts else None,
+                    warnings=document.warnings,
+                    golds={target: golds[i] for target, golds in document.golds.items()},
+                )
+
+    # -- their composition --------------------------------------------------------------------------------------------
+
+    def run(
+        self, records: Iterable[Record], *, with_targets: bool = False, on_error: OnError = "raise"
+    ) -> Iterator[RowResult]:
+        """One result per row, in the order of the rows; see ``encode``.
+
+        Raises:
+            RowError: a row cannot be read and ``on_error`` is "raise".
+        """
+        return self.answered(self.encode(records, with_targets=with_targets, on_error=on_error))
+
+    def answered(self, items: Iterable[Item]) -> Iterator[RowResult]:
+        """One result per row of documents that were encoded before, a chunk of them in memory at a time."""
+        pending: list[Item] = []
+        tokens = first = 0
+        for item in items:
+            pending.append(item)
+            tokens += item.num_tokens if isinstance(item, EncodedDocument) else 0
+            if tokens >= CHUNK_TOKENS or len(pending) >= CHUNK_DOCUMENTS:
+                yield from self._answered(pending, first)
+                first += sum(len(item.examples) for item in pending if isinstance(item, EncodedDocument))
+                pending, tokens = [], 0
+        yield from self._answered(pending, first)
+
+    def _answered(self, items: Sequence[Item], first: int) -> Iterator[RowResult]:
+        documents = [item for item in items if isinstance(item, EncodedDocument)]
+        results = self.answers(documents, self.outputs(documents, first=first))
+        for item in items:
+            if isinstance(item, RowResult):
+                yield item
+            else:
+                yield from (next(results) for _ in item.records)
+
+    # -- documents with rows that cannot be read ----------------------------------------------------------------------
+
+    def _encode(self, group: list[Record], *, with_targets: bool, on_error: OnError) -> Iterator[Item]:
         try:
             yield self.encoder.encode(group, with_targets=with_targets)
         except RowError as error:
@@ -124,10 +171,8 @@ class Engine:
             else:
                 yield from self._encode_around_faults(group, with_targets=with_targets)
 
-    def _encode_around_faults(
-        self, group: list[Record], *, with_targets: bool
-    ) -> Iterator[EncodedDocument | RowResult]:
-        """One bad row must not take its neighbours along: the rows between two bad ones stay together."""
+    def _encode_around_faults(self, group: list[Record], *, with_targets: bool) -> Iterator[Item]:
+        """One bad row must not take its neighbors along: the rows between two bad ones stay together."""
         good: list[Record] = []
         for record in group:
             try:
@@ -140,85 +185,3 @@ class Engine:
                 yield RowResult(record, {}, error=error)
         if good:
             yield self.encoder.encode(good, with_targets=with_targets)
-
-    def _answer(
-        self,
-        items: Sequence[EncodedDocument | RowResult],
-        on_batch: Callable[[Outputs, Batch], None] | None,
-        first_id: int,
-    ) -> Iterator[RowResult]:
-        documents = [item for item in items if isinstance(item, EncodedDocument)]
-        outputs = iter(self._forward(documents, on_batch, first_id))
-        for item in items:
-            if isinstance(item, RowResult):
-                yield item
-                continue
-            windows = next(outputs)
-            decoded = {
-                target: task.decode([w[target] for w in windows], item.layouts, item.texts, len(item.records))
-                for target, task in self.tasks.items()
-            }
-            for i, record in enumerate(item.records):
-                text = item.texts[i] if item.texts else None
-                yield RowResult(record, {t: p[i] for t, p in decoded.items()}, text, warnings=item.warnings)
-
-    def _forward(
-        self,
-        documents: Sequence[EncodedDocument],
-        on_batch: Callable[[Outputs, Batch], None] | None,
-        first_id: int,
-    ) -> list[list[dict[str, Arrays]]]:
-        """Per document, per window: target → named arrays (those with one entry a token may end in padding).
-
-        first_id: examples already answered in this run; what is drawn at random depends on an example's number in it.
-        """
-        examples = [(d, e) for d, document in enumerate(documents) for e in document.examples]
-        results: list[dict[str, Arrays]] = [{} for _ in examples]
-        lengths = [e.num_tokens for _, e in examples]
-        device = next(self.model.parameters()).device
-        was_training = self.model.training
-        if was_training:
-            self.model.eval()
-        batches = token_budget_batches(lengths, self.batch_tokens, seed=None) if examples else []
-
-        def forward(ids: list[int]) -> tuple[list[int], Batch, Outputs]:
-            with torch.inference_mode():  # of each thread
-                numbers = [first_id + i for i in ids]
-                batch = Batch.collate([examples[i][1] for i in ids], numbers, seed=self.seed).to(device)
-                return ids, batch, self.model(batch, self.tasks)
-
-        with torch.inference_mode():
-            for ids, batch, outputs in side_by_side(forward, batches, on=device):
-                if on_batch is not None:
-                    on_batch(outputs, batch)
-                for target, tensors in outputs.items():
-                    arrays = {name: t.float().cpu().numpy() for name, t in tensors.items()}
-                    for row, i in enumerate(ids):
-                        results[i][target] = {name: a[row] for name, a in arrays.items()}
-        if was_training:
-            self.model.train()
-        grouped: list[list[dict[str, Arrays]]] = [[] for _ in documents]
-        for (document, _), result in zip(examples, results, strict=True):
-            grouped[document].append(result)
-        return grouped
-
-
-def side_by_side(function: Callable[[_T], _R], items: Sequence[_T], *, on: torch.device) -> Iterator[_R]:
-    """``map`` in order; on a CPU one item a core, each on a single thread.
-
-    The cores then wait for one another once at the end, not at every operation of the model, of which each would take
-    as long as the slower core, and other programs take a core away now and then.
-    """
-    threads = torch.get_num_threads()
-    if on.type != "cpu" or threads < 2 or len(items) < 2:
-        yield from map(function, items)
-        return
-
-    def alone(item: _T) -> _R:
-        torch.set_num_threads(1)  # of this thread, but also what new ones begin with
-        return function(item)
-
-    try:
-        yield from ahead(alone, items, workers=threads, window=2 * threads)
-    finally:
-        torch.set_num_threads(threads)

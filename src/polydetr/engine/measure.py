@@ -9,59 +9,64 @@ from typing import Any
 
 import numpy as np
 
+from polydetr.core.documents import EncodedDocument
 from polydetr.core.predictions import Evaluation, RowResult
-from polydetr.engine.encode import task_row
+from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
 from polydetr.tasks.base import Task
+from polydetr.tasks.capabilities import HasLabels, HasPositive, ShowsObjects
 
 
-def gold_values(task: Task, results: Sequence[RowResult]) -> list[object]:
-    """The true answers of rows, beside their predictions."""
-    return [task.gold(task_row(task, r.record), r.text) for r in results]
+def evaluate_results(
+    engine: Engine, results: Sequence[RowResult], *, positives: Mapping[str, Sequence[EncodedDocument]] | None = None
+) -> dict[str, Evaluation]:
+    """Every task's evaluation of rows that were answered with their targets; labels that training never saw stand in
+    ``data``, counted.
 
-
-def evaluate_results(engine: Engine, results: Sequence[RowResult]) -> dict[str, Evaluation]:
-    """Every task's evaluation of rows already answered; labels that training never saw stand in ``data``, counted."""
+    positives: what ``encode_positives`` gave for these rows, where they are measured more than once.
+    """
     found = {}
     for target, task in engine.tasks.items():
-        golds = gold_values(task, results)
-        if task.view is not None:
-            golds = _embedded(engine, target, golds, results)
+        golds = [result.golds[target] for result in results]
+        if isinstance(task, HasPositive):
+            documents = (positives or {}).get(target) or encode_positives(engine, target, golds, results)
+            golds = _with_vectors(engine, target, golds, documents)
         evaluation = task.evaluate([r.predictions[target] for r in results], golds)
-        if task.reads_maps:  # mistakes are shown as pictures
-            measured = [r.record for r, gold in zip(results, golds, strict=True) if gold is not None]
-            evaluation = replace(evaluation, figures={**evaluation.figures, "records": measured})
+        if isinstance(evaluation.figures, ShowsObjects):  # mistakes are shown in their images
+            evaluation = replace(evaluation, figures=evaluation.figures.of_records([r.record for r in results]))
         unseen = unseen_labels(task, golds)
         found[target] = replace(evaluation, data={**evaluation.data, "unseen_labels": unseen}) if unseen else evaluation
     return found
 
 
-def _embedded(engine: Engine, target: str, golds: Sequence[Any], results: Sequence[RowResult]) -> list[Any]:
-    """The gold values with their vectors, each distinct one embedded once."""
-    records = {gold.key: r.record for gold, r in zip(golds, results, strict=True) if gold is not None}
-    answers = engine.of_target(target).run(records.values())
+def encode_positives(
+    engine: Engine, target: str, golds: Sequence[Any], rows: Sequence[RowResult] | Sequence[Record]
+) -> list[EncodedDocument]:
+    """What belongs to these rows, each distinct one once, in the order in which they first occur."""
+    records = {}
+    for gold, row in zip(golds, rows, strict=True):
+        if gold is not None:
+            records.setdefault(gold.key, row if isinstance(row, Record) else row.record)
+    found = engine.of_positives(target).encode(records.values())
+    return [item for item in found if isinstance(item, EncodedDocument)]
+
+
+def _with_vectors(engine: Engine, target: str, golds: Sequence[Any], documents: Sequence[EncodedDocument]) -> list[Any]:
+    """The gold values with their vectors."""
+    keys = dict.fromkeys(gold.key for gold in golds if gold is not None)
+    answers = engine.of_positives(target).answered(documents)
     vectors = {
         key: np.asarray(answer.predictions[target].value, dtype=np.float32)
-        for key, answer in zip(records, answers, strict=True)
+        for key, answer in zip(keys, answers, strict=True)
     }
     return [None if gold is None else replace(gold, vector=vectors[gold.key]) for gold in golds]
 
 
 def unseen_labels(task: Task, golds: Sequence[object]) -> dict[str, int]:
     """Labels among ``golds`` that the task does not know, with their counts, the most frequent first."""
-    known = set(getattr(task, "labels", ()))
-    if not known:  # numbers and answers are not labels
+    if not isinstance(task, HasLabels):
         return {}
-    met = Counter(label for gold in golds if gold is not None for label in _labels_in(gold))
-    return {label.removeprefix("B-"): n for label, n in met.most_common() if label not in known}
-
-
-def _labels_in(gold: object) -> list[str]:
-    """One label, several, or one tag a word, of which a span's first counts."""
-    if isinstance(gold, str):
-        return [gold]
-    tags = getattr(gold, "tags", gold)
-    return [tag for tag in tags if not tag.startswith("I-")]  # type: ignore[union-attr]
+    return dict(Counter(label for gold in golds if gold is not None for label in task.unseen(gold)).most_common())
 
 
 def unseen_notes(target: str, evaluation: Evaluation, *, where: str) -> list[str]:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polydetr.backbones.bert import BertEncoder, BertLayer
+from polydetr.embedders.text import TextEmbedder
+from polydetr.embedders.text_subwords import of_positions, subwords_of_positions
 from polydetr.explain.words import TokenWords
-from polydetr.modalities.text import TextEmbedder
-from polydetr.modalities.text_pieces import of_slots, pieces_of_slots
 from polydetr.model.model import PolyModel
 from polydetr.nn.batch import Batch, Embedded, TokenGroup
 
@@ -36,7 +36,7 @@ def attention_layers(model: PolyModel, batch: Batch) -> dict[str, list[Tensor]]:
             if name == "text" and isinstance(embedder, TextEmbedder) and isinstance(embedder.backbone, BertEncoder):
                 seen: list[Tensor] = []
                 embedded[name] = _watched(embedder.backbone, seen, lambda e=embedder, g=group: e(g))
-                found["backbone"] = [_between_slots(weights, group) for weights in seen]
+                found["backbone"] = [_between_positions(weights, group) for weights in seen]
             else:
                 embedded[name] = embedder(group)
         _, weights = model.attend(embedded, need_weights=True)
@@ -68,14 +68,14 @@ def attention_by_modality(model: PolyModel, batch: Batch) -> dict[str, float]:
     return {name: share / total for name, share in shares.items()}
 
 
-def _between_slots(weights: Tensor, group: TokenGroup) -> Tensor:
-    """(B, P, P) between the pieces that a backbone read → (B, L, L) between slots, which share what their piece
-    receives (``text_pieces``).
+def _between_positions(weights: Tensor, group: TokenGroup) -> Tensor:
+    """(B, P, P) between the subwords that a backbone read → (B, L, L) between positions, which share what their
+    subword receives (``modalities.text_subwords``).
     """
-    if "lead" not in group.values:
+    if "first_position" not in group.values:
         return weights
-    piece, share = pieces_of_slots(group.values["lead"], group.mask)
-    return of_slots(of_slots(weights, piece).transpose(1, 2), piece).transpose(1, 2) * share[:, None]
+    subword, share = subwords_of_positions(group.values["first_position"], group.mask)
+    return of_positions(of_positions(weights, subword).transpose(1, 2), subword).transpose(1, 2) * share[:, None]
 
 
 def _watched(backbone: BertEncoder, seen: list[Tensor], run: Callable[[], Embedded]) -> Embedded:

@@ -30,9 +30,10 @@ from polydetr.tasks.base import Task
 
 @dataclass(frozen=True)
 class Case:
-    """``engine`` computes in float32, whatever precision the model serves in."""
+    """``engine`` and ``model`` compute in float32, whatever precision the model serves in."""
 
     engine: Engine
+    model: PolyModel
     record: Record
     task: Task
     document: EncodedDocument
@@ -49,18 +50,14 @@ class Case:
             RowError: the row cannot be read, or has no word where the model reads text alone.
         """
         task = chosen_task(engine.tasks, target)
-        engine = Engine(in_float32(engine.model), engine.encoder, engine.tasks)
+        engine, model = in_float32(engine)
         document = engine.encoder.encode([record], with_targets=False)
         (reading,) = read_rows(engine, task, [record.row], record.location)
         units = Units(_parts(engine, document, reading, record.row))
         if not len(units):
             raise RowError("the text has no word: there is nothing to explain", location=record.location)
         answer = answer_of(task, reading, choice, counterpart=lambda: _counterpart(engine, task, record, choice))
-        return cls(engine, record, task, document, reading, units, answer)
-
-    @property
-    def model(self) -> PolyModel:
-        return self.engine.model
+        return cls(engine, model, record, task, document, reading, units, answer)
 
     @property
     def is_mixed(self) -> bool:
@@ -99,7 +96,7 @@ def _parts(engine: Engine, document: EncodedDocument, reading: Reading, row: Row
         if isinstance(modality, TextModality):
             words = Words(row, modality.fields)
             windows = [
-                words.of_window(layout, example.groups[name]["input_ids"], modality.backbone.sep_id)
+                words.of_window(layout, example.groups[name]["input_ids"], modality.spec.sep_id)
                 for layout, example in zip(reading.layouts, document.examples, strict=True)
             ]
             parts.append(TextPart(modality, words, windows))
@@ -126,5 +123,5 @@ def _counterpart(engine: Engine, task: Task, record: Record, choice: Any) -> np.
             f"the row has no {task.target!r}: an embedding is explained by what makes the row like that",
             hint=f"Give the row a value of {task.target!r}, or name one: choice=...",
         )
-    (found,) = engine.of_target(task.target).run([Record({task.target: value}, record.location)])
+    (found,) = engine.of_positives(task.target).run([Record({task.target: value}, record.location)])
     return np.asarray(found.predictions[task.target].value)

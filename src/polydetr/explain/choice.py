@@ -22,12 +22,12 @@ from polydetr.explain.answers import (
 )
 from polydetr.explain.objects import ObjectAnswer
 from polydetr.tasks.base import Task
-from polydetr.tasks.classification import ClassificationTask
-from polydetr.tasks.detection import DetectionTask
+from polydetr.tasks.classification import ClassDetails, ClassificationTask
+from polydetr.tasks.detection import BoxDetails, DetectionTask
 from polydetr.tasks.embedding import EmbeddingTask
 from polydetr.tasks.qa import QuestionAnsweringTask
 from polydetr.tasks.regression import RegressionTask
-from polydetr.tasks.tagging import TaggingTask
+from polydetr.tasks.tagging import TagDetails, TaggingTask
 
 EXPLAINED: tuple[type[Task], ...] = (
     ClassificationTask, RegressionTask, TaggingTask, QuestionAnsweringTask, DetectionTask, EmbeddingTask,
@@ -81,7 +81,7 @@ def answer_of(
         raise InputError(f"choice={choice!r} means nothing for the task {task.kind!r}", hint="Leave it out.")
     if isinstance(task, RegressionTask):
         value = float(reading.prediction.value)
-        return ValueAnswer(f"{value:.4g}", value, task.mean, task.deviation)
+        return ValueAnswer(f"{value:.4g}", value, task.mean, task.std)
     assert isinstance(task, QuestionAnsweringTask), task.kind
     return _span_answer(task, reading)
 
@@ -97,7 +97,9 @@ def _numbered(choice: Any, count: int, name: str) -> int | None:
 
 
 def _class_answer(task: ClassificationTask, reading: Reading, choice: Any) -> ClassAnswer:
-    probabilities: Mapping[str, float] = reading.prediction.details["probabilities"]
+    details = reading.prediction.details
+    assert isinstance(details, ClassDetails)
+    probabilities = details.probabilities
     if choice is not None and choice not in probabilities:
         raise InputError(f"{choice!r} is not a label of {task.target!r}. {did_you_mean(str(choice), probabilities)}")
     label = str(choice) if choice is not None else max(probabilities, key=lambda name: probabilities[name])
@@ -111,17 +113,18 @@ def _class_answer(task: ClassificationTask, reading: Reading, choice: Any) -> Cl
 def _tag_answer(task: TaggingTask, reading: Reading, choice: Any) -> TagAnswer:
     entities: list[dict[str, Any]] = reading.prediction.value
     details = reading.prediction.details
+    assert isinstance(details, TagDetails)
     number = _numbered(choice, len(entities), "entities")
     if entities:
         chosen = entities[number] if number is not None else max(entities, key=lambda e: e["probability"])
         words = [i for i, (a, b) in enumerate(reading.text.words) if a < chosen["end"] and b > chosen["start"]]
         shown = f"{chosen['text']} = {chosen['label']} ({chosen['probability']:.1%})"
     else:  # why is there none? The word that came nearest to one tells
-        sure: list[float] = details["word_probability"]
+        sure = details.word_probability
         words = [int(np.argmin(sure))]
         start, end = reading.text.words[words[0]]
         shown = f"no entity; nearest: {reading.text.text[start:end]} = O ({sure[words[0]]:.1%})"
-    labels = tuple(task.labels.index(details["tags"][i]) for i in words)
+    labels = tuple(task.labels.index(details.tags[i]) for i in words)
     return TagAnswer(shown, tuple(words), labels, task.temperature, tuple(owning_tokens(reading.layouts, words)))
 
 
@@ -137,13 +140,14 @@ def _span_answer(task: QuestionAnsweringTask, reading: Reading) -> SpanAnswer:
 
 
 def _object_answer(task: DetectionTask, reading: Reading, choice: Any) -> ObjectAnswer:
-    found, surest = reading.prediction.value, reading.prediction.details["all"]
-    if not surest:
+    found, details = reading.prediction.value, reading.prediction.details
+    assert isinstance(details, BoxDetails)
+    if not details.all:
         raise InputError("the row has no picture: there is no object to explain")
     number = _numbered(choice, len(found), "objects") or 0
-    # Objects that are found, and all that were looked at, both begin with the surest.
-    label, score = surest[number]["label"], float(surest[number]["score"])
-    _, _, boxes = task.surest(reading.outputs[0]["logits"][-1], reading.outputs[0]["boxes_cxcywh"][-1])
+    # Objects that are found, and all that were looked at, both begin with the highest-scoring.
+    label, score = details.all[number]["label"], float(details.all[number]["score"])
+    _, _, boxes = task.highest_scoring(reading.outputs[0]["logits"][-1], reading.outputs[0]["boxes_cxcywh"][-1])
     shown = f"{label} ({score:.1%})" if found else f"no object; nearest: {label} ({score:.1%})"
     if len(found) > 1:
         shown += f", object {number + 1} of {len(found)}"
@@ -152,6 +156,6 @@ def _object_answer(task: DetectionTask, reading: Reading, choice: Any) -> Object
         shown,
         label=task.labels.index(label),
         box=(left, top, right, bottom),
-        softmax=task.detection.architecture == "detr",
+        softmax=task.options.architecture == "detr",
         floor=_CLEAR if choice is None else 0.0,
     )

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polydetr.backbones.bert import BertEncoder
-from polydetr.modalities.text import TextEmbedder
-from polydetr.modalities.text_pieces import of_slots, pieces_of_slots
+from polydetr.embedders.text import TextEmbedder
+from polydetr.embedders.text_subwords import of_positions, subwords_of_positions
 from polydetr.nn.batch import Embedded, TokenGroup
 
 Look = Callable[[int, Tensor], Tensor]
@@ -97,21 +97,21 @@ class Entry(ABC):
 
 class TextEntry(Entry):
     """The sum of a backbone's embeddings; of a foreign one, its word vectors and the word shapes added to them. The
-    slots of one piece (``text_pieces``) have equal shares of its vector.
+    positions of one subword (``modalities.text_subwords``) have equal shares of its vector.
     """
 
     def _as_vectors(self, there: Tensor, group: TokenGroup) -> Tensor:
-        if "lead" not in group.values:
+        if "first_position" not in group.values:
             return there
-        piece, share = pieces_of_slots(group.values["lead"], group.mask)
-        return of_slots(there, piece) * share[..., None]
+        subword, share = subwords_of_positions(group.values["first_position"], group.mask)
+        return of_positions(there, subword) * share[..., None]
 
     def _as_flow(self, vectors: Tensor, there: Tensor, group: TokenGroup) -> Tensor:
-        if "lead" not in group.values:
+        if "first_position" not in group.values:
             return vectors.reshape(there.shape)
-        piece, _ = pieces_of_slots(group.values["lead"], group.mask)
-        slots = vectors.reshape(*piece.shape, -1)
-        return torch.zeros_like(there).scatter_add(1, piece[..., None].expand_as(slots), slots)
+        subword, _ = subwords_of_positions(group.values["first_position"], group.mask)
+        own = vectors.reshape(*subword.shape, -1)
+        return torch.zeros_like(there).scatter_add(1, subword[..., None].expand_as(own), own)
 
     def _hooks(self, look: Look) -> list[RemovableHandle]:
         assert isinstance(self.embedder, TextEmbedder)

@@ -73,7 +73,7 @@ class TextPart(Part):
     kind: ClassVar[str] = "words"
 
     def __init__(self, modality: TextModality, words: Words, windows: Sequence[TokenWords]) -> None:
-        self.words, self.windows, self.pad_id = words, windows, modality.backbone.pad_id
+        self.words, self.windows, self.pad_id = words, windows, modality.spec.pad_id
         self.columns = tuple(place.field for place in words.places)
 
     def entry(self, embedder: nn.Module) -> Entry:

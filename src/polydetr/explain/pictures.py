@@ -106,5 +106,4 @@ class ImagePart(Part):
             picture.thumbnail((SHOWN, SHOWN), Image.Resampling.BILINEAR)
             return np.asarray(picture)
         sides = (min if config.fit == "crop" else max)(picture.size)
-        fill: Any = tuple(round(255 * value) for value in self.modality.backbone.mean)
-        return fit_image(picture, min(SHOWN, sides), fit=config.fit, fill=fill)
+        return fit_image(picture, min(SHOWN, sides), fit=config.fit, fill=self.modality.fill)

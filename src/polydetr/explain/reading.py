@@ -4,45 +4,48 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 
-from polydetr.core.examples import Arrays
-from polydetr.core.layout import FieldText, Layout
-from polydetr.core.predictions import Prediction
+from polydetr.core.documents import EncodedDocument
+from polydetr.core.layout import FieldText
 from polydetr.core.records import Record, Row
 from polydetr.engine.engine import Engine
-from polydetr.errors import Location
+from polydetr.errors import InputError, Location
 from polydetr.explain.answers import Reading
 from polydetr.model.model import PolyModel
+from polydetr.model.runner import TorchRunner
 from polydetr.tasks.base import Task
 
-
-def in_float32(model: PolyModel) -> PolyModel:
-    """The model itself where it computes in float32, else a copy that does."""
-    if all(p.dtype == torch.float32 for p in model.parameters()) and not model.training:
-        return model
-    return copy.deepcopy(model).float().eval()
+_AT_ONCE = 256
+"""Rows that are held, encoded, at most: a bound on memory."""
 
 
-class _Listener:
-    """Stands in for a task in the engine, and hands on the raw outputs beside what the task makes of them."""
+def in_float32(engine: Engine) -> tuple[Engine, PolyModel]:
+    """The engine and its model where that computes in float32, else copies that do.
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    def decode(
-        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
-    ) -> list[Prediction]:
-        (prediction,) = self.task.decode(outputs, layouts, texts, num_rows)
-        text = texts[0] if texts else FieldText("", ())
-        reading = Reading(prediction, outputs, [layout for layout in layouts if layout is not None], text)
-        return [Prediction(None, None, {"reading": reading})]
+    Raises:
+        InputError: the engine does not compute by PyTorch, without which there are no gradients.
+    """
+    if not isinstance(engine.runner, TorchRunner):
+        raise InputError("only a model that computes by PyTorch can be explained", hint="Load it without runner=.")
+    model = engine.runner.model
+    if all(p.dtype == torch.float32 for p in model.parameters()):
+        return engine, model
+    model = copy.deepcopy(model).float().eval()
+    return engine.with_runner(TorchRunner(model)), model
 
 
 def read_rows(engine: Engine, task: Task, rows: Sequence[Row], location: Location) -> list[Reading]:
-    """What the model says to each row, in one run."""
-    listening = Engine(engine.model, engine.encoder, {task.target: cast(Task, _Listener(task))})
-    records = (Record(row, location) for row in rows)
-    return [result.predictions[task.target].details["reading"] for result in listening.run(records)]
+    """What the model says to each row, each a document of its own."""
+    engine, readings = engine.only(task.target), []
+    for start in range(0, len(rows), _AT_ONCE):
+        records = (Record(row, location) for row in rows[start : start + _AT_ONCE])
+        documents = [item for item in engine.encode(records) if isinstance(item, EncodedDocument)]
+        outputs = engine.outputs(documents)
+        for document, windows, result in zip(documents, outputs, engine.answers(documents, outputs), strict=True):
+            layouts = [layout for layout in document.layouts if layout is not None]
+            text = document.texts[0] if document.texts else FieldText("", ())
+            raw = [window[task.target] for window in windows]
+            readings.append(Reading(result.predictions[task.target], raw, layouts, text))
+    return readings

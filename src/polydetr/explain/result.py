@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polydetr.core.files import save_text
-from polydetr.reports import deletion_verdict, explanation_html, explanation_png
 from polydetr.reports.explained import ExplainedColumn, ExplainedImage, ExplainedItem, Sources
-from polydetr.reports.explanation import Verdict
+from polydetr.reports.explanation import Verdict, deletion_verdict
+from polydetr.reports.html import explanation_html
 from polydetr.reports.sources_png import sources_png
+from polydetr.reports.words_png import explanation_png
 
 ROLLOUT = "rollout"
 

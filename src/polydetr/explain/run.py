@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def _attribute(case: Case) -> tuple[Attribution, Scores]:
 
     def blanked(window: int, example: Example) -> Example:
         blank = {part.group: part.blank(example.groups[part.group], window) for part in parts}
-        return Example({**example.groups, **blank}, {}, example.weight, example.cost)
+        return replace(example, groups={**example.groups, **blank})
 
     path = JointPath(
         case.model,

@@ -14,6 +14,7 @@ from polydetr.explain.objects import ObjectAnswer, looked_at
 from polydetr.explain.parts import HistoryPart, Scores
 from polydetr.explain.pictures import ImagePart
 from polydetr.reports.explained import ExplainedImage
+from polydetr.tasks.capabilities import FindsInImages
 
 
 def sources_of(case: Case, scores: Scores) -> dict[str, Any]:
@@ -24,7 +25,9 @@ def sources_of(case: Case, scores: Scores) -> dict[str, Any]:
     if case.is_mixed:
         asked = questions(read, units)
         without = answers_without(case.read, row, case.answer, asked, can_read=case.can_read)
-    if len(read) > 1 and not task.per_token and not task.reads_maps:  # the answer is read from the pooled vector
+    if (
+        len(read) > 1 and not task.per_token and not isinstance(task, FindsInImages)
+    ):  # the answer is read from the pooled vector
         told["attention_shares"] = attention_by_modality(case.model, case.batch())
     found = units.split(scores)
     for part in units.parts:

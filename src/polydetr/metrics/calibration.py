@@ -104,39 +104,6 @@ def expected_calibration_error(
     return reliability_curve(confidence, correct, bins=bins, adaptive=adaptive).ece
 
 
-def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Mean squared distance of the probabilities from the truth (Brier 1950).
-
-    probabilities (N, C) with labels (N,) class numbers: the mean of Σ_c (p_c - 1[c = label])², between 0 and 2;
-    probabilities (N,) of the positive class with labels (N,) 0 or 1: the mean of (p - label)², between 0 and 1.
-    """
-    p, y = np.asarray(probabilities, np.float64), np.asarray(labels)
-    if p.ndim == 1 and p.shape == y.shape and len(p):
-        return float(((p - y) ** 2).mean())
-    numbers = _class_numbers(p, y, "probabilities")
-    truth = np.zeros_like(p)
-    truth[np.arange(len(p)), numbers] = 1.0
-    return float(((p - truth) ** 2).sum(1).mean())
-
-
-def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Mean of -log p[label] in nats; a probability of 0 counts as the smallest normal float, so that the result stays
-    finite.
-
-    probabilities: (N, C); labels: (N,) class numbers.
-    """
-    p = np.asarray(probabilities, np.float64)
-    numbers = _class_numbers(p, np.asarray(labels), "probabilities")
-    return float(-np.log(np.maximum(p[np.arange(len(p)), numbers], np.finfo(np.float64).tiny)).mean())
-
-
-def softmax(logits: ArrayLike, temperature: float = 1.0) -> Array:
-    """exp(z / T) / Σ exp(z / T) over the last axis, shifted so that it cannot overflow."""
-    scaled = np.asarray(logits, np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
-
-
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """The temperature T that minimises the mean of -log softmax(z / T)[label] (Guo et al. 2017, arXiv 1706.04599,
     section 4.2).

@@ -55,10 +55,6 @@ class ClassReport:
     confusion: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        return tuple(row.label for row in self.rows)
-
-    @property
     def macro_f1(self) -> float:
         return self.macro.f1
 
@@ -205,40 +201,6 @@ def confusion_matrix(
     known = (rows >= 0) & (columns >= 0)
     size = len(order)
     return np.bincount(rows[known] * size + columns[known], minlength=size * size).reshape(size, size)
-
-
-def accuracy(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
-    """The share of equal pairs."""
-    _same_length(gold, predicted)
-    return sum(g == p for g, p in zip(gold, predicted, strict=True)) / len(gold)
-
-
-def macro_f1(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
-    """The unweighted mean of the F1 of every label that occurs in either sequence."""
-    return classification_report(gold, predicted).macro.f1
-
-
-def weighted_f1(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
-    """The mean F1 of the labels, each weighted by its support."""
-    return classification_report(gold, predicted).weighted.f1
-
-
-def balanced_accuracy(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
-    """The mean recall of the labels that occur in ``gold`` (Brodersen et al. 2010)."""
-    matrix = confusion_matrix(gold, predicted)
-    support = matrix.sum(1)
-    return float((np.diag(matrix)[support > 0] / support[support > 0]).mean())
-
-
-def mcc(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
-    """Matthews correlation for any number of labels (Gorodkin 2004): (c·s - Σ p_k t_k) / √((s² - Σ p_k²)(s² - Σ t_k²)).
-
-    c right answers, s rows, p_k times label k was predicted, t_k times it is true. 0 where the root is 0.
-    """
-    matrix = confusion_matrix(gold, predicted).astype(np.float64)
-    right, rows, columns, true = np.trace(matrix), matrix.sum(), matrix.sum(0), matrix.sum(1)
-    root = np.sqrt((rows**2 - columns @ columns) * (rows**2 - true @ true))
-    return float((right * rows - columns @ true) / root) if root > 0 else 0.0
 
 
 def multilabel_report(

@@ -154,11 +154,6 @@ def entity_report(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[S
     )
 
 
-def entity_f1(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> float:
-    """The micro-averaged strict F1 of :func:`entity_report`."""
-    return entity_report(gold, predicted).entity_f1
-
-
 def nested_recall(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> MatchScore:
     """Strict scores of the gold spans that lie inside another gold span of their text, which one tag a word cannot
     mark beside the outer one. Its recall is what counts: no predicted span is held against it.

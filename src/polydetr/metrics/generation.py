@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import cdist
 
 from polydetr.errors import InputError
 
@@ -77,6 +76,8 @@ def _to_nearest(samples: NDArray[np.float64], real: NDArray[np.float64]) -> floa
     """The mean distance of a sample to the nearest real one. All pairs: in so many dimensions a tree saves nothing,
     and SciPy's overflows the stack where denormal numbers count as zero, as they do in a training run.
     """
+    from scipy.spatial.distance import cdist
+
     parts = [cdist(samples[start : start + 512], real).min(axis=1) for start in range(0, len(samples), 512)]
     return float(np.concatenate(parts).mean())
 

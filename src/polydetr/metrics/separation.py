@@ -1,10 +1,6 @@
-"""How well scores separate: area under the ROC curve, average precision, top-k accuracy. Definitions as in
-scikit-learn.
-"""
+"""How well scores separate: the area under the ROC curve, as in scikit-learn."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,35 +23,6 @@ def auroc(scores: ArrayLike, positives: ArrayLike) -> float:
     mean_rank = np.cumsum(counts) - (counts - 1) / 2
     p, n = int(mask.sum()), int((~mask).sum())
     return float((mean_rank[inverse][mask].sum() - p * (p + 1) / 2) / (p * n))
-
-
-def average_precision(scores: ArrayLike, positives: ArrayLike) -> float:
-    """Σ_n (R_n - R_{n-1}) P_n over the distinct thresholds, no interpolation (scikit-learn's definition).
-
-    Takes and raises what :func:`auroc` does.
-    """
-    values, mask = _scores_and_mask(scores, positives, "average_precision")
-    order = np.argsort(-values, kind="stable")
-    values, mask = values[order], mask[order]
-    last_of_tie = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)
-    hits = np.cumsum(mask)[last_of_tie]
-    precision, recall = hits / (last_of_tie + 1), hits / hits[-1]
-    return float((np.diff(recall, prepend=0.0) * precision).sum())
-
-
-def top_k_accuracy(gold: Sequence[int], scores: ArrayLike, k: int = 5) -> float:
-    """The share of rows whose gold class is among the ``k`` highest scores.
-
-    gold: (N,) class numbers; scores: (N, C). A tie at the k-th place is resolved against the model: equal scores rank
-    ahead of the gold.
-    """
-    table = _finite(scores, "scores")
-    if table.ndim != 2 or len(table) != len(gold) or k < 1:
-        raise InputError(
-            f"top_k_accuracy needs scores (N, C) for N = {len(gold)} rows and k >= 1, got {table.shape}, k = {k}."
-        )
-    own = table[np.arange(len(gold)), np.asarray(gold)]
-    return float(((table >= own[:, None]).sum(1) <= k).mean())
 
 
 def _finite(values: ArrayLike, name: str) -> NDArray[np.float64]:

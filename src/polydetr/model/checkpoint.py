@@ -9,14 +9,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from polydetr.backbones.vision import load_vision_backbone
 from polydetr.config import load_config
 from polydetr.core.files import write_text
 from polydetr.errors import BackboneError
-from polydetr.model.build import build_engine
-from polydetr.model.folder import CARD, check_replaceable, save_folder
+from polydetr.inference.folder import CARD
+from polydetr.model.build import build_model
+from polydetr.model.folder import check_replaceable, save_folder
 from polydetr.reports.model_card import model_card
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
+from polydetr.specs.image import load_image_spec
 
 IMAGE, OBJECTS = "image", "objects"
 
@@ -38,24 +39,28 @@ def import_detr(
         BackboneError: it is no DETR. SaveError: ``out`` cannot be written, or holds something that is not a model.
     """
     check_replaceable(out)
-    backbone = load_vision_backbone(str(checkpoint), report=note)
+    backbone = load_image_spec(str(checkpoint), report=note)
     if backbone.detr is None:
         raise BackboneError(
             f"{str(checkpoint)!r} holds an image backbone and no detector.",
             hint="Train one over it: polydetr train --backbone image=FOLDER --target objects:detection.",
         )
+    options = {
+        "architecture": "detr", "labels": backbone.detr["labels"], "threshold": threshold,
+        "num_queries": backbone.detr["num_queries"],
+    }  # fmt: skip
     config = load_config(
         {
             "backbone": {"image": str(checkpoint)},
             "image": {"size": size, "fit": fit, "max_images": 1},
-            "detection": {"architecture": "detr", "num_queries": backbone.detr["num_queries"], "threshold": threshold},
-            "tasks": {OBJECTS: {"labels": backbone.detr["labels"]}},
+            "tasks": {OBJECTS: options},
         },
         target={OBJECTS: "detection"},
         inputs={IMAGE: "image"},
     )
     schema = Schema((FieldSpec(IMAGE, "image"),), (TargetSpec(OBJECTS, "detection"),))
-    engine = build_engine(config, schema, [], note=lambda message: None)
+    assembly = build_model(config, schema, [], note=lambda message: None)
+    weights = assembly.model.state_dict()
     info = {
         "versions": {name: version(name) for name in ("polydetr", "torch", "numpy", "tokenizers", "safetensors")},
         "python": platform.python_version(),
@@ -63,7 +68,7 @@ def import_detr(
         "schema": schema.to_dict(),
         "config": config.model_dump(),
         "model": config.model.model_dump(),
-        "parameters": sum(p.numel() for p in engine.model.parameters()),
+        "parameters": sum(p.numel() for p in assembly.model.parameters()),
         "imported": Path(checkpoint).name,
     }
     card = {
@@ -78,5 +83,4 @@ def import_detr(
         "run": {"parameters": info["parameters"]},
         "backbone": {"name": info["imported"]},
     }
-    weights = engine.model.state_dict()
-    save_folder(out, engine, weights, info, extra=lambda new: write_text(new / CARD, model_card(card)))
+    save_folder(out, assembly.engine, weights, info, extra=lambda new: write_text(new / CARD, model_card(card)))

@@ -8,46 +8,57 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from polydetr import embedders, heads
 from polydetr.backbones.bert import BertEncoder
 from polydetr.config import ModelConfig
 from polydetr.core.examples import Example
+from polydetr.embedders.base import GivesMaps, HasDetr
 from polydetr.errors import ConfigError
+from polydetr.heads.base import DecodesSets, EncoderShape, Head, NamesLabels, PaintsTokens, TakesDetr
 from polydetr.modalities.base import Modality
-from polydetr.modalities.image import ImageModality
 from polydetr.nn.batch import Batch, Embedded, Encoded
 from polydetr.nn.cpu.linear import Linear, pack
 from polydetr.nn.encoder import AttentionWeights, MultiModalEncoder
 from polydetr.nn.pooling import masked_mean, mean_of_groups
-from polydetr.tasks.base import Task, is_view, view_group
+from polydetr.tasks.base import Task
+from polydetr.tasks.capabilities import BringsTokens, FindsInImages, HasPositive, NamedLabels
 
 
 class PolyModel(nn.Module):
-    """Embedders, the shared encoder, and one head a target."""
+    """Embedders, the shared encoder, and one head per target. label_smoothing: of the heads' losses."""
 
-    def __init__(self, modalities: Mapping[str, Modality], tasks: Mapping[str, Task], config: ModelConfig) -> None:
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        tasks: Mapping[str, Task],
+        config: ModelConfig,
+        *,
+        label_smoothing: float = 0.0,
+    ) -> None:
         super().__init__()
         self.embedders = nn.ModuleDict()
-        self._views = {target: task.view for target, task in tasks.items() if task.view is not None}
-        for modality in modalities.values():
-            modality.join(modalities)
+        self._positives = {
+            target: task.positive_modality
+            for target, task in tasks.items()
+            if isinstance(task, HasPositive) and task.positive_modality is not None
+        }
         width = config.embed_dim
         for name, modality in modalities.items():
-            self.embedders[name] = modality.build_embedder(width)
-            width = int(self.embedders[name].embed_dim)  # type: ignore[arg-type]
+            embedder = embedders.build(modality, embed_dim=width, others=dict(self.embedders.items()))
+            self.embedders[name], width = embedder, embedder.embed_dim
         assert width is not None
-        for embedder in self.embedders.values():
-            if callable(borrow := getattr(embedder, "borrow", None)):
-                borrow(self.embedders)
-        self._reading_maps = _give_maps(self.embedders, tasks)
+        shape = _shape(self.embedders, width, maps=any(isinstance(task, FindsInImages) for task in tasks.values()))
+        self.embed_dim = width
         pretrained = any(m.is_pretrained for m in modalities.values())
         # ModuleDict keys may not hold dots, and column names may
         self._slots = {target: f"target_{i}" for i, target in enumerate(tasks)}
-        self._bringing = [self._slots[target] for target, task in tasks.items() if task.brings_tokens]
-        read = [name for name, modality in modalities.items() if modality.fields or name in self._views.values()]
+        self._bringing = [self._slots[target] for target, task in tasks.items() if isinstance(task, BringsTokens)]
+        read = [name for name, modality in modalities.items() if modality.fields or name in self._positives.values()]
         groups = [*read, *self._bringing]
         self.encoder = MultiModalEncoder(
             groups,
@@ -60,7 +71,9 @@ class PolyModel(nn.Module):
             dropout=config.dropout,
             residual_init="zero" if pretrained else "default",
         )
-        self.heads = nn.ModuleDict({self._slots[t]: task.build_head(width) for t, task in tasks.items()})
+        self.heads = nn.ModuleDict(
+            {self._slots[t]: heads.build(task, shape, label_smoothing=label_smoothing) for t, task in tasks.items()}
+        )
         self.decoder = _share_decoder(self.heads) if config.share_decoder else None
         # Log variances that balance several losses (Kendall et al. 2018, arXiv 1705.07115, eq. 7)
         self.log_variance = nn.Parameter(torch.zeros(len(tasks))) if len(tasks) > 1 else None
@@ -95,34 +108,55 @@ class PolyModel(nn.Module):
         """Rows to attended tokens."""
         return self._encoded(self._embed(batch))
 
-    def forward(self, batch: Batch, targets: Collection[str] | None = None) -> dict[str, dict[str, Tensor]]:
+    def forward(
+        self,
+        batch: Batch,
+        targets: Collection[str] | None = None,
+        *,
+        last_only: bool | None = None,
+        by_shape: bool = False,
+    ) -> dict[str, dict[str, Tensor]]:
         """Target → named outputs, for all targets or those asked for. A head that brings tokens attends apart: the
         others never see them; so does a target's own value, where the batch holds it.
+
+        last_only: whether heads that decode in layers answer with the last one alone; as a default they do, but in
+        training, where all are taught. by_shape: no size depends on the values of a tensor, for a graph to be exported.
         """
+        last_only = not self.training if last_only is None else last_only
         embedded = self._embed(batch)
         encoded = self._encoded(embedded) if len(self._bringing) < len(self._slots) else None
-        outputs: dict[str, dict[str, Tensor]] = {
-            target: self.heads[slot](batch, partial(self._attend, embedded, slot))
-            if slot in self._bringing
-            else self.heads[slot](encoded, batch.targets.get(target))
-            if target in self._reading_maps
-            else self.heads[slot](encoded)
-            for target, slot in self._slots.items()
-            if targets is None or target in targets
-        }
-        for target, name in self._views.items():
-            group = batch.groups.get(view_group(target, name))
-            if group is not None and target in outputs:
+        outputs: dict[str, dict[str, Tensor]] = {}
+        for target, slot in self._slots.items():
+            if targets is not None and target not in targets:
+                continue
+            head = self.heads[slot]
+            if isinstance(head, PaintsTokens):
+                numbers, seed = batch.example_ids, batch.seed
+                draws = head.draw(len(numbers)) if self.training else head.numbered_draws(numbers, seed)
+                attend = partial(self._attend, embedded, slot)
+                outputs[target] = head.outputs(attend, draws, batch.targets.get(target))
+            elif isinstance(head, DecodesSets):
+                assert encoded is not None
+                outputs[target] = head(encoded, last_only=last_only, by_shape=by_shape)
+            else:
+                outputs[target] = head(encoded)
+        for target, group in batch.positives.items():
+            if target in outputs:
+                name = self.positive_side(target)
                 found = self._encoded({name: self.embedders[name](group)})
                 outputs[target]["positive"] = self.heads[self._slots[target]](found)["vector"]
         return outputs
 
-    def head_of(self, target: str) -> nn.Module:
+    def head_of(self, target: str) -> Head:
         """What answers ``target``."""
-        return self.heads[self._slots[target]]
+        return cast(Head, self.heads[self._slots[target]])
+
+    def positive_side(self, target: str) -> str:
+        """The modality that reads what belongs to a row (``HasPositive``)."""
+        return self._positives[target]
 
     def _embed(self, batch: Batch) -> dict[str, Embedded]:
-        return {name: self.embedders[name](group) for name, group in batch.groups.items() if not is_view(name)}
+        return {name: self.embedders[name](group) for name, group in batch.groups.items()}
 
     def _encoded(self, embedded: Mapping[str, Embedded]) -> Encoded:
         attended, _ = self.attend(embedded)
@@ -143,7 +177,7 @@ class PolyModel(nn.Module):
         return {name: found.to(embedded[name].tokens.dtype) for name, found in attended.items()}, weights
 
     def _attend(self, embedded: Mapping[str, Embedded], slot: str, own: Embedded, hidden: Tensor | None) -> Tensor:
-        """The tokens that a head brings, after they and the row's attended to one another (``tasks.base.Attend``)."""
+        """The tokens that a head brings, after they and the row's attended to one another (``heads.base.Attend``)."""
         groups = dict(embedded)
         if hidden is not None:
             groups = {n: Embedded(g.tokens, g.mask & ~hidden[:, None]) for n, g in groups.items() if not hidden.all()}
@@ -152,7 +186,7 @@ class PolyModel(nn.Module):
 
     def total_loss(self, terms: Mapping[str, Mapping[str, Tensor]], tasks: Mapping[str, Task]) -> Tensor:
         """All targets' terms as one number: weighted by the configuration, and balanced where there are several."""
-        sums = [tasks[target].config.loss_weight * sum(named.values()) for target, named in terms.items()]
+        sums = [tasks[target].options.loss_weight * sum(named.values()) for target, named in terms.items()]
         losses = torch.stack([torch.as_tensor(s) for s in sums])
         if self.log_variance is None:
             return losses.sum()
@@ -160,45 +194,44 @@ class PolyModel(nn.Module):
         # A target without one label in this batch has nothing to say about its weight, which would otherwise run away.
         return balanced[losses.detach() != 0].sum()
 
-    def load_pretrained(self, modalities: Mapping[str, Modality], tasks: Mapping[str, Task]) -> None:
+    def load_pretrained(self, modalities: Mapping[str, Modality]) -> None:
         """Lays each modality's pretrained weights over the random ones, and those of a published DETR over the heads
         that read its maps.
         """
         for name, modality in modalities.items():
-            weights = modality.pretrained()
+            weights = embedders.pretrained(modality)
             if weights:
-                missing = self.embedders[name].load_state_dict(dict(weights), strict=False).unexpected_keys
-                assert not missing, missing
-            found = modality.pretrained_detr() if isinstance(modality, ImageModality) else None
+                unexpected = self.embedders[name].load_state_dict(dict(weights), strict=False).unexpected_keys
+                assert not unexpected, unexpected
+            embedder = self.embedders[name]
+            found = embedder.pretrained_detr(modality) if isinstance(embedder, HasDetr) else None
             if found is not None:
-                for target in self._reading_maps:
-                    self.heads[self._slots[target]].load_pretrained(found, tasks[target].labels)  # type: ignore[operator]
+                for head in self.heads.values():
+                    if isinstance(head, TakesDetr):
+                        head.load_pretrained(found)
 
     @torch.no_grad()
     def name_labels(self, tasks: Mapping[str, Task], text: Modality) -> None:
-        """Gives heads that know labels by vectors those of the labels' names (``Task.named_labels``)."""
+        """Gives heads that know labels by vectors those of the labels' names (``capabilities.NamedLabels``)."""
         reader = text.over(["label"])
         for target, task in tasks.items():
-            if not task.named_labels:
+            head = self.head_of(target)
+            if not (isinstance(task, NamedLabels) and isinstance(head, NamesLabels)):
                 continue
             spoken = [re.sub(r"[\W_]+", " ", label) for label in task.named_labels]
             windows = [reader.encode([{"label": name}]).windows[0] for name in spoken]
             group = Batch.collate([Example({"text": window.arrays}) for window in windows]).groups["text"]
             found = self.embedders["text"](group)
-            self.heads[self._slots[target]].name_labels(masked_mean(found.tokens, found.mask))  # type: ignore[operator]
+            head.name_labels(masked_mean(found.tokens, found.mask))
 
 
-def _give_maps(embedders: nn.ModuleDict, tasks: Mapping[str, Task]) -> set[str]:
-    """The targets whose heads read maps, once the embedder that has them is told to give them."""
-    reading = {target for target, task in tasks.items() if task.reads_maps}
+def _shape(embedders: nn.ModuleDict, width: int, *, maps: bool) -> EncoderShape:
+    """What heads are built on."""
     for embedder in embedders.values():
-        if reading and hasattr(embedder, "keeps_maps"):
-            embedder.keeps_maps = True  # type: ignore[assignment]
-            for target in reading:
-                tasks[target].map_channels = embedder.map_channels  # type: ignore[assignment]
-                tasks[target].grid = int(embedder.grid)  # type: ignore[arg-type]
-                tasks[target].detr = embedder.detr  # type: ignore[attr-defined]
-    return reading
+        if maps and isinstance(embedder, GivesMaps):
+            detr = embedder.detr if isinstance(embedder, HasDetr) else None
+            return EncoderShape(width, embedder.map_channels, embedder.grid, detr)
+    return EncoderShape(width)
 
 
 def _share_decoder(heads: nn.ModuleDict) -> nn.Module:
@@ -208,16 +241,16 @@ def _share_decoder(heads: nn.ModuleDict) -> nn.Module:
     Raises:
         ConfigError: there are no two such heads, or their decoders are not of one shape.
     """
-    users = [head for head in heads.values() if hasattr(head, "use_decoder")]
-    lent = next((head.decoder for head in users if getattr(head, "decoder", None) is not None), None)
+    users = [head for head in heads.values() if isinstance(head, DecodesSets)]
+    lent = next((head.decoder for head in users if head.decoder is not None), None)
     if len(users) < 2 or lent is None:
         raise ConfigError(
             "model.share_decoder: there are no two targets that could share one",
-            hint="It is for a target of entities beside one of detection, with entities.decoder_layers above 0.",
+            hint="It is for a target of entities beside one of detection, with decoder_layers of entities above 0.",
         )
     for head in users:
-        head.use_decoder(lent)  # type: ignore[operator]
-    return lent  # type: ignore[return-value]
+        head.use_decoder(lent)
+    return lent
 
 
 def default_layers(config: ModelConfig, *, pretrained: bool, num_modalities: int) -> int:

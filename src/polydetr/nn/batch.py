@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polydetr.core.examples import IGNORE_INDEX, Example
+from polydetr.core.examples import Arrays, Example
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ class Batch:
     example_ids: tuple[int, ...]
     weights: Tensor
     seed: int = 0
+    positives: Mapping[str, TokenGroup] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         size = len(self.example_ids)
-        for name, group in self.groups.items():
+        for name, group in (*self.groups.items(), *self.positives.items()):
             if len(group.mask) != size:
                 raise ValueError(f"group {name!r} holds {len(group.mask)} examples, expected {size}")
         for target, tensors in self.targets.items():
@@ -68,36 +69,40 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         groups = {k: g.to(device) for k, g in self.groups.items()}
         targets = {t: {k: v.to(device) for k, v in tensors.items()} for t, tensors in self.targets.items()}
-        return Batch(groups, targets, self.example_ids, self.weights.to(device), self.seed)
+        positives = {target: group.to(device) for target, group in self.positives.items()}
+        return Batch(groups, targets, self.example_ids, self.weights.to(device), self.seed, positives)
 
     @property
     def num_real_tokens(self) -> int:
-        return int(sum(int(g.mask.sum()) for g in self.groups.values()))
+        return sum(int(group.mask.sum()) for group in (*self.groups.values(), *self.positives.values()))
 
     @staticmethod
     def collate(examples: Sequence[Example], ids: Sequence[int] | None = None, *, seed: int = 0) -> Batch:
         """Pads to the longest example **of this batch**, group by group. The only collation there is."""
-        groups = {}
-        for name in examples[0].groups:
-            arrays = [e.groups[name] for e in examples]
-            lengths = [len(next(iter(a.values()))) for a in arrays]
-            longest = max(1, max(lengths))
-            values = {key: _pad([a[key] for a in arrays], longest, 0) for key in arrays[0]}
-            mask = torch.arange(longest)[None] < torch.tensor(lengths)[:, None]
-            positions = values.pop("positions", torch.arange(longest)[None].expand(len(examples), longest))
-            groups[name] = TokenGroup(values, mask, positions)
+        groups = {name: _group([e.groups[name] for e in examples]) for name in examples[0].groups}
+        positives = {target: _group([e.positives[target] for e in examples]) for target in examples[0].positives}
         targets: dict[str, dict[str, Tensor]] = {}
         for target, first in examples[0].targets.items():
             tensors = targets[target] = {}
             for key in first:
                 column = [np.asarray(e.targets[target][key]) for e in examples]
-                if key.endswith(("_per_token", "_per_object")):
-                    fill = IGNORE_INDEX if np.issubdtype(column[0].dtype, np.integer) else 0
+                fill = examples[0].padding.get(target, {}).get(key)
+                if fill is not None:
                     tensors[key] = _pad(column, max(1, max(len(c) for c in column)), fill)
                 else:
                     tensors[key] = torch.from_numpy(np.stack(column))
         weights = torch.tensor([e.weight for e in examples], dtype=torch.float32)
-        return Batch(groups, targets, tuple(ids if ids is not None else range(len(examples))), weights, seed)
+        numbers = tuple(ids if ids is not None else range(len(examples)))
+        return Batch(groups, targets, numbers, weights, seed, positives)
+
+
+def _group(arrays: Sequence[Arrays]) -> TokenGroup:
+    lengths = [len(next(iter(a.values()))) for a in arrays]
+    longest = max(1, max(lengths))
+    values = {key: _pad([a[key] for a in arrays], longest, 0) for key in arrays[0]}
+    mask = torch.arange(longest)[None] < torch.tensor(lengths)[:, None]
+    positions = values.pop("positions", torch.arange(longest)[None].expand(len(arrays), longest))
+    return TokenGroup(values, mask, positions)
 
 
 def _pad(arrays: Sequence[np.ndarray], longest: int, fill: int) -> Tensor:
@@ -116,9 +121,9 @@ def _wide(dtype: np.dtype) -> np.dtype:
 class Embedded:
     """What an embedder makes of a ``TokenGroup``: tokens (B, L', D) and their mask (B, L'), True = real.
 
-    maps: where a task asks for them (``Task.reads_maps``), the features of each row's first picture by stride,
-    (B, C, h, w), those that are finer than its tokens; frame: (B, 6) as ``data.images.frame_of`` tells it.
-    word_rows: where a task asks for it (``Task.reads_words``), (B, L') int64: at the first token of each word of the
+    maps: where a task asks for them, the features of each row's first picture by stride,
+    (B, C, h, w), those that are finer than its tokens; frame: (B, 6), a ``values.images.Frame`` each.
+    word_rows: where a task asks for it, (B, L') int64: at the first token of each word of the
     windowed text 1 + the number of its row in the window's document, elsewhere 0.
     """
 
@@ -145,15 +150,12 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Scene:
-    """What the pictures of a training step show, after they were varied: each is put together from K parts, a part of
-    one picture of the batch each.
+    """Where the images of a training step were moved to when they were augmented.
 
-    source: (B, K) int64, whose picture; scale, shift: (B, K, 2), new = scale · old + shift, for points (x, y) as
-    shares of the picture; window: (B, K, 4), left, top, right, bottom of what is seen of the part; without area: no
-    part.
+    scale, shift: (B, 2), new = scale · old + shift, for points (x, y) as shares of the image; window: (B, 4), left,
+    top, right, bottom of what is still seen of it.
     """
 
-    source: Tensor
     scale: Tensor
     shift: Tensor
     window: Tensor

@@ -40,12 +40,6 @@ def xyxy_to_cxcywh(boxes_xyxy: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*bat
     return torch.cat(((low + high) / 2, high - low), dim=-1)
 
 
-def box_area(boxes_xyxy: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch"]:
-    """Width times height, 0 where the corners are swapped."""
-    x1, y1, x2, y2 = boxes_xyxy.unbind(-1)
-    return (x2 - x1).clamp(min=0) * (y2 - y1).clamp(min=0)
-
-
 def box_iou(a_xyxy: Float[Tensor, "*#batch 4"], b_xyxy: Float[Tensor, "*#batch 4"]) -> Float[Tensor, "*_"]:
     """IoU of each box with its counterpart; leading dimensions are broadcast. In [0, 1]."""
     overlap, union, _ = _areas(a_xyxy, b_xyxy, hull=False)
@@ -57,11 +51,6 @@ def box_giou(a_xyxy: Float[Tensor, "*#batch 4"], b_xyxy: Float[Tensor, "*#batch 
     overlap, union, hull = _areas(a_xyxy, b_xyxy, hull=True)
     # 1 - (hull - union)/hull is union/hull: one division fewer, and no difference of nearly equal areas.
     return overlap / union + union / hull - 1
-
-
-def pairwise_iou(a_xyxy: Float[Tensor, "*#batch N 4"], b_xyxy: Float[Tensor, "*#batch M 4"]) -> Float[Tensor, "*_ N M"]:
-    """IoU of every a with every b: (..., N, M)."""
-    return box_iou(a_xyxy[..., :, None, :], b_xyxy[..., None, :, :])
 
 
 def pairwise_giou(

@@ -144,11 +144,11 @@ class Detr(nn.Module):
         features = self.backbone(pixels)[-1]
         cells = self.input_projection(features)
         height, width = cells.shape[-2:]
-        real = downsampled_mask(mask, (len(pixels), height, width), pixels.device)
+        real = downsampled_mask(mask, (pixels.shape[0], height, width), pixels.device)
         positions = sine_positions(real, self.sizes.embed_dim).flatten(1, 2).to(cells.dtype)
         tokens, flat = cells.flatten(2).transpose(1, 2), None if mask is None else useful_mask(real.flatten(1))
         memory = self.encoder(tokens, positions, flat)
-        content, places = self.queries(len(pixels))
+        content, places = self.queries(pixels.shape[0])
         states, weights = self.decoder(
             content, memory, flat, query_positions=places, memory_positions=positions, need_weights=need_weights
         )

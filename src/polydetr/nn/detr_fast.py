@@ -5,11 +5,11 @@
            each layer moves the boxes on
 
 Sources: Deformable DETR (Zhu et al. 2020, arXiv 2010.04159): deformable attention, iterative refinement, two stages;
-DINO (Zhang et al. 2022, arXiv 2203.03605): contrastive denoising, look forward twice; RT-DETR (Zhao et al. 2023,
-arXiv 2304.08069): pyramid, selection of queries. Each part can be switched off by ``FastSizes``.
+DINO (Zhang et al. 2022, arXiv 2203.03605): look forward twice; RT-DETR (Zhao et al. 2023, arXiv 2304.08069): pyramid,
+selection of queries. Each part can be switched off by ``FastSizes``.
 
-Shapes: B pictures, V levels from the finest to the coarsest, S cells of all levels, Q queries, R denoising queries,
-C classes, D ``embed_dim``, N decoder layers.
+Shapes: B pictures, V levels from the finest to the coarsest, S cells of all levels, Q queries, C classes,
+D ``embed_dim``, N decoder layers.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ from polydetr.nn.attention import MultiHeadAttention
 from polydetr.nn.cpu.linear import Linear
 from polydetr.nn.decoder import DecoderLayer
 from polydetr.nn.deformable import DeformableAttention, Shapes
-from polydetr.nn.denoising import DenoisingPlan
 from polydetr.nn.detr import Perceptron
-from polydetr.nn.matcher import SetTargets
 from polydetr.nn.pyramid import PyramidEncoder
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ _EDGE = 1e-5
 
 @dataclass(frozen=True)
 class FastSizes:
-    """The architecture. channels: of each map, from the finest to the coarsest; denoising: objects shown in training.
+    """The architecture. channels: of each map, from the finest to the coarsest.
 
     Raises ConfigError for sizes that make no detector.
     """
@@ -59,7 +57,6 @@ class FastSizes:
     decoder_layers: int = 3
     num_points: int = 4
     dropout: float = 0.0
-    denoising: int = 0
     refine: bool = True
     query_selection: bool = True
     deformable: bool = True
@@ -92,37 +89,22 @@ class DetrFast(nn.Module):
             self.queries = nn.Embedding(sizes.num_queries, width)
             anywhere = torch.cat((torch.rand(sizes.num_queries, 2), torch.full((sizes.num_queries, 2), 0.1)), dim=1)
             self.first_boxes = nn.Parameter(inverse_sigmoid(anywhere))
-        self.label_embedding = nn.Embedding(classes, width) if sizes.denoising else None
+        self.register_load_state_dict_pre_hook(_forget_denoising)
 
-    def forward(
-        self, maps: Sequence[Float[Tensor, "B C h w"]], targets: SetTargets | None = None, *, last_only: bool = False
-    ) -> dict[str, Tensor]:
+    def forward(self, maps: Sequence[Float[Tensor, "B C h w"]], *, last_only: bool = False) -> dict[str, Tensor]:
         """``logits`` (N', B, Q, C), before the sigmoid, and ``boxes_cxcywh`` (N', B, Q, 4), float32, as shares of the
         picture. N' counts the layers, and the proposals before them where queries are selected.
 
-        targets: for training: with them also ``denoised_logits`` (N, B, R, C) and ``denoised_boxes`` (N, B, R, 4), as
-        ``DenoisingPlan.of(targets, sizes.denoising)`` wants them. last_only: N' is 1, the answers of the last layer:
-        enough for prediction.
+        last_only: N' is 1, the answers of the last layer: enough for prediction.
         """
-        sizes, levels = self.sizes, self.pyramid(maps)
+        levels = self.pyramid(maps)
         shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in levels]
         memory = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
         content, anchors, first = self._first(memory, shapes, last_only=last_only)
-        plan = None if targets is None or self.label_embedding is None else DenoisingPlan.of(targets, sizes.denoising)
-        allowed, shown = None, 0
-        if plan is not None and self.label_embedding is not None:
-            labels, boxes = plan.queries(sizes.num_classes)
-            content = torch.cat((self.label_embedding(labels).to(content.dtype), content), dim=1)
-            anchors = torch.cat((inverse_sigmoid(boxes), anchors), dim=1)
-            allowed, shown = plan.allowed(sizes.num_queries), labels.shape[1]
-        logits, boxes = self._decode(content, anchors, memory, shapes, allowed, last_only=last_only)
-        outputs = {}
-        if shown:
-            outputs = {"denoised_logits": logits[:, :, :shown], "denoised_boxes": boxes[:, :, :shown]}
-            logits, boxes = logits[:, :, shown:], boxes[:, :, shown:]
+        logits, boxes = self._decode(content, anchors, memory, shapes, last_only=last_only)
         if first is not None:
             logits, boxes = torch.cat((first[0][None], logits)), torch.cat((first[1][None], boxes))
-        return {"logits": logits, "boxes_cxcywh": boxes, **outputs}
+        return {"logits": logits, "boxes_cxcywh": boxes}
 
     def _first(
         self, memory: Tensor, shapes: Shapes, *, last_only: bool
@@ -131,14 +113,14 @@ class DetrFast(nn.Module):
         answer, for the loss.
         """
         if self.proposals is None:
-            batch = len(memory)
+            batch = memory.shape[0]
             return self.queries.weight.expand(batch, -1, -1), self.first_boxes.float().expand(batch, -1, -1), None
         content, anchors, logits = self.proposals(memory, shapes)
         # Both go on without gradients: the decoder is not to learn through the choice (RT-DETR, DINO).
         return content.detach(), anchors.detach(), None if last_only else (logits, anchors.sigmoid())
 
     def _decode(
-        self, state: Tensor, anchors: Tensor, memory: Tensor, shapes: Shapes, allowed: Tensor | None, *, last_only: bool
+        self, state: Tensor, anchors: Tensor, memory: Tensor, shapes: Shapes, *, last_only: bool
     ) -> tuple[Tensor, Tensor]:
         """anchors (B, Q, 4): boxes before the sigmoid, float32 throughout: in half precision they would stop moving."""
         logits, boxes = [], []
@@ -148,7 +130,7 @@ class DetrFast(nn.Module):
             references = anchors.sigmoid()
             positions = self.place(references.to(state.dtype))
             asking = self._asking(cast(DecoderLayer, layer), memory, references, shapes)
-            state = layer(state, asking, positions=positions, allowed=allowed)
+            state = layer(state, asking, positions=positions)
             wanted = number == last or not last_only
             if not (wanted or self.sizes.refine):
                 continue
@@ -209,6 +191,11 @@ def cell_boxes(shapes: Shapes, device: torch.device | None = None) -> Float[Tens
         side = max(_FIRST_SIDE * 2.0**level, 1.0 / max(height, width))
         found.append(torch.stack((x, y, torch.full_like(x, side), torch.full_like(y, side)), dim=-1).flatten(0, 1))
     return torch.cat(found)[None]
+
+
+def _forget_denoising(module: nn.Module, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
+    """Folders of polydetr 0.1 may hold what denoising embedded its labels with; nothing reads it any more."""
+    state.pop(f"{prefix}label_embedding.weight", None)
 
 
 def inverse_sigmoid(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where a token stands, as a vector. Both kinds take explicit positions, so that padding or windows never shift them.
+"""Where a token stands, as a vector, from explicit positions, so that padding or windows never shift them.
 
 Shapes: B examples, L tokens, D ``embed_dim``.
 """
@@ -11,37 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from polydetr.errors import ConfigError, InputError
-from polydetr.nn.cpu.linear import is_capturing
+from polydetr.errors import ConfigError
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
-
-
-class LearnedPositions(nn.Module):
-    """One learned vector for each position 0 … ``num_positions`` - 1 (as in BERT, arXiv 1810.04805, section 3).
-
-    Raises ConfigError for sizes below 1; on the CPU, InputError for a position outside the range.
-    """
-
-    def __init__(self, num_positions: int, embed_dim: int) -> None:
-        super().__init__()
-        if num_positions < 1 or embed_dim < 1:
-            raise ConfigError(f"num_positions={num_positions} and embed_dim={embed_dim} must both be at least 1.")
-        self.num_positions, self.embed_dim = num_positions, embed_dim
-        self.table = nn.Embedding(num_positions, embed_dim)
-        nn.init.normal_(self.table.weight, std=0.02)
-
-    def forward(self, positions: Int64[Tensor, "B L"]) -> Float[Tensor, "B L {self.embed_dim}"]:
-        # On an accelerator the check would wait for the device, and a captured graph cannot raise.
-        if positions.numel() and positions.device.type == "cpu" and not is_capturing():
-            low, high = (int(end) for end in positions.aminmax())
-            if low < 0 or high >= self.num_positions:
-                raise InputError(
-                    f"position {low if low < 0 else high} is outside 0 … {self.num_positions - 1}.",
-                    hint="Cut the input into shorter windows, or build the model with more positions.",
-                )
-        return self.table(positions)
 
 
 class SinusoidalPositions(nn.Module):

@@ -101,23 +101,17 @@ class SetCriterion:
         self.matcher = matcher or (Matcher("softmax") if by_softmax else Matcher("focal", class_weight=2.0))
 
     def __call__(
-        self,
-        outputs: Mapping[str, Tensor],
-        targets: SetTargets,
-        *,
-        num_targets: float | Tensor | None = None,
-        matches: Matches | None = None,
+        self, outputs: Mapping[str, Tensor], targets: SetTargets, *, num_targets: float | Tensor | None = None
     ) -> SetLoss:
         """``outputs["logits"]`` is (N, B, Q, C), beside what the geometry reads. Layers may be any stack of answers:
         those of an encoder that proposes queries belong to it too.
 
         num_targets: what the sums are divided by; None counts the real targets of this batch (at least 1). With several
-        processes pass the mean over them. matches: where they are known beforehand (denoising).
+        processes pass the mean over them.
         """
         logits = outputs["logits"]
-        if matches is None:
-            with torch.no_grad():
-                matches = self.matcher(logits, targets, self._geometry_cost(outputs, targets))
+        with torch.no_grad():
+            matches = self.matcher(logits, targets, self._geometry_cost(outputs, targets))
         if num_targets is None:
             num_targets = targets.mask.sum()
         count = torch.as_tensor(num_targets, device=logits.device, dtype=torch.float32).clamp(min=1)

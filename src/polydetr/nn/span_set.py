@@ -27,6 +27,7 @@ from polydetr.errors import ConfigError
 from polydetr.nn.cpu.linear import Linear
 from polydetr.nn.decoder import SetDecoder
 from polydetr.nn.positions import SinusoidalPositions
+from polydetr.values.spans import SPARE_QUERIES, num_span_queries
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
@@ -36,7 +37,6 @@ _FIRST_SCORE = 0.01
 _FIRST_STAY = 6.0
 """By how much a pointer prefers the proposed end at the beginning."""
 _CHANCE = 0.2
-_SPARE_QUERIES = 8
 NO_SPAN = -40.0
 """The logit of what is no span: so low that the losses of single precision are exactly zero, and not much lower, for
 the matcher may have to take it where a text has more targets than queries.
@@ -71,7 +71,7 @@ class SpanSizes:
 
     def num_queries(self, num_words: Tensor) -> Tensor:
         """How many spans can be found among so many words."""
-        return (num_words * self.queries_per_word).ceil().long() + _SPARE_QUERIES
+        return num_span_queries(num_words.float(), self.queries_per_word).long()
 
 
 class SpanSet(nn.Module):
@@ -110,18 +110,20 @@ class SpanSet(nn.Module):
         rows: Int64[Tensor, "B W"],
         *,
         last_only: bool = False,
+        by_shape: bool = False,
     ) -> dict[str, Tensor]:
         """rows: which text of the window each word belongs to; a span never leaves its own.
 
         ``proposal_logits`` (B, W, M, C), of the span from word w that is m + 1 words long, before the sigmoid;
         ``seeds`` (B, Q, 2) int64, first and last word of each query's proposal, -1 for padding;
         ``logits`` (N, B, Q, C), before the sigmoid, and, where there is a decoder, ``start_logits`` and ``end_logits``
-        (N, B, Q, W), before the softmax. last_only: N is 1, the answers of the last layer.
+        (N, B, Q, W), before the softmax. last_only: N is 1, the answers of the last layer. by_shape: Q and M follow
+        from W and the sizes alone, with more padding, as a graph of dynamic sizes needs it; the real ones are the same.
         """
         types = self.type_projection(self.type_vectors)
-        spans, scores, possible = self.proposals(words, mask, rows, types)
+        spans, scores, possible = self.proposals(words, mask, rows, types, by_shape=by_shape)
         scores = scores.float().masked_fill(~possible[..., None], NO_SPAN)
-        seeds, chosen, real = self._seeds(scores, possible, mask)
+        seeds, chosen, real = self._seeds(scores, possible, mask, by_shape=by_shape)
         outputs = {"proposal_logits": scores, "seeds": seeds.masked_fill(~real[..., None], -1)}
         first = scores.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, scores.shape[-1]))
         first = first.masked_fill(~real[..., None], NO_SPAN)  # the last of a short text's are none
@@ -129,7 +131,7 @@ class SpanSet(nn.Module):
             return {**outputs, "logits": first[None]}
         content = self.content(spans.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, spans.shape[-1])))
         where = self.waves(torch.arange(words.shape[1], device=words.device)[None]).to(words.dtype)
-        memory, places = self.memory(words), self.place_word(where).expand(len(words), -1, -1)
+        memory, places = self.memory(words), self.place_word(where).expand(words.shape[0], -1, -1)
         # A text without a word has no query: there all look at all, and nobody reads the answer.
         allowed = (real | ~real.any(1, keepdim=True))[:, None, None]
         states, _ = self.decoder(
@@ -144,19 +146,26 @@ class SpanSet(nn.Module):
         }
         return {**outputs, "logits": logits, **pointed}
 
-    def _seeds(self, scores: Tensor, possible: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _seeds(
+        self, scores: Tensor, possible: Tensor, mask: Tensor, *, by_shape: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """(first, last) words (B, Q, 2), their place among all spans (B, Q), and which are real (B, Q): the likeliest
         spans, whatever their type, as many as the text has words and some to spare.
         """
         best = scores.detach().amax(-1).flatten(1)
         count = torch.minimum(self.sizes.num_queries(mask.sum(1)), possible.flatten(1).sum(1))
-        most = max(1, int(count.max()))
-        chosen = best.topk(most, dim=1).indices
+        num_words, width = scores.shape[1:3]
+        if by_shape:
+            per_word = math.ceil(self.sizes.queries_per_word)
+            most = num_words * per_word + SPARE_QUERIES
+            best = F.pad(best, (0, num_words * max(0, per_word - width) + SPARE_QUERIES), value=-torch.inf)
+        else:
+            most = max(1, int(count.max()))
+        chosen = best.topk(most, dim=1).indices.clamp(max=num_words * width - 1)
         real = torch.arange(most, device=scores.device) < count[:, None]
-        width = scores.shape[2]
         start = chosen // width
         # A span that is none may end behind the last word.
-        end = (start + chosen % width).clamp(max=scores.shape[1] - 1)
+        end = (start + chosen % width).clamp(max=num_words - 1)
         return torch.stack((start, end), dim=-1), chosen, real
 
 
@@ -173,17 +182,27 @@ class SpanProposals(nn.Module):
         self.norm = nn.LayerNorm(hidden)
         self.likeness = Likeness(hidden, first_score=_FIRST_SCORE)
 
-    def forward(self, words: Tensor, mask: Tensor, rows: Tensor, types: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Spans (B, W, M', H), their logits (B, W, M', C), and which there are (B, W, M'); M' ≤ M, W."""
-        longest = min(self.max_words, words.shape[1])
+    def forward(
+        self, words: Tensor, mask: Tensor, rows: Tensor, types: Tensor, *, by_shape: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Spans (B, W, M', H), their logits (B, W, M', C), and which there are (B, W, M'); M' = min(M, W), or M."""
+        longest = self.max_words if by_shape else min(self.max_words, words.shape[1])
         words = self.dropout(words)
         alone, together = self.start(words)[:, :, None].chunk(2, dim=-1)
-        ends = F.pad(self.end(words), (0, 0, 0, longest - 1)).unfold(1, longest, 1).transpose(2, 3)
+        ends = _windows(F.pad(self.end(words), (0, 0, 0, longest - 1)), longest, by_shape=by_shape)
         last_alone, last_together = ends.chunk(2, dim=-1)
         spans = self.norm(F.gelu(alone + last_alone + self.length.weight[:longest] + together * last_together))
-        inside = F.pad(rows.masked_fill(~mask, -1), (0, longest - 1), value=-1).unfold(1, longest, 1)
+        inside = _windows(F.pad(rows.masked_fill(~mask, -1), (0, longest - 1), value=-1), longest, by_shape=by_shape)
         possible = (inside == rows[..., None]) & mask[..., None]
         return spans, self.likeness(spans, types), possible
+
+
+def _windows(padded: Tensor, length: int, *, by_shape: bool) -> Tensor:
+    """(B, W + length - 1, …) → (B, W, length, …): what stands at each place and behind it."""
+    if not by_shape:
+        return padded.unfold(1, length, 1).movedim(-1, 2)
+    start = torch.arange(padded.shape[1] - length + 1, device=padded.device)
+    return padded[:, start[:, None] + torch.arange(length, device=padded.device)]
 
 
 class Likeness(nn.Module):
@@ -209,5 +228,5 @@ class Pointer(nn.Module):
     def forward(self, states: Tensor, words: Tensor, mask: Tensor, seed: Tensor) -> Tensor:
         """states (N, B, Q, H), words (B, W, H), mask (B, W), seed (B, Q) → logits (N, B, Q, W), float32."""
         likeness = self.query(states) @ self.key(words).transpose(1, 2) / math.sqrt(words.shape[-1])
-        stay = F.one_hot(seed, words.shape[1]) * self.stay
+        stay = (seed[..., None] == torch.arange(words.shape[1], device=seed.device)) * self.stay
         return (likeness.float() + stay).masked_fill(~mask[:, None], _NO_WORD)

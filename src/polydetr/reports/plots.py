@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polydetr.errors import InputError
-from polydetr.metrics import ClassReport, EntityReport, ReliabilityCurve
+from polydetr.metrics.calibration import ReliabilityCurve
+from polydetr.metrics.classification import ClassReport
+from polydetr.metrics.entities import EntityReport
 from polydetr.reports.style import BLUE, FAINT, INK, ORANGE, PALETTE, canvas, quiet_grid, shorten
 
 if TYPE_CHECKING:

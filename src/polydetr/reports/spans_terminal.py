@@ -1,17 +1,13 @@
-"""A tagged sentence in colour: in the terminal with Rich, on a page with HTML. Nested and overlapping spans are
-shown.
-"""
+"""A tagged sentence in colour, in the terminal, with Rich. Nested and overlapping spans are shown."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from polydetr.errors import InputError
-from polydetr.reports.html import page
 from polydetr.reports.style import label_colours
 from polydetr.values.spans import Span
 
@@ -19,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-def coloured_entities(text: str, spans: Sequence[Span], *, legend: bool = True) -> Text:
+def colored_entities(text: str, spans: Sequence[Span], *, legend: bool = True) -> Text:
     """``text`` with every span coloured and followed by its label, and a line that counts the labels.
 
     The labels stand in the text, so nothing is lost where there is no colour. The innermost of nested spans gives the
@@ -52,31 +48,6 @@ def coloured_entities(text: str, spans: Sequence[Span], *, legend: bool = True) 
     return out
 
 
-def entities_html(text: str, spans: Sequence[Span], *, title: str = "Entities found") -> str:
-    """``text`` as a page: spans underlined in the colour of their label, the label behind each, scores on pointing.
-
-    Raises:
-        InputError: a span lies outside of the text.
-    """
-    colours = label_colours(span.label for span in spans)
-    pieces = []
-    for piece, cover, ended in segments(text, spans):
-        if cover:
-            names = escape(", ".join(_spoken(span) for span in cover), quote=True)
-            colour = colours[cover[-1].label]
-            pieces.append(f'<mark class="entity" style="--c:{colour}" title="{names}">{escape(piece)}</mark>')
-        else:
-            pieces.append(escape(piece))
-        pieces.extend(f'<span class="tag" style="--c:{colours[s.label]}">{escape(s.label)}</span>' for s in ended)
-    counts = sorted(Counter(span.label for span in spans).items())
-    items = "".join(
-        f'<li><span class="tag" style="--c:{colours[label]}">{escape(label)}</span> × {number}</li>'
-        for label, number in counts
-    )
-    legend = f'<ul class="entity-legend">{items}</ul>' if counts else "<p>No entity was found.</p>"
-    return page(title, f'<p class="words" dir="auto">{"".join(pieces)}</p>\n{legend}')
-
-
 def segments(text: str, spans: Sequence[Span]) -> Iterator[tuple[str, list[Span], list[Span]]]:
     """Cuts ``text`` where a span begins or ends: (piece, spans that cover it, longest first, spans that end with it,
     shortest first).
@@ -92,7 +63,3 @@ def segments(text: str, spans: Sequence[Span]) -> Iterator[tuple[str, list[Span]
         cover = [span for span in spans if span.start <= start and end <= span.end]
         cover.sort(key=lambda span: (span.start - span.end, span.label))
         yield text[start:end], cover, [span for span in reversed(cover) if span.end == end]
-
-
-def _spoken(span: Span) -> str:
-    return span.label if span.score is None else f"{span.label} ({span.score:.3f})"

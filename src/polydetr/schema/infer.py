@@ -11,9 +11,10 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from polydetr.core.plugs import TASKS
 from polydetr.errors import SchemaError, did_you_mean, nearest
 from polydetr.schema.columns import MIN_ROWS, determines, infer_modality, numbers_of
-from polydetr.schema.spec import TASKS, FieldSpec, Schema, TargetSpec
+from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
 from polydetr.values.cells import is_missing
 
 USUAL_TARGETS = ("objects", "tags", "entities", "answers", "label", "labels", "category", "class", "target", "intent",

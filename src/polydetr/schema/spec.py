@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -13,9 +12,6 @@ Modality = Literal["text", "number", "category", "image", "history", "date", "ig
 
 
 MODALITIES: tuple[str, ...] = get_args(Modality)
-
-
-TASKS = ("classification", "regression", "tagging", "qa", "generation", "embedding", "detection", "entities")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +56,6 @@ class Schema:
             "notes": list(self.notes),
         }
 
-    def to_json(self) -> str:
-        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Schema:
         """Raises SchemaError where a key is missing or of another kind."""
@@ -72,10 +65,3 @@ class Schema:
             return cls(inputs, targets, tuple(data.get("notes", ())))
         except (KeyError, TypeError, AttributeError) as error:
             raise SchemaError(f"not a schema: {error!r}. Expected inputs, targets and notes.") from None
-
-    @classmethod
-    def from_json(cls, text: str) -> Schema:
-        try:
-            return cls.from_dict(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise SchemaError(f"the schema is not JSON: {error}.") from None

@@ -48,6 +48,20 @@ def is_resnet(shapes: Shapes) -> bool:
     return {"conv1.weight", "bn1.running_mean", "layer4.0.conv2.weight"} <= shapes.keys()
 
 
+def map_channels(
+    *, widths: Sequence[int], dilated: bool = False, projected: int | None = None, **_: Any
+) -> dict[int, int]:
+    """Stride → channels of the maps that a ``backbones.resnet.ResNet`` of these arguments gives: the last features of
+    each stride but 4.
+    """
+    strides = (4, 8, 16, 16 if dilated else 32)
+    found: dict[int, int] = dict(zip(strides, widths, strict=True))
+    del found[4]
+    if projected is not None:
+        found[strides[-1]] = projected
+    return found
+
+
 def describe_resnet(shapes: Shapes, *, dilated: bool = False) -> dict[str, Any]:
     """The arguments of ``backbones.resnet.ResNet``. shapes: by torchvision's names; dilated: the kind called DC5, which
     the tensors do not show.

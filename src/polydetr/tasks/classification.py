@@ -1,27 +1,24 @@
-"""One label for each row, or several at once; read from the pooled token."""
+"""One label for each row, or several at once."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from pydantic import Field
 
-from polydetr.config import TaskConfig
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layout
-from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.calibration import expected_calibration_error
-from polydetr.metrics.classification import classification_report, multilabel_report
+from polydetr.metrics.classification import ClassReport, classification_report, multilabel_report
 from polydetr.metrics.separation import auroc
-from polydetr.nn.batch import Encoded
-from polydetr.tasks.base import Task, WindowView, log_softmax
+from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView, label_set, log_softmax
 from polydetr.values.cells import is_missing
 
 IN_SCOPE_SHARE = 0.95
@@ -29,16 +26,24 @@ IN_SCOPE_SHARE = 0.95
 MIN_TUNING_ROWS = 40
 
 
-class PooledHead(nn.Module):
-    """A linear output over the pooled token (the article's y = Linear(z))."""
+@dataclass(frozen=True)
+class ClassDetails(Details):
+    """probabilities: by label, calibrated. energy: -log Σ exp(logit), the higher the less the row is like the training
+    rows; None where several labels are answered. in_scope: whether it is like them; None where that is not known.
+    """
 
-    def __init__(self, embed_dim: int, num_outputs: int, *, dropout: float = 0.1) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(embed_dim, num_outputs)
+    probabilities: Mapping[str, float]
+    energy: float | None = None
+    in_scope: bool | None = None
 
-    def forward(self, encoded: Encoded) -> dict[str, Tensor]:
-        return {"logits": self.output(self.dropout(encoded.pooled))}
+
+@dataclass(frozen=True)
+class ClassFigures(Figures):
+    """classes: the report; confidence and correct: of each answer."""
+
+    classes: ClassReport
+    confidence: Sequence[float]
+    correct: Sequence[bool]
 
 
 class ClassificationTask(Task):
@@ -47,12 +52,21 @@ class ClassificationTask(Task):
     kind: ClassVar[str] = "classification"
     per_token: ClassVar[bool] = False
     primary_metric: ClassVar[str] = "accuracy"
-    options: ClassVar[frozenset[str]] = frozenset({"labels", "class_weights", "multi_label"})
+    tunes_answers: ClassVar[bool] = False
 
-    def __init__(self, target: str, config: TaskConfig) -> None:
-        super().__init__(target, config)
+    class Options(TaskOptions):
+        labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
+        class_weights: Literal["none", "balanced"] = Field(
+            default="none", description="balanced: rare classes count as much as frequent ones"
+        )
+        multi_label: bool | None = Field(default=None, description="several labels per row; null: seen from the data")
+
+    options: Options
+
+    def __init__(self, target: str, options: Options, *, context: TaskContext = NOTHING_KNOWN) -> None:
+        super().__init__(target, options, context=context)
         self._set_labels([])
-        self.multi_label = bool(config.multi_label)
+        self.multi_label = bool(options.multi_label)
         self.class_weights: list[float] | None = None
         self.threshold = 0.5
         self.energy_threshold: float | None = None
@@ -64,10 +78,10 @@ class ClassificationTask(Task):
         present = [v for v in values if not is_missing(v)]
         if not present:
             raise self.missing_everywhere("the labels")
-        if self.config.multi_label is None:
+        if self.options.multi_label is None:
             self.multi_label = any(isinstance(v, (list, tuple, np.ndarray)) for v in present)
         counts = Counter(label for v in present for label in self._labels_of(v))
-        self._set_labels(self.label_set(counts))
+        self._set_labels(label_set(self.target, self.options.labels, counts))
         if len(self.labels) < 2 and not self.multi_label:
             raise SchemaError(
                 f"target {self.target!r} has one class only, {self.labels[0]!r}, in all {len(present)} labelled "
@@ -75,7 +89,7 @@ class ClassificationTask(Task):
                 "a classifier needs two",
                 hint="Add rows of another class, or list all classes in tasks.<target>.labels.",
             )
-        if self.config.class_weights == "balanced":
+        if self.options.class_weights == "balanced":
             # n / (C · n_c), the "balanced" heuristic of King and Zeng (2001), as in scikit-learn
             total = sum(counts.values())
             self.class_weights = [total / (len(self.labels) * max(1, counts[label])) for label in self.labels]
@@ -125,38 +139,9 @@ class ClassificationTask(Task):
         labels = self._labels_of(value)
         return labels if self.multi_label else labels[0]
 
-    # -- tensors ------------------------------------------------------------------------------------------------------
-
-    def build_head(self, embed_dim: int) -> nn.Module:
-        return PooledHead(embed_dim, len(self.labels))
-
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        logits = outputs["logits"].float()
-        scale = torch.tensor(self.class_weights, device=logits.device) if self.class_weights else None
-        if self.multi_label:
-            weights = weights * targets["known"]
-            per_row = F.binary_cross_entropy_with_logits(
-                logits, targets["labels"], pos_weight=scale, reduction="none"
-            ).mean(-1)
-        else:
-            label = targets["label"]
-            weights = weights * (label != IGNORE_INDEX)
-            if scale is not None:
-                weights = weights * scale[label.clamp(min=0)]
-            per_row = F.cross_entropy(
-                logits, label, reduction="none", ignore_index=IGNORE_INDEX, label_smoothing=self.label_smoothing
-            )
-        return {"cross_entropy": (per_row * weights).sum() / weights.sum().clamp(min=1e-6)}
-
-    def calibration_pairs(
-        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor] | None:
-        if self.multi_label:  # each sigmoid is a softmax over (0, logit)
-            known = targets["known"] > 0
-            logits = outputs["logits"].float()[known].flatten()
-            return torch.stack([torch.zeros_like(logits), logits], -1), targets["labels"][known].long().flatten()
-        known = targets["label"] != IGNORE_INDEX
-        return outputs["logits"].float()[known], targets["label"][known]
+    def unseen(self, gold: str | list[str]) -> list[str]:
+        labels = gold if self.multi_label else [gold]
+        return [label for label in labels if label not in self._index]  # type: ignore[union-attr]
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -169,19 +154,18 @@ class ClassificationTask(Task):
             p = 1 / (1 + np.exp(-logits / self.temperature))
             chosen = [label for label, q in zip(self.labels, p, strict=True) if q >= self.threshold]
             sure = float(np.prod(np.where(p >= self.threshold, p, 1 - p)))
-            return [Prediction(chosen, sure, {"probabilities": dict(zip(self.labels, map(float, p), strict=True))})]
+            return [Prediction(chosen, sure, ClassDetails(dict(zip(self.labels, map(float, p), strict=True))))]
         p = np.exp(log_softmax(logits, self.temperature))
         best = int(p.argmax())
         # The energy (Liu et al. 2020, arXiv 2010.03759) knows rows of no known class better than the probability does.
         energy = -float(np.logaddexp.reduce(logits))
-        details = {"probabilities": dict(zip(self.labels, map(float, p), strict=True)), "energy": energy}
-        if self.energy_threshold is not None:
-            details["in_scope"] = energy <= self.energy_threshold
+        in_scope = None if self.energy_threshold is None else energy <= self.energy_threshold
+        details = ClassDetails(dict(zip(self.labels, map(float, p), strict=True)), energy, in_scope)
         return [Prediction(self.labels[best], float(p[best]), details)]
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
         """The energy above which a row counts as out of scope: 5 % of the validation rows lie there."""
-        energies = [p.details["energy"] for p in predictions if "energy" in p.details]
+        energies = [details.energy for details in map(_details, predictions) if details.energy is not None]
         if len(energies) < MIN_TUNING_ROWS:
             return []
         self.energy_threshold = float(np.quantile(energies, IN_SCOPE_SHARE))
@@ -208,7 +192,7 @@ class ClassificationTask(Task):
             "ece": expected_calibration_error(confidence, correct),
             **({} if self.multi_label else self._separation(pairs)),
         }
-        figures = {"classes": report, "confidence": confidence, "correct": correct}
+        figures = ClassFigures(report, confidence, correct)
         return Evaluation(metrics, {"classes": report.to_text()}, {"classes": report.to_dict()}, figures)
 
     def _separation(self, pairs: Sequence[tuple[Prediction, str]]) -> dict[str, float]:
@@ -216,10 +200,10 @@ class ClassificationTask(Task):
         where there are none and two classes, how well the second one's probability does. Nothing where it is undefined.
         """
         positives = [gold not in self.labels for _, gold in pairs]
-        scores = [p.details["energy"] for p, _ in pairs]
+        scores = [_details(p).energy or 0.0 for p, _ in pairs]
         if not any(positives) and len(self.labels) == 2:
             positives = [gold == self.labels[1] for _, gold in pairs]
-            scores = [p.details["probabilities"][self.labels[1]] for p, _ in pairs]
+            scores = [_details(p).probabilities[self.labels[1]] for p, _ in pairs]
         return {"auroc": auroc(scores, positives)} if any(positives) and not all(positives) else {}
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -238,6 +222,11 @@ class ClassificationTask(Task):
         self.multi_label = bool(state["multi_label"])
         self.class_weights, self.threshold = state["class_weights"], float(state["threshold"])
         self.energy_threshold = state.get("energy_threshold")
+
+
+def _details(prediction: Prediction) -> ClassDetails:
+    assert isinstance(prediction.details, ClassDetails)
+    return prediction.details
 
 
 def _label_name(value: Any) -> str:

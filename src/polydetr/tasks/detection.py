@@ -8,35 +8,82 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from pydantic import Field, model_validator
 
-from polydetr.config import Config, DetectionConfig, TaskConfig
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layout
-from polydetr.core.predictions import Evaluation, Prediction
-from polydetr.core.records import Row
+from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
+from polydetr.core.records import Record, Row
 from polydetr.errors import ConfigError, SchemaError
-from polydetr.metrics.detection import detection_report
-from polydetr.nn.batch import Scene
-from polydetr.nn.box_geometry import BoxGeometry
-from polydetr.nn.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from polydetr.nn.denoising import DenoisingPlan
-from polydetr.nn.matcher import Matcher
-from polydetr.nn.set_loss import SetCriterion
-from polydetr.tasks.base import Task, WindowView
-from polydetr.tasks.detection_head import DetectionHead, set_targets
+from polydetr.metrics.detection import DetectionReport, detection_report
+from polydetr.tasks.base import NOTHING_KNOWN, DecoderOptions, Task, TaskContext, WindowView, label_set
+from polydetr.values.boxes import cxcywh_to_xyxy, seen_boxes, xyxy_to_cxcywh
 from polydetr.values.cells import is_missing
+from polydetr.values.images import Frame
 from polydetr.values.objects import Objects, read_objects
 
 MOST = 100
 """Boxes a picture that are measured, as COCO does; of them, those above the threshold are answered."""
-SEEN_SHARE = 0.3
-"""Share of an object's area that must be left in a cropped picture, for it still to be found there."""
-_SMALLEST_SIDE = 0.004
+_GONE = {
+    "denoising": "it costs a fifth of the time and gives nothing (docs/guide/detection.md)",
+    "mosaic": "it gives nothing that shows (docs/guide/detection.md)",
+}
+
+
+class DetectionOptions(DecoderOptions):
+    """Boxes around objects. "detr" is the architecture of 2020, to which the switches of "detr-fast" mean nothing."""
+
+    labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
+    architecture: Literal["detr-fast", "detr"] = Field(
+        default="detr-fast", description="what to train, or what DETR was in 2020: it needs many more steps"
+    )
+    num_queries: int = Field(default=100, ge=1, le=2000, description="objects that can be found in an image")
+    hidden_dim: int | None = Field(default=None, ge=16, le=1024, description="default: 128, detr 256")
+    encoder_layers: int | None = Field(default=None, ge=0, le=24, description="default: 1, detr 6")
+    decoder_layers: int | None = Field(default=None, ge=1, le=24, description="default: 3, detr 6")
+    query_selection: bool = Field(default=True, description="queries begin where the image looks like an object")
+    deformable: bool = Field(default=True, description="queries read a few points of every scale, not all cells")
+    refine: bool = Field(default=True, description="each layer moves the boxes of the one before")
+    iou_aware: bool = Field(default=True, description="scores learn to say how well the box fits")
+    zoom: float = Field(
+        default=0.6, gt=0, le=1, description="smallest side at which training images are shown; 1 = off"
+    )
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, description="score from which a box is answered; default: tuned on validation rows"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _say_what_left(cls, given: Any) -> Any:
+        for name, reason in _GONE.items():
+            if isinstance(given, Mapping) and name in given:
+                raise ValueError(f"{name!r} left polydetr, for {reason}; leave it out")
+        return given
+
+
+@dataclass(frozen=True)
+class BoxDetails(Details):
+    """all: the 100 highest-scoring boxes, whatever their score, as {"box", "label", "score"}."""
+
+    all: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class BoxFigures(Figures):
+    """Of the measured rows, by their number: what was to be found and what was; records: the rows themselves."""
+
+    report: DetectionReport
+    gold: Sequence[Sequence[Mapping[str, Any]]]
+    found: Sequence[Sequence[Mapping[str, Any]]]
+    rows: Sequence[int]
+    records: Sequence[Record] = ()
+
+    def of_records(self, records: Sequence[Record]) -> Self:
+        return replace(self, records=[records[i] for i in self.rows])
 
 
 class DetectionTask(Task):
@@ -47,53 +94,33 @@ class DetectionTask(Task):
     kind: ClassVar[str] = "detection"
     per_token: ClassVar[bool] = False
     primary_metric: ClassVar[str] = "map"
-    options: ClassVar[frozenset[str]] = frozenset({"labels"})
-    tunes: ClassVar[bool] = True
-    counts_steps: ClassVar[bool] = True
-    reads_maps: ClassVar[bool] = True
+    padded: ClassVar[Mapping[str, int]] = {"boxes_cxcywh": 0, "labels": IGNORE_INDEX}
+    tunes_answers: ClassVar[bool] = True
+    evaluations_per_run: ClassVar[int] = 10
 
-    def __init__(self, target: str, config: TaskConfig) -> None:
-        super().__init__(target, config)
+    Options = DetectionOptions
+    options: DetectionOptions
+
+    def __init__(self, target: str, options: DetectionOptions, *, context: TaskContext = NOTHING_KNOWN) -> None:
+        super().__init__(target, _fitted(options, context), context=context)
         self.labels: list[str] = []
-        self.detection = DetectionConfig()
-        self.threshold = 0.3
-        self.detr: Mapping[str, Any] | None = None
-        """The sizes of the published DETR whose backbone the images are read by; set before ``build_head``."""
+        self.threshold = options.threshold if options.threshold is not None else 0.3
 
-    # -- before training --------------------------------------------------------------------------------------------
+    @property
+    def zoom(self) -> float:
+        return self.options.zoom
 
-    def configure(self, config: Config) -> None:
-        self.detection = config.detection
-        self.threshold = config.detection.threshold if config.detection.threshold is not None else self.threshold
-        if config.model.share_decoder:
-            if config.detection.architecture == "detr":
-                raise ConfigError(
-                    "model.share_decoder goes with detr-fast alone, not with detection.architecture = 'detr'.",
-                    hint="Leave one of them out.",
-                )
-            # Words have no scales to sample: a decoder for both reads all cells, as it reads all words.
-            self.detection = config.detection.model_copy(update={"deformable": False})
-        if config.image.augment.mix != "none":
-            raise ConfigError(
-                f"image.augment.mix = {config.image.augment.mix!r} does not go with detection: boxes are learned of "
-                "pictures that are not blended.",
-                hint="Leave it out; detection.mosaic puts pictures together instead.",
-            )
-        if config.training.freeze_backbones:
-            raise ConfigError(
-                "training.freeze_backbones keeps the coarsest features alone, and detection reads finer ones.",
-                hint="Set training.freeze_layers instead.",
-            )
+    # -- before training ----------------------------------------------------------------------------------------------
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
         golds = [gold for gold in (self.gold(row, None) for row in rows) if gold is not None]
         counts = Counter(label for gold in golds for label in gold.tags)
-        if not counts and not self.config.labels:
+        if not counts and not self.options.labels:
             raise SchemaError(
                 f"target {self.target!r} has no object in any training row",
                 hint="Name the column that holds the boxes.",
             )
-        self.labels = self.label_set(counts)
+        self.labels = label_set(self.target, self.options.labels, counts)
         index = self._index
         most = max((len(gold.arrays(index)[1]) for gold in golds), default=0)
         empty = sum(not gold.items for gold in golds)
@@ -103,11 +130,11 @@ class DetectionTask(Task):
         ]
         if missing := len(rows) - len(golds):
             notes.append(f"{missing} of {len(rows)} training rows have no {self.target!r}: they do not train it")
-        if most > (queries := self.detection.num_queries):
+        if most > (queries := self.options.num_queries):
             full = sum(len(gold.arrays(index)[1]) > queries for gold in golds)
             notes.append(
                 f"{full} pictures hold more objects than the model can find, {queries} "
-                "(detection.num_queries): the rest of them are not learned"
+                f"(tasks.{self.target}.num_queries): the rest of them are not learned"
             )
         return notes
 
@@ -126,122 +153,72 @@ class DetectionTask(Task):
     def problems(self, gold: Objects | None) -> Sequence[str]:
         return () if gold is None else gold.told
 
+    def unseen(self, gold: Objects) -> list[str]:
+        return [label for label in gold.tags if label not in self.labels]
+
     def encode_target(self, view: WindowView) -> Arrays:
-        """boxes_per_object float32 (T, 4), (cx, cy, w, h) as shares of what the model sees; labels_per_object (T,)."""
+        """boxes_cxcywh float32 (T, 4), as shares of what the model sees; labels int64 (T,)."""
         gold: Objects | None = view.golds[0]
-        frame = view.groups["image"]["frame"][:1]
+        frames = view.groups["image"]["frame"][:1]
         boxes, labels = (gold or Objects(())).arrays(self._index)
-        if not len(frame):  # no picture, nothing to find
+        if not len(frames):  # no image, nothing to find
             boxes, labels, gold = boxes[:0], labels[:0], None
         else:
-            shares = boxes * np.tile(frame[0, :2], 2) + np.tile(frame[0, 2:4], 2)
-            boxes, kept = _seen(torch.from_numpy(shares), torch.tensor([0.0, 0.0, 1.0, 1.0]))
-            boxes, labels = xyxy_to_cxcywh(boxes[kept]).numpy(), labels[kept.numpy()]
+            boxes, kept = seen_boxes(Frame(*frames[0].tolist()).to_shares(boxes))
+            boxes, labels = xyxy_to_cxcywh(boxes[kept]), labels[kept]
         known = np.array(gold is not None, dtype=np.float32)
-        return {
-            "boxes_per_object": boxes.astype(np.float32), "labels_per_object": labels.astype(np.int64), "known": known
-        }  # fmt: skip
-
-    # -- tensors ------------------------------------------------------------------------------------------------------
-
-    def build_head(self, embed_dim: int) -> nn.Module:
-        return DetectionHead(
-            embed_dim, self.map_channels, grid=self.grid, num_classes=len(self.labels), config=self.detection,
-            detr=self.detr,
-        )  # fmt: skip
-
-    def follow(self, targets: Mapping[str, Tensor], scene: Scene) -> Mapping[str, Tensor]:
-        """Every part's objects at their new place; those of which too little is seen are gone."""
-        boxes, labels = targets["boxes_per_object"][scene.source], targets["labels_per_object"][scene.source]
-        corners = cxcywh_to_xyxy(boxes).unflatten(-1, (2, 2)) * scene.scale[:, :, None, None]
-        low, high = (corners + scene.shift[:, :, None, None]).aminmax(dim=-2)
-        moved, kept = _seen(torch.cat((low, high), dim=-1), scene.window[:, :, None])
-        labels = labels.masked_fill(~kept, IGNORE_INDEX).flatten(1)
-        # The objects that are left come first, and the padding is as short as it can be.
-        order = (labels == IGNORE_INDEX).long().argsort(dim=1, stable=True)
-        longest = max(1, int((labels != IGNORE_INDEX).sum(1).max()))
-        order = order[:, :longest]
-        places = xyxy_to_cxcywh(moved).flatten(1, 2).gather(1, order[..., None].expand(-1, -1, 4))
-        known = targets["known"][scene.source].amin(1)
-        return {**targets, "boxes_per_object": places, "labels_per_object": labels.gather(1, order), "known": known}
-
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        known = (targets["known"] > 0) & (outputs["frame"][:, 0] != 0)
-        if not bool(known.any()):
-            return {"set": torch.stack([tensor.float().sum() * 0.0 for tensor in outputs.values()]).sum()}
-        wanted = set_targets({name: tensor[known] for name, tensor in targets.items()})
-        layers = {name: tensor[known].transpose(0, 1) for name, tensor in outputs.items() if name != "frame"}
-        criterion = self._criterion()
-        terms = {"set": criterion({name: layers[name] for name in ("logits", "boxes_cxcywh")}, wanted).total}
-        if "denoised_logits" in layers:
-            # What was shown was planned for all pictures, those too that nobody may see or has looked at.
-            plan = DenoisingPlan.of(set_targets(targets), self.detection.denoising)
-            assert plan is not None  # something was shown
-            plan = plan.of_examples(known)
-            spoilt = {"logits": layers["denoised_logits"], "boxes_cxcywh": layers["denoised_boxes"]}
-            terms["denoising"] = criterion(
-                spoilt, plan.targets, matches=plan.matches(len(spoilt["logits"])),
-                num_targets=plan.targets.mask.sum() * plan.groups,
-            ).total  # fmt: skip
-        return terms
-
-    def _criterion(self) -> SetCriterion:
-        if self.detection.architecture == "detr":
-            return SetCriterion(BoxGeometry(), classification="softmax")
-        kind = "varifocal" if self.detection.iou_aware else "focal"
-        matcher = Matcher("focal", class_weight=2.0)
-        return SetCriterion(BoxGeometry(), classification=kind, matcher=matcher)
+        return {"boxes_cxcywh": boxes.astype(np.float32), "labels": labels.astype(np.int64), "known": known}
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
     def decode(
         self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
     ) -> list[Prediction]:
-        """Boxes in pixels of the picture as its file has it, the surest first; ``details["all"]`` holds the 100 surest,
-        whatever their score.
-        """
+        """Boxes in pixels of the image as its file has it, the highest-scoring first."""
         found = outputs[0]
-        frame = found.get("frame")
-        if frame is None or not frame[0]:  # a row without a picture
-            return [Prediction([], None, {"all": []})]
-        scores, labels, boxes = self.surest(found["logits"][-1], found["boxes_cxcywh"][-1])
-        pixels = (boxes - np.tile(frame[2:4], 2)) / np.tile(frame[:2], 2)
-        pixels = pixels.clip(0, np.tile(frame[4:6], 2))
+        frame = Frame(*found["frame"].tolist()) if "frame" in found else None
+        if frame is None or not frame.scale_x:  # a row without an image
+            return [Prediction([], None, BoxDetails([]))]
+        scores, labels, boxes = self.highest_scoring(found["logits"][-1], found["boxes_cxcywh"][-1])
+        pixels = frame.to_pixels(boxes)
         every = [
             {"box": [round(float(x), 2) for x in box], "label": self.labels[label], "score": float(score)}
             for box, label, score in zip(pixels, labels, scores, strict=True)
         ]
-        return [Prediction([one for one in every if one["score"] >= self.threshold], None, {"all": every})]
+        return [Prediction([one for one in every if one["score"] >= self.threshold], None, BoxDetails(every))]
 
-    def surest(self, logits: np.ndarray, boxes_cxcywh: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores, labels and boxes (left, top, right, bottom) of the surest pairs of query and class."""
+    def highest_scoring(
+        self, logits: np.ndarray, boxes_cxcywh: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scores, labels and boxes (left, top, right, bottom) of the highest-scoring pairs of query and class."""
         logits = logits.astype(np.float64)
-        if self.detection.architecture == "detr":
+        if self.options.architecture == "detr":
             shifted = np.exp(logits - logits.max(-1, keepdims=True))
             scores = (shifted / shifted.sum(-1, keepdims=True))[:, :-1]
         else:
             scores = 1 / (1 + np.exp(-logits))
         order = np.argsort(-scores, axis=None, kind="stable")[:MOST]
         query, label = np.unravel_index(order, scores.shape)
-        centre, half = boxes_cxcywh[:, :2], boxes_cxcywh[:, 2:] / 2
-        return scores.flat[order], label, np.concatenate((centre - half, centre + half), axis=1)[query]
+        return scores.flat[order], label, cxcywh_to_xyxy(boxes_cxcywh)[query]
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         kept = [i for i, gold in enumerate(golds) if gold is not None]
         if not kept:
             raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
         gold = [list(golds[i].items) for i in kept]
-        found = [list(predictions[i].details["all"]) for i in kept]
+        found = [list(_details(predictions[i]).all) for i in kept]
         seen = {one["label"] for objects in gold for one in objects}
         labels = [*self.labels, *sorted(seen - set(self.labels))]
-        report = detection_report(gold, found, labels=labels, threshold=self.detection.threshold)
-        figures = {"detection": report, "gold": gold, "found": found}
+        report = detection_report(gold, found, labels=labels, threshold=self.options.threshold)
+        figures = BoxFigures(report, gold, found, kept)
         return Evaluation(report.scores(), {"objects": report.to_text()}, report.to_dict(), figures)
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
-        if self.detection.threshold is not None or not any(gold is not None and gold.items for gold in golds):
+        if self.options.threshold is not None or not any(gold is not None and gold.items for gold in golds):
             return []
-        report = self.evaluate(predictions, golds).figures["detection"]
+        figures = self.evaluate(predictions, golds).figures
+        assert isinstance(figures, BoxFigures)
+        report = figures.report
         # It is the score of a box: rounded up by a hair elsewhere, that very box would be lost.
         self.threshold = math.floor(float(report.threshold) * 1000) / 1000
         row = report.all_labels
@@ -253,18 +230,45 @@ class DetectionTask(Task):
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def learned(self) -> dict[str, Any]:
-        return {"labels": self.labels, "threshold": self.threshold, "detection": self.detection.model_dump()}
+        return {"labels": self.labels, "threshold": self.threshold}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.labels, self.threshold = list(state["labels"]), float(state["threshold"])
-        self.detection = DetectionConfig(**state["detection"])
+
+    @classmethod
+    def saved_options(cls, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        # Folders of polydetr 0.1 hold most of them in a section of their own.
+        return {**state["config"], **state.get("detection", {})}
 
 
-def _seen(boxes_xyxy: Tensor, window_xyxy: Tensor) -> tuple[Tensor, Tensor]:
-    """Boxes (..., 4) cut at the window's edges, and which of them (...) are still to be found."""
-    low = torch.maximum(boxes_xyxy[..., :2], window_xyxy[..., :2])
-    high = torch.minimum(boxes_xyxy[..., 2:], window_xyxy[..., 2:])
-    left = (high - low).clamp(min=0)
-    whole = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=0)
-    kept = (left.prod(-1) > SEEN_SHARE * whole.prod(-1)) & (left.amin(-1) >= _SMALLEST_SIDE)
-    return torch.cat((low, torch.maximum(low, high)), dim=-1), kept
+def _fitted(options: DetectionOptions, context: TaskContext) -> DetectionOptions:
+    """The options as they are in this run.
+
+    Raises:
+        ConfigError: settings of the run that do not go with detection.
+    """
+    if context.mix != "none":
+        raise ConfigError(
+            f"image.augment.mix = {context.mix!r} does not go with detection: boxes are learned of images that are not "
+            "blended.",
+            hint="Leave it out.",
+        )
+    if context.freeze_backbones:
+        raise ConfigError(
+            "training.freeze_backbones keeps the coarsest features alone, and detection reads finer ones.",
+            hint="Set training.freeze_layers instead.",
+        )
+    if context.decoder is None:
+        return options
+    if options.architecture == "detr":
+        raise ConfigError(
+            "model.share_decoder goes with detr-fast alone, not with architecture = 'detr'.",
+            hint="Leave one of them out.",
+        )
+    # Words have no scales to sample: a decoder for both reads all cells, as it reads all words.
+    return options.shared(context.decoder).model_copy(update={"deformable": False})
+
+
+def _details(prediction: Prediction) -> BoxDetails:
+    assert isinstance(prediction.details, BoxDetails)
+    return prediction.details

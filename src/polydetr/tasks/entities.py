@@ -8,33 +8,64 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from pydantic import Field
 
-from polydetr.config import Config, EntitiesConfig, TaskConfig
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layout
-from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError
-from polydetr.metrics.entities import best_threshold, entity_report, nested_recall
-from polydetr.nn.matcher import Matcher, SetTargets
-from polydetr.nn.set_loss import SetCriterion
-from polydetr.nn.span_geometry import SpanGeometry
-from polydetr.nn.span_set import NO_SPAN, SpanSizes
-from polydetr.tasks.base import Task, WindowView
-from polydetr.tasks.entities_head import EntitiesHead
+from polydetr.metrics.entities import EntityReport, best_threshold, entity_report, nested_recall
+from polydetr.tasks.base import NOTHING_KNOWN, DecoderOptions, Task, TaskContext, WindowView, label_set
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.tasks.span_answers import Candidate, merged, settled
-from polydetr.values.spans import Nesting, Span, nesting_of
+from polydetr.values.spans import Nesting, Span, nesting_of, num_span_queries
 from polydetr.values.tags import fit_to_words, iob2_to_word_spans, spans_to_iob2
 
 LEAST_SCORE = 0.05
 """Spans less sure than this are never answered, whatever the threshold."""
+
+
+class EntitiesOptions(DecoderOptions):
+    """Spans of text with types, one inside another or not."""
+
+    labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
+    scheme: Literal["auto", "iob1", "iob2", "bioes"] = Field(
+        default="auto", description="how the tags of the training rows mark their spans"
+    )
+    hidden_dim: int | None = Field(default=None, ge=16, le=1024, description="default: 128")
+    decoder_layers: int | None = Field(
+        default=None, ge=0, le=24, description="default: 3; 0 answers with the proposed spans as they are"
+    )
+    max_words: int = Field(
+        default=24, ge=1, le=512, description="longest span that is proposed; the decoder may make it longer"
+    )
+    queries_per_word: float = Field(
+        default=1.0, gt=0, le=4, description="spans that can be found, by words of the text; and 8 more"
+    )
+    tagging: float = Field(
+        default=0.5, ge=0, description="weight of learning, besides, one tag per word for the outermost spans; 0 = off"
+    )
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, description="score from which a span is answered; default: tuned on validation rows"
+    )
+
+
+@dataclass(frozen=True)
+class SpanDetails(Details):
+    """all: each span above the least score, {"start", "end", "label", "text", "score"}, in the order of the text."""
+
+    all: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class SpanFigures(Figures):
+    """entities: the report of spans by type."""
+
+    entities: EntityReport
 
 
 @dataclass(frozen=True)
@@ -48,11 +79,6 @@ class GoldSpans:
     flat: Sequence[str]
     problems: Sequence[str] = ()
 
-    @property
-    def tags(self) -> list[str]:
-        """The labels, one a span."""
-        return [span.label for span in self.spans]
-
 
 class EntitiesTask(Task):
     """Rows hold lists of {"start", "end", "label"} in characters, or tags, one a word; [] is a text without entities,
@@ -61,31 +87,25 @@ class EntitiesTask(Task):
 
     kind: ClassVar[str] = "entities"
     per_token: ClassVar[bool] = True
-    reads_words: ClassVar[bool] = True
     reads_document: ClassVar[bool] = True
     primary_metric: ClassVar[str] = "entity_f1"
-    options: ClassVar[frozenset[str]] = frozenset({"scheme", "labels"})
-    tunes: ClassVar[bool] = True
+    padded: ClassVar[Mapping[str, int]] = {"spans": IGNORE_INDEX, "labels": IGNORE_INDEX, "tags": IGNORE_INDEX}
+    tunes_answers: ClassVar[bool] = True
 
-    def __init__(self, target: str, config: TaskConfig) -> None:
-        super().__init__(target, config)
+    Options = EntitiesOptions
+    options: EntitiesOptions
+
+    def __init__(self, target: str, options: EntitiesOptions, *, context: TaskContext = NOTHING_KNOWN) -> None:
+        super().__init__(target, options.shared(context.decoder), context=context)
         self.labels: list[str] = []
         self.nesting: Nesting = "any"
-        self.entities = EntitiesConfig()
-        self.threshold = 0.5
+        self.threshold = options.threshold if options.threshold is not None else 0.5
 
-    # -- before training --------------------------------------------------------------------------------------------
+    @property
+    def max_words(self) -> int:
+        return self.options.max_words
 
-    def configure(self, config: Config) -> None:
-        self.entities, detection = config.entities, config.detection
-        if config.model.share_decoder:
-            same = {
-                name: value
-                for name in ("hidden_dim", "decoder_layers")
-                if (value := getattr(detection, name)) is not None and getattr(config.entities, name) is None
-            }
-            self.entities = config.entities.model_copy(update=same)
-        self.threshold = config.entities.threshold if config.entities.threshold is not None else self.threshold
+    # -- before training ----------------------------------------------------------------------------------------------
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
         given = [items for items in (items_of(row, self.target) for row in rows) if items is not None]
@@ -93,11 +113,11 @@ class EntitiesTask(Task):
             raise self.missing_everywhere("spans or tags")
         texts = [_unplaced_spans(items, self.target) for items in given]
         counts = Counter(span.label for spans in texts for span in spans)
-        if not counts and not self.config.labels:
+        if not counts and not self.options.labels:
             raise SchemaError(
                 f"target {self.target!r} has no entity in any of {len(given)} training rows: nothing to learn"
             )
-        self.labels = self.label_set(counts)
+        self.labels = label_set(self.target, self.options.labels, counts)
         self.nesting = nesting_of(texts)
         how = {
             "none": "apart from one another, and so are those answered; tagging is faster",
@@ -116,7 +136,7 @@ class EntitiesTask(Task):
         if items is None:
             return None
         if items and isinstance(items[0], str):
-            spans = spans_of_tags(tags_in(items, text, self.target, scheme=self.config.scheme), text)
+            spans = spans_of_tags(tags_in(items, text, self.target, scheme=self.options.scheme), text)
         else:
             spans = spans_in(items, text, self.target)
         problems = []
@@ -126,19 +146,22 @@ class EntitiesTask(Task):
         fitted, unfit = fit_to_words(text.words, unique)
         problems += [problem.message for problem in unfit]
         words = list(dict.fromkeys((first, last - 1, span.label) for first, last, span in fitted))
-        most = int(self._sizes(1).num_queries(torch.tensor(len(text.words))))
+        most = int(num_span_queries(np.float32(len(text.words)), self.options.queries_per_word))
         if len(words) > most:
             problems.append(
                 f"{len(words)} spans in {len(text.words)} words, of which {most} can be found "
-                "(entities.queries_per_word)"
+                f"(tasks.{self.target}.queries_per_word)"
             )
         return GoldSpans(unique, words, spans_to_iob2(text.words, unique)[0], problems)
+
+    def unseen(self, gold: GoldSpans) -> list[str]:
+        return [span.label for span in gold.spans if span.label not in self.labels]
 
     def problems(self, gold: GoldSpans | None) -> Sequence[str]:
         return gold.problems if gold else ()
 
     def encode_target(self, view: WindowView) -> Arrays:
-        """spans_per_object int64 (T, 2), first and last word in the window; labels_per_object (T,); tags_per_token:
+        """spans int64 (T, 2), first and last word in the window; labels int64 (T,); tags int16 (L,):
         at the first token of each word its tag among ``tag_set``, elsewhere, and in rows without a label, ignored.
         """
         layout = view.layout
@@ -163,60 +186,25 @@ class EntitiesTask(Task):
                     spans.append((place_of[first], place_of[last]))
                     labels.append(index[label])
         return {
-            "spans_per_object": np.array(spans, dtype=np.int64).reshape(-1, 2),
-            "labels_per_object": np.array(labels, dtype=np.int64),
-            "tags_per_token": tags,
+            "spans": np.array(spans, dtype=np.int64).reshape(-1, 2),
+            "labels": np.array(labels, dtype=np.int64),
+            "tags": tags,
         }
 
     @property
     def tag_set(self) -> list[str]:
         return ["O", *(f"{prefix}-{label}" for label in self.labels for prefix in "BI")]
 
-    # -- tensors ------------------------------------------------------------------------------------------------------
-
     @property
     def named_labels(self) -> Sequence[str]:
         return self.labels
-
-    def _sizes(self, embed_dim: int) -> SpanSizes:
-        settings = self.entities
-        given = {name: getattr(settings, name) for name in ("hidden_dim", "decoder_layers")}
-        return SpanSizes(
-            max(1, len(self.labels)), embed_dim, max_words=settings.max_words,
-            queries_per_word=settings.queries_per_word, **{k: v for k, v in given.items() if v is not None},
-        )  # fmt: skip
-
-    def build_head(self, embed_dim: int) -> nn.Module:
-        return EntitiesHead(self._sizes(embed_dim), num_tags=len(self.tag_set) if self.entities.tagging else 0)
-
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        words, tags = outputs["words"].long(), targets["tags_per_token"]
-        known = (words >= 0) & (tags.gather(1, words.clamp(min=0)) != IGNORE_INDEX)
-        labels = targets["labels_per_object"]
-        wanted = SetTargets(labels, labels != IGNORE_INDEX, {"spans": targets["spans_per_object"]})
-        terms = {"proposals": _proposal_loss(outputs["proposal_logits"], wanted, known)}
-        if "start_logits" in outputs:
-            terms["set"] = self._set_loss(outputs, wanted, known)
-        if "tag_logits" in outputs:
-            here = tags != IGNORE_INDEX
-            total = F.cross_entropy(outputs["tag_logits"][here].float(), tags[here], reduction="sum")
-            terms["tags"] = self.entities.tagging * total / here.sum().clamp(min=1)
-        return terms
-
-    def _set_loss(self, outputs: Mapping[str, Tensor], wanted: SetTargets, known: Tensor) -> Tensor:
-        layers = {name: outputs[name].permute(2, 0, 1, 3).float() for name in ("logits", "start_logits", "end_logits")}
-        # What a query that begins where nobody looked answers is neither right nor wrong.
-        unknown = ~known.gather(1, outputs["seeds"][..., 0].long().clamp(min=0))
-        layers["logits"] = layers["logits"].masked_fill(unknown[..., None], NO_SPAN)
-        criterion = SetCriterion(SpanGeometry(), classification="varifocal", matcher=Matcher("focal", class_weight=2.0))
-        return criterion(layers, wanted).total / len(layers["logits"])
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
     def decode(
         self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
     ) -> list[Prediction]:
-        """Spans in the order of the text, outer ones first; ``details["all"]`` holds those below the threshold too."""
+        """Spans in the order of the text, outer ones first."""
         placed = [layout for layout in layouts if layout is not None]
         found = merged(outputs, placed, [len(text.words) for text in texts], least=LEAST_SCORE)
         return [self._answer(settled(one, self.nesting), text) for one, text in zip(found, texts, strict=True)]
@@ -232,7 +220,7 @@ class EntitiesTask(Task):
                 }
             )  # fmt: skip
         every.sort(key=lambda one: (one["start"], -one["end"]))
-        return Prediction([one for one in every if one["score"] >= self.threshold], None, {"all": every})
+        return Prediction([one for one in every if one["score"] >= self.threshold], None, SpanDetails(every))
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = [(p, g) for p, g in zip(predictions, golds, strict=True) if g is not None]
@@ -250,16 +238,17 @@ class EntitiesTask(Task):
             metrics["nested_recall"] = inner.recall
             table += f"{'nested':>12}  {inner.correct} of {inner.possible} spans inside others: {inner.recall:.3f}\n"
         data = {"entities": report.to_dict(), "nested": inner.to_dict(), "threshold": self.threshold}
-        return Evaluation(metrics, {"entities": table}, data, {"entities": report})
+        return Evaluation(metrics, {"entities": table}, data, SpanFigures(report))
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
         pairs = [(p, g) for p, g in zip(predictions, golds, strict=True) if g is not None]
         scores, correct = [], []
         for prediction, gold in pairs:
             true = {span.key for span in gold.spans}
-            scores += [one["score"] for one in prediction.details["all"]]
-            correct += [_span(one).key in true for one in prediction.details["all"]]
-        if self.entities.threshold is not None or not any(correct):
+            assert isinstance(prediction.details, SpanDetails)
+            scores += [one["score"] for one in prediction.details.all]
+            correct += [_span(one).key in true for one in prediction.details.all]
+        if self.options.threshold is not None or not any(correct):
             return []
         self.threshold, f1 = best_threshold(scores, correct, sum(len(gold.spans) for _, gold in pairs))
         return [f"{self.target!r}: answered from a score of {self.threshold:.3f} on (F1 {f1:.3f}, validation rows)"]
@@ -267,28 +256,16 @@ class EntitiesTask(Task):
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def learned(self) -> dict[str, Any]:
-        return {
-            "labels": self.labels, "nesting": self.nesting, "threshold": self.threshold,
-            "entities": self.entities.model_dump(),
-        }  # fmt: skip
+        return {"labels": self.labels, "nesting": self.nesting, "threshold": self.threshold}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.labels, self.nesting = list(state["labels"]), state["nesting"]
-        self.threshold, self.entities = float(state["threshold"]), EntitiesConfig(**state["entities"])
+        self.threshold = float(state["threshold"])
 
-
-def _proposal_loss(logits: Tensor, wanted: SetTargets, known: Tensor) -> Tensor:
-    """Cross-entropy of every span of rows that are ``known`` (B, W) with every type, over the number of true spans;
-    logits (B, W, M, C).
-    """
-    longest = logits.shape[2]
-    truth = torch.zeros_like(logits, dtype=torch.float32)
-    first, last = wanted.geometry["spans"].unbind(-1)
-    example, target = (wanted.mask & (last - first < longest)).nonzero(as_tuple=True)
-    start, length = first[example, target], (last - first)[example, target]
-    truth[example, start, length, wanted.labels[example, target]] = 1.0
-    each = F.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none")
-    return (each * known[..., None, None]).sum() / wanted.mask.sum().clamp(min=1)
+    @classmethod
+    def saved_options(cls, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        # Folders of polydetr 0.1 hold most of them in a section of their own.
+        return {**state["config"], **state.get("entities", {})}
 
 
 def _unplaced_spans(items: Sequence[Any], target: str) -> list[Span]:

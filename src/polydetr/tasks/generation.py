@@ -1,7 +1,5 @@
-"""A picture for each row: painted patch by patch, out of noise, by the same attention that reads the row.
-
-Flow matching (see ``nn.flow``): the patches of the half-painted picture enter the shared encoder beside the row's own
-tokens, and the head tells from what comes out which way each pixel has to go.
+"""An image for each row, painted out of noise (see ``heads.generation``): what is learned of the training images, what
+is left to chance, and how images come out.
 """
 
 from __future__ import annotations
@@ -9,151 +7,75 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from pydantic import Field
 
-from polydetr.config import TaskConfig
 from polydetr.core.examples import Arrays
 from polydetr.core.files import save_bytes
 from polydetr.core.layout import FieldText, Layout
-from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError, Location, RowError, SchemaError
-from polydetr.nn.batch import Batch, Embedded
-from polydetr.nn.flow import (
-    Modulation,
-    TimeEmbedding,
-    guided,
-    interpolate,
-    logit_normal_times,
-    patchify,
-    solve,
-    unpatchify,
-    velocity,
-)
-from polydetr.nn.positions import SinusoidalPositions
-from polydetr.tasks.base import Attend, Task, WindowView
+from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView
 from polydetr.values.images import Reading, file_stamps, fit_image, list_images, open_image, png_bytes
 
 LOOK_AT = 1000
-"""Pictures from which size, colours, mean and deviation are learned."""
+"""Images from which size, colors, mean and standard deviation are learned."""
 LARGEST_OWN_SIZE = 64
 USUAL_SIZE = 32
-HIDE = 0.1
-"""Share of the rows whose values are hidden in training, so that the model also knows pictures of no row at all: what
-guidance is measured from (Ho & Salimans 2022, arXiv 2207.12598, algorithm 1).
-"""
 
 
-class FlowHead(nn.Module):
-    """Half-painted pictures in, velocities out; without pictures to learn from, it paints.
+class GenerationOptions(TaskOptions):
+    image_size: int | None = Field(
+        default=None,
+        ge=4,
+        le=256,
+        description="pixels per side of generated images; default: their own up to 64, or 32",
+    )
+    patch_size: int | None = Field(
+        default=None, ge=1, description="pixels per side of one token; default: of which an image has 64 or fewer"
+    )
+    sampling_steps: int = Field(default=12, ge=1, le=1000, description="steps from noise to an image")
+    guidance: float = Field(
+        default=1.25, ge=0, le=20, description="how much an image is made to fit its row; 1 = as the images seen did"
+    )
 
-    shape: (channels, pixels a side); scale: (mean, deviation) of the pixels, 0 … 255, of the training pictures.
-    Shapes: B rows, C channels, S pixels a side, L patches, D ``embed_dim``.
+
+@dataclass(frozen=True)
+class FlowDetails(Details):
+    """Of a row that is measured: the mean squared error of the velocity, and its mean square; None where the row was
+    painted.
     """
 
-    def __init__(
-        self,
-        embed_dim: int,
-        *,
-        target: str,
-        shape: tuple[int, int],
-        patch_size: int,
-        scale: tuple[float, float],
-        steps: int,
-        guidance: float,
-    ) -> None:
-        super().__init__()
-        self.target, self.patch_size, self.scale = target, patch_size, scale
-        self.channels, self.size = shape
-        self.steps, self.guidance = steps, guidance
-        side, width = self.size // patch_size, self.channels * patch_size**2
-        self.patches = nn.Linear(width, embed_dim)
-        self.places = nn.Parameter(_places(side, embed_dim))
-        self.time = TimeEmbedding(embed_dim)
-        self.modulation = Modulation(embed_dim)
-        self.output = nn.Linear(embed_dim, width)
-
-    def forward(self, batch: Batch, attend: Attend) -> dict[str, Tensor]:
-        """With targets "velocity" and "wanted", (B, C, S, S) each; without them "pixels", in units of ``scale``.
-
-        In training time and noise are drawn from the global generator; otherwise from the batch's seed and each row's
-        number, so that scores can be compared and pictures be had again.
-        """
-        targets = batch.targets.get(self.target)
-        if targets is None:
-            return {"pixels": self._paint(batch, attend)}
-        data = (targets["pixels"].float() - self.scale[0]) / self.scale[1]
-        hidden = None
-        if self.training:
-            time, noise = logit_normal_times(len(data), device=data.device), torch.randn_like(data)
-            hidden = torch.rand(len(data), device=data.device) < HIDE
-        else:
-            time, noise = self._draws(batch)
-        found = self._velocity(interpolate(noise, data, time), time, attend, hidden)
-        return {"velocity": found, "wanted": velocity(noise, data)}
-
-    def _velocity(self, x: Tensor, time: Tensor, attend: Attend, hidden: Tensor | None) -> Tensor:
-        """x (B, C, S, S), time (B,) → (B, C, S, S), in float32 whatever the encoder computes in."""
-        when = self.time(time)
-        patches = patchify(x, self.patch_size).to(self.patches.weight.dtype)
-        tokens = self.patches(patches) + self.places + when[:, None]
-        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        attended = attend(Embedded(tokens, mask), hidden)
-        out = self.output(self.modulation(attended, when)).float()
-        return unpatchify(out, self.patch_size, height=self.size, width=self.size)
-
-    def _paint(self, batch: Batch, attend: Attend) -> Tensor:
-        """From noise to pictures; with guidance every step looks twice, with the row and without it."""
-
-        def field(x: Tensor, time: Tensor) -> Tensor:
-            asked = self._velocity(x, time, attend, None)
-            if self.guidance == 1.0:
-                return asked
-            everyone = torch.ones(len(x), dtype=torch.bool, device=x.device)
-            return guided(asked, self._velocity(x, time, attend, everyone), self.guidance)
-
-        _, noise = self._draws(batch)
-        return solve(field, noise, steps=self.steps)
-
-    def _draws(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """A time (B,) and noise (B, C, S, S) for each row, of the seed and the row's number alone; the same on any
-        device.
-        """
-        times, noises = [], []
-        for number in batch.example_ids:
-            generator = torch.Generator().manual_seed((batch.seed * 1_000_003 + number) % 2**63)
-            times.append(torch.rand((), generator=generator))
-            noises.append(torch.randn(self.channels, self.size, self.size, generator=generator))
-        device = self.places.device
-        return torch.stack(times).to(device), torch.stack(noises).to(device)
+    loss: float | None = None
+    power: float | None = None
 
 
-def _places(side: int, embed_dim: int) -> Tensor:
-    """(side², D): where each patch stands, as waves of its row beside waves of its column; learned from there on."""
-    half = embed_dim // 2
-    index = torch.arange(side)[None]
-    rows, columns = SinusoidalPositions(half)(index)[0], SinusoidalPositions(embed_dim - half)(index)[0]
-    return torch.cat([rows.repeat_interleave(side, 0), columns.repeat(side, 1)], -1)
+def time_and_noise(seed: int, number: int, shape: tuple[int, ...]) -> tuple[float, np.ndarray]:
+    """A time from 0 to 1 and normal noise, float32, of a run's seed and the number of a row in it, and nothing else."""
+    generator = np.random.Generator(np.random.Philox([seed % 2**63, number]))
+    return float(generator.random(dtype=np.float32)), generator.standard_normal(shape, dtype=np.float32)
 
 
 class GenerationTask(Task):
-    """Pictures of one size, in colour or, where all training pictures are grey, in one channel."""
+    """Images of one size, in color or, where all training images are gray, in one channel."""
 
     kind: ClassVar[str] = "generation"
     per_token: ClassVar[bool] = False
     primary_metric: ClassVar[str] = "flow_loss"
     lower_is_better: ClassVar[bool] = True
-    options: ClassVar[frozenset[str]] = frozenset({"image_size", "patch_size", "sampling_steps", "guidance"})
 
-    def __init__(self, target: str, config: TaskConfig) -> None:
-        super().__init__(target, config)
-        self.channels, self.size = 3, config.image_size or USUAL_SIZE
-        self.mean, self.deviation = 127.5, 64.0
+    Options = GenerationOptions
+    options: GenerationOptions
+
+    def __init__(self, target: str, options: GenerationOptions, *, context: TaskContext = NOTHING_KNOWN) -> None:
+        super().__init__(target, options, context=context)
+        self.channels, self.size = 3, options.image_size or USUAL_SIZE
+        self.mean, self.std = 127.5, 64.0
 
     # -- before training --------------------------------------------------------------------------------------------
 
@@ -164,7 +86,7 @@ class GenerationTask(Task):
         every = max(1, len(present) // LOOK_AT)
         looked_at = [self._open(row) for row in present[::every][:LOOK_AT]]
         sizes = {picture.size for picture in looked_at}
-        self.size = self.config.image_size or _own_size(sizes) or USUAL_SIZE
+        self.size = self.options.image_size or _own_size(sizes) or USUAL_SIZE
         grey, means, squares = True, [], []
         for picture in looked_at:
             pixels = fit_image(picture, self.size, fit="stretch")
@@ -172,9 +94,9 @@ class GenerationTask(Task):
             means.append(pixels.mean())
             squares.append(np.square(pixels, dtype=np.float64).mean())
         self.channels, self.mean = 1 if grey else 3, float(np.mean(means))
-        self.deviation = max(1.0, float(np.mean(squares)) - self.mean**2) ** 0.5
+        self.std = max(1.0, float(np.mean(squares)) - self.mean**2) ** 0.5
         kind = f"{self.size} x {self.size} pixels, {'grey' if grey else 'colour'}"
-        notes = [f"pictures of {self.target!r}: {kind}, in {self.brings_tokens} patches"]
+        notes = [f"pictures of {self.target!r}: {kind}, in {self.num_own_tokens} patches"]
         if missing := len(rows) - len(present):
             notes.append(f"{missing} of {len(rows)} training rows have no {self.target!r}: they do not train it")
         return notes
@@ -186,18 +108,18 @@ class GenerationTask(Task):
         Raises:
             ConfigError: it does not divide the size.
         """
-        if self.config.patch_size is None:
+        if self.options.patch_size is None:
             return next(p for p in range(1, self.size + 1) if self.size % p == 0 and self.size // p <= 8)
-        if self.size % self.config.patch_size:
+        if self.size % self.options.patch_size:
             raise ConfigError(
-                f"tasks.{self.target}.patch_size = {self.config.patch_size} does not divide the size of the pictures, "
+                f"tasks.{self.target}.patch_size = {self.options.patch_size} does not divide the size of the pictures, "
                 f"{self.size}",
                 hint="Give another, or set image_size.",
             )
-        return self.config.patch_size
+        return self.options.patch_size
 
     @property
-    def brings_tokens(self) -> int:
+    def num_own_tokens(self) -> int:
         return (self.size // self.patch_size) ** 2
 
     def located(self, row: Row, folder: Path | None) -> Row:
@@ -234,19 +156,6 @@ class GenerationTask(Task):
         empty = np.zeros((self.channels, self.size, self.size), dtype=np.uint8)
         return {"pixels": empty if gold is None else gold, "known": np.array(gold is not None, dtype=np.float32)}
 
-    # -- tensors ------------------------------------------------------------------------------------------------------
-
-    def build_head(self, embed_dim: int) -> nn.Module:
-        return FlowHead(
-            embed_dim, target=self.target, shape=(self.channels, self.size), patch_size=self.patch_size,
-            scale=(self.mean, self.deviation), steps=self.config.sampling_steps, guidance=self.config.guidance,
-        )  # fmt: skip
-
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        weights = weights * targets["known"]
-        per_row = (outputs["velocity"].float() - outputs["wanted"]).square().flatten(1).mean(1)
-        return {"flow": (per_row * weights).sum() / weights.sum().clamp(min=1e-6)}
-
     # -- answers ------------------------------------------------------------------------------------------------------
 
     def decode(
@@ -259,9 +168,9 @@ class GenerationTask(Task):
         found = outputs[0]
         if "pixels" not in found:
             error, power = (float(np.square(x).mean()) for x in (found["velocity"] - found["wanted"], found["wanted"]))
-            return [Prediction(None, None, {"flow_loss": error, "flow_power": power})]
-        pixels = found["pixels"].transpose(1, 2, 0) * self.deviation + self.mean
-        return [Prediction(np.rint(pixels).clip(0, 255).astype(np.uint8))]
+            return [Prediction(None, None, FlowDetails(error, power))]
+        pixels = found["pixels"].transpose(1, 2, 0) * self.std + self.mean
+        return [Prediction(np.rint(pixels).clip(0, 255).astype(np.uint8), None, FlowDetails())]
 
     def to_json(self, value: Any, *, file: Path | None = None) -> Any:
         """folder/name of the PNG file written, or without ``file`` the picture itself as a data: address.
@@ -285,19 +194,24 @@ class GenerationTask(Task):
         known = [p.details for p, g in zip(predictions, golds, strict=True) if g is not None]
         if not known:
             raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
-        if not all("flow_loss" in details for details in known):
-            raise ValueError("pictures were painted, not measured: run the rows with their targets")
-        loss, power = (float(np.mean([details[name] for details in known])) for name in ("flow_loss", "flow_power"))
+        measured = [
+            (details.loss, details.power)
+            for details in known
+            if isinstance(details, FlowDetails) and details.loss is not None and details.power is not None
+        ]
+        if len(measured) < len(known):
+            raise ValueError("images were painted, not measured: run the rows with their targets")
+        loss, power = (float(x) for x in np.mean(measured, axis=0))
         return Evaluation({"flow_loss": loss, "flow_explained": 1.0 - loss / max(power, 1e-12)})
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def learned(self) -> dict[str, Any]:
-        return {"channels": self.channels, "size": self.size, "mean": self.mean, "deviation": self.deviation}
+        return {"channels": self.channels, "size": self.size, "mean": self.mean, "deviation": self.std}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.channels, self.size = int(state["channels"]), int(state["size"])
-        self.mean, self.deviation = float(state["mean"]), float(state["deviation"])
+        self.mean, self.std = float(state["mean"]), float(state["deviation"])
 
 
 def _own_size(sizes: set[tuple[int, int]]) -> int | None:

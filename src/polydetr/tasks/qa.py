@@ -1,29 +1,25 @@
-"""The answer to a question as a stretch of a passage, or that the passage holds none (Rajpurkar et al. 2018, arXiv
+"""The answer to a question as a span of a passage, or that the passage holds none (Rajpurkar et al. 2018, arXiv
 1806.03822).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from pydantic import Field
 
-from polydetr.config import TaskConfig
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layout
-from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.qa import best_no_answer_threshold, qa_report
-from polydetr.nn.batch import Encoded
-from polydetr.tasks.base import Task, WindowView, log_softmax
+from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView, log_softmax
 from polydetr.values.cells import is_missing
 
-_OUTSIDE = -1e4
 _NEVER = -1e9
 """The log probability of what cannot be; finite, so that it may stand in JSON."""
 
@@ -35,19 +31,15 @@ class Answer(NamedTuple):
     start: int
 
 
-class SpanHead(nn.Module):
-    """A start and an end score for every token; token 0 stands for "no answer here"."""
+@dataclass(frozen=True)
+class QaDetails(Details):
+    """advantage: log probability of the best span over that of no answer; candidate: that span's text, also where it is
+    not answered.
+    """
 
-    def __init__(self, embed_dim: int, *, group: str = "text", dropout: float = 0.1) -> None:
-        super().__init__()
-        self.group = group
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(embed_dim, 2)
-
-    def forward(self, encoded: Encoded) -> dict[str, Tensor]:
-        scores = self.output(self.dropout(encoded.tokens[self.group])).float()
-        start, end = scores.masked_fill(~encoded.masks[self.group][..., None], _OUTSIDE).unbind(-1)
-        return {"start_logits": start, "end_logits": end}
+    no_answer_probability: float
+    advantage: float
+    candidate: str
 
 
 class QuestionAnsweringTask(Task):
@@ -58,11 +50,15 @@ class QuestionAnsweringTask(Task):
     kind: ClassVar[str] = "qa"
     per_token: ClassVar[bool] = True
     primary_metric: ClassVar[str] = "f1"
-    tunes: ClassVar[bool] = True
-    options: ClassVar[frozenset[str]] = frozenset({"max_answer_tokens"})
+    tunes_answers: ClassVar[bool] = True
 
-    def __init__(self, target: str, config: TaskConfig) -> None:
-        super().__init__(target, config)
+    class Options(TaskOptions):
+        max_answer_tokens: int = Field(default=48, ge=1, description="longest answer that question answering may give")
+
+    options: Options
+
+    def __init__(self, target: str, options: Options, *, context: TaskContext = NOTHING_KNOWN) -> None:
+        super().__init__(target, options, context=context)
         self.no_answer = False
         self.no_answer_threshold = 0.0
 
@@ -124,21 +120,6 @@ class QuestionAnsweringTask(Task):
                 )
         return answers
 
-    def build_head(self, embed_dim: int) -> nn.Module:
-        return SpanHead(embed_dim)
-
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        sums = [F.cross_entropy(outputs[f"{n}_logits"].float(), targets[n], reduction="sum") for n in ("start", "end")]
-        known = (targets["start"] != IGNORE_INDEX).sum().clamp(min=1)
-        return {"start": sums[0] / known / 2, "end": sums[1] / known / 2}
-
-    def calibration_pairs(
-        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor] | None:
-        known = targets["start"] != IGNORE_INDEX
-        logits = torch.cat([outputs["start_logits"][known], outputs["end_logits"][known]]).float()
-        return logits, torch.cat([targets["start"][known], targets["end"][known]])
-
     def decode(
         self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
     ) -> list[Prediction]:
@@ -162,22 +143,16 @@ class QuestionAnsweringTask(Task):
             probability = float(np.exp(best[0]))
         advantage = float(best[0] - null) if best else _NEVER
         candidate = text.text[best[1] : best[2]] if best else ""
-        return [
-            Prediction(
-                value,
-                probability,
-                {"no_answer_probability": float(np.exp(null)), "advantage": advantage, "candidate": candidate},
-            )
-        ]
+        return [Prediction(value, probability, QaDetails(float(np.exp(null)), advantage, candidate))]
 
     def _best_span(self, start: np.ndarray, end: np.ndarray, layout: Layout) -> tuple[float, int, int] | None:
         """(log probability, first character, end character) of a window's best span of at most ``max_answer_tokens``
         tokens.
         """
-        inside = np.flatnonzero(layout.row >= 0)  # one stretch: the passage
+        inside = np.flatnonzero(layout.row >= 0)  # one span: the passage
         if not len(inside):
             return None
-        length = self.config.max_answer_tokens
+        length = self.options.max_answer_tokens
         ends = np.concatenate([end[inside], np.full(length - 1, _NEVER)])
         ways = np.lib.stride_tricks.sliding_window_view(ends, length)  # ways[i, k]: the answer is k + 1 tokens long
         total = start[inside] + ways.max(1)
@@ -191,16 +166,16 @@ class QuestionAnsweringTask(Task):
             raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
         report = qa_report([g for _, g in pairs], [p.value["text"] for p, _ in pairs])
         numbers = {k: float(v) for k, v in report.to_dict().items() if isinstance(v, float)}
-        return Evaluation(numbers, {}, {"qa": report.to_dict()}, {})
+        return Evaluation(numbers, {}, {"qa": report.to_dict()})
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
         if not self.no_answer:
             return []
-        pairs = [(p.details, [a.text for a in g]) for p, g in zip(predictions, golds, strict=True) if g is not None]
+        pairs = [(_details(p), [a.text for a in g]) for p, g in zip(predictions, golds, strict=True) if g is not None]
         if not pairs:
             return []
-        doubts = [-d["advantage"] for d, _ in pairs]
-        threshold, _ = best_no_answer_threshold([g for _, g in pairs], [d["candidate"] for d, _ in pairs], doubts)
+        doubts = [-details.advantage for details, _ in pairs]
+        threshold, _ = best_no_answer_threshold([g for _, g in pairs], [d.candidate for d, _ in pairs], doubts)
         self.no_answer_threshold = -threshold
         return [
             f"{self.target}: says 'no answer' unless a span is better by {self.no_answer_threshold:.2f} "
@@ -212,3 +187,8 @@ class QuestionAnsweringTask(Task):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.no_answer, self.no_answer_threshold = bool(state["no_answer"]), float(state["no_answer_threshold"])
+
+
+def _details(prediction: Prediction) -> QaDetails:
+    assert isinstance(prediction.details, QaDetails)
+    return prediction.details

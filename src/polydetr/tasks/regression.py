@@ -1,4 +1,4 @@
-"""One number for each row; read from the pooled token."""
+"""One number for each row."""
 
 from __future__ import annotations
 
@@ -6,34 +6,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from polydetr.config import TaskConfig
 from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layout
 from polydetr.core.predictions import Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.regression import regression_report
-from polydetr.tasks.base import Task, WindowView
-from polydetr.tasks.classification import PooledHead
+from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView
 from polydetr.values.cells import read_number, writes_comma
 
 
 class RegressionTask(Task):
-    """The target is standardised with the training rows' mean and deviation; the loss is Huber's (1964), robust to
-    outliers.
-    """
+    """The target is standardized with the training rows' mean and standard deviation."""
 
     kind: ClassVar[str] = "regression"
     per_token: ClassVar[bool] = False
     primary_metric: ClassVar[str] = "rmse"
     lower_is_better: ClassVar[bool] = True
 
-    def __init__(self, target: str, config: TaskConfig) -> None:
-        super().__init__(target, config)
-        self.mean, self.deviation = 0.0, 1.0
+    def __init__(self, target: str, options: TaskOptions, *, context: TaskContext = NOTHING_KNOWN) -> None:
+        super().__init__(target, options, context=context)
+        self.mean, self.std = 0.0, 1.0
         self.comma = False  # whether texts write decimals with a comma
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
@@ -42,8 +36,8 @@ class RegressionTask(Task):
         known = np.array([v for v in values if v is not None])
         if not len(known):
             raise self.missing_everywhere("the numbers")
-        self.mean, self.deviation = float(known.mean()), float(known.std())
-        if self.deviation == 0:
+        self.mean, self.std = float(known.mean()), float(known.std())
+        if self.std == 0:
             raise SchemaError(
                 f"target {self.target!r} is {self.mean:g} in all {len(known)} training rows: nothing to learn"
             )
@@ -62,36 +56,28 @@ class RegressionTask(Task):
 
     def encode_target(self, view: WindowView) -> Arrays:
         value = view.golds[0]
-        scaled = 0.0 if value is None else (value - self.mean) / self.deviation
+        scaled = 0.0 if value is None else (value - self.mean) / self.std
         return {"value": np.array(scaled, dtype=np.float32), "known": np.array(value is not None, dtype=np.float32)}
 
     def gold(self, row: Row, text: FieldText | None) -> float | None:
         return self._number(row.get(self.target))
 
-    def build_head(self, embed_dim: int) -> nn.Module:
-        return PooledHead(embed_dim, 1)
-
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        weights = weights * targets["known"]
-        per_row = F.huber_loss(outputs["logits"].float()[:, 0], targets["value"], reduction="none")
-        return {"huber": (per_row * weights).sum() / weights.sum().clamp(min=1e-6)}
-
     def decode(
         self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
     ) -> list[Prediction]:
         scaled = float(np.mean([o["logits"][0] for o in outputs]))
-        return [Prediction(self.mean + self.deviation * scaled)]
+        return [Prediction(self.mean + self.std * scaled)]
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = [(p.value, g) for p, g in zip(predictions, golds, strict=True) if g is not None]
         if not pairs:
             raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
         report = regression_report([g for _, g in pairs], [p for p, _ in pairs])
-        return Evaluation(report.to_dict(), {}, {}, {})
+        return Evaluation(report.to_dict())
 
     def learned(self) -> dict[str, Any]:
-        return {"mean": self.mean, "deviation": self.deviation, "comma": self.comma}
+        return {"mean": self.mean, "deviation": self.std, "comma": self.comma}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.mean, self.deviation = float(state["mean"]), float(state["deviation"])
+        self.mean, self.std = float(state["mean"]), float(state["deviation"])
         self.comma = bool(state.get("comma", False))

@@ -5,24 +5,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch.nn.functional as F
-from torch import Tensor, nn
+from pydantic import Field
 
-from polydetr.config import TaskConfig
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layout
-from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError
 from polydetr.metrics.calibration import expected_calibration_error
-from polydetr.metrics.entities import entity_report
+from polydetr.metrics.classification import ClassReport
+from polydetr.metrics.entities import EntityReport, entity_report
 from polydetr.metrics.tokens import token_report
-from polydetr.nn.batch import Encoded
-from polydetr.tasks.base import Task, WindowView, log_softmax
+from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView, log_softmax
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.values.spans import Span
 from polydetr.values.tags import iob2_to_word_spans, spans_to_iob2
@@ -42,17 +40,23 @@ class GoldTags:
     problems: Sequence[str] = ()
 
 
-class TokenHead(nn.Module):
-    """A linear output over every token of one group."""
+@dataclass(frozen=True)
+class TagDetails(Details):
+    """One entry per word: its tag, its characters (start, end), and the tag's calibrated probability."""
 
-    def __init__(self, embed_dim: int, num_labels: int, *, group: str = "text", dropout: float = 0.1) -> None:
-        super().__init__()
-        self.group = group
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(embed_dim, num_labels)
+    tags: Sequence[str]
+    words: Sequence[tuple[int, int]]
+    word_probability: Sequence[float]
 
-    def forward(self, encoded: Encoded) -> dict[str, Tensor]:
-        return {"logits": self.output(self.dropout(encoded.tokens[self.group]))}
+
+@dataclass(frozen=True)
+class TagFigures(Figures):
+    """classes: the report of tags; confidence and correct: of each word; entities: of spans, None for plain labels."""
+
+    classes: ClassReport
+    confidence: Sequence[float]
+    correct: Sequence[bool]
+    entities: EntityReport | None = None
 
 
 class TaggingTask(Task):
@@ -61,13 +65,20 @@ class TaggingTask(Task):
     kind: ClassVar[str] = "tagging"
     per_token: ClassVar[bool] = True
     reads_document: ClassVar[bool] = True
-    options: ClassVar[frozenset[str]] = frozenset({"scheme"})
+    padded: ClassVar[Mapping[str, int]] = {"labels": IGNORE_INDEX}
 
-    def __init__(self, target: str, config: TaskConfig) -> None:
-        super().__init__(target, config)
+    class Options(TaskOptions):
+        scheme: Literal["auto", "iob1", "iob2", "bioes"] = Field(
+            default="auto", description="how the tags of the training rows mark their spans"
+        )
+
+    options: Options
+
+    def __init__(self, target: str, options: Options, *, context: TaskContext = NOTHING_KNOWN) -> None:
+        super().__init__(target, options, context=context)
         self._set_labels([])
         self.plain = False  # labels without B-/I-: parts of speech, not entities
-        self.scheme = config.scheme
+        self.scheme = options.scheme
 
     # -- before training --------------------------------------------------------------------------------------------
 
@@ -127,6 +138,11 @@ class TaggingTask(Task):
         tags = tags_in(items, text, self.target, scheme="plain" if self.plain else self.scheme)
         return GoldTags(tags, [] if self.plain else spans_of_tags(tags, text))
 
+    def unseen(self, gold: GoldTags) -> list[str]:
+        """Of a span its first tag counts."""
+        unknown = (tag for tag in gold.tags if not tag.startswith("I-") and tag not in self._index)
+        return [tag.removeprefix("B-") for tag in unknown]
+
     def problems(self, gold: GoldTags | None) -> Sequence[str]:
         return gold.problems if gold else ()
 
@@ -139,25 +155,7 @@ class TaggingTask(Task):
                 ids = np.array([self._index.get(tag, IGNORE_INDEX) for tag in view.golds[row].tags], dtype=np.int16)
                 here = np.flatnonzero(layout.first & (layout.row == row))
                 labels[here] = ids[layout.word[here]]
-        return {"labels_per_token": labels}
-
-    # -- tensors ------------------------------------------------------------------------------------------------------
-
-    def build_head(self, embed_dim: int) -> nn.Module:
-        return TokenHead(embed_dim, len(self.labels))
-
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        labels = targets["labels_per_token"]
-        here = labels != IGNORE_INDEX
-        logits = outputs["logits"][here].float()
-        total = F.cross_entropy(logits, labels[here], reduction="sum", label_smoothing=self.label_smoothing)
-        return {"cross_entropy": total / here.sum().clamp(min=1)}
-
-    def calibration_pairs(
-        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor] | None:
-        here = targets["labels_per_token"] != IGNORE_INDEX
-        return outputs["logits"].float()[here], targets["labels_per_token"][here]
+        return {"labels": labels}
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -196,9 +194,7 @@ class TaggingTask(Task):
                 {"start": start, "end": end, "label": label, "text": text.text[start:end], "probability": probability}
             )
         probability = float(sure.min()) if len(sure) else None
-        return Prediction(
-            entities, probability, {"tags": tags, "words": list(text.words), "word_probability": sure.tolist()}
-        )
+        return Prediction(entities, probability, TagDetails(tags, list(text.words), sure.tolist()))
 
     def _best_path(self, log_p: np.ndarray) -> np.ndarray:
         """The most probable valid sequence (Viterbi 1967)."""
@@ -225,9 +221,13 @@ class TaggingTask(Task):
         pairs = [(p, g) for p, g in zip(predictions, golds, strict=True) if g is not None]
         if not pairs:
             raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
-        tokens = token_report([g.tags for _, g in pairs], [p.details["tags"] for p, _ in pairs])
-        correct = [t == g for p, gold in pairs for t, g in zip(p.details["tags"], gold.tags, strict=True)]
-        confidence = [c for p, _ in pairs for c in p.details["word_probability"]]
+        found = [_details(p) for p, _ in pairs]
+        tokens = token_report([g.tags for _, g in pairs], [details.tags for details in found])
+        correct = [
+            t == g for details, (_, gold) in zip(found, pairs, strict=True)
+            for t, g in zip(details.tags, gold.tags, strict=True)
+        ]  # fmt: skip
+        confidence = [c for details in found for c in details.word_probability]
         metrics = {
             "accuracy": tokens.accuracy,
             "macro_f1": tokens.macro_f1,
@@ -236,14 +236,14 @@ class TaggingTask(Task):
         }
         tables = {"tokens": tokens.to_text()}
         data: dict[str, Any] = {"tokens": tokens.to_dict()}
-        figures: dict[str, Any] = {"classes": tokens, "confidence": confidence, "correct": correct}
+        figures = TagFigures(tokens, confidence, correct)
         if not self.plain:
             spans = [[Span(e["start"], e["end"], e["label"]) for e in p.value] for p, _ in pairs]
             report = entity_report([g.spans for _, g in pairs], spans)
             metrics = {"entity_f1": report.entity_f1, **metrics}
             tables["entities"] = report.to_text()
             data["entities"] = report.to_dict()
-            figures["entities"] = report
+            figures = replace(figures, entities=report)
         return Evaluation(metrics, tables, data, figures)
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -254,6 +254,11 @@ class TaggingTask(Task):
     def restore(self, state: Mapping[str, Any]) -> None:
         self._set_labels(state["labels"])
         self.plain, self.scheme = bool(state["plain"]), state["scheme"]
+
+
+def _details(prediction: Prediction) -> TagDetails:
+    assert isinstance(prediction.details, TagDetails)
+    return prediction.details
 
 
 def _allowed_pairs(labels: Sequence[str]) -> np.ndarray:

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from polydetr.core.predictions import Evaluation
-from polydetr.core.records import Record
-from polydetr.engine.engine import Engine, Outputs
-from polydetr.engine.measure import evaluate_results, gold_values
+from polydetr.engine.engine import Engine
+from polydetr.engine.measure import evaluate_results
 from polydetr.metrics.calibration import fit_temperature
+from polydetr.model.build import Assembly
 from polydetr.nn.batch import Batch
+from polydetr.tasks.capabilities import Tunes
+from polydetr.training.encode import MeasuredRows, measure
 
 
 def calibrate(
-    engine: Engine, valid: Sequence[Record], *, note: Callable[[str], None]
+    assembly: Assembly, valid: MeasuredRows, *, note: Callable[[str], None]
 ) -> tuple[dict[str, Evaluation], dict[str, Evaluation]]:
     """Fits each task's temperature (Guo et al. 2017, arXiv 1706.04599) and thresholds; evaluations before and after."""
+    engine = assembly.engine
     pairs: dict[str, list[tuple[Tensor, Tensor]]] = {target: [] for target in engine.tasks}
 
-    def collect(outputs: Outputs, batch: Batch) -> None:
-        for target, task in engine.tasks.items():
-            found = task.calibration_pairs(outputs[target], batch.targets[target])
+    def collect(outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch) -> None:
+        for target in engine.tasks if batch.targets else ():
+            found = assembly.model.head_of(target).calibration_pairs(outputs[target], batch.targets[target])
             if found is not None:
                 pairs[target].append((found[0].cpu(), found[1].cpu()))
 
-    results = list(engine.run(valid, with_targets=True, on_batch=collect))
-    before = evaluate_results(engine, results)
+    _, before = measure(engine.with_runner(assembly.runner.listened_by(collect)), valid)
     for target, task in engine.tasks.items():
         if sum(len(labels) for _, labels in pairs[target]) >= 20:
             logits = _stack([logits for logits, _ in pairs[target]])
@@ -37,13 +40,14 @@ def calibrate(
             # Without a single mistake the likelihood only grows towards certainty: no row shows how sure is too sure.
             faultless = bool((logits.argmax(-1) == labels).all())
             task.temperature = max(1.0, temperature) if faultless else temperature
-    results = list(engine.run(valid, with_targets=True))
-    for target, task in engine.tasks.items():
-        for line in task.tune([r.predictions[target] for r in results], gold_values(task, results)):
+    results = list(engine.answered(valid.documents))
+    tuned = {target: task for target, task in engine.tasks.items() if isinstance(task, Tunes)}
+    for target, task in tuned.items():
+        for line in task.tune([r.predictions[target] for r in results], [r.golds[target] for r in results]):
             note(line)
-    if any(t.tunes for t in engine.tasks.values()):
-        results = list(engine.run(valid, with_targets=True))
-    after = evaluate_results(engine, results)
+    if any(task.tunes_answers for task in tuned.values()):
+        results = list(engine.answered(valid.documents))
+    after = evaluate_results(engine, results, positives=valid.positives)
     for target, task in engine.tasks.items():
         if "ece" in before[target].metrics:
             ece = before[target].metrics["ece"], after[target].metrics["ece"]
@@ -52,6 +56,24 @@ def calibrate(
                 f"ECE {ece[0]:.4f} → {ece[1]:.4f} (validation rows)"
             )
     return before, after
+
+
+MAX_ROWS = 2000
+"""Validation rows at most by which a precision is proved."""
+
+
+def proving_rows(valid: MeasuredRows) -> MeasuredRows:
+    """Every so many of the validation documents, ``MAX_ROWS`` at most."""
+    return valid.every(max(1, -(-len(valid.documents) // MAX_ROWS)))
+
+
+def answers_to(engine: Engine, rows: MeasuredRows) -> tuple[dict[str, float], np.ndarray]:
+    """By what ``choose_for_prediction`` compares two precisions: each target's main metric, and each answer's
+    probability, where the tasks say that.
+    """
+    results, evaluations = measure(engine, rows)
+    metrics = {t: float(evaluations[t].metrics[task.primary_metric]) for t, task in engine.tasks.items()}
+    return metrics, np.array([p.probability or 0.0 for r in results for p in r.predictions.values()])
 
 
 def _stack(logits: Sequence[Tensor]) -> Tensor:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from polydetr.errors import ModelFolderError, SaveError
+from polydetr.training.devices import Devices
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -48,10 +49,15 @@ class Progress:
 
 
 class Checkpoints:
-    """One folder with the last state and the best weights. Writing never destroys the state before it."""
+    """One folder with the last state and the best weights. Writing never destroys the state before it.
 
-    def __init__(self, folder: Path) -> None:
+    devices: where the run has several processes, the first writes for all of them, with each one's random state; all
+    call the methods that write together.
+    """
+
+    def __init__(self, folder: Path, devices: Devices | None = None) -> None:
         self.folder = folder
+        self._devices = devices or Devices()
         self._stale = True  # until a run goes on from here, what lies here is another run's
 
     def exists(self) -> bool:
@@ -85,9 +91,9 @@ class Checkpoints:
             SaveError: the disk is full or the folder cannot be written; the checkpoint before it is kept.
         """
         tensors = {f"model.{k}": v for k, v in model.items()} | {f"optimizer.{k}": v for k, v in optimizer.items()}
-        tensors["rng.cpu"] = torch.get_rng_state()
+        tensors["rng.cpu"] = self._devices.gather_tensor(torch.get_rng_state())
         if torch.cuda.is_available():
-            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+            tensors["rng.cuda"] = self._devices.gather_tensor(torch.cuda.get_rng_state())
         self._write(LAST, tensors, {**header, "progress": asdict(progress)})
 
     def save_best(self, model: Mapping[str, Tensor]) -> None:
@@ -110,9 +116,12 @@ class Checkpoints:
         try:
             tensors = load_file(self.folder / LAST)
             progress = Progress(**header["progress"])
-            torch.set_rng_state(tensors.pop("rng.cpu"))
-            if "rng.cuda" in tensors and torch.cuda.is_available():
-                torch.cuda.set_rng_state(tensors["rng.cuda"])
+            states = {name: tensors.pop(name) for name in ("rng.cpu", "rng.cuda") if name in tensors}
+            own = self._devices.rank
+            mine = {name: state.view(self._devices.count, -1)[own].clone() for name, state in states.items()}
+            torch.set_rng_state(mine["rng.cpu"])
+            if "rng.cuda" in mine and torch.cuda.is_available():
+                torch.cuda.set_rng_state(mine["rng.cuda"])
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise self._unreadable(LAST, error) from None
         self._stale = False
@@ -129,22 +138,32 @@ class Checkpoints:
 
     def prepare(self) -> None:
         """Makes the folder, so that a place that cannot be written is known before the training. Raises SaveError."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SaveError(
-                f"cannot make the folder {str(self.folder)!r} for the checkpoint: {error.strerror or error}.",
-                hint="Name another place for the model: --out (out=).",
-            ) from error
+
+        def make() -> None:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise SaveError(
+                    f"cannot make the folder {str(self.folder)!r} for the checkpoint: {error.strerror or error}.",
+                    hint="Name another place for the model: --out (out=).",
+                ) from error
+
+        self._devices.in_first(make)
 
     def discard(self) -> None:
+        self._devices.in_first(self._remove)
+
+    def _remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write(self, name: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+        self._devices.in_first(lambda: self._write_file(name, tensors, header))
+
+    def _write_file(self, name: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
         part = self.folder / f"{name}.part"
         try:
             if self._stale:  # the best of one run must never meet the last state of another
-                self.discard()
+                self._remove()
                 self._stale = False
             self.folder.mkdir(parents=True, exist_ok=True)
             plain = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import chain
@@ -12,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from polydetr.config import Config
-from polydetr.core.ahead import ahead
+from polydetr.core.documents import EncodedDocument
 from polydetr.core.examples import Example
 from polydetr.core.files import cache_dir, write_json
+from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record, Rejection, Row, folder_of
-from polydetr.data.store import ExampleStore, trim_cache
-from polydetr.engine.encode import task_row
+from polydetr.data.store import ExampleStore, StoredExamples, trim_cache
 from polydetr.engine.engine import Engine
+from polydetr.engine.measure import encode_positives, evaluate_results
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.modalities.base import Modality
+from polydetr.modalities.capabilities import ReadsFiles
+from polydetr.tasks.capabilities import NamesFiles
 
 Note = Callable[[str], None]
 _PLACE = ("file", "row", "line")
@@ -37,6 +42,85 @@ class Splits:
     rejected: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class MeasuredRows:
+    """Rows that are measured again and again: encoded once, their windows read from a file.
+
+    positives: target → what belongs to the rows, each distinct one once (``measure.encode_positives``).
+    """
+
+    documents: Sequence[EncodedDocument]
+    positives: Mapping[str, Sequence[EncodedDocument]]
+
+    @property
+    def records(self) -> list[Record]:
+        return [record for document in self.documents for record in document.records]
+
+    def every(self, step: int) -> MeasuredRows:
+        """Every ``step``-th document."""
+        return MeasuredRows(self.documents[::step], {})
+
+    def with_examples(self, change: Callable[[Iterator[Example]], Iterator[Example]]) -> MeasuredRows:
+        """The same rows with other examples, one for each, in order."""
+        positives = {target: on_disk(documents, change) for target, documents in self.positives.items()}
+        return MeasuredRows(on_disk(self.documents, change), positives)
+
+
+def on_disk(
+    documents: Iterable[EncodedDocument], change: Callable[[Iterator[Example]], Iterator[Example]] = iter
+) -> list[EncodedDocument]:
+    """The documents with their examples, or what ``change`` makes of those, in a file of this process alone.
+
+    Raises:
+        SaveError: the file cannot be written.
+    """
+    kept: list[EncodedDocument] = []
+
+    def examples() -> Iterator[Example]:
+        for document in documents:
+            kept.append(replace(document, examples=range(len(document.examples))))  # type: ignore[arg-type]
+            yield from document.examples
+
+    path = cache_dir() / "encoded" / f"measured-{secrets.token_hex(8)}.arrow"
+    store = ExampleStore.write(change(examples()), path)
+    with suppress(OSError):  # it is open; where the system does not let go of it, the cache is tidied another time
+        path.unlink()
+    found, start = [], 0
+    for document in kept:
+        places = range(start, start + len(document.examples))
+        found.append(replace(document, examples=StoredExamples(store, places)))
+        start = places.stop
+    return found
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """All rows of a run, encoded."""
+
+    train: ExampleStore
+    valid: MeasuredRows
+    test: MeasuredRows | None
+
+
+def encode_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, *, note: Note) -> EncodedRows:
+    """Every row of the run, once; those that are left out are added to ``splits.rejected``.
+
+    Raises:
+        RowError: a row cannot be read, and ``on_error`` is "raise". SchemaError: no training row is left.
+        SaveError: a file cannot be written.
+    """
+    train = encode_training_rows(engine, splits, config, data_hash, note=note)
+    valid = encode_measured_rows(engine, splits.valid, config, splits.rejected)
+    test = encode_measured_rows(engine, splits.test, config, splits.rejected) if splits.test else None
+    return EncodedRows(train, valid, test)
+
+
+def measure(engine: Engine, rows: MeasuredRows) -> tuple[list[RowResult], dict[str, Evaluation]]:
+    """What the engine answers to the rows, and every task's evaluation of that."""
+    results = list(engine.answered(rows.documents))
+    return results, evaluate_results(engine, results, positives=rows.positives)
+
+
 def encode_training_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, *, note: Note) -> ExampleStore:
     """The training rows as tokens in an Arrow file, made once for the same rows, tokenizer and settings.
 
@@ -51,7 +135,8 @@ def encode_training_rows(engine: Engine, splits: Splits, config: Config, data_ha
         store = ExampleStore(path)
     else:
         found: dict[str, list[Any]] = {"rejected": [], "warnings": []}
-        examples = _examples(engine, splits.train, config, found)
+        documents = _documents(engine, splits.train, config, found)
+        examples = (example for document in documents for example in document.examples)
         first = next(examples, None)
         if first is None:
             reasons = [entry["reason"] for entry in found["rejected"][:1]]
@@ -75,29 +160,30 @@ def encode_training_rows(engine: Engine, splits: Splits, config: Config, data_ha
     return store
 
 
-def check_rows(
+def encode_measured_rows(
     engine: Engine, records: Sequence[Record], config: Config, rejected: list[dict[str, Any]]
-) -> list[Record]:
-    """The rows that can be read and measured: a bad one is found before the training, not after its first epoch.
+) -> MeasuredRows:
+    """The rows that can be read and measured, encoded once for all evaluations of the run: a bad one is found before
+    the training, not after its first epoch.
 
     Raises:
-        RowError: a row cannot be read, and ``on_error`` is "raise".
+        RowError: a row cannot be read, and ``on_error`` is "raise". SaveError: the file cannot be written.
     """
     found: dict[str, list[Any]] = {"rejected": [], "warnings": []}
-    good = []
-
-    def encode(group: list[Record]) -> list[Sequence[Record]]:
-        return [kept for kept, _ in _encoded(engine, group, config, found)]
-
-    for kept in ahead(encode, engine.encoder.documents(records), workers=engine.encoder.workers):
-        for rows in kept:
-            good += rows
+    documents = on_disk(_documents(engine, records, config, found))
     rejected += _in_order(found["rejected"])
-    return good
+    rows = [record for document in documents for record in document.records]
+    positives = {}
+    for target in engine.encoder.positives:
+        golds = [gold for document in documents for gold in document.golds[target]]
+        positives[target] = on_disk(encode_positives(engine, target, golds, rows))
+    return MeasuredRows(documents, positives)
 
 
 def _files(modality: Modality, records: Sequence[Record]) -> str:
     """What the files are like that the rows merely name."""
+    if not isinstance(modality, ReadsFiles):
+        return ""
     folders: dict[Path | None, list[Row]] = {}
     for record in records:
         folders.setdefault(folder_of(record), []).append(record.row)
@@ -114,43 +200,27 @@ def _key(engine: Engine, records: Sequence[Record], config: Config, data_hash: s
         "version": version("polydetr"),
         "tokenizer": [m.fingerprint() for m in engine.encoder.modalities.values()],
         "files": [_files(m, records) for m in engine.encoder.modalities.values()],
-        "target_files": [task.content_key([task_row(task, r) for r in records]) for task in engine.tasks.values()],
+        "target_files": [
+            task.content_key([task.located(r.row, folder_of(r)) for r in records])
+            for task in engine.tasks.values()
+            if isinstance(task, NamesFiles)
+        ],
+        "format": 2,  # of the store
     }
     return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
-def _examples(
+def _documents(
     engine: Engine, records: Sequence[Record], config: Config, found: dict[str, list[Any]]
-) -> Iterator[Example]:
-    def encode(group: list[Record]) -> list[tuple[Sequence[Record], Sequence[Example]]]:
-        return list(_encoded(engine, group, config, found))
-
-    for encoded in ahead(encode, engine.encoder.documents(records), workers=engine.encoder.workers):
-        for _, examples in encoded:
-            yield from examples
-
-
-def _encoded(
-    engine: Engine, group: list[Record], config: Config, found: dict[str, list[Any]]
-) -> Iterator[tuple[Sequence[Record], Sequence[Example]]]:
-    """A document's rows and windows; where one of its rows cannot be read, each row alone, and that one rejected."""
-    try:
-        encoded = engine.encoder.encode(group, with_targets=True)
-        for i, record in enumerate(group):  # what measuring will ask for
-            for task in engine.tasks.values():
-                task.gold(task_row(task, record), encoded.texts[i] if encoded.texts else None)
-    except RowError as error:
-        if len(group) > 1:
-            for record in group:
-                yield from _encoded(engine, [record], config, found)
-            return
-        located = locate(error, group[0])
-        if config.on_error == "raise":
-            raise located from None
-        found["rejected"].append(rejected_row(group[0], located))
-        return
-    found["warnings"] += [[f.kind, f.column, str(f)] for f in encoded.warnings]
-    yield encoded.records, encoded.examples
+) -> Iterator[EncodedDocument]:
+    """The rows with their targets; what there is to tell is added to ``found``."""
+    on_error = "raise" if config.on_error == "raise" else "return"
+    for item in engine.encode(records, with_targets=True, on_error=on_error):
+        if isinstance(item, EncodedDocument):
+            found["warnings"] += [[f.kind, f.column, str(f)] for f in item.warnings]
+            yield item
+        elif item.error is not None:
+            found["rejected"].append(rejected_row(item.record, locate(item.error, item.record)))
 
 
 def _in_order(rejected: list[dict[str, Any]]) -> list[dict[str, Any]]:

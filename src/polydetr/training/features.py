@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from polydetr.core.ahead import ahead
-from polydetr.core.documents import EncodedDocument
-from polydetr.core.examples import Example
+from polydetr.core.examples import Arrays, Example
 from polydetr.core.files import cache_dir
-from polydetr.core.records import Record
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.store import ExampleStore, trim_cache
-from polydetr.engine.encode import RowEncoder
-from polydetr.engine.engine import Engine
+from polydetr.embedders.base import HasBackbone
 from polydetr.errors import ConfigError
+from polydetr.model.build import Assembly
 from polydetr.model.model import PolyModel
-from polydetr.nn.batch import Batch
-from polydetr.tasks.base import modality_of
+from polydetr.nn.batch import Batch, Embedded, TokenGroup
 from polydetr.training.checkpoint import frozen_digest
+from polydetr.training.encode import EncodedRows
 
 _FORMAT = 3
 """Raised whenever other features would be written for the same rows: files made before are then not read."""
@@ -45,9 +41,9 @@ def freeze_backbones(model: PolyModel) -> list[str]:
     """
     frozen = []
     for name, embedder in model.embedders.items():
-        if not hasattr(embedder, "features"):
+        if not isinstance(embedder, HasBackbone):
             continue
-        parts = getattr(embedder, "frozen_with_backbone", ("backbone",))
+        parts = embedder.frozen_with_backbone
         found = [p for n, p in embedder.named_parameters() if n.partition(".")[0] in parts]
         for parameter in found:
             parameter.requires_grad_(False)
@@ -58,90 +54,33 @@ def freeze_backbones(model: PolyModel) -> list[str]:
     return frozen
 
 
-def with_features(
-    engine: Engine, store: ExampleStore, measured: Sequence[Sequence[Record]]
-) -> tuple[Engine, ExampleStore]:
-    """The engine and training rows of a run whose backbones are frozen: both read features.
-
-    measured: the splits that the engine will be asked about; it answers for no other records.
+def with_features(assembly: Assembly, rows: EncodedRows) -> EncodedRows:
+    """The rows of a run whose backbones are frozen: features in place of what they are made of.
 
     Raises:
         ConfigError: there is no backbone to freeze. SaveError: the features cannot be written.
     """
-    groups = [g for g in freeze_backbones(engine.model) if engine.encoder.modalities[g].is_pretrained]
-    engine.model.eval()
-    key = hashlib.sha256(f"{_FORMAT}{frozen_digest(engine.model)}".encode()).hexdigest()[:16]
+    model, modalities = assembly.model, assembly.engine.encoder.modalities
+    groups = [name for name in freeze_backbones(model) if modalities[name].is_pretrained]
+    model.eval()
+    key = hashlib.sha256(f"{_FORMAT}{frozen_digest(model)}".encode()).hexdigest()[:16]
     folder = cache_dir() / "encoded"
-    train = _computed(
-        engine.model, lambda: (store[i] for i in range(len(store))), groups, folder / f"{store.path.stem}-{key}.arrow"
-    )
-    encoder = FeatureEncoder(engine.encoder)
-    for records in measured:
-        documents, digest = _read(engine.encoder, records)
-        path = folder / f"measured-{digest}-{key}.arrow"
-        encoder.add(documents, _computed(engine.model, lambda r=records: _examples(engine.encoder, r), groups, path))
+
+    def features(examples: Iterator[Example]) -> Iterator[Example]:
+        return _features(model, examples, groups)
+
+    path = folder / f"{rows.train.path.stem}-{key}.arrow"
+    train = _computed(lambda: features(rows.train[i] for i in range(len(rows.train))), path)
     trim_cache(folder, keep=train.path)
-    return Engine(engine.model, encoder, engine.tasks, batch_tokens=engine.batch_tokens), train
+    test = rows.test.with_examples(features) if rows.test is not None else None
+    return EncodedRows(train, rows.valid.with_examples(features), test)
 
 
-class FeatureEncoder(RowEncoder):
-    """Answers for rows whose features were computed; what it is asked about must be those very records."""
-
-    def __init__(self, encoder: RowEncoder) -> None:
-        super().__init__(encoder.modalities, encoder.tasks, context=False)
-        self.context = encoder.context
-        self._found: dict[int, tuple[EncodedDocument, ExampleStore, range]] = {}
-
-    def add(self, documents: Iterable[EncodedDocument], store: ExampleStore) -> None:
-        """``store`` holds the examples of these documents, one after the other."""
-        start = 0
-        for document in documents:
-            places = range(start, start + len(document.examples))
-            self._found[id(document.records[0])] = document, store, places
-            start = places.stop
-
-    @property
-    def workers(self) -> int:
-        return 0
-
-    def encode(self, records: Sequence[Record], *, with_targets: bool) -> EncodedDocument:
-        document, store, places = self._found[id(records[0])]
-        return dataclasses.replace(document, examples=[store[i] for i in places])
-
-
-def _documents(encoder: RowEncoder, records: Sequence[Record]) -> Iterator[EncodedDocument]:
-    def encode(group: list[Record]) -> EncodedDocument:
-        return encoder.encode(group, with_targets=True)
-
-    return ahead(encode, encoder.documents(records), workers=encoder.workers)
-
-
-def _examples(encoder: RowEncoder, records: Sequence[Record]) -> Iterator[Example]:
-    return (example for document in _documents(encoder, records) for example in document.examples)
-
-
-def _read(encoder: RowEncoder, records: Sequence[Record]) -> tuple[list[EncodedDocument], str]:
-    """The documents, with nothing in place of their examples (all pictures at once would fill the memory), and a hash
-    of those.
-    """
-    content, documents = hashlib.sha256(), []
-    for document in _documents(encoder, records):
-        for example in document.examples:
-            for owner, arrays in [*example.groups.items(), *example.targets.items()]:
-                for name, array in arrays.items():
-                    content.update(f"{owner}/{name}".encode())
-                    content.update(np.ascontiguousarray(array).tobytes())
-        documents.append(dataclasses.replace(document, examples=[None] * len(document.examples)))  # type: ignore[list-item]
-    return documents, content.hexdigest()[:16]
-
-
-def _computed(
-    model: PolyModel, examples: Callable[[], Iterator[Example]], groups: Sequence[str], path: Path
-) -> ExampleStore:
+def _computed(examples: Callable[[], Iterator[Example]], path: Path) -> ExampleStore:
     if path.exists():
         path.touch()
         return ExampleStore(path)
-    return ExampleStore.write(_features(model, examples(), groups), path)
+    return ExampleStore.write(examples(), path)
 
 
 def _features(model: PolyModel, examples: Iterator[Example], groups: Sequence[str]) -> Iterator[Example]:
@@ -158,17 +97,33 @@ def _chunk_features(model: PolyModel, chunk: Sequence[Example], groups: Sequence
     with torch.inference_mode():
         for ids in token_budget_batches([e.num_tokens for e in chunk], 1024, seed=None):
             batch = Batch.collate([chunk[i] for i in ids]).to(device)
-            found = {
-                name: model.embedders[modality_of(name)].features(group)  # type: ignore[operator]
-                for name, group in batch.groups.items()
-                if modality_of(name) in groups
-            }
+            inputs = {name: _embedded(model, name, group, groups) for name, group in batch.groups.items()}
+            sides = {t: _embedded(model, model.positive_side(t), g, groups) for t, g in batch.positives.items()}
             for row, i in enumerate(ids):
-                arrays = dict(chunk[i].groups)
-                for name, embedded in found.items():
-                    tokens = embedded.tokens[row][embedded.mask[row]]
-                    beside = getattr(model.embedders[modality_of(name)], "read_beside_features", ())
-                    kept = {key: array for key, array in arrays[name].items() if key in beside}
-                    arrays[name] = {"features": tokens.float().cpu().numpy(), **kept}
-                made[i] = dataclasses.replace(chunk[i], groups=arrays, cost=chunk[i].num_tokens)
+                made[i] = dataclasses.replace(
+                    chunk[i],
+                    groups={name: _of_row(found, row, chunk[i].groups[name]) for name, found in inputs.items()},
+                    positives={
+                        target: _of_row(found, row, chunk[i].positives[target]) for target, found in sides.items()
+                    },
+                    cost=chunk[i].num_tokens,
+                )
     return [example for example in made if example is not None]
+
+
+def _embedded(
+    model: PolyModel, modality: str, group: TokenGroup, groups: Collection[str]
+) -> tuple[Embedded, Collection[str]] | None:
+    """What the backbone makes of a group, and what is read beside that; None where nothing is computed beforehand."""
+    embedder = model.embedders[modality]
+    if modality not in groups or not isinstance(embedder, HasBackbone):
+        return None
+    return embedder.features(group), embedder.read_beside_features
+
+
+def _of_row(found: tuple[Embedded, Collection[str]] | None, row: int, arrays: Arrays) -> Arrays:
+    if found is None:
+        return arrays
+    embedded, beside = found
+    features = embedded.tokens[row][embedded.mask[row]].float().cpu().numpy()
+    return {"features": features, **{name: array for name, array in arrays.items() if name in beside}}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,25 +22,33 @@ from polydetr.core.files import cache_dir
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
-from polydetr.engine.engine import Engine
-from polydetr.engine.measure import evaluate_results, unseen_notes
+from polydetr.engine.measure import unseen_notes
 from polydetr.errors import RowError
 from polydetr.modalities.text import as_text
-from polydetr.model.build import Note, build_engine
+from polydetr.model.build import Assembly, Note, build_model
+from polydetr.model.masters import Masters
+from polydetr.model.model import PolyModel
+from polydetr.model.precision import ForTraining, Plain, Precision, apply, choose_for_prediction, choose_for_training
+from polydetr.nn.batch import Batch
 from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
-from polydetr.training.calibrate import calibrate
+from polydetr.training.calibrate import answers_to, calibrate, proving_rows
 from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
-from polydetr.training.encode import Splits, check_rows, encode_training_rows, locate, rejected_lines, rejected_row
+from polydetr.training.devices import Devices, open_devices
+from polydetr.training.encode import (
+    EncodedRows,
+    MeasuredRows,
+    Splits,
+    encode_rows,
+    locate,
+    measure,
+    rejected_lines,
+    rejected_row,
+)
 from polydetr.training.features import with_features
 from polydetr.training.loop import Loop, StepInfo
-from polydetr.training.number_format import set_precision
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
-from polydetr.training.prediction_format import set_prediction_format
 from polydetr.training.tracking import make_tracker
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 __all__ = ["Display", "Splits", "Trained", "fit"]
 
@@ -56,15 +64,17 @@ class Display:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run. ``info`` is what the model folder keeps; ``evaluations`` by split and target."""
+    """A finished run. ``info`` is what the model folder keeps; ``evaluations`` by split and target; ``devices`` those
+    it ran on, the first of which saves.
+    """
 
-    engine: Engine
-    weights: Mapping[str, Tensor]
+    assembly: Assembly
     info: dict[str, Any]
     evaluations: Mapping[str, Mapping[str, Evaluation]]
     before_calibration: Mapping[str, Evaluation]
     history: Sequence[Mapping[str, Any]]
     checkpoints: Checkpoints
+    devices: Devices
     rejected: Sequence[Mapping[str, Any]] = field(default=())
 
 
@@ -88,38 +98,43 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         Interrupted: stopped by the user; the checkpoint is kept.
     """
     started = time.monotonic()
+    devices = open_devices(config.training.devices)
+    if not devices.is_first:
+        display = Display()
     data_hash, rows_hash = _hash_rows(splits.train), _hash_rows([*splits.train, *splits.valid])
-    checkpoints = Checkpoints(_checkpoint_folder(config, schema, rows_hash, out=out))
+    checkpoints = Checkpoints(_checkpoint_folder(config, schema, rows_hash, out=out), devices)
     checkpoints.prepare()
-    resume = _resumes(checkpoints, wanted=resume, note=display.note)
-    engine = _build(config, schema, splits, note=display.note)
-    store = encode_training_rows(engine, splits, config, data_hash, note=display.note)
-    splits.valid = check_rows(engine, splits.valid, config, splits.rejected)
-    splits.test = check_rows(engine, splits.test, config, splits.rejected) if splits.test else None
+    resume = devices.agree(_resumes(checkpoints, wanted=resume, note=display.note))
+    # A backbone may have to be fetched first, and the rows be written to the cache: once.
+    assembly = devices.first_then_all(lambda: _build(config, schema, splits, note=display.note))
+    engine = assembly.engine
+    encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, note=display.note))
     if splits.rejected:
         for line in rejected_lines(splits.rejected, listed=out is not None):
             display.note(line)
-    measuring, progress, precision = _train(
-        engine, store, splits, config, schema,
-        checkpoints=checkpoints, resume=resume, rows_hash=rows_hash, out=out, started=started, display=display,
+    rows, progress, precision = _train(
+        assembly, encoded, config, schema,
+        devices=devices, checkpoints=checkpoints, resume=resume, rows_hash=rows_hash, out=out, started=started,
+        display=display,
     )  # fmt: skip
-    weights = _restore_best(engine, checkpoints)
+    weights = _restore_best(assembly.model, checkpoints)
     # Where features were computed once, by a frozen backbone, they are also what is measured: as they are.
-    wanted = config.training.precision if measuring is engine else precision
-    prediction = set_prediction_format(
-        engine, weights, trained_in=precision, wanted=wanted, valid=splits.valid, note=display.note
-    )
-    before, valid = calibrate(measuring, splits.valid, note=display.note)
+    proves = config.training.precision == "auto" and not config.training.freeze_backbones
+    prediction = _set_prediction(assembly, weights, precision, rows.valid if proves else None, devices, display.note)
+    assembly.runner.masters = Masters(assembly.model, weights)
+    del weights
+    before, valid = calibrate(assembly, rows.valid, note=display.note)
     evaluations = {"valid": valid}
-    if splits.test:
-        evaluations["test"] = evaluate_results(measuring, list(measuring.run(splits.test, with_targets=True)))
+    if rows.test is not None:
+        _, evaluations["test"] = measure(engine, rows.test)
     for split, found in evaluations.items():
         for target, evaluation in found.items():
             for line in unseen_notes(target, evaluation, where=f"the {split} rows"):
                 display.note(line)
     info = {
-        **_describe(config, schema, splits, data_hash),
-        "parameters": sum(p.numel() for p in engine.model.parameters()),
+        **_describe(config, schema, splits, encoded, data_hash),
+        "embed_dim": assembly.model.embed_dim,
+        "parameters": sum(p.numel() for p in assembly.model.parameters()),
         "training": {
             "steps": progress.step,
             "seconds": round(progress.seconds, 1),
@@ -134,41 +149,41 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         "temperature": {t: task.temperature for t, task in engine.tasks.items()},
         "history": progress.history,
     }
-    return Trained(engine, weights, info, evaluations, before, progress.history, checkpoints, tuple(splits.rejected))
+    return Trained(assembly, info, evaluations, before, progress.history, checkpoints, devices, tuple(splits.rejected))
 
 
 def _train(
-    engine: Engine,
-    store: ExampleStore,
-    splits: Splits,
+    assembly: Assembly,
+    rows: EncodedRows,
     config: Config,
     schema: Schema,
     *,
+    devices: Devices,
     checkpoints: Checkpoints,
     resume: bool,
     rows_hash: str,
     out: Path | None,
     started: float,
     display: Display,
-) -> tuple[Engine, Progress, str]:
-    """Precision, adapters, optimizer, loop; the engine that reads what the loop read, where the run ended, and in which
+) -> tuple[EncodedRows, Progress, Plain]:
+    """Precision, adapters, optimizer, loop; the rows as the loop read them, where the run ended, and in which
     precision.
     """
-    settings = config.training
-    fabric = _fabric()
-    engine.model.to(fabric.device)
+    settings, model = config.training, assembly.model
+    devices.same_weights(model.to(devices.device))
     saved = checkpoints.header().get("precision") if resume else None
-    precision = set_precision(engine, saved or settings.precision, store, note=display.note)
+    precision = _set_precision(model, saved or settings.precision, rows.train, devices, note=display.note)
     torch.manual_seed(config.seed)
     if settings.lora.rank:
-        wrapped = add_adapters(engine.model, rank=settings.lora.rank, alpha=settings.lora.alpha)
+        wrapped = add_adapters(model, rank=settings.lora.rank, alpha=settings.lora.alpha)
         display.note(f"adapters of rank {settings.lora.rank} in {len(wrapped)} layers; the backbone itself is frozen")
-    pretrained = any(m.is_pretrained for m in engine.encoder.modalities.values())
+    pretrained = any(m.is_pretrained for m in assembly.engine.encoder.modalities.values())
     if settings.freeze_backbones:
-        engine, store = with_features(engine, store, [split for split in (splits.valid, splits.test) if split])
-        display.note(f"the backbones are frozen: their features were computed once, for {len(store)} rows")
+        raw = rows
+        rows = devices.first_then_all(lambda: with_features(assembly, raw))
+        display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
     groups = parameter_groups(
-        engine.model,
+        model,
         lr=settings.lr if pretrained else settings.head_lr,
         head_lr=settings.head_lr,
         layer_decay=settings.layer_decay,
@@ -177,8 +192,12 @@ def _train(
         freeze_layers=settings.freeze_layers,
     )
     optimizer = MasterAdamW(groups, clip_norm=settings.clip_norm, ema_decay=settings.ema_decay or None)
-    fingerprint = _fingerprint(config, schema, rows_hash, frozen_digest(engine.model))
-    tracker = make_tracker(config.track, _tracking_folder(out), config=config.model_dump())
+    if not devices.is_first:
+        torch.manual_seed(config.seed + devices.rank)  # what is dropped out of one device's rows is not of another's
+    fingerprint = _fingerprint(config, schema, rows_hash, frozen_digest(model))
+    tracker = make_tracker(
+        config.track if devices.is_first else "none", _tracking_folder(out), config=config.model_dump()
+    )
 
     def on_step(info: StepInfo) -> None:
         display.step(info)
@@ -189,10 +208,10 @@ def _train(
         tracker.evaluation(entry)
 
     loop = Loop(
-        engine,
+        assembly,
         optimizer,
         config,
-        fabric=fabric,
+        devices=devices,
         checkpoints=checkpoints,
         header={"fingerprint": fingerprint, "precision": precision},
         prepared=time.monotonic() - started,
@@ -200,19 +219,46 @@ def _train(
         on_evaluation=on_evaluation,
     )
     try:
-        return engine, loop.run(store, splits.valid, resume=resume), precision
+        return rows, loop.run(rows.train, rows.valid, resume=resume), precision
     finally:
         tracker.close()
 
 
-def _fabric() -> Fabric:
-    # Imported here: the rest of the package does without its two seconds.
-    from lightning_fabric import Fabric
+def _set_precision(
+    model: PolyModel, wanted: ForTraining, store: ExampleStore, devices: Devices, *, note: Note
+) -> Plain:
+    """Puts the model into what it trains in; on all devices what the first one measured."""
 
-    gpu = torch.cuda.is_available()
-    fabric = Fabric(accelerator="cuda" if gpu else "cpu", devices="auto" if gpu else 1)
-    fabric.launch()
-    return fabric
+    def batch() -> Batch:
+        return Batch.collate([store[i] for i in range(min(8, len(store)))])
+
+    found = devices.in_first(lambda: choose_for_training(model, wanted, batch))
+    note(f"precision: {found.name}{' with fp32 master weights' * (found.name == 'bf16')} ({found.reason})")
+    apply(model, found)
+    return "bf16" if found.name == "bf16" else "fp32"
+
+
+def _set_prediction(
+    assembly: Assembly,
+    weights: Mapping[str, Tensor],
+    trained_in: Plain,
+    valid: MeasuredRows | None,
+    devices: Devices,
+    note: Note,
+) -> dict[str, Any]:
+    """Puts the model into what it answers in, and returns what the folder records of that. valid: rows to prove it."""
+    if valid is None:
+        return {"precision": trained_in}
+    rows = proving_rows(valid)
+    found = devices.in_first(
+        lambda: choose_for_prediction(
+            assembly.model, weights,
+            trained_in=trained_in, rows=len(rows.records), answers=lambda: answers_to(assembly.engine, rows), note=note,
+        )
+    )  # fmt: skip
+    if not devices.is_first:
+        apply(assembly.model, Precision(found["precision"], around=trained_in), weights)
+    return found
 
 
 def _resumes(checkpoints: Checkpoints, *, wanted: bool, note: Note) -> bool:
@@ -225,11 +271,11 @@ def _resumes(checkpoints: Checkpoints, *, wanted: bool, note: Note) -> bool:
     return wanted and checkpoints.exists()
 
 
-def _build(config: Config, schema: Schema, splits: Splits, *, note: Note) -> Engine:
-    """The engine; with ``on_error: skip`` rows that no label or text can be read from are rejected on the way."""
+def _build(config: Config, schema: Schema, splits: Splits, *, note: Note) -> Assembly:
+    """The model; with ``on_error: skip`` rows that no label or text can be read from are rejected on the way."""
     while True:
         try:
-            return build_engine(config, schema, splits.train, note=note)
+            return build_model(config, schema, splits.train, note=note)
         except RowError as error:
             bad, located = _find_row(error, schema, splits.train)
             if config.on_error == "raise" or bad is None:
@@ -258,14 +304,16 @@ def _find_row(error: RowError, schema: Schema, records: Sequence[Record]) -> tup
     return None, error
 
 
-def _restore_best(engine: Engine, checkpoints: Checkpoints) -> dict[str, Tensor]:
-    """Puts the best weights into the model; returns all of them under their plain names, the learned ones in fp32."""
-    model = engine.model
+def _restore_best(model: PolyModel, checkpoints: Checkpoints) -> dict[str, Tensor]:
+    """Puts the best weights into the model; returns all of them under their plain names, the learned ones in fp32.
+
+    What was not learned is the model's own, not a copy.
+    """
     weights = plain_weights(model, dict(model.state_dict()) | checkpoints.load_best())
     remove_adapters(model)
     model.load_state_dict(weights)
     model.eval()
-    return {name: tensor.detach().clone() for name, tensor in weights.items()}
+    return weights
 
 
 def _checkpoint_folder(config: Config, schema: Schema, rows_hash: str, *, out: Path | None) -> Path:
@@ -303,10 +351,13 @@ def _fingerprint(config: Config, schema: Schema, rows_hash: str, frozen: str) ->
     return hashlib.sha256(json.dumps([same, schema.to_dict(), rows_hash, frozen], sort_keys=True).encode()).hexdigest()
 
 
-def _describe(config: Config, schema: Schema, splits: Splits, data_hash: str) -> dict[str, Any]:
+def _describe(config: Config, schema: Schema, splits: Splits, rows: EncodedRows, data_hash: str) -> dict[str, Any]:
     """What the model folder tells about how it was made."""
     names = ("polydetr", "torch", "numpy", "tokenizers", "safetensors")
-    sizes = {"train": splits.train, "valid": splits.valid, "test": splits.test or (), "rejected": splits.rejected}
+    sizes = {
+        "train": splits.train, "valid": rows.valid.records, "test": rows.test.records if rows.test else (),
+        "rejected": splits.rejected,
+    }  # fmt: skip
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {
         "versions": {name: version(name) for name in names},

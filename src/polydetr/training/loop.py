@@ -1,4 +1,4 @@
-"""The one training loop, on Lightning Fabric: steps, evaluations, best weights, checkpoints, limits.
+"""The one training loop: steps, evaluations, best weights, checkpoints, limits; on one device or several.
 
 A step: collate → forward → every task's loss → backward → clip → update. Nothing here knows a task or a
 modality by name.
@@ -11,31 +11,29 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from polydetr.config import Config
 from polydetr.core.predictions import Evaluation
-from polydetr.core.records import Record
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.store import ExampleStore
-from polydetr.engine.engine import Engine, Outputs
-from polydetr.engine.measure import evaluate_results
+from polydetr.embedders.base import Embedder
 from polydetr.errors import Interrupted, PolydetrError
-from polydetr.nn.batch import Batch
-from polydetr.tasks.base import is_view, modality_of
+from polydetr.heads.base import TransformsTargets
+from polydetr.model.build import Assembly
+from polydetr.nn.batch import Batch, Scene, TokenGroup
+from polydetr.tasks.capabilities import CountsSteps
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
+from polydetr.training.devices import Devices
+from polydetr.training.encode import MeasuredRows, measure
 from polydetr.training.hide import TOKEN_GROUPS, hide_modalities
 from polydetr.training.mixing import mix_examples
 from polydetr.training.optimizer import MasterAdamW
 from polydetr.training.schedule import learning_rate_factor
 
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-STEPPED_EVALUATIONS = 10
-"""Evaluations of a run that is counted in steps: its epochs may be a few batches long."""
 CHECKPOINT_SECONDS = 60.0
 """The last state is written at most this often, and on stopping: a resumed run repeats the steps since, to the bit."""
 
@@ -64,7 +62,7 @@ class ValidScore:
 
 
 class Loop:
-    """Trains ``engine.model`` in place; the weights that did best on the validation rows lie in ``checkpoints``.
+    """Trains the model in place; the weights that did best on the validation rows lie in ``checkpoints``.
 
     header: kept with every checkpoint; ``header["fingerprint"]`` tells this run's checkpoints from any other's.
     prepared: seconds spent before the first step, which count towards the time limit.
@@ -72,26 +70,27 @@ class Loop:
 
     def __init__(
         self,
-        engine: Engine,
+        assembly: Assembly,
         optimizer: MasterAdamW,
         config: Config,
         *,
-        fabric: Fabric,
+        devices: Devices,
         checkpoints: Checkpoints,
         header: Mapping[str, Any],
         prepared: float = 0.0,
         on_step: Callable[[StepInfo], None] = lambda info: None,
         on_evaluation: Callable[[Mapping[str, Any]], None] = lambda entry: None,
     ) -> None:
-        self.engine, self.optimizer, self.config = engine, optimizer, config
-        self.fabric, self.checkpoints, self.header = fabric, checkpoints, header
-        self.prepared = prepared
+        self.assembly, self.optimizer, self.config = assembly, optimizer, config
+        self.model, self.engine = assembly.model, assembly.engine
+        self.devices, self.checkpoints, self.header = devices, checkpoints, header
+        self.prepared = devices.agree(prepared)
         self.on_step, self.on_evaluation = on_step, on_evaluation
         self.state = Progress()
         self._evaluation_seconds = 0.0
         self._stop = False
 
-    def run(self, train: ExampleStore, valid: Sequence[Record], *, resume: bool) -> Progress:
+    def run(self, train: ExampleStore, valid: MeasuredRows, *, resume: bool) -> Progress:
         """Trains to the last epoch, the time limit, or the end of patience.
 
         Raises:
@@ -106,7 +105,7 @@ class Loop:
                 raise self._interrupted() from None
         return self.state
 
-    def _train(self, train: ExampleStore, valid: Sequence[Record]) -> None:
+    def _train(self, train: ExampleStore, valid: MeasuredRows) -> None:
         state = self.state
         started = time.monotonic() - state.seconds
         saved = time.monotonic()
@@ -119,12 +118,13 @@ class Loop:
                 if last or self._evaluation_due(batches, before, info.progress):
                     self._evaluate(valid, batches)
                     state.finished = state.finished or last
-                if state.finished or self._stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                stop, due = self._stop_or_save(due=time.monotonic() - saved > CHECKPOINT_SECONDS)
+                if state.finished or stop or due:
                     self._save()
                     saved = time.monotonic()
                 if state.finished:
                     break
-                if self._stop:
+                if stop:
                     raise self._interrupted()
             else:
                 state.epoch, state.batch = state.epoch + 1, 0
@@ -144,7 +144,7 @@ class Loop:
     def _rest_of_epoch(self, train: ExampleStore) -> Iterator[tuple[list[int], int, float]]:
         """(example numbers, batches an epoch, steps of the run) from where it stands; each rank has its share."""
         settings = self.config.training
-        world, rank = self.fabric.world_size, self.fabric.global_rank
+        world, rank = self.devices.count, self.devices.rank
         batches = token_budget_batches(
             train.lengths, settings.batch_tokens, seed=self.config.seed, epoch=self.state.epoch
         )
@@ -160,22 +160,22 @@ class Loop:
         began = time.monotonic()
         state, settings = self.state, self.config.training
         progress = self._progress(state.step, total_steps)
-        batch = self._vary(Batch.collate([train[i] for i in ids], ids), progress).to(self.fabric.device)
+        batch = self._vary(Batch.collate([train[i] for i in ids], ids), progress).to(self.devices.device)
         factor = learning_rate_factor(progress, warmup=settings.warmup, schedule=settings.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        model = self.engine.model
-        model.train()
-        mixed = mix_examples(batch, self.engine.encoder.modalities, self._generator(1))
+        self.model.train()
+        mixed = mix_examples(batch, dict(self.model.embedders.items()), self._generator(1))
         if mixed is None:
-            loss = total_loss(self.engine, self.fabric_model(batch), batch)
+            loss = total_loss(self.assembly, self.model(batch), batch)
         else:
-            outputs = self.fabric_model(mixed.batch)
-            loss = mixed.loss(lambda part: total_loss(self.engine, outputs, part))
-        self.fabric.backward(loss)
+            outputs = self.model(mixed.batch)
+            loss = mixed.loss(lambda part: total_loss(self.assembly, outputs, part))
+        loss.backward()
+        self.devices.average_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         self.optimizer.step()
         self.optimizer.zero_grad()
-        value = float(loss.detach())
+        value = self._count_step(float(loss.detach()), batch.num_real_tokens, started, began)
         if value != value:
             raise PolydetrError(
                 f"the loss is not a number at step {state.step + 1}",
@@ -183,9 +183,6 @@ class Loop:
             )
         state.step, state.batch = state.step + 1, state.batch + 1
         state.loss_sum, state.loss_count = state.loss_sum + value, state.loss_count + 1
-        state.tokens += batch.num_real_tokens
-        now = time.monotonic()
-        state.seconds, state.step_seconds = now - started, state.step_seconds + now - began
         done = self._progress(state.step, total_steps)
         remaining = state.seconds * (1 - done) / max(done, 1e-9)
         epoch = state.epoch + state.batch / batches
@@ -193,24 +190,52 @@ class Loop:
         rate = max(group["lr"] for group in self.optimizer.param_groups)
         return StepInfo(done, state.step, epoch, value, speed, state.seconds, remaining, rate)
 
+    def _count_step(self, loss: float, tokens: int, started: float, began: float) -> float:
+        """Takes note of tokens and time; the mean loss. On every device the same: all tokens, the first one's clock."""
+        now = time.monotonic()
+        losses, counts, seconds, step_seconds = zip(
+            *self.devices.gather([loss, tokens, now - started, now - began]), strict=True
+        )
+        self.state.tokens += int(sum(counts))
+        self.state.seconds, self.state.step_seconds = seconds[0], self.state.step_seconds + step_seconds[0]
+        return sum(losses) / len(losses)
+
+    def _stop_or_save(self, *, due: bool) -> tuple[bool, bool]:
+        """Whether a signal came, to any device, and whether the first says that a checkpoint is due."""
+        signals, dues = zip(*self.devices.gather([self._stop, due]), strict=True)
+        return any(signals), bool(dues[0])
+
     def _vary(self, batch: Batch, progress: float) -> Batch:
         """The batch as this step sees it: augmented, some modalities hidden; the same for the same seed and step."""
         generator, groups, targets = self._generator(0), {}, dict(batch.targets)
+        positives: dict[str, TokenGroup] = {}
         for name, group in batch.groups.items():
-            modality = self.engine.encoder.modalities[modality_of(name)]
-            groups[name], scene = modality.vary(group, generator, progress)
-            if scene is not None and not is_view(name):
-                targets = {t: self.engine.tasks[t].follow(tensors, scene) for t, tensors in targets.items()}
-        batch = replace(batch, targets=targets)
-        inputs = replace(batch, groups={name: group for name, group in groups.items() if not is_view(name)})
-        hidden = hide_modalities(
-            inputs, self.config.training.modality_dropout, generator, keep=TOKEN_GROUPS if self._per_token else ()
+            groups[name], scene = self._embedder(name).augment(group, generator, progress=progress)
+            if scene is not None:
+                targets = {t: self._transformed(t, tensors, scene) for t, tensors in targets.items()}
+        for target, group in batch.positives.items():
+            embedder = self._embedder(self.model.positive_side(target))
+            positives[target], _ = embedder.augment(group, generator, progress=progress)
+        return hide_modalities(
+            replace(batch, groups=groups, targets=targets, positives=positives),
+            self.config.training.modality_dropout,
+            generator,
+            keep=TOKEN_GROUPS if self._per_token else (),
         )
-        return replace(batch, groups={**groups, **hidden.groups})
+
+    def _embedder(self, modality: str) -> Embedder:
+        return cast(Embedder, self.model.embedders[modality])
+
+    def _transformed(
+        self, target: str, tensors: Mapping[str, torch.Tensor], scene: Scene
+    ) -> Mapping[str, torch.Tensor]:
+        head = self.model.head_of(target)
+        return head.transform_targets(tensors, scene) if isinstance(head, TransformsTargets) else tensors
 
     def _generator(self, purpose: int) -> torch.Generator:
-        """Chance that is the same in a resumed run: by seed, step, and what it is for."""
-        return torch.Generator().manual_seed((self.config.seed * 1_000_003 + self.state.step) * 2 + purpose)
+        """Chance that is the same in a resumed run: by seed, step, what it is for, and the device's number."""
+        by_step = (self.config.seed * 1_000_003 + self.state.step) * 2 + purpose
+        return torch.Generator().manual_seed(by_step + self.devices.rank * 1_000_000_007)
 
     @property
     def _per_token(self) -> bool:
@@ -231,45 +256,38 @@ class Loop:
     def _out_of_time(self) -> bool:
         return self.config.time_limit is not None and self.state.seconds >= self._training_limit
 
-    @property
-    def fabric_model(self) -> Any:
-        """The model as Fabric runs it (wrapped for several devices)."""
-        if not hasattr(self, "_wrapped"):
-            self._wrapped = self.fabric.setup_module(self.engine.model, move_to_device=True)
-        return self._wrapped
-
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
     @property
     def _counts_steps(self) -> bool:
-        return self.config.steps is not None and any(task.counts_steps for task in self.engine.tasks.values())
+        return self.config.steps is not None and self._evaluations_per_run > 0
+
+    @property
+    def _evaluations_per_run(self) -> int:
+        """Of the tasks that count in steps, whose epochs may be a few batches long; 0 where there is none."""
+        counted = [t.evaluations_per_run for t in self.engine.tasks.values() if isinstance(t, CountsSteps)]
+        return max(counted, default=0)
 
     def _evaluation_due(self, batches: int, before: float, progress: float) -> bool:
         if self._counts_steps:
-            return int(progress * STEPPED_EVALUATIONS) > int(before * STEPPED_EVALUATIONS)
+            times = self._evaluations_per_run
+            return int(progress * times) > int(before * times)
         times, done = min(self.config.training.evaluations_per_epoch, batches), self.state.batch
         return done * times // batches > (done - 1) * times // batches
 
-    def _evaluate(self, valid: Sequence[Record], batches: int) -> None:
+    def _evaluate(self, valid: MeasuredRows, batches: int) -> None:
         state = self.state
         started = time.monotonic()
         with self.optimizer.averaged():
-            result = validate(self.engine, valid)
+            result = validate(self.assembly, valid)
         self._evaluation_seconds = max(self._evaluation_seconds, time.monotonic() - started)
-        entry = {
-            "step": state.step,
-            "epoch": round(state.epoch + state.batch / batches, 3),
-            "seconds": round(state.seconds, 1),
-            "train_loss": state.loss_sum / max(1, state.loss_count),
-            "valid_loss": result.loss,
-            "metrics": {target: dict(e.metrics) for target, e in result.evaluations.items()},
-            "score": result.score,
-        }
+        entry, self._evaluation_seconds = self.devices.agree((self._entry(result, batches), self._evaluation_seconds))
         state.loss_sum, state.loss_count = 0.0, 0
         state.history.append(entry)
+        score, loss = entry["score"], entry["valid_loss"]
         # Few validation rows soon reach the same score: of equal scores the lower loss is the better model.
-        if state.best is None or (result.score, -result.loss) > (state.best, -state.best_loss):
-            state.best, state.best_loss, state.best_step, state.stale = result.score, result.loss, state.step, 0
+        if state.best is None or (score, -loss) > (state.best, -state.best_loss):
+            state.best, state.best_loss, state.best_step, state.stale = score, loss, state.step, 0
             self.checkpoints.save_best(self._learned())
         else:
             state.stale += 1
@@ -278,23 +296,36 @@ class Loop:
         state.finished = patience > 0 and state.stale >= patience
         self.on_evaluation(entry)
 
+    def _entry(self, result: ValidScore, batches: int) -> dict[str, Any]:
+        """One evaluation, as the history keeps it."""
+        state = self.state
+        return {
+            "step": state.step,
+            "epoch": round(state.epoch + state.batch / batches, 3),
+            "seconds": round(state.seconds, 1),
+            "train_loss": state.loss_sum / max(1, state.loss_count),
+            "valid_loss": result.loss,
+            "metrics": {target: dict(e.metrics) for target, e in result.evaluations.items()},
+            "score": result.score,
+        }
+
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
     def _learned(self) -> dict[str, torch.Tensor]:
         """What is to be kept, in fp32: the running mean where that is on, or else the optimizer's masters."""
         kept = self.optimizer.state_tensors()
-        weights = learning_state(self.engine.model)
+        weights = learning_state(self.model)
         for name in weights:
             weights[name] = next((kept[k + name] for k in ("ema/", "master/") if k + name in kept), weights[name])
         return weights
 
     def _save(self) -> None:
-        model, optimizer = learning_state(self.engine.model), self.optimizer.state_tensors()
+        model, optimizer = learning_state(self.model), self.optimizer.state_tensors()
         self.checkpoints.save_last(self.state, model, optimizer, header=self.header)
 
     def _resume(self) -> None:
         self.state, model, optimizer = self.checkpoints.load_last(self.header["fingerprint"])
-        self.engine.model.load_state_dict(model, strict=False)  # frozen parameters are as they were built
+        self.model.load_state_dict(model, strict=False)  # frozen parameters are as they were built
         self.optimizer.load_state_tensors(optimizer)
 
     @contextmanager
@@ -318,21 +349,24 @@ class Loop:
                 signal.signal(number, handler)
 
 
-def total_loss(engine: Engine, outputs: Outputs, batch: Batch) -> torch.Tensor:
+def total_loss(assembly: Assembly, outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch) -> Tensor:
     """All tasks' losses on one batch as one number."""
-    terms = {t: task.loss(outputs[t], batch.targets[t], batch.weights) for t, task in engine.tasks.items()}
-    return engine.model.total_loss(terms, engine.tasks)
+    model, tasks = assembly.model, assembly.engine.tasks
+    terms = {t: model.head_of(t).loss(outputs[t], batch.targets[t], batch.weights) for t in tasks}
+    return model.total_loss(terms, tasks)
 
 
-def validate(engine: Engine, records: Sequence[Record]) -> ValidScore:
-    """Loss and metrics on ``records``, through the same path as prediction."""
+def validate(assembly: Assembly, rows: MeasuredRows) -> ValidScore:
+    """Loss and metrics on ``rows``, through the same path as prediction."""
     losses: list[tuple[float, int]] = []
 
-    def collect(outputs: Outputs, batch: Batch) -> None:
-        losses.append((float(total_loss(engine, outputs, batch)), len(batch.example_ids)))
+    def collect(outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch) -> None:
+        if batch.targets:  # not the positives, which are embedded by themselves
+            losses.append((float(total_loss(assembly, outputs, batch)), len(batch.weights)))
 
-    results = list(engine.run(records, with_targets=True, on_batch=collect))
-    evaluations = evaluate_results(engine, results)
+    assembly.model.eval()
+    engine = assembly.engine.with_runner(assembly.runner.listened_by(collect))
+    _, evaluations = measure(engine, rows)
     scores = []
     for target, task in engine.tasks.items():
         value = evaluations[target].metrics[task.primary_metric]

@@ -74,7 +74,6 @@ class MasterAdamW(torch.optim.Optimizer):
     - Parameters below float32 keep a float32 master here; float32 ones behave exactly as in ``torch.optim.AdamW``.
     - ``clip_norm``: gradients are scaled to this global norm inside the update; a step whose norm is not finite is
       left out and counted.
-    - Sparse gradients (``nn.Embedding(sparse=True)``) touch only the rows of the batch (lazy Adam).
     - ``ema_decay``: a running mean of the weights, warmed up as min(decay, (1 + t) / (10 + t)); ``averaged()`` swaps
       it in.
 
@@ -124,21 +123,14 @@ class MasterAdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         work = [
-            (group, p, _float_gradient(p.grad))
-            for group in self.param_groups
-            for p in group["params"]
-            if p.grad is not None
+            (group, p, p.grad.float()) for group in self.param_groups for p in group["params"] if p.grad is not None
         ]
         scale = self._clip_scale([grad for _, _, grad in work])
         if scale is None:
             self.report["skipped"] += 1
             return loss
         for group in self.param_groups:
-            mine = [(p, grad) for owner, p, grad in work if owner is group]
-            self._update_dense(group, [(p, grad) for p, grad in mine if not grad.is_sparse], scale)
-            for parameter, grad in mine:
-                if grad.is_sparse:
-                    self._update_rows(group, parameter, grad, scale)
+            self._update(group, [(p, grad) for owner, p, grad in work if owner is group], scale)
         if self.ema_decay is not None:
             self._update_ema(self.ema_decay)
         return loss
@@ -148,14 +140,13 @@ class MasterAdamW(torch.optim.Optimizer):
         one = torch.ones(())
         if self.clip_norm is None or not grads:
             return one
-        dense = [grad.values() if grad.is_sparse else grad for grad in grads]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(dense)))
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
         self.report["grad_norm"] = float(norm)
         if not torch.isfinite(norm):
             return None
         return torch.maximum(one.to(norm.device), (norm + 1e-6) / self.clip_norm)
 
-    def _update_dense(self, group: dict[str, Any], work: list[tuple[Tensor, Tensor]], scale: Tensor) -> None:
+    def _update(self, group: dict[str, Any], work: list[tuple[Tensor, Tensor]], scale: Tensor) -> None:
         if not work:
             return
         parameters = [p for p, _ in work]
@@ -182,23 +173,6 @@ class MasterAdamW(torch.optim.Optimizer):
         rounded = [(p, m) for p, m in zip(parameters, masters, strict=True) if p is not m]
         if rounded:
             torch._foreach_copy_([p for p, _ in rounded], [m for _, m in rounded])
-
-    def _update_rows(self, group: dict[str, Any], parameter: Tensor, grad: Tensor, scale: Tensor) -> None:
-        """Adam on the rows that the batch used; the others keep their moments, as in ``torch.optim.SparseAdam``."""
-        rows, values = grad.indices()[0], grad.values() / scale
-        state, master = self.state[parameter], self._master(parameter)
-        beta1, beta2 = group["betas"]
-        state["step"] += 1
-        step = float(state["step"])
-        mean = state["exp_avg"][rows].lerp_(values, 1 - beta1)
-        square = state["exp_avg_sq"][rows].lerp_(values.square(), 1 - beta2)
-        change = (mean / (1 - beta1**step)) / ((square / (1 - beta2**step)).sqrt() + group["eps"])
-        fresh = master[rows] * (1 - group["lr"] * group["weight_decay"]) - group["lr"] * change
-        state["exp_avg"].index_copy_(0, rows, mean)
-        state["exp_avg_sq"].index_copy_(0, rows, square)
-        master.index_copy_(0, rows, fresh)
-        if parameter is not master:
-            parameter.index_copy_(0, rows, fresh.to(parameter.dtype))
 
     def _update_ema(self, decay: float) -> None:
         self._ema_steps += 1
@@ -256,11 +230,3 @@ class MasterAdamW(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The inverse of ``state_dict``."""
         self.load_state_tensors(state_dict["tensors"])
-
-
-def _float_gradient(grad: Tensor) -> Tensor:
-    """Gradient in float32; rows that came several times are summed after the cast, not in bfloat16."""
-    if grad.is_sparse:
-        values = grad._values().float()
-        return torch.sparse_coo_tensor(grad._indices(), values, grad.shape, check_invariants=False).coalesce()
-    return grad.float()

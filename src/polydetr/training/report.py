@@ -12,10 +12,12 @@ from polydetr.engine.render import picture_of
 from polydetr.fetch.catalog import BACKBONES
 from polydetr.metrics.calibration import reliability_curve
 from polydetr.metrics.detection import DetectionReport
+from polydetr.modalities.text import TextModality
 from polydetr.reports.detection import detection_confusion_png, precision_recall_png
 from polydetr.reports.detection_page import mistakes_page
 from polydetr.reports.model_card import model_card
 from polydetr.reports.plots import confusion_matrix_png, entity_bars_png, learning_curve_png, reliability_png
+from polydetr.tasks.capabilities import HasLabels, ShowsClasses, ShowsEntities, ShowsObjects
 from polydetr.training.encode import write_rejected
 from polydetr.training.fit import Trained
 
@@ -33,8 +35,8 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
             name = split if len(evaluations) == 1 else f"{split}-{_safe(target)}"
             before = trained.before_calibration.get(target) if split == "valid" else None
             _write_evaluation(reports, name, evaluation, before)
-            if "detection" in evaluation.figures:
-                _write_detection(reports, name, evaluation, trained.engine)
+            if isinstance(evaluation.figures, ShowsObjects):
+                _write_objects(reports, name, evaluation.figures, trained.assembly.engine)
     if trained.history:
         learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=_best_epoch(trained))
     save_json(reports / "history.json", list(trained.history))
@@ -48,28 +50,28 @@ def _write_evaluation(reports: Path, name: str, evaluation: Evaluation, before: 
         save_text(reports / f"{name}-{title}.txt", table + "\n")
     save_json(reports / f"{name}.json", {"metrics": dict(evaluation.metrics), **evaluation.data})
     figures = evaluation.figures
-    if "classes" in figures and figures["classes"].confusion is not None:
-        confusion_matrix_png(figures["classes"], reports / f"{name}-confusion.png", title=f"Confusion matrix ({name})")
-    if "entities" in figures:
-        entity_bars_png(figures["entities"], reports / f"{name}-entities.png")
-    if "confidence" in figures:
-        after = reliability_curve(figures["confidence"], figures["correct"])
-        first = reliability_curve(before.figures["confidence"], before.figures["correct"]) if before else after
+    if isinstance(figures, ShowsClasses):
+        if figures.classes.confusion is not None:
+            confusion_matrix_png(figures.classes, reports / f"{name}-confusion.png", title=f"Confusion matrix ({name})")
+        earlier = before.figures if before is not None and isinstance(before.figures, ShowsClasses) else None
+        after = reliability_curve(figures.confidence, figures.correct)
+        first = reliability_curve(earlier.confidence, earlier.correct) if earlier else after
         reliability_png(
-            first, after if before else None, reports / f"{name}-reliability.png", title=f"Reliability ({name})"
+            first, after if earlier else None, reports / f"{name}-reliability.png", title=f"Reliability ({name})"
         )
+    if isinstance(figures, ShowsEntities) and figures.entities is not None:
+        entity_bars_png(figures.entities, reports / f"{name}-entities.png")
 
 
-def _write_detection(reports: Path, name: str, evaluation: Evaluation, engine: Engine) -> None:
-    figures = evaluation.figures
-    report: DetectionReport = figures["detection"]
+def _write_objects(reports: Path, name: str, figures: ShowsObjects, engine: Engine) -> None:
+    report: DetectionReport = figures.report
     if not report.all_labels.support:
         return  # nothing is annotated: there is no curve
     precision_recall_png(report, reports / f"{name}-precision-recall.png", title=f"Precision and recall ({name})")
     detection_confusion_png(report, reports / f"{name}-confusion.png", title=f"Confusion matrix ({name})")
-    pictures = [picture_of(engine, record) for record in figures["records"]]
+    images = [picture_of(engine, record) for record in figures.records]
     mistakes_page(
-        report, pictures, figures["gold"], figures["found"], reports / f"{name}-mistakes.html",
+        report, images, figures.gold, figures.found, reports / f"{name}-mistakes.html",
         title=f"Worst mistakes ({name})",
     )  # fmt: skip
 
@@ -92,7 +94,7 @@ def _best_epoch(trained: Trained) -> float | None:
 
 
 def _card(trained: Trained) -> dict[str, Any]:
-    info, engine = trained.info, trained.engine
+    info, engine = trained.info, trained.assembly.engine
     schema = info["schema"]
     calibration = {
         target: {
@@ -111,7 +113,8 @@ def _card(trained: Trained) -> dict[str, Any]:
         "schema": {
             "inputs": {f["name"]: f["modality"] for f in schema["inputs"]},
             "targets": {
-                t: {"task": task.kind, "labels": getattr(task, "labels", [])} for t, task in engine.tasks.items()
+                t: {"task": task.kind, "labels": task.labels if isinstance(task, HasLabels) else []}
+                for t, task in engine.tasks.items()
             },
         },
         "metrics": info["metrics"],
@@ -151,13 +154,13 @@ def _limits(info: dict[str, Any]) -> list[str]:
 
 
 def _backbone(engine: Engine) -> dict[str, Any] | None:
-    backbone = getattr(engine.encoder.modalities.get("text"), "backbone", None)
-    if backbone is None or not backbone.num_layers:
+    text = engine.encoder.modalities.get("text")
+    if not isinstance(text, TextModality) or not text.is_pretrained:
         return None
-    spec = BACKBONES.get(backbone.name)
-    if spec is None:
-        return {"name": backbone.name}
-    return {"name": spec.name, "licence": spec.license, "source": f"{spec.package} {spec.version}"}
+    package = BACKBONES.get(text.spec.name)
+    if package is None:
+        return {"name": text.spec.name}
+    return {"name": package.name, "licence": package.license, "source": f"{package.package} {package.version}"}
 
 
 def _example(info: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 ROUNDING = 0.05
 """Pixels by which a box may stand out of its picture without a word: files round to two decimals."""
+SEEN_SHARE = 0.3
+"""Share of an object's area that must be left in a cropped image, for it still to be found there."""
+SMALLEST_SIDE = 0.004
+"""And no side of it may be shorter, as a share of the image."""
 SWAPPED, CLIPPED, OUTSIDE, ZERO_AREA = (
     "swapped corners", "box clipped to its image", "box outside its image (left out)", "zero-area box (left out)"
 )  # fmt: skip
@@ -51,3 +57,24 @@ def mend_box(
         if beyond > ROUNDING:
             told.append((CLIPPED, f"the box {shown} reaches {beyond:g} pixels out of its image of {width}×{height}"))
     return (float(left), float(top), float(right), float(bottom)), told
+
+
+def xyxy_to_cxcywh(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """(..., 4): left, top, right, bottom → center, width, height."""
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return np.concatenate(((low + high) / 2, high - low), axis=-1)
+
+
+def cxcywh_to_xyxy(boxes_cxcywh: np.ndarray) -> np.ndarray:
+    """(..., 4): center, width, height → left, top, right, bottom."""
+    center, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return np.concatenate((center - half, center + half), axis=-1)
+
+
+def seen_boxes(boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (..., 4), as shares of an image, cut at its edges, and which of them (...) are still to be found."""
+    low, high = np.maximum(boxes_xyxy[..., :2], 0.0), np.minimum(boxes_xyxy[..., 2:], 1.0)
+    left = (high - low).clip(min=0)
+    whole = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clip(min=0)
+    kept = (left.prod(-1) > SEEN_SHARE * whole.prod(-1)) & (left.min(-1) >= SMALLEST_SIDE)
+    return np.concatenate((low, np.maximum(low, high)), axis=-1), kept

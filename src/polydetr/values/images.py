@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -59,20 +59,6 @@ class Reading:
     root: Path | None = None
     max_pixels: int = MAX_PIXELS
     at_least: int | None = None
-
-
-def read_images(value: object, *, column: str | None = None, reading: Reading | None = None) -> list[np.ndarray]:
-    """All pictures of a cell as uint8 (height, width, 3); none where it is missing.
-
-    Raises:
-        RowError: a picture cannot be read; names the file, what is wrong with it and how to mend it.
-    """
-    return [np.asarray(picture) for picture in open_images(value, column=column, reading=reading)]
-
-
-def open_images(value: object, *, column: str | None = None, reading: Reading | None = None) -> list[Image.Image]:
-    """As :func:`read_images`, but as PIL images in mode RGB, so that they can be resized without a copy."""
-    return [open_image(item, column=column, reading=reading) for item in list_images(value)]
 
 
 def list_images(value: object) -> list[object]:
@@ -180,15 +166,39 @@ def fit_affine(width: int, height: int, *, fit: Fit) -> np.ndarray:
     return np.array([[x, 0, (1 - x) / 2], [0, y, (1 - y) / 2]], dtype=np.float32)
 
 
-def frame_of(picture: Image.Image, *, fit: Fit) -> np.ndarray:
-    """Where :func:`fit_image` lays a picture: float32 (scale x, scale y, shift x, shift y, width, height).
-
-    share = scale · pixel + shift takes pixels of the picture (as it was before it was decoded at a fraction of its
-    size, see ``Reading.at_least``) to shares of what the model sees.
+class Frame(NamedTuple):
+    """Where :func:`fit_image` lays an image: share = scale · pixel + shift takes pixels of the image (as it was before
+    it was decoded at a fraction of its size, see ``Reading.at_least``) to shares of what the model sees. All zero
+    stands for no image. As an array: float32 (6,), in this order.
     """
+
+    scale_x: float
+    scale_y: float
+    shift_x: float
+    shift_y: float
+    width: float
+    height: float
+
+    def to_shares(self, boxes_xyxy: np.ndarray) -> np.ndarray:
+        """(..., 4) in pixels → as shares."""
+        return boxes_xyxy * np.tile(self._array[:2], 2) + np.tile(self._array[2:4], 2)
+
+    def to_pixels(self, boxes_xyxy: np.ndarray) -> np.ndarray:
+        """(..., 4) as shares → in pixels, inside the image."""
+        pixels = (boxes_xyxy - np.tile(self._array[2:4], 2)) / np.tile(self._array[:2], 2)
+        return pixels.clip(0, np.tile(self._array[4:], 2))
+
+    @property
+    def _array(self) -> np.ndarray:
+        return np.array(self, dtype=np.float32)
+
+
+def frame_of(picture: Image.Image, *, fit: Fit) -> Frame:
+    """Where :func:`fit_image` lays a picture, to the precision of float32."""
     width, height = full_size(picture)
     affine = fit_affine(width, height, fit=fit)
-    return np.array([affine[0, 0] / width, affine[1, 1] / height, *affine[:, 2], width, height], dtype=np.float32)
+    numbers = (affine[0, 0] / width, affine[1, 1] / height, *affine[:, 2], width, height)
+    return Frame(*np.array(numbers, dtype=np.float32).tolist())
 
 
 def full_size(picture: Image.Image) -> tuple[int, int]:

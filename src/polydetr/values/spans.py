@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import chain, combinations
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 
 class Span(NamedTuple):
@@ -29,6 +29,16 @@ class Span(NamedTuple):
 
 Nesting = Literal["none", "nested", "any"]
 """How spans of one text may lie: apart; also inside one another; also across one another."""
+
+
+SPARE_QUERIES = 8
+
+
+def num_span_queries(num_words: Any, per_word: float) -> Any:
+    """How many spans a set of queries can find among so many words (a number, array or tensor of float32): ⌈per_word ·
+    num_words⌉, and some to spare. The same type, whole numbers.
+    """
+    return -(-(num_words * per_word) // 1) + SPARE_QUERIES
 
 
 def go_together(a: tuple[int, int], b: tuple[int, int], nesting: Nesting) -> bool:

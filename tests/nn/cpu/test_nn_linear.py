@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from polydetr.nn import MultiModalEncoder
 from polydetr.nn.cpu import linear
 from polydetr.nn.cpu.linear import Linear, pack
-from polydetr.nn.lora import LoRALinear
+from polydetr.nn.encoder import MultiModalEncoder
 
 I, O = 47, 29  # noqa: E741
 DTYPES = [
@@ -88,8 +87,3 @@ def test_every_layer_of_an_encoder_is_packed_and_answers_the_same() -> None:
         after, _ = encoder(tokens, masks)
     for name, mask in masks.items():
         torch.testing.assert_close(after[name][mask], before[name][mask], atol=1e-5, rtol=1e-5)
-
-
-def test_an_adapter_folds_back_into_its_own_kind() -> None:
-    assert type(LoRALinear(Linear(I, O), rank=2, alpha=4.0).merge()) is Linear
-    assert type(LoRALinear(nn.Linear(I, O), rank=2, alpha=4.0).merge()) is nn.Linear

@@ -1,7 +1,6 @@
 """COCO JSON (https://cocodataset.org/#format-data): images, annotations and categories in one document.
 
-Ids may be numbers or strings, dense or not: they serve to join the three lists and to write results back
-(:func:`category_ids`); rows carry names alone.
+Ids may be numbers or strings, dense or not: they serve to join the three lists; rows carry names alone.
 """
 
 from __future__ import annotations
@@ -68,14 +67,6 @@ def category_names(document: Mapping[str, Any], name: str = "COCO") -> dict[str,
                 hint="Give every category an id of its own.",
             )
     return names
-
-
-def category_ids(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Name → the id that the file gives it: what a results file must say again. Of one name twice, the first id."""
-    ids: dict[str, Any] = {}
-    for category in document.get("categories") or ():
-        ids.setdefault(str(category.get("name") or category["id"]), category["id"])
-    return ids
 
 
 def _by_image(

@@ -20,11 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from polydetr.nn.cpu.threads import single_threaded_pool
+
 _WEIGHT_STEPS = 127
 """From 0 to the largest magnitude of an output's weights."""
 _INPUT_STEPS = 254
 """From the smallest to the largest value of a token: one less than a byte has, as the zero is rounded too."""
-_WHOLE = torch.tensor([[1.5 * 2**23]])
+_WHOLE = torch.tensor([[1.5 * 2**23]], device="cpu")  # whatever device the importer happens to build on
 """A float32 of this size has no room for fractions: adding it rounds, and leaves the whole number in the low byte."""
 _SMALLEST = 1e-28
 """Kept away from 0, by which nothing can be divided."""
@@ -88,6 +90,12 @@ def int8_speedup(other: torch.dtype) -> float:
     """
     if not computes_int8():
         return 0.0
+    with single_threaded_pool(1) as pool:
+        return pool.submit(_measured_speedup, other).result()
+
+
+@torch.inference_mode()
+def _measured_speedup(other: torch.dtype) -> float:
     x, up, down = torch.ones(512, 384), torch.ones(1536, 384), torch.ones(384, 1536)
     packed_up, packed_down, bias_up, bias_down = pack_int8(up), pack_int8(down), torch.ones(1536), torch.ones(384)
     plain, *weights = (t.to(other) for t in (x, up, bias_up, down, bias_down))
@@ -96,16 +104,10 @@ def int8_speedup(other: torch.dtype) -> float:
         "other": lambda: F.linear(F.linear(plain, *weights[:2]), *weights[2:]),
     }
     best = dict.fromkeys(jobs, float("inf"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            for turn in range(6):
-                for name, job in jobs.items():
-                    start = time.thread_time()
-                    job()
-                    if turn:  # the first brings kernels and memory
-                        best[name] = min(best[name], time.thread_time() - start)
-    finally:
-        torch.set_num_threads(threads)
+    for turn in range(6):
+        for name, job in jobs.items():
+            start = time.thread_time()
+            job()
+            if turn:  # the first brings kernels and memory
+                best[name] = min(best[name], time.thread_time() - start)
     return best["other"] / best["int8"]

@@ -1,0 +1,32 @@
+"""What stands between encoding and decoding: the forward pass, whoever computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from polydetr.core.examples import Arrays, Example
+
+Outputs = Mapping[str, Arrays]
+"""Target → named arrays, of one example, without the axis of the batch; an axis of tokens may end in padding."""
+
+
+class Runner(Protocol):
+    """Examples in, what the network says of each out.
+
+    It may be asked from several threads at once, batches as it sees fit, and changes nothing of the process around it
+    (number of threads, gradient mode).
+    """
+
+    def run(
+        self, examples: Sequence[Example], targets: Sequence[str], *, seed: int, numbers: Sequence[int]
+    ) -> list[Outputs]:
+        """One entry per example, in their order.
+
+        examples: all of the same groups; what they hold decides which part of the network reads them: the inputs, or
+            one side of an embedding alone. Where they hold what a target is measured by (``Example.targets``), its
+            outputs are those that the loss reads.
+        targets: those that are to be answered.
+        seed, numbers: what is drawn at random for an example depends on the seed and on the example's number alone.
+        """
+        ...

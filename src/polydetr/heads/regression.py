@@ -1,0 +1,25 @@
+"""One number for each row, from the pooled token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from polydetr.heads.base import EncoderShape, PooledHead
+from polydetr.tasks.regression import RegressionTask
+
+
+class RegressionHead(PooledHead):
+    """The loss is Huber's (1964), robust to outliers, of the standardized number."""
+
+    @classmethod
+    def from_task(cls, task: RegressionTask, shape: EncoderShape, *, label_smoothing: float = 0.0) -> Self:
+        return cls(shape.embed_dim, 1)
+
+    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+        weights = weights * targets["known"]
+        per_row = F.huber_loss(outputs["logits"].float()[:, 0], targets["value"], reduction="none")
+        return {"huber": (per_row * weights).sum() / weights.sum().clamp(min=1e-6)}

@@ -1,0 +1,103 @@
+"""The forward pass by PyTorch: examples in, each one's outputs out, in NumPy."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from polydetr.core.examples import Arrays, Example
+from polydetr.core.runner import Outputs
+from polydetr.data.batching import token_budget_batches
+from polydetr.model.masters import Masters
+from polydetr.model.model import PolyModel
+from polydetr.nn.batch import Batch
+from polydetr.nn.cpu.attention import keep_freed_memory
+from polydetr.nn.cpu.threads import single_threaded_pool
+
+Listener = Callable[[Mapping[str, Mapping[str, Tensor]], Batch], None]
+"""Takes the outputs of a batch, target → named tensors, and the batch itself."""
+_Answered = tuple[list[int], Batch, Mapping[str, Mapping[str, Tensor]]]
+
+
+class TorchRunner:
+    """A ``core.runner.Runner`` over a model, which it expects in evaluation mode.
+
+    On a CPU with several cores it computes one batch per core, each on a single thread of a pool of its own. The cores
+    then wait for one another once at the end, not at every operation of the model, of which each would take as long as
+    the slower core, and other programs take a core away now and then. The process's own number of threads is read
+    once, when the runner is made, and never changed.
+
+    batch_tokens: padded tokens of a batch.
+    """
+
+    def __init__(self, model: PolyModel, *, batch_tokens: int = 1024) -> None:
+        keep_freed_memory()
+        self.model, self.batch_tokens = model, batch_tokens
+        self.threads = torch.get_num_threads()
+        self.masters: Masters | None = None
+        """The weights as a folder keeps them, where they were trained or loaded."""
+        self._listener: Listener | None = None
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def listened_by(self, listener: Listener) -> TorchRunner:
+        """One beside it that shows every batch, its outputs and targets, before they become NumPy (losses,
+        calibration); in this thread, batch after batch.
+        """
+        other = copy.copy(self)
+        other._listener = listener
+        return other
+
+    def run(
+        self, examples: Sequence[Example], targets: Sequence[str], *, seed: int, numbers: Sequence[int]
+    ) -> list[Outputs]:
+        """See ``core.runner.Runner``."""
+        results: list[dict[str, Arrays]] = [{} for _ in examples]
+        batches = token_budget_batches([e.num_tokens for e in examples], self.batch_tokens, seed=None)
+        device = next(self.model.parameters()).device
+
+        def forward(ids: list[int]) -> _Answered:
+            with torch.inference_mode():  # of each thread
+                chosen = [examples[i] for i in ids]
+                batch = Batch.collate(chosen, [numbers[i] for i in ids], seed=seed).to(device)
+                return ids, batch, self.model(batch, targets)
+
+        with torch.inference_mode():
+            for ids, batch, outputs in self._side_by_side(forward, batches, device):
+                if self._listener is not None:
+                    self._listener(outputs, batch)
+                for target, tensors in outputs.items():
+                    arrays = {name: tensor.float().cpu().numpy() for name, tensor in tensors.items()}
+                    for row, i in enumerate(ids):
+                        results[i][target] = {name: array[row] for name, array in arrays.items()}
+        return list[Outputs](results)
+
+    def _side_by_side(
+        self, forward: Callable[[list[int]], _Answered], batches: Sequence[list[int]], device: torch.device
+    ) -> Iterator[_Answered]:
+        """``map`` in order."""
+        if device.type != "cpu" or self.threads < 2 or len(batches) < 2:
+            yield from map(forward, batches)
+            return
+        pool, waiting = self._workers(), deque[Future[_Answered]]()
+        try:
+            for ids in batches:
+                waiting.append(pool.submit(forward, ids))
+                if len(waiting) >= 2 * self.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _workers(self) -> ThreadPoolExecutor:
+        """Threads do not live on in a forked process: it starts its own."""
+        if self._pool is None or self._pool[0] != os.getpid():
+            self._pool = os.getpid(), single_threaded_pool(self.threads)
+        return self._pool[1]

@@ -1,0 +1,31 @@
+"""Threads that each compute alone, while the process keeps the thread count it has.
+
+``torch.set_num_threads`` is no way to have them: beside the thread that calls it, it sets what every thread begun later
+starts with, for the rest of its life. OpenMP's own count belongs to the calling thread; so does a second one of MKL,
+which multiplies matrices in float32 and heeds OpenMP's only as long as nobody has called ``set_num_threads``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from threadpoolctl import threadpool_limits
+
+
+def one_thread() -> None:
+    """From here on the calling thread computes alone, to its end: for threads of one's own only."""
+    torch.get_num_threads()  # PyTorch sets a thread's count when it first asks: that must come before, not after
+    threadpool_limits(1, user_api="openmp")
+    if torch.backends.mkl.is_available():
+        with suppress(OSError, AttributeError):  # not every build exports it
+            torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+            torch_cpu.MKL_Set_Num_Threads_Local(1)
+
+
+def single_threaded_pool(size: int) -> ThreadPoolExecutor:
+    """``size`` worker threads, each of which computes on one core; whoever makes the pool shuts it down."""
+    return ThreadPoolExecutor(size, thread_name_prefix="polydetr", initializer=one_thread)

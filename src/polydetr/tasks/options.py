@@ -1,0 +1,75 @@
+"""The options of each target, validated by its own task's class as soon as the schema names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from polydetr.config import Config, fault_lines, faults_message
+from polydetr.core.plugs import TASKS
+from polydetr.errors import SchemaError, did_you_mean
+from polydetr.schema.spec import Schema
+from polydetr.tasks.base import TaskOptions
+
+OLD_SECTIONS = ("detection", "entities")
+"""Keys on top that hold options for every target of the task of that name: how they were written before."""
+
+
+def read_options(config: Config, schema: Schema) -> dict[str, TaskOptions]:
+    """Target → its options.
+
+    Raises:
+        ConfigError: with every fault found, each on a line of its own. SchemaError: there is no such task.
+    """
+    targets = {spec.name: spec.task for spec in schema.targets}
+    lines = [f"tasks.{n}: {n!r} is not a target. {did_you_mean(n, targets)}" for n in config.tasks if n not in targets]
+    for kind in OLD_SECTIONS:
+        _, found = _validated(kind, getattr(config, kind), {}, target=None)
+        lines += found
+    options: dict[str, TaskOptions] = {}
+    for target, kind in targets.items():
+        if kind not in TASKS:
+            raise SchemaError(f"task {kind!r} of target {target!r} does not exist. {did_you_mean(kind, TASKS)}")
+        section = getattr(config, kind) if kind in OLD_SECTIONS else {}
+        read, found = _validated(kind, section, config.tasks.get(target, {}), target=target)
+        lines += [line for line in found if line not in lines]
+        if read is not None:
+            options[target] = read
+    if lines:
+        raise faults_message(lines)
+    return options
+
+
+def old_keys(config: Config, schema: Schema) -> list[str]:
+    """One message for each key that stands in an old section: where it belongs."""
+    return [
+        f"{kind}.{key}: write it as tasks.{spec.name}.{key}"
+        for kind in OLD_SECTIONS
+        for key in getattr(config, kind)
+        for spec in schema.targets
+        if spec.task == kind
+    ]
+
+
+def _validated(
+    kind: str, section: Mapping[str, Any], own: Mapping[str, Any], *, target: str | None
+) -> tuple[TaskOptions | None, list[str]]:
+    """Options, or what is wrong with them; section: defaults under the task's name, own: under the target's."""
+    if not section and target is None:
+        return None, []
+    of_task = TASKS[kind].Options
+    try:
+        return of_task(**{**section, **own}), []
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            name = str(fault["loc"][0]) if fault["loc"] else ""
+            place = f"tasks.{target}" if name in own or (own and not section) else kind
+            if fault["type"] == "extra_forbidden" and place != kind:
+                what = f"{place}.{name} = {fault['input']!r}: the task {kind!r} has no such option"
+                lines.append(f"{what}. {did_you_mean(name, of_task.model_fields)}")
+            else:
+                lines += fault_lines([fault], of_task, place=place)
+        return None, lines

@@ -1,0 +1,145 @@
+"""The runner over PyTorch: side by side, in order, and without a trace in the process around it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from polydetr.core.predictions import RowResult
+from polydetr.engine.engine import Engine
+from polydetr.model.runner import TorchRunner
+from polydetr.nn.batch import Batch
+from tiny_models import answers, encode_all, make_engine, plain_answers
+
+
+@dataclass(frozen=True)
+class Case:
+    """Eight rows, what is predicted, and what is read."""
+
+    rows: list[dict[str, Any]]
+    target: dict[str, str]
+    inputs: dict[str, str]
+
+
+def _image(i: int) -> np.ndarray:
+    return np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+
+
+NAMES = ["Anna", "Bob", "Carla", "Dan", "Eva", "Finn", "Greta", "Hugo"]
+CASES = {
+    "text": Case(
+        [{"text": f"{n} met {NAMES[i - 1]} {'again ' * i}in Oslo", "label": "ab"[i % 2]} for i, n in enumerate(NAMES)],
+        {"label": "classification"},
+        {"text": "text"},
+    ),
+    "table": Case(
+        [{"size": float(i), "port": "Oslo" if i % 2 else "Turin", "price": 3.0 * i} for i in range(8)],
+        {"price": "regression"},
+        {"size": "number", "port": "category"},
+    ),
+    "image": Case(
+        [{"photo": _image(i), "label": "ab"[i % 2]} for i in range(8)], {"label": "classification"}, {"photo": "image"}
+    ),
+}
+SETTINGS = {"image": {"size": 16, "patch_size": 4}}
+
+
+def runner_of(engine: Engine, *, threads: int, batch_tokens: int = 4) -> TorchRunner:
+    """With several batches for a few rows."""
+    runner = TorchRunner(engine.runner.model, batch_tokens=batch_tokens)  # type: ignore[attr-defined]
+    runner.threads = threads
+    return runner
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture
+def engine(case: Case) -> Engine:
+    return make_engine(case.rows, case.target, inputs=case.inputs, settings=SETTINGS)
+
+
+def test_answers_do_not_depend_on_the_threads(engine: Engine, case: Case) -> None:
+    found, numbers = [], []
+    for threads in (1, 2, 3):
+        seen: list[tuple[int, ...]] = []
+
+        def listen(outputs: Any, batch: Batch, seen: list[tuple[int, ...]] = seen) -> None:
+            seen.append(batch.example_ids)
+
+        runner = runner_of(engine, threads=threads).listened_by(listen)
+        found.append(plain_answers(engine, answers(engine.with_runner(runner), case.rows)))
+        numbers.append(seen)
+    assert len(numbers[0]) > 2
+    assert numbers[0] == numbers[1] == numbers[2]  # the listener meets the batches in order
+    assert found[0] == found[1] == found[2]
+
+
+def test_the_number_of_threads_of_the_process_is_never_set(
+    engine: Engine, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(count: int) -> None:
+        raise AssertionError(f"set_num_threads({count})")
+
+    monkeypatch.setattr(torch, "set_num_threads", refuse)
+    before = torch.get_num_threads()
+    runner = runner_of(engine, threads=2)
+    list(engine.with_runner(runner).run([result.record for result in answers(engine, case.rows)]))
+    assert torch.get_num_threads() == before
+
+
+def test_eight_threads_at_once_get_the_answers_that_they_get_alone(engine: Engine, case: Case) -> None:
+    shared = engine.with_runner(runner_of(engine, threads=2))
+    alone = plain_answers(engine, answers(shared, case.rows))
+
+    def ask(_: int) -> list[dict[str, Any]]:
+        return plain_answers(engine, answers(shared, case.rows))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(found == alone for found in pool.map(ask, range(24)))
+
+
+def test_threads_begun_during_a_request_keep_their_own_count(engine: Engine, case: Case) -> None:
+    before, counts = torch.get_num_threads(), []
+    results: list[RowResult] = []
+
+    def listen(outputs: Any, batch: Batch) -> None:
+        thread = threading.Thread(target=lambda: counts.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+
+    runner = runner_of(engine, threads=2).listened_by(listen)
+    results += answers(engine.with_runner(runner), case.rows)
+    assert len(counts) > 2
+    assert set(counts) == {before}
+
+
+def test_an_error_in_one_batch_ends_the_call_and_the_next_one_works(engine: Engine, case: Case) -> None:
+    runner = runner_of(engine, threads=2)
+    examples = encode_all(engine, case.rows, with_targets=False)
+    with pytest.raises(KeyError):
+        runner.run(examples, list(engine.tasks), seed=0, numbers=_Faulty(len(examples)))
+    assert len(runner.run(examples, list(engine.tasks), seed=0, numbers=range(len(examples)))) == len(examples)
+
+
+class _Faulty:
+    """Numbers of which one is missing."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> int:
+        if index == self.count - 1:
+            raise KeyError(index)
+        return index

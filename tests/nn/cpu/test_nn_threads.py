@@ -1,0 +1,83 @@
+"""Worker threads that compute alone leave every other thread of the process as it was."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from polydetr.nn.cpu.int8 import computes_int8, int8_speedup
+from polydetr.nn.cpu.threads import single_threaded_pool
+
+CPU_TIME = """
+import os, time
+import torch
+from polydetr.nn.cpu.threads import single_threaded_pool
+
+torch.set_num_threads(4)  # which MKL takes for its own as well, and gives it precedence over OpenMP's
+
+def share():
+    x, names = torch.randn(700, 700), ("mm", "gelu")
+    def work():
+        torch.mm(x, x)
+        torch.nn.functional.gelu(x)
+    work()
+    own, whole = time.thread_time(), time.process_time()
+    for _ in range(5):
+        work()
+    return (time.thread_time() - own) / (time.process_time() - whole)
+
+with single_threaded_pool(1) as pool:
+    print(pool.submit(share).result())
+"""
+
+
+@pytest.fixture(autouse=True)
+def process_count_stays(monkeypatch: pytest.MonkeyPatch):
+    before = torch.get_num_threads()
+
+    def forbidden(count: int) -> None:
+        raise AssertionError(f"the process's thread count was set to {count}")
+
+    monkeypatch.setattr(torch, "set_num_threads", forbidden)
+    yield
+    assert torch.get_num_threads() == before
+
+
+def count_of_a_new_thread() -> int:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
+def test_each_worker_computes_alone_and_threads_begun_meanwhile_do_not() -> None:
+    before, barrier = count_of_a_new_thread(), threading.Barrier(4)
+
+    def count(_: int) -> int:
+        barrier.wait(10)  # so that every one of the four works
+        return torch.get_num_threads()
+
+    with single_threaded_pool(3) as pool:
+        counts = pool.map(count, range(3))
+        assert count_of_a_new_thread() == before
+        barrier.wait(10)
+        assert list(counts) == [1, 1, 1]
+        assert count_of_a_new_thread() == before
+    assert count_of_a_new_thread() == before
+
+
+def test_no_other_core_works_for_a_worker() -> None:
+    # In a process of its own: the count it sets first is that process's.
+    done = subprocess.run([sys.executable, "-c", CPU_TIME], check=True, capture_output=True, text=True)
+    assert float(done.stdout) > 0.9
+
+
+@pytest.mark.skipif(not computes_int8(), reason="this CPU sums no products of bytes")
+def test_measuring_the_gain_of_8_bit_integers_leaves_the_thread_count_alone() -> None:
+    int8_speedup.cache_clear()
+    before = count_of_a_new_thread()
+    assert int8_speedup(torch.float32) > 0
+    assert count_of_a_new_thread() == before

@@ -1,0 +1,117 @@
+"""What the loop keeps and when it ends: the fp32 masters, the lower loss of equal scores, time for the last looks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_runs import Watched, train
+
+from polydetr.model.build import Assembly
+from polydetr.training import fit, loop
+from polydetr.training.encode import MeasuredRows
+from polydetr.training.optimizer import MasterAdamW
+
+
+def test_a_run_in_bf16_saves_the_float32_masters_not_the_rounded_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masters: dict[str, torch.Tensor] = {}
+    step = MasterAdamW.step
+
+    def watched(self: MasterAdamW, closure: Any = None) -> Any:
+        found = step(self, closure)
+        for name, tensor in self.state_tensors().items():
+            if name.startswith("master/"):
+                masters[name.removeprefix("master/")] = tensor.clone()
+        return found
+
+    monkeypatch.setattr(MasterAdamW, "step", watched)
+    # One evaluation, after the last step: what it saves as the best are the masters of that step.
+    train(tmp_path / "out", epochs=1, settings={"training": {"precision": "bf16", "evaluations_per_epoch": 1}})
+    saved = load_file(tmp_path / "out" / "model.safetensors")
+    assert masters.keys() == saved.keys()
+    for name, master in masters.items():
+        assert torch.equal(saved[name], master), name
+    rounded = [name for name, master in masters.items() if torch.equal(master, master.bfloat16().float())]
+    assert len(rounded) < len(masters) / 2, "the masters were to hold more than bfloat16 can"
+
+
+def test_where_the_weights_are_averaged_their_mean_is_what_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    means: dict[str, torch.Tensor] = {}
+    last: dict[str, torch.Tensor] = {}
+    step = MasterAdamW.step
+
+    def watched(self: MasterAdamW, closure: Any = None) -> Any:
+        found = step(self, closure)
+        for group in self.param_groups:
+            last.update({n: p.detach().float() for n, p in zip(group["names"], group["params"], strict=True)})
+        for name, tensor in self.state_tensors().items():
+            if name.startswith("ema/"):
+                means[name.removeprefix("ema/")] = tensor.clone()
+        return found
+
+    monkeypatch.setattr(MasterAdamW, "step", watched)
+    training = {"precision": "bf16", "ema_decay": 0.9, "evaluations_per_epoch": 1}
+    train(tmp_path / "out", epochs=1, settings={"training": training})
+    saved = load_file(tmp_path / "out" / "model.safetensors")
+    assert means.keys() == last.keys() == saved.keys()
+    for name, mean in means.items():
+        assert torch.equal(saved[name], mean), name
+        assert not torch.equal(mean, last[name]), name
+
+
+def test_of_equal_scores_the_lower_loss_is_the_better_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = [(0.5, 0.9), (0.8, 0.6), (0.8, 0.3), (0.8, 0.4), (0.8, 0.3), *[(0.7, 0.1)] * 9]
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def validate(assembly: Assembly, rows: MeasuredRows) -> loop.ValidScore:
+        seen.append({name: tensor.detach().clone() for name, tensor in assembly.model.state_dict().items()})
+        score, loss = measured[len(seen) - 1]
+        return loop.ValidScore(score, loss, {})
+
+    monkeypatch.setattr(loop, "validate", validate)
+    shown = Watched()
+    settings = {"training": {"patience": 3, "precision": "fp32", "evaluations_per_epoch": 1}}
+    found = train(display=shown, epochs=20, settings=settings)
+    assert found.info["training"]["best_step"] == shown.entries[2]["step"]
+    assert len(seen) == 6  # three more than the best: patience counts from there
+    for name, tensor in found._engine.runner.model.state_dict().items():
+        assert torch.equal(tensor, seen[2][name]), name
+
+
+PREPARING, STEP, EVALUATION = 20.0, 1.0, 5.0
+LIMIT = 104.0  # the steps then end inside an epoch, to the second
+
+
+def test_a_time_limit_leaves_time_for_the_last_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that only preparing, steps and evaluations move: three evaluations' worth is left when steps end."""
+    now = 0.0
+
+    def taking(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **more: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return function(*args, **more)
+
+        return timed
+
+    clock = SimpleNamespace(monotonic=lambda: now, strftime=time.strftime)
+    for module in (fit, loop):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(fit, "encode_rows", taking(PREPARING, fit.encode_rows))
+    monkeypatch.setattr(loop, "total_loss", taking(STEP, loop.total_loss))
+    monkeypatch.setattr(loop, "validate", taking(EVALUATION, lambda *_: loop.ValidScore(0.5, 0.5, {})))
+    shown = Watched()
+    settings = {"training": {"evaluations_per_epoch": 1}}
+    train(display=shown, epochs=100_000, time_limit=f"{LIMIT:.0f}s", settings=settings)
+    assert len(shown.entries) > 2
+    assert shown.entries[-1]["seconds"] == LIMIT - PREPARING - 3 * EVALUATION
