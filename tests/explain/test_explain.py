@@ -136,7 +136,7 @@ def test_linear_model_against_the_literal_product() -> None:
             for arrays in (window.arrays, blank)
         )
         weight = next(iter(model.heads.values())).output.weight[0]  # type: ignore[union-attr]
-        parts = task.deviation * ((x - y) @ weight) / len(ids)  # type: ignore[attr-defined]
+        parts = task.std * ((x - y) @ weight) / len(ids)  # type: ignore[attr-defined]
     assert window.layout is not None
     expected = [float(parts[torch.as_tensor(window.layout.word == i)].sum()) for i in range(len(e.words))]
     np.testing.assert_allclose(e.scores, expected, atol=1e-5)

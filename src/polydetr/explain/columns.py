@@ -16,23 +16,23 @@ from polydetr.values.images import list_images
 
 _DIGITS = 10
 """A number of more characters is rounded where it is shown."""
-Asked = tuple[str, str | None]
+Ablation = tuple[str, str | None]
 """A modality and one of its columns; all of its columns where that is None."""
 
 
-def questions(read: Mapping[str, Modality], units: Units) -> dict[Asked, Sequence[str]]:
+def ablations_of(read: Mapping[str, Modality], units: Units) -> dict[Ablation, Sequence[str]]:
     """Which columns are to be taken away together: each that is there alone, and all of a modality that has several."""
-    asked: dict[Asked, Sequence[str]] = {}
+    ablations: dict[Ablation, Sequence[str]] = {}
     for name, modality in read.items():
         there = [field for field in modality.fields if field in units.present]
         if len(modality.fields) > 1 and there:
-            asked[name, None] = there
-        asked |= {(name, field): [field] for field in there}
-    return asked
+            ablations[name, None] = there
+        ablations |= {(name, field): [field] for field in there}
+    return ablations
 
 
 def explained_columns(
-    read: Mapping[str, Modality], row: Row, units: Units, scores: Scores, without: Mapping[Asked, float | None]
+    read: Mapping[str, Modality], row: Row, units: Units, scores: Scores, without: Mapping[Ablation, float | None]
 ) -> tuple[ExplainedColumn, ...]:
     """One for each column that the model reads, in its order."""
     owners = np.array(units.columns)
@@ -53,7 +53,7 @@ def explained_columns(
 
 
 def by_modality(
-    read: Mapping[str, Modality], columns: Sequence[ExplainedColumn], without: Mapping[Asked, float | None]
+    read: Mapping[str, Modality], columns: Sequence[ExplainedColumn], without: Mapping[Ablation, float | None]
 ) -> tuple[dict[str, float], dict[str, float | None]]:
     """Each modality's share, and the answer without it."""
     shares = {name: sum(c.share for c in columns if c.modality == name) for name in read}
@@ -63,7 +63,7 @@ def by_modality(
 
 def _shown(value: Any, modality: str) -> str:
     if modality == "image":
-        return _counted(len(list_images(value)), "picture")
+        return _counted(len(list_images(value)), "image")
     if modality == "history":
         return _counted(len(as_list(value)), "item")
     if isinstance(value, (list, tuple, np.ndarray)):

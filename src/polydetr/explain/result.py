@@ -39,10 +39,11 @@ class Explanation:
     """Why the model gave one answer to one row.
 
     answer: what is explained, in words; prediction: the row's whole prediction, as ``predict`` gives it.
-    quantity, value, baseline: the explained number, for the row and for the same row with every word, picture, cell
-    and item blanked; all their scores together add up to their difference within ``completeness_error``.
+    quantity, value, baseline: the explained number, for the row and for the same row with every word, image, cell
+    and item blanked; all their scores together add up to their difference within ``completeness_error``. method: how
+    they came about, "integrated gradients" or "occlusion".
     deletion: see :func:`polydetr.reports.deletion_verdict`; None where too little could be deleted. measure: what its
-    numbers are: "probability"; for numbers, objects and embeddings "likelihood", "score" and "likeness".
+    numbers are: "probability"; for numbers, objects and embeddings "likelihood", "score" and "similarity".
     attention: for text alone, "backbone" and "encoder" (where they have layers) and "rollout" through both → (words,
     words), row = the word that looks.
     columns, images, items: what each column, picture and item of a history contributes.
@@ -63,6 +64,7 @@ class Explanation:
     words: tuple[ExplainedWord, ...]
     deletion: Mapping[str, float] | None
     measure: str = "probability"
+    method: str = "integrated gradients"
     attention: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     original: float = 0.0
@@ -115,6 +117,7 @@ class Explanation:
             "task": self.task,
             "prediction": self.prediction,
             "answer": self.answer,
+            "method": self.method,
             "explained": {
                 "quantity": self.quantity,
                 "value": self.value,

@@ -1,4 +1,4 @@
-"""What the answer of one row rests on: columns, modalities, pictures and items."""
+"""What the answer of one row rests on: columns, modalities, images and items."""
 
 from __future__ import annotations
 
@@ -8,27 +8,23 @@ from typing import Any
 from polydetr.core.records import folder_of
 from polydetr.explain.attention import attention_by_modality
 from polydetr.explain.case import Case
-from polydetr.explain.columns import Asked, by_modality, explained_columns, questions
+from polydetr.explain.columns import Ablation, ablations_of, by_modality, explained_columns
 from polydetr.explain.deletion import answers_without
-from polydetr.explain.objects import ObjectAnswer, looked_at
 from polydetr.explain.parts import HistoryPart, Scores
 from polydetr.explain.pictures import ImagePart
+from polydetr.heads.explained import PlacedAnswer
 from polydetr.reports.explained import ExplainedImage
-from polydetr.tasks.capabilities import FindsInImages
 
 
 def sources_of(case: Case, scores: Scores) -> dict[str, Any]:
     """All that there is to tell, by the names of an ``Explanation``'s fields. scores: of the row's units."""
-    read, row, units, task = case.engine.encoder.read, case.record.row, case.units, case.task
-    without: dict[Asked, float | None] = {}
+    read, row, units = case.engine.encoder.read, case.record.row, case.units
+    without: dict[Ablation, float | None] = {}
     told: dict[str, Any] = {}
     if case.is_mixed:
-        asked = questions(read, units)
-        without = answers_without(case.read, row, case.answer, asked, can_read=case.can_read)
-    if (
-        len(read) > 1 and not task.per_token and not isinstance(task, FindsInImages)
-    ):  # the answer is read from the pooled vector
-        told["attention_shares"] = attention_by_modality(case.model, case.batch())
+        without = answers_without(case.read, row, case.answer, ablations_of(read, units))
+    if case.model is not None and len(read) > 1 and case.answer.is_pooled:
+        told["attention_shares"] = attention_by_modality(case.model, case.batch(case.model))
     found = units.split(scores)
     for part in units.parts:
         if isinstance(part, ImagePart):
@@ -42,10 +38,13 @@ def sources_of(case: Case, scores: Scores) -> dict[str, Any]:
 
 
 def _with_object(case: Case, images: tuple[ExplainedImage, ...]) -> tuple[ExplainedImage, ...]:
-    """Where the answer is an object, the first picture tells its place, and where the query that found it looked."""
-    answer = case.answer
-    if not isinstance(answer, ObjectAnswer):
+    """Where the answer lies in the first image, that tells its place, and where the model looked to find it."""
+    answer, model, target = case.answer, case.model, case.task.target
+    if not isinstance(answer, PlacedAnswer):
         return images
-    batch = case.batch(case.document.examples[:1])
-    gaze = looked_at(case.model, batch, target=case.task.target, query=answer.query(case.reading))
-    return replace(images[0], box=answer.box, gaze=gaze), *images[1:]
+    first = replace(images[0], box=answer.box)
+    if model is not None:
+        batch = case.batch(model, case.document.examples[:1])
+        gaze = answer.looked_at(model.head_of(target), case.reading, lambda: model(batch, [target]))
+        first = replace(first, gaze=gaze)
+    return first, *images[1:]

@@ -93,7 +93,7 @@ class Sources:
     """What the answer rests on, modality by modality and column by column.
 
     original: the probability of the answer for the whole row (for a number: the number); measure: what that is called,
-    "probability", "score" or "likeness"; "likelihood" for a number.
+    "probability", "score" or "similarity"; "likelihood" for a number.
     modalities, without, attention: by modality, its share, the answer without it, and its share of the attention
     (empty where that is not known). images, items: what there is to show of them.
     """
@@ -169,7 +169,7 @@ class Sources:
 
 def shown_level(level: float, *, measure: str) -> str:
     """A cosine as it is; probabilities, and what stands in for them, in percent."""
-    return f"{level:.3f}" if measure == "likeness" else f"{level:.1%}"
+    return f"{level:.3f}" if measure == "similarity" else f"{level:.1%}"
 
 
 def _with_shares(columns: Sequence[ExplainedColumn]) -> list[str]:

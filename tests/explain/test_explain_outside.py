@@ -1,0 +1,171 @@
+"""What is not built in is explained like what is: a task of an outside package, and a runner that is not PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from polydetr.core import plugs
+from polydetr.core.examples import Example
+from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.records import Row
+from polydetr.core.runner import Outputs, Runner
+from polydetr.engine.engine import Engine
+from polydetr.errors import InputError
+from polydetr.explain import Explanation, explain_record
+from polydetr.heads.base import EncoderShape, PooledHead
+from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer, no_choice
+from polydetr.tasks.base import Task
+from tiny_models import as_records, make_engine, overfit
+
+ROWS = [{"text": "a good film in town", "size": 2.0}, {"text": "a bad film in town", "size": -2.0}] * 4
+LABELED = [{"text": row["text"], "label": "yes" if row["size"] > 0 else "no"} for row in ROWS]
+
+
+class SizeTask(Task):
+    """A number, as it stands there."""
+
+    kind: ClassVar[str] = "size"
+    per_token: ClassVar[bool] = False
+    primary_metric: ClassVar[str] = "error"
+
+    def learn(self, rows: Sequence[Row]) -> list[str]:
+        return []
+
+    def encode_target(self, view: Any) -> dict[str, np.ndarray]:
+        return {"size": np.array(view.golds[0], np.float32)}
+
+    def gold(self, row: Row, text: Any) -> float:
+        return float(row[self.target])
+
+    def decode(self, outputs: Sequence[Any], layouts: Any, texts: Any, num_rows: int) -> list[Prediction]:
+        return [Prediction(float(np.mean([o["logits"][0] for o in outputs])))]
+
+    def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
+        return Evaluation({"error": 0.0})
+
+    def learned(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+class SilentHead(PooledHead):
+    """Has no explanation."""
+
+    @classmethod
+    def from_task(cls, task: SizeTask, shape: EncoderShape, *, label_smoothing: float = 0.0) -> Any:
+        return cls(shape.embed_dim, 1, dropout=0.0)
+
+    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+        return {"squares": (outputs["logits"][:, 0] - targets["size"]).square().mean()}
+
+
+class SizeHead(SilentHead):
+    @classmethod
+    def answer_of(cls, task: SizeTask, reading: Reading, choice: Any, *, counterpart: Counterpart) -> SizeAnswer:
+        no_choice(task, choice)
+        return SizeAnswer(f"size {reading.prediction.value:.2f}")
+
+
+@dataclass(frozen=True)
+class SizeAnswer(SmoothAnswer):
+    quantity: ClassVar[str] = "size"
+    shown: str
+
+    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        return outputs["logits"][..., 0].mean(1)
+
+    def probability(self, reading: Reading) -> float:
+        return 1 / (1 + np.exp(-reading.prediction.value))
+
+
+def explain(engine: Engine, row: Mapping[str, Any], **options: Any) -> Explanation:
+    return explain_record(engine, as_records([row])[0], **options)
+
+
+def register(patch: pytest.MonkeyPatch, registry: plugs.Registry, name: str, made: type) -> None:
+    """As the entry point of an outside package would."""
+    outside = {**registry._outside, name: type("Point", (), {"load": staticmethod(lambda: made)})()}
+    patch.setitem(vars(registry), "_outside", outside)
+
+
+def test_a_task_from_outside_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, plugs.TASKS, "size", SizeTask)
+    register(monkeypatch, plugs.HEADS, "size", SizeHead)
+    engine = make_engine(ROWS, {"size": "size"}, inputs={"text": "text"})
+    overfit(engine, ROWS)
+    e = explain(engine, ROWS[0])
+    assert (e.task, e.quantity, e.method) == ("size", "size", "integrated gradients")
+    assert e.answer.startswith("size")
+    assert e.is_complete
+    assert max(e.words, key=lambda word: word.score).text == "good"
+    with pytest.raises(InputError, match="means nothing for the task 'size'"):
+        explain(engine, ROWS[0], choice=1)
+    register(monkeypatch, plugs.HEADS, "size", SilentHead)
+    with pytest.raises(InputError, match=r"the task 'size' has no explanation.*classification.*entities"):
+        explain(engine, ROWS[0])
+
+
+# -- a runner of another kind -----------------------------------------------------------------------------------------
+
+
+class Foreign:
+    """Stands for a runner that does not compute by PyTorch, and gives no gradients."""
+
+    def __init__(self, inner: Runner) -> None:
+        self.inner = inner
+
+    def run(
+        self, examples: Sequence[Example], targets: Sequence[str], *, seed: int, numbers: Sequence[int]
+    ) -> list[Outputs]:
+        return self.inner.run(examples, targets, seed=seed, numbers=numbers)
+
+
+def test_without_gradients_parts_score_what_is_lost_without_them() -> None:
+    engine = make_engine(LABELED, {"label": "classification"}, inputs={"text": "text"})
+    overfit(engine, LABELED)
+    e = explain(engine.with_runner(Foreign(engine.runner)), LABELED[0])
+    assert (e.method, e.quantity, e.to_dict()["method"]) == ("occlusion", "probability", "occlusion")
+    assert e.attention == {}
+    assert any("No gradients" in note for note in e.notes)
+
+    def p(text: str) -> float:
+        (result,) = engine.run(as_records([{"text": text}]))
+        return result.predictions["label"].details.probabilities["yes"]  # type: ignore[attr-defined]
+
+    assert e.value == pytest.approx(p("a good film in town"), abs=1e-5)
+    assert e.value == pytest.approx(e.original, abs=1e-5)
+    words = "a good film in town".split()  # noqa: SIM905
+    lost = [e.value - p(" ".join(words[:i] + words[i + 1 :])) for i in range(len(words))]
+    np.testing.assert_allclose(e.scores, lost, atol=1e-5)
+    assert e.baseline == pytest.approx(p(""), abs=1e-5)
+    assert explain(engine, LABELED[0]).method == "integrated gradients"
+
+
+def test_without_gradients_words_of_the_answer_stay() -> None:
+    rows = [{"tokens": ["Anna", "went", "to", "Oslo"], "tags": ["B-PER", "O", "O", "B-LOC"]}] * 2
+    engine = make_engine(rows, {"tags": "tagging"})
+    overfit(engine, rows)
+    e = explain(engine.with_runner(Foreign(engine.runner)), rows[0], choice=1)
+    assert [word.text for word in e.words if word.in_answer] == ["Oslo"]
+    assert e.words[3].score == 0
+    assert e.value == pytest.approx(e.original)
+
+
+def test_a_row_that_would_be_empty_keeps_what_scores_least() -> None:
+    rows = [{"size": float(i), "kind": "ab"[i % 2], "label": "yes" if i < 4 else "no"} for i in range(8)]
+    engine = make_engine(rows, {"label": "classification"}, inputs={"size": "number", "kind": "category"})
+    overfit(engine, rows)
+    foreign = engine.with_runner(Foreign(engine.runner))
+    e = explain(foreign, rows[0])
+    least = min(e.columns, key=lambda column: abs(column.score))
+    alone = explain(foreign, {least.column: rows[0][least.column]}, choice="yes")
+    assert e.baseline == pytest.approx(alone.value)
+    assert (alone.value, alone.columns[0].score, alone.columns[1].score) == (alone.baseline, 0.0, 0.0)
