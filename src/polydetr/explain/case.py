@@ -8,21 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from polydetr.core.documents import EncodedDocument
+from polydetr.core.documents import EncodedDocument, Window
 from polydetr.core.examples import Example
 from polydetr.core.records import Record, Row
 from polydetr.engine.engine import Engine
 from polydetr.errors import InputError, RowError
 from polydetr.explain.choice import chosen_task
-from polydetr.explain.parts import HistoryPart, Part, TablePart, TextPart, Units
-from polydetr.explain.pictures import ImagePart
 from polydetr.explain.reading import in_float32, read_rows
-from polydetr.explain.words import Words
+from polydetr.explain.units import Units
 from polydetr.heads.explained import Answer, Reading, SmoothAnswer
-from polydetr.modalities.history import HistoryModality
-from polydetr.modalities.image import ImageModality
-from polydetr.modalities.table import TableModality
-from polydetr.modalities.text import TextModality
+from polydetr.modalities.units import HasUnits, Part
 from polydetr.model.model import PolyModel
 from polydetr.nn.batch import Batch
 from polydetr.tasks.base import Task
@@ -56,9 +51,11 @@ class Case:
         document = engine.encoder.encode([record], with_targets=False)
         (reading,) = read_rows(engine, task, [record.row], record.location)
         assert reading is not None
-        units = Units(_parts(engine, document, reading, record.row))
+        units = Units(_parts(engine, document, record.row))
         if not len(units):
-            raise RowError("the text has no word: there is nothing to explain", location=record.location)
+            raise RowError(
+                "the row has no word, cell, column or item: there is nothing to explain", location=record.location
+            )
         answer = explainer.answer_of(
             task, reading, choice, counterpart=lambda: _counterpart(engine, task, record, choice)
         )
@@ -66,8 +63,8 @@ class Case:
 
     @property
     def is_mixed(self) -> bool:
-        """Whether the model reads anything but text."""
-        return list(self.engine.encoder.read) != ["text"]
+        """Whether the model reads anything but words."""
+        return len(self.engine.encoder.read) > 1 or self.units.text is None
 
     @property
     def is_confident(self) -> bool:
@@ -90,28 +87,17 @@ class Case:
         return Batch.collate(examples or self.document.examples).to(next(model.parameters()).device)
 
 
-def _parts(engine: Engine, document: EncodedDocument, reading: Reading, row: Row) -> list[Part]:
+def _parts(engine: Engine, document: EncodedDocument, row: Row) -> list[Part]:
     """The modalities that this row has, with their units."""
     parts: list[Part] = []
     for name, modality in engine.encoder.read.items():
-        arrays = document.examples[0].groups[name]
-        if not len(next(iter(arrays.values()))):  # missing in this row
+        groups = [example.groups[name] for example in document.examples]
+        if not len(next(iter(groups[0].values()))):  # missing in this row
             continue
-        if isinstance(modality, TextModality):
-            words = Words(row, modality.fields)
-            windows = [
-                words.of_window(layout, example.groups[name]["input_ids"], modality.backbone.sep_id)
-                for layout, example in zip(reading.layouts, document.examples, strict=True)
-            ]
-            parts.append(TextPart(modality, words, windows))
-        elif isinstance(modality, ImageModality):
-            parts.append(ImagePart(modality, arrays))
-        elif isinstance(modality, TableModality):
-            parts.append(TablePart(modality, arrays))
-        elif isinstance(modality, HistoryModality):
-            parts.append(HistoryPart(modality, row, arrays))
-        else:
-            raise InputError(f"the modality {name!r} has no explanation")
+        if not isinstance(modality, HasUnits):
+            raise InputError(f"a row that has {name} cannot be explained: the modality {name!r} has no explanation")
+        windows = [Window(arrays, layout) for arrays, layout in zip(groups, document.layouts, strict=True)]
+        parts.append(modality.units(row, windows))
     return [part for part in parts if len(part)]
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from polydetr.core.records import Row
 from polydetr.explain.columns import Ablation
-from polydetr.explain.parts import Units
 from polydetr.explain.reading import Read
+from polydetr.explain.units import Units
 from polydetr.heads.explained import Answer
 
 SHARE = 0.2

@@ -4,8 +4,8 @@ Source: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks" (arX
 
     attribution_i = (x_i - x'_i) · ∫₀¹ ∂F(x' + α (x - x')) / ∂x_i dα
 
-x is what the row's values are where they enter (``entries``), x' what the same row is there with every value blanked:
-words [PAD] without letter case ([CLS], [SEP], places and segments stay), pictures of one colour, cells missing,
+x is what the row's values are where they enter (``nn.entry``), x' what the same row is there with every value blanked:
+words [PAD] without letter case ([CLS], [SEP], places and segments stay), images of one color, cells missing,
 items empty. The integral is taken by Gauss-Legendre quadrature. Completeness (proposition 1): the attributions of all
 modalities together sum to F(x) - F(x').
 
@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polydetr.explain.entries import Entry
 from polydetr.model.model import PolyModel
 from polydetr.nn.batch import Batch, TokenGroup
+from polydetr.nn.entry import Entry
 
 MAX_TOKENS = 4096
 """Tokens that go through the network together while gradients are kept: bounds memory."""
-PIXELS_A_TOKEN = 64
+PIXELS_PER_TOKEN = 64
 """So many pixels take about as much memory as one token of text."""
 
 ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -153,7 +153,7 @@ class JointPath:
 def _tokens(group: TokenGroup) -> int:
     """What one row of this group costs: its entries, the words of its items, or the room that its pixels take."""
     whole = [value for value in group.values.values() if not value.is_floating_point()]
-    sizes = [v[0, 0].numel() // (3 * PIXELS_A_TOKEN if v.dtype == torch.uint8 else 1) for v in whole]
+    sizes = [v[0, 0].numel() // (3 * PIXELS_PER_TOKEN if v.dtype == torch.uint8 else 1) for v in whole]
     return group.mask.shape[1] * max([1, *sizes])
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from polydetr.core.records import Row
 from polydetr.explain.deletion import moved_answer, units_of_answer
 from polydetr.explain.gradients import Attribution
-from polydetr.explain.parts import Units
 from polydetr.explain.reading import Read
+from polydetr.explain.units import Units
 from polydetr.heads.explained import Answer
 
 

@@ -16,12 +16,12 @@ from polydetr.explain.case import Case
 from polydetr.explain.deletion import deletion_check
 from polydetr.explain.gradients import Attribution, JointPath, integrated_gradients
 from polydetr.explain.occlusion import occlusion
-from polydetr.explain.parts import Scores
 from polydetr.explain.result import ROLLOUT, ExplainedWord, Explanation
 from polydetr.explain.sources import sources_of
-from polydetr.explain.words import Words
 from polydetr.heads.explained import Answer
+from polydetr.modalities.units import ReadsWords, Scores
 from polydetr.model.model import PolyModel
+from polydetr.nn.entry import entry_of
 
 ATTENTION_WORDS = 256
 """Beyond so many words the table of attention is left out: it grows with their square."""
@@ -60,7 +60,6 @@ def explain_record(
     if target is None and len(engine.tasks) > 1:
         others = ", ".join(name for name in engine.tasks if name != case.task.target)
         notes.append(f"The model also answers {others}: name a target to have it explained.")
-    text = units.split(scores).get("text")
     return Explanation(
         target=case.task.target,
         task=case.task.kind,
@@ -72,7 +71,7 @@ def explain_record(
         baseline=attribution.baseline,
         completeness_error=abs(float(scores.sum()) - (attribution.value - attribution.baseline)),
         is_complete=attribution.is_complete,
-        words=_explained(units.text.words, text, answer) if units.text is not None and text is not None else (),
+        words=() if units.text is None else _words(units.text, units.split(scores)[units.text.group], answer),
         deletion=deletion,
         measure=answer.measure,
         attention=attention,
@@ -98,7 +97,7 @@ def _attribute(case: Case) -> tuple[Attribution, Scores]:
         model,
         case.batch(model),
         blank=case.batch(model, [blanked(window, example) for window, example in enumerate(examples)]),
-        entries={part.group: part.entry(model.embedders[part.group]) for part in parts},
+        entries={part.group: entry_of(model.embedders[part.group]) for part in parts},
         target=case.task.target,
         score=answer.score,
     )
@@ -109,29 +108,30 @@ def _attribute(case: Case) -> tuple[Attribution, Scores]:
 
 def _attention(case: Case, model: PolyModel) -> tuple[dict[str, Any], list[str]]:
     """Tables between words by part of the model, and what is to be said about those that are missing."""
-    assert case.units.text is not None
-    windows, count = case.units.text.windows, len(case.units.text)
+    text = case.units.text
+    assert text is not None
+    count, is_known = len(text), True
     if count > ATTENTION_WORDS:
         return {}, [f"Attention is not shown: {count} words, and the table is made for up to {ATTENTION_WORDS}."]
     tables: dict[str, list[np.ndarray]] = {}
     for example in case.document.examples:
-        layers = attention_layers(model, case.batch(model, [example]))
+        layers, is_known = attention_layers(model, case.batch(model, [example]), group=text.group)
         rolled: dict[str, Tensor] = {name: rollout(part) for name, part in layers.items()}
         if layers:
             rolled[ROLLOUT] = rollout([weights for part in layers.values() for weights in part])
         for name, table in rolled.items():
             tables.setdefault(name, []).append(table[0].cpu().numpy())
     notes = []
-    if not hasattr(model.embedders["text"].backbone, "layers"):
+    if not is_known:
         notes.append("Attention inside this backbone is not shown: only BERT-like backbones can be looked into.")
-    return {name: attention_between_words(parts, windows, count) for name, parts in tables.items()}, notes
+    return {name: attention_between_words(parts, text.windows, count) for name, parts in tables.items()}, notes
 
 
-def _explained(words: Words, scores: Scores, answer: Answer) -> tuple[ExplainedWord, ...]:
-    in_answer = {words.number(i) for i in answer.words}
+def _words(text: ReadsWords, scores: Scores, answer: Answer) -> tuple[ExplainedWord, ...]:
+    in_answer = {text.number(i) for i in answer.words}
     return tuple(
         ExplainedWord(p.field, p.start, p.end, p.text, float(score), i in in_answer)
-        for i, (p, score) in enumerate(zip(words.places, scores, strict=True))
+        for i, (p, score) in enumerate(zip(text.places, scores, strict=True))
     )
 
 

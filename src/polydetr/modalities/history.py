@@ -34,6 +34,7 @@ from polydetr.errors import ConfigError, Location, RowError
 from polydetr.modalities.base import Modality, Note
 from polydetr.modalities.history_embedder import HistoryEmbedder
 from polydetr.modalities.history_items import ITEM_TEXT, age_scale, as_list, distinct_items, item_fields
+from polydetr.modalities.history_units import HistoryPart
 from polydetr.modalities.image import ImageModality
 from polydetr.modalities.table import TableModality
 from polydetr.modalities.text import TextModality
@@ -291,6 +292,16 @@ class HistoryModality(Modality):
             return ""
         items = [item for field in self.fields for row in rows for item in as_list(row.get(field))]
         return images.content_key([item for item in items if isinstance(item, Mapping)], folder=folder)
+
+    def units(self, row: Row, windows: Sequence[Window]) -> HistoryPart:
+        """The items that are read (``units.HasUnits``): those that are too old, or empty, are none."""
+        arrays = windows[0].arrays
+        columns = [self.fields[number] for number in arrays["field"]]
+        indices = [
+            0 if order == self.config.max_items else len(row[column]) - 1 - int(order)
+            for column, order in zip(columns, arrays["order"], strict=True)
+        ]
+        return HistoryPart(columns, indices, names=[spec.name for spec in self.item_fields])
 
     def build_embedder(self, embed_dim: int | None) -> HistoryEmbedder:
         width = embed_dim or 64

@@ -33,7 +33,9 @@ from polydetr.fetch.catalog import BACKBONES
 from polydetr.modalities.base import Modality, Note
 from polydetr.modalities.image_augment import ImageAugment
 from polydetr.modalities.image_scene import SceneAugment
+from polydetr.modalities.image_units import ImagePart
 from polydetr.nn.batch import Embedded, Scene, TokenGroup
+from polydetr.nn.entry import InputEntry
 from polydetr.nn.positions import SinusoidalPositions
 from polydetr.schema.spec import FieldSpec
 from polydetr.values.images import Frame, Reading, file_stamps, find_file, fit_image, frame_of, list_images, open_image
@@ -179,6 +181,11 @@ class ImageModality(Modality):
 
     # -- module and state ---------------------------------------------------------------------------------------------
 
+    def units(self, row: Row, windows: Sequence[Window]) -> ImagePart:
+        """The cells of its images (``units.HasUnits``)."""
+        fill: tuple[int, int, int] = self._fill  # type: ignore[assignment]
+        return ImagePart(self.fields, windows[0].arrays, grid=self.grid, fill=fill, config=self.config)
+
     def build_embedder(self, embed_dim: int | None) -> ImageEmbedder:
         return ImageEmbedder(self.backbone, num_fields=len(self.fields), grid=self.grid, embed_dim=embed_dim)
 
@@ -285,6 +292,10 @@ class ImageEmbedder(nn.Module):
         if self.field_embedding is not None:
             tokens = tokens + self.field_embedding(found.tokens[..., self.width].long())
         return Embedded(tokens, found.mask, found.maps, found.frame)
+
+    def entry(self) -> InputEntry:
+        """At the normalized pixels, (x - mean) / std (``nn.entry.HasEntry``)."""
+        return InputEntry(self, self.backbone)
 
     def _places(self, length: int) -> Tensor:
         """(1, length, D): the same for every picture."""

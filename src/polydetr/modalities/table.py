@@ -35,6 +35,7 @@ from polydetr.modalities.table_columns import (
     column_from_state,
     column_state,
 )
+from polydetr.modalities.table_units import TablePart
 from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.nn.numbers import LinearNumbers, PeriodicNumbers
 from polydetr.schema.spec import FieldSpec
@@ -130,6 +131,10 @@ class TableModality(Modality):
         return TokenGroup(values, group.mask, group.positions)
 
     # -- module and state ---------------------------------------------------------------------------------------------
+
+    def units(self, row: Row, windows: Sequence[Window]) -> TablePart:
+        """Its columns (``units.HasUnits``)."""
+        return TablePart(self.fields, windows[0].arrays, codes=[offset + MISSING for offset in self.offsets[:-1]])
 
     def build_embedder(self, embed_dim: int | None) -> TableEmbedder:
         return TableEmbedder(

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from polydetr.backbones.bert import BertEncoder
+from polydetr.backbones.bert_attention import with_attention
 from polydetr.backbones.choose import choose_text_backbone
 from polydetr.backbones.text import TextBackbone
 from polydetr.config import Config, TextConfig
@@ -25,6 +27,7 @@ from polydetr.core.layout import FieldText, Layout
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError, Location, RowError
 from polydetr.modalities.base import Modality, Note
+from polydetr.modalities.text_entry import TextEntry, between_slots
 from polydetr.modalities.text_pieces import PieceReader, through_pieces
 from polydetr.modalities.text_tokens import (
     ENCODING,
@@ -40,6 +43,7 @@ from polydetr.modalities.text_tokens import (
     TextTokens,
     special_token,
 )
+from polydetr.modalities.text_units import TextPart, Words
 from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.schema.spec import FieldSpec
 from polydetr.values.cells import is_missing
@@ -221,6 +225,13 @@ class TextModality(Modality):
 
     # -- module and state ------------------------------------------------------------------------------------------
 
+    def units(self, row: Row, windows: Sequence[Window]) -> TextPart:
+        """Its words (``units.HasUnits``)."""
+        values = {field: "" if is_missing_text(row.get(field)) else row[field] for field in self.fields}
+        words = Words({field: as_text(value, field=field) for field, value in values.items()})
+        tokens = [words.of_window(w.layout, w.arrays["input_ids"], self.backbone.sep_id) for w in windows if w.layout]
+        return TextPart(words, tokens, pad_id=self.backbone.pad_id)
+
     def build_embedder(self, embed_dim: int | None) -> TextEmbedder:
         return TextEmbedder(
             self.backbone, embed_dim=embed_dim, word_shape=self.config.word_shape, pieces=self.tokens.pieces,
@@ -300,6 +311,24 @@ class TextEmbedder(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
+
+    # -- for explanations -----------------------------------------------------------------------------------------
+
+    def entry(self) -> TextEntry:
+        """At the backbone's embeddings; those of a foreign one are its word vectors and the word shapes added to them
+        (``nn.entry.HasEntry``).
+        """
+        if isinstance(self.backbone, BertEncoder):
+            return TextEntry(self, [self.backbone.embeddings])
+        words: nn.Module = self.backbone.model.get_input_embeddings()  # type: ignore[union-attr, operator, assignment]
+        return TextEntry(self, [words] if self.shape_embedding is None else [words, self.shape_embedding])
+
+    def with_attention(self, group: TokenGroup) -> tuple[Embedded, list[Tensor] | None]:
+        """See ``nn.entry.ShowsAttention``."""
+        if not isinstance(self.backbone, BertEncoder):
+            return self(group), None
+        embedded, layers = with_attention(self.backbone, lambda: self(group))
+        return embedded, [between_slots(weights, group) for weights in layers]
 
 
 def _fair_limit(lengths: Sequence[int], room: int) -> int:

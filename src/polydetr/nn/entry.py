@@ -1,9 +1,9 @@
-"""Where the values of each modality enter the network as vectors, so that these can be seen, and replaced.
+"""Where the values of a modality enter the network as vectors, so that these can be captured, and replaced.
 
-Text enters where the embeddings of its tokens meet the backbone's first layer, a picture as its normalised pixels, a
-table's cell and a history's item as the token that the encoder attends over.
+Most enter as the tokens that the shared encoder attends over. A text enters where the embeddings of its tokens meet the
+backbone's first layer, an image as its normalized pixels.
 
-Shapes: B rows, K numbers a row (all vectors of the modality, laid end to end).
+Shapes: B rows, L tokens of a group, K numbers per row (all vectors of the modality, laid end to end).
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from polydetr.backbones.bert import BertEncoder
-from polydetr.modalities.text import TextEmbedder
-from polydetr.modalities.text_pieces import of_slots, pieces_of_slots
 from polydetr.nn.batch import Embedded, TokenGroup
 
 Look = Callable[[int, Tensor], Tensor]
@@ -95,54 +93,48 @@ class Entry(ABC):
         """Puts ``look`` on every site; what flows through the sites, added up, is what enters."""
 
 
-class TextEntry(Entry):
-    """The sum of a backbone's embeddings; of a foreign one, its word vectors and the word shapes added to them. The
-    slots of one piece (``text_pieces``) have equal shares of its vector.
-    """
+class InputEntry(Entry):
+    """What one module inside the embedder is given first."""
 
-    def _as_vectors(self, there: Tensor, group: TokenGroup) -> Tensor:
-        if "lead" not in group.values:
-            return there
-        piece, share = pieces_of_slots(group.values["lead"], group.mask)
-        return of_slots(there, piece) * share[..., None]
-
-    def _as_flow(self, vectors: Tensor, there: Tensor, group: TokenGroup) -> Tensor:
-        if "lead" not in group.values:
-            return vectors.reshape(there.shape)
-        piece, _ = pieces_of_slots(group.values["lead"], group.mask)
-        slots = vectors.reshape(*piece.shape, -1)
-        return torch.zeros_like(there).scatter_add(1, piece[..., None].expand_as(slots), slots)
+    def __init__(self, embedder: nn.Module, inside: nn.Module) -> None:
+        super().__init__(embedder)
+        self.inside = inside
 
     def _hooks(self, look: Look) -> list[RemovableHandle]:
-        assert isinstance(self.embedder, TextEmbedder)
-        backbone = self.embedder.backbone
-        sites: list[nn.Module]
-        if isinstance(backbone, BertEncoder):
-            sites = [backbone.embeddings]
-        else:
-            sites = [backbone.model.get_input_embeddings()]  # type: ignore[union-attr, operator]
-            if self.embedder.shape_embedding is not None:
-                sites.append(self.embedder.shape_embedding)
-
-        def put(number: int) -> Callable[[nn.Module, object, Tensor], Tensor]:
-            return lambda module, inputs, output: look(number, output)
-
-        return [site.register_forward_hook(put(i)) for i, site in enumerate(sites)]
-
-
-class PixelEntry(Entry):
-    """What the image backbone is given: (x - mean) / std."""
-
-    def _hooks(self, look: Look) -> list[RemovableHandle]:
-        backbone: nn.Module = self.embedder.backbone  # type: ignore[assignment]
-        return [backbone.register_forward_pre_hook(lambda module, inputs: (look(0, inputs[0]), *inputs[1:]))]
+        return [self.inside.register_forward_pre_hook(lambda module, inputs: (look(0, inputs[0]), *inputs[1:]))]
 
 
 class TokenEntry(Entry):
-    """What the embedder gives: one vector a column, or an item."""
+    """What the embedder gives: one vector per token."""
 
     def _hooks(self, look: Look) -> list[RemovableHandle]:
         def put(module: nn.Module, inputs: object, output: Embedded) -> Embedded:
             return replace(output, tokens=look(0, output.tokens))
 
         return [self.embedder.register_forward_hook(put)]
+
+
+# -- what only some embedders have -------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class HasEntry(Protocol):
+    """An embedder whose values enter elsewhere than as its tokens."""
+
+    def entry(self) -> Entry: ...
+
+
+@runtime_checkable
+class ShowsAttention(Protocol):
+    """An embedder whose backbone attends."""
+
+    def with_attention(self, group: TokenGroup) -> tuple[Embedded, list[Tensor] | None]:
+        """What it gives, and how its tokens attend to one another: one (B, L, L) per layer, heads averaged, row = the
+        token that looks; None where the inside of the backbone is not known.
+        """
+        ...
+
+
+def entry_of(embedder: nn.Module) -> Entry:
+    """Where this one's values enter."""
+    return embedder.entry() if isinstance(embedder, HasEntry) else TokenEntry(embedder)
