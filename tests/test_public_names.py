@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 
 import polydetr
-from polydetr import Predictor
+from polydetr import LoadedModel, Predictor
 
 
 def test_exported_names():
-    assert sorted(polydetr.__all__) == ["Predictor", "__version__"]
+    models = {"Predictor", "LoadedModel", "Options"}
+    answers = {"Answer", "Problem", "Prediction", "Evaluation", "MeasureWarning", "PolydetrError"}
+    helpers = {"Span", "read_records", "fetch_sample", "colored_entities", "__version__"}
+    assert sorted(polydetr.__all__) == sorted(models | answers | helpers)
     for name in polydetr.__all__:
         assert getattr(polydetr, name)
     with pytest.raises(AttributeError, match="no attribute 'Predicter'"):
@@ -19,10 +24,24 @@ def test_exported_names():
 
 
 def test_the_verbs_are_there():
-    public = {name for name in vars(Predictor) if not name.startswith("_")}
+    public = verbs(Predictor)
     promised = {"fit", "predict", "predict_proba", "evaluate", "explain", "save", "load"}
-    also = {"stream", "check", "embed", "predictions", "evaluation", "explain_file", "metrics", "tables", "info"}
-    assert promised <= public <= promised | also
+    also = {"answer", "stream", "check", "embed", "predictions", "evaluation", "explain_file", "metrics", "info"}
+    assert public == {"fit", "save", "tables"}
+    assert verbs(LoadedModel) == (promised | also) - public
+
+
+def verbs(kind: type) -> set[str]:
+    return {name for name in vars(kind) if not name.startswith("_")}
+
+
+def test_what_loads_and_asks_neither_trains_nor_imports_what_does():
+    code = (
+        "import sys; from polydetr import LoadedModel; assert not hasattr(LoadedModel, 'fit'); "
+        "print([m for m in sys.modules if m.startswith(('polydetr.training', 'polydetr.predictor', 'torch'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_arguments_of_fit():

@@ -1,39 +1,23 @@
-"""The public face: fit, predict, evaluate, explain, save, load."""
+"""The public face: fit and save, and all that a loaded model can do."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from polydetr.config import for_tasks, load_config, load_config_mapping, merge, names_of
-from polydetr.core.records import ReadReport, Record
-from polydetr.errors import (
-    InputError,
-    Interrupted,
-    SaveError,
-    did_you_mean,
-)
-from polydetr.schema.spec import Schema
+from polydetr.errors import Interrupted, SaveError
+from polydetr.inference.model import LoadedModel
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from polydetr.core.predictions import Evaluation, Prediction, RowResult
-    from polydetr.engine.check import ContractReport
-    from polydetr.engine.encode import Strictness
     from polydetr.engine.engine import Engine
-    from polydetr.explain import Explanation
     from polydetr.model.masters import Masters
+    from polydetr.model.runner import TorchRunner
     from polydetr.training.fit import Display, Trained
 
 
-class MeasureWarning(UserWarning):
-    """Rows were measured that no answer of the model can be right about."""
-
-
-class Predictor:
+class Predictor(LoadedModel):
     """A trained model. Make one with ``Predictor.fit`` or ``Predictor.load``."""
 
     def __init__(
@@ -41,16 +25,11 @@ class Predictor:
         engine: Engine,
         manifest: Mapping[str, Any],
         *,
-        masters: Masters,
         folder: Path | None = None,
         trained: Trained | None = None,
     ) -> None:
-        self._engine = engine
-        self._manifest = dict(manifest)
-        self._masters = masters
+        super().__init__(engine, manifest, folder=folder)
         self._trained = trained
-        self.folder = folder
-        self.schema = Schema.from_dict(manifest["schema"])
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -128,7 +107,7 @@ class Predictor:
             raise Interrupted("stopped.", hint="What was trained is kept: go on with --resume (resume=True).") from None
         finally:
             shown.close()
-        predictor = cls(trained.assembly.engine, trained.info, masters=trained.masters, trained=trained)
+        predictor = cls(trained.assembly.engine, trained.info, trained=trained)
         if folder is not None:
             try:
                 trained.devices.in_first(lambda: predictor.save(folder))
@@ -138,171 +117,6 @@ class Predictor:
                 raise SaveError(error.message, hint=hint) from error
         trained.checkpoints.discard()
         return predictor
-
-    # -- answers ------------------------------------------------------------------------------------------------------
-
-    def predict(self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0) -> list[dict[str, Any]]:
-        """One answer a row, in order: target → label, number, list of entities, answer, or picture (a uint8 array).
-
-        rows: a list of rows (mappings; for a model that reads one column, its values will do), a path (a file of rows,
-            a picture or a folder of pictures), a data frame, or one picture as an array.
-        strictness: "strict" refuses rows that are in any way unlike what the model was trained on (``check`` lists
-            them); "lenient" takes a value that cannot be read, or a column that is not there, as missing.
-        seed: for targets that are drawn at random (generation): the same seed and rows give the same pictures.
-
-        Raises:
-            InputError: a row cannot be read; ``stream`` gives the good rows and the errors instead.
-        """
-        return [{t: p.value for t, p in r.predictions.items()} for r in self._run(rows, strictness, seed)]
-
-    def check(self, rows: Any, *, format: str | None = None, encoding: str | None = None) -> ContractReport:
-        """Judges rows by what the model was trained on, without asking it: what is missing, unseen, out of range, cut
-        or unreadable, by column, counted.
-
-        Raises:
-            SchemaError: a column that the model reads is not there.
-        """
-        from polydetr.engine.check import check_records
-
-        return check_records(self._engine.encoder, self._records(rows, format=format, encoding=encoding))
-
-    def predict_proba(self, rows: Any) -> list[dict[str, Any]]:
-        """One mapping a row: target → calibrated probabilities, by label for classes, of the answer otherwise."""
-        from polydetr.core.predictions import ByLabel
-
-        return [
-            {
-                t: dict(p.details.probabilities) if isinstance(p.details, ByLabel) else p.probability
-                for t, p in r.predictions.items()
-            }
-            for r in self._run(rows)
-        ]
-
-    def predictions(self, rows: Any, *, seed: int = 0) -> list[dict[str, Prediction]]:
-        """One mapping a row: target → value, probability, and its task's details (``ClassDetails``, ...)."""
-        return [dict(r.predictions) for r in self._run(rows, seed=seed)]
-
-    def embed(self, rows: Any, *, target: str | None = None, side: Literal["input", "target"] = "input") -> np.ndarray:
-        """The vectors (N, D), float32, of length 1, of rows; or, with ``side="target"``, of what is to be found for
-        them: rows with the target column, or its bare values. A product of two vectors is their likeness.
-
-        target: which embedding, where there are several. Beside the vectors it needs constant memory.
-
-        Raises:
-            InputError: the model has no such target, or a row cannot be read.
-        """
-        import numpy as np
-
-        from polydetr.engine.inputs import target_records
-
-        name = self._embedding_target(target)
-        if side == "target":
-            results = self._engine.of_positives(name).run(target_records(rows, name))
-        elif side == "input":
-            results = self._engine.only(name).run(self._records(rows))
-        else:
-            raise InputError(f"side = {side!r}: {did_you_mean(str(side), ('input', 'target'))}")
-        found = [np.asarray(r.predictions[name].value, dtype=np.float32) for r in results]
-        width = int(self._manifest.get("embed_dim", 0))
-        return np.stack(found) if found else np.zeros((0, width), dtype=np.float32)
-
-    def explain(
-        self,
-        row: Mapping[str, Any] | str,
-        *,
-        target: str | None = None,
-        choice: Any = None,
-        out: str | Path | None = None,
-    ) -> Explanation:
-        """Why the model answers this row as it does: scores of its columns, words, picture cells and items, and a check
-        of their worth.
-
-        target: which answer, where there are several; the first that can be explained when not given. choice: another
-        label to explain (classification), the number of an entity or object, from 0 (tagging, detection), or what the
-        row is compared with (embedding). out: a folder for explanation.html and explanation.png.
-
-        Raises:
-            InputError: the row cannot be read or has no word, there is no such target or choice, or the target's task
-                has no explanation.
-            SaveError: ``out`` cannot be written to.
-        """
-        from polydetr.explain import explain_record
-
-        record = next(iter(self._records([row])))
-        explanation = explain_record(self._engine, record, target=target, choice=choice)
-        if out is not None:
-            explanation.save(out)
-        return explanation
-
-    def explain_file(
-        self, rows: Any, *, row: int = 1, target: str | None = None, choice: Any = None, format: str | None = None
-    ) -> Explanation:
-        """``explain`` for row number ``row``, counted from 1, of a file; nothing after it is read.
-
-        Raises:
-            InputError: there is no such row; and what ``explain`` raises.
-        """
-        from polydetr.explain import explain_record
-
-        seen = 0
-        for seen, record in enumerate(self._records(rows, format=format), start=1):
-            if seen == row:
-                return explain_record(self._engine, record, target=target, choice=choice)
-        raise InputError(f"there is no row {row}: the input has {seen}", hint="Rows are counted from 1.")
-
-    def stream(
-        self,
-        rows: Any,
-        *,
-        format: str | None = None,
-        encoding: str | None = None,
-        strictness: Strictness = "normal",
-        seed: int = 0,
-        files: Path | None = None,
-        draw: Path | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """One JSON-ready object a row, in order, in constant memory; a rejected row has "error" for a prediction, and
-        what there is to tell about a row stands under "warnings". ``strictness``, ``seed``: see ``predict``.
-
-        files: the folder for answers that are no JSON (pictures), which are then named as seen from the folder around
-        it; without one they stand in the text. draw: a folder for the pictures with the boxes found in them.
-
-        Raises:
-            SaveError: a file cannot be written.
-        """
-        from polydetr.engine.outputs import stream_answers
-
-        report = ReadReport()
-        records = self._records(
-            rows, format=format, encoding=encoding, on_error="skip", report=report, strictness=strictness
-        )
-        engine = self._engine.with_strictness(strictness).with_seed(seed)
-        yield from stream_answers(engine, records, report, files=files, draw=draw)
-
-    def evaluate(
-        self, rows: Any, *, format: str | None = None, encoding: str | None = None
-    ) -> dict[str, dict[str, float]]:
-        """Metrics by target, by their standard names."""
-        return {
-            target: dict(e.metrics) for target, e in self.evaluation(rows, format=format, encoding=encoding).items()
-        }
-
-    def evaluation(self, rows: Any, *, format: str | None = None, encoding: str | None = None) -> dict[str, Evaluation]:
-        """Metrics with their tables and figures, by target.
-
-        Raises:
-            SchemaError: a target column is not in ``rows``.
-        """
-        from polydetr.engine.inputs import with_targets
-        from polydetr.engine.measure import evaluate_results, unseen_notes
-
-        records = with_targets(self._records(rows, format=format, encoding=encoding), self._engine.tasks)
-        results = list(self._engine.run(records, with_targets=True))
-        evaluations = evaluate_results(self._engine, results)
-        for target, evaluation in evaluations.items():
-            for line in unseen_notes(target, evaluation, where="these rows"):
-                warnings.warn(line, MeasureWarning, stacklevel=2)
-        return evaluations
 
     # -- folder -------------------------------------------------------------------------------------------------------
 
@@ -317,28 +131,6 @@ class Predictor:
         save_folder(Path(folder), self._engine, self._masters.tensors(), self._manifest, extra=self._write_reports)
         self._saved_in(Path(folder))
 
-    @classmethod
-    def load(cls, folder: str | Path, *, precision: Literal["auto", "fp32", "bf16", "int8"] = "auto") -> Predictor:
-        """A saved model.
-
-        precision: "auto" computes in 8-bit integers where they were proved on the validation rows and are faster on
-            this machine; otherwise in bf16 what was trained in bf16, where this machine has instructions for it, and
-            all else in fp32. Whether each is accurate enough for the model was checked when it was trained.
-
-        Raises:
-            ConfigError: an unknown precision, or "int8" where the machine or the model cannot compute in it.
-            ModelFolderError: it is not a model, is damaged or changed, or was written by a newer version.
-        """
-        from polydetr.model.folder import load_engine
-
-        engine, manifest, masters = load_engine(Path(folder), precision=precision)
-        return cls(engine, manifest, masters=masters, folder=Path(folder))
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """What was measured at the end of training: split → target → metric → value."""
-        return dict(self._manifest.get("metrics", {}))
-
     @property
     def tables(self) -> dict[str, dict[str, str]]:
         """The printed reports of a run that has just ended: split → title → table."""
@@ -348,15 +140,16 @@ class Predictor:
             for s, es in found.items()
         }
 
-    @property
-    def info(self) -> dict[str, Any]:
-        """Everything the model folder says about itself: schema, configuration, versions, metrics, history."""
-        return dict(self._manifest)
-
     # -- inside -------------------------------------------------------------------------------------------------------
 
+    @property
+    def _masters(self) -> Masters:
+        masters = cast("TorchRunner", self._engine.runner).masters
+        assert masters is not None  # it was trained, or loaded from a folder
+        return masters
+
     def _saved_in(self, folder: Path) -> None:
-        from polydetr.model.folder import WEIGHTS
+        from polydetr.inference.folder import WEIGHTS
 
         self._masters.keep_in(folder / WEIGHTS)
         self.folder = folder
@@ -370,23 +163,3 @@ class Predictor:
             from polydetr.model.folder import copy_reports
 
             copy_reports(self.folder, folder)
-
-    def _run(self, rows: Any, strictness: Strictness = "normal", seed: int = 0) -> Iterator[RowResult]:
-        return self._engine.with_strictness(strictness).with_seed(seed).run(self._records(rows, strictness=strictness))
-
-    def _records(self, rows: Any, **how: Any) -> Iterator[Record]:
-        """how: as ``asked.asked_records`` takes it."""
-        from polydetr.engine.inputs import asked_records
-
-        fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
-        return asked_records(rows, fields, **how)
-
-    def _embedding_target(self, target: str | None) -> str:
-        from polydetr.tasks.capabilities import HasPositive
-
-        known = [name for name, task in self._engine.tasks.items() if isinstance(task, HasPositive)]
-        if not known:
-            raise InputError("this model embeds nothing", hint="Train one: target='column:embedding'.")
-        if target is not None and target not in known:
-            raise InputError(f"{target!r} is no embedding of this model. {did_you_mean(target, known)}")
-        return target if target is not None else known[0]

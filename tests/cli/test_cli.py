@@ -189,7 +189,7 @@ def test_a_fault_of_ours_is_no_traceback(run, monkeypatch, model):
     def broken(*arguments, **more):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("polydetr.predictor.Predictor.load", broken)
+    monkeypatch.setattr("polydetr.inference.model.LoadedModel.load", broken)
     monkeypatch.delenv("POLYDETR_DEBUG", raising=False)
     code, _, err = run("evaluate", model, "x.csv")
     assert code == 1

@@ -15,7 +15,7 @@ import pytest
 from film_models import SETTINGS, Quiet, plain_rows
 from polydetr import Predictor
 from polydetr.errors import ConfigError, ModelFolderError, SaveError
-from polydetr.model.folder import MANIFEST, SEAL, WEIGHTS, _seal
+from polydetr.inference.folder import MANIFEST, SEAL, WEIGHTS, seal_of
 
 ROWS = [row["text"] for row in plain_rows(6)]
 READ = ("model.safetensors", "backbone.json", "tokenizer.json")
@@ -41,7 +41,7 @@ def model(saved, tmp_path):
 def reseal(folder: Path, **changes) -> None:
     """Changes the description as a newer version would have written it, with a fitting checksum."""
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8")) | changes
-    manifest[SEAL] = _seal(manifest)
+    manifest[SEAL] = seal_of(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 

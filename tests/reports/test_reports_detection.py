@@ -10,7 +10,7 @@ from PIL import Image
 
 from polydetr.errors import InputError, SaveError
 from polydetr.metrics.detection import detection_report
-from polydetr.reports.box_drawing import box_colours, draw_boxes, ink_on, save_boxes
+from polydetr.reports.box_drawing import box_colors, draw_boxes, ink_on, save_boxes
 from polydetr.reports.detection import _most_mistaken, detection_confusion_png, precision_recall_png
 from polydetr.reports.detection_page import mistakes_page
 
@@ -56,7 +56,7 @@ def test_boxes_are_drawn_where_they_are():
 
 def test_unsure_boxes_are_left_out_and_truth_is_dashed():
     sure = draw_boxes(GREY, [item(100, 75, 200, 150, score=0.2)], threshold=0.3)
-    assert count(sure, box_colours(["cup"])["cup"]) == 0
+    assert count(sure, box_colors(["cup"])["cup"]) == 0
     solid = count(draw_boxes(GREY, [item(100, 75, 200, 150)], colours={"cup": "#ff0000"}), "#ff0000")
     dashed = count(draw_boxes(GREY, [], truth=[item(100, 75, 200, 150)], colours={"cup": "#ff0000"}), "#ff0000")
     assert 0.2 * solid < dashed < 0.8 * solid
@@ -103,7 +103,7 @@ def test_saved_as_the_name_says(tmp_path):
 
 
 def test_colours_differ_and_carry_readable_ink():
-    colours = box_colours(f"label {i:03d}" for i in range(80))
+    colours = box_colors(f"label {i:03d}" for i in range(80))
     assert len(set(colours.values())) == 80
     assert (ink_on("#ffff00"), ink_on("#101080")) == ("#000000", "#ffffff")
 

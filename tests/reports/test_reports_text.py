@@ -19,7 +19,7 @@ from polydetr.metrics.classification import classification_report
 from polydetr.reports.explanation import deletion_verdict
 from polydetr.reports.html import explanation_html
 from polydetr.reports.model_card import model_card
-from polydetr.reports.spans_terminal import coloured_entities, segments
+from polydetr.reports.spans_terminal import colored_entities, segments
 from polydetr.values.spans import Span
 
 EVIL = '<script>alert("x")</script>'
@@ -113,13 +113,13 @@ TEXT = "王小明在北京大学见到 <b>Ada</b>"
 SPANS = [Span(0, 3, "PER", 0.98), Span(4, 8, "ORG"), Span(4, 6, "LOC"), Span(14, 17, "PER")]
 
 
-def test_coloured_entities_keep_the_text_and_say_the_labels_without_colour():
-    shown = coloured_entities(TEXT, SPANS)
+def test_colored_entities_keep_the_text_and_say_the_labels_without_colour():
+    shown = colored_entities(TEXT, SPANS)
     assert shown.plain == (
         "王小明[PER\u00a00.98]在北京[LOC]大学[ORG]见到 <b>Ada[PER]</b>\n■ LOC × 1   ■ ORG × 1   ■ PER × 2"
     )
     assert {str(span.style) for span in shown.spans if "on #" in str(span.style)}
-    assert coloured_entities("nothing", []).plain == "nothing"
+    assert colored_entities("nothing", []).plain == "nothing"
 
 
 @given(
@@ -139,7 +139,7 @@ def test_segments_put_the_text_together_again(case):
 @pytest.mark.parametrize("span", [Span(0, 9, "A"), Span(-1, 1, "A"), Span(2, 2, "A")])
 def test_spans_outside_of_the_text_are_named(span):
     with pytest.raises(InputError, match=rf"Span {span.start}-{span.end} \('A'\)"):
-        coloured_entities("abc", [span])
+        colored_entities("abc", [span])
 
 
 def test_model_card_tells_all_and_misses_nothing_silently():

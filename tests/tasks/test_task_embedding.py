@@ -264,4 +264,4 @@ def test_a_model_without_an_embedding_says_so() -> None:
     engine = make_engine([{"text": w, "y": str(i % 2)} for i, w in enumerate(WORDS)], {"y": "classification"})
     manifest = {"schema": {"inputs": [{"name": "text", "modality": "text"}], "targets": []}}
     with pytest.raises(InputError, match="embeds nothing"):
-        Predictor(engine, manifest, masters=None).embed(["a"])
+        Predictor(engine, manifest).embed(["a"])

@@ -14,12 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from polydetr.data.readers import read_records
-from polydetr.errors import PolydetrError
-from polydetr.fetch.samples import fetch_sample
-from polydetr.predictor import Predictor
-from polydetr.reports.spans_terminal import coloured_entities
-from polydetr.values.spans import Span
+from polydetr import PolydetrError, Predictor, Span, colored_entities, fetch_sample, read_records
 
 FOLDER = Path("demo-model")
 DATA = Path("demo-data")
@@ -46,7 +41,7 @@ def main() -> int:
         for text in SENTENCES:
             entities = predictor.predict([text])[0]["entities"]
             spans = [Span(e["start"], e["end"], e["label"], e["probability"]) for e in entities]
-            console.print(coloured_entities(text, spans))
+            console.print(colored_entities(text, spans))
     except PolydetrError as error:
         print(f"polydetr: {error}", file=sys.stderr)
         return error.exit_code

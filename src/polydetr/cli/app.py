@@ -185,10 +185,10 @@ def evaluate(
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a model on labelled rows."""
-    from polydetr.predictor import Predictor
+    from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
-        evaluations = Predictor.load(model).evaluation(file, format=format, encoding=encoding)
+        evaluations = LoadedModel.load(model).evaluation(file, format=format, encoding=encoding)
     if as_json:
         print_json({target: dict(e.metrics) for target, e in evaluations.items()})
         return
@@ -216,15 +216,15 @@ def predict(
 
     Generated pictures are written as PNG files into a folder beside --out (answers.jsonl: answers-files/).
     """
-    from polydetr.predictor import Predictor
+    from polydetr.inference.model import LoadedModel
 
     if strict and lenient:
         raise ConfigError("--strict and --lenient exclude one another.")
     strictness = "strict" if strict else "lenient" if lenient else "normal"
-    predictor = Predictor.load(model)
+    loaded = LoadedModel.load(model)
     rejected = 0
     files = out.with_name(f"{out.stem}-files") if out else None
-    answers = predictor.stream(
+    answers = loaded.stream(
         file, format=format, encoding=encoding, strictness=strictness, seed=seed, files=files, draw=draw
     )
     with output(out) as stream:
@@ -252,10 +252,10 @@ def explain(
     as_json: JsonFlag = False,
 ) -> None:
     """Why the model answers a row as it does: what in it speaks for the answer, and whether deleting that matters."""
-    from polydetr.predictor import Predictor
+    from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
-        explanation = Predictor.load(model).explain_file(file, row=row, target=target, choice=choice, format=format)
+        explanation = LoadedModel.load(model).explain_file(file, row=row, target=target, choice=choice, format=format)
         written = explanation.save(out or ".") if out is not None or not as_json else []
     if as_json:
         print_json(explanation.to_dict())

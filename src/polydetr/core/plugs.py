@@ -70,3 +70,9 @@ TASKS = Registry("polydetr.tasks", _table("tasks", "Task", _TASKS))
 HEADS = Registry("polydetr.heads", _table("heads", "Head", _TASKS))
 MODALITIES = Registry("polydetr.modalities", _table("modalities", "Modality", _MODALITIES))
 EMBEDDERS = Registry("polydetr.embedders", _table("embedders", "Embedder", _MODALITIES))
+
+
+RUNNERS: Mapping[str, str] = {"torch": "polydetr.model.folder:load_runner"}
+"""Name → what makes a ``core.runner.Runner`` out of a model folder."""
+EXPLAIN = "polydetr.explain.run:explain_record"
+"""What explains a row; it needs gradients, and so torch."""

@@ -15,6 +15,7 @@ from polydetr.core.records import Record
 from polydetr.core.runner import Outputs, Runner
 from polydetr.engine.encode import RowEncoder, Strictness
 from polydetr.errors import ConfigError, RowError, did_you_mean
+from polydetr.modalities.base import Modality
 from polydetr.tasks.base import Task
 
 CHUNK_TOKENS = 16_384
@@ -32,6 +33,13 @@ class Engine:
 
     def __init__(self, encoder: RowEncoder, runner: Runner, tasks: Mapping[str, Task], *, seed: int = 0) -> None:
         self.encoder, self.runner, self.tasks, self.seed = encoder, runner, dict(tasks), seed
+
+    @classmethod
+    def of(
+        cls, modalities: Mapping[str, Modality], tasks: Mapping[str, Task], runner: Runner, *, context: bool
+    ) -> Engine:
+        """Puts one together; context: whether neighboring rows of a document are read together."""
+        return cls(RowEncoder(modalities, tasks, context=context), runner, tasks)
 
     def with_strictness(self, strictness: Strictness) -> Engine:
         """One that judges rows differently (see ``RowEncoder``).

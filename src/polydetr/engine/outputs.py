@@ -1,24 +1,87 @@
-"""A model's answers as JSON-ready objects, one a row, in order, in constant memory."""
+"""A model's answers, one per row, in order, in constant memory; and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.predictions import RowResult, Scoped
-from polydetr.core.records import ReadReport, Record, Rejection
-from polydetr.engine.engine import Engine
-from polydetr.engine.render import draw_result
+from polydetr.core.predictions import Prediction, RowResult, Scoped
+from polydetr.core.records import Finding, ReadReport, Record, Rejection
+from polydetr.engine.engine import Engine, OnError
+from polydetr.errors import Location, RowError
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import WritesFiles
 
 
-def stream_answers(
-    engine: Engine, records: Iterator[Record], report: ReadReport, *, files: Path | None, draw: Path | None
-) -> Iterator[dict[str, Any]]:
-    """See ``Predictor.stream``. ``report`` is what reading ``records`` fills: rows it rejects are answered in their
-    place.
+@dataclass(frozen=True)
+class Problem:
+    """Why a row has no answer: what is wrong, where it stands, and how to repair it."""
+
+    message: str
+    location: Location = field(default_factory=Location)
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        return str(RowError(self.message, location=self.location, hint=self.hint))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one row.
+
+    row: its number, from 1, rows that were rejected included; record: the row itself, None where it could not even be
+    read; predictions: target → value, calibrated probability and the task's details, none where there is an ``error``;
+    warnings: what there is to say about the row though it was answered.
+    """
+
+    row: int
+    record: Record | None
+    predictions: Mapping[str, Prediction] = field(default_factory=dict)
+    warnings: Sequence[Finding] = ()
+    error: Problem | None = None
+    tasks: Mapping[str, Task] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Target → answer."""
+        return {target: prediction.value for target, prediction in self.predictions.items()}
+
+    def to_dict(self, *, files: Path | None = None) -> dict[str, Any]:
+        """The answer in JSON's own types, the error as one text.
+
+        files: the folder for answers that are no JSON (images), which are then named as seen from the folder around
+        it; without one they stand in the text.
+
+        Raises:
+            SaveError: a file cannot be written.
+        """
+        if self.error is not None:
+            return {"row": self.row, "error": str(self.error)}
+        found: dict[str, Any] = {"row": self.row}
+        found["prediction"] = {
+            t: json_value(self.tasks[t], p.value, file=files / f"{self.row:05d}-{_safe(t)}" if files else None)
+            for t, p in self.predictions.items()
+        }
+        probabilities = {t: p.probability for t, p in self.predictions.items() if p.probability is not None}
+        if probabilities:
+            found["probability"] = probabilities
+        details = {t: p.details for t, p in self.predictions.items()}
+        if outside := [t for t, d in details.items() if isinstance(d, Scoped) and d.in_scope is False]:
+            found["out_of_scope"] = outside
+        if self.warnings:
+            found["warnings"] = [str(finding) for finding in self.warnings]
+        return found
+
+
+def answers(
+    engine: Engine, records: Iterable[Record], report: ReadReport, *, on_error: OnError = "return"
+) -> Iterator[Answer]:
+    """One per row. ``report`` is what reading ``records`` fills: rows that it rejects are answered in their place.
+
+    Raises:
+        RowError: a row cannot be read and ``on_error`` is "raise".
     """
     before: dict[int, list[Rejection]] = {}  # rows that were rejected on reading, by the good row they precede
 
@@ -30,45 +93,26 @@ def stream_answers(
             yield record
 
     number = 0
-    for index, result in enumerate(engine.run(tracked(), on_error="return")):
+    for index, result in enumerate(engine.run(tracked(), on_error=on_error)):
         for rejection in before.pop(index, ()):
             number += 1
-            yield _rejected(number, str(rejection))
+            yield Answer(number, None, error=Problem(rejection.reason, rejection.location))
         number += 1
-        if draw is not None:
-            draw_result(engine, result, draw, number=number)
-        yield _answer(number, result, engine.tasks, files)
+        yield _answer(number, result, engine.tasks)
     for rejection in report.rejected:
         number += 1
-        yield _rejected(number, str(rejection))
+        yield Answer(number, None, error=Problem(rejection.reason, rejection.location))
 
 
-def _answer(number: int, result: RowResult, tasks: Mapping[str, Task], files: Path | None) -> dict[str, Any]:
-    if result.error is not None:
-        return _rejected(number, str(result.error))
-    answer: dict[str, Any] = {"row": number}
-    answer["prediction"] = {
-        t: json_value(tasks[t], p.value, file=files / f"{number:05d}-{_safe(t)}" if files else None)
-        for t, p in result.predictions.items()
-    }
-    probabilities = {t: p.probability for t, p in result.predictions.items() if p.probability is not None}
-    if probabilities:
-        answer["probability"] = probabilities
-    unlike = [t for t, p in result.predictions.items() if isinstance(p.details, Scoped) and p.details.in_scope is False]
-    if unlike:
-        answer["out_of_scope"] = unlike
-    if result.warnings:
-        answer["warnings"] = [str(finding) for finding in result.warnings]
-    return answer
+def _answer(number: int, result: RowResult, tasks: Mapping[str, Task]) -> Answer:
+    error = result.error
+    problem = None if error is None else Problem(error.message, error.location or Location(), error.hint)
+    return Answer(number, result.record, result.predictions, result.warnings, problem, tasks)
 
 
 def json_value(task: Task, value: Any, *, file: Path | None = None) -> Any:
     """A prediction's value in JSON terms; ``file``: see ``WritesFiles``."""
     return task.to_json(value, file=file) if isinstance(task, WritesFiles) else value
-
-
-def _rejected(number: int, reason: str) -> dict[str, Any]:
-    return {"row": number, "error": reason}
 
 
 def _safe(name: str) -> str:

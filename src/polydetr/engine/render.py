@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.predictions import RowResult
 from polydetr.core.records import Record, folder_of
 from polydetr.engine.engine import Engine
+from polydetr.engine.outputs import Answer
 from polydetr.modalities.image import ImageModality
 from polydetr.tasks.capabilities import FindsInImages, HasLabels
 
@@ -24,17 +24,17 @@ def picture_of(engine: Engine, record: Record) -> Any:
     return modality.picture(record.row, folder_of(record))
 
 
-def draw_result(engine: Engine, result: RowResult, folder: Path, *, number: int) -> list[Path]:
+def draw_answer(engine: Engine, answer: Answer, folder: Path) -> list[Path]:
     """A JPEG for each target that answers with boxes, in ``folder``, by the row's number and the picture's name.
 
     Raises:
         SaveError: it cannot be written.
     """
-    from polydetr.reports.box_drawing import box_colours, save_boxes
+    from polydetr.reports.box_drawing import box_colors, save_boxes
 
     drawn = []
     targets = [target for target, task in engine.tasks.items() if isinstance(task, FindsInImages)]
-    picture = picture_of(engine, result.record) if targets and result.error is None else None
+    picture = picture_of(engine, answer.record) if targets and answer.error is None and answer.record else None
     if picture is None:
         return []
     name = f"-{picture.stem}" if isinstance(picture, Path) else ""
@@ -42,7 +42,7 @@ def draw_result(engine: Engine, result: RowResult, folder: Path, *, number: int)
     for target in targets:
         of = f"-{target}" if len(targets) > 1 else ""
         task = engine.tasks[target]
-        colours = box_colours(task.labels if isinstance(task, HasLabels) else ())
-        path = folder / f"{number:05d}{name}{of}.jpg"
-        drawn.append(save_boxes(path, picture, result.predictions[target].value, colours=colours))
+        colours = box_colors(task.labels if isinstance(task, HasLabels) else ())
+        path = folder / f"{answer.row:05d}{name}{of}.jpg"
+        drawn.append(save_boxes(path, picture, answer.predictions[target].value, colours=colours))
     return drawn

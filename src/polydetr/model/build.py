@@ -12,7 +12,7 @@ import torch
 from polydetr.config import Config, ModelConfig
 from polydetr.core.plugs import TASKS
 from polydetr.core.records import Record, Row, folder_of
-from polydetr.engine.encode import RowEncoder, task_row
+from polydetr.engine.encode import task_row
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
 from polydetr.fetch.catalog import BACKBONES
@@ -38,18 +38,17 @@ class Assembly:
     runner: TorchRunner
 
 
-def assemble(
+def build_runner(
     modalities: Mapping[str, Modality],
     tasks: Mapping[str, Task],
     config: ModelConfig,
     *,
-    context: bool,
     label_smoothing: float = 0.0,
-) -> Assembly:
-    """The one place where a model meets what prepares its rows and reads its answers: fresh or out of a folder."""
-    model = PolyModel(modalities, tasks, config, label_smoothing=label_smoothing)
-    runner = TorchRunner(model)
-    return Assembly(model, Engine(RowEncoder(modalities, tasks, context=context), runner, tasks), runner)
+) -> TorchRunner:
+    """The network with random weights, and what runs it: the one place where it is put together, fresh or to be filled
+    from a folder.
+    """
+    return TorchRunner(PolyModel(modalities, tasks, config, label_smoothing=label_smoothing))
 
 
 def build_model(config: Config, schema: Schema, records: Sequence[Record], *, note: Note) -> Assembly:
@@ -63,16 +62,14 @@ def build_model(config: Config, schema: Schema, records: Sequence[Record], *, no
     folder = folder_of(records[0]) if records else None
     modalities = build_modalities(config, schema, rows, tasks, folder=folder, note=note)
     torch.manual_seed(config.seed)
-    assembly = assemble(
-        modalities, tasks, config.model,
-        context=config.text.context, label_smoothing=config.training.label_smoothing,
-    )  # fmt: skip
-    model = assembly.model
+    runner = build_runner(modalities, tasks, config.model, label_smoothing=config.training.label_smoothing)
+    model = runner.model
     model.load_pretrained(modalities)
     if "text" in modalities:
         model.name_labels(tasks, modalities["text"])
     model.eval()
-    return assembly
+    engine = Engine.of(modalities, tasks, runner, context=config.text.context)
+    return Assembly(model, engine, runner)
 
 
 def build_tasks(config: Config, schema: Schema, records: Sequence[Record], *, note: Note) -> dict[str, Task]:

@@ -1,16 +1,8 @@
-"""The model folder: self-contained, without pickle, checked on loading, replaced as a whole or not at all.
-
-polydetr.json        format, versions, schema, configuration, labels, metrics, and the sha256 of every other file
-model.safetensors    all weights, fp32
-backbone.json, tokenizer.json
-README.md            the model card
-reports/             tables, JSON and pictures of the evaluation
-"""
+"""The model folder, written: replaced as a whole or not at all; and its weights, put into a network."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -23,23 +15,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from polydetr import __version__
 from polydetr.config import ModelConfig
 from polydetr.core.files import sha256_of, write_text
-from polydetr.core.plugs import TASKS
 from polydetr.engine.engine import Engine
 from polydetr.errors import ModelFolderError, OutputError, SaveError
-from polydetr.modalities import MODALITIES
-from polydetr.model.build import assemble
+from polydetr.inference.folder import CARD, COPY_AGAIN, FORMAT_VERSION, MANIFEST, SEAL, WEIGHTS, beside, seal_of
+from polydetr.modalities.base import Modality
+from polydetr.model.build import build_runner
 from polydetr.model.masters import Masters
 from polydetr.model.precision import ForLoading, apply, check_name, choose_for_loading
-
-FORMAT_VERSION = 1
-MANIFEST = "polydetr.json"
-WEIGHTS = "model.safetensors"
-CARD = "README.md"
-SEAL = "manifest_sha256"
-_COPY = "Copy the whole model folder again."
+from polydetr.model.runner import TorchRunner
+from polydetr.tasks.base import Task
 
 
 def save_folder(
@@ -58,7 +44,7 @@ def save_folder(
         SaveError: the disk is full, the place cannot be written, or ``folder`` holds something that is not a model.
     """
     check_replaceable(folder)
-    new, old = _beside(folder, "new"), _beside(folder, "old")
+    new, old = beside(folder, "new"), beside(folder, "old")
     plain = {name: tensor.detach().float().contiguous().cpu() for name, tensor in weights.items()}
     try:
         _restore(folder)
@@ -84,13 +70,9 @@ def save_folder(
         _restore(folder)
 
 
-def _beside(folder: Path, kind: str) -> Path:
-    return folder.with_name(f".{folder.name}.{kind}")
-
-
 def _restore(folder: Path) -> None:
     """Where a save was killed between its two moves, the model that was there before gets its name back."""
-    old = _beside(folder, "old")
+    old = beside(folder, "old")
     if (old / MANIFEST).exists() and not folder.exists():
         with contextlib.suppress(OSError):
             os.replace(old, folder)
@@ -111,12 +93,7 @@ def _manifest(folder: Path, engine: Engine, info: Mapping[str, Any]) -> dict[str
 def _sealed(manifest: Mapping[str, Any]) -> str:
     """The description as text, with its own checksum: a changed label would otherwise go unnoticed."""
     plain = json.loads(json.dumps({k: v for k, v in manifest.items() if k != SEAL}))  # as it will be read
-    return json.dumps({**plain, SEAL: _seal(plain)}, ensure_ascii=False, indent=1) + "\n"
-
-
-def _seal(manifest: Mapping[str, Any]) -> str:
-    plain = {k: v for k, v in manifest.items() if k != SEAL}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**plain, SEAL: seal_of(plain)}, ensure_ascii=False, indent=1) + "\n"
 
 
 def check_replaceable(folder: Path) -> None:
@@ -130,91 +107,29 @@ def check_replaceable(folder: Path) -> None:
         )
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The folder's description, after checking that every file the model is read from is there and unchanged.
-
-    The model card and the reports are for people, who may edit them: they are not checked.
-
-    Raises:
-        ModelFolderError: not a model folder, truncated, tampered with, or from a newer version.
-    """
-    manifest = _description(folder)
-    version = manifest.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        versions = manifest.get("versions")
-        by = versions.get("polydetr", "?") if isinstance(versions, dict) else "?"
-        raise ModelFolderError(
-            f"{str(folder)!r} was written in format {version!r} by polydetr {by}; "
-            f"this version, {__version__}, reads up to format {FORMAT_VERSION}.",
-            hint="Upgrade polydetr: pip install --upgrade polydetr.",
-        )
-    if manifest.get(SEAL) != _seal(manifest):
-        raise ModelFolderError(
-            f"{str(folder / MANIFEST)!r} was changed after it was saved (sha256 differs).", hint=_COPY
-        )
-    for name, expected in manifest["files"].items():
-        if name != CARD and not name.startswith("reports/"):
-            _check_file(folder, name, expected)
-    return manifest
-
-
-def _description(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        if not folder.exists():
-            hint = "Check the path."
-            if (_beside(folder, "old") / MANIFEST).exists():
-                hint = f"An interrupted save left the model in {str(_beside(folder, 'old'))!r}: rename it."
-            raise ModelFolderError(f"there is no model folder {str(folder)!r}.", hint=hint) from None
-        raise ModelFolderError(
-            f"{str(folder)!r} is not a polydetr model: it has no {MANIFEST}.",
-            hint="Name the folder that polydetr train --out wrote.",
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelFolderError(f"{str(path)!r} cannot be read: {error}.", hint=_COPY) from None
-    if not isinstance(manifest, dict):
-        raise ModelFolderError(f"{str(path)!r} holds no description of a model.", hint=_COPY)
-    return manifest
-
-
-def _check_file(folder: Path, name: str, expected: Mapping[str, Any]) -> None:
-    file = folder / name
-    if not file.is_file():
-        raise ModelFolderError(f"{str(folder)!r} lacks {name!r}.", hint=_COPY)
-    if file.stat().st_size != expected["bytes"]:
-        raise ModelFolderError(
-            f"{str(file)!r} has {file.stat().st_size} bytes, expected {expected['bytes']}: truncated or changed.",
-            hint=_COPY,
-        )
-    if sha256_of(file) != expected["sha256"]:
-        raise ModelFolderError(f"{str(file)!r} is not the file that was saved (sha256 differs).", hint=_COPY)
-
-
-def load_engine(folder: Path, *, precision: ForLoading = "auto") -> tuple[Engine, dict[str, Any], Masters]:
-    """A saved model, ready to answer, on a GPU where there is one; its manifest, and its weights as they were saved.
+def load_runner(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    modalities: Mapping[str, Modality],
+    tasks: Mapping[str, Task],
+    *,
+    precision: ForLoading = "auto",
+) -> TorchRunner:
+    """The network of a model folder, on a GPU where there is one, in the precision asked for.
 
     Raises:
-        ConfigError: an unknown precision.
-        ModelFolderError: see ``read_manifest``; or the weights do not fit the description.
+        ConfigError: an unknown precision, or one that cannot be had. ModelFolderError: the weights cannot be read.
+        KeyError, TypeError, ValueError, RuntimeError: they do not fit the description.
     """
     check_name(precision, ForLoading)
-    manifest = read_manifest(folder)
-    try:
-        modalities = {
-            name: MODALITIES[name].from_state(state, folder) for name, state in manifest["modalities"].items()
-        }
-        tasks = {target: TASKS[state["kind"]].from_state(state) for target, state in manifest["tasks"].items()}
-        assembly = assemble(modalities, tasks, ModelConfig(**manifest["model"]), context=bool(manifest["context"]))
-        assembly.model.load_state_dict(load_weights(folder))
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error!s:.300}", hint=_COPY) from error
+    runner = build_runner(modalities, tasks, ModelConfig(**manifest["model"]))
+    runner.model.load_state_dict(load_weights(folder))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = assembly.model.to(device)
+    model = runner.model.to(device)
     apply(model, choose_for_loading(model, precision, manifest))
     model.eval()
-    return assembly.engine, manifest, Masters.in_file(model, folder / WEIGHTS)
+    runner.masters = Masters.in_file(model, folder / WEIGHTS)
+    return runner
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -222,7 +137,7 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     try:
         return load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise ModelFolderError(f"{str(folder / WEIGHTS)!r} cannot be read: {error}.", hint=_COPY) from error
+        raise ModelFolderError(f"{str(folder / WEIGHTS)!r} cannot be read: {error}.", hint=COPY_AGAIN) from error
 
 
 def copy_reports(source: Path, target: Path) -> None:

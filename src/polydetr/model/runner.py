@@ -14,6 +14,7 @@ from torch import Tensor
 from polydetr.core.examples import Arrays, Example
 from polydetr.core.runner import Outputs
 from polydetr.data.batching import token_budget_batches
+from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
 from polydetr.nn.batch import Batch
 from polydetr.nn.cpu.attention import keep_freed_memory
@@ -39,6 +40,8 @@ class TorchRunner:
         keep_freed_memory()
         self.model, self.batch_tokens = model, batch_tokens
         self.threads = torch.get_num_threads()
+        self.masters: Masters | None = None
+        """The weights as a folder keeps them, where they were trained or loaded."""
         self._listener: Listener | None = None
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 

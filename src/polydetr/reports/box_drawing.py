@@ -30,7 +30,7 @@ _MOST_TAGS = 120
 _TAG_WIDTH = 36
 
 
-def box_colours(labels: Iterable[str]) -> dict[str, str]:
+def box_colors(labels: Iterable[str]) -> dict[str, str]:
     """A colour for each label, by its place among the sorted ones: the report's palette, then new hues."""
     names = sorted(set(labels))
     shades = ((0.75, 0.85), (0.5, 0.97), (0.85, 0.6))  # saturation and value, in turn
@@ -68,11 +68,11 @@ def draw_boxes(
     """The picture with ``objects`` (solid, of at least ``threshold``) and ``truth`` (dashed) on it.
 
     Each object has "box" [left, top, right, bottom] in pixels of the picture, "label", and maybe "score". Small
-    pictures come back enlarged. colours: by label, as :func:`box_colours` gives them; name all the labels of the model
+    pictures come back enlarged. colours: by label, as :func:`box_colors` gives them; name all the labels of the model
     to keep a label's colour from picture to picture.
     """
     shown = [o for o in objects if o.get("score", 1.0) >= threshold]
-    colours = dict(colours) if colours else box_colours(o["label"] for o in (*shown, *truth))
+    colours = dict(colours) if colours else box_colors(o["label"] for o in (*shown, *truth))
     image = open_picture(picture)
     scale = max(1.0, _LONG_SIDE / max(image.size))
     image = image.resize((round(image.width * scale), round(image.height * scale))) if scale > 1 else image

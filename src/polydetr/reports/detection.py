@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from polydetr.errors import InputError
 from polydetr.metrics.box_pool import RECALL_POINTS
 from polydetr.metrics.detection import DetectionReport
-from polydetr.reports.box_drawing import box_colours
+from polydetr.reports.box_drawing import box_colors
 from polydetr.reports.plots import _draw_matrix
 from polydetr.reports.style import FAINT, INK, PALETTE, canvas, quiet_grid, shorten
 
@@ -32,7 +32,7 @@ def precision_recall_png(report: DetectionReport, path: str | Path, *, title: st
         raise InputError("A precision-recall curve needs annotated objects; this report holds none.")
     known = sorted(known, key=lambda pair: -pair[0].support)
     few = len(report.labels) <= _CURVES
-    colours = box_colours(report.labels) if few else dict(zip((r.label for r, _ in known), PALETTE, strict=False))
+    colours = box_colors(report.labels) if few else dict(zip((r.label for r, _ in known), PALETTE, strict=False))
     with canvas(7.6, 5.0, path=path) as figure:
         axes = figure.add_subplot()
         _equal_f1(axes)

@@ -15,7 +15,7 @@ from polydetr.core.files import save_text
 from polydetr.errors import InputError
 from polydetr.metrics.detection import DetectionReport
 from polydetr.metrics.detection_errors import Outcome
-from polydetr.reports.box_drawing import BoxCanvas, box_colours, encoded, open_picture
+from polydetr.reports.box_drawing import BoxCanvas, box_colors, encoded, open_picture
 from polydetr.reports.detection import detection_confusion_png, precision_recall_png
 from polydetr.reports.html import page
 from polydetr.reports.style import shorten
@@ -49,7 +49,7 @@ def mistakes_page(
     """
     if not len(pictures) == len(gold) == len(predicted) == report.images:
         raise InputError(f"{len(pictures)} pictures for a report about {report.images} images; expected as many.")
-    colours = box_colours(report.labels)
+    colours = box_colors(report.labels)
     body = [_summary(report), _diagrams(report), _how_to_read()]
     for heading, told, chosen in _sections(report, gold, most):
         tiles = [_tile(one, pictures[one.image], gold[one.image], predicted[one.image], colours, report.threshold)

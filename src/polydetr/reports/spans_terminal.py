@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-def coloured_entities(text: str, spans: Sequence[Span], *, legend: bool = True) -> Text:
+def colored_entities(text: str, spans: Sequence[Span], *, legend: bool = True) -> Text:
     """``text`` with every span coloured and followed by its label, and a line that counts the labels.
 
     The labels stand in the text, so nothing is lost where there is no colour. The innermost of nested spans gives the

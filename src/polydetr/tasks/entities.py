@@ -79,11 +79,6 @@ class GoldSpans:
     flat: Sequence[str]
     problems: Sequence[str] = ()
 
-    @property
-    def tags(self) -> list[str]:
-        """The labels, one a span."""
-        return [span.label for span in self.spans]
-
 
 class EntitiesTask(Task):
     """Rows hold lists of {"start", "end", "label"} in characters, or tags, one a word; [] is a text without entities,

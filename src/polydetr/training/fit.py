@@ -69,7 +69,6 @@ class Trained:
     """
 
     assembly: Assembly
-    masters: Masters
     info: dict[str, Any]
     evaluations: Mapping[str, Mapping[str, Evaluation]]
     before_calibration: Mapping[str, Evaluation]
@@ -122,7 +121,7 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
     # Where features were computed once, by a frozen backbone, they are also what is measured: as they are.
     proves = config.training.precision == "auto" and not config.training.freeze_backbones
     prediction = _set_prediction(assembly, weights, precision, rows.valid if proves else None, devices, display.note)
-    masters = Masters(assembly.model, weights)
+    assembly.runner.masters = Masters(assembly.model, weights)
     del weights
     before, valid = calibrate(assembly, rows.valid, note=display.note)
     evaluations = {"valid": valid}
@@ -150,9 +149,7 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         "temperature": {t: task.temperature for t, task in engine.tasks.items()},
         "history": progress.history,
     }
-    return Trained(
-        assembly, masters, info, evaluations, before, progress.history, checkpoints, devices, tuple(splits.rejected)
-    )
+    return Trained(assembly, info, evaluations, before, progress.history, checkpoints, devices, tuple(splits.rejected))
 
 
 def _train(

@@ -1,0 +1,45 @@
+"""From a model folder to an engine; torch comes in with the runner alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from polydetr.core.plugs import MODALITIES, RUNNERS, TASKS, load
+from polydetr.engine.engine import Engine
+from polydetr.errors import ConfigError, ModelFolderError, did_you_mean
+from polydetr.inference.folder import COPY_AGAIN, read_manifest
+from polydetr.modalities.base import Modality
+from polydetr.tasks.base import Task
+
+
+def read_parts(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Modality], dict[str, Task]]:
+    """What a folder's description says of its modalities and tasks, built: all that rows are encoded and answers are
+    decoded by.
+
+    Raises:
+        KeyError, TypeError, ValueError: the description is not one of a model.
+    """
+    tasks = {target: TASKS[state["kind"]].from_state(state) for target, state in manifest["tasks"].items()}
+    modalities = {name: MODALITIES[name].from_state(state, folder) for name, state in manifest["modalities"].items()}
+    return modalities, tasks
+
+
+def load_engine(folder: Path, *, runner: str = "torch", precision: str = "auto") -> tuple[Engine, dict[str, Any]]:
+    """A saved model, ready to answer, and its description.
+
+    Raises:
+        ConfigError: an unknown runner or precision. ModelFolderError: see ``read_manifest``; or the parts do not fit.
+    """
+    if runner not in RUNNERS:
+        raise ConfigError(f"runner {runner!r} is not known.", hint=did_you_mean(runner, RUNNERS))
+    manifest = read_manifest(folder)
+    try:
+        modalities, tasks = read_parts(folder, manifest)
+        made = load(RUNNERS[runner])(folder, manifest, modalities, tasks, precision=precision)
+        return Engine.of(modalities, tasks, made, context=bool(manifest["context"])), manifest
+    except ConfigError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error!s:.300}", hint=COPY_AGAIN) from error
