@@ -1,17 +1,20 @@
-"""What is not built in is explained like what is: a task of an outside package, and a runner that is not PyTorch's."""
+"""What is not built in is explained like what is: tasks and modalities of outside packages, and runners that are not
+PyTorch's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from torch import Tensor
+from torch import Tensor, nn
 
 from polydetr.core import plugs
-from polydetr.core.examples import Example
+from polydetr.core.documents import EncodedGroup, Window
+from polydetr.core.examples import Arrays, Example
 from polydetr.core.predictions import Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.core.runner import Outputs, Runner
@@ -20,6 +23,9 @@ from polydetr.errors import InputError
 from polydetr.explain import Explanation, explain_record
 from polydetr.heads.base import EncoderShape, PooledHead
 from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer, no_choice
+from polydetr.modalities.base import Modality
+from polydetr.modalities.units import Part, Scores, UnitKind
+from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.tasks.base import Task
 from tiny_models import as_records, make_engine, overfit
 
@@ -111,6 +117,92 @@ def test_a_task_from_outside_is_explained(monkeypatch: pytest.MonkeyPatch) -> No
     register(monkeypatch, plugs.HEADS, "size", SilentHead)
     with pytest.raises(InputError, match=r"the task 'size' has no explanation.*classification.*entities"):
         explain(engine, ROWS[0])
+
+
+# -- a modality -------------------------------------------------------------------------------------------------------
+
+
+class ToneModality(Modality):
+    """Two numbers per cell, one after another: a token each."""
+
+    name: ClassVar[str] = "tone"
+    reads: ClassVar[frozenset[str]] = frozenset({"tone"})
+
+    @classmethod
+    def build(cls, fields: Sequence[Any], rows: Sequence[Row], config: Any, **context: Any) -> ToneModality:
+        return cls([field.name for field in fields])
+
+    def encode(self, rows: Sequence[Row], *, folder: Any = None) -> EncodedGroup:
+        (row,) = rows
+        tones = [row[field] for field in self.fields if row.get(field) is not None]
+        return EncodedGroup([Window({"tone": np.array(tones, np.float32).reshape(-1, 1)})])
+
+    def build_embedder(self, embed_dim: int | None) -> ToneEmbedder:
+        return ToneEmbedder(embed_dim or 16)
+
+    def state(self) -> dict[str, Any]:
+        return {"fields": list(self.fields)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], folder: Any) -> ToneModality:
+        return cls(state["fields"])
+
+    def fingerprint(self) -> str:
+        return ""
+
+
+class ToneEmbedder(nn.Module):
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.project = nn.Linear(1, embed_dim)
+
+    def forward(self, group: TokenGroup) -> Embedded:
+        return Embedded(self.project(group.values["tone"]), group.mask)
+
+
+class ExplainedToneModality(ToneModality):
+    def units(self, row: Row, windows: Sequence[Window]) -> TonePart:
+        return TonePart([field for field in self.fields if row.get(field) is not None])
+
+
+class TonePart(Part):
+    group: ClassVar[str] = "tone"
+    kind: ClassVar[UnitKind] = "columns"
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.columns = tuple(columns)
+
+    def blank(self, arrays: Arrays, window: int) -> dict[str, np.ndarray]:
+        return {name: np.zeros_like(array) for name, array in arrays.items()}
+
+    def scores(self, found: Scores) -> Scores:
+        return found.reshape(len(self), -1).sum(1)
+
+    def without(self, row: Row, gone: Collection[int]) -> dict[str, Any]:
+        return {**row, **{self.columns[unit]: None for unit in gone}}
+
+
+def test_a_modality_from_outside_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"low": float(i % 2), "high": float(i % 3), "label": "yes" if i % 2 else "no"} for i in range(12)]
+    kinds = {"low": "tone", "high": "tone"}
+    monkeypatch.setattr("polydetr.schema.spec.MODALITIES", ("tone",))
+    explained = {"tone": ExplainedToneModality}
+    monkeypatch.setattr("polydetr.model.build.MODALITIES", explained)
+    engine = make_engine(rows, {"label": "classification"}, inputs=kinds)
+    overfit(engine, rows)
+    e = explain(engine, rows[1])
+    assert (e.method, e.modalities) == ("integrated gradients", {"tone": 1.0})
+    assert e.is_complete
+    assert {c.column: c.value for c in e.columns} == {"low": "1.0", "high": "1.0"}
+    assert e.sources is not None
+    assert e.sources.ranked[0].column == "low"
+    assert "low" in e.to_html()
+    assert {c.column: c.value for c in explain(engine, {"low": 1.0}).columns} == {"low": "1.0", "high": "missing"}
+    explained["tone"] = ToneModality  # type: ignore[assignment]
+    engine = make_engine(rows, {"label": "classification"}, inputs=kinds)
+    with pytest.raises(InputError, match="the modality 'tone' has no explanation"):
+        explain(engine, rows[1])
 
 
 # -- a runner of another kind -----------------------------------------------------------------------------------------
