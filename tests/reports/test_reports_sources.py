@@ -110,6 +110,6 @@ def test_verdict_names_its_measure() -> None:
     deletion = {"original": 0.9, "without_top": 0.2, "without_random": 0.85, "cells": 3.0, "items": 1.0}
     text = deletion_verdict(deletion, measure="similarity").text
     assert text.startswith(
-        "Deleting the 4 highest-scored parts (3 picture cells, 1 item) changes the similarity of this answer"
+        "Deleting the 4 highest-scored parts (3 image cells, 1 item) changes the similarity of this answer"
     )
     assert "from 0.900 to 0.200" in text

@@ -1,4 +1,4 @@
-"""Which task is explained: the one that was asked for, or the first that can be."""
+"""Which task is explained: the one that is named, or the first that can be."""
 
 from __future__ import annotations
 

@@ -117,25 +117,25 @@ class JointPath:
         count, windows = points.shape[:2]
         rows = points.flatten(0, 1).detach()
         window = torch.arange(windows, device=rows.device).repeat(count)
-        pieces = torch.arange(len(rows), device=rows.device).split(max(1, MAX_TOKENS // self.tokens))
+        chunks = torch.arange(len(rows), device=rows.device).split(max(1, MAX_TOKENS // self.tokens))
         with torch.enable_grad():
-            if len(pieces) == 1:
+            if len(chunks) == 1:
                 rows.requires_grad_()
                 value = self._score(self._outputs(rows, window), count)
                 (gradient,) = torch.autograd.grad(value.sum(), rows)
                 return value.detach(), gradient.view_as(points)
             with torch.no_grad():
-                parts = [self._outputs(rows[piece], window[piece]) for piece in pieces]
+                parts = [self._outputs(rows[chunk], window[chunk]) for chunk in chunks]
             outputs = {name: torch.cat([part[name] for part in parts]).requires_grad_() for name in parts[0]}
             value = self._score(outputs, count)
             slopes = torch.autograd.grad(value.sum(), list(outputs.values()), allow_unused=True, materialize_grads=True)
             gradient = torch.zeros_like(rows)
-            for piece in pieces:
-                weights = [slope[piece] for slope in slopes]
+            for chunk in chunks:
+                weights = [slope[chunk] for slope in slopes]
                 if any(bool(weight.any()) for weight in weights):  # one that does not speak needs no second reading
-                    part = rows[piece].requires_grad_()
-                    outs = list(self._outputs(part, window[piece]).values())
-                    (gradient[piece],) = torch.autograd.grad(outs, part, weights)
+                    part = rows[chunk].requires_grad_()
+                    outs = list(self._outputs(part, window[chunk]).values())
+                    (gradient[chunk],) = torch.autograd.grad(outs, part, weights)
         return value.detach(), gradient.view_as(points)
 
     def _score(self, outputs: Mapping[str, Tensor], count: int) -> Tensor:

@@ -17,14 +17,14 @@ from polydetr.reports.explained import ExplainedImage, ExplainedItem
 
 
 def sources_of(case: Case, scores: Scores) -> dict[str, Any]:
-    """All that there is to tell, by the names of an ``Explanation``'s fields. scores: of the row's units."""
+    """What there is to show, by the names of an ``Explanation``'s fields. scores: of the row's units."""
     read, row, units = case.engine.encoder.read, case.record.row, case.units
     without: dict[Ablation, float | None] = {}
-    told: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if case.is_mixed:
         without = answers_without(case.read, row, case.answer, ablations_of(read, units))
     if case.model is not None and len(read) > 1 and case.answer.is_pooled:
-        told["attention_shares"] = attention_by_modality(case.model, case.batch(case.model))
+        fields["attention_shares"] = attention_by_modality(case.model, case.batch(case.model))
     found = units.split(scores)
     images: list[ExplainedImage] = []
     items: list[ExplainedItem] = []
@@ -38,7 +38,7 @@ def sources_of(case: Case, scores: Scores) -> dict[str, Any]:
     columns = explained_columns(read, row, units, scores, without)
     shares, answers = by_modality(read, columns, without)
     return {
-        **told,
+        **fields,
         "images": _with_object(case, images),
         "items": tuple(items),
         "columns": columns,

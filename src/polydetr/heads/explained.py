@@ -55,7 +55,7 @@ class Answer(ABC):
     signed: ClassVar[bool] = True
     """False: a word that pushes the number down matters as much as one that pushes it up."""
     is_pooled: ClassVar[bool] = False
-    """Whether it is read from the pooled vector, whose attention can then be told."""
+    """Whether it is read from the pooled vector, whose attention can then be shown."""
     floor: float = 0.0
     """An answer less probable than this is hardly more than chance: nothing to check."""
     shown: str
@@ -66,7 +66,7 @@ class Answer(ABC):
         """How probable this same answer is in another row."""
 
     def level(self, reading: Reading) -> float:
-        """What is told of the answer in another row: its probability, or, for a number, the number answered."""
+        """What is shown of the answer in another row: its probability, or, for a number, the number answered."""
         return self.probability(reading)
 
     def moved(self, place: Callable[[int], int]) -> Answer:

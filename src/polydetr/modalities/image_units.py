@@ -17,9 +17,9 @@ from polydetr.modalities.units import Part, Scores, UnitKind, shown_count
 from polydetr.values.images import Reading, fit_image, list_images, open_image
 
 FEWEST, MOST = 8, 16
-"""Cells a side: those that the model attends over, but not so few that they say nothing, nor too many to be deleted."""
+"""Cells per side: those that the model attends over, but not so few that they say nothing, nor too many to delete."""
 SHOWN = 480
-"""Pixels of the longer side of a image that is kept for showing."""
+"""Pixels of the longer side of an image that is kept for showing."""
 
 
 class ImagePart(Part):
