@@ -21,12 +21,14 @@ import numpy as np
 import torch
 
 from data import ROOT
-from polydetr.backbones.vision import load_vision_backbone
+from polydetr import embedders
 from polydetr.config import ImageConfig
 from polydetr.core.examples import Example
+from polydetr.modalities.base import Needs
 from polydetr.modalities.image import ImageModality
 from polydetr.nn.batch import Batch
 from polydetr.nn.cpu.linear import pack
+from polydetr.specs.image import load_image_spec
 from recording import keep
 
 SETS = {"clothing_small": "train/*/*.jpg", "fashion_products": "images/*.jpg", "coco256": "images/*/*.jpg"}
@@ -68,9 +70,8 @@ def measure_model(modality: ImageModality, paths: list[str]) -> dict[str, float]
     """Augmentation, and what the backbone takes for frozen features, for prediction and for a training step."""
     examples = [Example({"image": encode(modality, path)}) for path in islice(cycle(paths), BATCH)]
     group, generator = Batch.collate(examples).groups["image"], torch.Generator().manual_seed(0)
-    embedder = modality.build_embedder(None)
-    weights = modality.pretrained()
-    if weights:
+    embedder = embedders.build(modality, embed_dim=None, others={})
+    if weights := embedders.pretrained(modality):
         embedder.load_state_dict(dict(weights), strict=False)
 
     def predict() -> None:
@@ -81,7 +82,7 @@ def measure_model(modality: ImageModality, paths: list[str]) -> dict[str, float]
         embedder.zero_grad(set_to_none=True)
         embedder(group).tokens.square().mean().backward()
 
-    found = {"augment": rate(BATCH, lambda: modality.augment(group, generator)), "train_step": rate(BATCH, train)}
+    found = {"augment": rate(BATCH, lambda: embedder.augment(group, generator)), "train_step": rate(BATCH, train)}
     pack(embedder.eval())
     return found | {"predict": rate(BATCH, predict)}
 
@@ -99,8 +100,8 @@ def main() -> None:
     paths = paths[:: max(1, len(paths) // arguments.count)][: arguments.count]
     if not paths:
         raise SystemExit(f"no pictures in {folder}; set POLYDETR_SHARED to the folder of data sets")
-    backbone = load_vision_backbone(arguments.backbone)
-    modality = ImageModality(["image"], backbone, config=ImageConfig(size=arguments.size))
+    spec = load_image_spec(arguments.backbone)
+    modality = ImageModality(["image"], spec, config=ImageConfig(size=arguments.size), needs=Needs(alone=True))
     result = {
         "data": arguments.data,
         "label": arguments.label,

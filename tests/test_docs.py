@@ -15,10 +15,9 @@ import yaml
 from markdown_blocks import ROOT, blocks_of, run_python
 from polydetr import errors
 from polydetr.config import Config, load_config
-from polydetr.core.plugs import TASKS
+from polydetr.core.plugs import MODALITIES, TASKS
 from polydetr.data.readers import FORMATS, read_records
 from polydetr.fetch.samples import SAMPLES
-from polydetr.modalities import MODALITIES
 from polydetr.tasks.base import TaskOptions
 from test_readme import parse_command
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from polydetr.backbones.text import TextBackbone
+from polydetr.specs.text import TextSpec
 
 PIECES = (
     "▁the",
@@ -29,7 +29,7 @@ PIECES = (
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 
 
-def backbone() -> TextBackbone:
+def backbone() -> TextSpec:
     """Two random layers under a vocabulary like that of multilingual E5."""
     vocabulary = [(piece, 0.0) for piece in SPECIAL] + [("▁", -2.0), *((p, -3.0) for p in PIECES)]
     tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=3, byte_fallback=False))
@@ -43,7 +43,7 @@ def backbone() -> TextBackbone:
         "ffn_dim": 32,
         "max_positions": 64,
     }
-    return TextBackbone(
+    return TextSpec(
         name="tiny",
         config={"architecture": "bert", "encoder": encoder},
         tokenizer=tokenizer,

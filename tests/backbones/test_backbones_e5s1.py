@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from polydetr.backbones.text import load_text_backbone
+from polydetr.backbones import text as encoders
 from polydetr.errors import BackboneError
 from polydetr.fetch import backbones, catalog
 from polydetr.fetch.e5s1 import E5S1File, dequantise_q4
 from polydetr.fetch.stamp import STAMP
+from polydetr.specs.text import load_text_spec
 
 
 def test_every_tensor_is_read_back_exactly(tmp_path):
@@ -114,39 +115,39 @@ def tiny_e5(index, cache, member, monkeypatch, tmp_path):
 
 def test_fetch_convert_load_and_load_again(tiny_e5, cache, tmp_path, monkeypatch):
     with pytest.raises(BackboneError, match="polydetr backbones fetch tiny"):
-        load_text_backbone("tiny", download=False)
+        load_text_spec("tiny", download=False)
     shutil.rmtree(cache / "archives")
-    first = load_text_backbone("tiny")
+    first = load_text_spec("tiny")
     assert backbones.is_fetched("tiny")
     assert (first.cased, first.hidden_dim, first.num_layers, first.max_positions) == (True, 64, 2, 11)
     assert (first.cls_id, first.pad_id, first.sep_id, first.unk_id) == (0, 1, 2, 3)
     expected = writer.write_e5s1(tmp_path / "again.bin")
-    weights = first.weights()
+    weights = encoders.weights(first)
     words = weights["embeddings.words.weight"]
     assert words.dtype == torch.float32
     torch.testing.assert_close(words, torch.from_numpy(expected["emb.word"]), rtol=2**-11, atol=1e-7)
     assert torch.equal(weights["embeddings.norm.weight"], torch.from_numpy(expected["emb.ln.w"]))
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    second = load_text_backbone("tiny", download=False)
-    assert all(torch.equal(weights[name], tensor) for name, tensor in second.weights().items())
+    second = load_text_spec("tiny", download=False)
+    assert all(torch.equal(weights[name], tensor) for name, tensor in encoders.weights(second).items())
     assert sorted(p.name for p in (cache / "backbones").iterdir()) == ["tiny"]
 
 
 def test_a_cached_file_that_changed_is_fetched_again(tiny_e5, cache):
-    load_text_backbone("tiny")
+    load_text_spec("tiny")
     config = cache / "backbones" / "tiny" / "config.json"
     right = config.read_text()
     config.write_text(json.dumps(json.loads(right) | {"hidden_act": "relu"}))
     with pytest.raises(BackboneError, match=r"config\.json was changed: expected sha256 \w+, found \w+"):
-        load_text_backbone("tiny", download=False)
+        load_text_spec("tiny", download=False)
     said: list[str] = []
-    load_text_backbone("tiny", report=said.append)
+    load_text_spec("tiny", report=said.append)
     assert config.read_text() == right
     assert any("fetching it again" in line for line in said)
 
 
 def test_a_copied_cache_is_hashed_once(tiny_e5, cache):
-    load_text_backbone("tiny")
+    load_text_spec("tiny")
     folder = cache / "backbones" / "tiny"
     before = json.loads((folder / STAMP).read_text())
     weights = folder / "model.safetensors"
@@ -166,6 +167,6 @@ def test_the_next_source_is_tried_and_every_failure_told(tiny_e5, index, monkeyp
     )
     monkeypatch.setitem(catalog.BACKBONES, "tiny", dataclasses.replace(tiny_e5, sources=(absent, absent)))
     with pytest.raises(BackboneError, match=r"\(1\).*9\.9.*\(2\)"):
-        load_text_backbone("tiny")
+        load_text_spec("tiny")
     monkeypatch.setitem(catalog.BACKBONES, "tiny", dataclasses.replace(tiny_e5, sources=(absent, good)))
-    assert load_text_backbone("tiny").hidden_dim == writer.HIDDEN
+    assert load_text_spec("tiny").hidden_dim == writer.HIDDEN

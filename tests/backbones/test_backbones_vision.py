@@ -14,16 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.backbones import efficientnet, mobilenet
+from polydetr.backbones import image as encoders
 from polydetr.backbones.convnet import ConvNorm, InvertedResidualEncoder
-from polydetr.backbones.vision import (
-    VisionBackbone,
-    choose_vision_backbone,
-    load_vision_backbone,
-    packaged_state,
-    patch_backbone,
-)
+from polydetr.backbones.image import packaged_state
 from polydetr.errors import BackboneError, ModelFolderError, SaveError
 from polydetr.nn.cpu.linear import pack
+from polydetr.specs.choose import choose_image_spec
+from polydetr.specs.image import ImageSpec, load_image_spec, patch_spec
+from polydetr.specs.packaged import EFFICIENTNET_LITE0, IMAGENET_MEAN, MOBILENET_V2, PackagedImageEncoder
 from polydetr.training.optimizer import parameter_groups
 from polydetr.values.images import fit_image, open_image
 
@@ -51,7 +49,7 @@ class PlainBlock(nn.Module):
 def plain_mobilenet() -> nn.Sequential:
     layers: list[nn.Module] = [nn.Sequential(*unit(3, 32, 3, 2))]
     width = 32
-    for expansion, channels, repeats, first, _ in mobilenet.ENCODER["blocks"]:
+    for expansion, channels, repeats, first, _ in MOBILENET_V2.encoder["blocks"]:
         for index in range(repeats):
             layers.append(PlainBlock(width, channels, first if index == 0 else 1, expansion))
             width = channels
@@ -75,7 +73,7 @@ def plain_efficientnet(state: Mapping[str, Tensor], x: Tensor) -> Tensor:
         return x.clamp(0, 6) if act else x
 
     x, index = step(x, "_conv_stem", "_bn0", 2), 0
-    for _, _, repeats, first, _ in efficientnet.ENCODER["blocks"]:
+    for _, _, repeats, first, _ in EFFICIENTNET_LITE0.encoder["blocks"]:
         for turn in range(repeats):
             base, before = f"_blocks.{index}", x
             if index:
@@ -120,7 +118,7 @@ def efficientnet_shapes() -> dict[str, tuple[int, ...]]:
 
     add("_conv_stem", "_bn0", 32, 3, 3, 3)
     width, index = 32, 0
-    for expansion, channels, repeats, _, kernel in efficientnet.ENCODER["blocks"]:
+    for expansion, channels, repeats, _, kernel in EFFICIENTNET_LITE0.encoder["blocks"]:
         for _ in range(repeats):
             base, inner = f"_blocks.{index}", width * expansion
             if index:
@@ -132,9 +130,9 @@ def efficientnet_shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def encoder_of(parts, state: Mapping[str, Tensor]) -> InvertedResidualEncoder:
-    encoder = InvertedResidualEncoder(**parts.ENCODER).eval()
-    encoder.load_state_dict(parts.convert(state))
+def encoder_of(parts: PackagedImageEncoder, convert, state: Mapping[str, Tensor]) -> InvertedResidualEncoder:
+    encoder = InvertedResidualEncoder(**parts.encoder).eval()
+    encoder.load_state_dict(convert(state))
     return encoder
 
 
@@ -143,15 +141,15 @@ def encoder_of(parts, state: Mapping[str, Tensor]) -> InvertedResidualEncoder:
 def test_the_same_numbers_as_unfolded_modules(size: tuple[int, int]) -> None:
     pixels = torch.randn(2, 3, *size)
     plain, state = mobilenet_like()
-    found = encoder_of(mobilenet, state)(pixels)
+    found = encoder_of(MOBILENET_V2, mobilenet.convert, state)(pixels)
     torch.testing.assert_close(found[32], plain(pixels), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[8], plain[:7](pixels), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[16], plain[:14](pixels), rtol=1e-4, atol=1e-5)
     state = efficientnet_like()
-    found = encoder_of(efficientnet, state)(pixels)
+    found = encoder_of(EFFICIENTNET_LITE0, efficientnet.convert, state)(pixels)
     torch.testing.assert_close(found[32], plain_efficientnet(state, pixels), rtol=1e-3, atol=1e-3)
-    for parts in (mobilenet, efficientnet):
-        encoder = InvertedResidualEncoder(**parts.ENCODER)
+    for parts in (MOBILENET_V2, EFFICIENTNET_LITE0):
+        encoder = InvertedResidualEncoder(**parts.encoder)
         shapes = {k: tuple(v.shape) for k, v in encoder(pixels).items()}
         assert shapes == {k: (2, c, -(-size[0] // k), -(-size[1] // k)) for k, c in encoder.channels.items()}
         assert list(encoder.channels) == [8, 16, 32]
@@ -264,7 +262,7 @@ def test_a_packaged_file_with_code_in_it_is_refused(tmp_path: Path) -> None:
 # -- transformers ---------------------------------------------------------------------------------------------
 
 
-def encoders() -> dict[str, tuple[object, int, int]]:
+def configurations() -> dict[str, tuple[object, int, int]]:
     """Name → (configuration, width, stride)."""
     hf = pytest.importorskip("transformers")
     tiny = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20}
@@ -284,7 +282,7 @@ def encoders() -> dict[str, tuple[object, int, int]]:
 def write_encoder(folder: Path, kind: str):
     hf = pytest.importorskip("transformers")
     torch.manual_seed(1)
-    model = hf.AutoModel.from_config(encoders()[kind][0]).eval()
+    model = hf.AutoModel.from_config(configurations()[kind][0]).eval()
     model.save_pretrained(folder)
     return model
 
@@ -293,10 +291,10 @@ def write_encoder(folder: Path, kind: str):
 @torch.no_grad()
 def test_any_encoder_of_transformers(kind: str, tmp_path: Path) -> None:
     model = write_encoder(tmp_path, kind)
-    backbone = load_vision_backbone(str(tmp_path))
-    _, width, stride = encoders()[kind]
+    backbone = load_image_spec(str(tmp_path))
+    _, width, stride = configurations()[kind]
     assert (backbone.hidden_dim, backbone.stride) == (width, stride)
-    encoder, pixels = backbone.pretrained().eval(), torch.randn(2, 3, 64, 64)
+    encoder, pixels = encoders.pretrained(backbone).eval(), torch.randn(2, 3, 64, 64)
     (found,) = encoder(pixels).values()
     grid = backbone.grid(64)
     assert found.shape == (2, width, grid, grid)
@@ -314,7 +312,7 @@ def test_any_encoder_of_transformers(kind: str, tmp_path: Path) -> None:
 
 def test_pictures_that_are_not_square_keep_their_shape(tmp_path: Path) -> None:
     write_encoder(tmp_path, "vit")
-    encoder = load_vision_backbone(str(tmp_path)).pretrained().eval()
+    encoder = encoders.pretrained(load_image_spec(str(tmp_path))).eval()
     pixels = torch.zeros(1, 3, 32, 64)
     pixels[..., :32] = torch.randn(1, 3, 32, 32)
     found = encoder(pixels)[8]
@@ -323,24 +321,24 @@ def test_pictures_that_are_not_square_keep_their_shape(tmp_path: Path) -> None:
 
 def test_the_folder_says_how_pixels_are_normalised(tmp_path: Path) -> None:
     write_encoder(tmp_path, "vit")
-    assert load_vision_backbone(str(tmp_path)).mean == mobilenet.MEAN
+    assert load_image_spec(str(tmp_path)).mean == IMAGENET_MEAN
     file = tmp_path / "preprocessor_config.json"
     file.write_text(json.dumps({"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.25, 0.5]}))
-    backbone = load_vision_backbone(str(tmp_path))
+    backbone = load_image_spec(str(tmp_path))
     assert (backbone.mean, backbone.std) == ((0.5, 0.5, 0.5), (0.5, 0.25, 0.5))
     file.write_text(json.dumps({"do_normalize": False}))
-    assert load_vision_backbone(str(tmp_path)).std == (1, 1, 1)
+    assert load_image_spec(str(tmp_path)).std == (1, 1, 1)
     file.write_text(json.dumps({"image_mean": [0.5], "image_std": [0.5]}))
     with pytest.raises(BackboneError, match="three channels"):
-        load_vision_backbone(str(tmp_path))
+        load_image_spec(str(tmp_path))
 
 
 def test_an_encoder_of_texts_is_refused(tmp_path: Path) -> None:
     hf = pytest.importorskip("transformers")
     config = hf.BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     hf.AutoModel.from_config(config).save_pretrained(tmp_path)
-    with pytest.raises(BackboneError, match="'bert' encoder does not read pictures"):
-        load_vision_backbone(str(tmp_path))
+    with pytest.raises(BackboneError, match="'bert' encoder does not read images"):
+        load_image_spec(str(tmp_path))
 
 
 # -- names and storage ----------------------------------------------------------------------------------------
@@ -348,34 +346,34 @@ def test_an_encoder_of_texts_is_refused(tmp_path: Path) -> None:
 
 def test_names_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match="is a text backbone, an image backbone was expected"):
-        load_vision_backbone("minilm")
+        load_image_spec("minilm")
     with pytest.raises(BackboneError, match="Did you mean 'mobilenet-v2'"):
-        load_vision_backbone("mobilenet-v3")
+        load_image_spec("mobilenet-v3")
     with pytest.raises(BackboneError, match="is no folder"):
-        load_vision_backbone(str(tmp_path / "absent"))
+        load_image_spec(str(tmp_path / "absent"))
     with pytest.raises(BackboneError, match="is not ready"):
-        load_vision_backbone("mobilenet-v2", download=False)
+        load_image_spec("mobilenet-v2", download=False)
     (tmp_path / "empty").mkdir()
     with pytest.raises(BackboneError, match=r"no model\.safetensors"):
-        load_vision_backbone(str(tmp_path / "empty"))
+        load_image_spec(str(tmp_path / "empty"))
 
 
 def test_auto_without_a_network_is_patches_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise BackboneError("no network here.")
 
-    monkeypatch.setattr("polydetr.backbones.vision.fetch_backbone", refuse)
+    monkeypatch.setattr("polydetr.specs.image.fetch_backbone", refuse)
     notes: list[str] = []
-    backbone = choose_vision_backbone("auto", hidden_dim=16, patch_size=8, note=notes.append)
+    backbone = choose_image_spec("auto", hidden_dim=16, patch_size=8, note=notes.append)
     assert backbone.name == "none"
     assert "random weights (efficientnet-lite0 cannot be had: no network here.)" in notes[0]
     with pytest.raises(BackboneError, match="no network here"):
-        choose_vision_backbone("mobilenet-v2", hidden_dim=16, patch_size=8, note=notes.append)
+        choose_image_spec("mobilenet-v2", hidden_dim=16, patch_size=8, note=notes.append)
 
 
 def test_patches_are_squares_projected() -> None:
-    backbone = patch_backbone(hidden_dim=6, patch_size=4)
-    encoder, pixels = backbone.build(), torch.randn(2, 3, 8, 12)
+    backbone = patch_spec(hidden_dim=6, patch_size=4)
+    encoder, pixels = encoders.build(backbone), torch.randn(2, 3, 8, 12)
     found = encoder(pixels)[4]
     assert found.shape == (2, 6, 2, 3)
     assert (backbone.grid(12), backbone.num_layers) == (3, 0)
@@ -383,21 +381,21 @@ def test_patches_are_squares_projected() -> None:
     by_hand = weight @ pixels[1, :, 4:8, 8:12].flatten() + encoder.patches.bias  # type: ignore[union-attr]
     torch.testing.assert_close(found[1, :, 1, 2], by_hand)
     with pytest.raises(BackboneError, match="has no pretrained weights here"):
-        backbone.weights()
+        encoders.weights(backbone)
 
 
 def test_save_and_restore_without_weights(tmp_path: Path) -> None:
     write_encoder(tmp_path / "hf", "convnext")
     config = {"architecture": "inverted-residuals", "encoder": SMALL}
-    small = VisionBackbone("small", config, 24, 32, 7, efficientnet.MEAN, efficientnet.STD)
-    for before in (small, patch_backbone(hidden_dim=6, patch_size=4), load_vision_backbone(str(tmp_path / "hf"))):
+    small = ImageSpec("small", config, 24, 32, 7, EFFICIENTNET_LITE0.mean, EFFICIENTNET_LITE0.std)
+    for before in (small, patch_spec(hidden_dim=6, patch_size=4), load_image_spec(str(tmp_path / "hf"))):
         before.save(tmp_path / "saved")
-        after = VisionBackbone.from_folder(tmp_path / "saved")
+        after = ImageSpec.from_folder(tmp_path / "saved")
         for field in ("name", "config", "hidden_dim", "stride", "num_layers", "mean", "std"):
             assert getattr(after, field) == getattr(before, field)
-        after.build().load_state_dict(before.build().state_dict())
+        encoders.build(after).load_state_dict(encoders.build(before).state_dict())
         with pytest.raises(BackboneError, match="restored from a model folder"):
-            after.weights()
+            encoders.weights(after)
     good = json.loads((tmp_path / "saved" / "vision.json").read_text())
     for content, message in (
         ("{", "cannot be read"),
@@ -406,7 +404,7 @@ def test_save_and_restore_without_weights(tmp_path: Path) -> None:
     ):
         (tmp_path / "saved" / "vision.json").write_text(content)
         with pytest.raises(ModelFolderError, match=message):
-            VisionBackbone.from_folder(tmp_path / "saved")
+            ImageSpec.from_folder(tmp_path / "saved")
     (tmp_path / "a-file").write_text("")
     with pytest.raises(SaveError, match="cannot be written"):
         small.save(tmp_path / "a-file")
@@ -426,7 +424,7 @@ def test_photographs_are_recognised(name: str, shared_data: Path) -> None:
     if not folder.is_dir():
         pytest.skip(f"no photographs at {folder}")
     try:
-        backbone = load_vision_backbone(name, download=False)
+        backbone = load_image_spec(name, download=False)
     except BackboneError as error:
         pytest.skip(str(error))
     coco = json.loads((folder / "instances_train2017_rescaled.json").read_text())
@@ -440,7 +438,7 @@ def test_photographs_are_recognised(name: str, shared_data: Path) -> None:
     pixels = np.stack([fit_image(open_image(folder / "images" / "train2017" / file), 224, fit="stretch")
                        for file, _ in sorted(shown)])  # fmt: skip
     mean, std = (torch.tensor(v)[:, None, None] for v in (backbone.mean, backbone.std))
-    encoder = backbone.pretrained().eval()
+    encoder = encoders.pretrained(backbone).eval()
     pooled = encoder((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std)[32].mean((2, 3))
     parts = {"mobilenet-v2": mobilenet, "efficientnet-lite0": efficientnet}[name]
     assert backbone.source is not None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from polydetr.backbones.text import weights
 from polydetr.core.records import Record
 from polydetr.engine import engine as engine_module
 from polydetr.engine.engine import Engine
@@ -90,7 +91,7 @@ def test_building_names_what_does_not_fit() -> None:
     with pytest.raises(SchemaError, match="clasification"):
         make_engine(rows, {"y": "clasification"})
     with pytest.raises(BackboneError):
-        make_engine(rows, {"y": "classification"}).encoder.modalities["text"].backbone.weights()  # type: ignore[attr-defined]
+        weights(make_engine(rows, {"y": "classification"}).encoder.modalities["text"].spec)  # type: ignore[attr-defined]
 
 
 def test_records_that_were_read_already_are_rows() -> None:

@@ -128,7 +128,7 @@ def test_linear_model_against_the_literal_product() -> None:
     (window,) = modality.encode([rows[3]]).windows
     ids = torch.as_tensor(np.asarray(window.arrays["input_ids"], dtype=np.int64))
     blank = {k: np.array(v) for k, v in window.arrays.items()}
-    blank["input_ids"][1:-1] = modality.backbone.pad_id  # type: ignore[attr-defined]
+    blank["input_ids"][1:-1] = modality.spec.pad_id  # type: ignore[attr-defined]
     blank["shape_ids"][1:-1] = 0
     from polydetr.core.examples import Example
 

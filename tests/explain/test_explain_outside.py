@@ -18,12 +18,13 @@ from polydetr.core.examples import Arrays, Example
 from polydetr.core.predictions import Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.core.runner import Outputs, Runner
+from polydetr.embedders.base import Embedder
 from polydetr.engine.engine import Engine
 from polydetr.errors import InputError
 from polydetr.explain import Explanation, explain_record
 from polydetr.heads.base import EncoderShape, PooledHead
 from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer, no_choice
-from polydetr.modalities.base import Modality
+from polydetr.modalities.base import Modality, Needs
 from polydetr.modalities.units import Part, Scores, UnitKind
 from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.tasks.base import Task
@@ -129,33 +130,38 @@ class ToneModality(Modality):
     reads: ClassVar[frozenset[str]] = frozenset({"tone"})
 
     @classmethod
-    def build(cls, fields: Sequence[Any], rows: Sequence[Row], config: Any, **context: Any) -> ToneModality:
-        return cls([field.name for field in fields])
+    def build(
+        cls, fields: Sequence[Any], rows: Sequence[Row], config: Any, *, needs: Needs, **context: Any
+    ) -> ToneModality:
+        return cls([field.name for field in fields], needs=needs)
 
     def encode(self, rows: Sequence[Row], *, folder: Any = None) -> EncodedGroup:
         (row,) = rows
         tones = [row[field] for field in self.fields if row.get(field) is not None]
         return EncodedGroup([Window({"tone": np.array(tones, np.float32).reshape(-1, 1)})])
 
-    def build_embedder(self, embed_dim: int | None) -> ToneEmbedder:
-        return ToneEmbedder(embed_dim or 16)
-
     def state(self) -> dict[str, Any]:
         return {"fields": list(self.fields)}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], folder: Any) -> ToneModality:
-        return cls(state["fields"])
+    def from_state(cls, state: Mapping[str, Any], folder: Any, *, others: Any) -> ToneModality:
+        return cls(state["fields"], needs=Needs())
 
     def fingerprint(self) -> str:
         return ""
 
+    def save_files(self, folder: Any) -> None:
+        pass
 
-class ToneEmbedder(nn.Module):
+
+class ToneEmbedder(Embedder):
     def __init__(self, embed_dim: int) -> None:
-        super().__init__()
-        self.embed_dim = embed_dim
+        super().__init__(embed_dim)
         self.project = nn.Linear(1, embed_dim)
+
+    @classmethod
+    def from_modality(cls, modality: Any, *, embed_dim: int | None, others: Any) -> ToneEmbedder:
+        return cls(embed_dim or 16)
 
     def forward(self, group: TokenGroup) -> Embedded:
         return Embedded(self.project(group.values["tone"]), group.mask)
@@ -187,8 +193,8 @@ def test_a_modality_from_outside_is_explained(monkeypatch: pytest.MonkeyPatch) -
     rows = [{"low": float(i % 2), "high": float(i % 3), "label": "yes" if i % 2 else "no"} for i in range(12)]
     kinds = {"low": "tone", "high": "tone"}
     monkeypatch.setattr("polydetr.schema.spec.MODALITIES", ("tone",))
-    explained = {"tone": ExplainedToneModality}
-    monkeypatch.setattr("polydetr.model.build.MODALITIES", explained)
+    register(monkeypatch, plugs.MODALITIES, "tone", ExplainedToneModality)
+    register(monkeypatch, plugs.EMBEDDERS, "tone", ToneEmbedder)
     engine = make_engine(rows, {"label": "classification"}, inputs=kinds)
     overfit(engine, rows)
     e = explain(engine, rows[1])
@@ -199,7 +205,7 @@ def test_a_modality_from_outside_is_explained(monkeypatch: pytest.MonkeyPatch) -
     assert e.sources.ranked[0].column == "low"
     assert "low" in e.to_html()
     assert {c.column: c.value for c in explain(engine, {"low": 1.0}).columns} == {"low": "1.0", "high": "missing"}
-    explained["tone"] = ToneModality  # type: ignore[assignment]
+    register(monkeypatch, plugs.MODALITIES, "tone", ToneModality)
     engine = make_engine(rows, {"label": "classification"}, inputs=kinds)
     with pytest.raises(InputError, match="the modality 'tone' has no explanation"):
         explain(engine, rows[1])

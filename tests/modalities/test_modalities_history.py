@@ -136,8 +136,8 @@ def test_ages_are_scaled_missing_ones_flagged_and_the_future_is_told() -> None:
     group = history_of(engine).encode([{"seen": [item(1, days=29), item(2), item(3, days=-1)]}])
     found = group.windows[0].arrays
     assert found["age_known"].tolist() == [1, 0, 1]
-    mean, deviation = history_of(engine).age_scale
-    assert found["age"].tolist() == pytest.approx([(np.log1p(29) - mean) / deviation, 0.0, -mean / deviation], rel=1e-5)
+    mean, std = history_of(engine).age_scale
+    assert found["age"].tolist() == pytest.approx([(np.log1p(29) - mean) / std, 0.0, -mean / std], rel=1e-5)
     assert [(f.kind, f.column) for f in group.warnings] == [("out_of_range", "seen")]
 
 
@@ -176,7 +176,7 @@ def test_a_vocabulary_knows_the_words_of_items_and_columns() -> None:
     rows = [{"note": "aubergine", "seen": ["quokka"], "label": str(i % 2)} for i in range(8)]
     for inputs in ({"note": "text", "seen": "history"}, {"seen": "history"}):
         engine = engine_for(rows, inputs=inputs)
-        known = engine.encoder.modalities["text"].backbone.tokenizer.get_vocab()  # type: ignore[attr-defined]
+        known = engine.encoder.modalities["text"].spec.tokenizer.get_vocab()  # type: ignore[attr-defined]
         assert "quokka" in known
         assert ("aubergine" in known) == ("note" in inputs)
         # A column that is not there is no part of the encoder either.
@@ -216,7 +216,7 @@ def test_pictures_of_items(tmp_path: Path) -> None:
     small = {"image": {"size": 16, "patch_size": 8}}
     engine = engine_for(rows, settings=small)
     assert set(history_of(engine).parts) == {"text", "image"}
-    assert history_of(engine).slow_to_encode
+    assert history_of(engine).reads_files
     found = arrays(engine, rows[0])
     assert found["image.pixels"].shape == (1, 1, 3, 16, 16)
     assert found["image.pixels"].dtype == np.uint8

@@ -12,28 +12,36 @@ import pytest
 import torch
 from PIL import Image
 
-from polydetr.backbones.vision import VisionBackbone, patch_backbone
+from polydetr import embedders
 from polydetr.config import AugmentConfig, Config, ImageConfig
 from polydetr.core.examples import Example
+from polydetr.embedders.image import ImageEmbedder
 from polydetr.errors import BackboneError, ConfigError, RowError
-from polydetr.modalities.image import ImageEmbedder, ImageModality
+from polydetr.modalities.base import Needs
+from polydetr.modalities.image import ImageModality
 from polydetr.nn.batch import Batch, TokenGroup
 from polydetr.schema.spec import FieldSpec
+from polydetr.specs.image import ImageSpec, patch_spec
 
 CONV = {"stem": 8, "blocks": [[1, 8, 1, 1, 3], [2, 12, 1, 2, 3], [2, 14, 1, 2, 3]], "head": 20}
 
 
-def convolutions() -> VisionBackbone:
+def convolutions() -> ImageSpec:
     config = {"architecture": "inverted-residuals", "encoder": CONV}
-    return VisionBackbone("tiny", config, 20, 8, 5, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return ImageSpec("tiny", config, 20, 8, 5, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def patches() -> VisionBackbone:
-    return patch_backbone(hidden_dim=12, patch_size=8)
+def patches() -> ImageSpec:
+    return patch_spec(hidden_dim=12, patch_size=8)
 
 
-def modality(*fields: str, backbone: VisionBackbone | None = None, **config: Any) -> ImageModality:
-    return ImageModality(fields or ("photo",), backbone or convolutions(), config=ImageConfig(**{"size": 32, **config}))
+def modality(*fields: str, backbone: ImageSpec | None = None, **config: Any) -> ImageModality:
+    return ImageModality(
+        fields or ("photo",),
+        backbone or convolutions(),
+        config=ImageConfig(**{"size": 32, **config}),
+        needs=Needs(alone=True),
+    )
 
 
 def picture(seed: int = 0, width: int = 40, height: int = 30) -> np.ndarray:
@@ -87,7 +95,7 @@ def test_a_missing_picture_is_told_and_gives_no_entry(value: object) -> None:
 def test_too_many_pictures_are_told() -> None:
     encoded = modality(max_images=2).encode([{"photo": [picture(i) for i in range(3)]}])
     assert [f.kind for f in encoded.warnings] == ["truncated"]
-    assert "has 3 pictures; the first 2 are read" in str(encoded.warnings[0])
+    assert "has 3 images; the first 2 are read" in str(encoded.warnings[0])
     assert len(encoded.windows[0].arrays["pixels"]) == 2
 
 
@@ -135,7 +143,7 @@ def test_the_keys_of_the_cache(tmp_path: Path) -> None:
 @torch.no_grad()
 def test_every_real_picture_becomes_its_grid_and_neighbours_do_not_matter(backbone: Any) -> None:
     found = modality("front", "back", backbone=backbone())
-    embedder = found.build_embedder(24).eval()
+    embedder = embedders.build(found, embed_dim=24, others={}).eval()
     assert (found.grid, found.tokens_per_entry, embedder.embed_dim) == (4, 16, 24)
     rows = [{"front": picture(0), "back": [picture(1), picture(2)]}, {"front": None, "back": picture(1)}, {}]
     group = batch(found, *rows)
@@ -155,7 +163,7 @@ def test_every_real_picture_becomes_its_grid_and_neighbours_do_not_matter(backbo
 @torch.no_grad()
 def test_a_batch_without_a_picture_works() -> None:
     found = modality()
-    out = found.build_embedder(None).eval()(batch(found, {}, {"photo": None}))
+    out = embedders.build(found, embed_dim=None, others={}).eval()(batch(found, {}, {"photo": None}))
     assert out.tokens.shape == (2, 16, 20)
     assert not out.mask.any()
     assert out.tokens.isfinite().all()
@@ -164,7 +172,11 @@ def test_a_batch_without_a_picture_works() -> None:
 @torch.no_grad()
 def test_cells_know_their_place() -> None:
     found = modality(backbone=patches())
-    out = found.build_embedder(16).eval()(batch(found, {"photo": np.full((8, 8, 3), 7, np.uint8)})).tokens[0]
+    out = (
+        embedders.build(found, embed_dim=16, others={})
+        .eval()(batch(found, {"photo": np.full((8, 8, 3), 7, np.uint8)}))
+        .tokens[0]
+    )
     assert len(out.unique(dim=0)) == 16
     rows, columns = out.view(4, 4, 16)[..., :8], out.view(4, 4, 16)[..., 8:]
     torch.testing.assert_close(rows[:, 0], rows[:, 3])
@@ -175,7 +187,7 @@ def test_cells_know_their_place() -> None:
 @torch.no_grad()
 def test_features_are_a_shortcut_to_the_same_tokens(fields: tuple[str, ...]) -> None:
     found = modality(*fields)
-    embedder = found.build_embedder(24).eval()
+    embedder = embedders.build(found, embed_dim=24, others={}).eval()
     rows = [{"photo": [picture(0), picture(1)], "other": picture(3)}, {"other": picture(2)}, {"photo": picture(4)}]
     rows = rows if len(fields) > 1 else rows[::2]
     group = batch(found, *rows)
@@ -191,7 +203,7 @@ def test_features_are_a_shortcut_to_the_same_tokens(fields: tuple[str, ...]) -> 
 @torch.no_grad()
 def test_pixels_are_normalised_as_the_backbone_wants_them() -> None:
     found = modality()
-    embedder = found.build_embedder(None).eval()
+    embedder = embedders.build(found, embed_dim=None, others={}).eval()
     group = batch(found, {"photo": picture()})
     pixels = (group.values["pixels"][0] / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor(
         [0.229, 0.224, 0.225]
@@ -205,7 +217,7 @@ def test_pixels_are_normalised_as_the_backbone_wants_them() -> None:
 def test_bfloat16_stays_close(backbone: Any) -> None:
     found = modality("front", "back", backbone=backbone())
     torch.manual_seed(0)
-    embedder = found.build_embedder(16).eval()
+    embedder = embedders.build(found, embed_dim=16, others={}).eval()
     group = batch(found, {"front": picture(0), "back": picture(1)})
     exact = embedder(group)
     rounded = embedder.to(torch.bfloat16)(group)
@@ -215,16 +227,16 @@ def test_bfloat16_stays_close(backbone: Any) -> None:
 
 def test_everything_learns_and_a_wide_backbone_is_narrowed() -> None:
     found = modality("front", "back")
-    embedder = found.build_embedder(16).train()
+    embedder = embedders.build(found, embed_dim=16, others={}).train()
     embedder(batch(found, {"front": picture(0), "back": picture(1)})).tokens.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in embedder.parameters())
     embedder.zero_grad(set_to_none=True)
     embedder(batch(found, {})).tokens.square().sum().backward()  # without a picture: no error
-    wide = VisionBackbone("w", {"architecture": "patches"}, 600, 8, 0, (0.5,) * 3, (0.5,) * 3)
-    assert modality(backbone=wide).build_embedder(None).embed_dim == 256
-    assert isinstance(modality().build_embedder(None).project, torch.nn.Identity)
+    wide = ImageSpec("w", {"architecture": "patches"}, 600, 8, 0, (0.5,) * 3, (0.5,) * 3)
+    assert embedders.build(modality(backbone=wide), embed_dim=None, others={}).embed_dim == 256
+    assert isinstance(embedders.build(modality(), embed_dim=None, others={}).project, torch.nn.Identity)
     assert embedder.frozen_with_backbone == ("backbone",)
-    assert modality(backbone=patches()).build_embedder(None).frozen_with_backbone == ()
+    assert embedders.build(modality(backbone=patches()), embed_dim=None, others={}).frozen_with_backbone == ()
 
 
 # -- augmentation -----------------------------------------------------------------------------------------
@@ -234,7 +246,8 @@ def test_only_real_pictures_are_augmented_and_by_the_seed_alone() -> None:
     found = modality(augment=AugmentConfig(flip=True, crop=0.5, color=0.3))
     group = batch(found, {"photo": [picture(0), picture(1)]}, {"photo": picture(2)})
     before = group.values["pixels"].clone()
-    seeded = [found.augment(group, torch.Generator().manual_seed(5)).values["pixels"] for _ in range(2)]
+    embedder = embedders.build(found, embed_dim=None, others={})
+    seeded = [embedder.augment(group, torch.Generator().manual_seed(5))[0].values["pixels"] for _ in range(2)]
     assert torch.equal(seeded[0], seeded[1])
     assert torch.equal(group.values["pixels"], before)
     assert not seeded[0][1, 1].any()
@@ -242,9 +255,9 @@ def test_only_real_pictures_are_augmented_and_by_the_seed_alone() -> None:
     features = TokenGroup(
         {"features": torch.ones(1, 2, 3)}, torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2).long()
     )
-    assert found.augment(features, torch.Generator()) is features
+    assert embedder.augment(features, torch.Generator()) == (features, None)
     empty = batch(found, {})
-    assert found.augment(empty, torch.Generator()) is empty
+    assert embedder.augment(empty, torch.Generator()) == (empty, None)
 
 
 # -- building and storage -----------------------------------------------------------------------------------------
@@ -253,14 +266,14 @@ def test_only_real_pictures_are_augmented_and_by_the_seed_alone() -> None:
 def build(backbone: str | dict[str, str], notes: list[str], **image: Any) -> ImageModality:
     config = Config(backbone=backbone, image=ImageConfig(**image))
     specs = [FieldSpec("photo", "image")]
-    return ImageModality.build(specs, [], config, by_word=False, folder=None, note=notes.append)
+    return ImageModality.build(specs, [], config, needs=Needs(), others={}, folder=None, note=notes.append)
 
 
 def test_building_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     notes: list[str] = []
     found = build("none", notes, size=32, patch_size=16)
-    assert (found.backbone.name, found.tokens_per_entry, found.is_pretrained) == ("none", 4, False)
-    assert found.pretrained() is None
+    assert (found.spec.name, found.tokens_per_entry, found.is_pretrained) == ("none", 4, False)
+    assert not embedders.pretrained(found)
     assert build({"image": "none"}, notes, size=32).grid == 2
     with pytest.raises(ConfigError, match=r"image\.size = 8 is not a multiple of image\.patch_size = 16.*Take 16"):
         build("none", notes, size=8)
@@ -268,8 +281,8 @@ def test_building_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise BackboneError("no network.")
 
-    monkeypatch.setattr("polydetr.backbones.vision.fetch_backbone", refuse)
-    assert build("minilm", notes).backbone.name == "none"  # named for the text beside the picture
+    monkeypatch.setattr("polydetr.specs.image.fetch_backbone", refuse)
+    assert build("minilm", notes).spec.name == "none"  # named for the text beside the picture
     assert "efficientnet-lite0 cannot be had" in notes[-1]
     with pytest.raises(BackboneError):
         build("mobilenet-v2", notes)
@@ -278,13 +291,16 @@ def test_building_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_saved_and_restored_it_says_the_same(tmp_path: Path) -> None:
     before = modality("front", "back", fit="crop", max_images=2)
     before.save_files(tmp_path)
-    after = ImageModality.from_state(before.state(), tmp_path)
+    after = ImageModality.from_state(before.state(), tmp_path, others={})
     assert after.is_pretrained
     assert (after.fields, after.config, after.fingerprint()) == (before.fields, before.config, before.fingerprint())
     row = {"front": picture(0), "back": [picture(1), picture(2)]}
     assert np.array_equal(arrays(before, row)["pixels"], arrays(after, row)["pixels"])
-    first, second = before.build_embedder(16).eval(), after.build_embedder(16).eval()
+    first, second = (
+        embedders.build(before, embed_dim=16, others={}).eval(),
+        embedders.build(after, embed_dim=16, others={}).eval(),
+    )
     assert isinstance(second, ImageEmbedder)
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(batch(before, row)).tokens, second(batch(after, row)).tokens)
-    assert after.pretrained() is None
+    assert not embedders.pretrained(after)

@@ -14,10 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polydetr import Predictor
+from polydetr import Predictor, embedders
 from polydetr.config import Config, load_config
 from polydetr.core.examples import Example
 from polydetr.errors import ModelFolderError, RowError
+from polydetr.modalities.base import Needs
 from polydetr.modalities.table import TableModality
 from polydetr.modalities.table_columns import DATE_PARTS, MISSING, RARE, UNSEEN
 from polydetr.nn.batch import Batch
@@ -36,7 +37,7 @@ def build(rows: list[dict[str, Any]], kinds: dict[str, str], **table: Any) -> tu
     notes: list[str] = []
     config: Config = load_config({"table": table})
     fields = [FieldSpec(name, kind) for name, kind in kinds.items()]
-    made = TableModality.build(fields, rows, config, by_word=False, folder=None, note=notes.append)
+    made = TableModality.build(fields, rows, config, needs=Needs(), others={}, folder=None, note=notes.append)
     return made, notes
 
 
@@ -128,7 +129,7 @@ def test_numbers_of_every_type_in_one_column() -> None:
 
 def test_the_embedder_adds_bias_number_and_code() -> None:
     table, _ = build(ROWS, KINDS, embedding="linear", numbers="standard")
-    embedder = table.build_embedder(16)
+    embedder = embedders.build(table, embed_dim=16, others={})
     rows = [*ROWS, {"size": 3}]
     embedded = embedder(batch(table, rows).groups["table"])
     assert embedded.tokens.shape == (5, 3, 16)
@@ -139,36 +140,36 @@ def test_the_embedder_adds_bias_number_and_code() -> None:
     red = table.offsets[1] + RARE + 2
     torch.testing.assert_close(embedded.tokens[0, 1], bias[1] + embedder.codes.weight[red])
     torch.testing.assert_close(embedded.tokens[3, 0], bias[0])  # missing: nothing but the bias, as long as untrained
-    assert table.build_embedder(None).embed_dim == 64
+    assert embedders.build(table, embed_dim=None, others={}).embed_dim == 64
 
 
 def test_the_periodic_part_is_for_numbers_that_are_there() -> None:
     table, _ = build(ROWS, KINDS, embedding="periodic")
     torch.manual_seed(0)
-    embedder = table.build_embedder(16)
+    embedder = embedders.build(table, embed_dim=16, others={})
     assert embedder.periodic is not None
     group = batch(table, ROWS).groups["table"]
     plain = embedder.numbers(group.values["number"], group.values["column"]) + embedder.codes(group.values["code"])
     differs = (embedder(group).tokens != plain).any(-1)
     assert differs.tolist() == [[True, False, False]] * 3 + [[False, False, False]]
     no_numbers, _ = build(ROWS, {"colour": "category"}, embedding="periodic")
-    assert no_numbers.build_embedder(16).periodic is None
+    assert embedders.build(no_numbers, embed_dim=16, others={}).periodic is None
 
 
 @pytest.mark.parametrize("embedding", ["linear", "periodic"])
 def test_empty_rows_and_empty_tables_are_masked(embedding: str) -> None:
     table, _ = build(ROWS, KINDS, embedding=embedding)
-    embedded = table.build_embedder(16)(batch(table, [{}, ROWS[0]]).groups["table"])
+    embedded = embedders.build(table, embed_dim=16, others={})(batch(table, [{}, ROWS[0]]).groups["table"])
     assert embedded.mask.tolist() == [[False] * 3, [True] * 3]
     assert bool(embedded.tokens.isfinite().all())
     nothing, _ = build([{"a": 1}, {"a": 1}], {"a": "number"}, embedding=embedding)
-    embedded = nothing.build_embedder(16)(batch(nothing, [{}, {"a": 1}]).groups["table"])
+    embedded = embedders.build(nothing, embed_dim=16, others={})(batch(nothing, [{}, {"a": 1}]).groups["table"])
     assert not bool(embedded.mask.any())
 
 
 def test_gradients_reach_every_column_and_not_the_present_code() -> None:
     table, _ = build(ROWS, KINDS, embedding="periodic")
-    embedder = table.build_embedder(16)
+    embedder = embedders.build(table, embed_dim=16, others={})
     embedder(batch(table, ROWS).groups["table"]).tokens.square().sum().backward()
     assert all(p.grad is not None for p in embedder.parameters())
     gradient = embedder.codes.weight.grad
@@ -181,7 +182,8 @@ def test_hidden_cells_become_missing_or_unseen() -> None:
     rows = ROWS * 50
     table, _ = build(rows, KINDS, column_dropout=0.3)
     group = batch(table, rows).groups["table"]
-    first, again = (table.augment(group, torch.Generator().manual_seed(5)) for _ in range(2))
+    embedder = embedders.build(table, embed_dim=16, others={})
+    first, again = (embedder.augment(group, torch.Generator().manual_seed(5))[0] for _ in range(2))
     assert all(torch.equal(first.values[name], again.values[name]) for name in first.values)
     changed = first.values["code"] != group.values["code"]
     assert 0.2 < changed.float().mean().item() < 0.35
@@ -191,7 +193,8 @@ def test_hidden_cells_become_missing_or_unseen() -> None:
     assert not bool(first.values["number"][changed].any())
     assert torch.equal(first.values["number"][~changed], group.values["number"][~changed])
     plain, _ = build(rows, KINDS, column_dropout=0.0)
-    assert plain.augment(group, torch.Generator()) is group
+    same, _ = embedders.build(plain, embed_dim=16, others={}).augment(group, torch.Generator())
+    assert same is group
 
 
 @pytest.mark.parametrize("numbers", ["standard", "quantile"])
@@ -199,14 +202,14 @@ def test_saved_and_loaded_it_gives_the_same_arrays(tmp_path: Path, numbers: str)
     table, _ = build([*ROWS, {"colour": "rare"}], KINDS, numbers=numbers)
     state = json.loads(json.dumps(table.state()))
     table.save_files(tmp_path)
-    loaded = TableModality.from_state(state, tmp_path)
+    loaded = TableModality.from_state(state, tmp_path, others={})
     assert loaded.fingerprint() == table.fingerprint()
     assert loaded.columns == table.columns
     for row in [*ROWS, {}, {"size": 77, "colour": "rare", "day": "1999-12-31 23:59"}, {"colour": "new"}]:
         before, after = arrays(table, row), arrays(loaded, row)
         assert all(before[name].tobytes() == after[name].tobytes() for name in before)
-    weights = table.build_embedder(16).state_dict()
-    loaded.build_embedder(16).load_state_dict(weights)
+    weights = embedders.build(table, embed_dim=16, others={}).state_dict()
+    embedders.build(loaded, embed_dim=16, others={}).load_state_dict(weights)
 
 
 def test_other_training_rows_give_another_fingerprint() -> None:
@@ -221,7 +224,7 @@ def test_a_broken_file_of_columns_is_named(tmp_path: Path) -> None:
     table, _ = build(ROWS, KINDS)
     (tmp_path / "table.json").write_text('[{"kind": "number"', encoding="utf-8")
     with pytest.raises(ModelFolderError, match=r"table\.json: the table's columns cannot be read"):
-        TableModality.from_state(table.state(), tmp_path)
+        TableModality.from_state(table.state(), tmp_path, others={})
 
 
 def test_several_rows_of_a_document_stand_end_to_end() -> None:

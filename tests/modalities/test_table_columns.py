@@ -131,11 +131,11 @@ def test_unreadable_values_teach_nothing_and_are_named_where_they_stand() -> Non
 
 def test_standardised_numbers_and_their_limits() -> None:
     column, _ = learn(NumberColumn, [0, 10, "5", 5.0], numbers="standard")
-    deviation = math.sqrt(12.5)
-    assert column.cell(10).numbers[0] == pytest.approx(5 / deviation)
+    std = math.sqrt(12.5)
+    assert column.cell(10).numbers[0] == pytest.approx(5 / std)
     assert column.cell(14.9).finding is None  # half the range beyond is nothing special
     far = column.cell(1e6)
-    assert far.numbers[0] == pytest.approx(10 / deviation)  # clipped to 15
+    assert far.numbers[0] == pytest.approx(10 / std)  # clipped to 15
     assert far.finding.kind == "out_of_range"
     assert "1e+06 in column 'x' is far outside the training rows, which lie between 0 and 10" in far.finding.message
     assert "read as 15" in far.finding.message
@@ -186,9 +186,9 @@ def test_any_finite_float_is_read_and_stays_finite(values: list[float], new: flo
 @example([0.0, 5e-324])
 def test_a_standardised_column_round_trips(values: list[float]) -> None:
     scale = Scale.learn(values, quantile=False)
-    back = [scale.mean + scale.deviation * scale.apply(v) for v in values]
+    back = [scale.mean + scale.std * scale.apply(v) for v in values]
     spread = max(values) - min(values)
-    # Less, and the mean cannot be told from its rounding, or the deviation is at the end of what a float can hold.
+    # Less, and the mean cannot be told from its rounding, or the std is at the end of what a float can hold.
     if spread > max(1e-9 * max(map(abs, values)), 1e-300):
         assert back == pytest.approx(values, abs=1e-6 * spread)
 
@@ -211,3 +211,10 @@ def test_states_of_all_kinds_round_trip() -> None:
     ]
     for column in made:
         assert column_from_state(json.loads(json.dumps(column_state(column)))) == column
+
+
+def test_columns_saved_under_the_longer_name_are_read() -> None:
+    column = NumberColumn("n", Scale(1.0, 2.0, 0.0, 3.0))
+    state = column_state(column)
+    state["scale"]["deviation"] = state["scale"].pop("std")
+    assert column_from_state(json.loads(json.dumps(state))) == column

@@ -12,13 +12,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polydetr.backbones.scratch import scratch_backbone
+from polydetr import embedders
 from polydetr.config import TextConfig
 from polydetr.core.layout import FieldText, Layout
 from polydetr.engine.encode import MAX_DOCUMENT_ROWS, RowEncoder
 from polydetr.errors import ConfigError, RowError
+from polydetr.modalities.base import Needs
 from polydetr.modalities.text import TextModality
 from polydetr.modalities.text_tokens import SHAPES, word_shape
+from polydetr.specs.scratch import scratch_spec
 from polydetr.tasks.tagging import TaggingTask
 from tiny_models import answers, as_records, make_engine, overfit
 
@@ -34,9 +36,12 @@ CORPUS = [
 def modality(
     fields: Sequence[str] = ("text",), *, by_word: bool = True, lowercase: bool = False, **config: object
 ) -> TextModality:
-    backbone = scratch_backbone(CORPUS, vocab_size=400, hidden_dim=8, max_positions=64, lowercase=lowercase)
+    backbone = scratch_spec(CORPUS, vocab_size=400, hidden_dim=8, max_positions=64, lowercase=lowercase)
     return TextModality(
-        fields, backbone, config=TextConfig(**{"max_tokens": 32, "overlap": 8, **config}), by_word=by_word
+        fields,
+        backbone,
+        config=TextConfig(**{"max_tokens": 32, "overlap": 8, **config}),
+        needs=Needs(by_word=by_word, alone=True),
     )
 
 
@@ -90,9 +95,9 @@ def check_offsets(found: TextModality, text: str) -> None:
         assert (layout.start[real] >= 0).all()
         assert (layout.start[real] <= layout.end[real]).all()
         assert (layout.end[real] <= len(text)).all()
-        assert window.arrays["input_ids"][0] == found.backbone.cls_id
-        assert window.arrays["input_ids"][-1] == found.backbone.sep_id
-        assert found.backbone.sep_id not in window.arrays["input_ids"][1:-1]
+        assert window.arrays["input_ids"][0] == found.spec.cls_id
+        assert window.arrays["input_ids"][-1] == found.spec.sep_id
+        assert found.spec.sep_id not in window.arrays["input_ids"][1:-1]
         for start, end in zip(layout.start[real], layout.end[real], strict=True):
             seen.update(range(start, end))
         words.update(layout.word[layout.first].tolist())
@@ -152,7 +157,7 @@ def test_two_fields_stand_in_one_sequence() -> None:
     found = modality(("question", "context"))
     window = found.encode([{"question": "the cat", "context": "sat on"}]).windows[0]
     ids, segment = window.arrays["input_ids"].tolist(), window.arrays["segment_ids"].tolist()
-    sep = found.backbone.sep_id
+    sep = found.spec.sep_id
     assert [i for i, token in enumerate(ids) if token == sep] == [ids.index(sep), len(ids) - 1]
     assert segment == [0] * (ids.index(sep) + 1) + [1] * (len(ids) - ids.index(sep) - 1)
     assert (window.layout.row >= 0).tolist() == [False] * (ids.index(sep) + 1) + [True] * (
@@ -258,10 +263,10 @@ def test_context_changes_what_a_sentence_is_read_as() -> None:
 def test_merged_windows_equal_the_whole_text_for_a_model_without_positions(tokens: list[str], overlap: int) -> None:
     """Scores that depend on the token alone must not depend on where the windows were cut."""
     found = modality(max_tokens=24, overlap=overlap)
-    wide = TextModality(("text",), found.backbone, config=TextConfig(max_tokens=64, overlap=8), by_word=True)
+    wide = TextModality(("text",), found.spec, config=TextConfig(max_tokens=64, overlap=8), needs=Needs(by_word=True))
     wide.max_tokens = 10_000
     task = tagger()
-    table = np.random.default_rng(0).normal(size=(found.backbone.tokenizer.get_vocab_size(), 3)).astype(np.float32)
+    table = np.random.default_rng(0).normal(size=(found.spec.tokenizer.get_vocab_size(), 3)).astype(np.float32)
     results = []
     for which in (found, wide):
         encoded = which.encode([{"text": tokens}])
@@ -298,24 +303,24 @@ def test_a_long_text_is_tagged_to_its_last_word() -> None:
 
 
 def test_the_vocabulary_made_from_texts_is_the_same_every_time() -> None:
-    first, second = (scratch_backbone(CORPUS, vocab_size=150, hidden_dim=8, max_positions=64) for _ in range(2))
+    first, second = (scratch_spec(CORPUS, vocab_size=150, hidden_dim=8, max_positions=64) for _ in range(2))
     assert first.tokenizer.to_str() == second.tokenizer.to_str()
     assert first.tokenizer.get_vocab_size() <= 150
 
 
 def test_an_embedder_adds_shapes_only_after_training_has_moved_them() -> None:
-    embedder = BY_WORD.build_embedder(None)
+    embedder = embedders.build(BY_WORD, embed_dim=None, others={})
     assert embedder.shape_embedding is not None
     assert not embedder.shape_embedding.weight.any()
     assert embedder.embed_dim == 8
-    assert isinstance(BY_WORD.build_embedder(16).project, torch.nn.Linear)
+    assert isinstance(embedders.build(BY_WORD, embed_dim=16, others={}).project, torch.nn.Linear)
 
 
 def test_the_backbone_drops_what_the_configuration_says() -> None:
     config = BY_WORD.config.model_copy(update={"dropout": 0.5})
-    modality = TextModality(["text"], BY_WORD.backbone, config=config, by_word=True)
+    modality = TextModality(["text"], BY_WORD.spec, config=config, needs=Needs(by_word=True))
     ids, mask = torch.tensor([[5, 6, 7]]), torch.ones(1, 3, dtype=torch.bool)
-    encoder = modality.build_embedder(None).backbone.train()
+    encoder = embedders.build(modality, embed_dim=None, others={}).backbone.train()
     assert not torch.equal(encoder(ids, mask), encoder(ids, mask))
 
 

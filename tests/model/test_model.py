@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from polydetr.backbones.scratch import scratch_backbone
 from polydetr.config import load_config
 from polydetr.explain.attention import attention_by_modality
 from polydetr.model.build import build_model
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema
+from polydetr.specs.scratch import scratch_spec
 from tiny_models import as_records, encode_all, make_engine
 
 ROWS = [
@@ -28,9 +28,7 @@ ROWS = [
 def bert_folder(tmp_path: Path) -> Path:
     """A tiny BERT with random weights as transformers saves it."""
     transformers = pytest.importorskip("transformers")
-    tokenizer = scratch_backbone(
-        [r["text"] for r in ROWS] * 2, vocab_size=120, hidden_dim=8, max_positions=64
-    ).tokenizer
+    tokenizer = scratch_spec([r["text"] for r in ROWS] * 2, vocab_size=120, hidden_dim=8, max_positions=64).tokenizer
     torch.manual_seed(1)
     config = transformers.BertConfig(
         vocab_size=tokenizer.get_vocab_size(), hidden_size=24, num_hidden_layers=2, num_attention_heads=3,

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from polydetr.core.plugs import TASKS
+from polydetr.core.plugs import MODALITIES, TASKS
 from polydetr.data.store import ExampleStore
 from polydetr.engine.engine import Engine
 from polydetr.engine.outputs import json_value
-from polydetr.modalities import MODALITIES
 from polydetr.nn.batch import Batch
 from tiny_models import (
     answers,
@@ -414,9 +413,10 @@ def test_every_task_and_modality_is_in_the_table() -> None:
 def test_state_survives_json(engine: Engine, case: Case, tmp_path: Path) -> None:
     for modality in engine.encoder.modalities.values():
         modality.save_files(tmp_path)
-    modalities = {
-        n: MODALITIES[n].from_state(strict_json(m.state()), tmp_path) for n, m in engine.encoder.modalities.items()
-    }
+    modalities: dict[str, Any] = {}
+    for name, modality in engine.encoder.modalities.items():
+        state = strict_json(modality.state())
+        modalities[name] = MODALITIES[name].from_state(state, tmp_path, others=modalities)
     tasks = {t: TASKS[case.target[t]].from_state(strict_json(task.state())) for t, task in engine.tasks.items()}
     for target, task in engine.tasks.items():
         assert tasks[target].state() == task.state()

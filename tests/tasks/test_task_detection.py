@@ -14,10 +14,10 @@ from PIL import Image
 from detection_scenes import SMALL, scene, scenes
 from polydetr import Predictor
 from polydetr.config import load_config, merge
-from polydetr.engine.tiling import predict_tiled, tiles_of
+from polydetr.embedders.image_augment import ImageAugment
+from polydetr.embedders.image_scene import SceneAugment
 from polydetr.errors import ConfigError, InputError, RowError, SchemaError
-from polydetr.modalities.image_augment import ImageAugment
-from polydetr.modalities.image_scene import SceneAugment
+from polydetr.inference.tiling import predict_tiled, tiles_of
 from polydetr.nn.batch import Batch, Scene
 from tiny_models import as_records, batch_loss, encode_all, make_engine, metrics
 

@@ -16,7 +16,7 @@ from polydetr.core.predictions import Prediction
 from polydetr.errors import ConfigError, InputError, RowError, SchemaError
 from polydetr.heads.entities_explained import EntityAnswer
 from polydetr.heads.explained import Reading
-from polydetr.modalities.text import _pieces
+from polydetr.modalities.text import _cuts
 from polydetr.nn.batch import Batch
 from polydetr.tasks.entities import EntitiesTask, SpanDetails
 from polydetr.tasks.span_answers import Candidate, merged, settled, window_candidates
@@ -198,9 +198,9 @@ def document(lengths: list[int], width: int, overlap: int) -> list[Layout]:
     """Windows of rows of so many words of one token each, as the text modality cuts them."""
     tables = [np.zeros((6, length)) for length in lengths]
     layouts = []
-    for stretches, left, right in _pieces(tables, width, overlap):
-        rows = np.concatenate([np.full(b - a, row) for row, a, b in stretches])
-        words = np.concatenate([np.arange(a, b) for _, a, b in stretches])
+    for spans, left, right in _cuts(tables, width, overlap):
+        rows = np.concatenate([np.full(b - a, row) for row, a, b in spans])
+        words = np.concatenate([np.arange(a, b) for _, a, b in spans])
         inside = np.arange(len(rows))
         margin = np.minimum(inside if left else 1 << 20, inside[::-1] if right else 1 << 20)
         ones = np.ones(len(rows), dtype=bool)

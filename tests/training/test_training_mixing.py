@@ -7,7 +7,7 @@ import torch
 
 from polydetr import Predictor
 from polydetr.core.examples import Example
-from polydetr.modalities.image_augment import Mixed as MixedPixels
+from polydetr.embedders.base import Blend
 from polydetr.nn.batch import Batch
 from polydetr.training.hide import hide_modalities
 from polydetr.training.mixing import Mixed, mix_examples
@@ -39,16 +39,15 @@ def test_the_loss_of_a_blend_is_the_blend_of_the_losses() -> None:
 
 
 def test_only_a_modality_alone_is_mixed() -> None:
-    class Both:
-        def mix(self, group, generator):
-            found = MixedPixels(group.values["x"], torch.tensor([1, 0]), torch.tensor([0.5, 0.5]))
-            return group, found.permutation, found.lam
+    class Both(torch.nn.Module):
+        def blend(self, group, generator):
+            return Blend(group, torch.tensor([1, 0]), torch.tensor([0.5, 0.5]))
 
     generator = torch.Generator().manual_seed(0)
-    alone = mix_examples(batch_of(2), {"image": Both()}, generator)  # type: ignore[dict-item]
+    alone = mix_examples(batch_of(2), {"image": Both()}, generator)
     assert alone is not None
     assert alone.other.targets["label"]["label"].tolist() == [1, 0]
-    assert mix_examples(batch_of(2, ("image", "text")), {"image": Both(), "text": Both()}, generator) is None  # type: ignore[dict-item]
+    assert mix_examples(batch_of(2, ("image", "text")), {"image": Both(), "text": Both()}, generator) is None
 
 
 def test_a_run_with_mixed_pictures_learns_and_repeats() -> None:

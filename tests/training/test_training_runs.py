@@ -111,12 +111,13 @@ def test_class_weights_reach_the_loss():
 
 def learned(out, backbone) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """The saved weights of the backbone, and the pretrained ones, under the same names."""
-    from polydetr.backbones.text import load_text_backbone
+    from polydetr.backbones.text import weights
+    from polydetr.specs.text import load_text_spec
 
     saved = {
         k.partition("backbone.")[2]: v for k, v in load_file(out / "model.safetensors").items() if "backbone." in k
     }
-    return saved, load_text_backbone(str(backbone)).weights()
+    return saved, weights(load_text_spec(str(backbone)))
 
 
 def test_frozen_layers_stay_and_the_others_learn(tmp_path):

@@ -21,7 +21,7 @@ from polydetr.nn.cpu.linear import Linear, is_capturing
 
 
 def _gelu(x: Tensor, approximate: str = "none") -> Tensor:
-    if torch.is_grad_enabled() or is_capturing():
+    if x.requires_grad or is_capturing():
         return F.gelu(x, approximate=approximate)
     return torch.ops.aten.gelu_(x, approximate=approximate)  # in place: the input is the layer's own
 
@@ -36,12 +36,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": _gelu_tanh,
     "relu": F.relu,
 }
-"""By the name that a Hugging Face ``config.json`` gives under ``hidden_act``; where no gradient is asked for they may
-write over their input."""
+"""By the name that a Hugging Face ``config.json`` gives under ``hidden_act``; where no gradient is asked of them they
+may write over their input."""
 
 
 class BertEmbeddings(nn.Module):
-    """Word + position + segment, normalised. (B, L) int64 -> (B, L, D)."""
+    """Word + position + segment, normalized. (B, L) int64 -> (B, L, D)."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class BertEncoder(nn.Module):
             )
             for _ in range(num_layers)
         )
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     @property
     def max_length(self) -> int:
@@ -196,7 +196,7 @@ class BertEncoder(nn.Module):
         return hidden
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """BERT's own start (normal, 0.02), so that an encoder from random weights can learn."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)

@@ -4,11 +4,11 @@
     every convolution is followed by y = gain · (x - mean) / √(variance + eps) + bias, most of them by min(max(y, 0), 6)
 
 Sources: Sandler et al. 2018, arXiv 1801.04381 (blocks); Ioffe & Szegedy 2015, arXiv 1502.03167 (batch-norm). As in DETR
-(arXiv 2005.12872, appendix A.4) the batch statistics are frozen: batches of a few pictures would spoil them. A frozen
+(arXiv 2005.12872, appendix A.4) the batch statistics are frozen: batches of a few images would spoil them. A frozen
 norm is a factor and a shift for each channel, so it is folded into the convolution itself at every call: the same
 numbers, one pass over the activations less, in training as in prediction.
 
-Shapes: N pictures, C channels, H, W pixels.
+Shapes: N images, C channels, H, W pixels.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from torch import Tensor, nn
 
 from polydetr.errors import BackboneError
 from polydetr.nn.cpu.depthwise import depthwise_conv, pays_off
-from polydetr.nn.cpu.linear import Packed
-
-SCALES = (8, 16, 32)
+from polydetr.nn.cpu.linear import Packed, is_capturing
+from polydetr.specs.packaged import SCALES
 
 
 class ConvNorm(Packed):
@@ -76,14 +75,17 @@ class ConvNorm(Packed):
             weight, bias = self.folded()
             self._packed = (weight.contiguous(memory_format=torch.channels_last), bias, self._versions())
 
+    def _ready(self) -> tuple[Tensor, Tensor] | None:
+        """What ``pack`` kept, where it may be used; a recorded graph folds for itself, whatever mode it is made in."""
+        if not self._packed or is_capturing() or torch.is_grad_enabled() or self._packed[2] != self._versions():
+            return None
+        return self._packed[:2]
+
     def _versions(self) -> tuple[int, ...]:
         return tuple(t._version for t in (*self.parameters(), *self.buffers()))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._packed and not torch.is_grad_enabled() and self._packed[2] == self._versions():
-            weight, bias, _ = self._packed
-        else:
-            weight, bias = self.folded()
+        weight, bias = self._ready() or self.folded()
         if self.pads_itself:
             x = F.pad(x, self._sides(x.shape[3]) + self._sides(x.shape[2]))
         if pays_off(x, self.groups):
@@ -149,7 +151,7 @@ class InvertedResidualEncoder(nn.Module):
         self.channels = {stride: (*widths, head)[index] for index, stride in self._taken.items()}
 
     def forward(self, pixels: Tensor) -> dict[int, Tensor]:
-        """pixels (N, 3, H, W), normalised -> stride 8, 16, 32 -> (N, C, ⌈H/stride⌉, ⌈W/stride⌉); the last is the
+        """pixels (N, 3, H, W), normalized -> stride 8, 16, 32 -> (N, C, ⌈H/stride⌉, ⌈W/stride⌉); the last is the
         head's.
         """
         x = pixels.contiguous(memory_format=torch.channels_last)

@@ -18,10 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from polydetr.backbones.detr_names import hugging_face_detr_key, our_names
-from polydetr.backbones.folders import read_config, read_weights
+from polydetr.backbones.folders import read_weights
 from polydetr.backbones.resnet import ResNet
 from polydetr.errors import BackboneError, SaveError
 from polydetr.nn.detr import Detr, DetrSizes
+from polydetr.specs.folders import read_config
 
 
 @dataclass(frozen=True)

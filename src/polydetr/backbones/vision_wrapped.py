@@ -41,11 +41,11 @@ class TransformersVisionEncoder(nn.Module):
         wrapped = TransformersEncoder(hf_config)
         self.layers = nn.ModuleList([wrapped.model])
         self.stride = stride
-        # An encoder with learned positions for one size of picture stretches them to another.
+        # An encoder with learned positions for one size of image stretches them to another.
         self.stretches = "interpolate_pos_encoding" in inspect.signature(wrapped.model.forward).parameters
 
     def forward(self, pixels: Tensor) -> dict[int, Tensor]:
-        """(N, 3, H, W) → {stride: (N, C, h, w)}. Tokens that stand for the whole picture are left out."""
+        """(N, 3, H, W) → {stride: (N, C, h, w)}. Tokens that stand for the whole image are left out."""
         options = {"interpolate_pos_encoding": True} if self.stretches else {}
         hidden = self.layers[0](pixel_values=pixels, **options).last_hidden_state
         if hidden.dim() == 4:
@@ -57,7 +57,7 @@ class TransformersVisionEncoder(nn.Module):
         return {self.stride: cells.transpose(1, 2).unflatten(2, (height, width))}
 
     def train(self, mode: bool = True) -> TransformersVisionEncoder:
-        """As in PyTorch, but batch statistics stay as they were learned: a few pictures would spoil them."""
+        """As in PyTorch, but batch statistics stay as they were learned: a few images would spoil them."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -72,7 +72,7 @@ class Shape(NamedTuple):
 
 
 def describe_vision(hf_config: Mapping[str, Any]) -> Shape:
-    """Found by showing the encoder a picture without content, on the "meta" device, which computes nothing.
+    """Found by showing the encoder an image without content, on the "meta" device, which computes nothing.
 
     Raises :class:`BackboneError` where it is no image encoder.
     """
@@ -84,14 +84,21 @@ def describe_vision(hf_config: Mapping[str, Any]) -> Shape:
             hidden = model(pixel_values=torch.empty(1, 3, side, side)).last_hidden_state
     except BackboneError:
         raise
-    except Exception as error:  # whatever a text or sound encoder makes of a picture
+    except Exception as error:  # whatever a text or sound encoder makes of an image
         raise BackboneError(
-            f"a {hf_config.get('model_type')!r} encoder does not read pictures: {str(error).splitlines()[0][:200]}",
+            f"a {hf_config.get('model_type')!r} encoder does not read images: {str(error).splitlines()[0][:200]}",
             hint="Choose an image encoder (ViT, ConvNeXt, Swin, ...).",
         ) from None
     width = hidden.shape[1] if hidden.dim() == 4 else hidden.shape[2]
     cells = hidden.shape[3] if hidden.dim() == 4 else math.isqrt(hidden.shape[1])
     return Shape(int(width), round(side / cells), int(getattr(model.config, "num_hidden_layers", 0) or 1))
+
+
+def grid_of(hf_config: Mapping[str, Any], *, stride: int, size: int) -> int:
+    """Cells a side that the encoder makes of an image of size x size pixels; found as in :func:`describe_vision`."""
+    with torch.device("meta"), torch.no_grad():
+        features = TransformersVisionEncoder(hf_config, stride=stride).eval()(torch.empty(1, 3, size, size))
+    return features[stride].shape[-1]
 
 
 def pretrained_vision_state(folder: Path, hf_config: Mapping[str, Any]) -> dict[str, Tensor]:

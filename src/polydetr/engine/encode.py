@@ -20,15 +20,9 @@ from polydetr.core.layout import FieldText
 from polydetr.core.records import Finding, Record, Row, folder_of
 from polydetr.errors import Location, RowError
 from polydetr.modalities.base import Modality
+from polydetr.modalities.capabilities import ReadsFiles
 from polydetr.tasks.base import Task, WindowView
-from polydetr.tasks.capabilities import (
-    BringsTokens,
-    ChecksLabels,
-    FindsInImages,
-    HasPositive,
-    MarksWords,
-    NamesFiles,
-)
+from polydetr.tasks.capabilities import BringsTokens, ChecksLabels, HasPositive, NamesFiles
 
 MAX_DOCUMENT_ROWS = 64
 """Rows of one document that are read together at most: bounds memory however long the document is."""
@@ -47,18 +41,8 @@ class RowEncoder:
         self.modalities = dict(modalities)
         self.tasks = dict(tasks)
         self.strictness: Strictness = "normal"
-        for modality in self.modalities.values():
-            modality.join(self.modalities)
         # The others read no column of their own, but a history's items or a target's values.
         self.read = {name: modality for name, modality in self.modalities.items() if modality.fields}
-        for modality in self.read.values():
-            modality.alone = len(self.read) == 1
-        if any(isinstance(task, FindsInImages) for task in self.tasks.values()):
-            for modality in self.read.values():
-                modality.keeps_frames = True  # type: ignore[attr-defined]
-        if any(isinstance(task, MarksWords) for task in self.tasks.values()):
-            for modality in self.read.values():
-                modality.keeps_words = True  # type: ignore[attr-defined]
         self.positives = {
             target: modalities[task.positive_modality].over([target])
             for target, task in tasks.items()
@@ -69,7 +53,8 @@ class RowEncoder:
         self.padding = {target: task.padded for target, task in tasks.items()}
         one_field = len(self.read) == 1 and all(len(m.fields) == 1 for m in self.read.values())
         self.context = context and one_field and all(task.reads_document for task in self.tasks.values())
-        self.workers = cores() if any(m.slow_to_encode for m in self.modalities.values()) else 0
+        reads_files = any(isinstance(m, ReadsFiles) and m.reads_files for m in self.modalities.values())
+        self.workers = cores() if reads_files else 0
         """Threads worth encoding rows ahead in: none for what is quick."""
 
     def with_strictness(self, strictness: Strictness) -> RowEncoder:
@@ -80,7 +65,7 @@ class RowEncoder:
 
     def of_positives(self, target: str) -> RowEncoder:
         """One that reads the target's own value in place of the inputs (``HasPositive``)."""
-        side = self.positives[target].over([target])
+        side = self.positives[target].by_itself()
         return RowEncoder({side.name: side}, {target: self.tasks[target]}, context=False).with_strictness(
             self.strictness
         )

@@ -21,7 +21,7 @@ def picture_of(engine: Engine, record: Record) -> Any:
     modality = engine.encoder.modalities.get("image")
     if not isinstance(modality, ImageModality) or not modality.fields:
         return None
-    return modality.picture(record.row, folder_of(record))
+    return modality.first_image(record.row, folder_of(record))
 
 
 def draw_answer(engine: Engine, answer: Answer, folder: Path) -> list[Path]:

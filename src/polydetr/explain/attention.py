@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from polydetr.embedders.base import ShowsAttention
 from polydetr.modalities.units import TokenWords
 from polydetr.model.model import PolyModel
 from polydetr.nn.batch import Batch, Embedded
-from polydetr.nn.entry import ShowsAttention
 
 
 def attention_layers(model: PolyModel, batch: Batch, *, group: str) -> tuple[dict[str, list[Tensor]], bool]:

@@ -4,7 +4,7 @@ Source: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks" (arX
 
     attribution_i = (x_i - x'_i) · ∫₀¹ ∂F(x' + α (x - x')) / ∂x_i dα
 
-x is what the row's values are where they enter (``nn.entry``), x' what the same row is there with every value blanked:
+x is what the row's values are where they enter (``embedders.entry``), x' what the same row is there with all blanked:
 words [PAD] without letter case ([CLS], [SEP], places and segments stay), images of one color, cells missing,
 items empty. The integral is taken by Gauss-Legendre quadrature. Completeness (proposition 1): the attributions of all
 modalities together sum to F(x) - F(x').
@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polydetr.embedders.entry import Entry
 from polydetr.model.model import PolyModel
 from polydetr.nn.batch import Batch, TokenGroup
-from polydetr.nn.entry import Entry
 
 MAX_TOKENS = 4096
 """Tokens that go through the network together while gradients are kept: bounds memory."""

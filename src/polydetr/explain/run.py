@@ -21,7 +21,6 @@ from polydetr.explain.sources import sources_of
 from polydetr.heads.explained import Answer
 from polydetr.modalities.units import ReadsWords, Scores
 from polydetr.model.model import PolyModel
-from polydetr.nn.entry import entry_of
 
 ATTENTION_WORDS = 256
 """Beyond so many words the table of attention is left out: it grows with their square."""
@@ -97,7 +96,7 @@ def _attribute(case: Case) -> tuple[Attribution, Scores]:
         model,
         case.batch(model),
         blank=case.batch(model, [blanked(window, example) for window, example in enumerate(examples)]),
-        entries={part.group: entry_of(model.embedders[part.group]) for part in parts},
+        entries={part.group: model.embedder_of(part.group).entry() for part in parts},
         target=case.task.target,
         score=answer.score,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from polydetr.core.plugs import MODALITIES, RUNNERS, TASKS, load
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, ModelFolderError, did_you_mean
 from polydetr.inference.folder import COPY_AGAIN, read_manifest
-from polydetr.modalities.base import Modality
+from polydetr.modalities.base import Modality, Needs
 from polydetr.tasks.base import Task
 
 
@@ -22,8 +23,17 @@ def read_parts(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Mod
         KeyError, TypeError, ValueError: the description is not one of a model.
     """
     tasks = {target: TASKS[state["kind"]].from_state(state) for target, state in manifest["tasks"].items()}
-    modalities = {name: MODALITIES[name].from_state(state, folder) for name, state in manifest["modalities"].items()}
+    modalities: dict[str, Modality] = {}
+    for name, state in _with_needs(manifest["modalities"], tasks).items():
+        modalities[name] = MODALITIES[name].from_state(state, folder, others=modalities)
     return modalities, tasks
+
+
+def _with_needs(states: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[str, dict[str, Any]]:
+    """Every modality's state with its needs: folders saved before these were told apart leave them to the tasks."""
+    needs, read = Needs.of(tasks), [name for name, state in states.items() if state["fields"]]
+    found = {name: replace(needs, alone=[name] == read) for name in states}
+    return {name: {"needs": asdict(found[name]), **state} for name, state in states.items()}
 
 
 def load_engine(folder: Path, *, runner: str = "torch", precision: str = "auto") -> tuple[Engine, dict[str, Any]]:

@@ -1,23 +1,65 @@
-"""What every modality answers: how a raw value becomes tokens, and the module that embeds them."""
+"""What every modality answers: how a raw value becomes tokens. What only some can do: ``modalities.capabilities``."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
-
-import torch
-from torch import nn
 
 from polydetr.config import Config
 from polydetr.core.documents import EncodedGroup
 from polydetr.core.records import Row
-from polydetr.nn.batch import Scene, TokenGroup
+from polydetr.errors import ConfigError
 from polydetr.schema.spec import FieldSpec
+from polydetr.tasks.base import Task
+from polydetr.tasks.capabilities import FindsInImages, MarksWords
 
 Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a model's tasks ask of its modalities, and what these are to one another.
+
+    by_word: some task answers token by token, so texts are read word by word. words: the tokens say where words begin.
+    frames: some task finds places in images: of each row one image is read, with its frame, and its finer maps are
+    kept. zoom: the smallest side at which such images are shown in training (``embedders.image_scene``). alone: the
+    model reads nothing else, so that a row without this says nothing.
+    """
+
+    by_word: bool = False
+    words: bool = False
+    frames: bool = False
+    zoom: float = 1.0
+    alone: bool = False
+
+    @classmethod
+    def of(cls, tasks: Mapping[str, Task]) -> Needs:
+        """Of all tasks together.
+
+        Raises:
+            ConfigError: targets that are found in the same images ask for different ones.
+        """
+        zooms = {target: task.zoom for target, task in tasks.items() if isinstance(task, FindsInImages)}
+        if len(set(zooms.values())) > 1:
+            asked = ", ".join(f"tasks.{target}.zoom = {zoom:g}" for target, zoom in zooms.items())
+            raise ConfigError(f"{asked}: these targets are found in the same training images.", hint="Set one for all.")
+        return cls(
+            by_word=any(task.per_token for task in tasks.values()),
+            words=any(isinstance(task, MarksWords) for task in tasks.values()),
+            frames=bool(zooms),
+            zoom=next(iter(zooms.values()), 1.0),
+        )
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Needs:
+        """The inverse of ``dataclasses.asdict``; what is not known is left out."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in state.items() if name in known})
 
 
 class Modality(ABC):
@@ -26,15 +68,11 @@ class Modality(ABC):
     name: ClassVar[str]
     reads: ClassVar[frozenset[str]]
     """The kinds of column, as the schema names them, that it takes."""
-    slow_to_encode: bool = False
-    """Whether rows are worth encoding ahead, in worker threads; ``encode`` must then be safe to call from several."""
     fault: ClassVar[str] = "wrong_type"
     """The kind of ``Finding`` that a value is which cannot be read."""
-    alone: bool = True
-    """Whether the model reads nothing else, so that a row without it says nothing (set by ``RowEncoder``)."""
 
-    def __init__(self, fields: Sequence[str]) -> None:
-        self.fields = tuple(fields)
+    def __init__(self, fields: Sequence[str], *, needs: Needs) -> None:
+        self.fields, self.needs = tuple(fields), needs
 
     @classmethod
     @abstractmethod
@@ -44,51 +82,44 @@ class Modality(ABC):
         rows: Sequence[Row],
         config: Config,
         *,
-        by_word: bool,
+        needs: Needs,
+        others: Mapping[str, Modality],
         folder: Path | None,
         note: Note,
     ) -> Modality:
         """One that has learned its vocabulary, scales and the like from the training rows.
 
-        by_word: some task answers token by token. folder: where relative paths in the rows begin.
+        others: the model's modalities that stand before it, by name. folder: where relative paths in the rows begin.
         note: takes sentences for the user.
         """
 
-    @classmethod
-    def inner(
-        cls, fields: Sequence[FieldSpec], rows: Sequence[Row], config: Config
-    ) -> tuple[list[FieldSpec], list[Row]]:
-        """Columns and rows that stand inside the values of these columns and that other modalities read (a history's
-        items).
-        """
-        return [], []
-
-    def join(self, others: Mapping[str, Modality]) -> None:  # noqa: B027 - most modalities need none
-        """Meets all modalities of the model, itself among them; called before anything is encoded or embedded."""
+    def only(self, fields: Sequence[str]) -> Self:
+        """The same modality, which reads these columns alone."""
+        return self._twin(fields, self.needs)
 
     def over(self, fields: Sequence[str]) -> Self:
-        """The same modality, read by the same weights, of other columns; where they are missing it gives no tokens."""
+        """The same modality, read by the same weights, of other columns; where they are missing it gives no tokens, and
+        no task points into it.
+        """
+        return self._twin(fields, Needs())
+
+    def by_itself(self) -> Self:
+        """The same modality in a model that reads nothing else."""
+        return self._twin(self.fields, dataclasses.replace(self.needs, alone=True))
+
+    def _twin(self, fields: Sequence[str], needs: Needs) -> Self:
         twin = copy.copy(self)
-        twin.fields, twin.alone = tuple(fields), False
+        twin.fields, twin.needs = tuple(fields), needs
         return twin
 
     @abstractmethod
     def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
-        """The tokens of one document (one row, or neighbouring rows that give one another context).
+        """The tokens of one document (one row, or neighboring rows that give one another context).
 
-        Missing values are masked and told as findings.
+        Missing values are masked, with a finding each. Safe to call from several threads.
 
         Raises:
             RowError: a value cannot be read as this modality.
-        """
-
-    @abstractmethod
-    def build_embedder(self, embed_dim: int | None) -> nn.Module:
-        """A module from TokenGroup to Embedded, with random weights; it tells its width as ``embed_dim``.
-
-        One with a pretrained backbone also has ``features(group) -> Embedded``, what the backbone makes of the group,
-        and starts from ``group.values["features"]`` where that is given; what else it then reads of the group, it names
-        in ``read_beside_features``.
         """
 
     @property
@@ -96,50 +127,26 @@ class Modality(ABC):
         """How many tokens the model attends over for each entry of the group's arrays."""
         return 1
 
-    def augment(self, group: TokenGroup, generator: torch.Generator) -> TokenGroup:
-        """Other values that mean the same; in training alone, anew in every step."""
-        return group
-
-    def vary(self, group: TokenGroup, generator: torch.Generator, progress: float) -> tuple[TokenGroup, Scene | None]:
-        """As ``augment``, and where images then lie, for targets that move along.
-
-        progress: of the training, 0 … 1.
-        """
-        return self.augment(group, generator), None
-
-    def mix(
-        self, group: TokenGroup, generator: torch.Generator
-    ) -> tuple[TokenGroup, torch.Tensor, torch.Tensor] | None:
-        """Each example blended with another: the group, who with whom (B,), and each one's own share (B,); None where
-        that is not wanted. Training alone, and only where a model reads nothing else: the losses are blended alike.
-        """
-        return None
-
-    def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
-        """Changes whenever files that the rows merely name were changed: part of the key of the cache on disk."""
-        return ""
-
-    @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """All that ``from_state`` needs, as JSON; larger parts are written by ``save_files``."""
-
-    @classmethod
-    @abstractmethod
-    def from_state(cls, state: Mapping[str, Any], folder: Path) -> Modality:
-        """The inverse of ``state`` and ``save_files``."""
-
-    def fingerprint(self) -> str:
-        """Changes whenever ``encode`` could give other tokens: part of the key of the cache on disk."""
-        return ""
-
-    def save_files(self, folder: Path) -> None:  # noqa: B027 - most modalities have none
-        """Writes what does not fit in JSON beside the model."""
-
     @property
     def is_pretrained(self) -> bool:
         """True where the embedder already attends over its tokens with pretrained weights."""
         return False
 
-    def pretrained(self) -> Mapping[str, Any] | None:
-        """Pretrained weights for the embedder by parameter name, or None."""
-        return None
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """All that ``from_state`` needs, as JSON, "fields" and "needs" among it; larger parts are written by
+        ``save_files``.
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Modality:
+        """The inverse of ``state`` and ``save_files``; others: see ``build``."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes whenever ``encode`` could give other tokens: part of the key of the cache on disk."""
+
+    @abstractmethod
+    def save_files(self, folder: Path) -> None:
+        """Writes what does not fit in JSON beside the model."""

@@ -1,6 +1,6 @@
-"""Histories: lists of items, the latest last; one token an item, made by the weights that read such things elsewhere.
+"""Histories: lists of items, the latest last; one token per item, made by the weights that read such things elsewhere.
 
-An item is a row of its own (text, picture, numbers, categories) or a bare string. Its text and pictures go through the
+An item is a row of its own (text, image, numbers, categories) or a bare string. Its text and images go through the
 very embedders that read the model's other columns; its numbers and categories through a table of their own, because
 the columns of an item are not those of the row. An item that recurs in a batch is embedded once.
 
@@ -19,9 +19,9 @@ token(item) = mean over P of (mean over P's real tokens)  +  order embedding  + 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -31,8 +31,8 @@ from polydetr.config import Config, HistoryConfig
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError, Location, RowError
-from polydetr.modalities.base import Modality, Note
-from polydetr.modalities.history_embedder import HistoryEmbedder
+from polydetr.modalities.base import Modality, Needs, Note
+from polydetr.modalities.capabilities import ReadsFiles
 from polydetr.modalities.history_items import ITEM_TEXT, age_scale, as_list, distinct_items, item_fields
 from polydetr.modalities.history_units import HistoryPart
 from polydetr.modalities.image import ImageModality
@@ -57,8 +57,11 @@ class _Item(NamedTuple):
 
 
 class HistoryModality(Modality):
-    """``item_fields``: how the fields of an item are read. Texts and pictures are read by the modalities that ``join``
-    hands over; ``table`` is the items' own.
+    """item_fields: how the fields of an item are read. others: the model's modalities, of which those of texts and
+    images read these in the items too; table: the items' own. words: of an item's texts, on average.
+
+    Raises:
+        ConfigError: ``history.item_tokens`` leaves no room for an item's texts.
     """
 
     name: ClassVar[str] = "history"
@@ -70,18 +73,21 @@ class HistoryModality(Modality):
         item_fields: Sequence[FieldSpec],
         *,
         config: HistoryConfig,
+        needs: Needs,
+        others: Mapping[str, Modality],
         table: TableModality | None = None,
         age_scale: tuple[float, float] = (0.0, 1.0),
         words: float = 0.0,
     ) -> None:
-        super().__init__(fields)
+        super().__init__(fields, needs=needs)
         self.item_fields, self.config, self.table = tuple(item_fields), config, table
         self.age_scale, self.words = age_scale, words
-        self.parts: dict[str, Modality] = {}
+        own = {"table": table} if table is not None else {}
+        self.parts: dict[str, Modality] = {**_borrowed(self.item_fields, config, others), **own}
         self._read: dict[str, _Item] = {}
 
     @classmethod
-    def inner(
+    def items(
         cls, fields: Sequence[FieldSpec], rows: Sequence[Row], config: Config
     ) -> tuple[list[FieldSpec], list[Row]]:
         if not fields:
@@ -97,7 +103,8 @@ class HistoryModality(Modality):
         rows: Sequence[Row],
         config: Config,
         *,
-        by_word: bool,
+        needs: Needs,
+        others: Mapping[str, Modality],
         folder: Path | None,
         note: Note,
     ) -> HistoryModality:
@@ -111,7 +118,7 @@ class HistoryModality(Modality):
         columns = [spec for spec in specs if spec.modality in TableModality.reads]
         table = None
         if columns:
-            table = TableModality.build(columns, items, config, by_word=by_word, folder=folder, note=note)
+            table = TableModality.build(columns, items, config, needs=Needs(), others={}, folder=folder, note=note)
         names = ", ".join(f"{spec.name} ({spec.modality})" for spec in specs)
         note(f"items of {', '.join(repr(f.name) for f in fields)} are read by {names}")
         texts = [spec.name for spec in specs if spec.modality in TextModality.reads]
@@ -120,28 +127,12 @@ class HistoryModality(Modality):
             [f.name for f in fields],
             specs,
             config=config.history,
+            needs=needs,
+            others=others,
             table=table if table and table.fields else None,
             age_scale=age_scale(items, config.history.age),
             words=sum(words) / max(1, len(items)),
         )
-
-    def join(self, others: Mapping[str, Modality]) -> None:
-        for name, kind in _BORROWED.items():
-            fields = [spec.name for spec in self.item_fields if spec.modality in kind.reads]
-            if fields and name in others:
-                self.parts[name] = part = others[name].over(fields)
-                if isinstance(part, TextModality):
-                    part.max_tokens = min(part.max_tokens, self.config.item_tokens)
-                    if part.max_tokens < 1 + 3 * len(fields):
-                        raise ConfigError(
-                            f"history.item_tokens = {self.config.item_tokens} leaves no room for {len(fields)} texts",
-                            hint="Raise it, or name fewer texts in history.fields.",
-                        )
-        if self.table is not None:
-            self.table.alone = False
-            self.parts["table"] = self.table
-        self.slow_to_encode = any(part.slow_to_encode for part in self.parts.values())
-        self._read = {}
 
     # -- items --------------------------------------------------------------------------------------------------------
 
@@ -186,7 +177,7 @@ class HistoryModality(Modality):
         return list(value[-most:]), False
 
     def _item(self, item: Any, field: str, back: int, findings: list[Finding], folder: Path | None) -> _Item | None:
-        """One item, encoded; None, and told, where there is nothing in it. ``back``: 1 = the latest."""
+        """One item, encoded; None, with a finding, where there is nothing in it. ``back``: 1 = the latest."""
         where = f"item {back} from the end of {field!r}"
         if is_missing(item):
             findings.append(Finding("missing", field, f"{where} is missing"))
@@ -197,7 +188,7 @@ class HistoryModality(Modality):
                 location=Location(column=field),
             )
         row = self._as_row(item)
-        key = "" if self.slow_to_encode else repr([row.get(spec.name) for spec in self.item_fields])
+        key = "" if self.reads_files else repr([row.get(spec.name) for spec in self.item_fields])
         made = self._read.get(key) if key else None
         if made is None:
             try:
@@ -243,7 +234,7 @@ class HistoryModality(Modality):
         return _Item(arrays, int.from_bytes(digest.digest(), "little", signed=True), tuple(findings))
 
     def _room(self, name: str) -> int:
-        """Entries of one item in this modality: tokens, columns, or one picture a field."""
+        """Entries of one item in this modality: tokens, columns, or one image per field."""
         part = self.parts[name]
         return part.max_tokens if isinstance(part, TextModality) else len(part.fields)
 
@@ -256,8 +247,8 @@ class HistoryModality(Modality):
         entry["field"] = np.array(number, dtype=np.int8)
         if self.config.age is not None:
             age = self._age(item, field, findings) if isinstance(item, Mapping) else None
-            mean, deviation = self.age_scale
-            scaled = 0.0 if age is None else (math.log1p(age) - mean) / deviation
+            mean, std = self.age_scale
+            scaled = 0.0 if age is None else (math.log1p(age) - mean) / std
             entry["age"] = np.array(scaled, dtype=np.float32)
             entry["age_known"] = np.array(age is not None, dtype=np.int8)
         return entry
@@ -276,7 +267,7 @@ class HistoryModality(Modality):
     def _stacked(entries: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         return {name: np.stack([entry[name] for entry in entries]) for name in entries[0]}
 
-    # -- module and state ---------------------------------------------------------------------------------------------
+    # -- state --------------------------------------------------------------------------------------------------------
 
     @property
     def tokens_per_entry(self) -> int:
@@ -286,12 +277,15 @@ class HistoryModality(Modality):
             parts["text"] = min(self._room("text"), 2 + round(1.4 * self.words))
         return max(1, sum(parts.values()))
 
+    @property
+    def reads_files(self) -> bool:
+        return any(isinstance(part, ReadsFiles) and part.reads_files for part in self.parts.values())
+
     def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
-        images = self.parts.get("image")
-        if images is None:
-            return ""
         items = [item for field in self.fields for row in rows for item in as_list(row.get(field))]
-        return images.content_key([item for item in items if isinstance(item, Mapping)], folder=folder)
+        read = [item for item in items if isinstance(item, Mapping)]
+        readers = [part for part in self.parts.values() if isinstance(part, ReadsFiles)]
+        return "".join(part.content_key(read, folder=folder) for part in readers)
 
     def units(self, row: Row, windows: Sequence[Window]) -> HistoryPart:
         """The items that are read (``units.HasUnits``): those that are too old, or empty, are none."""
@@ -303,22 +297,12 @@ class HistoryModality(Modality):
         ]
         return HistoryPart(columns, indices, names=[spec.name for spec in self.item_fields])
 
-    def build_embedder(self, embed_dim: int | None) -> HistoryEmbedder:
-        width = embed_dim or 64
-        return HistoryEmbedder(
-            self.table.build_embedder(width) if self.table is not None else None,
-            borrowed=[name for name in self.parts if name in _BORROWED],
-            embed_dim=width,
-            max_items=self.config.max_items,
-            num_fields=len(self.fields),
-            with_age=self.config.age is not None,
-        )
-
     def state(self) -> dict[str, Any]:
         return {
             "fields": list(self.fields),
             "item_fields": [[spec.name, spec.modality] for spec in self.item_fields],
             "config": self.config.model_dump(),
+            "needs": asdict(self.needs),
             "table": self.table.state() if self.table is not None else None,
             "age_scale": list(self.age_scale),
             "words": self.words,
@@ -330,18 +314,43 @@ class HistoryModality(Modality):
             self.table.save_files(folder / _FOLDER)
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], folder: Path) -> HistoryModality:
-        table = TableModality.from_state(state["table"], folder / _FOLDER) if state["table"] is not None else None
-        mean, deviation = state["age_scale"]
+    def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> HistoryModality:
+        table = None
+        if state["table"] is not None:
+            table = TableModality.from_state({"needs": {}, **state["table"]}, folder / _FOLDER, others={})
+        mean, std = state["age_scale"]
         return cls(
             state["fields"],
             [FieldSpec(name, modality) for name, modality in state["item_fields"]],
             config=HistoryConfig(**state["config"]),
+            needs=Needs.from_state(state["needs"]),
+            others=others,
             table=table,
-            age_scale=(float(mean), float(deviation)),
+            age_scale=(float(mean), float(std)),
             words=float(state["words"]),
         )
 
     def fingerprint(self) -> str:
-        table = self.table.fingerprint() if self.table is not None else ""
-        return hashlib.sha256(f"{_ENCODING}{json.dumps(self.state(), sort_keys=True)}{table}".encode()).hexdigest()
+        config, specs = self.config, [(spec.name, spec.modality) for spec in self.item_fields]
+        parts = [(name, part.fingerprint()) for name, part in self.parts.items()]
+        what = (_ENCODING, self.fields, specs, parts, config.max_items, config.age, self.age_scale)
+        return hashlib.sha256(repr(what).encode(errors="surrogatepass")).hexdigest()
+
+
+def _borrowed(
+    item_fields: Sequence[FieldSpec], config: HistoryConfig, others: Mapping[str, Modality]
+) -> dict[str, Modality]:
+    """The modalities that read the items' texts and images, narrowed to them."""
+    parts: dict[str, Modality] = {}
+    for name, kind in _BORROWED.items():
+        fields = [spec.name for spec in item_fields if spec.modality in kind.reads]
+        if fields and name in others:
+            parts[name] = part = others[name].over(fields)
+            if isinstance(part, TextModality):
+                parts[name] = part = part.within(config.item_tokens)
+                if part.max_tokens < 1 + 3 * len(fields):
+                    raise ConfigError(
+                        f"history.item_tokens = {config.item_tokens} leaves no room for {len(fields)} texts",
+                        hint="Raise it, or name fewer texts in history.fields.",
+                    )
+    return parts

@@ -87,7 +87,7 @@ def _ages(items: Sequence[Row], name: str) -> Iterator[float]:
 
 
 def age_scale(items: Sequence[Row], name: str | None) -> tuple[float, float]:
-    """Mean and deviation of log(1 + age)."""
+    """Mean and std of log(1 + age)."""
     ages = np.array(list(_ages(items, name)) if name is not None else [])
     if not len(ages):
         return 0.0, 1.0

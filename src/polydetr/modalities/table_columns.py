@@ -36,11 +36,11 @@ KNOTS = 256
 """Quantiles kept of a column whose numbers are made normal."""
 
 BEYOND = 0.5
-"""How far outside the training range a number may lie, in widths of that range, before it is clipped and told."""
+"""How far outside the training range a number may lie, in widths of that range, before it is clipped and warned of."""
 
 
 _NORMAL = NormalDist()
-_EDGE = 0.5 / KNOTS  # the outermost ranks lie at ±2.9 deviations
+_EDGE = 0.5 / KNOTS  # the outermost ranks lie at ±2.9 std
 _LARGEST = 1e4
 
 
@@ -54,13 +54,13 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers to about N(0, 1): standardised, or, with ``knots``, by rank to a normal distribution.
+    """Numbers to about N(0, 1): standardized, or, with ``knots``, by rank to a normal distribution.
 
     low, high: smallest and largest training value. All arithmetic stays finite for any finite float.
     """
 
     mean: float
-    deviation: float
+    std: float
     low: float
     high: float
     knots: tuple[float, ...] = ()
@@ -72,11 +72,11 @@ class Scale:
         unit = float(np.abs(x).max())  # sums of huge numbers would overflow, squares of tiny ones vanish
         unit = unit if unit >= tiny else 1.0
         scaled = x / unit
-        deviation = max(float(scaled.std()) * unit, 4 * tiny)
+        std = max(float(scaled.std()) * unit, 4 * tiny)
         knots: tuple[float, ...] = ()
         if quantile:
             knots = tuple(np.quantile(scaled, np.linspace(0, 1, min(KNOTS, len(x)))) * unit)
-        return cls(float(scaled.mean()) * unit, deviation, float(x.min()), float(x.max()), tuple(map(float, knots)))
+        return cls(float(scaled.mean()) * unit, std, float(x.min()), float(x.max()), tuple(map(float, knots)))
 
     @functools.cached_property
     def limits(self) -> tuple[float, float]:
@@ -94,7 +94,7 @@ class Scale:
         if self.knots:
             return _NORMAL.inv_cdf(min(max(self._rank(value), _EDGE), 1 - _EDGE))
         # Halves, because the difference of two extremes overflows.
-        return min(max((value / 2 - self.mean / 2) / (self.deviation / 2), -_LARGEST), _LARGEST)
+        return min(max((value / 2 - self.mean / 2) / (self.std / 2), -_LARGEST), _LARGEST)
 
     def _rank(self, value: float) -> float:
         """0 … 1; ties take the middle of their ranks."""
@@ -153,7 +153,7 @@ class NumberColumn:
 class CategoryColumn:
     """One of several names. Those too rare to learn share a code; a new one has a code of its own.
 
-    open: the rare names are too many to be kept, so that new ones are the rule: they are read as rare, and not told.
+    open: the rare names are too many to be kept, so that new ones are the rule: they are read as rare, unwarned.
     """
 
     name: str
@@ -211,7 +211,7 @@ class CategoryColumn:
 
 @dataclass(frozen=True)
 class DateColumn:
-    """A moment: the year as a standardised number, and where it stands in its year, month, week and day."""
+    """A moment: the year as a standardized number, and where it stands in its year, month, week and day."""
 
     name: str
     scale: Scale
@@ -269,7 +269,9 @@ def column_state(column: Column) -> dict[str, Any]:
 def column_from_state(state: dict[str, Any]) -> Column:
     if state["kind"] == "category":
         return CategoryColumn(state["name"], tuple(state["names"]), frozenset(state["rare"]), state["open"])
-    scale = Scale(**{**state["scale"], "knots": tuple(state["scale"]["knots"])})
+    saved = dict(state["scale"])
+    std = saved.pop("deviation") if "deviation" in saved else saved.pop("std")  # older folders have the longer name
+    scale = Scale(**{**saved, "std": std, "knots": tuple(saved["knots"])})
     if state["kind"] == "date":
         return DateColumn(state["name"], scale, state["day_first"])
     return NumberColumn(state["name"], scale, state["comma"])

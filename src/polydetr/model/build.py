@@ -10,20 +10,19 @@ from pathlib import Path
 import torch
 
 from polydetr.config import Config, ModelConfig
-from polydetr.core.plugs import TASKS
+from polydetr.core.plugs import MODALITIES, TASKS
 from polydetr.core.records import Record, Row, folder_of
 from polydetr.engine.encode import task_row
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
 from polydetr.fetch.catalog import BACKBONES
-from polydetr.modalities import MODALITIES
-from polydetr.modalities.base import Modality
-from polydetr.modalities.image import ImageModality
+from polydetr.modalities.base import Modality, Needs
+from polydetr.modalities.capabilities import HoldsItems
 from polydetr.model.model import PolyModel
 from polydetr.model.runner import TorchRunner
 from polydetr.schema.spec import FieldSpec, Schema
 from polydetr.tasks.base import DecoderOptions, DecoderSizes, Task, TaskContext, TaskOptions
-from polydetr.tasks.capabilities import FindsInImages, HasPositive
+from polydetr.tasks.capabilities import HasPositive
 from polydetr.tasks.options import old_keys, read_options
 
 Note = Callable[[str], None]
@@ -129,7 +128,11 @@ def _unreadable(
 def build_modalities(
     config: Config, schema: Schema, rows: Sequence[Row], tasks: Mapping[str, Task], *, folder: Path | None, note: Note
 ) -> dict[str, Modality]:
-    """One modality for each kind of input that the schema names."""
+    """One modality for each kind of input that the schema names.
+
+    Raises:
+        SchemaError: there is nothing to read, or not what a target is found in.
+    """
     own = {name: [f for f in schema.inputs if f.modality in kind.reads] for name, kind in MODALITIES.items()}
     # What is read of targets (``HasPositive``) and inside a history's items, by the same weights as the inputs.
     lent: dict[str, list[FieldSpec]] = {
@@ -142,44 +145,42 @@ def build_modalities(
     }
     items: list[Row] = []
     for name, kind in MODALITIES.items():
-        specs, found_rows = kind.inner([*own[name], *lent[name]], rows, config)
+        if not issubclass(kind, HoldsItems):
+            continue
+        specs, found_rows = kind.items([*own[name], *lent[name]], rows, config)
         items += found_rows
         for other, reader in MODALITIES.items():
             lent[other] += [spec for spec in specs if spec.modality in reader.reads]
     read = {name for name in MODALITIES if own[name] or lent[name]}
     config = config.model_copy(update={"backbone": _backbones(config, read)})
-    by_word = any(task.per_token for task in tasks.values())
+    needs = Needs.of(tasks)
     found: dict[str, Modality] = {}
     for name, kind in MODALITIES.items():
         fields = _windowed_last(own[name], tasks) if name == "text" else own[name]
         if fields or lent[name]:
             seen = rows if not lent[name] else [*rows, *items] if fields else [*items, *rows]
-            made = kind.build([*fields, *lent[name]], seen, config, by_word=by_word, folder=folder, note=note)
+            made = kind.build([*fields, *lent[name]], seen, config, needs=needs, others=found, folder=folder, note=note)
             # Columns that say nothing (all missing, constant) are left out when they are read.
-            made.fields = tuple(f.name for f in fields) if lent[name] else made.fields
+            made = made.only([f.name for f in fields]) if lent[name] else made
             if made.fields or lent[name]:
                 found[name] = made
-    if zooms := {target: task.zoom for target, task in tasks.items() if isinstance(task, FindsInImages)}:
-        _prepare_images(found, zooms)
-    if by_word and not ("text" in found and found["text"].fields):
+    if needs.frames:
+        _check_images(found.get("image"))
+    if needs.by_word and not ("text" in found and found["text"].fields):
         raise SchemaError(
             "no input column holds text, which the target's labels point into",
             hint="Name one: inputs={'column': 'text'} or --input column:text.",
         )
-    if not any(modality.fields for modality in found.values()):
+    read = [name for name, modality in found.items() if modality.fields]
+    if not read:
         listed = ", ".join(f"{spec.name!r} ({spec.modality})" for spec in schema.inputs)
         raise SchemaError(f"none of the input columns can be read: {listed}", hint="Name the inputs.")
-    return found
+    return {name: modality.by_itself() if [name] == read else modality for name, modality in found.items()}
 
 
-def _prepare_images(found: Mapping[str, Modality], zooms: Mapping[str, float]) -> None:
-    """zooms: by target that finds something in images.
-
-    Raises:
-        SchemaError: there is no image to find something in. ConfigError: targets ask for different images.
-    """
-    image = found.get("image")
-    if not isinstance(image, ImageModality) or not image.fields:
+def _check_images(image: Modality | None) -> None:
+    """Raises SchemaError where there is no image to find something in, or there are several."""
+    if image is None or not image.fields:
         raise SchemaError(
             "no input column holds pictures, in which objects could be found",
             hint="Name one: inputs={'column': 'image'} or --input column:image.",
@@ -189,10 +190,6 @@ def _prepare_images(found: Mapping[str, Modality], zooms: Mapping[str, float]) -
             f"objects are found in one picture a row, and there are {len(image.fields)} columns of them",
             hint=f"Name one: inputs={{{image.fields[0]!r}: 'image'}}.",
         )
-    if len(set(zooms.values())) > 1:
-        asked = ", ".join(f"tasks.{target}.zoom = {zoom:g}" for target, zoom in zooms.items())
-        raise ConfigError(f"{asked}: these targets are found in the same training images.", hint="Set one for all.")
-    image.show_scenes(zoom=next(iter(zooms.values())))
 
 
 def _backbones(config: Config, read: Collection[str]) -> dict[str, str]:

@@ -13,10 +13,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from polydetr import heads
+from polydetr import embedders, heads
 from polydetr.backbones.bert import BertEncoder
 from polydetr.config import ModelConfig
 from polydetr.core.examples import Example
+from polydetr.embedders.base import Embedder, GivesMaps
 from polydetr.errors import ConfigError
 from polydetr.heads.base import DecodesSets, EncoderShape, Head, NamesLabels, PaintsTokens
 from polydetr.modalities.base import Modality
@@ -46,16 +47,11 @@ class PolyModel(nn.Module):
             for target, task in tasks.items()
             if isinstance(task, HasPositive) and task.positive_modality is not None
         }
-        for modality in modalities.values():
-            modality.join(modalities)
         width = config.embed_dim
         for name, modality in modalities.items():
-            self.embedders[name] = modality.build_embedder(width)
-            width = int(self.embedders[name].embed_dim)  # type: ignore[arg-type]
+            embedder = embedders.build(modality, embed_dim=width, others=dict(self.embedders.items()))
+            self.embedders[name], width = embedder, embedder.embed_dim
         assert width is not None
-        for embedder in self.embedders.values():
-            if callable(borrow := getattr(embedder, "borrow", None)):
-                borrow(self.embedders)
         shape = _shape(self.embedders, width, maps=any(isinstance(task, FindsInImages) for task in tasks.values()))
         self.embed_dim = width
         pretrained = any(m.is_pretrained for m in modalities.values())
@@ -151,6 +147,10 @@ class PolyModel(nn.Module):
                 outputs[target]["positive"] = self.heads[self._slots[target]](found)["vector"]
         return outputs
 
+    def embedder_of(self, name: str) -> Embedder:
+        """What makes vectors of a modality's tokens."""
+        return cast(Embedder, self.embedders[name])
+
     def head_of(self, target: str) -> Head:
         """What answers ``target``."""
         return cast(Head, self.heads[self._slots[target]])
@@ -201,10 +201,10 @@ class PolyModel(nn.Module):
     def load_pretrained(self, modalities: Mapping[str, Modality]) -> None:
         """Lays each modality's pretrained weights over the random ones."""
         for name, modality in modalities.items():
-            weights = modality.pretrained()
+            weights = embedders.pretrained(modality)
             if weights:
-                missing = self.embedders[name].load_state_dict(dict(weights), strict=False).unexpected_keys
-                assert not missing, missing
+                unexpected = self.embedders[name].load_state_dict(dict(weights), strict=False).unexpected_keys
+                assert not unexpected, unexpected
 
     @torch.no_grad()
     def name_labels(self, tasks: Mapping[str, Task], text: Modality) -> None:
@@ -222,11 +222,10 @@ class PolyModel(nn.Module):
 
 
 def _shape(embedders: nn.ModuleDict, width: int, *, maps: bool) -> EncoderShape:
-    """What heads are built on. Where one reads maps, the embedder that has them is told to give them."""
+    """What heads are built on."""
     for embedder in embedders.values():
-        if maps and hasattr(embedder, "keeps_maps"):
-            embedder.keeps_maps = True  # type: ignore[assignment]
-            return EncoderShape(width, embedder.map_channels, int(embedder.grid))  # type: ignore[arg-type]
+        if maps and isinstance(embedder, GivesMaps):
+            return EncoderShape(width, embedder.map_channels, embedder.grid)
     return EncoderShape(width)
 
 

@@ -24,6 +24,7 @@ from polydetr.engine.engine import Engine
 from polydetr.engine.measure import encode_positives, evaluate_results
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.modalities.base import Modality
+from polydetr.modalities.capabilities import ReadsFiles
 from polydetr.tasks.capabilities import NamesFiles
 
 Note = Callable[[str], None]
@@ -181,6 +182,8 @@ def encode_measured_rows(
 
 def _files(modality: Modality, records: Sequence[Record]) -> str:
     """What the files are like that the rows merely name."""
+    if not isinstance(modality, ReadsFiles):
+        return ""
     folders: dict[Path | None, list[Row]] = {}
     for record in records:
         folders.setdefault(folder_of(record), []).append(record.row)

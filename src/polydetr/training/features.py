@@ -19,6 +19,7 @@ from polydetr.core.examples import Arrays, Example
 from polydetr.core.files import cache_dir
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.store import ExampleStore, trim_cache
+from polydetr.embedders.base import HasBackbone
 from polydetr.errors import ConfigError
 from polydetr.model.build import Assembly
 from polydetr.model.model import PolyModel
@@ -40,9 +41,9 @@ def freeze_backbones(model: PolyModel) -> list[str]:
     """
     frozen = []
     for name, embedder in model.embedders.items():
-        if not hasattr(embedder, "features"):
+        if not isinstance(embedder, HasBackbone):
             continue
-        parts = getattr(embedder, "frozen_with_backbone", ("backbone",))
+        parts = embedder.frozen_with_backbone
         found = [p for n, p in embedder.named_parameters() if n.partition(".")[0] in parts]
         for parameter in found:
             parameter.requires_grad_(False)
@@ -114,10 +115,10 @@ def _embedded(
     model: PolyModel, modality: str, group: TokenGroup, groups: Collection[str]
 ) -> tuple[Embedded, Collection[str]] | None:
     """What the backbone makes of a group, and what is read beside that; None where nothing is computed beforehand."""
-    if modality not in groups:
-        return None
     embedder = model.embedders[modality]
-    return embedder.features(group), getattr(embedder, "read_beside_features", ())  # type: ignore[operator]
+    if modality not in groups or not isinstance(embedder, HasBackbone):
+        return None
+    return embedder.features(group), embedder.read_beside_features
 
 
 def _of_row(found: tuple[Embedded, Collection[str]] | None, row: int, arrays: Arrays) -> Arrays:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,10 +20,11 @@ from polydetr.config import Config
 from polydetr.core.predictions import Evaluation
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.store import ExampleStore
+from polydetr.embedders.base import Embedder
 from polydetr.errors import Interrupted, PolydetrError
 from polydetr.heads.base import TransformsTargets
 from polydetr.model.build import Assembly
-from polydetr.nn.batch import Batch, Scene
+from polydetr.nn.batch import Batch, Scene, TokenGroup
 from polydetr.tasks.capabilities import CountsSteps
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
 from polydetr.training.devices import Devices
@@ -164,7 +165,7 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         self.model.train()
-        mixed = mix_examples(batch, self.engine.encoder.modalities, self._generator(1))
+        mixed = mix_examples(batch, dict(self.model.embedders.items()), self._generator(1))
         if mixed is None:
             loss = total_loss(self.assembly, self.model(batch), batch)
         else:
@@ -207,19 +208,23 @@ class Loop:
     def _vary(self, batch: Batch, progress: float) -> Batch:
         """The batch as this step sees it: augmented, some modalities hidden; the same for the same seed and step."""
         generator, groups, targets = self._generator(0), {}, dict(batch.targets)
-        modalities, positives = self.engine.encoder.modalities, {}
+        positives: dict[str, TokenGroup] = {}
         for name, group in batch.groups.items():
-            groups[name], scene = modalities[name].vary(group, generator, progress)
+            groups[name], scene = self._embedder(name).augment(group, generator, progress=progress)
             if scene is not None:
                 targets = {t: self._transformed(t, tensors, scene) for t, tensors in targets.items()}
         for target, group in batch.positives.items():
-            positives[target], _ = modalities[self.model.positive_side(target)].vary(group, generator, progress)
+            embedder = self._embedder(self.model.positive_side(target))
+            positives[target], _ = embedder.augment(group, generator, progress=progress)
         return hide_modalities(
             replace(batch, groups=groups, targets=targets, positives=positives),
             self.config.training.modality_dropout,
             generator,
             keep=TOKEN_GROUPS if self._per_token else (),
         )
+
+    def _embedder(self, modality: str) -> Embedder:
+        return cast(Embedder, self.model.embedders[modality])
 
     def _transformed(
         self, target: str, tensors: Mapping[str, torch.Tensor], scene: Scene

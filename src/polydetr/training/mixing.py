@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from polydetr.modalities.base import Modality
+from polydetr.embedders.base import BlendsExamples
 from polydetr.nn.batch import Batch
 
 
@@ -32,12 +32,13 @@ class Mixed:
         return part * of(replace(self.batch, weights=own)) + (1 - part) * of(replace(self.other, weights=others))
 
 
-def mix_examples(batch: Batch, modalities: Mapping[str, Modality], generator: torch.Generator) -> Mixed | None:
+def mix_examples(batch: Batch, embedders: Mapping[str, nn.Module], generator: torch.Generator) -> Mixed | None:
     """The batch blended by its only modality; None where there are several, or none wants it."""
     if len(batch.groups) != 1 or len(batch.example_ids) < 2:
         return None
     ((name, group),) = batch.groups.items()
-    found = modalities[name].mix(group, generator) if name in modalities else None
+    embedder = embedders.get(name)
+    found = embedder.blend(group, generator) if isinstance(embedder, BlendsExamples) else None
     if found is None:
         return None
     blended, order, share = found

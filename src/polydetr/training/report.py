@@ -12,6 +12,7 @@ from polydetr.engine.render import picture_of
 from polydetr.fetch.catalog import BACKBONES
 from polydetr.metrics.calibration import reliability_curve
 from polydetr.metrics.detection import DetectionReport
+from polydetr.modalities.text import TextModality
 from polydetr.reports.detection import detection_confusion_png, precision_recall_png
 from polydetr.reports.detection_page import mistakes_page
 from polydetr.reports.model_card import model_card
@@ -153,13 +154,13 @@ def _limits(info: dict[str, Any]) -> list[str]:
 
 
 def _backbone(engine: Engine) -> dict[str, Any] | None:
-    backbone = getattr(engine.encoder.modalities.get("text"), "backbone", None)
-    if backbone is None or not backbone.num_layers:
+    text = engine.encoder.modalities.get("text")
+    if not isinstance(text, TextModality) or not text.is_pretrained:
         return None
-    spec = BACKBONES.get(backbone.name)
-    if spec is None:
-        return {"name": backbone.name}
-    return {"name": spec.name, "licence": spec.license, "source": f"{spec.package} {spec.version}"}
+    package = BACKBONES.get(text.spec.name)
+    if package is None:
+        return {"name": text.spec.name}
+    return {"name": package.name, "licence": package.license, "source": f"{package.package} {package.version}"}
 
 
 def _example(info: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ _WEIGHT_STEPS = 127
 """From 0 to the largest magnitude of an output's weights."""
 _INPUT_STEPS = 254
 """From the smallest to the largest value of a token: one less than a byte has, as the zero is rounded too."""
-_WHOLE = torch.tensor([[1.5 * 2**23]])
+_WHOLE = torch.tensor([[1.5 * 2**23]], device="cpu")  # whatever device the importer happens to build on
 """A float32 of this size has no room for fractions: adding it rounds, and leaves the whole number in the low byte."""
 _SMALLEST = 1e-28
 """Kept away from 0, by which nothing can be divided."""

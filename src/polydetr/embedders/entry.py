@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -112,29 +111,3 @@ class TokenEntry(Entry):
             return replace(output, tokens=look(0, output.tokens))
 
         return [self.embedder.register_forward_hook(put)]
-
-
-# -- what only some embedders have -------------------------------------------------------------------------------------
-
-
-@runtime_checkable
-class HasEntry(Protocol):
-    """An embedder whose values enter elsewhere than as its tokens."""
-
-    def entry(self) -> Entry: ...
-
-
-@runtime_checkable
-class ShowsAttention(Protocol):
-    """An embedder whose backbone attends."""
-
-    def with_attention(self, group: TokenGroup) -> tuple[Embedded, list[Tensor] | None]:
-        """What it gives, and how its tokens attend to one another: one (B, L, L) per layer, heads averaged, row = the
-        token that looks; None where the inside of the backbone is not known.
-        """
-        ...
-
-
-def entry_of(embedder: nn.Module) -> Entry:
-    """Where this one's values enter."""
-    return embedder.entry() if isinstance(embedder, HasEntry) else TokenEntry(embedder)

@@ -14,7 +14,7 @@ from polydetr.errors import InputError, did_you_mean
 from polydetr.values.images import open_image
 
 if TYPE_CHECKING:
-    from polydetr.predictor import Predictor
+    from polydetr.inference.model import LoadedModel
 
 _AT_ONCE = 16
 """Tiles that are cut out before the model is asked: a bound on memory."""
@@ -44,7 +44,7 @@ def tiles_of(width: int, height: int, *, tile: int, overlap: int) -> list[Tile]:
 
 
 def predict_tiled(
-    predictor: Predictor, picture: Any, *, target: str | None = None, tile: int = 640, overlap: int = 128
+    model: LoadedModel, picture: Any, *, target: str | None = None, tile: int = 640, overlap: int = 128
 ) -> list[dict[str, Any]]:
     """The objects of one picture (a path, bytes, an array or a Pillow image), the surest first.
 
@@ -54,14 +54,14 @@ def predict_tiled(
     Raises:
         InputError: the model finds no objects, or the overlap is no part of the tile. RowError: no picture.
     """
-    name = _target(predictor, target)
-    field = predictor.schema.names("image")[0]
+    name = _target(model, target)
+    field = model.schema.names("image")[0]
     whole = open_image(picture, column=field)
     tiles = tiles_of(*whole.size, tile=tile, overlap=overlap)
     found = []
     for start in range(0, len(tiles), _AT_ONCE):
         part = tiles[start : start + _AT_ONCE]
-        answers = predictor.predict([{field: whole.crop(one.shown)} for one in part])
+        answers = model.predict([{field: whole.crop(one.shown)} for one in part])
         for one, answer in zip(part, answers, strict=True):
             found += _owned(answer[name], one)
     return sorted(found, key=lambda item: -item["score"])
@@ -95,8 +95,8 @@ def _spans(length: int, tile: int, overlap: int) -> list[_Span]:
     return [_Span(*span) for span in zip(starts, ends, lower, upper, strict=True)]
 
 
-def _target(predictor: Predictor, target: str | None) -> str:
-    known = [spec.name for spec in predictor.schema.targets if spec.task == "detection"]
+def _target(model: LoadedModel, target: str | None) -> str:
+    known = [spec.name for spec in model.schema.targets if spec.task == "detection"]
     if not known:
         raise InputError("this model finds no objects", hint="Train one: target='objects:detection'.")
     if target is not None and target not in known:

@@ -1,19 +1,20 @@
-"""Which backbone reads these texts: the named one; for "auto" one that fits the language, or random weights."""
+"""Which backbone reads these texts or images: the named one; for "auto" one that fits, or random weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from polydetr.backbones.scratch import scratch_backbone
-from polydetr.backbones.text import TextBackbone, load_text_backbone
 from polydetr.errors import BackboneError
+from polydetr.specs.image import DEFAULT, ImageSpec, load_image_spec, patch_spec
+from polydetr.specs.scratch import scratch_spec
+from polydetr.specs.text import TextSpec, load_text_spec
 from polydetr.values.spans import is_unspaced
 
 Texts = Callable[[int | None], Iterator[str]]
 """The texts of the first so many rows, or of all."""
 
 
-def choose_text_backbone(
+def choose_text_spec(
     name: str,
     texts: Texts,
     *,
@@ -22,7 +23,7 @@ def choose_text_backbone(
     vocab_size: int,
     max_positions: int,
     note: Callable[[str], None],
-) -> TextBackbone:
+) -> TextSpec:
     """The named backbone; "auto" chooses by language; "none" learns a vocabulary from the texts.
 
     Raises:
@@ -31,15 +32,34 @@ def choose_text_backbone(
     if name == "auto":
         name = suggest_backbone(texts(500), by_word=by_word)
         try:
-            backbone = load_text_backbone(name, report=note)
+            backbone = load_text_spec(name, report=note)
             note(f"backbone: {name} (chosen by the language of the text; name another with backbone=)")
             return backbone
         except BackboneError as error:
             note(f"backbone: none, random weights ({name} cannot be had: {error.message})")
             name = "none"
     if name != "none":
-        return load_text_backbone(name, report=note)
-    return scratch_backbone(texts(None), vocab_size=vocab_size, hidden_dim=hidden_dim, max_positions=max_positions)
+        return load_text_spec(name, report=note)
+    return scratch_spec(texts(None), vocab_size=vocab_size, hidden_dim=hidden_dim, max_positions=max_positions)
+
+
+def choose_image_spec(name: str, *, hidden_dim: int, patch_size: int, note: Callable[[str], None]) -> ImageSpec:
+    """The named backbone; "auto" is ``DEFAULT``, or random weights where it cannot be had; "none" are patches.
+
+    Raises:
+        BackboneError: the named one cannot be had.
+    """
+    if name == "auto":
+        try:
+            backbone = load_image_spec(DEFAULT, report=note)
+            note(f"image backbone: {DEFAULT} (name another with backbone={{'image': ...}})")
+            return backbone
+        except BackboneError as error:
+            note(f"image backbone: none, random weights ({DEFAULT} cannot be had: {error.message})")
+            name = "none"
+    if name == "none":
+        return patch_spec(hidden_dim=hidden_dim, patch_size=patch_size)
+    return load_image_spec(name, report=note)
 
 
 def suggest_backbone(texts: Iterator[str], *, by_word: bool) -> str:

@@ -1,10 +1,10 @@
-"""Other pictures that show the same: mirrored, cropped, recoloured, blended; whole batches at a time.
+"""Other images that show the same: mirrored, cropped, recolored, blended; whole batches at a time.
 
 Sources: Szegedy et al. 2015, arXiv 1409.4842 (random resized crops); Zhang et al. 2018, arXiv 1710.09412 (mixup);
 Yun et al. 2019, arXiv 1905.04899 (cutmix).
 
-All chance comes from the generator that is passed in, drawn on the CPU: the same seed gives the same pictures on any
-device. Shapes: N pictures (N, 3, H, W) uint8; boxes are (left, top, right, bottom) as shares of width and height.
+All chance comes from the generator that is passed in, drawn on the CPU: the same seed gives the same images on any
+device. Shapes: N images (N, 3, H, W) uint8; boxes are (left, top, right, bottom) as shares of width and height.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from polydetr.config import AugmentConfig
 Mix = Literal["none", "mixup", "cutmix"]
 _ASPECT = 4 / 3
 """A crop is distorted by this much at most, either way."""
-_GREY = (0.299, 0.587, 0.114)
+_GRAY = (0.299, 0.587, 0.114)
 
 
 class Augmented(NamedTuple):
@@ -43,9 +43,9 @@ class Mixed(NamedTuple):
 
 
 class ImageAugment:
-    """flip, flip_vertical: chance of a picture mirrored left to right, top to bottom. crop: smallest share of the area
+    """flip, flip_vertical: chance of an image mirrored left to right, top to bottom. crop: smallest share of the area
     that a crop keeps, 1 = off. color: largest change of brightness, contrast and saturation, as a share. mix: how two
-    pictures are blended by :meth:`mix`.
+    images are blended by :meth:`mix`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ImageAugment:
         )  # fmt: skip
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Augmented:
-        """Every picture in its own way; with everything off the very same bytes."""
+        """Every image in its own way; with everything off the very same bytes."""
         affine = torch.eye(2, 3).repeat(len(pixels), 1, 1)
         for axis, chance in enumerate((self.flip, self.flip_vertical)):  # x, y
             if chance > 0:
@@ -77,24 +77,24 @@ class ImageAugment:
             affine[:, :, 2] -= corner
             affine /= side[:, :, None]
         if self.color > 0:
-            changed = self._recoloured(changed, generator)
+            changed = self._recolored(changed, generator)
         return Augmented(changed.round_().clamp_(0, 255).to(torch.uint8), affine)
 
-    def _recoloured(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """x · brightness b, then its distance from the picture's mean grey m · contrast c, from its own grey ·
-        saturation s. All three are linear in a pixel's colours, so they are one 3 x 3 matrix for each picture:
-        new = c·b·(s·I + (1 - s)·1wᵀ) x + (1 - c)·b·m, where w weighs the colours to grey.
+    def _recolored(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """x · brightness b, then its distance from the image's mean gray m · contrast c, from its own gray ·
+        saturation s. All three are linear in a pixel's colors, so they are one 3 x 3 matrix for each image:
+        new = c·b·(s·I + (1 - s)·1wᵀ) x + (1 - c)·b·m, where w weighs the colors to gray.
         """
         factors = 1 + self.color * (2 * torch.rand(3, len(pixels), generator=generator) - 1)
         b, c, s = factors.to(pixels.device)[..., None, None]
-        weights = torch.tensor(_GREY, device=pixels.device)
+        weights = torch.tensor(_GRAY, device=pixels.device)
         matrix = c * b * (s * torch.eye(3, device=pixels.device) + (1 - s) * weights.expand(3, 3))
         mean = (pixels.mean((2, 3)) @ weights)[:, None, None]
-        colours = pixels.flatten(2)
-        return torch.baddbmm((1 - c) * b * mean, matrix, colours).view_as(pixels)
+        colors = pixels.flatten(2)
+        return torch.baddbmm((1 - c) * b * mean, matrix, colors).view_as(pixels)
 
     def mix(self, pixels: Tensor, generator: torch.Generator) -> Mixed:
-        """Each picture with another of the batch, by ``mix``: "mixup" blends all of them, "cutmix" puts a rectangle in.
+        """Each image with another of the batch, by ``mix``: "mixup" blends all of them, "cutmix" puts a rectangle in.
 
         ``lam`` is Beta(0.2, 0.2) for mixup and uniform for cutmix, as their authors have it; for cutmix the share of
         the area that is really kept.
@@ -114,7 +114,7 @@ class ImageAugment:
 
 
 def move_boxes_xyxy(boxes_xyxy: Tensor, affine: Tensor) -> Tensor:
-    """Boxes (N, K, 4) of the pictures before, as boxes of the augmented ones; cut at the edges, so that one which lies
+    """Boxes (N, K, 4) of the images before, as boxes of the augmented ones; cut at the edges, so that one which lies
     outside comes out empty.
     """
     corners = boxes_xyxy.unflatten(-1, (2, 2))
@@ -128,7 +128,7 @@ def _crops(count: int, smallest: float, generator: torch.Generator) -> tuple[Ten
     """Corner and side of rectangles, (N, 2) each, (x, y) as shares; they lie inside."""
     area, aspect, *place = torch.rand(4, count, generator=generator)
     area = smallest + (1 - smallest) * area
-    # No side may be longer than the picture, and the area stays what it is.
+    # No side may be longer than the image, and the area stays what it is.
     widest = (-0.5 * area.log()).clamp_(max=0.5 * math.log(_ASPECT))
     stretch = torch.exp((2 * aspect - 1) * widest)
     side = torch.stack((area.sqrt() * stretch, area.sqrt() / stretch), dim=1).clamp_(max=1)
@@ -136,7 +136,7 @@ def _crops(count: int, smallest: float, generator: torch.Generator) -> tuple[Ten
 
 
 def _cropped(pixels: Tensor, corner: Tensor, side: Tensor) -> Tensor:
-    """The rectangles, enlarged to the whole picture (bilinear; a crop is never made smaller, so nothing is lost)."""
+    """The rectangles, enlarged to the whole image (bilinear; a crop is never made smaller, so nothing is lost)."""
     theta = torch.zeros(len(pixels), 2, 3, device=pixels.device)
     theta[:, 0, 0], theta[:, 1, 1] = side.unbind(1)
     theta[:, :, 2] = 2 * corner + side - 1  # grid_sample counts from -1 to 1
@@ -145,10 +145,10 @@ def _cropped(pixels: Tensor, corner: Tensor, side: Tensor) -> Tensor:
 
 
 def _rectangles(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """(N, H, W) bool: rectangles of the picture's own shape, their area uniform, their centre anywhere."""
-    area, *centre = torch.rand(3, count, generator=generator)
+    """(N, H, W) bool: rectangles of the image's own shape, their area uniform, their center anywhere."""
+    area, *center = torch.rand(3, count, generator=generator)
     inside = []
-    for length, middle in zip((height, width), centre, strict=True):
+    for length, middle in zip((height, width), center, strict=True):
         half = area.sqrt() / 2
         pixel = (torch.arange(length) + 0.5) / length
         inside.append((pixel >= (middle - half)[:, None]) & (pixel < (middle + half)[:, None]))

@@ -12,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from polydetr import embedders
 from polydetr.config import TextConfig, load_config
 from polydetr.core.examples import Example
+from polydetr.embedders.text_subwords import SubwordReader, subwords_of_positions
 from polydetr.engine.engine import Engine
 from polydetr.explain import explain_record
 from polydetr.modalities import text as text_modality
+from polydetr.modalities.base import Needs
 from polydetr.modalities.text import TextModality
-from polydetr.modalities.text_pieces import PieceReader, cut_run, joins_characters, pieces_of_slots, place_of, runs
+from polydetr.modalities.text_subwords import cut_run, joins_characters, place_of, runs
 from polydetr.model.build import build_model
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema
@@ -26,16 +29,18 @@ from polydetr.training.features import _chunk_features
 from tiny_models import answers, as_records, overfit
 from tiny_pieces import backbone
 
+NEEDS = Needs(by_word=True, alone=True)
+
 
 def modality(**options: Any) -> TextModality:
     config = TextConfig(**{"max_tokens": 64, "overlap": 8, **options.pop("config", {})})
-    return TextModality(options.pop("fields", ("text",)), backbone(), config=config, by_word=True, **options)
+    return TextModality(options.pop("fields", ("text",)), backbone(), config=config, needs=NEEDS, **options)
 
 
 def shown(found: TextModality, arrays: Any) -> list[str]:
     """The pieces that the backbone reads, without [CLS] and [SEP]."""
-    ids = arrays["input_ids"][arrays["lead"] != 0] if "lead" in arrays else arrays["input_ids"]
-    return [str(found.backbone.tokenizer.id_to_token(int(i))) for i in ids[1:-1]]
+    ids = arrays["input_ids"][arrays["first_position"] != 0] if "first_position" in arrays else arrays["input_ids"]
+    return [str(found.spec.tokenizer.id_to_token(int(i))) for i in ids[1:-1]]
 
 
 def read(found: TextModality, text: object) -> Any:
@@ -53,11 +58,11 @@ def test_the_backbone_reads_what_its_tokenizer_makes_of_the_whole_text() -> None
 def test_a_word_start_mark_that_a_tokenizer_always_makes_is_left_out() -> None:
     found = modality()
     parts = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always", split=False)]
-    found.backbone.tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    found.spec.tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
     assert shown(found, read(found, "the北京.").arrays) == ["▁the", "北京", "."]
 
 
-def test_every_character_keeps_a_slot_of_its_own() -> None:
+def test_every_character_keeps_a_position_of_its_own() -> None:
     found = modality()
     window = read(found, "北京大学")
     layout = window.layout
@@ -69,7 +74,7 @@ def test_every_character_keeps_a_slot_of_its_own() -> None:
         (2, 3),
         (3, 4),
     ]
-    assert window.arrays["lead"].tolist() == [1, 1, 0, 1, 0, 1]
+    assert window.arrays["first_position"].tolist() == [1, 1, 0, 1, 0, 1]
     assert window.arrays["place"].tolist() == [0, place_of(0, 2), place_of(1, 2), place_of(0, 2), place_of(1, 2), 0]
 
 
@@ -79,20 +84,20 @@ def test_runs_are_neighbouring_words_of_a_script_without_spaces() -> None:
     assert list(runs(text, words)) == [(0, 1), (1, 2), (2, 4), (4, 5)]
 
 
-def test_pieces_and_words_may_cross() -> None:
-    """Ready-made tokens need not end where a piece does, and a word may hold several pieces."""
-    slots = cut_run([(7, 0, 2), (8, 2, 4), (9, 4, 5)], [(0, 3), (3, 5)], unknown=3)
-    assert slots.ids == [7, 8, 8, 9]
-    assert slots.counts == [2, 2]
-    assert slots.lead == [True, True, False, True]
-    assert (slots.start, slots.end) == ([0, 2, 0, 1], [2, 3, 1, 2])
-    assert slots.place == [0, place_of(0, 2), place_of(1, 2), 0]
+def test_subwords_and_words_may_cross() -> None:
+    """Ready-made tokens need not end where a subword does, and a word may hold several."""
+    found = cut_run([(7, 0, 2), (8, 2, 4), (9, 4, 5)], [(0, 3), (3, 5)], unknown=3)
+    assert found.ids == [7, 8, 8, 9]
+    assert found.counts == [2, 2]
+    assert found.is_first == [True, True, False, True]
+    assert (found.start, found.end) == ([0, 2, 0, 1], [2, 3, 1, 2])
+    assert found.place == [0, place_of(0, 2), place_of(1, 2), 0]
 
 
 def test_a_word_that_the_tokenizer_drops_is_read_as_unknown() -> None:
-    slots = cut_run([(7, 0, 1), (8, 2, 3)], [(0, 1), (1, 2), (2, 3)], unknown=3)
-    assert slots.ids == [7, 3, 8]
-    assert slots.lead == [True, True, True]
+    found = cut_run([(7, 0, 1), (8, 2, 3)], [(0, 1), (1, 2), (2, 3)], unknown=3)
+    assert found.ids == [7, 3, 8]
+    assert found.is_first == [True, True, True]
 
 
 def test_places_beyond_the_fourth_are_one() -> None:
@@ -111,9 +116,9 @@ def test_any_text_has_one_first_slot_a_word_and_leads_in_every_piece(text: str) 
         layout, arrays = window.layout, window.arrays
         assert layout is not None
         words |= set(layout.word[layout.first].tolist())
-        assert arrays["lead"][layout.row < 0].all()
-        assert arrays["lead"][1], "a window that begins inside a piece reads the piece"
-        follows = arrays["lead"] == 0
+        assert arrays["first_position"][layout.row < 0].all()
+        assert arrays["first_position"][1], "a window that begins inside a subword reads the subword"
+        follows = arrays["first_position"] == 0
         assert (arrays["input_ids"][follows] == arrays["input_ids"][np.flatnonzero(follows) - 1]).all()
         for word, start in zip(layout.word[layout.first], layout.start[layout.first], strict=True):
             assert start == encoded.texts[0].words[word][0]
@@ -126,7 +131,7 @@ def batch_of(found: TextModality, *texts: str) -> Any:
 
 def test_a_text_is_read_alike_alone_and_beside_others() -> None:
     found = modality()
-    embedder = found.build_embedder(None).eval()
+    embedder = embedders.build(found, embed_dim=None, others={}).eval()
     torch.nn.init.normal_(embedder.piece_reader.down.weight)
     texts = ["北京大学的学生", "the cat", "北京"]
     together = embedder(batch_of(found, *texts))
@@ -135,23 +140,23 @@ def test_a_text_is_read_alike_alone_and_beside_others() -> None:
         assert torch.allclose(together.tokens[i][together.mask[i]], alone.tokens[0], atol=1e-5)
 
 
-def test_slots_of_one_piece_start_alike_and_can_be_told_apart() -> None:
+def test_positions_of_one_subword_start_alike_and_can_be_told_apart() -> None:
     found = modality()
-    embedder = found.build_embedder(None).eval()
+    embedder = embedders.build(found, embed_dim=None, others={}).eval()
     group = batch_of(found, "北京的")
     before = embedder(group).tokens[0]
     assert torch.equal(before[1], before[2])
     torch.nn.init.normal_(embedder.piece_reader.down.weight)
     after = embedder(group).tokens[0]
     assert not torch.allclose(after[1], after[2])
-    assert torch.equal(after[3], before[3]), "a piece of one character is what the backbone says"
+    assert torch.equal(after[3], before[3]), "a subword of one character is what the backbone says"
 
 
-def test_the_backbone_sees_the_pieces_and_no_more() -> None:
+def test_the_backbone_sees_the_subwords_and_no_more() -> None:
     found = modality()
-    embedder = found.build_embedder(None).eval()
+    embedder = embedders.build(found, embed_dim=None, others={}).eval()
     tokens = embedder(batch_of(found, "北京大学")).tokens[0]
-    ids = torch.tensor([[0, *(found.backbone.tokenizer.token_to_id(p) for p in ("北京", "大学")), 2]])
+    ids = torch.tensor([[0, *(found.spec.tokenizer.token_to_id(p) for p in ("北京", "大学")), 2]])
     shapes = embedder.shape_embedding(torch.tensor([[0, 7, 7, 0]]))
     plain = embedder.backbone(ids, torch.ones(1, 4, dtype=torch.bool), torch.zeros_like(ids), extra=shapes)[0]
     assert torch.allclose(tokens, plain[[0, 1, 1, 2, 2, 3]], atol=1e-6)
@@ -161,31 +166,31 @@ def test_all_hidden_is_no_error() -> None:
     found = modality()
     group = batch_of(found, "北京")
     hidden = type(group)(group.values, torch.zeros_like(group.mask), group.positions)
-    assert torch.isfinite(found.build_embedder(None)(hidden).tokens).all()
+    assert torch.isfinite(embedders.build(found, embed_dim=None, others={})(hidden).tokens).all()
 
 
-def test_slots_share_their_piece() -> None:
-    lead, mask = torch.tensor([[1, 0, 1, 1, 0]]), torch.tensor([[True, True, True, True, False]])
-    piece, share = pieces_of_slots(lead, mask)
-    assert piece.tolist() == [[0, 0, 1, 2, 2]]
+def test_positions_share_their_subword() -> None:
+    first, mask = torch.tensor([[1, 0, 1, 1, 0]]), torch.tensor([[True, True, True, True, False]])
+    subword, share = subwords_of_positions(first, mask)
+    assert subword.tolist() == [[0, 0, 1, 2, 2]]
     assert share.tolist() == [[0.5, 0.5, 1, 1, 0]]
 
 
-def test_the_reader_changes_shared_pieces_alone() -> None:
-    reader = PieceReader(4)
+def test_the_reader_changes_shared_subwords_alone() -> None:
+    reader = SubwordReader(4)
     torch.nn.init.ones_(reader.down.bias)
     hidden = torch.zeros(1, 2, 4)
     assert reader(hidden, torch.tensor([[0, 1]])).detach()[0, :, 0].tolist() == [0.0, 1.0]
 
 
-def test_a_vocabulary_of_single_characters_needs_no_slots() -> None:
+def test_a_vocabulary_of_single_characters_needs_no_positions() -> None:
     single = Tokenizer(models.WordPiece({"[UNK]": 0, "北": 1, "cat": 2}, unk_token="[UNK]"))
     assert not joins_characters(single)
     assert joins_characters(backbone().tokenizer)
-    assert "lead" not in read(modality(config={"pieces": False}), "北京").arrays
+    assert "first_position" not in read(modality(config={"pieces": False}), "北京").arrays
 
 
-def test_without_pieces_a_character_is_still_no_word_start() -> None:
+def test_without_subwords_a_character_is_still_no_word_start() -> None:
     found = modality(config={"pieces": False})
     assert shown(found, read(found, "北京U.S.").arrays) == ["北", "京", "<unk>", ".", "S", "."]
 
@@ -193,10 +198,10 @@ def test_without_pieces_a_character_is_still_no_word_start() -> None:
 def test_a_model_folder_from_before_reads_as_it_was_trained(tmp_path: Path) -> None:
     now = modality()
     now.save_files(tmp_path)
-    again = TextModality.from_state(now.state(), tmp_path)
+    again = TextModality.from_state(now.state(), tmp_path, others={})
     assert shown(again, read(again, "北京大学").arrays) == ["北京", "大学"]
     state = {k: v for k, v in modality(encoding=2).state().items() if k != "encoding"}
-    old = TextModality.from_state(state, _saved_before(tmp_path))
+    old = TextModality.from_state(state, _saved_before(tmp_path), others={})
     assert shown(old, read(old, "北京").arrays) == ["北", "▁", "京"]
 
 
@@ -223,7 +228,7 @@ ROWS = [
 
 
 def engine(monkeypatch: pytest.MonkeyPatch, **text: Any) -> Engine:
-    monkeypatch.setattr(text_modality, "choose_text_backbone", lambda *_, **__: backbone())
+    monkeypatch.setattr(text_modality, "choose_text_spec", lambda *_, **__: backbone())
     config = load_config({"text": text}, target={"entities": "tagging"})
     schema = infer_schema(ROWS, targets=config.target, inputs={"text": "text"})
     made = build_model(config, schema, as_records(ROWS), note=lambda _: None).engine

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polydetr.modalities.image_augment import ImageAugment
+from polydetr.embedders.image_augment import ImageAugment
 from polydetr.nn.batch import Scene
 
 OFF_FROM = 0.85

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from polydetr.config import AugmentConfig
-from polydetr.modalities.image_augment import ImageAugment, Mix, move_boxes_xyxy
+from polydetr.embedders.image_augment import ImageAugment, Mix, move_boxes_xyxy
 
 seeds = st.integers(0, 2**31)
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 
-from polydetr.backbones.text import TextBackbone
+from polydetr.specs.text import TextSpec
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
-def scratch_backbone(
+def scratch_spec(
     texts: Iterable[str], *, vocab_size: int, hidden_dim: int, max_positions: int, lowercase: bool = False
-) -> TextBackbone:
+) -> TextSpec:
     """WordPiece (Schuster and Nakajima 2012) over ``texts``; deterministic. The shared encoder above it does the
     attending.
     """
@@ -24,14 +24,14 @@ def scratch_backbone(
     normalizer, pre_tokenizer = normalizers.BertNormalizer(lowercase=lowercase), pre_tokenizers.BertPreTokenizer()
     learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizer
-    # The trainer numbers the ``##x`` pieces in the order of a hash table and breaks ties by number; given beforehand
+    # The trainer numbers the ``##x`` subwords in the order of a hash table and breaks ties by number; given beforehand
     # they have an order.
     alphabet = sorted({c for text in texts for c in normalizer.normalize_str(text) if _may_stand_inside(c)})
     first = [*SPECIAL, *(f"##{c}" for c in alphabet)]
     size = max(vocab_size, len(first))
     trainer = trainers.WordPieceTrainer(vocab_size=size, min_frequency=2, special_tokens=first, show_progress=False)
     learner.train_from_iterator(texts, trainer)
-    # A new tokenizer from the vocabulary alone: in it the pieces are no longer special.
+    # A new tokenizer from the vocabulary alone: in it the subwords are no longer special.
     tokenizer = Tokenizer(models.WordPiece(learner.get_vocab(), unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
     tokenizer.add_special_tokens(list(SPECIAL))
@@ -45,7 +45,7 @@ def scratch_backbone(
         "ffn_dim": hidden_dim,
         "max_positions": max_positions,
     }
-    return TextBackbone(
+    return TextSpec(
         name="none",
         config={"architecture": "bert", "encoder": encoder},
         tokenizer=tokenizer,

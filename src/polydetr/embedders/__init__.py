@@ -1,0 +1,21 @@
+"""Tokens → vectors: one file per modality, found by its name (``core.plugs.EMBEDDERS``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from polydetr.core.plugs import EMBEDDERS
+from polydetr.embedders.base import Embedder
+from polydetr.modalities.base import Modality
+
+
+def build(modality: Modality, *, embed_dim: int | None, others: Mapping[str, nn.Module]) -> Embedder:
+    """The embedder of a modality, with random weights; see ``Embedder.from_modality``."""
+    return EMBEDDERS[modality.name].from_modality(modality, embed_dim=embed_dim, others=others)
+
+
+def pretrained(modality: Modality) -> Mapping[str, Tensor]:
+    """Its pretrained weights; see ``Embedder.pretrained``."""
+    return EMBEDDERS[modality.name].pretrained(modality)

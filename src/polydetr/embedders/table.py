@@ -1,0 +1,90 @@
+"""Tables: numbers and codes → one vector per column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from polydetr.embedders.base import Embedder
+from polydetr.modalities.table import TableModality
+from polydetr.modalities.table_columns import MISSING, UNSEEN, Column
+from polydetr.nn.batch import Embedded, Scene, TokenGroup
+from polydetr.nn.numbers import LinearNumbers, PeriodicNumbers
+
+
+class TableEmbedder(Embedder):
+    """TokenGroup → Embedded (B, L, embed_dim): the column's bias, plus its number's part, plus its code's vector.
+
+    offsets: where each column's codes begin, and where they all end. width: numbers per cell. embedding: "periodic"
+    adds waves to the numbers. column_dropout: the share of the cells that training hides.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        *,
+        offsets: Sequence[int],
+        width: int,
+        embed_dim: int,
+        embedding: str,
+        column_dropout: float = 0.0,
+    ) -> None:
+        super().__init__(embed_dim)
+        self.offsets, self.column_dropout = tuple(offsets), column_dropout
+        self.categories = tuple(column.kind == "category" for column in columns)
+        num_columns = max(1, len(columns))
+        self.numbers = LinearNumbers(num_columns, embed_dim, width=width)
+        self.codes = nn.Embedding(1 + self.offsets[-1], embed_dim, padding_idx=0)
+        nn.init.uniform_(self.codes.weight, -(embed_dim**-0.5), embed_dim**-0.5)
+        is_number = torch.tensor([c.kind == "number" for c in columns] or [False])
+        self.periodic = None
+        if embedding == "periodic" and bool(is_number.any()):
+            self.periodic = PeriodicNumbers(num_columns, embed_dim)
+        self.register_buffer("is_number", is_number, persistent=False)
+        with torch.no_grad():  # what is not met in training says no more than the column's bias
+            self.codes.weight[0] = 0
+            for offset, column in zip(self.offsets, columns, strict=False):
+                self.codes.weight[offset + 1 : offset + min(UNSEEN, column.num_codes) + 1] = 0
+
+    @classmethod
+    def from_modality(cls, modality: TableModality, *, embed_dim: int | None, others: Mapping[str, nn.Module]) -> Self:
+        return cls(
+            modality.columns,
+            offsets=modality.offsets,
+            width=modality.width,
+            embed_dim=embed_dim or 64,
+            embedding=modality.config.embedding,
+            column_dropout=modality.config.column_dropout,
+        )
+
+    def augment(
+        self, group: TokenGroup, generator: torch.Generator, *, progress: float = 0.0
+    ) -> tuple[TokenGroup, Scene | None]:
+        """Hides ``column_dropout`` of the cells: numbers become missing; categories missing or unseen, by turns, so
+        that both flags mean something when they are met.
+        """
+        if not self.column_dropout or not self.categories:
+            return group, None
+        values = dict(group.values)
+        column, code = values["column"], values["code"]
+        # Drawn on the CPU, so that a seed gives the same on any device.
+        chance, side = torch.rand(2, *column.shape, generator=generator).to(column.device)
+        offsets = torch.tensor(self.offsets[:-1], device=column.device)
+        is_category = torch.tensor(self.categories, device=column.device)
+        flag = torch.where(is_category[column] & (side < 0.5), UNSEEN, MISSING)
+        hidden = chance < self.column_dropout
+        values["code"] = torch.where(hidden, offsets[column] + flag, code)
+        values["number"] = values["number"].masked_fill(hidden[..., None], 0.0)
+        return TokenGroup(values, group.mask, group.positions), None
+
+    def forward(self, group: TokenGroup) -> Embedded:
+        values = group.values
+        column, number, code = values["column"], values["number"], values["code"]
+        tokens = self.numbers(number, column) + self.codes(code)
+        if self.periodic is not None:
+            read: Tensor = self.is_number[column] & (code == 0)  # type: ignore[index]
+            tokens = tokens + self.periodic(number[..., 0], column).masked_fill(~read[..., None], 0.0)
+        return Embedded(tokens, group.mask)

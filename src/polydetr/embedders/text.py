@@ -1,0 +1,102 @@
+"""Text: tokens → vectors of a backbone, with what its tokenizer lost added to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from polydetr.backbones import text as encoders
+from polydetr.backbones.bert import BertEncoder
+from polydetr.backbones.bert_attention import with_attention
+from polydetr.embedders.base import Embedder
+from polydetr.embedders.text_entry import TextEntry, between_positions
+from polydetr.embedders.text_subwords import SubwordReader, through_subwords
+from polydetr.modalities.text import TextModality
+from polydetr.modalities.text_tokens import SHAPES
+from polydetr.nn.batch import Embedded, TokenGroup
+from polydetr.nn.cpu.linear import is_capturing
+from polydetr.specs.text import TextSpec
+
+
+class TextEmbedder(Embedder):
+    """TokenGroup → Embedded (B, L, embed_dim): the backbone, the word shapes added to its input, and a projection where
+    widths differ. subwords: whether characters are answered one by one (``text_subwords``).
+    """
+
+    frozen_with_backbone = ("backbone", "shape_embedding")
+    read_beside_features = ("place", "word_rows")
+
+    def __init__(
+        self, spec: TextSpec, *, embed_dim: int | None, word_shape: bool, subwords: bool, dropout: float | None
+    ) -> None:
+        super().__init__(embed_dim or spec.hidden_dim)
+        self.backbone = encoders.build(spec, dropout=dropout)
+        self.shape_embedding = nn.Embedding(len(SHAPES), spec.hidden_dim) if word_shape else None
+        if self.shape_embedding is not None:
+            nn.init.zeros_(self.shape_embedding.weight)  # begins as the backbone was pretrained
+        # The names of saved weights: what they call a piece is a subword.
+        self.piece_reader = SubwordReader(spec.hidden_dim) if subwords else None
+        same = self.embed_dim == spec.hidden_dim
+        self.project: nn.Module = nn.Identity() if same else nn.Linear(spec.hidden_dim, self.embed_dim)
+
+    @classmethod
+    def from_modality(cls, modality: TextModality, *, embed_dim: int | None, others: Mapping[str, nn.Module]) -> Self:
+        config = modality.config
+        return cls(
+            modality.spec, embed_dim=embed_dim, word_shape=config.word_shape, subwords=modality.tokens.subwords,
+            dropout=config.dropout,
+        )  # fmt: skip
+
+    @staticmethod
+    def pretrained(modality: TextModality) -> Mapping[str, Tensor]:
+        if modality.spec.source is None:
+            return {}
+        return {f"backbone.{name}": tensor for name, tensor in encoders.weights(modality.spec).items()}
+
+    def features(self, group: TokenGroup) -> Embedded:
+        """What the backbone makes of the tokens, (B, L, hidden): all that training with a frozen one repeats."""
+        values = group.values
+        if "first_position" in values and (is_capturing() or _shares_subwords(values["first_position"], group.mask)):
+            return Embedded(through_subwords(self._read, values, group.mask), group.mask)
+        return Embedded(self._read(values, group.mask, group.positions), group.mask)
+
+    def _read(self, values: Mapping[str, Tensor], mask: Tensor, positions: Tensor | None = None) -> Tensor:
+        extra = self.shape_embedding(values["shape_ids"]) if self.shape_embedding is not None else None
+        return self.backbone(values["input_ids"], mask, values.get("segment_ids"), positions, extra=extra)
+
+    def forward(self, group: TokenGroup) -> Embedded:
+        given = group.values.get("features")
+        hidden = (self.features(group).tokens if given is None else given).to(self.dtype)
+        if self.piece_reader is not None and "place" in group.values:
+            hidden = self.piece_reader(hidden, group.values["place"])
+        return Embedded(self.project(hidden), group.mask, word_rows=group.values.get("word_rows"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    # -- for explanations ---------------------------------------------------------------------------------------------
+
+    def entry(self) -> TextEntry:
+        """At the backbone's embeddings; those of a foreign one are its word vectors and the word shapes added to
+        them.
+        """
+        if isinstance(self.backbone, BertEncoder):
+            return TextEntry(self, [self.backbone.embeddings])
+        words: nn.Module = self.backbone.model.get_input_embeddings()  # type: ignore[union-attr, operator, assignment]
+        return TextEntry(self, [words] if self.shape_embedding is None else [words, self.shape_embedding])
+
+    def with_attention(self, group: TokenGroup) -> tuple[Embedded, list[Tensor] | None]:
+        """See ``base.ShowsAttention``."""
+        if not isinstance(self.backbone, BertEncoder):
+            return self(group), None
+        embedded, layers = with_attention(self.backbone, lambda: self(group))
+        return embedded, [between_positions(weights, group) for weights in layers]
+
+
+def _shares_subwords(first_position: Tensor, mask: Tensor) -> bool:
+    """Whether any text has positions that are no subword's first; without them the backbone reads what is there."""
+    return not torch.equal(first_position.bool() & mask, mask)

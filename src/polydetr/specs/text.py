@@ -1,0 +1,246 @@
+"""Pretrained text encoders: a known name, a local folder, or a Hugging Face id → tokenizer, shape and weights.
+
+Nothing here runs code that came with weights: only ``config.json``, ``tokenizer.json`` and safetensors are read, and
+``trust_remote_code`` is always False.
+
+A backbone that lower-cases its input says so (``cased`` is False): its tokenizer does it, so callers pass text as it is
+and offsets still count characters of the original string. For names of people and places prefer a cased one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polydetr.core import plugs
+from polydetr.core.files import write_json, written_atomically
+from polydetr.errors import BackboneError, ModelFolderError, SaveError, did_you_mean
+from polydetr.fetch.backbones import fetch_backbone
+from polydetr.fetch.catalog import BACKBONES
+from polydetr.fetch.hub import fetch_from_hub
+from polydetr.fetch.wheels import Report
+from polydetr.specs.folders import read_config, read_tokenizer, weight_files
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+FORMAT = 1
+_FIELDS = (
+    "name",
+    "config",
+    "cls_id",
+    "sep_id",
+    "pad_id",
+    "unk_id",
+    "hidden_dim",
+    "max_positions",
+    "cased",
+    "num_layers",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TextSpec:
+    """A text encoder as far as its texts must know it, and where its pretrained weights lie.
+
+    ``config`` is JSON: ``config["architecture"]`` is ``"bert"`` (``config["encoder"]`` holds the arguments of
+    :class:`polydetr.backbones.bert.BertEncoder`) or ``"transformers"`` (``config["hf_config"]``). ``tokenizer`` neither
+    truncates nor pads; encode with ``add_special_tokens=False`` and put ``cls_id`` and ``sep_id`` around the ids.
+    ``max_positions`` is the longest window in tokens, those two included. ``source`` is where the pretrained weights
+    lie; None for one restored from a model folder.
+    """
+
+    name: str
+    config: dict[str, Any]
+    tokenizer: Tokenizer
+    cls_id: int
+    sep_id: int
+    pad_id: int
+    unk_id: int
+    hidden_dim: int
+    max_positions: int
+    cased: bool
+    num_layers: int
+    source: Path | None = None
+
+    def save(self, folder: str | Path) -> None:
+        """Writes ``backbone.json`` and ``tokenizer.json``: all that :meth:`from_folder` needs, without the weights."""
+        folder = Path(folder)
+        description = {"format": FORMAT} | {field: getattr(self, field) for field in _FIELDS}
+        try:
+            with written_atomically(folder / "tokenizer.json") as file:
+                file.write(self.tokenizer.to_str().encode())
+            write_json(folder / "backbone.json", description)
+        except OSError as error:
+            raise SaveError(f"backbone {self.name!r} cannot be written to {folder}: {error}.") from error
+
+    @staticmethod
+    def from_folder(folder: str | Path) -> TextSpec:
+        """Restores what :meth:`save` wrote; raises :class:`ModelFolderError` where a file is missing, broken or too
+        new.
+        """
+        path = Path(folder) / "backbone.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelFolderError(
+                f"{path} cannot be read: {error}.", hint="Copy the whole model folder again."
+            ) from error
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            version = found.get("format") if isinstance(found, dict) else found
+            raise ModelFolderError(
+                f"{path} has format {version!r}, this version reads {FORMAT}.",
+                hint="Install a newer polydetr, or save the model again.",
+            )
+        if missing := [field for field in _FIELDS if field not in found]:
+            raise ModelFolderError(f"{path} lacks {', '.join(missing)}.", hint="Copy the whole model folder again.")
+        try:
+            tokenizer = read_tokenizer(Path(folder))
+        except BackboneError as error:
+            raise ModelFolderError(error.message, hint="Copy the whole model folder again.") from error
+        return TextSpec(tokenizer=tokenizer, **{field: found[field] for field in _FIELDS})
+
+
+def load_text_spec(name_or_path: str, *, download: bool = True, report: Report | None = None) -> TextSpec:
+    """A text backbone by name (``fetch.catalog``), folder, or Hugging Face id; the first that fits, in this order.
+
+    ``report`` takes lines of progress; ``download=False`` uses only what lies on this machine. Raises
+    :class:`BackboneError`.
+    """
+    name = str(name_or_path)
+    if name in BACKBONES:
+        if BACKBONES[name].kind != "text":
+            texts = [n for n, spec in BACKBONES.items() if spec.kind == "text"]
+            raise BackboneError(
+                f"{name!r} is an image backbone, a text backbone was expected.", hint=did_you_mean("", texts)
+            )
+        return text_spec_from_folder(fetch_backbone(name, download=download, report=report), name=name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return text_spec_from_folder(path, name=name)
+    if path.is_absolute() or name.startswith((".", "~")) or path.exists():
+        raise BackboneError(
+            f"{name!r} is no folder.", hint="Expected a folder with config.json, model.safetensors, tokenizer.json."
+        )
+    if "/" not in name and difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.6):
+        raise BackboneError(f"{name!r} is not a known backbone.", hint=did_you_mean(name, BACKBONES))
+    return text_spec_from_folder(fetch_from_hub(name, download=download, report=report), name=name)
+
+
+def text_spec_from_folder(folder: Path, *, name: str) -> TextSpec:
+    """Reads a folder in Hugging Face's layout. Raises :class:`BackboneError` where something is missing or not
+    safetensors.
+    """
+    weight_files(folder)  # refuse a folder without usable weights now, not after an hour of preparing data
+    hf_config = read_config(folder)
+    tokenizer = read_tokenizer(folder)
+    special = _special_ids(folder, tokenizer)
+    config, hidden_dim, num_layers, max_positions = _describe(hf_config, special["pad_id"])
+    size = hf_config.get("vocab_size")
+    if isinstance(size, int) and tokenizer.get_vocab_size() > size:
+        raise BackboneError(
+            f"{folder}: the tokenizer has {tokenizer.get_vocab_size()} entries, the encoder only {size}.",
+            hint="Take config.json and tokenizer.json from the same model.",
+        )
+    return TextSpec(
+        name=name,
+        config=config,
+        tokenizer=tokenizer,
+        hidden_dim=hidden_dim,
+        max_positions=max_positions,
+        cased=_is_cased(tokenizer),
+        num_layers=num_layers,
+        source=folder,
+        **special,
+    )
+
+
+_BERT_LIKE = {"bert": False, "roberta": True, "xlm-roberta": True, "camembert": True, "electra": False}
+"""``model_type`` → whether its positions begin after the padding id (RoBERTa's habit) and not at 0."""
+_BERT_ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+
+
+def _describe(hf: Mapping[str, Any], pad_id: int) -> tuple[dict[str, Any], int, int, int]:
+    """(config, hidden_dim, num_layers, max_positions) from Hugging Face's ``config.json``."""
+    kind = hf.get("model_type")
+    plain = (
+        kind in _BERT_LIKE
+        and hf.get("position_embedding_type", "absolute") == "absolute"
+        and hf.get("hidden_act", "gelu") in _BERT_ACTIVATIONS
+        and hf.get("embedding_size", hf.get("hidden_size")) == hf.get("hidden_size")  # small ELECTRAs project theirs
+        and not hf.get("is_decoder", False)
+    )
+    try:
+        if not plain:
+            return _describe_other(hf)
+        offset = int(hf.get("pad_token_id", pad_id)) + 1 if _BERT_LIKE[str(kind)] else 0
+        encoder = {
+            "vocab_size": hf["vocab_size"],
+            "hidden_dim": hf["hidden_size"],
+            "num_layers": hf["num_hidden_layers"],
+            "num_heads": hf["num_attention_heads"],
+            "ffn_dim": hf["intermediate_size"],
+            "max_positions": hf["max_position_embeddings"],
+            "num_segments": hf.get("type_vocab_size", 2),
+            "norm_eps": hf.get("layer_norm_eps", 1e-12),
+            "position_offset": offset,
+            "activation": hf.get("hidden_act", "gelu"),
+        }
+    except KeyError as error:
+        raise BackboneError(
+            f"config.json of this {kind!r} model lacks {error}.", hint="Copy the whole folder again."
+        ) from None
+    config = {"architecture": "bert", "encoder": encoder}
+    return config, encoder["hidden_dim"], encoder["num_layers"], encoder["max_positions"] - offset
+
+
+def _describe_other(hf: Mapping[str, Any]) -> tuple[dict[str, Any], int, int, int]:
+    kept = {key: value for key, value in hf.items() if key != "auto_map"}  # auto_map points at remote code
+    if "model_type" not in kept:
+        raise BackboneError(
+            "config.json names no model_type.", hint="Expected the config.json of a transformers model."
+        )
+    describe = plugs.load("polydetr.backbones.wrapped:describe")  # transformers knows, and needs torch
+    return {"architecture": "transformers", "hf_config": kept}, *describe(kept)
+
+
+_SPECIAL = {
+    "cls_id": ("cls_token", ("[CLS]", "<s>", "<cls>")),
+    "sep_id": ("sep_token", ("[SEP]", "</s>", "<sep>")),
+    "pad_id": ("pad_token", ("[PAD]", "<pad>")),
+    "unk_id": ("unk_token", ("[UNK]", "<unk>")),
+}
+
+
+def _special_ids(folder: Path, tokenizer: Tokenizer) -> dict[str, int]:
+    """Ids by what the folder's own files say, else by the usual names."""
+    named: dict[str, Any] = {}
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        try:
+            named |= json.loads((folder / file).read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError):
+            continue
+    ids = {}
+    for field, (key, usual) in _SPECIAL.items():
+        said = named.get(key)
+        said = said.get("content") if isinstance(said, dict) else said
+        found = [tokenizer.token_to_id(token) for token in ((said, *usual) if isinstance(said, str) else usual)]
+        known = [i for i in found if i is not None]
+        if not known:
+            raise BackboneError(
+                f"{folder}: the tokenizer has no {key} (looked for {', '.join(usual)}).",
+                hint="Choose an encoder model (BERT-like); a decoder's tokenizer has no such tokens.",
+            )
+        ids[field] = known[0]
+    return ids
+
+
+def _is_cased(tokenizer: Tokenizer) -> bool:
+    """Whether the normalizer keeps capitals: asked, not read from its description, so that any composition is answered
+    rightly.
+    """
+    return tokenizer.normalizer is None or "A" in tokenizer.normalizer.normalize_str("Aa")
