@@ -12,14 +12,16 @@ import pytest
 import torch
 
 from polydetr import Predictor
+from polydetr.backbones.bert import BertEncoder
+from polydetr.backbones.bert_attention import with_attention
 from polydetr.config import load_config
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
 from polydetr.errors import InputError, Location, RowError
 from polydetr.explain import Explanation, explain_record, integrated_gradients
 from polydetr.explain.attention import rollout
-from polydetr.explain.words import without_words
 from polydetr.modalities.text import as_text
+from polydetr.modalities.text_units import without_words
 from polydetr.model.build import build_model
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema
@@ -205,21 +207,16 @@ def test_attention_rows_and_rollout() -> None:
 
 
 def test_backbone_attention_is_what_its_layer_computes() -> None:
-    from polydetr.backbones.bert import BertEncoder
-
     torch.manual_seed(0)
     encoder = BertEncoder(vocab_size=11, hidden_dim=6, num_layers=2, num_heads=3, ffn_dim=7, max_positions=5).eval()
-    from polydetr.explain.attention import _watched
-
-    seen: list[torch.Tensor] = []
     mask = torch.tensor([[True, True, True, False]])
     with torch.no_grad():
-        _watched(encoder, seen, lambda: encoder(torch.tensor([[1, 2, 3, 0]]), mask))
+        _, layers = with_attention(encoder, lambda: encoder(torch.tensor([[1, 2, 3, 0]]), mask))
         hidden = encoder.embeddings(torch.tensor([[1, 2, 3, 0]]), None, None)[0]
         q, k, _ = encoder.layers[0].qkv(hidden).chunk(3, -1)  # type: ignore[operator]
         heads = [(q[:3, 2 * h : 2 * h + 2] @ k[:3, 2 * h : 2 * h + 2].T / 2**0.5).softmax(-1) for h in range(3)]
-    assert len(seen) == 2
-    torch.testing.assert_close(seen[0][0, :3, :3], torch.stack(heads).mean(0))
+    assert len(layers) == 2
+    torch.testing.assert_close(layers[0][0, :3, :3], torch.stack(heads).mean(0))
     assert not encoder.layers[0]._forward_pre_hooks
 
 

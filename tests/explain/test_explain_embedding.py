@@ -48,12 +48,12 @@ def test_item_that_tells_what_is_bought_is_the_strongest(engine: Engine) -> None
     assert sum(meaningful) >= 8
     assert all(is_right for is_right, means in zip(right, meaningful, strict=True) if means)
     for row, e in found:
-        assert (e.quantity, e.measure) == ("cosine", "likeness")
+        assert (e.quantity, e.measure) == ("cosine", "similarity")
         (answer,) = engine.of_positives("bought").run(as_records([row]))
         (asked,) = engine.run(as_records([row]))
         cosine = float(np.dot(answer.predictions["bought"].value, asked.predictions["bought"].value))
         assert e.value == pytest.approx(cosine, abs=1e-4)
-        assert "changes the likeness of this answer" in e.statement
+        assert "changes the similarity of this answer" in e.statement
 
 
 def test_another_counterpart_may_be_named_and_one_is_needed(engine: Engine) -> None:

@@ -14,7 +14,6 @@ import pytest
 from planted_rows import INPUTS, PATCH, SETTINGS, SIDE, TARGETS, row, rows
 from polydetr import Predictor
 from polydetr.explain import Explanation
-from polydetr.explain.pictures import ImagePart
 from polydetr.modalities.image import ImageModality
 from tiny_models import make_engine
 
@@ -123,8 +122,8 @@ def test_painted_cells_are_gone_and_all_others_as_they_were(fit: str) -> None:
     })  # fmt: skip
     modality = engine.encoder.modalities["image"]
     assert isinstance(modality, ImageModality)
-    before = modality.encode(rows[:1]).windows[0].arrays
-    part = ImagePart(modality, before)
+    windows = modality.encode(rows[:1]).windows
+    before, part = windows[0].arrays, modality.units(rows[0], windows)
     assert len(part) == 2 * 8 * 8
     shorter = part.without(rows[0], {0, 64 + 9})
     after = modality.encode([shorter]).windows[0].arrays["pixels"]
@@ -143,7 +142,7 @@ def test_probes_cover_every_cell_four_times() -> None:
     })  # fmt: skip
     modality = engine.encoder.modalities["image"]
     assert isinstance(modality, ImageModality)
-    part = ImagePart(modality, modality.encode(rows[:1]).windows[0].arrays)
+    part = modality.units(rows[0], modality.encode(rows[:1]).windows)
     counts = np.bincount([cell for probe in part.probes for cell in probe], minlength=len(part))
     assert set(counts.tolist()) == {4}
     assert {0} in part.probes

@@ -18,8 +18,8 @@ from polydetr.core.predictions import Prediction
 from polydetr.core.records import Record
 from polydetr.errors import InputError, Location
 from polydetr.explain import explain_record
-from polydetr.explain.answers import Reading
-from polydetr.explain.objects import FINEST, ObjectAnswer, looked_at
+from polydetr.heads.detection_explained import FINEST, ObjectAnswer, looked_at
+from polydetr.heads.explained import Reading
 from polydetr.nn.batch import Batch
 from tiny_models import encode_all, make_engine
 
@@ -88,13 +88,12 @@ def test_every_architecture_tells_where_its_queries_look(detection: dict[str, An
         rows, TARGET, inputs={"photo": "image"}, settings=merge(SMALL, {"detection": {"threshold": 0.99, **detection}})
     )
     batch = Batch.collate(encode_all(engine, rows[:1], with_targets=False))
-    maps = [looked_at(engine.runner.model, batch, target="objects", query=query) for query in range(4)]
+    model = engine.runner.model
+    head = model.head_of("objects")
+    maps = [looked_at(head, query=query, forward=lambda: model(batch, ["objects"])) for query in range(4)]
     assert all(0.3 < gaze.sum() < 1 + 1e-5 and (gaze >= 0).all() for gaze in maps)
     if detection.get("architecture") == "detr":
-        head = engine.runner.model.head_of("objects")
-        coarsest = (
-            engine.runner.model.encode(batch).tokens["image"].transpose(1, 2).unflatten(2, (head.grid, head.grid))
-        )
+        coarsest = model.encode(batch).tokens["image"].transpose(1, 2).unflatten(2, (head.grid, head.grid))
         with torch.no_grad():
             own = head.model(coarsest, need_weights=True)["looked_at"]  # type: ignore[operator, union-attr]
         np.testing.assert_allclose(maps[2], own[-1, 0, :, 2].mean(0).numpy(), atol=1e-6)

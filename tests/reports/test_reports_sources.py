@@ -44,8 +44,8 @@ def test_statement_names_what_carries_what_speaks_against_and_what_hardly_matter
     )
     number = sources(column("a", -3.0, 0.95, 12.5), column("b", 0.1, 0.05), original=9.0, measure="likelihood")
     assert number.statement == "The answer rests on a (95%). Without a it is 12.5 instead of 9. Of little weight: b."
-    alike = sources(column("a", 0.5, 0.9, 0.125), column("b", 0.1, 0.1), measure="likeness")
-    assert "Without a its likeness is 0.125 instead of 0.900." in alike.statement
+    alike = sources(column("a", 0.5, 0.9, 0.125), column("b", 0.1, 0.1), measure="similarity")
+    assert "Without a its similarity is 0.125 instead of 0.900." in alike.statement
     assert sources(column("a", 1.0, 1.0)).statement == "The model reads a alone."
     assert "whatever the row holds" in sources(column("a", 0.0, 0.0), column("b", 0.0, 0.0)).statement
 
@@ -108,8 +108,8 @@ def test_page_and_picture_of_many_columns_items_and_an_object(tmp_path: Path) ->
 
 def test_verdict_names_its_measure() -> None:
     deletion = {"original": 0.9, "without_top": 0.2, "without_random": 0.85, "cells": 3.0, "items": 1.0}
-    text = deletion_verdict(deletion, measure="likeness").text
+    text = deletion_verdict(deletion, measure="similarity").text
     assert text.startswith(
-        "Deleting the 4 highest-scored parts (3 picture cells, 1 item) changes the likeness of this answer"
+        "Deleting the 4 highest-scored parts (3 image cells, 1 item) changes the similarity of this answer"
     )
     assert "from 0.900 to 0.200" in text

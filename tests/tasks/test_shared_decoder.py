@@ -14,9 +14,10 @@ from detection_scenes import PLAIN
 from polydetr.config import merge
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError
+from polydetr.explain import explain_record
 from polydetr.nn.batch import Batch
 from polydetr.nn.decoder import SetDecoder
-from tiny_models import batch_loss, encode_all, make_engine, metrics, overfit
+from tiny_models import as_records, batch_loss, encode_all, make_engine, metrics, overfit
 
 BOTH = {"entities": "entities", "objects": "detection"}
 INPUTS = {"caption": "text", "photo": "image"}
@@ -125,3 +126,16 @@ def test_a_row_without_a_picture_still_teaches_spans() -> None:
     assert float(loss.detach()) > 0
     loss.backward()
     assert all(bool(torch.isfinite(p.grad).all()) for p in engine.runner.model.parameters() if p.grad is not None)
+
+
+def test_both_targets_are_explained() -> None:
+    """The layers are the head's own or borrowed: where the query of an object looked is found in both."""
+    row = as_records(captioned())[0]
+    for shared in (True, False):
+        engine = engine_of(shared=shared)
+        overfit(engine, captioned(), steps=20)
+        box, span = (explain_record(engine, row, target=target, draws=2) for target in ("objects", "entities"))
+        assert box.images[0].gaze is not None
+        assert box.images[0].gaze.sum() == pytest.approx(1)
+        assert any(word.in_answer for word in span.words)
+        assert {column.modality for column in span.columns} == {"text", "image"}

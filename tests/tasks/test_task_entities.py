@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 
 from polydetr import Predictor
 from polydetr.core.layout import FieldText, Layout
+from polydetr.core.predictions import Prediction
 from polydetr.errors import ConfigError, InputError, RowError, SchemaError
+from polydetr.heads.entities_explained import EntityAnswer
+from polydetr.heads.explained import Reading
 from polydetr.modalities.text import _cuts
 from polydetr.nn.batch import Batch
-from polydetr.tasks.entities import EntitiesTask
+from polydetr.tasks.entities import EntitiesTask, SpanDetails
 from polydetr.tasks.span_answers import Candidate, merged, settled, window_candidates
 from tiny_models import answers, as_records, batch_loss, encode_all, make_engine, metrics, overfit
 
@@ -98,9 +101,33 @@ def test_measured_by_exact_span_and_type(predictor: Predictor) -> None:
     assert evaluation.data["entities"]["types"]["LOC"]["f1"] == 1.0
 
 
-def test_no_explanation_is_said_clearly(predictor: Predictor) -> None:
-    with pytest.raises(InputError, match="the task 'entities' has no explanation"):
-        predictor.explain(ROWS[0])
+def test_an_entity_is_explained_by_the_other_words(predictor: Predictor) -> None:
+    found = predictor.predict(ROWS[0])[0]["entities"]
+    for number, one in enumerate(found):
+        e = predictor.explain(ROWS[0], choice=number)
+        assert (e.task, e.method, e.measure) == ("entities", "occlusion", "score")
+        assert e.answer.startswith(f"{one['text']} = {one['label']}")
+        assert e.value == e.original == pytest.approx(one["score"], abs=1e-4)
+        own = [word for word in e.words if word.in_answer]
+        assert (own[0].start, own[-1].end) == (one["start"], one["end"])
+        assert all(word.score == 0 for word in own)
+        assert e.deletion is not None
+    chosen = max(found, key=lambda one: one["score"])
+    assert predictor.explain(ROWS[0]).answer.startswith(chosen["text"])
+    with pytest.raises(InputError, match="this row has 3 entities"):
+        predictor.explain(ROWS[0], choice=3)
+
+
+def test_an_entity_is_followed_to_its_new_place() -> None:
+    """Its word is the third; without the first two, and answered as one word more, half of it is found."""
+    text = FieldText("a b c d", ((0, 1), (2, 3), (4, 5), (6, 7)))
+    spans = [{"start": 4, "end": 5, "label": "X", "text": "c", "score": 0.8}]
+    answer = EntityAnswer.of(Reading(Prediction(spans, None, SpanDetails(spans)), [], [], text), None)
+    assert (answer.words, answer.label) == ((2,), "X")
+    shorter = FieldText("c d", ((0, 1), (2, 3)))
+    later = [{"start": 0, "end": 3, "label": "X", "score": 0.6}, {"start": 0, "end": 1, "label": "Y", "score": 0.9}]
+    reading = Reading(Prediction([], None, SpanDetails(later)), [], [], shorter)
+    assert answer.moved(lambda i: i - 2).probability(reading) == pytest.approx(0.6 / 2)
 
 
 def test_the_threshold_is_tuned_kept_and_may_be_given(predictor: Predictor) -> None:

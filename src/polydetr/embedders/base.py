@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from polydetr.embedders.entry import Entry, TokenEntry
 from polydetr.nn.batch import Embedded, Scene, TokenGroup
 
 
@@ -51,6 +52,21 @@ class Embedder(nn.Module, ABC):
         progress: of the training, 0 … 1.
         """
         return group, None
+
+    def entry(self) -> Entry:
+        """Where its values enter the network as vectors, for explanations."""
+        return TokenEntry(self)
+
+
+@runtime_checkable
+class ShowsAttention(Protocol):
+    """Has a backbone that attends."""
+
+    def with_attention(self, group: TokenGroup) -> tuple[Embedded, list[Tensor] | None]:
+        """What it gives, and how its tokens attend to one another: one (B, L, L) per layer, heads averaged, row = the
+        token that looks; None where the inside of the backbone is not known.
+        """
+        ...
 
 
 @runtime_checkable

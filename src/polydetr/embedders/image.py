@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from polydetr.backbones import image as encoders
 from polydetr.embedders.base import Blend, Embedder
+from polydetr.embedders.entry import InputEntry
 from polydetr.embedders.image_augment import ImageAugment
 from polydetr.embedders.image_scene import SceneAugment
 from polydetr.modalities.image import ImageModality
@@ -168,6 +169,10 @@ class ImageEmbedder(Embedder):
         if self.field_embedding is not None:
             tokens = tokens + self.field_embedding(found.tokens[..., self.width].long())
         return Embedded(tokens, found.mask, found.maps, found.frame)
+
+    def entry(self) -> InputEntry:
+        """At the normalized pixels, (x - mean) / std."""
+        return InputEntry(self, self.backbone)
 
     def _places(self, length: int) -> Tensor:
         """(1, length, D): the same for every image."""

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from polydetr.backbones import text as encoders
+from polydetr.backbones.bert import BertEncoder
+from polydetr.backbones.bert_attention import with_attention
 from polydetr.embedders.base import Embedder
+from polydetr.embedders.text_entry import TextEntry, between_positions
 from polydetr.embedders.text_subwords import SubwordReader, through_subwords
 from polydetr.modalities.text import TextModality
 from polydetr.modalities.text_tokens import SHAPES
@@ -74,6 +77,24 @@ class TextEmbedder(Embedder):
     @property
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
+
+    # -- for explanations ---------------------------------------------------------------------------------------------
+
+    def entry(self) -> TextEntry:
+        """At the backbone's embeddings; those of a foreign one are its word vectors and the word shapes added to
+        them.
+        """
+        if isinstance(self.backbone, BertEncoder):
+            return TextEntry(self, [self.backbone.embeddings])
+        words: nn.Module = self.backbone.model.get_input_embeddings()  # type: ignore[union-attr, operator, assignment]
+        return TextEntry(self, [words] if self.shape_embedding is None else [words, self.shape_embedding])
+
+    def with_attention(self, group: TokenGroup) -> tuple[Embedded, list[Tensor] | None]:
+        """See ``base.ShowsAttention``."""
+        if not isinstance(self.backbone, BertEncoder):
+            return self(group), None
+        embedded, layers = with_attention(self.backbone, lambda: self(group))
+        return embedded, [between_positions(weights, group) for weights in layers]
 
 
 def _shares_subwords(first_position: Tensor, mask: Tensor) -> bool:

@@ -7,42 +7,36 @@ computes these tables: they are made here, from what enters each layer.
 
 from __future__ import annotations
 
-import math
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from polydetr.backbones.bert import BertEncoder, BertLayer
-from polydetr.embedders.text import TextEmbedder
-from polydetr.embedders.text_subwords import of_positions, subwords_of_positions
-from polydetr.explain.words import TokenWords
+from polydetr.embedders.base import ShowsAttention
+from polydetr.modalities.units import TokenWords
 from polydetr.model.model import PolyModel
-from polydetr.nn.batch import Batch, Embedded, TokenGroup
+from polydetr.nn.batch import Batch, Embedded
 
 
-def attention_layers(model: PolyModel, batch: Batch) -> dict[str, list[Tensor]]:
-    """Under "backbone" and "encoder", one (B, L, L) a layer, heads averaged, row = the token that looks. A part
-    without layers is left out; so is a foreign backbone, whose inside is not known.
+def attention_layers(model: PolyModel, batch: Batch, *, group: str) -> tuple[dict[str, list[Tensor]], bool]:
+    """Of the tokens of one group: under "backbone" and "encoder", one (B, L, L) per layer, heads averaged, row = the
+    token that looks; a part without layers is left out. And whether the inside of the backbone is known.
     """
-    found: dict[str, list[Tensor]] = {}
+    backbone: list[Tensor] | None = None
     with torch.no_grad():
         embedded: dict[str, Embedded] = {}
-        for name, group in batch.groups.items():
+        for name, tokens in batch.groups.items():
             embedder = model.embedders[name]
-            if name == "text" and isinstance(embedder, TextEmbedder) and isinstance(embedder.backbone, BertEncoder):
-                seen: list[Tensor] = []
-                embedded[name] = _watched(embedder.backbone, seen, lambda e=embedder, g=group: e(g))
-                found["backbone"] = [_between_positions(weights, group) for weights in seen]
+            if name == group and isinstance(embedder, ShowsAttention):
+                embedded[name], backbone = embedder.with_attention(tokens)
             else:
-                embedded[name] = embedder(group)
+                embedded[name] = embedder(tokens)
         _, weights = model.attend(embedded, need_weights=True)
-    if weights is not None:
-        found["encoder"] = [layer["text", "text"].mean(1) for layer in weights.layers]
-    return {name: layers for name, layers in found.items() if layers}
+    encoder = [] if weights is None else [layer[group, group].mean(1) for layer in weights.layers]
+    found = {"backbone": backbone or [], "encoder": encoder}
+    return {name: layers for name, layers in found.items() if layers}, backbone is not None
 
 
 def attention_by_modality(model: PolyModel, batch: Batch) -> dict[str, float]:
@@ -68,40 +62,8 @@ def attention_by_modality(model: PolyModel, batch: Batch) -> dict[str, float]:
     return {name: share / total for name, share in shares.items()}
 
 
-def _between_positions(weights: Tensor, group: TokenGroup) -> Tensor:
-    """(B, P, P) between the subwords that a backbone read → (B, L, L) between positions, which share what their
-    subword receives (``modalities.text_subwords``).
-    """
-    if "first_position" not in group.values:
-        return weights
-    subword, share = subwords_of_positions(group.values["first_position"], group.mask)
-    return of_positions(of_positions(weights, subword).transpose(1, 2), subword).transpose(1, 2) * share[:, None]
-
-
-def _watched(backbone: BertEncoder, seen: list[Tensor], run: Callable[[], Embedded]) -> Embedded:
-    """Runs, and notes each layer's attention on the way: softmax(q kᵀ / √d) from the layer's own projection of its
-    input.
-    """
-    here = threading.get_ident()
-
-    def look(layer: nn.Module, inputs: tuple[Tensor, Tensor | None]) -> None:
-        if threading.get_ident() != here or not isinstance(layer, BertLayer):
-            return
-        hidden, bias = inputs
-        query, key, _ = layer.qkv(hidden).unflatten(-1, (3, layer.num_heads, -1)).unbind(2)  # (B, L, H, d)
-        scores = torch.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[-1])
-        seen.append((scores if bias is None else scores + bias).softmax(-1).mean(1))
-
-    handles = [layer.register_forward_pre_hook(look) for layer in backbone.layers]
-    try:
-        return run()
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def rollout(layers: Sequence[Tensor]) -> Tensor:
-    """(B, L, L) a layer, first layer first → (B, L, L). Rows that do not sum to 1 (other modalities took a share) are
+    """(B, L, L) per layer, first layer first → (B, L, L). Rows that do not sum to 1 (other modalities took a share) are
     made to.
     """
     size = layers[0].shape[-1]
@@ -116,12 +78,11 @@ def rollout(layers: Sequence[Tensor]) -> Tensor:
 def attention_between_words(
     tables: Sequence[NDArray[np.floating]], windows: Sequence[TokenWords], count: int
 ) -> NDArray[np.float64]:
-    """(L, L) a window → (words, words): what all tokens of a word receive, on average over the tokens of the word
+    """(L, L) per window → (words, words): what all tokens of a word receive, on average over the tokens of the word
     that looks.
 
     A word that several windows show looks out of the one with most context around it, as ``decode`` has it. Rows sum
-    to less than 1:
-    the rest goes to [CLS] and [SEP].
+    to less than 1: the rest goes to [CLS] and [SEP].
     """
     result = np.zeros((count, count))
     best = np.full(count, -1, dtype=np.int64)

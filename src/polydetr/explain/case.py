@@ -8,21 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from polydetr.core.documents import EncodedDocument
+from polydetr.core.documents import EncodedDocument, Window
 from polydetr.core.examples import Example
 from polydetr.core.records import Record, Row
 from polydetr.engine.engine import Engine
 from polydetr.errors import InputError, RowError
-from polydetr.explain.answers import Answer, Reading
-from polydetr.explain.choice import answer_of, chosen_task
-from polydetr.explain.parts import HistoryPart, Part, TablePart, TextPart, Units
-from polydetr.explain.pictures import ImagePart
+from polydetr.explain.choice import chosen_task
 from polydetr.explain.reading import in_float32, read_rows
-from polydetr.explain.words import Words
-from polydetr.modalities.history import HistoryModality
-from polydetr.modalities.image import ImageModality
-from polydetr.modalities.table import TableModality
-from polydetr.modalities.text import TextModality
+from polydetr.explain.units import Units
+from polydetr.heads.explained import Answer, Reading, SmoothAnswer
+from polydetr.modalities.units import HasUnits, Part
 from polydetr.model.model import PolyModel
 from polydetr.nn.batch import Batch
 from polydetr.tasks.base import Task
@@ -30,10 +25,12 @@ from polydetr.tasks.base import Task
 
 @dataclass(frozen=True)
 class Case:
-    """``engine`` and ``model`` compute in float32, whatever precision the model serves in."""
+    """``engine`` and ``model`` compute in float32, whatever precision the model serves in; ``model`` is None where that
+    does not compute by PyTorch.
+    """
 
     engine: Engine
-    model: PolyModel
+    model: PolyModel | None
     record: Record
     task: Task
     document: EncodedDocument
@@ -49,65 +46,58 @@ class Case:
             InputError: there is no such target or choice, or its task has no explanation.
             RowError: the row cannot be read, or has no word where the model reads text alone.
         """
-        task = chosen_task(engine.tasks, target)
+        task, explainer = chosen_task(engine.tasks, target)
         engine, model = in_float32(engine)
         document = engine.encoder.encode([record], with_targets=False)
         (reading,) = read_rows(engine, task, [record.row], record.location)
-        units = Units(_parts(engine, document, reading, record.row))
+        assert reading is not None
+        units = Units(_parts(engine, document, record.row))
         if not len(units):
-            raise RowError("the text has no word: there is nothing to explain", location=record.location)
-        answer = answer_of(task, reading, choice, counterpart=lambda: _counterpart(engine, task, record, choice))
+            raise RowError(
+                "the row has no word, cell, column or item: there is nothing to explain", location=record.location
+            )
+        answer = explainer.answer_of(
+            task, reading, choice, counterpart=lambda: _counterpart(engine, task, record, choice)
+        )
         return cls(engine, model, record, task, document, reading, units, answer)
 
     @property
     def is_mixed(self) -> bool:
-        """Whether the model reads anything but text."""
-        return list(self.engine.encoder.read) != ["text"]
+        """Whether the model reads anything but words."""
+        return len(self.engine.encoder.read) > 1 or self.units.text is None
 
     @property
-    def is_sure(self) -> bool:
+    def is_confident(self) -> bool:
         """Whether the answer is more than chance."""
         return self.answer.probability(self.reading) >= self.answer.floor
 
-    def read(self, rows: Sequence[Row]) -> list[Reading]:
-        """What the model says to other rows, in one batched run."""
+    @property
+    def gradients(self) -> tuple[PolyModel, SmoothAnswer] | None:
+        """What gradients are taken of; None where there are none."""
+        if self.model is None or not isinstance(self.answer, SmoothAnswer):
+            return None
+        return self.model, self.answer
+
+    def read(self, rows: Sequence[Row]) -> list[Reading | None]:
+        """What the model says to other rows, in one batched run; None to those that it cannot read."""
         return read_rows(self.engine, self.task, rows, self.record.location)
 
-    def can_read(self, row: Row) -> bool:
-        """Whether the model has an answer to such a row at all."""
-        try:
-            self.engine.encoder.encode([Record(row, self.record.location)], with_targets=False)
-        except RowError:
-            return False
-        return True
-
-    def batch(self, examples: Sequence[Example] | None = None) -> Batch:
-        """These windows, all of the row's when not given, where the model computes."""
-        return Batch.collate(examples or self.document.examples).to(next(self.model.parameters()).device)
+    def batch(self, model: PolyModel, examples: Sequence[Example] | None = None) -> Batch:
+        """These windows, all of the row's when not given, where ``model`` computes."""
+        return Batch.collate(examples or self.document.examples).to(next(model.parameters()).device)
 
 
-def _parts(engine: Engine, document: EncodedDocument, reading: Reading, row: Row) -> list[Part]:
+def _parts(engine: Engine, document: EncodedDocument, row: Row) -> list[Part]:
     """The modalities that this row has, with their units."""
     parts: list[Part] = []
     for name, modality in engine.encoder.read.items():
-        arrays = document.examples[0].groups[name]
-        if not len(next(iter(arrays.values()))):  # missing in this row
+        groups = [example.groups[name] for example in document.examples]
+        if not len(next(iter(groups[0].values()))):  # missing in this row
             continue
-        if isinstance(modality, TextModality):
-            words = Words(row, modality.fields)
-            windows = [
-                words.of_window(layout, example.groups[name]["input_ids"], modality.spec.sep_id)
-                for layout, example in zip(reading.layouts, document.examples, strict=True)
-            ]
-            parts.append(TextPart(modality, words, windows))
-        elif isinstance(modality, ImageModality):
-            parts.append(ImagePart(modality, arrays))
-        elif isinstance(modality, TableModality):
-            parts.append(TablePart(modality, arrays))
-        elif isinstance(modality, HistoryModality):
-            parts.append(HistoryPart(modality, row, arrays))
-        else:
-            raise InputError(f"the modality {name!r} has no explanation")
+        if not isinstance(modality, HasUnits):
+            raise InputError(f"a row that has {name} cannot be explained: the modality {name!r} has no explanation")
+        windows = [Window(arrays, layout) for arrays, layout in zip(groups, document.layouts, strict=True)]
+        parts.append(modality.units(row, windows))
     return [part for part in parts if len(part)]
 
 

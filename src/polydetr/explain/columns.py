@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from polydetr.core.records import Row
-from polydetr.explain.parts import Scores, Units
+from polydetr.explain.units import Units
 from polydetr.modalities.base import Modality
-from polydetr.modalities.history_items import as_list
+from polydetr.modalities.units import Scores
 from polydetr.reports.explained import ExplainedColumn
-from polydetr.values.images import list_images
 
-_DIGITS = 10
-"""A number of more characters is rounded where it is shown."""
-Asked = tuple[str, str | None]
+Ablation = tuple[str, str | None]
 """A modality and one of its columns; all of its columns where that is None."""
 
 
-def questions(read: Mapping[str, Modality], units: Units) -> dict[Asked, Sequence[str]]:
+def ablations_of(read: Mapping[str, Modality], units: Units) -> dict[Ablation, Sequence[str]]:
     """Which columns are to be taken away together: each that is there alone, and all of a modality that has several."""
-    asked: dict[Asked, Sequence[str]] = {}
+    ablations: dict[Ablation, Sequence[str]] = {}
     for name, modality in read.items():
         there = [field for field in modality.fields if field in units.present]
         if len(modality.fields) > 1 and there:
-            asked[name, None] = there
-        asked |= {(name, field): [field] for field in there}
-    return asked
+            ablations[name, None] = there
+        ablations |= {(name, field): [field] for field in there}
+    return ablations
 
 
 def explained_columns(
-    read: Mapping[str, Modality], row: Row, units: Units, scores: Scores, without: Mapping[Asked, float | None]
+    read: Mapping[str, Modality], row: Row, units: Units, scores: Scores, without: Mapping[Ablation, float | None]
 ) -> tuple[ExplainedColumn, ...]:
     """One for each column that the model reads, in its order."""
-    owners = np.array(units.columns)
+    owners, parts = np.array(units.columns), {part.group: part for part in units.parts}
     names = [(name, field) for name, modality in read.items() for field in modality.fields]
     sums = [float(scores[owners == field].sum()) for _, field in names]
     total = sum(map(abs, sums)) or 1.0
@@ -43,7 +39,7 @@ def explained_columns(
         ExplainedColumn(
             field,
             name,
-            _shown(row.get(field), name) if field in units.present else "missing",
+            parts[name].shown(row.get(field)) if field in units.present else "missing",
             score,
             abs(score) / total,
             without.get((name, field)),
@@ -53,23 +49,9 @@ def explained_columns(
 
 
 def by_modality(
-    read: Mapping[str, Modality], columns: Sequence[ExplainedColumn], without: Mapping[Asked, float | None]
+    read: Mapping[str, Modality], columns: Sequence[ExplainedColumn], without: Mapping[Ablation, float | None]
 ) -> tuple[dict[str, float], dict[str, float | None]]:
     """Each modality's share, and the answer without it."""
     shares = {name: sum(c.share for c in columns if c.modality == name) for name in read}
     only = {name: modality.fields[0] if len(modality.fields) == 1 else None for name, modality in read.items()}
     return shares, {name: without.get((name, column)) for name, column in only.items()}
-
-
-def _shown(value: Any, modality: str) -> str:
-    if modality == "image":
-        return _counted(len(list_images(value)), "picture")
-    if modality == "history":
-        return _counted(len(as_list(value)), "item")
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return " ".join(map(str, value))
-    return f"{value:.6g}" if isinstance(value, (float, np.floating)) and len(str(value)) > _DIGITS else str(value)
-
-
-def _counted(count: int, name: str) -> str:
-    return name if count == 1 else f"{count} {name}s"

@@ -4,8 +4,8 @@ Source: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks" (arX
 
     attribution_i = (x_i - x'_i) · ∫₀¹ ∂F(x' + α (x - x')) / ∂x_i dα
 
-x is what the row's values are where they enter (``entries``), x' what the same row is there with every value blanked:
-words [PAD] without letter case ([CLS], [SEP], places and segments stay), pictures of one colour, cells missing,
+x is what the row's values are where they enter (``embedders.entry``), x' what the same row is there with all blanked:
+words [PAD] without letter case ([CLS], [SEP], places and segments stay), images of one color, cells missing,
 items empty. The integral is taken by Gauss-Legendre quadrature. Completeness (proposition 1): the attributions of all
 modalities together sum to F(x) - F(x').
 
@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polydetr.explain.entries import Entry
+from polydetr.embedders.entry import Entry
 from polydetr.model.model import PolyModel
 from polydetr.nn.batch import Batch, TokenGroup
 
 MAX_TOKENS = 4096
 """Tokens that go through the network together while gradients are kept: bounds memory."""
-PIXELS_A_TOKEN = 64
+PIXELS_PER_TOKEN = 64
 """So many pixels take about as much memory as one token of text."""
 
 ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -117,25 +117,25 @@ class JointPath:
         count, windows = points.shape[:2]
         rows = points.flatten(0, 1).detach()
         window = torch.arange(windows, device=rows.device).repeat(count)
-        pieces = torch.arange(len(rows), device=rows.device).split(max(1, MAX_TOKENS // self.tokens))
+        chunks = torch.arange(len(rows), device=rows.device).split(max(1, MAX_TOKENS // self.tokens))
         with torch.enable_grad():
-            if len(pieces) == 1:
+            if len(chunks) == 1:
                 rows.requires_grad_()
                 value = self._score(self._outputs(rows, window), count)
                 (gradient,) = torch.autograd.grad(value.sum(), rows)
                 return value.detach(), gradient.view_as(points)
             with torch.no_grad():
-                parts = [self._outputs(rows[piece], window[piece]) for piece in pieces]
+                parts = [self._outputs(rows[chunk], window[chunk]) for chunk in chunks]
             outputs = {name: torch.cat([part[name] for part in parts]).requires_grad_() for name in parts[0]}
             value = self._score(outputs, count)
             slopes = torch.autograd.grad(value.sum(), list(outputs.values()), allow_unused=True, materialize_grads=True)
             gradient = torch.zeros_like(rows)
-            for piece in pieces:
-                weights = [slope[piece] for slope in slopes]
+            for chunk in chunks:
+                weights = [slope[chunk] for slope in slopes]
                 if any(bool(weight.any()) for weight in weights):  # one that does not speak needs no second reading
-                    part = rows[piece].requires_grad_()
-                    outs = list(self._outputs(part, window[piece]).values())
-                    (gradient[piece],) = torch.autograd.grad(outs, part, weights)
+                    part = rows[chunk].requires_grad_()
+                    outs = list(self._outputs(part, window[chunk]).values())
+                    (gradient[chunk],) = torch.autograd.grad(outs, part, weights)
         return value.detach(), gradient.view_as(points)
 
     def _score(self, outputs: Mapping[str, Tensor], count: int) -> Tensor:
@@ -153,7 +153,7 @@ class JointPath:
 def _tokens(group: TokenGroup) -> int:
     """What one row of this group costs: its entries, the words of its items, or the room that its pixels take."""
     whole = [value for value in group.values.values() if not value.is_floating_point()]
-    sizes = [v[0, 0].numel() // (3 * PIXELS_A_TOKEN if v.dtype == torch.uint8 else 1) for v in whole]
+    sizes = [v[0, 0].numel() // (3 * PIXELS_PER_TOKEN if v.dtype == torch.uint8 else 1) for v in whole]
     return group.mask.shape[1] * max([1, *sizes])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -11,24 +11,24 @@ from polydetr.core.documents import EncodedDocument
 from polydetr.core.layout import FieldText
 from polydetr.core.records import Record, Row
 from polydetr.engine.engine import Engine
-from polydetr.errors import InputError, Location
-from polydetr.explain.answers import Reading
+from polydetr.errors import Location
+from polydetr.heads.explained import Reading
 from polydetr.model.model import PolyModel
 from polydetr.model.runner import TorchRunner
 from polydetr.tasks.base import Task
 
+Read = Callable[[Sequence[Row]], list[Reading | None]]
+"""Rows → what the model says to each, in one batched run; None to one that it cannot read."""
 _AT_ONCE = 256
 """Rows that are held, encoded, at most: a bound on memory."""
 
 
-def in_float32(engine: Engine) -> tuple[Engine, PolyModel]:
-    """The engine and its model where that computes in float32, else copies that do.
-
-    Raises:
-        InputError: the engine does not compute by PyTorch, without which there are no gradients.
+def in_float32(engine: Engine) -> tuple[Engine, PolyModel | None]:
+    """The engine and its model where that computes in float32, else copies that do; no model where the engine does not
+    compute by PyTorch.
     """
     if not isinstance(engine.runner, TorchRunner):
-        raise InputError("only a model that computes by PyTorch can be explained", hint="Load it without runner=.")
+        return engine, None
     model = engine.runner.model
     if all(p.dtype == torch.float32 for p in model.parameters()):
         return engine, model
@@ -36,14 +36,20 @@ def in_float32(engine: Engine) -> tuple[Engine, PolyModel]:
     return engine.with_runner(TorchRunner(model)), model
 
 
-def read_rows(engine: Engine, task: Task, rows: Sequence[Row], location: Location) -> list[Reading]:
-    """What the model says to each row, each a document of its own."""
+def read_rows(engine: Engine, task: Task, rows: Sequence[Row], location: Location) -> list[Reading | None]:
+    """What the model says to each row, each a document of its own; None where it cannot be read."""
     engine, readings = engine.only(task.target), []
     for start in range(0, len(rows), _AT_ONCE):
         records = (Record(row, location) for row in rows[start : start + _AT_ONCE])
-        documents = [item for item in engine.encode(records) if isinstance(item, EncodedDocument)]
+        items = list(engine.encode(records, on_error="return"))
+        documents = [item for item in items if isinstance(item, EncodedDocument)]
         outputs = engine.outputs(documents)
-        for document, windows, result in zip(documents, outputs, engine.answers(documents, outputs), strict=True):
+        answers = iter(zip(documents, outputs, engine.answers(documents, outputs), strict=True))
+        for item in items:
+            if not isinstance(item, EncodedDocument):
+                readings.append(None)
+                continue
+            document, windows, result = next(answers)
             layouts = [layout for layout in document.layouts if layout is not None]
             text = document.texts[0] if document.texts else FieldText("", ())
             raw = [window[task.target] for window in windows]

@@ -39,13 +39,14 @@ class Explanation:
     """Why the model gave one answer to one row.
 
     answer: what is explained, in words; prediction: the row's whole prediction, as ``predict`` gives it.
-    quantity, value, baseline: the explained number, for the row and for the same row with every word, picture, cell
-    and item blanked; all their scores together add up to their difference within ``completeness_error``.
+    quantity, value, baseline: the explained number, for the row and for the same row with every word, image, cell
+    and item blanked; all their scores together add up to their difference within ``completeness_error``. method: how
+    they came about, "integrated gradients" or "occlusion".
     deletion: see :func:`polydetr.reports.deletion_verdict`; None where too little could be deleted. measure: what its
-    numbers are: "probability"; for numbers, objects and embeddings "likelihood", "score" and "likeness".
+    numbers are: "probability"; for numbers, objects and embeddings "likelihood", "score" and "similarity".
     attention: for text alone, "backbone" and "encoder" (where they have layers) and "rollout" through both → (words,
     words), row = the word that looks.
-    columns, images, items: what each column, picture and item of a history contributes.
+    columns, images, items: what each column, image and item of a history contributes.
     modalities: the share of each; without: the answer where it is missing, as ``ExplainedColumn.without``; original:
     the same for the whole row; attention_shares: how the attention of the pooled answer is shared out. The last three
     are empty where only text is read.
@@ -63,6 +64,7 @@ class Explanation:
     words: tuple[ExplainedWord, ...]
     deletion: Mapping[str, float] | None
     measure: str = "probability"
+    method: str = "integrated gradients"
     attention: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     original: float = 0.0
@@ -109,12 +111,12 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in JSON's own types; numbers of the attention tables with five digits."""
-        names = ("field", "start", "end", "text", "score", "in_answer")
         return {
             "target": self.target,
             "task": self.task,
             "prediction": self.prediction,
             "answer": self.answer,
+            "method": self.method,
             "explained": {
                 "quantity": self.quantity,
                 "value": self.value,
@@ -122,7 +124,7 @@ class Explanation:
                 "completeness_error": self.completeness_error,
                 "complete": self.is_complete,
             },
-            "words": [{name: getattr(word, name) for name in names} for word in self.words],
+            "words": [asdict(word) for word in self.words],
             "deletion": None if self.deletion is None else dict(self.deletion),
             "measure": self.measure,
             "meaningful": self.meaningful,
@@ -153,7 +155,7 @@ class Explanation:
         )
 
     def to_png(self, path: str | Path) -> Path:
-        """The words as coloured boxes, bars for the columns, heat maps over the pictures, the deletion check below."""
+        """The words as colored boxes, bars for the columns, heat maps over the images, the deletion check below."""
         words, shown = [word.text for word in self.words], {"title": self._title, "prediction": self.answer}
         if self.sources is not None:
             sources_png(self.sources, path, words=words, scores=self.scores, deletion=self.deletion, **shown)
@@ -175,15 +177,15 @@ class Explanation:
         return f"Why {self.target}: {self.answer.partition(' (')[0]}"
 
     def print(self, *, count: int = 10) -> None:
-        """The columns, pictures and strongest words as tables on standard output, coloured where that is a terminal."""
+        """The columns, images and strongest words as tables on standard output, colored where that is a terminal."""
         from polydetr.explain.terminal import print_explanation
 
         print_explanation(self, count=count)
 
 
 def _image(image: ExplainedImage) -> dict[str, Any]:
-    """All but the picture itself."""
-    told: dict[str, Any] = {
+    """All but the pixels."""
+    shown: dict[str, Any] = {
         "column": image.column,
         "index": image.index,
         "score": image.score,
@@ -191,5 +193,5 @@ def _image(image: ExplainedImage) -> dict[str, Any]:
         "heat": image.heat.tolist(),
     }
     if image.box is not None and image.gaze is not None:
-        told |= {"box": list(image.box), "gaze": image.gaze.tolist(), "gaze_inside": image.gaze_inside}
-    return told
+        shown |= {"box": list(image.box), "gaze": image.gaze.tolist(), "gaze_inside": image.gaze_inside}
+    return shown

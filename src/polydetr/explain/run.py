@@ -11,16 +11,16 @@ from torch import Tensor
 from polydetr.core.examples import Example
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
-from polydetr.explain.answers import Answer, SmoothAnswer
 from polydetr.explain.attention import attention_between_words, attention_layers, rollout
 from polydetr.explain.case import Case
 from polydetr.explain.deletion import deletion_check
 from polydetr.explain.gradients import Attribution, JointPath, integrated_gradients
 from polydetr.explain.occlusion import occlusion
-from polydetr.explain.parts import Scores
 from polydetr.explain.result import ROLLOUT, ExplainedWord, Explanation
 from polydetr.explain.sources import sources_of
-from polydetr.explain.words import Words
+from polydetr.heads.explained import Answer
+from polydetr.modalities.units import ReadsWords, Scores
+from polydetr.model.model import PolyModel
 
 ATTENTION_WORDS = 256
 """Beyond so many words the table of attention is left out: it grows with their square."""
@@ -38,10 +38,12 @@ def explain_record(
     """Why the model answers ``target`` as it does for this row, read alone; when it is not given, the first that can be
     explained.
 
-    choice: another label to explain (classification); the number of an entity or object, from 0 (tagging, detection;
-    the surest when not given); what the row is compared with, in place of the target's own value (embedding).
+    choice: another label to explain (classification); the number of an entity or object, from 0 (tagging, entities,
+    detection; the highest-scoring when not given); what the row is compared with, in place of the target's own value
+    (embedding).
     draws: how often random units are deleted, for the check. All is computed in float32, whatever precision the model
-    serves in.
+    serves in. A model that does not compute by PyTorch has no gradients and shows no attention: its answers are
+    explained by occlusion.
 
     Raises:
         InputError: there is no such target or choice, or its task has no explanation.
@@ -51,24 +53,24 @@ def explain_record(
     answer, units = case.answer, case.units
     attribution, scores = _attribute(case)
     deletion = None
-    if case.is_sure:
+    if case.is_confident:
         deletion = deletion_check(case.read, record.row, units, answer, scores=scores, draws=draws, seed=seed)
-    attention, notes = ({}, []) if case.is_mixed else _attention(case)
+    attention, notes = ({}, []) if case.is_mixed or case.model is None else _attention(case, case.model)
     if target is None and len(engine.tasks) > 1:
         others = ", ".join(name for name in engine.tasks if name != case.task.target)
         notes.append(f"The model also answers {others}: name a target to have it explained.")
-    text = units.split(scores).get("text")
     return Explanation(
         target=case.task.target,
         task=case.task.kind,
         prediction=case.reading.prediction.value,
         answer=answer.shown,
-        quantity=answer.quantity,
+        quantity=answer.quantity if case.gradients else answer.level_name,
+        method="integrated gradients" if case.gradients else "occlusion",
         value=attribution.value,
         baseline=attribution.baseline,
         completeness_error=abs(float(scores.sum()) - (attribution.value - attribution.baseline)),
         is_complete=attribution.is_complete,
-        words=_explained(units.text.words, text, answer) if units.text is not None and text is not None else (),
+        words=() if units.text is None else _words(units.text, units.split(scores)[units.text.group], answer),
         deletion=deletion,
         measure=answer.measure,
         attention=attention,
@@ -80,9 +82,10 @@ def explain_record(
 
 def _attribute(case: Case) -> tuple[Attribution, Scores]:
     """How the answer came about, and the score of every unit."""
-    if not isinstance(case.answer, SmoothAnswer):
+    if case.gradients is None:
         lost = occlusion(case.read, case.record.row, case.units, case.answer)
         return lost, lost.scores
+    model, answer = case.gradients
     parts, examples = case.units.parts, case.document.examples
 
     def blanked(window: int, example: Example) -> Example:
@@ -90,52 +93,53 @@ def _attribute(case: Case) -> tuple[Attribution, Scores]:
         return replace(example, groups={**example.groups, **blank})
 
     path = JointPath(
-        case.model,
-        case.batch(),
-        blank=case.batch([blanked(window, example) for window, example in enumerate(examples)]),
-        entries={part.group: part.entry(case.model.embedders[part.group]) for part in parts},
+        model,
+        case.batch(model),
+        blank=case.batch(model, [blanked(window, example) for window, example in enumerate(examples)]),
+        entries={part.group: model.embedder_of(part.group).entry() for part in parts},
         target=case.task.target,
-        score=case.answer.score,
+        score=answer.score,
     )
     attribution = integrated_gradients(path.value_and_gradient, path.x, path.baseline, at_once=path.at_once)
     found = path.by_group(attribution.scores)
     return attribution, np.concatenate([part.scores(found[part.group]) for part in parts])
 
 
-def _attention(case: Case) -> tuple[dict[str, Any], list[str]]:
+def _attention(case: Case, model: PolyModel) -> tuple[dict[str, Any], list[str]]:
     """Tables between words by part of the model, and what is to be said about those that are missing."""
-    assert case.units.text is not None
-    model, windows, count = case.model, case.units.text.windows, len(case.units.text)
+    text = case.units.text
+    assert text is not None
+    count, is_known = len(text), True
     if count > ATTENTION_WORDS:
         return {}, [f"Attention is not shown: {count} words, and the table is made for up to {ATTENTION_WORDS}."]
     tables: dict[str, list[np.ndarray]] = {}
     for example in case.document.examples:
-        layers = attention_layers(model, case.batch([example]))
+        layers, is_known = attention_layers(model, case.batch(model, [example]), group=text.group)
         rolled: dict[str, Tensor] = {name: rollout(part) for name, part in layers.items()}
         if layers:
             rolled[ROLLOUT] = rollout([weights for part in layers.values() for weights in part])
         for name, table in rolled.items():
             tables.setdefault(name, []).append(table[0].cpu().numpy())
     notes = []
-    if not hasattr(model.embedders["text"].backbone, "layers"):
+    if not is_known:
         notes.append("Attention inside this backbone is not shown: only BERT-like backbones can be looked into.")
-    return {name: attention_between_words(parts, windows, count) for name, parts in tables.items()}, notes
+    return {name: attention_between_words(parts, text.windows, count) for name, parts in tables.items()}, notes
 
 
-def _explained(words: Words, scores: Scores, answer: Answer) -> tuple[ExplainedWord, ...]:
-    in_answer = {words.number(i) for i in answer.words}
+def _words(text: ReadsWords, scores: Scores, answer: Answer) -> tuple[ExplainedWord, ...]:
+    in_answer = {text.number(i) for i in answer.words}
     return tuple(
         ExplainedWord(p.field, p.start, p.end, p.text, float(score), i in in_answer)
-        for i, (p, score) in enumerate(zip(words.places, scores, strict=True))
+        for i, (p, score) in enumerate(zip(text.places, scores, strict=True))
     )
 
 
 def _remarks(case: Case, attribution: Attribution, *, checked: bool) -> list[str]:
     """What is to be said of the check, and of the sum of the scores."""
     notes = [case.answer.remark] if case.answer.remark else []
-    if not case.is_sure:
+    if not case.is_confident:
         notes.append(
-            "The model is hardly surer of this answer than chance: do not rely on this attribution. "
+            "The model is hardly more confident of this answer than chance: do not rely on this attribution. "
             "Nothing was deleted."
         )
     elif not checked:
@@ -143,7 +147,9 @@ def _remarks(case: Case, attribution: Attribution, *, checked: bool) -> list[str
         notes.append(f"The deletion check needs {needed}; there are fewer.")
     elif case.answer.words:
         notes.append("The words of the answer itself are never deleted.")
-    if isinstance(case.answer, SmoothAnswer) and not attribution.is_complete:
+    if case.model is None:
+        notes.append("No gradients: the model does not compute by PyTorch. A part scores what is lost without it.")
+    if case.gradients and not attribution.is_complete:
         off = abs(attribution.value - attribution.baseline)
         notes.append(f"The scores miss their sum by {attribution.error:.3g} of {off:.3g}: take small ones with care.")
     return notes

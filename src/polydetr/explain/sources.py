@@ -1,51 +1,70 @@
-"""What the answer of one row rests on: columns, modalities, pictures and items."""
+"""What the answer of one row rests on: columns, modalities, images and items."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from polydetr.core.records import folder_of
+from polydetr.core.records import Record, folder_of
 from polydetr.explain.attention import attention_by_modality
 from polydetr.explain.case import Case
-from polydetr.explain.columns import Asked, by_modality, explained_columns, questions
+from polydetr.explain.columns import Ablation, ablations_of, by_modality, explained_columns
 from polydetr.explain.deletion import answers_without
-from polydetr.explain.objects import ObjectAnswer, looked_at
-from polydetr.explain.parts import HistoryPart, Scores
-from polydetr.explain.pictures import ImagePart
-from polydetr.reports.explained import ExplainedImage
-from polydetr.tasks.capabilities import FindsInImages
+from polydetr.heads.explained import PlacedAnswer
+from polydetr.modalities.units import Scores, ShowsImages, ShowsItems
+from polydetr.reports.explained import ExplainedImage, ExplainedItem
 
 
 def sources_of(case: Case, scores: Scores) -> dict[str, Any]:
-    """All that there is to tell, by the names of an ``Explanation``'s fields. scores: of the row's units."""
-    read, row, units, task = case.engine.encoder.read, case.record.row, case.units, case.task
-    without: dict[Asked, float | None] = {}
-    told: dict[str, Any] = {}
+    """What there is to show, by the names of an ``Explanation``'s fields. scores: of the row's units."""
+    read, row, units = case.engine.encoder.read, case.record.row, case.units
+    without: dict[Ablation, float | None] = {}
+    fields: dict[str, Any] = {}
     if case.is_mixed:
-        asked = questions(read, units)
-        without = answers_without(case.read, row, case.answer, asked, can_read=case.can_read)
-    if (
-        len(read) > 1 and not task.per_token and not isinstance(task, FindsInImages)
-    ):  # the answer is read from the pooled vector
-        told["attention_shares"] = attention_by_modality(case.model, case.batch())
+        without = answers_without(case.read, row, case.answer, ablations_of(read, units))
+    if case.model is not None and len(read) > 1 and case.answer.is_pooled:
+        fields["attention_shares"] = attention_by_modality(case.model, case.batch(case.model))
     found = units.split(scores)
+    images: list[ExplainedImage] = []
+    items: list[ExplainedItem] = []
     for part in units.parts:
-        if isinstance(part, ImagePart):
-            images = part.explained(row, found[part.group], folder=folder_of(case.record))
-            told["images"] = _with_object(case, images)
-        if isinstance(part, HistoryPart):
-            told["items"] = part.explained(row, found[part.group])
+        own = found[part.group]
+        if isinstance(part, ShowsImages):
+            images += _images(part, case.record, own)
+        if isinstance(part, ShowsItems):
+            places = enumerate(zip(part.columns, part.indices, own, strict=True))
+            items += (ExplainedItem(c, index, part.item(row, unit), float(s)) for unit, (c, index, s) in places)
     columns = explained_columns(read, row, units, scores, without)
     shares, answers = by_modality(read, columns, without)
-    return {**told, "columns": columns, "modalities": shares, "without": answers}
+    return {
+        **fields,
+        "images": _with_object(case, images),
+        "items": tuple(items),
+        "columns": columns,
+        "modalities": shares,
+        "without": answers,
+    }
 
 
-def _with_object(case: Case, images: tuple[ExplainedImage, ...]) -> tuple[ExplainedImage, ...]:
-    """Where the answer is an object, the first picture tells its place, and where the query that found it looked."""
-    answer = case.answer
-    if not isinstance(answer, ObjectAnswer):
-        return images
-    batch = case.batch(case.document.examples[:1])
-    gaze = looked_at(case.model, batch, target=case.task.target, query=answer.query(case.reading))
-    return replace(images[0], box=answer.box, gaze=gaze), *images[1:]
+def _images(part: ShowsImages, record: Record, scores: Scores) -> list[ExplainedImage]:
+    """Every image with its heat map."""
+    heat = scores.reshape(len(part.owners), part.side, part.side)
+    folder = folder_of(record)
+    return [
+        ExplainedImage(column, index, own, part.image(record.row, number, folder=folder))
+        for number, (column, index, own) in enumerate(zip(part.owners, part.indices, heat, strict=True))
+    ]
+
+
+def _with_object(case: Case, images: Sequence[ExplainedImage]) -> tuple[ExplainedImage, ...]:
+    """Where the answer lies in the first image, that tells its place, and where the model looked to find it."""
+    answer, model, target = case.answer, case.model, case.task.target
+    if not isinstance(answer, PlacedAnswer):
+        return tuple(images)
+    first = replace(images[0], box=answer.box)
+    if model is not None:
+        batch = case.batch(model, case.document.examples[:1])
+        gaze = answer.looked_at(model.head_of(target), case.reading, lambda: model(batch, [target]))
+        first = replace(first, gaze=gaze)
+    return first, *images[1:]

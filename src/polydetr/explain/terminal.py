@@ -60,12 +60,12 @@ def _table(name: str, rows: Iterable[tuple[str, float]]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    told = list(rows)
-    largest = max((abs(score) for _, score in told), default=0.0) or 1.0
+    listed = list(rows)
+    largest = max((abs(score) for _, score in listed), default=0.0) or 1.0
     table = Table(box=None, header_style="bold")
     for head in (name, "score", "speaks"):
         table.add_column(head, justify="right" if head == "score" else "left")
-    for text, score in told:
+    for text, score in listed:
         table.add_row(escape(shorten(text, 60)), f"{score:+.3f}", _speaks(score, largest))
     return table
 
@@ -86,6 +86,6 @@ def _words(explanation: Explanation, count: int) -> Table:
 
 
 def _speaks(score: float, largest: float) -> str:
-    side, colour = ("for", "blue") if score > 0 else ("against", "dark_orange")
+    side, color = ("for", "blue") if score > 0 else ("against", "dark_orange")
     bar = "█" * max(1, round(12 * abs(score) / largest)) if score else ""
-    return f"[{colour}]{bar} {side if score else 'nothing'}[/]"
+    return f"[{color}]{bar} {side if score else 'nothing'}[/]"

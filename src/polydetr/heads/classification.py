@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from polydetr.core.examples import IGNORE_INDEX
+from polydetr.errors import InputError, did_you_mean
 from polydetr.heads.base import EncoderShape, PooledHead
-from polydetr.tasks.classification import ClassificationTask
+from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer
+from polydetr.tasks.classification import ClassDetails, ClassificationTask
 
 
 class ClassificationHead(PooledHead):
@@ -63,3 +67,49 @@ class ClassificationHead(PooledHead):
             return torch.stack([torch.zeros_like(logits), logits], -1), targets["labels"][known].long().flatten()
         known = targets["label"] != IGNORE_INDEX
         return outputs["logits"].float()[known], targets["label"][known]
+
+    @classmethod
+    def answer_of(
+        cls, task: ClassificationTask, reading: Reading, choice: Any, *, counterpart: Counterpart
+    ) -> ClassAnswer:
+        """choice: a label."""
+        details = reading.prediction.details
+        assert isinstance(details, ClassDetails)
+        found = details.probabilities
+        if choice is not None and choice not in found:
+            raise InputError(f"{choice!r} is not a label of {task.target!r}. {did_you_mean(str(choice), found)}")
+        label = str(choice) if choice is not None else max(found, key=lambda name: found[name])
+        p = found[label]
+        is_answered = not task.multi_label or p >= task.threshold
+        chance = 0.5 if task.multi_label else 1 / len(task.labels)
+        return ClassAnswer(
+            f"{label} ({p:.1%})" if is_answered else f"{label} ({p:.1%}, not given)",
+            task.labels.index(label),
+            task.temperature,
+            task.multi_label,
+            floor=chance + 0.3 * (1 - chance) if choice is None else 0.0,
+        )
+
+
+@dataclass(frozen=True)
+class ClassAnswer(SmoothAnswer):
+    """Log-odds of a class, ln p/(1-p), calibrated; windows are averaged before, as ``decode`` does."""
+
+    quantity: ClassVar[str] = "log-odds"
+    is_pooled: ClassVar[bool] = True
+    shown: str
+    index: int
+    temperature: float
+    multi_label: bool
+    floor: float = 0.0
+
+    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        logits = outputs["logits"].mean(1) / self.temperature
+        if self.multi_label:
+            return logits[:, self.index]
+        others = [i for i in range(logits.shape[1]) if i != self.index]
+        return logits[:, self.index] - logits[:, others].logsumexp(1)
+
+    def probability(self, reading: Reading) -> float:
+        mean = np.mean([output["logits"] for output in reading.outputs], axis=0)
+        return float(torch.sigmoid(self.score({"logits": torch.from_numpy(mean)[None, None].double()}))[0])

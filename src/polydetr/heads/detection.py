@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from polydetr.core.examples import IGNORE_INDEX
 from polydetr.heads.base import EncoderShape, Head
+from polydetr.heads.detection_explained import ObjectAnswer
+from polydetr.heads.explained import Counterpart, Reading
 from polydetr.nn.batch import Encoded, Scene
 from polydetr.nn.box_geometry import BoxGeometry
 from polydetr.nn.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
@@ -101,6 +103,11 @@ class DetectionHead(Head):
         layers = {name: outputs[name][known].transpose(0, 1) for name in ("logits", "boxes_cxcywh")}
         wanted = SetTargets(labels, labels != IGNORE_INDEX, {"boxes_cxcywh": boxes})
         return {"set": self.criterion(layers, wanted).total}
+
+    @classmethod
+    def answer_of(cls, task: DetectionTask, reading: Reading, choice: Any, *, counterpart: Counterpart) -> ObjectAnswer:
+        """choice: the number of an object, from 0."""
+        return ObjectAnswer.of(task, reading, choice)
 
 
 class _LastMap(nn.Module):

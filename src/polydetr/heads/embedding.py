@@ -1,4 +1,4 @@
-"""A vector for each row, near the vector of what belongs to it.
+"""A vector per row, near the vector of what belongs to it.
 
 Symbols: B rows of a batch, D ``embed_dim``, a_i the anchors' vectors, p_i the positives', both of length 1, and e^t the
 learned scale.
@@ -14,13 +14,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polydetr.heads.base import EncoderShape, Head
+from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer
 from polydetr.nn.batch import Encoded
 from polydetr.tasks.embedding import EmbeddingTask
 
@@ -55,6 +59,35 @@ class EmbeddingHead(Head):
         both = (forth + back) / 2
         weights = weights * targets["known"]
         return {"contrastive": (both * weights).sum() / weights.sum().clamp(min=1e-6)}
+
+    @classmethod
+    def answer_of(
+        cls, task: EmbeddingTask, reading: Reading, choice: Any, *, counterpart: Counterpart
+    ) -> SimilarityAnswer:
+        """choice: what the row is compared with, in place of its own value of the target."""
+        other = counterpart()
+        similarity = float(np.asarray(reading.prediction.value) @ other)
+        return SimilarityAnswer(f"similarity to its counterpart ({similarity:.3f})", other)
+
+
+@dataclass(frozen=True, eq=False)
+class SimilarityAnswer(SmoothAnswer):
+    """Cosine of the row's vector and another, of length 1; windows are averaged before, as ``decode`` does."""
+
+    quantity: ClassVar[str] = "cosine"
+    measure: ClassVar[str] = "similarity"
+    level_name: ClassVar[str] = "cosine"
+    remark: ClassVar[str] = "The similarity is the cosine of the two vectors: 1 where they are the same."
+    is_pooled: ClassVar[bool] = True
+    shown: str
+    vector: NDArray[np.floating]
+
+    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        mean = F.normalize(outputs["vector"].mean(1), dim=-1)
+        return mean @ torch.as_tensor(self.vector, dtype=mean.dtype, device=mean.device)
+
+    def probability(self, reading: Reading) -> float:
+        return float(np.asarray(reading.prediction.value) @ self.vector)
 
 
 def _no_negatives(targets: Mapping[str, Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from polydetr.core.examples import IGNORE_INDEX
 from polydetr.heads.base import EncoderShape, Head
+from polydetr.heads.entities_explained import EntityAnswer
+from polydetr.heads.explained import Counterpart, Reading
 from polydetr.heads.tagging import TokenHead
 from polydetr.nn.batch import Encoded
 from polydetr.nn.decoder import SetDecoder, hold
@@ -96,6 +98,11 @@ class EntitiesHead(Head):
         unknown = ~known.gather(1, outputs["seeds"][..., 0].long().clamp(min=0))
         layers["logits"] = layers["logits"].masked_fill(unknown[..., None], NO_SPAN)
         return self.criterion(layers, wanted).total / len(layers["logits"])
+
+    @classmethod
+    def answer_of(cls, task: EntitiesTask, reading: Reading, choice: Any, *, counterpart: Counterpart) -> EntityAnswer:
+        """choice: the number of a span, from 0."""
+        return EntityAnswer.of(reading, choice)
 
 
 def word_tokens(word_rows: Tensor, *, by_shape: bool = False) -> tuple[Tensor, Tensor]:

@@ -1,14 +1,17 @@
-"""One number for each row, from the pooled token."""
+"""One number per row, from the pooled token."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from polydetr.heads.base import EncoderShape, PooledHead
+from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer, no_choice
 from polydetr.tasks.regression import RegressionTask
 
 
@@ -23,3 +26,41 @@ class RegressionHead(PooledHead):
         weights = weights * targets["known"]
         per_row = F.huber_loss(outputs["logits"].float()[:, 0], targets["value"], reduction="none")
         return {"huber": (per_row * weights).sum() / weights.sum().clamp(min=1e-6)}
+
+    @classmethod
+    def answer_of(cls, task: RegressionTask, reading: Reading, choice: Any, *, counterpart: Counterpart) -> ValueAnswer:
+        no_choice(task, choice)
+        value = float(reading.prediction.value)
+        return ValueAnswer(f"{value:.4g}", value, task.mean, task.std)
+
+
+@dataclass(frozen=True)
+class ValueAnswer(SmoothAnswer):
+    """The predicted number, in its own unit.
+
+    A number has no probability. The likelihood of the answer relative to that in the whole row stands in, under a
+    normal distribution as wide as the training values: exp(-(Δ/σ)²/2).
+    """
+
+    quantity: ClassVar[str] = "value"
+    measure: ClassVar[str] = "likelihood"
+    level_name: ClassVar[str] = "value"
+    remark: ClassVar[str] = (
+        "A number has no probability: the deletion check counts the likelihood of the number relative to that of the "
+        "whole row, under a normal distribution as wide as the training values."
+    )
+    signed: ClassVar[bool] = False
+    is_pooled: ClassVar[bool] = True
+    shown: str
+    value: float
+    mean: float
+    std: float
+
+    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        return self.mean + self.std * outputs["logits"][..., 0].mean(1)
+
+    def probability(self, reading: Reading) -> float:
+        return math.exp(-0.5 * ((self.level(reading) - self.value) / self.std) ** 2)
+
+    def level(self, reading: Reading) -> float:
+        return float(reading.prediction.value)

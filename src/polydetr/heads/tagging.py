@@ -1,17 +1,22 @@
-"""A label for every word, from its first token."""
+"""A label per word, from its first token."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.core.examples import IGNORE_INDEX
+from polydetr.core.layout import Layout
 from polydetr.heads.base import EncoderShape, Head
+from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer, numbered, words_between
 from polydetr.nn.batch import Encoded
-from polydetr.tasks.tagging import TaggingTask
+from polydetr.tasks.base import log_softmax
+from polydetr.tasks.tagging import TagDetails, TaggingTask
 
 
 class TokenHead(nn.Module):
@@ -50,3 +55,60 @@ class TaggingHead(TokenHead, Head):
     ) -> tuple[Tensor, Tensor] | None:
         here = targets["labels"] != IGNORE_INDEX
         return outputs["logits"].float()[here], targets["labels"][here]
+
+    @classmethod
+    def answer_of(cls, task: TaggingTask, reading: Reading, choice: Any, *, counterpart: Counterpart) -> TagAnswer:
+        """choice: the number of an entity, from 0."""
+        entities: list[dict[str, Any]] = reading.prediction.value
+        details = reading.prediction.details
+        assert isinstance(details, TagDetails)
+        number = numbered(choice, len(entities), "entities")
+        if entities:
+            chosen = entities[number] if number is not None else max(entities, key=lambda e: e["probability"])
+            words = words_between(reading.text, chosen["start"], chosen["end"])
+            shown = f"{chosen['text']} = {chosen['label']} ({chosen['probability']:.1%})"
+        else:  # why is there none? The word that came nearest to one tells
+            confidence = details.word_probability
+            words = [int(np.argmin(confidence))]
+            start, end = reading.text.words[words[0]]
+            shown = f"no entity; nearest: {reading.text.text[start:end]} = O ({confidence[words[0]]:.1%})"
+        labels = tuple(task.labels.index(details.tags[i]) for i in words)
+        return TagAnswer(shown, tuple(words), labels, task.temperature, tuple(_owning_tokens(reading.layouts, words)))
+
+
+@dataclass(frozen=True)
+class TagAnswer(SmoothAnswer):
+    """The sum of the tag log probabilities of an entity's words, each read in the window that owns the word."""
+
+    quantity: ClassVar[str] = "log probability"
+    shown: str
+    words: tuple[int, ...] = field()
+    labels: tuple[int, ...]
+    temperature: float
+    owners: tuple[tuple[int, int], ...]  # (window, token) of each word
+
+    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        windows, tokens = map(list, zip(*self.owners, strict=True))
+        log_p = (outputs["logits"][:, windows, tokens] / self.temperature).log_softmax(-1)  # (n, words, C)
+        return log_p[:, range(len(self.labels)), self.labels].sum(1)
+
+    def probability(self, reading: Reading) -> float:
+        owners = _owning_tokens(reading.layouts, self.words)
+        log_p = [log_softmax(reading.outputs[w]["logits"][t], self.temperature) for w, t in owners]
+        return float(np.exp(min(p[label] for p, label in zip(log_p, self.labels, strict=True))))
+
+    def moved(self, place: Callable[[int], int]) -> TagAnswer:
+        return replace(self, words=tuple(map(place, self.words)))
+
+
+def _owning_tokens(layouts: Sequence[Layout], words: Sequence[int]) -> list[tuple[int, int]]:
+    """(window, token) of each word's first token, in the window with most context around it: the rule of ``decode``."""
+    found = []
+    for word in words:
+        best, owner = -1, (0, 0)
+        for w, layout in enumerate(layouts):
+            for t in np.flatnonzero(layout.first & (layout.word == word)):
+                if layout.margin[t] > best:
+                    best, owner = int(layout.margin[t]), (w, int(t))
+        found.append(owner)
+    return found

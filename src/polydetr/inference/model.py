@@ -213,8 +213,8 @@ class LoadedModel:
         of their worth.
 
         target: which answer, where there are several; the first that can be explained when not given. choice: another
-        label to explain (classification), the number of an entity or object, from 0 (tagging, detection), or what the
-        row is compared with (embedding). out: a folder for explanation.html and explanation.png.
+        label to explain (classification), the number of an entity or object, from 0 (tagging, entities, detection), or
+        what the row is compared with (embedding). out: a folder for explanation.html and explanation.png.
 
         Raises:
             InputError: the row cannot be read or has no word, there is no such target or choice, or the target's task

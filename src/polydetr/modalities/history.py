@@ -34,6 +34,7 @@ from polydetr.errors import ConfigError, Location, RowError
 from polydetr.modalities.base import Modality, Needs, Note
 from polydetr.modalities.capabilities import ReadsFiles
 from polydetr.modalities.history_items import ITEM_TEXT, age_scale, as_list, distinct_items, item_fields
+from polydetr.modalities.history_units import HistoryPart
 from polydetr.modalities.image import ImageModality
 from polydetr.modalities.table import TableModality
 from polydetr.modalities.text import TextModality
@@ -285,6 +286,16 @@ class HistoryModality(Modality):
         read = [item for item in items if isinstance(item, Mapping)]
         readers = [part for part in self.parts.values() if isinstance(part, ReadsFiles)]
         return "".join(part.content_key(read, folder=folder) for part in readers)
+
+    def units(self, row: Row, windows: Sequence[Window]) -> HistoryPart:
+        """The items that are read (``units.HasUnits``): those that are too old, or empty, are none."""
+        arrays = windows[0].arrays
+        columns = [self.fields[number] for number in arrays["field"]]
+        indices = [
+            0 if order == self.config.max_items else len(row[column]) - 1 - int(order)
+            for column, order in zip(columns, arrays["order"], strict=True)
+        ]
+        return HistoryPart(columns, indices, names=[spec.name for spec in self.item_fields])
 
     def state(self) -> dict[str, Any]:
         return {

@@ -27,6 +27,7 @@ from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError
 from polydetr.fetch.catalog import BACKBONES
 from polydetr.modalities.base import Modality, Needs, Note
+from polydetr.modalities.image_units import ImagePart
 from polydetr.schema.spec import FieldSpec
 from polydetr.specs.choose import choose_image_spec
 from polydetr.specs.image import ImageSpec
@@ -143,6 +144,12 @@ class ImageModality(Modality):
             for field in self.fields:
                 digest.update("\0".join(file_stamps(row.get(field), reading)).encode(errors="surrogatepass") + b"\n")
         return digest.hexdigest()
+
+    # -- explanations ------------------------------------------------------------------------------------------------
+
+    def units(self, row: Row, windows: Sequence[Window]) -> ImagePart:
+        """The cells of its images (``units.HasUnits``)."""
+        return ImagePart(self.fields, windows[0].arrays, grid=self.grid, fill=self.fill, config=self.config)
 
     # -- state -------------------------------------------------------------------------------------------------------
 

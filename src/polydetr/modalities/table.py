@@ -33,6 +33,7 @@ from polydetr.modalities.table_columns import (
     column_from_state,
     column_state,
 )
+from polydetr.modalities.table_units import TablePart
 from polydetr.schema.spec import FieldSpec
 
 COLUMNS_FILE = "table.json"
@@ -107,6 +108,12 @@ class TableModality(Modality):
                 code[i] = self.offsets[i] + cell.code
             all_missing = all_missing and cell.code == MISSING
         return (number[:0], code[:0]) if all_missing else (number, code)
+
+    # -- explanations -------------------------------------------------------------------------------------------------
+
+    def units(self, row: Row, windows: Sequence[Window]) -> TablePart:
+        """Its columns (``units.HasUnits``)."""
+        return TablePart(self.fields, windows[0].arrays, codes=[offset + MISSING for offset in self.offsets[:-1]])
 
     # -- state --------------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from polydetr.modalities.text_tokens import (
     TextTokens,
     special_token,
 )
+from polydetr.modalities.text_units import TextPart, Words
 from polydetr.schema.spec import FieldSpec
 from polydetr.specs.choose import choose_text_spec
 from polydetr.specs.text import TextSpec
@@ -227,6 +228,15 @@ class TextModality(Modality):
             row, whole[START], whole[END], np.where(real, whole[WORD], -1), real & (whole[FIRST] != 0), margin
         )
         return Window(arrays, layout)
+
+    # -- explanations ----------------------------------------------------------------------------------------------
+
+    def units(self, row: Row, windows: Sequence[Window]) -> TextPart:
+        """Its words (``units.HasUnits``)."""
+        values = {field: "" if is_missing_text(row.get(field)) else row[field] for field in self.fields}
+        words = Words({field: as_text(value, field=field) for field, value in values.items()})
+        tokens = [words.of_window(w.layout, w.arrays["input_ids"], self.spec.sep_id) for w in windows if w.layout]
+        return TextPart(words, tokens, pad_id=self.spec.pad_id)
 
     # -- state -----------------------------------------------------------------------------------------------------
 

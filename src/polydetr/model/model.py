@@ -17,7 +17,7 @@ from polydetr import embedders, heads
 from polydetr.backbones.bert import BertEncoder
 from polydetr.config import ModelConfig
 from polydetr.core.examples import Example
-from polydetr.embedders.base import GivesMaps
+from polydetr.embedders.base import Embedder, GivesMaps
 from polydetr.errors import ConfigError
 from polydetr.heads.base import DecodesSets, EncoderShape, Head, NamesLabels, PaintsTokens
 from polydetr.modalities.base import Modality
@@ -146,6 +146,10 @@ class PolyModel(nn.Module):
                 found = self._encoded({name: self.embedders[name](group)})
                 outputs[target]["positive"] = self.heads[self._slots[target]](found)["vector"]
         return outputs
+
+    def embedder_of(self, name: str) -> Embedder:
+        """What makes vectors of a modality's tokens."""
+        return cast(Embedder, self.embedders[name])
 
     def head_of(self, target: str) -> Head:
         """What answers ``target``."""

@@ -1,4 +1,4 @@
-"""What an explanation of a row of several modalities says of its columns, pictures and items, before it is drawn."""
+"""What an explanation of a row of several modalities says of its columns, images and items, before it is drawn."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class ExplainedColumn:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExplainedImage:
-    """One picture: ``heat`` (H, W) holds the score of each of its cells, in the explained number's unit, the first row
-    on top; ``picture`` uint8 (h, w, 3) is the part of it that the model reads. ``index`` counts the column's pictures.
+    """One image: ``heat`` (H, W) holds the score of each of its cells, in the explained number's unit, the first row
+    on top; ``pixels`` uint8 (h, w, 3) is the part of it that the model reads. ``index`` counts the column's images.
 
-    Where the answer is an object: its ``box`` (left, top, right, bottom, as shares of the picture), and ``gaze``
-    (G, G), how the attention of the query that found it is shared out over the picture.
+    Where the answer is an object: its ``box`` (left, top, right, bottom, as shares of the image), and ``gaze``
+    (G, G), how the attention of the query that found it is shared out over the image.
     """
 
     column: str
     index: int
     heat: NDArray[np.float64]
-    picture: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     box: tuple[float, float, float, float] | None = None
     gaze: NDArray[np.float64] | None = None
 
@@ -69,7 +69,7 @@ class ExplainedImage:
 
     @property
     def gaze_inside(self) -> float | None:
-        """The share of the gaze that rests on the box, by the centres of its cells."""
+        """The share of the gaze that rests on the box, by the centers of its cells."""
         if self.box is None or self.gaze is None:
             return None
         left, top, right, bottom = self.box
@@ -93,7 +93,7 @@ class Sources:
     """What the answer rests on, modality by modality and column by column.
 
     original: the probability of the answer for the whole row (for a number: the number); measure: what that is called,
-    "probability", "score" or "likeness"; "likelihood" for a number.
+    "probability", "score" or "similarity"; "likelihood" for a number.
     modalities, without, attention: by modality, its share, the answer without it, and its share of the attention
     (empty where that is not known). images, items: what there is to show of them.
     """
@@ -118,14 +118,14 @@ class Sources:
         return sorted(self.columns, key=lambda c: -c.share)
 
     def fade(self, *, column: str | None = None, modality: str | None = None) -> float:
-        """How strongly the parts of a column, or of a modality, are to be coloured, 0 to 1: the strongest word of a
+        """How strongly the parts of a column, or of a modality, are to be colored, 0 to 1: the strongest word of a
         text that hardly matters must not look as if it did.
         """
         shares = (c.share for c in self.columns if column in (None, c.column) and modality in (None, c.modality))
         return min(1.0, sum(shares) / HARDLY)
 
     def strength(self, image: ExplainedImage) -> NDArray[np.float64]:
-        """The heat map in [-1, 1], by the strongest cell of all pictures of its column."""
+        """The heat map in [-1, 1], by the strongest cell of all images of its column."""
         largest = max(float(np.abs(other.heat).max()) for other in self.images if other.column == image.column)
         return image.heat / (largest or 1.0) * self.fade(column=image.column)
 
@@ -169,7 +169,7 @@ class Sources:
 
 def shown_level(level: float, *, measure: str) -> str:
     """A cosine as it is; probabilities, and what stands in for them, in percent."""
-    return f"{level:.3f}" if measure == "likeness" else f"{level:.1%}"
+    return f"{level:.3f}" if measure == "similarity" else f"{level:.1%}"
 
 
 def _with_shares(columns: Sequence[ExplainedColumn]) -> list[str]:

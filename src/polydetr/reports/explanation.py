@@ -36,7 +36,7 @@ def deletion_verdict(deletion: Mapping[str, float], *, measure: str = "probabili
     deletion: probabilities of the predicted answer: "original"; "without_top", the highest-scored words deleted;
     "without_random", the mean over random choices of as many words; optionally "random_std" over those choices and
     "words", how many were deleted. The attribution is meaningful when the first deletion costs at least 0.02, and two
-    standard deviations, more than the second. In a row of several modalities, "cells" (of pictures), "columns" and
+    standard deviations, more than the second. In a row of several modalities, "cells" (of images), "columns" and
     "items" (of a history) were deleted beside or instead of words. measure: what the numbers are, where an answer has
     no probability.
 
@@ -50,10 +50,10 @@ def deletion_verdict(deletion: Mapping[str, float], *, measure: str = "probabili
     if missing or not all(math.isfinite(value) for value in deletion.values()):
         raise InputError(f"The deletion check needs finite numbers for {', '.join(_REQUIRED)}; got {dict(deletion)}.")
     original, top, random = (float(deletion[key]) for key in _REQUIRED)
-    told = [shown_level(level, measure=measure) for level in (original, top, random)]
+    levels = [shown_level(level, measure=measure) for level in (original, top, random)]
     facts = (
-        f"Deleting {_deleted(deletion)} changes the {measure} of this answer from {told[0]} to {told[1]}; "
-        f"deleting as many of the others at random, to {told[2]} on average."
+        f"Deleting {_deleted(deletion)} changes the {measure} of this answer from {levels[0]} to {levels[1]}; "
+        f"deleting as many of the others at random, to {levels[2]} on average."
     )
     meaningful = random - top >= max(_MEANINGFUL, 2 * float(deletion.get("random_std", 0.0)))
     if meaningful:
@@ -79,7 +79,7 @@ def _deleted(deletion: Mapping[str, float]) -> str:
 
 
 def _named(kind: str, count: int) -> str:
-    name = "picture cells" if kind == "cells" else kind
+    name = "image cells" if kind == "cells" else kind
     return name.removesuffix("s") if count == 1 else name
 
 

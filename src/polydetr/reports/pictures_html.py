@@ -45,7 +45,7 @@ def _figure(sources: Sources, image: ExplainedImage) -> str:
 
 def _panel(image: ExplainedImage, said: str, over: str = "") -> str:
     """The picture with its box; in grey where something lies ``over`` it."""
-    shown = _layer(image, image.picture, coarse=max(image.picture.shape[:2]) < _FINE)
+    shown = _layer(image, image.pixels, coarse=max(image.pixels.shape[:2]) < _FINE)
     under = f'<g class="under">{shown}</g>' if over else shown
     frame = ""
     if image.box is not None:
@@ -88,7 +88,7 @@ def _path(chosen: NDArray[np.bool_], across: float, down: float) -> str:
 
 def _height(image: ExplainedImage) -> int:
     """Units of a drawing of the picture's own proportions."""
-    height, width = image.picture.shape[:2]
+    height, width = image.pixels.shape[:2]
     return round(_WIDTH * height / width)
 
 

@@ -29,8 +29,8 @@ def picture_height(image: ExplainedImage) -> float:
 def draw_picture(figure: Figure, x: float, y: float, sources: Sources, image: ExplainedImage) -> None:
     """From (x, y), inches from the left and the top; two panels, three for an object; the caption below."""
     width, height = _size(image)
-    grey = image.picture.mean(-1) / 255 * 0.6 + 0.34
-    panels = [(image.picture, None, None), (grey, overlay(sources.strength(image)), sources.strength(image))]
+    grey = image.pixels.mean(-1) / 255 * 0.6 + 0.34
+    panels = [(image.pixels, None, None), (grey, overlay(sources.strength(image)), sources.strength(image))]
     if image.gaze is not None:
         panels.append((grey, gaze_overlay(image.gaze), None))
     for number, (under, over, strength) in enumerate(panels):
@@ -54,7 +54,7 @@ def draw_picture(figure: Figure, x: float, y: float, sources: Sources, image: Ex
 
 def _size(image: ExplainedImage) -> tuple[float, float]:
     """Inches of one panel: the picture's own proportions within a square."""
-    height, width = image.picture.shape[:2]
+    height, width = image.pixels.shape[:2]
     return _SIDE * min(1.0, width / height), _SIDE * min(1.0, height / width)
 
 

@@ -1,9 +1,9 @@
-"""Where the values of each modality enter the network as vectors, so that these can be seen, and replaced.
+"""Where the values of a modality enter the network as vectors, so that these can be captured, and replaced.
 
-Text enters where the embeddings of its tokens meet the backbone's first layer, a picture as its normalised pixels, a
-table's cell and a history's item as the token that the encoder attends over.
+Most enter as the tokens that the shared encoder attends over. A text enters where the embeddings of its tokens meet the
+backbone's first layer, an image as its normalized pixels.
 
-Shapes: B rows, K numbers a row (all vectors of the modality, laid end to end).
+Shapes: B rows, L tokens of a group, K numbers per row (all vectors of the modality, laid end to end).
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from polydetr.backbones.bert import BertEncoder
-from polydetr.embedders.text import TextEmbedder
-from polydetr.embedders.text_subwords import of_positions, subwords_of_positions
 from polydetr.nn.batch import Embedded, TokenGroup
 
 Look = Callable[[int, Tensor], Tensor]
@@ -95,51 +92,19 @@ class Entry(ABC):
         """Puts ``look`` on every site; what flows through the sites, added up, is what enters."""
 
 
-class TextEntry(Entry):
-    """The sum of a backbone's embeddings; of a foreign one, its word vectors and the word shapes added to them. The
-    positions of one subword (``modalities.text_subwords``) have equal shares of its vector.
-    """
+class InputEntry(Entry):
+    """What one module inside the embedder is given first."""
 
-    def _as_vectors(self, there: Tensor, group: TokenGroup) -> Tensor:
-        if "first_position" not in group.values:
-            return there
-        subword, share = subwords_of_positions(group.values["first_position"], group.mask)
-        return of_positions(there, subword) * share[..., None]
-
-    def _as_flow(self, vectors: Tensor, there: Tensor, group: TokenGroup) -> Tensor:
-        if "first_position" not in group.values:
-            return vectors.reshape(there.shape)
-        subword, _ = subwords_of_positions(group.values["first_position"], group.mask)
-        own = vectors.reshape(*subword.shape, -1)
-        return torch.zeros_like(there).scatter_add(1, subword[..., None].expand_as(own), own)
+    def __init__(self, embedder: nn.Module, inside: nn.Module) -> None:
+        super().__init__(embedder)
+        self.inside = inside
 
     def _hooks(self, look: Look) -> list[RemovableHandle]:
-        assert isinstance(self.embedder, TextEmbedder)
-        backbone = self.embedder.backbone
-        sites: list[nn.Module]
-        if isinstance(backbone, BertEncoder):
-            sites = [backbone.embeddings]
-        else:
-            sites = [backbone.model.get_input_embeddings()]  # type: ignore[union-attr, operator]
-            if self.embedder.shape_embedding is not None:
-                sites.append(self.embedder.shape_embedding)
-
-        def put(number: int) -> Callable[[nn.Module, object, Tensor], Tensor]:
-            return lambda module, inputs, output: look(number, output)
-
-        return [site.register_forward_hook(put(i)) for i, site in enumerate(sites)]
-
-
-class PixelEntry(Entry):
-    """What the image backbone is given: (x - mean) / std."""
-
-    def _hooks(self, look: Look) -> list[RemovableHandle]:
-        backbone: nn.Module = self.embedder.backbone  # type: ignore[assignment]
-        return [backbone.register_forward_pre_hook(lambda module, inputs: (look(0, inputs[0]), *inputs[1:]))]
+        return [self.inside.register_forward_pre_hook(lambda module, inputs: (look(0, inputs[0]), *inputs[1:]))]
 
 
 class TokenEntry(Entry):
-    """What the embedder gives: one vector a column, or an item."""
+    """What the embedder gives: one vector per token."""
 
     def _hooks(self, look: Look) -> list[RemovableHandle]:
         def put(module: nn.Module, inputs: object, output: Embedded) -> Embedded:

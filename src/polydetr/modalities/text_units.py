@@ -1,63 +1,34 @@
-"""The words an explanation speaks of: where each stands in the original string, which tokens stand for it, and the
-text without some
-of them.
+"""Words as an explanation speaks of them: where each stands in the original string, which tokens stand for it, and the
+text without some of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layout
 from polydetr.core.records import Row
-from polydetr.modalities.text import as_text, is_missing_text
+from polydetr.modalities.units import Part, Place, Scores, TokenWords, UnitKind
 from polydetr.values.spans import is_unspaced
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A word: characters ``start`` to ``end`` of column ``field``; ``index`` counts the words of that column."""
-
-    field: str
-    index: int
-    start: int
-    end: int
-    text: str
-
-
-@dataclass(frozen=True)
-class TokenWords:
-    """Which words the tokens of one window stand for: token[i] stands for word[i] with share[i]; a token's shares sum
-    to 1.
-
-    special: (L,) True for [CLS] and [SEP], which stand for no text; margin: word → the token distance to the window's
-    edge.
-    """
-
-    token: NDArray[np.int64]
-    word: NDArray[np.int64]
-    share: NDArray[np.float64]
-    special: NDArray[np.bool_]
-    margin: Mapping[int, int]
 
 
 class Words:
     """All words of one row's text columns, in the order in which the model reads them."""
 
-    def __init__(self, row: Row, fields: Sequence[str]) -> None:
-        self.fields = tuple(fields)
-        values = {field: "" if is_missing_text(row.get(field)) else row[field] for field in fields}
-        self.texts: dict[str, FieldText] = {field: as_text(value, field=field) for field, value in values.items()}
+    def __init__(self, texts: Mapping[str, FieldText]) -> None:
+        self.fields, self.texts = tuple(texts), dict(texts)
         self.places = [
             Place(field, i, start, end, text.text[start:end])
             for field, text in self.texts.items()
             for i, (start, end) in enumerate(text.words)
         ]
         counts = [len(text.words) for text in self.texts.values()]
-        self._first = dict(zip(fields, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
+        self._first = dict(zip(self.fields, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
 
     def __len__(self) -> int:
         return len(self.places)
@@ -102,8 +73,48 @@ class Words:
         return shorter
 
 
+class TextPart(Part):
+    """Words; ``windows`` says which tokens stand for them."""
+
+    group: ClassVar[str] = "text"
+    kind: ClassVar[UnitKind] = "words"
+
+    def __init__(self, words: Words, windows: Sequence[TokenWords], *, pad_id: int) -> None:
+        self.words, self.windows, self.pad_id = words, windows, pad_id
+        self.columns = tuple(place.field for place in words.places)
+
+    @property
+    def places(self) -> Sequence[Place]:
+        return self.words.places
+
+    def number(self, index: int) -> int:
+        return self.words.number(index)
+
+    def blank(self, arrays: Arrays, window: int) -> dict[str, np.ndarray]:
+        """[PAD] in the place of every word, and no word shape."""
+        special, fill = self.windows[window].special, {"input_ids": self.pad_id, "shape_ids": 0}
+        return {
+            name: np.where(special, array, np.array(fill[name], dtype=array.dtype)) if name in fill else array
+            for name, array in arrays.items()
+        }
+
+    def scores(self, found: Scores) -> Scores:
+        longest = max(len(tokens.special) for tokens in self.windows)
+        result = np.zeros(len(self))
+        for tokens, own in zip(self.windows, found.reshape(len(found), longest, -1).sum(-1), strict=True):
+            np.add.at(result, tokens.word, tokens.share * own[tokens.token])
+        return result
+
+    def without(self, row: Row, gone: Collection[int]) -> dict[str, object]:
+        return self.words.without(row, gone)
+
+    @property
+    def seen(self) -> Sequence[int]:
+        return sorted({int(word) for tokens in self.windows for word in tokens.word})
+
+
 def without_words(text: FieldText, gone: Collection[int]) -> str:
-    """The text with words deleted. Where that would make its neighbours one word ("3.5" without the middle), a space
+    """The text with words deleted. Where that would make its neighbors one word ("3.5" without the middle), a space
     parts them.
     """
     kept: list[str] = []
@@ -114,11 +125,11 @@ def without_words(text: FieldText, gone: Collection[int]) -> str:
         position = end
     kept.append(text.text[position:])
     result = ""
-    for piece in kept:
-        if result and piece:
+    for part in kept:
+        if result and part:
             if result[-1].isspace():
-                piece = piece.removeprefix(" ")
-            elif not piece[0].isspace() and not (is_unspaced(result[-1]) and is_unspaced(piece[0])):
+                part = part.removeprefix(" ")
+            elif not part[0].isspace() and not (is_unspaced(result[-1]) and is_unspaced(part[0])):
                 result += " "
-        result += piece
+        result += part
     return result

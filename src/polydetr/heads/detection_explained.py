@@ -1,4 +1,4 @@
-"""An object found in a picture, explained: how sure the model is that there is such an object at such a place, and
+"""An object found in an image, explained: how confident the model is that there is such an object at such a place, and
 where the query that found it looked.
 
 Shapes: N layers, Q queries, C classes, H heads, V levels, P points.
@@ -7,9 +7,9 @@ Shapes: N layers, Q queries, C classes, H heads, V levels, P points.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,29 +17,34 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from polydetr.explain.answers import Answer, Reading
-from polydetr.model.model import PolyModel
+from polydetr.errors import InputError
+from polydetr.heads.explained import CLEAR_SCORE, PlacedAnswer, Reading, numbered
 from polydetr.nn.attention import MultiHeadAttention
-from polydetr.nn.batch import Batch
 from polydetr.nn.boxes import box_iou, cxcywh_to_xyxy
 from polydetr.nn.decoder import DecoderLayer
 from polydetr.nn.deformable import DeformableAttention
+from polydetr.nn.detr_fast import DetrFast
 from polydetr.nn.pyramid import PyramidEncoder
+from polydetr.tasks.detection import BoxDetails, DetectionTask
+
+if TYPE_CHECKING:
+    from polydetr.heads.detection import DetectionHead
 
 FINEST = 24
-"""Cells a side of the map of where a query looked, at most."""
+"""Cells per side of the map of where a query looked, at most."""
 
 
 @dataclass(frozen=True)
-class ObjectAnswer(Answer):
+class ObjectAnswer(PlacedAnswer):
     """max over queries of score · IoU: which query finds an object is no part of the answer, and another may find it in
-    another picture. Source: Petsiuk et al. 2021, D-RISE (arXiv 2006.03204), equation 4, for one box of one class.
+    another image. Source: Petsiuk et al. 2021, D-RISE (arXiv 2006.03204), equation 4, for one box of one class.
 
-    box: left, top, right, bottom as shares of what the model sees.
+    label: its number; box: left, top, right, bottom as shares of what the model sees.
     """
 
     quantity: ClassVar[str] = "score × overlap"
     measure: ClassVar[str] = "score"
+    level_name: ClassVar[str] = "score × overlap"
     remark: ClassVar[str] = (
         "An object's score is that of the best box of its label, times that box's overlap (IoU) with the one explained;"
         " a part scores what is lost of that without it. Such losses need not add up."
@@ -50,6 +55,30 @@ class ObjectAnswer(Answer):
     softmax: bool
     floor: float = 0.0
 
+    @classmethod
+    def of(cls, task: DetectionTask, reading: Reading, choice: Any) -> ObjectAnswer:
+        """The highest-scoring object, or the one whose number, from 0, ``choice`` is."""
+        found, details = reading.prediction.value, reading.prediction.details
+        assert isinstance(details, BoxDetails)
+        if not details.all:
+            raise InputError("the row has no image: there is no object to explain")
+        number = numbered(choice, len(found), "objects") or 0
+        # Objects that are found, and all that were looked at, both begin with the highest-scoring.
+        label, score = details.all[number]["label"], float(details.all[number]["score"])
+        outputs = reading.outputs[0]
+        _, _, boxes = task.highest_scoring(outputs["logits"][-1], outputs["boxes_cxcywh"][-1])
+        shown = f"{label} ({score:.1%})" if found else f"no object; nearest: {label} ({score:.1%})"
+        if len(found) > 1:
+            shown += f", object {number + 1} of {len(found)}"
+        left, top, right, bottom = map(float, boxes[number])
+        return cls(
+            shown,
+            label=task.labels.index(label),
+            box=(left, top, right, bottom),
+            softmax=task.options.architecture == "detr",
+            floor=CLEAR_SCORE if choice is None else 0.0,
+        )
+
     def probability(self, reading: Reading) -> float:
         return float(self._of_queries(reading).max())
 
@@ -57,23 +86,28 @@ class ObjectAnswer(Answer):
         """The one that found it."""
         return int(self._of_queries(reading).argmax())
 
+    def looked_at(self, head: Any, reading: Reading, forward: Callable[[], object]) -> NDArray[np.float64]:
+        return looked_at(head, query=self.query(reading), forward=forward)
+
     def _of_queries(self, reading: Reading) -> Tensor:
         """(Q,), of the last layer."""
         logits, boxes = (torch.from_numpy(reading.outputs[0][name]).double() for name in ("logits", "boxes_cxcywh"))
-        if not reading.outputs[0]["frame"][0]:  # the picture is missing
+        if not reading.outputs[0]["frame"][0]:  # the image is missing
             return torch.zeros(logits.shape[-2])
         scores = logits[-1].softmax(-1) if self.softmax else logits[-1].sigmoid()
         return scores[:, self.label] * box_iou(cxcywh_to_xyxy(boxes[-1]), boxes.new_tensor(self.box))
 
 
-def looked_at(model: PolyModel, batch: Batch, *, target: str, query: int) -> NDArray[np.float64]:
-    """(cells, cells) over the first picture of the only row: how the attention of a query's last layer is shared out,
-    on average over the heads. Sums to 1, less what a deformable query reads outside of the picture.
+def looked_at(head: DetectionHead, *, query: int, forward: Callable[[], object]) -> NDArray[np.float64]:
+    """(cells, cells) over the first image of the only row that ``forward`` reads: how the attention of a query's last
+    layer is shared out, on average over the heads. Sums to 1, less what a deformable query reads outside of the image.
     """
-    head, here = model.head_of(target), threading.get_ident()
-    layers = [module for module in head.modules() if isinstance(module, DecoderLayer)]
-    shapes: list[tuple[int, int]] = [(int(head.grid), int(head.grid))]  # type: ignore[arg-type]
-    seen: list[NDArray[np.float64]] = []
+    here = threading.get_ident()
+    # Layers that are borrowed (``nn.decoder.hold``) are not among the head's own modules.
+    owner = head.model.layers if isinstance(head.model, DetrFast) else head.model
+    layers = [module for module in owner.modules() if isinstance(module, DecoderLayer)]
+    shapes = [(head.grid, head.grid)]
+    maps: list[NDArray[np.float64]] = []
 
     def levels(module: nn.Module, inputs: object, output: Sequence[Tensor]) -> None:
         if threading.get_ident() == here:
@@ -83,23 +117,24 @@ def looked_at(model: PolyModel, batch: Batch, *, target: str, query: int) -> NDA
         if threading.get_ident() != here:
             return
         if isinstance(attention, DeformableAttention):
-            asked, references, _, shown = inputs
-            seen.append(_of_points(*(x[0, query] for x in attention.points(asked, references, shown))))
+            queries, references, _, level_shapes = inputs
+            points = attention.points(queries, references, level_shapes)
+            maps.append(_of_points(*(x[0, query] for x in points)))
         elif isinstance(attention, MultiHeadAttention):
             _, weights = attention.forward(*inputs, need_weights=True)
             assert weights is not None
-            seen.append(_of_cells(weights[0, :, query].mean(0), shapes))
+            maps.append(_of_cells(weights[0, :, query].mean(0), shapes))
 
     pyramids = [module for module in head.modules() if isinstance(module, PyramidEncoder)]
     handles = [pyramid.register_forward_hook(levels) for pyramid in pyramids]
     handles.append(layers[-1].cross_attention.register_forward_pre_hook(look, with_kwargs=True))
     try:
         with torch.no_grad():
-            model(batch, [target])
+            forward()
     finally:
         for handle in handles:
             handle.remove()
-    return seen[0]
+    return maps[0]
 
 
 def _of_points(locations: Tensor, weights: Tensor) -> NDArray[np.float64]:

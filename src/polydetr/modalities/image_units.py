@@ -1,0 +1,104 @@
+"""Images as an explanation speaks of them: their cells, the images with some cells painted over, and what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from polydetr.config.sections import ImageConfig
+from polydetr.core.examples import Arrays
+from polydetr.core.records import Row
+from polydetr.modalities.units import Part, Scores, UnitKind, shown_count
+from polydetr.values.images import Reading, fit_image, list_images, open_image
+
+FEWEST, MOST = 8, 16
+"""Cells per side: those that the model attends over, but not so few that they say nothing, nor too many to delete."""
+SHOWN = 480
+"""Pixels of the longer side of an image that is kept for showing."""
+
+
+class ImagePart(Part):
+    """The cells of all images of the row, image after image, each row by row."""
+
+    group: ClassVar[str] = "image"
+    kind: ClassVar[UnitKind] = "cells"
+
+    def __init__(
+        self, columns: Sequence[str], arrays: Arrays, *, grid: int, fill: tuple[int, int, int], config: ImageConfig
+    ) -> None:
+        """columns: those that the modality reads; grid: cells per side that the model attends over; fill: the color
+        around an image that does not fill its square.
+        """
+        self.fill, self.config, self.pixels = fill, config, arrays["pixels"]  # (S, 3, H, W)
+        size = self.pixels.shape[-1]
+        self.side = min(max(grid, FEWEST), MOST, size)
+        self.edges = np.linspace(0, size, self.side + 1).round().astype(int)
+        self.owners: list[str] = [columns[int(number)] for number in arrays["field"]]
+        self.indices = [self.owners[:i].count(owner) for i, owner in enumerate(self.owners)]
+        self.columns = tuple(owner for owner in self.owners for _ in range(self.side**2))
+
+    def blank(self, arrays: Arrays, window: int) -> dict[str, np.ndarray]:
+        """Every image empty: of its own median color, which is that of its ground where it has one. A color that
+        no image of the kind has would be an object to the model, and no blank.
+        """
+        color = np.median(arrays["pixels"], axis=(2, 3), keepdims=True).round().astype(np.uint8)
+        return {**arrays, "pixels": np.broadcast_to(color, arrays["pixels"].shape).copy()}
+
+    def scores(self, found: Scores) -> Scores:
+        """Summed over the colors, and over the pixels of each cell."""
+        heat = found.reshape(len(found), *self.pixels.shape).sum((0, 2))  # (S, H, W)
+        starts = self.edges[:-1]
+        return np.add.reduceat(np.add.reduceat(heat, starts, axis=1), starts, axis=2).ravel()
+
+    def without(self, row: Row, gone: Collection[int]) -> dict[str, Any]:
+        """Cells are painted over with the median color of the cells that are left (of all where none is): that of the
+        whole image would still tell of what is gone. The row then holds the images as the model reads them, which
+        reading leaves as they are.
+        """
+        cells = np.zeros((len(self.owners), self.side, self.side), dtype=bool)
+        cells.reshape(-1)[list(gone)] = True
+        touched = {o for o, own in zip(self.owners, cells, strict=True) if own.any()}
+        images: dict[str, list[np.ndarray]] = {owner: [] for owner in touched}
+        for owner, pixels, own in zip(self.owners, self.pixels, cells, strict=True):
+            if owner in touched:
+                images[owner].append(self._painted(pixels.transpose(1, 2, 0), own))
+        return {**row, **images}
+
+    def _painted(self, image: np.ndarray, gone: np.ndarray) -> np.ndarray:
+        sizes = np.diff(self.edges)
+        over = np.repeat(np.repeat(gone, sizes, axis=0), sizes, axis=1)  # (H, W)
+        left = image[over if over.all() else ~over]
+        return np.where(over[..., None], np.median(left, axis=0).round().astype(np.uint8), image)
+
+    @property
+    def probes(self) -> list[set[int]]:
+        """Squares of two by two cells, overlapping; one cell alone may be too little to be missed."""
+        cells = np.arange(len(self)).reshape(len(self.owners), self.side, self.side)
+        starts = range(-1, self.side)
+        return [
+            set(image[max(y, 0) : y + 2, max(x, 0) : x + 2].ravel().tolist())
+            for image in cells
+            for y in starts
+            for x in starts
+        ]
+
+    def shown(self, value: Any) -> str:
+        return shown_count(len(list_images(value)), "image")
+
+    def image(self, row: Row, number: int, *, folder: Path | None) -> NDArray[np.uint8]:
+        """What the model reads of it, in its own proportions; it is opened once more, for the model's own is small."""
+        column, config = self.owners[number], self.config
+        root = Path(config.root) if config.root is not None else None
+        reading = Reading(folder=folder, root=root, max_pixels=config.max_pixels, at_least=SHOWN)
+        image = open_image(list_images(row[column])[self.indices[number]], column=column, reading=reading)
+        if config.fit == "stretch":
+            image = image.copy()
+            image.thumbnail((SHOWN, SHOWN), Image.Resampling.BILINEAR)
+            return np.asarray(image)
+        sides = (min if config.fit == "crop" else max)(image.size)
+        return fit_image(image, min(SHOWN, sides), fit=config.fit, fill=self.fill)
