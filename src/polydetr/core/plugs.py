@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from polydetr.errors import ConfigError
+
 
 class Registry(Mapping[str, Any]):
     """Name → class. The built-in names come first, in their order; none of them can be taken by an outside package."""
@@ -31,6 +33,15 @@ class Registry(Mapping[str, Any]):
         if name in self._built_in:
             return load(self._built_in[name])
         return self._outside[name].load()
+
+    def find(self, name: str) -> Any:
+        """The same for a name that a model needs: raises ConfigError where nothing of this name is installed."""
+        if name not in self:
+            raise ConfigError(
+                f"no installed package has {name!r} among its entry points {self.group!r}.",
+                hint=f"Install the one that brings it; in its pyproject.toml: [project.entry-points.{self.group!r}].",
+            )
+        return self[name]
 
     def __iter__(self) -> Iterator[str]:
         yield from self._built_in

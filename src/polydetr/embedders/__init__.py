@@ -12,8 +12,8 @@ from polydetr.modalities.base import Modality
 
 
 def build(modality: Modality, *, embed_dim: int | None, others: Mapping[str, nn.Module]) -> Embedder:
-    """The embedder of a modality, with random weights; see ``Embedder.from_modality``."""
-    return EMBEDDERS[modality.name].from_modality(modality, embed_dim=embed_dim, others=others)
+    """The embedder of a modality, with random weights; ConfigError where there is none."""
+    return EMBEDDERS.find(modality.name).from_modality(modality, embed_dim=embed_dim, others=others)
 
 
 def pretrained(modality: Modality) -> Mapping[str, Tensor]:

@@ -39,7 +39,10 @@ class Embedder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, group: TokenGroup) -> Embedded:
-        """Vectors of the group's tokens, and which of them are real."""
+        """Vectors of the group's tokens, in the precision of the weights, and which of them are real.
+
+        Values come as ``encode`` gave them: numbers are float32 where the model computes in bfloat16, too.
+        """
 
     def augment(
         self, group: TokenGroup, generator: torch.Generator, *, progress: float = 0.0

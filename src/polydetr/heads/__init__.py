@@ -8,5 +8,5 @@ from polydetr.tasks.base import Task
 
 
 def build(task: Task, shape: EncoderShape, *, label_smoothing: float = 0.0) -> Head:
-    """The head of a task that has learned from the rows, with random weights."""
-    return HEADS[task.kind].from_task(task, shape, label_smoothing=label_smoothing)
+    """The head of a task that has learned from the rows, with random weights; ConfigError where there is none."""
+    return HEADS.find(task.kind).from_task(task, shape, label_smoothing=label_smoothing)

@@ -20,12 +20,16 @@ def read_parts(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Mod
     decoded by.
 
     Raises:
-        KeyError, TypeError, ValueError: the description is not one of a model.
+        ModelFolderError: a task or modality of a package that is not installed. KeyError, TypeError, ValueError: the
+            description is not one of a model.
     """
-    tasks = {target: TASKS[state["kind"]].from_state(state) for target, state in manifest["tasks"].items()}
-    modalities: dict[str, Modality] = {}
-    for name, state in _with_needs(manifest["modalities"], tasks).items():
-        modalities[name] = MODALITIES[name].from_state(state, folder, others=modalities)
+    try:
+        tasks = {target: TASKS.find(state["kind"]).from_state(state) for target, state in manifest["tasks"].items()}
+        modalities: dict[str, Modality] = {}
+        for name, state in _with_needs(manifest["modalities"], tasks).items():
+            modalities[name] = MODALITIES.find(name).from_state(state, folder, others=modalities)
+    except ConfigError as error:
+        raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error.message}", hint=error.hint) from error
     return modalities, tasks
 
 

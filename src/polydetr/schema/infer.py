@@ -11,8 +11,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from polydetr.core.plugs import TASKS
-from polydetr.errors import SchemaError, did_you_mean, nearest
+from polydetr.errors import SchemaError, nearest
 from polydetr.schema.columns import MIN_ROWS, determines, infer_modality, numbers_of
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
 from polydetr.values.cells import is_missing
@@ -25,12 +24,6 @@ REST = "*"
 """Stands, among the inputs, for all columns that are not named."""
 FEW_NUMBERS = 20
 """At most so many distinct whole numbers are classes; more are a quantity."""
-
-
-def _known_task(name: str, task: str) -> str:
-    if task in TASKS:
-        return task
-    raise SchemaError(f"target {name!r}: unknown task {task!r}.", hint=did_you_mean(task, TASKS))
 
 
 def infer_schema(
@@ -66,10 +59,7 @@ def infer_schema(
     both = [n for n in wanted if n in named]
     if both:
         raise SchemaError(f"column {both[0]!r} is both an input and a target.")
-    chosen = tuple(
-        TargetSpec(name, _known_task(name, task) if task else infer_task(name, sample_rows, notes))
-        for name, task in wanted.items()
-    )
+    chosen = tuple(TargetSpec(name, task or infer_task(name, sample_rows, notes)) for name, task in wanted.items())
     if named and REST not in (inputs or {}) and set(named.values()) != {"ignore"}:
         fields = _given_inputs(named, columns)
     else:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
+from polydetr.core.plugs import MODALITIES, TASKS
 from polydetr.errors import SchemaError, did_you_mean
 
-Modality = Literal["text", "number", "category", "image", "history", "date", "ignore"]
+IGNORE = "ignore"
+"""The kind of a column that no modality reads."""
 
 
-MODALITIES: tuple[str, ...] = get_args(Modality)
+def column_kinds() -> tuple[str, ...]:
+    """What a column may be read as: what the modalities take, those of outside packages among them."""
+    return (*(kind for modality in MODALITIES.values() for kind in sorted(modality.reads)), IGNORE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +26,21 @@ class FieldSpec:
     modality: str
 
     def __post_init__(self) -> None:
-        if self.modality not in MODALITIES:
-            hint = did_you_mean(self.modality, MODALITIES)
+        if self.modality not in (kinds := column_kinds()):
+            hint = did_you_mean(self.modality, kinds)
             raise SchemaError(f"column {self.name!r}: unknown modality {self.modality!r}.", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
 class TargetSpec:
-    """A column to predict and the task that does it. Tasks of outside packages are let through; the model checks
-    them.
-    """
+    """A column to predict and the task that does it."""
 
     name: str
     task: str
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise SchemaError(f"target {self.name!r}: unknown task {self.task!r}.", hint=did_you_mean(self.task, TASKS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from polydetr.config import Config, fault_lines, faults_message
 from polydetr.core.plugs import TASKS
-from polydetr.errors import SchemaError, did_you_mean
+from polydetr.errors import did_you_mean
 from polydetr.schema.spec import Schema
 from polydetr.tasks.base import TaskOptions
 
@@ -21,7 +21,7 @@ def read_options(config: Config, schema: Schema) -> dict[str, TaskOptions]:
     """Target → its options.
 
     Raises:
-        ConfigError: with every fault found, each on a line of its own. SchemaError: there is no such task.
+        ConfigError: with every fault found, each on a line of its own.
     """
     targets = {spec.name: spec.task for spec in schema.targets}
     lines = [f"tasks.{n}: {n!r} is not a target. {did_you_mean(n, targets)}" for n in config.tasks if n not in targets]
@@ -30,8 +30,6 @@ def read_options(config: Config, schema: Schema) -> dict[str, TaskOptions]:
         lines += found
     options: dict[str, TaskOptions] = {}
     for target, kind in targets.items():
-        if kind not in TASKS:
-            raise SchemaError(f"task {kind!r} of target {target!r} does not exist. {did_you_mean(kind, TASKS)}")
         section = getattr(config, kind) if kind in OLD_SECTIONS else {}
         read, found = _validated(kind, section, config.tasks.get(target, {}), target=target)
         lines += [line for line in found if line not in lines]

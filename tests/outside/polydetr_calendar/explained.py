@@ -1,0 +1,73 @@
+"""What makes both halves explainable: which number of an interval is explained, and what days it hangs on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from polydetr.core.documents import Window
+from polydetr.core.examples import Arrays
+from polydetr.core.records import Row
+from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer, no_choice
+from polydetr.modalities.units import Part, Scores, UnitKind
+
+from .head import IntervalHead
+from .modality import WeekdaysModality
+from .task import IntervalTask
+
+
+class ExplainedHead(IntervalHead):
+    @classmethod
+    def answer_of(cls, task: IntervalTask, reading: Reading, choice: Any, *, counterpart: Counterpart) -> MiddleAnswer:
+        no_choice(task, choice)
+        low, high = reading.prediction.value
+        return MiddleAnswer(f"{low:g} to {high:g}", (low + high) / 2, float(task.mean[0]), float(task.std[0]))
+
+
+@dataclass(frozen=True)
+class MiddleAnswer(SmoothAnswer):
+    """The middle of the interval."""
+
+    quantity: ClassVar[str] = "middle"
+    signed: ClassVar[bool] = False
+    is_pooled: ClassVar[bool] = True
+    shown: str
+    middle: float
+    mean: float
+    std: float
+
+    def score(self, outputs: dict[str, Tensor]) -> Tensor:
+        return self.mean + self.std * outputs["logits"][..., 0].mean(1)
+
+    def probability(self, reading: Reading) -> float:
+        return math.exp(-0.5 * ((self.level(reading) - self.middle) / self.std) ** 2)
+
+    def level(self, reading: Reading) -> float:
+        return sum(reading.prediction.value) / 2
+
+
+class WeekdaysPart(Part):
+    group: ClassVar[str] = "weekdays"
+    kind: ClassVar[UnitKind] = "columns"
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.columns = tuple(columns)
+
+    def blank(self, arrays: Arrays, window: int) -> dict[str, np.ndarray]:
+        return {**arrays, "days": np.zeros_like(arrays["days"])}
+
+    def scores(self, found: Scores) -> Scores:
+        return found.reshape(len(found), len(self), -1).sum((0, 2))
+
+    def without(self, row: Row, gone: Collection[int]) -> dict[str, Any]:
+        return {**row, **{self.columns[unit]: None for unit in gone}}
+
+
+class ExplainedModality(WeekdaysModality):
+    def units(self, row: Row, windows: Sequence[Window]) -> WeekdaysPart:
+        return WeekdaysPart([field for field in self.fields if row.get(field)])
