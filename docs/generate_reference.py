@@ -216,22 +216,19 @@ def _exit_codes() -> str:
 
 LAYER_NOTES = {
     "cli": "the command line",
-    "apps": "use the public face alone",
-    "folder": "saving and loading",
-    "inference": "from rows to answers",
-    "tags": "tag schemes",
-    "spans": "words, stretches of text",
+    "apps": "stand on the exported names alone",
     "predictor": "the public face",
-    "training": "loop, checkpoints, precision",
-    "explain": "what an answer rests on",
-    "building": "from configuration to model",
-    "encoding": "one way in, one model",
-    "modalities": "never import one another",
-    "data": "rows, wherever they come from",
-    "backbones": "where weights come from",
-    "nn": "tensors in, tensors out",
-    "metrics": "numpy and scipy alone",
-    "batch": "what travels",
+    "training": "loop, devices; what an answer rests on",
+    "model": "the network, put together",
+    "heads": "tensors of tasks and modalities; asking",
+    "engine": "encode, runner, decode",
+    "modalities": "raw value → tokens",
+    "tasks": "rows, encoders, what is predicted",
+    "specs": "what rows are prepared by; pages",
+    "fetch": "scores; files out of packages",
+    "nn": "what the user says; tensors in, tensors out",
+    "values": "one raw value, read and checked",
+    "core": "what travels",
     "errors": "the ground",
 }
 """A few words beside a layer, by one of its modules."""
@@ -241,7 +238,7 @@ def layers() -> list[str]:
     """The layers of the import contract, the highest first; "|" parts modules that stay apart."""
     contract = configparser.ConfigParser()
     contract.read(DOCS.parent / ".importlinter", encoding="utf-8")
-    lines = contract["importlinter:contract:layers"]["layers"].strip().splitlines()
+    lines = contract["importlinter:contract:floors"]["layers"].strip().splitlines()
     return [line.strip().replace("polydetr.", "") for line in lines]
 
 
