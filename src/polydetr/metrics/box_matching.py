@@ -17,7 +17,7 @@ from polydetr.errors import InputError, Location
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-"""Square pixels, as COCO has them: of the picture as annotated, not as the model sees it."""
+"""Square pixels, as COCO has them: of the image as annotated, not as the model sees it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +93,10 @@ def overlaps(found_xyxy: NDArray[Any], gold_xyxy: NDArray[Any], crowd: NDArray[n
 
 
 def match_image(gold: Objects, found: Objects, *, most: int = 100) -> Match:
-    """Each found box, the surest first, takes the free true box of its label that it overlaps most.
+    """Each predicted box, the highest-scoring first, takes the free true box of its label that it overlaps most.
 
     A true box that is ignored is taken only where no other is left; a crowd can be taken any number of times. Of two
-    equal overlaps the later box is taken. most: the surest found boxes of each label that count.
+    equal overlaps the later box is taken. most: the highest-scoring predicted boxes of each label that count.
     """
     found = found.take(np.argsort(-found.scores, kind="stable"))
     rank = _rank(found.labels)

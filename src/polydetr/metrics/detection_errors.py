@@ -36,7 +36,7 @@ class Outcome:
 
 
 def outcomes(image: int, gold: Objects, found: Objects, *, iou: float = 0.5, threshold: float = 0.0) -> list[Outcome]:
-    """Every found box of at least ``threshold``, surest first, then every object that none of them stands for.
+    """Every predicted box of at least ``threshold``, highest-scoring first, then every object that none matches.
 
     Boxes meet objects of their own label first, as in the COCO API; what is left on either side may meet across
     labels, largest overlap first: these are the confusions.

@@ -7,7 +7,7 @@ Source: Carion et al. 2020, DETR (arXiv 2005.12872), section 3.2 and figure 10. 
     x = LN(x + FFN(x))                                  and one LN, shared by all layers, on what is read from x
 
 Positions are added to queries and keys at every layer, never to values. The memory may be anything that became
-tokens: the cells of a picture, the words of a text; its mask is **True = real**.
+tokens: the cells of an image, the words of a text; its mask is **True = real**.
 
 Shapes: B examples, Q queries, L memory tokens, D ``embed_dim``, H heads, N layers.
 """

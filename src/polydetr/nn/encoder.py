@@ -87,7 +87,7 @@ class MultiModalEncoder(nn.Module):
 
     modalities: their names; the order decides which parameters belong to which, never the result.
     ffn_dim: width of the feed-forward part, 4 · ``embed_dim`` when not given.
-    fusion: one softmax a modality with the answers summed ("sum"), or one softmax over all tokens ("joint").
+    fusion: one softmax per modality with the answers summed ("sum"), or one softmax over all tokens ("joint").
     share: which parameters are the same ones: "none"; "modalities" (within a layer, all modalities use one block);
         "layers" (all layers use the same blocks, as ALBERT does, arXiv 1909.11942); "both" (a single block).
     residual_init: "zero" starts every residual branch at zero and leaves out the final norm, so that the untrained

@@ -1,4 +1,4 @@
-"""Flow matching: a picture as the end of a path that begins in noise, and a model that knows which way the path leads.
+"""Flow matching: an image as the end of a path that begins in noise, and a model that knows which way the path leads.
 
     x_t = (1 - t) · noise + t · data          the straight path                (rectified flow, arXiv 2209.03003, eq. 1)
     v   = dx_t / dt = data - noise            what the model learns to say     (flow matching, arXiv 2210.02747, eq. 14)
@@ -6,7 +6,7 @@
 
 New data come from solving dx / dt = v_θ(x, t) from noise at t = 0 to t = 1.
 
-Shapes: B examples, C channels, H × W pixels, P pixels a side of one patch, L = H / P · W / P patches.
+Shapes: B examples, C channels, H × W pixels, P pixels per side of one patch, L = H / P · W / P patches.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def solve(
 ) -> Float[Tensor, "B ..."]:
     """Follows dx / dt = field(x, t) from ``noise`` at t = 0 to t = 1 in equal steps.
 
-    field: (x (B, ...), t (B,)) → (B, ...). "euler" asks it once a step. "heun" asks twice, and takes the mean of the
+    field: (x (B, ...), t (B,)) → (B, ...). "euler" asks it once per step. "heun" asks twice, and takes the mean of the
     slopes at both ends of the step: its error falls with steps⁻² instead of steps⁻¹.
 
     Raises:
@@ -85,19 +85,19 @@ def solve(
     return x
 
 
-def patchify(pictures: Float[Tensor, "B C H W"], patch_size: int) -> Float[Tensor, "B L E"]:
-    """Pictures cut into patches, row by row; E = C · P · P, the channels first.
+def patchify(images: Float[Tensor, "B C H W"], patch_size: int) -> Float[Tensor, "B L E"]:
+    """Images cut into patches, row by row; E = C · P · P, the channels first.
 
     Raises:
         ConfigError: the sides are no multiple of ``patch_size``.
     """
-    height, width = pictures.shape[2:]
+    height, width = images.shape[2:]
     if patch_size < 1 or height % patch_size or width % patch_size:
         raise ConfigError(
-            f"pictures of {height} x {width} pixels cannot be cut into patches of {patch_size}.",
+            f"images of {height} x {width} pixels cannot be cut into patches of {patch_size}.",
             hint="The patch size must divide both sides.",
         )
-    return nn.functional.unfold(pictures, patch_size, stride=patch_size).transpose(1, 2)
+    return nn.functional.unfold(images, patch_size, stride=patch_size).transpose(1, 2)
 
 
 def unpatchify(
@@ -122,7 +122,7 @@ class TimeEmbedding(nn.Module):
         self.output = Linear(embed_dim, embed_dim)
 
     def forward(self, time: Float[Tensor, " B"]) -> Float[Tensor, "B {self.embed_dim}"]:
-        # float32 whatever the model computes in: half precision cannot tell t · 1000 from its neighbours.
+        # float32 whatever the model computes in: half precision cannot tell t · 1000 from its neighbors.
         rates = torch.exp(
             torch.arange(self.num_waves, device=time.device, dtype=torch.float32)
             * (-math.log(10_000.0) / self.num_waves)
@@ -133,7 +133,7 @@ class TimeEmbedding(nn.Module):
 
 
 class Modulation(nn.Module):
-    """h · (1 + scale(c)) + shift(c) on normalised tokens: how time speaks to every patch at the way out.
+    """h · (1 + scale(c)) + shift(c) on normalized tokens: how time speaks to every patch at the way out.
 
     Source: the final layer of DiT, Peebles & Xie 2022 (arXiv 2212.09748), section 3.2.
     """

@@ -128,7 +128,7 @@ class SetCriterion:
         return SetLoss(total, terms, matches)
 
     def _geometry_cost(self, outputs: Mapping[str, Tensor], targets: SetTargets) -> Tensor:
-        """All layers at once, unless a picture with thousands of targets makes that a matter of gigabytes."""
+        """All layers at once, unless an image with thousands of targets makes that a matter of gigabytes."""
         layers, batch, queries = outputs["logits"].shape[:3]
         if layers * batch * queries * targets.mask.shape[1] <= _MOST_COSTS:
             return self.geometry.cost(outputs, targets.geometry)

@@ -43,8 +43,8 @@ class QaDetails(Details):
 
 
 class QuestionAnsweringTask(Task):
-    """The passage is the last text field, the question the one before it. Long passages are read in windows; the surest
-    window answers.
+    """The passage is the last text field, the question the one before it. Long passages are read in windows; the
+    highest-scoring window answers.
     """
 
     kind: ClassVar[str] = "qa"
@@ -64,12 +64,12 @@ class QuestionAnsweringTask(Task):
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
         answers = [self._answers(row) for row in rows]
-        labelled = [a for a in answers if a is not None]
-        if not any(labelled):
+        labeled = [a for a in answers if a is not None]
+        if not any(labeled):
             raise SchemaError(
                 f"no training row has an answer in {self.target!r}", hint='Expected [{"text": "...", "start": 0}].'
             )
-        empty, missing = sum(not a for a in labelled), len(answers) - len(labelled)
+        empty, missing = sum(not a for a in labeled), len(answers) - len(labeled)
         self.no_answer = empty > 0
         notes = (
             [f"{empty} of {len(rows)} training questions have no answer: the model learns to say so"] if empty else []

@@ -40,15 +40,15 @@ def read_records(
 
     Args:
         source: a path, "-" for standard input (JSON lines or CSV), an iterable of mappings or of Records, or a
-            pandas, polars or pyarrow table; a folder of pictures or of labelled folders of pictures; for boxes also a
+            pandas, polars or pyarrow table; a folder of images or of labeled folders of images; for boxes also a
             Pascal VOC or YOLO folder. Everything is streamed except ``.json`` documents and tables of boxes.
         format: one of ``FORMATS`` or ``BOX_FORMATS``, or "images"; found from name and content when None.
         on_error: "raise" at the first bad row, or "skip": it is rejected into ``report`` and reading goes on.
-        report: filled while reading: rows, rejected rows with reasons, what was mended. Pass one to see it.
+        report: filled while reading: rows, rejected rows with reasons, what was repaired. Pass one to see it.
         encoding: of a text file that is neither UTF-8 nor marked UTF-16.
-        delimiter, header, columns: of a CSV or TSV file; recognised when None. ``header=False``: the first line is
+        delimiter, header, columns: of a CSV or TSV file; recognized when None. ``header=False``: the first line is
         data. scheme: of the tags of a column file: IOB1, IOB2, BIOES, BMES, "plain" (labels without spans), or "auto".
-        images: the folder of the pictures that boxes are drawn on, where they are not beside the annotations.
+        images: the folder of the images that boxes are drawn on, where they are not beside the annotations.
         split: the part of a YOLO data.yaml to read: "train" (taken when None), "val" or "test".
 
     Raises:
