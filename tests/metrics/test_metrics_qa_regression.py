@@ -85,9 +85,9 @@ def test_no_answer_threshold_by_hand_and_against_every_threshold():
 
     def total(t):
         final = ["" if s > t else p for s, p in zip(scores, predicted, strict=True)]
-        return qa_report(gold, final, language="en").exact_match
+        return qa_report(gold, final, language="en").f1
 
-    threshold, score = best_no_answer_threshold(gold, predicted, scores, metric="exact_match", language="en")
+    threshold, score = best_no_answer_threshold(gold, predicted, scores, language="en")
     assert total(threshold) == pytest.approx(score) == pytest.approx(max(total(t) for t in [-1, *scores]))
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from huge_pictures import huge_png
 from polydetr.errors import RowError
 from polydetr.values.cells import is_empty
-from polydetr.values.images import Reading, file_stamps, fit_affine, fit_image, list_images, open_image
+from polydetr.values.images import ReadOptions, file_stamps, fit_affine, fit_image, list_images, open_image
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
@@ -37,7 +37,7 @@ def packed(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def one(value: object, **options: object) -> np.ndarray:
-    (found,) = opened(value, column="photo", reading=Reading(**options))  # type: ignore[arg-type]
+    (found,) = opened(value, column="photo", reading=ReadOptions(**options))  # type: ignore[arg-type]
     assert found.dtype == np.uint8
     assert found.shape[2] == 3
     return found
@@ -151,7 +151,7 @@ def test_several_pictures_and_none(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(packed(halves()))
     array = np.zeros((3, 3), np.uint8)
     for value in (["a.png", array], ("a.png", array)):
-        assert [p.shape for p in opened(value, reading=Reading(tmp_path))] == [(24, 40, 3), (3, 3, 3)]
+        assert [p.shape for p in opened(value, reading=ReadOptions(tmp_path))] == [(24, 40, 3), (3, 3, 3)]
     assert len(list_images(np.array(["a.png", "b.png"], dtype=object))) == 2
     for value in (None, float("nan"), np.float32("nan"), "", "  ", [], ()):
         assert is_empty(value)
@@ -247,7 +247,7 @@ def test_what_is_no_picture(value: object, message: str, tmp_path: Path) -> None
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(RowError, match=message):
-        opened(value, column="photo", reading=Reading(tmp_path))
+        opened(value, column="photo", reading=ReadOptions(tmp_path))
 
 
 def test_a_root_is_not_left(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_padding_has_the_colour_asked_for() -> None:
 
 def test_a_changed_file_has_another_stamp(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(packed(halves()))
-    reading = Reading(tmp_path)
+    reading = ReadOptions(tmp_path)
     before = list(file_stamps(["a.png", b"bytes", "absent.png"], reading))
     assert len(before) == 2
     assert before == list(file_stamps(["a.png", {"path": "absent.png"}], reading))

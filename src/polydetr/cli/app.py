@@ -38,7 +38,7 @@ app.add_typer(data_app, name="data")
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
 ]
-Format = Annotated[
+FormatOption = Annotated[
     str | None,
     typer.Option(
         "--format",
@@ -137,7 +137,7 @@ def train(
         typer.Option("--set", help="Any configuration key, for example training.lr=1e-4; may be repeated."),
     ] = None,
     out: Annotated[str | None, typer.Option(help="Where the model folder is written.")] = None,
-    format: Format = None,
+    format: FormatOption = None,
     encoding: Encoding = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
     as_json: JsonFlag = False,
@@ -180,7 +180,7 @@ def train(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     file: Annotated[str, typer.Argument(help="Labeled rows.")],
-    format: Format = None,
+    format: FormatOption = None,
     encoding: Encoding = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -209,7 +209,7 @@ def predict(
     draw: Annotated[
         Path | None, typer.Option(help="A folder for the images, drawn with the objects found in them.")
     ] = None,
-    format: Format = None,
+    format: FormatOption = None,
     encoding: Encoding = None,
 ) -> None:
     """Answer every row: one JSON object a row, in order; a rejected row has "error" instead of a prediction.
@@ -248,7 +248,7 @@ def explain(
     out: Annotated[
         Path | None, typer.Option(help="Folder for explanation.html and explanation.png; here when not given.")
     ] = None,
-    format: Format = None,
+    format: FormatOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Why the model answers a row as it does: what in it speaks for the answer, and whether deleting that matters."""
@@ -273,7 +273,7 @@ def inspect(
     ] = None,
     test: Annotated[str | None, typer.Option("--test", help="Test rows, to find leaks between the splits.")] = None,
     target: Annotated[list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK.")] = None,
-    format: Format = None,
+    format: FormatOption = None,
     encoding: Encoding = None,
     as_json: JsonFlag = False,
 ) -> None:

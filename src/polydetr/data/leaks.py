@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from polydetr.core.records import Row
 from polydetr.errors import RowError
 from polydetr.schema.spec import Schema
 from polydetr.values.cells import day_order, read_category, read_date, read_number, writes_comma
@@ -28,8 +29,6 @@ answering with the most frequent class makes.
 CORRELATION = 0.995
 """Of ranks, either way; the same bar holds for the correlation of a category's means with the numbers."""
 _FOLDS = 3
-
-Row = Mapping[str, Any]
 
 
 def find_leaks(rows: Sequence[Row], schema: Schema) -> list[str]:

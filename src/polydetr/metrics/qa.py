@@ -152,13 +152,12 @@ def best_no_answer_threshold(
     predicted: Sequence[str],
     no_answer_scores: Sequence[float],
     *,
-    metric: Literal["exact_match", "f1"] = "f1",
     language: Language = "auto",
 ) -> tuple[float, float]:
-    """The threshold t of the best mean score when a question is left unanswered where its no-answer score is above t.
+    """The threshold t of the best mean F1 when a question is left unanswered where its no-answer score is above t.
 
     predicted: the best real answer of each question; no_answer_scores: higher = more likely unanswerable. Returns (t,
-    the mean score reached). As SQuAD v2.0's ``find_best_thresh``, save that questions of equal score are always decided
+    the mean F1 reached). As SQuAD v2.0's ``find_best_thresh``, save that questions of equal score are always decided
     together and a t that leaves everything unanswered is just below the lowest score. Choose it on development data.
     """
     language = _language(gold, predicted, language)
@@ -167,8 +166,7 @@ def best_no_answer_threshold(
         raise InputError(
             f"no_answer_scores must be {len(gold)} finite numbers, one per question; got shape {scores.shape}."
         )
-    column = ("exact_match", "f1").index(metric)
-    answered = np.array([answer_scores(g, p, language)[column] for g, p in zip(gold, predicted, strict=True)])
+    answered = np.array([answer_scores(g, p, language)[1] for g, p in zip(gold, predicted, strict=True)])
     silent = np.array([float(not has_answer(answers)) for answers in gold])
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]

@@ -120,7 +120,7 @@ class SetDecoder(nn.Module):
         super().__init__()
         if num_layers < 1:
             raise ConfigError(f"num_layers={num_layers} must be at least 1.")
-        self.embed_dim, self.num_heads, self.carry_norm = embed_dim, num_heads, carry_norm
+        self.carry_norm = carry_norm
         self.layers = nn.ModuleList(
             DecoderLayer(embed_dim, num_heads, ffn_dim=ffn_dim, dropout=dropout, activation=activation)
             for _ in range(num_layers)

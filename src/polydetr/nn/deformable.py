@@ -44,7 +44,7 @@ class DeformableAttention(nn.Module):
                 "do not make a deformable attention.",
                 hint="embed_dim must be a positive multiple of num_heads, with at least one level and one point.",
             )
-        self.embed_dim, self.num_heads, self.num_levels, self.num_points = embed_dim, num_heads, num_levels, num_points
+        self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
         points = num_heads * num_levels * num_points
         self.offsets = Linear(embed_dim, 2 * points)
         self.weights = Linear(embed_dim, points)

@@ -39,7 +39,6 @@ class AttentionWeights:
     together, over all answerers. A query with no real key to ask has zeros.
     """
 
-    fusion: Fusion
     layers: tuple[Mapping[tuple[str, str], Tensor], ...]
 
 
@@ -160,9 +159,7 @@ class MultiModalEncoder(nn.Module):
             seen.append(weights)
         if len(self.norms):
             state = {name: self._of(self.norms, name)(state[name]) for name in names}
-        return {name: state[name] for name in tokens}, AttentionWeights(
-            self.fusion, tuple(seen)
-        ) if need_weights else None
+        return {name: state[name] for name in tokens}, AttentionWeights(tuple(seen)) if need_weights else None
 
     def _layer(
         self, layer: nn.Module, state: Mapping[str, Tensor], answerers: Sequence[_Answerers], need_weights: bool

@@ -63,11 +63,6 @@ class SetLoss:
     terms: Mapping[str, Tensor]
     matches: Matches
 
-    @property
-    def last(self) -> dict[str, float]:
-        """The terms of the last layer, the one that answers."""
-        return {name: float(term[-1].detach()) for name, term in self.terms.items()}
-
 
 class SetCriterion:
     """Matches, then sums the losses of all layers. Holds no parameters.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-def colored_entities(text: str, spans: Sequence[Span], *, legend: bool = True) -> Text:
+def colored_entities(text: str, spans: Sequence[Span]) -> Text:
     """``text`` with every span colored and followed by its label, and a line that counts the labels.
 
     The labels stand in the text, so nothing is lost where there is no color. The innermost of nested spans gives the
@@ -39,7 +39,7 @@ def colored_entities(text: str, spans: Sequence[Span], *, legend: bool = True) -
         for span in ended:
             score = "" if span.score is None else f"\u00a0{span.score:.2f}"
             out.append(f"[{span.label}{score}]", Style(color=colors[span.label], bold=True))
-    if legend and spans:
+    if spans:
         out.append("\n")
         for i, (label, number) in enumerate(sorted(Counter(span.label for span in spans).items())):
             out.append("   " if i else "")

@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args
 
 from polydetr.errors import SchemaError, did_you_mean
 
-Modality = Literal["text", "number", "category", "image", "history", "date", "ignore"]
+ColumnKind = Literal["text", "number", "category", "image", "history", "date", "ignore"]
 
 
-MODALITIES: tuple[str, ...] = get_args(Modality)
+MODALITIES: tuple[str, ...] = get_args(ColumnKind)
 
 
 @dataclass(frozen=True, slots=True)

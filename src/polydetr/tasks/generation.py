@@ -21,7 +21,7 @@ from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError, Location, RowError, SchemaError
 from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView
-from polydetr.values.images import Reading, file_stamps, fit_image, list_images, open_image, png_bytes
+from polydetr.values.images import ReadOptions, file_stamps, fit_image, list_images, open_image, png_bytes
 
 LOOK_AT = 1000
 """Images from which size, colors, mean and standard deviation are learned."""
@@ -132,7 +132,7 @@ class GenerationTask(Task):
     def content_key(self, rows: Sequence[Row]) -> str:
         digest = hashlib.sha256()
         for row in rows:
-            digest.update("".join(file_stamps(row.get(self.target), Reading())).encode(errors="surrogatepass"))
+            digest.update("".join(file_stamps(row.get(self.target), ReadOptions())).encode(errors="surrogatepass"))
         return digest.hexdigest()
 
     def _open(self, row: Row) -> Any:

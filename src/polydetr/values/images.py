@@ -47,7 +47,7 @@ _ARRAYS = "Expected (height, width), (height, width, 3) or (height, width, 4): u
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How cells are read. ``folder``: where relative paths begin (default: the working directory). ``root``: if given,
     relative paths begin there, and a path that leads out of it, by ``..`` or by a link, is an error; a relative root
     itself begins at ``folder``. ``max_pixels``: a larger image is refused before it is decoded. ``at_least``: the
@@ -72,9 +72,9 @@ def list_images(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def open_image(value: object, *, column: str | None = None, reading: Reading | None = None) -> Image.Image:
+def open_image(value: object, *, column: str | None = None, reading: ReadOptions | None = None) -> Image.Image:
     """One image, upright, in mode RGB. Raises :class:`RowError`."""
-    reading = reading or Reading()
+    reading = reading or ReadOptions()
     name = "the image"
     try:
         if isinstance(value, Mapping) and {"bytes", "path"} & value.keys():  # how Hugging Face's files hold an image
@@ -98,7 +98,7 @@ def open_image(value: object, *, column: str | None = None, reading: Reading | N
         raise RowError(f"{name} {fault.what}", location=Location(column=column), hint=fault.hint) from None
 
 
-def find_file(value: str | Path, reading: Reading) -> Path:
+def find_file(value: str | Path, reading: ReadOptions) -> Path:
     """Where a path of a cell leads."""
     text = str(value)
     if address := _ADDRESS.match(text):
@@ -119,7 +119,7 @@ def find_file(value: str | Path, reading: Reading) -> Path:
     return path
 
 
-def file_stamps(value: object, reading: Reading) -> Iterator[str]:
+def file_stamps(value: object, reading: ReadOptions) -> Iterator[str]:
     """Size and time of every file that a cell names, so that a changed image is noticed without reading it."""
     for item in list_images(value):
         path = item.get("path") if isinstance(item, Mapping) and not item.get("bytes") else item
@@ -168,7 +168,7 @@ def fit_affine(width: int, height: int, *, fit: Fit) -> np.ndarray:
 
 class Frame(NamedTuple):
     """Where :func:`fit_image` lays an image: share = scale · pixel + shift takes pixels of the image (as it was before
-    it was decoded at a fraction of its size, see ``Reading.at_least``) to shares of what the model sees. All zero
+    it was decoded at a fraction of its size, see ``ReadOptions.at_least``) to shares of what the model sees. All zero
     stands for no image. As an array: float32 (6,), in this order.
     """
 
@@ -227,7 +227,7 @@ def _read_file(path: Path) -> bytes:
         raise _Fault(f"cannot be read: {error}.", "Check the path and who may read the file.") from None
 
 
-def _decode(content: bytes, reading: Reading) -> Image.Image:
+def _decode(content: bytes, reading: ReadOptions) -> Image.Image:
     if not content:
         raise _Fault("is empty (0 bytes).", _AGAIN)
     try:
@@ -258,13 +258,13 @@ def _decode(content: bytes, reading: Reading) -> Image.Image:
         raise _Fault(f"is broken or cut off: {error}.", _AGAIN) from None
 
 
-def _load(image: ImageFile, reading: Reading) -> None:
+def _load(image: ImageFile, reading: ReadOptions) -> None:
     if reading.at_least and image.format in ("JPEG", "MPO"):
         image.draft(None, (reading.at_least, reading.at_least))
     image.load()
 
 
-def _ends_early(image: ImageFile, content: bytes, reading: Reading) -> bool:
+def _ends_early(image: ImageFile, content: bytes, reading: ReadOptions) -> bool:
     """Whether a JPEG has an end mark but not all its data: the decoder fills the rest with mid-gray and says nothing.
 
     Only where the last pixel is of that gray the image is decoded once more, with other data in front of the mark:
@@ -288,7 +288,7 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _check_size(image: Image.Image, reading: Reading) -> None:
+def _check_size(image: Image.Image, reading: ReadOptions) -> None:
     width, height = image.size
     if not width or not height:
         raise _Fault(f"has {width} x {height} pixels.", "Leave the cell empty where there is no image.")
@@ -319,7 +319,7 @@ def _orientation(image: Image.Image) -> Any:
         return None
 
 
-def _from_array(array: np.ndarray, reading: Reading) -> Image.Image:
+def _from_array(array: np.ndarray, reading: ReadOptions) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (3, 4)):

@@ -10,7 +10,7 @@ from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes_csv import HEADERLESS, box_columns, read_boxes_csv
 from polydetr.data.readers.columns import read_columns
 from polydetr.data.readers.delimited import read_delimited, sample_rows, sniff_dialect
-from polydetr.data.readers.formats import BOX_FORMATS, FORMATS, find_folder_format, find_format
+from polydetr.data.readers.formats import FORMATS, find_folder_format, find_format
 from polydetr.data.readers.image_folder import read_image_folder
 from polydetr.data.readers.json_rows import read_json, read_jsonl, read_rows
 from polydetr.data.readers.source import Source, open_source
@@ -19,7 +19,7 @@ from polydetr.data.readers.voc import read_voc
 from polydetr.data.readers.yolo import read_yolo
 from polydetr.errors import SchemaError
 
-__all__ = ["BOX_FORMATS", "FORMATS", "ReadReport", "Record", "read_records"]
+__all__ = ["FORMATS", "ReadReport", "read_records"]
 
 
 def read_records(
