@@ -96,7 +96,7 @@ def tiny_e5(index, cache, member, monkeypatch, tmp_path):
     archive = index.wheel("tiny-e5", {"tiny/e5.bin": content}, tags="py3-none-manylinux_2_17_x86_64")
     (cache / "archives").mkdir(parents=True)
     (cache / "archives" / archive.filename).write_bytes((index.root / "tiny-e5" / archive.filename).read_bytes())
-    source = catalog.Source(archive, {"source.bin": member("tiny/e5.bin", content)}, megabytes=1)
+    source = catalog.WeightSource(archive, {"source.bin": member("tiny/e5.bin", content)}, megabytes=1)
     spec = catalog.BackboneSpec(
         name="tiny",
         kind="text",

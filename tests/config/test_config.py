@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from polydetr.config import PRESETS, Config, load_config, merge, parse_names, parse_settings
+from polydetr.config import PRESETS, Config, load_config, merge, parse_settings
+from polydetr.config.loading import parse_names
 from polydetr.errors import ConfigError
 
 

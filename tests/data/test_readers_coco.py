@@ -12,7 +12,7 @@ from box_pictures import boxes, draw, rows, skipped
 
 from polydetr.data.readers import ReadReport, read_records
 from polydetr.errors import DataFileError, RowError
-from polydetr.values.boxes import CLIPPED, OUTSIDE, SWAPPED, ZERO_AREA, mend_box
+from polydetr.values.boxes import CLIPPED, OUTSIDE, SWAPPED, ZERO_AREA, repair_box
 
 SHARED = Path(os.environ.get("POLYDETR_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 
@@ -143,7 +143,7 @@ def test_outlines_give_the_box_that_is_missing(coco):
     ],
 )  # fmt: skip
 def test_images_that_cannot_be_used(coco, tmp_path, images, message):
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     path = coco(images=images)
     with pytest.raises(RowError, match=message):
         rows(path)
@@ -167,7 +167,7 @@ def test_not_one_picture_found(coco):
     path = coco(images=[{"id": i, "file_name": f"{i}.jpg"} for i in range(3)])
     with pytest.raises(DataFileError, match=r"none of its 3 images was found; looked in .*images'. Name the folder"):
         skipped(path)
-    with pytest.raises(RowError, match=r"Name the folder of the pictures: images="):
+    with pytest.raises(RowError, match=r"Name the folder of the images: images="):
         rows(path)
 
 
@@ -223,10 +223,10 @@ def test_five_thousand_boxes_in_one_image(coco):
 
 
 def test_mending_keeps_what_is_right():
-    assert mend_box([1, 2, 3, 4], None) == ((1, 2, 3, 4), [])
-    assert mend_box([-5, -5, 300, 300], None)[0] == (-5, -5, 300, 300)  # the size is unknown: nothing to clip at
+    assert repair_box([1, 2, 3, 4], None) == ((1, 2, 3, 4), [])
+    assert repair_box([-5, -5, 300, 300], None)[0] == (-5, -5, 300, 300)  # the size is unknown: nothing to clip at
     with pytest.raises(ValueError, match=r"\[1, 2, inf, 4\]"):
-        mend_box([1, 2, math.inf, 4], (9, 9))
+        repair_box([1, 2, math.inf, 4], (9, 9))
 
 
 @pytest.mark.shared

@@ -22,7 +22,7 @@ def picture(path: Path) -> Path:
 def test_the_folder_is_the_label(tmp_path: Path) -> None:
     for name in ("dogs/b.PNG", "dogs/a.jpg", "cats/1.jpeg"):
         picture(tmp_path / name)
-    (tmp_path / "cats" / "notes.txt").write_text("no picture")
+    (tmp_path / "cats" / "notes.txt").write_text("no image")
     (tmp_path / "cats" / ".DS_Store").write_text("hidden")
     report = ReadReport()
     rows = list(read_records(tmp_path, report=report))
@@ -30,7 +30,7 @@ def test_the_folder_is_the_label(tmp_path: Path) -> None:
         ("1.jpeg", "cats"), ("a.jpg", "dogs"), ("b.PNG", "dogs"),
     ]  # fmt: skip
     assert report.rows == 3
-    assert report.problems == {"files that are no pictures": 1}
+    assert report.problems == {"files that are no images": 1}
     schema = infer_schema([r.row for r in rows])
     assert [(f.name, f.modality) for f in schema.inputs] == [("image", "image")]
     assert [(t.name, t.task) for t in schema.targets] == [("label", "classification")]
@@ -46,7 +46,7 @@ def test_pictures_without_labels_and_one_picture(tmp_path: Path) -> None:
 def test_pictures_beside_folders_of_pictures_are_refused(tmp_path: Path) -> None:
     picture(tmp_path / "cats" / "1.png")
     picture(tmp_path / "2.png")
-    with pytest.raises(DataFileError, match=r"'2.png' and 0 more\) beside folders of pictures \('cats', ...\)"):
+    with pytest.raises(DataFileError, match=r"'2.png' and 0 more\) beside folders of images \('cats', ...\)"):
         list(read_records(tmp_path))
 
 

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from polydetr.data.readers import ReadReport, Record, read_records
+from polydetr.core.records import Record
+from polydetr.data.readers import ReadReport, read_records
 from polydetr.data.readers.tables import frame_kind
 from polydetr.errors import DataFileError, RowError, SchemaError
 from polydetr.values.cells import is_empty

@@ -103,9 +103,9 @@ def test_a_picture_without_labels_shows_nothing(yolo):
         ("2 0.5 0.5 0.2 0.5", r"a\.txt, line 1: the class 2 is not among those of data\.yaml \(0 to 1\)"),
         ("1.5 0.5 0.5 0.2 0.5", "the class is '1.5', expected a whole number"),
         ("cup 0.5 0.5 0.2 0.5", "'cup' is not a number"),
-        ("1 0.5 0.5 0.2", "4 values .*expected class, centre x"),
+        ("1 0.5 0.5 0.2", "4 values .*expected class, center x"),
         ("1 0.5 0.5 0.2 0.5 0.9", "6 values"),
-        ("1 320 240 50 50", "320 is no share of the picture.*look like pixels"),
+        ("1 320 240 50 50", "320 is no share of the image.*look like pixels"),
         ("1 nan 0.5 0.2 0.5", r"the box \[nan, 20, nan, 60\] has a coordinate that is not a finite number"),
     ],
 )
@@ -122,7 +122,7 @@ def test_lines_that_cannot_be_used(yolo, line, message):
 def test_labels_without_a_picture(yolo):
     label(yolo / "images" / "train" / "lost.png")
     (yolo / "images" / "train" / "lost.png").unlink()
-    with pytest.raises(RowError, match=r"lost\.txt: has labels, but there is no picture of that name"):
+    with pytest.raises(RowError, match=r"lost\.txt: has labels, but there is no image of that name"):
         rows(yolo)
     assert len(skipped(yolo)[0]) == 1
 
@@ -132,7 +132,7 @@ def test_labels_without_a_picture(yolo):
     [
         ("train: images/none\nnames: [a]\n", r"names 'images/none', which is not there"),
         ("train: images/train\nnames: 3\n", r"names is 3, expected a list of class names"),
-        ("train: images/bare\nnames: [a]\n", r"holds 1 pictures and no label file"),
+        ("train: images/bare\nnames: [a]\n", r"holds 1 images and no label file"),
     ],
 )
 def test_sets_that_are_not_there(yolo, content, message):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from polydetr.core.records import Record
 from polydetr.data.splits import split_records
-from polydetr.data.text_keys import normalise
+from polydetr.data.text_keys import normalize
 from polydetr.errors import Location, SchemaError
 
 
@@ -50,7 +50,7 @@ def test_no_text_stands_on_both_sides(letters, seed, fraction):
     kept, held = split_records(data, fraction, seed=seed)
     assert kept
     assert held
-    assert not {normalise(r.row["text"]) for r in kept} & {normalise(r.row["text"]) for r in held}
+    assert not {normalize(r.row["text"]) for r in kept} & {normalize(r.row["text"]) for r in held}
 
 
 def test_documents_stay_whole():

@@ -18,8 +18,9 @@ from polydetr.config import load_config
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
 from polydetr.errors import InputError, Location, RowError
-from polydetr.explain import Explanation, explain_record, integrated_gradients
+from polydetr.explain import Explanation, explain_record
 from polydetr.explain.attention import rollout
+from polydetr.explain.gradients import integrated_gradients
 from polydetr.modalities.text import as_text
 from polydetr.modalities.text_units import without_words
 from polydetr.model.build import build_model

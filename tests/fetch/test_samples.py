@@ -110,7 +110,7 @@ def test_the_corpus_becomes_rows_with_spans(placed, tmp_path):
         s: {int(r["text"][1 : r["text"].index("个")]) // 100 for r in split if r["text"][0] == "第"}
         for s, split in found.items()
     }
-    assert not blocks["train"] & blocks["test"], "neighbours stay together"
+    assert not blocks["train"] & blocks["test"], "neighbors stay together"
     readme = (tmp_path / "out" / "README.md").read_text("utf-8")
     assert "not stated" in readme
     assert "toy-1.0.tar.gz" in readme
@@ -132,7 +132,7 @@ def test_reviews_drop_repeats_and_contradictions(placed, tmp_path):
         with path.open(encoding="utf-8", newline="") as file:
             found += [(r["text"], r["label"]) for r in csv.DictReader(file)]
     assert sorted(found) == sorted([(t, "positive") for t in good] + [(t, "negative") for t in bad])
-    assert "Licence" in said[0]
+    assert "License" in said[0]
     before = {s: p.read_bytes() for s, p in info.files.items()}
     again = samples.fetch_sample("chinese-reviews", tmp_path / "second")
     assert {s: p.read_bytes() for s, p in again.files.items()} == before
@@ -184,7 +184,7 @@ def test_unknown_names_and_bad_folders(tmp_path):
         samples.fetch_sample("digits", tmp_path / "file")
 
 
-def test_every_sample_names_its_licence_and_pins_what_it_takes():
+def test_every_sample_names_its_license_and_pins_what_it_takes():
     for sample in samples.list_samples():
         assert sample.license
         assert (sample.archive is None) == (sample.members is None)

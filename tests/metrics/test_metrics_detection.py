@@ -63,7 +63,6 @@ def test_average_precision_worked_by_hand():
     assert report.map == pytest.approx(expected, abs=1e-12)
     assert report.mar_1 == 0.5
     np.testing.assert_allclose(report.curves[0].precision[0, [0, 50, 51, 100]], [1, 1, 2 / 3, 2 / 3])
-    np.testing.assert_allclose(report.curves[0].scores[[0, 50, 51, 100]], [0.9, 0.9, 0.7, 0.7])
 
 
 def test_overlap_decides_at_which_thresholds_a_box_counts():

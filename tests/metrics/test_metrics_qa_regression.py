@@ -13,7 +13,7 @@ from polydetr.metrics.qa import (
     cmrc_exact,
     cmrc_f1,
     longest_common_run,
-    normalise_squad,
+    normalize_squad,
     qa_report,
     segment_cmrc,
     squad_f1,
@@ -22,7 +22,7 @@ from polydetr.metrics.regression import mae, median_absolute_error, r2, regressi
 
 
 def test_squad_normal_form():
-    assert normalise_squad("The  U.S. President's a-team, an apple!") == "us presidents ateam apple"
+    assert normalize_squad("The  U.S. President's a-team, an apple!") == "us presidents ateam apple"
 
 
 def test_squad_scores_by_hand():
@@ -85,9 +85,9 @@ def test_no_answer_threshold_by_hand_and_against_every_threshold():
 
     def total(t):
         final = ["" if s > t else p for s, p in zip(scores, predicted, strict=True)]
-        return qa_report(gold, final, language="en").exact_match
+        return qa_report(gold, final, language="en").f1
 
-    threshold, score = best_no_answer_threshold(gold, predicted, scores, metric="exact_match", language="en")
+    threshold, score = best_no_answer_threshold(gold, predicted, scores, language="en")
     assert total(threshold) == pytest.approx(score) == pytest.approx(max(total(t) for t in [-1, *scores]))
 
 
@@ -102,7 +102,7 @@ def test_wrong_calls_are_named():
         qa_report([["a"]], ["a"], language="eng")
     with pytest.raises(InputError, match="1 questions but 2 predictions"):
         qa_report([["a"]], ["a", "b"])
-    with pytest.raises(InputError, match="one a question"):
+    with pytest.raises(InputError, match="one per question"):
         best_no_answer_threshold([["a"]], ["a"], [0.1, 0.2])
 
 

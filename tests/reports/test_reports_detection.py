@@ -46,7 +46,7 @@ def scene(rows=12, labels=("cup", "mug", "杯"), seed=0):
 
 
 def test_boxes_are_drawn_where_they_are():
-    image = draw_boxes(GREY, [item(100, 75, 200, 150, score=0.5)], colours={"cup": "#2f6db3"})
+    image = draw_boxes(GREY, [item(100, 75, 200, 150, score=0.5)], colors={"cup": "#2f6db3"})
     assert image.size == (960, 720)  # enlarged, so that the label is small beside the object
     pixels = np.asarray(image)
     for x, y in ((240, 300), (479, 300), (360, 359)):  # left, right and lower edge, 2.4 times as far out
@@ -57,16 +57,16 @@ def test_boxes_are_drawn_where_they_are():
 def test_unsure_boxes_are_left_out_and_truth_is_dashed():
     sure = draw_boxes(GREY, [item(100, 75, 200, 150, score=0.2)], threshold=0.3)
     assert count(sure, box_colors(["cup"])["cup"]) == 0
-    solid = count(draw_boxes(GREY, [item(100, 75, 200, 150)], colours={"cup": "#ff0000"}), "#ff0000")
-    dashed = count(draw_boxes(GREY, [], truth=[item(100, 75, 200, 150)], colours={"cup": "#ff0000"}), "#ff0000")
+    solid = count(draw_boxes(GREY, [item(100, 75, 200, 150)], colors={"cup": "#ff0000"}), "#ff0000")
+    dashed = count(draw_boxes(GREY, [], truth=[item(100, 75, 200, 150)], colors={"cup": "#ff0000"}), "#ff0000")
     assert 0.2 * solid < dashed < 0.8 * solid
 
 
 def test_labels_do_not_hide_one_another():
     pair = [item(100, 75, 200, 150, "a", score=0.9), item(105, 80, 205, 155, "b", score=0.8)]
     colours = {"a": "#ff0000", "b": "#00ff00"}
-    alone = [count(draw_boxes(GREY, [one], colours=colours), colours[one["label"]]) for one in pair]
-    both = draw_boxes(GREY, pair, colours=colours)
+    alone = [count(draw_boxes(GREY, [one], colors=colours), colours[one["label"]]) for one in pair]
+    both = draw_boxes(GREY, pair, colors=colours)
     for one, pixels in zip(pair, alone, strict=True):
         assert count(both, colours[one["label"]]) > 0.9 * pixels
 
@@ -173,5 +173,5 @@ def test_the_page_shows_no_more_than_asked_and_bears_perfection(tmp_path):
     assert text.count("<p>None.</p>") == 3
     blank = mistakes_page(detection_report([[]], [[]]), [GREY], [[]], [[]], tmp_path / "c.html")
     assert "mAP <strong>–</strong>" in blank.read_text("utf-8")
-    with pytest.raises(InputError, match="1 pictures for a report about 12 images"):
+    with pytest.raises(InputError, match="1 images for a report about 12 images"):
         mistakes_page(detection_report(gold, found), [GREY], gold, found, tmp_path / "d.html")

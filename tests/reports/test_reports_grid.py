@@ -23,7 +23,7 @@ def test_a_picture_keeps_every_pixel(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("picture", [np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)])
 def test_what_is_no_picture_is_refused(picture: np.ndarray) -> None:
-    with pytest.raises(InputError, match="is no picture"):
+    with pytest.raises(InputError, match="is no image"):
         png_bytes(picture)
 
 

@@ -163,7 +163,7 @@ def test_model_card_tells_all_and_misses_nothing_silently():
         "| tags: entity_f1 | 0.9051 |",
         "date: 2024-05-06; seed: 7; machine: 2 cores",
         "- News only.",
-        "licence: not recorded",
+        "license: not recorded",
         'Predictor.load("path/to/this/folder")',
         'predict([{"text": "你好"}])',
         "## Calibration\n\nNot recorded.",

@@ -204,6 +204,6 @@ def test_objects_are_looked_for_in_the_picture_though_its_identifier_is_a_path_t
     schema = infer_schema(table, targets={"objects": None})
     assert modalities(schema) == {"image": "image", "image_id": "ignore"}
     assert [(t.name, t.task) for t in schema.targets] == [("objects", "detection")]
-    assert any("image_id" in note and "reads the picture alone" in note for note in schema.notes)
+    assert any("image_id" in note and "reads the image alone" in note for note in schema.notes)
     del table[0]["image"], table[1]["image"], table[2]["image"], table[3]["image"]
     assert modalities(infer_schema(table, targets={"objects": None})) == {"image_id": "image"}

@@ -10,7 +10,7 @@ from polydetr.core.examples import Example
 from polydetr.embedders.base import Blend
 from polydetr.nn.batch import Batch
 from polydetr.training.hide import hide_modalities
-from polydetr.training.mixing import Mixed, mix_examples
+from polydetr.training.mixing import MixedBatch, mix_examples
 
 
 def batch_of(count: int, groups: tuple[str, ...] = ("image",), lengths: tuple[int, ...] = ()) -> Batch:
@@ -35,7 +35,7 @@ def test_the_loss_of_a_blend_is_the_blend_of_the_losses() -> None:
         return (rows * part.weights).sum() / part.weights.sum().clamp(min=1e-6)
 
     expected = (share * value + (1 - share) * value[order]).mean()
-    assert torch.isclose(Mixed(batch, other, share).loss(loss), expected)
+    assert torch.isclose(MixedBatch(batch, other, share).loss(loss), expected)
 
 
 def test_only_a_modality_alone_is_mixed() -> None:

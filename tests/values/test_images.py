@@ -13,7 +13,7 @@ from PIL import Image
 from huge_pictures import huge_png
 from polydetr.errors import RowError
 from polydetr.values.cells import is_empty
-from polydetr.values.images import Reading, file_stamps, fit_affine, fit_image, list_images, open_image
+from polydetr.values.images import ReadOptions, file_stamps, fit_affine, fit_image, list_images, open_image
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
@@ -37,7 +37,7 @@ def packed(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def one(value: object, **options: object) -> np.ndarray:
-    (found,) = opened(value, column="photo", reading=Reading(**options))  # type: ignore[arg-type]
+    (found,) = opened(value, column="photo", reading=ReadOptions(**options))  # type: ignore[arg-type]
     assert found.dtype == np.uint8
     assert found.shape[2] == 3
     return found
@@ -151,7 +151,7 @@ def test_several_pictures_and_none(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(packed(halves()))
     array = np.zeros((3, 3), np.uint8)
     for value in (["a.png", array], ("a.png", array)):
-        assert [p.shape for p in opened(value, reading=Reading(tmp_path))] == [(24, 40, 3), (3, 3, 3)]
+        assert [p.shape for p in opened(value, reading=ReadOptions(tmp_path))] == [(24, 40, 3), (3, 3, 3)]
     assert len(list_images(np.array(["a.png", "b.png"], dtype=object))) == 2
     for value in (None, float("nan"), np.float32("nan"), "", "  ", [], ()):
         assert is_empty(value)
@@ -181,7 +181,7 @@ def test_a_picture_that_was_cut_off_is_an_error(kind: str, share: float, tmp_pat
     content = packed(Image.fromarray(noise), kind)
     (tmp_path / "cut.img").write_bytes(content[: int(len(content) * share)])
     for at_least in (None, 8):
-        with pytest.raises(RowError, match=r"cut\.img' is (broken or cut off|not a picture)") as caught:
+        with pytest.raises(RowError, match=r"cut\.img' is (broken or cut off|not an image)") as caught:
             one("cut.img", folder=tmp_path, at_least=at_least)
         assert caught.value.location is not None
         assert caught.value.location.column == "photo"
@@ -194,7 +194,7 @@ def test_a_jpeg_that_ends_early_with_an_end_mark_is_no_grey_picture(mode: str, a
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)).convert(mode)
     content = packed(noise, "JPEG")
     for share in (0.4, 0.7, 0.95):
-        with pytest.raises(RowError, match="its data end before the picture does"):
+        with pytest.raises(RowError, match="its data end before the image does"):
             one(content[: int(len(content) * share)] + b"\xff\xd9", at_least=at_least)
     grey = np.full((96, 96, 3), 128, np.uint8)
     assert (one(packed(Image.fromarray(grey), "JPEG"), at_least=at_least) == 128).all()  # really grey: no error
@@ -211,17 +211,17 @@ def test_a_png_without_its_data_is_an_error() -> None:
     ("value", "message"),
     [
         ("empty.png", r"'empty.png' is empty \(0 bytes\)"),
-        ("text.png", r"'text.png' is not a picture that can be read; it begins with b'just some"),
-        ("drawing.eps", "is not a picture that can be read"),
+        ("text.png", r"'text.png' is not an image that can be read; it begins with b'just some"),
+        ("drawing.eps", "is not an image that can be read"),
         ("absent.png", "'absent.png' does not exist"),
         ("folder", "'folder' is a folder"),
         ("pipe", "'pipe' is not an ordinary file"),
-        ("http://example.org/a.png", r"is an address \(http:\), and nothing is fetched.*Download the pictures first"),
+        ("http://example.org/a.png", r"is an address \(http:\), and nothing is fetched.*Download the images first"),
         ("s3://bucket/a.png", "is an address"),
         ("data:image/png;base64,AAAA", "is an address"),
         ("a\0b.png", "null"),
         (b"", "is empty"),
-        (b"words", r"the picture of 5 bytes is not a picture"),
+        (b"words", r"the image of 5 bytes is not an image"),
         ([None], "is missing: None"),
         ([float("nan")], "is missing"),
         ([[1, 2]], "is list"),
@@ -242,12 +242,12 @@ def test_a_png_without_its_data_is_an_error() -> None:
 )  # fmt: skip
 def test_what_is_no_picture(value: object, message: str, tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
-    (tmp_path / "text.png").write_bytes(b"just some words, no picture")
+    (tmp_path / "text.png").write_bytes(b"just some words, no image")
     (tmp_path / "drawing.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(RowError, match=message):
-        opened(value, column="photo", reading=Reading(tmp_path))
+        opened(value, column="photo", reading=ReadOptions(tmp_path))
 
 
 def test_a_root_is_not_left(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_padding_has_the_colour_asked_for() -> None:
 
 def test_a_changed_file_has_another_stamp(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(packed(halves()))
-    reading = Reading(tmp_path)
+    reading = ReadOptions(tmp_path)
     before = list(file_stamps(["a.png", b"bytes", "absent.png"], reading))
     assert len(before) == 2
     assert before == list(file_stamps(["a.png", {"path": "absent.png"}], reading))

@@ -20,7 +20,7 @@ from polydetr.errors import ConfigError, PolydetrError, did_you_mean
 
 app = typer.Typer(
     name="polydetr",
-    help="One attention model for text, images and tables: from labelled rows to a measured, saved model.",
+    help="One attention model for text, images and tables: from labeled rows to a measured, saved model.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,7 +38,7 @@ app.add_typer(data_app, name="data")
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
 ]
-Format = Annotated[
+FormatOption = Annotated[
     str | None,
     typer.Option(
         "--format",
@@ -108,9 +108,9 @@ def _options(
 @app.command()
 def train(
     file: Annotated[
-        str | None, typer.Argument(help="Labelled rows, or a YAML file with these same names; options win over it.")
+        str | None, typer.Argument(help="Labeled rows, or a YAML file with these same names; options win over it.")
     ] = None,
-    train: Annotated[str | None, typer.Option("--train", help="Labelled rows: a file.")] = None,
+    train: Annotated[str | None, typer.Option("--train", help="Labeled rows: a file.")] = None,
     valid: Annotated[
         str | None, typer.Option("--valid", help="Rows to choose the best weights by; otherwise held out.")
     ] = None,
@@ -137,7 +137,7 @@ def train(
         typer.Option("--set", help="Any configuration key, for example training.lr=1e-4; may be repeated."),
     ] = None,
     out: Annotated[str | None, typer.Option(help="Where the model folder is written.")] = None,
-    format: Format = None,
+    format: FormatOption = None,
     encoding: Encoding = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
     as_json: JsonFlag = False,
@@ -179,12 +179,12 @@ def train(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
-    file: Annotated[str, typer.Argument(help="Labelled rows.")],
-    format: Format = None,
+    file: Annotated[str, typer.Argument(help="Labeled rows.")],
+    format: FormatOption = None,
     encoding: Encoding = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure a model on labelled rows."""
+    """Measure a model on labeled rows."""
     from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
@@ -205,16 +205,16 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="Write here instead of standard output.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse rows unlike those of the training.")] = False,
     lenient: Annotated[bool, typer.Option("--lenient", help="Take what cannot be read as missing.")] = False,
-    seed: Annotated[int, typer.Option(help="For generated pictures: another seed, other pictures.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="For generated images: another seed, other images.", min=0)] = 0,
     draw: Annotated[
-        Path | None, typer.Option(help="A folder for the pictures, drawn with the objects found in them.")
+        Path | None, typer.Option(help="A folder for the images, drawn with the objects found in them.")
     ] = None,
-    format: Format = None,
+    format: FormatOption = None,
     encoding: Encoding = None,
 ) -> None:
     """Answer every row: one JSON object a row, in order; a rejected row has "error" instead of a prediction.
 
-    Generated pictures are written as PNG files into a folder beside --out (answers.jsonl: answers-files/).
+    Generated images are written as PNG files into a folder beside --out (answers.jsonl: answers-files/).
     """
     from polydetr.inference.model import LoadedModel
 
@@ -232,8 +232,8 @@ def predict(
             rejected += "error" in answer
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
     if rejected:
-        told = "1 row was" if rejected == 1 else f"{rejected} rows were"
-        say(f'polydetr: {told} rejected; each has its reason under "error"')
+        rows = "1 row was" if rejected == 1 else f"{rejected} rows were"
+        say(f'polydetr: {rows} rejected; each has its reason under "error"')
 
 
 @app.command()
@@ -248,7 +248,7 @@ def explain(
     out: Annotated[
         Path | None, typer.Option(help="Folder for explanation.html and explanation.png; here when not given.")
     ] = None,
-    format: Format = None,
+    format: FormatOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Why the model answers a row as it does: what in it speaks for the answer, and whether deleting that matters."""
@@ -273,7 +273,7 @@ def inspect(
     ] = None,
     test: Annotated[str | None, typer.Option("--test", help="Test rows, to find leaks between the splits.")] = None,
     target: Annotated[list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK.")] = None,
-    format: Format = None,
+    format: FormatOption = None,
     encoding: Encoding = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -328,7 +328,7 @@ def backbones_list(as_json: JsonFlag = False) -> None:
     for row in rows:
         reads = f"{row['kind']}{', ' * bool(row['languages'])}{row['languages']}"
         here = "here" if row["here"] else f"not here yet: polydetr backbones fetch {row['name']}"
-        print_entry(row["name"], f"{reads}; {here}", row["note"], f"Licence: {row['license']}")
+        print_entry(row["name"], f"{reads}; {here}", row["note"], f"License: {row['license']}")
 
 
 @backbones_app.command("fetch")
@@ -350,7 +350,7 @@ def data_list(as_json: JsonFlag = False) -> None:
         print_json(rows)
         return
     for row in rows:
-        of = f"From {row['source']}. Licence: {row['license']}"
+        of = f"From {row['source']}. License: {row['license']}"
         print_entry(row["name"], f"target: {row['target']}", row["summary"], of)
 
 

@@ -16,7 +16,7 @@ from polydetr.errors import SaveError
 
 
 def counted(answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The answers, their number told on a terminal while they come."""
+    """The answers, their number shown on a terminal while they come."""
     if not sys.stderr.isatty():
         yield from answers
         return

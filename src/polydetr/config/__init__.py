@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from polydetr.config.loading import (
-    FOR_TASK,
     PRESETS,
     fault_lines,
     faults_message,
@@ -12,7 +11,6 @@ from polydetr.config.loading import (
     load_config_mapping,
     merge,
     names_of,
-    parse_names,
     parse_settings,
 )
 from polydetr.config.sections import (
@@ -20,25 +18,20 @@ from polydetr.config.sections import (
     Config,
     HistoryConfig,
     ImageConfig,
-    LoRAConfig,
     ModelConfig,
     TableConfig,
     TextConfig,
-    TrainingConfig,
 )
 
 __all__ = [
-    "FOR_TASK",
     "PRESETS",
     "AugmentConfig",
     "Config",
     "HistoryConfig",
     "ImageConfig",
-    "LoRAConfig",
     "ModelConfig",
     "TableConfig",
     "TextConfig",
-    "TrainingConfig",
     "fault_lines",
     "faults_message",
     "for_tasks",
@@ -46,6 +39,5 @@ __all__ = [
     "load_config_mapping",
     "merge",
     "names_of",
-    "parse_names",
     "parse_settings",
 ]

@@ -42,16 +42,16 @@ class TextConfig(_Section):
     """How text becomes tokens."""
 
     max_tokens: int = Field(default=384, ge=8, le=8192, description="length of one window, special tokens included")
-    overlap: int = Field(default=64, ge=0, description="tokens that two neighbouring windows of a long text share")
+    overlap: int = Field(default=64, ge=0, description="tokens that two neighboring windows of a long text share")
     context: bool = Field(
-        default=True, description="let token-level tasks see the neighbouring sentences of the same document"
+        default=True, description="let token-level tasks see the neighboring sentences of the same document"
     )
     word_shape: bool = Field(
         default=True, description="embed the letter case and kind of each word beside its subwords"
     )
     pieces: bool = Field(
         default=True,
-        description="read scripts without spaces in the backbone's own pieces; answers stay by character",
+        description="read scripts without spaces in the backbone's own subwords; answers stay by character",
     )
     dropout: float | None = Field(
         default=None, ge=0, lt=1,
@@ -63,32 +63,32 @@ class TextConfig(_Section):
 
 
 class AugmentConfig(_Section):
-    """What may be done to a picture in training without changing what it shows."""
+    """What may be done to an image in training without changing what it shows."""
 
-    flip: bool = Field(default=True, description="mirror half of the pictures, left to right")
+    flip: bool = Field(default=True, description="mirror half of the images, left to right")
     flip_vertical: bool = Field(
-        default=False, description="and half of them top to bottom: for pictures without an up, as under a microscope"
+        default=False, description="and half of them top to bottom: for images without an up, as under a microscope"
     )
     crop: float = Field(default=0.7, gt=0, le=1, description="smallest share a random crop keeps; 1 = off")
     color: float = Field(default=0.2, ge=0, lt=1, description="largest change of brightness, contrast and saturation")
     mix: Literal["none", "mixup", "cutmix"] = Field(
-        default="none", description="blend two rows' pictures and their losses; for models that read pictures alone"
+        default="none", description="blend two rows' images and their losses; for models that read images alone"
     )
 
 
 class ImageConfig(_Section):
-    """How pictures become tokens."""
+    """How images become tokens."""
 
-    size: int = Field(default=160, ge=8, le=2048, description="pixels a side that the model sees")
+    size: int = Field(default=160, ge=8, le=2048, description="pixels per side that the model sees")
     fit: Literal["stretch", "crop", "pad"] = Field(
-        default="stretch", description="how a picture that is not square becomes so"
+        default="stretch", description="how an image that is not square becomes so"
     )
-    patch_size: int = Field(default=16, ge=2, description="pixels a side of one token, without a backbone")
+    patch_size: int = Field(default=16, ge=2, description="pixels per side of one token, without a backbone")
     root: str | None = Field(
-        default=None, description="the only folder pictures may be read from; default: where the data file lies"
+        default=None, description="the only folder images may be read from; default: where the data file lies"
     )
-    max_images: int = Field(default=4, ge=1, description="pictures of one field that are read, the first ones")
-    max_pixels: int = Field(default=64_000_000, ge=1, description="a larger picture is refused before it is decoded")
+    max_images: int = Field(default=4, ge=1, description="images of one field that are read, the first ones")
+    max_pixels: int = Field(default=64_000_000, ge=1, description="a larger image is refused before it is decoded")
     augment: AugmentConfig = AugmentConfig()
 
 
@@ -96,10 +96,10 @@ class TableConfig(_Section):
     """How number, category and date columns become tokens."""
 
     numbers: Literal["standard", "quantile"] = Field(
-        default="quantile", description="by mean and deviation, or by rank to a normal distribution"
+        default="quantile", description="by mean and standard deviation, or by rank to a normal distribution"
     )
     embedding: Literal["linear", "periodic"] = Field(
-        default="periodic", description="a line a column, or waves of learned frequencies, which bend"
+        default="periodic", description="a line per column, or waves of learned frequencies, which bend"
     )
     max_categories: int = Field(default=10_000, ge=1, description="the most frequent values that get a token each")
     min_count: int = Field(default=2, ge=1, description="rarer categories share one token")
@@ -148,7 +148,7 @@ class LoRAConfig(_Section):
 class TrainingConfig(_Section):
     """The one training loop."""
 
-    batch_tokens: int = Field(default=1024, ge=16, description="padded tokens a step")
+    batch_tokens: int = Field(default=1024, ge=16, description="padded tokens per step")
     lr: float = Field(default=2e-4, gt=0, description="peak learning rate of the backbone")
     head_lr: float = Field(
         default=1e-3, gt=0, description="peak learning rate of everything that starts from random weights"

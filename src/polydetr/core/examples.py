@@ -18,7 +18,7 @@ Arrays = Mapping[str, np.ndarray]
 class Example:
     """One encoded window of a document, before batching; plain arrays, so that it can be cached on disk.
 
-    ``groups[group][name]`` has one entry a token along its first axis (for images: one an image). A modality that is
+    ``groups[group][name]`` has one entry per token along its first axis (for images: one per image). A modality that is
     missing has arrays of length 0, and is masked.
     ``positives[target][name]`` are the arrays of what belongs to the row, the positive side of an embedding, as the
     modality that reads it (``HasPositive``) encodes it; only where rows are learned or measured.

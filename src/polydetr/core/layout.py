@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Layout:
-    """Which characters each token of one window stands for; all arrays have one entry a token.
+    """Which characters each token of one window stands for; all arrays have one entry per token.
 
     row: index of the row inside its document (-1: a special token or prompt); start, end: characters of that row's
     text;

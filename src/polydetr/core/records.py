@@ -45,7 +45,7 @@ class Rejection:
 
 @dataclass
 class ReadReport:
-    """What reading met: how many rows came through, which were rejected, which were mended (``problems``: kind →
+    """What reading met: how many rows came through, which were rejected, which were repaired (``problems``: kind →
     count).
 
     ``examples`` holds the first few of each kind as whole sentences; ``rejected`` holds every rejected row.
@@ -58,7 +58,7 @@ class ReadReport:
     examples_per_kind: int = 5
 
     def note(self, kind: str, message: str, location: Location | None = None) -> None:
-        """Counts something that was mended or is worth knowing; no row is lost by it."""
+        """Counts something that was repaired or is worth knowing; no row is lost by it."""
         self.problems[kind] += 1
         shown = self.examples.setdefault(kind, [])
         if len(shown) < self.examples_per_kind:
@@ -75,7 +75,7 @@ class ReadReport:
         }
 
     def lines(self) -> list[str]:
-        """For a person: one line a kind of problem, with its first example."""
+        """For a person: one line per kind of problem, with its first example."""
         out = [f"{kind}: {n} (first: {self.examples[kind][0]})" for kind, n in self.problems.items()]
         if self.rejected:
             out.append(f"{len(self.rejected)} rejected rows (first: {self.rejected[0]})")

@@ -145,11 +145,11 @@ class _Pool:
     def judge(self, *, time_limit: float, seed: int) -> dict[str, Suspicion]:
         found = {}
         for i, name in enumerate(self._targets):
-            labelled = [
+            labeled = [
                 (r, t, v[i]) for r, t, v in self._kept if not is_empty(v[i]) and not isinstance(v[i], (list, tuple))
             ]
-            if labelled:
-                rows, texts, labels = zip(*labelled, strict=True)
+            if labeled:
+                rows, texts, labels = zip(*labeled, strict=True)
                 found[name] = find_suspicious(texts, [str(v) for v in labels], rows, time_limit=time_limit, seed=seed)
         return found
 

@@ -18,7 +18,7 @@ _LABELS_SHOWN = 12
 
 
 def as_tables(found: Inspection) -> RenderableType:
-    """One table of columns and one of labels a split, then whatever is wrong."""
+    """One table of columns and one of labels per split, then whatever is wrong."""
     parts: list[RenderableType] = []
     for name, split in found.splits.items():
         parts += [*_columns(found, name, split), *_labels(split)]
@@ -69,7 +69,7 @@ def _labels(split: SplitStats) -> Iterator[RenderableType]:
 
 
 def findings(found: Inspection) -> list[str]:
-    """One sentence a fault, the gravest kinds first; a good sentence when there is none."""
+    """One sentence per fault, the gravest kinds first; a good sentence when there is none."""
     lines: list[str] = []
     for leak in found.leaks:
         if leak["count"]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from polydetr.core.records import Row
 from polydetr.errors import RowError
 from polydetr.schema.spec import Schema
 from polydetr.values.cells import day_order, read_category, read_date, read_number, writes_comma
@@ -29,14 +30,12 @@ CORRELATION = 0.995
 """Of ranks, either way; the same bar holds for the correlation of a category's means with the numbers."""
 _FOLDS = 3
 
-Row = Mapping[str, Any]
-
 
 def find_leaks(rows: Sequence[Row], schema: Schema) -> list[str]:
     """A sentence for each input column that alone (nearly) determines a target; ``MAX_ROWS`` rows are looked at."""
     if len(rows) > MAX_ROWS:
         rows = [rows[i] for i in np.sort(np.random.default_rng(0).choice(len(rows), MAX_ROWS, replace=False))]
-    told = []
+    messages = []
     for target in schema.targets:
         if target.task not in ("classification", "regression"):
             continue
@@ -53,11 +52,11 @@ def find_leaks(rows: Sequence[Row], schema: Schema) -> list[str]:
             judge = _of_numbers if numeric else _of_classes
             found = judge(values, y, is_category=field.modality == "category")
             if found:
-                told.append(
+                messages.append(
                     f"column {field.name!r} alone {found} of {target.name!r}: if it is not known before the answer is, "
                     "the scores will be too good to be true; leave it out of the inputs"
                 )
-    return told
+    return messages
 
 
 _READERS: dict[str, Callable[..., Any]] = {"number": read_number, "category": read_category, "date": read_date}
@@ -84,7 +83,7 @@ def _cell(value: Any, read: Callable[[Any], Any]) -> Any:
 
 
 def _single(value: Any) -> Any:
-    """Several labels a row are not judged."""
+    """Several labels per row are not judged."""
     return None if isinstance(value, (list, tuple, dict)) else value
 
 
@@ -153,11 +152,11 @@ def _codes(values: list[Any]) -> np.ndarray:
 def _of_numbers(values: list[Any], y: np.ndarray, *, is_category: bool) -> str:
     if is_category:
         x = _means(_codes(values), y)
-        told = "tells, by the mean of each category, the value"
+        sentence = "tells, by the mean of each category, the value"
     else:
         kept = [i for i, v in enumerate(values) if v is not None]
         x, y = np.array([values[i] for i in kept], dtype=np.float64), y[kept]
-        told = "has the order"
+        sentence = "has the order"
     if len(y) < MIN_ROWS or np.ptp(x) == 0 or np.ptp(y) == 0:
         return ""
     if not is_category:
@@ -165,7 +164,7 @@ def _of_numbers(values: list[Any], y: np.ndarray, *, is_category: bool) -> str:
 
         x, y = rankdata(x), rankdata(y)
     correlation = float(np.corrcoef(x, y)[0, 1])
-    return f"{told} (correlation {correlation:.3f})" if abs(correlation) >= CORRELATION else ""
+    return f"{sentence} (correlation {correlation:.3f})" if abs(correlation) >= CORRELATION else ""
 
 
 def _means(codes: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
 from polydetr.core.records import Record
-from polydetr.data.text_keys import fingerprint, normalise, row_text
+from polydetr.data.text_keys import fingerprint, normalize, row_text
 from polydetr.errors import SchemaError
 from polydetr.values.cells import is_empty
 
@@ -32,7 +32,7 @@ def split_records(
         stratify_by: a column whose values keep their shares on both sides (as far as groups allow).
         group_by: a column, or "document", whose rows never part. None: by document where every record has one (and
             there are two or more), otherwise each row alone.
-        texts: the columns compared for duplicates; None: all but ``stratify_by``. Rows of the same normalised text
+        texts: the columns compared for duplicates; None: all but ``stratify_by``. Rows of the same normalized text
             never part, except across documents, where the document is the unit (short sentences recur in most of them).
 
     Raises:
@@ -75,7 +75,7 @@ def _group_keys(
     keys: list[Hashable] = []
     for i, record in enumerate(records):
         columns = texts if texts is not None else [c for c in record.row if c != stratify_by]
-        text = normalise(row_text(record.row, columns))
+        text = normalize(row_text(record.row, columns))
         keys.append(fingerprint(text) if text.strip("\x1f ") else ("row", i))
     return keys
 

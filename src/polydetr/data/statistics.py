@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from polydetr.core.records import Record
-from polydetr.data.text_keys import field_text, fingerprint, normalise, row_text
+from polydetr.data.text_keys import field_text, fingerprint, normalize, row_text
 from polydetr.errors import RowError
 from polydetr.schema.spec import Schema
 from polydetr.values.cells import is_empty, read_number, says_missing
@@ -30,7 +30,7 @@ def shorten(text: str, width: int = 60) -> str:
 
 @dataclass
 class ColumnStats:
-    """One column. ``distinct`` counts up to 200,000; ``chars`` and ``words`` hold a length a value, for text
+    """One column. ``distinct`` counts up to 200,000; ``chars`` and ``words`` hold a length per value, for text
     columns. ``kind``: how the column is read; in numbers and dates, "n/a" is missing.
     """
 
@@ -156,7 +156,6 @@ class SplitStats:
     met.
     """
 
-    name: str
     rows: int = 0
     columns: dict[str, ColumnStats] = field(default_factory=dict)
     targets: dict[str, TargetStats] = field(default_factory=dict)
@@ -189,7 +188,7 @@ class Gatherer:
     def __init__(self, name: str, schema: Schema, *, texts: Sequence[str], commas: Collection[str] = ()) -> None:
         """texts: the columns that tell whether two rows say the same; commas: targets with a decimal comma."""
         targets = {t.name: TargetStats(t.task, comma=t.name in commas) for t in schema.targets}
-        self.stats = SplitStats(name, targets=targets)
+        self.stats = SplitStats(targets=targets)
         self._kinds = {f.name: f.modality for f in schema.inputs}
         self._texts = list(texts)
         self._exact: set[bytes] = set()
@@ -224,7 +223,7 @@ class Gatherer:
         exact = fingerprint(text + "\x1e" + label)
         stats.exact_duplicates += exact in self._exact
         self._exact.add(exact)
-        key = fingerprint(normalise(text))
+        key = fingerprint(normalize(text))
         first = stats.first.setdefault(key, (number, label))
         if first[0] == number:
             return

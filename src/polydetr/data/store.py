@@ -1,4 +1,4 @@
-"""Encoded examples on disk: an Arrow file, memory-mapped, so that the next run need not tokenise again and memory stays
+"""Encoded examples on disk: an Arrow file, memory-mapped, so that the next run need not tokenize again and memory stays
 small.
 """
 
@@ -19,7 +19,7 @@ from polydetr.errors import DataFileError, SaveError
 
 _FLUSH = 1000
 _FLUSH_BYTES = 64 << 20
-"""Examples are written out after so many, or as soon as they hold as much: pictures are large."""
+"""Examples are written out after so many, or as soon as they hold as much: images are large."""
 MAX_CACHE_BYTES = 2 << 30
 _KINDS: dict[str, Callable[[Example], Mapping[str, Arrays]]] = {
     "group": lambda example: example.groups,
@@ -42,7 +42,7 @@ class ExampleStore:
             meta = json.loads(table.schema.metadata[b"polydetr"])
             columns, self._padding = meta["columns"], meta["padding"]
         except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
-            raise DataFileError(f"{str(path)!r} is not a file of tokenised rows: {error}", hint="Delete it.") from None
+            raise DataFileError(f"{str(path)!r} is not a file of tokenized rows: {error}", hint="Delete it.") from None
         self._columns: list[tuple[str, str, str, str]] = [tuple(c) for c in columns]  # type: ignore[misc]
         self.lengths = table.column("length").to_numpy()
         self.weights = table.column("weight").to_numpy()
@@ -79,7 +79,7 @@ class ExampleStore:
             _write(examples, partial)
             os.replace(partial, path)
         except OSError as error:
-            raise SaveError(f"cannot write the tokenised data to {str(path)!r}: {error.strerror or error}") from error
+            raise SaveError(f"cannot write the tokenized data to {str(path)!r}: {error.strerror or error}") from error
         finally:
             partial.unlink(missing_ok=True)
         return ExampleStore(path)

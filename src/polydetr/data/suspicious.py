@@ -60,18 +60,19 @@ class Suspicion:
         }
 
 
+_BELOW, _ABOVE = 0.1, 0.6
+_MOST_SHOWN = 20
+
+
 def find_suspicious(
     texts: Sequence[str],
     labels: Sequence[str],
     rows: Sequence[int],
     *,
-    below: float = 0.1,
-    above: float = 0.6,
-    limit: int = 20,
     time_limit: float = 30.0,
     seed: int = 0,
 ) -> Suspicion:
-    """Rows whose given label has a probability < ``below`` while another has > ``above``, the clearest first."""
+    """Rows whose given label has a probability < ``_BELOW`` while another has > ``_ABOVE``, the clearest first."""
     counts = Counter(labels)
     usable = [i for i, label in enumerate(labels) if counts[label] >= _MIN_OF_CLASS and texts[i].strip()]
     if len({labels[i] for i in usable}) < 2 or len(usable) < 50:
@@ -83,12 +84,12 @@ def find_suspicious(
     of_given = probabilities[np.arange(len(given)), given]
     best = probabilities.argmax(1)
     of_best = probabilities[np.arange(len(given)), best]
-    hit = np.flatnonzero(judged & (of_given < below) & (of_best > above))
+    hit = np.flatnonzero(judged & (of_given < _BELOW) & (of_best > _ABOVE))
     order = hit[np.argsort(of_given[hit] - of_best[hit], kind="stable")]
     suspects = tuple(
         Suspect(rows[usable[i]], texts[usable[i]][:_CHARACTERS], str(names[given[i]]), str(names[best[i]]),
                 round(float(of_given[i]), 4), round(float(of_best[i]), 4))
-        for i in map(int, order[:limit])
+        for i in map(int, order[:_MOST_SHOWN])
     )  # fmt: skip
     note = (
         "" if judged.all() else f"stopped after {time_limit:g} s: {int(judged.sum())} of {len(given)} rows were judged"

@@ -27,7 +27,7 @@ def row_text(row: Mapping[str, Any], columns: Sequence[str]) -> str:
     return _SEPARATOR.join(field_text(row.get(name)) for name in columns)
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """The text without what readers overlook: letter case, width of characters (NFKC), runs of white space."""
     return _SEPARATOR.join(
         " ".join(unicodedata.normalize("NFKC", p).casefold().split()) for p in text.split(_SEPARATOR)

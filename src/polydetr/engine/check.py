@@ -28,11 +28,6 @@ class ContractReport:
     examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     rejected: list[str] = field(default_factory=list)
 
-    @property
-    def is_clean(self) -> bool:
-        """Every row is as the model was trained to read it."""
-        return not self.counts
-
     def add(self, kind: str, column: str | None, message: str) -> None:
         key = kind, column or ""
         self.counts[key] += 1
@@ -52,7 +47,7 @@ class ContractReport:
         }
 
     def lines(self) -> list[str]:
-        """For a person: a line a kind and column, with its first example."""
+        """For a person: a line per kind and column, with its first example."""
         out = [
             f"{kind.replace('_', ' ')}{f' in column {column!r}' if column else ''}: {n} of {self.rows} rows "
             f"(first: {self.examples[kind, column][0]})"

@@ -33,8 +33,8 @@ class RowEncoder:
     """Joins the modalities' tokens and the tasks' targets into examples.
 
     strictness: what becomes of a row that is not as the model was trained to read it. "normal": a value that cannot
-    be read is an error, and all else is told; "strict": whatever there is to tell is an error; "lenient": a value that
-    cannot be read counts as missing, and is told.
+    be read is an error, and all else is a warning; "strict": whatever would be a warning is an error; "lenient": a
+    value that cannot be read counts as missing, with a warning.
     """
 
     def __init__(self, modalities: Mapping[str, Modality], tasks: Mapping[str, Task], *, context: bool) -> None:
@@ -75,7 +75,7 @@ class RowEncoder:
         return next((m.fault for m in self.read.values() if column in m.fields), "unreadable")
 
     def documents(self, records: Iterable[Record]) -> Iterator[list[Record]]:
-        """Neighbouring rows of one document together, where tasks profit from it; otherwise each row alone."""
+        """Neighboring rows of one document together, where tasks profit from it; otherwise each row alone."""
         group: list[Record] = []
         for record in records:
             together = self.context and group and record.document is not None and record.document == group[-1].document
@@ -118,8 +118,7 @@ class RowEncoder:
             content = _content(arrays) if positives else 0
             sides = {target: g.windows[i % len(g.windows)].arrays for target, g in positives.items()}
             targets = {
-                t: self.tasks[t].encode_target(WindowView(layout, texts, found, content, arrays))
-                for t, found in golds.items()
+                t: self.tasks[t].encode_target(WindowView(layout, found, content, arrays)) for t, found in golds.items()
             }
             padding = self.padding if with_targets else {}
             examples.append(Example(arrays, targets, sides, 1.0 / count, self._cost(arrays, sides), padding))
@@ -162,7 +161,7 @@ class RowEncoder:
             raise RowError(f"every value that the model reads is missing: {fields}")
         if self.strictness == "strict" and findings:
             first = findings[0]
-            hint = "Mend the row, or judge rows less strictly: strictness='normal' (predict without --strict)."
+            hint = "Repair the row, or judge rows less strictly: strictness='normal' (predict without --strict)."
             kind = first.kind.replace("_", " ")
             raise RowError(f"{kind}: {first.message}", location=Location(column=first.column), hint=hint)
 
@@ -176,7 +175,7 @@ class RowEncoder:
     def _golds(
         self, records: Sequence[Record], texts: Sequence[FieldText], warnings: list[Finding]
     ) -> dict[str, list[Any]]:
-        """Target → every row's label, read once however many windows there are; what cannot be learned is told."""
+        """Target → every row's label, read once however many windows there are; what cannot be learned is warned of."""
         golds: dict[str, list[Any]] = {target: [] for target in self.tasks}
         for i, record in enumerate(records):
             for target, task in self.tasks.items():

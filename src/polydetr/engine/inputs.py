@@ -29,7 +29,7 @@ def asked_records(
     """What ``Predictor.predict`` takes, as records with the columns ``fields``; see ``read_records`` and
     ``with_columns``.
     """
-    if isinstance(rows, Mapping) or _is_picture(rows):
+    if isinstance(rows, Mapping) or _is_image(rows):
         rows = rows if isinstance(rows, Mapping) else _as_row(rows, fields)
         rows = [rows]
     elif isinstance(rows, (str, Path)):
@@ -52,7 +52,7 @@ def target_records(rows: Any, target: str) -> Iterator[Record]:
 
 
 def with_columns(records: Iterable[Record], fields: Sequence[str], *, strictness: Strictness) -> Iterator[Record]:
-    """The records; the first tells whether the columns are there: a wrong file is one error, not one a row.
+    """The records; the first tells whether the columns are there: a wrong file is one error, not one per row.
 
     When lenient, a column that is not there is missing in every row, as long as one of them is there.
 
@@ -96,7 +96,7 @@ def with_targets(records: Iterable[Record], targets: Iterable[str]) -> Iterator[
 
 
 def _as_row(row: Any, fields: Sequence[str]) -> Any:
-    """A bare value (a string, a picture) is a row where the model reads one column."""
+    """A bare value (a string, an image) is a row where the model reads one column."""
     if isinstance(row, (Mapping, Record)):
         return row
     if len(fields) == 1:
@@ -107,8 +107,8 @@ def _as_row(row: Any, fields: Sequence[str]) -> Any:
     )
 
 
-def _is_picture(value: Any) -> bool:
-    """An array of one picture, or one of Pillow's; an array of several is a list of them."""
+def _is_image(value: Any) -> bool:
+    """An array of one image, or one of Pillow's; an array of several is a list of them."""
     if frame_kind(value):
         return False
     shape = getattr(value, "__array_interface__", {}).get("shape", ())

@@ -1,4 +1,4 @@
-"""Found objects drawn on the pictures they were found in."""
+"""Found objects drawn on the images they were found in."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from polydetr.modalities.image import ImageModality
 from polydetr.tasks.capabilities import FindsInImages, HasLabels
 
 
-def picture_of(engine: Engine, record: Record) -> Any:
-    """The row's first picture, as a path where it has one and opened otherwise; None where the row has none.
+def image_of(engine: Engine, record: Record) -> Any:
+    """The row's first image, as a path where it has one and opened otherwise; None where the row has none.
 
     Raises:
         RowError: it cannot be read.
@@ -25,7 +25,7 @@ def picture_of(engine: Engine, record: Record) -> Any:
 
 
 def draw_answer(engine: Engine, answer: Answer, folder: Path) -> list[Path]:
-    """A JPEG for each target that answers with boxes, in ``folder``, by the row's number and the picture's name.
+    """A JPEG for each target that answers with boxes, in ``folder``, by the row's number and the image's name.
 
     Raises:
         SaveError: it cannot be written.
@@ -34,15 +34,15 @@ def draw_answer(engine: Engine, answer: Answer, folder: Path) -> list[Path]:
 
     drawn = []
     targets = [target for target, task in engine.tasks.items() if isinstance(task, FindsInImages)]
-    picture = picture_of(engine, answer.record) if targets and answer.error is None and answer.record else None
-    if picture is None:
+    image = image_of(engine, answer.record) if targets and answer.error is None and answer.record else None
+    if image is None:
         return []
-    name = f"-{picture.stem}" if isinstance(picture, Path) else ""
+    name = f"-{image.stem}" if isinstance(image, Path) else ""
     folder.mkdir(parents=True, exist_ok=True)
     for target in targets:
         of = f"-{target}" if len(targets) > 1 else ""
         task = engine.tasks[target]
-        colours = box_colors(task.labels if isinstance(task, HasLabels) else ())
+        colors = box_colors(task.labels if isinstance(task, HasLabels) else ())
         path = folder / f"{answer.row:05d}{name}{of}.jpg"
-        drawn.append(save_boxes(path, picture, answer.predictions[target].value, colours=colours))
+        drawn.append(save_boxes(path, image, answer.predictions[target].value, colors=colors))
     return drawn

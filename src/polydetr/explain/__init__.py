@@ -2,8 +2,7 @@
 each column; where it looked; and a check that says whether the attribution means anything.
 """
 
-from polydetr.explain.gradients import Attribution, integrated_gradients
-from polydetr.explain.result import ExplainedWord, Explanation
+from polydetr.explain.result import Explanation
 from polydetr.explain.run import explain_record
 
-__all__ = ["Attribution", "ExplainedWord", "Explanation", "explain_record", "integrated_gradients"]
+__all__ = ["Explanation", "explain_record"]

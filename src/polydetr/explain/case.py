@@ -14,7 +14,7 @@ from polydetr.core.records import Record, Row
 from polydetr.engine.engine import Engine
 from polydetr.errors import InputError, RowError
 from polydetr.explain.choice import chosen_task
-from polydetr.explain.reading import in_float32, read_rows
+from polydetr.explain.reading import in_float32, readings_of
 from polydetr.explain.units import Units
 from polydetr.heads.explained import Answer, Reading, SmoothAnswer
 from polydetr.modalities.units import HasUnits, Part
@@ -50,7 +50,7 @@ class Case:
         task, explainer = chosen_task(engine.tasks, target)
         engine, model = in_float32(engine)
         document = engine.encoder.encode([record], with_targets=False)
-        (reading,) = read_rows(engine, task, [record.row], record.location)
+        (reading,) = readings_of(engine, task, [record.row], record.location)
         assert reading is not None
         units = Units(_parts(engine, document, record.row))
         if not len(units):
@@ -81,7 +81,7 @@ class Case:
 
     def read(self, rows: Sequence[Row]) -> list[Reading | None]:
         """What the model says to other rows, in one batched run; None to those that it cannot read."""
-        return read_rows(self.engine, self.task, rows, self.record.location)
+        return readings_of(self.engine, self.task, rows, self.record.location)
 
     def batch(self, model: PolyModel, examples: Sequence[Example] | None = None) -> Batch:
         """These windows, all of the row's when not given, where ``model`` computes."""

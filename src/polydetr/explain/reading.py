@@ -36,7 +36,7 @@ def in_float32(engine: Engine) -> tuple[Engine, PolyModel | None]:
     return engine.with_runner(TorchRunner(model)), model
 
 
-def read_rows(engine: Engine, task: Task, rows: Sequence[Row], location: Location) -> list[Reading | None]:
+def readings_of(engine: Engine, task: Task, rows: Sequence[Row], location: Location) -> list[Reading | None]:
     """What the model says to each row, each a document of its own; None where it cannot be read."""
     engine, readings = engine.only(task.target), []
     for start in range(0, len(rows), _AT_ONCE):

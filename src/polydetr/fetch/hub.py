@@ -22,7 +22,7 @@ _WANTED = [
 
 def fetch_from_hub(repo_id: str, *, download: bool = True, report: Report | None = None) -> Path:
     """The local folder of a hub model, downloaded where allowed and needed (``HF_HUB_OFFLINE`` and the hub's own cache
-    are honoured).
+    are honored).
 
     Raises :class:`BackboneError` where the library is missing, the id is no id, or the files cannot be had.
     """

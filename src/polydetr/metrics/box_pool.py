@@ -61,10 +61,8 @@ class BoxPool:
         return float(self.scores[f1.argmax()])
 
 
-def average_precision(
-    right: NDArray[np.float64], wrong: NDArray[np.float64], to_find: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Precision at each of the 101 recalls (T, 101), made to fall, and the place of the box that reaches it (n: none).
+def average_precision(right: NDArray[np.float64], wrong: NDArray[np.float64], to_find: int) -> NDArray[np.float64]:
+    """Precision at each of the 101 recalls (T, 101), made to fall.
 
     right, wrong (T, n): running numbers by falling score.
     """
@@ -73,4 +71,4 @@ def average_precision(
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     places = np.stack([np.searchsorted(row, RECALL_POINTS, side="left") for row in recall])
     padded = np.pad(precision, ((0, 0), (0, 1)))
-    return np.take_along_axis(padded, places, axis=1), places
+    return np.take_along_axis(padded, places, axis=1)

@@ -105,7 +105,7 @@ def expected_calibration_error(
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
-    """The temperature T that minimises the mean of -log softmax(z / T)[label] (Guo et al. 2017, arXiv 1706.04599,
+    """The temperature T that minimizes the mean of -log softmax(z / T)[label] (Guo et al. 2017, arXiv 1706.04599,
     section 4.2).
 
     logits: (N, C) finite; labels: (N,) class numbers. The loss is convex in 1/T, so the bounded search over log T in

@@ -160,7 +160,7 @@ def report_from_counts(
     confusion_labels: tuple[str, ...] = (),
     confusion: NDArray[np.int64] | None = None,
 ) -> ClassReport:
-    """Every ratio of a report from three counts a label: true positives, predicted, gold; each (C,)."""
+    """Every ratio of a report from three counts per label: true positives, predicted, gold; each (C,)."""
     precision, recall = safe_ratio(hits, predicted), safe_ratio(hits, support)
     f1 = safe_ratio(2 * hits, predicted + support)
     rows = tuple(
@@ -208,7 +208,7 @@ def multilabel_report(
 ) -> ClassReport:
     """Scores of several labels at once: by label, micro, macro, weighted; ``accuracy`` is the subset accuracy.
 
-    gold and predicted hold one collection of labels a row; order and repetition inside it do not matter.
+    gold and predicted hold one collection of labels per row; order and repetition inside it do not matter.
     """
     _same_length(gold, predicted)
     true, found = [set(g) for g in gold], [set(p) for p in predicted]

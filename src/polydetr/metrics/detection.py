@@ -46,13 +46,9 @@ class DetectionRow:
 
 @dataclass(frozen=True, slots=True)
 class PrecisionRecall:
-    """One label. precision (T, 101): the best that is still reached at each of COCO's 101 recalls, for each overlap;
-    scores (101,): the threshold that reaches that recall at an overlap of 0.5 (0 where none does).
-    """
+    """One label. precision (T, 101): the best that is still reached at each of COCO's 101 recalls, for each overlap."""
 
-    label: str
     precision: NDArray[np.float64]
-    scores: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -170,16 +166,13 @@ def _report(
     areas, classes = list(AREAS), len(names)
     precision = np.full((len(areas), classes, len(IOU_THRESHOLDS), len(RECALL_POINTS)), np.nan)
     recall = np.full((len(areas), len(_FEW), classes, len(IOU_THRESHOLDS)), np.nan)
-    scores = np.zeros((classes, len(RECALL_POINTS)))
     for c in range(classes):
         own = pool.labels == c
         for a in range(len(areas)):
             if not pool.to_find[a, c]:
                 continue
             right, wrong = pool.counts(own, a)
-            precision[a, c], places = average_precision(right, wrong, pool.to_find[a, c])
-            if a == 0:
-                scores[c] = np.r_[pool.scores[own], 0.0][places[HALF]]
+            precision[a, c] = average_precision(right, wrong, pool.to_find[a, c])
             for m, few in enumerate(_FEW):
                 kept = right if few == _FEW[-1] else pool.counts(own & (pool.rank < few), a)[0]
                 recall[a, m, c] = (kept[:, -1] if kept.shape[1] else 0.0) / pool.to_find[a, c]
@@ -192,7 +185,7 @@ def _report(
     del figures["mar_all"]
     rows = [_row(name, precision[0, c : c + 1], recall[0, -1, c], confusion, [c]) for c, name in enumerate(names)]
     whole = _row("all labels", precision[0], recall[0, -1], confusion, list(range(classes)))
-    curves = tuple(PrecisionRecall(n, precision[0, c], scores[c]) for c, n in enumerate(names))
+    curves = tuple(PrecisionRecall(precision[0, c]) for c in range(classes))
     return DetectionReport(
         **figures, rows=tuple(rows), all_labels=whole, threshold=cut, images=pool.images, confusion=confusion,
         curves=curves, outcomes=results,

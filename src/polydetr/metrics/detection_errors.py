@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from polydetr.metrics.box_matching import Objects, overlaps
+from polydetr.metrics.box_matching import ImageBoxes, overlaps
 
 BACKGROUND = "background"
 NEAR = 0.1
@@ -35,8 +35,11 @@ class Outcome:
     score: float
 
 
-def outcomes(image: int, gold: Objects, found: Objects, *, iou: float = 0.5, threshold: float = 0.0) -> list[Outcome]:
-    """Every found box of at least ``threshold``, surest first, then every object that none of them stands for.
+_IOU = 0.5  # overlap from which a box stands for an object
+
+
+def outcomes(image: int, gold: ImageBoxes, found: ImageBoxes, *, threshold: float = 0.0) -> list[Outcome]:
+    """Every predicted box of at least ``threshold``, highest-scoring first, then every object that none matches.
 
     Boxes meet objects of their own label first, as in the COCO API; what is left on either side may meet across
     labels, largest overlap first: these are the confusions.
@@ -45,19 +48,19 @@ def outcomes(image: int, gold: Objects, found: Objects, *, iou: float = 0.5, thr
     order = order[found.scores[order] >= threshold]
     shared = overlaps(found.boxes_xyxy[order], gold.boxes_xyxy, gold.crowd)  # (D, G)
     same = found.labels[order][:, None] == gold.labels
-    taken = _own_label(np.where(same & ~gold.crowd, shared, 0.0), iou)
+    taken = _own_label(np.where(same & ~gold.crowd, shared, 0.0))
     right = taken >= 0
-    confused = _across(np.where(~same & ~gold.crowd, shared, 0.0), taken, iou)
+    confused = _across(np.where(~same & ~gold.crowd, shared, 0.0), taken)
     out = []
     for d, place in enumerate(order):
         own, crowded = shared[d] * (same[d] & ~gold.crowd), shared[d] * (same[d] & gold.crowd)
         near = int(own.argmax()) if len(gold) else 0
         if taken[d] >= 0:
             kind, target = ("right" if right[d] else "confused"), int(taken[d])
-        elif len(gold) and crowded.max() >= iou:
+        elif len(gold) and crowded.max() >= _IOU:
             kind, target = "ignored", int(crowded.argmax())
         elif len(gold) and own[near] >= NEAR:
-            kind, target = ("duplicate" if own[near] >= iou else "misplaced"), near
+            kind, target = ("duplicate" if own[near] >= _IOU else "misplaced"), near
         else:
             kind, target = "invented", None
         overlap = 0.0 if target is None else float(shared[d, target])
@@ -67,22 +70,22 @@ def outcomes(image: int, gold: Objects, found: Objects, *, iou: float = 0.5, thr
     return out + [Outcome(image, "missed", None, g, 0.0, 0.0) for g in missed]
 
 
-def _own_label(shared: NDArray[np.float64], iou: float) -> NDArray[np.int64]:
+def _own_label(shared: NDArray[np.float64]) -> NDArray[np.int64]:
     """(D,): the true box that each found one takes, -1 for none; rows are sorted by falling score."""
     taken = np.full(len(shared), -1)
     free = np.ones(shared.shape[1], np.bool_)
-    for d in np.flatnonzero(shared.max(1, initial=0.0) >= iou):
+    for d in np.flatnonzero(shared.max(1, initial=0.0) >= _IOU):
         best = int(np.where(free, shared[d], -1.0).argmax())
-        if free[best] and shared[d, best] >= iou:
+        if free[best] and shared[d, best] >= _IOU:
             taken[d], free[best] = best, False
     return taken
 
 
-def _across(shared: NDArray[np.float64], taken: NDArray[np.int64], iou: float) -> NDArray[np.bool_]:
+def _across(shared: NDArray[np.float64], taken: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Pairs what is left, largest overlap first; enters the pairs into ``taken`` and gives the (D,) new ones."""
     new = np.zeros(len(taken), np.bool_)
     gone = set(taken[taken >= 0].tolist())
-    pairs = np.argwhere(shared >= iou)
+    pairs = np.argwhere(shared >= _IOU)
     for d, g in pairs[np.argsort(-shared[tuple(pairs.T)], kind="stable")].tolist():
         if taken[d] < 0 and g not in gone:
             taken[d], new[d] = g, True
@@ -91,7 +94,7 @@ def _across(shared: NDArray[np.float64], taken: NDArray[np.int64], iou: float) -
 
 
 def confusion_counts(
-    gold: Sequence[Objects], found: Sequence[Objects], all_outcomes: Sequence[Outcome], classes: int
+    gold: Sequence[ImageBoxes], found: Sequence[ImageBoxes], all_outcomes: Sequence[Outcome], classes: int
 ) -> NDArray[np.int64]:
     """(C + 1, C + 1): rows the true label, columns the found one; the last of either is the background.
 

@@ -1,4 +1,4 @@
-"""Entity scores: which labelled spans were found.
+"""Entity scores: which labeled spans were found.
 
 The main score is strict: an entity counts when its start, end and label are all right (CoNLL-2003; Tjong Kim Sang & De
 Meulder, 2003). Beside it stand the four ways of matching of SemEval-2013 task 9.1 (Segura-Bedmar et al., 2013), which
@@ -155,7 +155,7 @@ def entity_report(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[S
 
 
 def nested_recall(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> MatchScore:
-    """Strict scores of the gold spans that lie inside another gold span of their text, which one tag a word cannot
+    """Strict scores of the gold spans that lie inside another gold span of their text, which one tag per word cannot
     mark beside the outer one. Its recall is what counts: no predicted span is held against it.
 
     Raises:

@@ -48,7 +48,7 @@ class QaReport:
 
 
 def qa_report(gold: Sequence[Sequence[str]], predicted: Sequence[str], language: Language = "auto") -> QaReport:
-    """Scores one prediction a question against all its gold answers, the best of them counting.
+    """Scores one prediction per question against all its gold answers, the best of them counting.
 
     gold: the answers of each question; an empty list, or only empty strings, means that there is none.
     language: "auto" takes Chinese where at least 30 % of the answerable questions have an answer with a character of an
@@ -88,18 +88,18 @@ def answer_scores(answers: Sequence[str], predicted: str, language: str) -> tupl
     return max(exact(a, predicted) for a in real), max(f1(a, predicted) for a in real)
 
 
-def normalise_squad(text: str) -> str:
+def normalize_squad(text: str) -> str:
     """SQuAD's normal form: lower case, no ASCII punctuation, no article (a, an, the), single spaces; in this order."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_ASCII_PUNCTUATION)).split())
 
 
 def squad_exact(gold: str, predicted: str) -> float:
-    return float(normalise_squad(gold) == normalise_squad(predicted))
+    return float(normalize_squad(gold) == normalize_squad(predicted))
 
 
 def squad_f1(gold: str, predicted: str) -> float:
-    """F1 over the multisets of normalised words; where either side has none, 1 if neither has, else 0."""
-    true, found = normalise_squad(gold).split(), normalise_squad(predicted).split()
+    """F1 over the multisets of normalized words; where either side has none, 1 if neither has, else 0."""
+    true, found = normalize_squad(gold).split(), normalize_squad(predicted).split()
     if not true or not found:
         return float(true == found)
     return 2 * (Counter(true) & Counter(found)).total() / (len(true) + len(found))
@@ -115,8 +115,8 @@ def segment_cmrc(text: str) -> list[str]:
     """
     text = "".join(c for c in text.lower().strip() if c not in _CMRC_PUNCTUATION)
     units: list[str] = []
-    for piece in re.split(rf"({_HAN.pattern})", text):
-        units.extend([piece] if _HAN.fullmatch(piece) else _WESTERN.findall(piece))
+    for part in re.split(rf"({_HAN.pattern})", text):
+        units.extend([part] if _HAN.fullmatch(part) else _WESTERN.findall(part))
     return units
 
 
@@ -152,23 +152,21 @@ def best_no_answer_threshold(
     predicted: Sequence[str],
     no_answer_scores: Sequence[float],
     *,
-    metric: Literal["exact_match", "f1"] = "f1",
     language: Language = "auto",
 ) -> tuple[float, float]:
-    """The threshold t of the best mean score when a question is left unanswered where its no-answer score is above t.
+    """The threshold t of the best mean F1 when a question is left unanswered where its no-answer score is above t.
 
     predicted: the best real answer of each question; no_answer_scores: higher = more likely unanswerable. Returns (t,
-    the mean score reached). As SQuAD v2.0's ``find_best_thresh``, save that questions of equal score are always decided
+    the mean F1 reached). As SQuAD v2.0's ``find_best_thresh``, save that questions of equal score are always decided
     together and a t that leaves everything unanswered is just below the lowest score. Choose it on development data.
     """
     language = _language(gold, predicted, language)
     scores = np.asarray(no_answer_scores, np.float64)
     if scores.shape != (len(gold),) or not np.isfinite(scores).all():
         raise InputError(
-            f"no_answer_scores must be {len(gold)} finite numbers, one a question; got shape {scores.shape}."
+            f"no_answer_scores must be {len(gold)} finite numbers, one per question; got shape {scores.shape}."
         )
-    column = ("exact_match", "f1").index(metric)
-    answered = np.array([answer_scores(g, p, language)[column] for g, p in zip(gold, predicted, strict=True)])
+    answered = np.array([answer_scores(g, p, language)[1] for g, p in zip(gold, predicted, strict=True)])
     silent = np.array([float(not has_answer(answers)) for answers in gold])
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]

@@ -7,7 +7,6 @@ any relevant candidate counts zero.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,9 +39,10 @@ class RankingReport:
         return "\n".join([*lines, *(f"{name:<12}{value:.4f}" for name, value in self.to_dict().items())])
 
 
-def ranking_report(
-    scores: ArrayLike, gains: ArrayLike, *, recall_at: Sequence[int] = (1, 10), ndcg_at: Sequence[int] = (10,)
-) -> RankingReport:
+_RECALL_AT, _NDCG_AT = (1, 10), (10,)  # the ranks k that a report tells
+
+
+def ranking_report(scores: ArrayLike, gains: ArrayLike) -> RankingReport:
     """Every score at once, from scores (N, M) and gains (N, M): 0 = irrelevant, larger = more relevant.
 
     Raises:
@@ -51,8 +51,8 @@ def ranking_report(
     table, worth = _tables(scores, gains)
     return RankingReport(
         mrr=mean_reciprocal_rank(table, worth),
-        recall={k: recall_at_k(table, worth, k) for k in recall_at},
-        ndcg={k: ndcg_at_k(table, worth, k) for k in ndcg_at},
+        recall={k: recall_at_k(table, worth, k) for k in _RECALL_AT},
+        ndcg={k: ndcg_at_k(table, worth, k) for k in _NDCG_AT},
         queries=len(table),
         candidates=table.shape[1],
     )
@@ -90,9 +90,7 @@ def ndcg_at_k(scores: ArrayLike, gains: ArrayLike, k: int) -> float:
     return float((reached / np.where(ideal > 0, ideal, 1.0)).mean())
 
 
-def report_of_ranks(
-    ranks: ArrayLike, *, candidates: int, recall_at: Sequence[int] = (1, 10), ndcg_at: Sequence[int] = (10,)
-) -> RankingReport:
+def report_of_ranks(ranks: ArrayLike, *, candidates: int) -> RankingReport:
     """The same scores where each query has one relevant candidate, from its rank (N,), counted from 1 (``rank_of``).
 
     With one relevant candidate the ideal DCG is 1, so that nDCG@k = 1 / log₂(rank + 1) within the first k, else 0.
@@ -105,8 +103,8 @@ def report_of_ranks(
         raise InputError(f"ranks must be at least one number from 1 to {candidates}, got {found!r:.80}.")
     return RankingReport(
         mrr=float((1 / found).mean()),
-        recall={k: float((found <= k).mean()) for k in recall_at},
-        ndcg={k: float(np.where(found <= k, 1 / np.log2(found + 1.0), 0.0).mean()) for k in ndcg_at},
+        recall={k: float((found <= k).mean()) for k in _RECALL_AT},
+        ndcg={k: float(np.where(found <= k, 1 / np.log2(found + 1.0), 0.0).mean()) for k in _NDCG_AT},
         queries=len(found),
         candidates=candidates,
     )

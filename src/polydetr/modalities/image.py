@@ -31,7 +31,16 @@ from polydetr.modalities.image_units import ImagePart
 from polydetr.schema.spec import FieldSpec
 from polydetr.specs.choose import choose_image_spec
 from polydetr.specs.image import ImageSpec
-from polydetr.values.images import Frame, Reading, file_stamps, find_file, fit_image, frame_of, list_images, open_image
+from polydetr.values.images import (
+    Frame,
+    ReadOptions,
+    file_stamps,
+    find_file,
+    fit_image,
+    frame_of,
+    list_images,
+    open_image,
+)
 
 _ENCODING = 1
 """Raised whenever ``encode`` gives other pixels for the same image."""
@@ -121,9 +130,9 @@ class ImageModality(Modality):
             )
         return items[:most]
 
-    def _reading(self, folder: Path | None, *, at_least: int | None = None) -> Reading:
+    def _reading(self, folder: Path | None, *, at_least: int | None = None) -> ReadOptions:
         root = Path(self.config.root) if self.config.root is not None else None
-        return Reading(folder=folder, root=root, max_pixels=self.config.max_pixels, at_least=at_least)
+        return ReadOptions(folder=folder, root=root, max_pixels=self.config.max_pixels, at_least=at_least)
 
     def first_image(self, row: Row, folder: Path | None) -> Path | Image | None:
         """The first image of a row, to be shown: its path where it has one, opened otherwise.

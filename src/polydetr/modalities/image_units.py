@@ -14,7 +14,7 @@ from polydetr.config.sections import ImageConfig
 from polydetr.core.examples import Arrays
 from polydetr.core.records import Row
 from polydetr.modalities.units import Part, Scores, UnitKind, shown_count
-from polydetr.values.images import Reading, fit_image, list_images, open_image
+from polydetr.values.images import ReadOptions, fit_image, list_images, open_image
 
 FEWEST, MOST = 8, 16
 """Cells per side: those that the model attends over, but not so few that they say nothing, nor too many to delete."""
@@ -94,7 +94,7 @@ class ImagePart(Part):
         """What the model reads of it, in its own proportions; it is opened once more, for the model's own is small."""
         column, config = self.owners[number], self.config
         root = Path(config.root) if config.root is not None else None
-        reading = Reading(folder=folder, root=root, max_pixels=config.max_pixels, at_least=SHOWN)
+        reading = ReadOptions(folder=folder, root=root, max_pixels=config.max_pixels, at_least=SHOWN)
         image = open_image(list_images(row[column])[self.indices[number]], column=column, reading=reading)
         if config.fit == "stretch":
             image = image.copy()

@@ -100,7 +100,7 @@ class Batch:
 class Embedded:
     """What an embedder makes of a ``TokenGroup``: tokens (B, L', D) and their mask (B, L'), True = real.
 
-    maps: where a task asks for them, the features of each row's first picture by stride,
+    maps: where a task asks for them, the features of each row's first image by stride,
     (B, C, h, w), those that are finer than its tokens; frame: (B, 6), a ``values.images.Frame`` each.
     word_rows: where a task asks for it, (B, L') int64: at the first token of each word of the
     windowed text 1 + the number of its row in the window's document, elsewhere 0.

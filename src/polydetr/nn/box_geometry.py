@@ -1,4 +1,4 @@
-"""What a set of boxes brings to the shared matcher and criterion: L1 distance and generalised IoU.
+"""What a set of boxes brings to the shared matcher and criterion: L1 distance and generalized IoU.
 
 Source: Carion et al. 2020, DETR (arXiv 2005.12872), section 3.1, "Bounding box loss"; weights 5 and 2 of its code.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 class BoxGeometry:
     """Reads ``outputs["boxes_cxcywh"]`` (N, B, Q, 4) and ``targets.geometry["boxes_cxcywh"]`` (B, T, 4), both relative
-    to the picture (0 … 1). The weights are those of the loss, and of the cost where no others are given.
+    to the image (0 … 1). The weights are those of the loss, and of the cost where no others are given.
     """
 
     def __init__(

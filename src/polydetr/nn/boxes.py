@@ -1,6 +1,6 @@
-"""Boxes in two forms, told apart by name, and how far two of them agree.
+"""Boxes in two forms, with names that differ, and how far two of them agree.
 
-    boxes_cxcywh   centre, width, height        boxes_xyxy   left, top, right, bottom (y grows downwards)
+    boxes_cxcywh   center, width, height        boxes_xyxy   left, top, right, bottom (y grows downwards)
 
     IoU(a, b)  = |a ∩ b| / |a ∪ b|
     GIoU(a, b) = IoU - (|hull| - |a ∪ b|) / |hull|      the hull is the smallest box around both
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 _SMALLEST_AREA = 1e-12
-"""Areas are divided by no less: a box of a millionth of the picture's side on each side."""
+"""Areas are divided by no less: a box of a millionth of the image's side on each side."""
 
 
 def cxcywh_to_xyxy(boxes_cxcywh: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"]:
     """(cx, cy, w, h) → (x1, y1, x2, y2)."""
-    centre, size = boxes_cxcywh.split(2, dim=-1)
-    return torch.cat((centre - size / 2, centre + size / 2), dim=-1)
+    center, size = boxes_cxcywh.split(2, dim=-1)
+    return torch.cat((center - size / 2, center + size / 2), dim=-1)
 
 
 def xyxy_to_cxcywh(boxes_xyxy: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"]:
@@ -47,7 +47,7 @@ def box_iou(a_xyxy: Float[Tensor, "*#batch 4"], b_xyxy: Float[Tensor, "*#batch 4
 
 
 def box_giou(a_xyxy: Float[Tensor, "*#batch 4"], b_xyxy: Float[Tensor, "*#batch 4"]) -> Float[Tensor, "*_"]:
-    """Generalised IoU of each box with its counterpart; leading dimensions are broadcast. In [-1, 1]."""
+    """Generalized IoU of each box with its counterpart; leading dimensions are broadcast. In [-1, 1]."""
     overlap, union, hull = _areas(a_xyxy, b_xyxy, hull=True)
     # 1 - (hull - union)/hull is union/hull: one division fewer, and no difference of nearly equal areas.
     return overlap / union + union / hull - 1
@@ -56,14 +56,14 @@ def box_giou(a_xyxy: Float[Tensor, "*#batch 4"], b_xyxy: Float[Tensor, "*#batch 
 def pairwise_giou(
     a_xyxy: Float[Tensor, "*#batch N 4"], b_xyxy: Float[Tensor, "*#batch M 4"]
 ) -> Float[Tensor, "*_ N M"]:
-    """Generalised IoU of every a with every b: (..., N, M)."""
+    """Generalized IoU of every a with every b: (..., N, M)."""
     return box_giou(a_xyxy[..., :, None, :], b_xyxy[..., None, :, :])
 
 
 def _areas(a_xyxy: Tensor, b_xyxy: Tensor, *, hull: bool) -> tuple[Tensor, Tensor, Tensor]:
     """(overlap, union, hull) of each pair, the last two never below the smallest area.
 
-    Coordinates are taken apart before the pairs are made: the large tensors then lie in one piece each.
+    Coordinates are taken apart before the pairs are made: the large tensors then lie contiguously.
     """
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _sides(a_xyxy), _sides(b_xyxy)
     # Negative where the boxes are apart; the hull's side is then exactly the two sides and the gap between them.

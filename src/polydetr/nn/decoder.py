@@ -7,7 +7,7 @@ Source: Carion et al. 2020, DETR (arXiv 2005.12872), section 3.2 and figure 10. 
     x = LN(x + FFN(x))                                  and one LN, shared by all layers, on what is read from x
 
 Positions are added to queries and keys at every layer, never to values. The memory may be anything that became
-tokens: the cells of a picture, the words of a text; its mask is **True = real**.
+tokens: the cells of an image, the words of a text; its mask is **True = real**.
 
 Shapes: B examples, Q queries, L memory tokens, D ``embed_dim``, H heads, N layers.
 """
@@ -120,7 +120,7 @@ class SetDecoder(nn.Module):
         super().__init__()
         if num_layers < 1:
             raise ConfigError(f"num_layers={num_layers} must be at least 1.")
-        self.embed_dim, self.num_heads, self.carry_norm = embed_dim, num_heads, carry_norm
+        self.carry_norm = carry_norm
         self.layers = nn.ModuleList(
             DecoderLayer(embed_dim, num_heads, ffn_dim=ffn_dim, dropout=dropout, activation=activation)
             for _ in range(num_layers)

@@ -4,7 +4,7 @@ Source: Zhu et al. 2020, Deformable DETR (arXiv 2010.04159), equation 3:
 
     z_q = Σ_h W_h [ Σ_l Σ_p A_hqlp · W'_h x_l(φ_l(r_q) + Δ_hqlp) ]        Σ_l Σ_p A_hqlp = 1
 
-x_l(·) is read bilinearly between the centres of the cells; beyond the border it is zero.
+x_l(·) is read bilinearly between the centers of the cells; beyond the border it is zero.
 
 Shapes: B examples, Q queries, S memory tokens (the maps' cells, row by row, one map after another), D ``embed_dim``,
 H heads, K = D / H, V levels (maps), P points; ``shapes`` holds (height, width) of each level.
@@ -31,7 +31,7 @@ Shapes = Sequence[tuple[int, int]]
 
 class DeformableAttention(nn.Module):
     """One softmax over the P points of all V levels. Starts as in the paper: equal weights, points on a star around
-    the reference, one direction a head.
+    the reference, one direction per head.
 
     Raises ConfigError when ``embed_dim`` is no positive multiple of ``num_heads``, or there is no level or point.
     """
@@ -44,7 +44,7 @@ class DeformableAttention(nn.Module):
                 "do not make a deformable attention.",
                 hint="embed_dim must be a positive multiple of num_heads, with at least one level and one point.",
             )
-        self.embed_dim, self.num_heads, self.num_levels, self.num_points = embed_dim, num_heads, num_levels, num_points
+        self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
         points = num_heads * num_levels * num_points
         self.offsets = Linear(embed_dim, 2 * points)
         self.weights = Linear(embed_dim, points)
@@ -100,7 +100,7 @@ def sample(
     locations: Float[Tensor, "B Q H V P 2"],
     weights: Float[Tensor, "B Q H V P"],
 ) -> Float[Tensor, "B Q D"]:
-    """Σ_l Σ_p weight · value at the location; (x, y) in 0 … 1 are the borders of the map, not its outer cells' centres.
+    """Σ_l Σ_p weight · value at the location; (x, y) in 0 … 1 are the borders of the map, not its outer cells' centers.
 
     Without gradients on the CPU by one weighted sum over table rows; else, and while a graph is captured, by
     ``grid_sample`` level by level, whose backward pass is the faster one. Both give the same.
@@ -128,7 +128,7 @@ def sample_by_rows(values: Tensor, shapes: Shapes, locations: Tensor, weights: T
     indices, portions, start = [], [], 0
     for level, (height, across) in enumerate(shapes):
         x, y = locations[:, :, :, level].unbind(-1)
-        columns, rows = _neighbours(x, across), _neighbours(y, height)
+        columns, rows = _neighbors(x, across), _neighbors(y, height)
         first, weight = table + start * heads, weights[:, :, :, level]
         for row, down in rows:
             begin, share = first + row * (across * heads), weight * down
@@ -146,8 +146,8 @@ def sample_by_rows(values: Tensor, shapes: Shapes, locations: Tensor, weights: T
     return read.view(batch, asked, heads * width)
 
 
-def _neighbours(place: Tensor, cells: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The two cells between whose centres a place (0 … 1) lies, as (index, share); beyond the border the share is 0."""
+def _neighbors(place: Tensor, cells: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The two cells between whose centers a place (0 … 1) lies, as (index, share); beyond the border the share is 0."""
     place = place * cells - 0.5
     low = place.floor()
     high_share = place - low

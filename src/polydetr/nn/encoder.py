@@ -39,7 +39,6 @@ class AttentionWeights:
     together, over all answerers. A query with no real key to ask has zeros.
     """
 
-    fusion: Fusion
     layers: tuple[Mapping[tuple[str, str], Tensor], ...]
 
 
@@ -87,7 +86,7 @@ class MultiModalEncoder(nn.Module):
 
     modalities: their names; the order decides which parameters belong to which, never the result.
     ffn_dim: width of the feed-forward part, 4 · ``embed_dim`` when not given.
-    fusion: one softmax a modality with the answers summed ("sum"), or one softmax over all tokens ("joint").
+    fusion: one softmax per modality with the answers summed ("sum"), or one softmax over all tokens ("joint").
     share: which parameters are the same ones: "none"; "modalities" (within a layer, all modalities use one block);
         "layers" (all layers use the same blocks, as ALBERT does, arXiv 1909.11942); "both" (a single block).
     residual_init: "zero" starts every residual branch at zero and leaves out the final norm, so that the untrained
@@ -160,9 +159,7 @@ class MultiModalEncoder(nn.Module):
             seen.append(weights)
         if len(self.norms):
             state = {name: self._of(self.norms, name)(state[name]) for name in names}
-        return {name: state[name] for name in tokens}, AttentionWeights(
-            self.fusion, tuple(seen)
-        ) if need_weights else None
+        return {name: state[name] for name in tokens}, AttentionWeights(tuple(seen)) if need_weights else None
 
     def _layer(
         self, layer: nn.Module, state: Mapping[str, Tensor], answerers: Sequence[_Answerers], need_weights: bool

@@ -1,4 +1,4 @@
-"""Flow matching: a picture as the end of a path that begins in noise, and a model that knows which way the path leads.
+"""Flow matching: an image as the end of a path that begins in noise, and a model that knows which way the path leads.
 
     x_t = (1 - t) · noise + t · data          the straight path                (rectified flow, arXiv 2209.03003, eq. 1)
     v   = dx_t / dt = data - noise            what the model learns to say     (flow matching, arXiv 2210.02747, eq. 14)
@@ -6,14 +6,14 @@
 
 New data come from solving dx / dt = v_θ(x, t) from noise at t = 0 to t = 1.
 
-Shapes: B examples, C channels, H × W pixels, P pixels a side of one patch, L = H / P · W / P patches.
+Shapes: B examples, C channels, H × W pixels, P pixels per side of one patch, L = H / P · W / P patches.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,6 @@ from polydetr.nn.cpu.linear import Linear
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-Method = Literal["euler", "heun"]
 
 
 def interpolate(
@@ -63,41 +61,38 @@ def solve(
     noise: Float[Tensor, "B ..."],
     *,
     steps: int,
-    method: Method = "heun",
 ) -> Float[Tensor, "B ..."]:
     """Follows dx / dt = field(x, t) from ``noise`` at t = 0 to t = 1 in equal steps.
 
-    field: (x (B, ...), t (B,)) → (B, ...). "euler" asks it once a step. "heun" asks twice, and takes the mean of the
-    slopes at both ends of the step: its error falls with steps⁻² instead of steps⁻¹.
+    field: (x (B, ...), t (B,)) → (B, ...). Heun's method: the field is asked twice per step, and the mean of the slopes
+    at both ends of the step is taken, so that the error falls with steps⁻².
 
     Raises:
-        ConfigError: no step, or an unknown method.
+        ConfigError: no step.
     """
-    if steps < 1 or method not in ("euler", "heun"):
-        raise ConfigError(f"steps={steps} must be at least 1, and method={method!r} 'euler' or 'heun'.")
+    if steps < 1:
+        raise ConfigError(f"steps={steps} must be at least 1.")
     x = noise
     for i in range(steps):
         now, then = (x.new_full((len(x),), (i + k) / steps, dtype=torch.float32) for k in (0, 1))
         slope = field(x, now)
-        if method == "heun":
-            slope = (slope + field(x + slope / steps, then)) / 2
-        x = x + slope / steps
+        x = x + (slope + field(x + slope / steps, then)) / 2 / steps
     return x
 
 
-def patchify(pictures: Float[Tensor, "B C H W"], patch_size: int) -> Float[Tensor, "B L E"]:
-    """Pictures cut into patches, row by row; E = C · P · P, the channels first.
+def patchify(images: Float[Tensor, "B C H W"], patch_size: int) -> Float[Tensor, "B L E"]:
+    """Images cut into patches, row by row; E = C · P · P, the channels first.
 
     Raises:
         ConfigError: the sides are no multiple of ``patch_size``.
     """
-    height, width = pictures.shape[2:]
+    height, width = images.shape[2:]
     if patch_size < 1 or height % patch_size or width % patch_size:
         raise ConfigError(
-            f"pictures of {height} x {width} pixels cannot be cut into patches of {patch_size}.",
+            f"images of {height} x {width} pixels cannot be cut into patches of {patch_size}.",
             hint="The patch size must divide both sides.",
         )
-    return nn.functional.unfold(pictures, patch_size, stride=patch_size).transpose(1, 2)
+    return nn.functional.unfold(images, patch_size, stride=patch_size).transpose(1, 2)
 
 
 def unpatchify(
@@ -107,25 +102,27 @@ def unpatchify(
     return nn.functional.fold(patches.transpose(1, 2), (height, width), patch_size, stride=patch_size)
 
 
+_NUM_WAVES = 64
+
+
 class TimeEmbedding(nn.Module):
     """A time from 0 to 1 as a vector: waves of many frequencies, then two layers.
 
     Source: Ho et al. 2020 (arXiv 2006.11239), appendix B, with t · 1000 for the number of the step.
     """
 
-    def __init__(self, embed_dim: int, *, num_waves: int = 64) -> None:
+    def __init__(self, embed_dim: int) -> None:
         super().__init__()
-        if embed_dim < 1 or num_waves < 2:
-            raise ConfigError(f"embed_dim={embed_dim} must be at least 1 and num_waves={num_waves} at least 2.")
-        self.embed_dim, self.num_waves = embed_dim, num_waves
-        self.expand = Linear(2 * num_waves, embed_dim)
+        if embed_dim < 1:
+            raise ConfigError(f"embed_dim={embed_dim} must be at least 1.")
+        self.embed_dim = embed_dim
+        self.expand = Linear(2 * _NUM_WAVES, embed_dim)
         self.output = Linear(embed_dim, embed_dim)
 
     def forward(self, time: Float[Tensor, " B"]) -> Float[Tensor, "B {self.embed_dim}"]:
-        # float32 whatever the model computes in: half precision cannot tell t · 1000 from its neighbours.
+        # float32 whatever the model computes in: half precision cannot tell t · 1000 from its neighbors.
         rates = torch.exp(
-            torch.arange(self.num_waves, device=time.device, dtype=torch.float32)
-            * (-math.log(10_000.0) / self.num_waves)
+            torch.arange(_NUM_WAVES, device=time.device, dtype=torch.float32) * (-math.log(10_000.0) / _NUM_WAVES)
         )
         angles = 1000.0 * time.float()[:, None] * rates
         waves = torch.cat([angles.sin(), angles.cos()], -1).to(self.expand.weight.dtype)
@@ -133,7 +130,7 @@ class TimeEmbedding(nn.Module):
 
 
 class Modulation(nn.Module):
-    """h · (1 + scale(c)) + shift(c) on normalised tokens: how time speaks to every patch at the way out.
+    """h · (1 + scale(c)) + shift(c) on normalized tokens: how time speaks to every patch at the way out.
 
     Source: the final layer of DiT, Peebles & Xie 2022 (arXiv 2212.09748), section 3.2.
     """

@@ -4,7 +4,7 @@ Source: Carion et al. 2020, DETR (arXiv 2005.12872), equation 1; class costs of 
 (arXiv 2010.04159). The assignment is SciPy's (Crouse 2016), one small problem for each layer and example.
 
 Costs are computed for all decoder layers at once and for each example apart, padded to the most targets of the batch:
-nothing is computed between one image's queries and another's targets. The costs travel to the host in one piece.
+nothing is computed between one image's queries and another's targets. The costs travel to the host in one copy.
 
 Shapes: N decoder layers, B examples, Q queries, T targets (padded), C classes, P matched pairs of the whole batch.
 """
@@ -51,7 +51,7 @@ class SetTargets:
 
     @staticmethod
     def pad(labels: Sequence[Tensor], **geometry: Sequence[Tensor]) -> SetTargets:
-        """From one tensor of labels an example, (t,), and one of each geometry, (t, …); any t may be 0."""
+        """From one tensor of labels per example, (t,), and one of each geometry, (t, …); any t may be 0."""
         longest = max([len(label) for label in labels], default=0)
         mask = torch.zeros(len(labels), longest, dtype=torch.bool, device=labels[0].device if labels else None)
         for row, label in zip(mask, labels, strict=True):

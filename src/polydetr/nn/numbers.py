@@ -1,7 +1,7 @@
 """Numbers as vectors: each column of a table has an embedding of its own.
 
-Shapes: B examples, L cells, K numbers a cell, D ``embed_dim``, C columns, F frequencies. ``columns`` says which column
-each cell belongs to.
+Shapes: B examples, L cells, K numbers per cell, D ``embed_dim``, C columns, F frequencies. ``columns`` says which
+column each cell belongs to.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class PeriodicNumbers(nn.Module):
     """token = ReLU(A [cos v, sin v] + a), v_l = 2π f_cl x, with F learned frequencies a column, drawn from N(0, σ²).
 
     Source: Gorishniy et al. 2022 (arXiv 2203.05556), section 3.3 ("PLR"), here with A shared by all columns ("lite"):
-    a table of few rows cannot feed one for each. One number a cell.
+    a table of few rows cannot feed one for each. One number per cell.
     Raises ConfigError for sizes below 1 or ``sigma`` not above 0.
     """
 

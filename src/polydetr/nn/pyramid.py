@@ -1,10 +1,10 @@
 """Maps of several scales made one: attention on the coarsest, then down to the finest and up again by convolutions.
 
 Source: the hybrid encoder of RT-DETR, Zhao et al. 2023 (arXiv 2304.08069), section 4.2: attention only where cells are
-few and mean most, fusion between neighbouring scales after PANet (Liu et al. 2018, arXiv 1803.01534). The norms are
-group norms (Wu & He 2018, arXiv 1803.08494): batches of a few pictures would spoil batch statistics.
+few and mean most, fusion between neighboring scales after PANet (Liu et al. 2018, arXiv 1803.01534). The norms are
+group norms (Wu & He 2018, arXiv 1803.08494): batches of a few images would spoil batch statistics.
 
-Shapes: B pictures, V levels from the finest to the coarsest, each twice as coarse as the one before, D ``embed_dim``.
+Shapes: B images, V levels from the finest to the coarsest, each twice as coarse as the one before, D ``embed_dim``.
 """
 
 from __future__ import annotations

@@ -63,11 +63,6 @@ class SetLoss:
     terms: Mapping[str, Tensor]
     matches: Matches
 
-    @property
-    def last(self) -> dict[str, float]:
-        """The terms of the last layer, the one that answers."""
-        return {name: float(term[-1].detach()) for name, term in self.terms.items()}
-
 
 class SetCriterion:
     """Matches, then sums the losses of all layers. Holds no parameters.
@@ -128,7 +123,7 @@ class SetCriterion:
         return SetLoss(total, terms, matches)
 
     def _geometry_cost(self, outputs: Mapping[str, Tensor], targets: SetTargets) -> Tensor:
-        """All layers at once, unless a picture with thousands of targets makes that a matter of gigabytes."""
+        """All layers at once, unless an image with thousands of targets makes that a matter of gigabytes."""
         layers, batch, queries = outputs["logits"].shape[:3]
         if layers * batch * queries * targets.mask.shape[1] <= _MOST_COSTS:
             return self.geometry.cost(outputs, targets.geometry)

@@ -3,9 +3,9 @@
     words → every span of up to M words is scored with every type → the likeliest spans become queries
           → decoder: queries ask one another and the words; each answers with a type and moves its two ends
 
-The queries begin where the text looks like an entity, as those of ``nn.detr_fast`` begin where a picture looks like an
+The queries begin where the text looks like an entity, as those of ``nn.detr_fast`` begin where an image looks like an
 object; the decoder is the one that finds boxes (``nn.decoder``). Types are known by vectors: a span's score for a type
-is its likeness to the type's vector, which begins as what the backbone makes of the type's name.
+is its similarity to the type's vector, which begins as what the backbone makes of the type's name.
 
 Sources: Tan et al. 2021 (arXiv 2105.08901), spans as a set; Yu et al. 2020 (arXiv 2005.07150), every span scored by its
 two ends; Shen et al. 2022, PIQN (arXiv 2203.10545), losses in every layer.
@@ -91,7 +91,7 @@ class SpanSet(nn.Module):
             self.waves = SinusoidalPositions(hidden)
             self.place_word = Linear(hidden, hidden)
             self.place_span = Linear(2 * hidden, hidden)
-            self.class_head = Likeness(hidden)
+            self.class_head = Similarity(hidden)
             self.pointers = nn.ModuleDict({name: Pointer(hidden) for name in ("start", "end")})
 
     @torch.no_grad()
@@ -180,7 +180,7 @@ class SpanProposals(nn.Module):
         self.length = nn.Embedding(sizes.max_words, hidden)
         nn.init.normal_(self.length.weight, std=0.02)
         self.norm = nn.LayerNorm(hidden)
-        self.likeness = Likeness(hidden, first_score=_FIRST_SCORE)
+        self.similarity = Similarity(hidden, first_score=_FIRST_SCORE)
 
     def forward(
         self, words: Tensor, mask: Tensor, rows: Tensor, types: Tensor, *, by_shape: bool = False
@@ -194,7 +194,7 @@ class SpanProposals(nn.Module):
         spans = self.norm(F.gelu(alone + last_alone + self.length.weight[:longest] + together * last_together))
         inside = _windows(F.pad(rows.masked_fill(~mask, -1), (0, longest - 1), value=-1), longest, by_shape=by_shape)
         possible = (inside == rows[..., None]) & mask[..., None]
-        return spans, self.likeness(spans, types), possible
+        return spans, self.similarity(spans, types), possible
 
 
 def _windows(padded: Tensor, length: int, *, by_shape: bool) -> Tensor:
@@ -205,7 +205,7 @@ def _windows(padded: Tensor, length: int, *, by_shape: bool) -> Tensor:
     return padded[:, start[:, None] + torch.arange(length, device=padded.device)]
 
 
-class Likeness(nn.Module):
+class Similarity(nn.Module):
     """(…, H), (C, H) → (…, C): the scaled product of what a span says with each type's vector, and a bias."""
 
     def __init__(self, hidden_dim: int, *, first_score: float = 0.5) -> None:
@@ -218,7 +218,7 @@ class Likeness(nn.Module):
 
 
 class Pointer(nn.Module):
-    """Which word a query points at: by likeness, and by where its proposal pointed, which holds at the beginning."""
+    """Which word a query points at: by similarity, and by where its proposal pointed, which holds at the beginning."""
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
@@ -227,6 +227,6 @@ class Pointer(nn.Module):
 
     def forward(self, states: Tensor, words: Tensor, mask: Tensor, seed: Tensor) -> Tensor:
         """states (N, B, Q, H), words (B, W, H), mask (B, W), seed (B, Q) → logits (N, B, Q, W), float32."""
-        likeness = self.query(states) @ self.key(words).transpose(1, 2) / math.sqrt(words.shape[-1])
+        similarity = self.query(states) @ self.key(words).transpose(1, 2) / math.sqrt(words.shape[-1])
         stay = (seed[..., None] == torch.arange(words.shape[1], device=seed.device)) * self.stay
-        return (likeness.float() + stay).masked_fill(~mask[:, None], _NO_WORD)
+        return (similarity.float() + stay).masked_fill(~mask[:, None], _NO_WORD)

@@ -1,4 +1,4 @@
-"""Boxes drawn on a picture with Pillow: thin enough to see through, labelled so that no label hides another.
+"""Boxes drawn on an image with Pillow: thin enough to see through, labeled so that no label hides another.
 
 Pillow is imported when something is drawn. What is drawn as true is dashed, what was found is solid.
 """
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 Rectangle = tuple[float, float, float, float]
-_LONG_SIDE = 960  # smaller pictures are enlarged to it, so that labels stay small beside the objects
-_NAMED = 30  # above so many boxes a label shows the score alone, and a legend below explains the colours
+_LONG_SIDE = 960  # smaller images are enlarged to it, so that labels stay small beside the objects
+_NAMED = 30  # above so many boxes a label shows the score alone, and a legend below explains the colors
 _MOST_TAGS = 120
 _TAG_WIDTH = 36
 
 
 def box_colors(labels: Iterable[str]) -> dict[str, str]:
-    """A colour for each label, by its place among the sorted ones: the report's palette, then new hues."""
+    """A color for each label, by its place among the sorted ones: the report's palette, then new hues."""
     names = sorted(set(labels))
     shades = ((0.75, 0.85), (0.5, 0.97), (0.85, 0.6))  # saturation and value, in turn
     more = (colorsys.hsv_to_rgb(i * 0.618 % 1, *shades[i % 3]) for i in range(len(names)))
@@ -41,7 +41,7 @@ def box_colors(labels: Iterable[str]) -> dict[str, str]:
     }
 
 
-def open_picture(picture: Any) -> Image:
+def open_image(image: Any) -> Image:
     """A path, an (H, W, 3) uint8 array or a Pillow image, upright and in RGB.
 
     Raises InputError where it cannot be read.
@@ -50,52 +50,50 @@ def open_picture(picture: Any) -> Image:
     from PIL import ImageOps, UnidentifiedImageError
 
     try:
-        opened = pillow.open(picture) if isinstance(picture, (str, Path)) else picture
-        image = pillow.fromarray(opened) if isinstance(opened, np.ndarray) else opened
-        return ImageOps.exif_transpose(image).convert("RGB")
+        opened = pillow.open(image) if isinstance(image, (str, Path)) else image
+        shown = pillow.fromarray(opened) if isinstance(opened, np.ndarray) else opened
+        return ImageOps.exif_transpose(shown).convert("RGB")
     except (UnidentifiedImageError, OSError, TypeError, ValueError) as error:
-        raise InputError(f"the picture {picture!r:.200} cannot be drawn on: {error}.") from None
+        raise InputError(f"the image {image!r:.200} cannot be drawn on: {error}.") from None
 
 
 def draw_boxes(
-    picture: Any,
+    image: Any,
     objects: Sequence[Mapping[str, Any]],
     *,
     truth: Sequence[Mapping[str, Any]] = (),
-    colours: Mapping[str, str] | None = None,
+    colors: Mapping[str, str] | None = None,
     threshold: float = 0.0,
 ) -> Image:
-    """The picture with ``objects`` (solid, of at least ``threshold``) and ``truth`` (dashed) on it.
+    """The image with ``objects`` (solid, of at least ``threshold``) and ``truth`` (dashed) on it.
 
-    Each object has "box" [left, top, right, bottom] in pixels of the picture, "label", and maybe "score". Small
-    pictures come back enlarged. colours: by label, as :func:`box_colors` gives them; name all the labels of the model
-    to keep a label's colour from picture to picture.
+    Each object has "box" [left, top, right, bottom] in pixels of the image, "label", and maybe "score". Small
+    images come back enlarged. colors: by label, as :func:`box_colors` gives them; name all the labels of the model
+    to keep a label's color from image to image.
     """
     shown = [o for o in objects if o.get("score", 1.0) >= threshold]
-    colours = dict(colours) if colours else box_colors(o["label"] for o in (*shown, *truth))
-    image = open_picture(picture)
-    scale = max(1.0, _LONG_SIDE / max(image.size))
-    image = image.resize((round(image.width * scale), round(image.height * scale))) if scale > 1 else image
+    colors = dict(colors) if colors else box_colors(o["label"] for o in (*shown, *truth))
+    drawn = open_image(image)
+    scale = max(1.0, _LONG_SIDE / max(drawn.size))
+    drawn = drawn.resize((round(drawn.width * scale), round(drawn.height * scale))) if scale > 1 else drawn
     many = len(shown) > _NAMED
-    canvas = BoxCanvas(image, scale=scale)
+    canvas = BoxCanvas(drawn, scale=scale)
     for one in truth:
-        canvas.outline(one["box"], colours[one["label"]], dashed=True)
-    for one in sorted(shown, key=lambda o: o.get("score", 1.0)):  # the surest on top
-        canvas.outline(one["box"], colours[one["label"]], dashed=bool(one.get("crowd")))
+        canvas.outline(one["box"], colors[one["label"]], dashed=True)
+    for one in sorted(shown, key=lambda o: o.get("score", 1.0)):  # the highest-scoring on top
+        canvas.outline(one["box"], colors[one["label"]], dashed=bool(one.get("crowd")))
     for one in sorted(shown, key=lambda o: -o.get("score", 1.0))[:_MOST_TAGS]:
         score = f"{one['score']:.2f}" if "score" in one else ""
-        canvas.tag(one["box"], score if many and score else f"{one['label']} {score}".strip(), colours[one["label"]])
+        canvas.tag(one["box"], score if many and score else f"{one['label']} {score}".strip(), colors[one["label"]])
     if not many:
         return canvas.image
-    counts = {name: sum(o["label"] == name for o in shown) for name in colours}
-    return _with_legend(canvas.image, {f"{shorten(n, _TAG_WIDTH)}  {c}": colours[n] for n, c in counts.items() if c})
+    counts = {name: sum(o["label"] == name for o in shown) for name in colors}
+    return _with_legend(canvas.image, {f"{shorten(n, _TAG_WIDTH)}  {c}": colors[n] for n, c in counts.items() if c})
 
 
-def save_boxes(path: str | Path, picture: Any, objects: Sequence[Mapping[str, Any]], **options: Any) -> Path:
+def save_boxes(path: str | Path, image: Any, objects: Sequence[Mapping[str, Any]], **options: Any) -> Path:
     """Writes what :func:`draw_boxes` draws, as PNG or, for a name that ends in .jpg, as JPEG."""
-    return save_bytes(
-        path, encoded(draw_boxes(picture, objects, **options), jpeg=Path(path).suffix in (".jpg", ".jpeg"))
-    )
+    return save_bytes(path, encoded(draw_boxes(image, objects, **options), jpeg=Path(path).suffix in (".jpg", ".jpeg")))
 
 
 def encoded(image: Image, *, jpeg: bool = False) -> bytes:
@@ -106,7 +104,7 @@ def encoded(image: Image, *, jpeg: bool = False) -> bytes:
 
 
 class BoxCanvas:
-    """A picture being drawn on. Boxes are given in its own pixels before it was enlarged by ``scale``."""
+    """An image being drawn on. Boxes are given in its own pixels before it was enlarged by ``scale``."""
 
     def __init__(self, image: Image, *, scale: float = 1.0, text_size: int | None = None) -> None:
         from PIL import ImageDraw
@@ -118,32 +116,32 @@ class BoxCanvas:
         self._size = text_size or max(13, round(max(image.size) / 62))
         self._tags: list[Rectangle] = []
 
-    def outline(self, box: Sequence[float], colour: str, *, dashed: bool = False, faint: bool = False) -> None:
-        """A rectangle in ``colour`` on a darker one, so that it stands out from any ground."""
+    def outline(self, box: Sequence[float], color: str, *, dashed: bool = False, faint: bool = False) -> None:
+        """A rectangle in ``color`` on a darker one, so that it stands out from any ground."""
         left, top, right, bottom = (round(v * self.scale) for v in box)
         line = max(1, self._line // 2) if faint else self._line
         line = max(1, min(line, round(min(right - left, bottom - top) / 8)))  # a tiny object stays to be seen
         right, bottom = max(right - 1, left + 1), max(bottom - 1, top + 1)
         if dashed:
-            strokes = ((colour, line),) if faint else (("#101418", line + 2), (colour, line))
+            strokes = ((color, line),) if faint else (("#101418", line + 2), (color, line))
             for fill, width in strokes:
                 self._dashes((left, top, right, bottom), fill, width, step=5 * line)
             return
         if not faint:
             self._pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="#101418", width=line + 2)
-        self._pen.rectangle((left, top, right, bottom), outline=colour, width=line)
+        self._pen.rectangle((left, top, right, bottom), outline=color, width=line)
 
-    def _dashes(self, box: tuple[int, int, int, int], colour: str, line: int, *, step: int) -> None:
+    def _dashes(self, box: tuple[int, int, int, int], color: str, line: int, *, step: int) -> None:
         left, top, right, bottom = box
         for x in range(left, right, 2 * step):
             for y in (top, bottom):
-                self._pen.line((x, y, min(x + step, right), y), fill=colour, width=line)
+                self._pen.line((x, y, min(x + step, right), y), fill=color, width=line)
         for y in range(top, bottom, 2 * step):
             for x in (left, right):
-                self._pen.line((x, y, x, min(y + step, bottom)), fill=colour, width=line)
+                self._pen.line((x, y, x, min(y + step, bottom)), fill=color, width=line)
 
-    def tag(self, box: Sequence[float], text: str, colour: str) -> None:
-        """``text`` on a plate of ``colour`` at the box: where it hides the least of other tags and of a small box."""
+    def tag(self, box: Sequence[float], text: str, color: str) -> None:
+        """``text`` on a plate of ``color`` at the box: where it hides the least of other tags and of a small box."""
         text = shorten(text, _TAG_WIDTH, keep_end=True)  # the score stands at the end
         font = text_font(self._size, text)
         pad = max(2, self._size // 5)
@@ -161,10 +159,10 @@ class BoxCanvas:
 
         place = min(places, key=hidden)
         self._tags.append(place)
-        self._pen.rectangle(place, fill=colour)
-        # The line of capitals is centred: a tag with descenders must not stand higher than its neighbours.
+        self._pen.rectangle(place, fill=color)
+        # The line of capitals is centerd: a tag with descenders must not stand higher than its neighbors.
         middle = place[1] + height / 2
-        self._pen.text((place[0] + pad, middle), text, font=font, fill=ink_on(colour), anchor="lm")
+        self._pen.text((place[0] + pad, middle), text, font=font, fill=ink_on(color), anchor="lm")
 
     def _inside(self, x: float, y: float, width: float, height: float) -> Rectangle:
         x = min(max(0.0, x), max(0.0, self.image.width - width))
@@ -179,7 +177,7 @@ def _shared(one: Rectangle, other: Rectangle) -> float:
 
 
 def _with_legend(image: Image, entries: Mapping[str, str]) -> Image:
-    """The picture with a white strip below it: a square of each colour and its meaning."""
+    """The image with a white strip below it: a square of each color and its meaning."""
     from PIL import Image as pillow
     from PIL import ImageDraw
 
@@ -197,16 +195,16 @@ def _with_legend(image: Image, entries: Mapping[str, str]) -> Image:
     out = pillow.new("RGB", (image.width, image.height + round((1.7 * line + 2.2) * size)), "white")
     out.paste(image)
     pen = ImageDraw.Draw(out)
-    for (text, colour), (x, row) in zip(entries.items(), places, strict=True):
+    for (text, color), (x, row) in zip(entries.items(), places, strict=True):
         middle = image.height + (1.7 * row + 1.1) * size
-        pen.rectangle((x, middle - 0.45 * size, x + 0.9 * size, middle + 0.45 * size), fill=colour)
+        pen.rectangle((x, middle - 0.45 * size, x + 0.9 * size, middle + 0.45 * size), fill=color)
         pen.text((x + 1.4 * size, middle), text, font=font, fill="#1f2933", anchor="lm")
     return out
 
 
-def ink_on(colour: str) -> str:
-    """Black or white, whichever reads better on ``colour`` (WCAG relative luminance)."""
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+def ink_on(color: str) -> str:
+    """Black or white, whichever reads better on ``color`` (WCAG relative luminance)."""
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return "#000000" if 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.2 else "#ffffff"
 

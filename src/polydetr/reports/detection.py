@@ -32,15 +32,15 @@ def precision_recall_png(report: DetectionReport, path: str | Path, *, title: st
         raise InputError("A precision-recall curve needs annotated objects; this report holds none.")
     known = sorted(known, key=lambda pair: -pair[0].support)
     few = len(report.labels) <= _CURVES
-    colours = box_colors(report.labels) if few else dict(zip((r.label for r, _ in known), PALETTE, strict=False))
+    colors = box_colors(report.labels) if few else dict(zip((r.label for r, _ in known), PALETTE, strict=False))
     with canvas(7.6, 5.0, path=path) as figure:
         axes = figure.add_subplot()
         _equal_f1(axes)
         for row, curve in known[:_CURVES]:
             label = f"{shorten(row.label, 22)}  {row.ap_50:.3f}"
-            axes.plot(RECALL_POINTS, curve.precision[0], color=colours[row.label], lw=1.8, label=label)
+            axes.plot(RECALL_POINTS, curve.precision[0], color=colors[row.label], lw=1.8, label=label)
             if row.recall > 0:
-                axes.plot(row.recall, row.precision, "o", ms=6, color=colours[row.label], mec="white", zorder=5)
+                axes.plot(row.recall, row.precision, "o", ms=6, color=colors[row.label], mec="white", zorder=5)
         if len(known) > 1:
             mean = np.mean([curve.precision[0] for _, curve in known], axis=0)
             axes.plot(RECALL_POINTS, mean, color=INK, lw=2.6, label=f"mean of all {len(known)}  {report.map_50:.3f}")
@@ -73,13 +73,13 @@ def detection_confusion_png(report: DetectionReport, path: str | Path, *, title:
     if len(labels) > _FULL_MATRIX:
         matrix, labels = _most_mistaken(matrix, labels)
     side = float(np.clip(0.5 * len(labels), 3.6, 11))
-    told = (
+    subtitle = (
         f"{report.all_labels.support:,} objects in {report.images:,} images, score from {report.threshold:.2f}: "
         f"{kinds['right']:,} found,\n{kinds['missed']:,} missed, {kinds['confused']:,} under another label; "
         f"{kinds['duplicate'] + kinds['misplaced'] + kinds['invented']:,} boxes without an object"
     )
     with canvas(max(side + 2.8, 6.4), side + 1.9, path=path) as figure:
-        figure.suptitle(f"{title}\n{told}", x=0.01, ha="left", fontsize=11, fontweight="bold")
+        figure.suptitle(f"{title}\n{subtitle}", x=0.01, ha="left", fontsize=11, fontweight="bold")
         axes = figure.add_subplot()
         _draw_matrix(axes, matrix, labels)
         axes.set(xlabel="found as", ylabel="true label")

@@ -1,4 +1,4 @@
-"""One HTML page about a detector: its scores, its diagrams, and its worst mistakes as pictures."""
+"""One HTML page about a detector: its scores, its diagrams, and its worst mistakes as images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polydetr.core.files import save_text
 from polydetr.errors import InputError
 from polydetr.metrics.detection import DetectionReport
 from polydetr.metrics.detection_errors import Outcome
-from polydetr.reports.box_drawing import BoxCanvas, box_colors, encoded, open_picture
+from polydetr.reports.box_drawing import BoxCanvas, box_colors, encoded, open_image
 from polydetr.reports.detection import detection_confusion_png, precision_recall_png
 from polydetr.reports.html import page
 from polydetr.reports.style import shorten
@@ -23,7 +23,7 @@ from polydetr.reports.style import shorten
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_TILE = 360  # pixels a side of a mistake's picture
+_TILE = 360  # pixels per side of a mistake's image
 _CONTEXT = 2.2  # the part shown, in sizes of the box
 _LONG_TABLE = 12  # more labels are folded away, and their diagrams take the whole width
 Rows = Sequence[Sequence[Mapping[str, Any]]]
@@ -31,7 +31,7 @@ Rows = Sequence[Sequence[Mapping[str, Any]]]
 
 def mistakes_page(
     report: DetectionReport,
-    pictures: Sequence[Any],
+    images: Sequence[Any],
     gold: Rows,
     predicted: Rows,
     path: str | Path,
@@ -39,42 +39,42 @@ def mistakes_page(
     title: str = "Worst mistakes",
     most: int = 12,
 ) -> Path:
-    """One HTML file, pictures inside: the scores, both diagrams, and the worst mistakes of each kind, cut out.
+    """One HTML file, images inside: the scores, both diagrams, and the worst mistakes of each kind, cut out.
 
-    pictures: paths, arrays or Pillow images, one an image of the report, in its order; only those shown are opened.
+    images: paths, arrays or Pillow images, one per image of the report, in its order; only those shown are opened.
     gold, predicted: as given to ``detection_report``. most: of each kind.
 
     Raises:
-        InputError: lengths do not fit, or a picture cannot be opened. SaveError: ``path`` cannot be written.
+        InputError: lengths do not fit, or an image cannot be opened. SaveError: ``path`` cannot be written.
     """
-    if not len(pictures) == len(gold) == len(predicted) == report.images:
-        raise InputError(f"{len(pictures)} pictures for a report about {report.images} images; expected as many.")
-    colours = box_colors(report.labels)
+    if not len(images) == len(gold) == len(predicted) == report.images:
+        raise InputError(f"{len(images)} images for a report about {report.images} images; expected as many.")
+    colors = box_colors(report.labels)
     body = [_summary(report), _diagrams(report), _how_to_read()]
-    for heading, told, chosen in _sections(report, gold, most):
-        tiles = [_tile(one, pictures[one.image], gold[one.image], predicted[one.image], colours, report.threshold)
+    for heading, text, chosen in _sections(report, gold, most):
+        tiles = [_tile(one, images[one.image], gold[one.image], predicted[one.image], colors, report.threshold)
                  for one in chosen]  # fmt: skip
-        body.append(f"<h2>{heading}</h2>\n<p>{told}</p>")
+        body.append(f"<h2>{heading}</h2>\n<p>{text}</p>")
         body.append(f'<div class="tiles">{"".join(tiles)}</div>' if tiles else "<p>None.</p>")
     return save_text(path, page(title, _STYLE + "\n".join(body)))
 
 
 def _sections(report: DetectionReport, gold: Rows, most: int) -> list[tuple[str, str, list[Outcome]]]:
-    def surest(*kinds: str) -> list[Outcome]:
+    def highest_scoring(*kinds: str) -> list[Outcome]:
         return sorted((o for o in report.outcomes if o.kind in kinds), key=lambda o: -o.score)
 
     missed = [o for o in report.outcomes if o.kind == "missed"]
     missed.sort(key=lambda o: -_area(gold[o.image][o.gold or 0]["box"]))
-    false = surest("invented", "misplaced", "duplicate")
-    confused = surest("confused")
+    false = highest_scoring("invented", "misplaced", "duplicate")
+    confused = highest_scoring("confused")
     return [
         (
             "Boxes that should not be there",
-            f"The surest of {len(false):,}. Look at the picture first: an object that nobody annotated looks the same.",
+            f"The highest-scoring of {len(false):,}. Look at the image first: an unannotated object looks the same.",
             false[:most],
         ),
         ("Objects that were missed", f"The largest of {len(missed):,}.", missed[:most]),
-        ("Objects found under another label", f"The surest of {len(confused):,}.", confused[:most]),
+        ("Objects found under another label", f"The highest-scoring of {len(confused):,}.", confused[:most]),
     ]
 
 
@@ -84,34 +84,34 @@ def _area(box: Sequence[float]) -> float:
 
 def _tile(
     one: Outcome,
-    picture: Any,
+    image: Any,
     gold: Sequence[Mapping[str, Any]],
     predicted: Sequence[Mapping[str, Any]],
-    colours: Mapping[str, str],
+    colors: Mapping[str, str],
     threshold: float,
 ) -> str:
     found = predicted[one.found] if one.found is not None else None
     true = gold[one.gold] if one.gold is not None else None
-    region, view = _cut_out(open_picture(picture), [o for o in (found, true) if o is not None])
+    region, view = _cut_out(open_image(image), [o for o in (found, true) if o is not None])
     for other in gold:
         if other is not true:
-            region.outline(view(other["box"]), colours[other["label"]], dashed=True, faint=True)
+            region.outline(view(other["box"]), colors[other["label"]], dashed=True, faint=True)
     for other in predicted:
         if other is not found and other["score"] >= threshold:
-            region.outline(view(other["box"]), colours[other["label"]], faint=True)
+            region.outline(view(other["box"]), colors[other["label"]], faint=True)
     if true is not None:
-        region.outline(view(true["box"]), colours[true["label"]], dashed=True)
+        region.outline(view(true["box"]), colors[true["label"]], dashed=True)
     if found is not None:
-        region.outline(view(found["box"]), colours[found["label"]])
-        region.tag(view(found["box"]), f"{found['label']} {found['score']:.2f}", colours[found["label"]])
+        region.outline(view(found["box"]), colors[found["label"]])
+        region.tag(view(found["box"]), f"{found['label']} {found['score']:.2f}", colors[found["label"]])
     if true is not None and one.kind != "duplicate":
-        region.tag(view(true["box"]), f"true: {true['label']}", colours[true["label"]])
+        region.tag(view(true["box"]), f"true: {true['label']}", colors[true["label"]])
     source = f"data:image/jpeg;base64,{b64encode(encoded(region.image, jpeg=True)).decode()}"
-    where = Path(picture).name if isinstance(picture, (str, Path)) else f"image {one.image + 1}"
-    told = _sentence(one, found, true)
+    where = Path(image).name if isinstance(image, (str, Path)) else f"image {one.image + 1}"
+    text = _sentence(one, found, true)
     return (
-        f'<figure><img src="{source}" width="{_TILE}" height="{_TILE}" alt="{escape(told, quote=True)}">'
-        f"<figcaption><strong>{escape(told)}</strong><br>{escape(shorten(where, 48, keep_end=True))}</figcaption>"
+        f'<figure><img src="{source}" width="{_TILE}" height="{_TILE}" alt="{escape(text, quote=True)}">'
+        f"<figcaption><strong>{escape(text)}</strong><br>{escape(shorten(where, 48, keep_end=True))}</figcaption>"
         "</figure>"
     )
 
@@ -131,7 +131,7 @@ def _sentence(one: Outcome, found: Mapping[str, Any] | None, true: Mapping[str, 
 def _cut_out(
     image: Image, around: Sequence[Mapping[str, Any]]
 ) -> tuple[BoxCanvas, Callable[[Sequence[float]], list[float]]]:
-    """A square of the picture around the boxes, enlarged to a tile, and the map from the picture's boxes to its own."""
+    """A square of the image around the boxes, enlarged to a tile, and the map from the image's boxes to its own."""
     from PIL import Image as pillow
 
     boxes = np.array([o["box"] for o in around], float)
@@ -191,8 +191,8 @@ def _diagrams(report: DetectionReport) -> str:
 
 def _how_to_read() -> str:
     return (
-        "<p>In the pictures below a solid box was found, a dashed one is annotated; the thick boxes are what the "
-        "caption speaks of, the thin ones their neighbours.</p>"
+        "<p>In the images below a solid box was found, a dashed one is annotated; the thick boxes are what the "
+        "caption speaks of, the thin ones their neighbors.</p>"
     )
 
 

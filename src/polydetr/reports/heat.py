@@ -1,4 +1,4 @@
-"""A heat map over a picture, in the parts that both the page and the PNG are made of."""
+"""A heat map over an image, in the parts that both the page and the PNG are made of."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Edge = tuple[tuple[int, int], tuple[int, int]]
 
 def overlay(strength: NDArray[np.float64]) -> NDArray[np.uint8]:
     """(H, W) in [-1, 1] → uint8 (H, W, 4): blue for, orange against, translucent."""
-    colour = np.where(strength[..., None] > 0, np.array(_FOR), np.array(_AGAINST))
+    color = np.where(strength[..., None] > 0, np.array(_FOR), np.array(_AGAINST))
     alpha = np.clip(np.abs(strength), 0, 1)[..., None] ** 0.8 * 0.8 * 255
-    return np.concatenate((colour, alpha), axis=-1).round().astype(np.uint8)
+    return np.concatenate((color, alpha), axis=-1).round().astype(np.uint8)
 
 
 def gaze_overlay(gaze: NDArray[np.float64]) -> NDArray[np.uint8]:
     """(H, W), not negative → uint8 (H, W, 4): purple, the more the longer the query looked there."""
     share = gaze / (float(gaze.max()) or 1.0)
-    colour = np.broadcast_to(np.array(_GAZE), (*gaze.shape, 3))
-    return np.concatenate((colour, share[..., None] ** 0.6 * 0.85 * 255), axis=-1).round().astype(np.uint8)
+    color = np.broadcast_to(np.array(_GAZE), (*gaze.shape, 3))
+    return np.concatenate((color, share[..., None] ** 0.6 * 0.85 * 255), axis=-1).round().astype(np.uint8)
 
 
 def outline(chosen: NDArray[np.bool_]) -> list[Edge]:
@@ -40,7 +40,7 @@ def outline(chosen: NDArray[np.bool_]) -> list[Edge]:
 def caption(sources: Sources, image: ExplainedImage) -> str:
     """What the heat map says, in words."""
     several = sum(other.column == image.column for other in sources.images) > 1
-    name = f"{image.column}, picture {image.index + 1}" if several else image.column
+    name = f"{image.column}, image {image.index + 1}" if several else image.column
     if float(np.abs(sources.strength(image)).max()) < STRONG:
         return f"{name}: {image.score:+.3f} in all; hardly matters"
     inside = image.gaze_inside

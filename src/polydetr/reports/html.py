@@ -1,5 +1,5 @@
 """Explanations and tagged text as one HTML page: no outside host, no script, light and dark, readable without
-colour.
+color.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from polydetr.metrics.classification import display_width
 from polydetr.reports.explained import Sources
 from polydetr.reports.explanation import check_attention, deletion_verdict, most_telling, scaled_scores, spaces_before
-from polydetr.reports.pictures_html import pictures_html
+from polydetr.reports.images_html import images_html
 from polydetr.reports.sources_html import items_html, sources_html, style
 from polydetr.reports.style import shorten
 
@@ -45,12 +45,12 @@ def explanation_html(
     sources: Sources | None = None,
     notes: Sequence[str] = (),
 ) -> str:
-    """The words coloured by how much each speaks for (blue, underlined) or against (orange, dotted) the prediction.
+    """The words colored by how much each speaks for (blue, underlined) or against (orange, dotted) the prediction.
 
-    scores: one signed number a word; colours are relative to the largest. deletion, measure: see
+    scores: one signed number per word; colors are relative to the largest. deletion, measure: see
     :func:`deletion_verdict`; without it the page says that the attribution is unchecked. attention: (W, W), row = the
     word that looks; beyond 40 words the most telling 40 are shown. sources: where the row has more than text, what its
-    columns, pictures and items say; there may then be no words. notes: sentences to stand at the end.
+    columns, images and items say; there may then be no words. notes: sentences to stand at the end.
 
     Raises:
         InputError: lengths or shapes do not fit, or a number is not finite.
@@ -65,8 +65,8 @@ def explanation_html(
         if attention is not None:
             parts.append(_heat_map(words, check_attention(words, attention), strength))
     if notes:
-        told = "".join(f"<li>{escape(note)}</li>" for note in notes)
-        parts.append(f'<h2>Notes</h2>\n<ul class="notes">{told}</ul>')
+        items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+        parts.append(f'<h2>Notes</h2>\n<ul class="notes">{items}</ul>')
     return page(title, "\n".join(parts))
 
 
@@ -77,29 +77,29 @@ def _of_modalities(words: Sequence[str], scores: Sequence[float], sources: Sourc
         strength = scaled_scores(words, scores) * sources.fade(modality="text")
         parts += ["<h2>Words</h2>", *_words(words, scores, strength)]
         ranking = _ranking(words, scores, strength)
-    return [*parts, pictures_html(sources), items_html(sources), ranking]
+    return [*parts, images_html(sources), items_html(sources), ranking]
 
 
 def _words(words: Sequence[str], scores: Sequence[float], strength: NDArray[np.float64]) -> list[str]:
-    return [_coloured(words, scores, strength), _legend(float(np.abs(np.asarray(scores, float)).max()))]
+    return [_colored(words, scores, strength), _legend(float(np.abs(np.asarray(scores, float)).max()))]
 
 
-def _coloured(words: Sequence[str], scores: Sequence[float], strength: NDArray[np.float64]) -> str:
-    pieces = []
+def _colored(words: Sequence[str], scores: Sequence[float], strength: NDArray[np.float64]) -> str:
+    words_html = []
     for word, score, power, space in zip(words, scores, strength, spaces_before(words), strict=True):
         side = "for" if power > 0 else "against" if power < 0 else "none"
-        # The underline carries the strongest words to readers who do not see the colour.
+        # The underline carries the strongest words to readers who do not see the color.
         marked = f" {side}" + (" strong" if abs(power) >= 0.5 else "")
         spoken, alpha = escape(f"{word}: {score:+.4g}", quote=True), f"{abs(power):.3f}"
         span = f'<span class="w{marked}" style="--a:{alpha}" title="{spoken}">{escape(word)}</span>'
-        pieces.append(" " + span if space else span)
-    return f'<p class="words" dir="auto">{"".join(pieces)}</p>'
+        words_html.append(" " + span if space else span)
+    return f'<p class="words" dir="auto">{"".join(words_html)}</p>'
 
 
 def _legend(largest: float) -> str:
     return (
         '<p class="legend"><span class="w against strong" style="--a:1">against</span> '
-        f'<span class="bar" role="img" aria-label="colour scale from {-largest:.3g} to {largest:.3g}"></span> '
+        f'<span class="bar" role="img" aria-label="color scale from {-largest:.3g} to {largest:.3g}"></span> '
         '<span class="w for strong" style="--a:1">for</span> '
         f"the prediction; the strongest word scores {largest:.3g}. Point at a word to read its score.</p>"
     )
@@ -153,7 +153,7 @@ def _heat_map(words: Sequence[str], attention: NDArray[np.float64], strength: ND
     kept = "" if len(places) == len(words) else f" The {len(places)} highest-scored of {len(words)} words are shown."
     return (
         "<h2>Attention</h2>\n"
-        f"<p>Row: the word that looks. Column: the word looked at. Full colour is {largest:.3f}.{kept} "
+        f"<p>Row: the word that looks. Column: the word looked at. Full color is {largest:.3f}.{kept} "
         "Attention shows where the model reads, not why it decides.</p>\n"
         f'<div class="scroll"><svg viewBox="0 0 {size + 40} {size}" width="{size + 40}" role="img" '
         f'aria-label="attention between {len(places)} words">\n' + "\n".join(shapes) + "\n</svg></div>"

@@ -37,7 +37,7 @@ def model_card(info: Mapping[str, Any]) -> str:
         run: {"seed": 0, "machine": "...", "epochs": 4, "seconds": 840, ...}: any facts of the training run.
         calibration: {target: {"temperature": 1.3, "ece_before": 0.06, "ece_after": 0.01}}.
         limits: sentences.
-        backbone: {"name": "minilm", "licence": "Apache-2.0", "source": "...", "sha256": "..."}; None = random weights.
+        backbone: {"name": "minilm", "license": "Apache-2.0", "source": "...", "sha256": "..."}; None = random weights.
         example: one row of inputs, for the loading example.
 
     Raises:
@@ -56,7 +56,7 @@ def model_card(info: Mapping[str, Any]) -> str:
         _section("Calibration", _table(info.get("calibration"), "target")),
         _section("Training run", _facts(info.get("run"))),
         _section("Limits", _limits(info.get("limits"))),
-        _section("Backbone and licence", _backbone(info)),
+        _section("Backbone and license", _backbone(info)),
         _section("How to load it", _loading(info)),
     ]
     return "\n".join(parts)
@@ -65,7 +65,7 @@ def model_card(info: Mapping[str, Any]) -> str:
 def _head(info: Mapping[str, Any]) -> str:
     made = f"polydetr {info['polydetr_version']}" if info.get("polydetr_version") else "polydetr"
     when = f" on {info['date']}" if info.get("date") else ""
-    text = info.get("description") or "An attention model trained on labelled rows."
+    text = info.get("description") or "An attention model trained on labeled rows."
     return f"# {_inline(info['name'])}\n\n{text}\n\nMade with {made}{when}.\n"
 
 
@@ -74,7 +74,7 @@ def _section(title: str, body: str) -> str:
 
 
 def _table(rows: Mapping[str, Mapping[str, Any]] | None, first: str) -> str:
-    """One line a key of ``rows``, one column a key of their values."""
+    """One line per key of ``rows``, one column per key of their values."""
     if not rows:
         return ""
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
@@ -134,8 +134,8 @@ def _backbone(info: Mapping[str, Any]) -> str:
     if backbone is None:
         return "None: the weights began at random."
     body = _facts(backbone)
-    if not backbone.get("licence"):
-        body += "\n- licence: not recorded; ask the source before passing this model on."
+    if not backbone.get("license"):
+        body += "\n- license: not recorded; ask the source before passing this model on."
     return body
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a training run, as PNG: learning curve, confusion matrix, reliability, entity scores."""
+"""The images of a training run, as PNG: learning curve, confusion matrix, reliability, entity scores."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def learning_curve_png(
 ) -> None:
     """Losses on the left, scores on the right, over epochs (or steps).
 
-    history: one mapping a measurement with "epoch" or "step" and any numbers, such as "train_loss", "valid_loss",
+    history: one mapping per measurement with "epoch" or "step" and any numbers, such as "train_loss", "valid_loss",
     "entity_f1"; a missing or None value leaves a gap. A name that contains "loss" is a loss. "metrics"
     may hold {target: {name: number}}, as the training loop writes it, and then stands in for "score".
     best: the epoch or step (what the x axis counts) whose weights were kept.
@@ -82,7 +82,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float,
 
 
 def confusion_matrix_png(report: ClassReport, path: str | Path, *, title: str = "Confusion matrix") -> None:
-    """Rows gold, columns predicted; colour is the share of the gold rows, numbers are counts.
+    """Rows gold, columns predicted; color is the share of the gold rows, numbers are counts.
 
     Beyond 30 classes it shows the 20 labels most often confused, everything else as "others", and lists the worst
     pairs.
@@ -194,18 +194,18 @@ def reliability_png(
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
         top.plot([0, 1], [0, 1], color=FAINT, lw=1.2, ls="--", label="perfectly calibrated", zorder=1)
-        for i, (name, curve, colour) in enumerate(curves):
+        for i, (name, curve, color) in enumerate(curves):
             label = f"{name}: ECE {curve.ece:.3f}"
             x, y = curve.confidence, curve.accuracy
             enough = curve.count >= max(10, 0.002 * curve.count.sum())  # a bin of a few rows says nothing
-            top.plot(x[enough], y[enough], color=colour, lw=1.8, marker="o", ms=5, label=label, zorder=3 + i)
-            top.vlines(x[enough], x[enough], y[enough], color=colour, alpha=0.25, lw=4, zorder=2)
-            top.plot(x[~enough], y[~enough], ls="", marker="o", ms=4, mfc="white", mec=colour, alpha=0.45)
+            top.plot(x[enough], y[enough], color=color, lw=1.8, marker="o", ms=5, label=label, zorder=3 + i)
+            top.vlines(x[enough], x[enough], y[enough], color=color, alpha=0.25, lw=4, zorder=2)
+            top.plot(x[~enough], y[~enough], ls="", marker="o", ms=4, mfc="white", mec=color, alpha=0.45)
             bins = np.clip(np.searchsorted(curve.edges, x) - 1, 0, len(curve.edges) - 2)
             room = np.diff(curve.edges)[bins]
             width = room * 0.86 / len(curves)
             left = curve.edges[bins] + room * 0.07 + i * width
-            bottom.bar(left, curve.count, width=width, align="edge", color=colour, alpha=0.85)
+            bottom.bar(left, curve.count, width=width, align="edge", color=color, alpha=0.85)
         top.set(ylabel="accuracy (share right)", xlim=(-0.02, 1.03), ylim=(-0.02, 1.03))
         top.legend(loc="upper left", fontsize=9, frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
         bottom.set(xlabel="confidence (probability of the answer given)", ylabel="rows")
@@ -222,12 +222,12 @@ def entity_bars_png(report: EntityReport, path: str | Path, *, title: str = "Ent
     rows = [*rows, report.micro]
     y = np.arange(len(rows), dtype=float)
     y[-1] += 0.4  # sets the average apart
-    colours = [*[BLUE] * (len(rows) - 1), INK]
+    colors = [*[BLUE] * (len(rows) - 1), INK]
     with canvas(7.2, 1.9 + 0.36 * len(rows), path=path) as figure:
         note = f", {left_out} rarer types not shown" if left_out else ""
         axes = figure.add_subplot()
         axes.set_title(f"{title} (exact boundaries and type{note})", fontsize=12, pad=26)
-        axes.barh(y, [row.f1 for row in rows], color=colours, height=0.62, alpha=0.85, label="F1")
+        axes.barh(y, [row.f1 for row in rows], color=colors, height=0.62, alpha=0.85, label="F1")
         axes.plot(
             [row.precision for row in rows], y, ls="", marker=">", ms=6, mec="white", color=ORANGE, label="precision"
         )

@@ -1,4 +1,4 @@
-"""The columns and items of an explanation as pieces of its page; what colour says is said by numbers or words too."""
+"""The columns and items of an explanation as parts of its page; what color says is said by numbers or words too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polydetr.reports.style import shorten
 
 
 def style() -> str:
-    """What these pieces need beside the style sheet of all pages."""
+    """What these parts need beside the style sheet of all pages."""
     css = resources.files("polydetr.reports").joinpath("sources.css").read_text(encoding="utf-8")
     return f"<style>\n{css}</style>"
 

@@ -1,4 +1,4 @@
-"""The explanation of a row of several modalities as one picture: what it rests on, words, pictures, items, the check.
+"""The explanation of a row of several modalities as one image: what it rests on, words, images, items, the check.
 
 Everything is placed in inches from the top: each block tells its height first, so that the page can be made to measure.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from polydetr.reports.explained import ExplainedImage, Sources
 from polydetr.reports.explanation import deletion_verdict, scaled_scores, spaces_before
-from polydetr.reports.pictures_png import draw_picture, picture_height
+from polydetr.reports.images_png import draw_image, image_height
 from polydetr.reports.style import BAD, BLUE, FAINT, GOOD, INK, ORANGE, canvas, shorten
 from polydetr.reports.words_png import LINE, MARGIN, MOST_WORDS, WIDTH, draw_word, lay_out, put_text, word_widths
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _ROW, _SMALL = 0.27, 0.19
 _NAME, _VALUE, _BAR, _SHARE, _WITHOUT = MARGIN, 1.95, 3.65, 6.25, 7.7
 _BAR_WIDTH = 2.0
-_MOST_PICTURES, _MOST_ITEMS, _MOST_COLUMNS = 8, 12, 24
+_MOST_IMAGES, _MOST_ITEMS, _MOST_COLUMNS = 8, 12, 24
 
 
 class _Block(NamedTuple):
@@ -42,7 +42,7 @@ def sources_png(
     scores: Sequence[float] = (),
     deletion: Mapping[str, float] | None = None,
 ) -> None:
-    """Draws what ``explanation_html`` shows of such a row; of very many words, pictures or items the first.
+    """Draws what ``explanation_html`` shows of such a row; of very many words, images or items the first.
 
     Raises:
         InputError: lengths do not fit, or a number is not finite.
@@ -52,7 +52,7 @@ def sources_png(
         blocks = [_head(title, prediction), _lines(sources.statement), *_bars(sources)]
         if len(words):
             blocks.append(_words(figure, words, scaled_scores(words, scores) * sources.fade(modality="text")))
-        blocks += [*_pictures(sources), *_items(sources), *_legend(sources), _check(deletion, sources.measure)]
+        blocks += [*_images(sources), *_items(sources), *_legend(sources), _check(deletion, sources.measure)]
         figure.set_size_inches(WIDTH, sum(block.height for block in blocks) + 0.1)
         y = 0.0
         for block in blocks:
@@ -68,12 +68,12 @@ def _head(title: str, prediction: str) -> _Block:
     return _Block(0.86, draw)
 
 
-def _lines(text: str, *, colour: str = INK) -> _Block:
+def _lines(text: str, *, color: str = INK) -> _Block:
     lines = textwrap.wrap(text, 106)
 
     def draw(figure: Figure, y: float) -> None:
         for i, line in enumerate(lines):
-            put_text(figure, MARGIN, y + 0.14 + _SMALL * i, line, fontsize=9, color=colour)
+            put_text(figure, MARGIN, y + 0.14 + _SMALL * i, line, fontsize=9, color=color)
 
     return _Block(0.12 + _SMALL * len(lines), draw)
 
@@ -101,9 +101,7 @@ def _bars(sources: Sources) -> list[_Block]:
 
     blocks = [_Block(0.5 + _ROW * len(columns), draw)]
     if len(columns) < len(sources.columns):
-        blocks.append(
-            _lines(f"The {len(columns)} strongest of {len(sources.columns)} columns are shown.", colour=FAINT)
-        )
+        blocks.append(_lines(f"The {len(columns)} strongest of {len(sources.columns)} columns are shown.", color=FAINT))
     return blocks
 
 
@@ -113,8 +111,8 @@ def _bar(figure: Figure, middle: float, power: float, said: str) -> None:
 
     width, height = figure.get_size_inches()
     half = _BAR_WIDTH / 2
-    centre, reach = _BAR + half, half * abs(power)
-    left = centre if power > 0 else centre - reach
+    center, reach = _BAR + half, half * abs(power)
+    left = center if power > 0 else center - reach
 
     def put(x: float, wide: float, tall: float, **style: object) -> None:
         corner = x / width, 1 - (middle + tall / 2) / height
@@ -122,9 +120,9 @@ def _bar(figure: Figure, middle: float, power: float, said: str) -> None:
 
     put(left, max(reach, 0.01), 0.13, facecolor=BLUE if power > 0 else ORANGE, edgecolor="white", linewidth=0,
         hatch=None if power > 0 else "////")  # fmt: skip
-    put(centre, 0.006, 0.22, facecolor=FAINT, linewidth=0)
+    put(center, 0.006, 0.22, facecolor=FAINT, linewidth=0)
     side = -0.07 if power > 0 else 0.07
-    put_text(figure, centre + side, middle, said, ha="right" if power > 0 else "left", fontsize=8, color=FAINT)
+    put_text(figure, center + side, middle, said, ha="right" if power > 0 else "left", fontsize=8, color=FAINT)
 
 
 def _words(figure: Figure, words: Sequence[str], strength: np.ndarray) -> _Block:
@@ -142,21 +140,21 @@ def _words(figure: Figure, words: Sequence[str], strength: np.ndarray) -> _Block
     return _Block(0.15 + LINE * lines + (_SMALL if left_out else 0), draw)
 
 
-def _pictures(sources: Sources) -> list[_Block]:
+def _images(sources: Sources) -> list[_Block]:
     """Two to a line."""
-    shown = sources.images[:_MOST_PICTURES]
+    shown = sources.images[:_MOST_IMAGES]
     blocks = [_pair(sources, shown[i : i + 2]) for i in range(0, len(shown), 2)]
     if len(sources.images) > len(shown):
-        blocks.append(_lines(f"The first {len(shown)} of {len(sources.images)} pictures are shown.", colour=FAINT))
+        blocks.append(_lines(f"The first {len(shown)} of {len(sources.images)} images are shown.", color=FAINT))
     return blocks
 
 
 def _pair(sources: Sources, images: Sequence[ExplainedImage]) -> _Block:
     def draw(figure: Figure, y: float) -> None:
         for i, image in enumerate(images):
-            draw_picture(figure, MARGIN + i * (WIDTH / 2 - MARGIN / 2), y + 0.08, sources, image)
+            draw_image(figure, MARGIN + i * (WIDTH / 2 - MARGIN / 2), y + 0.08, sources, image)
 
-    return _Block(0.08 + max(map(picture_height, images)), draw)
+    return _Block(0.08 + max(map(image_height, images)), draw)
 
 
 def _items(sources: Sources) -> list[_Block]:
@@ -177,7 +175,7 @@ def _items(sources: Sources) -> list[_Block]:
 
     blocks = [_Block(0.25 + _ROW * len(shown), draw)]
     if len(shown) < len(sources.items):
-        blocks.append(_lines(f"The {len(shown)} strongest of {len(sources.items)} items are shown.", colour=FAINT))
+        blocks.append(_lines(f"The {len(shown)} strongest of {len(sources.items)} items are shown.", color=FAINT))
     return blocks
 
 
@@ -190,11 +188,11 @@ def _legend(sources: Sources) -> list[_Block]:
         put_text(figure, MARGIN + 1.32, y + 0.29, "hardly matters.", fontsize=8.5, color=FAINT)
 
     looked = "Purple: where the query that found the object looked; the frame is the object's box."
-    return [_Block(0.45, draw), *([_lines(looked, colour=FAINT)] if any(i.box for i in sources.images) else [])]
+    return [_Block(0.45, draw), *([_lines(looked, color=FAINT)] if any(i.box for i in sources.images) else [])]
 
 
 def _check(deletion: Mapping[str, float] | None, measure: str) -> _Block:
     if deletion is None:
-        return _lines("Deletion check: not run.", colour=FAINT)
+        return _lines("Deletion check: not run.", color=FAINT)
     verdict = deletion_verdict(deletion, measure=measure)
-    return _lines(verdict.text, colour=GOOD if verdict.meaningful else BAD)
+    return _lines(verdict.text, color=GOOD if verdict.meaningful else BAD)

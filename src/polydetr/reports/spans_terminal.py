@@ -1,4 +1,4 @@
-"""A tagged sentence in colour, in the terminal, with Rich. Nested and overlapping spans are shown."""
+"""A tagged sentence in color, in the terminal, with Rich. Nested and overlapping spans are shown."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from polydetr.errors import InputError
-from polydetr.reports.style import label_colours
+from polydetr.reports.style import label_colors
 from polydetr.values.spans import Span
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 
-def colored_entities(text: str, spans: Sequence[Span], *, legend: bool = True) -> Text:
-    """``text`` with every span coloured and followed by its label, and a line that counts the labels.
+def colored_entities(text: str, spans: Sequence[Span]) -> Text:
+    """``text`` with every span colored and followed by its label, and a line that counts the labels.
 
-    The labels stand in the text, so nothing is lost where there is no colour. The innermost of nested spans gives the
-    colour.
+    The labels stand in the text, so nothing is lost where there is no color. The innermost of nested spans gives the
+    color.
 
     Raises:
         InputError: a span lies outside of the text.
@@ -27,29 +27,29 @@ def colored_entities(text: str, spans: Sequence[Span], *, legend: bool = True) -
     from rich.style import Style
     from rich.text import Text
 
-    colours = label_colours(span.label for span in spans)
+    colors = label_colors(span.label for span in spans)
     out = Text()
-    for piece, cover, ended in segments(text, spans):
+    for part, cover, ended in segments(text, spans):
         if cover:
             out.append(
-                piece, Style(color="#ffffff", bgcolor=colours[cover[-1].label], bold=True, underline=len(cover) > 1)
+                part, Style(color="#ffffff", bgcolor=colors[cover[-1].label], bold=True, underline=len(cover) > 1)
             )
         else:
-            out.append(piece)
+            out.append(part)
         for span in ended:
             score = "" if span.score is None else f"\u00a0{span.score:.2f}"
-            out.append(f"[{span.label}{score}]", Style(color=colours[span.label], bold=True))
-    if legend and spans:
+            out.append(f"[{span.label}{score}]", Style(color=colors[span.label], bold=True))
+    if spans:
         out.append("\n")
         for i, (label, number) in enumerate(sorted(Counter(span.label for span in spans).items())):
             out.append("   " if i else "")
-            out.append("■ ", Style(color=colours[label]))
+            out.append("■ ", Style(color=colors[label]))
             out.append(f"{label} × {number}")
     return out
 
 
 def segments(text: str, spans: Sequence[Span]) -> Iterator[tuple[str, list[Span], list[Span]]]:
-    """Cuts ``text`` where a span begins or ends: (piece, spans that cover it, longest first, spans that end with it,
+    """Cuts ``text`` where a span begins or ends: (part, spans that cover it, longest first, spans that end with it,
     shortest first).
     """
     for span in spans:

@@ -1,4 +1,4 @@
-"""One look for all pictures: colours that colour-blind readers can tell apart, quiet axes, a font that has the
+"""One look for all images: colors that color-blind readers can tell apart, quiet axes, a font that has the
 characters.
 
 matplotlib is imported on first use. Figures are made without pyplot, so no window system and no global state is
@@ -45,8 +45,8 @@ _CJK_FAMILIES = (
 _CJK_FILES = ("notosanscjk", "notosanssc", "sourcehansans", "wqy", "simhei", "msyh", "droidsansfallback", "pingfang")
 
 
-def label_colours(labels: Iterable[str]) -> dict[str, str]:
-    """A fixed colour for each label, by its place among the sorted labels."""
+def label_colors(labels: Iterable[str]) -> dict[str, str]:
+    """A fixed color for each label, by its place among the sorted labels."""
     return {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(sorted(set(labels)))}
 
 

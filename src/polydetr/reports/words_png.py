@@ -1,4 +1,4 @@
-"""An explanation as one picture: the words as coloured boxes, wrapped like text, with the legend and the verdict
+"""An explanation as one image: the words as colored boxes, wrapped like text, with the legend and the verdict
 below.
 """
 
@@ -40,7 +40,7 @@ def explanation_png(
     strength = scaled_scores(words, scores)
     shown = [shorten(word, 60) or "␣" for word in words[:MOST_WORDS]]
     verdict = deletion_verdict(deletion, measure=measure) if deletion is not None else None
-    colour = FAINT if verdict is None else GOOD if verdict.meaningful else BAD
+    color = FAINT if verdict is None else GOOD if verdict.meaningful else BAD
     note = textwrap.wrap("Deletion check: not run." if verdict is None else verdict.text, 106)
     if len(words) > len(shown):
         note.append(f"The first {len(shown)} of {len(words)} words are shown.")
@@ -55,7 +55,7 @@ def explanation_png(
             draw_word(figure, x, 1.15 + LINE * line, word, power=float(power))
         draw_legend(figure, foot + 0.16, float(np.abs(np.asarray(scores, float)).max()))
         for i, text in enumerate(note):
-            put_text(figure, MARGIN, foot + 0.5 + 0.19 * i, text, fontsize=9, color=colour)
+            put_text(figure, MARGIN, foot + 0.5 + 0.19 * i, text, fontsize=9, color=color)
 
 
 def word_widths(figure: Figure, words: Sequence[str]) -> list[float]:
@@ -90,7 +90,7 @@ def draw_word(figure: Figure, x: float, y: float, word: str, *, power: float) ->
     from matplotlib.colors import to_rgba
 
     fill = to_rgba(BLUE if power > 0 else ORANGE, 0.6 * abs(power))
-    # A second mark beside the colour: an outline around the words that carry most.
+    # A second mark beside the color: an outline around the words that carry most.
     edge = to_rgba(BLUE if power > 0 else ORANGE, 1.0 if abs(power) >= 0.5 else 0.0)
     style = {"boxstyle": "round,pad=0.18,rounding_size=0.2", "facecolor": fill, "edgecolor": edge, "linewidth": 1.2}
     style["linestyle"] = "-" if power > 0 else ":"
@@ -98,7 +98,7 @@ def draw_word(figure: Figure, x: float, y: float, word: str, *, power: float) ->
 
 
 def draw_legend(figure: Figure, y: float, largest: float) -> None:
-    """The scale of colours, from the strongest word against to the strongest for."""
+    """The scale of colors, from the strongest word against to the strongest for."""
     width, height = figure.get_size_inches()
     against, left = f"against −{largest:.2g}", 0.3
     begin = left + 0.075 * len(against)  # the label may be long: the bar begins behind it
@@ -106,8 +106,8 @@ def draw_legend(figure: Figure, y: float, largest: float) -> None:
     from matplotlib.colors import to_rgb
 
     ramp = np.linspace(-1, 1, 201)
-    colours = np.array([to_rgb(BLUE if value > 0 else ORANGE) for value in ramp])
-    mixed = 1 - 0.6 * np.abs(ramp)[:, None] * (1 - colours)
+    colors = np.array([to_rgb(BLUE if value > 0 else ORANGE) for value in ramp])
+    mixed = 1 - 0.6 * np.abs(ramp)[:, None] * (1 - colors)
     axes.imshow(mixed[None], aspect="auto", extent=(-1, 1, 0, 1))
     axes.set_axis_off()
     put_text(figure, left, y, against, fontsize=9, color=FAINT)
@@ -115,6 +115,6 @@ def draw_legend(figure: Figure, y: float, largest: float) -> None:
 
 
 def put_text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
-    """Places ``text`` at inches from the left and from the top, its line centred on ``y``."""
+    """Places ``text`` at inches from the left and from the top, its line centerd on ``y``."""
     width, height = figure.get_size_inches()
     figure.text(x / width, 1 - y / height, text, va="center_baseline", **style)

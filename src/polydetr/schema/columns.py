@@ -1,4 +1,4 @@
-"""What a column holds, by its values: numbers, dates, categories, texts, pictures, or nothing worth reading."""
+"""What a column holds, by its values: numbers, dates, categories, texts, images, or nothing worth reading."""
 
 from __future__ import annotations
 

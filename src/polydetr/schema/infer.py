@@ -150,7 +150,7 @@ def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]
         return _task_of_spans(name, items, notes)
     if isinstance(first, str) and any(_one_each(name, row) for row in rows):
         return "tagging"
-    return "classification"  # several labels a row
+    return "classification"  # several labels per row
 
 
 def _one_each(name: str, row: Mapping[str, Any]) -> bool:
@@ -159,7 +159,7 @@ def _one_each(name: str, row: Mapping[str, Any]) -> bool:
 
 
 def _task_of_spans(name: str, items: list[Any], notes: list[str]) -> str:
-    """Spans over one another cannot all become one tag a word."""
+    """Spans over one another cannot all become one tag per word."""
     overlapping = 0
     for spans in items:
         whole = [s for s in spans if not isinstance(s, Mapping) or {"start", "end"} <= s.keys()]
@@ -209,18 +209,18 @@ def _infer_inputs(
         fields = _promote(fields, columns, reasons)
     classes = [t.name for t in targets if t.task == "classification"]
     for i, f in enumerate(fields):
-        told = [t for t in classes if f.modality in ("category", "number") and determines(f.name, t, rows)]
-        if told:
+        revealed = [t for t in classes if f.modality in ("category", "number") and determines(f.name, t, rows)]
+        if revealed:
             fields[i] = replace(f, modality="ignore")
-            reasons[f.name] = f"each of its values goes with one {told[0]!r} only, so it gives the answer away"
+            reasons[f.name] = f"each of its values goes with one {revealed[0]!r} only, so it gives the answer away"
     if tasks == {"detection"}:
-        # Readers of boxes call the picture "image"; "image_id" may be its path once more.
-        pictures = {f.name for f in fields if f.modality == "image"}
-        wanted = {"image"} if "image" in pictures else pictures
+        # Readers of boxes call the image "image"; "image_id" may be its path once more.
+        images = {f.name for f in fields if f.modality == "image"}
+        wanted = {"image"} if "image" in images else images
         for i, f in enumerate(fields):
             if f.name not in wanted and f.modality != "ignore":
                 fields[i] = replace(f, modality="ignore")
-                reasons[f.name] = "detection reads the picture alone, unless an input is named"
+                reasons[f.name] = "detection reads the image alone, unless an input is named"
     pointing = tasks & {"tagging", "qa", "entities"}
     read = {"text", "ignore", *(("image",) if "detection" in tasks else ())}
     for i, f in enumerate(fields):

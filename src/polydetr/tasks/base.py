@@ -71,7 +71,6 @@ class WindowView:
     """What a task may look at when it makes the targets of one window: ``golds[i]`` is ``gold`` of row i."""
 
     layout: Layout | None
-    texts: Sequence[FieldText]
     golds: Sequence[Any]
     content: int = 0
     """A hash of the inputs of this window, where a target is read itself: the same for the same inputs."""

@@ -47,7 +47,7 @@ class ClassFigures(Figures):
 
 
 class ClassificationTask(Task):
-    """Softmax over one label set, or one sigmoid a label where a row carries several."""
+    """Softmax over one label set, or one sigmoid per label where a row carries several."""
 
     kind: ClassVar[str] = "classification"
     per_token: ClassVar[bool] = False
@@ -84,7 +84,7 @@ class ClassificationTask(Task):
         self._set_labels(label_set(self.target, self.options.labels, counts))
         if len(self.labels) < 2 and not self.multi_label:
             raise SchemaError(
-                f"target {self.target!r} has one class only, {self.labels[0]!r}, in all {len(present)} labelled "
+                f"target {self.target!r} has one class only, {self.labels[0]!r}, in all {len(present)} labeled "
                 "training rows; "
                 "a classifier needs two",
                 hint="Add rows of another class, or list all classes in tasks.<target>.labels.",
@@ -118,7 +118,7 @@ class ClassificationTask(Task):
             raise RowError(
                 f"{value!r:.80} is a {type(value).__name__}, expected one label",
                 location=Location(column=self.target),
-                hint="For several labels a row set tasks.<target>.multi_label: true.",
+                hint="For several labels per row set tasks.<target>.multi_label: true.",
             )
         return [_label_name(value)]
 

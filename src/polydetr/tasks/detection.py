@@ -1,4 +1,4 @@
-"""Objects in a picture: a set of boxes with labels, found by queries, one each; nothing is suppressed afterwards.
+"""Objects in an image: a set of boxes with labels, found by queries, one each; nothing is suppressed afterwards.
 
 Sources: Carion et al. 2020, DETR (arXiv 2005.12872), and what ``nn.detr_fast`` names.
 """
@@ -27,7 +27,7 @@ from polydetr.values.images import Frame
 from polydetr.values.objects import Objects, read_objects
 
 MOST = 100
-"""Boxes a picture that are measured, as COCO does; of them, those above the threshold are answered."""
+"""Boxes an image that are measured, as COCO does; of them, those above the threshold are answered."""
 _GONE = {
     "denoising": "it costs a fifth of the time and gives nothing (docs/guide/detection.md)",
     "mosaic": "it gives nothing that shows (docs/guide/detection.md)",
@@ -87,7 +87,7 @@ class BoxFigures(Figures):
 
 
 class DetectionTask(Task):
-    """Rows hold lists of {"box": [left, top, right, bottom] in pixels, "label"}; [] is a picture without objects, a
+    """Rows hold lists of {"box": [left, top, right, bottom] in pixels, "label"}; [] is an image without objects, a
     missing value one that nobody looked at.
     """
 
@@ -125,7 +125,7 @@ class DetectionTask(Task):
         most = max((len(gold.arrays(index)[1]) for gold in golds), default=0)
         empty = sum(not gold.items for gold in golds)
         notes = [
-            f"{sum(counts.values())} objects of {len(self.labels)} classes in {len(golds)} pictures, at most {most} in "
+            f"{sum(counts.values())} objects of {len(self.labels)} classes in {len(golds)} images, at most {most} in "
             f"one, none in {empty}"
         ]
         if missing := len(rows) - len(golds):
@@ -133,7 +133,7 @@ class DetectionTask(Task):
         if most > (queries := self.options.num_queries):
             full = sum(len(gold.arrays(index)[1]) > queries for gold in golds)
             notes.append(
-                f"{full} pictures hold more objects than the model can find, {queries} "
+                f"{full} images hold more objects than the model can find, {queries} "
                 f"(tasks.{self.target}.num_queries): the rest of them are not learned"
             )
         return notes
@@ -151,7 +151,7 @@ class DetectionTask(Task):
         return read_objects(value, column=self.target, size=size)
 
     def problems(self, gold: Objects | None) -> Sequence[str]:
-        return () if gold is None else gold.told
+        return () if gold is None else gold.messages
 
     def unseen(self, gold: Objects) -> list[str]:
         return [label for label in gold.tags if label not in self.labels]

@@ -1,6 +1,6 @@
 """A vector for each row, near the vector of what belongs to it: search, matching, recommendation.
 
-A row has two sides: its inputs (the anchor) and the value of the target column (the positive): a text, a picture, or a
+A row has two sides: its inputs (the anchor) and the value of the target column (the positive): a text, an image, or a
 mapping (an item, read as a history reads its items). Both are read by the same modalities and the same encoder, one
 tower for both, so that either side can be embedded and searched by the other.
 """
@@ -77,7 +77,7 @@ class EmbeddingTask(Task):
             return "history" if "history" in self.context.inputs else "text"
         raise SchemaError(
             f"target {self.target!r} holds {first!r:.60}, a {type(first).__name__}; an embedding belongs to a text, a "
-            "picture or a mapping of fields",
+            "image or a mapping of fields",
             hint=f"For numbers say {self.target}:regression, for labels {self.target}:classification.",
         )
 

@@ -71,7 +71,7 @@ class SpanFigures(Figures):
 @dataclass(frozen=True)
 class GoldSpans:
     """A row's true spans, each once: in characters as they were given, and as (first word, last word, label); flat:
-    the tags of the outermost ones, one a word.
+    the tags of the outermost ones, one per word.
     """
 
     spans: Sequence[Span]
@@ -81,7 +81,7 @@ class GoldSpans:
 
 
 class EntitiesTask(Task):
-    """Rows hold lists of {"start", "end", "label"} in characters, or tags, one a word; [] is a text without entities,
+    """Rows hold lists of {"start", "end", "label"} in characters, or tags, one per word; [] is a text without entities,
     a missing value one that nobody looked at.
     """
 

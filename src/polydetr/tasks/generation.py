@@ -21,7 +21,7 @@ from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError, Location, RowError, SchemaError
 from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView
-from polydetr.values.images import Reading, file_stamps, fit_image, list_images, open_image, png_bytes
+from polydetr.values.images import ReadOptions, file_stamps, fit_image, list_images, open_image, png_bytes
 
 LOOK_AT = 1000
 """Images from which size, colors, mean and standard deviation are learned."""
@@ -82,28 +82,28 @@ class GenerationTask(Task):
     def learn(self, rows: Sequence[Row]) -> list[str]:
         present = [row for row in rows if list_images(row.get(self.target))]
         if not present:
-            raise self.missing_everywhere("the pictures")
+            raise self.missing_everywhere("the images")
         every = max(1, len(present) // LOOK_AT)
         looked_at = [self._open(row) for row in present[::every][:LOOK_AT]]
-        sizes = {picture.size for picture in looked_at}
+        sizes = {image.size for image in looked_at}
         self.size = self.options.image_size or _own_size(sizes) or USUAL_SIZE
-        grey, means, squares = True, [], []
-        for picture in looked_at:
-            pixels = fit_image(picture, self.size, fit="stretch")
-            grey = grey and bool((pixels == pixels[..., :1]).all())
+        gray, means, squares = True, [], []
+        for image in looked_at:
+            pixels = fit_image(image, self.size, fit="stretch")
+            gray = gray and bool((pixels == pixels[..., :1]).all())
             means.append(pixels.mean())
             squares.append(np.square(pixels, dtype=np.float64).mean())
-        self.channels, self.mean = 1 if grey else 3, float(np.mean(means))
+        self.channels, self.mean = 1 if gray else 3, float(np.mean(means))
         self.std = max(1.0, float(np.mean(squares)) - self.mean**2) ** 0.5
-        kind = f"{self.size} x {self.size} pixels, {'grey' if grey else 'colour'}"
-        notes = [f"pictures of {self.target!r}: {kind}, in {self.num_own_tokens} patches"]
+        kind = f"{self.size} x {self.size} pixels, {'gray' if gray else 'color'}"
+        notes = [f"images of {self.target!r}: {kind}, in {self.num_own_tokens} patches"]
         if missing := len(rows) - len(present):
             notes.append(f"{missing} of {len(rows)} training rows have no {self.target!r}: they do not train it")
         return notes
 
     @property
     def patch_size(self) -> int:
-        """Pixels a side of one token: as asked for, or the smallest of which a picture has no more than 64.
+        """Pixels a side of one token: as asked for, or the smallest of which an image has no more than 64.
 
         Raises:
             ConfigError: it does not divide the size.
@@ -112,7 +112,7 @@ class GenerationTask(Task):
             return next(p for p in range(1, self.size + 1) if self.size % p == 0 and self.size // p <= 8)
         if self.size % self.options.patch_size:
             raise ConfigError(
-                f"tasks.{self.target}.patch_size = {self.options.patch_size} does not divide the size of the pictures, "
+                f"tasks.{self.target}.patch_size = {self.options.patch_size} does not divide the size of the images, "
                 f"{self.size}",
                 hint="Give another, or set image_size.",
             )
@@ -132,20 +132,20 @@ class GenerationTask(Task):
     def content_key(self, rows: Sequence[Row]) -> str:
         digest = hashlib.sha256()
         for row in rows:
-            digest.update("".join(file_stamps(row.get(self.target), Reading())).encode(errors="surrogatepass"))
+            digest.update("".join(file_stamps(row.get(self.target), ReadOptions())).encode(errors="surrogatepass"))
         return digest.hexdigest()
 
     def _open(self, row: Row) -> Any:
-        """The row's picture, opened. Raises RowError where it has several, or one that cannot be read."""
+        """The row's image, opened. Raises RowError where it has several, or one that cannot be read."""
         found = list_images(row[self.target])
         if len(found) != 1:
             raise RowError(
-                f"{len(found)} pictures, expected one", location=Location(column=self.target), hint="Give one a row."
+                f"{len(found)} images, expected one", location=Location(column=self.target), hint="Give one per row."
             )
         return open_image(found[0], column=self.target)
 
     def gold(self, row: Row, text: FieldText | None) -> np.ndarray | None:
-        """The picture as it is learned, uint8 (C, S, S)."""
+        """The image as it is learned, uint8 (C, S, S)."""
         if not list_images(row.get(self.target)):
             return None
         pixels = fit_image(self._open(row), self.size, fit="stretch")
@@ -161,7 +161,7 @@ class GenerationTask(Task):
     def decode(
         self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
     ) -> list[Prediction]:
-        """A picture, uint8 (H, W, C); where rows are measured, what the flow loss is made of instead.
+        """An image, uint8 (H, W, C); where rows are measured, what the flow loss is made of instead.
 
         A long text is read in windows: the first one speaks.
         """
@@ -173,7 +173,7 @@ class GenerationTask(Task):
         return [Prediction(np.rint(pixels).clip(0, 255).astype(np.uint8), None, FlowDetails())]
 
     def to_json(self, value: Any, *, file: Path | None = None) -> Any:
-        """folder/name of the PNG file written, or without ``file`` the picture itself as a data: address.
+        """folder/name of the PNG file written, or without ``file`` the image itself as a data: address.
 
         Raises:
             SaveError: the file cannot be written.
@@ -189,7 +189,7 @@ class GenerationTask(Task):
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         """flow_loss: mean squared error of the velocity, at a time and noise that are fixed for each row; it tells
         whether training gets anywhere, and which weights are best. flow_explained: 1 - flow_loss / E|v|². How good
-        pictures look is another matter: see ``metrics.generation``.
+        images look is another matter: see ``metrics.generation``.
         """
         known = [p.details for p, g in zip(predictions, golds, strict=True) if g is not None]
         if not known:
@@ -215,7 +215,7 @@ class GenerationTask(Task):
 
 
 def _own_size(sizes: set[tuple[int, int]]) -> int | None:
-    """The side that all pictures have, where it is small and cuts into 8 patches or fewer a side."""
+    """The side that all images have, where it is small and cuts into 8 patches or fewer a side."""
     if len(sizes) != 1:
         return None
     width, height = next(iter(sizes))

@@ -29,7 +29,7 @@ def items_of(row: Row, target: str) -> list[Any] | None:
         raise RowError(
             f"{value!r:.80} is neither a list of tags nor a list of spans",
             location=Location(column=target),
-            hint='Expected ["O", "B-PER", ...], one a word, or [{"start": 0, "end": 4, "label": "PER"}, ...].',
+            hint='Expected ["O", "B-PER", ...], one per word, or [{"start": 0, "end": 4, "label": "PER"}, ...].',
         )
     return items
 
@@ -69,17 +69,17 @@ def spans_in(items: Sequence[Any], text: FieldText, target: str) -> list[Span]:
 
 
 def tags_in(items: Sequence[str], text: FieldText, target: str, *, scheme: str) -> list[str]:
-    """IOB2 tags, one a word; as they are where ``scheme`` is "plain". No tags at all stand for words without a label.
+    """IOB2 tags, one per word; as they are where ``scheme`` is "plain". No tags at all stand for words without a label.
 
     Raises:
-        RowError: not one tag a word, or one that the scheme does not have.
+        RowError: not one tag per word, or one that the scheme does not have.
     """
     plain = scheme == "plain"
     if len(items) != len(text.words) and (items or plain):
         raise RowError(
             f"{len(items)} tags for {len(text.words)} words",
             location=Location(column=target),
-            hint="Give one tag a word; the surest way is a list of words beside the list of tags.",
+            hint="Give one tag per word; the safest way is a list of words beside the list of tags.",
         )
     if plain:
         return list(items)

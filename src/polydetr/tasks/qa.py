@@ -24,7 +24,7 @@ _NEVER = -1e9
 """The log probability of what cannot be; finite, so that it may stand in JSON."""
 
 
-class Answer(NamedTuple):
+class GoldAnswer(NamedTuple):
     """``text`` stands at character ``start`` of the passage."""
 
     text: str
@@ -43,8 +43,8 @@ class QaDetails(Details):
 
 
 class QuestionAnsweringTask(Task):
-    """The passage is the last text field, the question the one before it. Long passages are read in windows; the surest
-    window answers.
+    """The passage is the last text field, the question the one before it. Long passages are read in windows; the
+    highest-scoring window answers.
     """
 
     kind: ClassVar[str] = "qa"
@@ -64,12 +64,12 @@ class QuestionAnsweringTask(Task):
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
         answers = [self._answers(row) for row in rows]
-        labelled = [a for a in answers if a is not None]
-        if not any(labelled):
+        labeled = [a for a in answers if a is not None]
+        if not any(labeled):
             raise SchemaError(
                 f"no training row has an answer in {self.target!r}", hint='Expected [{"text": "...", "start": 0}].'
             )
-        empty, missing = sum(not a for a in labelled), len(answers) - len(labelled)
+        empty, missing = sum(not a for a in labeled), len(answers) - len(labeled)
         self.no_answer = empty > 0
         notes = (
             [f"{empty} of {len(rows)} training questions have no answer: the model learns to say so"] if empty else []
@@ -78,13 +78,13 @@ class QuestionAnsweringTask(Task):
             notes.append(f"{missing} of {len(rows)} training rows have no {self.target!r}: they do not train it")
         return notes
 
-    def _answers(self, row: Row) -> list[Answer] | None:
+    def _answers(self, row: Row) -> list[GoldAnswer] | None:
         """[]: the passage holds no answer; None: nobody has said."""
         value = row.get(self.target)
         if is_missing(value):
             return None
         try:
-            return [Answer(str(a["text"]), int(a["start"])) for a in list(value) if str(a["text"]).strip()]  # type: ignore[arg-type]
+            return [GoldAnswer(str(a["text"]), int(a["start"])) for a in list(value) if str(a["text"]).strip()]  # type: ignore[arg-type]
         except (TypeError, KeyError, ValueError, IndexError):
             raise RowError(
                 f'{value!r:.80} is not a list of answers, expected [{{"text": "...", "start": 0}}]',
@@ -108,7 +108,7 @@ class QuestionAnsweringTask(Task):
                 end = int(inside[layout.start[inside] < finish][-1])
         return {"start": np.array(start, dtype=np.int64), "end": np.array(end, dtype=np.int64)}
 
-    def gold(self, row: Row, text: FieldText | None) -> list[Answer] | None:
+    def gold(self, row: Row, text: FieldText | None) -> list[GoldAnswer] | None:
         answers = self._answers(row)
         if answers and text is not None:
             answer, begin = answers[0]

@@ -23,7 +23,7 @@ class Candidate(NamedTuple):
 
 
 def window_candidates(output: Arrays, num_words: int, *, least: float) -> list[Candidate]:
-    """What the queries of one window answer, one span each, in words of the window; the surest first."""
+    """What the queries of one window answer, one span each, in words of the window; the highest-scoring first."""
     real = output["seeds"][:, 0] >= 0
     logits = output["logits"][real, -1].astype(np.float64)
     if not num_words or not len(logits):
@@ -71,7 +71,7 @@ def merged(
 
 
 def settled(candidates: Sequence[Candidate], nesting: Nesting) -> list[Candidate]:
-    """Each span once, the surest first, without those that do not go with a surer one."""
+    """Each span once, the highest-scoring first, without those that do not go with a higher-scoring one."""
     kept: list[Candidate] = []
     for one in sorted(candidates, key=lambda c: -c.score):
         known = any((one.first, one.last, one.label) == (c.first, c.last, c.label) for c in kept)

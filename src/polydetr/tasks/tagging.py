@@ -31,7 +31,7 @@ _IMPOSSIBLE = -1e9
 
 @dataclass(frozen=True)
 class GoldTags:
-    """A row's true tags, one a word, and its true spans, which need not stand on word borders; ``problems`` tells of
+    """A row's true tags, one per word, and its true spans, which need not stand on word borders; ``problems`` tells of
     those.
     """
 
@@ -60,7 +60,7 @@ class TagFigures(Figures):
 
 
 class TaggingTask(Task):
-    """A word is labelled at its first token. Only valid IOB2 is decoded: an I- tag continues its own type."""
+    """A word is labeled at its first token. Only valid IOB2 is decoded: an I- tag continues its own type."""
 
     kind: ClassVar[str] = "tagging"
     per_token: ClassVar[bool] = True

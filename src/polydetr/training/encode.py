@@ -23,11 +23,10 @@ from polydetr.data.store import ExampleStore, StoredExamples, trim_cache
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import encode_positives, evaluate_results
 from polydetr.errors import Location, RowError, SchemaError
-from polydetr.modalities.base import Modality
+from polydetr.modalities.base import Modality, Note
 from polydetr.modalities.capabilities import ReadsFiles
 from polydetr.tasks.capabilities import NamesFiles
 
-Note = Callable[[str], None]
 _PLACE = ("file", "row", "line")
 _REJECTED_SHOWN = 5
 

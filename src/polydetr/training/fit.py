@@ -325,7 +325,7 @@ def _checkpoint_folder(config: Config, schema: Schema, rows_hash: str, *, out: P
 
 
 def _tracking_folder(out: Path | None) -> Path:
-    """One folder a run, all of them beside the model: ``tensorboard --logdir`` compares them."""
+    """One folder per run, all of them beside the model: ``tensorboard --logdir`` compares them."""
     base = out.with_name(f"{out.name}.runs") if out else Path("runs")
     return base / time.strftime("%Y%m%d-%H%M%S")
 

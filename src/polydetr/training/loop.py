@@ -47,7 +47,6 @@ class StepInfo:
     epoch: float
     loss: float
     tokens_per_second: float
-    seconds: float
     remaining_seconds: float
     learning_rate: float = 0.0
 
@@ -188,7 +187,7 @@ class Loop:
         epoch = state.epoch + state.batch / batches
         speed = state.tokens / max(state.seconds, 1e-9)
         rate = max(group["lr"] for group in self.optimizer.param_groups)
-        return StepInfo(done, state.step, epoch, value, speed, state.seconds, remaining, rate)
+        return StepInfo(done, state.step, epoch, value, speed, remaining, rate)
 
     def _count_step(self, loss: float, tokens: int, started: float, began: float) -> float:
         """Takes note of tokens and time; the mean loss. On every device the same: all tokens, the first one's clock."""

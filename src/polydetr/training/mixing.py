@@ -17,7 +17,7 @@ from polydetr.nn.batch import Batch
 
 
 @dataclass(frozen=True)
-class Mixed:
+class MixedBatch:
     """A blended batch; ``other`` holds the targets blended in, and ``share`` (B,) what is each example's own."""
 
     batch: Batch
@@ -32,7 +32,7 @@ class Mixed:
         return part * of(replace(self.batch, weights=own)) + (1 - part) * of(replace(self.other, weights=others))
 
 
-def mix_examples(batch: Batch, embedders: Mapping[str, nn.Module], generator: torch.Generator) -> Mixed | None:
+def mix_examples(batch: Batch, embedders: Mapping[str, nn.Module], generator: torch.Generator) -> MixedBatch | None:
     """The batch blended by its only modality; None where there are several, or none wants it."""
     if len(batch.groups) != 1 or len(batch.example_ids) < 2:
         return None
@@ -44,4 +44,4 @@ def mix_examples(batch: Batch, embedders: Mapping[str, nn.Module], generator: to
     blended, order, share = found
     mixed = replace(batch, groups={name: blended})
     targets = {t: {k: v[order] for k, v in tensors.items()} for t, tensors in batch.targets.items()}
-    return Mixed(mixed, replace(mixed, targets=targets), share.to(batch.weights))
+    return MixedBatch(mixed, replace(mixed, targets=targets), share.to(batch.weights))

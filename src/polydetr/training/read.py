@@ -20,7 +20,7 @@ SAMPLE_ROWS = 2000
 
 
 def read_splits(config: Config, *, train: Any, valid: Any, test: Any, shown: Display) -> tuple[Splits, Schema]:
-    """The splits, and the schema: given, or inferred from the training rows, and told.
+    """The splits, and the schema: given, or inferred from the training rows, and reported.
 
     Raises:
         InputError: no rows, or rows that cannot be read; see ``read_records`` and ``infer_schema``.
@@ -66,12 +66,12 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, shown: Dis
     )
     for line in (*report.lines(), *schema.notes, *find_leaks([r.row for r in rows], schema)):
         shown.note(line)
-    for line in _told(config, schema, splits, is_held_out=held_out is not None):
+    for line in _messages(config, schema, splits, is_held_out=held_out is not None):
         shown.note(line)
     return splits, schema
 
 
-def _told(config: Config, schema: Schema, splits: Splits, *, is_held_out: bool) -> list[str]:
+def _messages(config: Config, schema: Schema, splits: Splits, *, is_held_out: bool) -> list[str]:
     """What was inferred, and how to correct it."""
     read = [f"{f.name} ({f.modality})" for f in schema.inputs if f.modality != "ignore"]
     gives = ", ".join(f"{t.name} ({t.task})" for t in schema.targets)

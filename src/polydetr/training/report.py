@@ -1,4 +1,4 @@
-"""What a finished run leaves in its folder beside the weights: tables, JSON, pictures and the model card."""
+"""What a finished run leaves in its folder beside the weights: tables, JSON, images and the model card."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from polydetr.core.files import save_json, save_text
 from polydetr.core.predictions import Evaluation
 from polydetr.engine.engine import Engine
-from polydetr.engine.render import picture_of
+from polydetr.engine.render import image_of
 from polydetr.fetch.catalog import BACKBONES
 from polydetr.metrics.calibration import reliability_curve
 from polydetr.metrics.detection import DetectionReport
@@ -69,7 +69,7 @@ def _write_objects(reports: Path, name: str, figures: ShowsObjects, engine: Engi
         return  # nothing is annotated: there is no curve
     precision_recall_png(report, reports / f"{name}-precision-recall.png", title=f"Precision and recall ({name})")
     detection_confusion_png(report, reports / f"{name}-confusion.png", title=f"Confusion matrix ({name})")
-    images = [picture_of(engine, record) for record in figures.records]
+    images = [image_of(engine, record) for record in figures.records]
     mistakes_page(
         report, images, figures.gold, figures.found, reports / f"{name}-mistakes.html",
         title=f"Worst mistakes ({name})",
@@ -160,7 +160,7 @@ def _backbone(engine: Engine) -> dict[str, Any] | None:
     package = BACKBONES.get(text.spec.name)
     if package is None:
         return {"name": text.spec.name}
-    return {"name": package.name, "licence": package.license, "source": f"{package.package} {package.version}"}
+    return {"name": package.name, "license": package.license, "source": f"{package.package} {package.version}"}
 
 
 def _example(info: dict[str, Any]) -> dict[str, Any]:

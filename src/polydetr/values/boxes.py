@@ -1,6 +1,6 @@
-"""Boxes as data sets hold them, brought to (left, top, right, bottom) inside the picture; what was mended is told.
+"""Boxes as data sets hold them, brought to (left, top, right, bottom) inside the image; what was repaired is reported.
 
-Pixels count from 0 at the left and upper *edge*, so a box over a whole 640×480 picture is [0, 0, 640, 480] and the
+Pixels count from 0 at the left and upper *edge*, so a box over a whole 640×480 image is [0, 0, 640, 480] and the
 width of a box is right - left. Pascal VOC counts its pixels from 1, but the tools that write its files do not agree on
 it; its numbers are taken as they stand, at most one pixel off.
 """
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 ROUNDING = 0.05
-"""Pixels by which a box may stand out of its picture without a word: files round to two decimals."""
+"""Pixels by which a box may stand out of its image without a word: files round to two decimals."""
 SEEN_SHARE = 0.3
 """Share of an object's area that must be left in a cropped image, for it still to be found there."""
 SMALLEST_SIDE = 0.004
@@ -24,39 +24,41 @@ SWAPPED, CLIPPED, OUTSIDE, ZERO_AREA = (
 """Kinds of problems, as a ReadReport counts them."""
 
 
-def mend_box(
+def repair_box(
     box: Sequence[float], size: tuple[int, int] | None
 ) -> tuple[tuple[float, float, float, float] | None, list[tuple[str, str]]]:
-    """The box put right, or None where nothing of it is left, and what was done: (kind, sentence) pairs.
+    """The box repaired, or None where nothing of it is left, and what was done: (kind, sentence) pairs.
 
-    box: left, top, right, bottom in pixels. size: (width, height) of the picture; unknown, nothing is clipped.
+    box: left, top, right, bottom in pixels. size: (width, height) of the image; unknown, nothing is clipped.
 
-    Corners in the wrong order are swapped, parts outside the picture are cut off, a box without area is left out: it
+    Corners in the wrong order are swapped, parts outside the image are cut off, a box without area is left out: it
     can be neither learned (its logarithm and its overlap are undefined) nor found.
 
     Raises:
-        ValueError: a coordinate is not a finite number. An object without a place cannot be left out, for the picture
-        would then teach that nothing is there; the caller refuses the picture.
+        ValueError: a coordinate is not a finite number. An object without a place cannot be left out, for the image
+        would then teach that nothing is there; the caller refuses the image.
     """
     shown = "[" + ", ".join(f"{v:g}" for v in box) + "]"
     if not all(math.isfinite(v) for v in box):
         raise ValueError(f"the box {shown} has a coordinate that is not a finite number.")
     left, top, right, bottom = box
-    told: list[tuple[str, str]] = []
+    messages: list[tuple[str, str]] = []
     if right < left or bottom < top:
-        told.append((SWAPPED, f"the box {shown} has its corners in the wrong order; they were put right"))
+        messages.append((SWAPPED, f"the box {shown} has its corners in the wrong order; they were put right"))
         left, right, top, bottom = min(left, right), max(left, right), min(top, bottom), max(top, bottom)
     if right == left or bottom == top:
-        return None, [*told, (ZERO_AREA, f"the box {shown} has no area")]
+        return None, [*messages, (ZERO_AREA, f"the box {shown} has no area")]
     if size is not None:
         width, height = size
         beyond = max(-left, -top, right - width, bottom - height)
         left, top, right, bottom = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
         if right <= left or bottom <= top:
-            return None, [*told, (OUTSIDE, f"the box {shown} lies outside its image of {width}×{height}")]
+            return None, [*messages, (OUTSIDE, f"the box {shown} lies outside its image of {width}×{height}")]
         if beyond > ROUNDING:
-            told.append((CLIPPED, f"the box {shown} reaches {beyond:g} pixels out of its image of {width}×{height}"))
-    return (float(left), float(top), float(right), float(bottom)), told
+            messages.append(
+                (CLIPPED, f"the box {shown} reaches {beyond:g} pixels out of its image of {width}×{height}")
+            )
+    return (float(left), float(top), float(right), float(bottom)), messages
 
 
 def xyxy_to_cxcywh(boxes_xyxy: np.ndarray) -> np.ndarray:

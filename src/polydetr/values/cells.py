@@ -80,7 +80,7 @@ def read_number(value: Any, *, column: str, comma: bool = False) -> float | None
             number = float(value)
         except OverflowError:
             number = math.inf
-        except (TypeError, ValueError):  # a signalling NaN, a complex number
+        except (TypeError, ValueError):  # a signaling NaN, a complex number
             raise _not_a_number(value, column) from None
         if number != number:
             return None

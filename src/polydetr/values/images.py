@@ -1,7 +1,7 @@
-"""Pictures from whatever a cell holds: a path, bytes, an array, a PIL image, or a list of those.
+"""Images from whatever a cell holds: a path, bytes, an array, a PIL image, or a list of those.
 
-Nothing is guessed in silence: a picture that cannot be read whole is an error that says what is wrong with it, never a
-grey square. Every picture comes out as it would be seen: upright, over white where it is transparent, in 8-bit RGB.
+Nothing is guessed in silence: an image that cannot be read whole is an error that says what is wrong with it, never a
+gray square. Every image comes out as it would be seen: upright, over white where it is transparent, in 8-bit RGB.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _ON_THEIR_SIDE = (5, 6, 7, 8)
 _FULL_SIZE = "polydetr full size"
 _ADDRESS = re.compile(r"^(data(?=:)|[a-z][a-z0-9+.-]+(?=://))", re.IGNORECASE)  # http://..., data:image/png;base64,...
 _END = b"\xff\xd9"  # of a JPEG
-_AGAIN = "Copy the picture again, or leave the cell empty."
+_AGAIN = "Copy the image again, or leave the cell empty."
 _ARRAYS = "Expected (height, width), (height, width, 3) or (height, width, 4): uint8, uint16, or float from 0 to 1."
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How cells are read. ``folder``: where relative paths begin (default: the working directory). ``root``: if given,
     relative paths begin there, and a path that leads out of it, by ``..`` or by a link, is an error; a relative root
-    itself begins at ``folder``. ``max_pixels``: a larger picture is refused before it is decoded. ``at_least``: the
-    picture need be no larger than this many pixels a side (a large JPEG is then decoded at 1/2, 1/4 or 1/8 of its size:
+    itself begins at ``folder``. ``max_pixels``: a larger image is refused before it is decoded. ``at_least``: the
+    image need be no larger than this many pixels per side (a large JPEG is then decoded at 1/2, 1/4 or 1/8 of its size:
     1.8 times as fast for photographs of 420 x 350 shown at 160 x 160, and much more for those of a camera).
     """
 
@@ -62,7 +62,7 @@ class Reading:
 
 
 def list_images(value: object) -> list[object]:
-    """The single pictures of a cell, none of them opened yet."""
+    """The single images of a cell, none of them opened yet."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "OUS" and value.ndim == 1:  # a list column of a data frame
         value = value.tolist()
     if isinstance(value, np.ndarray | Image.Image):
@@ -72,12 +72,12 @@ def list_images(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def open_image(value: object, *, column: str | None = None, reading: Reading | None = None) -> Image.Image:
-    """One picture, upright, in mode RGB. Raises :class:`RowError`."""
-    reading = reading or Reading()
-    name = "the picture"
+def open_image(value: object, *, column: str | None = None, reading: ReadOptions | None = None) -> Image.Image:
+    """One image, upright, in mode RGB. Raises :class:`RowError`."""
+    reading = reading or ReadOptions()
+    name = "the image"
     try:
-        if isinstance(value, Mapping) and {"bytes", "path"} & value.keys():  # how Hugging Face's files hold a picture
+        if isinstance(value, Mapping) and {"bytes", "path"} & value.keys():  # how Hugging Face's files hold an image
             value = value.get("bytes") or value.get("path")
         if isinstance(value, np.ndarray):
             return _from_array(value, reading)
@@ -85,7 +85,7 @@ def open_image(value: object, *, column: str | None = None, reading: Reading | N
             _check_size(value, reading)
             return _as_seen(value)
         if isinstance(value, bytes | bytearray | memoryview):
-            name = f"the picture of {len(value)} bytes"
+            name = f"the image of {len(value)} bytes"
             return _decode(bytes(value), reading)
         if isinstance(value, str | Path) and str(value).strip():
             name = f"{str(value)!r:.300}"
@@ -98,13 +98,13 @@ def open_image(value: object, *, column: str | None = None, reading: Reading | N
         raise RowError(f"{name} {fault.what}", location=Location(column=column), hint=fault.hint) from None
 
 
-def find_file(value: str | Path, reading: Reading) -> Path:
+def find_file(value: str | Path, reading: ReadOptions) -> Path:
     """Where a path of a cell leads."""
     text = str(value)
     if address := _ADDRESS.match(text):
         raise _Fault(
             f"is an address ({address[1]}:), and nothing is fetched while rows are read.",
-            "Download the pictures first and give their paths, or give the bytes.",
+            "Download the images first and give their paths, or give the bytes.",
         )
     base = reading.folder or Path()
     try:
@@ -113,14 +113,14 @@ def find_file(value: str | Path, reading: Reading) -> Path:
         root = (base / reading.root.expanduser()).resolve()
         path = (root / text).resolve()
     except (ValueError, RuntimeError, OSError) as error:
-        raise _Fault(f"is not a path: {error}.", "Give the path of a picture.") from None
+        raise _Fault(f"is not a path: {error}.", "Give the path of an image.") from None
     if not path.is_relative_to(root):
-        raise _Fault(f"leads out of image.root, {str(root)!r}.", "Move the picture there, or set another image.root.")
+        raise _Fault(f"leads out of image.root, {str(root)!r}.", "Move the image there, or set another image.root.")
     return path
 
 
-def file_stamps(value: object, reading: Reading) -> Iterator[str]:
-    """Size and time of every file that a cell names, so that a changed picture is noticed without reading it."""
+def file_stamps(value: object, reading: ReadOptions) -> Iterator[str]:
+    """Size and time of every file that a cell names, so that a changed image is noticed without reading it."""
     for item in list_images(value):
         path = item.get("path") if isinstance(item, Mapping) and not item.get("bytes") else item
         if not isinstance(path, str | Path):
@@ -132,31 +132,31 @@ def file_stamps(value: object, reading: Reading) -> Iterator[str]:
             yield f"{path}:absent"
 
 
-def fit_image(picture: Image.Image, size: int, *, fit: Fit, fill: tuple[int, int, int] = (124, 116, 104)) -> np.ndarray:
-    """A picture in mode RGB as uint8 (size, size, 3), smoothed on the way down (Pillow's bilinear filter).
+def fit_image(image: Image.Image, size: int, *, fit: Fit, fill: tuple[int, int, int] = (124, 116, 104)) -> np.ndarray:
+    """An image in mode RGB as uint8 (size, size, 3), smoothed on the way down (Pillow's bilinear filter).
 
     "stretch" changes the proportions; "crop" keeps the middle square; "pad" keeps all and lays it on the middle of a
-    square of the colour ``fill`` (ImageNet's mean, which a backbone sees as zero). Padding is not masked.
+    square of the color ``fill`` (ImageNet's mean, which a backbone sees as zero). Padding is not masked.
     """
-    width, height = picture.size
+    width, height = image.size
     bilinear = Image.Resampling.BILINEAR
     if fit == "stretch" or width == height:
-        return np.asarray(picture.resize((size, size), bilinear))
+        return np.asarray(image.resize((size, size), bilinear))
     if fit == "crop":
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
-        return np.asarray(picture.resize((size, size), bilinear, box=(left, top, left + side, top + side)))
+        return np.asarray(image.resize((size, size), bilinear, box=(left, top, left + side, top + side)))
     scale = size / max(width, height)
     inner = max(1, round(width * scale)), max(1, round(height * scale))
     canvas = Image.new("RGB", (size, size), fill)
-    canvas.paste(picture.resize(inner, bilinear), ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    canvas.paste(image.resize(inner, bilinear), ((size - inner[0]) // 2, (size - inner[1]) // 2))
     return np.asarray(canvas)
 
 
 def fit_affine(width: int, height: int, *, fit: Fit) -> np.ndarray:
     """Where :func:`fit_image` moves a point: float32 (2, 3), new = A[:, :2] @ old + A[:, 2].
 
-    Points are (x, y) as shares of the picture's width and height, before and after; exact to a pixel of the result.
+    Points are (x, y) as shares of the image's width and height, before and after; exact to a pixel of the result.
     """
     x, y = (1.0, 1.0)
     if fit != "stretch":
@@ -168,7 +168,7 @@ def fit_affine(width: int, height: int, *, fit: Fit) -> np.ndarray:
 
 class Frame(NamedTuple):
     """Where :func:`fit_image` lays an image: share = scale · pixel + shift takes pixels of the image (as it was before
-    it was decoded at a fraction of its size, see ``Reading.at_least``) to shares of what the model sees. All zero
+    it was decoded at a fraction of its size, see ``ReadOptions.at_least``) to shares of what the model sees. All zero
     stands for no image. As an array: float32 (6,), in this order.
     """
 
@@ -193,17 +193,17 @@ class Frame(NamedTuple):
         return np.array(self, dtype=np.float32)
 
 
-def frame_of(picture: Image.Image, *, fit: Fit) -> Frame:
-    """Where :func:`fit_image` lays a picture, to the precision of float32."""
-    width, height = full_size(picture)
+def frame_of(image: Image.Image, *, fit: Fit) -> Frame:
+    """Where :func:`fit_image` lays an image, to the precision of float32."""
+    width, height = full_size(image)
     affine = fit_affine(width, height, fit=fit)
     numbers = (affine[0, 0] / width, affine[1, 1] / height, *affine[:, 2], width, height)
     return Frame(*np.array(numbers, dtype=np.float32).tolist())
 
 
-def full_size(picture: Image.Image) -> tuple[int, int]:
-    """(width, height) of a picture from :func:`open_image` as its file has it, upright."""
-    return picture.info.get(_FULL_SIZE, picture.size)
+def full_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of an image from :func:`open_image` as its file has it, upright."""
+    return image.info.get(_FULL_SIZE, image.size)
 
 
 class _Fault(Exception):
@@ -215,9 +215,9 @@ class _Fault(Exception):
 def _read_file(path: Path) -> bytes:
     try:
         if path.is_dir():
-            raise _Fault("is a folder.", "Give the path of one picture, or a list of paths.")
+            raise _Fault("is a folder.", "Give the path of one image, or a list of paths.")
         if path.exists() and not path.is_file():  # a pipe would block, a device would never end
-            raise _Fault("is not an ordinary file.", "Give the path of a picture.")
+            raise _Fault("is not an ordinary file.", "Give the path of an image.")
         return path.read_bytes()
     except FileNotFoundError:
         raise _Fault(
@@ -227,23 +227,23 @@ def _read_file(path: Path) -> bytes:
         raise _Fault(f"cannot be read: {error}.", "Check the path and who may read the file.") from None
 
 
-def _decode(content: bytes, reading: Reading) -> Image.Image:
+def _decode(content: bytes, reading: ReadOptions) -> Image.Image:
     if not content:
         raise _Fault("is empty (0 bytes).", _AGAIN)
     try:
-        with Image.open(io.BytesIO(content), formats=_formats()) as picture:
-            _check_size(picture, reading)
-            size = picture.size
-            _load(picture, reading)
-            if picture.format in ("JPEG", "MPO") and _ends_early(picture, content, reading):
-                raise _Fault("is broken: its data end before the picture does.", _AGAIN)
-            shown = _as_seen(picture)
-            if picture.size != size:  # decoded at a fraction of its size
-                shown.info[_FULL_SIZE] = size[::-1] if _orientation(picture) in _ON_THEIR_SIDE else size
+        with Image.open(io.BytesIO(content), formats=_formats()) as image:
+            _check_size(image, reading)
+            size = image.size
+            _load(image, reading)
+            if image.format in ("JPEG", "MPO") and _ends_early(image, content, reading):
+                raise _Fault("is broken: its data end before the image does.", _AGAIN)
+            shown = _as_seen(image)
+            if image.size != size:  # decoded at a fraction of its size
+                shown.info[_FULL_SIZE] = size[::-1] if _orientation(image) in _ON_THEIR_SIDE else size
             return shown
     except UnidentifiedImageError:
         raise _Fault(
-            f"is not a picture that can be read; it begins with {content[:16]!r}.",
+            f"is not an image that can be read; it begins with {content[:16]!r}.",
             f"Expected one of {', '.join(_formats())}.",
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -251,26 +251,26 @@ def _decode(content: bytes, reading: Reading) -> Image.Image:
         pixels = f"{int(size[0]):,} pixels, more" if size else "more pixels"
         raise _Fault(
             f"has {pixels} than Pillow decodes safely.",
-            "Make it smaller first; so large a picture is often an attack.",
+            "Make it smaller first; so large an image is often an attack.",
         ) from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error) as error:
         # whatever Pillow's decoders meet in a broken file
         raise _Fault(f"is broken or cut off: {error}.", _AGAIN) from None
 
 
-def _load(picture: ImageFile, reading: Reading) -> None:
-    if reading.at_least and picture.format in ("JPEG", "MPO"):
-        picture.draft(None, (reading.at_least, reading.at_least))
-    picture.load()
+def _load(image: ImageFile, reading: ReadOptions) -> None:
+    if reading.at_least and image.format in ("JPEG", "MPO"):
+        image.draft(None, (reading.at_least, reading.at_least))
+    image.load()
 
 
-def _ends_early(picture: ImageFile, content: bytes, reading: Reading) -> bool:
-    """Whether a JPEG has an end mark but not all its data: the decoder fills the rest with mid-grey and says nothing.
+def _ends_early(image: ImageFile, content: bytes, reading: ReadOptions) -> bool:
+    """Whether a JPEG has an end mark but not all its data: the decoder fills the rest with mid-gray and says nothing.
 
-    Only where the last pixel is of that grey the picture is decoded once more, with other data in front of the mark:
-    a whole picture never looks at them, a broken one changes.
+    Only where the last pixel is of that gray the image is decoded once more, with other data in front of the mark:
+    a whole image never looks at them, a broken one changes.
     """
-    last = picture.getpixel((picture.width - 1, picture.height - 1))
+    last = image.getpixel((image.width - 1, image.height - 1))
     values = last if isinstance(last, tuple) else (last,)
     if not all(value in (127, 128) for value in values):
         return False
@@ -278,7 +278,7 @@ def _ends_early(picture: ImageFile, content: bytes, reading: Reading) -> bool:
     probe = content[: end if end >= 0 else len(content)] + b"\x55" * 4096 + _END
     with Image.open(io.BytesIO(probe), formats=("JPEG",)) as other:
         _load(other, reading)
-        return other.tobytes() != picture.tobytes()
+        return other.tobytes() != image.tobytes()
 
 
 @functools.cache
@@ -288,10 +288,10 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _check_size(picture: Image.Image, reading: Reading) -> None:
-    width, height = picture.size
+def _check_size(image: Image.Image, reading: ReadOptions) -> None:
+    width, height = image.size
     if not width or not height:
-        raise _Fault(f"has {width} x {height} pixels.", "Leave the cell empty where there is no picture.")
+        raise _Fault(f"has {width} x {height} pixels.", "Leave the cell empty where there is no image.")
     if width * height > reading.max_pixels:
         raise _Fault(
             f"has {width:,} x {height:,} pixels, more than image.max_pixels = {reading.max_pixels:,}.",
@@ -299,36 +299,34 @@ def _check_size(picture: Image.Image, reading: Reading) -> None:
         )
 
 
-def _as_seen(picture: Image.Image) -> Image.Image:
+def _as_seen(image: Image.Image) -> Image.Image:
     """Upright, over white, RGB; of an animation the first frame."""
-    turn = _UPRIGHT.get(_orientation(picture))
-    if picture.mode.startswith(("I", "F")):
-        picture = Image.fromarray(_to_uint8(np.asarray(picture)))
-    if picture.mode.endswith(("A", "a")) or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, picture)
-    picture = picture.convert("RGB") if picture.mode != "RGB" else picture
-    return picture.transpose(turn) if turn is not None else picture
+    turn = _UPRIGHT.get(_orientation(image))
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_to_uint8(np.asarray(image)))
+    if image.mode.endswith(("A", "a")) or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    image = image.convert("RGB") if image.mode != "RGB" else image
+    return image.transpose(turn) if turn is not None else image
 
 
-def _orientation(picture: Image.Image) -> Any:
+def _orientation(image: Image.Image) -> Any:
     try:
-        return picture.getexif().get(_ORIENTATION)
-    except Exception:  # a broken note about the picture does not break the picture
+        return image.getexif().get(_ORIENTATION)
+    except Exception:  # a broken note about the image does not break the image
         return None
 
 
-def _from_array(array: np.ndarray, reading: Reading) -> Image.Image:
+def _from_array(array: np.ndarray, reading: ReadOptions) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         several = array.ndim == 4
         hint = "The channels come last: use array.transpose(1, 2, 0)." if first else _ARRAYS
-        raise _Fault(
-            f"is an array of shape {array.shape}.", "Give several pictures as list(array)." if several else hint
-        )
+        raise _Fault(f"is an array of shape {array.shape}.", "Give several images as list(array)." if several else hint)
     if array.shape[0] * array.shape[1] > reading.max_pixels:
         raise _Fault(
             f"is an array of {array.shape}, more than image.max_pixels = {reading.max_pixels:,}.", "Make it smaller."
@@ -352,21 +350,17 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     return ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
-def png_bytes(picture: np.ndarray) -> bytes:
-    """A picture, uint8 (H, W), (H, W, 1) or (H, W, 3), as the content of a PNG file; no pixel changes.
+def png_bytes(image: np.ndarray) -> bytes:
+    """An image, uint8 (H, W), (H, W, 1) or (H, W, 3), as the content of a PNG file; no pixel changes.
 
     Raises:
         InputError: an array of another shape or type.
     """
-    if (
-        picture.dtype != np.uint8
-        or picture.ndim not in (2, 3)
-        or (picture.ndim == 3 and picture.shape[2] not in (1, 3))
-    ):
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
         raise InputError(
-            f"an array of {picture.dtype} {picture.shape} is no picture: expected uint8 (H, W), (H, W, 1) or (H, W, 3)."
+            f"an array of {image.dtype} {image.shape} is no image: expected uint8 (H, W), (H, W, 1) or (H, W, 3)."
         )
-    plain = picture[:, :, 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    plain = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
     buffer = io.BytesIO()
     Image.fromarray(plain).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The objects of one picture as a cell holds them, checked and put right: boxes in its pixels, with labels."""
+"""The objects of one image as a cell holds them, checked and repaired: boxes in its pixels, with labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from polydetr.errors import Location, RowError
-from polydetr.values.boxes import mend_box
+from polydetr.values.boxes import repair_box
 
 _EXPECTED = (
     'Expected a list of {"box": [left, top, right, bottom] in pixels, "label": name}; [] where there is nothing.'
@@ -18,14 +18,14 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class Objects:
-    """items: {"box", "label", "crowd"?, "area"?}, as ``metrics.detection`` takes them; told: what was put right."""
+    """items: {"box", "label", "crowd"?, "area"?}, as ``metrics.detection`` takes them; messages: what was repaired."""
 
     items: tuple[dict[str, Any], ...]
-    told: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
     @property
     def tags(self) -> list[str]:
-        """The labels, one an object."""
+        """The labels, one per object."""
         return [item["label"] for item in self.items]
 
     def arrays(self, index: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +38,7 @@ class Objects:
 
 
 def read_objects(value: Any, *, column: str, size: tuple[int, int] | None = None) -> Objects:
-    """size: (width, height) of the picture, where it is known: boxes are then cut at its edges.
+    """size: (width, height) of the image, where it is known: boxes are then cut at its edges.
 
     Raises:
         RowError: it is no list of objects, or a box is not four finite numbers; names the object and the remedy.
@@ -48,16 +48,16 @@ def read_objects(value: Any, *, column: str, size: tuple[int, int] | None = None
         value = value.tolist()
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
         raise RowError(f"{value!r:.80} is no list of objects.", location=location, hint=_EXPECTED)
-    items, told = [], []
+    items, messages = [], []
     for place, given in enumerate(value, start=1):
         try:
-            item, messages = _object(given, size)
+            item, repairs = _object(given, size)
         except ValueError as error:
             raise RowError(f"object {place}: {error}", location=location, hint=_EXPECTED) from None
-        told += [f"object {place}: {message}" for message in messages]
+        messages += [f"object {place}: {message}" for message in repairs]
         if item is not None:
             items.append(item)
-    return Objects(tuple(items), tuple(told))
+    return Objects(tuple(items), tuple(messages))
 
 
 def _object(given: Any, size: tuple[int, int] | None) -> tuple[dict[str, Any] | None, list[str]]:
@@ -76,12 +76,12 @@ def _object(given: Any, size: tuple[int, int] | None) -> tuple[dict[str, Any] | 
         numbers = [float(number) for number in box]
     except (TypeError, ValueError):
         raise ValueError(f"the box {list(box)!r:.80} is not four numbers.") from None
-    mended, told = mend_box(numbers, size)
-    if mended is None:
-        return None, [f"{message}; it is left out" for _, message in told]
-    item: dict[str, Any] = {"box": list(mended), "label": label}
+    repaired, repairs = repair_box(numbers, size)
+    if repaired is None:
+        return None, [f"{message}; it is left out" for _, message in repairs]
+    item: dict[str, Any] = {"box": list(repaired), "label": label}
     if given.get("crowd"):
         item["crowd"] = True
     if given.get("area") is not None:
         item["area"] = float(given["area"])
-    return item, [message for _, message in told]
+    return item, [message for _, message in repairs]

@@ -1,4 +1,4 @@
-"""Labelled stretches of text, and the one definition of a word.
+"""Labeled spans of text, and the one definition of a word.
 
 A span counts characters of the original string, ``start`` inclusive and ``end`` exclusive, as Python slices do.
 """
@@ -42,7 +42,7 @@ def num_span_queries(num_words: Any, per_word: float) -> Any:
 
 
 def go_together(a: tuple[int, int], b: tuple[int, int], nesting: Nesting) -> bool:
-    """Whether two stretches (start, end) may both be there. The same stretch twice is as good as nested."""
+    """Whether two spans (start, end) may both be there. The same span twice is as good as nested."""
     apart = a[1] <= b[0] or b[1] <= a[0]
     inside = (a[0] <= b[0] and b[1] <= a[1]) or (b[0] <= a[0] and a[1] <= b[1])
     return apart or (inside and nesting != "none") or nesting == "any"

@@ -1,4 +1,4 @@
-"""Tag schemes: one tag a word, read in any of the usual notations, IOB2 inside.
+"""Tag schemes: one tag per word, read in any of the usual notations, IOB2 inside.
 
 | scheme | begin | inside | end | single |
 |---|---|---|---|---|
@@ -6,7 +6,7 @@
 | IOB2 | ``B-`` | ``I-`` | | |
 | BIOES, also BILOU | ``B-`` | ``I-`` | ``E-``/``L-`` | ``S-``/``U-`` |
 | BMES, also BMEWO | ``B-`` | ``M-`` | ``E-`` | ``S-``/``W-`` |
-| plain | no spans: any label a word (part of speech) | | | |
+| plain | no spans: any label per word (part of speech) | | | |
 
 The prefixes never contradict one another, so one automaton reads them all, well-formed or not: a chunk begins at
 ``B``, ``S``, or at an inside or end tag whose predecessor is ``O``, has another label, or closed its chunk. On IOB2
@@ -42,10 +42,10 @@ def is_span_tag(tag: str) -> bool:
 def detect_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
     """The scheme that all these sequences share; "plain" where the tags mark no spans. Ill-formed IOB counts as IOB2.
 
-    IOB1 is told from IOB2 by its chunks that begin with ``I-``, while no ``B-`` stands where IOB1 has no use for it.
+    IOB1 differs from IOB2 by its chunks that begin with ``I-``, while no ``B-`` stands where IOB1 has no use for it.
     """
     prefixes: set[str] = set()
-    inside_begins = needless_begin = labelled = False
+    inside_begins = needless_begin = labeled = False
     for tags in sequences:
         previous = ""
         for tag in tags:
@@ -55,7 +55,7 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
             if match:
                 prefixes.add(match[1])
                 label = match[2] or BARE_LABEL
-                labelled |= match[2] is not None
+                labeled |= match[2] is not None
                 inside_begins |= match[1] == "I" and label != previous
                 needless_begin |= match[1] == "B" and label != previous
                 previous = label
@@ -64,7 +64,7 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
     if "M" in prefixes or "W" in prefixes:
         return "BMES"
     if prefixes & set("ELSU"):  # bare tags with no I among them are the word segmenter's B M E S
-        return "BIOES" if labelled or "I" in prefixes else "BMES"
+        return "BIOES" if labeled or "I" in prefixes else "BMES"
     return "IOB1" if inside_begins and not needless_begin else "IOB2"
 
 

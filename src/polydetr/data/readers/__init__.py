@@ -10,7 +10,7 @@ from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes_csv import HEADERLESS, box_columns, read_boxes_csv
 from polydetr.data.readers.columns import read_columns
 from polydetr.data.readers.delimited import read_delimited, sample_rows, sniff_dialect
-from polydetr.data.readers.formats import BOX_FORMATS, FORMATS, find_folder_format, find_format
+from polydetr.data.readers.formats import FORMATS, find_folder_format, find_format
 from polydetr.data.readers.image_folder import read_image_folder
 from polydetr.data.readers.json_rows import read_json, read_jsonl, read_rows
 from polydetr.data.readers.source import Source, open_source
@@ -19,7 +19,7 @@ from polydetr.data.readers.voc import read_voc
 from polydetr.data.readers.yolo import read_yolo
 from polydetr.errors import SchemaError
 
-__all__ = ["BOX_FORMATS", "FORMATS", "ReadReport", "Record", "read_records"]
+__all__ = ["FORMATS", "ReadReport", "read_records"]
 
 
 def read_records(
@@ -40,15 +40,15 @@ def read_records(
 
     Args:
         source: a path, "-" for standard input (JSON lines or CSV), an iterable of mappings or of Records, or a
-            pandas, polars or pyarrow table; a folder of pictures or of labelled folders of pictures; for boxes also a
+            pandas, polars or pyarrow table; a folder of images or of labeled folders of images; for boxes also a
             Pascal VOC or YOLO folder. Everything is streamed except ``.json`` documents and tables of boxes.
         format: one of ``FORMATS`` or ``BOX_FORMATS``, or "images"; found from name and content when None.
         on_error: "raise" at the first bad row, or "skip": it is rejected into ``report`` and reading goes on.
-        report: filled while reading: rows, rejected rows with reasons, what was mended. Pass one to see it.
+        report: filled while reading: rows, rejected rows with reasons, what was repaired. Pass one to see it.
         encoding: of a text file that is neither UTF-8 nor marked UTF-16.
-        delimiter, header, columns: of a CSV or TSV file; recognised when None. ``header=False``: the first line is
+        delimiter, header, columns: of a CSV or TSV file; recognized when None. ``header=False``: the first line is
         data. scheme: of the tags of a column file: IOB1, IOB2, BIOES, BMES, "plain" (labels without spans), or "auto".
-        images: the folder of the pictures that boxes are drawn on, where they are not beside the annotations.
+        images: the folder of the images that boxes are drawn on, where they are not beside the annotations.
         split: the part of a YOLO data.yaml to read: "train" (taken when None), "val" or "test".
 
     Raises:

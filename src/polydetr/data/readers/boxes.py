@@ -1,4 +1,4 @@
-"""What all formats of boxes share: finding the picture, checking its size, mending its boxes, one Record a picture.
+"""What all formats of boxes share: finding the image, checking its size, repairing its boxes, one Record per image.
 
 A row is ``{"image": absolute path, "objects": [{"box": [left, top, right, bottom] in pixels, "label": name}],
 "image_id", "width", "height"}``; an object may also have "area" and "crowd" (True: a region of many, which a detection
@@ -14,10 +14,10 @@ from typing import Any
 
 from polydetr.core.records import SKIP, ReadReport, Record
 from polydetr.errors import DataFileError, Location, RowError
-from polydetr.values.boxes import mend_box
+from polydetr.values.boxes import repair_box
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
-_SKIP_HINT = f"Mend it, or skip such images with {SKIP}."
+_SKIP_HINT = f"Repair it, or skip such images with {SKIP}."
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
@@ -34,9 +34,9 @@ class RawObject:
 
 @dataclass(slots=True)
 class RawImage:
-    """One picture with its annotations. ``size``: (width, height) as the file claims it. ``fault``: why it is unusable.
+    """One image with its annotations. ``size``: (width, height) as the file claims it. ``fault``: why it is unusable.
 
-    fractions: the boxes are given in shares of the picture's width and height.
+    fractions: the boxes are given in shares of the image's width and height.
     """
 
     name: str
@@ -50,13 +50,13 @@ class RawImage:
 
 @dataclass
 class ImageFinder:
-    """Where the pictures of an annotation file are: the first of ``folders`` that has the name."""
+    """Where the images of an annotation file are: the first of ``folders`` that has the name."""
 
     folders: Sequence[Path]
-    hint: str = "Name the folder of the pictures: images='...' (--set image.root=FOLDER)."
+    hint: str = "Name the folder of the images: images='...' (--set image.root=FOLDER)."
 
     def find(self, name: str) -> Path | None:
-        """The picture's path. A name with folders is also tried without them, for files that were moved."""
+        """The image's path. A name with folders is also tried without them, for files that were moved."""
         plain = name.replace("\\", "/")
         if Path(plain).is_absolute() and Path(plain).is_file():
             return Path(plain)
@@ -74,11 +74,11 @@ class ImageFinder:
 def records_of(
     images: Iterable[RawImage], finder: ImageFinder, *, report: ReadReport, skip: bool, source: str
 ) -> Iterator[Record]:
-    """One Record a picture, in order, mended and checked.
+    """One Record per image, in order, repaired and checked.
 
     Raises:
-        RowError: a picture that is missing, unreadable or of another size than its boxes were drawn on; a box that is
-        not numbers (``skip``: rejected into ``report`` instead). DataFileError: not one picture was found.
+        RowError: an image that is missing, unreadable or of another size than its boxes were drawn on; a box that is
+        not numbers (``skip``: rejected into ``report`` instead). DataFileError: not one image was found.
     """
     found = missing = 0
     for image in images:
@@ -114,18 +114,18 @@ def refuse(reason: str, location: Location, report: ReadReport, *, skip: bool, h
 def _record(image: RawImage, path: Path, report: ReadReport) -> Record:
     width, height = size = checked_size(path, image.size)
     objects: list[dict[str, Any]] = []
-    notes: list[tuple[str, str, Location]] = []  # written down once the whole picture is known to be usable
+    notes: list[tuple[str, str, Location]] = []  # written down once the whole image is known to be usable
     for raw in image.objects:
         box = raw.box
         if image.fractions:
             box = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
-        mended, told = mend_box(box, size)
-        notes += [(kind, f"{raw.label}: {message}", raw.location or image.location) for kind, message in told]
-        if mended is not None:
+        repaired, messages = repair_box(box, size)
+        notes += [(kind, f"{raw.label}: {message}", raw.location or image.location) for kind, message in messages]
+        if repaired is not None:
             extra: dict[str, Any] = {"crowd": True} if raw.crowd else {}
             if raw.area is not None:
                 extra["area"] = raw.area
-            objects.append({"box": list(mended), "label": raw.label, **extra})
+            objects.append({"box": list(repaired), "label": raw.label, **extra})
     _note_repeated(objects, image.location, notes)
     for kind, message, location in notes:
         report.note(kind, message, location)
@@ -153,17 +153,17 @@ def _note_repeated(
 
 
 def checked_size(path: Path, claimed: tuple[int, int] | None) -> tuple[int, int]:
-    """(width, height) from the picture's header, as it is shown (turned by its EXIF orientation).
+    """(width, height) from the image's header, as it is shown (turned by its EXIF orientation).
 
     Raises:
-        ValueError: no picture, or not of the ``claimed`` size: its boxes would lie elsewhere.
+        ValueError: no image, or not of the ``claimed`` size: its boxes would lie elsewhere.
     """
     from PIL import ExifTags, Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as picture:
-            size = picture.size
-            turned = picture.getexif().get(ExifTags.Base.Orientation) in _TURNED
+        with Image.open(path) as image:
+            size = image.size
+            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "no format that is known" if isinstance(error, UnidentifiedImageError) else str(error)
         raise ValueError(f"the image {path.name!r} cannot be read: {reason}.") from None
@@ -178,7 +178,7 @@ def checked_size(path: Path, claimed: tuple[int, int] | None) -> tuple[int, int]
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The pictures directly inside ``folder``, sorted by name."""
+    """The images directly inside ``folder``, sorted by name."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
 
 

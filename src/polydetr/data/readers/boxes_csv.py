@@ -1,7 +1,7 @@
-"""A CSV of boxes: a row an object, the picture's path in a column; the rows of a picture may stand apart.
+"""A CSV of boxes: one row per object, the image's path in a column; the rows of an image may stand apart.
 
 Corners (xmin, ymin, xmax, ymax, or x1..., left...) or a corner and a size (x, y, w, h), in pixels, or as shares of the
-picture where no number is above 1 and one is not whole. A row with a path and empty cells is a picture without boxes.
+image where no number is above 1 and one is not whole. A row with a path and empty cells is an image without boxes.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def read_boxes_csv(
     skip: bool,
     images: str | Path | None = None,
 ) -> Iterator[Record]:
-    """One Record a picture, in the order in which the pictures first appear; ``location`` is that first row.
+    """One Record per image, in the order in which the images first appear; ``location`` is that first row.
 
-    rows: as ``read_delimited`` gives them (their count is taken back from ``report``: a row here is a picture).
+    rows: as ``read_delimited`` gives them (their count is taken back from ``report``: a row here is an image).
 
     Raises:
         SchemaError: no columns of boxes. RowError: a cell that is not a number, an object without a label, a missing
-        picture (``skip``: the picture is rejected into ``report`` instead).
+        image (``skip``: the image is rejected into ``report`` instead).
     """
     columns = box_columns(names)
     if columns is None:
@@ -129,8 +129,8 @@ def _as_shares(images: Sequence[RawImage], columns: BoxColumns, name: str, repor
     if values and max(values) <= 1.0 and any(v not in (0.0, 1.0) for v in values):
         for image in images:
             image.fractions = True
-        message = f"no number in {', '.join(columns.box)} is above 1: they are read as shares of the picture"
-        report.note("boxes as shares of the picture", message, Location(name))
+        message = f"no number in {', '.join(columns.box)} is above 1: they are read as shares of the image"
+        report.note("boxes as shares of the image", message, Location(name))
 
 
 def _folders(path: Path | None, images: str | Path | None) -> list[Path]:

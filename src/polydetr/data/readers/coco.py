@@ -31,13 +31,13 @@ def read_coco(
     skip: bool,
     images: str | Path | None = None,
 ) -> Iterator[Record]:
-    """One Record an image, those without a box included.
+    """One Record per image, those without a box included.
 
-    images: the folder of the pictures; None: it is looked for around ``path``, as COCO lays it out.
+    images: the folder of the images; None: it is looked for around ``path``, as COCO lays it out.
 
     Raises:
-        DataFileError: no images, categories that contradict one another, or not one picture found. RowError: an
-        annotation of an unknown image or category, a box that is not four numbers, a missing picture, an id given
+        DataFileError: no images, categories that contradict one another, or not one image found. RowError: an
+        annotation of an unknown image or category, a box that is not four numbers, a missing image, an id given
         twice (``skip``: rejected into ``report`` instead).
     """
     location = Location(name)
@@ -159,7 +159,7 @@ def _around(polygons: Any) -> list[float] | None:
 
 
 def _folders(path: Path | None, images: str | Path | None) -> list[Path]:
-    """Where COCO and those who copy it keep the pictures, seen from the annotation file."""
+    """Where COCO and those who copy it keep the images, seen from the annotation file."""
     if images is not None:
         return [Path(images)]
     if path is None:

@@ -1,6 +1,6 @@
 """CoNLL columns and character files (BIO, BMES), streamed sentence by sentence.
 
-One token a line, its tag in the last column, a blank line after each sentence; ``-DOCSTART-`` begins a document. The
+One token per line, its tag in the last column, a blank line after each sentence; ``-DOCSTART-`` begins a document. The
 columns are split at tabs if the first line has one, else at blanks; only ASCII blanks separate, since a full-width
 space can be a token. The scheme is detected on the first thousand sentences, and tags come out as IOB2 (labels that
 mark no spans stay as they are).
@@ -45,7 +45,7 @@ def read_columns(source: Source, *, report: ReadReport, skip: bool, scheme: str 
     first = list(islice(sentences, _DETECT_ON))
     known = name_scheme(scheme) if scheme != "auto" else _detect(first)
     if not first:
-        raise DataFileError("holds no sentence, expected a token and its tag a line.", location=Location(source.name))
+        raise DataFileError("holds no sentence, expected a token and its tag per line.", location=Location(source.name))
     return _records(source.name, first, sentences, known, report, skip)
 
 
@@ -73,7 +73,7 @@ def _records(
                 check_tags(sentence.tags, scheme)
             except (RowError, SchemaError) as error:
                 if not skip:
-                    hint = error.hint or f"Mend the line, or skip such sentences with {SKIP}."
+                    hint = error.hint or f"Repair the line, or skip such sentences with {SKIP}."
                     raise RowError(error.message, location=location, hint=hint) from None
                 report.reject(location, error.message)
                 continue
@@ -95,7 +95,7 @@ def _layout(source: Source) -> tuple[re.Pattern[str], int]:
             width = len(split.split(text))
             if width < 2:
                 raise DataFileError(
-                    f"has one column ({shorten(text)!r}), expected a token and its tag a line.",
+                    f"has one column ({shorten(text)!r}), expected a token and its tag per line.",
                     location=Location(source.name),
                     hint="If it is another format, name it with format=... (--format).",
                 )

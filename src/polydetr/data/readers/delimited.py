@@ -1,4 +1,4 @@
-"""CSV and TSV, streamed: RFC 4180 quoting with line breaks inside fields, the delimiter and the header recognised.
+"""CSV and TSV, streamed: RFC 4180 quoting with line breaks inside fields, the delimiter and the header recognized.
 
 Values stay strings; an empty cell is "". Tab-separated files often hold literal quotation marks, so there quoting is
 on only where the first megabyte shows that it is used.
@@ -47,7 +47,7 @@ def read_delimited(
     header: bool | None = None,
     columns: Sequence[str] | None = None,
 ) -> Iterator[Record]:
-    """One Record a row; ``location`` has the data row and the line where the row begins.
+    """One Record per row; ``location`` has the data row and the line where the row begins.
 
     Raises:
         DataFileError: a header and nothing below it. SchemaError: duplicate column names, or ``columns`` of another
@@ -89,7 +89,7 @@ def _rows(
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             fault = f"{len(cells)} fields, expected {len(names)} ({shown})."
         if fault:
-            hint = f"Mend the row (quote a field that holds the delimiter), or skip such rows with {SKIP}."
+            hint = f"Repair the row (quote a field that holds the delimiter), or skip such rows with {SKIP}."
             if not skip:
                 raise RowError(fault, location=location, hint=hint)
             report.reject(location, fault)
@@ -138,7 +138,7 @@ def _quotes_used(sample: Sequence[str], delimiter: str) -> bool:
 
 
 def sample_rows(sample: Sequence[str], dialect: Dialect) -> list[list[str]]:
-    """The first rows, for recognising; a fault ends the sample."""
+    """The first rows, for recognizing; a fault ends the sample."""
     rows: list[list[str]] = []
     with suppress(csv.Error):
         rows.extend(r for r in islice(dialect.reader(iter(sample)), _SAMPLE_ROWS) if r)

@@ -26,11 +26,11 @@ FORMATS: dict[str, Format] = {
 }  # fmt: skip
 """Names taken by ``format=``; the same serve as file suffixes."""
 BOX_FORMATS: dict[str, Format] = {"coco": "coco", "voc": "voc", "yolo": "yolo", "boxes": "boxes"}
-"""Those of boxes in pictures, also taken by ``format=``. They are known by their content: "boxes" is a CSV of boxes."""
+"""Those of boxes in images, also taken by ``format=``. They are known by their content: "boxes" is a CSV of boxes."""
 
 
 FOLDER_FORMATS: dict[str, Format] = {"images": "images"}
-"""A folder of labelled image folders, or of pictures."""
+"""A folder of labeled image folders, or of images."""
 
 
 def find_format(source: Source, given: str | None = None) -> Format:
@@ -63,7 +63,7 @@ def find_format(source: Source, given: str | None = None) -> Format:
 
 def find_folder_format(path: Path, given: str | None = None) -> Format | None:
     """ "voc" or "yolo" for boxes whose data set is more than one file (a folder, a list of its parts), "images" for
-    pictures alone, else None.
+    images alone, else None.
     """
     if given:
         named = (BOX_FORMATS | FOLDER_FORMATS).get(given.lower().lstrip("."))
@@ -76,7 +76,7 @@ def find_folder_format(path: Path, given: str | None = None) -> Format | None:
 
 
 def _holds_boxes(source: Source) -> bool:
-    """True for a table whose header names a picture, its box and a label."""
+    """True for a table whose header names an image, its box and a label."""
     lines = source.head_lines()
     rows = sample_rows(lines[:2], sniff_dialect(lines))
     return bool(rows) and box_columns(rows[0]) is not None

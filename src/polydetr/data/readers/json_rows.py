@@ -58,7 +58,7 @@ def read_json(
     try:
         value = json.loads(source.text())
     except json.JSONDecodeError as error:
-        hint = "One object a line? Then pass format='jsonl' (--format jsonl)." if error.msg == "Extra data" else None
+        hint = "One object per line? Then pass format='jsonl' (--format jsonl)." if error.msg == "Extra data" else None
         location = Location(source.name, line=error.lineno)
         raise DataFileError(
             f"is not JSON: {error.msg} at column {error.colno}.", location=location, hint=hint
@@ -137,7 +137,7 @@ def _question(context: str, question: Mapping[str, Any], location: Location, rep
 
 def _fault(message: str, location: Location, report: ReadReport, skip: bool) -> None:
     if not skip:
-        raise RowError(message, location=location, hint=f"Mend it, or skip such rows with {SKIP}.")
+        raise RowError(message, location=location, hint=f"Repair it, or skip such rows with {SKIP}.")
     report.reject(location, message)
 
 

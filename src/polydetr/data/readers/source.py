@@ -1,4 +1,4 @@
-"""Bytes to lines: opening, recognising the encoding, and saying where it breaks.
+"""Bytes to lines: opening, recognizing the encoding, and saying where it breaks.
 
 UTF-8 is expected, with or without its mark; UTF-16 and UTF-32 are known by their mark. Everything else is named by
 the user (``encoding=``), because a wrong guess would train a model on noise; the error says which encoding is likely.
@@ -50,7 +50,7 @@ class Source:
             yield stream
 
     def head_lines(self) -> list[str]:
-        """The complete lines of ``head``, decoded leniently: for recognising, never for reading."""
+        """The complete lines of ``head``, decoded leniently: for recognizing, never for reading."""
         text = self.head.decode(self.encoding, errors="replace").removeprefix("\ufeff")
         lines = list(io.StringIO(text, newline="\n"))
         return lines if self.whole or len(lines) < 2 else lines[:-1]
@@ -120,7 +120,7 @@ def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
     """Looks at the first bytes of a file or of standard input.
 
     Raises:
-        DataFileError: missing, a folder, unreadable, empty, or an archive or a picture.
+        DataFileError: missing, a folder, unreadable, empty, or an archive or an image.
     """
     if str(source) == "-":
         standard: Any = sys.stdin.buffer

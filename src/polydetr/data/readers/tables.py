@@ -1,6 +1,6 @@
 """Parquet files and data frames, batch by batch.
 
-pandas and polars are recognised by the module of the type, never imported.
+pandas and polars are recognized by the module of the type, never imported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def frame_kind(value: Any) -> str | None:
 
 
 def read_frame(frame: Any, *, report: ReadReport) -> Iterator[Record]:
-    """One Record a row. NaN, NaT and NA of pandas become None; arrays become lists.
+    """One Record per row. NaN, NaT and NA of pandas become None; arrays become lists.
 
     Raises SchemaError for duplicate column names (pandas allows them).
     """

@@ -1,7 +1,7 @@
-"""Pascal VOC: a folder of XML files, one a picture, as LabelImg and the VOC challenge write them.
+"""Pascal VOC: a folder of XML files, one per image, as LabelImg and the VOC challenge write them.
 
 Read from the folder of the XML files, from the folder above it (Annotations/ and JPEGImages/), or from a list of names
-in ImageSets/Main (train.txt), which chooses the pictures. "difficult" objects are objects like any other.
+in ImageSets/Main (train.txt), which chooses the images. "difficult" objects are objects like any other.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def read_voc(path: Path, *, report: ReadReport, skip: bool, images: str | Path |
     """One Record an XML file, in the order of their names (of a list: in its order).
 
     Raises:
-        DataFileError: no XML files, or not one picture found. RowError: a file that is not VOC, a listed name without
-        an XML file, a box that is not four numbers, a missing picture (``skip``: rejected into ``report`` instead).
+        DataFileError: no XML files, or not one image found. RowError: a file that is not VOC, a listed name without
+        an XML file, a box that is not four numbers, a missing image (``skip``: rejected into ``report`` instead).
     """
     listed = is_voc_list(path)
     root = path.parents[2] if listed else path
@@ -65,7 +65,7 @@ def read_voc(path: Path, *, report: ReadReport, skip: bool, images: str | Path |
     roots = [Path(images)] if images else [r / f for r in (folder.parent, folder) for f in _IMAGE_FOLDERS]
     finder = ImageFinder(roots)
     if not listed:
-        _note_unlabelled(roots, {f.stem for f in files}, report)
+        _note_unlabeled(roots, {f.stem for f in files}, report)
     raw = (_read_file(file, finder) for file in files)
     return records_of(raw, finder, report=report, skip=skip, source=str(path))
 
@@ -93,9 +93,9 @@ def _read_file(file: Path, finder: ImageFinder) -> RawImage:
 
 
 def _image_name(file: Path, written: str | None, finder: ImageFinder) -> str:
-    """The picture of the same name as the XML file; else the one that is written in it.
+    """The image of the same name as the XML file; else the one that is written in it.
 
-    Files are renamed more often than their <filename> is mended, so the file's own name goes first.
+    Files are renamed more often than their <filename> is corrected, so the file's own name goes first.
     """
     suffixes = dict.fromkeys([Path(written or "").suffix, ".jpg", *sorted(IMAGE_SUFFIXES)])
     for suffix in filter(None, suffixes):
@@ -128,11 +128,9 @@ def _object(node: Any, place: int, location: Location) -> RawObject:
     return RawObject(box, label, location=location)
 
 
-def _note_unlabelled(roots: list[Path], stems: set[str], report: ReadReport) -> None:
-    """A picture without an XML file may hold anything: it is left out, and told."""
+def _note_unlabeled(roots: list[Path], stems: set[str], report: ReadReport) -> None:
+    """An image without an XML file may hold anything: it is left out, and noted."""
     folder = next((r for r in roots if r.is_dir() and image_files(r)), None)
-    for picture in image_files(folder) if folder else ():
-        if picture.stem not in stems:
-            report.note(
-                "image without annotations (left out)", f"{picture.name} has no XML file", Location(str(folder))
-            )
+    for image in image_files(folder) if folder else ():
+        if image.stem not in stems:
+            report.note("image without annotations (left out)", f"{image.name} has no XML file", Location(str(folder)))

@@ -1,8 +1,8 @@
-"""YOLO folders: a text file a picture, a line an object: class number, centre x, centre y, width, height, all four as
-shares of the picture. Longer lines are outlines (class, x, y, x, y, ...), whose surrounding box is taken.
+"""YOLO folders: one text file per image, one line per object: class number, center x, center y, width, height, all
+four as shares of the image. Longer lines are outlines (class, x, y, x, y, ...), whose surrounding box is taken.
 
-Read from data.yaml (its ``train`` part, or ``split=``), from the folder that holds it, or from one folder of pictures
-(images/val), whose labels lie in labels/val. A picture without a label file shows nothing, as YOLO has it.
+Read from data.yaml (its ``train`` part, or ``split=``), from the folder that holds it, or from one folder of images
+(images/val), whose labels lie in labels/val. An image without a label file shows nothing, as YOLO has it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BEYOND = 0.01
 
 @dataclass(frozen=True)
 class YoloSet:
-    """``files``: each picture with where its labels are. ``names``: class number → name, empty where no file names
+    """``files``: each image with where its labels are. ``names``: class number → name, empty where no file names
     them.
     """
 
@@ -42,46 +42,46 @@ class YoloSet:
 
 
 def is_yolo(path: Path) -> bool:
-    """True for a YAML file with names of classes, a folder with one, or a folder of pictures with labels beside it."""
+    """True for a YAML file with names of classes, a folder with one, or a folder of images with labels beside it."""
     if path.suffix in (".yaml", ".yml"):
         return path.is_file() and _is_set(_load_yaml(path))
     if not path.is_dir():
         return False
-    return _own_yaml(path) is not None or (_holds_pictures(path) and any(f.is_file() for _, f in _below(path)))
+    return _own_yaml(path) is not None or (_holds_images(path) and any(f.is_file() for _, f in _below(path)))
 
 
 def read_yolo(
     path: Path, *, report: ReadReport, skip: bool, images: str | Path | None = None, split: str | None = None
 ) -> Iterator[Record]:
-    """One Record a picture, in the order of their names.
+    """One Record per image, in the order of their names.
 
     Raises:
-        DataFileError: no pictures. SchemaError: no such split. RowError: an unknown class number, a line that is not
-        numbers, labels without a picture (``skip``: rejected into ``report`` instead).
+        DataFileError: no images. SchemaError: no such split. RowError: an unknown class number, a line that is not
+        numbers, labels without an image (``skip``: rejected into ``report`` instead).
     """
     found = _find(path, split, report)
     if images is not None:
         found = YoloSet(tuple(_listed(Path(images))), found.names, found.named_in)
     if not found.files:
-        raise DataFileError("holds no pictures.", location=Location(str(path)), hint="Expected images/ and labels/.")
+        raise DataFileError("holds no images.", location=Location(str(path)), hint="Expected images/ and labels/.")
     if not any(labels.is_file() for _, labels in found.files):
-        picture, labels = found.files[0]
+        image, labels = found.files[0]
         raise DataFileError(
-            f"holds {len(found.files)} pictures and no label file.",
+            f"holds {len(found.files)} images and no label file.",
             location=Location(str(path)),
-            hint=f"Expected {str(labels)!r} for {picture.name!r}, and so on.",
+            hint=f"Expected {str(labels)!r} for {image.name!r}, and so on.",
         )
     if not found.names:
         report.note("class numbers as names", "no data.yaml or classes.txt names the classes", Location(str(path)))
     _refuse_lone_labels(found.files, report, skip)
-    raw = (_read_picture(picture, labels, found, report) for picture, labels in found.files)
+    raw = (_read_image(image, labels, found, report) for image, labels in found.files)
     return records_of(raw, ImageFinder([]), report=report, skip=skip, source=str(path))
 
 
 def _listed(folder: Path, *, real: Path | None = None) -> list[tuple[Path, Path]]:
-    """The pictures of ``folder`` (which lie in ``real``) with their label files."""
+    """The images of ``folder`` (which lie in ``real``) with their label files."""
     labels = _labels_of(folder)
-    return [(picture, labels / f"{picture.stem}.txt") for picture in image_files(real or folder)]
+    return [(image, labels / f"{image.stem}.txt") for image in image_files(real or folder)]
 
 
 def _find(path: Path, split: str | None, report: ReadReport) -> YoloSet:
@@ -105,13 +105,13 @@ def _find(path: Path, split: str | None, report: ReadReport) -> YoloSet:
 
 
 def _below(path: Path) -> list[tuple[Path, Path]]:
-    """The pictures of a folder, of its images/, or of the parts in that, with their label files."""
+    """The images of a folder, of its images/, or of the parts in that, with their label files."""
     folder = path / "images" if (path / "images").is_dir() and not image_files(path) else path
     return _listed(folder) or [pair for f in sorted(folder.iterdir()) if f.is_dir() for pair in _listed(f)]
 
 
 def _files_of(own: Path, content: Mapping[str, Any], entry: str) -> list[tuple[Path, Path]]:
-    """The pictures of one entry, a folder or a text file that lists them, with their label files.
+    """The images of one entry, a folder or a text file that lists them, with their label files.
 
     Exported YAML files often hold "../train/images" where "train/images" is meant.
     """
@@ -125,11 +125,11 @@ def _files_of(own: Path, content: Mapping[str, Any], entry: str) -> list[tuple[P
                 return _listed(place, real=real)
             if place.is_file():
                 listed = [base / line.strip() for line in place.read_text(encoding="utf-8").split("\n") if line.strip()]
-                return [(picture, _labels_of(picture.parent) / f"{picture.stem}.txt") for picture in listed]
+                return [(image, _labels_of(image.parent) / f"{image.stem}.txt") for image in listed]
     raise DataFileError(
         f"names {entry!r}, which is not there.",
         location=Location(str(own)),
-        hint=f"Looked for {str(root / entry)!r}; mend the path in the file.",
+        hint=f"Looked for {str(root / entry)!r}; correct the path in the file.",
     )
 
 
@@ -142,30 +142,30 @@ def _through_link(path: Path) -> Path:
     return path
 
 
-def _read_picture(picture: Path, labels: Path, found: YoloSet, report: ReadReport) -> RawImage:
+def _read_image(image: Path, labels: Path, found: YoloSet, report: ReadReport) -> RawImage:
     location = Location(str(labels))
-    image = RawImage(str(picture.absolute()), location, image_id=picture.stem, fractions=True)
+    raw = RawImage(str(image.absolute()), location, image_id=image.stem, fractions=True)
     if not labels.is_file():
-        report.note("image without a label file (read as empty)", f"{picture.name} has none", Location(str(picture)))
-        return image
+        report.note("image without a label file (read as empty)", f"{image.name} has none", Location(str(image)))
+        return raw
     where = location
     try:
         for line, text in enumerate(labels.read_text(encoding="utf-8").splitlines(), 1):
             if text.strip():
                 where = Location(str(labels), line=line)
-                image.objects.append(_object(text.split(), found, where))
+                raw.objects.append(_object(text.split(), found, where))
     except UnicodeDecodeError:
-        image.fault = "is not UTF-8 text."
+        raw.fault = "is not UTF-8 text."
     except ValueError as error:
-        image.fault, image.location = str(error), where
-    return image
+        raw.fault, raw.location = str(error), where
+    return raw
 
 
 def _object(cells: list[str], found: YoloSet, location: Location) -> RawObject:
     """left, top, right, bottom as shares. Raises ValueError."""
     if len(cells) != 5 and (len(cells) < 7 or len(cells) % 2 == 0):
         raise ValueError(
-            f"{len(cells)} values ({' '.join(cells)[:60]}), expected class, centre x, centre y, width, height."
+            f"{len(cells)} values ({' '.join(cells)[:60]}), expected class, center x, center y, width, height."
         )
     label = _label(cells[0], found)
     values = [number(c) for c in cells[1:]]
@@ -177,7 +177,7 @@ def _object(cells: list[str], found: YoloSet, location: Location) -> RawObject:
     wrong = next((v for v in values if v > 1 + _BEYOND or v < -_BEYOND), None)
     if wrong is not None:
         raise ValueError(
-            f"{wrong:g} is no share of the picture; YOLO labels lie between 0 and 1, these look like pixels."
+            f"{wrong:g} is no share of the image; YOLO labels lie between 0 and 1, these look like pixels."
         )
     return RawObject(box, label, location=location)
 
@@ -195,14 +195,14 @@ def _label(text: str, found: YoloSet) -> str:
 
 
 def _refuse_lone_labels(files: Sequence[tuple[Path, Path]], report: ReadReport, skip: bool) -> None:
-    """A label file without a picture is a lost picture, unless a part that is not read has it in the same folders."""
+    """A label file without an image is a lost image, unless a part that is not read has it in the same folders."""
     known = {labels for _, labels in files}
-    places = {labels.parent: picture.parent for picture, labels in files}
-    for folder, pictures in places.items():
+    places = {labels.parent: image.parent for image, labels in files}
+    for folder, images in places.items():
         for file in sorted(folder.glob("*.txt")):
-            there = folder != pictures and any(p.suffix in IMAGE_SUFFIXES for p in pictures.glob(f"{file.stem}.*"))
+            there = folder != images and any(p.suffix in IMAGE_SUFFIXES for p in images.glob(f"{file.stem}.*"))
             if file not in known and file.name != "classes.txt" and not there:
-                refuse("has labels, but there is no picture of that name.", Location(str(file)), report, skip=skip)
+                refuse("has labels, but there is no image of that name.", Location(str(file)), report, skip=skip)
 
 
 def _labels_of(folder: Path) -> Path:
@@ -216,7 +216,7 @@ def _labels_of(folder: Path) -> Path:
     return inside if inside.is_dir() else folder
 
 
-def _holds_pictures(path: Path) -> bool:
+def _holds_images(path: Path) -> bool:
     return path.is_dir() and bool(image_files(path) or ((path / "images").is_dir() and (path / "labels").is_dir()))
 
 

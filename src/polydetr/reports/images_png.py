@@ -1,4 +1,4 @@
-"""The pictures of an explanation, drawn: each beside itself in grey under its heat map, and, where the answer is an
+"""The images of an explanation, drawn: each beside itself in gray under its heat map, and, where the answer is an
 object, under what the query that found it looked at.
 """
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIDE, _GAP, _FOOT = 1.78, 0.06, 0.28  # inches
-_FINE = 120  # a picture of fewer pixels a side is shown as the squares it is made of
+_FINE = 120  # an image of fewer pixels per side is shown as the squares it is made of
 
 
-def picture_height(image: ExplainedImage) -> float:
-    """Inches that ``draw_picture`` takes from top to bottom."""
+def image_height(image: ExplainedImage) -> float:
+    """Inches that ``draw_image`` takes from top to bottom."""
     return _size(image)[1] + _FOOT
 
 
-def draw_picture(figure: Figure, x: float, y: float, sources: Sources, image: ExplainedImage) -> None:
+def draw_image(figure: Figure, x: float, y: float, sources: Sources, image: ExplainedImage) -> None:
     """From (x, y), inches from the left and the top; two panels, three for an object; the caption below."""
     width, height = _size(image)
-    grey = image.pixels.mean(-1) / 255 * 0.6 + 0.34
-    panels = [(image.pixels, None, None), (grey, overlay(sources.strength(image)), sources.strength(image))]
+    gray = image.pixels.mean(-1) / 255 * 0.6 + 0.34
+    panels = [(image.pixels, None, None), (gray, overlay(sources.strength(image)), sources.strength(image))]
     if image.gaze is not None:
-        panels.append((grey, gaze_overlay(image.gaze), None))
+        panels.append((gray, gaze_overlay(image.gaze), None))
     for number, (under, over, strength) in enumerate(panels):
         axes = _panel(figure, x + number * (width + _GAP), y, width, height)
         coarse = "nearest" if max(under.shape[:2]) < _FINE else "bilinear"
@@ -53,7 +53,7 @@ def draw_picture(figure: Figure, x: float, y: float, sources: Sources, image: Ex
 
 
 def _size(image: ExplainedImage) -> tuple[float, float]:
-    """Inches of one panel: the picture's own proportions within a square."""
+    """Inches of one panel: the image's own proportions within a square."""
     height, width = image.pixels.shape[:2]
     return _SIDE * min(1.0, width / height), _SIDE * min(1.0, height / width)
 
@@ -68,9 +68,9 @@ def _panel(figure: Figure, x: float, y: float, wide: float, tall: float) -> Axes
 def _lines(axes: Axes, strength: np.ndarray) -> None:
     """Around the strongest cells."""
     rows, columns = strength.shape
-    for chosen, colour, style in ((strength >= STRONG, BLUE, "-"), (strength <= -STRONG, ORANGE, ":")):
+    for chosen, color, style in ((strength >= STRONG, BLUE, "-"), (strength <= -STRONG, ORANGE, ":")):
         edges = [((x0 / columns, x1 / columns), (y0 / rows, y1 / rows)) for (x0, y0), (x1, y1) in outline(chosen)]
         for across, down in edges:
             axes.plot(across, down, color="white", linewidth=2.8, solid_capstyle="round")
         for across, down in edges:
-            axes.plot(across, down, color=colour, linewidth=1.4, linestyle=style)
+            axes.plot(across, down, color=color, linewidth=1.4, linestyle=style)

@@ -1,5 +1,5 @@
-"""The pictures of an explanation as pieces of its page: each beside itself in grey under its heat map, and, where the
-answer is an object, under what the query that found it looked at. Every picture lies in the page itself.
+"""The images of an explanation as parts of its page: each beside itself in gray under its heat map, and, where the
+answer is an object, under what the query that found it looked at. Every image lies in the page itself.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from polydetr.reports.explained import ExplainedImage, Sources
 from polydetr.reports.heat import STRONG, caption, gaze_overlay, outline, overlay
 
-_WIDTH = 480  # units of the drawing over a picture
-_FINE = 120  # a picture of fewer pixels a side is shown as the squares it is made of
+_WIDTH = 480  # units of the drawing over an image
+_FINE = 120  # an image of fewer pixels per side is shown as the squares it is made of
 
 
-def pictures_html(sources: Sources) -> str:
+def images_html(sources: Sources) -> str:
     """Empty where there is none."""
     if not sources.images:
         return ""
@@ -27,8 +27,8 @@ def pictures_html(sources: Sources) -> str:
         " Purple is where the query that found the object looked; the frame is the object's box."
     )  # fmt: skip
     return (
-        f"<h2>{'Picture' if len(sources.images) == 1 else 'Pictures'}</h2>\n"
-        f'<div class="pictures">\n{figures}\n</div>\n'
+        f"<h2>{'Image' if len(sources.images) == 1 else 'Images'}</h2>\n"
+        f'<div class="images">\n{figures}\n</div>\n'
         '<p class="legend">Blue speaks for the answer, orange against it. Lines, solid for and dotted against, enclose '
         "the cells that carry at least half as much as the strongest of their column. Point at a cell to read its "
         f"score.{looked}</p>"
@@ -36,15 +36,15 @@ def pictures_html(sources: Sources) -> str:
 
 
 def _figure(sources: Sources, image: ExplainedImage) -> str:
-    said = caption(sources, image)
-    panels = [_panel(image, image.column), _panel(image, said, _heat(image, sources.strength(image)))]
+    text = caption(sources, image)
+    panels = [_panel(image, image.column), _panel(image, text, _heat(image, sources.strength(image)))]
     if image.gaze is not None:
         panels.append(_panel(image, "where the query looked", _layer(image, gaze_overlay(image.gaze))))
-    return f'<figure><div class="pair">{"".join(panels)}</div>\n<figcaption>{escape(said)}</figcaption></figure>'
+    return f'<figure><div class="pair">{"".join(panels)}</div>\n<figcaption>{escape(text)}</figcaption></figure>'
 
 
-def _panel(image: ExplainedImage, said: str, over: str = "") -> str:
-    """The picture with its box; in grey where something lies ``over`` it."""
+def _panel(image: ExplainedImage, text: str, over: str = "") -> str:
+    """The image with its box; in gray where something lies ``over`` it."""
     shown = _layer(image, image.pixels, coarse=max(image.pixels.shape[:2]) < _FINE)
     under = f'<g class="under">{shown}</g>' if over else shown
     frame = ""
@@ -55,13 +55,13 @@ def _panel(image: ExplainedImage, said: str, over: str = "") -> str:
         place += f' width="{(right - left) * width:.1f}" height="{(bottom - top) * height:.1f}"'
         frame = f'<rect class="box halo" {place}/><rect class="box" {place}/>'
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {_height(image)}" role="img" aria-label="{escape(said, quote=True)}">'
+        f'<svg viewBox="0 0 {_WIDTH} {_height(image)}" role="img" aria-label="{escape(text, quote=True)}">'
         f"{under}{frame}{over}</svg>"
     )
 
 
 def _heat(image: ExplainedImage, strength: NDArray[np.float64]) -> str:
-    """The colours, the lines around the strongest cells, and every cell's score to be pointed at."""
+    """The colors, the lines around the strongest cells, and every cell's score to be pointed at."""
     rows, columns = image.heat.shape
     across, down = _WIDTH / columns, _height(image) / rows
     lines = "".join(
@@ -87,7 +87,7 @@ def _path(chosen: NDArray[np.bool_], across: float, down: float) -> str:
 
 
 def _height(image: ExplainedImage) -> int:
-    """Units of a drawing of the picture's own proportions."""
+    """Units of a drawing of the image's own proportions."""
     height, width = image.pixels.shape[:2]
     return round(_WIDTH * height / width)
 
