@@ -217,21 +217,20 @@ def _exit_codes() -> str:
 LAYER_NOTES = {
     "cli": "the command line",
     "apps": "use the public face alone",
-    "folder": "saving and loading",
     "inference": "from rows to answers",
-    "tags": "tag schemes",
-    "spans": "words, stretches of text",
     "predictor": "the public face",
-    "training": "loop, checkpoints, precision",
+    "training": "loop, devices, checkpoints",
     "explain": "what an answer rests on",
-    "building": "from configuration to model",
-    "encoding": "one way in, one model",
-    "modalities": "never import one another",
+    "model": "the network, put together",
+    "engine": "encode, run, decode; no torch",
+    "modalities": "values to tokens; no torch",
+    "specs": "what a backbone's files say; no torch",
+    "values": "one raw value, read and checked",
+    "core": "what travels; what is found by name",
     "data": "rows, wherever they come from",
     "backbones": "where weights come from",
     "nn": "tensors in, tensors out",
     "metrics": "numpy and scipy alone",
-    "batch": "what travels",
     "errors": "the ground",
 }
 """A few words beside a layer, by one of its modules."""
@@ -241,7 +240,7 @@ def layers() -> list[str]:
     """The layers of the import contract, the highest first; "|" parts modules that stay apart."""
     contract = configparser.ConfigParser()
     contract.read(DOCS.parent / ".importlinter", encoding="utf-8")
-    lines = contract["importlinter:contract:layers"]["layers"].strip().splitlines()
+    lines = contract["importlinter:contract:floors"]["layers"].strip().splitlines()
     return [line.strip().replace("polydetr.", "") for line in lines]
 
 
