@@ -192,7 +192,6 @@ class TonePart(Part):
 def test_a_modality_from_outside_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"low": float(i % 2), "high": float(i % 3), "label": "yes" if i % 2 else "no"} for i in range(12)]
     kinds = {"low": "tone", "high": "tone"}
-    monkeypatch.setattr("polydetr.schema.spec.MODALITIES", ("tone",))
     register(monkeypatch, plugs.MODALITIES, "tone", ExplainedToneModality)
     register(monkeypatch, plugs.EMBEDDERS, "tone", ToneEmbedder)
     engine = make_engine(rows, {"label": "classification"}, inputs=kinds)

@@ -1,4 +1,4 @@
-"""Nothing is finished by others: modalities and embedders are whole when they are built."""
+"""Nothing is finished by others: modalities, tasks and embedders are whole when they are built."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from polydetr import embedders
 from polydetr.config import load_config, merge
 from polydetr.engine.engine import Engine
 from polydetr.modalities.base import Modality
-from polydetr.model.build import build_modalities, build_runner, build_tasks
+from polydetr.model.build import build_modalities, build_tasks
+from polydetr.model.model import PolyModel
+from polydetr.model.runner import TorchRunner
 from polydetr.schema.infer import infer_schema
+from polydetr.tasks.base import Task
 from tiny_models import SMALL, as_records, encode_all
 
 BOXES = [{"label": WORDS[0], "box": [2, 2, 12, 14]}]
@@ -27,12 +30,12 @@ INPUTS = {"note": "text", "n": "number", "photo": "image", "seen": "history"}
 
 
 def walked(value: Any, seen: dict[int, Any]) -> Any:
-    """Everything that hangs on a modality or embedder; caches, which only answer sooner, are left out."""
+    """Everything that hangs on a modality, task or embedder; caches, which only answer sooner, are left out."""
     if id(value) in seen:
         return "seen"
     if isinstance(value, torch.Tensor):
         return "tensor", tuple(value.shape)
-    if isinstance(value, Modality | nn.Module) or type(value).__name__ == "TextTokens":
+    if isinstance(value, Modality | Task | nn.Module) or type(value).__name__ == "TextTokens":
         seen[id(value)] = value
         return {name: walked(v, seen) for name, v in vars(value).items() if name not in ("_read", "_words", "_packed")}
     if isinstance(value, Mapping):
@@ -49,17 +52,15 @@ def test_assembling_a_model_changes_no_part_of_it(targets: dict[str, str]) -> No
     schema, records = infer_schema(ROWS, targets=config.target, inputs=config.inputs), as_records(ROWS)
     tasks = build_tasks(config, schema, records, note=lambda _: None)
     parts = build_modalities(config, schema, ROWS, tasks, folder=None, note=lambda _: None)
-    before = {name: walked(part, {}) for name, part in parts.items()}
+    before = {name: walked(part, {}) for name, part in (*parts.items(), *tasks.items())}
     alone: dict[str, nn.Module] = {}
     for name, part in parts.items():
         alone[name] = embedders.build(part, embed_dim=32, others=alone)
     built = {name: walked(embedder, {}).keys() for name, embedder in alone.items()}
-    runner = build_runner(parts, tasks, config.model)
-    model = runner.model
+    model = PolyModel(parts, tasks, config.model)
     model.load_pretrained(parts)
-    model.eval()
-    engine = Engine.of(parts, tasks, runner, context=False)
+    engine = Engine.of(parts, tasks, TorchRunner(model.eval()), context=False)
     encode_all(engine, ROWS, with_targets=True)
     list(engine.run(records))
-    assert {name: walked(part, {}) for name, part in parts.items()} == before
+    assert {name: walked(part, {}) for name, part in (*parts.items(), *tasks.items())} == before
     assert {name: walked(embedder, {}).keys() for name, embedder in model.embedders.items()} == built

@@ -6,7 +6,6 @@ names its entry points) in a folder of its own and asks a fresh interpreter, whi
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -21,11 +20,10 @@ import pytest
 import polydetr
 
 SOURCES = Path(__file__).parent / "polydetr_calendar"
-CAN_EXPLAIN = importlib.util.find_spec("polydetr.heads.explained") is not None
 ENTRY_POINTS = {
     "polydetr.tasks": {"interval": "task:IntervalTask"},
-    "polydetr.heads": {"interval": "explained:ExplainedHead" if CAN_EXPLAIN else "head:IntervalHead"},
-    "polydetr.modalities": {"weekdays": "explained:ExplainedModality" if CAN_EXPLAIN else "modality:WeekdaysModality"},
+    "polydetr.heads": {"interval": "explained:ExplainedHead"},
+    "polydetr.modalities": {"weekdays": "explained:ExplainedModality"},
     "polydetr.embedders": {"weekdays": "embedder:WeekdaysEmbedder"},
 }
 ROWS = [
@@ -146,7 +144,6 @@ def test_a_saved_model_answers_the_same(trained: dict[str, Any], package: Path, 
     assert "hours" in Path(trained["out"], "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(not CAN_EXPLAIN, reason="explanations are asked of heads and modalities by protocols of their own")
 def test_it_is_explained(trained: dict[str, Any], package: Path, tmp_path: Path) -> None:
     found = run_fresh(EXPLAIN, trained, package=package, cache=tmp_path)
     assert (found["task"], found["quantity"]) == ("interval", "middle")
