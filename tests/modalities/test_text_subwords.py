@@ -251,7 +251,7 @@ def test_frozen_backbones_leave_the_slots_their_places(monkeypatch: pytest.Monke
         e for group in made.encoder.documents(valid) for e in made.encoder.encode(group, with_targets=True).examples
     ]
     torch.nn.init.normal_(made.runner.model.embedders["text"].piece_reader.down.weight)
-    featured = _chunk_features(made.runner.model, examples, ["text"])
+    featured = _chunk_features(made.runner, examples, ["text"])
     for plain, computed in zip(examples, featured, strict=True):
         assert set(computed.groups["text"]) == {"features", "place"}
         first, second = (made.runner.model(Batch.collate([e]))["entities"]["logits"] for e in (plain, computed))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,3 +39,64 @@ class Example:
         if self.cost is not None:
             return self.cost
         return sum(len(next(iter(arrays.values()))) for arrays in (*self.groups.values(), *self.positives.values()))
+
+
+@dataclass(frozen=True)
+class PaddedGroup:
+    """The entries of one modality for B examples: values, each (B, L, ...); mask (B, L) bool, True = real; positions
+    (B, L) int64.
+    """
+
+    values: Arrays
+    mask: np.ndarray
+    positions: np.ndarray
+
+    @staticmethod
+    def of(arrays: Sequence[Arrays]) -> PaddedGroup:
+        """One entry of ``arrays`` per example, padded to the longest of them."""
+        lengths = np.array([len(next(iter(a.values()))) for a in arrays])
+        longest = max(1, int(lengths.max()))
+        values = {key: _padded([a[key] for a in arrays], longest, 0) for key in arrays[0]}
+        steps = np.arange(longest)
+        positions = values.pop("positions", np.broadcast_to(steps, (len(arrays), longest)).copy())
+        return PaddedGroup(values, steps < lengths[:, None], positions)
+
+
+@dataclass(frozen=True)
+class Collated:
+    """B examples side by side, in NumPy: what any runner computes from."""
+
+    groups: Mapping[str, PaddedGroup]
+    targets: Mapping[str, Arrays]
+    positives: Mapping[str, PaddedGroup]
+    weights: np.ndarray
+
+
+def collate(examples: Sequence[Example]) -> Collated:
+    """Pads to the longest example **of these**, group by group. The only collation there is."""
+    first = examples[0]
+    targets: dict[str, dict[str, np.ndarray]] = {}
+    for target, names in first.targets.items():
+        fills, arrays = first.padding.get(target, {}), targets.setdefault(target, {})
+        for name in names:
+            column = [np.asarray(e.targets[target][name]) for e in examples]
+            longest = max(1, max(len(c) for c in column)) if name in fills else 0
+            arrays[name] = _padded(column, longest, fills[name]) if name in fills else np.stack(column)
+    return Collated(
+        {name: PaddedGroup.of([e.groups[name] for e in examples]) for name in first.groups},
+        targets,
+        {target: PaddedGroup.of([e.positives[target] for e in examples]) for target in first.positives},
+        np.array([e.weight for e in examples], dtype=np.float32),
+    )
+
+
+def _padded(arrays: Sequence[np.ndarray], longest: int, fill: int) -> np.ndarray:
+    out = np.full((len(arrays), longest, *arrays[0].shape[1:]), fill, dtype=_wide(arrays[0].dtype))
+    for i, array in enumerate(arrays):
+        out[i, : len(array)] = array
+    return out
+
+
+def _wide(dtype: np.dtype) -> np.dtype:
+    """Examples are stored in small integers; embeddings want int64. Pixels (uint8) stay small."""
+    return np.dtype(np.int64) if np.issubdtype(dtype, np.integer) and dtype != np.uint8 else dtype

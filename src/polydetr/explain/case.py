@@ -19,6 +19,7 @@ from polydetr.explain.units import Units
 from polydetr.heads.explained import Answer, Reading, SmoothAnswer
 from polydetr.modalities.units import HasUnits, Part
 from polydetr.model.model import PolyModel
+from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Batch
 from polydetr.tasks.base import Task
 
@@ -84,7 +85,7 @@ class Case:
 
     def batch(self, model: PolyModel, examples: Sequence[Example] | None = None) -> Batch:
         """These windows, all of the row's when not given, where ``model`` computes."""
-        return Batch.collate(examples or self.document.examples).to(next(model.parameters()).device)
+        return TorchRunner(model).batch(examples or self.document.examples)
 
 
 def _parts(engine: Engine, document: EncodedDocument, row: Row) -> list[Part]:

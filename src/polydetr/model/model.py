@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from polydetr import embedders, heads
 from polydetr.backbones.bert import BertEncoder
 from polydetr.config import ModelConfig
-from polydetr.core.examples import Example
+from polydetr.core.examples import PaddedGroup
 from polydetr.embedders.base import Embedder, GivesMaps, HasDetr
 from polydetr.errors import ConfigError
 from polydetr.heads.base import DecodesSets, EncoderShape, Head, NamesLabels, PaintsTokens, TakesDetr
 from polydetr.modalities.base import Modality
-from polydetr.nn.batch import Batch, Embedded, Encoded
+from polydetr.nn.batch import Batch, Embedded, Encoded, TokenGroup
 from polydetr.nn.cpu.linear import Linear, pack
 from polydetr.nn.encoder import AttentionWeights, MultiModalEncoder
 from polydetr.nn.pooling import masked_mean, mean_of_groups
@@ -224,7 +224,7 @@ class PolyModel(nn.Module):
                 continue
             spoken = [re.sub(r"[\W_]+", " ", label) for label in task.named_labels]
             windows = [reader.encode([{"label": name}]).windows[0] for name in spoken]
-            group = Batch.collate([Example({"text": window.arrays}) for window in windows]).groups["text"]
+            group = TokenGroup.of(PaddedGroup.of([window.arrays for window in windows]))
             found = self.embedders["text"](group)
             head.name_labels(masked_mean(found.tokens, found.mask))
 

@@ -53,6 +53,10 @@ class TorchRunner:
         other._listener = listener
         return other
 
+    def batch(self, examples: Sequence[Example], numbers: Sequence[int] | None = None, *, seed: int = 0) -> Batch:
+        """The examples side by side, where the model computes."""
+        return Batch.collate(examples, numbers, seed=seed).to(next(self.model.parameters()).device)
+
     def run(
         self, examples: Sequence[Example], targets: Sequence[str], *, seed: int, numbers: Sequence[int]
     ) -> list[Outputs]:
@@ -63,8 +67,7 @@ class TorchRunner:
 
         def forward(ids: list[int]) -> _Answered:
             with torch.inference_mode():  # of each thread
-                chosen = [examples[i] for i in ids]
-                batch = Batch.collate(chosen, [numbers[i] for i in ids], seed=seed).to(device)
+                batch = self.batch([examples[i] for i in ids], [numbers[i] for i in ids], seed=seed)
                 return ids, batch, self.model(batch, targets)
 
         with torch.inference_mode():

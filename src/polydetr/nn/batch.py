@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from polydetr.core.examples import Arrays, Example
+from polydetr.core.examples import Example, PaddedGroup, collate
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,12 @@ class TokenGroup:
         for name, value in self.values.items():
             if value.shape[:2] != shape:
                 raise ValueError(f"values[{name!r}] {tuple(value.shape)} do not begin with (B, L) = {tuple(shape)}")
+
+    @staticmethod
+    def of(group: PaddedGroup) -> TokenGroup:
+        """As tensors, which share the arrays' memory."""
+        values = {name: torch.from_numpy(array) for name, array in group.values.items()}
+        return TokenGroup(values, torch.from_numpy(group.mask), torch.from_numpy(group.positions))
 
     def to(self, device: torch.device | str) -> TokenGroup:
         return TokenGroup(
@@ -78,43 +83,17 @@ class Batch:
 
     @staticmethod
     def collate(examples: Sequence[Example], ids: Sequence[int] | None = None, *, seed: int = 0) -> Batch:
-        """Pads to the longest example **of this batch**, group by group. The only collation there is."""
-        groups = {name: _group([e.groups[name] for e in examples]) for name in examples[0].groups}
-        positives = {target: _group([e.positives[target] for e in examples]) for target in examples[0].positives}
-        targets: dict[str, dict[str, Tensor]] = {}
-        for target, first in examples[0].targets.items():
-            tensors = targets[target] = {}
-            for key in first:
-                column = [np.asarray(e.targets[target][key]) for e in examples]
-                fill = examples[0].padding.get(target, {}).get(key)
-                if fill is not None:
-                    tensors[key] = _pad(column, max(1, max(len(c) for c in column)), fill)
-                else:
-                    tensors[key] = torch.from_numpy(np.stack(column))
-        weights = torch.tensor([e.weight for e in examples], dtype=torch.float32)
+        """``core.examples.collate`` as tensors, which share its memory."""
+        arrays = collate(examples)
         numbers = tuple(ids if ids is not None else range(len(examples)))
-        return Batch(groups, targets, numbers, weights, seed, positives)
-
-
-def _group(arrays: Sequence[Arrays]) -> TokenGroup:
-    lengths = [len(next(iter(a.values()))) for a in arrays]
-    longest = max(1, max(lengths))
-    values = {key: _pad([a[key] for a in arrays], longest, 0) for key in arrays[0]}
-    mask = torch.arange(longest)[None] < torch.tensor(lengths)[:, None]
-    positions = values.pop("positions", torch.arange(longest)[None].expand(len(arrays), longest))
-    return TokenGroup(values, mask, positions)
-
-
-def _pad(arrays: Sequence[np.ndarray], longest: int, fill: int) -> Tensor:
-    out = np.full((len(arrays), longest, *arrays[0].shape[1:]), fill, dtype=_wide(arrays[0].dtype))
-    for i, array in enumerate(arrays):
-        out[i, : len(array)] = array
-    return torch.from_numpy(out)
-
-
-def _wide(dtype: np.dtype) -> np.dtype:
-    """Examples are stored in small integers; embeddings want int64. Pixels (uint8) stay small."""
-    return np.dtype(np.int64) if np.issubdtype(dtype, np.integer) and dtype != np.uint8 else dtype
+        return Batch(
+            {name: TokenGroup.of(group) for name, group in arrays.groups.items()},
+            {t: {name: torch.from_numpy(a) for name, a in named.items()} for t, named in arrays.targets.items()},
+            numbers,
+            torch.from_numpy(arrays.weights),
+            seed,
+            {target: TokenGroup.of(group) for target, group in arrays.positives.items()},
+        )
 
 
 @dataclass(frozen=True)

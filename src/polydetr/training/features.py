@@ -23,7 +23,8 @@ from polydetr.embedders.base import HasBackbone
 from polydetr.errors import ConfigError
 from polydetr.model.build import Assembly
 from polydetr.model.model import PolyModel
-from polydetr.nn.batch import Batch, Embedded, TokenGroup
+from polydetr.model.runner import TorchRunner
+from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.training.checkpoint import frozen_digest
 from polydetr.training.encode import EncodedRows
 
@@ -67,7 +68,7 @@ def with_features(assembly: Assembly, rows: EncodedRows) -> EncodedRows:
     folder = cache_dir() / "encoded"
 
     def features(examples: Iterator[Example]) -> Iterator[Example]:
-        return _features(model, examples, groups)
+        return _features(assembly.runner, examples, groups)
 
     path = folder / f"{rows.train.path.stem}-{key}.arrow"
     train = _computed(lambda: features(rows.train[i] for i in range(len(rows.train))), path)
@@ -83,20 +84,20 @@ def _computed(examples: Callable[[], Iterator[Example]], path: Path) -> ExampleS
     return ExampleStore.write(examples(), path)
 
 
-def _features(model: PolyModel, examples: Iterator[Example], groups: Sequence[str]) -> Iterator[Example]:
+def _features(runner: TorchRunner, examples: Iterator[Example], groups: Sequence[str]) -> Iterator[Example]:
     while True:
         chunk = list(islice(examples, _AT_ONCE))
         if not chunk:
             return
-        yield from _chunk_features(model, chunk, groups)
+        yield from _chunk_features(runner, chunk, groups)
 
 
-def _chunk_features(model: PolyModel, chunk: Sequence[Example], groups: Sequence[str]) -> list[Example]:
-    device = next(model.parameters()).device
+def _chunk_features(runner: TorchRunner, chunk: Sequence[Example], groups: Sequence[str]) -> list[Example]:
+    model = runner.model
     made: list[Example | None] = [None] * len(chunk)
     with torch.inference_mode():
         for ids in token_budget_batches([e.num_tokens for e in chunk], 1024, seed=None):
-            batch = Batch.collate([chunk[i] for i in ids]).to(device)
+            batch = runner.batch([chunk[i] for i in ids])
             inputs = {name: _embedded(model, name, group, groups) for name, group in batch.groups.items()}
             sides = {t: _embedded(model, model.positive_side(t), g, groups) for t, g in batch.positives.items()}
             for row, i in enumerate(ids):

@@ -29,6 +29,7 @@ from polydetr.model.build import Assembly, Note, build_model
 from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
 from polydetr.model.precision import ForTraining, Plain, Precision, apply, choose_for_prediction, choose_for_training
+from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Batch
 from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
@@ -172,7 +173,7 @@ def _train(
     settings, model = config.training, assembly.model
     devices.same_weights(model.to(devices.device))
     saved = checkpoints.header().get("precision") if resume else None
-    precision = _set_precision(model, saved or settings.precision, rows.train, devices, note=display.note)
+    precision = _set_precision(assembly.runner, saved or settings.precision, rows.train, devices, note=display.note)
     torch.manual_seed(config.seed)
     if settings.lora.rank:
         wrapped = add_adapters(model, rank=settings.lora.rank, alpha=settings.lora.alpha)
@@ -225,16 +226,16 @@ def _train(
 
 
 def _set_precision(
-    model: PolyModel, wanted: ForTraining, store: ExampleStore, devices: Devices, *, note: Note
+    runner: TorchRunner, wanted: ForTraining, store: ExampleStore, devices: Devices, *, note: Note
 ) -> Plain:
     """Puts the model into what it trains in; on all devices what the first one measured."""
 
     def batch() -> Batch:
-        return Batch.collate([store[i] for i in range(min(8, len(store)))])
+        return runner.batch([store[i] for i in range(min(8, len(store)))])
 
-    found = devices.in_first(lambda: choose_for_training(model, wanted, batch))
+    found = devices.in_first(lambda: choose_for_training(runner.model, wanted, batch))
     note(f"precision: {found.name}{' with fp32 master weights' * (found.name == 'bf16')} ({found.reason})")
-    apply(model, found)
+    apply(runner.model, found)
     return "bf16" if found.name == "bf16" else "fp32"
 
 
