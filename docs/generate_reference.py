@@ -241,7 +241,7 @@ def layers() -> list[str]:
     """The layers of the import contract, the highest first; "|" parts modules that stay apart."""
     contract = configparser.ConfigParser()
     contract.read(DOCS.parent / ".importlinter", encoding="utf-8")
-    lines = contract["importlinter:contract:layers"]["layers"].strip().splitlines()
+    lines = contract["importlinter:contract:floors"]["layers"].strip().splitlines()
     return [line.strip().replace("polydetr.", "") for line in lines]
 
 
