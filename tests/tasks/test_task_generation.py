@@ -145,7 +145,7 @@ def test_size_colours_and_patches_are_learned_and_told() -> None:
     notes: list[str] = []
     task: Any = _engine(notes=notes).tasks["picture"]
     assert (task.channels, task.size, task.patch_size, task.num_own_tokens) == (1, 4, 1, 16)
-    assert "pictures of 'picture': 4 x 4 pixels, grey, in 16 patches" in notes
+    assert "images of 'picture': 4 x 4 pixels, gray, in 16 patches" in notes
     pixels = np.stack([row["picture"] for row in _rows()])
     assert (task.mean, task.std) == pytest.approx((pixels.mean(), pixels.std()))
 
@@ -210,7 +210,7 @@ def test_a_column_without_pictures_cannot_be_learned() -> None:
 
 
 def test_patches_that_do_not_fit_the_size_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"tasks.picture.patch_size = 3 does not divide the size of the pictures, 4"):
+    with pytest.raises(ConfigError, match=r"tasks.picture.patch_size = 3 does not divide the size of the images, 4"):
         _engine(settings={"tasks": {"picture": {"patch_size": 3}}})
 
 
