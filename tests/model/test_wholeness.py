@@ -12,11 +12,11 @@ from torch import nn
 from embedder_cases import WORDS, item, picture
 from polydetr import embedders
 from polydetr.config import load_config, merge
-from polydetr.engine.encode import RowEncoder
 from polydetr.engine.engine import Engine
 from polydetr.modalities.base import Modality
 from polydetr.model.build import build_modalities, build_tasks
 from polydetr.model.model import PolyModel
+from polydetr.model.runner import TorchRunner
 from polydetr.schema.infer import infer_schema
 from tiny_models import SMALL, as_records, encode_all
 
@@ -58,7 +58,7 @@ def test_assembling_a_model_changes_no_part_of_it(targets: dict[str, str]) -> No
     built = {name: walked(embedder, {}).keys() for name, embedder in alone.items()}
     model = PolyModel(parts, tasks, config.model)
     model.load_pretrained(parts)
-    engine = Engine(model.eval(), RowEncoder(parts, tasks, context=False), tasks)
+    engine = Engine.of(parts, tasks, TorchRunner(model.eval()), context=False)
     encode_all(engine, ROWS, with_targets=True)
     list(engine.run(records))
     assert {name: walked(part, {}) for name, part in parts.items()} == before
