@@ -5,6 +5,7 @@ The pairs are those that the README's table calls "yes". A graph is recorded fro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,16 @@ TASKS = {
 PAIRS = [(task, modality) for modality, tasks in TASKS.items() for task in tasks]
 FAILING: dict[tuple[str, str], str] = {}
 """Pairs without a graph, each with the reason."""
+WITHOUT_ONNX = {**FAILING, ("entities", "text"): "ONNX knows no aten.sort.stable, by which spans are ranked"}
+"""Pairs whose graph does not become ONNX."""
+
+
+def pairs(failing: Mapping[tuple[str, str], str]) -> list[Any]:
+    """All pairs; those that are known to fail must fail."""
+    marks = {pair: [pytest.mark.xfail(strict=True, reason=reason)] for pair, reason in failing.items()}
+    return [pytest.param(*pair, marks=marks.get(pair, []), id="-".join(pair)) for pair in PAIRS]
+
+
 LONGEST = {"text": 48, "image": 4, "table": 2, "history": 4}
 """Entries of a row: a window of text, ``max_images``, ``max_items``."""
 
@@ -161,15 +172,17 @@ def onnx_of(pair: Pair, file: Path) -> Any:
     return ask
 
 
-@pytest.mark.parametrize(("task", "modality"), PAIRS, ids=lambda value: value)
+@pytest.mark.parametrize(("task", "modality"), pairs(FAILING))
 def test_a_graph_answers_as_the_model(task: str, modality: str) -> None:
     pair = Pair(task, modality)
     agree(pair, graph_of(pair))
+    print(f"a graph: {task} of {modality}")
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("task", "modality"), PAIRS, ids=lambda value: value)
+@pytest.mark.parametrize(("task", "modality"), pairs(WITHOUT_ONNX))
 def test_so_does_its_onnx(task: str, modality: str, tmp_path: Path) -> None:
     pair = Pair(task, modality)
     agree(pair, onnx_of(pair, tmp_path / "model.onnx"))
+    print(f"ONNX: {task} of {modality}")
