@@ -103,6 +103,10 @@ class PaintsTokens(Protocol):
         """The same for rows that are measured or painted: of the seed and each row's number alone."""
         ...
 
+    def __call__(self, x: Tensor, time: Tensor, attend: Attend, hidden: Tensor | None = None) -> Tensor:
+        """The velocity at x (B, C, S, S) and time (B,): one step of ``outputs``."""
+        ...
+
     def outputs(self, attend: Attend, draws: Any, targets: Mapping[str, Tensor] | None) -> dict[str, Tensor]: ...
 
 

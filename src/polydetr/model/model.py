@@ -151,6 +151,15 @@ class PolyModel(nn.Module):
         """What makes vectors of a modality's tokens."""
         return cast(Embedder, self.embedders[name])
 
+    def velocity(self, target: str, batch: Batch | None, noisy: Tensor, time: Tensor) -> Tensor:
+        """One step of a head that paints (``nn.flow``): which way images (B, C, S, S) at time (B,) have to go; of no
+        row at all where there is no batch.
+        """
+        head = self.head_of(target)
+        assert isinstance(head, PaintsTokens)
+        embedded = self._embed(batch) if batch is not None else {}
+        return head(noisy, time, partial(self._attend, embedded, self._slots[target]))
+
     def head_of(self, target: str) -> Head:
         """What answers ``target``."""
         return cast(Head, self.heads[self._slots[target]])

@@ -51,7 +51,8 @@ class TokenGroup:
 @dataclass(frozen=True)
 class Batch:
     """B encoded examples. ``targets`` is empty at prediction time; ``example_ids`` says which example each row is, and
-    ``seed`` what tasks that answer at random (generation) draw from: the same seed and id, the same answer.
+    ``seed`` what tasks that answer at random (generation) draw from: the same seed and id, the same answer. Where
+    nothing is drawn, as in a graph, there may be no ids.
     """
 
     groups: Mapping[str, TokenGroup]
@@ -62,14 +63,16 @@ class Batch:
     positives: Mapping[str, TokenGroup] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        size = len(self.example_ids)
+        size = self.weights.shape[0]
+        if self.example_ids and len(self.example_ids) != size:
+            raise ValueError(f"there are {len(self.example_ids)} ids of {size} examples")
         for name, group in (*self.groups.items(), *self.positives.items()):
-            if len(group.mask) != size:
-                raise ValueError(f"group {name!r} holds {len(group.mask)} examples, expected {size}")
+            if group.mask.shape[0] != size:
+                raise ValueError(f"group {name!r} holds {group.mask.shape[0]} examples, expected {size}")
         for target, tensors in self.targets.items():
             for name, tensor in tensors.items():
-                if len(tensor) != size:
-                    raise ValueError(f"target {target!r}/{name!r} holds {len(tensor)} examples, expected {size}")
+                if tensor.shape[0] != size:
+                    raise ValueError(f"target {target!r}/{name!r} holds {tensor.shape[0]} examples, expected {size}")
 
     def to(self, device: torch.device | str) -> Batch:
         groups = {k: g.to(device) for k, g in self.groups.items()}
