@@ -14,7 +14,7 @@ import torch
 from polydetr.backbones import text as encoders
 from polydetr.errors import BackboneError
 from polydetr.fetch import backbones, catalog
-from polydetr.fetch.e5s1 import E5S1File, dequantise_q4
+from polydetr.fetch.e5s1 import E5S1File, dequantize_q4
 from polydetr.fetch.stamp import STAMP
 from polydetr.specs.text import load_text_spec
 
@@ -36,7 +36,7 @@ def test_every_tensor_is_read_back_exactly(tmp_path):
 
 def test_one_block_by_hand():
     raw = np.frombuffer(np.float16(0.5).tobytes() + bytes([0x0F, 0x80] + [0x88] * 14), np.uint8)
-    found = dequantise_q4(raw)
+    found = dequantize_q4(raw)
     assert found[:3].tolist() == [3.5, -4.0, 0.0]  # low halves: 15, 0, 8
     assert found[16:19].tolist() == [-4.0, 0.0, 0.0]  # high halves: 0, 8, 8
 

@@ -101,7 +101,7 @@ def test_too_many_pictures_are_told() -> None:
 
 def test_what_cannot_be_read_names_column_and_file(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"not a picture")
-    with pytest.raises(RowError, match=r"column 'photo': 'bad.jpg' is not a picture"):
+    with pytest.raises(RowError, match=r"column 'photo': 'bad.jpg' is not an image"):
         modality().encode([{"photo": ["bad.jpg"]}], folder=tmp_path)
     with pytest.raises(RowError, match=r"leads out of image\.root"):
         modality(root=str(tmp_path)).encode([{"photo": "../x.png"}])

@@ -71,7 +71,7 @@ def test_auroc_is_of_the_second_class_or_of_labels_never_seen() -> None:
 
 
 def test_one_class_cannot_be_learned() -> None:
-    with pytest.raises(SchemaError, match="one class only, 'a', in all 3 labelled"):
+    with pytest.raises(SchemaError, match="one class only, 'a', in all 3 labeled"):
         classes(["a", "a", "a", None])
 
 

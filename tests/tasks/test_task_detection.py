@@ -236,7 +236,7 @@ def test_more_objects_than_queries_are_told() -> None:
     full = sum(len(row["objects"]) > 2 for row in rows)
     assert full
     assert any(
-        f"{full} pictures hold more objects than the model can find, 2 (tasks.objects.num_queries)" in n for n in notes
+        f"{full} images hold more objects than the model can find, 2 (tasks.objects.num_queries)" in n for n in notes
     )
     loss = batch_loss(engine, Batch.collate(encode_all(engine, rows, with_targets=True)))
     assert torch.isfinite(loss)

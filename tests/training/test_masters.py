@@ -18,7 +18,7 @@ SIZE = {"model": {"embed_dim": 128, "num_layers": 2}}
 def held_bytes() -> int:
     """What the process's tensors hold, each storage once (layouts for prediction, which are no weights, left out)."""
     gc.collect()
-    found = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor) and o.layout == torch.strided]
+    found = [o for o in gc.get_objects() if type(o) in (torch.Tensor, torch.nn.Parameter) and o.layout == torch.strided]
     return sum({s.data_ptr(): s.nbytes() for s in (t.untyped_storage() for t in found)}.values())
 
 

@@ -180,7 +180,7 @@ class SpanProposals(nn.Module):
         self.length = nn.Embedding(sizes.max_words, hidden)
         nn.init.normal_(self.length.weight, std=0.02)
         self.norm = nn.LayerNorm(hidden)
-        self.similarity = Similarity(hidden, first_score=_FIRST_SCORE)
+        self.likeness = Similarity(hidden, first_score=_FIRST_SCORE)
 
     def forward(
         self, words: Tensor, mask: Tensor, rows: Tensor, types: Tensor, *, by_shape: bool = False
@@ -194,7 +194,7 @@ class SpanProposals(nn.Module):
         spans = self.norm(F.gelu(alone + last_alone + self.length.weight[:longest] + together * last_together))
         inside = _windows(F.pad(rows.masked_fill(~mask, -1), (0, longest - 1), value=-1), longest, by_shape=by_shape)
         possible = (inside == rows[..., None]) & mask[..., None]
-        return spans, self.similarity(spans, types), possible
+        return spans, self.likeness(spans, types), possible
 
 
 def _windows(padded: Tensor, length: int, *, by_shape: bool) -> Tensor:
