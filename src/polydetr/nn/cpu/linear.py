@@ -10,7 +10,7 @@ Everything else (other devices, autocast, tracing) goes through PyTorch's own fu
 from __future__ import annotations
 
 import platform
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +65,13 @@ class _Linear(torch.autograd.Function):
             grad.t() @ x if wants_weight else None,
             grad.sum(0) if wants_bias else None,
         )
+
+
+@runtime_checkable
+class Packs(Protocol):
+    """A layer with a layout of its own for prediction."""
+
+    def pack(self) -> None: ...
 
 
 class Packed(nn.Module):
@@ -136,5 +143,5 @@ class Linear(Packed, nn.Linear):
 def pack(module: nn.Module) -> None:
     """Lays out for prediction the weights of all layers in ``module`` that have a ``pack`` of their own."""
     for part in module.modules():
-        if callable(lay_out := getattr(part, "pack", None)):
-            lay_out()
+        if isinstance(part, Packs):
+            part.pack()
