@@ -18,6 +18,7 @@ from polydetr.backbones import image as encoders
 from polydetr.backbones.convnet import ConvNorm, InvertedResidualEncoder
 from polydetr.backbones.image import packaged_state
 from polydetr.errors import BackboneError, ModelFolderError, SaveError
+from polydetr.fetch.backbones import is_fetched
 from polydetr.nn.cpu.linear import pack
 from polydetr.specs.choose import choose_image_spec
 from polydetr.specs.image import ImageSpec, load_image_spec, patch_spec
@@ -358,8 +359,6 @@ def test_names_that_are_none(tmp_path: Path) -> None:
         load_image_spec("mobilenet-v3")
     with pytest.raises(BackboneError, match="is no folder"):
         load_image_spec(str(tmp_path / "absent"))
-    with pytest.raises(BackboneError, match="is not ready"):
-        load_image_spec("mobilenet-v2", download=False)
     (tmp_path / "empty").mkdir()
     with pytest.raises(BackboneError, match=r"no model\.safetensors"):
         load_image_spec(str(tmp_path / "empty"))
@@ -369,7 +368,7 @@ def test_auto_without_a_network_is_patches_and_says_so(monkeypatch: pytest.Monke
     def refuse(*_: object, **__: object) -> None:
         raise BackboneError("no network here.")
 
-    monkeypatch.setattr("polydetr.specs.image.fetch_backbone", refuse)
+    monkeypatch.setattr("polydetr.specs.folders.fetch_backbone", refuse)
     notes: list[str] = []
     backbone = choose_image_spec("auto", hidden_dim=16, patch_size=8, note=notes.append)
     assert backbone.name == "none"
@@ -430,10 +429,9 @@ def test_photographs_are_recognised(name: str, shared_data: Path) -> None:
     folder = shared_data / "coco256"
     if not folder.is_dir():
         pytest.skip(f"no photographs at {folder}")
-    try:
-        backbone = load_image_spec(name, download=False)
-    except BackboneError as error:
-        pytest.skip(str(error))
+    if not is_fetched(name):
+        pytest.skip(f"{name} was not fetched")
+    backbone = load_image_spec(name)
     coco = json.loads((folder / "instances_train2017_rescaled.json").read_text())
     kinds = {c["id"]: c["name"] for c in coco["categories"]}
     files = {i["id"]: i["file_name"] for i in coco["images"]}

@@ -60,13 +60,6 @@ def test_documents_stay_whole():
     assert not {r.document for r in kept} & {r.document for r in held}
 
 
-def test_a_column_can_group():
-    data = records([{"text": f"t{i}", "author": i % 5} for i in range(50)])
-    kept, held = split_records(data, 0.2, group_by="author")
-    assert len({r.row["author"] for r in held}) == 1
-    assert len(kept) == 40
-
-
 def test_wrong_calls_say_what_is_wrong():
     data = records([{"text": "a"}, {"text": "b"}])
     with pytest.raises(SchemaError, match="between 0 and 1"):

@@ -311,17 +311,8 @@ def backbones_list(as_json: JsonFlag = False) -> None:
     from polydetr.fetch.backbones import is_fetched
     from polydetr.fetch.catalog import BACKBONES
 
-    rows = [
-        {
-            "name": s.name,
-            "kind": s.kind,
-            "languages": s.languages,
-            "license": s.license,
-            "here": is_fetched(s.name),
-            "note": s.note,
-        }
-        for s in BACKBONES.values()
-    ]
+    columns = ("name", "kind", "languages", "license", "note")
+    rows = [{c: getattr(spec, c) for c in columns} | {"here": is_fetched(spec.name)} for spec in BACKBONES.values()]
     if as_json:
         print_json(rows)
         return
@@ -342,10 +333,10 @@ def backbones_fetch(name: Annotated[str, typer.Argument(help="A name of the list
 @data_app.command("list")
 def data_list(as_json: JsonFlag = False) -> None:
     """The sample data sets."""
-    from polydetr.fetch.samples import list_samples
+    from polydetr.fetch.samples import SAMPLES
 
     columns = ("name", "summary", "target", "source", "license")
-    rows = [{column: getattr(sample, column) for column in columns} for sample in list_samples()]
+    rows = [{column: getattr(sample, column) for column in columns} for sample in SAMPLES.values()]
     if as_json:
         print_json(rows)
         return
@@ -365,7 +356,3 @@ def data_fetch(
     info = fetch_sample(name, out / name, report=say)
     for path in info.files.values():
         print(path)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain, combinations, islice
 from typing import Any, Literal
 
 from polydetr.config import names_of
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
 from polydetr.data.readers import read_records
-from polydetr.data.statistics import Gatherer, SplitStats
+from polydetr.data.statistics import SplitStats
 from polydetr.data.suspicious import MAX_ROWS, Suspicion, find_suspicious
 from polydetr.data.text_keys import row_text
 from polydetr.errors import DataFileError
@@ -76,7 +76,7 @@ def inspect_data(
     time_limit: float = 30.0,
     seed: int = 0,
 ) -> Inspection:
-    """Reads each split once and reports what it holds. Memory grows by a fingerprint a row, not by the rows.
+    """Reads each split once and reports what it holds. Memory grows by a fingerprint per row, not by the rows.
 
     Args:
         train, valid, test: whatever ``read_records`` takes.
@@ -84,43 +84,44 @@ def inspect_data(
             if there is one.
         inputs: column → modality; inferred when None.
         suspicious: look for labels that a simple model disagrees with (classification; up to 20,000 rows,
-        ``time_limit`` seconds).
+            ``time_limit`` seconds).
 
     Raises:
         DataFileError, SchemaError: a source cannot be read, a column is not there; RowError with ``on_error="raise"``.
     """
     sources = {n: s for n, s in (("train", train), ("valid", valid), ("test", test)) if s is not None}
     reports = {name: ReadReport() for name in sources}
-    found: Inspection | None = None
+    inspection: Inspection | None = None
     commas: list[str] = []
     for name, source in sources.items():
         records = read_records(source, format=format, encoding=encoding, on_error=on_error, report=reports[name])
         head = list(islice(records, _SAMPLE))
         if not head:
             raise DataFileError(f"the {name} split has no readable row.", hint=" ".join(reports[name].lines()) or None)
-        if found is None:
+        if inspection is None:
             rows = [r.row for r in head]
             schema = infer_schema(rows, targets=names_of(target), inputs=inputs, needs_target=False)
-            found = Inspection(schema, {}, reports, giveaways=find_leaks(rows, schema))
+            inspection = Inspection(schema, {}, reports, giveaways=find_leaks(rows, schema))
             commas = [t.name for t in schema.targets if writes_comma(row.get(t.name) for row in rows)]
-        pool = _Pool(found.schema, random.Random(seed)) if suspicious and name == "train" else None
-        gatherer = Gatherer(name, found.schema, texts=_text_columns(found.schema), commas=commas)
-        for record, row in gatherer.feed(chain(head, records)):
-            if pool:
-                pool.offer(record, row)
-        found.splits[name] = gatherer.stats
-        if pool:
-            found.suspicious = pool.judge(time_limit=time_limit, seed=seed)
-    assert found is not None
-    found.leaks = _leaks(found.splits)
-    return found
+        reservoir = _Reservoir(inspection.schema, random.Random(seed)) if suspicious and name == "train" else None
+        stats = SplitStats(inspection.schema, _text_columns(inspection.schema), commas)
+        for record in chain(head, records):
+            number = stats.add(record)
+            if reservoir:
+                reservoir.offer(record, number)
+        inspection.splits[name] = stats
+        if reservoir:
+            inspection.suspicious = reservoir.suspicious_labels(time_limit=time_limit, seed=seed)
+    assert inspection is not None
+    inspection.leaks = _shared_texts(inspection.splits)
+    return inspection
 
 
 def _text_columns(schema: Schema) -> list[str]:
     return schema.names("text") or [f.name for f in schema.inputs if f.modality != "ignore"]
 
 
-class _Pool:
+class _Reservoir:
     """A uniform sample of at most 20,000 rows (reservoir sampling, Vitter 1985), kept for the search of suspicious
     labels.
     """
@@ -142,31 +143,26 @@ class _Pool:
             item = (row, text, [record.row.get(t) for t in self._targets])
             self._kept[place : place + 1] = [item]
 
-    def judge(self, *, time_limit: float, seed: int) -> dict[str, Suspicion]:
-        found = {}
+    def suspicious_labels(self, *, time_limit: float, seed: int) -> dict[str, Suspicion]:
+        suspicions = {}
         for i, name in enumerate(self._targets):
             labeled = [
                 (r, t, v[i]) for r, t, v in self._kept if not is_empty(v[i]) and not isinstance(v[i], (list, tuple))
             ]
             if labeled:
                 rows, texts, labels = zip(*labeled, strict=True)
-                found[name] = find_suspicious(texts, [str(v) for v in labels], rows, time_limit=time_limit, seed=seed)
-        return found
+                suspicions[name] = find_suspicious(
+                    texts, [str(v) for v in labels], rows, time_limit=time_limit, seed=seed
+                )
+        return suspicions
 
 
-def _leaks(splits: Mapping[str, SplitStats]) -> list[dict[str, Any]]:
-    """Texts that stand in two splits: what a model is tested on it has seen."""
-    names = list(splits)
+def _shared_texts(splits: Mapping[str, SplitStats]) -> list[dict[str, Any]]:
+    """The texts that stand in two splits, a pair of splits at a time: a model was trained on what it is tested on."""
     leaks = []
-    for i, earlier in enumerate(names):
-        for later in names[i + 1 :]:
-            ours, theirs = splits[earlier].first, splits[later].first
-            common = [key for key in theirs if key in ours]
-            leaks.append(
-                {
-                    "splits": [earlier, later],
-                    "count": len(common),
-                    "examples": [{earlier: ours[k][0], later: theirs[k][0]} for k in common[:10]],
-                }
-            )
+    for earlier, later in combinations(splits, 2):
+        ours, theirs = splits[earlier].first, splits[later].first
+        common = [key for key in theirs if key in ours]
+        examples = [{earlier: ours[key][0], later: theirs[key][0]} for key in common[:10]]
+        leaks.append({"splits": [earlier, later], "count": len(common), "examples": examples})
     return leaks

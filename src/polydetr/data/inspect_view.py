@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 _LABELS_SHOWN = 12
 
 
-def as_tables(found: Inspection) -> RenderableType:
+def as_tables(inspection: Inspection) -> RenderableType:
     """One table of columns and one of labels per split, then whatever is wrong."""
     parts: list[RenderableType] = []
-    for name, split in found.splits.items():
-        parts += [*_columns(found, name, split), *_labels(split)]
-    parts += [Text(line) for line in findings(found)]
+    for name, split in inspection.splits.items():
+        parts += [*_columns(inspection, name, split), *_labels(split)]
+    parts += [Text(line) for line in findings(inspection)]
     return Group(*parts)
 
 
@@ -33,8 +33,10 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _columns(found: Inspection, name: str, split: SplitStats) -> Iterator[RenderableType]:
-    kinds = {f.name: f.modality for f in found.schema.inputs} | {t.name: f"→ {t.task}" for t in found.schema.targets}
+def _columns(inspection: Inspection, name: str, split: SplitStats) -> Iterator[RenderableType]:
+    kinds = {f.name: f.modality for f in inspection.schema.inputs} | {
+        t.name: f"→ {t.task}" for t in inspection.schema.targets
+    }
     yield Text(f"{name}: {split.rows:,} rows", style="bold")
     table = _table("column", "read as", "missing", "distinct", "words (max)", "for example")
     for column, stats in split.columns.items():
@@ -68,29 +70,29 @@ def _labels(split: SplitStats) -> Iterator[RenderableType]:
             yield table
 
 
-def findings(found: Inspection) -> list[str]:
+def findings(inspection: Inspection) -> list[str]:
     """One sentence per fault, the gravest kinds first; a good sentence when there is none."""
     lines: list[str] = []
-    for leak in found.leaks:
+    for leak in inspection.leaks:
         if leak["count"]:
             a, b = leak["splits"]
             pairs = ", ".join(f"{e[a]}/{e[b]}" for e in leak["examples"][:5])
             lines.append(f"Leak: {leak['count']:,} texts of {b} also stand in {a} (rows {pairs}).")
-    lines += found.giveaways
-    for name, split in found.splits.items():
+    lines += inspection.giveaways
+    for name, split in inspection.splits.items():
         lines += _of_split(name, split)
-        lines += [f"{name}: {line}" for line in found.reports[name].lines()]
-    for target, suspicion in found.suspicious.items():
+        lines += [f"{name}: {line}" for line in inspection.reports[name].lines()]
+    for target, suspicion in inspection.suspicious.items():
         if suspicion.count:
             share = f"{suspicion.count:,} of {suspicion.judged:,} rows"
             lines.append(f"Suspicious labels of {target!r}: {share}. The clearest:")
         for s in suspicion.suspects:
-            given, rather = f"{s.label!r} ({s.probability:.2f})", f"{s.suggested!r} ({s.suggested_probability:.2f})"
-            lines.append(f"  row {s.row}: {given}, rather {rather}: {shorten(s.text)}")
+            label, rather = f"{s.label!r} ({s.probability:.2f})", f"{s.suggested!r} ({s.suggested_probability:.2f})"
+            lines.append(f"  row {s.row}: {label}, rather {rather}: {shorten(s.text)}")
         if suspicion.note:
             lines.append(f"Suspicious labels of {target!r}: {suspicion.note}.")
-    lines += found.schema.notes
-    return lines or ["Nothing suspicious was found."]
+    lines += inspection.schema.notes
+    return lines or ["Nothing suspicious was inspection."]
 
 
 def _of_split(name: str, split: SplitStats) -> list[str]:

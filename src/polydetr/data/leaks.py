@@ -50,11 +50,11 @@ def find_leaks(rows: Sequence[Row], schema: Schema) -> list[str]:
                 continue
             values = _cells([rows[i].get(field.name) for i in known], field.modality)
             judge = _of_numbers if numeric else _of_classes
-            found = judge(values, y, is_category=field.modality == "category")
-            if found:
+            verdict = judge(values, y, is_category=field.modality == "category")
+            if verdict:
                 messages.append(
-                    f"column {field.name!r} alone {found} of {target.name!r}: if it is not known before the answer is, "
-                    "the scores will be too good to be true; leave it out of the inputs"
+                    f"column {field.name!r} alone {verdict} of {target.name!r}: if it is not known before the answer "
+                    "is, the scores will be too good to be true; leave it out of the inputs"
                 )
     return messages
 
@@ -76,14 +76,14 @@ def _cells(values: Sequence[Any], kind: str) -> list[Any]:
 
 def _cell(value: Any, read: Callable[[Any], Any]) -> Any:
     try:
-        found = read(value)
+        cell = read(value)
     except RowError:
         return None
-    return found.toordinal() + found.hour / 24 if isinstance(found, dt.datetime) else found
+    return cell.toordinal() + cell.hour / 24 if isinstance(cell, dt.datetime) else cell
 
 
 def _single(value: Any) -> Any:
-    """Several labels per row are not judged."""
+    """The value; None for several labels per row, which are not judged."""
     return None if isinstance(value, (list, tuple, dict)) else value
 
 
@@ -95,55 +95,57 @@ def _of_classes(values: list[Any], labels: np.ndarray, *, is_category: bool) -> 
     common = np.flatnonzero(counts[y] >= _FOLDS)  # a label must be met in every fold
     if len(common) < MIN_ROWS or len(np.unique(y[common])) < 2:
         return ""
-    y, values = y[common], [values[i] for i in common]
-    fold = _folds(y)
-    right = (_majority if is_category else _tree)(values, y, fold) == y
+    y, values = np.unique(y[common], return_inverse=True)[1], [values[i] for i in common]
+    right = (_most_frequent if is_category else _tree)(values, y) == y
     accuracy, base = float(right.mean()), float(np.bincount(y).max() / len(y))
     if accuracy < ACCURACY or 1 - accuracy > 0.1 * (1 - base):
         return ""
     return f"tells {'all' if accuracy == 1 else f'{accuracy:.1%}'} of the {len(y)} rows' classes (of {len(names)})"
 
 
-def _folds(y: np.ndarray) -> np.ndarray:
-    """Each class dealt out over the folds, its order shuffled: files are often sorted."""
-    rng = np.random.default_rng(0)
-    fold = np.empty(len(y), dtype=int)
-    for label in np.unique(y):
-        members = rng.permutation(np.flatnonzero(y == label))
-        fold[members] = np.arange(len(members)) % _FOLDS
-    return fold
-
-
-def _tree(values: list[Any], y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def _tree(values: list[Any], y: np.ndarray) -> np.ndarray:
+    """Each row's class by a small decision tree fitted to the other folds."""
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
     from sklearn.tree import DecisionTreeClassifier
 
     missing = np.array([v is None for v in values])
-    # Ranks stand for the values: a tree asks for their order alone, and works in float32.
-    filled = np.array([0.0 if v is None else v for v in values], dtype=np.float64)
-    x = np.column_stack([np.unique(filled, return_inverse=True)[1], missing]).astype(np.float32)
-    predicted = np.empty_like(y)
-    for k in range(_FOLDS):
-        here = fold == k
-        tree = DecisionTreeClassifier(max_leaf_nodes=4 * len(np.unique(y)), random_state=0)
-        predicted[here] = tree.fit(x[~here], y[~here]).predict(x[here])
-    return predicted
+    known = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+    # As parts of the range: a tree works in float32, in which numbers as large as ids and moments look alike.
+    low, high = (np.nanmin(known), np.nanmax(known)) if not missing.all() else (0.0, 0.0)
+    x = np.column_stack([np.nan_to_num((known - low) / ((high - low) or 1.0)), missing])
+    tree = DecisionTreeClassifier(max_leaf_nodes=4 * len(np.unique(y)), random_state=0)
+    return cross_val_predict(tree, x, y, cv=PredefinedSplit(_folds(y)))
 
 
-def _majority(values: list[Any], y: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    codes = _codes(values)
-    predicted = np.empty_like(y)
-    for k in range(_FOLDS):
-        here = fold == k
-        table = np.zeros((codes.max() + 1, y.max() + 1))
-        np.add.at(table, (codes[~here], y[~here]), 1)
-        table += np.bincount(y[~here], minlength=y.max() + 1) * 1e-9  # a new category: the most frequent class
-        predicted[here] = table.argmax(1)[codes[here]]
-    return predicted
+def _most_frequent(values: list[Any], y: np.ndarray) -> np.ndarray:
+    """Each row's class by the most frequent one of its category in the other folds (of all, for a new category)."""
+    return _means_by_category(values, np.eye(y.max() + 1)[y], _folds(y)).argmax(1)
 
 
-def _codes(values: list[Any]) -> np.ndarray:
+def _folds(y: np.ndarray) -> np.ndarray:
+    """Each row's fold; a class is dealt out over all of them, shuffled: files are often sorted."""
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = np.empty(len(y), dtype=int)
+    for k, (_, members) in enumerate(StratifiedKFold(_FOLDS, shuffle=True, random_state=0).split(y, y)):
+        folds[members] = k
+    return folds
+
+
+def _means_by_category(values: list[Any], y: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """y (N, C) → each row's mean of ``y`` over the other folds' rows of its category; over all of them, for a category
+    that they do not have.
+    """
     numbers = {value: i for i, value in enumerate(dict.fromkeys(values))}
-    return np.array([numbers[value] for value in values])
+    category = np.array([numbers[value] for value in values])
+    means = np.empty(y.shape)
+    for k in range(_FOLDS):
+        others, here = folds != k, folds == k
+        counts = np.bincount(category[others], minlength=len(numbers))[:, None]
+        totals = np.zeros((len(numbers), y.shape[1]))
+        np.add.at(totals, category[others], y[others])
+        means[here] = np.where(counts > 0, totals / np.maximum(counts, 1), y[others].mean(0))[category[here]]
+    return means
 
 
 # -- numbers ----------------------------------------------------------------------------------------------------------
@@ -151,7 +153,7 @@ def _codes(values: list[Any]) -> np.ndarray:
 
 def _of_numbers(values: list[Any], y: np.ndarray, *, is_category: bool) -> str:
     if is_category:
-        x = _means(_codes(values), y)
+        x = _means_by_category(values, y[:, None], _folds(np.zeros(len(y))))[:, 0]
         sentence = "tells, by the mean of each category, the value"
     else:
         kept = [i for i, v in enumerate(values) if v is not None]
@@ -165,16 +167,3 @@ def _of_numbers(values: list[Any], y: np.ndarray, *, is_category: bool) -> str:
         x, y = rankdata(x), rankdata(y)
     correlation = float(np.corrcoef(x, y)[0, 1])
     return f"{sentence} (correlation {correlation:.3f})" if abs(correlation) >= CORRELATION else ""
-
-
-def _means(codes: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Each row's answer by the mean of the other folds' rows of its category."""
-    fold = _folds(np.zeros(len(y), dtype=int))
-    predicted = np.empty(len(y))
-    for k in range(_FOLDS):
-        here = fold == k
-        count = np.bincount(codes[~here], minlength=codes.max() + 1)
-        total = np.bincount(codes[~here], weights=y[~here], minlength=codes.max() + 1)
-        means = np.where(count > 0, total / np.maximum(count, 1), y[~here].mean())
-        predicted[here] = means[codes[here]]
-    return predicted

@@ -13,9 +13,6 @@ from polydetr.data.text_keys import fingerprint, normalize, row_text
 from polydetr.errors import SchemaError
 from polydetr.values.cells import is_empty
 
-DOCUMENT = "document"
-"""``group_by`` value that stands for ``Record.document``."""
-
 
 def split_records(
     records: Sequence[Record],
@@ -23,28 +20,26 @@ def split_records(
     *,
     seed: int = 0,
     stratify_by: str | None = None,
-    group_by: str | None = None,
     texts: Sequence[str] | None = None,
 ) -> tuple[list[Record], list[Record]]:
     """(kept, held out), each in the original order; about ``fraction`` of the rows are held out.
 
+    Rows of one document stay on one side where every record has a document (and there are two or more); otherwise rows
+    of the same normalized text do. (Across documents the same short sentences recur in most of them.)
+
     Args:
         stratify_by: a column whose values keep their shares on both sides (as far as groups allow).
-        group_by: a column, or "document", whose rows never part. None: by document where every record has one (and
-            there are two or more), otherwise each row alone.
-        texts: the columns compared for duplicates; None: all but ``stratify_by``. Rows of the same normalized text
-            never part, except across documents, where the document is the unit (short sentences recur in most of them).
+        texts: the columns compared for duplicates; None: all but ``stratify_by``.
 
     Raises:
         SchemaError: ``fraction`` not between 0 and 1, an unknown column, or fewer than two groups.
     """
     if not 0 < fraction < 1:
         raise SchemaError(f"the fraction to hold out is {fraction}, expected a number between 0 and 1.")
-    for column in (stratify_by, group_by):
-        if column not in (None, DOCUMENT) and not any(column in r.row for r in records):
-            raise SchemaError(f"there is no column {column!r} to split by.")
+    if stratify_by is not None and not any(stratify_by in r.row for r in records):
+        raise SchemaError(f"there is no column {stratify_by!r} to split by.")
     groups: dict[Hashable, list[int]] = defaultdict(list)
-    for i, key in enumerate(_group_keys(records, group_by, stratify_by, texts)):
+    for i, key in enumerate(_group_keys(records, stratify_by, texts)):
         groups[key].append(i)
     if len(groups) < 2:
         raise SchemaError(
@@ -61,17 +56,11 @@ def split_records(
     return kept, [records[i] for i in sorted(held)]
 
 
-def _group_keys(
-    records: Sequence[Record], group_by: str | None, stratify_by: str | None, texts: Sequence[str] | None
-) -> list[Hashable]:
+def _group_keys(records: Sequence[Record], stratify_by: str | None, texts: Sequence[str] | None) -> list[Hashable]:
+    """What rows that must stay together share; a row without text stands alone."""
     documents = {r.document for r in records}
-    if group_by is None and None not in documents and len(documents) > 1:
-        group_by = DOCUMENT
-    if group_by == DOCUMENT:
-        return [r.document if r.document is not None else ("row", i) for i, r in enumerate(records)]
-    if group_by is not None:
-        values = [r.row.get(group_by) for r in records]
-        return [("row", i) if is_empty(v) else str(v) for i, v in enumerate(values)]
+    if None not in documents and len(documents) > 1:
+        return [r.document for r in records]
     keys: list[Hashable] = []
     for i, record in enumerate(records):
         columns = texts if texts is not None else [c for c in record.row if c != stratify_by]
@@ -81,16 +70,16 @@ def _group_keys(
 
 
 def _hold_out(strata: dict[str, list[list[int]]], fraction: float, rng: random.Random) -> set[int]:
-    """Takes groups of each stratum until its share is reached; what rounding leaves is owed to the next stratum."""
+    """Takes groups of each stratum until its share is reached; what rounding leaves is owed to the next stratum. One
+    group of each stratum stays for training.
+    """
     held: set[int] = set()
     owed = 0.0
     for label in sorted(strata):
         groups = strata[label]
         rng.shuffle(groups)
         owed += fraction * sum(map(len, groups))
-        for members in (
-            groups[:-1] if len(strata) > 1 or len(groups) > 1 else []
-        ):  # one group of a class stays for training
+        for members in groups[:-1]:
             if owed < len(members) / 2:
                 break
             held.update(members)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ _LONG_WORD = 1000
 
 
 def shorten(text: str, width: int = 60) -> str:
+    """The text on one line, cut to ``width`` characters."""
     text = " ".join(text.split()) if len(text) < 10_000 else text[:width] + " "
     return text if len(text) <= width else text[: width - 1] + "…"
 
@@ -130,7 +131,7 @@ class TargetStats:
 
 def labels_of(value: Any, task: str) -> list[str]:
     """What one value contributes to the label counts: its class or classes, the types of its entities or objects,
-    answer or none. What is searched for or painted has no labels.
+    answer or none. What an embedding finds, or a generated image, has no labels.
     """
     if task == "qa":
         return ["answer" if value else "no answer"]
@@ -144,7 +145,9 @@ def labels_of(value: Any, task: str) -> list[str]:
 
 
 def _label(value: Any) -> str:
-    """Of a span, {start, end, label} or (start, end, label), of an object, {box, label}, or itself."""
+    """The label of a span, {start, end, label} or (start, end, label), or of an object, {box, label}; else the value
+    itself.
+    """
     if isinstance(value, Mapping):
         return str(value.get("label", ""))
     return str(value[2]) if isinstance(value, (list, tuple)) and len(value) == 3 else str(value)
@@ -153,9 +156,14 @@ def _label(value: Any) -> str:
 @dataclass
 class SplitStats:
     """One split: columns, targets, and a fingerprint of each row's text with the row and label where it was first
-    met.
+    met (``first``).
+
+    texts: the columns that tell whether two rows say the same; commas: targets with a decimal comma.
     """
 
+    schema: Schema
+    texts: Sequence[str]
+    commas: Collection[str] = ()
     rows: int = 0
     columns: dict[str, ColumnStats] = field(default_factory=dict)
     targets: dict[str, TargetStats] = field(default_factory=dict)
@@ -166,6 +174,10 @@ class SplitStats:
     conflicts: int = 0
     conflict_examples: list[dict[str, Any]] = field(default_factory=list)
     empty_texts: int = 0
+    _exact: set[bytes] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.targets = {t.name: TargetStats(t.task, comma=t.name in self.commas) for t in self.schema.targets}
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -181,57 +193,39 @@ class SplitStats:
             "conflicting_labels": {"count": self.conflicts, "examples": self.conflict_examples},
         }
 
-
-class Gatherer:
-    """Fills ``stats`` while records flow through ``feed``, so that one pass serves several readers."""
-
-    def __init__(self, name: str, schema: Schema, *, texts: Sequence[str], commas: Collection[str] = ()) -> None:
-        """texts: the columns that tell whether two rows say the same; commas: targets with a decimal comma."""
-        targets = {t.name: TargetStats(t.task, comma=t.name in commas) for t in schema.targets}
-        self.stats = SplitStats(targets=targets)
-        self._kinds = {f.name: f.modality for f in schema.inputs}
-        self._texts = list(texts)
-        self._exact: set[bytes] = set()
-
-    def feed(self, records: Iterable[Record]) -> Iterable[tuple[Record, int]]:
-        """Yields (record, row number) for each record."""
-        stats = self.stats
-        for record in records:
-            stats.rows += 1
-            row = record.location.row or stats.rows
-            self._columns(record.row, row)
-            for target, found in stats.targets.items():
-                found.add(record.row.get(target), row)
-            self._texts_of(record.row, row)
-            yield record, row
-
-    def _columns(self, row: Mapping[str, Any], number: int) -> None:
-        columns = self.stats.columns
+    def add(self, record: Record) -> int:
+        """Counts one record in; returns its row number."""
+        self.rows += 1
+        row, number = record.row, record.location.row or self.rows
+        kinds = {f.name: f.modality for f in self.schema.inputs}
         for name in row:
-            if name not in columns:
-                columns[name] = ColumnStats(name, self._kinds.get(name, "target"), missing=self.stats.rows - 1)
-        for name, column in columns.items():
+            if name not in self.columns:
+                self.columns[name] = ColumnStats(name, kinds.get(name, "target"), missing=self.rows - 1)
+        for name, column in self.columns.items():
             column.add(row.get(name), number)
+        for name, target in self.targets.items():
+            target.add(row.get(name), number)
+        self._add_text(row, number)
+        return number
 
-    def _texts_of(self, row: Mapping[str, Any], number: int) -> None:
-        stats = self.stats
-        text = row_text(row, self._texts)
+    def _add_text(self, row: Mapping[str, Any], number: int) -> None:
+        text = row_text(row, self.texts)
         if not text.strip("\x1f \t\r\n"):
-            stats.empty_texts += 1
+            self.empty_texts += 1
             return
-        label = repr([row.get(t) for t in stats.targets])
+        label = repr([row.get(t) for t in self.targets])
         exact = fingerprint(text + "\x1e" + label)
-        stats.exact_duplicates += exact in self._exact
+        self.exact_duplicates += exact in self._exact
         self._exact.add(exact)
-        key = fingerprint(normalize(text))
-        first = stats.first.setdefault(key, (number, label))
-        if first[0] == number:
+        first_number, first_label = self.first.setdefault(fingerprint(normalize(text)), (number, label))
+        if first_number == number:
             return
-        stats.same_text += 1
-        if len(stats.same_text_examples) < 5:
-            stats.same_text_examples.append({"rows": [first[0], number], "text": shorten(text)})
-        if first[1] != label:
-            stats.conflicts += 1
-            if len(stats.conflict_examples) < 20:
-                labels = [shorten(first[1][1:-1]), shorten(label[1:-1])]
-                stats.conflict_examples.append({"rows": [first[0], number], "labels": labels, "text": shorten(text)})
+        self.same_text += 1
+        example = {"rows": [first_number, number], "text": shorten(text)}
+        if len(self.same_text_examples) < 5:
+            self.same_text_examples.append(example)
+        if first_label != label:
+            self.conflicts += 1
+            if len(self.conflict_examples) < 20:
+                labels = [shorten(first_label[1:-1]), shorten(label[1:-1])]
+                self.conflict_examples.append(example | {"labels": labels})

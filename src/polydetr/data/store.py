@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ _KINDS: dict[str, Callable[[Example], Mapping[str, Arrays]]] = {
     "target": lambda example: example.targets,
     "positive": lambda example: example.positives,
 }
+_Column = tuple[str, str, str, str]
+"""Kind, owner (a group or target), the array's name, and its shape as ``_shape_name`` says it."""
 
 
 class ExampleStore:
@@ -43,7 +46,7 @@ class ExampleStore:
             columns, self._padding = meta["columns"], meta["padding"]
         except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
             raise DataFileError(f"{str(path)!r} is not a file of tokenized rows: {error}", hint="Delete it.") from None
-        self._columns: list[tuple[str, str, str, str]] = [tuple(c) for c in columns]  # type: ignore[misc]
+        self._columns: list[_Column] = [tuple(c) for c in columns]  # type: ignore[misc]
         self.lengths = table.column("length").to_numpy()
         self.weights = table.column("weight").to_numpy()
         # Chunk by chunk, as they lie in the mapped file: joining them would copy all into memory.
@@ -105,60 +108,52 @@ def _key(kind: str, owner: str, name: str) -> str:
 
 
 def _write(examples: Iterable[Example], path: Path) -> None:
-    writer = None
-    schema: pa.Schema | None = None
-    columns: list[tuple[str, str, str, str]] = []
-    rows: list[Example] = []
-    held = 0
-
-    def flush() -> None:
-        nonlocal writer, schema, columns
-        if not rows:
-            return
-        if schema is None:
-            columns = _columns_of(rows[0])
-            fields = [pa.field("length", pa.int32()), pa.field("weight", pa.float32())]
+    chunks = _chunks(examples)
+    first = next(chunks, [])
+    columns = _columns_of(first[0]) if first else []
+    fields = [pa.field("length", pa.int32()), pa.field("weight", pa.float32())]
+    for kind, owner, name, _ in columns:
+        dtype = pa.from_numpy_dtype(_array(first[0], kind, owner, name).dtype)
+        fields.append(pa.field(_key(kind, owner, name), pa.large_list(dtype)))
+    schema = pa.schema(fields, metadata=_metadata(columns, first[0].padding if first else {}))
+    with pa.ipc.new_file(str(path), schema) as writer:
+        for rows in chain([first], chunks):
+            data = [
+                pa.array([e.num_tokens for e in rows], pa.int32()),
+                pa.array([e.weight for e in rows], pa.float32()),
+            ]
             for kind, owner, name, _ in columns:
-                array = _array(rows[0], kind, owner, name)
-                fields.append(pa.field(_key(kind, owner, name), pa.large_list(pa.from_numpy_dtype(array.dtype))))
-            schema = pa.schema(fields, metadata=_metadata(columns, rows[0].padding))
-            writer = pa.ipc.new_file(str(path), schema)
-        data = [pa.array([e.num_tokens for e in rows], pa.int32()), pa.array([e.weight for e in rows], pa.float32())]
-        for kind, owner, name, _ in columns:
-            arrays = [_array(e, kind, owner, name).reshape(-1) for e in rows]
-            offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])]).astype(np.int64)
-            data.append(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(arrays))))
-        assert writer is not None
-        writer.write_batch(pa.record_batch(data, schema=schema))
-        rows.clear()
+                arrays = [_array(e, kind, owner, name).reshape(-1) for e in rows]
+                offsets = np.cumsum([0, *map(len, arrays)])
+                data.append(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(arrays))))
+            writer.write_batch(pa.record_batch(data, schema=schema))
 
+
+def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    """``_FLUSH`` examples at a time, fewer where they hold ``_FLUSH_BYTES``."""
+    rows: list[Example] = []
+    size = 0
     for example in examples:
         rows.append(example)
-        held += sum(a.nbytes for arrays in example.groups.values() for a in arrays.values())
-        if len(rows) >= _FLUSH or held >= _FLUSH_BYTES:
-            flush()
-            held = 0
-    flush()
-    if writer is None:  # no example at all
-        empty = pa.schema([("length", pa.int32()), ("weight", pa.float32())], metadata=_metadata([], {}))
-        writer = pa.ipc.new_file(str(path), empty)
-    writer.close()
+        size += sum(a.nbytes for arrays in example.groups.values() for a in arrays.values())
+        if len(rows) >= _FLUSH or size >= _FLUSH_BYTES:
+            yield rows
+            rows, size = [], 0
+    if rows:
+        yield rows
 
 
-def _metadata(
-    columns: Sequence[tuple[str, str, str, str]], padding: Mapping[str, Mapping[str, int]]
-) -> dict[bytes, bytes]:
-    """What the file says of all its examples."""
+def _metadata(columns: Sequence[_Column], padding: Mapping[str, Mapping[str, int]]) -> dict[bytes, bytes]:
+    """What holds for all examples of the file, as Arrow keeps it."""
     plain = {target: dict(fills) for target, fills in padding.items()}
     return {b"polydetr": json.dumps({"columns": columns, "padding": plain}).encode()}
 
 
-def _columns_of(example: Example) -> list[tuple[str, str, str, str]]:
-    parts = ((kind, owners_of(example)) for kind, owners_of in _KINDS.items())
+def _columns_of(example: Example) -> list[_Column]:
     return [
         (kind, owner, name, _shape_name(np.asarray(array)))
-        for kind, owners in parts
-        for owner, arrays in owners.items()
+        for kind, arrays_of in _KINDS.items()
+        for owner, arrays in arrays_of(example).items()
         for name, array in arrays.items()
     ]
 

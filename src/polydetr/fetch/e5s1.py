@@ -6,8 +6,8 @@ Layout, little-endian throughout::
     "E5S1", u32 version
     7 x i32   hidden, layers, heads, feed-forward, vocabulary, positions, segments
     f32 norm epsilon;  i32 block length (32)
-    i32 P     pieces;  4 x i32 ids of <s>, </s>, <pad>, <unk>;  u64 bytes of text
-    u32[P+1]  where each piece begins;  f32[P] scores;  the pieces, UTF-8
+    i32 P     subwords;  4 x i32 ids of <s>, </s>, <pad>, <unk>;  u64 bytes of text
+    u32[P+1]  where each subword begins;  f32[P] scores;  the subwords, UTF-8
     i32 N     normalization entries;  u32 bytes;  N x (u32 code point, u8 n, n x u32)
     i32 T     tensors;  T x (u16 length, name, u8 type, u32 elements, u64 offset, u64 bytes);  the tensors
 
@@ -53,7 +53,7 @@ _LAYER_WEIGHTS = {
 
 @dataclass(frozen=True)
 class E5S1Header:
-    """The sizes of the encoder and the ids of its special tokens."""
+    """The sizes of the encoder and the ids of its special tokens, in the order in which the file holds them."""
 
     hidden: int
     layers: int
@@ -95,26 +95,8 @@ class _Cursor:
         return np.frombuffer(self.take(count * np.dtype(dtype).itemsize).tobytes(), dtype=dtype)
 
 
-def _header(sizes: tuple[int, ...], norm_eps: float, ids: list[int]) -> E5S1Header:
-    hidden, layers, heads, ffn, vocab, positions, segments = sizes
-    return E5S1Header(
-        hidden=hidden,
-        layers=layers,
-        heads=heads,
-        ffn=ffn,
-        vocab=vocab,
-        positions=positions,
-        segments=segments,
-        norm_eps=norm_eps,
-        cls_id=ids[0],
-        sep_id=ids[1],
-        pad_id=ids[2],
-        unk_id=ids[3],
-    )
-
-
 class E5S1File:
-    """One opened file: ``header``, the tokenizer's ``pieces`` and ``scores``, and the tensors on demand.
+    """One opened file: ``header``, the tokenizer's ``subwords`` and ``scores``, and the tensors on demand.
 
     Opening reads the header and the vocabulary; tensors stay on disk until :meth:`tensor` asks. Nothing in the file is
     code. Raises :class:`BackboneError` where the file is missing, truncated, or does not hold together.
@@ -134,44 +116,42 @@ class E5S1File:
             raise _broken(path, f"it has format version {version}, 1 was expected")
         sizes = cursor.unpack("7i")
         norm_eps, block = cursor.unpack("fi")
-        num_pieces, *ids = cursor.unpack("5i")
-        self.header = _header(sizes, norm_eps, ids)
-        self._check_header(block, num_pieces)
-        self.pieces, self.scores = self._read_pieces(cursor, num_pieces)
+        num_subwords, *ids = cursor.unpack("5i")
+        self.header = E5S1Header(*sizes, norm_eps, *ids)
+        self._check_header(block, num_subwords)
+        self.subwords, self.scores = self._read_subwords(cursor, num_subwords)
         _, norm_bytes = cursor.unpack("iI")
         cursor.take(norm_bytes)
         self._directory = self._read_directory(cursor)
 
-    def _check_header(self, block: int, num_pieces: int) -> None:
+    def _check_header(self, block: int, num_subwords: int) -> None:
         h = self.header
         if block != BLOCK:
             raise _broken(self.path, f"its blocks have {block} numbers, {BLOCK} were expected")
-        sizes = (h.hidden, h.layers, h.heads, h.ffn, h.vocab, h.positions, h.segments, num_pieces)
-        if min(sizes) < 1 or h.hidden % h.heads or h.hidden % BLOCK or h.ffn % BLOCK:
-            raise _broken(self.path, f"its sizes do not fit together: {h}, {num_pieces} pieces")
-        if (
-            num_pieces > h.vocab or h.segments > 1024
-        ):  # segments may be fewer in the file, so the file's end is no bound
-            raise _broken(self.path, f"its sizes do not fit together: {h}, {num_pieces} pieces")
-        if not all(0 <= i < num_pieces for i in (h.cls_id, h.sep_id, h.pad_id, h.unk_id)):
-            raise _broken(self.path, f"its special tokens lie outside its {num_pieces} pieces: {h}")
+        sizes = (h.hidden, h.layers, h.heads, h.ffn, h.vocab, h.positions, h.segments, num_subwords)
+        divisible = min(sizes) >= 1 and not (h.hidden % h.heads or h.hidden % BLOCK or h.ffn % BLOCK)
+        # The file may hold fewer segments than the header names, so its end is no bound for them.
+        if not divisible or num_subwords > h.vocab or h.segments > 1024:
+            raise _broken(self.path, f"its sizes do not fit together: {h}, {num_subwords} subwords")
+        if not all(0 <= i < num_subwords for i in (h.cls_id, h.sep_id, h.pad_id, h.unk_id)):
+            raise _broken(self.path, f"its special tokens lie outside its {num_subwords} subwords: {h}")
         if not (math.isfinite(h.norm_eps) and h.norm_eps > 0):
             raise _broken(self.path, f"its norm epsilon is {h.norm_eps}")
 
-    def _read_pieces(self, cursor: _Cursor, count: int) -> tuple[list[str], list[float]]:
+    def _read_subwords(self, cursor: _Cursor, count: int) -> tuple[list[str], list[float]]:
         (num_bytes,) = cursor.unpack("Q")
         starts = cursor.array("<u4", count + 1).tolist()
         scores = cursor.array("<f4", count)
         text = cursor.take(num_bytes).tobytes()
         if starts[-1] != num_bytes or any(a > b for a, b in itertools.pairwise(starts)):
-            raise _broken(self.path, "the places of its vocabulary's pieces do not ascend to its end")
+            raise _broken(self.path, "the places of its vocabulary's subwords do not ascend to its end")
         if not np.isfinite(scores).all():
             raise _broken(self.path, "its vocabulary has scores that are no numbers")
         try:
-            pieces = [text[a:b].decode() for a, b in itertools.pairwise(starts)]
+            subwords = [text[a:b].decode() for a, b in itertools.pairwise(starts)]
         except UnicodeDecodeError as error:
             raise _broken(self.path, f"its vocabulary is not UTF-8 ({error})") from error
-        return pieces, scores.tolist()
+        return subwords, scores.tolist()
 
     def _read_directory(self, cursor: _Cursor) -> dict[str, _Entry]:
         (count,) = cursor.unpack("i")
@@ -246,15 +226,15 @@ class E5S1File:
         from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
         h = self.header
-        vocabulary = list(zip(self.pieces, self.scores, strict=True))
+        vocabulary = list(zip(self.subwords, self.scores, strict=True))
         tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=h.unk_id, byte_fallback=False))
         tokenizer.normalizer = normalizers.Sequence(
             [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
         )
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=False)
         tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-        special = [self.pieces[i] for i in (h.cls_id, h.pad_id, h.sep_id, h.unk_id)]
-        special += [p for p in self.pieces[-1:] if p == "<mask>"]
+        special = [self.subwords[i] for i in (h.cls_id, h.pad_id, h.sep_id, h.unk_id)]
+        special += [p for p in self.subwords[-1:] if p == "<mask>"]
         tokenizer.add_special_tokens([AddedToken(p, normalized=False, lstrip=p == "<mask>") for p in special])
         return tokenizer
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from polydetr.errors import BackboneError, did_you_mean
-from polydetr.fetch.catalog import BACKBONES
 from polydetr.fetch.wheels import Report
 
 _WANTED = [
@@ -20,14 +20,13 @@ _WANTED = [
 ]
 
 
-def fetch_from_hub(repo_id: str, *, download: bool = True, report: Report | None = None) -> Path:
+def fetch_from_hub(repo_id: str, *, packaged: Sequence[str], report: Report | None = None) -> Path:
     """The local folder of a hub model, downloaded where allowed and needed (``HF_HUB_OFFLINE`` and the hub's own cache
-    are honored).
+    are honored). packaged: the backbones to name instead where it cannot be had.
 
     Raises :class:`BackboneError` where the library is missing, the id is no id, or the files cannot be had.
     """
-    texts = [name for name, spec in BACKBONES.items() if spec.kind == "text"]
-    offline = f"Without a network take one of the packaged backbones ({', '.join(texts)}) or a local folder."
+    offline = f"Without a network take one of the packaged backbones ({', '.join(packaged)}) or a local folder."
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError
@@ -35,19 +34,17 @@ def fetch_from_hub(repo_id: str, *, download: bool = True, report: Report | None
         raise BackboneError(
             f"{repo_id!r} is no packaged backbone and no folder; "
             "to load it from the Hugging Face hub install polydetr[hub].",
-            hint=f"{did_you_mean(repo_id, texts)} {offline}",
+            hint=f"{did_you_mean(repo_id, packaged)} {offline}",
         ) from None
     if report:
         report(f"Looking for {repo_id} on the Hugging Face hub")
     try:
-        return Path(snapshot_download(repo_id, allow_patterns=_WANTED, local_files_only=not download))
+        return Path(snapshot_download(repo_id, allow_patterns=_WANTED))
     except HFValidationError as error:
         raise BackboneError(
-            f"{repo_id!r} is no backbone, folder or hub id: {error}.", hint=did_you_mean(repo_id, texts)
+            f"{repo_id!r} is no backbone, folder or hub id: {error}.", hint=did_you_mean(repo_id, packaged)
         ) from error
-    except (
-        Exception
-    ) as error:  # the hub's client raises its own, its HTTP library's and OS errors; all mean: not to be had
+    except Exception as error:  # the client's own, its HTTP library's and OS errors; all mean: not to be had
         reason = str(error).strip().splitlines()
         raise BackboneError(
             f"{repo_id!r} is no packaged backbone and no folder, and the Hugging Face hub did not give it: "

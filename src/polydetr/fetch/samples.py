@@ -54,11 +54,6 @@ class SampleInfo:
     license: str
 
 
-def list_samples() -> list[Sample]:
-    """Every known sample data set, in order."""
-    return list(SAMPLES.values())
-
-
 def fetch_sample(name: str, out_dir: str | Path, *, report: Report | None = None) -> SampleInfo:
     """Fetches the set and writes ``train``, ``dev``, ``test`` and ``README.md`` into ``out_dir``, each file atomically.
 

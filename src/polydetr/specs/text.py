@@ -9,7 +9,6 @@ and offsets still count characters of the original string. For names of people a
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,30 +16,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydetr.core import plugs
-from polydetr.core.files import write_json, written_atomically
-from polydetr.errors import BackboneError, ModelFolderError, SaveError, did_you_mean
-from polydetr.fetch.backbones import fetch_backbone
-from polydetr.fetch.catalog import BACKBONES
-from polydetr.fetch.hub import fetch_from_hub
+from polydetr.core.files import save_text
+from polydetr.errors import BackboneError, ModelFolderError
 from polydetr.fetch.wheels import Report
-from polydetr.specs.folders import read_config, read_tokenizer, weight_files
+from polydetr.specs.folders import (
+    COPY_AGAIN,
+    find_backbone,
+    load_fields,
+    read_config,
+    read_tokenizer,
+    save_fields,
+    weight_files,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-FORMAT = 1
-_FIELDS = (
-    "name",
-    "config",
-    "cls_id",
-    "sep_id",
-    "pad_id",
-    "unk_id",
-    "hidden_dim",
-    "max_positions",
-    "cased",
-    "num_layers",
-)
+_FILE = "backbone.json"
+_FIELDS = ("name", "config", "cls_id", "sep_id", "pad_id", "unk_id", "hidden_dim", "max_positions", "cased",
+           "num_layers")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,72 +63,28 @@ class TextSpec:
 
     def save(self, folder: str | Path) -> None:
         """Writes ``backbone.json`` and ``tokenizer.json``: all that :meth:`from_folder` needs, without the weights."""
-        folder = Path(folder)
-        description = {"format": FORMAT} | {field: getattr(self, field) for field in _FIELDS}
-        try:
-            with written_atomically(folder / "tokenizer.json") as file:
-                file.write(self.tokenizer.to_str().encode())
-            write_json(folder / "backbone.json", description)
-        except OSError as error:
-            raise SaveError(f"backbone {self.name!r} cannot be written to {folder}: {error}.") from error
+        save_fields(self, _FIELDS, Path(folder) / _FILE)
+        save_text(Path(folder) / "tokenizer.json", self.tokenizer.to_str())
 
     @staticmethod
     def from_folder(folder: str | Path) -> TextSpec:
         """Restores what :meth:`save` wrote; raises :class:`ModelFolderError` where a file is missing, broken or too
         new.
         """
-        path = Path(folder) / "backbone.json"
+        fields = load_fields(_FIELDS, Path(folder) / _FILE)
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelFolderError(
-                f"{path} cannot be read: {error}.", hint="Copy the whole model folder again."
-            ) from error
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
-            version = found.get("format") if isinstance(found, dict) else found
-            raise ModelFolderError(
-                f"{path} has format {version!r}, this version reads {FORMAT}.",
-                hint="Install a newer polydetr, or save the model again.",
-            )
-        if missing := [field for field in _FIELDS if field not in found]:
-            raise ModelFolderError(f"{path} lacks {', '.join(missing)}.", hint="Copy the whole model folder again.")
-        try:
-            tokenizer = read_tokenizer(Path(folder))
+            return TextSpec(tokenizer=read_tokenizer(Path(folder)), **fields)
         except BackboneError as error:
-            raise ModelFolderError(error.message, hint="Copy the whole model folder again.") from error
-        return TextSpec(tokenizer=tokenizer, **{field: found[field] for field in _FIELDS})
+            raise ModelFolderError(error.message, hint=COPY_AGAIN) from error
 
 
-def load_text_spec(name_or_path: str, *, download: bool = True, report: Report | None = None) -> TextSpec:
-    """A text backbone by name (``fetch.catalog``), folder, or Hugging Face id; the first that fits, in this order.
+def load_text_spec(name: str, *, report: Report | None = None) -> TextSpec:
+    """A text backbone by name, folder or Hugging Face id, see :func:`polydetr.specs.folders.find_backbone`.
 
-    ``report`` takes lines of progress; ``download=False`` uses only what lies on this machine. Raises
-    :class:`BackboneError`.
+    ``report`` takes lines of progress. Raises :class:`BackboneError` where it cannot be had, or something in its folder
+    is missing or not safetensors.
     """
-    name = str(name_or_path)
-    if name in BACKBONES:
-        if BACKBONES[name].kind != "text":
-            texts = [n for n, spec in BACKBONES.items() if spec.kind == "text"]
-            raise BackboneError(
-                f"{name!r} is an image backbone, a text backbone was expected.", hint=did_you_mean("", texts)
-            )
-        return text_spec_from_folder(fetch_backbone(name, download=download, report=report), name=name)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return text_spec_from_folder(path, name=name)
-    if path.is_absolute() or name.startswith((".", "~")) or path.exists():
-        raise BackboneError(
-            f"{name!r} is no folder.", hint="Expected a folder with config.json, model.safetensors, tokenizer.json."
-        )
-    if "/" not in name and difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.6):
-        raise BackboneError(f"{name!r} is not a known backbone.", hint=did_you_mean(name, BACKBONES))
-    return text_spec_from_folder(fetch_from_hub(name, download=download, report=report), name=name)
-
-
-def text_spec_from_folder(folder: Path, *, name: str) -> TextSpec:
-    """Reads a folder in Hugging Face's layout. Raises :class:`BackboneError` where something is missing or not
-    safetensors.
-    """
+    folder = find_backbone(name, "text", report=report)
     weight_files(folder)  # refuse a folder without usable weights now, not after an hour of preparing data
     hf_config = read_config(folder)
     tokenizer = read_tokenizer(folder)

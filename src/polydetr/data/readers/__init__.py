@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polydetr.core.records import ReadReport, Record
-from polydetr.data.readers.boxes_csv import HEADERLESS, box_columns, read_boxes_csv
+from polydetr.data.readers.boxes_csv import read_boxes_csv
 from polydetr.data.readers.columns import read_columns
-from polydetr.data.readers.delimited import read_delimited, sample_rows, sniff_dialect
+from polydetr.data.readers.delimited import read_delimited
 from polydetr.data.readers.formats import FORMATS, find_folder_format, find_format
 from polydetr.data.readers.image_folder import read_image_folder
 from polydetr.data.readers.json_rows import read_json, read_jsonl, read_rows
-from polydetr.data.readers.source import Source, open_source
+from polydetr.data.readers.source import open_source
 from polydetr.data.readers.tables import frame_kind, read_frame, read_parquet
 from polydetr.data.readers.voc import read_voc
 from polydetr.data.readers.yolo import read_yolo
@@ -42,7 +42,7 @@ def read_records(
         source: a path, "-" for standard input (JSON lines or CSV), an iterable of mappings or of Records, or a
             pandas, polars or pyarrow table; a folder of images or of labeled folders of images; for boxes also a
             Pascal VOC or YOLO folder. Everything is streamed except ``.json`` documents and tables of boxes.
-        format: one of ``FORMATS`` or ``BOX_FORMATS``, or "images"; found from name and content when None.
+        format: one of ``FORMATS`` or ``KNOWN_BY_CONTENT``; found from name and content when None.
         on_error: "raise" at the first bad row, or "skip": it is rejected into ``report`` and reading goes on.
         report: filled while reading: rows, rejected rows with reasons, what was repaired. Pass one to see it.
         encoding: of a text file that is neither UTF-8 nor marked UTF-16.
@@ -62,7 +62,12 @@ def read_records(
     if frame_kind(source):
         return read_frame(source, report=report)
     if not isinstance(source, (str, Path)):
-        return _in_memory(source, report=report, skip=skip)
+        if isinstance(source, Mapping) or not isinstance(source, Iterable):
+            raise SchemaError(
+                f"cannot read rows from {type(source).__name__}.",
+                hint="Expected a path, a list of rows ({field: value}), or a pandas, polars or pyarrow table.",
+            )
+        return read_rows(source, name=None, report=report, skip=skip)
     if str(source) != "-" and (folder := find_folder_format(Path(source), format)):
         if folder == "voc":
             return read_voc(Path(source), report=report, skip=skip, images=images)
@@ -72,7 +77,7 @@ def read_records(
     file = open_source(source, encoding=encoding)
     kind = find_format(file, format)
     if kind == "boxes":
-        return _boxes(file, report=report, skip=skip, delimiter=delimiter, columns=columns, images=images)
+        return read_boxes_csv(file, report=report, skip=skip, delimiter=delimiter, columns=columns, images=images)
     if kind in ("csv", "tsv"):
         delimiter = delimiter or ("\t" if kind == "tsv" else None)
         return read_delimited(file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns)
@@ -83,31 +88,3 @@ def read_records(
     if kind == "jsonl":
         return read_jsonl(file, report=report, skip=skip)
     return read_json(file, report=report, skip=skip, only=kind if kind in ("squad", "coco") else None, images=images)
-
-
-def _boxes(
-    file: Source,
-    *,
-    report: ReadReport,
-    skip: bool,
-    delimiter: str | None,
-    columns: Sequence[str] | None,
-    images: str | Path | None,
-) -> Iterator[Record]:
-    """A table of boxes; without a header its columns are path, x1, y1, x2, y2, label."""
-    sample = file.head_lines()
-    first = sample_rows(sample, sniff_dialect(sample, delimiter))[0]
-    header = box_columns(first) is not None
-    names = list(columns) if columns else first if header or len(first) != len(HEADERLESS) else list(HEADERLESS)
-    header = header or names is first
-    rows = read_delimited(file, report=report, skip=skip, delimiter=delimiter, header=header, columns=names)
-    return read_boxes_csv(rows, names, name=file.name, path=file.path, report=report, skip=skip, images=images)
-
-
-def _in_memory(source: Any, *, report: ReadReport, skip: bool) -> Iterator[Record]:
-    if isinstance(source, Mapping) or not isinstance(source, Iterable):
-        raise SchemaError(
-            f"cannot read rows from {type(source).__name__}.",
-            hint="Expected a path, a list of rows ({field: value}), or a pandas, polars or pyarrow table.",
-        )
-    return read_rows(source, name=None, report=report, skip=skip)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.records import SKIP, ReadReport, Record
-from polydetr.errors import DataFileError, Location, RowError
+from polydetr.core.records import ReadReport, Record
+from polydetr.data.readers.source import refuse
+from polydetr.errors import DataFileError, Location
 from polydetr.values.boxes import repair_box
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
-_SKIP_HINT = f"Repair it, or skip such images with {SKIP}."
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
@@ -50,10 +50,20 @@ class RawImage:
 
 @dataclass
 class ImageFinder:
-    """Where the images of an annotation file are: the first of ``folders`` that has the name."""
+    """Finds the images of an annotation file by their names: in the first of ``folders`` that has one."""
 
     folders: Sequence[Path]
     hint: str = "Name the folder of the images: images='...' (--set image.root=FOLDER)."
+
+    @staticmethod
+    def around(path: Path | None, images: str | Path | None, names: Iterable[str]) -> ImageFinder:
+        """Looks into the folder ``images``, if given; else into the folders ``names`` beside the annotation file
+        ``path`` and one folder further up.
+        """
+        if images is not None:
+            return ImageFinder([Path(images)])
+        roots = (path.parent, path.parent.parent) if path else ()
+        return ImageFinder([root / name for name in names for root in roots] or [Path()])
 
     def find(self, name: str) -> Path | None:
         """The image's path. A name with folders is also tried without them, for files that were moved."""
@@ -84,9 +94,12 @@ def records_of(
     for image in images:
         path = None if image.fault else finder.find(image.name)
         if path is None:
-            missing += not image.fault
-            reason = image.fault or f"the image {image.name!r} is not there ({finder.searched()})."
-            refuse(reason, image.location, report, skip=skip, hint=None if image.fault else finder.hint)
+            if image.fault:
+                refuse(image.fault, image.location, report, skip=skip)
+            else:
+                missing += 1
+                reason = f"the image {image.name!r} is not there ({finder.searched()})."
+                refuse(reason, image.location, report, skip=skip, hint=finder.hint)
             continue
         found += 1
         try:
@@ -102,13 +115,6 @@ def records_of(
             location=Location(source),
             hint=finder.hint,
         )
-
-
-def refuse(reason: str, location: Location, report: ReadReport, *, skip: bool, hint: str | None = None) -> None:
-    """Raises RowError, or writes the rejection down and lets the reader go on."""
-    if not skip:
-        raise RowError(reason, location=location, hint=hint or _SKIP_HINT)
-    report.reject(location, reason)
 
 
 def _record(image: RawImage, path: Path, report: ReadReport) -> Record:

@@ -14,6 +14,8 @@ from typing import Any
 
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of
+from polydetr.data.readers.delimited import read_delimited, sample_rows, sniff_dialect
+from polydetr.data.readers.source import Source
 from polydetr.errors import Location, SchemaError
 from polydetr.values.cells import is_empty
 
@@ -25,7 +27,7 @@ _CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max
             ("left", "top", "right", "bottom"))  # fmt: skip
 _SIZES = (("x", "y", "w", "h"), ("left", "top", "w", "h"), ("bbox_x", "bbox_y", "bbox_width", "bbox_height"))
 _CROWD = ("crowd", "iscrowd", "isgroupof")
-HEADERLESS = ("path", "x1", "y1", "x2", "y2", "label")
+_HEADERLESS = ("path", "x1", "y1", "x2", "y2", "label")
 """The columns of a file without a header, as keras-retinanet has them."""
 
 
@@ -55,41 +57,48 @@ def box_columns(names: Iterable[str]) -> BoxColumns | None:
 
 
 def read_boxes_csv(
-    rows: Iterable[Record],
-    names: Sequence[str],
+    source: Source,
     *,
-    name: str,
-    path: Path | None,
     report: ReadReport,
     skip: bool,
+    delimiter: str | None = None,
+    columns: Sequence[str] | None = None,
     images: str | Path | None = None,
 ) -> Iterator[Record]:
     """One Record per image, in the order in which the images first appear; ``location`` is that first row.
 
-    rows: as ``read_delimited`` gives them (their count is taken back from ``report``: a row here is an image).
+    columns: their names; None: those of the header, or of ``_HEADERLESS`` where there is none.
 
     Raises:
         SchemaError: no columns of boxes. RowError: a cell that is not a number, an object without a label, a missing
         image (``skip``: the image is rejected into ``report`` instead).
     """
-    columns = box_columns(names)
-    if columns is None:
+    sample = source.head_lines()
+    first = sample_rows(sample, sniff_dialect(sample, delimiter))[0]
+    header = box_columns(first) is not None
+    names = list(columns) if columns else first if header or len(first) != len(_HEADERLESS) else list(_HEADERLESS)
+    header = header or names is first
+    rows = read_delimited(source, report=report, skip=skip, delimiter=delimiter, header=header, columns=names)
+    of_boxes = box_columns(names)
+    if of_boxes is None:
         raise SchemaError(
-            f"is not a table of boxes; its columns are {', '.join(map(repr, list(names)[:12]))}.",
-            location=Location(name),
+            f"is not a table of boxes; its columns are {', '.join(map(repr, names[:12]))}.",
+            location=Location(source.name),
             hint="Expected path, xmin, ymin, xmax, ymax, label (or x1..., left..., x, y, w, h).",
         )
-    return _read(rows, columns, name, _folders(path, images), report, skip)
+    stem = source.path.stem if source.path else ""
+    finder = ImageFinder.around(source.path, images, ("", "images", "JPEGImages", stem, f"images/{stem}"))
+    return _read(rows, of_boxes, source.name, finder, report, skip)
 
 
 def _read(
-    rows: Iterable[Record], columns: BoxColumns, name: str, folders: list[Path], report: ReadReport, skip: bool
+    rows: Iterable[Record], columns: BoxColumns, name: str, finder: ImageFinder, report: ReadReport, skip: bool
 ) -> Iterator[Record]:
-    found: dict[str, RawImage] = {}
+    images: dict[str, RawImage] = {}
     for record in rows:
-        report.rows -= 1
+        report.rows -= 1  # ``read_delimited`` counted it; here a row is an image
         key = str(record.row[columns.image]).strip()
-        image = found.setdefault(key, RawImage(key, record.location))
+        image = images.setdefault(key, RawImage(key, record.location))
         if image.fault or all(is_empty(record.row[c]) for c in columns.box):
             continue
         try:
@@ -97,8 +106,8 @@ def _read(
             image.size = image.size or _size(record.row, columns)
         except ValueError as error:
             image.fault, image.location = str(error), record.location
-    _as_shares(list(found.values()), columns, name, report)
-    yield from records_of(found.values(), ImageFinder(folders), report=report, skip=skip, source=name)
+    _as_shares(list(images.values()), columns, name, report)
+    yield from records_of(images.values(), finder, report=report, skip=skip, source=name)
 
 
 def _object(row: Mapping[str, Any], columns: BoxColumns, location: Location) -> RawObject:
@@ -131,12 +140,3 @@ def _as_shares(images: Sequence[RawImage], columns: BoxColumns, name: str, repor
             image.fractions = True
         message = f"no number in {', '.join(columns.box)} is above 1: they are read as shares of the image"
         report.note("boxes as shares of the image", message, Location(name))
-
-
-def _folders(path: Path | None, images: str | Path | None) -> list[Path]:
-    if images is not None:
-        return [Path(images)]
-    if path is None:
-        return [Path()]
-    names = ("", "images", "JPEGImages", path.stem, f"images/{path.stem}")
-    return [root / n for root in (path.parent, path.parent.parent) for n in names]

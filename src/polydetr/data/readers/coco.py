@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from polydetr.core.records import ReadReport, Record
-from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of, refuse
+from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of
+from polydetr.data.readers.source import Source, refuse
 from polydetr.errors import DataFileError, Location, did_you_mean
 
 
@@ -23,34 +24,33 @@ def is_coco(document: Any) -> bool:
 
 
 def read_coco(
-    document: Mapping[str, Any],
-    *,
-    name: str,
-    path: Path | None,
-    report: ReadReport,
-    skip: bool,
-    images: str | Path | None = None,
+    document: Mapping[str, Any], source: Source, *, report: ReadReport, skip: bool, images: str | Path | None = None
 ) -> Iterator[Record]:
     """One Record per image, those without a box included.
 
-    images: the folder of the images; None: it is looked for around ``path``, as COCO lays it out.
+    document: the content of ``source``. images: the folder of the images; None: it is looked for around the file, as
+    COCO lays it out.
 
     Raises:
         DataFileError: no images, categories that contradict one another, or not one image found. RowError: an
         annotation of an unknown image or category, a box that is not four numbers, a missing image, an id given
         twice (``skip``: rejected into ``report`` instead).
     """
-    location = Location(name)
+    location = Location(source.name)
     if not document["images"]:
         raise DataFileError("lists no images.", location=location)
-    categories = category_names(document, name)
+    categories = _category_names(document, location)
     known = {str(i["id"]) for i in document["images"] if isinstance(i, Mapping) and "id" in i}
     by_image = _by_image(document.get("annotations") or [], known, location, report, skip)
     raw = _images(document["images"], by_image, categories, location, report, skip)
-    return records_of(raw, ImageFinder(_folders(path, images)), report=report, skip=skip, source=name)
+    stem = source.path.stem if source.path else ""
+    parts = filter(None, dict.fromkeys([stem.partition("_")[2], *stem.split("_")]))  # instances_val2017 → val2017
+    places = ("", "images", *(place for part in parts for place in (f"images/{part}", part)))
+    finder = ImageFinder.around(source.path, images, places)
+    return records_of(raw, finder, report=report, skip=skip, source=source.name)
 
 
-def category_names(document: Mapping[str, Any], name: str = "COCO") -> dict[str, str]:
+def _category_names(document: Mapping[str, Any], location: Location) -> dict[str, str]:
     """Category id, as a string, → name.
 
     Raises DataFileError where a category has no id, or one id has two names.
@@ -58,12 +58,12 @@ def category_names(document: Mapping[str, Any], name: str = "COCO") -> dict[str,
     names: dict[str, str] = {}
     for place, category in enumerate(document.get("categories") or (), 1):
         if not isinstance(category, Mapping) or "id" not in category:
-            raise DataFileError(f"category {place} ({category!r:.60}) has no id.", location=Location(name))
+            raise DataFileError(f"category {place} ({category!r:.60}) has no id.", location=location)
         key, label = str(category["id"]), str(category.get("name") or category["id"])
         if names.setdefault(key, label) != label:
             raise DataFileError(
                 f"the category id {category['id']!r} stands for both {names[key]!r} and {label!r}.",
-                location=Location(name),
+                location=location,
                 hint="Give every category an id of its own.",
             )
     return names
@@ -156,15 +156,3 @@ def _around(polygons: Any) -> list[float] | None:
         return None
     xs, ys = ([number(v) for p in polygons for v in p[first::2]] for first in (0, 1))
     return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-
-
-def _folders(path: Path | None, images: str | Path | None) -> list[Path]:
-    """Where COCO and those who copy it keep the images, seen from the annotation file."""
-    if images is not None:
-        return [Path(images)]
-    if path is None:
-        return [Path()]
-    roots = (path.parent, path.parent.parent)
-    parts = dict.fromkeys([path.stem.partition("_")[2], *path.stem.split("_")])  # instances_val2017 → val2017
-    named = [r / place for r in roots for part in parts if part for place in (f"images/{part}", part)]
-    return [*roots, *(r / "images" for r in roots), *named]

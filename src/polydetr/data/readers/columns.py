@@ -9,13 +9,13 @@ mark no spans stay as they are).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 from polydetr.core.records import SKIP, ReadReport, Record
 from polydetr.data.readers.json_rows import shorten
-from polydetr.data.readers.source import Source
+from polydetr.data.readers.source import Source, refuse
 from polydetr.errors import DataFileError, Location, RowError, SchemaError
 from polydetr.values.tags import Scheme, check_tags, detect_scheme, is_span_tag, name_scheme, sequence_faults, to_iob2
 
@@ -46,7 +46,7 @@ def read_columns(source: Source, *, report: ReadReport, skip: bool, scheme: str 
     known = name_scheme(scheme) if scheme != "auto" else _detect(first)
     if not first:
         raise DataFileError("holds no sentence, expected a token and its tag per line.", location=Location(source.name))
-    return _records(source.name, first, sentences, known, report, skip)
+    return _records(source.name, chain(first, sentences), known, report, skip)
 
 
 def _detect(sentences: list[_Sentence]) -> Scheme:
@@ -59,31 +59,24 @@ def _detect(sentences: list[_Sentence]) -> Scheme:
 
 
 def _records(
-    name: str, first: list[_Sentence], rest: Iterator[_Sentence], scheme: Scheme, report: ReadReport, skip: bool
+    name: str, sentences: Iterable[_Sentence], scheme: Scheme, report: ReadReport, skip: bool
 ) -> Iterator[Record]:
-    row = 0
-    for batch in (first, rest):
-        for sentence in batch:
-            row += 1
-            location = Location(name, row=row, line=sentence.line)
-            try:
-                if sentence.fault:
-                    location = Location(name, row=row, line=sentence.fault[0])
-                    raise RowError(sentence.fault[1], location=location)
-                check_tags(sentence.tags, scheme)
-            except (RowError, SchemaError) as error:
-                if not skip:
-                    hint = error.hint or f"Repair the line, or skip such sentences with {SKIP}."
-                    raise RowError(error.message, location=location, hint=hint) from None
-                report.reject(location, error.message)
-                continue
-            for index, fault in sequence_faults(sentence.tags, scheme):
-                report.note(
-                    "broken tag sequence", f"{fault}; read leniently", Location(name, line=sentence.line + index)
-                )
-            report.rows += 1
-            row_values = {"tokens": sentence.tokens, "tags": to_iob2(sentence.tags, scheme)}
-            yield Record(row_values, location, sentence.document)
+    for row, sentence in enumerate(sentences, 1):
+        location = Location(name, row=row, line=sentence.fault[0] if sentence.fault else sentence.line)
+        try:
+            if sentence.fault:
+                raise RowError(sentence.fault[1])
+            check_tags(sentence.tags, scheme)
+        except (RowError, SchemaError) as error:
+            hint = error.hint or f"Repair the line, or skip such sentences with {SKIP}."
+            refuse(error.message, location, report, skip=skip, hint=hint)
+            continue
+        for index, fault in sequence_faults(sentence.tags, scheme):
+            place = Location(name, line=sentence.line + index)
+            report.note("broken tag sequence", f"{fault}; read leniently", place)
+        report.rows += 1
+        values = {"tokens": sentence.tokens, "tags": to_iob2(sentence.tags, scheme)}
+        yield Record(values, location, sentence.document)
 
 
 def _layout(source: Source) -> tuple[re.Pattern[str], int]:

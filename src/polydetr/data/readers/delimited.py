@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from polydetr.core.records import SKIP, ReadReport, Record
-from polydetr.data.readers.source import Source
-from polydetr.errors import DataFileError, Location, RowError, SchemaError
+from polydetr.data.readers.source import Source, refuse
+from polydetr.errors import DataFileError, Location, SchemaError
 
 _SAMPLE_ROWS = 200
 _HEADER_WORDS = frozenset(
@@ -90,9 +90,7 @@ def _rows(
             fault = f"{len(cells)} fields, expected {len(names)} ({shown})."
         if fault:
             hint = f"Repair the row (quote a field that holds the delimiter), or skip such rows with {SKIP}."
-            if not skip:
-                raise RowError(fault, location=location, hint=hint)
-            report.reject(location, fault)
+            refuse(fault, location, report, skip=skip, hint=hint)
             continue
         report.rows += 1
         yield Record(dict(zip(names, cells, strict=True)), location)
@@ -107,8 +105,8 @@ def _quote_fault(error: str, line: int) -> str:
 
 
 def sniff_dialect(sample: Sequence[str], delimiter: str | None = None) -> Dialect:
-    """The delimiter among comma, semicolon and tab under which the first rows agree on the most columns; comma when
-    none does.
+    """How the first rows are cut: at ``delimiter``, else at the one of comma, semicolon and tab under which they agree
+    on the most columns; at commas where they agree under none.
     """
     best, best_score = ",", (0.0, 0)
     for candidate in [delimiter] if delimiter else [",", "\t", ";"]:
@@ -187,7 +185,7 @@ def name_columns(
     elif header:
         names = [cell.strip() or f"column_{i}" for i, cell in enumerate(rows[0], 1)]
     else:
-        names = _made_up(rows)
+        names = _default_names(rows)
         message = f"the first line looks like data, so the columns were named {', '.join(names)}"
         report.note(
             "no header", f"{message} (say otherwise with header=True, or name them with columns=[...]).", location
@@ -202,7 +200,7 @@ def name_columns(
     return names
 
 
-def _made_up(rows: Sequence[Sequence[str]]) -> list[str]:
+def _default_names(rows: Sequence[Sequence[str]]) -> list[str]:
     width = len(rows[0])
     if width == 1:
         return ["text"]

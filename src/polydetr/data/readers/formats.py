@@ -25,12 +25,10 @@ FORMATS: dict[str, Format] = {
     "bioes": "conll", "txt": "conll",
 }  # fmt: skip
 """Names taken by ``format=``; the same serve as file suffixes."""
-BOX_FORMATS: dict[str, Format] = {"coco": "coco", "voc": "voc", "yolo": "yolo", "boxes": "boxes"}
-"""Those of boxes in images, also taken by ``format=``. They are known by their content: "boxes" is a CSV of boxes."""
-
-
-FOLDER_FORMATS: dict[str, Format] = {"images": "images"}
-"""A folder of labeled image folders, or of images."""
+KNOWN_BY_CONTENT: tuple[Format, ...] = ("coco", "voc", "yolo", "boxes", "images")
+"""Also taken by ``format=``, but no file suffixes: annotations of boxes in images ("boxes": a CSV of them), and images
+alone, in labeled folders or not.
+"""
 
 
 def find_format(source: Source, given: str | None = None) -> Format:
@@ -41,7 +39,7 @@ def find_format(source: Source, given: str | None = None) -> Format:
     """
     if given:
         name = given.lower().lstrip(".")
-        known = FORMATS | BOX_FORMATS | FOLDER_FORMATS
+        known = FORMATS | {format: format for format in KNOWN_BY_CONTENT}
         if name not in known:
             raise SchemaError(f"unknown format {given!r}.", hint=did_you_mean(name, sorted(known)))
         return known[name]
@@ -66,8 +64,7 @@ def find_folder_format(path: Path, given: str | None = None) -> Format | None:
     images alone, else None.
     """
     if given:
-        named = (BOX_FORMATS | FOLDER_FORMATS).get(given.lower().lstrip("."))
-        return named if named in ("voc", "yolo", "images") else None
+        return next((f for f in ("voc", "yolo", "images") if f == given.lower().lstrip(".")), None)
     if is_voc_list(path) or (path.is_dir() and annotation_folder(path) is not None):
         return "voc"
     if is_yolo(path):

@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.records import SKIP, ReadReport, Record
+from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
 from polydetr.data.readers.shapes import NOT_FOUND, align, usual_shape
-from polydetr.data.readers.source import Source
-from polydetr.errors import DataFileError, Location, RowError
+from polydetr.data.readers.source import Source, refuse
+from polydetr.errors import DataFileError, Location
 
 
 def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Record]:
-    """One JSON object a line; blank lines are passed over. A line that is not one is a RowError (or rejected)."""
+    """One JSON object per line; blank lines are passed over. A line that is not one is a RowError (or rejected)."""
     row = 0
     for line, text in enumerate(source.lines(), 1):
         if not text.strip():
@@ -32,16 +32,15 @@ def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Re
                 if isinstance(error, json.JSONDecodeError)
                 else str(error)
             )
-            _fault(f"{reason}: {shorten(text)}", location, report, skip)
+            refuse(f"{reason}: {shorten(text)}", location, report, skip=skip)
             continue
         half = _half_character(text, value)
         if half:
-            _fault(f"holds half a character ({half}), which no text can.", location, report, skip)
+            refuse(f"holds half a character ({half}), which no text can.", location, report, skip=skip)
             continue
         if not isinstance(value, dict):
-            _fault(
-                f"holds {_kind(value)}, expected one object ({{...}}) with a field a column.", location, report, skip
-            )
+            reason = f"holds {_kind(value)}, expected one object ({{...}}) with a field per column."
+            refuse(reason, location, report, skip=skip)
             continue
         report.rows += 1
         yield Record(usual_shape(value, location, report), location)
@@ -56,7 +55,7 @@ def read_json(
         DataFileError: not JSON, or no rows in it.
     """
     try:
-        value = json.loads(source.text())
+        value = json.loads("".join(source.lines()))
     except json.JSONDecodeError as error:
         hint = "One object per line? Then pass format='jsonl' (--format jsonl)." if error.msg == "Extra data" else None
         location = Location(source.name, line=error.lineno)
@@ -67,7 +66,7 @@ def read_json(
         raise DataFileError(f"cannot be read as JSON: {error}.", location=Location(source.name)) from None
     location = Location(source.name)
     if is_coco(value) and only != "squad":
-        return read_coco(value, name=source.name, path=source.path, report=report, skip=skip, images=images)
+        return read_coco(value, source, report=report, skip=skip, images=images)
     if only == "coco":
         raise DataFileError(f"holds {_kind(value)}, expected COCO's images and annotations.", location=location)
     if isinstance(value, dict):
@@ -94,7 +93,7 @@ def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool) ->
             continue
         location = Location(name, row=number)
         if not isinstance(row, Mapping):
-            _fault(f"holds {_kind(row)}, expected a mapping of field name to value.", location, report, skip)
+            refuse(f"holds {_kind(row)}, expected a mapping of field name to value.", location, report, skip=skip)
             continue
         report.rows += 1
         yield Record(usual_shape(row, location, report), location)
@@ -104,7 +103,7 @@ def _squad(articles: list[Any], name: str, report: ReadReport, skip: bool) -> It
     row = 0
     for number, article in enumerate(articles, 1):
         if not isinstance(article, dict) or not isinstance(article.get("paragraphs"), list):
-            _fault(f"article {number} has no list of paragraphs.", Location(name), report, skip)
+            refuse(f"article {number} has no list of paragraphs.", Location(name), report, skip=skip)
             continue
         document = str(article.get("title") or article.get("id") or number)
         for paragraph in article["paragraphs"]:
@@ -114,7 +113,7 @@ def _squad(articles: list[Any], name: str, report: ReadReport, skip: bool) -> It
                 try:
                     record = Record(_question(paragraph["context"], question, location, report), location, document)
                 except (KeyError, TypeError) as error:
-                    _fault(f"question {question!r:.80} in {document!r} lacks {error}.", location, report, skip)
+                    refuse(f"question {question!r:.80} in {document!r} lacks {error}.", location, report, skip=skip)
                     continue
                 report.rows += 1
                 yield record
@@ -133,12 +132,6 @@ def _question(context: str, question: Mapping[str, Any], location: Location, rep
         "answers": answers,
         "is_impossible": bool(question.get("is_impossible", False)),
     }
-
-
-def _fault(message: str, location: Location, report: ReadReport, skip: bool) -> None:
-    if not skip:
-        raise RowError(message, location=location, hint=f"Repair it, or skip such rows with {SKIP}.")
-    report.reject(location, message)
 
 
 def _half_character(text: str, value: Any) -> str:

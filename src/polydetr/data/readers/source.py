@@ -10,12 +10,13 @@ import codecs
 import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from polydetr.errors import DataFileError, Location
+from polydetr.core.records import SKIP, ReadReport
+from polydetr.errors import DataFileError, Location, RowError
 
 HEAD_BYTES = 1 << 20
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
@@ -44,11 +45,6 @@ class Source:
         """True where ``head`` is all there is (as far as a regular file goes)."""
         return self.path is not None and self.held is None and self.path.stat().st_size <= len(self.head)
 
-    @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
-        with nullcontext(self.held) if self.held else open(self.path or "", "rb") as stream:
-            yield stream
-
     def head_lines(self) -> list[str]:
         """The complete lines of ``head``, decoded leniently: for recognizing, never for reading."""
         text = self.head.decode(self.encoding, errors="replace").removeprefix("\ufeff")
@@ -57,7 +53,7 @@ class Source:
 
     def lines(self) -> Iterator[str]:
         """The lines with their ends, one at a time. Raises DataFileError where the bytes are not in ``encoding``."""
-        with self.open() as stream:
+        with nullcontext(self.held) if self.held else open(self.path or "", "rb") as stream:
             if self.encoding.startswith(("utf-16", "utf-32")):  # a line feed there is not one byte
                 yield from self._wide_lines(stream)
                 return
@@ -68,7 +64,7 @@ class Source:
                 try:
                     yield raw.decode(self.encoding)
                 except UnicodeDecodeError as error:
-                    raise self.wrong_encoding(raw, offset + error.start, number) from None
+                    raise self._wrong_encoding(error, offset + error.start, number) from None
                 offset += len(raw)
 
     def _wide_lines(self, stream: BinaryIO) -> Iterator[str]:
@@ -80,25 +76,13 @@ class Source:
         finally:
             text.detach()
 
-    def text(self) -> str:
-        """Everything at once, for the formats that need it."""
-        return "".join(self.lines())
-
-    def wrong_encoding(self, raw: bytes, offset: int, line: int) -> DataFileError:
-        likely = guess_encoding(raw)
+    def _wrong_encoding(self, error: UnicodeDecodeError, offset: int, line: int) -> DataFileError:
+        likely = guess_encoding(error.object)
         return DataFileError(
-            f"byte {raw[offset_in(raw, self.encoding)]:#04x} at offset {offset} is not {self.encoding} text.",
+            f"byte {error.object[error.start]:#04x} at offset {offset} is not {self.encoding} text.",
             location=Location(self.name, line=line),
             hint=f"It is likely {likely}: pass encoding={likely!r} (--encoding {likely}), or save the file as UTF-8.",
         )
-
-
-def offset_in(raw: bytes, encoding: str) -> int:
-    try:
-        raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        return error.start
-    return 0
 
 
 def guess_encoding(raw: bytes) -> str:
@@ -114,6 +98,20 @@ def guess_encoding(raw: bytes) -> str:
         if wide and common >= 0.8 * len(wide):
             return name
     return "latin-1"
+
+
+def refuse(
+    reason: str,
+    location: Location,
+    report: ReadReport,
+    *,
+    skip: bool,
+    hint: str = f"Repair it, or skip such rows with {SKIP}.",
+) -> None:
+    """Raises RowError; with ``skip`` it writes the rejection into ``report`` instead, and the reader goes on."""
+    if not skip:
+        raise RowError(reason, location=location, hint=hint)
+    report.reject(location, reason)
 
 
 def open_source(source: str | Path, *, encoding: str | None = None) -> Source:

@@ -28,17 +28,15 @@ def frame_kind(value: Any) -> str | None:
 def read_frame(frame: Any, *, report: ReadReport) -> Iterator[Record]:
     """One Record per row. NaN, NaT and NA of pandas become None; arrays become lists.
 
-    Raises SchemaError for duplicate column names (pandas allows them).
+    Raises SchemaError for duplicate column names (pandas and pyarrow allow them).
     """
-    names = [str(c) for c in (frame.collect_schema() if hasattr(frame, "collect_schema") else _columns(frame))]
-    twice = [n for n, count in Counter(names).items() if count > 1]
-    if twice:
-        raise SchemaError(f"the data frame has the column {twice[0]!r} twice.", hint="Rename one of them.")
-    return _records({"pandas": _pandas, "polars": _polars, "pyarrow": _arrow}[frame_kind(frame) or ""](frame), report)
-
-
-def _columns(frame: Any) -> Any:
-    return frame.schema.names if frame_kind(frame) == "pyarrow" else frame.columns
+    kind = frame_kind(frame) or ""
+    if kind != "polars":
+        names = frame.columns if kind == "pandas" else frame.schema.names
+        twice = [name for name, count in Counter(map(str, names)).items() if count > 1]
+        if twice:
+            raise SchemaError(f"the data frame has the column {twice[0]!r} twice.", hint="Rename one of them.")
+    return _records({"pandas": _pandas, "polars": _polars, "pyarrow": _arrow}[kind](frame), report)
 
 
 def _records(rows: Iterator[Mapping[str, Any]], report: ReadReport, name: str | None = None) -> Iterator[Record]:

@@ -47,7 +47,7 @@ def is_voc_list(path: Path) -> bool:
 
 
 def read_voc(path: Path, *, report: ReadReport, skip: bool, images: str | Path | None = None) -> Iterator[Record]:
-    """One Record an XML file, in the order of their names (of a list: in its order).
+    """One Record per XML file, in the order of their names (of a list: in its order).
 
     Raises:
         DataFileError: no XML files, or not one image found. RowError: a file that is not VOC, a listed name without

@@ -21,8 +21,8 @@ from polydetr.data.readers.boxes import (
     image_files,
     number,
     records_of,
-    refuse,
 )
+from polydetr.data.readers.source import refuse
 from polydetr.errors import DataFileError, Location, SchemaError, did_you_mean
 
 _SPLITS = ("train", "val", "test")
