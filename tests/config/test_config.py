@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from polydetr.config import PRESETS, Config, load_config, merge, parse_settings
-from polydetr.config.loading import parse_names
+from polydetr.config.loading import names_of
 from polydetr.errors import ConfigError
 
 
@@ -87,9 +87,9 @@ def test_settings_from_the_command_line() -> None:
 
 
 def test_names_with_and_without_their_kind() -> None:
-    assert parse_names("label") == {"label": None}
-    assert parse_names(["a:tagging", "b"]) == {"a": "tagging", "b": None}
-    assert parse_names(["a:b:number", "c:d:"]) == {"a:b": "number", "c:d": None}
+    assert names_of("label") == {"label": None}
+    assert names_of(["a:tagging", "b"]) == {"a": "tagging", "b": None}
+    assert names_of(["a:b:number", "c:d:"]) == {"a:b": "number", "c:d": None}
     assert load_config(target=["a:tagging", "b"]).target == {"a": "tagging", "b": None}
 
 

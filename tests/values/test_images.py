@@ -13,7 +13,7 @@ from PIL import Image
 from huge_pictures import huge_png
 from polydetr.errors import RowError
 from polydetr.values.cells import is_empty
-from polydetr.values.images import ReadOptions, file_stamps, fit_affine, fit_image, list_images, open_image
+from polydetr.values.images import ReadOptions, file_stamps, fit_image, frame_of, list_images, open_image
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
@@ -288,8 +288,8 @@ def test_fitting_moves_points_as_it_says(fit: str, size: tuple[int, int]) -> Non
     ys, xs = np.nonzero(found[..., 0] > 127)
     seen = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) / 48
     box = np.array([width // 3 / width, height // 3 / height, 1 - width // 3 / width, 1 - height // 3 / height])
-    affine = fit_affine(width, height, fit=fit)  # type: ignore[arg-type]
-    moved = np.concatenate([affine[:, :2] @ corner + affine[:, 2] for corner in (box[:2], box[2:])])
+    frame = frame_of(Image.fromarray(canvas), fit=fit)  # type: ignore[arg-type]
+    moved = frame.to_shares(box * (width, height, width, height))
     assert np.abs(seen - moved.clip(0, 1)).max() <= 1.5 / 48
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from polydetr.config.loading import (
     PRESETS,
+    config_error,
     fault_lines,
-    faults_message,
     for_tasks,
     load_config,
     load_config_mapping,
@@ -32,8 +32,8 @@ __all__ = [
     "ModelConfig",
     "TableConfig",
     "TextConfig",
+    "config_error",
     "fault_lines",
-    "faults_message",
     "for_tasks",
     "load_config",
     "load_config_mapping",

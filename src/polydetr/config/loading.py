@@ -1,4 +1,4 @@
-"""A configuration from YAML, keyword arguments and ``--set key=value``, which all say the same.
+"""A configuration from YAML, keyword arguments and ``--set key=value``, which have the same keys.
 
 Every fault is reported at once, each with its key and the nearest valid one.
 """
@@ -29,7 +29,7 @@ FOR_TASK: dict[str, dict[str, dict[str, Any]]] = {
         "training": {"lr": 2e-4, "head_lr": 5e-4, "ema_decay": 0.998, "weight_decay": 1e-4},
     }
 }
-"""What suits a task better than the defaults of all, where nothing else was asked for."""
+"""Task → section → its defaults for that task, where they differ from those of ``sections``."""
 
 
 def load_config(source: str | Path | Mapping[str, Any] | None = None, **overrides: Any) -> Config:
@@ -38,17 +38,12 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, **override
     Raises:
         ConfigError: with every fault found, each on a line of its own.
     """
-    given: dict[str, Any] = {}
-    name = None
-    if isinstance(source, (str, Path)):
-        name = str(source)
-        given = _read_yaml(Path(source))
-    elif source is not None:
-        given = dict(source)
+    is_file = isinstance(source, (str, Path))
+    given = _read_yaml(Path(source)) if is_file else dict(source or {})
     given = merge(given, {k: v for k, v in overrides.items() if v is not None})
     for key in ("target", "inputs"):
         if isinstance(given.get(key), (str, list, tuple)):
-            given[key] = parse_names(given[key])
+            given[key] = names_of(given[key])
     preset = PRESETS.get(str(given.get("preset", "balanced")), {})
     if given.get("epochs") is not None:  # whoever counts in epochs wants no more of them
         preset = {key: value for key, value in preset.items() if key != "steps"}
@@ -56,7 +51,7 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, **override
     try:
         return Config.model_validate(merge(preset, given))
     except ValidationError as error:
-        raise faults_message(fault_lines(error.errors(), Config), file=name) from None
+        raise config_error(fault_lines(error.errors(), Config), file=str(source) if is_file else None) from None
 
 
 def for_tasks(config: Config, tasks: Iterable[str]) -> Config:
@@ -69,21 +64,16 @@ def for_tasks(config: Config, tasks: Iterable[str]) -> Config:
     return config
 
 
-def parse_names(value: str | list[str] | tuple[str, ...]) -> dict[str, str | None]:
-    """``"label"``, ``"label:classification"`` or a list of such → name → kind.
+def names_of(value: str | Sequence[str] | Mapping[str, str | None] | None) -> dict[str, str | None] | None:
+    """``"label"``, ``"label:classification"``, several such, or a mapping → name → kind (None: to be inferred); None
+    where nothing was named.
 
     The last colon parts the two: a column that has one in its own name is written with another at its end, "a:b:".
     """
-    items = [value] if isinstance(value, str) else value
-    pairs = (str(item).rpartition(":") for item in items)
-    return {name: kind or None for name, kind in ((a, b) if colon else (b, "") for a, colon, b in pairs)}
-
-
-def names_of(value: Any) -> dict[str, str | None] | None:
-    """Columns as given in a call, in any of the forms it takes, as name → kind; None where nothing was given."""
     if value is None or isinstance(value, Mapping):
         return None if value is None else dict(value)
-    return parse_names(value)
+    pairs = (str(item).rpartition(":") for item in ([value] if isinstance(value, str) else value))
+    return {name: kind or None for name, kind in ((a, b) if colon else (b, "") for a, colon, b in pairs)}
 
 
 def load_config_mapping(config: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
@@ -108,11 +98,9 @@ def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:
             raise ConfigError(f"{setting!r}: {value!r} cannot be read as a YAML value; put text in quotes") from None
         if isinstance(parsed, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", parsed):
             parsed = float(parsed)  # YAML 1.1 reads 1e-4 as text
-        *sections, name = key.split(".")
-        found: dict[str, Any] = {name: parsed}
-        for section in reversed(sections):
-            found = {section: found}
-        nested = merge(nested, found)
+        for part in reversed(key.split(".")):
+            parsed = {part: parsed}
+        nested = merge(nested, parsed)
     return nested
 
 
@@ -139,7 +127,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def fault_lines(faults: Sequence[ErrorDetails], root: type[BaseModel], *, place: str = "") -> list[str]:
-    """What pydantic found wrong with ``root``, a line per fault: its key below ``place``, the nearest valid one."""
+    """A line per validation error of ``root``: its key, below ``place``, and the nearest valid key or the reason."""
     lines = []
     for fault in faults:
         key = ".".join([*([place] if place else []), *map(str, fault["loc"])])
@@ -153,8 +141,8 @@ def fault_lines(faults: Sequence[ErrorDetails], root: type[BaseModel], *, place:
     return lines
 
 
-def faults_message(lines: Sequence[str], *, file: str | None = None) -> ConfigError:
-    """All faults as one error."""
+def config_error(lines: Sequence[str], *, file: str | None = None) -> ConfigError:
+    """All faults as one error; file: the YAML file that has them."""
     head = f"{file}: " if file else ""
     count = f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the configuration"
     return ConfigError(f"{head}{count}:\n" + "\n".join(f"  - {line}" for line in lines))

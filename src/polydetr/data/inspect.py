@@ -150,10 +150,9 @@ class _Reservoir:
                 (r, t, v[i]) for r, t, v in self._kept if not is_empty(v[i]) and not isinstance(v[i], (list, tuple))
             ]
             if labeled:
-                rows, texts, labels = zip(*labeled, strict=True)
-                suspicions[name] = find_suspicious(
-                    texts, [str(v) for v in labels], rows, time_limit=time_limit, seed=seed
-                )
+                rows, texts, values = zip(*labeled, strict=True)
+                labels = [str(value) for value in values]
+                suspicions[name] = find_suspicious(texts, labels, rows, time_limit=time_limit, seed=seed)
         return suspicions
 
 

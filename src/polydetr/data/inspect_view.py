@@ -34,9 +34,8 @@ def _table(*columns: str) -> Table:
 
 
 def _columns(inspection: Inspection, name: str, split: SplitStats) -> Iterator[RenderableType]:
-    kinds = {f.name: f.modality for f in inspection.schema.inputs} | {
-        t.name: f"→ {t.task}" for t in inspection.schema.targets
-    }
+    schema = inspection.schema
+    kinds = {f.name: f.modality for f in schema.inputs} | {t.name: f"→ {t.task}" for t in schema.targets}
     yield Text(f"{name}: {split.rows:,} rows", style="bold")
     table = _table("column", "read as", "missing", "distinct", "words (max)", "for example")
     for column, stats in split.columns.items():

@@ -197,10 +197,10 @@ class SplitStats:
         """Counts one record in; returns its row number."""
         self.rows += 1
         row, number = record.row, record.location.row or self.rows
-        kinds = {f.name: f.modality for f in self.schema.inputs}
         for name in row:
             if name not in self.columns:
-                self.columns[name] = ColumnStats(name, kinds.get(name, "target"), missing=self.rows - 1)
+                kind = next((f.modality for f in self.schema.inputs if f.name == name), "target")
+                self.columns[name] = ColumnStats(name, kind, missing=self.rows - 1)
         for name, column in self.columns.items():
             column.add(row.get(name), number)
         for name, target in self.targets.items():

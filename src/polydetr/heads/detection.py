@@ -24,7 +24,7 @@ from polydetr.nn.detr_fast import DetrFast, FastSizes
 from polydetr.nn.matcher import Matcher, SetTargets
 from polydetr.nn.set_loss import SetCriterion
 from polydetr.tasks.detection import DetectionOptions, DetectionTask
-from polydetr.values.boxes import SEEN_SHARE, SMALLEST_SIDE
+from polydetr.values.boxes import SMALLEST_SIDE, VISIBLE_SHARE
 
 _GROUP = "image"
 
@@ -164,5 +164,5 @@ def _seen(boxes_xyxy: Tensor, window_xyxy: Tensor) -> tuple[Tensor, Tensor]:
     high = torch.minimum(boxes_xyxy[..., 2:], window_xyxy[..., 2:])
     left = (high - low).clamp(min=0)
     whole = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=0)
-    kept = (left.prod(-1) > SEEN_SHARE * whole.prod(-1)) & (left.amin(-1) >= SMALLEST_SIDE)
+    kept = (left.prod(-1) > VISIBLE_SHARE * whole.prod(-1)) & (left.amin(-1) >= SMALLEST_SIDE)
     return torch.cat((low, torch.maximum(low, high)), dim=-1), kept

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from polydetr.errors import RowError
@@ -12,7 +13,7 @@ from polydetr.values.cells import is_missing, read_date, read_number, writes_com
 
 MIN_ROWS = 20
 """Below this, ratios say nothing."""
-_MOST = 0.9  # so many of a column's values say what it holds; the others are then named, row by row, as mistakes
+_MOST = 0.9  # such a share of a column's values decides what it holds; the others are then errors, row by row
 _LOOKED_AT = 1000  # values of a column that are read as numbers and dates to find out what it holds
 _ID_NAME = re.compile(
     r"(?:.*[_\s-])?(?:id|uuid|guid|index|idx|sku|ean|isbn|barcode)|unnamed.*|.*[a-z]I[dD]|column_1", re.IGNORECASE
@@ -26,28 +27,26 @@ def numbers_of(name: str, values: Sequence[Any]) -> list[float] | None:
 
     Cells that say "n/a" or the like do not count; true and false are categories.
     """
-    seen = values[:: max(1, len(values) // _LOOKED_AT)]
-    comma = writes_comma(seen)
-    found, others = [], 0
-    for value in seen:
-        try:
-            number = read_number(value, column=name, comma=comma)
-        except RowError:
-            number, others = None, others + 1
-        if number is not None:
-            found.append(number)
-    truths = sum(str(value).lower() in ("true", "false") for value in seen)
-    return found if found and len(found) >= _MOST * (len(found) + others) and not truths else None
+    sample = _sample(values)
+    if any(str(value).lower() in ("true", "false") for value in sample):
+        return None
+    return _readable(sample, functools.partial(read_number, column=name, comma=writes_comma(sample))) or None
 
 
-def holds_dates(name: str, values: Sequence[Any]) -> bool:
-    found = others = 0
-    for value in values[:: max(1, len(values) // _LOOKED_AT)]:
+def _sample(values: Sequence[Any]) -> Sequence[Any]:
+    return values[:: max(1, len(values) // _LOOKED_AT)]
+
+
+def _readable(values: Sequence[Any], read: Callable[[Any], Any]) -> list[Any]:
+    """What ``read`` makes of the values, those that are missing left out; nothing where it cannot read ``_MOST``."""
+    cells, others = [], 0
+    for value in values:
         try:
-            found += read_date(value, column=name) is not None
+            cells.append(read(value))
         except RowError:
             others += 1
-    return found > 0 and found >= _MOST * (found + others)
+    cells = [cell for cell in cells if cell is not None]
+    return cells if len(cells) >= _MOST * (len(cells) + others) else []
 
 
 def infer_modality(name: str, values: Sequence[Any]) -> tuple[str, str]:
@@ -78,7 +77,7 @@ def infer_modality(name: str, values: Sequence[Any]) -> tuple[str, str]:
             return "category", ""
         whole = all(re.fullmatch(r"\d+", w) for w in words)
         return ("ignore", "it numbers the rows") if unique and whole and _ID_NAME.fullmatch(name) else ("number", "")
-    if holds_dates(name, values):
+    if _readable(_sample(values), functools.partial(read_date, column=name)):
         return "date", ""
     if _mostly(_IMAGE, words):
         return "image", ""

@@ -1,13 +1,12 @@
 """Which column is read as what, and which is predicted by which task: given by the user, or inferred from a sample
 of rows.
 
-Inference prefers to say too much: every decision that a user might want to reverse is a sentence in ``Schema.notes``.
+Every decision that a user might want to reverse is a sentence in ``Schema.notes``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -61,7 +60,7 @@ def infer_schema(
         raise SchemaError(f"column {both[0]!r} is both an input and a target.")
     chosen = tuple(TargetSpec(name, task or infer_task(name, sample_rows, notes)) for name, task in wanted.items())
     if named and REST not in (inputs or {}) and set(named.values()) != {"ignore"}:
-        fields = _given_inputs(named, columns)
+        fields = tuple(_named_field(name, modality, columns[name]) for name, modality in named.items())
     else:
         fields = _infer_inputs(columns, chosen, sample_rows, notes, named)
     if chosen and all(f.modality == "ignore" for f in fields):
@@ -85,17 +84,17 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 def _usual_target(columns: list[str], notes: list[str], *, needed: bool) -> dict[str, str | None]:
     lowered = {c.lower(): c for c in reversed(columns)}
-    found = next((lowered[name] for name in USUAL_TARGETS if name in lowered), None)
-    if found is None and not needed:
+    target = next((lowered[name] for name in USUAL_TARGETS if name in lowered), None)
+    if target is None and not needed:
         notes.append("No column to predict was named, and none bears a usual name: name it with target= (--target).")
         return {}
-    if found is None:
+    if target is None:
         raise SchemaError(
             f"no target was named, and none bears a usual name; the columns are {', '.join(map(repr, columns[:20]))}.",
             hint="Name the column to predict: target='...' (--target ...).",
         )
-    notes.append(f"No target was named: {found!r} is taken.")
-    return {found: None}
+    notes.append(f"No target was named: {target!r} is taken.")
+    return {target: None}
 
 
 # -- targets --------------------------------------------------------------------------------------------------------
@@ -154,12 +153,13 @@ def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]
 
 
 def _one_each(name: str, row: Mapping[str, Any]) -> bool:
+    """True where the row has "tokens", and column ``name`` one value per token."""
     tokens = row.get("tokens")
     return isinstance(tokens, (list, tuple)) and len(tokens) == len(row.get(name) or ())
 
 
 def _task_of_spans(name: str, items: list[Any], notes: list[str]) -> str:
-    """Spans over one another cannot all become one tag per word."""
+    """ "tagging"; "entities" where spans overlap, which cannot all become one tag per word."""
     overlapping = 0
     for spans in items:
         whole = [s for s in spans if not isinstance(s, Mapping) or {"start", "end"} <= s.keys()]
@@ -177,14 +177,12 @@ def _task_of_spans(name: str, items: list[Any], notes: list[str]) -> str:
 # -- inputs ---------------------------------------------------------------------------------------------------------
 
 
-def _given_inputs(inputs: Mapping[str, str | None], columns: Mapping[str, list[Any]]) -> tuple[FieldSpec, ...]:
-    return tuple(_asked_for(name, modality, columns[name]) for name, modality in inputs.items())
-
-
-def _asked_for(name: str, modality: str | None, values: list[Any]) -> FieldSpec:
+def _named_field(name: str, modality: str | None, values: list[Any]) -> FieldSpec:
     """A column that the user named: never left out unless that was asked for."""
-    found = modality or infer_modality(name, values)[0]
-    return FieldSpec(name, "text" if found == "ignore" and not modality else found)
+    if modality is None:
+        inferred = infer_modality(name, values)[0]
+        modality = "text" if inferred == "ignore" else inferred
+    return FieldSpec(name, modality)
 
 
 def _infer_inputs(
@@ -194,7 +192,7 @@ def _infer_inputs(
     notes: list[str],
     given: Mapping[str, str | None],
 ) -> tuple[FieldSpec, ...]:
-    """All columns but the targets, those of ``given`` read as it says."""
+    """All columns but the targets; ``given``: columns whose modality the user named (None: to be inferred)."""
     named = {t.name for t in targets}
     tasks = {t.task for t in targets}
     if "qa" in tasks and {"question", "context"} <= columns.keys():
@@ -202,37 +200,39 @@ def _infer_inputs(
     by_token = tasks & {"tagging", "entities"} and "tokens" in columns
     if by_token and any(_one_each(t.name, row) for t in targets for row in rows):
         return _only(["tokens"], columns, named)
-    found = {name: infer_modality(name, values) for name, values in columns.items() if name not in named}
-    reasons = {name: reason for name, (_, reason) in found.items()}
-    fields = [FieldSpec(name, modality) for name, (modality, _) in found.items()]
-    if not any(f.modality in ("text", "image", "history", "number") for f in fields):
-        fields = _promote(fields, columns, reasons)
-    classes = [t.name for t in targets if t.task == "classification"]
-    for i, f in enumerate(fields):
-        revealed = [t for t in classes if f.modality in ("category", "number") and determines(f.name, t, rows)]
-        if revealed:
-            fields[i] = replace(f, modality="ignore")
-            reasons[f.name] = f"each of its values goes with one {revealed[0]!r} only, so it gives the answer away"
+    inferred = {name: infer_modality(name, values) for name, values in columns.items() if name not in named}
+    modalities = {name: modality for name, (modality, _) in inferred.items()}
+    if not {"text", "image", "history", "number"} & set(modalities.values()):
+        _promote(modalities, columns)
+    fields = []
+    for name, modality in modalities.items():
+        if name in given:
+            fields.append(_named_field(name, given[name], columns[name]))
+            continue
+        reason = inferred[name][1] or _reason_to_ignore(name, modalities, targets, rows)
+        if reason:
+            notes.append(f"Column {name!r} is left out: {reason}.")
+        fields.append(FieldSpec(name, "ignore" if reason else modality))
+    return tuple(fields)
+
+
+def _reason_to_ignore(
+    name: str, modalities: Mapping[str, str], targets: Sequence[TargetSpec], rows: Sequence[Mapping[str, Any]]
+) -> str:
+    """Why a column that could be read is left out all the same; "" where it is not."""
+    modality, tasks = modalities[name], {t.task for t in targets}
+    if modality in ("category", "number"):
+        for target in targets:
+            if target.task == "classification" and determines(name, target.name, rows):
+                return f"each of its values goes with one {target.name!r} only, so it gives the answer away"
     if tasks == {"detection"}:
         # Readers of boxes call the image "image"; "image_id" may be its path once more.
-        images = {f.name for f in fields if f.modality == "image"}
-        wanted = {"image"} if "image" in images else images
-        for i, f in enumerate(fields):
-            if f.name not in wanted and f.modality != "ignore":
-                fields[i] = replace(f, modality="ignore")
-                reasons[f.name] = "detection reads the image alone, unless an input is named"
+        wanted = name == "image" if modalities.get("image") == "image" else modality == "image"
+        return "" if wanted else "detection reads the image alone, unless an input is named"
     pointing = tasks & {"tagging", "qa", "entities"}
-    read = {"text", "ignore", *(("image",) if "detection" in tasks else ())}
-    for i, f in enumerate(fields):
-        if pointing and f.modality not in read:
-            fields[i] = replace(f, modality="ignore")
-            reasons[f.name] = f"{min(pointing)} reads the text alone, unless an input is named"
-    for i, f in enumerate(fields):
-        if f.name in given:
-            fields[i] = _asked_for(f.name, given[f.name], columns[f.name])
-        elif f.modality == "ignore":
-            notes.append(f"Column {f.name!r} is left out: {reasons[f.name]}.")
-    return tuple(fields)
+    if pointing and modality != "text" and not (modality == "image" and "detection" in tasks):
+        return f"{min(pointing)} reads the text alone, unless an input is named"
+    return ""
 
 
 def _only(wanted: list[str], columns: Mapping[str, list[Any]], named: set[str]) -> tuple[FieldSpec, ...]:
@@ -240,13 +240,9 @@ def _only(wanted: list[str], columns: Mapping[str, list[Any]], named: set[str]) 
     return (*(FieldSpec(c, "text") for c in wanted), *(FieldSpec(c, "ignore") for c in rest))
 
 
-def _promote(fields: list[FieldSpec], columns: Mapping[str, list[Any]], reasons: Mapping[str, str]) -> list[FieldSpec]:
+def _promote(modalities: dict[str, str], columns: Mapping[str, list[Any]]) -> None:
     """Without any text, the column of the longest strings is the text: short texts look like categories."""
-    strings = [
-        f.name for f in fields
-        if f.modality == "category" and not reasons[f.name] and columns[f.name] and isinstance(columns[f.name][0], str)
-    ]  # fmt: skip
-    if not strings:
-        return fields
-    longest = max(strings, key=lambda n: sum(len(str(v)) for v in columns[n]) / len(columns[n]))
-    return [replace(f, modality="text") if f.name == longest else f for f in fields]
+    strings = [n for n, m in modalities.items() if m == "category" and isinstance(columns[n][0], str)]
+    if strings:
+        longest = max(strings, key=lambda n: sum(len(str(v)) for v in columns[n]) / len(columns[n]))
+        modalities[longest] = "text"

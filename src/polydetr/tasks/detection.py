@@ -114,7 +114,7 @@ class DetectionTask(Task):
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
         golds = [gold for gold in (self.gold(row, None) for row in rows) if gold is not None]
-        counts = Counter(label for gold in golds for label in gold.tags)
+        counts = Counter(label for gold in golds for label in gold.labels)
         if not counts and not self.options.labels:
             raise SchemaError(
                 f"target {self.target!r} has no object in any training row",
@@ -154,7 +154,7 @@ class DetectionTask(Task):
         return () if gold is None else gold.messages
 
     def unseen(self, gold: Objects) -> list[str]:
-        return [label for label in gold.tags if label not in self.labels]
+        return [label for label in gold.labels if label not in self.labels]
 
     def encode_target(self, view: WindowView) -> Arrays:
         """boxes_cxcywh float32 (T, 4), as shares of what the model sees; labels int64 (T,)."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from polydetr.config import Config, fault_lines, faults_message
+from polydetr.config import Config, config_error, fault_lines
 from polydetr.core.plugs import TASKS
 from polydetr.errors import did_you_mean
 from polydetr.schema.spec import Schema
@@ -36,7 +36,7 @@ def read_options(config: Config, schema: Schema) -> dict[str, TaskOptions]:
         if read is not None:
             options[target] = read
     if lines:
-        raise faults_message(lines)
+        raise config_error(lines)
     return options
 
 

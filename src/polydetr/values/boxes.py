@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 ROUNDING = 0.05
-"""Pixels by which a box may stand out of its image without a word: files round to two decimals."""
-SEEN_SHARE = 0.3
+"""Pixels by which a box may stand out of its image without a message: files round to two decimals."""
+VISIBLE_SHARE = 0.3
 """Share of an object's area that must be left in a cropped image, for it still to be found there."""
 SMALLEST_SIDE = 0.004
 """And no side of it may be shorter, as a share of the image."""
@@ -78,5 +78,5 @@ def seen_boxes(boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.maximum(boxes_xyxy[..., :2], 0.0), np.minimum(boxes_xyxy[..., 2:], 1.0)
     left = (high - low).clip(min=0)
     whole = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clip(min=0)
-    kept = (left.prod(-1) > SEEN_SHARE * whole.prod(-1)) & (left.min(-1) >= SMALLEST_SIDE)
+    kept = (left.prod(-1) > VISIBLE_SHARE * whole.prod(-1)) & (left.min(-1) >= SMALLEST_SIDE)
     return np.concatenate((low, np.maximum(low, high)), axis=-1), kept

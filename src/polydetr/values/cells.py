@@ -2,8 +2,8 @@
 
 The schema, the inspection, the table's columns and numeric targets all read cells by these functions.
 
-Everything raises RowError, with the value, the column and a way out, where a value is neither readable nor missing:
-no text ever becomes a silent NaN.
+All raise RowError, with the value, the column and a remedy, where a value is neither readable nor missing: no text
+ever becomes NaN without a message.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -30,7 +31,7 @@ MISSING_WORDS = frozenset((
 """What numbers and dates are left out by, in lower case. Categories know empty cells alone: "NA" may be Namibia."""
 
 _CURRENCY = r"(?:[$€£¥₹₽₩₺₫฿₴元円]|(?:USD|EUR|GBP|JPY|CNY|RMB|INR|CHF|CAD|AUD|HKD|US\$)(?![A-Za-z]))"
-_FRAME = re.compile(
+_SIGNED = re.compile(
     rf"(?P<sign>[+-]?)\s*{_CURRENCY}?\s*(?P<sign2>[+-]?)(?P<body>.*?)\s*(?:{_CURRENCY}|(?P<percent>%))?", re.I
 )
 _EXPONENT = r"(?:e[+-]?\d+)?"
@@ -72,10 +73,9 @@ def read_number(value: Any, *, column: str, comma: bool = False) -> float | None
     Raises:
         RowError: the value is no number, or is infinite.
     """
-    kind = type(value)
-    if kind is str:
-        number = _text_number(value, column, comma)
-    elif kind is float or kind is int or kind is bool or isinstance(value, (int, float, Decimal, Fraction, np.number)):
+    if isinstance(value, str):
+        number = _text_number(str(value), column, comma)
+    elif isinstance(value, (float, int, np.number, np.bool_, Decimal, Fraction)):
         try:
             number = float(value)
         except OverflowError:
@@ -84,10 +84,6 @@ def read_number(value: Any, *, column: str, comma: bool = False) -> float | None
             raise _not_a_number(value, column) from None
         if number != number:
             return None
-    elif isinstance(value, str):
-        number = _text_number(str(value), column, comma)
-    elif isinstance(value, np.bool_):
-        number = float(value)
     elif is_missing(value):
         return None
     else:
@@ -103,18 +99,15 @@ def read_number(value: Any, *, column: str, comma: bool = False) -> float | None
 
 def _text_number(value: str, column: str, comma: bool) -> float | None:
     if not comma:
-        try:
+        with suppress(ValueError):
             number = float(value)
-        except ValueError:
-            pass
-        else:
             return number if number == number else None
     text = _plain(value)
     if text.lower() in MISSING_WORDS:
         return None
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
-    negative, body, percent = _frame(text)
+    negative, body, percent = _strip_signs(text)
     if len(body) <= _LONGEST and (_COMMA if comma else _POINT).fullmatch(body):
         marks = ". '’_" if comma else ", '’_"
         number = float(body.translate(dict.fromkeys(map(ord, marks))).replace(",", "."))
@@ -133,20 +126,20 @@ def _plain(text: str) -> str:
     return text.strip()
 
 
-def _frame(text: str) -> tuple[bool, str, bool]:
+def _strip_signs(text: str) -> tuple[bool, str, bool]:
     """(negative, the digits with their separators, whether a percent sign follows)."""
     negative = text.startswith("(") and text.endswith(")")  # as accountants write it
-    found = _FRAME.fullmatch(text[1:-1].strip() if negative else text) if len(text) <= _LONGEST else None
-    if found is None:  # a line break inside, or a whole text
+    match = _SIGNED.fullmatch(text[1:-1].strip() if negative else text) if len(text) <= _LONGEST else None
+    if match is None:  # a line break inside, or a whole text
         return False, text, False
-    signs = found["sign"] + found["sign2"]
-    return negative or signs == "-", found["body"] if len(signs) < 2 else text, found["percent"] is not None
+    signs = match["sign"] + match["sign2"]
+    return negative or signs == "-", match["body"] if len(signs) < 2 else text, match["percent"] is not None
 
 
 def _not_a_number(value: Any, column: str, *, comma: bool = False) -> RowError:
-    seen = " (the training rows of this column write decimals with a comma)" if comma else ""
+    where = " (the training rows of this column write decimals with a comma)" if comma else ""
     return RowError(
-        f"{value!r:.80} is not a number{seen}.",
+        f"{value!r:.80} is not a number{where}.",
         location=Location(column=column),
         hint="Leave the cell empty (or write NA) where the value is unknown; a column of words is a category: "
         f"--input {column}:category --input '*' (inputs={{{column!r}: 'category', '*': None}}).",
@@ -161,7 +154,7 @@ def decimal_marks(values: Iterable[Any]) -> tuple[int, int]:
     commas = points = 0
     for value in values:
         if isinstance(value, str):
-            body = _frame(_plain(value))[1][: _LONGEST + 1]
+            body = _strip_signs(_plain(value))[1][: _LONGEST + 1]
             point, comma = _POINT.fullmatch(body) is not None, _COMMA.fullmatch(body) is not None
             commas += comma and not point
             points += point and not comma
@@ -230,9 +223,8 @@ def read_date(value: Any, *, column: str, day_first: bool = False) -> dt.datetim
         text = _plain(value)
         if text.lower() in MISSING_WORDS:
             return None
-        found = _text_date(text, day_first) if len(text) <= _LONGEST else None
-        if found is not None:
-            return found
+        if len(text) <= _LONGEST and (moment := _text_date(text, day_first)):
+            return moment
     elif is_missing(value):
         return None
     elif isinstance(value, dt.datetime):  # pandas' Timestamp is one
@@ -252,16 +244,14 @@ def read_date(value: Any, *, column: str, day_first: bool = False) -> dt.datetim
 
 def _text_date(text: str, day_first: bool) -> dt.datetime | None:
     if not text.isdigit() or len(text) == 8:  # 20240131, but neither 2024 nor 1706700000
-        try:
+        with suppress(ValueError):
             return dt.datetime.fromisoformat(text).replace(tzinfo=None, microsecond=0)
-        except ValueError:
-            pass
     for pattern in (_YEAR_FIRST, _YEAR_LAST, _DAY_NAMED, _MONTH_NAMED):
-        if found := pattern.fullmatch(text):
+        if match := pattern.fullmatch(text):
             break
     else:
         return None
-    parts = found.groupdict()
+    parts = match.groupdict()
     if "a" in parts:
         first = day_first or parts["mark"] == "."
         day, month = (parts["a"], parts["b"]) if first else (parts["b"], parts["a"])
@@ -281,13 +271,13 @@ def day_order(values: Iterable[Any]) -> tuple[int, int]:
     days = months = 0
     for value in values:
         short = isinstance(value, str) and len(value) <= _LONGEST
-        found = _YEAR_LAST.fullmatch(_plain(value)) if short else None
-        if found and found["mark"] != ".":
-            days += int(found["a"]) > 12
-            months += int(found["b"]) > 12
+        match = _YEAR_LAST.fullmatch(_plain(value)) if short else None
+        if match and match["mark"] != ".":
+            days += int(match["a"]) > 12
+            months += int(match["b"]) > 12
     return days, months
 
 
 def is_empty(value: Any) -> bool:
-    """As in a cell of a table (``is_missing``), or an empty list."""
+    """Missing, as a cell of a table is (``is_missing``), or an empty list."""
     return is_missing(value) or (isinstance(value, (list, tuple)) and not value)

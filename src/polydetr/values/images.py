@@ -90,7 +90,7 @@ def open_image(value: object, *, column: str | None = None, reading: ReadOptions
         if isinstance(value, str | Path) and str(value).strip():
             name = f"{str(value)!r:.300}"
             return _decode(_read_file(find_file(value, reading)), reading)
-        shown = "missing" if is_empty(value) else f"{type(value).__name__}"
+        shown = "missing" if is_empty(value) else type(value).__name__
         raise _Fault(
             f"is {shown}: {value!r:.80}", "Expected a path, bytes, a NumPy array, a PIL image or a list of them."
         )
@@ -99,7 +99,9 @@ def open_image(value: object, *, column: str | None = None, reading: ReadOptions
 
 
 def find_file(value: str | Path, reading: ReadOptions) -> Path:
-    """Where a path of a cell leads."""
+    """The file that a path of a cell names. Raises :class:`_Fault` for an address, or for a path that leads out of
+    ``reading.root``.
+    """
     text = str(value)
     if address := _ADDRESS.match(text):
         raise _Fault(
@@ -126,8 +128,8 @@ def file_stamps(value: object, reading: ReadOptions) -> Iterator[str]:
         if not isinstance(path, str | Path):
             continue
         try:
-            found = find_file(path, reading).stat()
-            yield f"{path}:{found.st_size}:{found.st_mtime_ns}"
+            status = find_file(path, reading).stat()
+            yield f"{path}:{status.st_size}:{status.st_mtime_ns}"
         except (_Fault, OSError, ValueError):
             yield f"{path}:absent"
 
@@ -151,19 +153,6 @@ def fit_image(image: Image.Image, size: int, *, fit: Fit, fill: tuple[int, int, 
     canvas = Image.new("RGB", (size, size), fill)
     canvas.paste(image.resize(inner, bilinear), ((size - inner[0]) // 2, (size - inner[1]) // 2))
     return np.asarray(canvas)
-
-
-def fit_affine(width: int, height: int, *, fit: Fit) -> np.ndarray:
-    """Where :func:`fit_image` moves a point: float32 (2, 3), new = A[:, :2] @ old + A[:, 2].
-
-    Points are (x, y) as shares of the image's width and height, before and after; exact to a pixel of the result.
-    """
-    x, y = (1.0, 1.0)
-    if fit != "stretch":
-        other = max(width, height) / min(width, height) if fit == "crop" else min(width, height) / max(width, height)
-        wide = width > height
-        x, y = (other, 1.0) if wide == (fit == "crop") else (1.0, other)
-    return np.array([[x, 0, (1 - x) / 2], [0, y, (1 - y) / 2]], dtype=np.float32)
 
 
 class Frame(NamedTuple):
@@ -194,19 +183,19 @@ class Frame(NamedTuple):
 
 
 def frame_of(image: Image.Image, *, fit: Fit) -> Frame:
-    """Where :func:`fit_image` lays an image, to the precision of float32."""
-    width, height = full_size(image)
-    affine = fit_affine(width, height, fit=fit)
-    numbers = (affine[0, 0] / width, affine[1, 1] / height, *affine[:, 2], width, height)
-    return Frame(*np.array(numbers, dtype=np.float32).tolist())
+    """Where :func:`fit_image` lays an image from :func:`open_image`, in pixels of its file, upright.
 
-
-def full_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) of an image from :func:`open_image` as its file has it, upright."""
-    return image.info.get(_FULL_SIZE, image.size)
+    Exact to a pixel of the result, and to the precision of float32.
+    """
+    sides = np.array(image.info.get(_FULL_SIZE, image.size))
+    share = {"stretch": sides / sides, "crop": sides / sides.min(), "pad": sides / sides.max()}[fit]
+    numbers = np.concatenate([share / sides, (1 - share) / 2, sides])
+    return Frame(*numbers.astype(np.float32).tolist())
 
 
 class _Fault(Exception):
+    """What is wrong with an image, and the remedy; :func:`open_image` adds which image it is, and in which column."""
+
     def __init__(self, what: str, hint: str) -> None:
         super().__init__(what)
         self.what, self.hint = what, hint
@@ -247,7 +236,7 @@ def _decode(content: bytes, reading: ReadOptions) -> Image.Image:
             f"Expected one of {', '.join(_formats())}.",
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        size = re.search(r"\d+", str(error))  # Pillow refuses before it tells width and height
+        size = re.search(r"\d+", str(error))  # Pillow refuses before it knows width and height
         pixels = f"{int(size[0]):,} pixels, more" if size else "more pixels"
         raise _Fault(
             f"has {pixels} than Pillow decodes safely.",
@@ -265,7 +254,7 @@ def _load(image: ImageFile, reading: ReadOptions) -> None:
 
 
 def _ends_early(image: ImageFile, content: bytes, reading: ReadOptions) -> bool:
-    """Whether a JPEG has an end mark but not all its data: the decoder fills the rest with mid-gray and says nothing.
+    """Whether a JPEG has an end mark but not all its data: the decoder fills the rest with mid-gray, without a warning.
 
     Only where the last pixel is of that gray the image is decoded once more, with other data in front of the mark:
     a whole image never looks at them, a broken one changes.
@@ -315,7 +304,7 @@ def _as_seen(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> Any:
     try:
         return image.getexif().get(_ORIENTATION)
-    except Exception:  # a broken note about the image does not break the image
+    except Exception:  # broken metadata do not break the image
         return None
 
 
@@ -335,7 +324,7 @@ def _from_array(array: np.ndarray, reading: ReadOptions) -> Image.Image:
 
 
 def _to_uint8(array: np.ndarray) -> np.ndarray:
-    """8 bits a channel from 8, from 16 (in any type of 2 or 4 bytes, as readers give them), or from floats 0 … 1."""
+    """8 bits per channel from 8, from 16 (in any type of 2 or 4 bytes, as readers give them), or from floats 0 … 1."""
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype.kind not in "uif":

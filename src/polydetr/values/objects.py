@@ -24,8 +24,8 @@ class Objects:
     messages: tuple[str, ...] = ()
 
     @property
-    def tags(self) -> list[str]:
-        """The labels, one per object."""
+    def labels(self) -> list[str]:
+        """One per object."""
         return [item["label"] for item in self.items]
 
     def arrays(self, index: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +38,9 @@ class Objects:
 
 
 def read_objects(value: Any, *, column: str, size: tuple[int, int] | None = None) -> Objects:
-    """size: (width, height) of the image, where it is known: boxes are then cut at its edges.
+    """The objects of a cell, a list of {"box", "label"}; their boxes are repaired as ``values.boxes.repair_box`` does.
+
+    size: (width, height) of the image, where it is known: boxes are then cut at its edges.
 
     Raises:
         RowError: it is no list of objects, or a box is not four finite numbers; names the object and the remedy.
@@ -49,9 +51,9 @@ def read_objects(value: Any, *, column: str, size: tuple[int, int] | None = None
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
         raise RowError(f"{value!r:.80} is no list of objects.", location=location, hint=_EXPECTED)
     items, messages = [], []
-    for place, given in enumerate(value, start=1):
+    for place, entry in enumerate(value, start=1):
         try:
-            item, repairs = _object(given, size)
+            item, repairs = _object(entry, size)
         except ValueError as error:
             raise RowError(f"object {place}: {error}", location=location, hint=_EXPECTED) from None
         messages += [f"object {place}: {message}" for message in repairs]
@@ -60,16 +62,16 @@ def read_objects(value: Any, *, column: str, size: tuple[int, int] | None = None
     return Objects(tuple(items), tuple(messages))
 
 
-def _object(given: Any, size: tuple[int, int] | None) -> tuple[dict[str, Any] | None, list[str]]:
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{given!r:.80} is no mapping.")
-    absent = next((part for part in ("box", "label") if given.get(part) is None), None)
+def _object(entry: Any, size: tuple[int, int] | None) -> tuple[dict[str, Any] | None, list[str]]:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{entry!r:.80} is no mapping.")
+    absent = next((part for part in ("box", "label") if entry.get(part) is None), None)
     if absent is not None:
-        raise ValueError(f"there is no {absent!r} in {dict(given)!r:.120}.")
-    label = str(given["label"]).strip()
+        raise ValueError(f"there is no {absent!r} in {dict(entry)!r:.120}.")
+    label = str(entry["label"]).strip()
     if not label:
         raise ValueError("its label is empty.")
-    box = given["box"]
+    box = entry["box"]
     if isinstance(box, (str, bytes)) or not hasattr(box, "__len__") or len(box) != 4:
         raise ValueError(f"the box {box!r:.80} is not four numbers.")
     try:
@@ -80,8 +82,8 @@ def _object(given: Any, size: tuple[int, int] | None) -> tuple[dict[str, Any] | 
     if repaired is None:
         return None, [f"{message}; it is left out" for _, message in repairs]
     item: dict[str, Any] = {"box": list(repaired), "label": label}
-    if given.get("crowd"):
+    if entry.get("crowd"):
         item["crowd"] = True
-    if given.get("area") is not None:
-        item["area"] = float(given["area"])
+    if entry.get("area") is not None:
+        item["area"] = float(entry["area"])
     return item, [message for _, message in repairs]

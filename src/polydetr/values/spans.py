@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 
 class Span(NamedTuple):
-    """``text[start:end]`` carries ``label``; ``score`` is a probability, None for a span that was given, not found."""
+    """``text[start:end]`` carries ``label``; ``score`` is a probability, None for a span that was not predicted."""
 
     start: int
     end: int
@@ -29,9 +29,8 @@ class Span(NamedTuple):
 
 Nesting = Literal["none", "nested", "any"]
 """How spans of one text may lie: apart; also inside one another; also across one another."""
-
-
 SPARE_QUERIES = 8
+"""Queries beyond those that the number of words calls for."""
 
 
 def num_span_queries(num_words: Any, per_word: float) -> Any:
@@ -50,14 +49,14 @@ def go_together(a: tuple[int, int], b: tuple[int, int], nesting: Nesting) -> boo
 
 def nesting_of(texts: Iterable[Sequence[Span]]) -> Nesting:
     """The strictest kind that all these texts' spans keep to."""
-    found: Nesting = "none"
+    nesting: Nesting = "none"
     for spans in texts:
         for a, b in combinations([(span.start, span.end) for span in spans], 2):
             if not go_together(a, b, "nested"):
                 return "any"
             if not go_together(a, b, "none"):
-                found = "nested"
-    return found
+                nesting = "nested"
+    return nesting
 
 
 # Scripts written without spaces between words. In Chinese and Japanese every character is a word of its own;
