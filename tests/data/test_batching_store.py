@@ -89,7 +89,7 @@ def test_the_file_gives_back_what_was_written(tmp_path: Path, monkeypatch: pytes
 
 
 def test_what_an_example_costs_is_kept(tmp_path: Path) -> None:
-    """A picture is one entry and many tokens; batches are cut by what the model attends over."""
+    """An image is one entry and many tokens; batches are cut by what the model attends over."""
     given = [dataclasses.replace(example(n), cost=100 * n) for n in (1, 2)]
     store = ExampleStore.write(iter(given), tmp_path / "rows.arrow")
     assert [store[i].num_tokens for i in range(2)] == store.lengths.tolist() == [100, 200]
@@ -99,7 +99,7 @@ def test_no_rows_make_an_empty_file(tmp_path: Path) -> None:
     assert len(ExampleStore.write([], tmp_path / "rows.arrow")) == 0
 
 
-def test_a_damaged_file_is_told(tmp_path: Path) -> None:
+def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
     path = ExampleStore.write([example(3)], tmp_path / "rows.arrow").path
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataFileError, match=r"rows\.arrow"):

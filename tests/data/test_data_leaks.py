@@ -1,4 +1,4 @@
-"""Columns that give the target away are told, honest ones are not."""
+"""Columns that give the target away are reported, honest ones are not."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ NUMBERS = RNG.normal(size=N)
         ("date", [f"202{label}-05-0{1 + i % 9}" for i, label in enumerate(LABELS)]),
     ],
 )
-def test_a_column_that_tells_the_class_is_told(kind: str, values: Any) -> None:
-    (told,) = find_leaks(rows(values, CLASSES), schema(kind, "classification"))
-    assert told.startswith("column 'x' alone tells ")
-    assert "of the 200 rows' classes (of 3) of 'y'" in told
-    assert told.endswith("leave it out of the inputs")
+def test_a_column_that_tells_the_class_is_reported(kind: str, values: Any) -> None:
+    (message,) = find_leaks(rows(values, CLASSES), schema(kind, "classification"))
+    assert message.startswith("column 'x' alone predicts ")
+    assert "of the 200 rows' classes (of 3) of 'y'" in message
+    assert message.endswith("leave it out of the inputs")
 
 
-def test_a_column_that_is_filled_for_one_class_alone_is_told() -> None:
+def test_a_column_that_is_filled_for_one_class_alone_is_reported() -> None:
     values = [None if label else float(RNG.normal()) for label in LABELS]
     classes = ["alive" if label else "dead" for label in LABELS]
-    (told,) = find_leaks(rows(values, classes), schema("number", "classification"))
-    assert "alone tells all of the 200 rows' classes (of 2)" in told
+    (message,) = find_leaks(rows(values, classes), schema("number", "classification"))
+    assert "alone predicts all of the 200 rows' classes (of 2)" in message
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_column_that_is_filled_for_one_class_alone_is_told() -> None:
         ("text", CLASSES),
     ],
 )
-def test_an_honest_column_is_not_told(kind: str, values: Any) -> None:
+def test_an_honest_column_is_not_reported(kind: str, values: Any) -> None:
     assert find_leaks(rows(values, CLASSES), schema(kind, "classification")) == []
 
 
@@ -81,11 +81,11 @@ def test_a_rare_class_that_nothing_finds_is_no_leak() -> None:
         ("category", [f"{round(v * 1e3)}" for v in np.repeat(NUMBERS[: N // 10], 10)], "by the mean of each category"),
     ],
 )
-def test_a_column_that_orders_the_numbers_is_told(kind: str, values: Any, found: str) -> None:
+def test_a_column_that_orders_the_numbers_is_reported(kind: str, values: Any, found: str) -> None:
     y = np.repeat(NUMBERS[: N // 10], 10) if kind == "category" else NUMBERS
-    (told,) = find_leaks(rows(values, y.tolist()), schema(kind, "regression"))
-    assert found in told
-    assert "of 'y'" in told
+    (message,) = find_leaks(rows(values, y.tolist()), schema(kind, "regression"))
+    assert found in message
+    assert "of 'y'" in message
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_column_that_orders_the_numbers_is_told(kind: str, values: Any, found:
         ("number", [1.0] * N),
     ],
 )
-def test_an_honest_column_for_a_number_is_not_told(kind: str, values: Any) -> None:
+def test_an_honest_column_for_a_number_is_not_reported(kind: str, values: Any) -> None:
     assert find_leaks(rows(values, NUMBERS.tolist()), schema(kind, "regression")) == []
 
 
@@ -112,11 +112,11 @@ def test_unreadable_values_and_rare_classes_do_no_harm() -> None:
     values: list[Any] = LABELS.tolist()
     classes = list(CLASSES)
     values[0], classes[1] = "what?", "met once"
-    (told,) = find_leaks(rows(values, classes), schema("number", "classification"))
-    assert "'x' alone tells 99." in told
+    (message,) = find_leaks(rows(values, classes), schema("number", "classification"))
+    assert "'x' alone predicts 99." in message
 
 
 def test_a_large_table_is_sampled() -> None:
     labels = np.arange(4 * MAX_ROWS) // 2 % 2
-    (told,) = find_leaks(rows(labels.tolist(), [f"c{v}" for v in labels]), schema("number", "classification"))
-    assert f"all of the {MAX_ROWS} rows" in told
+    (message,) = find_leaks(rows(labels.tolist(), [f"c{v}" for v in labels]), schema("number", "classification"))
+    assert f"all of the {MAX_ROWS} rows" in message

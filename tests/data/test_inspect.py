@@ -8,12 +8,12 @@ from polydetr.data.inspect import inspect_data
 from polydetr.data.suspicious import find_suspicious
 from polydetr.errors import SchemaError
 
-COLOURS = ["red", "blue", "green", "white", "black"]
+COLORS = ["red", "blue", "green", "white", "black"]
 
 
 def reviews(count):
-    good = [{"text": f"a {COLOURS[i % 5]} and wonderful lovely film {i}", "label": "pos"} for i in range(count)]
-    bad = [{"text": f"a {COLOURS[i % 5]} and awful dreadful film {i}", "label": "neg"} for i in range(count)]
+    good = [{"text": f"a {COLORS[i % 5]} and wonderful lovely film {i}", "label": "pos"} for i in range(count)]
+    bad = [{"text": f"a {COLORS[i % 5]} and awful dreadful film {i}", "label": "neg"} for i in range(count)]
     return [row for pair in zip(good, bad, strict=True) for row in pair]
 
 
@@ -60,7 +60,7 @@ def test_the_search_for_wrong_labels_keeps_its_time_and_needs_enough_rows():
     assert find_suspicious(texts[:9], labels[:9], range(9)).note == "too few rows of each label to judge"
 
 
-def test_a_huge_word_is_told_and_does_not_blow_up():
+def test_a_huge_word_is_reported_and_does_not_blow_up():
     train = [*reviews(5), {"text": "x" * 300_000, "label": "pos"}]
     text = inspect_data(train, target="label").to_text()
     assert "row 11: column 'text' holds a word of 300,000 characters" in text
@@ -73,7 +73,7 @@ def test_lengths_and_a_leaking_column():
     column = found.to_dict()["splits"]["train"]["columns"]["text"]
     assert column["words"] == {"median": 7, "p95": 7, "max": 7}
     assert column["distinct"] == 40
-    assert any("'stars'" in n and "gives the answer away" in n for n in found.schema.notes)
+    assert any("'stars'" in n and "gives the answer away" in n for n in found.schema.messages)
 
 
 def test_numbers_tags_and_answers_are_summed_up_by_kind():

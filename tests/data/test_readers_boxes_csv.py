@@ -1,10 +1,10 @@
-"""Tables of boxes: column names, pixels or shares, pictures without boxes, what is refused."""
+"""Tables of boxes: column names, pixels or shares, images without boxes, what is refused."""
 
 import os
 from pathlib import Path
 
 import pytest
-from box_pictures import boxes, draw, rows, skipped
+from box_images import boxes, draw, rows, skipped
 
 from polydetr.data.readers.boxes_csv import box_columns
 from polydetr.errors import DataFileError, RowError, SchemaError
@@ -16,11 +16,11 @@ HEADER = "path,xmin,ymin,xmax,ymax,label\n"
 
 @pytest.fixture
 def table(tmp_path):
-    """Writes a table beside two pictures, a.png and b.png, of 100×80."""
+    """Writes a table beside two images, a.png and b.png, of 100×80."""
 
     def _table(text, name="boxes.csv"):
-        for picture in ("a.png", "b.png"):
-            draw(tmp_path / picture)
+        for image in ("a.png", "b.png"):
+            draw(tmp_path / image)
         path = tmp_path / name
         path.write_text(text, encoding="utf-8")
         return path
@@ -28,7 +28,7 @@ def table(tmp_path):
     return _table
 
 
-def test_the_rows_of_a_picture_come_together(table):
+def test_the_rows_of_an_image_come_together(table):
     path = table(HEADER + "a.png,1,2,3,4,cup\nb.png,5,6,7,8,mug\na.png,10,20,30,40,杯\n")
     kept, report = skipped(path)
     assert [boxes(r) for r in kept] == [[("cup", 1, 2, 3, 4), ("杯", 10, 20, 30, 40)], [("mug", 5, 6, 7, 8)]]
@@ -59,7 +59,7 @@ def test_a_table_without_a_header_is_named_by_the_user(table):
     assert second["objects"] == []
 
 
-def test_empty_cells_are_a_picture_without_boxes(table):
+def test_empty_cells_are_an_image_without_boxes(table):
     assert [len(r["objects"]) for r in rows(table(HEADER + "b.png,,,,,\na.png,1,2,3,4,cup\n"))] == [0, 1]
 
 
@@ -104,7 +104,7 @@ def test_swapped_corners_are_told_with_their_line(table):
     assert "line 3: cup: the box [30, 40, 10, 20] has its corners" in report.examples[SWAPPED][0]
 
 
-def test_pictures_elsewhere(table, tmp_path):
+def test_images_elsewhere(table, tmp_path):
     path = table(HEADER + "z.png,1,2,3,4,cup\n")
     draw(tmp_path / "far" / "z.png")
     assert len(rows(path, images=tmp_path / "far")) == 1

@@ -1,4 +1,4 @@
-"""COCO JSON: ids of any kind, what is mended and told, what is refused and why."""
+"""COCO JSON: ids of any kind, what is repaired and reported, what is refused and why."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from box_pictures import boxes, draw, rows, skipped
+from box_images import boxes, draw, rows, skipped
 
 from polydetr.data.readers import ReadReport, read_records
 from polydetr.errors import DataFileError, RowError
@@ -23,7 +23,7 @@ def note(box, category=3, image="a7", **more):
 
 @pytest.fixture
 def coco(tmp_path):
-    """Writes a document of one picture, 100×80, unless told otherwise."""
+    """Writes a document of one image, 100×80, unless other parts are passed."""
 
     def _coco(*annotations, **parts):
         draw(tmp_path / "images" / "a.jpg")
@@ -67,7 +67,7 @@ def test_a_set_of_one_class(coco):
     assert boxes(rows(path)[0]) == [("only", 1, 2, 4, 6)]
 
 
-def test_what_is_mended_is_counted_and_told(coco):
+def test_what_is_repaired_is_counted_and_reported(coco):
     path = coco(
         note([90, 70, 20, 20], id=5),
         note([60, 50, -20, -10], id=5),
@@ -84,8 +84,8 @@ def test_what_is_mended_is_counted_and_told(coco):
         CLIPPED: 1, SWAPPED: 1, ZERO_AREA: 1, OUTSIDE: 1,
         "same box twice (kept)": 1, "annotation id twice (both kept)": 1,
     }  # fmt: skip
-    (told,) = report.examples[CLIPPED]
-    assert told == f"{path}, row 1: cup: the box [90, 70, 110, 90] reaches 10 pixels out of its image of 100×80"
+    (message,) = report.examples[CLIPPED]
+    assert message == f"{path}, row 1: cup: the box [90, 70, 110, 90] reaches 10 pixels out of its image of 100×80"
     assert "[60, 50, 40, 40] has its corners in the wrong order; they were put right" in report.examples[SWAPPED][0]
     assert "[10, 10, 10, 15] has no area" in report.examples[ZERO_AREA][0]
     assert report.rejected == []
@@ -110,9 +110,9 @@ def test_annotations_that_cannot_be_used(coco, annotation, message):
         rows(path)
     assert "on_error='skip'" in str(caught.value)
     kept, report = skipped(path)
-    about_the_picture = annotation.get("image_id") == "a7"
+    about_the_image = annotation.get("image_id") == "a7"
     assert len(report.rejected) == 1
-    assert len(kept) == (0 if about_the_picture else 1)  # never a picture with one of its objects lost
+    assert len(kept) == (0 if about_the_image else 1)  # never an image with one of its objects lost
 
 
 def test_nan_names_the_box(coco):
@@ -153,7 +153,7 @@ def test_images_that_cannot_be_used(coco, tmp_path, images, message):
     assert len(report.rejected) == 1
 
 
-def test_boxes_of_a_picture_that_was_turned_later_are_refused(coco, tmp_path):
+def test_boxes_of_an_image_that_was_turned_later_are_refused(coco, tmp_path):
     draw(tmp_path / "turned.jpg", (80, 100), orientation=6)  # shown, it is 100×80
     upright = {"id": 1, "file_name": "turned.jpg", "width": 100, "height": 80}
     assert rows(coco(images=[upright]))[0]["width"] == 100
@@ -163,7 +163,7 @@ def test_boxes_of_a_picture_that_was_turned_later_are_refused(coco, tmp_path):
         rows(coco(images=[upright | {"width": 80, "height": 100}]))
 
 
-def test_not_one_picture_found(coco):
+def test_not_one_image_found(coco):
     path = coco(images=[{"id": i, "file_name": f"{i}.jpg"} for i in range(3)])
     with pytest.raises(DataFileError, match=r"none of its 3 images was found; looked in .*images'. Name the folder"):
         skipped(path)
@@ -171,13 +171,13 @@ def test_not_one_picture_found(coco):
         rows(path)
 
 
-def test_pictures_elsewhere_and_under_other_folders(coco, tmp_path):
+def test_images_elsewhere_and_under_other_folders(coco, tmp_path):
     path = coco(note([1, 2, 3, 4]), images=[{"id": "a7", "file_name": "old\\place/b.png"}])
     draw(tmp_path / "far" / "b.png")
     assert rows(path, images=tmp_path / "far")[0]["image"].endswith("b.png")
 
 
-def test_the_split_in_the_name_finds_the_pictures(coco, tmp_path):
+def test_the_split_in_the_name_finds_the_images(coco, tmp_path):
     path = coco(images=[{"id": 1, "file_name": "c.png"}])
     draw(tmp_path / "images" / "val2031" / "c.png")
     folder = tmp_path / "annotations"

@@ -1,4 +1,4 @@
-"""Folders of pictures as rows."""
+"""Folders of images as rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from polydetr.errors import DataFileError
 from polydetr.schema.infer import infer_schema
 
 
-def picture(path: Path) -> Path:
+def write_image(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (4, 3), (9, 90, 200)).save(path)
     return path
@@ -21,7 +21,7 @@ def picture(path: Path) -> Path:
 
 def test_the_folder_is_the_label(tmp_path: Path) -> None:
     for name in ("dogs/b.PNG", "dogs/a.jpg", "cats/1.jpeg"):
-        picture(tmp_path / name)
+        write_image(tmp_path / name)
     (tmp_path / "cats" / "notes.txt").write_text("no image")
     (tmp_path / "cats" / ".DS_Store").write_text("hidden")
     report = ReadReport()
@@ -36,16 +36,16 @@ def test_the_folder_is_the_label(tmp_path: Path) -> None:
     assert [(t.name, t.task) for t in schema.targets] == [("label", "classification")]
 
 
-def test_pictures_without_labels_and_one_picture(tmp_path: Path) -> None:
-    one = picture(tmp_path / "b.png")
-    picture(tmp_path / "a.png")
+def test_images_without_labels_and_one_image(tmp_path: Path) -> None:
+    one = write_image(tmp_path / "b.png")
+    write_image(tmp_path / "a.png")
     assert [dict(r.row) for r in read_records(str(one))] == [{"image": str(one)}]
     assert [Path(r.row["image"]).name for r in read_records(tmp_path)] == ["a.png", "b.png"]
 
 
-def test_pictures_beside_folders_of_pictures_are_refused(tmp_path: Path) -> None:
-    picture(tmp_path / "cats" / "1.png")
-    picture(tmp_path / "2.png")
+def test_images_beside_folders_of_images_are_refused(tmp_path: Path) -> None:
+    write_image(tmp_path / "cats" / "1.png")
+    write_image(tmp_path / "2.png")
     with pytest.raises(DataFileError, match=r"'2.png' and 0 more\) beside folders of images \('cats', ...\)"):
         list(read_records(tmp_path))
 

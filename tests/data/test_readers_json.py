@@ -1,4 +1,4 @@
-"""JSON lines, JSON documents, question answering, CLUENER-like spans, and how formats are told apart."""
+"""JSON lines, JSON documents, question answering, CLUENER-like spans, and how formats are recognized."""
 
 import json
 

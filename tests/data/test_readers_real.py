@@ -62,7 +62,7 @@ def test_cluener_spans_stand_where_they_say():
     ("name", "realigned", "absent"),
     [("train-pseudo-cmrc2018", 21, 0), ("cmrc2018_dev", 7, 193), ("cmrc2018_trial", 5, 0)],
 )
-def test_cmrc_offsets_are_mended_and_counted(name, realigned, absent):
+def test_cmrc_offsets_are_repaired_and_counted(name, realigned, absent):
     report = ReadReport()
     for record in read_records(ROOT / f"cmrc2018/{name}.json", report=report):
         for answer in record.row["answers"]:

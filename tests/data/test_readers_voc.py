@@ -1,11 +1,11 @@
-"""Pascal VOC folders: where files are looked for, what is mended and told, what is refused."""
+"""Pascal VOC folders: where files are looked for, what is repaired and reported, what is refused."""
 
 import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from box_pictures import boxes, draw, rows, skipped
+from box_images import boxes, draw, rows, skipped
 
 from polydetr.data.readers import ReadReport
 from polydetr.errors import DataFileError, RowError
@@ -24,8 +24,8 @@ def thing(name, *corners):
 def voc(tmp_path):
     """Writes Annotations/NAME.xml and JPEGImages/NAME.jpg; gives the folder of both."""
 
-    def _voc(name, *objects, filename=None, size=SIZE, picture=True, content=None):
-        if picture:
+    def _voc(name, *objects, filename=None, size=SIZE, image=True, content=None):
+        if image:
             draw(tmp_path / "set" / "JPEGImages" / f"{name}.jpg")
         folder = tmp_path / "set" / "Annotations"
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def test_the_files_own_name_goes_before_the_one_written_in_it(voc):
     assert [Path(r["image"]).name for r in rows(root)] == ["a.jpg", "b.jpg"]
 
 
-def test_what_is_mended_is_counted_and_told(voc):
+def test_what_is_repaired_is_counted_and_reported(voc):
     root = voc("a", thing("x", 50, 60, 20, 30), thing("x", 5, 5, 5, 9), thing("x", 90, 10, 120, 20))
     draw(root / "JPEGImages" / "alone.jpg")
     kept, report = skipped(root)
@@ -88,7 +88,7 @@ def test_what_is_mended_is_counted_and_told(voc):
         ({"content": "<html/>"}, r"is <html>, expected Pascal VOC's <annotation>"),
         ({"content": '<!DOCTYPE x [<!ENTITY a "aa">]><annotation/>'}, r"declares entities"),
         ({"size": SIZE.replace("100", "640")}, r"'bad.jpg' is 100×80, but its boxes were drawn on 640×80"),
-        ({"picture": False}, r"the image 'bad.jpg' is not there \(looked in .*JPEGImages'"),
+        ({"image": False}, r"the image 'bad.jpg' is not there \(looked in .*JPEGImages'"),
     ],
 )
 def test_files_that_cannot_be_used(voc, options, message):

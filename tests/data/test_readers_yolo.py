@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from box_pictures import boxes, draw, rows, skipped
+from box_images import boxes, draw, rows, skipped
 
 from polydetr.data.readers import ReadReport
 from polydetr.errors import DataFileError, RowError, SchemaError
@@ -15,10 +15,10 @@ SHARED = Path(os.environ.get("POLYDETR_SHARED", Path(__file__).parents[3] / "sha
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames: [cup, mug]\n"
 
 
-def label(picture: Path, *lines: str) -> Path:
-    """Draws the picture and writes its lines where YOLO looks for them."""
-    draw(picture)
-    parts = ["labels" if p == "images" else p for p in picture.parts]
+def label(image: Path, *lines: str) -> Path:
+    """Draws the image and writes its lines where YOLO looks for them."""
+    draw(image)
+    parts = ["labels" if p == "images" else p for p in image.parts]
     target = Path(*parts).with_suffix(".txt")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -49,20 +49,20 @@ def test_the_ways_to_name_a_part(yolo):
         rows(yolo, split="vall")
 
 
-def test_exported_sets_keep_pictures_and_labels_in_every_part(tmp_path):
+def test_exported_sets_keep_images_and_labels_in_every_part(tmp_path):
     label(tmp_path / "train" / "images" / "a.png", "7 0.5 0.5 0.2 0.5")
     (tmp_path / "data.yaml").write_text("train: ../train/images\nnames: {7: seven}\n")
     for source in (tmp_path, tmp_path / "train", tmp_path / "train" / "images"):
         assert boxes(rows(source)[0]) == [("seven", 40, 20, 60, 60)]
 
 
-def test_a_list_of_pictures(yolo):
+def test_a_list_of_images(yolo):
     (yolo / "train.txt").write_text("./images/train/a.png\nimages/val/b.png\n")
     (yolo / "data.yaml").write_text(YAML.replace("images/train", "train.txt"))
     assert [r["image_id"] for r in rows(yolo)] == ["a", "b"]
 
 
-def test_labels_beside_the_pictures_and_names_in_a_list(tmp_path):
+def test_labels_beside_the_images_and_names_in_a_list(tmp_path):
     draw(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("1 0.5 0.5 0.2 0.5")
     assert boxes(rows(tmp_path)[0])[0][0] == "1"
@@ -89,7 +89,7 @@ def test_outlines_and_boxes_that_stand_out(yolo):
     assert "a.txt, line 2: cup: the box [88, 20, 108, 60] reaches 8 pixels out" in report.examples[CLIPPED][0]
 
 
-def test_a_picture_without_labels_shows_nothing(yolo):
+def test_an_image_without_labels_shows_nothing(yolo):
     draw(yolo / "images" / "train" / "c.png")
     label(yolo / "images" / "train" / "d.png")
     kept, report = skipped(yolo)
@@ -119,7 +119,7 @@ def test_lines_that_cannot_be_used(yolo, line, message):
     assert len(report.rejected) == 1
 
 
-def test_labels_without_a_picture(yolo):
+def test_labels_without_an_image(yolo):
     label(yolo / "images" / "train" / "lost.png")
     (yolo / "images" / "train" / "lost.png").unlink()
     with pytest.raises(RowError, match=r"lost\.txt: has labels, but there is no image of that name"):
@@ -148,5 +148,5 @@ def test_real_yolo_folder():
     kept, report = skipped(SHARED / "coco256" / "object_detection")
     counts = Counter(o["label"] for row in kept for o in row["objects"])
     assert (len(kept), counts.total(), counts["person"]) == (128, 929, 254)
-    assert len(report.rejected) == 2  # two label files whose pictures were not packed
+    assert len(report.rejected) == 2  # two label files whose images were not packed
     assert len(rows(SHARED / "coco256" / "object_detection" / "config.yaml", split="val")) == 128

@@ -22,11 +22,13 @@ def modalities(schema):
 
 def test_json_round_trip():
     schema = Schema(
-        (FieldSpec("text", "text"), FieldSpec("价格", "number")), (TargetSpec("label", "classification"),), ("a note",)
+        (FieldSpec("text", "text"), FieldSpec("价格", "number")),
+        (TargetSpec("label", "classification"),),
+        ("a message",),
     )
     again = Schema.from_dict(json.loads(json.dumps(schema.to_dict())))
     assert again == schema
-    assert again.notes == ("a note",)
+    assert again.messages == ("a message",)
     with pytest.raises(SchemaError, match="not a schema"):
         Schema.from_dict({"inputs": []})
 
@@ -40,7 +42,7 @@ def test_columns_of_a_table():
     data = rows(
         id=[str(i) for i in range(30)],
         text=SENTENCES,
-        colour=["red", "green", "blue"] * 10,
+        color=["red", "green", "blue"] * 10,
         price=[f"{i % 7}.5" for i in range(30)],
         code=[f"00{i % 9}" for i in range(30)],
         day=[f"2024-01-{i % 28 + 1:02d}" for i in range(30)],
@@ -50,12 +52,12 @@ def test_columns_of_a_table():
     )
     schema = infer_schema(data, targets={"label": None})
     assert modalities(schema) == {
-        "id": "ignore", "text": "text", "colour": "category", "price": "number", "code": "category", "day": "date",
+        "id": "ignore", "text": "text", "color": "category", "price": "number", "code": "category", "day": "date",
         "photo": "image", "same": "ignore",
     }  # fmt: skip
     assert schema.targets == (TargetSpec("label", "classification"),)
-    assert any("'same'" in n and "same value" in n for n in schema.notes)
-    assert any("'id'" in n and "numbers the rows" in n for n in schema.notes)
+    assert any("'same'" in n and "same value" in n for n in schema.messages)
+    assert any("'id'" in n and "numbers the rows" in n for n in schema.messages)
 
 
 @pytest.mark.parametrize(
@@ -99,12 +101,12 @@ def test_overlapping_entities_are_a_set_and_others_are_tagged():
     spans = [{"start": 0, "end": 9, "label": "ORG"}, {"start": 5, "end": 9, "label": "LOC"}]
     schema = infer_schema([{"text": "Bank Bern", "entities": spans}])
     assert schema.targets[0].task == "entities"
-    assert any("overlap in 1 of 1 rows" in n for n in schema.notes)
+    assert any("overlap in 1 of 1 rows" in n for n in schema.messages)
     beside = [{"start": 0, "end": 5, "label": "ORG"}, {"start": 5, "end": 9, "label": "LOC"}]
     assert infer_schema([{"text": "Bank Bern", "entities": beside}]).targets[0].task == "tagging"
 
 
-def test_entities_beside_objects_read_the_picture_too():
+def test_entities_beside_objects_read_the_image_too():
     spans = [{"start": 0, "end": 9, "label": "ORG"}, {"start": 5, "end": 9, "label": "LOC"}]
     row = {
         "text": "Bank Bern",
@@ -122,7 +124,7 @@ def test_a_column_that_gives_the_answer_away_is_left_out():
     data = rows(text=SENTENCES, label=["1", "2", "3"] * 10, label_name=["one", "two", "three"] * 10)
     schema = infer_schema(data, targets={"label": None})
     assert modalities(schema)["label_name"] == "ignore"
-    assert any("gives the answer away" in n for n in schema.notes)
+    assert any("gives the answer away" in n for n in schema.messages)
 
 
 def test_short_texts_are_still_text_when_there_is_no_other():
@@ -153,7 +155,7 @@ def test_the_rest_of_the_columns_is_read_beside_declared_ones():
     assert modalities(schema) == {"a": "text", "code": "category", "x": "number"}
     schema = infer_schema(data, targets={"label": None}, inputs={"x": "ignore"})
     assert modalities(schema) == {"a": "text", "code": "number", "x": "ignore"}
-    assert not any("'x' is left out" in note for note in schema.notes)
+    assert not any("'x' is left out" in note for note in schema.messages)
 
 
 @pytest.mark.parametrize(
@@ -196,14 +198,14 @@ def test_what_cannot_be_learned_says_why(data, targets, message):
         infer_schema(data, targets=targets)
 
 
-def test_objects_are_looked_for_in_the_picture_though_its_identifier_is_a_path_too():
+def test_objects_are_looked_for_in_the_image_though_its_identifier_is_a_path_too():
     table = rows(
-        image=[f"/pictures/{i}.png" for i in range(4)], image_id=[f"pictures/{i}.png" for i in range(4)],
+        image=[f"/images/{i}.png" for i in range(4)], image_id=[f"images/{i}.png" for i in range(4)],
         objects=[[{"box": [1, 2, 3, 4], "label": "mug"}]] * 4,
     )  # fmt: skip
     schema = infer_schema(table, targets={"objects": None})
     assert modalities(schema) == {"image": "image", "image_id": "ignore"}
     assert [(t.name, t.task) for t in schema.targets] == [("objects", "detection")]
-    assert any("image_id" in note and "reads the image alone" in note for note in schema.notes)
+    assert any("image_id" in note and "reads the image alone" in note for note in schema.messages)
     del table[0]["image"], table[1]["image"], table[2]["image"], table[3]["image"]
     assert modalities(infer_schema(table, targets={"objects": None})) == {"image_id": "image"}

@@ -199,7 +199,7 @@ def test_what_a_target_is_read_as() -> None:
 def test_objects_are_embedded_unless_said_otherwise() -> None:
     schema = infer_schema([{"text": "a b", "next": {"title": "x"}}] * 3, targets={"next": None})
     assert [target.task for target in schema.targets] == ["embedding"]
-    assert "objects" in schema.notes[0]
+    assert "objects" in schema.messages[0]
 
 
 # -- the public face ------------------------------------------------------------------------------------------------

@@ -19,20 +19,20 @@ RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
 
 def opened(value, **how):
-    """Every picture of a cell."""
+    """Every image of a cell."""
     return [np.asarray(open_image(one, **how)) for one in list_images(value)]
 
 
 def halves(width: int = 40, height: int = 24, *, left: tuple[int, ...] = RED, mode: str = "RGB") -> Image.Image:
-    """Left half one colour, the rest green."""
-    picture = Image.new(mode, (width, height), GREEN)
-    picture.paste(left, (0, 0, width // 2, height))
-    return picture
+    """Left half one color, the rest green."""
+    image = Image.new(mode, (width, height), GREEN)
+    image.paste(left, (0, 0, width // 2, height))
+    return image
 
 
-def packed(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+def packed(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)  # type: ignore[arg-type]
+    image.save(file, kind, **options)  # type: ignore[arg-type]
     return file.getvalue()
 
 
@@ -90,9 +90,9 @@ def test_exif_orientation_is_obeyed(orientation: int) -> None:
 
 def test_transparency_lies_over_white() -> None:
     for mode in ("RGBA", "LA"):
-        picture = Image.new(mode, (8, 8), (*RED, 0) if mode == "RGBA" else (0, 0))
-        picture.putpixel((7, 4), (*GREEN, 255) if mode == "RGBA" else (10, 255))
-        found = one(packed(picture))
+        image = Image.new(mode, (8, 8), (*RED, 0) if mode == "RGBA" else (0, 0))
+        image.putpixel((7, 4), (*GREEN, 255) if mode == "RGBA" else (10, 255))
+        found = one(packed(image))
         assert found[4, 3].tolist() == list(WHITE)
         assert found[4, 7].tolist() == (list(GREEN) if mode == "RGBA" else [10] * 3)
     half = one(packed(Image.new("RGBA", (4, 4), (255, 0, 0, 128))))
@@ -102,11 +102,11 @@ def test_transparency_lies_over_white() -> None:
     palette.putpixel((5, 5), 1)
     found = one(packed(palette, "PNG", transparency=0))
     assert (found[0, 0].tolist(), found[5, 5].tolist()) == (list(WHITE), list(GREEN))
-    keyed = one(packed(halves(), "PNG", transparency=RED))  # one colour of an RGB picture is named transparent
+    keyed = one(packed(halves(), "PNG", transparency=RED))  # one color of an RGB image is named transparent
     assert left_and_right(keyed) == (list(WHITE), list(GREEN))
 
 
-def test_grey_sixteen_bit_cmyk_palette_and_bilevel() -> None:
+def test_gray_sixteen_bit_cmyk_palette_and_bilevel() -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     assert np.array_equal(one(packed(Image.fromarray(ramp)))[..., 1], ramp)
     deep = ramp.astype(np.uint16) * 257
@@ -121,7 +121,7 @@ def test_grey_sixteen_bit_cmyk_palette_and_bilevel() -> None:
 
 
 def test_of_an_animation_the_first_frame() -> None:
-    frames = [Image.new("RGB", (6, 6), colour) for colour in (RED, GREEN)]
+    frames = [Image.new("RGB", (6, 6), color) for color in (RED, GREEN)]
     for kind in ("GIF", "WEBP", "PNG", "TIFF"):
         content = packed(frames[0], kind, save_all=True, append_images=frames[1:])
         assert near(one(content)[3, 3], RED)
@@ -147,7 +147,7 @@ def test_arrays(array: np.ndarray, expected: int) -> None:
     assert (found == expected).all()
 
 
-def test_several_pictures_and_none(tmp_path: Path) -> None:
+def test_several_images_and_none(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(packed(halves()))
     array = np.zeros((3, 3), np.uint8)
     for value in (["a.png", array], ("a.png", array)):
@@ -159,7 +159,7 @@ def test_several_pictures_and_none(tmp_path: Path) -> None:
     assert not any(is_empty(v) for v in ("a", 0, 0.0, b"", ["a"]))
 
 
-def test_too_large_a_picture_is_judged_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_an_image_is_judged_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
     def decode(*_: object) -> None:
         raise AssertionError("it was decoded")
 
@@ -176,7 +176,7 @@ def test_too_large_a_picture_is_judged_by_its_header(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
-def test_a_picture_that_was_cut_off_is_an_error(kind: str, share: float, tmp_path: Path) -> None:
+def test_an_image_that_was_cut_off_is_an_error(kind: str, share: float, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     content = packed(Image.fromarray(noise), kind)
     (tmp_path / "cut.img").write_bytes(content[: int(len(content) * share)])
@@ -190,16 +190,16 @@ def test_a_picture_that_was_cut_off_is_an_error(kind: str, share: float, tmp_pat
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("at_least", [None, 8])
-def test_a_jpeg_that_ends_early_with_an_end_mark_is_no_grey_picture(mode: str, at_least: int | None) -> None:
+def test_a_jpeg_that_ends_early_with_an_end_mark_is_no_gray_image(mode: str, at_least: int | None) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)).convert(mode)
     content = packed(noise, "JPEG")
     for share in (0.4, 0.7, 0.95):
         with pytest.raises(RowError, match="its data end before the image does"):
             one(content[: int(len(content) * share)] + b"\xff\xd9", at_least=at_least)
-    grey = np.full((96, 96, 3), 128, np.uint8)
-    assert (one(packed(Image.fromarray(grey), "JPEG"), at_least=at_least) == 128).all()  # really grey: no error
-    grey[:80] = np.random.default_rng(1).integers(0, 255, (80, 96, 3), dtype=np.uint8)
-    one(packed(Image.fromarray(grey), "JPEG", progressive=True), at_least=at_least)
+    gray = np.full((96, 96, 3), 128, np.uint8)
+    assert (one(packed(Image.fromarray(gray), "JPEG"), at_least=at_least) == 128).all()  # really gray: no error
+    gray[:80] = np.random.default_rng(1).integers(0, 255, (80, 96, 3), dtype=np.uint8)
+    one(packed(Image.fromarray(gray), "JPEG", progressive=True), at_least=at_least)
 
 
 def test_a_png_without_its_data_is_an_error() -> None:
@@ -240,7 +240,7 @@ def test_a_png_without_its_data_is_an_error() -> None:
         (np.zeros((8, 8), complex), "array of complex"),
     ],
 )  # fmt: skip
-def test_what_is_no_picture(value: object, message: str, tmp_path: Path) -> None:
+def test_what_is_no_image(value: object, message: str, tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_bytes(b"just some words, no image")
     (tmp_path / "drawing.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
@@ -293,7 +293,7 @@ def test_fitting_moves_points_as_it_says(fit: str, size: tuple[int, int]) -> Non
     assert np.abs(seen - moved.clip(0, 1)).max() <= 1.5 / 48
 
 
-def test_padding_has_the_colour_asked_for() -> None:
+def test_padding_has_the_color_asked_for() -> None:
     found = fit_image(Image.new("RGB", (40, 10), RED), 16, fit="pad", fill=(1, 2, 3))
     assert found[0, 0].tolist() == [1, 2, 3]
     assert found[8, 8].tolist() == list(RED)

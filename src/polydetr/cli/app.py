@@ -42,7 +42,7 @@ FormatOption = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="csv, tsv, jsonl, parquet, conll, json, squad, coco, voc, yolo, boxes or images, where no name tells.",
+        help="csv, tsv, jsonl, parquet, conll, json, squad, coco, voc, yolo, boxes or images, where no name shows it.",
     ),
 ]
 Encoding = Annotated[
@@ -212,7 +212,7 @@ def predict(
     format: FormatOption = None,
     encoding: Encoding = None,
 ) -> None:
-    """Answer every row: one JSON object a row, in order; a rejected row has "error" instead of a prediction.
+    """Answer every row: one JSON object per row, in order; a rejected row has "error" instead of a prediction.
 
     Generated images are written as PNG files into a folder beside --out (answers.jsonl: answers-files/).
     """
@@ -292,7 +292,7 @@ def inspect(
 def import_checkpoint(
     checkpoint: Annotated[str, typer.Argument(help="A folder or safetensors file with a published DETR.")],
     out: Annotated[Path, typer.Option(help="Where the model folder is written.")],
-    size: Annotated[int, typer.Option(help="Pixels a side that the model sees.", min=32, max=2048)] = 800,
+    size: Annotated[int, typer.Option(help="Pixels per side that the model sees.", min=32, max=2048)] = 800,
     fit: Annotated[str, typer.Option(help="How an image that is not square becomes so: stretch or pad.")] = "stretch",
     threshold: Annotated[float, typer.Option(help="Score from which a box is answered.", min=0, max=1)] = 0.5,
 ) -> None:

@@ -61,7 +61,7 @@ def print_json(value: Any) -> None:
 
 
 def print_entry(name: str, head: str, *paragraphs: str) -> None:
-    """One entry of a list: its name, then what there is to say of it, broken to the width of the terminal."""
+    """One entry of a list: its name, then its description, broken to the width of the terminal."""
     width = min(shutil.get_terminal_size().columns, 110)
     print(f"{name}  ({head})")
     for paragraph in paragraphs:

@@ -39,23 +39,23 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, **override
         ConfigError: with every fault found, each on a line of its own.
     """
     is_file = isinstance(source, (str, Path))
-    given = _read_yaml(Path(source)) if is_file else dict(source or {})
-    given = merge(given, {k: v for k, v in overrides.items() if v is not None})
+    values = _read_yaml(Path(source)) if is_file else dict(source or {})
+    values = merge(values, {k: v for k, v in overrides.items() if v is not None})
     for key in ("target", "inputs"):
-        if isinstance(given.get(key), (str, list, tuple)):
-            given[key] = names_of(given[key])
-    preset = PRESETS.get(str(given.get("preset", "balanced")), {})
-    if given.get("epochs") is not None:  # whoever counts in epochs wants no more of them
+        if isinstance(values.get(key), (str, list, tuple)):
+            values[key] = names_of(values[key])
+    preset = PRESETS.get(str(values.get("preset", "balanced")), {})
+    if values.get("epochs") is not None:  # whoever counts in epochs wants no more of them
         preset = {key: value for key, value in preset.items() if key != "steps"}
-    given = {k: v for k, v in given.items() if not (v is None and k in preset)}  # "epochs:" left empty in a file
+    values = {k: v for k, v in values.items() if not (v is None and k in preset)}  # "epochs:" left empty in a file
     try:
-        return Config.model_validate(merge(preset, given))
+        return Config.model_validate(merge(preset, values))
     except ValidationError as error:
         raise config_error(fault_lines(error.errors(), Config), file=str(source) if is_file else None) from None
 
 
 def for_tasks(config: Config, tasks: Iterable[str]) -> Config:
-    """The configuration with what suits these tasks (``FOR_TASK``), where neither user nor preset said otherwise."""
+    """The configuration with what suits these tasks (``FOR_TASK``), where neither user nor preset set it."""
     for task in tasks:
         for name, wanted in FOR_TASK.get(task, {}).items():
             section = getattr(config, name)
@@ -136,8 +136,8 @@ def fault_lines(faults: Sequence[ErrorDetails], root: type[BaseModel], *, place:
             lines.append(f"unknown key {key!r}. {did_you_mean(str(fault['loc'][-1]), section.model_fields)}")
         else:
             message = fault["msg"].removeprefix("Value error, ")
-            given = f"{key} = {fault['input']!r}" if fault["loc"] else key
-            lines.append(f"{given}: {message[0].lower()}{message[1:]}")
+            setting = f"{key} = {fault['input']!r}" if fault["loc"] else key
+            lines.append(f"{setting}: {message[0].lower()}{message[1:]}")
     return lines
 
 

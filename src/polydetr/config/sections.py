@@ -1,4 +1,4 @@
-"""What can be said of a run: small nested models, each field with its default, its bounds and a description."""
+"""All settings of a run: small nested models, each field with its default, its bounds and a description."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which examples travel together: a token budget a step, similar lengths in one batch, the same order for the same
+"""Which examples travel together: a token budget per step, similar lengths in one batch, the same order for the same
 seed.
 """
 

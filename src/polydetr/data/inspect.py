@@ -27,7 +27,7 @@ _SAMPLE = 10_000
 class Inspection:
     """The findings; ``to_dict`` is plain JSON, ``to_text`` is for reading, and Rich prints the object as tables.
 
-    leaks: texts that stand in two splits. giveaways: a sentence for each column that alone tells a target.
+    leaks: texts that stand in two splits. giveaways: a sentence for each column that alone predicts a target.
     """
 
     schema: Schema

@@ -90,7 +90,7 @@ def findings(inspection: Inspection) -> list[str]:
             lines.append(f"  row {s.row}: {label}, rather {rather}: {shorten(s.text)}")
         if suspicion.note:
             lines.append(f"Suspicious labels of {target!r}: {suspicion.note}.")
-    lines += inspection.schema.notes
+    lines += inspection.schema.messages
     return lines or ["Nothing suspicious was inspection."]
 
 

@@ -1,9 +1,9 @@
-"""Input columns that give the target away: one column alone that tells (almost) every answer is seldom known when a
+"""Input columns that give the target away: one column alone that predicts (almost) every answer is seldom known when a
 prediction is asked for.
 
 Each number, category or date column is judged alone, on rows it was not fitted to: for classes a small decision tree
-(numbers and dates, with "missing" as a feature of its own: a date of death says all) or the most frequent class of
-each category; for numbers the rank correlation, or the mean of each category.
+(numbers and dates, with "missing" as a feature of its own: that there is a date of death decides a class) or the most
+frequent class of each category; for numbers the rank correlation, or the mean of each category.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _of_classes(values: list[Any], labels: np.ndarray, *, is_category: bool) -> 
     accuracy, base = float(right.mean()), float(np.bincount(y).max() / len(y))
     if accuracy < ACCURACY or 1 - accuracy > 0.1 * (1 - base):
         return ""
-    return f"tells {'all' if accuracy == 1 else f'{accuracy:.1%}'} of the {len(y)} rows' classes (of {len(names)})"
+    return f"predicts {'all' if accuracy == 1 else f'{accuracy:.1%}'} of the {len(y)} rows' classes (of {len(names)})"
 
 
 def _tree(values: list[Any], y: np.ndarray) -> np.ndarray:
@@ -154,7 +154,7 @@ def _means_by_category(values: list[Any], y: np.ndarray, folds: np.ndarray) -> n
 def _of_numbers(values: list[Any], y: np.ndarray, *, is_category: bool) -> str:
     if is_category:
         x = _means_by_category(values, y[:, None], _folds(np.zeros(len(y))))[:, 0]
-        sentence = "tells, by the mean of each category, the value"
+        sentence = "predicts, by the mean of each category, the value"
     else:
         kept = [i for i, v in enumerate(values) if v is not None]
         x, y = np.array([values[i] for i in kept], dtype=np.float64), y[kept]

@@ -158,7 +158,7 @@ class SplitStats:
     """One split: columns, targets, and a fingerprint of each row's text with the row and label where it was first
     met (``first``).
 
-    texts: the columns that tell whether two rows say the same; commas: targets with a decimal comma.
+    texts: the columns by which two rows are compared; commas: targets with a decimal comma.
     """
 
     schema: Schema

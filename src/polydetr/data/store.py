@@ -28,7 +28,7 @@ _KINDS: dict[str, Callable[[Example], Mapping[str, Arrays]]] = {
     "positive": lambda example: example.positives,
 }
 _Column = tuple[str, str, str, str]
-"""Kind, owner (a group or target), the array's name, and its shape as ``_shape_name`` says it."""
+"""Kind, owner (a group or target), the array's name, and its shape as ``_shape_name`` writes it."""
 
 
 class ExampleStore:

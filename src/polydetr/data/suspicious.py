@@ -45,8 +45,8 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """``suspects``: the strongest ``limit`` of ``count``; ``judged`` rows were looked at; ``note`` says why it was
-    cut short.
+    """``suspects``: the strongest ``limit`` of ``count``; ``judged`` rows were looked at; ``note``: why the search
+    was cut short, if it was.
     """
 
     judged: int

@@ -1,4 +1,4 @@
-"""When two rows say the same: the text of a row, and short fingerprints of it to compare millions of rows by."""
+"""When two rows have the same text: the text of a row, and short fingerprints of it to compare millions of rows by."""
 
 from __future__ import annotations
 

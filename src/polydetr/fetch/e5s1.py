@@ -109,8 +109,8 @@ class E5S1File:
         except (OSError, ValueError) as error:  # ValueError: an empty file
             raise BackboneError(f"{path} cannot be read: {error}.") from error
         cursor = _Cursor(self._data, path)
-        if (found := cursor.take(min(4, len(self._data))).tobytes()) != MAGIC:
-            raise _broken(path, f"it begins with {found!r}, {MAGIC!r} was expected")
+        if (magic := cursor.take(min(4, len(self._data))).tobytes()) != MAGIC:
+            raise _broken(path, f"it begins with {magic!r}, {MAGIC!r} was expected")
         (version,) = cursor.unpack("I")
         if version != 1:
             raise _broken(path, f"it has format version {version}, 1 was expected")

@@ -67,12 +67,12 @@ def entities(words: list[Word]) -> list[tuple[int, int, str]]:
     starts = [0]
     for word in words:
         starts.append(starts[-1] + len(word.text))
-    found: list[tuple[int, int, str]] = []
+    spans: list[tuple[int, int, str]] = []
     covered = [False] * len(words)
     for first, last, tag in _compounds(words):
         if tag in LABELS and not any(covered[first : last + 1]):
             covered[first : last + 1] = [True] * (last + 1 - first)
-            found.append((starts[first], starts[last + 1], LABELS[tag]))
+            spans.append((starts[first], starts[last + 1], LABELS[tag]))
     index = 0
     while index < len(words):
         tag = words[index].tag
@@ -84,23 +84,23 @@ def entities(words: list[Word]) -> list[tuple[int, int, str]]:
             while end < len(words) and words[end].tag == "nr" and not covered[end]:
                 end += 1
             for first, last in _persons([word.text for word in words[index:end]]):
-                found.append((starts[index + first], starts[index + last], LABELS[tag]))
+                spans.append((starts[index + first], starts[index + last], LABELS[tag]))
         else:
-            found.append((starts[index], starts[end], LABELS[tag]))
+            spans.append((starts[index], starts[end], LABELS[tag]))
         index = end
-    return sorted(found)
+    return sorted(spans)
 
 
 def _compounds(words: list[Word]) -> list[tuple[int, int, str]]:
     """(first, last, tag) of bracketed compounds, outermost first; an unmatched bracket is passed over."""
     stack: list[int] = []
-    found = []
+    compounds = []
     for index, word in enumerate(words):
         stack += [index] * word.opens
         for tag in word.closes:
             if stack:
-                found.append((stack.pop(), index, tag))
-    return sorted(found, key=lambda c: (c[0] - c[1], c[0]))
+                compounds.append((stack.pop(), index, tag))
+    return sorted(compounds, key=lambda c: (c[0] - c[1], c[0]))
 
 
 def _persons(names: list[str]) -> list[tuple[int, int]]:

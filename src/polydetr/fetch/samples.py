@@ -72,10 +72,10 @@ def fetch_sample(name: str, out_dir: str | Path, *, report: Report | None = None
     splits = sample.read(content)
     write = {"csv": _as_csv, "jsonl": _as_jsonl}[sample.format]
     files = {split: out / f"{split}.{sample.format}" for split in splits}
-    counts = {split: len(found) for split, found in splits.items()}
+    counts = {split: len(rows) for split, rows in splits.items()}
     try:
-        for split, found in splits.items():
-            write_text(files[split], write(found))
+        for split, rows in splits.items():
+            write_text(files[split], write(rows))
         write_text(out / "README.md", _readme(sample, counts))
     except OSError as error:
         raise SaveError(f"{name} cannot be written to {out}: {error}.", hint="Choose another folder.") from error
@@ -83,16 +83,16 @@ def fetch_sample(name: str, out_dir: str | Path, *, report: Report | None = None
     return SampleInfo(name=name, files=files, rows=counts, license=sample.license)
 
 
-def _as_csv(found: Sequence[Row]) -> str:
+def _as_csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(found[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(found)
+    writer.writerows(rows)
     return text.getvalue()
 
 
-def _as_jsonl(found: Sequence[Row]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+def _as_jsonl(rows: Sequence[Row]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _readme(sample: Sample, counts: Mapping[str, int]) -> str:
@@ -126,11 +126,11 @@ _BLOCK = 100
 
 
 def _peoples_daily(content: Mapping[str, bytes]) -> SampleSplits:
-    seen: set[str] = set()
+    texts: set[str] = set()
     pairs = []
     for paragraph, row in peoples_daily.rows(content["corpus.txt"].decode("utf-8")):
-        if row["text"] not in seen:  # a repeated line (a credit, a heading) is kept once, so that no split shares one
-            seen.add(str(row["text"]))
+        if row["text"] not in texts:  # a repeated line (a credit, a heading) is kept once, so that no split shares one
+            texts.add(str(row["text"]))
             pairs.append((f"block {paragraph // _BLOCK}", row))
     return _split(pairs)
 
@@ -142,7 +142,7 @@ def _chinese_reviews(content: Mapping[str, bytes]) -> SampleSplits:
             if text := line.strip():
                 labels.setdefault(text, set()).add(label)
     # a text that stands under both labels teaches nothing
-    return _split((t, {"text": t, "label": min(found)}) for t, found in labels.items() if len(found) == 1)
+    return _split((t, {"text": t, "label": min(names)}) for t, names in labels.items() if len(names) == 1)
 
 
 _FILM_LABELS = {"fresh": "positive", "rotten": "negative", "plot": "plot"}
@@ -151,11 +151,11 @@ _FILM_LABELS = {"fresh": "positive", "rotten": "negative", "plot": "plot"}
 def _film_reviews(content: Mapping[str, bytes]) -> SampleSplits:
     csv.field_size_limit(1 << 24)
     table = csv.DictReader(io.StringIO(bz2.decompress(content["films.csv.bz2"]).decode("utf-8"), newline=""))
-    seen: dict[str, tuple[str, set[str]]] = {}
+    films: dict[str, tuple[str, set[str]]] = {}
     for line in table:
         if text := " ".join(line["text"].split()):
-            seen.setdefault(text, (line["movie_name"], set()))[1].add(_FILM_LABELS[line["category"]])
-    return _split((film, {"text": t, "label": min(found)}) for t, (film, found) in seen.items() if len(found) == 1)
+            films.setdefault(text, (line["movie_name"], set()))[1].add(_FILM_LABELS[line["category"]])
+    return _split((film, {"text": t, "label": min(names)}) for t, (film, names) in films.items() if len(names) == 1)
 
 
 def _digits(_: Mapping[str, bytes]) -> SampleSplits:

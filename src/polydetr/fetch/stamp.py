@@ -18,12 +18,12 @@ def stamp_folder(folder: Path, digests: Mapping[str, str], *, origin: str) -> No
     """Records that the files of ``folder`` are what they should be: ``digests`` is file name → SHA-256, ``origin``
     their source.
     """
-    files = {name: {"sha256": digest, **_look(folder / name)} for name, digest in digests.items()}
+    files = {name: {"sha256": digest, **_size_and_time(folder / name)} for name, digest in digests.items()}
     write_json(folder / STAMP, {"origin": origin, "files": files})
 
 
 def check_folder(folder: Path, names: tuple[str, ...], *, origin: str) -> str | None:
-    """None where every named file of ``folder`` is the one that was stamped, else a sentence that says what is wrong.
+    """None where every named file of ``folder`` is the one that was stamped, else what is wrong, in words.
 
     A file whose size and time are the stamped ones is not read again; any other is hashed. ``origin`` tells apart
     folders made from another source or by another version of the converter.
@@ -40,10 +40,10 @@ def check_folder(folder: Path, names: tuple[str, ...], *, origin: str) -> str | 
         path, known = folder / name, files.get(name)
         if known is None or not path.is_file():
             return f"{path} is missing"
-        if _look(path) == {key: known.get(key) for key in ("size", "time")}:
+        if _size_and_time(path) == {key: known.get(key) for key in ("size", "time")}:
             continue
-        if (found := sha256_of(path)) != known.get("sha256"):
-            return f"{path} was changed: expected sha256 {known.get('sha256')}, found {found}"
+        if (digest := sha256_of(path)) != known.get("sha256"):
+            return f"{path} was changed: expected sha256 {known.get('sha256')}, found {digest}"
         moved = True
     if moved:  # copied with other times, but the same bytes: do not hash it on every load
         with contextlib.suppress(OSError):  # a cache that cannot be written still serves
@@ -51,6 +51,6 @@ def check_folder(folder: Path, names: tuple[str, ...], *, origin: str) -> str | 
     return None
 
 
-def _look(path: Path) -> dict[str, int]:
-    found = path.stat()
-    return {"size": found.st_size, "time": found.st_mtime_ns}
+def _size_and_time(path: Path) -> dict[str, int]:
+    status = path.stat()
+    return {"size": status.st_size, "time": status.st_mtime_ns}

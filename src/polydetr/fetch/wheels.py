@@ -73,9 +73,9 @@ def fetch_members(
     say = report or (lambda _: None)
     with tempfile.TemporaryDirectory(prefix="polydetr-fetch-") as scratch:
         path = _obtain(archive, Path(scratch), say)
-        if (found := sha256_of(path)) != archive.sha256:
+        if (digest := sha256_of(path)) != archive.sha256:
             raise BackboneError(
-                f"{archive.filename} is not the file it should be: expected sha256 {archive.sha256}, found {found}.",
+                f"{archive.filename} is not the file it should be: expected sha256 {archive.sha256}, found {digest}.",
                 hint=f"Nothing of it was kept. {_own_copy(archive)}",
             )
         written = {}
@@ -100,9 +100,9 @@ def extract_member(archive: Path, member: Member, destination: Path) -> Path:
                 raise BackboneError(f"{name} is longer than the {member.size} bytes it should have.", hint=again)
             digest.update(chunk)
             target.write(chunk)
-        if (found := digest.hexdigest()) != member.sha256:
+        if (actual := digest.hexdigest()) != member.sha256:
             raise BackboneError(
-                f"{name} is not the file it should be: expected sha256 {member.sha256}, found {found} ({size} bytes).",
+                f"{name} is not the file it should be: expected sha256 {member.sha256}, found {actual} ({size} bytes).",
                 hint=again,
             )
     return destination

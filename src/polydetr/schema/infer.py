@@ -1,7 +1,7 @@
 """Which column is read as what, and which is predicted by which task: given by the user, or inferred from a sample
 of rows.
 
-Every decision that a user might want to reverse is a sentence in ``Schema.notes``.
+Every decision that a user might want to reverse is a sentence in ``Schema.messages``.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def infer_schema(
     columns = _columns(sample_rows)
     if not columns:
         raise SchemaError("there are no rows to infer the columns from.")
-    notes: list[str] = []
-    wanted = dict(targets) if targets else _usual_target(list(columns), notes, needed=needs_target)
+    messages: list[str] = []
+    wanted = dict(targets) if targets else _usual_target(list(columns), messages, needed=needs_target)
     named = {name: modality for name, modality in (inputs or {}).items() if name != REST}
     for name in [*wanted, *named]:
         if name not in columns:
@@ -58,17 +58,17 @@ def infer_schema(
     both = [n for n in wanted if n in named]
     if both:
         raise SchemaError(f"column {both[0]!r} is both an input and a target.")
-    chosen = tuple(TargetSpec(name, task or infer_task(name, sample_rows, notes)) for name, task in wanted.items())
+    chosen = tuple(TargetSpec(name, task or infer_task(name, sample_rows, messages)) for name, task in wanted.items())
     if named and REST not in (inputs or {}) and set(named.values()) != {"ignore"}:
         fields = tuple(_named_field(name, modality, columns[name]) for name, modality in named.items())
     else:
-        fields = _infer_inputs(columns, chosen, sample_rows, notes, named)
+        fields = _infer_inputs(columns, chosen, sample_rows, messages, named)
     if chosen and all(f.modality == "ignore" for f in fields):
         raise SchemaError(
             f"no column is left to predict {', '.join(repr(t.name) for t in chosen)} from.",
             hint="Name the inputs: inputs={'column': 'text'} (--input column:text).",
         )
-    return Schema(fields, chosen, tuple(notes))
+    return Schema(fields, chosen, tuple(messages))
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -82,40 +82,40 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return columns
 
 
-def _usual_target(columns: list[str], notes: list[str], *, needed: bool) -> dict[str, str | None]:
+def _usual_target(columns: list[str], messages: list[str], *, needed: bool) -> dict[str, str | None]:
     lowered = {c.lower(): c for c in reversed(columns)}
     target = next((lowered[name] for name in USUAL_TARGETS if name in lowered), None)
     if target is None and not needed:
-        notes.append("No column to predict was named, and none bears a usual name: name it with target= (--target).")
+        messages.append("No column to predict was named, and none bears a usual name: name it with target= (--target).")
         return {}
     if target is None:
         raise SchemaError(
             f"no target was named, and none bears a usual name; the columns are {', '.join(map(repr, columns[:20]))}.",
             hint="Name the column to predict: target='...' (--target ...).",
         )
-    notes.append(f"No target was named: {target!r} is taken.")
+    messages.append(f"No target was named: {target!r} is taken.")
     return {target: None}
 
 
 # -- targets --------------------------------------------------------------------------------------------------------
 
 
-def infer_task(name: str, rows: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
-    """The task that predicts column ``name``; doubts go to ``notes``. Raises SchemaError where none fits."""
+def infer_task(name: str, rows: Sequence[Mapping[str, Any]], messages: list[str]) -> str:
+    """The task that predicts column ``name``; doubts go to ``messages``. Raises SchemaError where none fits."""
     values = [row[name] for row in rows if not is_missing(row.get(name))]
     if not values:
         raise SchemaError(f"target {name!r} is missing in every row.", hint="Name the column that holds the labels.")
     lists = [v for v in values if isinstance(v, (list, tuple))]
     if lists:
-        return _task_of_lists(name, lists, rows, notes)
+        return _task_of_lists(name, lists, rows, messages)
     if isinstance(values[0], Mapping):
-        notes.append(f"Target {name!r} holds objects: rows are embedded near theirs.")
+        messages.append(f"Target {name!r} holds objects: rows are embedded near theirs.")
         return "embedding"
     distinct = len({str(v) for v in values})
     if (numbers := numbers_of(name, values)) is not None:
         if all(number.is_integer() for number in numbers) and distinct <= FEW_NUMBERS:
             how = f"say {name}:regression otherwise"
-            notes.append(f"Target {name!r}: {distinct} distinct whole numbers are read as classes ({how}).")
+            messages.append(f"Target {name!r}: {distinct} distinct whole numbers are read as classes ({how}).")
             return "classification"
         return "regression"
     if len(values) >= 2 * MIN_ROWS and distinct > 0.5 * len(values):
@@ -126,7 +126,7 @@ def infer_task(name: str, rows: Sequence[Mapping[str, Any]], notes: list[str]) -
     return "classification"
 
 
-def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
+def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]], messages: list[str]) -> str:
     items = [v for v in lists if v]
     first = items[0][0] if items else None
     if first is None:
@@ -138,7 +138,7 @@ def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]
         if {"box", "label"} <= first.keys():
             return "detection"
         if {"start", "end"} <= first.keys():
-            return _task_of_spans(name, items, notes)
+            return _task_of_spans(name, items, messages)
         if "text" in first:
             return "qa"
         raise SchemaError(
@@ -146,7 +146,7 @@ def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]
             hint="Expected {box, label} (objects), {start, end, label} (spans) or {text, start} (answers).",
         )
     if isinstance(first, (list, tuple)) and len(first) == 3:
-        return _task_of_spans(name, items, notes)
+        return _task_of_spans(name, items, messages)
     if isinstance(first, str) and any(_one_each(name, row) for row in rows):
         return "tagging"
     return "classification"  # several labels per row
@@ -158,7 +158,7 @@ def _one_each(name: str, row: Mapping[str, Any]) -> bool:
     return isinstance(tokens, (list, tuple)) and len(tokens) == len(row.get(name) or ())
 
 
-def _task_of_spans(name: str, items: list[Any], notes: list[str]) -> str:
+def _task_of_spans(name: str, items: list[Any], messages: list[str]) -> str:
     """ "tagging"; "entities" where spans overlap, which cannot all become one tag per word."""
     overlapping = 0
     for spans in items:
@@ -167,7 +167,7 @@ def _task_of_spans(name: str, items: list[Any], notes: list[str]) -> str:
         overlapping += any(later[0] < earlier[1] for earlier, later in pairwise(ends))
     if not overlapping:
         return "tagging"
-    notes.append(
+    messages.append(
         f"Target {name!r}: spans overlap in {overlapping} of {len(items)} rows, so they are found as a set "
         f"({name}:tagging would keep the outer ones alone)."
     )
@@ -189,10 +189,10 @@ def _infer_inputs(
     columns: Mapping[str, list[Any]],
     targets: Sequence[TargetSpec],
     rows: Sequence[Mapping[str, Any]],
-    notes: list[str],
-    given: Mapping[str, str | None],
+    messages: list[str],
+    chosen: Mapping[str, str | None],
 ) -> tuple[FieldSpec, ...]:
-    """All columns but the targets; ``given``: columns whose modality the user named (None: to be inferred)."""
+    """All columns but the targets; ``chosen``: columns whose modality the user named (None: to be inferred)."""
     named = {t.name for t in targets}
     tasks = {t.task for t in targets}
     if "qa" in tasks and {"question", "context"} <= columns.keys():
@@ -206,12 +206,12 @@ def _infer_inputs(
         _promote(modalities, columns)
     fields = []
     for name, modality in modalities.items():
-        if name in given:
-            fields.append(_named_field(name, given[name], columns[name]))
+        if name in chosen:
+            fields.append(_named_field(name, chosen[name], columns[name]))
             continue
         reason = inferred[name][1] or _reason_to_ignore(name, modalities, targets, rows)
         if reason:
-            notes.append(f"Column {name!r} is left out: {reason}.")
+            messages.append(f"Column {name!r} is left out: {reason}.")
         fields.append(FieldSpec(name, "ignore" if reason else modality))
     return tuple(fields)
 

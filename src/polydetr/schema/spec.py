@@ -45,11 +45,11 @@ class TargetSpec:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """Inputs in their reading order, targets, and what a user should know about how they were chosen."""
+    """Inputs in their reading order, targets, and messages to the user about how they were chosen ("notes" in JSON)."""
 
     inputs: tuple[FieldSpec, ...]
     targets: tuple[TargetSpec, ...]
-    notes: tuple[str, ...] = field(default=(), compare=False)
+    messages: tuple[str, ...] = field(default=(), compare=False)
 
     def names(self, modality: str) -> list[str]:
         """The input columns of one modality, in order."""
@@ -59,7 +59,7 @@ class Schema:
         return {
             "inputs": [{"name": f.name, "modality": f.modality} for f in self.inputs],
             "targets": [{"name": t.name, "task": t.task} for t in self.targets],
-            "notes": list(self.notes),
+            "notes": list(self.messages),
         }
 
     @classmethod

@@ -59,7 +59,7 @@ def choose_image_spec(name: str, *, hidden_dim: int, patch_size: int, note: Call
 def _load_unnamed(
     load: Callable[..., Spec], name: str, title: str, reason: str, note: Callable[[str], None]
 ) -> Spec | None:
-    """A backbone that the user did not name, why it was taken told to ``note``; None where it cannot be had."""
+    """A backbone that the user did not name; None where it cannot be had. ``note`` takes a message of which it is."""
     try:
         spec = load(name, report=note)
     except BackboneError as error:

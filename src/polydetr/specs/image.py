@@ -68,7 +68,7 @@ class ImageSpec:
         return self.config.get("detr")
 
     def grid(self, size: int) -> int:
-        """How many cells a side the coarsest features of an image of size x size pixels have.
+        """How many cells per side the coarsest features of an image of size x size pixels have.
 
         Of a transformers encoder only the encoder itself knows: it is shown an image without content. Whoever needs
         the number again keeps it.
@@ -121,8 +121,8 @@ def _spec_from_folder(folder: Path, *, name: str) -> ImageSpec:
     config = read_config(folder) if folder.is_dir() and (folder / "config.json").exists() else {}
     kept = {key: value for key, value in config.items() if key != "auto_map"}  # auto_map points at remote code
     is_candidate = config.get("model_type", "resnet") in ("resnet", "detr")
-    if is_candidate and (found := _resnet_from_folder(folder, config, name=name)):
-        return found
+    if is_candidate and (spec := _resnet_from_folder(folder, config, name=name)):
+        return spec
     if "model_type" not in kept:
         raise BackboneError(
             f"{folder} holds no ResNet or DETR, and no config.json that names a model_type.",
@@ -161,12 +161,12 @@ def _resnet_from_folder(folder: Path, config: Mapping[str, Any], *, name: str) -
 
 
 def _normalization(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What the folder's own ``preprocessor_config.json`` says; ImageNet's where it says nothing."""
+    """(mean, std) of the folder's own ``preprocessor_config.json``; ImageNet's where it has none."""
     try:
-        said = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-        if said.get("do_normalize", True) is False:
+        content = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+        if content.get("do_normalize", True) is False:
             return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-        mean, std = (tuple(float(v) for v in said[key]) for key in ("image_mean", "image_std"))
+        mean, std = (tuple(float(v) for v in content[key]) for key in ("image_mean", "image_std"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return IMAGENET_MEAN, IMAGENET_STD
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:

@@ -25,12 +25,12 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def map_channels(encoder: dict[str, Any]) -> dict[int, int]:
     """Stride → channels of the maps that an encoder of these arguments gives: the last features of each scale."""
     blocks: Sequence[Sequence[int]] = encoder["blocks"]
-    stride, found = 2, {2: encoder["stem"]}
+    stride, channels_at = 2, {2: encoder["stem"]}
     for _, channels, _, first, _ in blocks:
         stride *= first
-        found[stride] = channels
-    found[stride] = encoder["head"]
-    return {scale: found[scale] for scale in SCALES if scale in found}
+        channels_at[stride] = channels
+    channels_at[stride] = encoder["head"]
+    return {scale: channels_at[scale] for scale in SCALES if scale in channels_at}
 
 
 MOBILENET_V2 = PackagedImageEncoder(

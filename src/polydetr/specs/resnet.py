@@ -17,15 +17,15 @@ _PART = {"convolution": "conv", "normalization": "bn"}
 def torchvision_key(key: str) -> str:
     """A name of Hugging Face's ResNet as torchvision has it; any other name unchanged."""
     key = key.removeprefix("resnet.")
-    if found := re.fullmatch(r"embedder\.embedder\.(convolution|normalization)\.(\w+)", key):
-        return f"{_PART[found[1]]}1.{found[2]}"
-    if found := re.fullmatch(
+    if match := re.fullmatch(r"embedder\.embedder\.(convolution|normalization)\.(\w+)", key):
+        return f"{_PART[match[1]]}1.{match[2]}"
+    if match := re.fullmatch(
         r"encoder\.stages\.(\d+)\.layers\.(\d+)\.(?:layer\.(\d+)|shortcut)\.(convolution|normalization)\.(\w+)", key
     ):
-        block = f"layer{int(found[1]) + 1}.{found[2]}"
-        if found[3] is None:
-            return f"{block}.downsample.{int(found[4] == 'normalization')}.{found[5]}"
-        return f"{block}.{_PART[found[4]]}{int(found[3]) + 1}.{found[5]}"
+        block = f"layer{int(match[1]) + 1}.{match[2]}"
+        if match[3] is None:
+            return f"{block}.downsample.{int(match[4] == 'normalization')}.{match[5]}"
+        return f"{block}.{_PART[match[4]]}{int(match[3]) + 1}.{match[5]}"
     return key
 
 
@@ -33,10 +33,10 @@ def our_key(key: str, depths: Sequence[int]) -> str:
     """torchvision's name, or that of a DETR's projection, as ``backbones.resnet.ResNet`` has it; others unchanged."""
     if key.startswith("input_projection."):
         return f"layers.{1 + sum(depths)}.{key.removeprefix('input_projection.')}"
-    found = re.fullmatch(r"(?:layer(\d)\.(\d+)\.)?(?:(conv|bn)(\d)|downsample\.([01]))\.(\w+)", key)
-    if found is None:
+    match = re.fullmatch(r"(?:layer(\d)\.(\d+)\.)?(?:(conv|bn)(\d)|downsample\.([01]))\.(\w+)", key)
+    if match is None:
         return key
-    stage, number, part, place, shortcut, kind = found.groups()
+    stage, number, part, place, shortcut, kind = match.groups()
     layer = "layers.0" if stage is None else f"layers.{1 + sum(depths[: int(stage) - 1]) + int(number)}"
     if stage is not None:
         layer += ".shortcut" if shortcut else f".convolutions.{int(place) - 1}"
@@ -55,11 +55,11 @@ def map_channels(
     each stride but 4.
     """
     strides = (4, 8, 16, 16 if dilated else 32)
-    found: dict[int, int] = dict(zip(strides, widths, strict=True))
-    del found[4]
+    channels_at: dict[int, int] = dict(zip(strides, widths, strict=True))
+    del channels_at[4]
     if projected is not None:
-        found[strides[-1]] = projected
-    return found
+        channels_at[strides[-1]] = projected
+    return channels_at
 
 
 def describe_resnet(shapes: Shapes, *, dilated: bool = False) -> dict[str, Any]:

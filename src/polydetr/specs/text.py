@@ -3,8 +3,8 @@
 Nothing here runs code that came with weights: only ``config.json``, ``tokenizer.json`` and safetensors are read, and
 ``trust_remote_code`` is always False.
 
-A backbone that lower-cases its input says so (``cased`` is False): its tokenizer does it, so callers pass text as it is
-and offsets still count characters of the original string. For names of people and places prefer a cased one.
+A backbone that lower-cases its input has ``cased`` False: its tokenizer does it, so callers pass text as it is and
+offsets still count characters of the original string. For names of people and places prefer a cased one.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ _SPECIAL = {
 
 
 def _special_ids(folder: Path, tokenizer: Tokenizer) -> dict[str, int]:
-    """Ids by what the folder's own files say, else by the usual names."""
+    """Ids of the special tokens that the folder's own files name, else of those with the usual names."""
     named: dict[str, Any] = {}
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
         try:
@@ -176,10 +176,10 @@ def _special_ids(folder: Path, tokenizer: Tokenizer) -> dict[str, int]:
             continue
     ids = {}
     for field, (key, usual) in _SPECIAL.items():
-        said = named.get(key)
-        said = said.get("content") if isinstance(said, dict) else said
-        found = [tokenizer.token_to_id(token) for token in ((said, *usual) if isinstance(said, str) else usual)]
-        known = [i for i in found if i is not None]
+        entry = named.get(key)
+        token = entry.get("content") if isinstance(entry, dict) else entry
+        tokens = (token, *usual) if isinstance(token, str) else usual
+        known = [i for i in map(tokenizer.token_to_id, tokens) if i is not None]
         if not known:
             raise BackboneError(
                 f"{folder}: the tokenizer has no {key} (looked for {', '.join(usual)}).",
@@ -190,7 +190,5 @@ def _special_ids(folder: Path, tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def _is_cased(tokenizer: Tokenizer) -> bool:
-    """Whether the normalizer keeps capitals: asked, not read from its description, so that any composition is answered
-    rightly.
-    """
+    """Whether the normalizer keeps capitals: tried out, so that any composition of normalizers is judged rightly."""
     return tokenizer.normalizer is None or "A" in tokenizer.normalizer.normalize_str("Aa")

@@ -64,7 +64,7 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, shown: Dis
         read(test) if test is not None else None,
         [r.to_dict() for r in report.rejected],
     )
-    for line in (*report.lines(), *schema.notes, *find_leaks([r.row for r in rows], schema)):
+    for line in (*report.lines(), *schema.messages, *find_leaks([r.row for r in rows], schema)):
         shown.note(line)
     for line in _messages(config, schema, splits, is_held_out=held_out is not None):
         shown.note(line)

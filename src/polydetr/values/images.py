@@ -1,7 +1,7 @@
 """Images from whatever a cell holds: a path, bytes, an array, a PIL image, or a list of those.
 
-Nothing is guessed in silence: an image that cannot be read whole is an error that says what is wrong with it, never a
-gray square. Every image comes out as it would be seen: upright, over white where it is transparent, in 8-bit RGB.
+Nothing is guessed: an image that cannot be read whole is an error that names what is wrong with it, never a gray
+square. Every image comes out as it would be seen: upright, over white where it is transparent, in 8-bit RGB.
 """
 
 from __future__ import annotations

@@ -120,20 +120,20 @@ def records_of(
 def _record(image: RawImage, path: Path, report: ReadReport) -> Record:
     width, height = size = checked_size(path, image.size)
     objects: list[dict[str, Any]] = []
-    notes: list[tuple[str, str, Location]] = []  # written down once the whole image is known to be usable
+    problems: list[tuple[str, str, Location]] = []  # reported once the whole image is known to be usable
     for raw in image.objects:
         box = raw.box
         if image.fractions:
             box = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
         repaired, messages = repair_box(box, size)
-        notes += [(kind, f"{raw.label}: {message}", raw.location or image.location) for kind, message in messages]
+        problems += [(kind, f"{raw.label}: {message}", raw.location or image.location) for kind, message in messages]
         if repaired is not None:
             extra: dict[str, Any] = {"crowd": True} if raw.crowd else {}
             if raw.area is not None:
                 extra["area"] = raw.area
             objects.append({"box": list(repaired), "label": raw.label, **extra})
-    _note_repeated(objects, image.location, notes)
-    for kind, message, location in notes:
+    problems += _repeated(objects, image.location)
+    for kind, message, location in problems:
         report.note(kind, message, location)
     row = {
         "image": str(path.absolute()),
@@ -145,17 +145,14 @@ def _record(image: RawImage, path: Path, report: ReadReport) -> Record:
     return Record(row, image.location)
 
 
-def _note_repeated(
-    objects: Sequence[Mapping[str, Any]], location: Location, notes: list[tuple[str, str, Location]]
-) -> None:
-    seen: set[tuple[Any, ...]] = set()
+def _repeated(objects: Sequence[Mapping[str, Any]], location: Location) -> Iterator[tuple[str, str, Location]]:
+    """A problem for each object whose box and label another one has; both are kept."""
+    earlier: set[tuple[Any, ...]] = set()
     for one in objects:
         key = (*one["box"], one["label"])
-        if key in seen:
-            notes.append(
-                ("same box twice (kept)", f"{one['label']}: the box {one['box']} is annotated twice", location)
-            )
-        seen.add(key)
+        if key in earlier:
+            yield "same box twice (kept)", f"{one['label']}: the box {one['box']} is annotated twice", location
+        earlier.add(key)
 
 
 def checked_size(path: Path, claimed: tuple[int, int] | None) -> tuple[int, int]:

@@ -74,7 +74,7 @@ def _by_image(
 ) -> dict[str, list[tuple[int, Mapping[str, Any]]]]:
     """Image id → its annotations with their places in the file, counted from 1."""
     grouped: dict[str, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
-    seen: set[Any] = set()
+    used_ids: set[Any] = set()
     for place, annotation in enumerate(annotations, 1):
         if not isinstance(annotation, Mapping) or "image_id" not in annotation:
             refuse(f"annotation {place} ({annotation!r:.60}) has no image_id.", location, report, skip=skip)
@@ -84,11 +84,11 @@ def _by_image(
             refuse(reason, location, report, skip=skip)
             continue
         key = str(annotation.get("id", f"place {place}"))
-        if key in seen:
+        if key in used_ids:
             report.note(
                 "annotation id twice (both kept)", f"annotation {place}: the id {key} was used before", location
             )
-        seen.add(key)
+        used_ids.add(key)
         grouped[str(annotation["image_id"])].append((place, annotation))
     return grouped
 
@@ -101,18 +101,18 @@ def _images(
     report: ReadReport,
     skip: bool,
 ) -> Iterator[RawImage]:
-    seen: set[str] = set()
+    used_ids: set[str] = set()
     for row, image in enumerate(images, 1):
         where = Location(location.file, row=row)
         if not isinstance(image, Mapping) or "id" not in image or not image.get("file_name"):
             refuse(f"image {row} ({image!r:.60}) lacks an id or a file_name.", where, report, skip=skip)
             continue
         key = str(image["id"])
-        if key in seen:
+        if key in used_ids:
             reason = f"the image id {image['id']!r} was given to another image before ({image['file_name']!r} now)."
             refuse(reason, where, report, skip=skip)
             continue
-        seen.add(key)
+        used_ids.add(key)
         raw = RawImage(str(image["file_name"]), where, image_id=image["id"], size=_size(image))
         for place, annotation in by_image.get(key, ()):
             try:

@@ -68,7 +68,7 @@ def _rows(
 ) -> Iterator[Record]:
     reader = dialect.reader(source.lines())
     row = 0 if header else 1
-    seen = 0
+    num_rows = 0
     while True:
         line = reader.line_num + 1
         fault = ""
@@ -84,7 +84,7 @@ def _rows(
             row = 1
             continue
         location = Location(source.name, row=row, line=line)
-        row, seen = row + 1, seen + 1
+        row, num_rows = row + 1, num_rows + 1
         if not fault and len(cells) != len(names):
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             fault = f"{len(cells)} fields, expected {len(names)} ({shown})."
@@ -94,7 +94,7 @@ def _rows(
             continue
         report.rows += 1
         yield Record(dict(zip(names, cells, strict=True)), location)
-    if not seen:
+    if not num_rows:
         raise DataFileError("holds a header and no rows.", location=Location(source.name))
 
 

@@ -1,4 +1,4 @@
-"""Which format a file has: from its name where that says it, else from its content."""
+"""Which format a file has: by its name where that decides it, else by its content."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ alone, in labeled folders or not.
 """
 
 
-def find_format(source: Source, given: str | None = None) -> Format:
-    """The format of ``source``.
+def find_format(source: Source, wanted: str | None = None) -> Format:
+    """The format of ``source``: the one that the user ``wanted``, else by its name, else by its content.
 
     Raises:
-        SchemaError: ``given`` is unknown. DataFileError: neither name nor content says it.
+        SchemaError: ``wanted`` is unknown. DataFileError: neither name nor content decides it.
     """
-    if given:
-        name = given.lower().lstrip(".")
+    if wanted:
+        name = wanted.lower().lstrip(".")
         known = FORMATS | {format: format for format in KNOWN_BY_CONTENT}
         if name not in known:
-            raise SchemaError(f"unknown format {given!r}.", hint=did_you_mean(name, sorted(known)))
+            raise SchemaError(f"unknown format {wanted!r}.", hint=did_you_mean(name, sorted(known)))
         return known[name]
     by_name = FORMATS.get(source.suffix[1:])
     if by_name == "json":
@@ -59,12 +59,12 @@ def find_format(source: Source, given: str | None = None) -> Format:
     return by_content
 
 
-def find_folder_format(path: Path, given: str | None = None) -> Format | None:
+def find_folder_format(path: Path, wanted: str | None = None) -> Format | None:
     """ "voc" or "yolo" for boxes whose data set is more than one file (a folder, a list of its parts), "images" for
     images alone, else None.
     """
-    if given:
-        return next((f for f in ("voc", "yolo", "images") if f == given.lower().lstrip(".")), None)
+    if wanted:
+        return next((f for f in ("voc", "yolo", "images") if f == wanted.lower().lstrip(".")), None)
     if is_voc_list(path) or (path.is_dir() and annotation_folder(path) is not None):
         return "voc"
     if is_yolo(path):

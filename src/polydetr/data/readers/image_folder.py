@@ -21,7 +21,7 @@ def is_image_folder(path: Path) -> bool:
 
 
 def read_image_folder(path: Path, *, report: ReadReport) -> Iterator[Record]:
-    """One Record per image, by the names of folders and files; hidden files are passed over, others are noted.
+    """One Record per image, by the names of folders and files; hidden files are passed over, others are reported.
 
     Raises:
         DataFileError: images lie both beside and in folders, so that their labels are in doubt.

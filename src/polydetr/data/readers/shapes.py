@@ -20,21 +20,15 @@ pointed at.
 
 
 def usual_shape(row: Mapping[str, Any], location: Location, report: ReadReport) -> Mapping[str, Any]:
-    label, answers = row.get("label"), row.get("answers")
-    if (
-        isinstance(label, dict)
-        and isinstance(row.get("text"), str)
-        and all(isinstance(v, dict) for v in label.values())
-    ):
+    """The row in the layout that the tasks read; answers and entities are aligned with their text, see ``align``."""
+    text, label, context, answers = (row.get(name) for name in ("text", "label", "context", "answers"))
+    if isinstance(label, dict) and isinstance(text, str) and all(isinstance(v, dict) for v in label.values()):
         rest = {k: v for k, v in row.items() if k != "label"}
-        return {**rest, "entities": _cluener(row["text"], label, location, report)}
-    if isinstance(answers, dict) and isinstance(row.get("context"), str) and {"text", "answer_start"} <= answers.keys():
+        return {**rest, "entities": _cluener(text, label, location, report)}
+    if isinstance(answers, dict) and isinstance(context, str) and {"text", "answer_start"} <= answers.keys():
         pairs = zip(answers["text"], answers["answer_start"], strict=False)
-        context = row["context"]
-        return {
-            **row,
-            "answers": [{"text": t, "start": align(context, t, s, "answer", location, report)} for t, s in pairs],
-        }
+        aligned = [{"text": t, "start": align(context, t, s, "answer", location, report)} for t, s in pairs]
+        return {**row, "answers": aligned}
     return row
 
 
@@ -43,17 +37,17 @@ def _cluener(text: str, label: Mapping[str, Any], location: Location, report: Re
     for kind, surfaces in label.items():
         for surface, places in surfaces.items():
             for start, last in places:
-                found = align(text, surface, start, "entity", location, report)
-                if found == NOT_FOUND:  # the offsets are all that is left to go by
+                begin = align(text, surface, start, "entity", location, report)
+                if begin == NOT_FOUND:  # the offsets are all that is left to go by
                     entities.append({"start": start, "end": last + 1, "label": kind})
                 else:
-                    entities.append({"start": found, "end": found + len(surface), "label": kind})
+                    entities.append({"start": begin, "end": begin + len(surface), "label": kind})
     return sorted(entities, key=lambda e: (e["start"], e["end"]))
 
 
 def align(text: str, part: str, start: int, what: str, location: Location, report: ReadReport) -> int:
-    """Where ``part`` really begins: at ``start``, or at its occurrence nearest to it (counted), or NOT_FOUND
-    (counted).
+    """Where ``part`` begins in ``text``: at ``start``, or at its occurrence nearest to that, or NOT_FOUND where it does
+    not occur; the last two are reported. what: "answer" or "entity", for the report.
     """
     if start >= 0 and text.startswith(part, start):
         return start

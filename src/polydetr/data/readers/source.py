@@ -1,7 +1,7 @@
 """Bytes to lines: opening, recognizing the encoding, and saying where it breaks.
 
 UTF-8 is expected, with or without its mark; UTF-16 and UTF-32 are known by their mark. Everything else is named by
-the user (``encoding=``), because a wrong guess would train a model on noise; the error says which encoding is likely.
+the user (``encoding=``), because a wrong guess would train a model on noise; the error names the likely one.
 """
 
 from __future__ import annotations

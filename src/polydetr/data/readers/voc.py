@@ -37,8 +37,8 @@ def annotation_folder(path: Path) -> Path | None:
 
 def _below(path: Path) -> list[Path]:
     """Unpacked archives often keep one more folder in between; only a lone one is taken."""
-    found = [p / "Annotations" for p in path.iterdir() if (p / "Annotations").is_dir()] if path.is_dir() else []
-    return found if len(found) == 1 else []
+    folders = [p / "Annotations" for p in path.iterdir() if (p / "Annotations").is_dir()] if path.is_dir() else []
+    return folders if len(folders) == 1 else []
 
 
 def is_voc_list(path: Path) -> bool:
@@ -129,7 +129,7 @@ def _object(node: Any, place: int, location: Location) -> RawObject:
 
 
 def _note_unlabeled(roots: list[Path], stems: set[str], report: ReadReport) -> None:
-    """An image without an XML file may hold anything: it is left out, and noted."""
+    """An image without an XML file may hold anything: it is left out, and reported."""
     folder = next((r for r in roots if r.is_dir() and image_files(r)), None)
     for image in image_files(folder) if folder else ():
         if image.stem not in stems:

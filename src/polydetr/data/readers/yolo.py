@@ -32,8 +32,8 @@ _BEYOND = 0.01
 
 @dataclass(frozen=True)
 class YoloSet:
-    """``files``: each image with where its labels are. ``names``: class number → name, empty where no file names
-    them.
+    """``files``: each image with its label file. ``names``: class number → name, from the file ``named_in``; both empty
+    where no file names the classes.
     """
 
     files: tuple[tuple[Path, Path], ...]
@@ -59,22 +59,22 @@ def read_yolo(
         DataFileError: no images. SchemaError: no such split. RowError: an unknown class number, a line that is not
         numbers, labels without an image (``skip``: rejected into ``report`` instead).
     """
-    found = _find(path, split, report)
+    data = _find(path, split, report)
     if images is not None:
-        found = YoloSet(tuple(_listed(Path(images))), found.names, found.named_in)
-    if not found.files:
+        data = YoloSet(tuple(_listed(Path(images))), data.names, data.named_in)
+    if not data.files:
         raise DataFileError("holds no images.", location=Location(str(path)), hint="Expected images/ and labels/.")
-    if not any(labels.is_file() for _, labels in found.files):
-        image, labels = found.files[0]
+    if not any(labels.is_file() for _, labels in data.files):
+        image, labels = data.files[0]
         raise DataFileError(
-            f"holds {len(found.files)} images and no label file.",
+            f"holds {len(data.files)} images and no label file.",
             location=Location(str(path)),
             hint=f"Expected {str(labels)!r} for {image.name!r}, and so on.",
         )
-    if not found.names:
+    if not data.names:
         report.note("class numbers as names", "no data.yaml or classes.txt names the classes", Location(str(path)))
-    _refuse_lone_labels(found.files, report, skip)
-    raw = (_read_image(image, labels, found, report) for image, labels in found.files)
+    _refuse_lone_labels(data.files, report, skip)
+    raw = (_read_image(image, labels, data, report) for image, labels in data.files)
     return records_of(raw, ImageFinder([]), report=report, skip=skip, source=str(path))
 
 
@@ -85,6 +85,7 @@ def _listed(folder: Path, *, real: Path | None = None) -> list[tuple[Path, Path]
 
 
 def _find(path: Path, split: str | None, report: ReadReport) -> YoloSet:
+    """The part ``split`` of a data.yaml (None: its first), or the images of a folder. Raises SchemaError."""
     own = path if path.is_file() else _own_yaml(path)
     if own is None:
         names, named_in = _names_near(path / "images" if (path / "images").is_dir() else path)
@@ -142,7 +143,7 @@ def _through_link(path: Path) -> Path:
     return path
 
 
-def _read_image(image: Path, labels: Path, found: YoloSet, report: ReadReport) -> RawImage:
+def _read_image(image: Path, labels: Path, data: YoloSet, report: ReadReport) -> RawImage:
     location = Location(str(labels))
     raw = RawImage(str(image.absolute()), location, image_id=image.stem, fractions=True)
     if not labels.is_file():
@@ -153,7 +154,7 @@ def _read_image(image: Path, labels: Path, found: YoloSet, report: ReadReport) -
         for line, text in enumerate(labels.read_text(encoding="utf-8").splitlines(), 1):
             if text.strip():
                 where = Location(str(labels), line=line)
-                raw.objects.append(_object(text.split(), found, where))
+                raw.objects.append(_object(text.split(), data, where))
     except UnicodeDecodeError:
         raw.fault = "is not UTF-8 text."
     except ValueError as error:
@@ -161,13 +162,13 @@ def _read_image(image: Path, labels: Path, found: YoloSet, report: ReadReport) -
     return raw
 
 
-def _object(cells: list[str], found: YoloSet, location: Location) -> RawObject:
-    """left, top, right, bottom as shares. Raises ValueError."""
+def _object(cells: list[str], data: YoloSet, location: Location) -> RawObject:
+    """The object of one line, its box as left, top, right, bottom in shares of the image. Raises ValueError."""
     if len(cells) != 5 and (len(cells) < 7 or len(cells) % 2 == 0):
         raise ValueError(
             f"{len(cells)} values ({' '.join(cells)[:60]}), expected class, center x, center y, width, height."
         )
-    label = _label(cells[0], found)
+    label = _label(cells[0], data)
     values = [number(c) for c in cells[1:]]
     if len(values) == 4:
         x, y, width, height = values
@@ -182,16 +183,16 @@ def _object(cells: list[str], found: YoloSet, location: Location) -> RawObject:
     return RawObject(box, label, location=location)
 
 
-def _label(text: str, found: YoloSet) -> str:
+def _label(text: str, data: YoloSet) -> str:
     value = number(text)
     if not value.is_integer() or value < 0:
         raise ValueError(f"the class is {text!r}, expected a whole number from 0.")
-    if not found.names:
+    if not data.names:
         return str(int(value))
-    if int(value) not in found.names:
-        low, high = min(found.names), max(found.names)
-        raise ValueError(f"the class {int(value)} is not among those of {found.named_in} ({low} to {high}).")
-    return found.names[int(value)]
+    if int(value) not in data.names:
+        low, high = min(data.names), max(data.names)
+        raise ValueError(f"the class {int(value)} is not among those of {data.named_in} ({low} to {high}).")
+    return data.names[int(value)]
 
 
 def _refuse_lone_labels(files: Sequence[tuple[Path, Path]], report: ReadReport, skip: bool) -> None:
@@ -221,8 +222,8 @@ def _holds_images(path: Path) -> bool:
 
 
 def _own_yaml(folder: Path) -> Path | None:
-    found = (f for pattern in ("*.yaml", "*.yml") for f in sorted(folder.glob(pattern)))
-    return next((f for f in found if _is_set(_load_yaml(f))), None) if folder.is_dir() else None
+    files = (f for pattern in ("*.yaml", "*.yml") for f in sorted(folder.glob(pattern)))
+    return next((f for f in files if _is_set(_load_yaml(f))), None)
 
 
 def _is_set(content: Mapping[str, Any]) -> bool:

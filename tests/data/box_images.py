@@ -1,4 +1,4 @@
-"""Blank pictures, and what the tests of box readers ask of a source."""
+"""Blank images, and what the tests of box readers ask of a source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polydetr.data.readers import ReadReport, read_records
 
 
 def draw(path: Path, size: tuple[int, int] = (100, 80), *, orientation: int | None = None) -> Path:
-    """A grey picture of (width, height) pixels, with its folders."""
+    """A gray image of (width, height) pixels, with its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     if orientation:
