@@ -38,11 +38,11 @@ def precision_recall_png(report: DetectionReport, path: str | Path, *, title: st
         _equal_f1(axes)
         for row, curve in known[:_CURVES]:
             label = f"{shorten(row.label, 22)}  {row.ap_50:.3f}"
-            axes.plot(RECALL_POINTS, curve.precision[0], color=colors[row.label], lw=1.8, label=label)
+            axes.plot(RECALL_POINTS, curve[0], color=colors[row.label], lw=1.8, label=label)
             if row.recall > 0:
                 axes.plot(row.recall, row.precision, "o", ms=6, color=colors[row.label], mec="white", zorder=5)
         if len(known) > 1:
-            mean = np.mean([curve.precision[0] for _, curve in known], axis=0)
+            mean = np.mean([curve[0] for _, curve in known], axis=0)
             axes.plot(RECALL_POINTS, mean, color=INK, lw=2.6, label=f"mean of all {len(known)}  {report.map_50:.3f}")
         left_out = len(known) - _CURVES
         note = f"; the {_CURVES} most frequent of {len(known)} labels" if left_out > 0 else ""
