@@ -133,7 +133,8 @@ def entity_report(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[S
     arrays = np.array([counts[label] for label in labels], np.int64).reshape(-1, 3)
     footer = ("micro avg", "macro avg", "weighted avg")
     table = report_from_counts(labels, *arrays.T, accuracy=perfect / len(gold), total=len(gold), footer=footer)
-    return EntityReport(**vars(table), **_match_scores(outcomes))
+    scores: dict[str, Any] = {**vars(table), **_match_scores(outcomes)}
+    return EntityReport(**scores)
 
 
 def nested_recall(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> MatchScore:
