@@ -1,4 +1,4 @@
-"""Found objects drawn on the images they were found in."""
+"""Predicted objects drawn on their images."""
 
 from __future__ import annotations
 

@@ -79,15 +79,16 @@ class Explanation:
         """Whether deleting the highest-scored words costs more than deleting random ones; None where it was not
         tried.
         """
-        return None if self.deletion is None else self._verdict(self.deletion).meaningful
+        return None if self._verdict is None else self._verdict.meaningful
 
     @property
     def statement(self) -> str:
         """The deletion check in a sentence."""
-        return "Deletion check: not run." if self.deletion is None else self._verdict(self.deletion).text
+        return "Deletion check: not run." if self._verdict is None else self._verdict.text
 
-    def _verdict(self, deletion: Mapping[str, float]) -> Verdict:
-        return deletion_verdict(deletion, measure=self.measure)
+    @property
+    def _verdict(self) -> Verdict | None:
+        return None if self.deletion is None else deletion_verdict(self.deletion, measure=self.measure)
 
     @property
     def sources(self) -> Sources | None:
