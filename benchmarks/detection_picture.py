@@ -25,7 +25,7 @@ from polydetr import Predictor
 from polydetr.nn.batch import Batch
 from polydetr.nn.deformable import DeformableAttention
 from polydetr.nn.detr_fast import DetrFast
-from polydetr.reports.box_drawing import box_colors
+from polydetr.reports.style import label_colors
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "guide" / "pictures" / "detection.png"
 PICTURE = ROOT / "bccd" / "BCCD" / "JPEGImages" / "BloodImage_00007.jpg"
@@ -57,7 +57,7 @@ def read_by_layer(predictor: Predictor, picture: Path) -> tuple[dict[str, Tensor
 def draw(predictor: Predictor, picture: Path) -> Figure:
     outputs, layers = read_by_layer(predictor, picture)
     labels = predictor._engine.tasks["objects"].labels  # type: ignore[attr-defined]
-    colours, image = box_colors(labels), np.asarray(Image.open(picture).convert("RGB"))
+    colours, image = label_colors(labels), np.asarray(Image.open(picture).convert("RGB"))
     height, width = image.shape[:2]
     surest = outputs["logits"][-1].argmax(0).tolist()
     figure = Figure(figsize=(11, 2.5), layout="constrained")

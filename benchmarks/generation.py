@@ -29,10 +29,10 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 
+from grid import grid_png
 from polydetr import Predictor
 from polydetr.config import merge, parse_settings
 from polydetr.metrics.generation import generation_report
-from polydetr.reports.grid import grid_png
 from recording import keep
 
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "generation_digits.png"

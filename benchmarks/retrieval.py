@@ -24,7 +24,8 @@ import numpy as np
 from data import ROOT, Rows, records
 from polydetr import Predictor
 from polydetr.config import load_config, merge, parse_settings
-from polydetr.metrics.ranking import RankingReport, ranking_report
+from polydetr.metrics.ranking import RankingReport
+from ranking import ranking_report
 from recording import keep
 
 SETTINGS: dict[str, dict[str, Any]] = {

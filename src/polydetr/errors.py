@@ -12,7 +12,7 @@
     │   └── OutputError       the place named for the output holds something else (exit code 2)
     └── Interrupted           stopped by the user; says what was kept and how to go on
 
-A message names the offending value, what was expected, how to mend it and where it stands.
+A message names the offending value, what was expected, how to fix it and where it stands.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from polydetr.metrics.calibration import (
 
 def test_ece_by_hand():
     confidence, correct = [0.95, 0.85, 0.15, 0.25], [True, False, False, True]
-    assert expected_calibration_error(confidence, correct, bins=2) == pytest.approx(
+    assert reliability_curve(confidence, correct, bins=2).ece == pytest.approx(
         0.5 * abs(0.5 - 0.9) + 0.5 * abs(0.5 - 0.2)
     )
     curve = reliability_curve([0.2, 0.2, 0.6], [True, False, True], bins=5)
@@ -31,29 +31,20 @@ def test_ece_of_calibrated_answers_is_small_and_of_overconfident_ones_is_not():
     random = np.random.default_rng(0)
     confidence = random.random(40_000)
     correct = random.random(40_000) < confidence
-    for adaptive in (False, True):
-        assert expected_calibration_error(confidence, correct, adaptive=adaptive) < 0.02
-        assert expected_calibration_error(np.sqrt(confidence), correct, adaptive=adaptive) > 0.1
-
-
-def test_adaptive_bins_hold_equal_numbers_and_keep_ties_together():
-    curve = reliability_curve(np.linspace(0.9, 1.0, 60), np.ones(60), bins=6, adaptive=True)
-    assert curve.count.tolist() == [10] * 6
-    tied = reliability_curve([0.7] * 5 + [0.9] * 5, [1] * 10, bins=4, adaptive=True)
-    assert tied.count.tolist() == [5, 5]
-    assert reliability_curve([0.0, 0.0], [0, 0], bins=3, adaptive=True).count.tolist() == [2]
+    assert expected_calibration_error(confidence, correct) < 0.02
+    assert expected_calibration_error(np.sqrt(confidence), correct) > 0.1
 
 
 rows = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=50)
 
 
-@given(rows, st.integers(1, 20), st.booleans())
-def test_ece_is_bounded_counts_every_row_and_exact_answers_have_none(pairs, bins, adaptive):
+@given(rows, st.integers(1, 20))
+def test_ece_is_bounded_counts_every_row_and_exact_answers_have_none(pairs, bins):
     confidence, correct = map(list, zip(*pairs, strict=True))
-    curve = reliability_curve(confidence, correct, bins=bins, adaptive=adaptive)
+    curve = reliability_curve(confidence, correct, bins=bins)
     assert 0 <= curve.ece <= 1
     assert curve.count.sum() == len(pairs)
-    assert expected_calibration_error([1.0] * 3, [True] * 3, bins=bins, adaptive=adaptive) == 0
+    assert reliability_curve([1.0] * 3, [True] * 3, bins=bins).ece == 0
 
 
 def mean_loss(logits, labels, temperature=1.0):

@@ -7,12 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from polydetr.errors import InputError, RowError
-from polydetr.metrics.bootstrap import confidence_interval
-from polydetr.metrics.classification import (
-    classification_report,
-    confusion_matrix,
-    multilabel_report,
-)
+from polydetr.metrics.classification import classification_report, multilabel_report
 from polydetr.metrics.separation import auroc
 from polydetr.metrics.tokens import token_report
 
@@ -29,19 +24,18 @@ def noisy(labels, rows, *, keep, seed):
 pairs = st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from("abcde")), min_size=1, max_size=40)
 
 
-@pytest.mark.parametrize("digits", [2, 3, 4])
 @pytest.mark.parametrize("labels", [["no", "yes"], ["a much longer label than the foot", "b", "c"]])
-def test_classification_text_is_scikit_learns(labels, digits):
+def test_classification_text_is_scikit_learns(labels):
     gold, predicted = noisy(labels, 97, keep=0.6, seed=1)
-    assert classification_report(gold, predicted).to_text(digits) == sk.classification_report(
-        gold, predicted, digits=digits, zero_division=0
+    assert classification_report(gold, predicted).to_text() == sk.classification_report(
+        gold, predicted, digits=3, zero_division=0
     )
 
 
 def test_a_subset_of_labels_shows_the_micro_average():
     gold, predicted = noisy(list("abcd"), 101, keep=0.5, seed=2)
     ours = classification_report(gold, predicted, labels=["c", "a"])
-    assert ours.to_text(3) == sk.classification_report(gold, predicted, labels=["c", "a"], digits=3, zero_division=0)
+    assert ours.to_text() == sk.classification_report(gold, predicted, labels=["c", "a"], digits=3, zero_division=0)
 
 
 def test_token_table_is_the_articles_layout_and_scikit_learns_numbers():
@@ -54,7 +48,7 @@ def test_token_table_is_the_articles_layout_and_scikit_learns_numbers():
         assert (row.precision, row.recall, row.f1, row.support) == pytest.approx(
             (theirs["precision"], theirs["recall"], theirs["f1-score"], theirs["support"])
         )
-    assert report.micro_f1 == pytest.approx(truth["accuracy"])
+    assert report.micro.f1 == pytest.approx(truth["accuracy"])
     text = sk.classification_report(gold, predicted, labels=TAGS, digits=3).splitlines()
     ours = report.to_text().splitlines()
     assert ours[: 2 + len(TAGS)] == text[: 2 + len(TAGS)]
@@ -80,12 +74,12 @@ def test_single_scores_match_scikit_learn(rows):
     gold, predicted = map(list, zip(*rows, strict=True))
     report = classification_report(gold, predicted)
     assert report.accuracy == pytest.approx(sk.accuracy_score(gold, predicted))
-    assert report.macro_f1 == pytest.approx(sk.f1_score(gold, predicted, average="macro", zero_division=0))
-    assert report.weighted_f1 == pytest.approx(sk.f1_score(gold, predicted, average="weighted", zero_division=0))
+    assert report.macro.f1 == pytest.approx(sk.f1_score(gold, predicted, average="macro", zero_division=0))
+    assert report.weighted.f1 == pytest.approx(sk.f1_score(gold, predicted, average="weighted", zero_division=0))
     labels = sorted({*gold, *predicted})
     if len(labels) > 1:
         truth = sk.confusion_matrix(gold, predicted, labels=labels)
-        np.testing.assert_array_equal(confusion_matrix(gold, predicted), truth)
+        np.testing.assert_array_equal(report.confusion, truth)
 
 
 @given(pairs, st.randoms())
@@ -96,17 +90,15 @@ def test_scores_are_bounded_and_blind_to_row_order(rows, random):
     random.shuffle(rows)
     assert classification_report(*map(list, zip(*rows, strict=True))) == report
     perfect = classification_report(gold, gold)
-    assert perfect.accuracy == perfect.macro_f1 == perfect.weighted_f1 == perfect.micro_f1 == 1
+    assert perfect.accuracy == perfect.macro.f1 == perfect.weighted.f1 == perfect.micro.f1 == 1
 
 
-def test_report_is_plain_json_and_looks_up_rows():
+def test_report_is_plain_json():
     report = classification_report(["x", "y", "y"], ["x", "x", "y"])
     out = report.to_dict()
     assert out["labels"]["y"] == {"precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2}
     assert out["confusion"] == {"labels": ["x", "y"], "matrix": [[1, 0], [1, 1]]}
-    assert report["x"].support == 1
-    with pytest.raises(KeyError):
-        report["z"]
+    assert [row.support for row in report.rows] == [1, 2]
 
 
 @given(st.lists(st.tuples(st.sets(st.sampled_from("abc")), st.sets(st.sampled_from("abc"))), min_size=1, max_size=20))
@@ -115,7 +107,7 @@ def test_multilabel_matches_scikit_learn(rows):
     report = multilabel_report(gold, predicted, labels=list("abc"))
     truth, found = ([[label in row for label in "abc"] for row in side] for side in (gold, predicted))
     truth, found = np.array(truth, int), np.array(found, int)
-    for name, value in (("micro", report.micro_f1), ("macro", report.macro_f1)):
+    for name, value in (("micro", report.micro.f1), ("macro", report.macro.f1)):
         assert value == pytest.approx(sk.f1_score(truth, found, average=name, zero_division=0))
     assert [r.f1 for r in report.rows] == pytest.approx(sk.f1_score(truth, found, average=None, zero_division=0))
     assert report.accuracy == pytest.approx(sk.accuracy_score(truth, found))
@@ -135,7 +127,7 @@ def test_ranking_scores_match_scikit_learn_with_ties(rows):
 def test_auroc_says_what_is_missing():
     with pytest.raises(InputError, match="of 2 rows 2 are positive"):
         auroc([1, 2], [True, True])
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match="one finite score per row"):
         auroc([1, float("nan")], [True, False])
 
 
@@ -143,26 +135,3 @@ def test_auroc_says_what_is_missing():
 def test_empty_and_uneven_rows_are_refused(gold, predicted, message):
     with pytest.raises(InputError, match=message):
         classification_report(gold, predicted)
-
-
-def test_bootstrap_covers_the_truth_and_repeats():
-    random = np.random.default_rng(5)
-    inside = 0
-    for seed in range(60):
-        rows = (random.random(200) < 0.8).tolist()
-        interval = confidence_interval(np.mean, rows, seed=seed, n=200)
-        assert interval.low <= interval.estimate <= interval.high
-        inside += interval.low <= 0.8 <= interval.high
-    assert 50 <= inside <= 60  # 95 % of 60 is 57
-    rows = [0, 1] * 50
-    assert confidence_interval(np.mean, rows, seed=3, n=50) == confidence_interval(np.mean, rows, seed=3, n=50)
-    with pytest.raises(InputError, match="needs items"):
-        confidence_interval(np.mean, [])
-
-
-def test_bootstrap_redraws_samples_on_which_the_statistic_is_undefined():
-    rows = [(0.9, True), (0.8, True), (0.1, False)]
-    interval = confidence_interval(lambda sample: auroc(*zip(*sample, strict=True)), rows, n=50)
-    assert interval.estimate == interval.low == interval.high == 1
-    with pytest.raises(InputError, match="undefined on 20 of 20"):
-        confidence_interval(lambda sample: auroc(*zip(*sample, strict=True)), rows[:2], n=2)

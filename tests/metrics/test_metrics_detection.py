@@ -62,7 +62,7 @@ def test_average_precision_worked_by_hand():
     expected = (51 * 1 + 50 * 2 / 3) / 101
     assert report.map == pytest.approx(expected, abs=1e-12)
     assert report.mar_1 == 0.5
-    np.testing.assert_allclose(report.curves[0].precision[0, [0, 50, 51, 100]], [1, 1, 2 / 3, 2 / 3])
+    np.testing.assert_allclose(report.curves[0][0, [0, 50, 51, 100]], [1, 1, 2 / 3, 2 / 3])
 
 
 def test_overlap_decides_at_which_thresholds_a_box_counts():
@@ -146,11 +146,11 @@ def test_text_has_a_line_a_label_and_lines_up_with_wide_letters():
 @pytest.mark.parametrize(
     ("gold", "predicted", "message"),
     [
-        ([[]], [], "1 images with true boxes but 0 with found ones"),
+        ([[]], [], "1 images with true boxes but 0 with predicted ones"),
         ([], [], "0 images"),
         ([[]], [[{"box": SQUARE, "label": "cup"}]], r"row 1: an object lacks its box, label and score: Key"),
         ([[], [true([1, 2, 3])]], [[], []], "row 2: an object lacks its box and label"),
-        ([[]], [[found(SQUARE, float("nan"))]], "row 1: a found box or its score is not a finite number"),
+        ([[]], [[found(SQUARE, float("nan"))]], "row 1: a predicted box or its score is not a finite number"),
         ([[true([0, 0, float("inf"), 1])]], [[]], "a true box"),
     ],
 )  # fmt: skip

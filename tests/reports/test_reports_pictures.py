@@ -12,7 +12,7 @@ from polydetr.metrics.classification import classification_report, multilabel_re
 from polydetr.metrics.entities import entity_report
 from polydetr.reports import style
 from polydetr.reports.plots import confusion_matrix_png, entity_bars_png, learning_curve_png, reliability_png
-from polydetr.reports.words_png import explanation_png
+from polydetr.reports.sources_png import explanation_png
 from polydetr.values.spans import Span
 
 
@@ -42,11 +42,11 @@ def report(classes, rows=600, names=None):
 
 def test_learning_curve_draws_two_panels_and_bears_gaps(tmp_path):
     history = [
-        {"epoch": 1, "train_loss": 1.0, "valid_loss": 0.9, "accuracy": 0.5, "lr": 1e-3},
+        {"epoch": 1, "train_loss": 1.0, "valid_loss": 0.9, "accuracy": 0.5, "准确率 $5 $": 0.5, "lr": 1e-3},
         {"epoch": 2, "train_loss": 0.5, "valid_loss": None, "accuracy": float("nan")},
         {"epoch": 3, "train_loss": 0.4, "valid_loss": 0.6, "accuracy": 0.8, "note": "text is no curve"},
     ]
-    learning_curve_png(history, tmp_path / "curve.png", best=3, title="学习曲线 $5 $")
+    learning_curve_png(history, tmp_path / "curve.png", best=3)
     width, height, distinct = pixels(tmp_path / "curve.png")
     assert (width, height) == (int(2 * 5.2 * style.DPI), int(3.9 * style.DPI))
     assert distinct > 50
@@ -98,13 +98,12 @@ def test_chinese_and_unknown_characters_do_not_warn(tmp_path, monkeypatch):
 
 def test_many_label_reports_have_no_confusion(tmp_path):
     with pytest.raises(InputError, match="holds no confusion matrix"):
-        confusion_matrix_png(multilabel_report([["a"]], [["a"]]), tmp_path / "cm.png")
+        confusion_matrix_png(multilabel_report([["a"]], [["a"]], ["a"]), tmp_path / "cm.png")
 
 
-@pytest.mark.parametrize("adaptive", [False, True])
-def test_reliability_with_and_without_calibration(tmp_path, adaptive):
+def test_reliability_with_and_without_calibration(tmp_path):
     confidence = np.random.default_rng(0).random(500)
-    curve = reliability_curve(confidence, confidence > 0.4, adaptive=adaptive)
+    curve = reliability_curve(confidence, confidence > 0.4)
     reliability_png(curve, None, tmp_path / "one.png")
     reliability_png(curve, reliability_curve([1.0], [True]), tmp_path / "two.png")
     for name in ("one", "two"):

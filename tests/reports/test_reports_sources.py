@@ -13,7 +13,7 @@ from polydetr.reports.explained import ExplainedColumn, ExplainedImage, Explaine
 from polydetr.reports.explanation import deletion_verdict
 from polydetr.reports.heat import caption, gaze_overlay, outline, overlay
 from polydetr.reports.html import explanation_html
-from polydetr.reports.sources_png import sources_png
+from polydetr.reports.sources_png import explanation_png
 
 
 def column(name: str, score: float, share: float, without: float | None = None, modality: str = "table") -> Any:
@@ -100,7 +100,7 @@ def test_page_and_picture_of_many_columns_items_and_an_object(tmp_path: Path) ->
     assert "&lt;b&gt;黑色" in page
     assert page.count('<th scope="row"') >= 30 + 15 + 3
     path = tmp_path / "why.png"
-    sources_png(found, path, title="t", prediction="p", words=words, scores=scores)
+    explanation_png(words, scores, path, title="t", prediction="p", sources=found)
     with Image.open(path) as picture:
         assert picture.width == 1200
         assert picture.height < 150 * 20  # the strongest 24 columns and 12 items, and a line that says so

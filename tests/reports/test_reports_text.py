@@ -74,7 +74,7 @@ def test_explanation_joins_words_as_they_are_written():
     assert "Deletion check: not run." in text
 
 
-def test_long_explanations_show_the_most_telling_attention():
+def test_long_explanations_show_the_attention_of_the_highest_scored_words():
     words, scores = [f"w{i}" for i in range(90)], list(range(90))
     html = explanation_html(words, scores, title="t", prediction="p", attention=np.ones((90, 90)) / 90)
     page = Page(html)
@@ -83,17 +83,11 @@ def test_long_explanations_show_the_most_telling_attention():
 
 
 @pytest.mark.parametrize(
-    ("scores", "attention", "message"),
-    [
-        ([1.0], None, "one score for each word"),
-        ([1.0, float("nan")], None, r"word 2 \('b'\) is nan"),
-        ([1.0, 2.0], np.ones((2, 3)), "2 × 2"),
-        ([1.0, 2.0], -np.ones((2, 2)), "non-negative"),
-    ],
+    ("scores", "message"), [([1.0], "one score for each word"), ([1.0, float("nan")], r"word 2 \('b'\) is nan")]
 )
-def test_explanations_refuse_what_does_not_fit(scores, attention, message):
+def test_explanations_refuse_what_does_not_fit(scores, message):
     with pytest.raises(InputError, match=message):
-        explanation_html(["a", "b"], scores, title="t", prediction="p", attention=attention)
+        explanation_html(["a", "b"], scores, title="t", prediction="p")
 
 
 def test_deletion_verdict_needs_a_clear_difference():
@@ -103,10 +97,6 @@ def test_deletion_verdict_needs_a_clear_difference():
     assert not deletion_verdict({**base, "without_top": 0.5, "random_std": 0.2}).meaningful
     assert not deletion_verdict({**base, "without_top": 0.95}).meaningful
     assert "from 90.0% to 50.0%" in deletion_verdict({**base, "without_top": 0.5}).text
-    with pytest.raises(InputError, match=r"Unknown entry 'without_tops'.*Did you mean 'without_top'"):
-        deletion_verdict({**base, "without_tops": 0.5})
-    with pytest.raises(InputError, match="needs finite numbers"):
-        deletion_verdict(base)
 
 
 TEXT = "王小明在北京大学见到 <b>Ada</b>"
@@ -144,17 +134,15 @@ def test_spans_outside_of_the_text_are_named(span):
 
 def test_model_card_tells_all_and_misses_nothing_silently():
     card = model_card(
-        {
-            "name": "news | tagger",
-            "data": {"train": {"rows": 14041, "sha256": "ab12"}, "test": {"rows": 30}},
-            "schema": {"inputs": {"text": "text"}, "targets": {"tags": {"task": "tagging", "labels": list("ABC")}}},
-            "metrics": {"test": {"tags": {"entity_f1": 0.9051, "ece": None}}},
-            "run": {"seed": 7, "machine": "2 cores | 8 GB"},
-            "date": "2024-05-06",
-            "limits": ["News only."],
-            "backbone": {"name": "minilm"},
-            "example": {"text": "你好"},
-        }
+        name="news | tagger",
+        data={"train": {"rows": 14041, "sha256": "ab12"}, "test": {"rows": 30}},
+        schema={"inputs": {"text": "text"}, "targets": {"tags": {"task": "tagging", "labels": list("ABC")}}},
+        metrics={"test": {"tags": {"entity_f1": 0.9051, "ece": None}}},
+        run={"seed": 7, "machine": "2 cores | 8 GB"},
+        date="2024-05-06",
+        limits=["News only."],
+        backbone={"name": "minilm"},
+        example={"text": "你好"},
     )
     for expected in (
         "| train | 14,041 | ab12 |",
@@ -169,14 +157,12 @@ def test_model_card_tells_all_and_misses_nothing_silently():
         "## Calibration\n\nNot recorded.",
     ):
         assert expected in card
-    with pytest.raises(InputError, match=r"Unknown entry 'metric'.*Did you mean 'metrics'"):
-        model_card({"name": "x", "metric": {}})
-    with pytest.raises(InputError, match="needs the model's name"):
-        model_card({})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'metric'"):
+        model_card(name="x", metric={})
 
 
 def test_the_cards_example_is_python():
-    code = model_card({"name": "x", "example": {"text": 'a "quoted"\nline'}}).split("```python\n")[1].split("```")[0]
+    code = model_card(name="x", example={"text": 'a "quoted"\nline'}).split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
 
 

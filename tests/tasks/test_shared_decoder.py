@@ -134,7 +134,7 @@ def test_both_targets_are_explained() -> None:
     for shared in (True, False):
         engine = engine_of(shared=shared)
         overfit(engine, captioned(), steps=20)
-        box, span = (explain_record(engine, row, target=target, draws=2) for target in ("objects", "entities"))
+        box, span = (explain_record(engine, row, target=target) for target in ("objects", "entities"))
         assert box.images[0].gaze is not None
         assert box.images[0].gaze.sum() == pytest.approx(1)
         assert any(word.in_answer for word in span.words)

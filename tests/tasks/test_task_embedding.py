@@ -263,5 +263,5 @@ def test_what_embed_is_asked_wrongly(trained: Predictor) -> None:
 def test_a_model_without_an_embedding_says_so() -> None:
     engine = make_engine([{"text": w, "y": str(i % 2)} for i, w in enumerate(WORDS)], {"y": "classification"})
     manifest = {"schema": {"inputs": [{"name": "text", "modality": "text"}], "targets": []}}
-    with pytest.raises(InputError, match="embeds nothing"):
+    with pytest.raises(InputError, match="no embedding target"):
         Predictor(engine, manifest).embed(["a"])

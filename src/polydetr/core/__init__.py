@@ -1,1 +1,1 @@
-"""What travels between the rooms: rows, examples, answers; NumPy at most."""
+"""What the packages hand one another: rows, examples, predictions; NumPy at most."""

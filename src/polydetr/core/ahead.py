@@ -1,4 +1,4 @@
-"""``map`` in order, some results ahead of whoever takes them."""
+"""``map`` in threads, in order, some results ahead of the consumer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ AHEAD = 64
 
 
 def cores() -> int:
-    """How many this process may use: those the system gives it, or fewer where ``OMP_NUM_THREADS`` asks for fewer."""
+    """The number of CPU cores that this process may use: its affinity, or fewer where ``OMP_NUM_THREADS`` is less."""
     given = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     return min(given, int(wanted)) if wanted.isdecimal() and int(wanted) else given
 
 
-def ahead(function: Callable[[_T], _R], items: Iterable[_T], *, workers: int, window: int = AHEAD) -> Iterator[_R]:
-    """``map`` in order, up to ``window`` results ahead in threads; in this thread where ``workers`` is below two.
+def ahead(function: Callable[[_T], _R], items: Iterable[_T], *, workers: int) -> Iterator[_R]:
+    """``map`` in order, up to ``AHEAD`` results ahead in threads; in this thread where ``workers`` is below two.
 
     Decoding and resizing images leave the interpreter free, so that threads do what processes would, without
     copying the pixels between them.
@@ -36,7 +36,7 @@ def ahead(function: Callable[[_T], _R], items: Iterable[_T], *, workers: int, wi
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) >= window:
+                if len(waiting) >= AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

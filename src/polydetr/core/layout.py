@@ -1,5 +1,5 @@
-"""Where a window's tokens came from: the bridge between a modality, which cuts, and a task, which must answer in the
-original's characters.
+"""Where a window's tokens came from: a modality cuts text into tokens, and a task must answer in characters of the
+original text.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Layout:
-    """Which characters each token of one window stands for; all arrays have one entry per token.
+    """Which characters each token of one window stands for; all arrays are (L,), one entry per token.
 
     row: index of the row inside its document (-1: a special token or prompt); start, end: characters of that row's
-    text;
-    word: index of the word inside the row (-1: none); first: True at a word's first token; margin: distance to the
-    nearer artificial edge of the window (large = much context), by which overlapping windows are merged.
+    text; word: index of the word inside the row (-1: none); first: True at a word's first token; margin: tokens to the
+    nearer edge at which the window cuts the text (large = much context), by which overlapping windows are merged.
     """
 
     row: np.ndarray

@@ -55,7 +55,7 @@ class Registry(Mapping[str, Any]):
 
 
 def load(place: str) -> Any:
-    """``"package.module:name"`` → what is called so there."""
+    """``"package.module:name"`` → that attribute of that module."""
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -75,7 +75,7 @@ _TASKS = {
     "entities": "Entities",
 }
 _MODALITIES = {"text": "Text", "image": "Image", "table": "Table", "history": "History"}
-"""History comes last: what it is made of stands before it."""
+"""History comes last: its items are encoded by the modalities before it."""
 
 TASKS = Registry("polydetr.tasks", _table("tasks", "Task", _TASKS))
 HEADS = Registry("polydetr.heads", _table("heads", "Head", _TASKS))

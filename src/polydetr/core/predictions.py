@@ -1,4 +1,4 @@
-"""What a model answers to a row, and what is measured of many answers."""
+"""A model's prediction for a row, and the evaluation of many predictions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from polydetr.errors import RowError
 
 @dataclass(frozen=True)
 class Details:
-    """What a task tells beside its answer. Each has a class of its own, in its file; this one tells nothing."""
+    """What a task gives beside its answer. Each task may have a class of its own, in its file; this one is empty."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a task's scores are drawn from. Each that has plots has a class of its own; this one shows nothing."""
+    """The data of a task's plots. Each task that has plots has a class of its own; this one is empty."""
 
 
 @runtime_checkable
@@ -39,7 +39,7 @@ class Scoped(Protocol):
 
 @dataclass(frozen=True)
 class Prediction:
-    """A task's answer for one row: ``value`` in JSON terms, its calibrated probability, and what else is to tell."""
+    """A task's answer for one row: ``value`` in JSON terms, its calibrated probability, and the task's own details."""
 
     value: Any
     probability: float | None = None
@@ -60,8 +60,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RowResult:
-    """What became of one row: its predictions by target, or the error that rejected it. golds: its labels by target,
-    where rows are measured.
+    """One row answered: its predictions by target, or the error that rejected it. golds: its labels by target, where
+    rows are measured.
     """
 
     record: Record

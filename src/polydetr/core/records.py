@@ -1,4 +1,4 @@
-"""One row of the user's data, and the account of what was met on the way to it."""
+"""One row of the user's data, and the report of reading rows: what was repaired, what was rejected."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ Row = Mapping[str, Any]
 
 SKIP = "on_error='skip' (--set on_error=skip)"
 """How bad rows are left out, for the messages about them."""
+_EXAMPLES_PER_KIND = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +46,20 @@ class Rejection:
 
 @dataclass
 class ReadReport:
-    """What reading met: how many rows came through, which were rejected, which were repaired (``problems``: kind →
-    count).
-
-    ``examples`` holds the first few of each kind as whole sentences; ``rejected`` holds every rejected row.
+    """The report of reading rows: how many could be used, which were rejected, and what was repaired (``problems``:
+    kind → count; ``examples``: the first messages of each kind).
     """
 
     rows: int = 0
     rejected: list[Rejection] = field(default_factory=list)
     problems: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
-    examples_per_kind: int = 5
 
     def note(self, kind: str, message: str, location: Location | None = None) -> None:
         """Counts something that was repaired or is worth knowing; no row is lost by it."""
         self.problems[kind] += 1
         shown = self.examples.setdefault(kind, [])
-        if len(shown) < self.examples_per_kind:
+        if len(shown) < _EXAMPLES_PER_KIND:
             shown.append(f"{location}: {message}" if location else message)
 
     def reject(self, location: Location, reason: str) -> None:
@@ -84,7 +82,7 @@ class ReadReport:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about a row that is worth telling though the row can be read.
+    """A warning about a row that can be read.
 
     kind: "missing", "wrong_type", "unreadable", "unseen_category", "truncated", "out_of_range" or "label".
     """

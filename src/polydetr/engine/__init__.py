@@ -1,1 +1,1 @@
-"""The path of a row without its forward pass: encode, decode, measure."""
+"""The path of a row around the forward pass: encode, decode, measure."""

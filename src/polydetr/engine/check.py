@@ -1,6 +1,6 @@
-"""The input contract: the schema saved at fit time judges the rows that a model is asked about.
+"""The input contract: rows compared with the schema that was saved in training.
 
-What is wrong is named, counted, and, by choice, refused. ``Strictness`` (see ``RowEncoder``) says which.
+What is unusual is counted by kind and column. ``Strictness`` (see ``RowEncoder``) decides what is an error.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _EXAMPLES = 3
 
 @dataclass
 class ContractReport:
-    """What was found in ``rows`` rows: ``counts[kind, column]``, the first sentences of each, and the rows that are
-    rejected for it (unless judged leniently).
+    """What is unusual in ``rows`` rows: ``counts[kind, column]``, the first messages of each, and the messages of the
+    rows that are rejected for it (with strictness "normal").
     """
 
     rows: int = 0
@@ -59,7 +59,7 @@ class ContractReport:
 
 
 def check_records(encoder: RowEncoder, records: Iterable[Record]) -> ContractReport:
-    """Judges rows without asking the model. Constant memory."""
+    """Encodes rows without predicting, and counts their warnings and errors. Constant memory."""
     report = ContractReport()
     for record in records:
         report.rows += 1

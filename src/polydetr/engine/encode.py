@@ -32,16 +32,16 @@ Strictness = Literal["strict", "normal", "lenient"]
 class RowEncoder:
     """Joins the modalities' tokens and the tasks' targets into examples.
 
-    strictness: what becomes of a row that is not as the model was trained to read it. "normal": a value that cannot
-    be read is an error, and all else is a warning; "strict": whatever would be a warning is an error; "lenient": a
-    value that cannot be read counts as missing, with a warning.
+    strictness: how a row is treated that is unlike the training rows. "normal": a value that cannot be read is an
+    error, and all else is a warning; "strict": whatever would be a warning is an error; "lenient": a value that cannot
+    be read counts as missing, with a warning.
     """
 
     def __init__(self, modalities: Mapping[str, Modality], tasks: Mapping[str, Task], *, context: bool) -> None:
         self.modalities = dict(modalities)
         self.tasks = dict(tasks)
         self.strictness: Strictness = "normal"
-        # The others read no column of their own, but a history's items or a target's values.
+        # The modalities left out have no column of their own: they encode a history's items or a target's values.
         self.read = {name: modality for name, modality in self.modalities.items() if modality.fields}
         self.positives = {
             target: modalities[task.positive_modality].over([target])
@@ -58,24 +58,24 @@ class RowEncoder:
         """Threads worth encoding rows ahead in: none for what is quick."""
 
     def with_strictness(self, strictness: Strictness) -> RowEncoder:
-        """One that judges rows differently."""
+        """A copy with another strictness."""
         other = copy.copy(self)
         other.strictness = strictness
         return other
 
     def of_positives(self, target: str) -> RowEncoder:
-        """One that reads the target's own value in place of the inputs (``HasPositive``)."""
+        """An encoder of the target's own value in place of the inputs (``HasPositive``)."""
         side = self.positives[target].by_itself()
         return RowEncoder({side.name: side}, {target: self.tasks[target]}, context=False).with_strictness(
             self.strictness
         )
 
     def fault_in(self, column: str | None) -> str:
-        """The kind of finding that a value is which cannot be read in this column."""
+        """The kind of ``Finding`` for a value of this column that cannot be read."""
         return next((m.fault for m in self.read.values() if column in m.fields), "unreadable")
 
     def documents(self, records: Iterable[Record]) -> Iterator[list[Record]]:
-        """Neighboring rows of one document together, where tasks profit from it; otherwise each row alone."""
+        """Neighboring rows of one document together, where the tasks read documents; otherwise each row alone."""
         group: list[Record] = []
         for record in records:
             together = self.context and group and record.document is not None and record.document == group[-1].document
@@ -118,7 +118,7 @@ class RowEncoder:
             content = _content(arrays) if positives else 0
             sides = {target: g.windows[i % len(g.windows)].arrays for target, g in positives.items()}
             targets = {
-                t: self.tasks[t].encode_target(WindowView(layout, found, content, arrays)) for t, found in golds.items()
+                t: self.tasks[t].encode_target(WindowView(layout, gold, content, arrays)) for t, gold in golds.items()
             }
             padding = self.padding if with_targets else {}
             examples.append(Example(arrays, targets, sides, 1.0 / count, self._cost(arrays, sides), padding))
@@ -128,21 +128,21 @@ class RowEncoder:
     def _positives(
         self, records: Sequence[Record], golds: Mapping[str, Sequence[Any]], count: int, warnings: list[Finding]
     ) -> dict[str, EncodedGroup]:
-        """What targets that are read themselves hold; ``count``: windows of the inputs."""
-        found = {}
+        """The encoded values of the targets that are embedded (``HasPositive``). count: windows of the inputs."""
+        positives = {}
         for target, side in self.positives.items():
             known = golds[target][0] is not None
             row = records[0].row if known else {}
-            found[target] = group = self._group(side, [row], folder_of(records[0]))
+            positives[target] = group = self._group(side, [row], folder_of(records[0]))
             if known:
                 warnings += group.warnings
             if len(group.windows) > count:
                 message = f"{target!r} is read through {len(group.windows)} windows; training sees {count} of them"
                 warnings.append(Finding("truncated", target, message))
-        return found
+        return positives
 
     def _group(self, modality: Modality, rows: Sequence[Row], folder: Path | None) -> EncodedGroup:
-        """One modality's part; when lenient, what cannot be read is missing."""
+        """One modality's windows; when lenient, a value that cannot be read counts as missing."""
         findings: list[Finding] = []
         while True:
             try:
@@ -175,22 +175,23 @@ class RowEncoder:
     def _golds(
         self, records: Sequence[Record], texts: Sequence[FieldText], warnings: list[Finding]
     ) -> dict[str, list[Any]]:
-        """Target → every row's label, read once however many windows there are; what cannot be learned is warned of."""
+        """Target → every row's label, read once however many windows there are; adds a warning for a doubtful one."""
         golds: dict[str, list[Any]] = {target: [] for target in self.tasks}
         for i, record in enumerate(records):
             for target, task in self.tasks.items():
                 gold = task.gold(task_row(task, record), texts[i] if texts else None)
                 golds[target].append(gold)
-                if isinstance(task, ChecksLabels) and (found := task.problems(gold)):
+                if isinstance(task, ChecksLabels):
                     where = dataclasses.replace(record.location, column=target)
-                    warnings += [Finding("label", target, f"{where}: {problem}") for problem in found]
+                    warnings += [Finding("label", target, f"{where}: {problem}") for problem in task.problems(gold)]
         return golds
 
 
-def _content(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> int:
+def _content(groups: Mapping[str, Arrays]) -> int:
+    """A number that is the same for windows of the same arrays: a hash of them."""
     digest = hashlib.blake2b(digest_size=8)
-    for name, found in arrays.items():
-        for key, array in found.items():
+    for name, arrays in groups.items():
+        for key, array in arrays.items():
             digest.update(f"{name}.{key}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return int.from_bytes(digest.digest(), "little", signed=True)
 

@@ -19,7 +19,7 @@ from polydetr.modalities.base import Modality
 from polydetr.tasks.base import Task
 
 CHUNK_TOKENS = 16_384
-"""Tokens encoded ahead before the runner is asked: enough to sort by length, and a bound on memory."""
+"""Tokens that are encoded before the runner computes them: enough to sort by length, and a bound on memory."""
 CHUNK_DOCUMENTS = 2048
 """Documents (and rejected rows) held at most, however short they are."""
 
@@ -29,10 +29,10 @@ Item = EncodedDocument | RowResult
 
 
 class Engine:
-    """An encoder, a runner and tasks: all that answers."""
+    """An encoder, a runner and tasks: all that it takes to answer rows."""
 
-    def __init__(self, encoder: RowEncoder, runner: Runner, tasks: Mapping[str, Task], *, seed: int = 0) -> None:
-        self.encoder, self.runner, self.tasks, self.seed = encoder, runner, dict(tasks), seed
+    def __init__(self, encoder: RowEncoder, runner: Runner, tasks: Mapping[str, Task]) -> None:
+        self.encoder, self.runner, self.tasks, self.seed = encoder, runner, dict(tasks), 0
 
     @classmethod
     def of(
@@ -42,7 +42,7 @@ class Engine:
         return cls(RowEncoder(modalities, tasks, context=context), runner, tasks)
 
     def with_strictness(self, strictness: Strictness) -> Engine:
-        """One that judges rows differently (see ``RowEncoder``).
+        """A copy that treats unusual rows so (see ``RowEncoder``).
 
         Raises:
             ConfigError: there is no such strictness.
@@ -54,19 +54,19 @@ class Engine:
         return self._with(encoder=self.encoder.with_strictness(strictness))
 
     def with_seed(self, seed: int) -> Engine:
-        """One that draws other answers where a task answers at random (generation)."""
+        """A copy whose random draws, where a task makes some (generation), follow this seed."""
         return self._with(seed=seed)
 
     def with_runner(self, runner: Runner) -> Engine:
-        """One whose forward pass is computed by ``runner``."""
+        """A copy whose forward pass is computed by ``runner``."""
         return self._with(runner=runner)
 
     def only(self, target: str) -> Engine:
-        """One that answers for this target alone."""
+        """A copy that answers for this target alone."""
         return self._with(tasks={target: self.tasks[target]})
 
     def of_positives(self, target: str) -> Engine:
-        """One that embeds a target's own values in place of the inputs (the positive side of an embedding)."""
+        """A copy that embeds a target's own values in place of the inputs (the positive side of an embedding)."""
         return self.only(target)._with(encoder=self.encoder.of_positives(target))
 
     def _with(self, **changed: object) -> Engine:
@@ -101,8 +101,8 @@ class Engine:
         """
         examples = [example for document in documents for example in document.examples]
         numbers = range(first, first + len(examples))
-        found = iter(self.runner.run(examples, list(self.tasks), seed=self.seed, numbers=numbers) if examples else ())
-        return [[next(found) for _ in document.examples] for document in documents]
+        each = iter(self.runner.run(examples, list(self.tasks), seed=self.seed, numbers=numbers) if examples else ())
+        return [[next(each) for _ in document.examples] for document in documents]
 
     def answers(
         self, documents: Sequence[EncodedDocument], outputs: Sequence[Sequence[Outputs]]
@@ -172,7 +172,7 @@ class Engine:
                 yield from self._encode_around_faults(group, with_targets=with_targets)
 
     def _encode_around_faults(self, group: list[Record], *, with_targets: bool) -> Iterator[Item]:
-        """One bad row must not take its neighbors along: the rows between two bad ones stay together."""
+        """The rows between two that cannot be read stay one document: a bad row rejects none of its neighbors."""
         good: list[Record] = []
         for record in group:
             try:

@@ -1,10 +1,8 @@
-"""The rows that a model is asked about, or measured on: from whatever the user gives to records that have the columns
-it reads.
-"""
+"""The rows to predict or to measure on: from whatever the user gives to records with the columns that a model reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,30 +27,30 @@ def asked_records(
     """What ``Predictor.predict`` takes, as records with the columns ``fields``; see ``read_records`` and
     ``with_columns``.
     """
-    if isinstance(rows, Mapping) or _is_image(rows):
-        rows = rows if isinstance(rows, Mapping) else _as_row(rows, fields)
-        rows = [rows]
-    elif isinstance(rows, (str, Path)):
-        _check_is_file(rows)
-    elif isinstance(rows, Iterable) and not frame_kind(rows):
-        rows = (_as_row(row, fields) for row in rows)
+    rows = _each(rows, lambda row: _as_row(row, fields))
     records = read_records(rows, format=format, encoding=encoding, on_error=on_error, report=report)
     return with_columns(records, fields, strictness=strictness)
 
 
 def target_records(rows: Any, target: str) -> Iterator[Record]:
     """Rows with the column ``target``; bare values stand for such rows."""
-    if isinstance(rows, Mapping):
-        rows = [rows]
-    if isinstance(rows, (str, Path)):
-        _check_is_file(rows)
-    elif isinstance(rows, Iterable) and not frame_kind(rows):
-        rows = (row if isinstance(row, Mapping) and target in row else {target: row} for row in rows)
+    rows = _each(rows, lambda row: row if isinstance(row, Mapping) and target in row else {target: row})
     return with_columns(read_records(rows), [target], strictness="normal")
 
 
+def _each(rows: Any, as_row: Callable[[Any], Any]) -> Any:
+    """Rows from memory, each through ``as_row``; one row or image is a list of one; files and data frames stay."""
+    if isinstance(rows, (str, Path)):
+        _check_is_file(rows)
+    elif isinstance(rows, Mapping) or _is_image(rows):
+        return [as_row(rows)]
+    elif isinstance(rows, Iterable) and not frame_kind(rows):
+        return (as_row(row) for row in rows)
+    return rows
+
+
 def with_columns(records: Iterable[Record], fields: Sequence[str], *, strictness: Strictness) -> Iterator[Record]:
-    """The records; the first tells whether the columns are there: a wrong file is one error, not one per row.
+    """The records, after checking that the first has the columns: a wrong file is one error, not one per row.
 
     When lenient, a column that is not there is missing in every row, as long as one of them is there.
 
@@ -75,7 +73,7 @@ def with_columns(records: Iterable[Record], fields: Sequence[str], *, strictness
 
 
 def with_targets(records: Iterable[Record], targets: Iterable[str]) -> Iterator[Record]:
-    """The records; at their end they must have shown every target.
+    """The records; at their end, each target must have been a column of some row.
 
     Raises:
         SchemaError: a target column is in none of the rows.

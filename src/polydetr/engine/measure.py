@@ -1,4 +1,4 @@
-"""Answers beside the truth: every task's evaluation of rows already answered."""
+"""Predictions against labels: every task's evaluation of rows already answered."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def evaluate_results(
 
     positives: what ``encode_positives`` gave for these rows, where they are measured more than once.
     """
-    found = {}
+    evaluations = {}
     for target, task in engine.tasks.items():
         golds = [result.golds[target] for result in results]
         if isinstance(task, HasPositive):
@@ -35,20 +35,24 @@ def evaluate_results(
         if isinstance(evaluation.figures, ShowsObjects):  # mistakes are shown in their images
             evaluation = replace(evaluation, figures=evaluation.figures.of_records([r.record for r in results]))
         unseen = unseen_labels(task, golds)
-        found[target] = replace(evaluation, data={**evaluation.data, "unseen_labels": unseen}) if unseen else evaluation
-    return found
+        if unseen:
+            evaluation = replace(evaluation, data={**evaluation.data, "unseen_labels": unseen})
+        evaluations[target] = evaluation
+    return evaluations
 
 
 def encode_positives(
     engine: Engine, target: str, golds: Sequence[Any], rows: Sequence[RowResult] | Sequence[Record]
 ) -> list[EncodedDocument]:
-    """What belongs to these rows, each distinct one once, in the order in which they first occur."""
+    """The positives of these rows (what an embedding's rows are matched with), encoded, each distinct one once, in the
+    order in which they first occur. golds: what the rows' targets hold.
+    """
     records = {}
     for gold, row in zip(golds, rows, strict=True):
         if gold is not None:
             records.setdefault(gold.key, row if isinstance(row, Record) else row.record)
-    found = engine.of_positives(target).encode(records.values())
-    return [item for item in found if isinstance(item, EncodedDocument)]
+    items = engine.of_positives(target).encode(records.values())
+    return [item for item in items if isinstance(item, EncodedDocument)]
 
 
 def _with_vectors(engine: Engine, target: str, golds: Sequence[Any], documents: Sequence[EncodedDocument]) -> list[Any]:
@@ -69,7 +73,7 @@ def unseen_labels(task: Task, golds: Sequence[object]) -> dict[str, int]:
     return dict(Counter(label for gold in golds if gold is not None for label in task.unseen(gold)).most_common())
 
 
-def unseen_notes(target: str, evaluation: Evaluation, *, where: str) -> list[str]:
+def unseen_warnings(target: str, evaluation: Evaluation, *, where: str) -> list[str]:
     """A sentence that names the labels which occur in measured rows and were never seen in training."""
     unseen: Mapping[str, int] = evaluation.data.get("unseen_labels") or {}
     if not unseen:

@@ -31,9 +31,9 @@ class Problem:
 class Answer:
     """What became of one row.
 
-    row: its number, from 1, rows that were rejected included; record: the row itself, None where it could not even be
-    read; predictions: target → value, calibrated probability and the task's details, none where there is an ``error``;
-    warnings: what there is to say about the row though it was answered.
+    row: its number, from 1, rejected rows included; record: the row itself, None where it could not even be read;
+    predictions: target → value, calibrated probability and the task's details, empty where there is an ``error``;
+    warnings: what in the row was missing, truncated or unknown, though it was answered.
     """
 
     row: int
@@ -51,34 +51,35 @@ class Answer:
     def to_dict(self, *, files: Path | None = None) -> dict[str, Any]:
         """The answer in JSON's own types, the error as one text.
 
-        files: the folder for answers that are no JSON (images), which are then named as seen from the folder around
-        it; without one they stand in the text.
+        files: the folder for answers that are no JSON (images); the text then has their paths, relative to the folder's
+        parent, in place of their content.
 
         Raises:
             SaveError: a file cannot be written.
         """
         if self.error is not None:
             return {"row": self.row, "error": str(self.error)}
-        found: dict[str, Any] = {"row": self.row}
-        found["prediction"] = {
+        values = {
             t: json_value(self.tasks[t], p.value, file=files / f"{self.row:05d}-{_safe(t)}" if files else None)
             for t, p in self.predictions.items()
         }
+        shown: dict[str, Any] = {"row": self.row, "prediction": values}
         probabilities = {t: p.probability for t, p in self.predictions.items() if p.probability is not None}
         if probabilities:
-            found["probability"] = probabilities
+            shown["probability"] = probabilities
         details = {t: p.details for t, p in self.predictions.items()}
         if outside := [t for t, d in details.items() if isinstance(d, Scoped) and d.in_scope is False]:
-            found["out_of_scope"] = outside
+            shown["out_of_scope"] = outside
         if self.warnings:
-            found["warnings"] = [str(finding) for finding in self.warnings]
-        return found
+            shown["warnings"] = [str(finding) for finding in self.warnings]
+        return shown
 
 
 def answers(
     engine: Engine, records: Iterable[Record], report: ReadReport, *, on_error: OnError = "return"
 ) -> Iterator[Answer]:
-    """One per row. ``report`` is what reading ``records`` fills: rows that it rejects are answered in their place.
+    """One answer per row. ``report``: filled while ``records`` are read; a row that is rejected there is answered, with
+    its error, in its place.
 
     Raises:
         RowError: a row cannot be read and ``on_error`` is "raise".

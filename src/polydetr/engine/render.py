@@ -1,4 +1,4 @@
-"""Found objects drawn on the images they were found in."""
+"""Predicted objects drawn on their images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def draw_answer(engine: Engine, answer: Answer, folder: Path) -> list[Path]:
     Raises:
         SaveError: it cannot be written.
     """
-    from polydetr.reports.box_drawing import box_colors, save_boxes
+    from polydetr.reports.box_drawing import save_boxes
+    from polydetr.reports.style import label_colors
 
     drawn = []
     targets = [target for target, task in engine.tasks.items() if isinstance(task, FindsInImages)]
@@ -42,7 +43,7 @@ def draw_answer(engine: Engine, answer: Answer, folder: Path) -> list[Path]:
     for target in targets:
         of = f"-{target}" if len(targets) > 1 else ""
         task = engine.tasks[target]
-        colors = box_colors(task.labels if isinstance(task, HasLabels) else ())
+        colors = label_colors(task.labels if isinstance(task, HasLabels) else ())
         path = folder / f"{answer.row:05d}{name}{of}.jpg"
         drawn.append(save_boxes(path, image, answer.predictions[target].value, colors=colors))
     return drawn

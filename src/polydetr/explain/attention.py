@@ -1,4 +1,4 @@
-"""Who looks at whom: word by word where the model reads text alone, else how much of each modality the answer sees.
+"""Attention: between words where the model reads text alone, else how the answer's is shared among the modalities.
 
 Attention rollout (Abnar and Zuidema 2020, arXiv 2005.00928): heads are averaged, half of every token stays itself
 (the residual connection), and the layers are multiplied, R = Â_N … Â_1 with Â = (A + I) / 2. The normal path never
@@ -21,8 +21,8 @@ from polydetr.nn.batch import Batch, Embedded
 
 
 def attention_layers(model: PolyModel, batch: Batch, *, group: str) -> tuple[dict[str, list[Tensor]], bool]:
-    """Of the tokens of one group: under "backbone" and "encoder", one (B, L, L) per layer, heads averaged, row = the
-    token that looks; a part without layers is left out. And whether the inside of the backbone is known.
+    """Of the L tokens of one group: under "backbone" and "encoder", one (B, L, L) per layer, heads averaged, row = the
+    token that looks; a part without layers is left out. And whether the backbone gives its attention at all.
     """
     backbone: list[Tensor] | None = None
     with torch.no_grad():
@@ -35,8 +35,8 @@ def attention_layers(model: PolyModel, batch: Batch, *, group: str) -> tuple[dic
                 embedded[name] = embedder(tokens)
         _, weights = model.attend(embedded, need_weights=True)
     encoder = [] if weights is None else [layer[group, group].mean(1) for layer in weights.layers]
-    found = {"backbone": backbone or [], "encoder": encoder}
-    return {name: layers for name, layers in found.items() if layers}, backbone is not None
+    parts = {"backbone": backbone or [], "encoder": encoder}
+    return {name: layers for name, layers in parts.items() if layers}, backbone is not None
 
 
 def attention_by_modality(model: PolyModel, batch: Batch) -> dict[str, float]:
@@ -48,15 +48,15 @@ def attention_by_modality(model: PolyModel, batch: Batch) -> dict[str, float]:
         _, weights = model.attend(embedded, need_weights=True)
     if weights is None or not weights.layers:
         return {}
-    masks = {name: found.mask for name, found in embedded.items()}
+    masks = {name: group.mask for name, group in embedded.items()}
     layers = [  # (B, ΣL, ΣL)
-        torch.cat([torch.cat([layer[asker, answerer].mean(1) for answerer in masks], dim=2) for asker in masks], dim=1)
+        torch.cat([torch.cat([layer[query, key].mean(1) for key in masks], dim=2) for query in masks], dim=1)
         for layer in weights.layers
     ]
-    # Every group that is there has the same voice in the pooled vector, and every token in its group.
+    # In the pooled vector, every group of the row has the same weight, and so has every token within its group.
     real = torch.stack([mask.any(1) for mask in masks.values()], dim=1).sum(1).clamp(min=1)[:, None]
-    voices = torch.cat([mask / mask.sum(1, keepdim=True).clamp(min=1) / real for mask in masks.values()], dim=1)
-    received = (voices[:, None] @ rollout(layers))[:, 0].split([mask.shape[1] for mask in masks.values()], dim=1)
+    weight = torch.cat([mask / mask.sum(1, keepdim=True).clamp(min=1) / real for mask in masks.values()], dim=1)
+    received = (weight[:, None] @ rollout(layers))[:, 0].split([mask.shape[1] for mask in masks.values()], dim=1)
     shares = {name: float(part.sum(1).mean()) for name, part in zip(masks, received, strict=True)}
     total = sum(shares.values()) or 1.0
     return {name: share / total for name, share in shares.items()}
@@ -64,7 +64,7 @@ def attention_by_modality(model: PolyModel, batch: Batch) -> dict[str, float]:
 
 def rollout(layers: Sequence[Tensor]) -> Tensor:
     """(B, L, L) per layer, first layer first → (B, L, L). Rows that do not sum to 1 (other modalities took a share) are
-    made to.
+    normalized.
     """
     size = layers[0].shape[-1]
     same = torch.eye(size, dtype=layers[0].dtype, device=layers[0].device)
@@ -81,8 +81,8 @@ def attention_between_words(
     """(L, L) per window → (words, words): what all tokens of a word receive, on average over the tokens of the word
     that looks.
 
-    A word that several windows show looks out of the one with most context around it, as ``decode`` has it. Rows sum
-    to less than 1: the rest goes to [CLS] and [SEP].
+    The row of a word in several windows comes from the one with most context around it, as in ``decode``. Rows sum to
+    less than 1: the rest goes to [CLS] and [SEP].
     """
     result = np.zeros((count, count))
     best = np.full(count, -1, dtype=np.int64)

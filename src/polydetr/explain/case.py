@@ -1,8 +1,8 @@
-"""A row that is to be explained: one of its answers, the model that gave it, and what the row consists of."""
+"""A row to explain: one of its answers, the model that gave it, and the units of the row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from polydetr.core.documents import EncodedDocument, Window
 from polydetr.core.examples import Example
+from polydetr.core.plugs import HEADS
 from polydetr.core.records import Record, Row
 from polydetr.engine.engine import Engine
-from polydetr.errors import InputError, RowError
-from polydetr.explain.choice import chosen_task
+from polydetr.errors import InputError, RowError, did_you_mean
 from polydetr.explain.reading import in_float32, readings_of
 from polydetr.explain.units import Units
-from polydetr.heads.explained import Answer, Reading, SmoothAnswer
+from polydetr.heads.explained import Answer, Explains, Reading, SmoothAnswer
 from polydetr.modalities.units import HasUnits, Part
 from polydetr.model.model import PolyModel
 from polydetr.model.runner import TorchRunner
@@ -80,12 +80,34 @@ class Case:
         return self.model, self.answer
 
     def read(self, rows: Sequence[Row]) -> list[Reading | None]:
-        """What the model says to other rows, in one batched run; None to those that it cannot read."""
+        """The model's readings of other rows, in one batched run; None for those that it cannot read."""
         return readings_of(self.engine, self.task, rows, self.record.location)
 
     def batch(self, model: PolyModel, examples: Sequence[Example] | None = None) -> Batch:
         """These windows, all of the row's when not given, where ``model`` computes."""
         return TorchRunner(model).batch(examples or self.document.examples)
+
+
+def chosen_task(tasks: Mapping[str, Task], target: str | None) -> tuple[Task, Explains]:
+    """The task of ``target``, or the first that can be explained, and its head's class.
+
+    Raises:
+        InputError: there is no such target, or its task has no explanation.
+    """
+    if target is None:
+        explained = (name for name, task in tasks.items() if isinstance(HEADS[task.kind], Explains))
+        target = next(explained, next(iter(tasks)))
+    if target not in tasks:
+        raise InputError(f"the model has no target {target!r}. {did_you_mean(target, tasks)}")
+    task = tasks[target]
+    head = HEADS[task.kind]
+    if not isinstance(head, Explains):
+        kinds = ", ".join(kind for kind, head in HEADS.items() if isinstance(head, Explains))
+        raise InputError(
+            f"target {target!r} cannot be explained: the task {task.kind!r} has no explanation",
+            hint=f"Explained are {kinds}.",
+        )
+    return task, head
 
 
 def _parts(engine: Engine, document: EncodedDocument, row: Row) -> list[Part]:
@@ -114,5 +136,5 @@ def _counterpart(engine: Engine, task: Task, record: Record, choice: Any) -> np.
             f"the row has no {task.target!r}: an embedding is explained by what makes the row like that",
             hint=f"Give the row a value of {task.target!r}, or name one: choice=...",
         )
-    (found,) = engine.of_positives(task.target).run([Record({task.target: value}, record.location)])
-    return np.asarray(found.predictions[task.target].value)
+    (result,) = engine.of_positives(task.target).run([Record({task.target: value}, record.location)])
+    return np.asarray(result.predictions[task.target].value)

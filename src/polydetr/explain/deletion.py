@@ -1,5 +1,4 @@
 """Does the attribution mean anything? Delete what it scores highest, delete as much of the rest at random, and compare.
-And what does each column matter? Ask again without it.
 
 Source: comprehensiveness (DeYoung et al. 2020, arXiv 1911.03429), against random units. The words of the answer itself
 (an entity, an answer's span) are never deleted: without them there would be no answer to ask about. Deleting, not
@@ -9,19 +8,20 @@ cannot be taken out: they are painted over.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polydetr.core.records import Row
-from polydetr.explain.columns import Ablation
 from polydetr.explain.reading import Read
 from polydetr.explain.units import Units
 from polydetr.heads.explained import Answer
 
 SHARE = 0.2
-"""The part of the units that is deleted; at least one."""
+"""The share of the units that is deleted; at least one."""
+DRAWS = 10
+"""How often random units are deleted, always by the same seed."""
 
 
 def units_of_answer(units: Units, answer: Answer) -> set[int]:
@@ -39,7 +39,7 @@ def moved_answer(answer: Answer, units: Units, gone: Collection[int]) -> Answer:
 
 
 def deletion_check(
-    read: Read, row: Row, units: Units, answer: Answer, *, scores: NDArray[np.float64], draws: int, seed: int
+    read: Read, row: Row, units: Units, answer: Answer, *, scores: NDArray[np.float64]
 ) -> dict[str, float] | None:
     """Probabilities of the answer, as :func:`polydetr.reports.deletion_verdict` reads them; None where too few units
     may go, or what is left cannot be read.
@@ -54,8 +54,8 @@ def deletion_check(
     # Random units are drawn from the others: one decisive word among them would else make the comparison a matter of
     # luck.
     others = np.setdiff1d(free, top)
-    rng = np.random.default_rng(seed)
-    gone = [set(), set(top.tolist()), *(set(rng.choice(others, count, replace=False).tolist()) for _ in range(draws))]
+    rng = np.random.default_rng(0)
+    gone = [set(), set(top.tolist()), *(set(rng.choice(others, count, replace=False).tolist()) for _ in range(DRAWS))]
     original, without_top, *random = (
         None if reading is None else moved_answer(answer, units, deleted).probability(reading)
         for deleted, reading in zip(gone, read([units.without(row, deleted) for deleted in gone]), strict=True)
@@ -69,18 +69,4 @@ def deletion_check(
         "without_random": float(np.mean(drawn)),
         "random_std": float(np.std(drawn, ddof=1)) if len(drawn) > 1 else 0.0,
         **units.counts(gone[1]),
-    }
-
-
-def answers_without(
-    read: Read, row: Row, answer: Answer, ablations: Mapping[Ablation, Sequence[str]]
-) -> dict[Ablation, float | None]:
-    """What the answer comes to (``Answer.level``) where columns are missing that are there.
-
-    None where there is no such row for the model: nothing is left to read, or a task points into the text that is gone.
-    """
-    readings = read([{**row, **dict.fromkeys(columns)} for columns in ablations.values()])
-    return {
-        name: None if reading is None else answer.level(reading)
-        for name, reading in zip(ablations, readings, strict=True)
     }

@@ -45,7 +45,6 @@ class Attribution:
     value: float
     baseline: float
     error: float
-    steps: int
 
     @property
     def is_complete(self) -> bool:
@@ -71,9 +70,9 @@ def integrated_gradients(
         mean += (shares[start : start + at_once].view(part.shape) * gradient).sum(0)
     scores = (change * mean).sum(-1).double().cpu().numpy()
     low, high = (float(v) for v in torch.cat(values)[:2])
-    found = Attribution(scores, high, low, abs(float(scores.sum()) - (high - low)), steps)
-    if found.is_complete or 2 * steps > max_steps:
-        return found
+    attribution = Attribution(scores, high, low, abs(float(scores.sum()) - (high - low)))
+    if attribution.is_complete or 2 * steps > max_steps:
+        return attribution
     return integrated_gradients(function, x, baseline, steps=2 * steps, at_once=at_once, max_steps=max_steps)
 
 

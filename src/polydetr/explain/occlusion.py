@@ -45,4 +45,4 @@ def occlusion(read: Read, row: Row, units: Units, answer: Answer) -> Attribution
         least = min(everything, key=lambda unit: abs(scores[unit]))
         baseline = levels([everything - {least}])[0]
     baseline = value if baseline is None else baseline
-    return Attribution(scores, value, baseline, abs(float(scores.sum()) - (value - baseline)), len(probes))
+    return Attribution(scores, value, baseline, abs(float(scores.sum()) - (value - baseline)))

@@ -1,4 +1,4 @@
-"""What the model says to a row: decoded and raw, through the one path that every prediction takes."""
+"""The model's outputs for a row, decoded and raw, through the one path that every prediction takes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from polydetr.model.runner import TorchRunner
 from polydetr.tasks.base import Task
 
 Read = Callable[[Sequence[Row]], list[Reading | None]]
-"""Rows → what the model says to each, in one batched run; None to one that it cannot read."""
+"""Rows → the model's reading of each, in one batched run; None for one that it cannot read."""
 _AT_ONCE = 256
-"""Rows that are held, encoded, at most: a bound on memory."""
+"""The most rows that are held encoded: a bound on memory."""
 
 
 def in_float32(engine: Engine) -> tuple[Engine, PolyModel | None]:
@@ -37,7 +37,7 @@ def in_float32(engine: Engine) -> tuple[Engine, PolyModel | None]:
 
 
 def readings_of(engine: Engine, task: Task, rows: Sequence[Row], location: Location) -> list[Reading | None]:
-    """What the model says to each row, each a document of its own; None where it cannot be read."""
+    """The model's reading of each row, each a document of its own; None where it cannot be read."""
     engine, readings = engine.only(task.target), []
     for start in range(0, len(rows), _AT_ONCE):
         records = (Record(row, location) for row in rows[start : start + _AT_ONCE])

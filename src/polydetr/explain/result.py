@@ -14,8 +14,7 @@ from polydetr.core.files import save_text
 from polydetr.reports.explained import ExplainedColumn, ExplainedImage, ExplainedItem, Sources
 from polydetr.reports.explanation import Verdict, deletion_verdict
 from polydetr.reports.html import explanation_html
-from polydetr.reports.sources_png import sources_png
-from polydetr.reports.words_png import explanation_png
+from polydetr.reports.sources_png import explanation_png
 
 ROLLOUT = "rollout"
 
@@ -80,15 +79,16 @@ class Explanation:
         """Whether deleting the highest-scored words costs more than deleting random ones; None where it was not
         tried.
         """
-        return None if self.deletion is None else self._verdict(self.deletion).meaningful
+        return None if self._verdict is None else self._verdict.meaningful
 
     @property
     def statement(self) -> str:
         """The deletion check in a sentence."""
-        return "Deletion check: not run." if self.deletion is None else self._verdict(self.deletion).text
+        return "Deletion check: not run." if self._verdict is None else self._verdict.text
 
-    def _verdict(self, deletion: Mapping[str, float]) -> Verdict:
-        return deletion_verdict(deletion, measure=self.measure)
+    @property
+    def _verdict(self) -> Verdict | None:
+        return None if self.deletion is None else deletion_verdict(self.deletion, measure=self.measure)
 
     @property
     def sources(self) -> Sources | None:
@@ -142,25 +142,11 @@ class Explanation:
 
     def to_html(self) -> str:
         """One page that needs no other file and no network."""
-        return explanation_html(
-            [word.text for word in self.words],
-            self.scores,
-            title=self._title,
-            prediction=self.answer,
-            deletion=self.deletion,
-            measure=self.measure,
-            attention=self.attention.get(ROLLOUT),
-            sources=self.sources,
-            notes=self.notes,
-        )
+        return explanation_html(**self._shown, attention=self.attention.get(ROLLOUT), notes=self.notes)
 
     def to_png(self, path: str | Path) -> Path:
         """The words as colored boxes, bars for the columns, heat maps over the images, the deletion check below."""
-        words, shown = [word.text for word in self.words], {"title": self._title, "prediction": self.answer}
-        if self.sources is not None:
-            sources_png(self.sources, path, words=words, scores=self.scores, deletion=self.deletion, **shown)
-        else:
-            explanation_png(words, self.scores, path, deletion=self.deletion, measure=self.measure, **shown)
+        explanation_png(path=path, **self._shown)
         return Path(path)
 
     def save(self, folder: str | Path, *, name: str = "explanation") -> list[Path]:
@@ -173,8 +159,17 @@ class Explanation:
         return [page, self.to_png(Path(folder) / f"{name}.png")]
 
     @property
-    def _title(self) -> str:
-        return f"Why {self.target}: {self.answer.partition(' (')[0]}"
+    def _shown(self) -> dict[str, Any]:
+        """What page and image both show."""
+        return {
+            "words": [word.text for word in self.words],
+            "scores": self.scores,
+            "title": f"Why {self.target}: {self.answer.partition(' (')[0]}",
+            "prediction": self.answer,
+            "deletion": self.deletion,
+            "measure": self.measure,
+            "sources": self.sources,
+        }
 
     def print(self, *, count: int = 10) -> None:
         """The columns, images and strongest words as tables on standard output, colored where that is a terminal."""

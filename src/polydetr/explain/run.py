@@ -32,8 +32,6 @@ def explain_record(
     *,
     target: str | None = None,
     choice: Any = None,
-    draws: int = 10,
-    seed: int = 0,
 ) -> Explanation:
     """Why the model answers ``target`` as it does for this row, read alone; when it is not given, the first that can be
     explained.
@@ -41,9 +39,9 @@ def explain_record(
     choice: another label to explain (classification); the number of an entity or object, from 0 (tagging, entities,
     detection; the highest-scoring when not given); what the row is compared with, in place of the target's own value
     (embedding).
-    draws: how often random units are deleted, for the check. All is computed in float32, whatever precision the model
-    serves in. A model that does not compute by PyTorch has no gradients and shows no attention: its answers are
-    explained by occlusion.
+
+    All is computed in float32, whatever precision the model serves in. A model that does not compute by PyTorch has no
+    gradients and shows no attention: its answers are explained by occlusion.
 
     Raises:
         InputError: there is no such target or choice, or its task has no explanation.
@@ -54,7 +52,7 @@ def explain_record(
     attribution, scores = _attribute(case)
     deletion = None
     if case.is_confident:
-        deletion = deletion_check(case.read, record.row, units, answer, scores=scores, draws=draws, seed=seed)
+        deletion = deletion_check(case.read, record.row, units, answer, scores=scores)
     attention, notes = ({}, []) if case.is_mixed or case.model is None else _attention(case, case.model)
     if target is None and len(engine.tasks) > 1:
         others = ", ".join(name for name in engine.tasks if name != case.task.target)
@@ -74,14 +72,14 @@ def explain_record(
         deletion=deletion,
         measure=answer.measure,
         attention=attention,
-        notes=(*map(str, case.document.warnings), *notes, *_remarks(case, attribution, checked=deletion is not None)),
+        notes=(*map(str, case.document.warnings), *notes, *_notes(case, attribution, checked=deletion is not None)),
         original=answer.level(case.reading),
         **sources_of(case, scores),
     )
 
 
 def _attribute(case: Case) -> tuple[Attribution, Scores]:
-    """How the answer came about, and the score of every unit."""
+    """The attribution of the answer, and the score of every unit."""
     if case.gradients is None:
         lost = occlusion(case.read, case.record.row, case.units, case.answer)
         return lost, lost.scores
@@ -101,12 +99,12 @@ def _attribute(case: Case) -> tuple[Attribution, Scores]:
         score=answer.score,
     )
     attribution = integrated_gradients(path.value_and_gradient, path.x, path.baseline, at_once=path.at_once)
-    found = path.by_group(attribution.scores)
-    return attribution, np.concatenate([part.scores(found[part.group]) for part in parts])
+    by_group = path.by_group(attribution.scores)
+    return attribution, np.concatenate([part.scores(by_group[part.group]) for part in parts])
 
 
 def _attention(case: Case, model: PolyModel) -> tuple[dict[str, Any], list[str]]:
-    """Tables between words by part of the model, and what is to be said about those that are missing."""
+    """The attention between words (W, W) by part of the model, and notes about tables that are missing."""
     text = case.units.text
     assert text is not None
     count, is_known = len(text), True
@@ -134,8 +132,8 @@ def _words(text: ReadsWords, scores: Scores, answer: Answer) -> tuple[ExplainedW
     )
 
 
-def _remarks(case: Case, attribution: Attribution, *, checked: bool) -> list[str]:
-    """What is to be said of the check, and of the sum of the scores."""
+def _notes(case: Case, attribution: Attribution, *, checked: bool) -> list[str]:
+    """Notes about the deletion check, and about the sum of the scores."""
     notes = [case.answer.remark] if case.answer.remark else []
     if not case.is_confident:
         notes.append(

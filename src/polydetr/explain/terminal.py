@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from polydetr.reports.explained import Sources
@@ -32,7 +31,7 @@ def print_explanation(explanation: Explanation, *, count: int) -> None:
         for image in sources.images:
             console.print(escape(caption(sources, image)), soft_wrap=True)
         if sources.items:
-            console.print(_table("item", ((f"{i.column} {i.index + 1}: {i.text}", i.score) for i in sources.items)))
+            console.print(_items(sources))
     if explanation.words or sources is None:
         console.print(_words(explanation, count))
     console.print(f"[{'green' if explanation.meaningful else 'red'}]{escape(explanation.statement)}[/]", soft_wrap=True)
@@ -40,14 +39,19 @@ def print_explanation(explanation: Explanation, *, count: int) -> None:
         console.print(escape(note), soft_wrap=True)
 
 
-def _columns(sources: Sources) -> Table:
-    from rich.markup import escape
+def _table(*heads: str) -> Table:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
-    heads = ("column", "read as", "holds", "score", "share", "without it")
-    for place, head in enumerate(heads):
-        table.add_column(head, justify="right" if place > 2 else "left")
+    for head in heads:
+        table.add_column(head, justify="right" if head in ("score", "share", "without it") else "left")
+    return table
+
+
+def _columns(sources: Sources) -> Table:
+    from rich.markup import escape
+
+    table = _table("column", "read as", "holds", "score", "share", "without it")
     for column in sources.ranked:
         table.add_row(
             escape(column.column), column.modality, escape(shorten(column.value, 24)),
@@ -56,27 +60,21 @@ def _columns(sources: Sources) -> Table:
     return table
 
 
-def _table(name: str, rows: Iterable[tuple[str, float]]) -> Table:
+def _items(sources: Sources) -> Table:
     from rich.markup import escape
-    from rich.table import Table
 
-    listed = list(rows)
-    largest = max((abs(score) for _, score in listed), default=0.0) or 1.0
-    table = Table(box=None, header_style="bold")
-    for head in (name, "score", "speaks"):
-        table.add_column(head, justify="right" if head == "score" else "left")
-    for text, score in listed:
-        table.add_row(escape(shorten(text, 60)), f"{score:+.3f}", _speaks(score, largest))
+    table = _table("item", "score", "speaks")
+    largest = max(abs(item.score) for item in sources.items) or 1.0
+    for item in sources.items:
+        text = shorten(f"{item.column} {item.index + 1}: {item.text}", 60)
+        table.add_row(escape(text), f"{item.score:+.3f}", _speaks(item.score, largest))
     return table
 
 
 def _words(explanation: Explanation, count: int) -> Table:
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(box=None, header_style="bold")
-    for header in ("word", "at", "score", "speaks"):
-        table.add_column(header, justify="right" if header == "score" else "left")
+    table = _table("word", "at", "score", "speaks")
     largest = max((abs(score) for score in explanation.scores), default=0.0) or 1.0
     several = len({word.field for word in explanation.words}) > 1
     for word in explanation.top(count):

@@ -1,4 +1,4 @@
-"""The units of all that a row consists of (``modalities.units``), numbered through."""
+"""The units of all modalities of a row (``modalities.units``), numbered consecutively."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from polydetr.modalities.units import Part, ReadsWords, Scores
 
 
 class Units:
-    """The units of all parts of a row, numbered through."""
+    """The units of all parts of a row, numbered consecutively from 0."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(parts)
@@ -33,7 +33,7 @@ class Units:
 
     @property
     def probes(self) -> list[set[int]]:
-        """All parts', one after another."""
+        """The probes of all parts, one after another: units that are taken away together."""
         parts = zip(self._starts, self.parts, strict=False)
         return [{start + unit for unit in probe} for start, part in parts for probe in part.probes]
 
@@ -56,7 +56,7 @@ class Units:
         return shorter
 
     def counts(self, gone: Collection[int]) -> dict[str, float]:
-        """How many of each kind."""
+        """How many of the units are of each kind."""
         return {part.kind: float(len(own)) for part, own in self._own(gone) if own}
 
     def word(self, index: int) -> int:

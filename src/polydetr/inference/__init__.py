@@ -1,1 +1,1 @@
-"""A trained model without its training: load it, ask it, measure it, have it explained."""
+"""A trained model without its training: load it, predict, evaluate, explain."""

@@ -1,9 +1,9 @@
-"""A trained model without its training: load it, ask it, measure it, have it explained."""
+"""A trained model without its training: load it, predict, evaluate, explain."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -17,7 +17,7 @@ from polydetr.engine.check import ContractReport, check_records
 from polydetr.engine.encode import Strictness
 from polydetr.engine.engine import Engine
 from polydetr.engine.inputs import asked_records, target_records, with_targets
-from polydetr.engine.measure import evaluate_results, unseen_notes
+from polydetr.engine.measure import evaluate_results, unseen_warnings
 from polydetr.engine.outputs import Answer, answers
 from polydetr.errors import InputError, did_you_mean
 from polydetr.inference.load import load_engine
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class MeasureWarning(UserWarning):
-    """Rows were measured that no answer of the model can be right about."""
+    """Some of the evaluated rows have labels that the model never saw in training, and so cannot predict."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class LoadedModel:
 
     def answer(self, rows: Any, *, options: Options = Options()) -> Iterator[Answer]:
         """One answer per row, in order, in constant memory: predictions with probabilities and details, warnings, or
-        the error with its message, location and hint. All other verbs that ask are views of this one.
+        the error with its message, location and hint. ``predict``, ``predict_proba``, ``predictions`` and ``stream``
+        are views of it.
 
         rows: a list of rows (mappings; for a model that reads one column, its values will do), a path (a file of rows,
             an image or a folder of images), a data frame, or one image as an array.
@@ -129,11 +130,11 @@ class LoadedModel:
         files: Path | None = None,
         draw: Path | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """``answer`` as JSON-ready objects: a rejected row has "error" for a prediction, and what there is to say about
-        a row stands under "warnings". The arguments before ``files``: see ``Options``.
+        """``answer`` as JSON-ready objects: a rejected row has "error" in place of "prediction", and a row may have
+        "warnings". The arguments before ``files``: see ``Options``.
 
-        files: the folder for answers that are no JSON (images), which are then named as seen from the folder around
-        it; without one they stand in the text. draw: a folder for the images with the boxes found in them.
+        files: the folder for answers that are no JSON (images); the text then has their paths, relative to the folder's
+        parent, in place of their content. draw: a folder for the images with the predicted boxes.
 
         Raises:
             SaveError: a file cannot be written.
@@ -147,28 +148,29 @@ class LoadedModel:
             yield answer.to_dict(files=files)
 
     def embed(self, rows: Any, *, target: str | None = None, side: Literal["input", "target"] = "input") -> np.ndarray:
-        """The vectors (N, D), float32, of length 1, of rows; or, with ``side="target"``, of what is to be found for
-        them: rows with the target column, or its bare values. A product of two vectors is their similarity.
+        """The vectors (N, D), float32, of length 1, of rows; or, with ``side="target"``, of the candidates to retrieve:
+        rows with the target column, or its bare values. The dot product of two vectors is their similarity.
 
         target: which embedding, where there are several. Beside the vectors it needs constant memory.
 
         Raises:
             InputError: the model has no such target, or a row cannot be read.
         """
-        name = self._embedding_target(target)
+        known = [name for name, task in self._engine.tasks.items() if isinstance(task, HasPositive)]
+        name = target_of(target, known, kind="embedding")
         if side == "target":
             results = self._engine.of_positives(name).run(target_records(rows, name))
         elif side == "input":
             results = self._engine.only(name).run(self._records(rows, Options()))
         else:
             raise InputError(f"side = {side!r}: {did_you_mean(str(side), ('input', 'target'))}")
-        found = [np.asarray(r.predictions[name].value, dtype=np.float32) for r in results]
+        vectors = [np.asarray(r.predictions[name].value, dtype=np.float32) for r in results]
         width = int(self._manifest.get("embed_dim", 0))
-        return np.stack(found) if found else np.zeros((0, width), dtype=np.float32)
+        return np.stack(vectors) if vectors else np.zeros((0, width), dtype=np.float32)
 
     def check(self, rows: Any, *, format: str | None = None, encoding: str | None = None) -> ContractReport:
-        """Judges rows by what the model was trained on, without asking it: what is missing, unseen, out of range, cut
-        or unreadable, by column, counted.
+        """Compares rows with what the model was trained on, without predicting: counts, by column, what is missing, was
+        never seen in training, out of range, truncated or unreadable.
 
         Raises:
             SchemaError: a column that the model reads is not there.
@@ -195,7 +197,7 @@ class LoadedModel:
         results = list(self._engine.run(records, with_targets=True))
         evaluations = evaluate_results(self._engine, results)
         for target, evaluation in evaluations.items():
-            for line in unseen_notes(target, evaluation, where="these rows"):
+            for line in unseen_warnings(target, evaluation, where="these rows"):
                 warnings.warn(line, MeasureWarning, stacklevel=2)
         return evaluations
 
@@ -210,7 +212,7 @@ class LoadedModel:
         out: str | Path | None = None,
     ) -> Explanation:
         """Why the model answers this row as it does: scores of its columns, words, image cells and items, and a check
-        of their worth.
+        that says whether the scores mean anything.
 
         target: which answer, where there are several; the first that can be explained when not given. choice: another
         label to explain (classification), the number of an entity or object, from 0 (tagging, entities, detection), or
@@ -235,11 +237,11 @@ class LoadedModel:
         Raises:
             InputError: there is no such row; and what ``explain`` raises.
         """
-        seen = 0
-        for seen, record in enumerate(self._records(rows, Options(format)), start=1):
-            if seen == row:
+        number = 0
+        for number, record in enumerate(self._records(rows, Options(format)), start=1):
+            if number == row:
                 return load(EXPLAIN)(self._engine, record, target=target, choice=choice)
-        raise InputError(f"there is no row {row}: the input has {seen}", hint="Rows are counted from 1.")
+        raise InputError(f"there is no row {row}: the input has {number}", hint="Rows are counted from 1.")
 
     # -- about itself -------------------------------------------------------------------------------------------------
 
@@ -266,10 +268,15 @@ class LoadedModel:
             rows, fields, format=options.format, encoding=options.encoding, strictness=options.strictness, **how
         )
 
-    def _embedding_target(self, target: str | None) -> str:
-        known = [name for name, task in self._engine.tasks.items() if isinstance(task, HasPositive)]
-        if not known:
-            raise InputError("this model embeds nothing", hint="Train one: target='column:embedding'.")
-        if target is not None and target not in known:
-            raise InputError(f"{target!r} is no embedding of this model. {did_you_mean(target, known)}")
-        return target if target is not None else known[0]
+
+def target_of(target: str | None, known: Sequence[str], *, kind: str) -> str:
+    """``target``, or the first of ``known``, the model's targets of one kind of task.
+
+    Raises:
+        InputError: the model has none of this kind, or ``target`` is not among them.
+    """
+    if not known:
+        raise InputError(f"this model has no {kind} target", hint=f"Train one: target='column:{kind}'.")
+    if target is not None and target not in known:
+        raise InputError(f"{target!r} is no {kind} target of this model. {did_you_mean(target, known)}")
+    return target if target is not None else known[0]

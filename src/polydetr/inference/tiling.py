@@ -1,37 +1,36 @@
-"""Objects in pictures much larger than what a model sees: found tile by tile, in pixels of the whole.
+"""Objects in images much larger than what a model sees: detected tile by tile, in pixels of the whole image.
 
-Tiles overlap, and each owns the part of the picture that is nearest to its middle; the parts cover the picture once. A
-box counts where its centre lies in the part of the tile that found it. So nothing is found twice and nothing has to be
-suppressed, as long as an object fits into the overlap and tiles agree on where its centre is.
+Tiles overlap, and each owns the part of the image that is nearest to its center; the parts cover the image once. A box
+counts where its center lies in the part of the tile that it was detected in. So no object is detected twice and no box
+has to be suppressed, as long as an object fits into the overlap and the tiles agree on where its center is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from polydetr.errors import InputError, did_you_mean
+from polydetr.errors import InputError
+from polydetr.inference.model import LoadedModel, target_of
 from polydetr.values.images import open_image
 
-if TYPE_CHECKING:
-    from polydetr.inference.model import LoadedModel
-
 _AT_ONCE = 16
-"""Tiles that are cut out before the model is asked: a bound on memory."""
+"""Tiles that are cut out and predicted together: a bound on memory."""
 
 
 class Tile(NamedTuple):
-    """What the model is shown, and the part of it that it owns: (left, top, right, bottom), the last two excluded."""
+    """What the model sees, and the part of it that the tile owns: (left, top, right, bottom), the last two excluded."""
 
     shown: tuple[int, int, int, int]
     owned: tuple[float, float, float, float]
 
 
 def tiles_of(width: int, height: int, *, tile: int, overlap: int) -> list[Tile]:
-    """Tiles of ``tile`` pixels a side (smaller only where the picture is), row by row. Two neighbours share at least
-    ``overlap`` pixels, and the border between what they own is in the middle of those.
+    """Tiles of ``tile`` pixels per side (smaller only where the image is), row by row. Two neighbors share at least
+    ``overlap`` pixels, and the border between the parts that they own is in the middle of those.
 
-    Raises InputError where the overlap is no part of the tile.
+    Raises:
+        InputError: the overlap is not smaller than the tile.
     """
     if tile < 1 or not 0 <= overlap < tile:
         raise InputError(f"tiles of {tile} pixels cannot overlap by {overlap}.", hint="Give 0 <= overlap < tile.")
@@ -44,27 +43,28 @@ def tiles_of(width: int, height: int, *, tile: int, overlap: int) -> list[Tile]:
 
 
 def predict_tiled(
-    model: LoadedModel, picture: Any, *, target: str | None = None, tile: int = 640, overlap: int = 128
+    model: LoadedModel, image: Any, *, target: str | None = None, tile: int = 640, overlap: int = 128
 ) -> list[dict[str, Any]]:
-    """The objects of one picture (a path, bytes, an array or a Pillow image), the surest first.
+    """The objects of one image (a path, bytes, an array or a Pillow image), the highest-scoring first.
 
-    tile: pixels a side of what the model is shown at once; near to what it was trained on, objects look as they did
-    then. overlap: larger than the largest object. target: which, where the model has several.
+    tile: pixels per side of what the model sees at once; best near the size of the training images, so that objects
+    have the size they had there. overlap: larger than the largest object. target: which, where the model has several.
 
     Raises:
-        InputError: the model finds no objects, or the overlap is no part of the tile. RowError: no picture.
+        InputError: the model has no detection target, or the overlap is not smaller than the tile. RowError: the image
+            cannot be read.
     """
-    name = _target(model, target)
+    name = target_of(target, [t.name for t in model.schema.targets if t.task == "detection"], kind="detection")
     field = model.schema.names("image")[0]
-    whole = open_image(picture, column=field)
+    whole = open_image(image, column=field)
     tiles = tiles_of(*whole.size, tile=tile, overlap=overlap)
-    found = []
+    objects = []
     for start in range(0, len(tiles), _AT_ONCE):
         part = tiles[start : start + _AT_ONCE]
         answers = model.predict([{field: whole.crop(one.shown)} for one in part])
         for one, answer in zip(part, answers, strict=True):
-            found += _owned(answer[name], one)
-    return sorted(found, key=lambda item: -item["score"])
+            objects += _owned(answer[name], one)
+    return sorted(objects, key=lambda item: -item["score"])
 
 
 def _owned(objects: Sequence[dict[str, Any]], tile: Tile) -> list[dict[str, Any]]:
@@ -93,12 +93,3 @@ def _spans(length: int, tile: int, overlap: int) -> list[_Span]:
     borders = [(end + start) / 2 for end, start in zip(ends, starts[1:], strict=False)]
     lower, upper = [float("-inf"), *borders], [*borders, float("inf")]
     return [_Span(*span) for span in zip(starts, ends, lower, upper, strict=True)]
-
-
-def _target(model: LoadedModel, target: str | None) -> str:
-    known = [spec.name for spec in model.schema.targets if spec.task == "detection"]
-    if not known:
-        raise InputError("this model finds no objects", hint="Train one: target='objects:detection'.")
-    if target is not None and target not in known:
-        raise InputError(f"{target!r} is no detection of this model. {did_you_mean(target, known)}")
-    return target if target is not None else known[0]

@@ -1,7 +1,7 @@
-"""Which found box is which true box, image by image, exactly as the COCO API decides it, at all thresholds at once.
+"""Which predicted box matches which true box, image by image, exactly as in the COCO API, at all thresholds at once.
 
 Lin et al., "Microsoft COCO", 2014; the rules are those of cocodataset/cocoapi, ``PythonAPI/pycocotools/cocoeval.py``.
-Sizes: G true boxes, D found ones, T thresholds of overlap, A ranges of area.
+Sizes: G true boxes, D predicted ones, T thresholds of overlap, A ranges of area.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class ImageBoxes:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What became of the D found boxes of one image, sorted by falling score.
+    """How the D predicted boxes ``found`` of one image, sorted by falling score, match its G true ones ``gold``.
 
-    rank (D,): place of a box among those of its own label. right (A, T, D): it met a true box. ignored (A, T, D): it
-    counts neither way (met a crowd or a box of another size, or is itself of another size). counted (A, G): true boxes
-    that are to be found.
+    rank (D,): index of a box among those of its own label. right (A, T, D): it matches a true box. ignored (A, T, D):
+    it counts neither as right nor as wrong (matches a crowd or a box of another size, or is itself of another size).
+    counted (A, G): true boxes that must be found.
     """
 
     found: ImageBoxes
@@ -60,7 +60,7 @@ def as_objects(
 ) -> ImageBoxes:
     """Mappings of "box" [left, top, right, bottom], "label" and, if ``scored``, "score"; else of "crowd" and "area".
 
-    row: the image's place, for messages. A gold object without "area" has that of its box.
+    row: the image's index, for messages. A gold object without "area" has that of its box.
 
     Raises:
         InputError: a part is missing or not a finite number.
@@ -77,13 +77,13 @@ def as_objects(
         area = np.array([item.get("area", a) for item, a in zip(items, area, strict=True)], np.float64)
     crowd = np.array([bool(item.get("crowd")) and not scored for item in items], np.bool_)
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        kind = "found" if scored else "true"
+        kind = "predicted" if scored else "true"
         raise InputError(f"a {kind} box or its score is not a finite number.", location=Location(row=row + 1))
     return ImageBoxes(boxes, labels, scores, crowd, area)
 
 
 def overlaps(found_xyxy: NDArray[Any], gold_xyxy: NDArray[Any], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(D, G): intersection over union; over the found box's own area where the true one is a crowd."""
+    """(D, G): intersection over union; over the predicted box's own area where the true one is a crowd."""
     corner = np.minimum(found_xyxy[:, None, 2:], gold_xyxy[None, :, 2:])
     sides = np.maximum(corner - np.maximum(found_xyxy[:, None, :2], gold_xyxy[None, :, :2]), 0.0)
     shared = sides[..., 0] * sides[..., 1]
@@ -121,7 +121,9 @@ def _take(
     right: NDArray[np.bool_],
     ignored: NDArray[np.bool_],
 ) -> None:
-    """Fills ``right`` and ``ignored``, one found box at a time over all areas and thresholds; skips hopeless ones."""
+    """Fills ``right`` and ``ignored``, one predicted box at a time over all areas and thresholds; boxes that overlap
+    nothing enough are skipped.
+    """
     least = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)[:, None]
     places = np.arange(shared.shape[1])
     free = np.ones((*right.shape[:2], shared.shape[1]), np.bool_)
@@ -141,7 +143,7 @@ def _take(
 
 
 def _rank(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Place of each entry among those of its own label, in the order given."""
+    """Index of each entry among those of its own label, in the order given."""
     order = np.argsort(labels, kind="stable")
     runs = np.r_[0, np.flatnonzero(np.diff(labels[order])) + 1] if len(labels) else np.zeros(0, np.int64)
     lengths = np.diff(np.r_[runs, len(labels)])

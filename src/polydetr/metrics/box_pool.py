@@ -1,6 +1,6 @@
-"""The found boxes of all images by falling score, and what precision and recall they come to.
+"""The predicted boxes of all images by falling score, and their precision and recall.
 
-A: ranges of area, T: thresholds of overlap, N: found boxes, C: labels.
+A: ranges of area, T: thresholds of overlap, N: predicted boxes, C: labels.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from polydetr.metrics.box_matching import Match
 from polydetr.metrics.classification import safe_ratio
 
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
-HALF = 0  # the place of 0.5 among the thresholds of overlap
+HALF = 0  # the index of 0.5 among the thresholds of overlap
 
 
 @dataclass(frozen=True)
 class BoxPool:
-    """All found boxes of all images, by falling score (N of them), and the number of true ones."""
+    """All N predicted boxes of all images, by falling score, and the number of true ones, ``to_find``. The other fields
+    are those of ``Match``.
+    """
 
     labels: NDArray[np.int64]
     scores: NDArray[np.float64]
@@ -47,12 +49,12 @@ class BoxPool:
         return cls(labels, scores[order], rank, right, ignored, to_find, len(matches))
 
     def counts(self, keep: NDArray[np.bool_], area: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(T, n): running numbers of right and of wrong boxes among those kept."""
+        """Two of (T, n): how many of the first 1, 2, … n boxes kept are right, and how many are wrong."""
         right, ignored = self.right[area][:, keep], self.ignored[area][:, keep]
         return np.cumsum(right & ~ignored, 1, dtype=float), np.cumsum(~right & ~ignored, 1, dtype=float)
 
     def best_threshold(self) -> float:
-        """The score from which on F1 over all boxes is largest, at an overlap of 0.5; 0.5 where nothing was found."""
+        """The score from which on F1 over all boxes is largest, at an overlap of 0.5; 0.5 where there is no box."""
         right, wrong = (c[HALF] for c in self.counts(np.ones(len(self.scores), np.bool_), 0))
         if not len(right):
             return 0.5
@@ -62,9 +64,9 @@ class BoxPool:
 
 
 def average_precision(right: NDArray[np.float64], wrong: NDArray[np.float64], to_find: int) -> NDArray[np.float64]:
-    """Precision at each of the 101 recalls (T, 101), made to fall.
+    """Interpolated precision (T, 101): at each of the 101 recalls, the best precision at that recall or a higher one.
 
-    right, wrong (T, n): running numbers by falling score.
+    right, wrong: see ``BoxPool.counts``; to_find: the number of true boxes.
     """
     recall = right / to_find
     precision = safe_ratio(right, right + wrong)

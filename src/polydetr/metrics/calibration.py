@@ -28,10 +28,6 @@ class ReliabilityCurve:
     edges: Array
     ece: float
 
-    def to_dict(self) -> dict[str, Any]:
-        arrays = {name: getattr(self, name).tolist() for name in ("confidence", "accuracy", "count", "edges")}
-        return {**arrays, "ece": self.ece}
-
 
 @dataclass(frozen=True, eq=False)
 class CoverageRisk:
@@ -45,14 +41,11 @@ class CoverageRisk:
     risk: Array
     aurc: float
 
-    def to_dict(self) -> dict[str, Any]:
-        return {**{n: getattr(self, n).tolist() for n in ("threshold", "coverage", "risk")}, "aurc": self.aurc}
-
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Answer where confidence >= ``threshold``. ``reached`` is False where no threshold gives the accuracy asked
-    for.
+    """Answer where confidence >= ``threshold``; coverage: the share of rows answered then, accuracy: the share of those
+    that are right. ``reached`` is False where no threshold gives the accuracy asked for.
     """
 
     threshold: float
@@ -60,22 +53,10 @@ class Threshold:
     accuracy: float
     reached: bool
 
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "threshold": self.threshold,
-            "coverage": self.coverage,
-            "accuracy": self.accuracy,
-            "reached": self.reached,
-        }
 
-
-def reliability_curve(
-    confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15, adaptive: bool = False
-) -> ReliabilityCurve:
-    """The bins behind the calibration error.
-
-    Bins are of equal width, (m-1)/M < confidence <= m/M (Guo et al. 2017, arXiv 1706.04599), or with ``adaptive`` of
-    equal numbers of rows (Nguyen & O'Connor 2015, arXiv 1508.05154); equal confidences always share a bin.
+def reliability_curve(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> ReliabilityCurve:
+    """The bins behind the calibration error, of equal width: (m-1)/M < confidence <= m/M (Guo et al. 2017, arXiv
+    1706.04599).
 
     Raises:
         InputError: no rows, lengths differ, a confidence outside [0, 1], or ``bins`` < 1.
@@ -84,24 +65,18 @@ def reliability_curve(
     if bins < 1:
         raise InputError(f"bins must be at least 1, got {bins}.")
     edges = np.linspace(0, 1, bins + 1)
-    if adaptive:
-        upper = np.quantile(values, edges[1:], method="inverted_cdf")
-        edges = np.unique(np.concatenate([[0.0], upper]))
-        edges = edges if len(edges) > 1 else np.array([0.0, 1.0])
-    which = np.clip(np.searchsorted(edges, values, side="left") - 1, 0, len(edges) - 2)
-    count = np.bincount(which, minlength=len(edges) - 1)
+    which = np.clip(np.searchsorted(edges, values, side="left") - 1, 0, bins - 1)
+    count = np.bincount(which, minlength=bins)
     held = count > 0
-    mean_confidence = np.bincount(which, values, len(edges) - 1)[held] / count[held]
-    accuracy = np.bincount(which, right, len(edges) - 1)[held] / count[held]
+    mean_confidence = np.bincount(which, values, bins)[held] / count[held]
+    accuracy = np.bincount(which, right, bins)[held] / count[held]
     ece = float((count[held] * np.abs(accuracy - mean_confidence)).sum() / len(values))
     return ReliabilityCurve(mean_confidence, accuracy, count[held], edges, ece)
 
 
-def expected_calibration_error(
-    confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15, adaptive: bool = False
-) -> float:
+def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike) -> float:
     """ECE = Σ_m (n_m / N) · |accuracy_m - confidence_m| over the bins of :func:`reliability_curve`."""
-    return reliability_curve(confidence, correct, bins=bins, adaptive=adaptive).ece
+    return reliability_curve(confidence, correct).ece
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
@@ -117,8 +92,11 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """
     from scipy.optimize import minimize_scalar  # 0.2 s to import; needed once, at the end of training
 
-    z = np.asarray(logits, np.float64)
-    numbers = _class_numbers(z, np.asarray(labels), "logits")
+    z, numbers = np.asarray(logits, np.float64), np.asarray(labels).astype(np.int64)
+    if z.ndim != 2 or numbers.shape != z.shape[:1] or not len(z):
+        raise InputError(f"logits must be (N, C) with labels (N,), N >= 1; got {z.shape} and {numbers.shape}.")
+    if numbers.min() < 0 or numbers.max() >= z.shape[1]:
+        raise InputError(f"labels must be class numbers 0 to {z.shape[1] - 1}, got {numbers.min()} to {numbers.max()}.")
     if not np.isfinite(z).all():
         raise InputError(
             f"logits hold {int((~np.isfinite(z)).sum())} values that are not finite; temperature needs numbers."
@@ -174,14 +152,3 @@ def _confidence_and_correct(confidence: ArrayLike, correct: ArrayLike) -> tuple[
             f"confidence must lie in [0, 1], got {values.min()} to {values.max()}; pass probabilities, not logits."
         )
     return np.minimum(values, 1.0), right.astype(np.float64)
-
-
-def _class_numbers(table: Array, labels: NDArray[Any], name: str) -> NDArray[np.int64]:
-    if table.ndim != 2 or labels.shape != table.shape[:1] or not len(table):
-        raise InputError(f"{name} must be (N, C) with labels (N,), N >= 1; got {table.shape} and {labels.shape}.")
-    numbers = labels.astype(np.int64)
-    if (numbers < 0).any() or (numbers >= table.shape[1]).any():
-        raise InputError(
-            f"labels must be class numbers 0 to {table.shape[1] - 1}, got {numbers.min()} to {numbers.max()}."
-        )
-    return numbers

@@ -1,4 +1,4 @@
-"""Scores of one-label and many-label classification.
+"""Scores of single-label and multi-label classification.
 
 Everything is counted once, in a confusion matrix; every score is read from it. Definitions follow scikit-learn (a ratio
 whose denominator is zero counts as 0), which the tests hold these functions to.
@@ -7,6 +7,7 @@ whose denominator is zero counts as 0), which the tests hold these functions to.
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +31,7 @@ class ClassRow:
     support: int
 
     def to_dict(self) -> dict[str, Any]:
-        return {"precision": self.precision, "recall": self.recall, "f1": self.f1, "support": self.support}
+        return {name: getattr(self, name) for name in self.__slots__ if name != "label"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ClassReport:
 
     accuracy: the share of exactly right answers; for several labels at once, the share of rows whose whole set is
     right.
-    confusion: (C, C) counts, rows gold, columns predicted, in the order of ``confusion_labels``; None for many-label
+    confusion: (C, C) counts, rows gold, columns predicted, in the order of ``confusion_labels``; None for multi-label
     reports.
     footer: which averages ``to_text`` prints, in order.
     """
@@ -53,24 +54,6 @@ class ClassReport:
     footer: tuple[str, ...] = ("accuracy", "macro avg", "weighted avg")
     confusion_labels: tuple[str, ...] = ()
     confusion: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def macro_f1(self) -> float:
-        return self.macro.f1
-
-    @property
-    def weighted_f1(self) -> float:
-        return self.weighted.f1
-
-    @property
-    def micro_f1(self) -> float:
-        return self.micro.f1
-
-    def __getitem__(self, label: str) -> ClassRow:
-        for row in self.rows:
-            if row.label == label:
-                return row
-        raise KeyError(label)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; the confusion matrix as nested lists."""
@@ -87,20 +70,20 @@ class ClassReport:
             out["confusion"] = {"labels": list(self.confusion_labels), "matrix": self.confusion.tolist()}
         return out
 
-    def to_text(self, digits: int = 3) -> str:
-        """The layout of ``sklearn.metrics.classification_report``, character for character; wide characters count two
-        columns.
+    def to_text(self) -> str:
+        """The layout of ``sklearn.metrics.classification_report`` with three digits, character for character; wide
+        characters count two columns.
         """
-        width = max([*(display_width(row.label) for row in self.rows), len("weighted avg"), digits])
+        width = max([*(display_width(row.label) for row in self.rows), len("weighted avg")])
         lines = [" " * width + "  " + " ".join(f"{h:>9}" for h in ("precision", "recall", "f1-score", "support")), ""]
-        lines += [_text_row(row, width, digits) for row in self.rows]
+        lines += [_text_row(row, width) for row in self.rows]
         lines.append("")
         averages = {row.label: row for row in (self.micro, self.macro, self.weighted)}
         for name in self.footer:
             if name == "accuracy":
-                lines.append(f"{name:>{width}}  {'':>9} {'':>9} {self.accuracy:>9.{digits}f} {self.total:>9}")
+                lines.append(f"{name:>{width}}  {'':>9} {'':>9} {self.accuracy:>9.3f} {self.total:>9}")
             else:
-                lines.append(_text_row(averages[name], width, digits))
+                lines.append(_text_row(averages[name], width))
         return "\n".join(lines) + "\n"
 
 
@@ -112,16 +95,16 @@ def display_width(text: str) -> int:
     return wide - sum(unicodedata.combining(c) != 0 for c in text)
 
 
-def _text_row(row: ClassRow, width: int, digits: int) -> str:
+def _text_row(row: ClassRow, width: int) -> str:
     name = " " * (width - display_width(row.label)) + row.label
-    scores = " ".join(f"{value:>9.{digits}f}" for value in (row.precision, row.recall, row.f1))
+    scores = " ".join(f"{value:>9.3f}" for value in (row.precision, row.recall, row.f1))
     return f"{name}  {scores} {row.support:>9}"
 
 
 def classification_report(
     gold: Sequence[Hashable], predicted: Sequence[Hashable], labels: Sequence[Hashable] | None = None
 ) -> ClassReport:
-    """The scikit-learn report. ``labels`` chooses and orders the rows; left out, every label seen, sorted.
+    """The scikit-learn report. ``labels`` chooses and orders the rows; left out, every label that occurs, sorted.
 
     Where ``labels`` leaves out a label that occurs, the foot shows the micro average in place of the accuracy, as
     scikit-learn does.
@@ -130,10 +113,10 @@ def classification_report(
         InputError: the two sequences differ in length or are empty.
     """
     _same_length(gold, predicted)
-    seen = {*gold, *predicted}
-    rows = list(dict.fromkeys(labels)) if labels is not None else sorted_labels(seen)
-    order = [*rows, *sorted_labels(seen - set(rows))]
-    matrix = confusion_matrix(gold, predicted, labels=order)
+    occurring = {*gold, *predicted}
+    rows = list(dict.fromkeys(labels)) if labels is not None else sorted_labels(occurring)
+    order = [*rows, *sorted_labels(occurring - set(rows))]
+    matrix = _confusion_matrix(gold, predicted, order)
     footer = ("accuracy" if len(order) == len(rows) else "micro avg", "macro avg", "weighted avg")
     return report_from_counts(
         [str(label) for label in rows],
@@ -189,40 +172,34 @@ def report_from_counts(
     )
 
 
-def confusion_matrix(
-    gold: Sequence[Hashable], predicted: Sequence[Hashable], labels: Sequence[Hashable] | None = None
+def _confusion_matrix(
+    gold: Sequence[Hashable], predicted: Sequence[Hashable], labels: Sequence[Hashable]
 ) -> NDArray[np.int64]:
-    """(C, C) counts; row = gold, column = predicted. A pair with a label outside ``labels`` is not counted."""
-    _same_length(gold, predicted)
-    order = list(labels) if labels is not None else sorted_labels({*gold, *predicted})
-    index = {label: i for i, label in enumerate(order)}
-    rows = np.fromiter((index.get(g, -1) for g in gold), np.int64, len(gold))
-    columns = np.fromiter((index.get(p, -1) for p in predicted), np.int64, len(gold))
-    known = (rows >= 0) & (columns >= 0)
-    size = len(order)
-    return np.bincount(rows[known] * size + columns[known], minlength=size * size).reshape(size, size)
+    """(C, C) counts; row = gold, column = predicted. ``labels`` holds every label that occurs."""
+    index = {label: i for i, label in enumerate(labels)}
+    size = len(index)
+    cells = np.fromiter((index[g] * size + index[p] for g, p in zip(gold, predicted, strict=True)), np.int64, len(gold))
+    return np.bincount(cells, minlength=size * size).reshape(size, size)
 
 
 def multilabel_report(
-    gold: Sequence[Collection[str]], predicted: Sequence[Collection[str]], labels: Sequence[str] | None = None
+    gold: Sequence[Collection[str]], predicted: Sequence[Collection[str]], labels: Sequence[str]
 ) -> ClassReport:
     """Scores of several labels at once: by label, micro, macro, weighted; ``accuracy`` is the subset accuracy.
 
-    gold and predicted hold one collection of labels per row; order and repetition inside it do not matter.
+    gold and predicted hold one collection of labels per row; order and repetition inside it do not matter. Only
+    ``labels`` are scored by label.
     """
     _same_length(gold, predicted)
-    true, found = [set(g) for g in gold], [set(p) for p in predicted]
-    order = list(labels) if labels is not None else sorted_labels(set().union(*true, *found))
-    hits, columns, support = (dict.fromkeys(order, 0) for _ in range(3))
-    for g, p in zip(true, found, strict=True):
-        for counts, members in ((hits, g & p), (columns, p), (support, g)):
-            for label in members:
-                if label in counts:
-                    counts[label] += 1
-    arrays = [np.array(list(counts.values()), dtype=np.int64) for counts in (hits, columns, support)]
-    exact = sum(g == p for g, p in zip(true, found, strict=True)) / len(gold)
+    exact, hits, answered, support = 0, Counter[str](), Counter[str](), Counter[str]()
+    for g, p in zip(map(set, gold), map(set, predicted), strict=True):
+        exact += g == p
+        hits.update(g & p)
+        answered.update(p)
+        support.update(g)
+    arrays = [np.array([counts[label] for label in labels], np.int64) for counts in (hits, answered, support)]
     footer = ("micro avg", "macro avg", "weighted avg")
-    return report_from_counts([str(label) for label in order], *arrays, accuracy=exact, total=len(gold), footer=footer)
+    return report_from_counts(labels, *arrays, accuracy=exact / len(gold), total=len(gold), footer=footer)
 
 
 def safe_ratio(numerator: Any, denominator: Any) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""COCO's scores of found boxes (AP and AR over overlaps of 0.5 to 0.95), in NumPy alone; equal to the COCO API's.
+"""COCO's scores of predicted boxes (AP and AR over overlaps of 0.5 to 0.95), in NumPy alone; equal to the COCO API's.
 
 The evaluation is part of the core because training chooses the best weights by it; it needs no compiled package.
 Scores that have nothing to stand on (no large object, say) are NaN here and null in JSON, -1 in the COCO API.
@@ -20,13 +20,13 @@ from polydetr.metrics.box_pool import HALF, RECALL_POINTS, BoxPool, average_prec
 from polydetr.metrics.classification import display_width, safe_ratio, sorted_labels
 from polydetr.metrics.detection_errors import BACKGROUND, Outcome, confusion_counts, outcomes
 
-_FEW = (1, 10, 100)  # found boxes an image and label, for average recall
-_THREE_QUARTERS = 5  # its place in IOU_THRESHOLDS
+_FEW = (1, 10, 100)  # predicted boxes per image and label, for average recall
+_THREE_QUARTERS = 5  # its index in IOU_THRESHOLDS
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionRow:
-    """One label. ap: mean over overlaps 0.5 to 0.95; ar: the recall with 100 boxes an image, likewise; precision,
+    """One label. ap: mean over overlaps 0.5 to 0.95; ar: the recall with 100 boxes per image, likewise; precision,
     recall and f1 at an overlap of 0.5 and the report's threshold; support: objects that are no crowds.
     """
 
@@ -44,20 +44,13 @@ class DetectionRow:
         return {name: getattr(self, name) for name in self.__slots__ if name != "label"}
 
 
-@dataclass(frozen=True, slots=True)
-class PrecisionRecall:
-    """One label. precision (T, 101): the best that is still reached at each of COCO's 101 recalls, for each overlap."""
-
-    precision: NDArray[np.float64]
-
-
 @dataclass(frozen=True)
 class DetectionReport:
     """The twelve COCO figures, the same by label, and what the mistakes are.
 
-    threshold: the score above which the harmonic mean of precision and recall over all boxes is largest (overlap 0.5),
-    unless one was given; confusion (C + 1, C + 1) and ``outcomes`` are taken at it: rows true, columns found, the last
-    of both the background.
+    threshold: the score from which on F1 over all boxes is largest (overlap 0.5), unless one was given. confusion
+    (C + 1, C + 1), rows true, columns predicted, the last of both the background, and ``outcomes`` are taken at it.
+    curves: for each label (T, 101), the best precision that is still reached at each of COCO's 101 recalls, by overlap.
     """
 
     map: float
@@ -77,7 +70,7 @@ class DetectionReport:
     threshold: float
     images: int
     confusion: NDArray[np.int64] = field(compare=False, repr=False)
-    curves: tuple[PrecisionRecall, ...] = field(compare=False, repr=False)
+    curves: tuple[NDArray[np.float64], ...] = field(compare=False, repr=False)
     outcomes: tuple[Outcome, ...] = field(compare=False, repr=False)
 
     @property
@@ -91,8 +84,8 @@ class DetectionReport:
     @cached_property
     def kinds(self) -> dict[str, int]:
         """How many boxes of each kind there are: right, confused, duplicate, misplaced, invented, missed, ignored."""
-        found = [one.kind for one in self.outcomes]
-        return {k: found.count(k) for k in dict.fromkeys(_KINDS)}
+        kinds = [one.kind for one in self.outcomes]
+        return {kind: kinds.count(kind) for kind in _KINDS}
 
     def scores(self) -> dict[str, float]:
         """The twelve figures alone."""
@@ -109,15 +102,15 @@ class DetectionReport:
             "confusion": {"labels": list(self.confusion_labels), "matrix": self.confusion.tolist()},
         }
 
-    def to_text(self, digits: int = 3) -> str:
+    def to_text(self) -> str:
         """A table by label with the whole below; precision, recall and F1 at the threshold named under it."""
         names = [row.label for row in self.rows]
         width = max([*map(display_width, names), len("all labels")])
         heads = ("AP", "AP50", "AP75", "AR", "precision", "recall", "F1", "objects")
         lines = [" " * width + "  " + " ".join(f"{h:>9}" for h in heads), ""]
-        lines += [_text_row(row, width, digits) for row in self.rows]
-        lines += ["", _text_row(self.all_labels, width, digits), ""]
-        sizes = ", ".join(f"{n} {_shown(getattr(self, f'map_{n}'), digits)}" for n in ("small", "medium", "large"))
+        lines += [_text_row(row, width) for row in self.rows]
+        lines += ["", _text_row(self.all_labels, width), ""]
+        sizes = ", ".join(f"{n} {_shown(getattr(self, f'map_{n}'))}" for n in ("small", "medium", "large"))
         lines.append(f"AP by size: {sizes}. Precision, recall and F1: overlap 0.5, score from {self.threshold:.3f}.")
         return "\n".join(lines) + "\n"
 
@@ -134,21 +127,21 @@ def detection_report(
     labels: Sequence[str] | None = None,
     threshold: float | None = None,
 ) -> DetectionReport:
-    """Scores of found boxes, one sequence of objects an image on both sides.
+    """Scores of predicted boxes, one sequence of objects per image on both sides.
 
     gold: {"box": [left, top, right, bottom], "label", "crowd"?, "area"?}; predicted: {"box", "label", "score"}. All
-    found boxes should be given, the unsure ones too: thresholds are the report's own affair.
+    predicted boxes should be given, those of low score too: the report chooses the threshold itself.
     labels: chooses and orders the rows; left out, every label of ``gold`` and ``predicted``, sorted.
 
     Raises:
         InputError: the two differ in length or are empty; an object lacks a part; a label outside ``labels``.
     """
     if len(gold) != len(predicted) or not len(gold):
-        raise InputError(f"{len(gold)} images with true boxes but {len(predicted)} with found ones; expected as many.")
-    seen = {item["label"] for side in (gold, predicted) for objects in side for item in objects}
-    names = list(dict.fromkeys(labels)) if labels is not None else sorted_labels(seen)
-    if strange := sorted_labels(seen - set(names)):
-        raise InputError(f"the label {strange[0]!r} is not among {names!r:.200}.")
+        raise InputError(f"{len(gold)} images with true boxes but {len(predicted)} with predicted ones: give as many.")
+    occurring = {item["label"] for side in (gold, predicted) for objects in side for item in objects}
+    names = list(dict.fromkeys(labels)) if labels is not None else sorted_labels(occurring)
+    if unknown := sorted_labels(occurring - set(names)):
+        raise InputError(f"the label {unknown[0]!r} is not among {names!r:.200}.")
     index = {name: i for i, name in enumerate(names)}
     true = [as_objects(objects, index, row=i) for i, objects in enumerate(gold)]
     found = [as_objects(objects, index, row=i, scored=True) for i, objects in enumerate(predicted)]
@@ -185,10 +178,9 @@ def _report(
     del figures["mar_all"]
     rows = [_row(name, precision[0, c : c + 1], recall[0, -1, c], confusion, [c]) for c, name in enumerate(names)]
     whole = _row("all labels", precision[0], recall[0, -1], confusion, list(range(classes)))
-    curves = tuple(PrecisionRecall(precision[0, c]) for c in range(classes))
     return DetectionReport(
         **figures, rows=tuple(rows), all_labels=whole, threshold=cut, images=pool.images, confusion=confusion,
-        curves=curves, outcomes=results,
+        curves=tuple(precision[0]), outcomes=results,
     )  # fmt: skip
 
 
@@ -207,11 +199,11 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def _shown(value: float, digits: int) -> str:
-    return "-" if np.isnan(value) else f"{value:.{digits}f}"
+def _shown(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3f}"
 
 
-def _text_row(row: DetectionRow, width: int, digits: int) -> str:
+def _text_row(row: DetectionRow, width: int) -> str:
     values = (row.ap, row.ap_50, row.ap_75, row.ar, row.precision, row.recall, row.f1)
-    numbers = " ".join(f"{_shown(v, digits):>9}" for v in values)
+    numbers = " ".join(f"{_shown(v):>9}" for v in values)
     return " " * (width - display_width(row.label)) + f"{row.label}  {numbers} {row.support:>9}"

@@ -1,4 +1,4 @@
-"""What kind of mistake each found box is, and which objects were missed: for the confusion matrix and for people.
+"""What kind of mistake each predicted box is, and which objects were missed: for confusion matrix and mistakes page.
 
 The kinds follow TIDE (Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", 2020).
 """
@@ -15,16 +15,17 @@ from polydetr.metrics.box_matching import ImageBoxes, overlaps
 
 BACKGROUND = "background"
 NEAR = 0.1
-"""Below this overlap a box stands for nothing that is there."""
+"""A box of a smaller overlap with every object is invented."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One found box, or one true box that was missed.
+    """One predicted box, or one true box that was missed.
 
-    kind: "right"; "confused": an object of another label; "duplicate": of an object that a surer box has; "misplaced":
-    its overlap is between 0.1 and what is asked; "invented": nothing is there; "missed": a true box without a found
-    one; "ignored": on a crowd. found, gold: places in the image's lists as they were given. overlap: with ``gold``.
+    kind: "right"; "confused": matches an object of another label; "duplicate": of an object that a box of a higher
+    score matches; "misplaced": its overlap is between 0.1 and 0.5; "invented": no object is there; "missed": a true
+    box that no predicted one matches; "ignored": on a crowd. found, gold: indices of the predicted and the true box in
+    the image's lists, as they were given to the report. overlap: with the box ``gold``.
     """
 
     image: int

@@ -1,4 +1,4 @@
-"""Entity scores: which labeled spans were found.
+"""Entity scores: predicted labeled spans against gold ones.
 
 The main score is strict: an entity counts when its start, end and label are all right (CoNLL-2003; Tjong Kim Sang & De
 Meulder, 2003). Beside it stand the four ways of matching of SemEval-2013 task 9.1 (Segura-Bedmar et al., 2013), which
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from polydetr.errors import InputError
-from polydetr.metrics.classification import ClassReport, ClassRow, report_from_counts
+from polydetr.metrics.classification import ClassReport, report_from_counts
 from polydetr.values.spans import Span
 
 
@@ -58,24 +58,19 @@ class MatchScore:
         return {name: getattr(self, name) for name in ("precision", "recall", "f1", *counts)}
 
 
-@dataclass(frozen=True, slots=True)
-class EntityReport:
-    """Strict scores by type with micro, macro and weighted averages, and the four ways of matching.
+@dataclass(frozen=True, kw_only=True)
+class EntityReport(ClassReport):
+    """Strict scores by type with micro, macro and weighted averages, and the four ways of matching. ``accuracy`` is the
+    share of texts all of whose entities are right.
 
     strict: boundaries and type right. exact: boundaries right. partial: boundaries right, or half for an overlap.
     type: type right and some overlap.
     """
 
-    rows: tuple[ClassRow, ...]
-    micro: ClassRow
-    macro: ClassRow
-    weighted: ClassRow
     strict: MatchScore
     exact: MatchScore
     partial: MatchScore
     type: MatchScore
-    sentence_accuracy: float
-    sentences: int
 
     @property
     def entity_f1(self) -> float:
@@ -88,30 +83,25 @@ class EntityReport:
             "precision": self.micro.precision,
             "recall": self.micro.recall,
             "support": self.micro.support,
-            "sentences": self.sentences,
-            "sentence_accuracy": self.sentence_accuracy,
+            "sentences": self.total,
+            "sentence_accuracy": self.accuracy,
             "types": {row.label: row.to_dict() for row in self.rows},
             "averages": {row.label: row.to_dict() for row in (self.micro, self.macro, self.weighted)},
-            "matching": {name: getattr(self, name).to_dict() for name in ("strict", "exact", "partial", "type")},
+            "matching": {name: match.to_dict() for name, match in self._matching.items()},
         }
 
-    def to_text(self, digits: int = 3) -> str:
+    def to_text(self) -> str:
         """The layout of seqeval and scikit-learn, then one line for each way of matching."""
-        footer = ("micro avg", "macro avg", "weighted avg")
-        table = ClassReport(
-            self.rows, self.micro, self.macro, self.weighted, self.sentence_accuracy, self.sentences, footer
-        )
-        lines = [
-            table.to_text(digits),
-            f"{'matching':>12}  {'precision':>9} {'recall':>9} {'f1-score':>9}  cor/inc/par/mis/spu",
-        ]
-        for name in ("strict", "exact", "partial", "type"):
-            m: MatchScore = getattr(self, name)
+        heads = f"{'matching':>12}  {'precision':>9} {'recall':>9} {'f1-score':>9}  cor/inc/par/mis/spu"
+        lines = [super().to_text(), heads]
+        for name, m in self._matching.items():
             counts = f"{m.correct}/{m.incorrect}/{m.partial}/{m.missed}/{m.spurious}"
-            lines.append(
-                f"{name:>12}  {m.precision:>9.{digits}f} {m.recall:>9.{digits}f} {m.f1:>9.{digits}f}  {counts}"
-            )
+            lines.append(f"{name:>12}  {m.precision:>9.3f} {m.recall:>9.3f} {m.f1:>9.3f}  {counts}")
         return "\n".join(lines) + "\n"
+
+    @property
+    def _matching(self) -> dict[str, MatchScore]:
+        return {"strict": self.strict, "exact": self.exact, "partial": self.partial, "type": self.type}
 
 
 def entity_report(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> EntityReport:
@@ -132,26 +122,19 @@ def entity_report(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[S
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])  # label → hits, predicted, gold
     outcomes: Counter[str] = Counter()
     perfect = 0
-    for true, found in zip(gold, predicted, strict=True):
-        true_keys, found_keys = Counter(_keys(true)), Counter(_keys(found))
-        perfect += true_keys == found_keys
-        for place, keys in enumerate((true_keys & found_keys, found_keys, true_keys)):
+    for gold_spans, predicted_spans in zip(gold, predicted, strict=True):
+        gold_keys, predicted_keys = Counter(_keys(gold_spans)), Counter(_keys(predicted_spans))
+        perfect += gold_keys == predicted_keys
+        for column, keys in enumerate((gold_keys & predicted_keys, predicted_keys, gold_keys)):
             for (_, _, label), number in keys.items():
-                counts[label][place] += number
-        outcomes.update(_match(true_keys, found_keys))
+                counts[label][column] += number
+        outcomes.update(_match(gold_keys, predicted_keys))
     labels = sorted(counts)
     arrays = np.array([counts[label] for label in labels], np.int64).reshape(-1, 3)
-    table = report_from_counts(labels, *arrays.T, accuracy=perfect / len(gold), total=len(gold), footer=())
-    scores = _scores(outcomes)
-    return EntityReport(
-        table.rows,
-        table.micro,
-        table.macro,
-        table.weighted,
-        **scores,
-        sentence_accuracy=table.accuracy,
-        sentences=len(gold),
-    )
+    footer = ("micro avg", "macro avg", "weighted avg")
+    table = report_from_counts(labels, *arrays.T, accuracy=perfect / len(gold), total=len(gold), footer=footer)
+    scores: dict[str, Any] = {**vars(table), **_match_scores(outcomes)}
+    return EntityReport(**scores)
 
 
 def nested_recall(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> MatchScore:
@@ -164,23 +147,24 @@ def nested_recall(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[S
     if len(gold) != len(predicted):
         raise InputError(f"{len(gold)} gold texts but {len(predicted)} predicted: give one list of spans for each.")
     hits = total = 0
-    for true, found in zip(gold, predicted, strict=True):
-        places = sorted({(start, -end) for start, end, _ in _keys(true)})
+    for gold_spans, predicted_spans in zip(gold, predicted, strict=True):
+        bounds = sorted({(start, -end) for start, end, _ in _keys(gold_spans)})
         inner, reach = set(), -1
-        for start, negative_end in places:  # whatever began earlier, or here and is longer, came before
+        for start, negative_end in bounds:  # whatever began earlier, or here and is longer, came before
             if -negative_end <= reach:
                 inner.add((start, -negative_end))
             reach = max(reach, -negative_end)
-        keys = Counter(key for key in _keys(true) if key[:2] in inner)
+        keys = Counter(key for key in _keys(gold_spans) if key[:2] in inner)
         total += keys.total()
-        hits += (keys & Counter(_keys(found))).total()
+        hits += (keys & Counter(_keys(predicted_spans))).total()
     return MatchScore(hits, 0, 0, total - hits, 0)
 
 
 def best_threshold(scores: Sequence[float], correct: Sequence[bool], num_gold: int) -> tuple[float, float]:
     """(threshold, F1): answering the spans whose score is at least the threshold gives the best strict F1.
 
-    The threshold lies half-way between the last score that pays and the next one. Without a span that is right it is 1.
+    scores, correct: of every candidate span; num_gold: the number of gold spans. The threshold lies half-way between
+    the lowest score answered and the next one. Without a span that is right it is 1.
     """
     order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
     sorted_scores = np.asarray(scores, dtype=np.float64)[order]
@@ -208,28 +192,28 @@ def _match(gold: Counter[Key], predicted: Counter[Key]) -> Counter[str]:
     overlap, wrong type; "missed"; "spurious".
     """
     outcomes: Counter[str] = Counter(same=(gold & predicted).total())
-    # Sorted, so that ties do not hang on the order in which spans were given.
-    true, found = sorted((gold - predicted).elements()), sorted((predicted - gold).elements())
+    # Sorted, so that ties do not depend on the order of the spans.
+    missing, extra = sorted((gold - predicted).elements()), sorted((predicted - gold).elements())
     candidates = []
-    for i, (start, end, label) in enumerate(true):
-        for j, (other_start, other_end, other) in enumerate(found):
+    for i, (start, end, label) in enumerate(missing):
+        for j, (other_start, other_end, other) in enumerate(extra):
             shared = min(end, other_end) - max(start, other_start)
             if (start, end) == (other_start, other_end):
                 candidates.append((0, 0, abs(i - j), i, j, "bounds"))
             elif shared > 0:
                 rank, kind = (1, "overlap_type") if label == other else (2, "overlap")
                 candidates.append((rank, -shared, abs(i - j), i, j, kind))
-    free_true, free_found = set(range(len(true))), set(range(len(found)))
+    free_missing, free_extra = set(range(len(missing))), set(range(len(extra)))
     for *_, i, j, kind in sorted(candidates):
-        if i in free_true and j in free_found:
-            free_true.remove(i)
-            free_found.remove(j)
+        if i in free_missing and j in free_extra:
+            free_missing.remove(i)
+            free_extra.remove(j)
             outcomes[kind] += 1
-    outcomes["missed"], outcomes["spurious"] = len(free_true), len(free_found)
+    outcomes["missed"], outcomes["spurious"] = len(free_missing), len(free_extra)
     return outcomes
 
 
-def _scores(n: Counter[str]) -> dict[str, MatchScore]:
+def _match_scores(n: Counter[str]) -> dict[str, MatchScore]:
     """The table of SemEval-2013 task 9.1: what each kind of pair counts as under each way of matching."""
     same, bounds, typed, other = n["same"], n["bounds"], n["overlap_type"], n["overlap"]
     rest = {"missed": n["missed"], "spurious": n["spurious"]}

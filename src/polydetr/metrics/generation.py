@@ -1,4 +1,4 @@
-"""How near generated samples come to real ones: the Fréchet distance, beside what real samples reach among themselves.
+"""How close generated samples come to real ones: the Fréchet distance, beside that of real samples among themselves.
 
 The distance depends on the features it is taken in and on how many samples there are (few samples look far apart), so
 that it means something only beside the distance of one half of the real samples to the other, in the same features
@@ -17,9 +17,10 @@ from polydetr.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class GenerationReport:
-    """fréchet: generated against held-out real samples; real_frechet: other real samples against the same held-out
-    ones; ratio: the one over the other, 1 = as near as real samples come. nearest: the mean distance of a generated
-    sample to the nearest other real one; real_nearest: of a held-out one. Far below it, samples are copies.
+    """frechet: generated against held-out real samples; real_frechet: other real samples against the same held-out
+    ones; ratio: the one over the other, 1 = as close as real samples come. nearest: the mean distance of a generated
+    sample to the nearest other real one; real_nearest: the same of a held-out sample. Where ``nearest`` is far below
+    ``real_nearest``, the generated samples are copies.
     """
 
     frechet: float
@@ -61,14 +62,13 @@ def generation_report(generated: ArrayLike, held_out: ArrayLike, reference: Arra
     Raises:
         InputError: what :func:`frechet_distance` raises, or the real samples are all the same.
     """
-    made, unseen, real = _features(generated, "generated"), _features(held_out, "held_out"), _features(
-        reference, "reference"
-    )  # fmt: skip
+    samples = _features(generated, "generated")
+    unseen, real = _features(held_out, "held_out"), _features(reference, "reference")
     among_real = frechet_distance(real, unseen)
     if among_real == 0.0:
         raise InputError("held_out and reference hold the same samples: there is nothing to compare with.")
-    distance = frechet_distance(made, unseen)
-    nearest, real_nearest = _to_nearest(made, real), _to_nearest(unseen, real)
+    distance = frechet_distance(samples, unseen)
+    nearest, real_nearest = _to_nearest(samples, real), _to_nearest(unseen, real)
     return GenerationReport(distance, among_real, distance / among_real, nearest, real_nearest)
 
 

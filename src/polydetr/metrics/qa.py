@@ -11,15 +11,14 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from polydetr.errors import InputError, did_you_mean
+from polydetr.errors import InputError
 from polydetr.values.spans import is_unspaced
 
-Language = Literal["auto", "en", "zh"]
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CMRC_PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
@@ -44,22 +43,21 @@ class QaReport:
     no_answer_total: int
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return asdict(self)
 
 
-def qa_report(gold: Sequence[Sequence[str]], predicted: Sequence[str], language: Language = "auto") -> QaReport:
+def qa_report(gold: Sequence[Sequence[str]], predicted: Sequence[str]) -> QaReport:
     """Scores one prediction per question against all its gold answers, the best of them counting.
 
-    gold: the answers of each question; an empty list, or only empty strings, means that there is none.
-    language: "auto" takes Chinese where at least 30 % of the answerable questions have an answer with a character of an
-    unspaced script.
+    gold: the answers of each question; an empty list, or only empty strings, means that there is none. The language is
+    Chinese where at least 30 % of the answerable questions have an answer with a character of an unspaced script.
 
     Raises:
-        InputError: lengths differ, no questions, or an unknown language.
+        InputError: lengths differ, or no questions.
     """
-    language = _language(gold, predicted, language)
-    scores = np.array([answer_scores(answers, found, language) for answers, found in zip(gold, predicted, strict=True)])
-    answerable = np.array([has_answer(answers) for answers in gold])
+    language = _language(gold, predicted)
+    scores = np.array([answer_scores(answers, p, language) for answers, p in zip(gold, predicted, strict=True)])
+    answerable = np.array([any(answers) for answers in gold])
 
     def mean(column: int, rows: np.ndarray) -> float | None:
         return float(scores[rows, column].mean()) if rows.any() else None
@@ -75,10 +73,6 @@ def qa_report(gold: Sequence[Sequence[str]], predicted: Sequence[str], language:
         no_answer_accuracy=mean(0, ~answerable),
         no_answer_total=int((~answerable).sum()),
     )
-
-
-def has_answer(answers: Sequence[str]) -> bool:
-    return any(answers)
 
 
 def answer_scores(answers: Sequence[str], predicted: str, language: str) -> tuple[float, float]:
@@ -99,10 +93,10 @@ def squad_exact(gold: str, predicted: str) -> float:
 
 def squad_f1(gold: str, predicted: str) -> float:
     """F1 over the multisets of normalized words; where either side has none, 1 if neither has, else 0."""
-    true, found = normalize_squad(gold).split(), normalize_squad(predicted).split()
-    if not true or not found:
-        return float(true == found)
-    return 2 * (Counter(true) & Counter(found)).total() / (len(true) + len(found))
+    gold_words, words = normalize_squad(gold).split(), normalize_squad(predicted).split()
+    if not gold_words or not words:
+        return float(gold_words == words)
+    return 2 * (Counter(gold_words) & Counter(words)).total() / (len(gold_words) + len(words))
 
 
 def segment_cmrc(text: str) -> list[str]:
@@ -130,10 +124,10 @@ def cmrc_f1(gold: str, predicted: str) -> float:
     """F1 with precision = lcs / |predicted|, recall = lcs / |gold|; lcs = length of the longest common *contiguous* run
     of units.
     """
-    true, found = segment_cmrc(gold), segment_cmrc(predicted)
-    if not true or not found:
-        return float(true == found)
-    return 2 * longest_common_run(true, found) / (len(true) + len(found))
+    gold_units, units = segment_cmrc(gold), segment_cmrc(predicted)
+    if not gold_units or not units:
+        return float(gold_units == units)
+    return 2 * longest_common_run(gold_units, units) / (len(gold_units) + len(units))
 
 
 def longest_common_run(first: Sequence[str], second: Sequence[str]) -> int:
@@ -148,11 +142,7 @@ def longest_common_run(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 def best_no_answer_threshold(
-    gold: Sequence[Sequence[str]],
-    predicted: Sequence[str],
-    no_answer_scores: Sequence[float],
-    *,
-    language: Language = "auto",
+    gold: Sequence[Sequence[str]], predicted: Sequence[str], no_answer_scores: Sequence[float]
 ) -> tuple[float, float]:
     """The threshold t of the best mean F1 when a question is left unanswered where its no-answer score is above t.
 
@@ -160,14 +150,14 @@ def best_no_answer_threshold(
     the mean F1 reached). As SQuAD v2.0's ``find_best_thresh``, save that questions of equal score are always decided
     together and a t that leaves everything unanswered is just below the lowest score. Choose it on development data.
     """
-    language = _language(gold, predicted, language)
+    language = _language(gold, predicted)
     scores = np.asarray(no_answer_scores, np.float64)
     if scores.shape != (len(gold),) or not np.isfinite(scores).all():
         raise InputError(
             f"no_answer_scores must be {len(gold)} finite numbers, one per question; got shape {scores.shape}."
         )
     answered = np.array([answer_scores(g, p, language)[1] for g, p in zip(gold, predicted, strict=True)])
-    silent = np.array([float(not has_answer(answers)) for answers in gold])
+    silent = np.array([float(not any(answers)) for answers in gold])
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
     totals = silent.sum() + np.cumsum((answered - silent)[order])
@@ -178,17 +168,11 @@ def best_no_answer_threshold(
     return float(candidates[best]), float(reached[best] / len(gold))
 
 
-def _language(gold: Sequence[Sequence[str]], predicted: Sequence[str], language: str) -> Literal["en", "zh"]:
+def _language(gold: Sequence[Sequence[str]], predicted: Sequence[str]) -> Literal["en", "zh"]:
     if len(gold) != len(predicted) or not len(gold):
         raise InputError(
             f"{len(gold)} questions but {len(predicted)} predictions: give one (perhaps empty) for each, at least one."
         )
-    if language == "auto":
-        answerable = [answers for answers in gold if has_answer(answers)]
-        chinese = sum(any(is_unspaced(c) for answer in answers for c in answer) for answers in answerable)
-        return "zh" if chinese and chinese >= 0.3 * len(answerable) else "en"
-    if language not in ("en", "zh"):
-        raise InputError(
-            f"Unknown language {language!r} for question answering.", hint=did_you_mean(language, ("auto", "en", "zh"))
-        )
-    return "zh" if language == "zh" else "en"
+    answerable = [answers for answers in gold if any(answers)]
+    chinese = sum(any(is_unspaced(c) for answer in answers for c in answer) for answers in answerable)
+    return "zh" if chinese and chinese >= 0.3 * len(answerable) else "en"

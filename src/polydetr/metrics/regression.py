@@ -1,8 +1,8 @@
-"""Scores of predicted numbers. gold and predicted: (N,) finite floats; definitions as in scikit-learn and SciPy."""
+"""Scores of predicted numbers, defined as in scikit-learn and SciPy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,13 @@ from polydetr.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class RegressionReport:
-    """All scores of one numeric target; ``spearman`` and ``r2`` are 0 where the gold values do not vary."""
+    """All scores of one numeric target; y: gold values, ŷ: predicted ones, ȳ: the mean of y.
+
+    rmse = √(mean (y - ŷ)²), mae = mean |y - ŷ|, median_absolute_error = median |y - ŷ| (which ignores a few wild rows):
+    in the unit of the target. r2 = 1 - Σ (y - ŷ)² / Σ (y - ȳ)²; where y does not vary, 1 if every prediction is exact,
+    else 0. spearman: Pearson correlation of the ranks, ties sharing their mean rank; 0 where either side does not vary.
+    total: the number of rows.
+    """
 
     rmse: float
     mae: float
@@ -23,59 +29,32 @@ class RegressionReport:
     total: int
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return asdict(self)
 
 
 def regression_report(gold: ArrayLike, predicted: ArrayLike) -> RegressionReport:
-    """Every score at once.
+    """Every score at once. gold and predicted: (N,) finite numbers.
 
     Raises:
         InputError: lengths differ, no rows, or a value that is not finite.
     """
-    true, found = _pair(gold, predicted)
+    y, y_hat = np.asarray(gold, np.float64), np.asarray(predicted, np.float64)
+    if y.ndim != 1 or y.shape != y_hat.shape or not len(y):
+        raise InputError(f"gold {y.shape} and predicted {y_hat.shape} must be of one length, at least one number.")
+    for name, values in (("gold", y), ("predicted", y_hat)):
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise InputError(f"{name} row {row + 1} is {values[row]}; regression scores need finite numbers.")
+    error = y - y_hat
+    rest, spread = (error**2).sum(), ((y - y.mean()) ** 2).sum()
     return RegressionReport(
-        rmse=rmse(true, found),
-        mae=mae(true, found),
-        median_absolute_error=median_absolute_error(true, found),
-        r2=r2(true, found),
-        spearman=spearman(true, found),
-        total=len(true),
+        rmse=float(np.sqrt((error**2).mean())),
+        mae=float(np.abs(error).mean()),
+        median_absolute_error=float(np.median(np.abs(error))),
+        r2=float(1 - rest / spread if spread else rest == 0),
+        spearman=_correlation(mean_ranks(y), mean_ranks(y_hat)),
+        total=len(y),
     )
-
-
-def rmse(gold: ArrayLike, predicted: ArrayLike) -> float:
-    """√(mean (y - ŷ)²), in the unit of the target."""
-    true, found = _pair(gold, predicted)
-    return float(np.sqrt(((true - found) ** 2).mean()))
-
-
-def mae(gold: ArrayLike, predicted: ArrayLike) -> float:
-    """mean |y - ŷ|, in the unit of the target."""
-    true, found = _pair(gold, predicted)
-    return float(np.abs(true - found).mean())
-
-
-def median_absolute_error(gold: ArrayLike, predicted: ArrayLike) -> float:
-    """median |y - ŷ|: unlike the mean it ignores a few wild rows."""
-    true, found = _pair(gold, predicted)
-    return float(np.median(np.abs(true - found)))
-
-
-def r2(gold: ArrayLike, predicted: ArrayLike) -> float:
-    """1 - Σ (y - ŷ)² / Σ (y - ȳ)²; where the gold values do not vary, 1 if every prediction is exact, else 0."""
-    true, found = _pair(gold, predicted)
-    rest, spread = ((true - found) ** 2).sum(), ((true - true.mean()) ** 2).sum()
-    if spread == 0:
-        return float(rest == 0)
-    return float(1 - rest / spread)
-
-
-def spearman(gold: ArrayLike, predicted: ArrayLike) -> float:
-    """Pearson correlation of the ranks, ties sharing their mean rank; 0 where either side does not vary."""
-    true, found = (mean_ranks(values) for values in _pair(gold, predicted))
-    true, found = true - true.mean(), found - found.mean()
-    root = np.sqrt((true @ true) * (found @ found))
-    return float(np.clip(true @ found / root, -1, 1)) if root > 0 else 0.0
 
 
 def mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -84,14 +63,8 @@ def mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
-def _pair(gold: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    true, found = np.asarray(gold, np.float64), np.asarray(predicted, np.float64)
-    if true.ndim != 1 or true.shape != found.shape or not len(true):
-        raise InputError(
-            f"gold {true.shape} and predicted {found.shape} must be two equal lengths of at least one number."
-        )
-    for name, values in (("gold", true), ("predicted", found)):
-        if not np.isfinite(values).all():
-            row = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise InputError(f"{name} row {row + 1} is {values[row]}; regression scores need finite numbers.")
-    return true, found
+def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Pearson's; 0 where either side does not vary."""
+    first, second = first - first.mean(), second - second.mean()
+    root = np.sqrt((first @ first) * (second @ second))
+    return float(np.clip(first @ second / root, -1, 1)) if root > 0 else 0.0

@@ -1,7 +1,6 @@
 """The token table: precision, recall and F1 of every tag, ``O`` included.
 
-This is the table that the article prints for CoNLL-2003. Most tokens are ``O``, so its micro average flatters: read it
-beside the entity report.
+Most tokens are ``O``, so the micro average looks better than the tagger is: read it beside the entity report.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _PREFIX_ORDER = {prefix: i for i, prefix in enumerate("BIMESLU")}
 def token_report(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> ClassReport:
     """Token-level scores over all sentences; equal to ``sklearn.metrics.classification_report`` on the flattened tags.
 
-    gold, predicted: one sequence of tags a sentence, of equal lengths. Rows stand as B-LOC, I-LOC, B-MISC, ..., O; the
+    gold, predicted: one sequence of tags per sentence, of equal lengths. The rows are B-LOC, I-LOC, B-MISC, ..., O; the
     foot has the micro, macro and weighted averages (micro F1 = token accuracy).
 
     Raises:

@@ -83,4 +83,4 @@ def import_detr(
         "run": {"parameters": info["parameters"]},
         "backbone": {"name": info["imported"]},
     }
-    save_folder(out, assembly.engine, weights, info, extra=lambda new: write_text(new / CARD, model_card(card)))
+    save_folder(out, assembly.engine, weights, info, extra=lambda new: write_text(new / CARD, model_card(**card)))

@@ -1,22 +1,17 @@
-"""Boxes drawn on an image with Pillow: thin enough to see through, labeled so that no label hides another.
-
-Pillow is imported when something is drawn. What is drawn as true is dashed, what was found is solid.
-"""
+"""Boxes drawn on an image with Pillow: thin enough to see through, labeled so that no label hides another."""
 
 from __future__ import annotations
 
-import colorsys
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from polydetr.core.files import save_bytes
-from polydetr.errors import InputError
-from polydetr.reports.style import PALETTE, cjk_font, shorten
+from polydetr.reports.style import cjk_font, ink_on, label_colors, shorten
+from polydetr.values.images import open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,64 +25,31 @@ _MOST_TAGS = 120
 _TAG_WIDTH = 36
 
 
-def box_colors(labels: Iterable[str]) -> dict[str, str]:
-    """A color for each label, by its place among the sorted ones: the report's palette, then new hues."""
-    names = sorted(set(labels))
-    shades = ((0.75, 0.85), (0.5, 0.97), (0.85, 0.6))  # saturation and value, in turn
-    more = (colorsys.hsv_to_rgb(i * 0.618 % 1, *shades[i % 3]) for i in range(len(names)))
-    return {
-        name: PALETTE[i] if i < len(PALETTE) else "#" + "".join(f"{round(255 * c):02x}" for c in next(more))
-        for i, name in enumerate(names)
-    }
+def draw_boxes(image: Any, objects: Sequence[Mapping[str, Any]], *, colors: Mapping[str, str] | None = None) -> Image:
+    """The image (a path, an array or a Pillow image) with ``objects`` on it; small images come back enlarged.
 
+    Each object has "box" [left, top, right, bottom] in pixels of the image, "label", and maybe "score". colors: by
+    label, as :func:`label_colors` gives them; name all the labels of the model to keep a label's color from image to
+    image.
 
-def open_image(image: Any) -> Image:
-    """A path, an (H, W, 3) uint8 array or a Pillow image, upright and in RGB.
-
-    Raises InputError where it cannot be read.
+    Raises:
+        RowError: the image cannot be read.
     """
-    from PIL import Image as pillow
-    from PIL import ImageOps, UnidentifiedImageError
-
-    try:
-        opened = pillow.open(image) if isinstance(image, (str, Path)) else image
-        shown = pillow.fromarray(opened) if isinstance(opened, np.ndarray) else opened
-        return ImageOps.exif_transpose(shown).convert("RGB")
-    except (UnidentifiedImageError, OSError, TypeError, ValueError) as error:
-        raise InputError(f"the image {image!r:.200} cannot be drawn on: {error}.") from None
-
-
-def draw_boxes(
-    image: Any,
-    objects: Sequence[Mapping[str, Any]],
-    *,
-    truth: Sequence[Mapping[str, Any]] = (),
-    colors: Mapping[str, str] | None = None,
-    threshold: float = 0.0,
-) -> Image:
-    """The image with ``objects`` (solid, of at least ``threshold``) and ``truth`` (dashed) on it.
-
-    Each object has "box" [left, top, right, bottom] in pixels of the image, "label", and maybe "score". Small
-    images come back enlarged. colors: by label, as :func:`box_colors` gives them; name all the labels of the model
-    to keep a label's color from image to image.
-    """
-    shown = [o for o in objects if o.get("score", 1.0) >= threshold]
-    colors = dict(colors) if colors else box_colors(o["label"] for o in (*shown, *truth))
+    colors = colors or label_colors(o["label"] for o in objects)
     drawn = open_image(image)
     scale = max(1.0, _LONG_SIDE / max(drawn.size))
     drawn = drawn.resize((round(drawn.width * scale), round(drawn.height * scale))) if scale > 1 else drawn
-    many = len(shown) > _NAMED
+    many = len(objects) > _NAMED
     canvas = BoxCanvas(drawn, scale=scale)
-    for one in truth:
-        canvas.outline(one["box"], colors[one["label"]], dashed=True)
-    for one in sorted(shown, key=lambda o: o.get("score", 1.0)):  # the highest-scoring on top
-        canvas.outline(one["box"], colors[one["label"]], dashed=bool(one.get("crowd")))
-    for one in sorted(shown, key=lambda o: -o.get("score", 1.0))[:_MOST_TAGS]:
+    by_score = sorted(objects, key=lambda o: o.get("score", 1.0))
+    for one in by_score:  # the highest-scoring on top
+        canvas.outline(one["box"], colors[one["label"]])
+    for one in by_score[: -_MOST_TAGS - 1 : -1]:  # the highest-scoring first
         score = f"{one['score']:.2f}" if "score" in one else ""
         canvas.tag(one["box"], score if many and score else f"{one['label']} {score}".strip(), colors[one["label"]])
     if not many:
         return canvas.image
-    counts = {name: sum(o["label"] == name for o in shown) for name in colors}
+    counts = {name: sum(o["label"] == name for o in objects) for name in colors}
     return _with_legend(canvas.image, {f"{shorten(n, _TAG_WIDTH)}  {c}": colors[n] for n, c in counts.items() if c})
 
 
@@ -101,6 +63,11 @@ def encoded(image: Image, *, jpeg: bool = False) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88) if jpeg else image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def data_url(image: Image, *, jpeg: bool = False) -> str:
+    """The image as an address that holds all of it, for pages that need no other file."""
+    return f"data:image/{'jpeg' if jpeg else 'png'};base64,{b64encode(encoded(image, jpeg=jpeg)).decode()}"
 
 
 class BoxCanvas:
@@ -117,7 +84,7 @@ class BoxCanvas:
         self._tags: list[Rectangle] = []
 
     def outline(self, box: Sequence[float], color: str, *, dashed: bool = False, faint: bool = False) -> None:
-        """A rectangle in ``color`` on a darker one, so that it stands out from any ground."""
+        """A rectangle in ``color`` on a darker one, so that it stands out from any background."""
         left, top, right, bottom = (round(v * self.scale) for v in box)
         line = max(1, self._line // 2) if faint else self._line
         line = max(1, min(line, round(min(right - left, bottom - top) / 8)))  # a tiny object stays to be seen
@@ -141,7 +108,7 @@ class BoxCanvas:
                 self._pen.line((x, y, x, min(y + step, bottom)), fill=color, width=line)
 
     def tag(self, box: Sequence[float], text: str, color: str) -> None:
-        """``text`` on a plate of ``color`` at the box: where it hides the least of other tags and of a small box."""
+        """``text`` on a rectangle of ``color``, where it hides the least of the other tags and of a small box."""
         text = shorten(text, _TAG_WIDTH, keep_end=True)  # the score stands at the end
         font = text_font(self._size, text)
         pad = max(2, self._size // 5)
@@ -160,7 +127,7 @@ class BoxCanvas:
         place = min(places, key=hidden)
         self._tags.append(place)
         self._pen.rectangle(place, fill=color)
-        # The line of capitals is centerd: a tag with descenders must not stand higher than its neighbors.
+        # The line of capitals is centered: a tag with descenders must not stand higher than its neighbors.
         middle = place[1] + height / 2
         self._pen.text((place[0] + pad, middle), text, font=font, fill=ink_on(color), anchor="lm")
 
@@ -177,7 +144,7 @@ def _shared(one: Rectangle, other: Rectangle) -> float:
 
 
 def _with_legend(image: Image, entries: Mapping[str, str]) -> Image:
-    """The image with a white strip below it: a square of each color and its meaning."""
+    """The image with a white strip below it that explains the colors: text → color."""
     from PIL import Image as pillow
     from PIL import ImageDraw
 
@@ -200,13 +167,6 @@ def _with_legend(image: Image, entries: Mapping[str, str]) -> Image:
         pen.rectangle((x, middle - 0.45 * size, x + 0.9 * size, middle + 0.45 * size), fill=color)
         pen.text((x + 1.4 * size, middle), text, font=font, fill="#1f2933", anchor="lm")
     return out
-
-
-def ink_on(color: str) -> str:
-    """Black or white, whichever reads better on ``color`` (WCAG relative luminance)."""
-    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return "#000000" if 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.2 else "#ffffff"
 
 
 def text_font(size: int, text: str) -> FreeTypeFont:

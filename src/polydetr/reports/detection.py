@@ -1,4 +1,4 @@
-"""What a detector finds and what it takes it for, as PNG: precision-recall curves and the confusion matrix."""
+"""How good a detector is, as PNG: precision-recall curves and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from numpy.typing import NDArray
 from polydetr.errors import InputError
 from polydetr.metrics.box_pool import RECALL_POINTS
 from polydetr.metrics.detection import DetectionReport
-from polydetr.reports.box_drawing import box_colors
-from polydetr.reports.plots import _draw_matrix
-from polydetr.reports.style import FAINT, INK, PALETTE, canvas, quiet_grid, shorten
+from polydetr.reports.plots import FULL_MATRIX, MOST_CONFUSED, draw_matrix, with_others
+from polydetr.reports.style import FAINT, INK, PALETTE, canvas, label_colors, quiet_grid, shorten
 
-_FULL_MATRIX = 30  # up to here every label has its own row
-_MOST_CONFUSED = 20
 _CURVES = 10
 
 
 def precision_recall_png(report: DetectionReport, path: str | Path, *, title: str = "Precision and recall") -> None:
-    """The curve of every label at an overlap of 0.5, the ten with the most objects where there are more; the mean of
-    all labels in black; a dot where the report's threshold stands; faint lines of equal F1.
+    """The curve of every label at an overlap of 0.5, or of the ten with the most objects; the mean of all labels in
+    black; a dot at the report's threshold; faint lines of equal F1.
 
     Raises InputError where no object is annotated.
     """
@@ -32,17 +29,17 @@ def precision_recall_png(report: DetectionReport, path: str | Path, *, title: st
         raise InputError("A precision-recall curve needs annotated objects; this report holds none.")
     known = sorted(known, key=lambda pair: -pair[0].support)
     few = len(report.labels) <= _CURVES
-    colors = box_colors(report.labels) if few else dict(zip((r.label for r, _ in known), PALETTE, strict=False))
+    colors = label_colors(report.labels) if few else dict(zip((r.label for r, _ in known), PALETTE, strict=False))
     with canvas(7.6, 5.0, path=path) as figure:
         axes = figure.add_subplot()
         _equal_f1(axes)
         for row, curve in known[:_CURVES]:
             label = f"{shorten(row.label, 22)}  {row.ap_50:.3f}"
-            axes.plot(RECALL_POINTS, curve.precision[0], color=colors[row.label], lw=1.8, label=label)
+            axes.plot(RECALL_POINTS, curve[0], color=colors[row.label], lw=1.8, label=label)
             if row.recall > 0:
                 axes.plot(row.recall, row.precision, "o", ms=6, color=colors[row.label], mec="white", zorder=5)
         if len(known) > 1:
-            mean = np.mean([curve.precision[0] for _, curve in known], axis=0)
+            mean = np.mean([curve[0] for _, curve in known], axis=0)
             axes.plot(RECALL_POINTS, mean, color=INK, lw=2.6, label=f"mean of all {len(known)}  {report.map_50:.3f}")
         left_out = len(known) - _CURVES
         note = f"; the {_CURVES} most frequent of {len(known)} labels" if left_out > 0 else ""
@@ -63,14 +60,14 @@ def _equal_f1(axes: Any) -> None:
 
 
 def detection_confusion_png(report: DetectionReport, path: str | Path, *, title: str = "Confusion matrix") -> None:
-    """Rows true, columns found, at an overlap of 0.5 and the report's threshold. The row "background" holds boxes
-    where no object is left to find, the column "background" objects that were missed.
+    """Rows true, columns predicted, at an overlap of 0.5 and the report's threshold. The row "background" holds boxes
+    that match no object, the column "background" objects that were missed.
 
     Beyond 30 labels the 20 with the most mistakes are shown, the others as one.
     """
     matrix, labels = report.confusion, list(report.confusion_labels)
     kinds = report.kinds
-    if len(labels) > _FULL_MATRIX:
+    if len(labels) > FULL_MATRIX:
         matrix, labels = _most_mistaken(matrix, labels)
     side = float(np.clip(0.5 * len(labels), 3.6, 11))
     subtitle = (
@@ -81,7 +78,7 @@ def detection_confusion_png(report: DetectionReport, path: str | Path, *, title:
     with canvas(max(side + 2.8, 6.4), side + 1.9, path=path) as figure:
         figure.suptitle(f"{title}\n{subtitle}", x=0.01, ha="left", fontsize=11, fontweight="bold")
         axes = figure.add_subplot()
-        _draw_matrix(axes, matrix, labels)
+        draw_matrix(axes, matrix, labels)
         axes.set(xlabel="found as", ylabel="true label")
         figure.axes[-1].set_ylabel("share of the row")
         axes.axhline(len(labels) - 1.5, color=FAINT, lw=1.2)  # the background stands apart
@@ -91,9 +88,5 @@ def detection_confusion_png(report: DetectionReport, path: str | Path, *, title:
 def _most_mistaken(matrix: NDArray[np.int64], labels: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
     """The labels with the most mistakes, one row and column for all others, and the background last."""
     wrong = matrix - np.diag(np.diag(matrix))
-    chosen = np.argsort(-(wrong.sum(0) + wrong.sum(1))[:-1], kind="stable")[:_MOST_CONFUSED]
-    group = np.full(len(labels), _MOST_CONFUSED)
-    group[chosen], group[-1] = np.arange(_MOST_CONFUSED), _MOST_CONFUSED + 1
-    merged = np.zeros((_MOST_CONFUSED + 2, _MOST_CONFUSED + 2), np.int64)
-    np.add.at(merged, (group[:, None], group[None, :]), matrix)
-    return merged, [*(labels[int(i)] for i in chosen), f"{len(labels) - 1 - _MOST_CONFUSED} others", labels[-1]]
+    chosen = np.argsort(-(wrong.sum(0) + wrong.sum(1))[:-1], kind="stable")[:MOST_CONFUSED]
+    return with_others(matrix, labels, chosen.tolist(), last=[len(labels) - 1])

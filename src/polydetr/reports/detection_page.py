@@ -15,10 +15,11 @@ from polydetr.core.files import save_text
 from polydetr.errors import InputError
 from polydetr.metrics.detection import DetectionReport
 from polydetr.metrics.detection_errors import Outcome
-from polydetr.reports.box_drawing import BoxCanvas, box_colors, encoded, open_image
+from polydetr.reports.box_drawing import BoxCanvas, data_url
 from polydetr.reports.detection import detection_confusion_png, precision_recall_png
 from polydetr.reports.html import page
-from polydetr.reports.style import shorten
+from polydetr.reports.style import label_colors, shorten
+from polydetr.values.images import open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,7 +50,7 @@ def mistakes_page(
     """
     if not len(images) == len(gold) == len(predicted) == report.images:
         raise InputError(f"{len(images)} images for a report about {report.images} images; expected as many.")
-    colors = box_colors(report.labels)
+    colors = label_colors(report.labels)
     body = [_summary(report), _diagrams(report), _how_to_read()]
     for heading, text, chosen in _sections(report, gold, most):
         tiles = [_tile(one, images[one.image], gold[one.image], predicted[one.image], colors, report.threshold)
@@ -106,9 +107,8 @@ def _tile(
         region.tag(view(found["box"]), f"{found['label']} {found['score']:.2f}", colors[found["label"]])
     if true is not None and one.kind != "duplicate":
         region.tag(view(true["box"]), f"true: {true['label']}", colors[true["label"]])
-    source = f"data:image/jpeg;base64,{b64encode(encoded(region.image, jpeg=True)).decode()}"
     where = Path(image).name if isinstance(image, (str, Path)) else f"image {one.image + 1}"
-    text = _sentence(one, found, true)
+    source, text = data_url(region.image, jpeg=True), _sentence(one, found, true)
     return (
         f'<figure><img src="{source}" width="{_TILE}" height="{_TILE}" alt="{escape(text, quote=True)}">'
         f"<figcaption><strong>{escape(text)}</strong><br>{escape(shorten(where, 48, keep_end=True))}</figcaption>"

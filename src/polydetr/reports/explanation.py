@@ -4,20 +4,17 @@ check.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polydetr.errors import InputError, did_you_mean
+from polydetr.errors import InputError
 from polydetr.reports.explained import shown_level
 from polydetr.values.spans import join_tokens
 
-_REQUIRED = ("original", "without_top", "without_random")
 _KINDS = ("words", "cells", "columns", "items")
-_KNOWN = (*_REQUIRED, *_KINDS, "random_std")
 _MEANINGFUL = 0.02  # a smaller difference of probability is taken for noise
 
 
@@ -39,17 +36,8 @@ def deletion_verdict(deletion: Mapping[str, float], *, measure: str = "probabili
     standard deviations, more than the second. In a row of several modalities, "cells" (of images), "columns" and
     "items" (of a history) were deleted beside or instead of words. measure: what the numbers are, where an answer has
     no probability.
-
-    Raises:
-        InputError: a key is missing, unknown or not a finite number.
     """
-    for key in deletion:
-        if key not in _KNOWN:
-            raise InputError(f"Unknown entry {key!r} in the deletion check.", hint=did_you_mean(key, _KNOWN))
-    missing = [key for key in _REQUIRED if key not in deletion]
-    if missing or not all(math.isfinite(value) for value in deletion.values()):
-        raise InputError(f"The deletion check needs finite numbers for {', '.join(_REQUIRED)}; got {dict(deletion)}.")
-    original, top, random = (float(deletion[key]) for key in _REQUIRED)
+    original, top, random = (float(deletion[key]) for key in ("original", "without_top", "without_random"))
     levels = [shown_level(level, measure=measure) for level in (original, top, random)]
     facts = (
         f"Deleting {_deleted(deletion)} changes the {measure} of this answer from {levels[0]} to {levels[1]}; "
@@ -71,11 +59,8 @@ def _deleted(deletion: Mapping[str, float]) -> str:
         each = ", ".join(f"{count} {_named(kind, count)}" for kind, count in counts.items())
         return f"the {sum(counts.values())} highest-scored parts ({each})"
     kind, count = next(iter(counts.items()), ("words", 0))
-    return (
-        f"the {count} highest-scored {_named(kind, count)}"
-        if count > 1
-        else f"the highest-scored {_named(kind, count or 2)}"
-    )
+    number = f"{count} " if count > 1 else ""
+    return f"the {number}highest-scored {_named(kind, count or 2)}"
 
 
 def _named(kind: str, count: int) -> str:
@@ -110,18 +95,3 @@ def spaces_before(words: Sequence[str]) -> list[bool]:
     _, offsets = join_tokens(list(words))
     ends = [0, *(end for _, end in offsets[:-1])]
     return [start > end for (start, _), end in zip(offsets, ends, strict=True)]
-
-
-def check_attention(words: Sequence[str], attention: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(W, W) finite and not negative, W words; row = the word that looks, column = the word looked at."""
-    table = np.asarray(attention, np.float64)
-    if table.shape != (len(words), len(words)) or not np.isfinite(table).all() or (table < 0).any():
-        raise InputError(
-            f"attention must be a finite, non-negative table of {len(words)} × {len(words)}, got shape {table.shape}."
-        )
-    return table
-
-
-def most_telling(scores: NDArray[np.float64], limit: int) -> list[int]:
-    """The places of the ``limit`` words of largest score magnitude, in reading order."""
-    return sorted(np.argsort(-np.abs(scores), kind="stable")[:limit].tolist())

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from polydetr.metrics.classification import display_width
 from polydetr.reports.explained import Sources
-from polydetr.reports.explanation import check_attention, deletion_verdict, most_telling, scaled_scores, spaces_before
+from polydetr.reports.explanation import deletion_verdict, scaled_scores, spaces_before
 from polydetr.reports.images_html import images_html
-from polydetr.reports.sources_html import items_html, sources_html, style
+from polydetr.reports.sources_html import items_html, side_of, sources_html, style, table
 from polydetr.reports.style import shorten
 
 _ATTENTION_WORDS = 40
@@ -49,21 +49,22 @@ def explanation_html(
 
     scores: one signed number per word; colors are relative to the largest. deletion, measure: see
     :func:`deletion_verdict`; without it the page says that the attribution is unchecked. attention: (W, W), row = the
-    word that looks; beyond 40 words the most telling 40 are shown. sources: where the row has more than text, what its
-    columns, images and items say; there may then be no words. notes: sentences to stand at the end.
+    word that looks, of text alone; of more than 40 words the highest-scored 40 are shown. sources: where the row has
+    more than text, the scores of its columns, images and items; there may then be no words. notes: sentences that the
+    page ends with.
 
     Raises:
-        InputError: lengths or shapes do not fit, or a number is not finite.
+        InputError: the numbers of words and scores differ, or a score is not finite.
     """
-    said = f'<p class="prediction">Prediction: <strong>{escape(prediction)}</strong></p>'
+    answer = f'<p class="prediction">Prediction: <strong>{escape(prediction)}</strong></p>'
     verdict = _verdict(deletion, measure)
     if sources is not None:
-        parts = [said, style(), verdict, *_of_modalities(words, scores, sources)]
+        parts = [answer, style(), verdict, *_of_modalities(words, scores, sources)]
     else:
         strength = scaled_scores(words, scores)
-        parts = [said, *_words(words, scores, strength), verdict, _ranking(words, scores, strength)]
+        parts = [answer, *_words(words, scores, strength), verdict, _ranking(words, scores, strength)]
         if attention is not None:
-            parts.append(_heat_map(words, check_attention(words, attention), strength))
+            parts.append(_heat_map(words, attention, strength))
     if notes:
         items = "".join(f"<li>{escape(note)}</li>" for note in notes)
         parts.append(f'<h2>Notes</h2>\n<ul class="notes">{items}</ul>')
@@ -87,9 +88,8 @@ def _words(words: Sequence[str], scores: Sequence[float], strength: NDArray[np.f
 def _colored(words: Sequence[str], scores: Sequence[float], strength: NDArray[np.float64]) -> str:
     words_html = []
     for word, score, power, space in zip(words, scores, strength, spaces_before(words), strict=True):
-        side = "for" if power > 0 else "against" if power < 0 else "none"
         # The underline carries the strongest words to readers who do not see the color.
-        marked = f" {side}" + (" strong" if abs(power) >= 0.5 else "")
+        marked = f" {side_of(power)}" + (" strong" if abs(power) >= 0.5 else "")
         spoken, alpha = escape(f"{word}: {score:+.4g}", quote=True), f"{abs(power):.3f}"
         span = f'<span class="w{marked}" style="--a:{alpha}" title="{spoken}">{escape(word)}</span>'
         words_html.append(" " + span if space else span)
@@ -120,23 +120,21 @@ def _ranking(words: Sequence[str], scores: Sequence[float], strength: NDArray[np
     order = np.argsort(-np.abs(strength), kind="stable")[:_RANKED]
     rows = []
     for i in map(int, order):
-        side = "for" if strength[i] > 0 else "against" if strength[i] < 0 else "none"
+        side = side_of(strength[i])
         rows.append(
             f'<tr><td>{i + 1}</td><th scope="row" dir="auto">{escape(shorten(words[i], 60))}</th>'
             f'<td class="number">{scores[i]:+.4f}</td>'
             f'<td><span class="meter {side}" style="width:{abs(strength[i]) * 10:.2f}em"></span> {side}</td></tr>'
         )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("place", "word", "score", "speaks"))
-    table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody></table>"
-    return f"<h2>Strongest words</h2>\n{table}"
+    return f"<h2>Strongest words</h2>\n{table(('place', 'word', 'score', 'speaks'), rows)}"
 
 
-def _heat_map(words: Sequence[str], attention: NDArray[np.float64], strength: NDArray[np.float64]) -> str:
+def _heat_map(words: Sequence[str], attention: NDArray[np.floating], strength: NDArray[np.float64]) -> str:
     """An SVG grid; each cell is shaded by its share of the largest cell shown and carries its value as a title."""
-    places = most_telling(strength, _ATTENTION_WORDS)
-    names = [shorten(words[i], 14) for i in places]
-    table = attention[np.ix_(places, places)]
-    largest = float(table.max()) or 1.0
+    shown = np.sort(np.argsort(-np.abs(strength), kind="stable")[:_ATTENTION_WORDS])  # in reading order
+    names = [shorten(words[i], 14) for i in shown]
+    weights = attention[np.ix_(shown, shown)]
+    largest = float(weights.max()) or 1.0
     cell, margin = 20, 16 + 7 * max(map(display_width, names))  # 7 units a column at the font size of the style sheet
     size = margin + cell * len(names)
     shapes = []
@@ -145,16 +143,16 @@ def _heat_map(words: Sequence[str], attention: NDArray[np.float64], strength: ND
         shapes.append(f'<text x="{margin - 6}" y="{middle}" text-anchor="end" {word}')
         shapes.append(f'<text transform="translate({middle},{margin - 6}) rotate(-55)" {word}')
         for j, other in enumerate(names):
-            value, spoken = table[i, j], f"{escape(name)} → {escape(other)}"
+            value, spoken = weights[i, j], f"{escape(name)} → {escape(other)}"
             shapes.append(
                 f'<rect x="{margin + cell * j}" y="{margin + cell * i}" width="{cell - 1}" height="{cell - 1}" '
                 f'fill-opacity="{value / largest:.3f}"><title>{spoken}: {value:.4f}</title></rect>'
             )
-    kept = "" if len(places) == len(words) else f" The {len(places)} highest-scored of {len(words)} words are shown."
+    kept = "" if len(shown) == len(words) else f" The {len(shown)} highest-scored of {len(words)} words are shown."
     return (
         "<h2>Attention</h2>\n"
         f"<p>Row: the word that looks. Column: the word looked at. Full color is {largest:.3f}.{kept} "
         "Attention shows where the model reads, not why it decides.</p>\n"
         f'<div class="scroll"><svg viewBox="0 0 {size + 40} {size}" width="{size + 40}" role="img" '
-        f'aria-label="attention between {len(places)} words">\n' + "\n".join(shapes) + "\n</svg></div>"
+        f'aria-label="attention between {len(shown)} words">\n' + "\n".join(shapes) + "\n</svg></div>"
     )

@@ -4,13 +4,12 @@ answer is an object, under what the query that found it looked at. Every image l
 
 from __future__ import annotations
 
-import base64
-import io
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
+from polydetr.reports.box_drawing import data_url
 from polydetr.reports.explained import ExplainedImage, Sources
 from polydetr.reports.heat import STRONG, caption, gaze_overlay, outline, overlay
 
@@ -96,8 +95,5 @@ def _layer(image: ExplainedImage, pixels: NDArray[np.uint8], *, coarse: bool = F
     """Pixels, stretched over the whole drawing."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
     place = f'width="{_WIDTH}" height="{_height(image)}" preserveAspectRatio="none"'
-    return f'<image{" class=coarse" if coarse else ""} {place} href="data:image/png;base64,{data}"/>'
+    return f'<image{" class=coarse" if coarse else ""} {place} href="{data_url(Image.fromarray(pixels))}"/>'

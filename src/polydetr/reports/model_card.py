@@ -8,72 +8,55 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from polydetr.errors import InputError, did_you_mean
-
-_SECTIONS = (
-    "name",
-    "description",
-    "polydetr_version",
-    "date",
-    "data",
-    "schema",
-    "metrics",
-    "run",
-    "calibration",
-    "limits",
-    "backbone",
-    "example",
-)
+Facts = Mapping[str, Any]
 
 
-def model_card(info: Mapping[str, Any]) -> str:
+def model_card(
+    *,
+    name: str,
+    description: str = "An attention model trained on labeled rows.",
+    polydetr_version: str = "",
+    date: str = "",
+    data: Mapping[str, Facts] | None = None,
+    schema: Facts | None = None,
+    metrics: Mapping[str, Mapping[str, Facts]] | None = None,
+    run: Facts | None = None,
+    calibration: Mapping[str, Facts] | None = None,
+    limits: Sequence[str] = (),
+    backbone: Facts | None = None,
+    example: Facts | None = None,
+) -> str:
     """Markdown from what is known; a section without facts says so rather than vanish.
 
-    info (all but ``name`` optional):
-        name, description, polydetr_version, date: strings.
-        data: {split: {"rows": 14041, "source": "train.conll", "sha256": "..."}}.
-        schema: {"inputs": {field: modality}, "targets": {target: {"task": "tagging", "labels": [...]}}}.
-        metrics: {split: {target: {metric: number or None}}}.
-        run: {"seed": 0, "machine": "...", "epochs": 4, "seconds": 840, ...}: any facts of the training run.
-        calibration: {target: {"temperature": 1.3, "ece_before": 0.06, "ece_after": 0.01}}.
-        limits: sentences.
-        backbone: {"name": "minilm", "license": "Apache-2.0", "source": "...", "sha256": "..."}; None = random weights.
-        example: one row of inputs, for the loading example.
-
-    Raises:
-        InputError: ``name`` is missing, or a key is unknown.
+    data: {split: {"rows": 14041, "source": "train.conll", "sha256": "..."}}.
+    schema: {"inputs": {field: modality}, "targets": {target: {"task": "tagging", "labels": [...]}}}.
+    metrics: {split: {target: {metric: number or None}}}.
+    run: {"seed": 0, "machine": "...", "epochs": 4, "seconds": 840, ...}: any facts of the training run.
+    calibration: {target: {"temperature": 1.3, "ece_before": 0.06, "ece_after": 0.01}}.
+    limits: sentences.
+    backbone: {"name": "minilm", "license": "Apache-2.0", "source": "...", "sha256": "..."}; None: random weights.
+    example: one row of inputs, for the loading example.
     """
-    for key in info:
-        if key not in _SECTIONS:
-            raise InputError(f"Unknown entry {key!r} for a model card.", hint=did_you_mean(key, _SECTIONS))
-    if not info.get("name"):
-        raise InputError("A model card needs the model's name under 'name'.")
+    written_by = f"polydetr {polydetr_version}".strip() + (f" on {date}" if date else "")
     parts = [
-        _head(info),
-        _section("Data", _table(info.get("data"), "split")),
-        _section("Inputs and targets", _schema(info.get("schema"))),
-        _section("Metrics", _metrics(info.get("metrics"), info.get("run"), info.get("date"))),
-        _section("Calibration", _table(info.get("calibration"), "target")),
-        _section("Training run", _facts(info.get("run"))),
-        _section("Limits", _limits(info.get("limits"))),
-        _section("Backbone and license", _backbone(info)),
-        _section("How to load it", _loading(info)),
+        f"# {_inline(name)}\n\n{description}\n\nMade with {written_by}.\n",
+        _section("Data", _table(data, "split")),
+        _section("Inputs and targets", _schema(schema)),
+        _section("Metrics", _metrics(metrics, run or {}, date)),
+        _section("Calibration", _table(calibration, "target")),
+        _section("Training run", _facts(run)),
+        _section("Limits", _limits(limits)),
+        _section("Backbone and license", _backbone(backbone)),
+        _section("How to load it", _loading(example or {"text": "..."})),
     ]
     return "\n".join(parts)
-
-
-def _head(info: Mapping[str, Any]) -> str:
-    made = f"polydetr {info['polydetr_version']}" if info.get("polydetr_version") else "polydetr"
-    when = f" on {info['date']}" if info.get("date") else ""
-    text = info.get("description") or "An attention model trained on labeled rows."
-    return f"# {_inline(info['name'])}\n\n{text}\n\nMade with {made}{when}.\n"
 
 
 def _section(title: str, body: str) -> str:
     return f"## {title}\n\n{body or 'Not recorded.'}\n"
 
 
-def _table(rows: Mapping[str, Mapping[str, Any]] | None, first: str) -> str:
+def _table(rows: Mapping[str, Facts] | None, first: str) -> str:
     """One line per key of ``rows``, one column per key of their values."""
     if not rows:
         return ""
@@ -83,11 +66,11 @@ def _table(rows: Mapping[str, Mapping[str, Any]] | None, first: str) -> str:
     return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
 
 
-def _numeric(rows: Mapping[str, Mapping[str, Any]], name: str) -> bool:
+def _numeric(rows: Mapping[str, Facts], name: str) -> bool:
     return all(isinstance(row.get(name), (int, float, type(None))) for row in rows.values())
 
 
-def _schema(schema: Mapping[str, Any] | None) -> str:
+def _schema(schema: Facts | None) -> str:
     if not schema:
         return ""
     inputs = {field: {"modality": modality} for field, modality in schema.get("inputs", {}).items()}
@@ -103,11 +86,10 @@ def _labels(labels: Sequence[Any]) -> str:
     return f"{len(labels)}: {shown}" + (", …" if len(labels) > 20 else "")
 
 
-def _metrics(metrics: Mapping[str, Any] | None, run: Mapping[str, Any] | None, date: str | None) -> str:
+def _metrics(metrics: Mapping[str, Mapping[str, Facts]] | None, run: Facts, date: str) -> str:
     if not metrics:
         return ""
-    known = run or {}
-    facts = {"date": date or known.get("date"), "seed": known.get("seed"), "machine": known.get("machine")}
+    facts = {"date": date or run.get("date"), "seed": run.get("seed"), "machine": run.get("machine")}
     measured = "; ".join(f"{name}: {_inline(value)}" for name, value in facts.items() if value is not None)
     rows: dict[str, dict[str, Any]] = {}
     for split, targets in metrics.items():
@@ -117,20 +99,16 @@ def _metrics(metrics: Mapping[str, Any] | None, run: Mapping[str, Any] | None, d
     return _table(rows, "metric") + (f"\n\nMeasured with {measured}." if measured else "")
 
 
-def _facts(facts: Mapping[str, Any] | None) -> str:
+def _facts(facts: Facts | None) -> str:
     return "\n".join(f"- {_inline(name)}: {_cell(value)}" for name, value in facts.items()) if facts else ""
 
 
-def _limits(limits: Sequence[str] | None) -> str:
-    known = list(limits or [])
-    known.append("Measured on the data named above; expect lower scores on text of another kind, period or language.")
-    return "\n".join(f"- {' '.join(line.split())}" for line in known)
+def _limits(limits: Sequence[str]) -> str:
+    general = "Measured on the data named above; expect lower scores on text of another kind, period or language."
+    return "\n".join(f"- {_inline(line)}" for line in (*limits, general))
 
 
-def _backbone(info: Mapping[str, Any]) -> str:
-    if "backbone" not in info:
-        return ""
-    backbone = info["backbone"]
+def _backbone(backbone: Facts | None) -> str:
     if backbone is None:
         return "None: the weights began at random."
     body = _facts(backbone)
@@ -139,8 +117,8 @@ def _backbone(info: Mapping[str, Any]) -> str:
     return body
 
 
-def _loading(info: Mapping[str, Any]) -> str:
-    row = json.dumps(info.get("example") or {"text": "..."}, ensure_ascii=False)
+def _loading(example: Facts) -> str:
+    row = json.dumps(example, ensure_ascii=False)
     return (
         "```python\nfrom polydetr import Predictor\n\n"
         'predictor = Predictor.load("path/to/this/folder")\n'

@@ -18,8 +18,10 @@ from polydetr.reports.style import BLUE, FAINT, INK, ORANGE, PALETTE, canvas, qu
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FULL_MATRIX = 30  # up to here every class has its own row, and every cell its number
-_MOST_CONFUSED = 20
+FULL_MATRIX = 30
+"""Up to so many classes, a confusion matrix shows every one."""
+MOST_CONFUSED = 20
+"""Of more classes it shows so many, and all others as one."""
 _NOT_CURVES = frozenset({"epoch", "step", "seconds", "time", "lr", "learning_rate", "tokens_per_second", "ece"})
 
 
@@ -27,14 +29,13 @@ def learning_curve_png(
     history: Sequence[Mapping[str, Any]],
     path: str | Path,
     *,
-    title: str = "Learning curve",
     best: float | None = None,
 ) -> None:
     """Losses on the left, scores on the right, over epochs (or steps).
 
     history: one mapping per measurement with "epoch" or "step" and any numbers, such as "train_loss", "valid_loss",
     "entity_f1"; a missing or None value leaves a gap. A name that contains "loss" is a loss. "metrics"
-    may hold {target: {name: number}}, as the training loop writes it, and then stands in for "score".
+    may hold {target: {name: number}}, as the training loop writes it, and then replaces "score".
     best: the epoch or step (what the x axis counts) whose weights were kept.
 
     Raises:
@@ -52,7 +53,7 @@ def learning_curve_png(
     if not panels:
         raise InputError("A learning curve needs at least one measurement with a number in it; the history holds none.")
     with canvas(5.2 * len(panels), 3.9, path=path) as figure:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+        figure.suptitle("Learning curve", x=0.01, ha="left", fontsize=13, fontweight="bold")
         for place, (name, group) in enumerate(panels, start=1):
             axes = figure.add_subplot(1, len(panels), place)
             for i, (key, points) in enumerate(group.items()):
@@ -96,7 +97,7 @@ def confusion_matrix_png(report: ClassReport, path: str | Path, *, title: str = 
         )
     matrix, labels = report.confusion, list(report.confusion_labels)
     subtitle = f"{int(matrix.sum()):,} rows, {len(labels)} classes, {report.accuracy:.1%} right"
-    many = len(labels) > _FULL_MATRIX
+    many = len(labels) > FULL_MATRIX
     pairs = _worst_pairs(matrix, labels) if many else []
     if many:
         matrix, labels = _most_confused(matrix, labels)
@@ -105,7 +106,7 @@ def confusion_matrix_png(report: ClassReport, path: str | Path, *, title: str = 
     with canvas(side + (7.4 if many else 2.6), side + 1.6, path=path) as figure:
         figure.suptitle(f"{title}\n{subtitle}", x=0.01, ha="left", fontsize=12, fontweight="bold")
         grid = figure.add_gridspec(1, 2, width_ratios=[side + 2.2, 3.0]) if many else figure.add_gridspec(1, 1)
-        _draw_matrix(figure.add_subplot(grid[0, 0]), matrix, labels)
+        draw_matrix(figure.add_subplot(grid[0, 0]), matrix, labels)
         if many:
             _draw_pairs(figure.add_subplot(grid[0, 1]), pairs)
 
@@ -114,7 +115,7 @@ def _draw_pairs(axes: Axes, pairs: Sequence[tuple[str, str, int, float]]) -> Non
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title("Most frequent confusions (gold → predicted)", loc="right")
-    names = [f"{shorten(gold, 24, keep_end=True)} → {shorten(found, 24, keep_end=True)}" for gold, found, _, _ in pairs]
+    names = [" → ".join(shorten(name, 24, keep_end=True) for name in pair[:2]) for pair in pairs]
     counts = [count for _, _, count, _ in pairs]
     bars = axes.barh(range(len(pairs)), counts, color=ORANGE, height=0.7)
     axes.bar_label(bars, [f"{n}  ({share:.0%} of gold)" for _, _, n, share in pairs], padding=3, fontsize=8)
@@ -126,7 +127,7 @@ def _draw_pairs(axes: Axes, pairs: Sequence[tuple[str, str, int, float]]) -> Non
     axes.tick_params(axis="y", length=0)
 
 
-def _draw_matrix(axes: Axes, matrix: NDArray[np.int64], labels: Sequence[str]) -> None:
+def draw_matrix(axes: Axes, matrix: NDArray[np.int64], labels: Sequence[str]) -> None:
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     size = len(labels)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -157,7 +158,7 @@ def _draw_matrix(axes: Axes, matrix: NDArray[np.int64], labels: Sequence[str]) -
 
 def _worst_pairs(matrix: NDArray[np.int64], labels: Sequence[str]) -> list[tuple[str, str, int, float]]:
     wrong = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSED]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSED]
     places = [divmod(int(flat), len(labels)) for flat in order if wrong.flat[flat] > 0]
     return [(labels[i], labels[j], int(wrong[i, j]), wrong[i, j] / matrix[i].sum()) for i, j in places]
 
@@ -168,15 +169,25 @@ def _most_confused(matrix: NDArray[np.int64], labels: Sequence[str]) -> tuple[ND
     chosen: list[int] = []
     for flat in np.argsort(-wrong, axis=None, kind="stable"):
         for i in divmod(int(flat), len(labels)):
-            if i not in chosen and len(chosen) < _MOST_CONFUSED:
+            if i not in chosen and len(chosen) < MOST_CONFUSED:
                 chosen.append(i)
-        if len(chosen) == _MOST_CONFUSED:
+        if len(chosen) == MOST_CONFUSED:
             break
+    return with_others(matrix, labels, chosen)
+
+
+def with_others(
+    matrix: NDArray[np.int64], labels: Sequence[str], chosen: Sequence[int], *, last: Sequence[int] = ()
+) -> tuple[NDArray[np.int64], list[str]]:
+    """A confusion matrix of the ``chosen`` labels, one row and column for all others together, and the labels ``last``;
+    and the names of its rows.
+    """
     group = np.full(len(labels), len(chosen))
-    group[chosen] = np.arange(len(chosen))
-    merged = np.zeros((len(chosen) + 1, len(chosen) + 1), np.int64)
+    group[list(chosen)], group[list(last)] = np.arange(len(chosen)), len(chosen) + 1 + np.arange(len(last))
+    merged = np.zeros((len(chosen) + 1 + len(last),) * 2, np.int64)
     np.add.at(merged, (group[:, None], group[None, :]), matrix)
-    return merged, [*(labels[i] for i in chosen), f"{len(labels) - len(chosen)} others"]
+    others = f"{len(labels) - len(chosen) - len(last)} others"
+    return merged, [*(labels[i] for i in chosen), others, *(labels[i] for i in last)]
 
 
 def reliability_png(
@@ -185,7 +196,7 @@ def reliability_png(
     """Accuracy over confidence, before and after calibration, with the number of rows in each bin below; hollow
     points stand for bins of too few rows to say anything.
 
-    On the dashed diagonal a probability means what it says; below it the model is too sure of itself.
+    On the dashed diagonal confidence and accuracy agree; below it the model is overconfident.
     """
     curves = [("before calibration" if after else "model", before, ORANGE)]
     if after is not None:
@@ -213,7 +224,7 @@ def reliability_png(
         quiet_grid(bottom)
 
 
-def entity_bars_png(report: EntityReport, path: str | Path, *, title: str = "Entities found, by type") -> None:
+def entity_bars_png(report: EntityReport, path: str | Path) -> None:
     """F1 of every type as a bar, precision and recall as marks on it; the 40 most frequent types, then the micro
     average.
     """
@@ -226,7 +237,7 @@ def entity_bars_png(report: EntityReport, path: str | Path, *, title: str = "Ent
     with canvas(7.2, 1.9 + 0.36 * len(rows), path=path) as figure:
         note = f", {left_out} rarer types not shown" if left_out else ""
         axes = figure.add_subplot()
-        axes.set_title(f"{title} (exact boundaries and type{note})", fontsize=12, pad=26)
+        axes.set_title(f"Entities found, by type (exact boundaries and type{note})", fontsize=12, pad=26)
         axes.barh(y, [row.f1 for row in rows], color=colors, height=0.62, alpha=0.85, label="F1")
         axes.plot(
             [row.precision for row in rows], y, ls="", marker=">", ms=6, mec="white", color=ORANGE, label="precision"

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import resources
 
 from polydetr.reports.explained import ExplainedColumn, Sources
 from polydetr.reports.style import shorten
+
+
+def table(heads: Sequence[str], rows: Iterable[str]) -> str:
+    """A table with one escaped ``<tr>`` per row."""
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody></table>"
+
+
+def side_of(score: float) -> str:
+    """Whether a score speaks "for" the answer, "against" it, or says nothing ("none")."""
+    return "for" if score > 0 else "against" if score < 0 else "none"
 
 
 def style() -> str:
@@ -44,10 +56,12 @@ def sources_html(sources: Sources) -> str:
 def _row(
     sources: Sources, modality: str, column: ExplainedColumn | None, score: float, largest: float, whole: str | None
 ) -> str:
-    """One column (None: all columns of the modality together). ``whole``: the modality whose only, or summary, row it
-    is; its share of the attention stands there.
+    """One column (None: all columns of the modality together).
+
+    largest: the score whose bar is longest. whole: the modality, where this is its only row or the one that sums it up:
+    this row shows the modality's share of the attention.
     """
-    side = "for" if score > 0 else "against" if score < 0 else "none"
+    side = side_of(score)
     width = min(50.0, 50 * abs(score) / largest)
     share = column.share if column else sources.modalities[modality]
     level = sources.shown(column.without if column else sources.without.get(modality))
@@ -74,16 +88,11 @@ def items_html(sources: Sources) -> str:
     rows = []
     for item in sources.items:
         power = item.score / largest * sources.fade(column=item.column)
-        side = "for" if power > 0 else "against" if power < 0 else "none"
+        side = side_of(power)
         rows.append(
             f'<tr><td>{item.index + 1}</td><th scope="row" dir="auto">{escape(shorten(item.text, 60))}</th>'
             f'<td class="number">{item.score:+.3f}</td><td class="speaks"><span class="two"><i class="{side}" '
             f'style="width:{50 * abs(power):.1f}%"></i></span> {side if item.score else ""}</td></tr>'
         )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("place", "item", "score", "speaks"))
     names = ", ".join(dict.fromkeys(item.column for item in sources.items))
-    return (
-        f"<h2>Items of {escape(names)}</h2>\n<table><thead><tr>{head}</tr></thead>\n<tbody>\n"
-        + "\n".join(rows)
-        + "\n</tbody></table>"
-    )
+    return f"<h2>Items of {escape(names)}</h2>\n{table(('place', 'item', 'score', 'speaks'), rows)}"

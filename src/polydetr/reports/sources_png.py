@@ -1,6 +1,7 @@
-"""The explanation of a row of several modalities as one image: what it rests on, words, images, items, the check.
+"""An explanation as one image: what the answer rests on, words, images, items, the deletion check.
 
-Everything is placed in inches from the top: each block tells its height first, so that the page can be made to measure.
+Everything is placed in inches from the top. The page is a list of blocks, whose heights are known before they are
+drawn, so that they add up to the height of the page.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from polydetr.reports.explained import ExplainedImage, Sources
 from polydetr.reports.explanation import deletion_verdict, scaled_scores, spaces_before
 from polydetr.reports.images_png import draw_image, image_height
 from polydetr.reports.style import BAD, BLUE, FAINT, GOOD, INK, ORANGE, canvas, shorten
-from polydetr.reports.words_png import LINE, MARGIN, MOST_WORDS, WIDTH, draw_word, lay_out, put_text, word_widths
+from polydetr.reports.words_png import LINE, MARGIN, WIDTH, draw_scale, draw_word, lay_out, put_text, word_widths
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _ROW, _SMALL = 0.27, 0.19
 _NAME, _VALUE, _BAR, _SHARE, _WITHOUT = MARGIN, 1.95, 3.65, 6.25, 7.7
 _BAR_WIDTH = 2.0
-_MOST_IMAGES, _MOST_ITEMS, _MOST_COLUMNS = 8, 12, 24
+_MOST_WORDS, _MOST_IMAGES, _MOST_ITEMS, _MOST_COLUMNS = 400, 8, 12, 24
 
 
 class _Block(NamedTuple):
@@ -32,27 +33,34 @@ class _Block(NamedTuple):
     draw: Callable[[Figure, float], None]
 
 
-def sources_png(
-    sources: Sources,
+def explanation_png(
+    words: Sequence[str],
+    scores: Sequence[float],
     path: str | Path,
     *,
     title: str,
     prediction: str,
-    words: Sequence[str] = (),
-    scores: Sequence[float] = (),
     deletion: Mapping[str, float] | None = None,
+    measure: str = "probability",
+    sources: Sources | None = None,
 ) -> None:
-    """Draws what ``explanation_html`` shows of such a row; of very many words, images or items the first.
+    """Draws what ``explanation_html`` shows, without the tables of words; of very many words, images or items the
+    first. The arguments are those of ``explanation_html``.
 
     Raises:
-        InputError: lengths do not fit, or a number is not finite.
+        InputError: the numbers of words and scores differ, or a score is not finite.
     """
     with canvas(WIDTH, 1.0, path=path) as figure:
         figure.set_layout_engine("none")
-        blocks = [_head(title, prediction), _lines(sources.statement), *_bars(sources)]
-        if len(words):
-            blocks.append(_words(figure, words, scaled_scores(words, scores) * sources.fade(modality="text")))
-        blocks += [*_images(sources), *_items(sources), *_legend(sources), _check(deletion, sources.measure)]
+        blocks = [_head(title, prediction)]
+        if sources is None:
+            blocks += [_words(figure, words, scaled_scores(words, scores)), _scale(scores)]
+        else:
+            blocks += [_lines(sources.statement), *_bars(sources)]
+            if len(words):
+                blocks.append(_words(figure, words, scaled_scores(words, scores) * sources.fade(modality="text")))
+            blocks += [*_images(sources), *_items(sources), *_legend(sources)]
+        blocks.append(_check(deletion, measure))
         figure.set_size_inches(WIDTH, sum(block.height for block in blocks) + 0.1)
         y = 0.0
         for block in blocks:
@@ -105,8 +113,11 @@ def _bars(sources: Sources) -> list[_Block]:
     return blocks
 
 
-def _bar(figure: Figure, middle: float, power: float, said: str) -> None:
-    """From the middle of the bars' room to the right (for) or left (against, hatched); ``said`` on the other side."""
+def _bar(figure: Figure, middle: float, power: float, text: str) -> None:
+    """From the middle of the bars' column to the right (for) or left (against, hatched); ``text`` on the other side.
+
+    middle: inches from the top; power: the bar's length, -1 (against) to 1 (for).
+    """
     from matplotlib.patches import Rectangle
 
     width, height = figure.get_size_inches()
@@ -122,11 +133,11 @@ def _bar(figure: Figure, middle: float, power: float, said: str) -> None:
         hatch=None if power > 0 else "////")  # fmt: skip
     put(center, 0.006, 0.22, facecolor=FAINT, linewidth=0)
     side = -0.07 if power > 0 else 0.07
-    put_text(figure, center + side, middle, said, ha="right" if power > 0 else "left", fontsize=8, color=FAINT)
+    put_text(figure, center + side, middle, text, ha="right" if power > 0 else "left", fontsize=8, color=FAINT)
 
 
 def _words(figure: Figure, words: Sequence[str], strength: np.ndarray) -> _Block:
-    shown = [shorten(word, 60) or "␣" for word in words[:MOST_WORDS]]
+    shown = [shorten(word, 60) or "␣" for word in words[:_MOST_WORDS]]
     places, lines = lay_out(word_widths(figure, shown), spaces_before(shown))
     left_out = len(words) - len(shown)
 
@@ -138,6 +149,11 @@ def _words(figure: Figure, words: Sequence[str], strength: np.ndarray) -> _Block
             put_text(figure, MARGIN, y + 0.15 + LINE * lines, text, fontsize=9, color=FAINT)
 
     return _Block(0.15 + LINE * lines + (_SMALL if left_out else 0), draw)
+
+
+def _scale(scores: Sequence[float]) -> _Block:
+    largest = float(np.abs(np.asarray(scores, float)).max())
+    return _Block(0.36, lambda figure, y: draw_scale(figure, y + 0.16, largest))
 
 
 def _images(sources: Sources) -> list[_Block]:

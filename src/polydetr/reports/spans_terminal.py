@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from polydetr.errors import InputError
-from polydetr.reports.style import label_colors
+from polydetr.reports.style import ink_on, label_colors
 from polydetr.values.spans import Span
 
 if TYPE_CHECKING:
@@ -31,9 +31,8 @@ def colored_entities(text: str, spans: Sequence[Span]) -> Text:
     out = Text()
     for part, cover, ended in segments(text, spans):
         if cover:
-            out.append(
-                part, Style(color="#ffffff", bgcolor=colors[cover[-1].label], bold=True, underline=len(cover) > 1)
-            )
+            color = colors[cover[-1].label]
+            out.append(part, Style(color=ink_on(color), bgcolor=color, bold=True, underline=len(cover) > 1))
         else:
             out.append(part)
         for span in ended:

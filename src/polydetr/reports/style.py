@@ -7,6 +7,7 @@ touched.
 
 from __future__ import annotations
 
+import colorsys
 import io
 import logging
 import warnings
@@ -46,13 +47,26 @@ _CJK_FILES = ("notosanscjk", "notosanssc", "sourcehansans", "wqy", "simhei", "ms
 
 
 def label_colors(labels: Iterable[str]) -> dict[str, str]:
-    """A fixed color for each label, by its place among the sorted labels."""
-    return {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(sorted(set(labels)))}
+    """A color for each label, by its place among the sorted ones: the palette, then new hues."""
+    names = sorted(set(labels))
+    shades = ((0.75, 0.85), (0.5, 0.97), (0.85, 0.6))  # saturation and value, in turn
+    more = (colorsys.hsv_to_rgb(i * 0.618 % 1, *shades[i % 3]) for i in range(len(names)))
+    return {
+        name: PALETTE[i] if i < len(PALETTE) else "#" + "".join(f"{round(255 * c):02x}" for c in next(more))
+        for i, name in enumerate(names)
+    }
+
+
+def ink_on(color: str) -> str:
+    """Black or white, whichever reads better on ``color`` (WCAG relative luminance)."""
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return "#000000" if 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.2 else "#ffffff"
 
 
 def cjk_font() -> str | None:
-    """The name of an installed font with Chinese characters, or None. A font installed since matplotlib last looked is
-    found too.
+    """The name of an installed font with Chinese characters, or None; also of one installed since matplotlib last
+    listed the fonts.
     """
     from matplotlib import font_manager
 

@@ -1,61 +1,21 @@
-"""An explanation as one image: the words as colored boxes, wrapped like text, with the legend and the verdict
-below.
+"""Words as colored boxes on a figure, wrapped like text, and the scale of their colors. Places are in inches, from the
+left and from the top.
 """
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polydetr.reports.explanation import deletion_verdict, scaled_scores, spaces_before
-from polydetr.reports.style import BAD, BLUE, FAINT, GOOD, ORANGE, canvas, shorten
+from polydetr.reports.style import BLUE, FAINT, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, MARGIN, LINE = 8.0, 0.3, 0.36  # inches
 _WORD_SIZE = 12
-MOST_WORDS = 400
-
-
-def explanation_png(
-    words: Sequence[str],
-    scores: Sequence[float],
-    path: str | Path,
-    *,
-    title: str,
-    prediction: str,
-    deletion: Mapping[str, float] | None = None,
-    measure: str = "probability",
-) -> None:
-    """Draws what :func:`explanation_html` shows, without the tables; beyond 400 words the rest is counted, not drawn.
-
-    Raises:
-        InputError: lengths do not fit, or a number is not finite.
-    """
-    strength = scaled_scores(words, scores)
-    shown = [shorten(word, 60) or "␣" for word in words[:MOST_WORDS]]
-    verdict = deletion_verdict(deletion, measure=measure) if deletion is not None else None
-    color = FAINT if verdict is None else GOOD if verdict.meaningful else BAD
-    note = textwrap.wrap("Deletion check: not run." if verdict is None else verdict.text, 106)
-    if len(words) > len(shown):
-        note.append(f"The first {len(shown)} of {len(words)} words are shown.")
-    with canvas(WIDTH, 1.0, path=path) as figure:
-        figure.set_layout_engine("none")
-        places, lines = lay_out(word_widths(figure, shown), spaces_before(shown))
-        foot = 1.1 + LINE * lines
-        figure.set_size_inches(WIDTH, foot + 0.62 + 0.19 * len(note))
-        put_text(figure, MARGIN, 0.32, shorten(title, 78), fontsize=13, weight="bold")
-        put_text(figure, MARGIN, 0.65, f"Prediction: {shorten(prediction, 90)}", fontsize=11)
-        for word, power, (x, line) in zip(shown, strength, places, strict=False):
-            draw_word(figure, x, 1.15 + LINE * line, word, power=float(power))
-        draw_legend(figure, foot + 0.16, float(np.abs(np.asarray(scores, float)).max()))
-        for i, text in enumerate(note):
-            put_text(figure, MARGIN, foot + 0.5 + 0.19 * i, text, fontsize=9, color=color)
 
 
 def word_widths(figure: Figure, words: Sequence[str]) -> list[float]:
@@ -97,7 +57,7 @@ def draw_word(figure: Figure, x: float, y: float, word: str, *, power: float) ->
     put_text(figure, x, y, word, fontsize=_WORD_SIZE, bbox=style)
 
 
-def draw_legend(figure: Figure, y: float, largest: float) -> None:
+def draw_scale(figure: Figure, y: float, largest: float) -> None:
     """The scale of colors, from the strongest word against to the strongest for."""
     width, height = figure.get_size_inches()
     against, left = f"against −{largest:.2g}", 0.3
@@ -115,6 +75,6 @@ def draw_legend(figure: Figure, y: float, largest: float) -> None:
 
 
 def put_text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
-    """Places ``text`` at inches from the left and from the top, its line centerd on ``y``."""
+    """Places ``text`` at inches from the left and from the top, its line centered on ``y``."""
     width, height = figure.get_size_inches()
     figure.text(x / width, 1 - y / height, text, va="center_baseline", **style)

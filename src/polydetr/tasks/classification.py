@@ -186,9 +186,9 @@ class ClassificationTask(Task):
         confidence = [p.probability or 0.0 for p, _ in pairs]
         metrics = {
             "accuracy": report.accuracy,
-            "macro_f1": report.macro_f1,
-            "micro_f1": report.micro_f1,
-            "weighted_f1": report.weighted_f1,
+            "macro_f1": report.macro.f1,
+            "micro_f1": report.micro.f1,
+            "weighted_f1": report.weighted.f1,
             "ece": expected_calibration_error(confidence, correct),
             **({} if self.multi_label else self._separation(pairs)),
         }

@@ -230,8 +230,8 @@ class TaggingTask(Task):
         confidence = [c for details in found for c in details.word_probability]
         metrics = {
             "accuracy": tokens.accuracy,
-            "macro_f1": tokens.macro_f1,
-            "weighted_f1": tokens.weighted_f1,
+            "macro_f1": tokens.macro.f1,
+            "weighted_f1": tokens.weighted.f1,
             "ece": expected_calibration_error(confidence, correct),
         }
         tables = {"tokens": tokens.to_text()}

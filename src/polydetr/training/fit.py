@@ -22,7 +22,7 @@ from polydetr.core.files import cache_dir
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
-from polydetr.engine.measure import unseen_notes
+from polydetr.engine.measure import unseen_warnings
 from polydetr.errors import RowError
 from polydetr.modalities.text import as_text
 from polydetr.model.build import Assembly, Note, build_model
@@ -130,7 +130,7 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         _, evaluations["test"] = measure(engine, rows.test)
     for split, found in evaluations.items():
         for target, evaluation in found.items():
-            for line in unseen_notes(target, evaluation, where=f"the {split} rows"):
+            for line in unseen_warnings(target, evaluation, where=f"the {split} rows"):
                 display.note(line)
     info = {
         **_describe(config, schema, splits, encoded, data_hash),

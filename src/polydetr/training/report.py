@@ -42,7 +42,7 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
     save_json(reports / "history.json", list(trained.history))
     if trained.rejected:
         write_rejected(reports / "rejected.jsonl", trained.rejected)
-    save_text(folder / "README.md", model_card(_card(trained)))
+    save_text(folder / "README.md", model_card(**_card(trained)))
 
 
 def _write_evaluation(reports: Path, name: str, evaluation: Evaluation, before: Evaluation | None) -> None:

@@ -1,4 +1,4 @@
-"""Images as files: one PNG, or a grid of many."""
+"""Many small images in one PNG file."""
 
 from __future__ import annotations
 
