@@ -13,7 +13,7 @@ from polydetr import embedders
 from polydetr.config import Config, HistoryConfig, ImageConfig, TableConfig, TextConfig
 from polydetr.core.examples import Example
 from polydetr.embedders.base import Embedder
-from polydetr.modalities.base import Modality, Needs
+from polydetr.modalities.base import BuildContext, Modality, Needs
 from polydetr.modalities.history import HistoryModality
 from polydetr.modalities.image import ImageModality
 from polydetr.modalities.table import TableModality
@@ -57,7 +57,7 @@ def table(count: int = 9) -> TableModality:
     rows = [{"n": i, "c": WORDS[i % 3], "d": f"2024-0{1 + i}-02"} for i in range(count)]
     fields = [FieldSpec("n", "number"), FieldSpec("c", "category"), FieldSpec("d", "date")]
     config = Config(table=TableConfig(embedding="periodic", column_dropout=0.5))
-    return TableModality.build(fields, rows, config, needs=Needs(), others={}, folder=None, note=lambda _: None)
+    return TableModality.build(fields, BuildContext(rows, config))
 
 
 def item(i: int) -> dict[str, Any]:
@@ -69,15 +69,9 @@ def history(**config: Any) -> HistoryModality:
     rows = [{"seen": [item(i), item(i + 1)]} for i in range(6)]
     kinds = {field.name: field.modality for field in items}
     settings = HistoryConfig(**{"max_items": 3, "item_tokens": 8, "age": "n", "fields": kinds, **config})
-    return HistoryModality.build(
-        [FieldSpec("seen", "history")],
-        rows,
-        Config(history=settings),
-        needs=Needs(),
-        others={"text": text("note"), "image": image("photo")},
-        folder=None,
-        note=lambda _: None,
-    )
+    others = {"text": text("note"), "image": image("photo")}
+    context = BuildContext(rows, Config(history=settings), others=others)
+    return HistoryModality.build([FieldSpec("seen", "history")], context)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from polydetr.config import AugmentConfig
-from polydetr.embedders.image_augment import ImageAugment, Mix, move_boxes_xyxy
+from polydetr.embedders.image_augment import ImageAugment, Mix
 
 seeds = st.integers(0, 2**31)
+
+
+def move_boxes_xyxy(boxes_xyxy: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
+    """Boxes (N, K, 4) of the images before, as boxes of the augmented ones; cut at the edges, so that a box outside of
+    the image becomes empty.
+    """
+    corners = boxes_xyxy.unflatten(-1, (2, 2))
+    affine = affine.to(boxes_xyxy)
+    moved = corners @ affine[:, None, :, :2].transpose(-1, -2) + affine[:, None, None, :, 2]
+    low, high = moved.aminmax(dim=-2)
+    return torch.cat((low, high), dim=-1).clamp(0, 1)
 
 
 def generator(seed: int) -> torch.Generator:
@@ -144,7 +155,7 @@ def test_a_box_outside_the_crop_comes_out_empty() -> None:
 @given(st.integers(0, 6), st.sampled_from(["none", "mixup", "cutmix"]), seeds)
 def test_mixing_blends_as_it_says(n: int, kind: Mix, seed: int) -> None:
     pixels, augment = noise(n, 12, 10), ImageAugment(mix=kind)
-    found = augment.mix(pixels, generator(seed))
+    found = augment.blend(pixels, generator(seed))
     assert found.pixels.dtype == torch.uint8
     assert sorted(found.permutation.tolist()) == list(range(n))
     assert ((found.lam >= 0) & (found.lam <= 1)).all()
@@ -157,13 +168,13 @@ def test_mixing_blends_as_it_says(n: int, kind: Mix, seed: int) -> None:
         torch.testing.assert_close(from_own.float().mean((1, 2))[different], found.lam[different], atol=0.05, rtol=0)
     else:
         assert (found.pixels.float() - (lam * own + (1 - lam) * others)).abs().max() <= 0.51 if n else True
-    assert torch.equal(augment.mix(pixels, generator(seed)).pixels, found.pixels)
+    assert torch.equal(augment.blend(pixels, generator(seed)).pixels, found.pixels)
 
 
 def test_how_much_is_mixed() -> None:
     pixels = torch.zeros(4000, 3, 4, 4, dtype=torch.uint8)
-    lam = ImageAugment(mix="mixup").mix(pixels, generator(0)).lam
+    lam = ImageAugment(mix="mixup").blend(pixels, generator(0)).lam
     assert lam.mean() == pytest.approx(0.5, abs=0.03)
     assert lam.var() == pytest.approx(1 / (4 * (2 * 0.2 + 1)), abs=0.01)  # of Beta(0.2, 0.2)
-    lam = ImageAugment(mix="cutmix").mix(torch.zeros(2000, 3, 16, 16, dtype=torch.uint8), generator(0)).lam
+    lam = ImageAugment(mix="cutmix").blend(torch.zeros(2000, 3, 16, 16, dtype=torch.uint8), generator(0)).lam
     assert 0.5 < lam.mean() < 0.75  # rectangles that reach over the edge are cut

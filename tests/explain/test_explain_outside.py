@@ -5,7 +5,6 @@ PyTorch's.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +23,7 @@ from polydetr.errors import InputError
 from polydetr.explain import Explanation, explain_record
 from polydetr.heads.base import EncoderShape, PooledHead
 from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer, no_choice
-from polydetr.modalities.base import Modality, Needs
+from polydetr.modalities.base import BuildContext, Modality, Needs
 from polydetr.modalities.units import Part, Scores, UnitKind
 from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.tasks.base import Task
@@ -38,7 +37,6 @@ class SizeTask(Task):
     """A number, as it stands there."""
 
     kind: ClassVar[str] = "size"
-    per_token: ClassVar[bool] = False
     primary_metric: ClassVar[str] = "error"
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
@@ -50,7 +48,7 @@ class SizeTask(Task):
     def gold(self, row: Row, text: Any) -> float:
         return float(row[self.target])
 
-    def decode(self, outputs: Sequence[Any], layouts: Any, texts: Any, num_rows: int) -> list[Prediction]:
+    def decode(self, outputs: Sequence[Any], layouts: Any, texts: Any) -> list[Prediction]:
         return [Prediction(float(np.mean([o["logits"][0] for o in outputs])))]
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
@@ -81,10 +79,8 @@ class SizeHead(SilentHead):
         return SizeAnswer(f"size {reading.prediction.value:.2f}")
 
 
-@dataclass(frozen=True)
 class SizeAnswer(SmoothAnswer):
     quantity: ClassVar[str] = "size"
-    shown: str
 
     def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
         return outputs["logits"][..., 0].mean(1)
@@ -130,10 +126,8 @@ class ToneModality(Modality):
     reads: ClassVar[frozenset[str]] = frozenset({"tone"})
 
     @classmethod
-    def build(
-        cls, fields: Sequence[Any], rows: Sequence[Row], config: Any, *, needs: Needs, **context: Any
-    ) -> ToneModality:
-        return cls([field.name for field in fields], needs=needs)
+    def build(cls, fields: Sequence[Any], context: BuildContext) -> ToneModality:
+        return cls([field.name for field in fields], needs=context.needs)
 
     def encode(self, rows: Sequence[Row], *, folder: Any = None) -> EncodedGroup:
         (row,) = rows

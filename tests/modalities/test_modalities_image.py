@@ -17,7 +17,7 @@ from polydetr.config import AugmentConfig, Config, ImageConfig
 from polydetr.core.examples import Example
 from polydetr.embedders.image import ImageEmbedder
 from polydetr.errors import BackboneError, ConfigError, RowError
-from polydetr.modalities.base import Needs
+from polydetr.modalities.base import BuildContext, Needs
 from polydetr.modalities.image import ImageModality
 from polydetr.nn.batch import Batch, TokenGroup
 from polydetr.schema.spec import FieldSpec
@@ -266,7 +266,7 @@ def test_only_real_pictures_are_augmented_and_by_the_seed_alone() -> None:
 def build(backbone: str | dict[str, str], notes: list[str], **image: Any) -> ImageModality:
     config = Config(backbone=backbone, image=ImageConfig(**image))
     specs = [FieldSpec("photo", "image")]
-    return ImageModality.build(specs, [], config, needs=Needs(), others={}, folder=None, note=notes.append)
+    return ImageModality.build(specs, BuildContext([], config, notify=notes.append))
 
 
 def test_building_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

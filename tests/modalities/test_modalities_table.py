@@ -18,7 +18,7 @@ from polydetr import Predictor, embedders
 from polydetr.config import Config, load_config
 from polydetr.core.examples import Example
 from polydetr.errors import ModelFolderError, RowError
-from polydetr.modalities.base import Needs
+from polydetr.modalities.base import BuildContext
 from polydetr.modalities.table import TableModality
 from polydetr.modalities.table_columns import DATE_PARTS, MISSING, RARE, UNSEEN
 from polydetr.nn.batch import Batch
@@ -37,7 +37,7 @@ def build(rows: list[dict[str, Any]], kinds: dict[str, str], **table: Any) -> tu
     notes: list[str] = []
     config: Config = load_config({"table": table})
     fields = [FieldSpec(name, kind) for name, kind in kinds.items()]
-    made = TableModality.build(fields, rows, config, needs=Needs(), others={}, folder=None, note=notes.append)
+    made = TableModality.build(fields, BuildContext(rows, config, notify=notes.append))
     return made, notes
 
 

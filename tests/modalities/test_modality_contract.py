@@ -17,8 +17,7 @@ from embedder_cases import history, image, item, picture, subwords, table, text
 from polydetr.core.documents import EncodedGroup
 from polydetr.core.plugs import MODALITIES
 from polydetr.errors import RowError
-from polydetr.modalities.base import Modality, Needs
-from polydetr.modalities.capabilities import ReadsFiles
+from polydetr.modalities.base import Modality, Needs, ReadsFiles
 from tiny_models import strict_json
 
 Row = Mapping[str, Any]

@@ -271,7 +271,7 @@ def test_merged_windows_equal_the_whole_text_for_a_model_without_positions(token
     for which in (found, wide):
         encoded = which.encode([{"text": tokens}])
         outputs = [{"logits": table[w.arrays["input_ids"]]} for w in encoded.windows]
-        results.append(task.decode(outputs, [w.layout for w in encoded.windows], encoded.texts, 1))
+        results.append(task.decode(outputs, [w.layout for w in encoded.windows], encoded.texts))
     assert results[0] == results[1]
 
 
@@ -281,7 +281,7 @@ def test_entities_of_any_text_are_pieces_of_it(text: str, seed: int) -> None:
     encoded = BY_WORD.encode([{"text": text}])
     rng = np.random.default_rng(seed)
     outputs = [{"logits": rng.normal(size=(len(w.arrays["input_ids"]), 3)).astype(np.float32)} for w in encoded.windows]
-    prediction = tagger().decode(outputs, [w.layout for w in encoded.windows], encoded.texts, 1)[0]
+    prediction = tagger().decode(outputs, [w.layout for w in encoded.windows], encoded.texts)[0]
     for entity in prediction.value:
         assert 0 <= entity["start"] < entity["end"] <= len(text)
         assert text[entity["start"] : entity["end"]] == entity["text"]

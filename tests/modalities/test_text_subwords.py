@@ -87,17 +87,15 @@ def test_runs_are_neighbouring_words_of_a_script_without_spaces() -> None:
 def test_subwords_and_words_may_cross() -> None:
     """Ready-made tokens need not end where a subword does, and a word may hold several."""
     found = cut_run([(7, 0, 2), (8, 2, 4), (9, 4, 5)], [(0, 3), (3, 5)], unknown=3)
-    assert found.ids == [7, 8, 8, 9]
-    assert found.counts == [2, 2]
-    assert found.is_first == [True, True, False, True]
-    assert (found.start, found.end) == ([0, 2, 0, 1], [2, 3, 1, 2])
-    assert found.place == [0, place_of(0, 2), place_of(1, 2), 0]
+    assert found == [
+        [(7, 0, 2, True, 0), (8, 2, 3, True, place_of(0, 2))],
+        [(8, 0, 1, False, place_of(1, 2)), (9, 1, 2, True, 0)],
+    ]
 
 
 def test_a_word_that_the_tokenizer_drops_is_read_as_unknown() -> None:
     found = cut_run([(7, 0, 1), (8, 2, 3)], [(0, 1), (1, 2), (2, 3)], unknown=3)
-    assert found.ids == [7, 3, 8]
-    assert found.is_first == [True, True, True]
+    assert found == [[(subword, 0, 1, True, 0)] for subword in (7, 3, 8)]
 
 
 def test_places_beyond_the_fourth_are_one() -> None:

@@ -51,7 +51,7 @@ def test_assembling_a_model_changes_no_part_of_it(targets: dict[str, str]) -> No
     config = load_config(merge(SMALL, settings), target=targets, inputs=INPUTS, backbone="none")
     schema, records = infer_schema(ROWS, targets=config.target, inputs=config.inputs), as_records(ROWS)
     tasks = build_tasks(config, schema, records, note=lambda _: None)
-    parts = build_modalities(config, schema, ROWS, tasks, folder=None, note=lambda _: None)
+    parts = build_modalities(config, schema, ROWS, tasks, note=lambda _: None)
     before = {name: walked(part, {}) for name, part in (*parts.items(), *tasks.items())}
     alone: dict[str, nn.Module] = {}
     for name, part in parts.items():

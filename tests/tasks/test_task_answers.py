@@ -103,7 +103,7 @@ def test_numbers_are_standardised_and_given_back_in_their_own_scale() -> None:
     task.learn(rows_of("y", [10.0, 20.0, "30", None]))
     assert (task.mean, task.std) == pytest.approx((20.0, np.std([10, 20, 30])))
     outputs = [{"logits": np.array([1.0])}, {"logits": np.array([0.0])}]  # two windows: their mean
-    assert task.decode(outputs, [None, None], [], 1)[0].value == pytest.approx(20 + 0.5 * task.std)
+    assert task.decode(outputs, [None, None], [])[0].value == pytest.approx(20 + 0.5 * task.std)
 
 
 @pytest.mark.parametrize(("value", "message"), [("ten", "'ten' is not a number"), (float("inf"), "inf is infinite")])
@@ -316,10 +316,10 @@ def test_the_threshold_decides_between_answer_and_silence() -> None:
     task = QuestionAnsweringTask("a", QuestionAnsweringTask.Options())
     task.no_answer = True
     outputs = [{"start_logits": np.array([2.0, 1.0, 0.0]), "end_logits": np.array([2.0, 1.0, 0.0])}]
-    silent = task.decode(outputs, [_layout(3, 1)], [FieldText("x", [(0, 1)])], 1)[0]
+    silent = task.decode(outputs, [_layout(3, 1)], [FieldText("x", [(0, 1)])])[0]
     assert silent.value == {"text": "", "start": None, "end": None}
     task.no_answer_threshold = -3.0
-    assert task.decode(outputs, [_layout(3, 1)], [FieldText("x", [(0, 1)])], 1)[0].value["text"] == "x"
+    assert task.decode(outputs, [_layout(3, 1)], [FieldText("x", [(0, 1)])])[0].value["text"] == "x"
 
 
 def test_an_empty_passage_has_no_answer_and_does_not_stop_tuning() -> None:

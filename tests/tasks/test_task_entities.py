@@ -14,7 +14,7 @@ from polydetr import Predictor
 from polydetr.core.layout import FieldText, Layout
 from polydetr.core.predictions import Prediction
 from polydetr.errors import ConfigError, InputError, RowError, SchemaError
-from polydetr.heads.entities_explained import EntityAnswer
+from polydetr.heads.entities import EntitiesHead
 from polydetr.heads.explained import Reading
 from polydetr.modalities.text import _cuts
 from polydetr.nn.batch import Batch
@@ -122,7 +122,9 @@ def test_an_entity_is_followed_to_its_new_place() -> None:
     """Its word is the third; without the first two, and answered as one word more, half of it is found."""
     text = FieldText("a b c d", ((0, 1), (2, 3), (4, 5), (6, 7)))
     spans = [{"start": 4, "end": 5, "label": "X", "text": "c", "score": 0.8}]
-    answer = EntityAnswer.of(Reading(Prediction(spans, None, SpanDetails(spans)), [], [], text), None)
+    reading = Reading(Prediction(spans, None, SpanDetails(spans)), [], [], text)
+    task = EntitiesTask("entities", EntitiesTask.Options())
+    answer = EntitiesHead.answer_of(task, reading, None, counterpart=lambda: np.zeros(1))
     assert (answer.words, answer.label) == ((2,), "X")
     shorter = FieldText("c d", ((0, 1), (2, 3)))
     later = [{"start": 0, "end": 3, "label": "X", "score": 0.6}, {"start": 0, "end": 1, "label": "Y", "score": 0.9}]

@@ -214,10 +214,10 @@ def test_patches_that_do_not_fit_the_size_are_refused() -> None:
         _engine(settings={"tasks": {"picture": {"patch_size": 3}}})
 
 
-def test_painted_pictures_are_not_mistaken_for_measured_ones() -> None:
+def test_generated_images_are_not_mistaken_for_measured_ones() -> None:
     engine = _engine()
     painted = [r.predictions["picture"] for r in answers(engine, _rows())]
-    with pytest.raises(ValueError, match="painted, not measured"):
+    with pytest.raises(ValueError, match="generated, not measured"):
         engine.tasks["picture"].evaluate(painted, [row["picture"] for row in _rows()])
 
 

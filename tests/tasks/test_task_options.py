@@ -42,8 +42,8 @@ def test_every_fault_is_told_with_its_key_and_the_nearest_valid_one() -> None:
         "tasks.ner.schem = 'iob2': the task 'tagging' has no such option. Did you mean 'scheme'?",
         "tasks.y.loss_weight = -1: input should be greater than 0",
         "tasks.y.threshold = 0.5: the task 'classification' has no such option. Known: 'loss_weight', 'labels'",
-        "tasks.objects: 'mosaic' left polydetr, for it gives nothing",
-        "tasks.found: 'denoising' left polydetr, for it costs",
+        "tasks.objects: 'mosaic' was removed, for it gives nothing",
+        "tasks.found: 'denoising' was removed, for it costs",
     ):
         assert part in message
 

@@ -37,6 +37,6 @@ def test_where_windows_overlap_the_one_with_more_context_tags_the_word(order: li
         outputs.append({"logits": np.where(np.arange(3) == label[:, None], 5.0, -5.0).astype(np.float32)})
     text = "a b c d e f g"
     (answer,) = task.decode(
-        [outputs[i] for i in order], [layouts[i] for i in order], [FieldText(text, split_words(text))], 1
+        [outputs[i] for i in order], [layouts[i] for i in order], [FieldText(text, split_words(text))]
     )
     assert answer.details.tags == ["FIRST", "FIRST", "FIRST", "SECOND", "THIRD", "THIRD", "THIRD"]

@@ -27,6 +27,10 @@ class Layout:
     margin: np.ndarray
 
 
+Layouts = Sequence[Layout | None]
+"""One per window of a document; None where the window has no text."""
+
+
 @dataclass(frozen=True)
 class FieldText:
     """The text of one row's windowed field, with its words as (start, end) characters."""

@@ -12,10 +12,14 @@ from polydetr.modalities.base import Modality
 
 
 def build(modality: Modality, *, embed_dim: int | None, others: Mapping[str, nn.Module]) -> Embedder:
-    """The embedder of a modality, with random weights; ConfigError where there is none."""
+    """The embedder of a modality, with random weights.
+
+    Raises:
+        ConfigError: no installed package has an embedder of this name.
+    """
     return EMBEDDERS.find(modality.name).from_modality(modality, embed_dim=embed_dim, others=others)
 
 
 def pretrained(modality: Modality) -> Mapping[str, Tensor]:
-    """Its pretrained weights; see ``Embedder.pretrained``."""
+    """The pretrained weights of its embedder; see ``Embedder.pretrained``."""
     return EMBEDDERS[modality.name].pretrained(modality)

@@ -1,4 +1,4 @@
-"""What every embedder does: tokens → vectors. What only some can do stands below it, as protocols."""
+"""The interface of embedders: tokens → vectors. What only some of them can do stands below, as protocols."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from polydetr.nn.batch import Embedded, Scene, TokenGroup
 
 
 class Embedder(nn.Module, ABC):
-    """TokenGroup → Embedded; one file each, under the name of its modality. ``embed_dim``: the width of its tokens.
+    """TokenGroup → Embedded; its file has the name of its modality. ``embed_dim``: the width of its tokens.
 
-    None draws random numbers but from a generator it is handed, and none looks at the global gradient mode.
+    An embedder draws random numbers only from the generator that it is passed, and does not depend on the global
+    gradient mode.
     """
 
     def __init__(self, embed_dim: int) -> None:
@@ -27,28 +28,28 @@ class Embedder(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def from_modality(cls, modality: Any, *, embed_dim: int | None, others: Mapping[str, nn.Module]) -> Self:
-        """With random weights, for the tokens of ``modality``. embed_dim: None leaves the width to it.
+        """With random weights, for the tokens of ``modality``. embed_dim: None leaves the width to the embedder.
 
-        others: the embedders of the modalities that stand before it, by name; one that uses them does not own them.
+        others: the embedders of the modalities built before it, by name; using one does not register its parameters.
         """
 
     @staticmethod
     def pretrained(modality: Any) -> Mapping[str, Tensor]:
-        """Pretrained weights by parameter name, read from disk; none where it has none."""
+        """Pretrained weights by parameter name, read from disk; empty where there are none."""
         return {}
 
     @abstractmethod
     def forward(self, group: TokenGroup) -> Embedded:
         """Vectors of the group's tokens, in the precision of the weights, and which of them are real.
 
-        Values come as ``encode`` gave them: numbers are float32 where the model computes in bfloat16, too.
+        Values have the dtype that ``encode`` gave them: numbers are float32 also where the model computes in bfloat16.
         """
 
     def augment(
         self, group: TokenGroup, generator: torch.Generator, *, progress: float = 0.0
     ) -> tuple[TokenGroup, Scene | None]:
-        """Other values that mean the same, in training alone and anew in every step; and what the images then show,
-        where targets have to follow.
+        """Augmented values, drawn anew in every training step, and how the images were moved, where targets must move
+        with them.
 
         progress: of the training, 0 … 1.
         """
@@ -59,30 +60,45 @@ class Embedder(nn.Module, ABC):
         return TokenEntry(self)
 
 
+def column_embedding(num_columns: int, width: int) -> nn.Embedding | None:
+    """A vector per column of a modality, by which its tokens differ; None where there is one column."""
+    return small_embedding(num_columns, width) if num_columns > 1 else None
+
+
+def small_embedding(count: int, width: int) -> nn.Embedding:
+    """An embedding table that begins near zero, N(0, 0.02²)."""
+    table = nn.Embedding(count, width)
+    nn.init.normal_(table.weight, std=0.02)
+    return table
+
+
+# -- what only some embedders can do -----------------------------------------------------------------------------------
+
+
 @runtime_checkable
 class ShowsAttention(Protocol):
     """Has a backbone that attends."""
 
     def with_attention(self, group: TokenGroup) -> tuple[Embedded, list[Tensor] | None]:
-        """What it gives, and how its tokens attend to one another: one (B, L, L) per layer, heads averaged, row = the
-        token that looks; None where the inside of the backbone is not known.
+        """Its output, and the attention of its layers: one (B, L, L) per layer, averaged over the heads, row = query,
+        column = key; None where the backbone's layers are not accessible.
         """
         ...
 
 
 @runtime_checkable
 class HasBackbone(Protocol):
-    """Starts from ``group.values["features"]`` where that is given, in place of what it would compute itself.
+    """Starts from ``group.values["features"]`` where that is given, in place of its backbone's output.
 
-    frozen_with_backbone: the parts that the features depend on. read_beside_features: what else it then reads of the
-    group.
+    frozen_with_backbone: the submodules that the features depend on; read_beside_features: the values of the group that
+    it still reads then.
     """
 
     frozen_with_backbone: Sequence[str]
     read_beside_features: Sequence[str]
 
     def features(self, group: TokenGroup) -> Embedded:
-        """What the backbone makes of the group: all that training with a frozen one repeats."""
+        """The backbone's output for the group, which stays the same while the backbone is frozen."""
         ...
 
 
@@ -90,7 +106,7 @@ class HasBackbone(Protocol):
 class GivesMaps(Protocol):
     """Gives the backbone's features in several scales (``Embedded.maps``).
 
-    grid: cells a side of its tokens. map_channels: stride → channels of the maps that are finer than these.
+    grid: cells per side of its tokens. map_channels: stride → channels of the maps that are finer than these.
     """
 
     grid: int
@@ -102,21 +118,23 @@ class GivesMaps(Protocol):
 
 @runtime_checkable
 class HasDetr(Protocol):
-    """Its backbone may be that of a published DETR, with a transformer to read its maps.
+    """Its backbone may be that of a published DETR, which also has a transformer.
 
-    detr: that transformer's sizes (``specs.image.ImageSpec.detr``); None where there is none.
+    detr: the sizes of that transformer (``specs.image.ImageSpec.detr``); None for other backbones.
     """
 
     detr: Mapping[str, Any] | None
 
     @staticmethod
     def pretrained_detr(modality: Any) -> PretrainedDetr | None:
-        """Its weights, read from disk; None where it has none."""
+        """The weights of the transformer, read from disk; None where there is none."""
         ...
 
 
 class Blend(NamedTuple):
-    """Examples blended with others: the group, who with whom (B,) int64, and each one's own share (B,) float32."""
+    """Examples blended in pairs. permutation: the partner of each, (B,) int64; share: each one's own share, (B,)
+    float32.
+    """
 
     group: TokenGroup
     permutation: Tensor
@@ -125,8 +143,9 @@ class Blend(NamedTuple):
 
 @runtime_checkable
 class BlendsExamples(Protocol):
-    """In training alone, and only where a model reads nothing else: the losses are blended alike."""
+    """Can blend examples in training, where the model reads no other modality; losses are blended with the same shares.
+    """
 
     def blend(self, group: TokenGroup, generator: torch.Generator) -> Blend | None:
-        """Each example with another; None where that is not wanted."""
+        """Each example with another; None where blending is off."""
         ...

@@ -1,9 +1,9 @@
 """Where the values of a modality enter the network as vectors, so that these can be captured, and replaced.
 
-Most enter as the tokens that the shared encoder attends over. A text enters where the embeddings of its tokens meet the
-backbone's first layer, an image as its normalized pixels.
+Most enter as the tokens that the shared encoder attends over; a text as the input of the backbone's first layer, an
+image as its normalized pixels.
 
-Shapes: B rows, L tokens of a group, K numbers per row (all vectors of the modality, laid end to end).
+Shapes: B rows, L tokens of a group, K numbers per row (all vectors of the modality, concatenated).
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from torch.utils.hooks import RemovableHandle
 from polydetr.nn.batch import Embedded, TokenGroup
 
 Look = Callable[[int, Tensor], Tensor]
-"""(number of the site, what flows there) → what is to flow on."""
+"""(number of the site, its activations) → the activations that replace them."""
 
 
 class Entry(ABC):
-    """One embedder's. Parameters are not touched; other threads that use the same model, and other groups that pass
-    through the same embedder (a history's texts), see nothing of it.
+    """The entry of one embedder: sites inside of it, whose activations add up to the vectors that enter. Parameters are
+    not changed; other threads that use the same model, and other groups that pass through the same embedder (a
+    history's texts), are not affected.
     """
 
     def __init__(self, embedder: nn.Module) -> None:
@@ -34,22 +35,22 @@ class Entry(ABC):
 
     def capture(self, group: TokenGroup) -> Tensor:
         """(B, K): the vectors of these values."""
-        seen: list[Tensor] = []
+        captured: list[Tensor] = []
 
-        def look(number: int, there: Tensor) -> Tensor:
-            seen.append(there.detach())
-            return there
+        def look(number: int, activations: Tensor) -> Tensor:
+            captured.append(activations.detach())
+            return activations
 
         with torch.no_grad(), self._opened(group, look):
             self.embedder(group)
-        return self._as_vectors(torch.stack(seen).sum(0), group).reshape(len(group.mask), -1)
+        return self._as_vectors(torch.stack(captured).sum(0), group).reshape(len(group.mask), -1)
 
     @contextmanager
     def replaced(self, group: TokenGroup, vectors: Tensor) -> Iterator[None]:
-        """While it lasts, ``vectors`` (B, K) enter the network in place of those of ``group``, this very object."""
+        """Inside the context, ``vectors`` (B, K) enter the network in place of those of ``group``, this very object."""
 
-        def look(number: int, there: Tensor) -> Tensor:
-            return self._as_flow(vectors, there, group) if number == 0 else torch.zeros_like(there)
+        def look(number: int, activations: Tensor) -> Tensor:
+            return self._as_activations(vectors, activations, group) if number == 0 else torch.zeros_like(activations)
 
         with self._opened(group, look):
             yield
@@ -67,8 +68,8 @@ class Entry(ABC):
             nonlocal inside
             inside = inside and not (inputs[0] is group and threading.get_ident() == here)
 
-        def looked(number: int, there: Tensor) -> Tensor:
-            return look(number, there) if inside and threading.get_ident() == here else there
+        def looked(number: int, activations: Tensor) -> Tensor:
+            return look(number, activations) if inside and threading.get_ident() == here else activations
 
         handles = [self.embedder.register_forward_pre_hook(enter)]
         try:
@@ -79,21 +80,21 @@ class Entry(ABC):
             for handle in handles:
                 handle.remove()
 
-    def _as_vectors(self, there: Tensor, group: TokenGroup) -> Tensor:
-        """What flows through the sites as the vectors of the group's values."""
-        return there
+    def _as_vectors(self, activations: Tensor, group: TokenGroup) -> Tensor:
+        """The sum of the sites' activations as the vectors of the group's values."""
+        return activations
 
-    def _as_flow(self, vectors: Tensor, there: Tensor, group: TokenGroup) -> Tensor:
-        """The inverse, in the shape of ``there``."""
-        return vectors.reshape(there.shape)
+    def _as_activations(self, vectors: Tensor, activations: Tensor, group: TokenGroup) -> Tensor:
+        """The inverse, in the shape of ``activations``."""
+        return vectors.reshape(activations.shape)
 
     @abstractmethod
     def _hooks(self, look: Look) -> list[RemovableHandle]:
-        """Puts ``look`` on every site; what flows through the sites, added up, is what enters."""
+        """Registers ``look`` on every site."""
 
 
 class InputEntry(Entry):
-    """What one module inside the embedder is given first."""
+    """At the first input of the module ``inside`` the embedder."""
 
     def __init__(self, embedder: nn.Module, inside: nn.Module) -> None:
         super().__init__(embedder)
@@ -104,7 +105,7 @@ class InputEntry(Entry):
 
 
 class TokenEntry(Entry):
-    """What the embedder gives: one vector per token."""
+    """At the embedder's output: one vector per token."""
 
     def _hooks(self, look: Look) -> list[RemovableHandle]:
         def put(module: nn.Module, inputs: object, output: Embedded) -> Embedded:

@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from polydetr.embedders.base import Embedder
+from polydetr.embedders.base import Embedder, column_embedding, small_embedding
 from polydetr.embedders.table import TableEmbedder
 from polydetr.modalities.history import HistoryModality
 from polydetr.nn.batch import Embedded, TokenGroup
@@ -24,8 +24,8 @@ from polydetr.nn.pooling import mean_of_groups
 class HistoryEmbedder(Embedder):
     """TokenGroup → Embedded (B, N, D): one token per item.
 
-    borrowed: the embedders of the other modalities, which are held but not owned: they stand once in the state dict,
-    under their own names. table: that of the items.
+    table: the embedder of the items' numbers and categories. borrowed: the embedders of other modalities, which are not
+    registered here, so that they stand in the state dict once, under their own names.
     """
 
     def __init__(
@@ -41,11 +41,8 @@ class HistoryEmbedder(Embedder):
         super().__init__(embed_dim)
         self.table = table
         self.borrowed = dict(borrowed)  # a plain dict, so that nothing in it is registered here
-        self.order_embedding = nn.Embedding(max_items + 1, embed_dim)
-        nn.init.normal_(self.order_embedding.weight, std=0.02)
-        self.field_embedding = nn.Embedding(num_fields, embed_dim) if num_fields > 1 else None
-        if self.field_embedding is not None:
-            nn.init.normal_(self.field_embedding.weight, std=0.02)
+        self.order_embedding = small_embedding(max_items + 1, embed_dim)
+        self.field_embedding = column_embedding(num_fields, embed_dim)
         self.age_line = LinearNumbers(1, embed_dim) if with_age else None
         self.age_waves = PeriodicNumbers(1, embed_dim) if with_age else None
 
@@ -65,29 +62,31 @@ class HistoryEmbedder(Embedder):
 
     def forward(self, group: TokenGroup) -> Embedded:
         mask, weight = group.mask, self.order_embedding.weight
-        if is_capturing():  # every place is embedded, also those that hold no item: the mask must not choose
-            found = self._tokens({name: value.flatten(0, 1) for name, value in group.values.items()})
-            tokens = found.to(weight.dtype).unflatten(0, mask.shape)
+        if is_capturing():  # every position is embedded, also padding: a graph cannot select by the mask
+            items = self._tokens({name: value.flatten(0, 1) for name, value in group.values.items()})
+            tokens = items.to(weight.dtype).unflatten(0, mask.shape)
             return Embedded(tokens.masked_fill(~mask[..., None], 0.0), mask)
         tokens = weight.new_zeros(*mask.shape, self.embed_dim)
         if bool(mask.any()):
-            found = self._tokens({name: value[mask] for name, value in group.values.items()})
-            tokens = tokens.index_put((mask,), found.to(tokens.dtype))
+            items = self._tokens({name: value[mask] for name, value in group.values.items()})
+            tokens = tokens.index_put((mask,), items.to(tokens.dtype))
         return Embedded(tokens, mask)
 
     def _tokens(self, values: Mapping[str, Tensor]) -> Tensor:
         """Items (n, ...) → (n, D)."""
-        found = self._items(values) + self.order_embedding(values["order"])
+        tokens = self._items(values) + self.order_embedding(values["order"])
         if self.field_embedding is not None:
-            found = found + self.field_embedding(values["field"])
+            tokens = tokens + self.field_embedding(values["field"])
         if self.age_line is not None and self.age_waves is not None:
             age, column = values["age"][None], torch.zeros_like(values["item"])[None]
             aged = (self.age_line(age[..., None], column) + self.age_waves(age, column))[0]
-            found = found + aged * values["age_known"][:, None].to(aged.dtype)
-        return found
+            tokens = tokens + aged * values["age_known"][:, None].to(aged.dtype)
+        return tokens
 
     def _items(self, values: Mapping[str, Tensor]) -> Tensor:
-        """(n, D): each distinct item embedded once, then handed to all its places; in a recorded graph, each place."""
+        """(n, D): each distinct item is embedded once, then copied to all its positions; in a recorded graph, each
+        position.
+        """
         if is_capturing():
             return self._distinct(values)
         keys, place = torch.unique(values["item"], return_inverse=True)
@@ -97,12 +96,14 @@ class HistoryEmbedder(Embedder):
 
     def _distinct(self, values: Mapping[str, Tensor]) -> Tensor:
         embedders = {**self.borrowed, **({"table": self.table} if self.table is not None else {})}
-        made = {name: embedder(self._group(name, values)) for name, embedder in embedders.items()}
-        return mean_of_groups({n: e.tokens for n, e in made.items()}, {n: e.mask for n, e in made.items()})
+        embedded = {name: embedder(self._group(name, values)) for name, embedder in embedders.items()}
+        return mean_of_groups({n: e.tokens for n, e in embedded.items()}, {n: e.mask for n, e in embedded.items()})
 
     @staticmethod
     def _group(name: str, values: Mapping[str, Tensor]) -> TokenGroup:
-        """Items (K, T) in one modality, cut to the longest of them; in a recorded graph, in all their room."""
+        """The arrays (K, T, ...) of items in one modality, cut to the longest item; in a recorded graph, of the full
+        length.
+        """
         length, prefix = values[f"{name}.length"], f"{name}."
         arrays = {
             key.removeprefix(prefix): value

@@ -1,6 +1,6 @@
 """Images: pixels → cells of a backbone's features.
 
-Shapes: B examples, S images of one, G cells per image, N images that the backbone is shown, C the backbone's width,
+Shapes: B examples, S images per example, G cells per image, N images that the backbone reads, C the backbone's width,
 D ``embed_dim``.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from polydetr.backbones import image as encoders
 from polydetr.backbones.detr import PretrainedDetr
-from polydetr.embedders.base import Blend, Embedder
+from polydetr.embedders.base import Blend, Embedder, column_embedding
 from polydetr.embedders.entry import InputEntry
 from polydetr.embedders.image_augment import ImageAugment
 from polydetr.embedders.image_scene import SceneAugment
@@ -34,8 +34,8 @@ class ImageEmbedder(Embedder):
     token = project(cell) + scale · place + field, where place holds the waves of the cell's row and of its column
     (Vaswani et al. 2017, arXiv 1706.03762, section 3.5, for each axis half), and scale is learned.
 
-    grid: cells a side. keeps_maps: whether the backbone's finer features are given as well. varied, scenes: what
-    ``augment`` does; scenes where targets can be moved along.
+    grid: cells per side. keeps_maps: whether the backbone's finer features are given as well. augmentation: of all
+    training images; scenes: in its place where targets have to move with the images.
     """
 
     read_beside_features = ()
@@ -48,7 +48,7 @@ class ImageEmbedder(Embedder):
         grid: int,
         embed_dim: int | None,
         keeps_maps: bool = False,
-        varied: ImageAugment | None = None,
+        augmentation: ImageAugment | None = None,
         scenes: SceneAugment | None = None,
     ) -> None:
         super().__init__(embed_dim or (spec.hidden_dim if spec.hidden_dim <= _WIDEST else _NARROWED))
@@ -56,20 +56,18 @@ class ImageEmbedder(Embedder):
         self.stride, self.grid, self.width = spec.stride, grid, spec.hidden_dim
         self.mean, self.std, self.keeps_maps = spec.mean, spec.std, keeps_maps
         self.map_channels = {stride: width for stride, width in sorted(spec.channels.items()) if stride < spec.stride}
-        self.varied, self.scenes = varied or ImageAugment(), scenes
+        self.augmentation, self.scenes = augmentation or ImageAugment(), scenes
         self.detr = spec.detr
-        # Random patches must learn, whatever is asked of backbones.
+        # A patch embedding with random weights must learn, also where backbones are frozen.
         self.frozen_with_backbone = ("backbone",) if spec.num_layers else ()
         same = self.embed_dim == self.width
         self.project: nn.Module = nn.Identity() if same else nn.Linear(self.width, self.embed_dim)
         self.row_places = SinusoidalPositions(self.embed_dim // 2, base=100.0)
         self.column_places = SinusoidalPositions(self.embed_dim - self.embed_dim // 2, base=100.0)
         self.place_scale = nn.Parameter(torch.tensor(0.25))
-        self.field_embedding = nn.Embedding(num_fields, self.embed_dim) if num_fields > 1 else None
-        if self.field_embedding is not None:
-            nn.init.normal_(self.field_embedding.weight, std=0.02)
+        self.field_embedding = column_embedding(num_fields, self.embed_dim)
         if self.detr is not None:
-            # What was trained on this backbone's own maps gets to see them as they are; its positions are its own.
+            # The DETR was trained on this backbone's maps as they are, and has positions of its own.
             nn.init.zeros_(self.place_scale)
             if isinstance(self.project, nn.Linear):
                 nn.init.eye_(self.project.weight)
@@ -77,15 +75,15 @@ class ImageEmbedder(Embedder):
 
     @classmethod
     def from_modality(cls, modality: ImageModality, *, embed_dim: int | None, others: Mapping[str, nn.Module]) -> Self:
-        needs, varied = modality.needs, ImageAugment.from_config(modality.config.augment)
-        scenes = SceneAugment(varied, zoom=needs.zoom, fill=modality.fill)
+        needs, augmentation = modality.needs, ImageAugment.from_config(modality.config.augment)
+        scenes = SceneAugment(augmentation, zoom=needs.zoom, fill=modality.fill)
         return cls(
             modality.spec,
             num_fields=len(modality.fields),
             grid=modality.grid,
             embed_dim=embed_dim,
             keeps_maps=needs.frames,
-            varied=varied,
+            augmentation=augmentation,
             scenes=scenes if needs.frames else None,
         )
 
@@ -108,7 +106,7 @@ class ImageEmbedder(Embedder):
     def augment(
         self, group: TokenGroup, generator: torch.Generator, *, progress: float = 0.0
     ) -> tuple[TokenGroup, Scene | None]:
-        """Every real image mirrored, cropped and recolored by chance, each in its own way."""
+        """Every real image is mirrored, cropped and recolored at random, each differently."""
         pixels = group.values.get("pixels")
         if pixels is None:
             return group, None
@@ -118,44 +116,44 @@ class ImageEmbedder(Embedder):
         if not group.mask.any():
             return group, None
         changed = pixels.clone()
-        changed[group.mask] = self.varied(pixels[group.mask], generator).pixels
+        changed[group.mask] = self.augmentation(pixels[group.mask], generator).pixels
         return _with_pixels(group, changed), None
 
     def blend(self, group: TokenGroup, generator: torch.Generator) -> Blend | None:
-        if self.varied.kind == "none" or "pixels" not in group.values or group.mask.shape[1] != 1:
+        if self.augmentation.mix == "none" or "pixels" not in group.values or group.mask.shape[1] != 1:
             return None  # which of several images would be blended with which?
-        mixed = self.varied.mix(group.values["pixels"][:, 0], generator)
-        return Blend(_with_pixels(group, mixed.pixels[:, None]), mixed.permutation, mixed.lam)
+        blended = self.augmentation.blend(group.values["pixels"][:, 0], generator)
+        return Blend(_with_pixels(group, blended.pixels[:, None]), blended.permutation, blended.lam)
 
     # -- vectors --------------------------------------------------------------------------------------------------
 
     def features(self, group: TokenGroup) -> Embedded:
-        """What the backbone makes of the images, (B, S·G, C); with several fields (B, S·G, C + 1), where the last
-        number says whose the cell is.
+        """The backbone's output for the images, (B, S·G, C); with several fields (B, S·G, C + 1), where the last number
+        is that of the cell's field.
         """
         mask, cells = group.mask, self.grid**2
-        # A recorded graph shows the backbone every place, also those that are no image: it cannot choose by the mask.
+        # In a recorded graph the backbone reads padding too, because a graph cannot select by the mask.
         chosen = None if is_capturing() else mask
         tokens, finer = self._read(group, chosen)
         width = self.width + (self.field_embedding is not None)
         if chosen is None:
-            found = tokens.unflatten(0, mask.shape).masked_fill(~mask[..., None, None], 0.0)
+            padded = tokens.unflatten(0, mask.shape).masked_fill(~mask[..., None, None], 0.0)
         else:
-            found = torch.zeros(*mask.shape, cells, width, dtype=self.dtype, device=mask.device)
+            padded = torch.zeros(*mask.shape, cells, width, dtype=self.dtype, device=mask.device)
             if len(tokens):
-                found[mask] = tokens
+                padded[mask] = tokens
         frame = group.values["frame"][:, 0] if self.keeps_maps and "frame" in group.values else None
-        return Embedded(found.flatten(1, 2), mask.repeat_interleave(cells, dim=1), finer, frame)
+        return Embedded(padded.flatten(1, 2), mask.repeat_interleave(cells, dim=1), finer, frame)
 
     def _read(self, group: TokenGroup, chosen: Tensor | None) -> tuple[Tensor, dict[int, Tensor]]:
-        """(N, G, C or C + 1), and the finer maps of each row's first image by stride. chosen: the places of the images
-        that are read, (B, S); None for all of them, one after the other.
+        """(N, G, C or C + 1), and the finer maps of each row's first image by stride. chosen: the mask of the
+        images that are read, (B, S); None: all of them, also padding.
         """
 
-        def shown(values: Tensor) -> Tensor:
+        def read(values: Tensor) -> Tensor:
             return values.flatten(0, 1) if chosen is None else values[chosen]
 
-        pixels = shown(group.values["pixels"])
+        pixels = read(group.values["pixels"])
         if not is_capturing() and not len(pixels):
             return pixels.new_zeros(0, dtype=self.dtype), {}
         maps = self.backbone(self._normalized(pixels))
@@ -165,7 +163,7 @@ class ImageEmbedder(Embedder):
             first = _of_all_first if chosen is None else _of_first
             finer = {stride: first(maps[stride], group.mask) for stride in self.map_channels}
         if self.field_embedding is not None:
-            owner = shown(group.values["field"]).to(self.dtype)
+            owner = read(group.values["field"]).to(self.dtype)
             tokens = torch.cat((tokens, owner[:, None, None].expand(-1, self.grid**2, 1)), dim=2)
         return tokens, finer
 
@@ -175,12 +173,12 @@ class ImageEmbedder(Embedder):
         return ((pixels.float() - mean) / std).to(self.dtype)
 
     def forward(self, group: TokenGroup) -> Embedded:
-        given = group.values.get("features")
-        found = self.features(group) if given is None else Embedded(given.to(self.dtype), group.mask)
-        tokens = self.project(found.tokens[..., : self.width]) + self.place_scale * self._places(found.tokens.shape[1])
+        stored = group.values.get("features")
+        cells = self.features(group) if stored is None else Embedded(stored.to(self.dtype), group.mask)
+        tokens = self.project(cells.tokens[..., : self.width]) + self.place_scale * self._places(cells.tokens.shape[1])
         if self.field_embedding is not None:
-            tokens = tokens + self.field_embedding(found.tokens[..., self.width].long())
-        return Embedded(tokens, found.mask, found.maps, found.frame)
+            tokens = tokens + self.field_embedding(cells.tokens[..., self.width].long())
+        return Embedded(tokens, cells.mask, cells.maps, cells.frame)
 
     def entry(self) -> InputEntry:
         """At the normalized pixels, (x - mean) / std."""
@@ -201,13 +199,13 @@ def _of_first(maps: Tensor, mask: Tensor) -> Tensor:
     """(N, C, h, w) of all real images → (B, C, h, w) of each row's first one; zeros where a row has none."""
     if mask.shape[1] == 1 and len(maps) == len(mask):
         return maps
-    found = maps.new_zeros(len(mask), *maps.shape[1:])
+    padded = maps.new_zeros(len(mask), *maps.shape[1:])
     has = mask.any(1)
     first = (mask.sum(1).cumsum(0) - mask.sum(1))[has]
-    found[has] = maps[first]
-    return found
+    padded[has] = maps[first]
+    return padded
 
 
 def _of_all_first(maps: Tensor, mask: Tensor) -> Tensor:
-    """The same from (B·S, C, h, w) of every place; real images stand before padding."""
+    """The same from (B·S, C, h, w) of all images and padding; real images stand before padding."""
     return maps.unflatten(0, mask.shape)[:, 0].masked_fill(~mask[:, :1, None, None], 0.0)

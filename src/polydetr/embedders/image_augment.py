@@ -1,15 +1,16 @@
-"""Other images that show the same: mirrored, cropped, recolored, blended; whole batches at a time.
+"""Augmented images: mirrored, cropped, recolored, blended; whole batches at a time.
 
 Sources: Szegedy et al. 2015, arXiv 1409.4842 (random resized crops); Zhang et al. 2018, arXiv 1710.09412 (mixup);
 Yun et al. 2019, arXiv 1905.04899 (cutmix).
 
-All chance comes from the generator that is passed in, drawn on the CPU: the same seed gives the same images on any
-device. Shapes: N images (N, 3, H, W) uint8; boxes are (left, top, right, bottom) as shares of width and height.
+All random numbers come from the generator that is passed in, drawn on the CPU: the same seed gives the same images on
+any device. Shapes: N images (N, 3, H, W) uint8; points are (x, y) as shares of width and height.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ Mix = Literal["none", "mixup", "cutmix"]
 _ASPECT = 4 / 3
 """A crop is distorted by this much at most, either way."""
 _GRAY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the gray of a pixel (ITU-R BT.601)."""
 
 
 class Augmented(NamedTuple):
@@ -31,8 +33,8 @@ class Augmented(NamedTuple):
     affine: Tensor
 
 
-class Mixed(NamedTuple):
-    """pixels = lam · own + (1 - lam) · those of ``permutation``; the loss is to be mixed likewise.
+class Blended(NamedTuple):
+    """pixels = lam · own + (1 - lam) · those of ``permutation``; the losses are to be blended likewise.
 
     permutation (N,) int64, lam (N,) float32.
     """
@@ -42,16 +44,18 @@ class Mixed(NamedTuple):
     lam: Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
 class ImageAugment:
-    """flip, flip_vertical: chance of an image mirrored left to right, top to bottom. crop: smallest share of the area
-    that a crop keeps, 1 = off. color: largest change of brightness, contrast and saturation, as a share. mix: how two
-    images are blended by :meth:`mix`.
+    """flip, flip_vertical: probability that an image is mirrored left to right, top to bottom. crop: smallest share of
+    the area that a crop keeps, 1 = off. color: largest change of brightness, contrast and saturation, as a share. mix:
+    how :meth:`blend` blends two images.
     """
 
-    def __init__(
-        self, *, flip: float = 0.5, flip_vertical: float = 0.0, crop: float = 0.7, color: float = 0.2, mix: Mix = "none"
-    ) -> None:
-        self.flip, self.flip_vertical, self.crop, self.color, self.kind = flip, flip_vertical, crop, color, mix
+    flip: float = 0.5
+    flip_vertical: float = 0.0
+    crop: float = 0.7
+    color: float = 0.2
+    mix: Mix = "none"
 
     @classmethod
     def from_config(cls, config: AugmentConfig) -> ImageAugment:
@@ -61,7 +65,7 @@ class ImageAugment:
         )  # fmt: skip
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Augmented:
-        """Every image in its own way; with everything off the very same bytes."""
+        """Augments every image independently; with everything off, returns the same bytes."""
         affine = torch.eye(2, 3).repeat(len(pixels), 1, 1)
         for axis, chance in enumerate((self.flip, self.flip_vertical)):  # x, y
             if chance > 0:
@@ -93,35 +97,24 @@ class ImageAugment:
         colors = pixels.flatten(2)
         return torch.baddbmm((1 - c) * b * mean, matrix, colors).view_as(pixels)
 
-    def mix(self, pixels: Tensor, generator: torch.Generator) -> Mixed:
-        """Each image with another of the batch, by ``mix``: "mixup" blends all of them, "cutmix" puts a rectangle in.
+    def blend(self, pixels: Tensor, generator: torch.Generator) -> Blended:
+        """Each image with another of the batch: "mixup" averages them, "cutmix" pastes a rectangle of the other one.
 
-        ``lam`` is Beta(0.2, 0.2) for mixup and uniform for cutmix, as their authors have it; for cutmix the share of
-        the area that is really kept.
+        ``lam`` is drawn from Beta(0.2, 0.2) for mixup and uniformly for cutmix, as in the papers; for cutmix it is then
+        the share of the area that is really kept.
         """
         count = len(pixels)
         order = torch.randperm(count, generator=generator)
-        if self.kind == "none" or count < 2:
-            return Mixed(pixels, torch.arange(count), torch.ones(count))
+        if self.mix == "none" or count < 2:
+            return Blended(pixels, torch.arange(count), torch.ones(count))
         others = pixels[order.to(pixels.device)]
-        if self.kind == "mixup":
+        if self.mix == "mixup":
             lam = _beta(count, 0.2, generator)
-            blend = torch.lerp(others.float(), pixels.float(), lam.to(pixels.device)[:, None, None, None])
-            return Mixed(blend.round_().to(torch.uint8), order, lam)
+            averaged = torch.lerp(others.float(), pixels.float(), lam.to(pixels.device)[:, None, None, None])
+            return Blended(averaged.round_().to(torch.uint8), order, lam)
         inside = _rectangles(count, pixels.shape[2], pixels.shape[3], generator)
         lam = 1 - inside.flatten(1).float().mean(1)
-        return Mixed(torch.where(inside[:, None].to(pixels.device), others, pixels), order, lam)
-
-
-def move_boxes_xyxy(boxes_xyxy: Tensor, affine: Tensor) -> Tensor:
-    """Boxes (N, K, 4) of the images before, as boxes of the augmented ones; cut at the edges, so that one which lies
-    outside comes out empty.
-    """
-    corners = boxes_xyxy.unflatten(-1, (2, 2))
-    affine = affine.to(boxes_xyxy)
-    moved = corners @ affine[:, None, :, :2].transpose(-1, -2) + affine[:, None, None, :, 2]
-    low, high = moved.aminmax(dim=-2)
-    return torch.cat((low, high), dim=-1).clamp(0, 1)
+        return Blended(torch.where(inside[:, None].to(pixels.device), others, pixels), order, lam)
 
 
 def _crops(count: int, smallest: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -130,8 +123,8 @@ def _crops(count: int, smallest: float, generator: torch.Generator) -> tuple[Ten
     area = smallest + (1 - smallest) * area
     # No side may be longer than the image, and the area stays what it is.
     widest = (-0.5 * area.log()).clamp_(max=0.5 * math.log(_ASPECT))
-    stretch = torch.exp((2 * aspect - 1) * widest)
-    side = torch.stack((area.sqrt() * stretch, area.sqrt() / stretch), dim=1).clamp_(max=1)
+    ratio = torch.exp((2 * aspect - 1) * widest)
+    side = torch.stack((area.sqrt() * ratio, area.sqrt() / ratio), dim=1).clamp_(max=1)
     return torch.stack(place, dim=1) * (1 - side), side
 
 

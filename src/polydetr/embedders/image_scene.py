@@ -1,6 +1,7 @@
-"""Images whose objects can be followed: half of them shown smaller, then augmented as all are.
+"""Augmented images whose objects' boxes can be moved along: half of the images are shown smaller, then all are
+augmented.
 
-Source: scale jitter (zoom out), Liu et al. 2016, arXiv 1512.02325, section 3.6, which makes the small objects that a
+Source: scale jitter (zoom out), Liu et al. 2016, arXiv 1512.02325, section 3.6, which gives the small objects that a
 small data set lacks.
 
 Shapes: B images (B, 3, S, S) uint8.
@@ -18,11 +19,11 @@ from polydetr.embedders.image_augment import ImageAugment
 from polydetr.nn.batch import Scene
 
 OFF_FROM = 0.85
-"""Of the training: the last steps see images at their own size (Ge et al. 2021, arXiv 2107.08430)."""
+"""Share of the training after which images are shown at full size (Ge et al. 2021, arXiv 2107.08430)."""
 
 
 class _Place(NamedTuple):
-    """Where an image is shown: ``side`` pixels a side, with its corner at (left, top)."""
+    """Where an image is shown: ``side`` pixels per side, its corner at (left, top)."""
 
     side: int
     left: int
@@ -30,23 +31,23 @@ class _Place(NamedTuple):
 
 
 class SceneAugment:
-    """zoom: smallest side of an image that is shown smaller, 1 = off; half of them are. varied: what is done to all of
-    them then. fill: the color beside images.
+    """zoom: smallest side of an image that is shown smaller, as a share of the full one, 1 = off. augmentation: of all
+    images afterwards. fill: the color around images, (red, green, blue).
     """
 
-    def __init__(self, varied: ImageAugment, *, zoom: float, fill: tuple[int, int, int]) -> None:
-        self.varied, self.zoom, self.fill = varied, zoom, fill
+    def __init__(self, augmentation: ImageAugment, *, zoom: float, fill: tuple[int, int, int]) -> None:
+        self.augmentation, self.zoom, self.fill = augmentation, zoom, fill
 
     def __call__(self, pixels: Tensor, generator: torch.Generator, progress: float = 0.0) -> tuple[Tensor, Scene]:
-        """(B, 3, S, S) and what it shows. Chance is drawn from the generator alone."""
+        """The augmented images (B, 3, S, S), and how they were moved. progress: of the training, 0 … 1."""
         size, on = pixels.shape[-1], progress < OFF_FROM and self.zoom < 1
         places = [self._place(size, generator) if on else _Place(size, 0, 0) for _ in range(len(pixels))]
         shown = pixels.clone()
         for image, own, place in zip(shown, pixels, places, strict=True):
             if place.side < size:
                 self._paint(image, own, place)
-        found = self.varied(shown, generator)
-        return found.pixels, _moved(places, size, found.affine)
+        augmented = self.augmentation(shown, generator)
+        return augmented.pixels, _moved(places, size, augmented.affine)
 
     def _place(self, size: int, generator: torch.Generator) -> _Place:
         draws = torch.rand(4, generator=generator).tolist()
@@ -64,7 +65,9 @@ class SceneAugment:
 
 
 def _moved(places: list[_Place], size: int, affine: Tensor) -> Scene:
-    """Where each image lies, placed and then moved by ``affine`` (B, 2, 3), which neither turns nor shears."""
+    """The total movement of each image, placed and then moved by ``affine`` (B, 2, 3), which neither rotates nor
+    shears.
+    """
     own_scale = torch.tensor([[side] for side, _, _ in places], dtype=torch.float32).view(-1, 1) / size
     own_shift = torch.tensor([[left, top] for _, left, top in places], dtype=torch.float32).view(-1, 2) / size
     scale, shift = affine[:, :, :2].diagonal(dim1=1, dim2=2), affine[:, :, 2]

@@ -16,10 +16,10 @@ from polydetr.nn.numbers import LinearNumbers, PeriodicNumbers
 
 
 class TableEmbedder(Embedder):
-    """TokenGroup → Embedded (B, L, embed_dim): the column's bias, plus its number's part, plus its code's vector.
+    """TokenGroup → Embedded (B, L, embed_dim): the column's bias, plus its number's term, plus its code's vector.
 
     offsets: where each column's codes begin, and where they all end. width: numbers per cell. embedding: "periodic"
-    adds waves to the numbers. column_dropout: the share of the cells that training hides.
+    adds sinusoids of the numbers. column_dropout: the share of the cells that training hides.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class TableEmbedder(Embedder):
         if embedding == "periodic" and bool(is_number.any()):
             self.periodic = PeriodicNumbers(num_columns, embed_dim)
         self.register_buffer("is_number", is_number, persistent=False)
-        with torch.no_grad():  # what is not met in training says no more than the column's bias
+        with torch.no_grad():  # codes that do not occur in training add nothing to the column's bias
             self.codes.weight[0] = 0
             for offset, column in zip(self.offsets, columns, strict=False):
                 self.codes.weight[offset + 1 : offset + min(UNSEEN, column.num_codes) + 1] = 0
@@ -63,8 +63,8 @@ class TableEmbedder(Embedder):
     def augment(
         self, group: TokenGroup, generator: torch.Generator, *, progress: float = 0.0
     ) -> tuple[TokenGroup, Scene | None]:
-        """Hides ``column_dropout`` of the cells: numbers become missing; categories missing or unseen, by turns, so
-        that both flags mean something when they are met.
+        """Hides the share ``column_dropout`` of the cells: numbers and dates become missing; categories missing or
+        unseen, half of them each, so that the model learns both flags.
         """
         if not self.column_dropout or not self.categories:
             return group, None

@@ -1,19 +1,22 @@
-"""Text: tokens → vectors of a backbone, with what its tokenizer lost added to them."""
+"""Text: tokens → vectors of a backbone, to whose input the word shapes are added that its tokenizer loses; and where
+these vectors enter the backbone, for explanations.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from polydetr.backbones import text as encoders
 from polydetr.backbones.bert import BertEncoder
 from polydetr.backbones.bert_attention import with_attention
 from polydetr.embedders.base import Embedder
-from polydetr.embedders.text_entry import TextEntry, between_positions
-from polydetr.embedders.text_subwords import SubwordReader, through_subwords
+from polydetr.embedders.entry import Entry, Look
+from polydetr.embedders.text_subwords import SubwordReader, of_positions, subwords_of_positions, through_subwords
 from polydetr.modalities.text import TextModality
 from polydetr.modalities.text_tokens import SHAPES
 from polydetr.nn.batch import Embedded, TokenGroup
@@ -23,7 +26,7 @@ from polydetr.specs.text import TextSpec
 
 class TextEmbedder(Embedder):
     """TokenGroup → Embedded (B, L, embed_dim): the backbone, the word shapes added to its input, and a projection where
-    widths differ. subwords: whether characters are answered one by one (``text_subwords``).
+    widths differ. subwords: whether the characters of a subword have positions of their own (``text_subwords``).
     """
 
     frozen_with_backbone = ("backbone", "shape_embedding")
@@ -37,7 +40,7 @@ class TextEmbedder(Embedder):
         self.shape_embedding = nn.Embedding(len(SHAPES), spec.hidden_dim) if word_shape else None
         if self.shape_embedding is not None:
             nn.init.zeros_(self.shape_embedding.weight)  # begins as the backbone was pretrained
-        # The names of saved weights: what they call a piece is a subword.
+        # Saved weights have this name, from a time when subwords were called pieces.
         self.piece_reader = SubwordReader(spec.hidden_dim) if subwords else None
         same = self.embed_dim == spec.hidden_dim
         self.project: nn.Module = nn.Identity() if same else nn.Linear(spec.hidden_dim, self.embed_dim)
@@ -57,7 +60,7 @@ class TextEmbedder(Embedder):
         return {f"backbone.{name}": tensor for name, tensor in encoders.weights(modality.spec).items()}
 
     def features(self, group: TokenGroup) -> Embedded:
-        """What the backbone makes of the tokens, (B, L, hidden): all that training with a frozen one repeats."""
+        """The backbone's output for the tokens, (B, L, hidden), which stays the same while the backbone is frozen."""
         values = group.values
         if "first_position" in values and (is_capturing() or _shares_subwords(values["first_position"], group.mask)):
             return Embedded(through_subwords(self._read, values, group.mask), group.mask)
@@ -68,8 +71,8 @@ class TextEmbedder(Embedder):
         return self.backbone(values["input_ids"], mask, values.get("segment_ids"), positions, extra=extra)
 
     def forward(self, group: TokenGroup) -> Embedded:
-        given = group.values.get("features")
-        hidden = (self.features(group).tokens if given is None else given).to(self.dtype)
+        stored = group.values.get("features")
+        hidden = (self.features(group).tokens if stored is None else stored).to(self.dtype)
         if self.piece_reader is not None and "place" in group.values:
             hidden = self.piece_reader(hidden, group.values["place"])
         return Embedded(self.project(hidden), group.mask, word_rows=group.values.get("word_rows"))
@@ -81,8 +84,7 @@ class TextEmbedder(Embedder):
     # -- for explanations ---------------------------------------------------------------------------------------------
 
     def entry(self) -> TextEntry:
-        """At the backbone's embeddings; those of a foreign one are its word vectors and the word shapes added to
-        them.
+        """At the backbone's embeddings; those of a wrapped one are its word vectors and the word shapes added to them.
         """
         if isinstance(self.backbone, BertEncoder):
             return TextEntry(self, [self.backbone.embeddings])
@@ -98,5 +100,44 @@ class TextEmbedder(Embedder):
 
 
 def _shares_subwords(first_position: Tensor, mask: Tensor) -> bool:
-    """Whether any text has positions that are no subword's first; without them the backbone reads what is there."""
+    """Whether any text has positions that are not their subword's first, so that the backbone reads fewer tokens."""
     return not torch.equal(first_position.bool() & mask, mask)
+
+
+class TextEntry(Entry):
+    """The sum of the outputs of ``sites``, modules inside the embedder, for each token. The positions of one subword
+    (``text_subwords``) have equal shares of its vector.
+    """
+
+    def __init__(self, embedder: nn.Module, sites: Sequence[nn.Module]) -> None:
+        super().__init__(embedder)
+        self.sites = tuple(sites)
+
+    def _as_vectors(self, activations: Tensor, group: TokenGroup) -> Tensor:
+        if "first_position" not in group.values:
+            return activations
+        subword, share = subwords_of_positions(group.values["first_position"], group.mask)
+        return of_positions(activations, subword) * share[..., None]
+
+    def _as_activations(self, vectors: Tensor, activations: Tensor, group: TokenGroup) -> Tensor:
+        if "first_position" not in group.values:
+            return vectors.reshape(activations.shape)
+        subword, _ = subwords_of_positions(group.values["first_position"], group.mask)
+        own = vectors.reshape(*subword.shape, -1)
+        return torch.zeros_like(activations).scatter_add(1, subword[..., None].expand_as(own), own)
+
+    def _hooks(self, look: Look) -> list[RemovableHandle]:
+        def put(number: int) -> Callable[[nn.Module, object, Tensor], Tensor]:
+            return lambda module, inputs, output: look(number, output)
+
+        return [site.register_forward_hook(put(i)) for i, site in enumerate(self.sites)]
+
+
+def between_positions(weights: Tensor, group: TokenGroup) -> Tensor:
+    """Attention (B, P, P) between the subwords that a backbone read → (B, L, L) between positions, which share the
+    attention that their subword receives (``text_subwords``).
+    """
+    if "first_position" not in group.values:
+        return weights
+    subword, share = subwords_of_positions(group.values["first_position"], group.mask)
+    return of_positions(of_positions(weights, subword).transpose(1, 2), subword).transpose(1, 2) * share[:, None]

@@ -19,8 +19,7 @@ from polydetr.core.examples import Arrays, Example
 from polydetr.core.layout import FieldText
 from polydetr.core.records import Finding, Record, Row, folder_of
 from polydetr.errors import Location, RowError
-from polydetr.modalities.base import Modality
-from polydetr.modalities.capabilities import ReadsFiles
+from polydetr.modalities.base import Modality, ReadsFiles
 from polydetr.tasks.base import Task, WindowView
 from polydetr.tasks.capabilities import BringsTokens, ChecksLabels, HasPositive, NamesFiles
 

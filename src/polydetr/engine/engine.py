@@ -110,9 +110,7 @@ class Engine:
         """One result per row of the documents, in order."""
         for document, windows in zip(documents, outputs, strict=True):
             decoded = {
-                target: task.decode(
-                    [window[target] for window in windows], document.layouts, document.texts, len(document.records)
-                )
+                target: task.decode([window[target] for window in windows], document.layouts, document.texts)
                 for target, task in self.tasks.items()
             }
             for i, record in enumerate(document.records):

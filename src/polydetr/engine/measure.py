@@ -14,7 +14,8 @@ from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
 from polydetr.tasks.base import Task
-from polydetr.tasks.capabilities import HasLabels, HasPositive, ShowsObjects
+from polydetr.tasks.capabilities import HasLabels, HasPositive
+from polydetr.tasks.figures import BoxFigures
 
 
 def evaluate_results(
@@ -32,7 +33,7 @@ def evaluate_results(
             documents = (positives or {}).get(target) or encode_positives(engine, target, golds, results)
             golds = _with_vectors(engine, target, golds, documents)
         evaluation = task.evaluate([r.predictions[target] for r in results], golds)
-        if isinstance(evaluation.figures, ShowsObjects):  # mistakes are shown in their images
+        if isinstance(evaluation.figures, BoxFigures):  # mistakes are shown in their images
             evaluation = replace(evaluation, figures=evaluation.figures.of_records([r.record for r in results]))
         unseen = unseen_labels(task, golds)
         if unseen:

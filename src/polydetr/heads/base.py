@@ -1,4 +1,4 @@
-"""What every head answers: from the encoder's tokens to named outputs, and from those and the targets to a loss.
+"""The interface of heads: from the encoder's tokens to named outputs, and from those and the targets to a loss.
 
 Heads are the half of a task that needs tensors; a head and its task carry the same name, in ``core.plugs.HEADS`` and
 ``core.plugs.TASKS``.
@@ -17,15 +17,21 @@ from polydetr.backbones.detr import PretrainedDetr
 from polydetr.nn.batch import Embedded, Encoded, Scene
 from polydetr.nn.decoder import SetDecoder
 
+Tensors = Mapping[str, Tensor]
+"""Outputs or targets of a batch by name; each tensor begins with B."""
 Attend = Callable[[Embedded, Tensor | None], Tensor]
-"""(own tokens (B, L', D), which rows (B,) show none of their values or None) → the own tokens, attended (B, L', D)."""
+"""Runs the shared encoder over a row's tokens and the head's own ones: (own tokens (B, L', D), hidden (B,) bool, True
+for rows whose inputs are masked, or None) → the own tokens as they come out, (B, L', D).
+"""
 
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """What a head is built on: the width of the tokens; of images also stride → channels of the maps that are finer
-    than the tokens, cells per side of the tokens, and, where their backbone is a published DETR's, the sizes of its
-    transformer (``specs.image.ImageSpec.detr``).
+    """The sizes on which a head is built.
+
+    embed_dim: the width of the tokens. Of images: map_channels, stride → channels of the maps that are finer than the
+    tokens; grid, cells per side of the tokens; detr, the sizes of the transformer where the backbone is that of a
+    published DETR (``specs.image.ImageSpec.detr``).
     """
 
     embed_dim: int
@@ -35,28 +41,26 @@ class EncoderShape:
 
 
 class Head(nn.Module, ABC):
-    """A module from ``Encoded`` to a dict of tensors, each beginning with B; whole once it is built."""
+    """A module from ``Encoded`` to named tensors, each beginning with B."""
 
     @classmethod
     @abstractmethod
     def from_task(cls, task: Any, shape: EncoderShape, *, label_smoothing: float = 0.0) -> Self:
-        """With random weights, for what ``task`` has learned from the rows."""
+        """With random weights, for the labels or scales that ``task`` has learned from the rows."""
 
     @abstractmethod
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensors, targets: Tensors, weights: Tensor) -> dict[str, Tensor]:
         """Named scalar terms, each a mean over what it counts. targets: those of ``Task.encode_target``, collated;
         weights (B,).
         """
 
-    def calibration_pairs(
-        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor] | None:
+    def calibration_pairs(self, outputs: Tensors, targets: Tensors) -> tuple[Tensor, Tensor] | None:
         """(N, C) logits and (N,) labels of a batch, for temperature scaling; None where it does not apply."""
         return None
 
 
 class PooledHead(Head):
-    """A linear output over the pooled token (the article's y = Linear(z)): "logits" (B, num_outputs)."""
+    """A linear output over the pooled token, y = Linear(z): "logits" (B, num_outputs)."""
 
     def __init__(self, embed_dim: int, num_outputs: int, *, dropout: float = 0.1) -> None:
         super().__init__()
@@ -67,64 +71,73 @@ class PooledHead(Head):
         return {"logits": self.output(self.dropout(encoded.pooled))}
 
 
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Σ wᵢ xᵢ / Σ wᵢ over the rows, (B,), (B,) → (); 0 where every weight is 0."""
+    return (values * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
 # -- what only some heads can do ---------------------------------------------------------------------------------------
 
 
 @runtime_checkable
 class DecodesSets(Protocol):
-    """Finds a set by queries, layer after layer; the layers may be those of a decoder that several heads share."""
+    """Predicts a set by queries, layer after layer; the layers may be those of a decoder that several heads share."""
 
     @property
     def decoder(self) -> SetDecoder | None:
-        """Its own, where it can be lent to others."""
+        """Its own decoder, where other heads can use it."""
         ...
 
     def use_decoder(self, decoder: SetDecoder) -> None:
-        """Decodes by one that the whole model owns (``model.share_decoder``)."""
+        """Replaces its decoder by one that the whole model owns (``model.share_decoder``)."""
         ...
 
     def __call__(self, encoded: Encoded, *, last_only: bool, by_shape: bool) -> dict[str, Tensor]:
-        """last_only: the answers of the last layer, enough for prediction; otherwise those of all, for the loss.
+        """last_only: outputs of the last layer alone, enough for prediction; otherwise of all layers, for the loss.
 
-        by_shape: no size may depend on the values of a tensor, as a graph for export needs it.
+        by_shape: no size depends on the values of a tensor, as a graph for export requires.
         """
         ...
 
 
 @runtime_checkable
-class PaintsTokens(Protocol):
-    """Lets tokens of its own attend together with the row's, as often as it needs (``capabilities.BringsTokens``)."""
+class GeneratesImages(Protocol):
+    """Runs the shared encoder over tokens of its own beside the row's, once per sampling step
+    (``capabilities.BringsTokens``).
+    """
 
     def draw(self, count: int) -> Any:
-        """What a training step leaves to chance, from torch's global generator, for ``count`` rows."""
+        """The random numbers of a training step for ``count`` rows, from torch's global generator."""
         ...
 
     def numbered_draws(self, numbers: Sequence[int], seed: int) -> Any:
-        """The same for rows that are measured or painted: of the seed and each row's number alone."""
+        """The random numbers of rows that are measured or generated: a function of the seed and each row's number."""
         ...
 
     def __call__(self, x: Tensor, time: Tensor, attend: Attend, hidden: Tensor | None = None) -> Tensor:
         """The velocity at x (B, C, S, S) and time (B,): one step of ``outputs``."""
         ...
 
-    def outputs(self, attend: Attend, draws: Any, targets: Mapping[str, Tensor] | None) -> dict[str, Tensor]: ...
+    def outputs(self, attend: Attend, draws: Any, targets: Tensors | None) -> dict[str, Tensor]:
+        """With targets what the loss compares, otherwise images."""
+        ...
 
 
 @runtime_checkable
 class TransformsTargets(Protocol):
-    """Has targets that move with the images."""
+    """Has targets that must move with augmented images."""
 
-    def transform_targets(self, targets: Mapping[str, Tensor], scene: Scene) -> Mapping[str, Tensor]:
-        """The targets of a batch whose images were moved."""
+    def transform_targets(self, targets: Tensors, scene: Scene) -> Tensors:
+        """The targets of a batch whose images were moved as ``scene`` says."""
         ...
 
 
 @runtime_checkable
 class TakesDetr(Protocol):
-    """Can begin with the transformer of a published DETR."""
+    """Can start from the transformer of a published DETR."""
 
-    def load_pretrained(self, found: PretrainedDetr) -> None:
-        """Takes it over, where it is one itself.
+    def load_pretrained(self, pretrained: PretrainedDetr) -> None:
+        """Loads its weights, if the head's own architecture is DETR.
 
         Raises:
             BackboneError: the weights are not those of a DETR.
@@ -134,8 +147,8 @@ class TakesDetr(Protocol):
 
 @runtime_checkable
 class NamesLabels(Protocol):
-    """Knows labels by vectors (``capabilities.NamedLabels``)."""
+    """Has a vector per label (``capabilities.NamedLabels``)."""
 
     def name_labels(self, vectors: Tensor) -> None:
-        """Begins with these vectors of the labels' names, (C, D)."""
+        """Initializes them with the vectors of the labels' names, (C, D)."""
         ...

@@ -1,8 +1,8 @@
-"""One label for each row, or several at once, from the pooled token."""
+"""One label per row, or several at once, from the pooled token."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from polydetr.core.examples import IGNORE_INDEX
 from polydetr.errors import InputError, did_you_mean
-from polydetr.heads.base import EncoderShape, PooledHead
+from polydetr.heads.base import EncoderShape, PooledHead, Tensors, weighted_mean
 from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer
+from polydetr.tasks.base import details_of
 from polydetr.tasks.classification import ClassDetails, ClassificationTask
 
 
@@ -40,7 +41,7 @@ class ClassificationHead(PooledHead):
             label_smoothing=label_smoothing,
         )  # fmt: skip
 
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensors, targets: Tensors, weights: Tensor) -> dict[str, Tensor]:
         logits = outputs["logits"].float()
         scale = torch.tensor(self.class_weights, device=logits.device) if self.class_weights else None
         if self.multi_label:
@@ -56,11 +57,9 @@ class ClassificationHead(PooledHead):
             per_row = F.cross_entropy(
                 logits, label, reduction="none", ignore_index=IGNORE_INDEX, label_smoothing=self.label_smoothing
             )
-        return {"cross_entropy": (per_row * weights).sum() / weights.sum().clamp(min=1e-6)}
+        return {"cross_entropy": weighted_mean(per_row, weights)}
 
-    def calibration_pairs(
-        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor] | None:
+    def calibration_pairs(self, outputs: Tensors, targets: Tensors) -> tuple[Tensor, Tensor] | None:
         if self.multi_label:  # each sigmoid is a softmax over (0, logit)
             known = targets["known"] > 0
             logits = outputs["logits"].float()[known].flatten()
@@ -73,17 +72,17 @@ class ClassificationHead(PooledHead):
         cls, task: ClassificationTask, reading: Reading, choice: Any, *, counterpart: Counterpart
     ) -> ClassAnswer:
         """choice: a label."""
-        details = reading.prediction.details
-        assert isinstance(details, ClassDetails)
-        found = details.probabilities
-        if choice is not None and choice not in found:
-            raise InputError(f"{choice!r} is not a label of {task.target!r}. {did_you_mean(str(choice), found)}")
-        label = str(choice) if choice is not None else max(found, key=lambda name: found[name])
-        p = found[label]
+        probabilities = details_of(reading.prediction, ClassDetails).probabilities
+        if choice is not None and choice not in probabilities:
+            raise InputError(
+                f"{choice!r} is not a label of {task.target!r}. {did_you_mean(str(choice), probabilities)}"
+            )
+        label = str(choice) if choice is not None else max(probabilities, key=lambda name: probabilities[name])
+        p = probabilities[label]
         is_answered = not task.multi_label or p >= task.threshold
         chance = 0.5 if task.multi_label else 1 / len(task.labels)
         return ClassAnswer(
-            f"{label} ({p:.1%})" if is_answered else f"{label} ({p:.1%}, not given)",
+            f"{label} ({p:.1%})" if is_answered else f"{label} ({p:.1%}, not answered)",
             task.labels.index(label),
             task.temperature,
             task.multi_label,
@@ -93,17 +92,18 @@ class ClassificationHead(PooledHead):
 
 @dataclass(frozen=True)
 class ClassAnswer(SmoothAnswer):
-    """Log-odds of a class, ln p/(1-p), calibrated; windows are averaged before, as ``decode`` does."""
+    """Calibrated log-odds of a class, ln p/(1-p), of the logits averaged over the windows, as ``decode`` does.
+
+    index: the number of the class.
+    """
 
     quantity: ClassVar[str] = "log-odds"
     is_pooled: ClassVar[bool] = True
-    shown: str
     index: int
     temperature: float
     multi_label: bool
-    floor: float = 0.0
 
-    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
+    def score(self, outputs: Tensors) -> Tensor:
         logits = outputs["logits"].mean(1) / self.temperature
         if self.multi_label:
             return logits[:, self.index]

@@ -1,8 +1,8 @@
-"""From what the shared encoder gives to a detector's maps: both architectures behind one interface, and their loss."""
+"""From the shared encoder's tokens to boxes: both architectures of a detector behind one interface, and their loss."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from polydetr.backbones.detr import PretrainedDetr
 from polydetr.backbones.folders import fitting
 from polydetr.core.examples import IGNORE_INDEX
-from polydetr.errors import ConfigError
-from polydetr.heads.base import EncoderShape, Head
+from polydetr.errors import ConfigError, InputError
+from polydetr.heads.base import EncoderShape, Head, Tensors
 from polydetr.heads.detection_explained import ObjectAnswer
-from polydetr.heads.explained import Counterpart, Reading
+from polydetr.heads.explained import CLEAR_SCORE, Counterpart, Reading, numbered
 from polydetr.nn.batch import Encoded, Scene
 from polydetr.nn.box_geometry import BoxGeometry
 from polydetr.nn.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
@@ -23,38 +23,39 @@ from polydetr.nn.detr import Detr, DetrSizes
 from polydetr.nn.detr_fast import DetrFast, FastSizes
 from polydetr.nn.matcher import Matcher, SetTargets
 from polydetr.nn.set_loss import SetCriterion
-from polydetr.tasks.detection import DetectionOptions, DetectionTask
+from polydetr.tasks.base import details_of
+from polydetr.tasks.detection import BoxDetails, DetectionOptions, DetectionTask
 from polydetr.values.boxes import SMALLEST_SIDE, VISIBLE_SHARE
 
 _GROUP = "image"
 
 
 class DetectionHead(Head):
-    """Encoded → logits and boxes of every layer that is asked for, batch first:
+    """Encoded → logits and boxes of the last or of all layers, batch first:
 
     logits (B, N, Q, C'), boxes_cxcywh (B, N, Q, 4); frame (B, 6), where the image lies, zero where a row has none.
 
-    The finer maps come from the backbone; the coarsest is the image's tokens as they come out of the shared encoder, so
-    that whatever else the row says can be heard. The sizes of a published DETR (``EncoderShape.detr``) win over the
-    options'.
+    The finer maps come from the backbone; the coarsest is made of the image's tokens as they come out of the shared
+    encoder, where they have attended to the row's other inputs. The sizes of a published DETR (``EncoderShape.detr``)
+    take precedence over the options.
 
     Raises:
-        ConfigError: that DETR does not fit.
+        ConfigError: the tokens are narrower than that DETR.
     """
 
     decoder: SetDecoder | None = None
-    """Its layers ask for scales and cannot be lent; they can be borrowed."""
+    """Its layers read several scales, so that no other head can use them; it can use those of another."""
 
     def __init__(self, shape: EncoderShape, *, labels: Sequence[str], options: DetectionOptions) -> None:
         super().__init__()
         self.labels, num_classes = tuple(labels), len(labels)
         self.grid, self.strides = shape.grid, tuple(sorted(shape.map_channels))
-        asked = {
+        options_of_sizes = {
             "num_queries": options.num_queries, "embed_dim": options.hidden_dim,
             "encoder_layers": options.encoder_layers, "decoder_layers": options.decoder_layers,
         }  # fmt: skip
-        # Sizes that were asked for; the architecture's own stand for the others.
-        sizes = {name: value for name, value in asked.items() if value is not None}
+        # Where an option is None, the architecture's own default holds.
+        sizes = {name: value for name, value in options_of_sizes.items() if value is not None}
         self.model: nn.Module
         if options.architecture == "detr":
             sizes = _published(shape) or sizes
@@ -78,18 +79,18 @@ class DetectionHead(Head):
         return cls(shape, labels=task.labels, options=task.options)
 
     @torch.no_grad()
-    def load_pretrained(self, found: PretrainedDetr) -> None:
-        """Takes over a published DETR, which then answers as it did; its class head where it knows all of the labels,
-        those it has beside them left out. "detr-fast" stays as it is.
+    def load_pretrained(self, pretrained: PretrainedDetr) -> None:
+        """Loads the weights of a published DETR, which then answers as it did; those of its class head only where it
+        has all of the task's labels, without its other ones. "detr-fast" stays as it is.
         """
         if not isinstance(self.model, Detr):
             return
-        state, own = dict(found.weights), self.model.state_dict()
-        places = [found.labels.index(label) for label in self.labels if label in found.labels]
+        state, own = dict(pretrained.weights), self.model.state_dict()
+        places = [pretrained.labels.index(label) for label in self.labels if label in pretrained.labels]
         for name in ("class_head.weight", "class_head.bias"):
             known = len(places) == len(self.labels) and name in state
             state[name] = state[name][[*places, -1]] if known else own[name]
-        # The backbone's own projection has done this one's work.
+        # The features are already projected, by the weights that came with the backbone.
         nn.init.dirac_(own["input_projection.weight"])
         nn.init.zeros_(own["input_projection.bias"])
         state |= {name: tensor for name, tensor in own.items() if name.startswith("input_projection.")}
@@ -100,29 +101,29 @@ class DetectionHead(Head):
 
     def forward(self, encoded: Encoded, *, last_only: bool = False, by_shape: bool = False) -> dict[str, Tensor]:
         embedded = encoded.embedded[_GROUP]
-        # Of several images the first one is looked at: its cells come first.
+        # Of several images the first one is read: its cells come first.
         cells = encoded.tokens[_GROUP][:, : self.grid**2]
         coarsest = cells.transpose(1, 2).unflatten(2, (self.grid, self.grid))
         if isinstance(self.model, Detr):
-            found = self.model(coarsest, last_only=last_only)
+            by_layer = self.model(coarsest, last_only=last_only)
         else:
             finer = [embedded.maps[stride] for stride in self.strides]
-            found = self.model([*finer, coarsest], last_only=last_only)
-        outputs = {name: tensor.transpose(0, 1) for name, tensor in found.items()}
+            by_layer = self.model([*finer, coarsest], last_only=last_only)
+        outputs = {name: tensor.transpose(0, 1) for name, tensor in by_layer.items()}
         if embedded.frame is not None:
             # Zero also where training hides the image.
             outputs["frame"] = embedded.frame * embedded.mask.any(1, keepdim=True)
         return outputs
 
-    def transform_targets(self, targets: Mapping[str, Tensor], scene: Scene) -> Mapping[str, Tensor]:
-        """The objects at their new place; those of which too little is seen are gone."""
+    def transform_targets(self, targets: Tensors, scene: Scene) -> Tensors:
+        """The objects at their new place; those of which too little is left in the image are dropped."""
         corners = cxcywh_to_xyxy(targets["boxes_cxcywh"]).unflatten(-1, (2, 2)) * scene.scale[:, None, None]
         low, high = (corners + scene.shift[:, None, None]).aminmax(dim=-2)
         moved, kept = _seen(torch.cat((low, high), dim=-1), scene.window[:, None])
         labels = targets["labels"].masked_fill(~kept, IGNORE_INDEX)
         return {**targets, "boxes_cxcywh": xyxy_to_cxcywh(moved), "labels": labels}
 
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensors, targets: Tensors, weights: Tensor) -> dict[str, Tensor]:
         known = (targets["known"] > 0) & (outputs["frame"][:, 0] != 0)
         if not bool(known.any()):
             return {"set": torch.stack([tensor.float().sum() * 0.0 for tensor in outputs.values()]).sum()}
@@ -133,12 +134,30 @@ class DetectionHead(Head):
 
     @classmethod
     def answer_of(cls, task: DetectionTask, reading: Reading, choice: Any, *, counterpart: Counterpart) -> ObjectAnswer:
-        """choice: the number of an object, from 0."""
-        return ObjectAnswer.of(task, reading, choice)
+        """choice: the number of an object, from 0; without one the highest-scoring is explained."""
+        objects, boxes = reading.prediction.value, details_of(reading.prediction, BoxDetails).all
+        if not boxes:
+            raise InputError("the row has no image: there is no object to explain")
+        number = numbered(choice, len(objects), "objects") or 0
+        # The answered objects and all that are measured both begin with the highest-scoring.
+        label, score = boxes[number]["label"], float(boxes[number]["score"])
+        outputs = reading.outputs[0]
+        _, _, boxes_xyxy = task.highest_scoring(outputs["logits"][-1], outputs["boxes_cxcywh"][-1])
+        shown = f"{label} ({score:.1%})" if objects else f"no object; nearest: {label} ({score:.1%})"
+        if len(objects) > 1:
+            shown += f", object {number + 1} of {len(objects)}"
+        left, top, right, bottom = map(float, boxes_xyxy[number])
+        return ObjectAnswer(
+            shown,
+            (left, top, right, bottom),
+            label=task.labels.index(label),
+            softmax=task.options.architecture == "detr",
+            floor=CLEAR_SCORE if choice is None else 0.0,
+        )
 
 
 def _published(shape: EncoderShape) -> dict[str, Any] | None:
-    """The published sizes, where there are some."""
+    """The sizes of the published DETR, where the backbone is one's."""
     if shape.detr is None:
         return None
     sizes = {name: value for name, value in shape.detr.items() if name != "labels"}
@@ -152,14 +171,14 @@ def _published(shape: EncoderShape) -> dict[str, Any] | None:
 
 
 class _LastMap(nn.Module):
-    """Stands for the backbone, which the shared encoder already asked."""
+    """In place of a backbone: the shared encoder has computed the features."""
 
     def forward(self, coarsest: Tensor) -> list[Tensor]:
         return [coarsest]
 
 
 def _seen(boxes_xyxy: Tensor, window_xyxy: Tensor) -> tuple[Tensor, Tensor]:
-    """``values.boxes.seen_boxes`` for tensors: boxes (..., 4) cut at the window's edges, and which are left (...)."""
+    """``values.boxes.seen_boxes`` for tensors: boxes (..., 4) cut at the window's edges, and which are kept (...)."""
     low = torch.maximum(boxes_xyxy[..., :2], window_xyxy[..., :2])
     high = torch.minimum(boxes_xyxy[..., 2:], window_xyxy[..., 2:])
     left = (high - low).clamp(min=0)

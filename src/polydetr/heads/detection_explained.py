@@ -1,5 +1,5 @@
-"""An object found in an image, explained: how confident the model is that there is such an object at such a place, and
-where the query that found it looked.
+"""An object that was found in an image, explained: how confident the model is that there is such an object at this
+place, and the attention of the query that found it.
 
 Shapes: N layers, Q queries, C classes, H heads, V levels, P points.
 """
@@ -17,29 +17,27 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from polydetr.errors import InputError
-from polydetr.heads.explained import CLEAR_SCORE, PlacedAnswer, Reading, numbered
+from polydetr.heads.explained import PlacedAnswer, Reading
 from polydetr.nn.attention import MultiHeadAttention
 from polydetr.nn.boxes import box_iou, cxcywh_to_xyxy
 from polydetr.nn.decoder import DecoderLayer
 from polydetr.nn.deformable import DeformableAttention
 from polydetr.nn.detr_fast import DetrFast
 from polydetr.nn.pyramid import PyramidEncoder
-from polydetr.tasks.detection import BoxDetails, DetectionTask
 
 if TYPE_CHECKING:
     from polydetr.heads.detection import DetectionHead
 
 FINEST = 24
-"""Cells per side of the map of where a query looked, at most."""
+"""Cells per side of the map of a query's attention, at most."""
 
 
 @dataclass(frozen=True)
 class ObjectAnswer(PlacedAnswer):
-    """max over queries of score · IoU: which query finds an object is no part of the answer, and another may find it in
-    another image. Source: Petsiuk et al. 2021, D-RISE (arXiv 2006.03204), equation 4, for one box of one class.
+    """max over queries of score · IoU: which query finds the object does not matter, as it may be another one in a
+    changed image. Source: Petsiuk et al. 2021, D-RISE (arXiv 2006.03204), equation 4, for one box of one class.
 
-    label: its number; box: left, top, right, bottom as shares of what the model sees.
+    label: the number of its class; softmax: whether scores are a softmax over classes, not one sigmoid per class.
     """
 
     quantity: ClassVar[str] = "score × overlap"
@@ -49,48 +47,21 @@ class ObjectAnswer(PlacedAnswer):
         "An object's score is that of the best box of its label, times that box's overlap (IoU) with the one explained;"
         " a part scores what is lost of that without it. Such losses need not add up."
     )
-    shown: str
     label: int
-    box: tuple[float, float, float, float]
     softmax: bool
-    floor: float = 0.0
-
-    @classmethod
-    def of(cls, task: DetectionTask, reading: Reading, choice: Any) -> ObjectAnswer:
-        """The highest-scoring object, or the one whose number, from 0, ``choice`` is."""
-        found, details = reading.prediction.value, reading.prediction.details
-        assert isinstance(details, BoxDetails)
-        if not details.all:
-            raise InputError("the row has no image: there is no object to explain")
-        number = numbered(choice, len(found), "objects") or 0
-        # Objects that are found, and all that were looked at, both begin with the highest-scoring.
-        label, score = details.all[number]["label"], float(details.all[number]["score"])
-        outputs = reading.outputs[0]
-        _, _, boxes = task.highest_scoring(outputs["logits"][-1], outputs["boxes_cxcywh"][-1])
-        shown = f"{label} ({score:.1%})" if found else f"no object; nearest: {label} ({score:.1%})"
-        if len(found) > 1:
-            shown += f", object {number + 1} of {len(found)}"
-        left, top, right, bottom = map(float, boxes[number])
-        return cls(
-            shown,
-            label=task.labels.index(label),
-            box=(left, top, right, bottom),
-            softmax=task.options.architecture == "detr",
-            floor=CLEAR_SCORE if choice is None else 0.0,
-        )
 
     def probability(self, reading: Reading) -> float:
         return float(self._of_queries(reading).max())
 
     def query(self, reading: Reading) -> int:
-        """The one that found it."""
+        """The query of the highest score · IoU."""
         return int(self._of_queries(reading).argmax())
 
     def looked_at(self, head: Any, reading: Reading, forward: Callable[[], object]) -> NDArray[np.float64]:
         return looked_at(head, query=self.query(reading), forward=forward)
 
     def _of_queries(self, reading: Reading) -> Tensor:
-        """(Q,), of the last layer."""
+        """score · IoU of every query of the last layer, (Q,)."""
         logits, boxes = (torch.from_numpy(reading.outputs[0][name]).double() for name in ("logits", "boxes_cxcywh"))
         if not reading.outputs[0]["frame"][0]:  # the image is missing
             return torch.zeros(logits.shape[-2])
@@ -99,11 +70,12 @@ class ObjectAnswer(PlacedAnswer):
 
 
 def looked_at(head: DetectionHead, *, query: int, forward: Callable[[], object]) -> NDArray[np.float64]:
-    """(cells, cells) over the first image of the only row that ``forward`` reads: how the attention of a query's last
-    layer is shared out, on average over the heads. Sums to 1, less what a deformable query reads outside of the image.
+    """The attention of a query in the last layer, averaged over the attention heads, as a map (cells, cells) over the
+    first image of the one row that ``forward`` reads. Sums to 1, less what a deformable query reads outside of the
+    image.
     """
     here = threading.get_ident()
-    # Layers that are borrowed (``nn.decoder.hold``) are not among the head's own modules.
+    # Shared layers (``nn.decoder.hold``) are not among the head's own modules.
     owner = head.model.layers if isinstance(head.model, DetrFast) else head.model
     layers = [module for module in owner.modules() if isinstance(module, DecoderLayer)]
     shapes = [(head.grid, head.grid)]
@@ -141,8 +113,8 @@ def _of_points(locations: Tensor, weights: Tensor) -> NDArray[np.float64]:
     """(H, V, P, 2) in 0 … 1 and (H, V, P) → a map; what lies outside is left out."""
     x, y = (locations.flatten(0, -2).double().cpu().numpy() * FINEST).T
     weight = weights.flatten().double().cpu().numpy() / len(weights)
-    found, _, _ = np.histogram2d(y, x, bins=FINEST, range=((0, FINEST), (0, FINEST)), weights=weight)
-    return found
+    heat, _, _ = np.histogram2d(y, x, bins=FINEST, range=((0, FINEST), (0, FINEST)), weights=weight)
+    return heat
 
 
 def _of_cells(weights: Tensor, shapes: Sequence[tuple[int, int]]) -> NDArray[np.float64]:

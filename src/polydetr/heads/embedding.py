@@ -7,13 +7,12 @@ learned scale.
 
 Sources: InfoNCE, van den Oord et al. 2018 (arXiv 1807.03748), eq. 4; both directions and the learned scale, held below
 100, Radford et al. 2021 (CLIP, arXiv 2103.00020), section 2.3. The other rows of the batch are the negatives, save
-those with the same positive or the same anchor: a right answer is no negative.
+those with the same positive or the same anchor, which are right answers too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -23,7 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from polydetr.heads.base import EncoderShape, Head
+from polydetr.heads.base import EncoderShape, Head, Tensors, weighted_mean
 from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer
 from polydetr.nn.batch import Encoded
 from polydetr.tasks.embedding import EmbeddingTask
@@ -48,7 +47,7 @@ class EmbeddingHead(Head):
         vector = F.normalize(encoded.pooled.float(), dim=-1)
         return {"vector": vector, "log_scale": self.log_scale.float().expand(vector.shape[0])}
 
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensors, targets: Tensors, weights: Tensor) -> dict[str, Tensor]:
         """outputs["positive"] (B, D): the vectors of the targets' own values."""
         anchors, positives = outputs["vector"].float(), outputs["positive"].float()
         scale = outputs["log_scale"][:1].float().clamp(max=math.log(MAX_SCALE)).exp()
@@ -58,7 +57,7 @@ class EmbeddingHead(Head):
         forth, back = (F.cross_entropy(table, numbers, reduction="none") for table in (logits, logits.T))
         both = (forth + back) / 2
         weights = weights * targets["known"]
-        return {"contrastive": (both * weights).sum() / weights.sum().clamp(min=1e-6)}
+        return {"contrastive": weighted_mean(both, weights)}
 
     @classmethod
     def answer_of(
@@ -72,17 +71,16 @@ class EmbeddingHead(Head):
 
 @dataclass(frozen=True, eq=False)
 class SimilarityAnswer(SmoothAnswer):
-    """Cosine of the row's vector and another, of length 1; windows are averaged before, as ``decode`` does."""
+    """Cosine of the row's vector, averaged over the windows as ``decode`` does, and ``vector`` (D,), of length 1."""
 
     quantity: ClassVar[str] = "cosine"
     measure: ClassVar[str] = "similarity"
     level_name: ClassVar[str] = "cosine"
     remark: ClassVar[str] = "The similarity is the cosine of the two vectors: 1 where they are the same."
     is_pooled: ClassVar[bool] = True
-    shown: str
     vector: NDArray[np.floating]
 
-    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
+    def score(self, outputs: Tensors) -> Tensor:
         mean = F.normalize(outputs["vector"].mean(1), dim=-1)
         return mean @ torch.as_tensor(self.vector, dtype=mean.dtype, device=mean.device)
 
@@ -90,7 +88,7 @@ class SimilarityAnswer(SmoothAnswer):
         return float(np.asarray(reading.prediction.value) @ self.vector)
 
 
-def _no_negatives(targets: Mapping[str, Tensor]) -> Tensor:
+def _no_negatives(targets: Tensors) -> Tensor:
     """(B, B), True where row j is no negative of i: it has no positive, or is right for i too; never the diagonal."""
     positive, anchor, known = targets["positive"], targets["anchor"], targets["known"] > 0
     out = (positive[:, None] == positive) | (anchor[:, None] == anchor) | ~known | ~known[:, None]

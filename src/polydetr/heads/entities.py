@@ -1,18 +1,20 @@
-"""From what the shared encoder gives to a set of spans, with the tagging head beside it, and their loss."""
+"""From the tokens of the shared encoder to a set of spans, with a tagging head beside it, their loss, and how a span is
+explained.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from polydetr.core.examples import IGNORE_INDEX
-from polydetr.heads.base import EncoderShape, Head
-from polydetr.heads.entities_explained import EntityAnswer
-from polydetr.heads.explained import Counterpart, Reading
+from polydetr.errors import InputError
+from polydetr.heads.base import EncoderShape, Head, Tensors
+from polydetr.heads.explained import CLEAR_SCORE, Answer, Counterpart, Reading, numbered, words_between
 from polydetr.heads.tagging import TokenHead
 from polydetr.nn.batch import Encoded
 from polydetr.nn.decoder import SetDecoder, hold
@@ -20,17 +22,19 @@ from polydetr.nn.matcher import Matcher, SetTargets
 from polydetr.nn.set_loss import SetCriterion
 from polydetr.nn.span_geometry import SpanGeometry
 from polydetr.nn.span_set import NO_SPAN, SpanSet, SpanSizes
-from polydetr.tasks.entities import EntitiesTask
+from polydetr.tasks.base import details_of
+from polydetr.tasks.entities import EntitiesTask, SpanDetails
 
 _GROUP = "text"
 
 
 class EntitiesHead(Head):
-    """Encoded → what ``nn.span_set.SpanSet`` answers, batch first:
+    """Encoded → the outputs of ``nn.span_set.SpanSet``, batch first:
 
     logits (B, Q, N, C), start_logits and end_logits (B, Q, N, W), seeds (B, Q, 2), proposal_logits (B, W, M, C); beside
     them words (B, W) int64, the token at which each word begins, -1 for padding, and, with ``num_tags``, tag_logits
-    (B, L, num_tags). tagging: the weight of those in the loss.
+    (B, L, num_tags). tagging: the weight of the tags
+    in the loss.
     """
 
     def __init__(self, sizes: SpanSizes, *, num_tags: int, tagging: float) -> None:
@@ -68,17 +72,17 @@ class EntitiesHead(Head):
         assert rows is not None
         begins, mask = word_tokens(rows, by_shape=by_shape)
         words = tokens.gather(1, begins[..., None].expand(-1, -1, tokens.shape[-1]))
-        found = self.model(words, mask, rows.gather(1, begins), last_only=last_only, by_shape=by_shape)
+        by_layer = self.model(words, mask, rows.gather(1, begins), last_only=last_only, by_shape=by_shape)
         outputs = {
             name: tensor.permute(1, 2, 0, 3) if tensor.dim() == 4 and name != "proposal_logits" else tensor
-            for name, tensor in found.items()
+            for name, tensor in by_layer.items()
         }
         outputs["words"] = begins.masked_fill(~mask, -1)
         if self.tags is not None:
             outputs["tag_logits"] = self.tags(encoded)["logits"]
         return outputs
 
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensors, targets: Tensors, weights: Tensor) -> dict[str, Tensor]:
         words, tags = outputs["words"].long(), targets["tags"]
         known = (words >= 0) & (tags.gather(1, words.clamp(min=0)) != IGNORE_INDEX)
         labels = targets["labels"]
@@ -92,17 +96,55 @@ class EntitiesHead(Head):
             terms["tags"] = self.tagging * total / here.sum().clamp(min=1)
         return terms
 
-    def _set_loss(self, outputs: Mapping[str, Tensor], wanted: SetTargets, known: Tensor) -> Tensor:
+    def _set_loss(self, outputs: Tensors, wanted: SetTargets, known: Tensor) -> Tensor:
         layers = {name: outputs[name].permute(2, 0, 1, 3).float() for name in ("logits", "start_logits", "end_logits")}
-        # What a query that begins where nobody looked answers is neither right nor wrong.
+        # A query that begins at a word of a row without a label is neither right nor wrong.
         unknown = ~known.gather(1, outputs["seeds"][..., 0].long().clamp(min=0))
         layers["logits"] = layers["logits"].masked_fill(unknown[..., None], NO_SPAN)
         return self.criterion(layers, wanted).total / len(layers["logits"])
 
     @classmethod
     def answer_of(cls, task: EntitiesTask, reading: Reading, choice: Any, *, counterpart: Counterpart) -> EntityAnswer:
-        """choice: the number of a span, from 0."""
-        return EntityAnswer.of(reading, choice)
+        """choice: the number of a span, from 0; without one the highest-scoring is explained, or, where no span is
+        answered, the candidate of the highest score.
+        """
+        spans, candidates = reading.prediction.value, details_of(reading.prediction, SpanDetails).all
+        number = numbered(choice, len(spans), "entities")
+        if not candidates:
+            raise InputError("the text has no span that comes near to being an entity: there is nothing to explain")
+        chosen = spans[number] if number is not None else max(spans or candidates, key=lambda one: one["score"])
+        shown = f"{chosen['text']} = {chosen['label']} ({chosen['score']:.1%})"
+        return EntityAnswer(
+            shown if spans else f"no entity; nearest: {shown}",
+            chosen["label"],
+            words=tuple(words_between(reading.text, chosen["start"], chosen["end"])),
+            floor=CLEAR_SCORE if choice is None else 0.0,
+        )
+
+
+@dataclass(frozen=True)
+class EntityAnswer(Answer):
+    """max over the candidates of the label of score · overlap, where the overlap of two spans is the number of words in
+    both divided by that of words in either. Which query finds the span does not matter. This is the measure of objects
+    (D-RISE, Petsiuk et al. 2021, arXiv 2006.03204, equation 4) in one dimension.
+    """
+
+    quantity: ClassVar[str] = "score × overlap"
+    measure: ClassVar[str] = "score"
+    level_name: ClassVar[str] = "score × overlap"
+    remark: ClassVar[str] = (
+        "A span's score is that of the best span of its label, times the share of words that both have in common with "
+        "the one explained; a word scores what is lost of that without it. Such losses need not add up."
+    )
+    label: str
+
+    def probability(self, reading: Reading) -> float:
+        own, scores = set(self.words), [0.0]
+        for one in details_of(reading.prediction, SpanDetails).all:
+            words = set(words_between(reading.text, one["start"], one["end"]))
+            if one["label"] == self.label:
+                scores.append(float(one["score"]) * len(own & words) / len(own | words))
+        return max(scores)
 
 
 def word_tokens(word_rows: Tensor, *, by_shape: bool = False) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
-"""What an explanation asks of a head's class: which number an answer hangs on, and that answer's probability when the
-row has changed.
+"""What an explanation needs of a head's class: the number that is attributed to the parts of a row, and the probability
+of the same answer in a changed row.
 
-A long text is read in windows; each answer takes its number from the windows exactly as its task's ``decode`` does, so
-what the gradients say of several windows adds up to what the model really answered.
+A long text is read in windows; each answer computes its number from the windows exactly as its task's ``decode`` does,
+so that attributions over several windows add up to the number of the model's real answer.
 
 Shapes: n points of the path, W windows, L tokens, C classes.
 """
@@ -10,9 +10,9 @@ Shapes: n points of the path, W windows, L tokens, C classes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,17 @@ from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layout
 from polydetr.core.predictions import Prediction
 from polydetr.errors import InputError
+from polydetr.heads.base import Tensors
 
 Counterpart = Callable[[], NDArray[np.floating]]
-"""Gives the vector that the one of an embedding is compared with; raises InputError where there is none."""
+"""Returns the vector with which an embedding is compared; raises InputError where there is none."""
 CLEAR_SCORE = 0.1
-"""An object or entity of a smaller score is hardly one."""
+"""An object or entity of a lower score is hardly one: its deletion is not checked."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the model said to one row: its decoded prediction and the raw outputs of every window."""
+    """The model's answer to one row: the decoded prediction, and the raw outputs and layout of every window."""
 
     prediction: Prediction
     outputs: Sequence[Arrays]
@@ -39,61 +40,67 @@ class Reading:
     text: FieldText
 
 
+@dataclass(frozen=True)
 class Answer(ABC):
-    """One answer of one task. ``shown`` says it in words; ``words`` are the words (of the windowed column) that it
-    consists of, which are never deleted.
+    """One answer of one task, to be explained.
+
+    shown: the answer as text; words: the words (of the windowed column) of which it consists, which are never deleted;
+    floor: an answer of a lower probability is hardly more than chance, so that its deletion is not checked.
     """
 
     quantity: ClassVar[str]
-    """What the explained number is called."""
+    """The name of the explained number."""
     measure: ClassVar[str] = "probability"
-    """What ``probability`` is called."""
+    """The name of ``probability``."""
     level_name: ClassVar[str] = "probability"
-    """What ``level`` is called."""
+    """The name of ``level``."""
     remark: ClassVar[str] = ""
-    """What is to be said of that measure."""
+    """A sentence about that measure, for reports."""
     signed: ClassVar[bool] = True
     """False: a word that pushes the number down matters as much as one that pushes it up."""
     is_pooled: ClassVar[bool] = False
     """Whether it is read from the pooled vector, whose attention can then be shown."""
-    floor: float = 0.0
-    """An answer less probable than this is hardly more than chance: nothing to check."""
+
     shown: str
-    words: tuple[int, ...] = ()
+    words: tuple[int, ...] = field(default=(), kw_only=True)
+    floor: float = field(default=0.0, kw_only=True)
 
     @abstractmethod
     def probability(self, reading: Reading) -> float:
-        """How probable this same answer is in another row."""
+        """The probability of this same answer in another row."""
 
     def level(self, reading: Reading) -> float:
-        """What is shown of the answer in another row: its probability, or, for a number, the number answered."""
+        """The number that is shown of the answer in another row: its probability, or the answered number itself."""
         return self.probability(reading)
 
-    def moved(self, place: Callable[[int], int]) -> Answer:
+    def moved(self, place: Callable[[int], int]) -> Self:
         """The same answer where words before it have been deleted: word i has become word ``place(i)``."""
-        return self
+        return replace(self, words=tuple(map(place, self.words)))
 
 
 class SmoothAnswer(Answer):
-    """One that gradients lead to."""
+    """An answer whose number is differentiable, so that gradients can explain it."""
 
     @abstractmethod
-    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
+    def score(self, outputs: Tensors) -> Tensor:
         """Raw outputs, each (n, W, ...) → the explained number, (n,)."""
 
 
+@dataclass(frozen=True)
 class PlacedAnswer(Answer):
-    """One that lies somewhere in the first image of the row."""
+    """An answer that lies somewhere in the first image of the row.
+
+    box: left, top, right, bottom as shares of the square that the model reads.
+    """
 
     box: tuple[float, float, float, float]
-    """left, top, right, bottom as shares of what the model sees."""
 
     @abstractmethod
     def looked_at(self, head: Any, reading: Reading, forward: Callable[[], object]) -> NDArray[np.float64]:
-        """(cells, cells) over the image: how the attention of what found it is shared out. Sums to 1, less what is
-        read outside of the image.
+        """The attention of the query that gave the answer, as a map (cells, cells) over the image. Sums to 1, less the
+        share outside of the image.
 
-        head: the module that gave the answer; ``forward`` lets it answer the only row once more.
+        head: the module that gave the answer; forward: runs it once more over the one row.
         """
 
 
@@ -114,13 +121,13 @@ class Explains(Protocol):
 
 
 def no_choice(task: Any, choice: Any) -> None:
-    """Raises InputError where a choice is given that means nothing."""
+    """Raises InputError where a choice is given: the task has none."""
     if choice is not None:
         raise InputError(f"choice={choice!r} means nothing for the task {task.kind!r}", hint="Leave it out.")
 
 
 def numbered(choice: Any, count: int, name: str) -> int | None:
-    """The number of the entity or object that ``choice`` means; the command line gives it as text.
+    """The number of the entity or object that ``choice`` names; the command line gives it as text.
 
     Raises:
         InputError: there is none of that number.
@@ -134,5 +141,5 @@ def numbered(choice: Any, count: int, name: str) -> int | None:
 
 
 def words_between(text: FieldText, start: int, end: int) -> list[int]:
-    """The words that characters start … end touch."""
+    """The numbers of the words that overlap with characters start … end."""
     return [i for i, (a, b) in enumerate(text.words) if a < end and b > start]

@@ -1,20 +1,20 @@
-"""An image for each row: painted patch by patch, out of noise, by the same attention that reads the row.
+"""An image per row, generated from noise by flow matching (see ``nn.flow``).
 
-Flow matching (see ``nn.flow``): the patches of the half-painted image enter the shared encoder beside the row's own
-tokens, and the head tells from what comes out which way each pixel has to go.
+The patches of the noisy image enter the shared encoder beside the row's own tokens, and from the patches that come out
+the head predicts the velocity of each pixel.
 
 Shapes: B rows, C channels, S pixels per side, L patches, D ``embed_dim``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from polydetr.heads.base import Attend, EncoderShape, Head
+from polydetr.heads.base import Attend, EncoderShape, Head, Tensors, weighted_mean
 from polydetr.nn.batch import Embedded
 from polydetr.nn.flow import (
     Modulation,
@@ -31,13 +31,15 @@ from polydetr.nn.positions import SinusoidalPositions
 from polydetr.tasks.generation import GenerationTask, time_and_noise
 
 HIDE = 0.1
-"""Share of the rows whose values are hidden in training, so that the model also knows images of no row at all: what
-guidance is measured from (Ho & Salimans 2022, arXiv 2207.12598, algorithm 1).
+"""Share of the rows whose inputs are masked in training, so that the model also learns unconditional images, which
+classifier-free guidance needs (Ho & Salimans 2022, arXiv 2207.12598, algorithm 1).
 """
 
 
 class Draws(NamedTuple):
-    """What is left to chance: times (B,) from 0 to 1, noise (B, C, S, S), and which rows are hidden (B,), or None."""
+    """Random numbers: times (B,) from 0 to 1, noise (B, C, S, S), and which rows' inputs are masked, (B,) bool, or
+    None.
+    """
 
     time: Tensor
     noise: Tensor
@@ -45,9 +47,10 @@ class Draws(NamedTuple):
 
 
 class GenerationHead(Head):
-    """Half-painted images in, velocities out.
+    """Noisy images in, velocities out.
 
-    shape: (channels, pixels per side); scale: (mean, standard deviation) of the training images' pixels, 0 … 255.
+    shape: (channels, pixels per side); patch_size: pixels per side of a token; scale: (mean, standard deviation) of the
+    training images' pixels, 0 … 255; steps: from noise to an image; guidance: see ``nn.flow.guided``.
     """
 
     def __init__(
@@ -78,7 +81,8 @@ class GenerationHead(Head):
             steps=task.options.sampling_steps, guidance=task.options.guidance,
         )  # fmt: skip
 
-    # -- chance -------------------------------------------------------------------------------------------------------
+    # -- random numbers
+    # -------------------------------------------------------------------------------------------------------
 
     def draw(self, count: int) -> Draws:
         """For a training step, from the global generator of the device."""
@@ -88,16 +92,16 @@ class GenerationHead(Head):
         return Draws(time, noise, torch.rand(count, device=device) < HIDE)
 
     def numbered_draws(self, numbers: Sequence[int], seed: int) -> Draws:
-        """Of the seed and each row's number alone, the same on any device: so that scores can be compared and images be
-        had again.
+        """A function of the seed and each row's number, the same on any device: scores are comparable and images
+        reproducible.
         """
         shape, device = (self.channels, self.size, self.size), self.places.device
-        found = [time_and_noise(seed, number, shape) for number in numbers]
-        time = torch.tensor([time for time, _ in found], dtype=torch.float32)
-        noise = torch.stack([torch.from_numpy(noise) for _, noise in found])
+        draws = [time_and_noise(seed, number, shape) for number in numbers]
+        time = torch.tensor([time for time, _ in draws], dtype=torch.float32)
+        noise = torch.stack([torch.from_numpy(noise) for _, noise in draws])
         return Draws(time.to(device), noise.to(device))
 
-    # -- one step, and what is made of it -----------------------------------------------------------------------------
+    # -- one step, and the whole way -----------------------------------------------------------------------------
 
     def forward(self, x: Tensor, time: Tensor, attend: Attend, hidden: Tensor | None = None) -> Tensor:
         """The velocity at x (B, C, S, S) and time (B,): (B, C, S, S), in float32 whatever the encoder computes in."""
@@ -109,34 +113,34 @@ class GenerationHead(Head):
         out = self.output(self.modulation(attended, when)).float()
         return unpatchify(out, self.patch_size, height=self.size, width=self.size)
 
-    def outputs(self, attend: Attend, draws: Draws, targets: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    def outputs(self, attend: Attend, draws: Draws, targets: Tensors | None) -> dict[str, Tensor]:
         """With targets "velocity" and "wanted", (B, C, S, S) each; without them "pixels", in units of ``scale``."""
         if targets is None:
-            return {"pixels": self._paint(attend, draws.noise)}
+            return {"pixels": self._generate(attend, draws.noise)}
         data = (targets["pixels"].float() - self.scale[0]) / self.scale[1]
-        found = self(interpolate(draws.noise, data, draws.time), draws.time, attend, draws.hidden)
-        return {"velocity": found, "wanted": velocity(draws.noise, data)}
+        predicted = self(interpolate(draws.noise, data, draws.time), draws.time, attend, draws.hidden)
+        return {"velocity": predicted, "wanted": velocity(draws.noise, data)}
 
-    def _paint(self, attend: Attend, noise: Tensor) -> Tensor:
-        """From noise to images; with guidance every step looks twice, with the row and without it."""
+    def _generate(self, attend: Attend, noise: Tensor) -> Tensor:
+        """From noise to images; with guidance every step runs twice, with the row's inputs and without any."""
 
         def field(x: Tensor, time: Tensor) -> Tensor:
-            asked = self(x, time, attend)
+            conditional = self(x, time, attend)
             if self.guidance == 1.0:
-                return asked
-            everyone = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
-            return guided(asked, self(x, time, attend, everyone), self.guidance)
+                return conditional
+            all_rows = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
+            return guided(conditional, self(x, time, attend, all_rows), self.guidance)
 
         return solve(field, noise, steps=self.steps)
 
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensors, targets: Tensors, weights: Tensor) -> dict[str, Tensor]:
         weights = weights * targets["known"]
         per_row = (outputs["velocity"].float() - outputs["wanted"]).square().flatten(1).mean(1)
-        return {"flow": (per_row * weights).sum() / weights.sum().clamp(min=1e-6)}
+        return {"flow": weighted_mean(per_row, weights)}
 
 
 def _places(side: int, embed_dim: int) -> Tensor:
-    """(side², D): where each patch stands, as waves of its row beside waves of its column; learned from there on."""
+    """(side², D): the initial position embedding of each patch, sinusoids of its row beside those of its column."""
     half = embed_dim // 2
     index = torch.arange(side)[None]
     rows, columns = SinusoidalPositions(half)(index)[0], SinusoidalPositions(embed_dim - half)(index)[0]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.core.examples import IGNORE_INDEX
-from polydetr.heads.base import EncoderShape, Head
+from polydetr.heads.base import EncoderShape, Head, Tensors
 from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer, no_choice, words_between
 from polydetr.nn.batch import Encoded
 from polydetr.tasks.base import log_softmax
@@ -39,14 +38,12 @@ class QuestionAnsweringHead(Head):
         start, end = scores.masked_fill(~encoded.masks[self.group][..., None], _OUTSIDE).unbind(-1)
         return {"start_logits": start, "end_logits": end}
 
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensors, targets: Tensors, weights: Tensor) -> dict[str, Tensor]:
         sums = [F.cross_entropy(outputs[f"{n}_logits"].float(), targets[n], reduction="sum") for n in ("start", "end")]
         known = (targets["start"] != IGNORE_INDEX).sum().clamp(min=1)
         return {"start": sums[0] / known / 2, "end": sums[1] / known / 2}
 
-    def calibration_pairs(
-        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor] | None:
+    def calibration_pairs(self, outputs: Tensors, targets: Tensors) -> tuple[Tensor, Tensor] | None:
         known = targets["start"] != IGNORE_INDEX
         logits = torch.cat([outputs["start_logits"][known], outputs["end_logits"][known]]).float()
         return logits, torch.cat([targets["start"][known], targets["end"][known]])
@@ -58,43 +55,43 @@ class QuestionAnsweringHead(Head):
         no_choice(task, choice)
         value, probability = reading.prediction.value, reading.prediction.probability or 0.0
         if value["start"] is None:
-            answer = SpanAnswer(f"no answer ({probability:.1%})", (), (0, 0), task.temperature, (0, 0, 0))
+            answer = SpanAnswer(f"no answer ({probability:.1%})", (0, 0), task.temperature, (0, 0, 0))
             return replace(answer, at=min(answer.places(reading))[1])
         words = words_between(reading.text, value["start"], value["end"])
         first, last = (reading.text.words[word][0] for word in (words[0], words[-1]))
         edges = (value["start"] - first, value["end"] - last)
-        answer = SpanAnswer(f"{value['text']} ({probability:.1%})", tuple(words), edges, task.temperature, (0, 0, 0))
+        shown = f"{value['text']} ({probability:.1%})"
+        answer = SpanAnswer(shown, edges, task.temperature, (0, 0, 0), words=tuple(words))
         return replace(answer, at=max(answer.places(reading))[1])
 
 
 @dataclass(frozen=True)
 class SpanAnswer(SmoothAnswer):
-    """Start plus end logit of the answer in the window that gave it; where there is no answer, of [CLS] in the window
-    that most favors one.
+    """Start plus end logit of the answer in the window that gave it; where "no answer" was answered, of [CLS] in the
+    window in which that is least probable.
 
-    edges: characters of the answer's start inside its first word and of its end inside its last.
+    edges: characters of the answer's start inside its first word and of its end inside its last; at: (window, first
+    token, last token).
     """
 
     quantity: ClassVar[str] = "start + end logit"
-    shown: str
-    words: tuple[int, ...] = field()
     edges: tuple[int, int]
     temperature: float
-    at: tuple[int, int, int]  # window, first token, last token
+    at: tuple[int, int, int]
 
-    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
+    def score(self, outputs: Tensors) -> Tensor:
         window, first, last = self.at
         return outputs["start_logits"][:, window, first] + outputs["end_logits"][:, window, last]
 
     def probability(self, reading: Reading) -> float:
-        found = [log_p for log_p, _ in self.places(reading)]
-        if not found:
+        log_p = [log_p for log_p, _ in self.places(reading)]
+        if not log_p:
             return 0.0
-        return float(np.exp(max(found) if self.words else min(found)))
+        return float(np.exp(max(log_p) if self.words else min(log_p)))
 
     def places(self, reading: Reading) -> list[tuple[float, tuple[int, int, int]]]:
         """Log probability and (window, first, last token) of the answer in every window that holds it whole."""
-        found = []
+        places = []
         for w, (output, layout) in enumerate(zip(reading.outputs, reading.layouts, strict=True)):
             first = last = np.zeros(1, dtype=np.int64)
             if self.words:
@@ -106,8 +103,5 @@ class SpanAnswer(SmoothAnswer):
                 size = len(layout.row)
                 start = log_softmax(output["start_logits"][:size], self.temperature)[first[0]]
                 stop = log_softmax(output["end_logits"][:size], self.temperature)[last[-1]]
-                found.append((float(start + stop), (w, int(first[0]), int(last[-1]))))
-        return found
-
-    def moved(self, place: Callable[[int], int]) -> SpanAnswer:
-        return replace(self, words=tuple(map(place, self.words)))
+                places.append((float(start + stop), (w, int(first[0]), int(last[-1]))))
+        return places

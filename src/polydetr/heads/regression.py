@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from polydetr.heads.base import EncoderShape, PooledHead
+from polydetr.heads.base import EncoderShape, PooledHead, Tensors, weighted_mean
 from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer, no_choice
 from polydetr.tasks.regression import RegressionTask
 
@@ -22,10 +21,10 @@ class RegressionHead(PooledHead):
     def from_task(cls, task: RegressionTask, shape: EncoderShape, *, label_smoothing: float = 0.0) -> Self:
         return cls(shape.embed_dim, 1)
 
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensors, targets: Tensors, weights: Tensor) -> dict[str, Tensor]:
         weights = weights * targets["known"]
         per_row = F.huber_loss(outputs["logits"].float()[:, 0], targets["value"], reduction="none")
-        return {"huber": (per_row * weights).sum() / weights.sum().clamp(min=1e-6)}
+        return {"huber": weighted_mean(per_row, weights)}
 
     @classmethod
     def answer_of(cls, task: RegressionTask, reading: Reading, choice: Any, *, counterpart: Counterpart) -> ValueAnswer:
@@ -38,8 +37,8 @@ class RegressionHead(PooledHead):
 class ValueAnswer(SmoothAnswer):
     """The predicted number, in its own unit.
 
-    A number has no probability. The likelihood of the answer relative to that in the whole row stands in, under a
-    normal distribution as wide as the training values: exp(-(Δ/σ)²/2).
+    A number has no probability. In its place stands the likelihood of the answer relative to that in the whole row,
+    under a normal distribution with the standard deviation of the training values: exp(-(Δ/σ)²/2).
     """
 
     quantity: ClassVar[str] = "value"
@@ -51,12 +50,11 @@ class ValueAnswer(SmoothAnswer):
     )
     signed: ClassVar[bool] = False
     is_pooled: ClassVar[bool] = True
-    shown: str
     value: float
     mean: float
     std: float
 
-    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
+    def score(self, outputs: Tensors) -> Tensor:
         return self.mean + self.std * outputs["logits"][..., 0].mean(1)
 
     def probability(self, reading: Reading) -> float:

@@ -1,14 +1,16 @@
-"""What every modality answers: how a raw value becomes tokens. What only some can do: ``modalities.capabilities``."""
+"""The interface of modalities: how raw values become tokens. What only some of them can do stands below, as protocols.
+"""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from polydetr.config import Config
 from polydetr.core.documents import EncodedGroup
@@ -18,17 +20,19 @@ from polydetr.schema.spec import FieldSpec
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import FindsInImages, MarksWords
 
-Note = Callable[[str], None]
+Notify = Callable[[str], None]
+"""Takes a message for the user, one sentence."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a model's tasks ask of its modalities, and what these are to one another.
+    """What a model's tasks require of its modalities.
 
-    by_word: some task answers token by token, so texts are read word by word. words: the tokens say where words begin.
-    frames: some task finds places in images: of each row one image is read, with its frame, and its finer maps are
-    kept. zoom: the smallest side at which such images are shown in training (``embedders.image_scene``). alone: the
-    model reads nothing else, so that a row without this says nothing.
+    by_word: some task answers per word, so that texts are tokenized word by word. words: the arrays of a text mark
+    where words begin (``word_rows``). frames: some task finds boxes in images, so that one image per row is read, with
+    its frame, and its finer maps are kept. zoom: the smallest side at which such images are shown in training, as a
+    share of the full one (``embedders.image_scene``). alone: the model reads no other modality, so that a row without a
+    value of this one has no input at all.
     """
 
     by_word: bool = False
@@ -39,15 +43,17 @@ class Needs:
 
     @classmethod
     def of(cls, tasks: Mapping[str, Task]) -> Needs:
-        """Of all tasks together.
+        """What all tasks together require.
 
         Raises:
-            ConfigError: targets that are found in the same images ask for different ones.
+            ConfigError: targets that are found in the same images have different options ``zoom``.
         """
         zooms = {target: task.zoom for target, task in tasks.items() if isinstance(task, FindsInImages)}
         if len(set(zooms.values())) > 1:
-            asked = ", ".join(f"tasks.{target}.zoom = {zoom:g}" for target, zoom in zooms.items())
-            raise ConfigError(f"{asked}: these targets are found in the same training images.", hint="Set one for all.")
+            settings = ", ".join(f"tasks.{target}.zoom = {zoom:g}" for target, zoom in zooms.items())
+            raise ConfigError(
+                f"{settings}: these targets are found in the same training images.", hint="Set one for all."
+            )
         return cls(
             by_word=any(task.per_token for task in tasks.values()),
             words=any(isinstance(task, MarksWords) for task in tasks.values()),
@@ -57,49 +63,50 @@ class Needs:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Needs:
-        """The inverse of ``dataclasses.asdict``; what is not known is left out."""
+        """The inverse of ``dataclasses.asdict``; unknown names are left out."""
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in state.items() if name in known})
 
 
+@dataclass(frozen=True)
+class BuildContext:
+    """What ``Modality.build`` learns from, beside the columns.
+
+    rows: the training rows; others: the model's modalities that were built before it, by name.
+    """
+
+    rows: Sequence[Row]
+    config: Config
+    needs: Needs = Needs()
+    others: Mapping[str, Modality] = field(default_factory=dict)
+    notify: Notify = lambda message: None
+
+
 class Modality(ABC):
-    """One file each. ``fields`` are the columns it reads, in order; together they make one token group, ``name``."""
+    """One kind of input. ``fields`` are the columns it reads, in order; together they make one token group, ``name``.
+    """
 
     name: ClassVar[str]
     reads: ClassVar[frozenset[str]]
-    """The kinds of column, as the schema names them, that it takes."""
+    """The kinds of column that it reads, as the schema names them."""
     fault: ClassVar[str] = "wrong_type"
-    """The kind of ``Finding`` that a value is which cannot be read."""
+    """The kind of ``Finding`` for a value that cannot be read."""
 
     def __init__(self, fields: Sequence[str], *, needs: Needs) -> None:
         self.fields, self.needs = tuple(fields), needs
 
     @classmethod
     @abstractmethod
-    def build(
-        cls,
-        fields: Sequence[FieldSpec],
-        rows: Sequence[Row],
-        config: Config,
-        *,
-        needs: Needs,
-        others: Mapping[str, Modality],
-        folder: Path | None,
-        note: Note,
-    ) -> Modality:
-        """One that has learned its vocabulary, scales and the like from the training rows.
-
-        others: the model's modalities that stand before it, by name. folder: where relative paths in the rows begin.
-        note: takes sentences for the user.
-        """
+    def build(cls, fields: Sequence[FieldSpec], context: BuildContext) -> Self:
+        """A modality that has learned its vocabulary, scales and the like from the training rows."""
 
     def only(self, fields: Sequence[str]) -> Self:
-        """The same modality, which reads these columns alone."""
+        """The same modality, reading only these columns."""
         return self._twin(fields, self.needs)
 
     def over(self, fields: Sequence[str]) -> Self:
-        """The same modality, read by the same weights, of other columns; where they are missing it gives no tokens, and
-        no task points into it.
+        """The same modality, embedded by the same weights, for other columns; no task has requirements of it, and where
+        they are missing it gives no tokens.
         """
         return self._twin(fields, Needs())
 
@@ -116,7 +123,8 @@ class Modality(ABC):
     def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
         """The tokens of one document (one row, or neighboring rows that give one another context).
 
-        Missing values are masked, with a finding each. Safe to call from several threads.
+        Missing values are masked, with a finding each. folder: where relative paths in the rows begin. Safe to call
+        from several threads.
 
         Raises:
             RowError: a value cannot be read as this modality.
@@ -124,7 +132,7 @@ class Modality(ABC):
 
     @property
     def tokens_per_entry(self) -> int:
-        """How many tokens the model attends over for each entry of the group's arrays."""
+        """How many tokens the model attends over per entry of the group's arrays."""
         return 1
 
     @property
@@ -132,16 +140,14 @@ class Modality(ABC):
         """True where the embedder already attends over its tokens with pretrained weights."""
         return False
 
-    @abstractmethod
     def state(self) -> dict[str, Any]:
-        """All that ``from_state`` needs, as JSON, "fields" and "needs" among it; larger parts are written by
-        ``save_files``.
-        """
+        """All that ``from_state`` needs, as JSON; larger parts are written by ``save_files``. Subclasses add theirs."""
+        return {"fields": list(self.fields), "needs": asdict(self.needs)}
 
     @classmethod
     @abstractmethod
     def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Modality:
-        """The inverse of ``state`` and ``save_files``; others: see ``build``."""
+        """The inverse of ``state`` and ``save_files``; others: as in ``BuildContext``."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -150,3 +156,37 @@ class Modality(ABC):
     @abstractmethod
     def save_files(self, folder: Path) -> None:
         """Writes what does not fit in JSON beside the model."""
+
+
+def digest(*parts: object) -> str:
+    """A hash of the parts' representations, the same in every process."""
+    return hashlib.sha256(repr(parts).encode(errors="surrogatepass")).hexdigest()
+
+
+# -- what only some modalities can do ----------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """The values in its rows may be names of files."""
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether they are: rows are then encoded ahead, in worker threads."""
+        ...
+
+    def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
+        """Changes whenever one of the files was changed: part of the key of the cache on disk."""
+        ...
+
+
+@runtime_checkable
+class HoldsItems(Protocol):
+    """Its values contain rows of their own (a history's items), whose columns other modalities read."""
+
+    @classmethod
+    def items(
+        cls, fields: Sequence[FieldSpec], rows: Sequence[Row], config: Config
+    ) -> tuple[list[FieldSpec], list[Row]]:
+        """The columns of the contained rows that other modalities read, and these rows."""
+        ...

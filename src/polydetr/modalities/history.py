@@ -1,15 +1,16 @@
-"""Histories: lists of items, the latest last; one token per item, made by the weights that read such things elsewhere.
+"""Histories: lists of items, the latest last; one token per item, embedded by the same weights as the other columns.
 
-An item is a row of its own (text, image, numbers, categories) or a bare string. Its text and images go through the
-very embedders that read the model's other columns; its numbers and categories through a table of their own, because
+An item is a row of its own (text, image, numbers, categories) or a bare string. Its texts and images go through the
+embedders of the model's other columns; its numbers and categories through a table of their own, because
 the columns of an item are not those of the row. An item that recurs in a batch is embedded once.
 
-Arrays of one row, with N items; P is "text", "image" or "table", and every item takes the same room, T_P entries:
+Arrays of one row, with N items; P is "text", "image" or "table", and every item is padded to the same length, T_P
+entries:
 
     P.<name>       (N, T_P, ...)  the arrays of that modality, padded
     P.length       int16 (N,)     how many of the T_P entries are real
     item           int64 (N,)     hash of all of the above: the same for the same item
-    order          int16 (N,)     0 = the latest; max_items = an item by itself, which no history holds
+    order          int16 (N,)     0 = the latest; max_items = a single item, given in place of a list
     field          int8 (N,)      which column
     age, age_known float32, int8 (N,)  the scaled logarithm of its age; only where ``history.age`` names the field
 
@@ -21,9 +22,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -31,8 +31,7 @@ from polydetr.config import Config, HistoryConfig
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError, Location, RowError
-from polydetr.modalities.base import Modality, Needs, Note
-from polydetr.modalities.capabilities import ReadsFiles
+from polydetr.modalities.base import BuildContext, Modality, Needs, ReadsFiles, digest
 from polydetr.modalities.history_items import ITEM_TEXT, age_scale, as_list, distinct_items, item_fields
 from polydetr.modalities.history_units import HistoryPart
 from polydetr.modalities.image import ImageModality
@@ -49,7 +48,7 @@ _BORROWED: dict[str, type[Modality]] = {"text": TextModality, "image": ImageModa
 
 
 class _Item(NamedTuple):
-    """One item, encoded: its arrays in their fixed room, its hash, and what there is to tell about it."""
+    """One item, encoded: its padded arrays, their hash, and its findings."""
 
     arrays: Mapping[str, np.ndarray]
     key: int
@@ -57,8 +56,9 @@ class _Item(NamedTuple):
 
 
 class HistoryModality(Modality):
-    """item_fields: how the fields of an item are read. others: the model's modalities, of which those of texts and
-    images read these in the items too; table: the items' own. words: of an item's texts, on average.
+    """item_fields: the columns of an item. others: the model's modalities, of which those of texts and images read
+    items too. table: reads the numbers and categories of items. age_scale: mean and standard deviation of log(1 + age).
+    words: the average number of words in an item's texts.
 
     Raises:
         ConfigError: ``history.item_tokens`` leaves no room for an item's texts.
@@ -84,7 +84,7 @@ class HistoryModality(Modality):
         self.age_scale, self.words = age_scale, words
         own = {"table": table} if table is not None else {}
         self.parts: dict[str, Modality] = {**_borrowed(self.item_fields, config, others), **own}
-        self._read: dict[str, _Item] = {}
+        self._cache: dict[str, _Item] = {}
 
     @classmethod
     def items(
@@ -97,65 +97,56 @@ class HistoryModality(Modality):
         return [spec for spec in specs if any(spec.modality in kind.reads for kind in _BORROWED.values())], items
 
     @classmethod
-    def build(
-        cls,
-        fields: Sequence[FieldSpec],
-        rows: Sequence[Row],
-        config: Config,
-        *,
-        needs: Needs,
-        others: Mapping[str, Modality],
-        folder: Path | None,
-        note: Note,
-    ) -> HistoryModality:
+    def build(cls, fields: Sequence[FieldSpec], context: BuildContext) -> Self:
         """Learns the fields of the items, and their numbers' and ages' scales, from the distinct items.
 
         Raises:
             SchemaError: no item can be read. ConfigError: ``history.age`` or ``history.fields`` names no field.
         """
-        items = distinct_items(fields, rows)
-        specs = item_fields(items, fields, config.history)
+        items, config = distinct_items(fields, context.rows), context.config.history
+        specs = item_fields(items, fields, config)
         columns = [spec for spec in specs if spec.modality in TableModality.reads]
-        table = None
-        if columns:
-            table = TableModality.build(columns, items, config, needs=Needs(), others={}, folder=folder, note=note)
+        table = TableModality.build(columns, BuildContext(items, context.config, notify=context.notify))
         names = ", ".join(f"{spec.name} ({spec.modality})" for spec in specs)
-        note(f"items of {', '.join(repr(f.name) for f in fields)} are read by {names}")
+        context.notify(f"items of {', '.join(repr(f.name) for f in fields)} are read by {names}")
         texts = [spec.name for spec in specs if spec.modality in TextModality.reads]
         words = [len(str(item[name]).split()) for item in items for name in texts if item.get(name) is not None]
         return cls(
             [f.name for f in fields],
             specs,
-            config=config.history,
-            needs=needs,
-            others=others,
-            table=table if table and table.fields else None,
-            age_scale=age_scale(items, config.history.age),
+            config=config,
+            needs=context.needs,
+            others=context.others,
+            table=table if table.fields else None,
+            age_scale=age_scale(items, config.age),
             words=sum(words) / max(1, len(items)),
         )
 
     # -- items --------------------------------------------------------------------------------------------------------
 
     def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
-        """One window: the latest items of every column. A mapping or a string in place of a list is one item by itself.
+        """One window: the latest items of every column. A mapping or a string in place of a list is a single item.
 
         Raises:
             RowError: a value is no list, or an item cannot be read; the message says which.
         """
         findings: list[Finding] = []
-        found: list[dict[str, np.ndarray]] = []
+        entries: list[dict[str, np.ndarray]] = []
         for row in rows:
             for number, field in enumerate(self.fields):
                 items, single = self._items(row.get(field), field, findings)
                 for place, item in enumerate(items):
-                    made = self._item(item, field, len(items) - place, findings, folder)
+                    encoded = self._item(item, field, len(items) - place, findings, folder)
                     order = self.config.max_items if single else len(items) - 1 - place
-                    found += [self._entry(made, item, field, number, order, findings)] if made is not None else []
-        arrays = self._stacked(found or [self._nothing()])
-        return EncodedGroup([Window({name: array[: len(found)] for name, array in arrays.items()})], (), findings)
+                    if encoded is not None:
+                        entries.append(self._entry(encoded, item, field, number, order, findings))
+        # A row without items has arrays of length 0: those of one empty item, cut off.
+        shown = entries or [self._entry(self._encoded({}, None), None, "", 0, 0, [])]
+        arrays = {name: np.stack([entry[name] for entry in shown])[: len(entries)] for name in shown[0]}
+        return EncodedGroup([Window(arrays)], (), findings)
 
     def _items(self, value: Any, field: str, findings: list[Finding]) -> tuple[list[Any], bool]:
-        """The items that are read, and whether it is one by itself."""
+        """The items that are read, and whether the value is a single item in place of a list."""
         if isinstance(value, np.ndarray):
             value = value.tolist()
         if is_missing(value) or (isinstance(value, (list, tuple)) and not value):
@@ -177,7 +168,7 @@ class HistoryModality(Modality):
         return list(value[-most:]), False
 
     def _item(self, item: Any, field: str, back: int, findings: list[Finding], folder: Path | None) -> _Item | None:
-        """One item, encoded; None, with a finding, where there is nothing in it. ``back``: 1 = the latest."""
+        """One item, encoded; None, with a finding, where it is empty. back: its number from the end, 1 = the latest."""
         where = f"item {back} from the end of {field!r}"
         if is_missing(item):
             findings.append(Finding("missing", field, f"{where} is missing"))
@@ -189,23 +180,22 @@ class HistoryModality(Modality):
             )
         row = self._as_row(item)
         key = "" if self.reads_files else repr([row.get(spec.name) for spec in self.item_fields])
-        made = self._read.get(key) if key else None
-        if made is None:
+        encoded = self._cache.get(key) if key else None
+        if encoded is None:
             try:
-                made = self._encoded(row, folder)
+                encoded = self._encoded(row, folder)
             except RowError as error:
                 inner = f", {error.location.column!r}" if error.location and error.location.column else ""
                 raise RowError(
                     f"{where}{inner}: {error.message}", location=Location(column=field), hint=error.hint
                 ) from None
-            if key and len(self._read) < _CACHED:
-                self._read[key] = made
-        empty = not any(made.arrays[f"{name}.length"] for name in self.parts)
-        if empty:
+            if key and len(self._cache) < _CACHED:
+                self._cache[key] = encoded
+        if not any(encoded.arrays[f"{name}.length"] for name in self.parts):
             findings.append(Finding("missing", field, f"{where} has none of the fields that are read"))
             return None
-        findings += [Finding(f.kind, field, f"{where}: {f.message}") for f in made.findings]
-        return made
+        findings += [Finding(f.kind, field, f"{where}: {f.message}") for f in encoded.findings]
+        return encoded
 
     def _as_row(self, item: str | Mapping[str, Any]) -> Row:
         if isinstance(item, Mapping):
@@ -216,33 +206,33 @@ class HistoryModality(Modality):
     def _encoded(self, row: Row, folder: Path | None) -> _Item:
         arrays: dict[str, np.ndarray] = {}
         findings: list[Finding] = []
-        digest = hashlib.blake2b(digest_size=8)
+        key_hash = hashlib.blake2b(digest_size=8)
         for name, part in self.parts.items():
             group = part.encode([row], folder=folder)
             findings += group.warnings
-            room, made = self._room(name), group.windows[0].arrays
-            length = min(room, len(next(iter(made.values()))))
+            room, of_part = self._room(name), group.windows[0].arrays
+            length = min(room, len(next(iter(of_part.values()))))
             if len(group.windows) > 1:
                 findings.append(Finding("truncated", None, f"the first {length} tokens of its text are read"))
             arrays[f"{name}.length"] = np.array(length, dtype=np.int16)
-            for key, array in made.items():
+            for key, array in of_part.items():
                 padded = np.zeros((room, *array.shape[1:]), dtype=array.dtype)
                 padded[:length] = array[:length]
                 arrays[f"{name}.{key}"] = padded
         for key in sorted(arrays):
-            digest.update(key.encode() + np.ascontiguousarray(arrays[key]).tobytes())
-        return _Item(arrays, int.from_bytes(digest.digest(), "little", signed=True), tuple(findings))
+            key_hash.update(key.encode() + np.ascontiguousarray(arrays[key]).tobytes())
+        return _Item(arrays, int.from_bytes(key_hash.digest(), "little", signed=True), tuple(findings))
 
     def _room(self, name: str) -> int:
-        """Entries of one item in this modality: tokens, columns, or one image per field."""
+        """The padded length of an item in this modality, in tokens, columns, or images (one per field)."""
         part = self.parts[name]
         return part.max_tokens if isinstance(part, TextModality) else len(part.fields)
 
     def _entry(
-        self, made: _Item, item: Any, field: str, number: int, order: int, findings: list[Finding]
+        self, encoded: _Item, item: Any, field: str, number: int, order: int, findings: list[Finding]
     ) -> dict[str, np.ndarray]:
-        entry = dict(made.arrays)
-        entry["item"] = np.array(made.key, dtype=np.int64)
+        entry = dict(encoded.arrays)
+        entry["item"] = np.array(encoded.key, dtype=np.int64)
         entry["order"] = np.array(order, dtype=np.int16)
         entry["field"] = np.array(number, dtype=np.int8)
         if self.config.age is not None:
@@ -260,18 +250,11 @@ class HistoryModality(Modality):
             findings.append(Finding("out_of_range", field, f"an item of {field!r} is {age:g} days old; 0 is taken"))
         return None if age is None else max(age, 0.0)
 
-    def _nothing(self) -> dict[str, np.ndarray]:
-        return self._entry(self._encoded({}, None), None, "", 0, 0, [])
-
-    @staticmethod
-    def _stacked(entries: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        return {name: np.stack([entry[name] for entry in entries]) for name in entries[0]}
-
     # -- state --------------------------------------------------------------------------------------------------------
 
     @property
     def tokens_per_entry(self) -> int:
-        """What an item costs: not the one token that the encoder sees, but those that its embedding is made from."""
+        """The cost of an item: not the one token that the encoder attends over, but those from which it is embedded."""
         parts = {name: part.tokens_per_entry * len(part.fields) for name, part in self.parts.items()}
         if "text" in parts:
             parts["text"] = min(self._room("text"), 2 + round(1.4 * self.words))
@@ -283,12 +266,12 @@ class HistoryModality(Modality):
 
     def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
         items = [item for field in self.fields for row in rows for item in as_list(row.get(field))]
-        read = [item for item in items if isinstance(item, Mapping)]
+        mappings = [item for item in items if isinstance(item, Mapping)]
         readers = [part for part in self.parts.values() if isinstance(part, ReadsFiles)]
-        return "".join(part.content_key(read, folder=folder) for part in readers)
+        return "".join(part.content_key(mappings, folder=folder) for part in readers)
 
     def units(self, row: Row, windows: Sequence[Window]) -> HistoryPart:
-        """The items that are read (``units.HasUnits``): those that are too old, or empty, are none."""
+        """The items that are read, without those that are too old or empty; see ``units.HasUnits``."""
         arrays = windows[0].arrays
         columns = [self.fields[number] for number in arrays["field"]]
         indices = [
@@ -299,10 +282,9 @@ class HistoryModality(Modality):
 
     def state(self) -> dict[str, Any]:
         return {
-            "fields": list(self.fields),
+            **super().state(),
             "item_fields": [[spec.name, spec.modality] for spec in self.item_fields],
             "config": self.config.model_dump(),
-            "needs": asdict(self.needs),
             "table": self.table.state() if self.table is not None else None,
             "age_scale": list(self.age_scale),
             "words": self.words,
@@ -314,7 +296,7 @@ class HistoryModality(Modality):
             self.table.save_files(folder / _FOLDER)
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> HistoryModality:
+    def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
         table = None
         if state["table"] is not None:
             table = TableModality.from_state({"needs": {}, **state["table"]}, folder / _FOLDER, others={})
@@ -333,14 +315,17 @@ class HistoryModality(Modality):
     def fingerprint(self) -> str:
         config, specs = self.config, [(spec.name, spec.modality) for spec in self.item_fields]
         parts = [(name, part.fingerprint()) for name, part in self.parts.items()]
-        what = (_ENCODING, self.fields, specs, parts, config.max_items, config.age, self.age_scale)
-        return hashlib.sha256(repr(what).encode(errors="surrogatepass")).hexdigest()
+        return digest(_ENCODING, self.fields, specs, parts, config.max_items, config.age, self.age_scale)
 
 
 def _borrowed(
     item_fields: Sequence[FieldSpec], config: HistoryConfig, others: Mapping[str, Modality]
 ) -> dict[str, Modality]:
-    """The modalities that read the items' texts and images, narrowed to them."""
+    """The model's modalities for texts and images, for these fields of the items.
+
+    Raises:
+        ConfigError: ``history.item_tokens`` leaves no room for an item's texts.
+    """
     parts: dict[str, Modality] = {}
     for name, kind in _BORROWED.items():
         fields = [spec.name for spec in item_fields if spec.modality in kind.reads]

@@ -1,4 +1,4 @@
-"""What the items of a history are like, learned from the training rows: their fields, and the scale of their ages."""
+"""What is learned of the items of a history from the training rows: their fields, and the scale of their ages."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from polydetr.schema.spec import FieldSpec
 from polydetr.values.cells import is_missing, read_number
 
 ITEM_TEXT = "text"
-"""The field that a bare string is, where items have no text field of another name."""
+"""The field under which an item that is a string is read, where items have no text field of another name."""
 SAMPLE = 20_000
 """Distinct items from which their fields, scales and categories are learned."""
 
 
 def as_list(value: Any) -> Sequence[Any]:
+    """The items of a cell; none where it holds neither items nor a single item."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, (str, Mapping)):
@@ -30,20 +31,20 @@ def as_list(value: Any) -> Sequence[Any]:
 
 
 def distinct_items(fields: Sequence[FieldSpec], rows: Sequence[Row], *, most: int = 1) -> list[Row]:
-    """Every item that occurs, as a row, and ``most`` times: what recurs often says nothing more about its fields."""
-    found: dict[str, list[Row]] = {}
+    """Every item that occurs, as a row, at most ``most`` times: repetitions tell nothing more about its fields."""
+    by_value: dict[str, list[Row]] = {}
     for row in rows:
         for field in fields:
             for item in as_list(row.get(field.name)):
-                if isinstance(item, (str, Mapping)) and len(found) < SAMPLE:
-                    same = found.setdefault(repr(item), [])
+                if isinstance(item, (str, Mapping)) and len(by_value) < SAMPLE:
+                    same = by_value.setdefault(repr(item), [])
                     if len(same) < most:
                         same.append({ITEM_TEXT: item} if isinstance(item, str) else item)
-    return [item for same in found.values() for item in same]
+    return [item for same in by_value.values() for item in same]
 
 
 def item_fields(items: Sequence[Row], fields: Sequence[FieldSpec], config: HistoryConfig) -> list[FieldSpec]:
-    """How each field of the items is read: as ``history.fields`` says, or as a column of its values would be.
+    """How each field of the items is read: as ``history.fields`` has it, or as a column with these values would be.
 
     Raises:
         SchemaError: no item can be read. ConfigError: a field is named that no item has.
@@ -81,13 +82,13 @@ def _ages(items: Sequence[Row], name: str) -> Iterator[float]:
         try:
             age = read_number(item.get(name), column=name)
         except RowError:
-            continue  # encoding knows its place
+            continue  # ``encode`` raises for it, with its place
         if age is not None:
             yield math.log1p(max(age, 0.0))
 
 
 def age_scale(items: Sequence[Row], name: str | None) -> tuple[float, float]:
-    """Mean and std of log(1 + age)."""
+    """Mean and standard deviation of log(1 + age) over the items; (0, 1) where no age is known."""
     ages = np.array(list(_ages(items, name)) if name is not None else [])
     if not len(ages):
         return 0.0, 1.0

@@ -1,4 +1,4 @@
-"""The items of a history as an explanation speaks of them."""
+"""The items of a history as units of an explanation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from polydetr.core.examples import Arrays
 from polydetr.core.records import Row
 from polydetr.modalities.history_items import as_list
-from polydetr.modalities.units import Part, Scores, UnitKind, shown_count
+from polydetr.modalities.units import Part, UnitKind, shown_count
 
 
 class HistoryPart(Part):
@@ -24,12 +24,9 @@ class HistoryPart(Part):
         self.columns, self.indices, self._names = tuple(columns), list(indices), tuple(names)
 
     def blank(self, arrays: Arrays, window: int) -> dict[str, np.ndarray]:
-        """Every item in its place, and nothing in it."""
+        """Every item is in its place, and empty."""
         empty = {name for name in arrays if name.endswith(".length") or name in ("item", "age", "age_known")}
         return {name: np.zeros_like(array) if name in empty else array for name, array in arrays.items()}
-
-    def scores(self, found: Scores) -> Scores:
-        return found.reshape(len(found), len(self), -1).sum((0, 2))
 
     def without(self, row: Row, gone: Collection[int]) -> dict[str, Any]:
         shorter = dict(row)

@@ -4,29 +4,29 @@ Arrays of one row, with S images of all its image fields, in order of the fields
 
     pixels  uint8 (S, 3, H, W)  red, green, blue
     field   int8 (S,)           which field
-    frame   float32 (S, 6)      where it lies in what the model sees (values.images.Frame), where a task asks for it
+    frame   float32 (S, 6)      where it lies in the square that the model reads (values.images.Frame), if needed
 
-Pixels stay bytes until the model reads them. Several images of one field are a set: their order says nothing.
+Pixels stay bytes until the model reads them. Several images of one field are a set: their order is
+not encoded.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import PIL
 from PIL.Image import Image
 
-from polydetr.config import Config, ImageConfig
+from polydetr.config import ImageConfig
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError
 from polydetr.fetch.catalog import BACKBONES
-from polydetr.modalities.base import Modality, Needs, Note
+from polydetr.modalities.base import BuildContext, Modality, Needs, digest
 from polydetr.modalities.image_units import ImagePart
 from polydetr.schema.spec import FieldSpec
 from polydetr.specs.choose import choose_image_spec
@@ -47,7 +47,8 @@ _ENCODING = 1
 
 
 class ImageModality(Modality):
-    """grid: the number of cells a side, asked of the backbone where it is not given; fill: the color beside images.
+    """grid: the number of cells per side, by default that of the backbone; fill: the color around images that do not
+    fill the square, (red, green, blue).
 
     Raises:
         ConfigError: the size does not suit the backbone.
@@ -68,30 +69,21 @@ class ImageModality(Modality):
         self.fill = red, green, blue
 
     @classmethod
-    def build(
-        cls,
-        fields: Sequence[FieldSpec],
-        rows: Sequence[Row],
-        config: Config,
-        *,
-        needs: Needs,
-        others: Mapping[str, Modality],
-        folder: Path | None,
-        note: Note,
-    ) -> ImageModality:
-        """With the backbone that the configuration names; one that was named for text alone leaves images on "auto".
+    def build(cls, fields: Sequence[FieldSpec], context: BuildContext) -> Self:
+        """With the backbone that the configuration names; a backbone for text leaves images on "auto".
 
         Raises:
-            BackboneError: it cannot be had. ConfigError: image.size does not suit it.
+            BackboneError: the backbone cannot be loaded. ConfigError: image.size does not suit it.
         """
+        config = context.config
         name = config.backbone_of("image")
         if isinstance(config.backbone, str) and name in BACKBONES and BACKBONES[name].kind == "text":
             name = "auto"
         spec = choose_image_spec(
-            name, hidden_dim=config.model.embed_dim or 128, patch_size=config.image.patch_size, note=note
+            name, hidden_dim=config.model.embed_dim or 128, patch_size=config.image.patch_size, note=context.notify
         )
-        settings = config.image.model_copy(update={"max_images": 1}) if needs.frames else config.image
-        return cls([field.name for field in fields], spec, config=settings, needs=needs)
+        settings = config.image.model_copy(update={"max_images": 1}) if context.needs.frames else config.image
+        return cls([field.name for field in fields], spec, config=settings, needs=context.needs)
 
     # -- pixels -------------------------------------------------------------------------------------------------------
 
@@ -110,8 +102,8 @@ class ImageModality(Modality):
             for number, field in enumerate(self.fields):
                 for item in self._items(row.get(field), field, findings):
                     opened = open_image(item, column=field, reading=reading)
-                    found = fit_image(opened, size, fit=self.config.fit, fill=self.fill)
-                    pixels.append(found.transpose(2, 0, 1))
+                    fitted = fit_image(opened, size, fit=self.config.fit, fill=self.fill)
+                    pixels.append(fitted.transpose(2, 0, 1))
                     owners.append(number)
                     frames.append(frame_of(opened, fit=self.config.fit))
         stacked = np.stack(pixels) if pixels else np.zeros((0, 3, size, size), dtype=np.uint8)
@@ -135,7 +127,7 @@ class ImageModality(Modality):
         return ReadOptions(folder=folder, root=root, max_pixels=self.config.max_pixels, at_least=at_least)
 
     def first_image(self, row: Row, folder: Path | None) -> Path | Image | None:
-        """The first image of a row, to be shown: its path where it has one, opened otherwise.
+        """The first image of a row, for reports: its path where it has one, opened otherwise.
 
         Raises:
             RowError: it cannot be read.
@@ -148,16 +140,16 @@ class ImageModality(Modality):
         return None
 
     def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
-        reading, digest = self._reading(folder), hashlib.sha256()
+        reading, key = self._reading(folder), hashlib.sha256()
         for row in rows:
             for field in self.fields:
-                digest.update("\0".join(file_stamps(row.get(field), reading)).encode(errors="surrogatepass") + b"\n")
-        return digest.hexdigest()
+                key.update("\0".join(file_stamps(row.get(field), reading)).encode(errors="surrogatepass") + b"\n")
+        return key.hexdigest()
 
     # -- explanations ------------------------------------------------------------------------------------------------
 
     def units(self, row: Row, windows: Sequence[Window]) -> ImagePart:
-        """The cells of its images (``units.HasUnits``)."""
+        """The cells of its images; see ``units.HasUnits``."""
         return ImagePart(self.fields, windows[0].arrays, grid=self.grid, fill=self.fill, config=self.config)
 
     # -- state -------------------------------------------------------------------------------------------------------
@@ -171,26 +163,20 @@ class ImageModality(Modality):
         return self.spec.num_layers > 0
 
     def state(self) -> dict[str, Any]:
-        return {
-            "fields": list(self.fields),
-            "config": self.config.model_dump(),
-            "needs": asdict(self.needs),
-            "grid": self.grid,
-        }
+        return {**super().state(), "config": self.config.model_dump(), "grid": self.grid}
 
     def fingerprint(self) -> str:
         config = self.config
-        what = (
+        return digest(
             _ENCODING, PIL.__version__, self.fields, self.needs.frames, config.size, config.fit, config.max_images,
             config.max_pixels, self.fill,
         )  # fmt: skip
-        return hashlib.sha256(repr(what).encode(errors="surrogatepass")).hexdigest()
 
     def save_files(self, folder: Path) -> None:
         self.spec.save(folder)
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> ImageModality:
+    def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
         return cls(
             state["fields"],
             ImageSpec.from_folder(folder),
@@ -204,7 +190,7 @@ def _grid(spec: ImageSpec, size: int) -> int:
     cell = spec.stride
     if spec.config["architecture"] == "patches" and size % cell:
         raise ConfigError(
-            f"image.size = {size} is not a multiple of image.patch_size = {cell}; the rest would not be seen.",
+            f"image.size = {size} is not a multiple of image.patch_size = {cell}; the rest would not be read.",
             hint=f"Take {max(cell, round(size / cell) * cell)}.",
         )
     try:

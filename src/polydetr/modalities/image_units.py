@@ -1,4 +1,5 @@
-"""Images as an explanation speaks of them: their cells, the images with some cells painted over, and what is shown."""
+"""Cells of images as units of an explanation, the images with some cells filled in, and the images that reports show.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from polydetr.modalities.units import Part, Scores, UnitKind, shown_count
 from polydetr.values.images import ReadOptions, fit_image, list_images, open_image
 
 FEWEST, MOST = 8, 16
-"""Cells per side: those that the model attends over, but not so few that they say nothing, nor too many to delete."""
+"""Bounds of the cells per side, which are otherwise those that the model attends over: few enough to delete one by one.
+"""
 SHOWN = 480
 """Pixels of the longer side of an image that is kept for showing."""
 
@@ -43,22 +45,22 @@ class ImagePart(Part):
         self.columns = tuple(owner for owner in self.owners for _ in range(self.side**2))
 
     def blank(self, arrays: Arrays, window: int) -> dict[str, np.ndarray]:
-        """Every image empty: of its own median color, which is that of its ground where it has one. A color that
-        no image of the kind has would be an object to the model, and no blank.
+        """Every image filled with its own median color, which is that of its background where it has one. A color that
+        no such image has would be an object to the model, and not blank.
         """
         color = np.median(arrays["pixels"], axis=(2, 3), keepdims=True).round().astype(np.uint8)
         return {**arrays, "pixels": np.broadcast_to(color, arrays["pixels"].shape).copy()}
 
-    def scores(self, found: Scores) -> Scores:
+    def scores(self, of_vectors: Scores) -> Scores:
         """Summed over the colors, and over the pixels of each cell."""
-        heat = found.reshape(len(found), *self.pixels.shape).sum((0, 2))  # (S, H, W)
+        heat = of_vectors.reshape(len(of_vectors), *self.pixels.shape).sum((0, 2))  # (S, H, W)
         starts = self.edges[:-1]
         return np.add.reduceat(np.add.reduceat(heat, starts, axis=1), starts, axis=2).ravel()
 
     def without(self, row: Row, gone: Collection[int]) -> dict[str, Any]:
-        """Cells are painted over with the median color of the cells that are left (of all where none is): that of the
-        whole image would still tell of what is gone. The row then holds the images as the model reads them, which
-        reading leaves as they are.
+        """Cells are filled with the median color of the remaining cells (of all where none remains): the median of the
+        whole image would still depend on what was deleted. The row then holds the images as the model reads them, which
+        encoding leaves as they are.
         """
         cells = np.zeros((len(self.owners), self.side, self.side), dtype=bool)
         cells.reshape(-1)[list(gone)] = True
@@ -66,10 +68,10 @@ class ImagePart(Part):
         images: dict[str, list[np.ndarray]] = {owner: [] for owner in touched}
         for owner, pixels, own in zip(self.owners, self.pixels, cells, strict=True):
             if owner in touched:
-                images[owner].append(self._painted(pixels.transpose(1, 2, 0), own))
+                images[owner].append(self._filled(pixels.transpose(1, 2, 0), own))
         return {**row, **images}
 
-    def _painted(self, image: np.ndarray, gone: np.ndarray) -> np.ndarray:
+    def _filled(self, image: np.ndarray, gone: np.ndarray) -> np.ndarray:
         sizes = np.diff(self.edges)
         over = np.repeat(np.repeat(gone, sizes, axis=0), sizes, axis=1)  # (H, W)
         left = image[over if over.all() else ~over]
@@ -77,7 +79,7 @@ class ImagePart(Part):
 
     @property
     def probes(self) -> list[set[int]]:
-        """Squares of two by two cells, overlapping; one cell alone may be too little to be missed."""
+        """Overlapping squares of two by two cells; deleting one cell alone may change too little."""
         cells = np.arange(len(self)).reshape(len(self.owners), self.side, self.side)
         starts = range(-1, self.side)
         return [
@@ -91,7 +93,7 @@ class ImagePart(Part):
         return shown_count(len(list_images(value)), "image")
 
     def image(self, row: Row, number: int, *, folder: Path | None) -> NDArray[np.uint8]:
-        """What the model reads of it, in its own proportions; it is opened once more, for the model's own is small."""
+        """The part that the model reads, in the proportions of the file, which is opened again for its resolution."""
         column, config = self.owners[number], self.config
         root = Path(config.root) if config.root is not None else None
         reading = ReadOptions(folder=folder, root=root, max_pixels=config.max_pixels, at_least=SHOWN)

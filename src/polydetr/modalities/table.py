@@ -1,30 +1,29 @@
 """Tables: number, category and date columns, one token per column.
 
-A missing cell is a token that says so; a row whose cells are all missing has no tokens. Arrays of one row, with C
+A missing cell has a token of its own; a row whose cells are all missing has no tokens. Arrays of one row, with C
 columns and K numbers per cell (1, or ``DATE_PARTS`` where there is a date):
 
     column  int16 (C,)      which column
     number  float32 (C, K)  the scaled number, or the parts of a date; zeros where the cell has none
-    code    int32 (C,)      0: the numbers say it all; otherwise a row of the table of codes (missing, unseen, rare,
+    code    int32 (C,)      0: the cell is its numbers; otherwise a row of the table of codes (missing, unseen, rare,
                             or a category), in which every column has a range of its own
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from polydetr.config import Config, TableConfig
+from polydetr.config import TableConfig
 from polydetr.core.documents import EncodedGroup, Window
+from polydetr.core.examples import Arrays
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ModelFolderError
-from polydetr.modalities.base import Modality, Needs, Note
+from polydetr.modalities.base import BuildContext, Modality, Needs, digest
 from polydetr.modalities.table_columns import (
     KINDS,
     MISSING,
@@ -33,7 +32,7 @@ from polydetr.modalities.table_columns import (
     column_from_state,
     column_state,
 )
-from polydetr.modalities.table_units import TablePart
+from polydetr.modalities.units import Part, UnitKind
 from polydetr.schema.spec import FieldSpec
 
 COLUMNS_FILE = "table.json"
@@ -42,8 +41,8 @@ _ENCODING = 1
 
 
 class TableModality(Modality):
-    """``fields`` are the columns that are read: those that say nothing were left out by ``build``, with a note, and
-    may be none at all.
+    """``fields`` are the columns that are read, which may be none: ``build`` leaves out those without information, with
+    a message.
     """
 
     name: ClassVar[str] = "table"
@@ -58,27 +57,20 @@ class TableModality(Modality):
         self.offsets = tuple(np.cumsum([0, *(column.num_codes for column in columns)]).tolist())
 
     @classmethod
-    def build(
-        cls,
-        fields: Sequence[FieldSpec],
-        rows: Sequence[Row],
-        config: Config,
-        *,
-        needs: Needs,
-        others: Mapping[str, Modality],
-        folder: Path | None,
-        note: Note,
-    ) -> TableModality:
-        """Learns scales and categories; a column that is empty or the same in all rows is left out, with a note.
+    def build(cls, fields: Sequence[FieldSpec], context: BuildContext) -> Self:
+        """Learns scales and categories; a column that is empty or the same in all rows is left out, with a message.
 
         Raises:
             SchemaError: a column has values, and none is of its kind.
         """
         learned = [
-            KINDS[field.modality].learn(field.name, [row.get(field.name) for row in rows], config.table, note)
+            KINDS[field.modality].learn(
+                field.name, [row.get(field.name) for row in context.rows], context.config.table, context.notify
+            )
             for field in fields
         ]
-        return cls([column for column in learned if column is not None], config=config.table, needs=needs)
+        columns = [column for column in learned if column is not None]
+        return cls(columns, config=context.config.table, needs=context.needs)
 
     # -- tokens -------------------------------------------------------------------------------------------------------
 
@@ -112,20 +104,20 @@ class TableModality(Modality):
     # -- explanations -------------------------------------------------------------------------------------------------
 
     def units(self, row: Row, windows: Sequence[Window]) -> TablePart:
-        """Its columns (``units.HasUnits``)."""
+        """Its columns; see ``units.HasUnits``."""
         return TablePart(self.fields, windows[0].arrays, codes=[offset + MISSING for offset in self.offsets[:-1]])
 
     # -- state --------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        return {"fields": list(self.fields), "config": self.config.model_dump(), "needs": asdict(self.needs)}
+        return {**super().state(), "config": self.config.model_dump()}
 
     def save_files(self, folder: Path) -> None:
         """Scales and categories, of which there may be many."""
         (folder / COLUMNS_FILE).write_text(self._columns_json() + "\n", encoding="utf-8")
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> TableModality:
+    def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
         path = folder / COLUMNS_FILE
         try:
             columns = [column_from_state(c) for c in json.loads(path.read_text(encoding="utf-8"))]
@@ -134,7 +126,32 @@ class TableModality(Modality):
         return cls(columns, config=TableConfig(**state["config"]), needs=Needs.from_state(state["needs"]))
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(f"{_ENCODING}{self._columns_json()}".encode(errors="surrogatepass")).hexdigest()
+        return digest(_ENCODING, self._columns_json())
 
     def _columns_json(self) -> str:
         return json.dumps([column_state(column) for column in self.columns], ensure_ascii=True)
+
+
+class TablePart(Part):
+    """The columns of a row, for explanations."""
+
+    group: ClassVar[str] = "table"
+    kind: ClassVar[UnitKind] = "columns"
+
+    def __init__(self, columns: Sequence[str], arrays: Arrays, *, codes: Sequence[int]) -> None:
+        """codes: of each column, the code of a missing cell."""
+        self.columns = tuple(columns)
+        self._codes = np.array(codes)
+        self._missing = arrays["code"] == self._codes
+
+    def blank(self, arrays: Arrays, window: int) -> dict[str, np.ndarray]:
+        """Every cell is missing."""
+        code = self._codes[arrays["column"]].astype(arrays["code"].dtype)
+        return {**arrays, "number": np.zeros_like(arrays["number"]), "code": code}
+
+    def without(self, row: Row, gone: Collection[int]) -> dict[str, Any]:
+        return {**row, **{self.columns[unit]: None for unit in gone}}
+
+    @property
+    def seen(self) -> Sequence[int]:
+        return np.flatnonzero(~self._missing).tolist()

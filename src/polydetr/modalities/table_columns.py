@@ -1,7 +1,7 @@
-"""What is learned of one column from the training rows, and how its cells are then read: a cell is a few numbers in a
-sane range, or a code, or the flag that it is missing.
+"""Columns of a table: what is learned of one from the training rows, and how its cells are then read: as a few bounded
+numbers, or as a code (a category, or the flag that the cell is missing).
 
-Values that cannot be read teach nothing here: they are left to ``cell``, which raises, so that the row is named.
+``learn`` skips values that cannot be read: ``cell`` raises for them, where the row is known.
 """
 
 from __future__ import annotations
@@ -21,22 +21,21 @@ import numpy as np
 from polydetr.config import TableConfig
 from polydetr.core.records import Finding
 from polydetr.errors import RowError, SchemaError, did_you_mean
+from polydetr.modalities.base import Notify
 from polydetr.values.cells import day_order, decimal_marks, read_category, read_date, read_number
 
-Note = Callable[[str], None]
-
 PRESENT, MISSING, UNSEEN, RARE = range(4)
-"""Codes of a cell, of which a column has ``num_codes`` apart from the first. A category's own codes follow; numbers and
-dates know the first two alone."""
+"""Codes of a cell. A column has ``num_codes`` of them beside the first. Those of the categories follow; numbers and
+dates have only the first two."""
 
 DATE_PARTS = 9
 """Year as a number, then sine and cosine of month, day, weekday and hour."""
 
 KNOTS = 256
-"""Quantiles kept of a column whose numbers are made normal."""
+"""Quantiles that are kept of a column whose numbers are mapped to a normal distribution."""
 
 BEYOND = 0.5
-"""How far outside the training range a number may lie, in widths of that range, before it is clipped and warned of."""
+"""How far outside the training range a number may lie, in widths of that range, before it is clipped with a warning."""
 
 
 _NORMAL = NormalDist()
@@ -45,7 +44,7 @@ _LARGEST = 1e4
 
 
 class Cell(NamedTuple):
-    """``numbers``: one for a number, ``DATE_PARTS`` for a date, none otherwise."""
+    """numbers: one for a number, ``DATE_PARTS`` for a date, none otherwise."""
 
     numbers: tuple[float, ...]
     code: int
@@ -54,7 +53,8 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers to about N(0, 1): standardized, or, with ``knots``, by rank to a normal distribution.
+    """Maps numbers to about N(0, 1): by mean and standard deviation, or, with ``knots`` (quantiles of the training
+    values), by rank.
 
     low, high: smallest and largest training value. All arithmetic stays finite for any finite float.
     """
@@ -86,7 +86,7 @@ class Scale:
         return max(self.low - room, -largest), min(self.high + room, largest)
 
     def apply(self, value: float) -> float:
-        """One number, clipped to ``limits``, as the model reads it: always finite."""
+        """The scaled number, clipped to ``limits``: always finite."""
         if self.low == self.high:
             return 0.0
         low, high = self.limits
@@ -97,7 +97,7 @@ class Scale:
         return min(max((value / 2 - self.mean / 2) / (self.std / 2), -_LARGEST), _LARGEST)
 
     def _rank(self, value: float) -> float:
-        """0 … 1; ties take the middle of their ranks."""
+        """The share of the knots below the value, 0 … 1; ties take the middle of their ranks."""
         first, after = bisect_left(self.knots, value), bisect_right(self.knots, value)
         if after > first:
             place = (first + after - 1) / 2
@@ -111,7 +111,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class NumberColumn:
-    """A quantity. ``comma``: its texts write decimals with a comma."""
+    """A quantity. comma: whether numbers given as text have a decimal comma."""
 
     name: str
     scale: Scale
@@ -121,14 +121,14 @@ class NumberColumn:
     num_codes: ClassVar[int] = MISSING
 
     @classmethod
-    def learn(cls, name: str, values: Sequence[Any], config: TableConfig, note: Note) -> NumberColumn | None:
+    def learn(cls, name: str, values: Sequence[Any], config: TableConfig, notify: Notify) -> NumberColumn | None:
         commas, points = decimal_marks(values)
         comma = commas > points
         if comma:
             also = f"; {points} of its values have a decimal point and cannot be read" if points else ""
-            note(f"column {name!r} writes decimals with a comma (1.234,5){also}")
+            notify(f"column {name!r} writes decimals with a comma (1.234,5){also}")
         read = functools.partial(read_number, column=name, comma=comma)
-        numbers = _readable(values, read, name, "number", note)
+        numbers = _readable(values, read, name, "number", notify)
         if numbers is None:
             return None
         return cls(name, Scale.learn(numbers, quantile=config.numbers == "quantile"), comma)
@@ -136,24 +136,18 @@ class NumberColumn:
     def cell(self, value: Any) -> Cell:
         number = read_number(value, column=self.name, comma=self.comma)
         if number is None:
-            return Cell((), MISSING, _missing(self.name))
-        low, high = self.scale.limits
-        finding = None
-        if not low <= number <= high:
-            finding = Finding(
-                "out_of_range",
-                self.name,
-                f"{number:g} in column {self.name!r} is far outside the training rows, which lie between "
-                f"{self.scale.low:g} and {self.scale.high:g}; it is read as {min(max(number, low), high):g}",
-            )
-        return Cell((self.scale.apply(number),), PRESENT, finding)
+            return _missing(self.name)
+        scale, (low, high) = self.scale, self.scale.limits
+        training = f"{scale.low:g} and {scale.high:g}; it is read as {min(max(number, low), high):g}"
+        return Cell((scale.apply(number),), PRESENT, _out_of_range(self.name, number, scale, f"{number:g}", training))
 
 
 @dataclass(frozen=True)
 class CategoryColumn:
-    """One of several names. Those too rare to learn share a code; a new one has a code of its own.
+    """One of several names. Those too rare to learn share the code ``RARE``; an unknown one has the code ``UNSEEN``.
 
-    open: the rare names are too many to be kept, so that new ones are the rule: they are read as rare, unwarned.
+    open: the rare names are too many to be kept, so that unknown ones are usual: they are read as rare, without a
+    finding.
     """
 
     name: str
@@ -164,21 +158,20 @@ class CategoryColumn:
     width: ClassVar[int] = 0
 
     @classmethod
-    def learn(cls, name: str, values: Sequence[Any], config: TableConfig, note: Note) -> CategoryColumn | None:
-        read = functools.partial(read_category, column=name)
-        found = _readable(values, read, name, "category", note)
-        if found is None:
+    def learn(cls, name: str, values: Sequence[Any], config: TableConfig, notify: Notify) -> CategoryColumn | None:
+        words = _readable(values, functools.partial(read_category, column=name), name, "category", notify)
+        if words is None:
             return None
-        counts = Counter(found)
+        counts = Counter(words)
         common = sorted(((n, word) for word, n in counts.items() if n >= config.min_count), key=lambda c: (-c[0], c[1]))
         if not common:
             often = f"fewer than {config.min_count} times" if config.min_count > 2 else "only once"
-            note(f"column {name!r} is left out: each of its {len(counts)} categories occurs {often}")
+            notify(f"column {name!r} is left out: each of its {len(counts)} categories occurs {often}")
             return None
         kept = tuple(word for _, word in common[: config.max_categories])
         rare = frozenset(counts.keys() - set(kept))
         if len(common) > len(kept) or len(rare) > config.max_categories:
-            note(
+            notify(
                 f"column {name!r} has {len(counts)} categories: the {len(kept)} most frequent are told apart, "
                 "all others are read as one (table.max_categories)"
             )
@@ -196,7 +189,7 @@ class CategoryColumn:
     def cell(self, value: Any) -> Cell:
         word = read_category(value, column=self.name)
         if word is None:
-            return Cell((), MISSING, _missing(self.name))
+            return _missing(self.name)
         code = self.codes.get(word)
         if code is None and self.open:
             code = RARE
@@ -211,7 +204,7 @@ class CategoryColumn:
 
 @dataclass(frozen=True)
 class DateColumn:
-    """A moment: the year as a standardized number, and where it stands in its year, month, week and day."""
+    """A moment: the year as a standardized number, and month, day, weekday and hour as sine and cosine."""
 
     name: str
     scale: Scale
@@ -221,15 +214,15 @@ class DateColumn:
     num_codes: ClassVar[int] = MISSING
 
     @classmethod
-    def learn(cls, name: str, values: Sequence[Any], config: TableConfig, note: Note) -> DateColumn | None:
+    def learn(cls, name: str, values: Sequence[Any], config: TableConfig, notify: Notify) -> DateColumn | None:
         days, months = day_order(values)
         if days and months:
-            note(
+            notify(
                 f"column {name!r} mixes day/month/year ({days}) and month/day/year ({months}): "
                 "the more frequent is read"
             )
         read = functools.partial(read_date, column=name, day_first=days > months)
-        moments = _readable(values, read, name, "date", note)
+        moments = _readable(values, read, name, "date", notify)
         if moments is None:
             return None
         return cls(name, Scale.learn([_decimal_year(m) for m in moments], quantile=False), days > months)
@@ -237,21 +230,14 @@ class DateColumn:
     def cell(self, value: Any) -> Cell:
         moment = read_date(value, column=self.name, day_first=self.day_first)
         if moment is None:
-            return Cell((), MISSING, _missing(self.name))
-        year = _decimal_year(moment)
-        low, high = self.scale.limits
-        finding = None
-        if not low <= year <= high:
-            finding = Finding(
-                "out_of_range",
-                self.name,
-                f"{moment.date()} in column {self.name!r} is far outside the training rows, which lie between "
-                f"the years {self.scale.low:.1f} and {self.scale.high:.1f}",
-            )
+            return _missing(self.name)
+        year, scale = _decimal_year(moment), self.scale
+        training = f"the years {scale.low:.1f} and {scale.high:.1f}"
+        finding = _out_of_range(self.name, year, scale, f"{moment.date()}", training)
         hour = moment.hour + moment.minute / 60
         turns = (moment.month - 1) / 12, (moment.day - 1) / 31, moment.weekday() / 7, hour / 24
         waves = (wave(2 * math.pi * turn) for turn in turns for wave in (math.sin, math.cos))
-        return Cell((self.scale.apply(year), *waves), PRESENT, finding)
+        return Cell((scale.apply(year), *waves), PRESENT, finding)
 
 
 Column = NumberColumn | CategoryColumn | DateColumn
@@ -259,7 +245,7 @@ KINDS: dict[str, type[Column]] = {kind.kind: kind for kind in (NumberColumn, Cat
 
 
 def column_state(column: Column) -> dict[str, Any]:
-    """As JSON; ``column_from_state`` is the inverse."""
+    """The column in JSON terms; ``column_from_state`` is the inverse."""
     state = asdict(column)
     if isinstance(column, CategoryColumn):
         state["rare"] = sorted(column.rare)
@@ -277,13 +263,17 @@ def column_from_state(state: dict[str, Any]) -> Column:
     return NumberColumn(state["name"], scale, state["comma"])
 
 
-def _readable(values: Sequence[Any], read: Callable[[Any], Any], name: str, kind: str, note: Note) -> list[Any] | None:
-    """The values that can be read; None, with a note, where they say nothing: all missing, or all the same.
+def _readable(
+    values: Sequence[Any], read: Callable[[Any], Any], name: str, kind: str, notify: Notify
+) -> list[Any] | None:
+    """The readable values; None, with a message, where they hold no information: all missing, or all the same.
 
     Raises:
         SchemaError: there are values, and none of them is of this kind.
     """
-    found, unreadable, missing = [], None, 0
+    cells: list[Any] = []
+    unreadable: RowError | None = None
+    missing = 0
     for value in values:
         try:
             cell = read(value)
@@ -293,26 +283,37 @@ def _readable(values: Sequence[Any], read: Callable[[Any], Any], name: str, kind
         if cell is None:
             missing += 1
         else:
-            found.append(cell)
-    if not found and unreadable is not None:
+            cells.append(cell)
+    if not cells and unreadable is not None:
         raise SchemaError(
             f"column {name!r} is to be read as {kind}, and none of its values is one. The first: {unreadable.message}",
             hint=f"Say how to read it: inputs={{{name!r}: 'text'}}, 'number', 'category', 'date' or 'ignore'.",
         )
-    if not found:
-        note(f"column {name!r} is left out: it is empty in all {len(values)} training rows")
+    if not cells:
+        notify(f"column {name!r} is left out: it is empty in all {len(values)} training rows")
         return None
-    if not missing and unreadable is None and found.count(found[0]) == len(found):
-        shown = found[0].date() if isinstance(found[0], dt.datetime) else found[0]
-        note(f"column {name!r} is left out: it is {shown!r:.60} in all {len(values)} training rows")
+    if not missing and unreadable is None and cells.count(cells[0]) == len(cells):
+        shown = cells[0].date() if isinstance(cells[0], dt.datetime) else cells[0]
+        notify(f"column {name!r} is left out: it is {shown!r:.60} in all {len(values)} training rows")
         return None
-    return found
+    return cells
 
 
-def _missing(name: str) -> Finding:
-    return Finding("missing", name, f"column {name!r} is missing")
+def _missing(name: str) -> Cell:
+    return Cell((), MISSING, Finding("missing", name, f"column {name!r} is missing"))
+
+
+def _out_of_range(name: str, value: float, scale: Scale, shown: str, training: str) -> Finding | None:
+    """A finding where the value lies outside of the scale's limits. shown: the value, training: the training range,
+    both as text.
+    """
+    low, high = scale.limits
+    if low <= value <= high:
+        return None
+    message = f"{shown} in column {name!r} is far outside the training rows, which lie between {training}"
+    return Finding("out_of_range", name, message)
 
 
 def _decimal_year(moment: dt.datetime) -> float:
-    """2024-07-02 is about 2024.5: dates of one year differ too."""
+    """The year with its fraction, so that dates of one year differ: 2024-07-02 is about 2024.5."""
     return moment.year + (moment.timetuple().tm_yday - 1 + moment.hour / 24) / 366

@@ -8,20 +8,18 @@ fill more than half of it, and the windowed text needs that half, are they short
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from polydetr.config import Config, TextConfig
+from polydetr.config import TextConfig
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.layout import FieldText, Layout
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError, Location, RowError
-from polydetr.modalities.base import Modality, Needs, Note
+from polydetr.modalities.base import BuildContext, Modality, Needs, digest
 from polydetr.modalities.text_tokens import (
     ENCODING,
     END,
@@ -35,7 +33,7 @@ from polydetr.modalities.text_tokens import (
     TextTokens,
     special_token,
 )
-from polydetr.modalities.text_units import TextPart, Words
+from polydetr.modalities.text_units import TextPart
 from polydetr.schema.spec import FieldSpec
 from polydetr.specs.choose import choose_text_spec
 from polydetr.specs.text import TextSpec
@@ -70,8 +68,7 @@ def is_missing_text(value: object) -> bool:
 
 
 def readable_texts(fields: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
-    """Every text there is; values that are none are left to encoding, which knows their place and what to do about
-    them.
+    """All readable texts of the rows, column by column within a row; other values are left to ``encode``, which raises.
     """
     for row in rows:
         for field in fields:
@@ -92,17 +89,10 @@ class TextModality(Modality):
     reads: ClassVar[frozenset[str]] = frozenset({"text"})
 
     def __init__(
-        self,
-        fields: Sequence[str],
-        spec: TextSpec,
-        *,
-        config: TextConfig,
-        needs: Needs,
-        encoding: int = ENCODING,
+        self, fields: Sequence[str], spec: TextSpec, *, config: TextConfig, needs: Needs, encoding: int = ENCODING
     ) -> None:
         super().__init__(fields, needs=needs)
-        self.spec = spec
-        self.config = config
+        self.spec, self.config = spec, config
         self.tokens = TextTokens(
             spec, by_word=needs.by_word, word_shape=config.word_shape, subwords=config.pieces, encoding=encoding
         )
@@ -114,28 +104,18 @@ class TextModality(Modality):
             )
 
     @classmethod
-    def build(
-        cls,
-        fields: Sequence[FieldSpec],
-        rows: Sequence[Row],
-        config: Config,
-        *,
-        needs: Needs,
-        others: Mapping[str, Modality],
-        folder: Path | None,
-        note: Note,
-    ) -> TextModality:
-        names = [field.name for field in fields]
+    def build(cls, fields: Sequence[FieldSpec], context: BuildContext) -> Self:
+        names, config = [field.name for field in fields], context.config
         spec = choose_text_spec(
             config.backbone_of("text"),
-            lambda count: readable_texts(names, rows if count is None else rows[:count]),
-            by_word=needs.by_word,
+            lambda count: readable_texts(names, context.rows[:count]),
+            by_word=context.needs.by_word,
             hidden_dim=config.model.embed_dim or 128,
             vocab_size=config.text.vocab_size,
             max_positions=config.text.max_tokens,
-            note=note,
+            note=context.notify,
         )
-        return cls(names, spec, config=config.text, needs=needs)
+        return cls(names, spec, config=config.text, needs=context.needs)
 
     def _twin(self, fields: Sequence[str], needs: Needs) -> Self:
         twin = super()._twin(fields, needs)
@@ -165,8 +145,10 @@ class TextModality(Modality):
         return EncodedGroup(windows, texts, warnings)
 
     def _filled(self, row: Row, warnings: list[Finding]) -> Row:
-        """The row with missing texts empty; where there is nothing else to read at all, that is left to be refused."""
-        # Beside other columns an empty cell says nothing; alone, an empty text is a text like any other.
+        """The row with "" for missing texts; where the model reads nothing else, a row without any text is left as it
+        is, and refused.
+        """
+        # Beside other columns an empty cell is missing; alone, an empty text is a text like any other.
         is_absent = is_missing_text if self.needs.alone else is_missing
         missing = [field for field in self.fields if is_absent(row.get(field))]
         if not missing or (self.needs.alone and len(missing) == len(self.fields)):
@@ -180,8 +162,8 @@ class TextModality(Modality):
         return EncodedGroup([window], [FieldText("", ()) for _ in rows], warnings)
 
     def _prompt(self, row: Row, rest: int, warnings: list[Finding]) -> np.ndarray:
-        """[CLS] and every field before the windowed one, each closed by [SEP]; whole where the ``rest`` tokens leave
-        room.
+        """[CLS] and every field before the windowed one, each closed by [SEP]. rest: the number of tokens of the
+        windowed field, which the others leave at least half of the room.
         """
         fields = self.fields[:-1]
         tokens = [self.tokens.table(as_text(row.get(field), field=field)) for field in fields]
@@ -198,7 +180,7 @@ class TextModality(Modality):
     def _window(
         self, prompt: np.ndarray, tokens: Sequence[np.ndarray], spans: list[tuple[int, int, int]], left: int, right: int
     ) -> Window:
-        """One window from (row, from, to) spans; left and right say how many tokens were left out on each side."""
+        """One window from (row, from, to) spans of ``tokens``; left, right: how many tokens precede and follow them."""
         body = [tokens[row][:, begin:stop] for row, begin, stop in spans]
         whole = np.concatenate([prompt, *body, special_token(self.spec.sep_id)], axis=1)
         size, begin = whole.shape[1], prompt.shape[1]
@@ -214,29 +196,22 @@ class TextModality(Modality):
         segment[begin:] = len(self.fields) > 1
         arrays = {"input_ids": whole[IDS], "segment_ids": segment}
         if self.tokens.subwords:
-            whole[SUBWORD_FIRST, begin] = 1  # where a window begins inside a subword, it reads the subword there
-            arrays |= {
-                "first_position": whole[SUBWORD_FIRST].astype(np.int8),
-                "place": whole[PLACE].astype(np.int8),
-            }
+            whole[SUBWORD_FIRST, begin] = 1  # a window that begins inside a subword reads the subword there
+            arrays["first_position"], arrays["place"] = whole[[SUBWORD_FIRST, PLACE]].astype(np.int8)
         if self.config.word_shape:
             arrays["shape_ids"] = whole[SHAPE].astype(np.int8)
         real = row >= 0
+        first = real & (whole[FIRST] != 0)
         if self.needs.words:
-            arrays["word_rows"] = np.where(real & (whole[FIRST] != 0), row + 1, 0).astype(np.int16)
-        layout = Layout(
-            row, whole[START], whole[END], np.where(real, whole[WORD], -1), real & (whole[FIRST] != 0), margin
-        )
-        return Window(arrays, layout)
+            arrays["word_rows"] = np.where(first, row + 1, 0).astype(np.int16)
+        return Window(arrays, Layout(row, whole[START], whole[END], np.where(real, whole[WORD], -1), first, margin))
 
     # -- explanations ----------------------------------------------------------------------------------------------
 
     def units(self, row: Row, windows: Sequence[Window]) -> TextPart:
-        """Its words (``units.HasUnits``)."""
+        """Its words; see ``units.HasUnits``."""
         values = {field: "" if is_missing_text(row.get(field)) else row[field] for field in self.fields}
-        words = Words({field: as_text(value, field=field) for field, value in values.items()})
-        tokens = [words.of_window(w.layout, w.arrays["input_ids"], self.spec.sep_id) for w in windows if w.layout]
-        return TextPart(words, tokens, pad_id=self.spec.pad_id)
+        return TextPart({field: as_text(value, field=field) for field, value in values.items()}, windows, self.spec)
 
     # -- state -----------------------------------------------------------------------------------------------------
 
@@ -245,26 +220,20 @@ class TextModality(Modality):
         return self.spec.num_layers > 0
 
     def state(self) -> dict[str, Any]:
-        return {
-            "fields": list(self.fields),
-            "config": self.config.model_dump(),
-            "needs": asdict(self.needs),
-            "encoding": self.tokens.encoding,
-        }
+        return {**super().state(), "config": self.config.model_dump(), "encoding": self.tokens.encoding}
 
     def fingerprint(self) -> str:
         config = self.config
-        what = (
+        return digest(
             ENCODING, self.tokens.encoding, self.fields, self.needs, self.max_tokens, config.overlap,
             config.word_shape, self.tokens.subwords, self.spec.tokenizer.to_str(),
         )  # fmt: skip
-        return hashlib.sha256(repr(what).encode(errors="surrogatepass")).hexdigest()
 
     def save_files(self, folder: Path) -> None:
         self.spec.save(folder)
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> TextModality:
+    def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
         spec, needs = TextSpec.from_folder(folder), Needs.from_state(state["needs"])
         config, encoding = TextConfig(**state["config"]), int(state.get("encoding", 2))
         return cls(state["fields"], spec, config=config, needs=needs, encoding=encoding)

@@ -10,6 +10,7 @@ position* of its own in the sequence that tasks see, and the backbone reads only
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,28 +20,26 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _FAR = 3
-"""Places beyond the fourth character of a subword, from its beginning and from its end, are not told apart."""
+"""Places beyond the fourth character of a subword, from its beginning and from its end, are the same to the model."""
 NUM_PLACES = 1 + (_FAR + 1) ** 2
 _RUN = re.compile(rf"[{UNSPACED}]+")
 _JOINED = re.compile(rf"[{UNSPACED}]{{2}}")
 
 
-class Positions(NamedTuple):
-    """The character positions of some neighboring words: ``counts`` how many each word has; one entry per position:
-    subword id, first and end character counted from its word's first, whether it is its subword's first position, and
-    its place in the subword (0: alone).
+class Position(NamedTuple):
+    """A character position: the id of its subword, its first and end character counted from its word's first, whether
+    it is its subword's first position, and its place in the subword (``place_of``).
     """
 
-    ids: Sequence[int]
-    start: Sequence[int]
-    end: Sequence[int]
-    counts: Sequence[int]
-    is_first: Sequence[int]
-    place: Sequence[int]
+    id: int
+    start: int
+    end: int
+    is_first: bool
+    place: int
 
 
 def joins_characters(tokenizer: Tokenizer) -> bool:
-    """Whether any subword of its vocabulary spans several characters of a script written without spaces."""
+    """Whether any subword of its vocabulary has several characters of a script written without spaces."""
     return any(_JOINED.search(subword) for subword in tokenizer.get_vocab())
 
 
@@ -58,10 +57,13 @@ def runs(text: str, words: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int
         yield begin, i
 
 
-def cut_run(subwords: Sequence[tuple[int, int, int]], words: Sequence[tuple[int, int]], *, unknown: int) -> Positions:
-    """Positions of a run from its subwords (id, first, end character): one per overlap of a subword with a word.
+def cut_run(
+    subwords: Sequence[tuple[int, int, int]], words: Sequence[tuple[int, int]], *, unknown: int
+) -> list[list[Position]]:
+    """The positions of each word of a run, from its subwords (id, first, end character): one position per overlap of a
+    subword with a word.
 
-    A word that no subword shows (the tokenizer dropped it) gets the ``unknown`` one.
+    A word without any subword (the tokenizer dropped it) has one position, of the subword id ``unknown``.
     """
     parts: list[list[tuple[int, int, int, int]]] = [[] for _ in words]  # per word: (number, id, first, end)
     low = 0
@@ -73,23 +75,20 @@ def cut_run(subwords: Sequence[tuple[int, int, int]], words: Sequence[tuple[int,
             first, end = words[at]
             parts[at].append((number, subword, max(begin - first, 0), min(stop, end) - first))
             at += 1
-    sizes: dict[int, int] = {}
-    for part in parts:
-        for number, *_ in part:
-            sizes[number] = sizes.get(number, 0) + 1
-    ids, start, end, is_first, place, seen = [], [], [], [], [], {}
+    sizes = Counter(number for part in parts for number, *_ in part)
+    before: Counter[int] = Counter()
+    positions = []
     for (a, b), part in zip(words, parts, strict=True):
-        shown = part or [(-1, unknown, 0, b - a)]
-        for k, (number, subword, first, stop) in enumerate(shown):
-            before = seen.get(number, 0) if part else 0
-            seen[number] = before + 1
-            ids.append(subword)
-            # A tokenizer may drop marks at a word's edges; the word has them all the same.
-            start.append(first if k else 0)
-            end.append(stop if k < len(shown) - 1 else b - a)
-            is_first.append(before == 0)
-            place.append(place_of(before, sizes.get(number, 1)))
-    return Positions(ids, start, end, [max(1, len(p)) for p in parts], is_first, place)
+        own = [] if part else [Position(unknown, 0, b - a, is_first=True, place=0)]
+        for number, subword, first, stop in part:
+            index = before[number]
+            own.append(Position(subword, first, stop, index == 0, place_of(index, sizes[number])))
+            before[number] += 1
+        # A tokenizer may drop marks at a word's edges; the word has them all the same.
+        own[0] = own[0]._replace(start=0)
+        own[-1] = own[-1]._replace(end=b - a)
+        positions.append(own)
+    return positions
 
 
 def place_of(index: int, count: int) -> int:

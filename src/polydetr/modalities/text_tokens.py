@@ -1,11 +1,12 @@
-"""A text's tokens as a table: word by word, so that each word has a first token of its own (tags, answers), or as the
-tokenizer was pretrained to read it, in fewer tokens.
+"""A text's tokens as a table: word by word, so that each word has a first token of its own (for tasks that answer per
+word), or as the tokenizer was pretrained to read it, in fewer tokens.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Self
 
@@ -13,7 +14,7 @@ import numpy as np
 from tokenizers.pre_tokenizers import Metaspace
 
 from polydetr.core.layout import FieldText
-from polydetr.modalities.text_subwords import Positions, cut_run, joins_characters, runs
+from polydetr.modalities.text_subwords import Position, cut_run, joins_characters, runs
 from polydetr.specs.text import TextSpec
 from polydetr.values.spans import is_unspaced
 
@@ -22,20 +23,20 @@ _SHAPE_ID = {name: i for i, name in enumerate(SHAPES)}
 WORD_START = "▁"
 """The mark of SentencePiece vocabularies."""
 ENCODING = 3
-"""Raised whenever ``encode`` or ``split_words`` gives other tokens for the same text: files of tokens made before are
-then not read. A model folder keeps the number it was trained with: before 3, a SentencePiece vocabulary read every word
-as if a space stood before it, and every character as a subword of its own.
+"""A version, raised whenever ``encode`` or ``split_words`` gives other tokens for the same text: older files of tokens
+are then not read. A model folder keeps the version with which it was trained. Before 3, every word was tokenized by a
+SentencePiece vocabulary as if a space stood before it, and every character as a subword of its own.
 """
 FIELDS = IDS, START, END, WORD, FIRST, SHAPE, SUBWORD_FIRST, PLACE = range(8)
 """Rows of a token table, int32 (8, L): id, first and end character, word (-1: none), whether it is its word's first,
-word shape; whether it is its subword's first position and its place in the subword (``text_subwords``; always 1 and 0
-without them).
+word shape; whether it is its subword's first position, and its place in the subword (``text_subwords``; always 1 and 0
+where subwords are not shared).
 """
 
 
 @functools.lru_cache(maxsize=100_000)
 def word_shape(word: str) -> int:
-    """The kind of a word by its letters: what an uncased vocabulary forgets."""
+    """The number in ``SHAPES`` of a word's kind by its letters, which an uncased vocabulary loses."""
     if word.islower():
         kind = "lower"
     elif word.isupper():
@@ -56,10 +57,10 @@ def word_shape(word: str) -> int:
 
 
 class TextTokens:
-    """``table`` of any text. subwords: whether scripts without spaces are read in the backbone's own
-    (``text_subwords``).
+    """Makes the token table of any text.
 
-    encoding: see ``ENCODING``. One that reads word by word changes the backbone's tokenizer: it no longer marks what
+    subwords: whether scripts without spaces are read in the backbone's own subwords (``text_subwords``). encoding: see
+    ``ENCODING``. Where texts are read word by word, the backbone's tokenizer is changed: it no longer marks a word that
     has no space before it.
     """
 
@@ -72,10 +73,10 @@ class TextTokens:
             mark.prepend_scheme = "never"  # a word without a space before it goes on: "S" in "U.S.", not "▁S"
         pretrained = by_word and encoding >= 3 and spec.num_layers > 0
         self.subwords = subwords and pretrained and joins_characters(spec.tokenizer)
-        self._words: dict[tuple[str, bool], Positions] = {}
+        self._words: dict[tuple[str, bool], list[list[Position]]] = {}
 
     def whole(self) -> Self:
-        """A twin that reads texts whole, with the same tokenizer."""
+        """A copy that does not read word by word, with the same tokenizer."""
         twin = copy.copy(self)
         twin.by_word = twin.subwords = False
         return twin
@@ -86,48 +87,38 @@ class TextTokens:
 
     def _word_by_word(self, text: FieldText) -> np.ndarray:
         string, words = text.text, text.words
-        ids: list[int] = []
-        start: list[int] = []
-        end: list[int] = []
-        counts: list[int] = []
-        is_first: list[int] = []
-        place: list[int] = []
+        positions: list[list[Position]] = []  # of each word
         for first, stop in runs(string, words) if self.subwords else ((i, i + 1) for i in range(len(words))):
-            found = (
-                self._word_positions(string, words[first])
-                if stop - first == 1
-                else self._run(string, words[first:stop])
-            )
-            ids += found.ids
-            start += found.start
-            end += found.end
-            counts += found.counts
-            is_first += found.is_first
-            place += found.place
-        out = np.empty((len(FIELDS), len(ids)), dtype=np.int32)
-        word = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+            if stop - first == 1:
+                positions += self._word_positions(string, words[first])
+            else:
+                positions += self._run(string, words[first:stop])
+        flat = np.array(list(itertools.chain.from_iterable(positions)), dtype=np.int32).reshape(-1, 5)
+        word = np.repeat(np.arange(len(words), dtype=np.int32), [len(own) for own in positions])
         base = np.array([a for a, _ in words], dtype=np.int32)[word]
-        out[IDS], out[START], out[END], out[WORD] = ids, start + base, end + base, word
+        out = np.empty((len(FIELDS), len(word)), dtype=np.int32)
+        out[[IDS, START, END, SUBWORD_FIRST, PLACE]] = flat.T
+        out[START] += base
+        out[END] += base
+        out[WORD] = word
         out[FIRST] = np.diff(word, prepend=-1) != 0
         shapes = [word_shape(string[a:b]) if self.word_shape else 0 for a, b in words]
         out[SHAPE] = np.array(shapes, dtype=np.int32)[word]
-        out[SUBWORD_FIRST], out[PLACE] = is_first, place
         return out
 
-    def _word_positions(self, string: str, word: tuple[int, int]) -> Positions:
-        """Words repeat (Zipf), so a table is much faster than the tokenizer."""
+    def _word_positions(self, string: str, word: tuple[int, int]) -> list[list[Position]]:
+        """``_run`` of one word, cached: words repeat (Zipf), and a table is much faster than the tokenizer."""
         key = string[slice(*word)], self._spaced(string, word)
-        found = self._words.get(key)
-        if found is None:
-            length = word[1] - word[0]
-            found = cut_run(self._subwords(*key), [(0, length)], unknown=self.spec.unk_id)
+        positions = self._words.get(key)
+        if positions is None:
+            positions = self._run(string, [word])
             if len(self._words) > 200_000:
                 self._words.clear()
-            if length < 100:
-                self._words[key] = found
-        return found
+            if word[1] - word[0] < 100:
+                self._words[key] = positions
+        return positions
 
-    def _run(self, string: str, words: Sequence[tuple[int, int]]) -> Positions:
+    def _run(self, string: str, words: Sequence[tuple[int, int]]) -> list[list[Position]]:
         origin, end = words[0][0], words[-1][1]
         subwords = self._subwords(string[origin:end], self._spaced(string, words[0]))
         return cut_run(subwords, [(a - origin, b - origin) for a, b in words], unknown=self.spec.unk_id)
@@ -140,15 +131,15 @@ class TextTokens:
         """(id, first, end character) of the tokenizer's subwords."""
         space = int(spaced)
         encoding = self.spec.tokenizer.encode(" " * space + text, add_special_tokens=False)
-        found = [(i, max(a - space, 0), b - space) for i, (a, b) in zip(encoding.ids, encoding.offsets, strict=True)]
+        subwords = [(i, max(a - space, 0), b - space) for i, (a, b) in zip(encoding.ids, encoding.offsets, strict=True)]
         # A lone word-start mark stands for no character: it would only make the sequence longer.
-        if self.encoding >= 3 and len(found) > 1 and encoding.tokens[0] == WORD_START:
-            del found[0]
-        return [(i, a, b) for i, a, b in found if text[a:b].strip()]
+        if self.encoding >= 3 and len(subwords) > 1 and encoding.tokens[0] == WORD_START:
+            del subwords[0]
+        return [(i, a, b) for i, a, b in subwords if text[a:b].strip()]
 
     def _at_once(self, text: FieldText) -> np.ndarray:
         mark = self.spec.tokenizer.pre_tokenizer
-        # Where words are marked one by one (a twin that reads whole texts beside them), so is the first.
+        # A tokenizer that was changed for reading word by word (see ``whole``) does not mark the first word by itself.
         space = int(isinstance(mark, Metaspace) and mark.prepend_scheme == "never" and text.text[:1] != " ")
         encoding = self.spec.tokenizer.encode(" " * space + text.text, add_special_tokens=False)
         out = np.zeros((len(FIELDS), len(encoding.ids)), dtype=np.int32)

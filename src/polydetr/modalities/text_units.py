@@ -1,5 +1,5 @@
-"""Words as an explanation speaks of them: where each stands in the original string, which tokens stand for it, and the
-text without some of them.
+"""Words as units of an explanation: where each stands in the original string, which tokens stand for it, and the text
+without some of them.
 """
 
 from __future__ import annotations
@@ -10,18 +10,26 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from polydetr.core.documents import Window
 from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layout
 from polydetr.core.records import Row
 from polydetr.modalities.units import Part, Place, Scores, TokenWords, UnitKind
+from polydetr.specs.text import TextSpec
 from polydetr.values.spans import is_unspaced
 
 
-class Words:
-    """All words of one row's text columns, in the order in which the model reads them."""
+class TextPart(Part):
+    """All words of one row's text columns, in the order in which the model reads them.
 
-    def __init__(self, texts: Mapping[str, FieldText]) -> None:
-        self.fields, self.texts = tuple(texts), dict(texts)
+    texts: by column; windows: those in which the row was read.
+    """
+
+    group: ClassVar[str] = "text"
+    kind: ClassVar[UnitKind] = "words"
+
+    def __init__(self, texts: Mapping[str, FieldText], windows: Sequence[Window], spec: TextSpec) -> None:
+        self.fields, self.texts, self.spec = tuple(texts), dict(texts), spec
         self.places = [
             Place(field, i, start, end, text.text[start:end])
             for field, text in self.texts.items()
@@ -29,18 +37,16 @@ class Words:
         ]
         counts = [len(text.words) for text in self.texts.values()]
         self._first = dict(zip(self.fields, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
-
-    def __len__(self) -> int:
-        return len(self.places)
+        self.columns = tuple(place.field for place in self.places)
+        self.windows = [self._of_window(w.layout, w.arrays["input_ids"]) for w in windows if w.layout is not None]
 
     def number(self, index: int) -> int:
-        """The place among all words of word ``index`` of the windowed (last) column, into which answers point."""
         return self._first[self.fields[-1]] + index
 
-    def of_window(self, layout: Layout, input_ids: NDArray[np.integer], sep_id: int) -> TokenWords:
+    def _of_window(self, layout: Layout, input_ids: NDArray[np.integer]) -> TokenWords:
         """A token that covers several words (Chinese in SentencePiece) stands for each in equal parts."""
         special = (layout.row < 0) & (layout.start == 0) & (layout.end == 0)
-        closed = np.cumsum(special & (input_ids == sep_id))
+        closed = np.cumsum(special & (input_ids == self.spec.sep_id))
         tokens, words, shares = [], [], []
         margin: dict[int, int] = {}
         starts = {field: np.array([w[0] for w in text.words], dtype=np.int64) for field, text in self.texts.items()}
@@ -58,7 +64,7 @@ class Words:
         return TokenWords(np.array(tokens, int), np.array(words, int), np.array(shares, float), special, margin)
 
     def without(self, row: Row, gone: Collection[int]) -> dict[str, object]:
-        """The row with those words deleted; all other words stay the words they were (see :func:`without_words`)."""
+        """The row with these words deleted; all other words stay the words they were (see :func:`without_words`)."""
         shorter = dict(row)
         for field, text in self.texts.items():
             first = self._first[field]
@@ -72,41 +78,20 @@ class Words:
                 shorter[field] = [str(token) for i, token in enumerate(value) if i not in here]
         return shorter
 
-
-class TextPart(Part):
-    """Words; ``windows`` says which tokens stand for them."""
-
-    group: ClassVar[str] = "text"
-    kind: ClassVar[UnitKind] = "words"
-
-    def __init__(self, words: Words, windows: Sequence[TokenWords], *, pad_id: int) -> None:
-        self.words, self.windows, self.pad_id = words, windows, pad_id
-        self.columns = tuple(place.field for place in words.places)
-
-    @property
-    def places(self) -> Sequence[Place]:
-        return self.words.places
-
-    def number(self, index: int) -> int:
-        return self.words.number(index)
-
     def blank(self, arrays: Arrays, window: int) -> dict[str, np.ndarray]:
         """[PAD] in the place of every word, and no word shape."""
-        special, fill = self.windows[window].special, {"input_ids": self.pad_id, "shape_ids": 0}
+        special, fill = self.windows[window].special, {"input_ids": self.spec.pad_id, "shape_ids": 0}
         return {
             name: np.where(special, array, np.array(fill[name], dtype=array.dtype)) if name in fill else array
             for name, array in arrays.items()
         }
 
-    def scores(self, found: Scores) -> Scores:
+    def scores(self, of_vectors: Scores) -> Scores:
         longest = max(len(tokens.special) for tokens in self.windows)
         result = np.zeros(len(self))
-        for tokens, own in zip(self.windows, found.reshape(len(found), longest, -1).sum(-1), strict=True):
+        for tokens, own in zip(self.windows, of_vectors.reshape(len(of_vectors), longest, -1).sum(-1), strict=True):
             np.add.at(result, tokens.word, tokens.share * own[tokens.token])
         return result
-
-    def without(self, row: Row, gone: Collection[int]) -> dict[str, object]:
-        return self.words.without(row, gone)
 
     @property
     def seen(self) -> Sequence[int]:
@@ -114,8 +99,8 @@ class TextPart(Part):
 
 
 def without_words(text: FieldText, gone: Collection[int]) -> str:
-    """The text with words deleted. Where that would make its neighbors one word ("3.5" without the middle), a space
-    parts them.
+    """The text with words deleted. Where that would join two neighbors into one word ("3.5" without the middle), a
+    space is put between them.
     """
     kept: list[str] = []
     position = 0

@@ -1,7 +1,8 @@
-"""What an explanation speaks of in each modality: its units (words, cells of images, columns, items), what stands for
-them among the tokens, and the row without some of them.
+"""The units of explanations in each modality (words, cells of images, columns, items): how scores of tokens become
+scores of units, and the row without some units.
 
-Shapes: W windows, K numbers per row of one modality (the vectors at which it enters the network, end to end), U units.
+Shapes: W windows, K numbers per row of one modality (the vectors at which it enters the network, concatenated), U
+units.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ UnitKind = Literal["words", "cells", "columns", "items"]
 
 
 class Part(ABC):
-    """One modality's part of one row, none of whose windows lacks it."""
+    """One modality's part of one row; the modality is missing in none of the windows."""
 
     group: ClassVar[str]
     """The modality's name."""
     kind: ClassVar[UnitKind]
-    """What its units are called where they are counted (``deletion_verdict``)."""
+    """The name of its units in sentences that count them (``deletion_verdict``)."""
     columns: tuple[str, ...]
     """The column of every unit."""
 
@@ -40,22 +41,22 @@ class Part(ABC):
     def blank(self, arrays: Arrays, window: int) -> Mapping[str, np.ndarray]:
         """The arrays of one window with every unit blanked."""
 
-    @abstractmethod
-    def scores(self, found: Scores) -> Scores:
-        """(W, K) → (U,): what each unit's vectors received, in all windows."""
+    def scores(self, of_vectors: Scores) -> Scores:
+        """(W, K) → (U,): the sum over each unit's vectors, in all windows; here of units with equally many numbers."""
+        return of_vectors.reshape(len(of_vectors), len(self), -1).sum((0, 2))
 
     @abstractmethod
     def without(self, row: Row, gone: Collection[int]) -> dict[str, Any]:
-        """The row with some units deleted; all others stay what they were."""
+        """The row with the units ``gone`` deleted; all others stay what they were."""
 
     @property
     def seen(self) -> Sequence[int]:
-        """The units that the model has read: what is missing is none of them."""
+        """The units that the model has read: a missing value is none of them."""
         return range(len(self))
 
     @property
     def probes(self) -> Sequence[set[int]]:
-        """The units that are taken away together to find out what each is worth."""
+        """Sets of units that occlusion deletes together."""
         return [{unit} for unit in self.seen]
 
     def shown(self, value: Any) -> str:
@@ -68,11 +69,12 @@ class HasUnits(Protocol):
     """A modality whose part of a row can be explained."""
 
     def units(self, row: Row, windows: Sequence[Window]) -> Part:
-        """Of a row that was read as these windows."""
+        """The units of a row that was encoded as these windows."""
         ...
 
 
-# -- what some parts show beside their scores --------------------------------------------------------------------------
+# -- what some parts offer beside their scores
+# --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,8 @@ class TokenWords:
     """Which words the tokens of one window stand for: token[i] stands for word[i] with share[i]; a token's shares sum
     to 1.
 
-    special: (L,) True for [CLS] and [SEP], which stand for no text; margin: word → the token distance to the window's
-    edge.
+    special: (L,) True for [CLS] and [SEP], which stand for no text; margin: word → distance of its first token to the
+    nearer artificial edge of the window, in tokens.
     """
 
     token: NDArray[np.int64]
@@ -113,11 +115,11 @@ class ReadsWords(Protocol):
 
     @property
     def places(self) -> Sequence[Place]:
-        """Where each unit stands."""
+        """The word of each unit."""
         ...
 
     def number(self, index: int) -> int:
-        """The unit that is word ``index`` of the windowed column."""
+        """The unit that is word ``index`` of the windowed (last) column."""
         ...
 
 
@@ -133,7 +135,7 @@ class ShowsImages(Protocol):
     """Cells per side."""
 
     def image(self, row: Row, number: int, *, folder: Path | None) -> NDArray[np.uint8]:
-        """(h, w, 3): what the model reads of an image, to be shown."""
+        """(h, w, 3): the part of an image that the model reads, to be shown."""
         ...
 
 

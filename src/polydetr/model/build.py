@@ -5,19 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from polydetr.config import Config, ModelConfig
 from polydetr.core.plugs import MODALITIES, TASKS
-from polydetr.core.records import Record, Row, folder_of
+from polydetr.core.records import Record, Row
 from polydetr.engine.encode import task_row
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
 from polydetr.fetch.catalog import BACKBONES
-from polydetr.modalities.base import Modality, Needs
-from polydetr.modalities.capabilities import HoldsItems
+from polydetr.modalities.base import BuildContext, HoldsItems, Modality, Needs
 from polydetr.model.model import PolyModel
 from polydetr.model.runner import TorchRunner
 from polydetr.schema.spec import FieldSpec, Schema
@@ -58,8 +56,7 @@ def build_model(config: Config, schema: Schema, records: Sequence[Record], *, no
     """
     rows = [record.row for record in records]
     tasks = build_tasks(config, schema, records, note=note)
-    folder = folder_of(records[0]) if records else None
-    modalities = build_modalities(config, schema, rows, tasks, folder=folder, note=note)
+    modalities = build_modalities(config, schema, rows, tasks, note=note)
     torch.manual_seed(config.seed)
     runner = build_runner(modalities, tasks, config.model, label_smoothing=config.training.label_smoothing)
     model = runner.model
@@ -126,7 +123,7 @@ def _unreadable(
 
 
 def build_modalities(
-    config: Config, schema: Schema, rows: Sequence[Row], tasks: Mapping[str, Task], *, folder: Path | None, note: Note
+    config: Config, schema: Schema, rows: Sequence[Row], tasks: Mapping[str, Task], *, note: Note
 ) -> dict[str, Modality]:
     """One modality for each kind of input that the schema names.
 
@@ -159,7 +156,7 @@ def build_modalities(
         fields = _windowed_last(own[name], tasks) if name == "text" else own[name]
         if fields or lent[name]:
             seen = rows if not lent[name] else [*rows, *items] if fields else [*items, *rows]
-            made = kind.build([*fields, *lent[name]], seen, config, needs=needs, others=found, folder=folder, note=note)
+            made = kind.build([*fields, *lent[name]], BuildContext(seen, config, needs, found, note))
             # Columns that say nothing (all missing, constant) are left out when they are read.
             made = made.only([f.name for f in fields]) if lent[name] else made
             if made.fields or lent[name]:

@@ -19,7 +19,7 @@ from polydetr.config import ModelConfig
 from polydetr.core.examples import PaddedGroup
 from polydetr.embedders.base import Embedder, GivesMaps, HasDetr
 from polydetr.errors import ConfigError
-from polydetr.heads.base import DecodesSets, EncoderShape, Head, NamesLabels, PaintsTokens, TakesDetr
+from polydetr.heads.base import DecodesSets, EncoderShape, GeneratesImages, Head, NamesLabels, TakesDetr
 from polydetr.modalities.base import Modality
 from polydetr.nn.batch import Batch, Embedded, Encoded, TokenGroup
 from polydetr.nn.cpu.linear import Linear, Packs, pack
@@ -130,7 +130,7 @@ class PolyModel(nn.Module):
             if targets is not None and target not in targets:
                 continue
             head = self.heads[slot]
-            if isinstance(head, PaintsTokens):
+            if isinstance(head, GeneratesImages):
                 numbers, seed = batch.example_ids, batch.seed
                 draws = head.draw(len(numbers)) if self.training else head.numbered_draws(numbers, seed)
                 attend = partial(self._attend, embedded, slot)
@@ -156,7 +156,7 @@ class PolyModel(nn.Module):
         row at all where there is no batch.
         """
         head = self.head_of(target)
-        assert isinstance(head, PaintsTokens)
+        assert isinstance(head, GeneratesImages)
         embedded = self._embed(batch) if batch is not None else {}
         return head(noisy, time, partial(self._attend, embedded, self._slots[target]))
 

@@ -8,20 +8,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from polydetr.core.examples import Arrays
-from polydetr.core.layout import FieldText, Layout
-from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.layout import FieldText, Layout, Layouts
+from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError, did_you_mean
 
+D = TypeVar("D", bound=Details)
+
 
 class TaskOptions(BaseModel):
-    """What can be said of one target, under ``tasks.<target>``. Each task adds its own."""
+    """The options of one target, under ``tasks.<target>`` of the configuration. Each task adds its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -29,21 +31,20 @@ class TaskOptions(BaseModel):
 
 
 class DecoderOptions(TaskOptions):
-    """Of a task that decodes sets, by a decoder that several targets may share."""
+    """The options of a task that predicts a set by a decoder, which several targets may share."""
 
     hidden_dim: int | None = None
     decoder_layers: int | None = None
 
     def shared(self, sizes: DecoderSizes | None) -> Self:
-        """With the sizes that were agreed on, where no others are given."""
-        agreed = {} if sizes is None else {"hidden_dim": sizes.hidden_dim, "decoder_layers": sizes.decoder_layers}
-        mine = {"hidden_dim": self.hidden_dim, "decoder_layers": self.decoder_layers}
-        return self.model_copy(update={name: size for name, size in agreed.items() if mine[name] is None})
+        """These options, with the sizes of the shared decoder in place of those that are None."""
+        agreed = vars(sizes) if sizes is not None else {}
+        return self.model_copy(update={name: size for name, size in agreed.items() if getattr(self, name) is None})
 
 
 @dataclass(frozen=True)
 class DecoderSizes:
-    """What targets that share one decoder agree on (``model.share_decoder``); None: each task's own default."""
+    """The sizes of a decoder that several targets share (``model.share_decoder``); None: each task's own default."""
 
     hidden_dim: int | None = None
     decoder_layers: int | None = None
@@ -53,8 +54,9 @@ class DecoderSizes:
 class TaskContext:
     """What a task may know of the run beside its own options.
 
-    inputs: the kinds of the input columns; decoder: of the one that is shared, where one is; mix: how images are
-    blended in training; freeze_backbones: whether backbones give their coarsest features alone.
+    inputs: the kinds of the input columns; decoder: the sizes of the shared decoder, None where there is none; mix: how
+    images are blended in training (``image.augment.mix``); freeze_backbones: whether backbones give their coarsest
+    features alone.
     """
 
     inputs: tuple[str, ...] = ()
@@ -68,33 +70,38 @@ NOTHING_KNOWN = TaskContext()
 
 @dataclass(frozen=True)
 class WindowView:
-    """What a task may look at when it makes the targets of one window: ``golds[i]`` is ``gold`` of row i."""
+    """What ``encode_target`` is given for one window: ``golds[i]`` is ``gold`` of row i of the document."""
 
     layout: Layout | None
     golds: Sequence[Any]
     content: int = 0
-    """A hash of the inputs of this window, where a target is read itself: the same for the same inputs."""
+    """A hash of the inputs of this window, the same for the same inputs; only for tasks whose target has a positive
+    side (``HasPositive``)."""
     groups: Mapping[str, Arrays] = field(default_factory=dict)
-    """What the model reads of this window, by group."""
+    """The input arrays of this window, by modality."""
 
 
 class Task(ABC):
-    """One file each. An instance belongs to one target column and knows its labels. What only some tasks can do stands
-    in ``tasks.capabilities``.
+    """The half of a task without tensors. An instance belongs to one target column and holds what ``learn`` found
+    there. What only some tasks can do stands in ``tasks.capabilities``.
     """
 
     kind: ClassVar[str]
-    per_token: ClassVar[bool]
+    """The name of the task in ``core.plugs.TASKS`` and in the schema."""
+    per_token: ClassVar[bool] = False
+    """Whether its answers point to words, so that texts are read word by word."""
     primary_metric: ClassVar[str]
+    """The metric of ``evaluate`` by which the best weights are chosen."""
     lower_is_better: ClassVar[bool] = False
     reads_document: ClassVar[bool] = False
     """Whether ``decode`` and ``encode_target`` take several rows of one document."""
     padded: ClassVar[Mapping[str, int]] = {}
-    """Arrays of ``encode_target`` that hold an entry per token or per object → what fills them up in a batch."""
+    """Name → fill value, for the arrays of ``encode_target`` with one entry per token or per object: a batch pads them.
+    """
     Options: ClassVar[type[TaskOptions]] = TaskOptions
 
     options: Any
-    """Of the class ``Options``."""
+    """An instance of ``Options``."""
 
     def __init__(self, target: str, options: TaskOptions, *, context: TaskContext = NOTHING_KNOWN) -> None:
         """Raises ConfigError where the context does not go with this task."""
@@ -115,10 +122,16 @@ class Task(ABC):
         """
 
     def missing_everywhere(self, column_of: str) -> SchemaError:
-        """What ``learn`` raises where no row has a value; column_of: what the column should hold."""
+        """The error that ``learn`` raises where no row has a value; column_of: what the column should hold."""
         return SchemaError(
             f"target {self.target!r} is missing in every training row", hint=f"Name the column that holds {column_of}."
         )
+
+    def missing_in_some(self, present: Sequence[Any], rows: Sequence[Any]) -> list[str]:
+        """The message of ``learn`` where only the ``present`` ones among the rows have a value; none otherwise."""
+        missing = len(rows) - len(present)
+        message = f"{missing} of {len(rows)} training rows have no {self.target!r}: they do not train it"
+        return [message] if missing else []
 
     @abstractmethod
     def encode_target(self, view: WindowView) -> Arrays:
@@ -137,14 +150,31 @@ class Task(ABC):
     # -- answers ------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def decode(
-        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
-    ) -> list[Prediction]:
-        """One prediction per row, from the head's outputs for all windows of one document."""
+    def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
+        """One prediction per row, from the head's outputs for all windows of one document.
+
+        outputs, layouts: one per window; texts: one per row, empty where the model reads no text. A document has one
+        row unless the task ``reads_document``.
+        """
 
     @abstractmethod
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
-        """Scores predictions against ``gold`` values, row by row."""
+        """Scores predictions against ``gold`` values, row by row.
+
+        Raises:
+            SchemaError: no row has a gold value.
+        """
+
+    def labeled(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[tuple[Prediction, Any]]:
+        """The pairs of prediction and gold value that ``evaluate`` compares: those of rows that have a label.
+
+        Raises:
+            SchemaError: there are none.
+        """
+        pairs = [(p, gold) for p, gold in zip(predictions, golds, strict=True) if gold is not None]
+        if not pairs:
+            raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
+        return pairs
 
     # -- state --------------------------------------------------------------------------------------------------------
 
@@ -158,7 +188,7 @@ class Task(ABC):
 
     @abstractmethod
     def learned(self) -> dict[str, Any]:
-        """What ``learn`` found, as JSON."""
+        """What ``learn`` and calibration found, as JSON."""
 
     @abstractmethod
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -166,27 +196,30 @@ class Task(ABC):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Task:
-        given = cls.saved_options(state)
-        task = cls(state["target"], cls.Options(**{k: v for k, v in given.items() if k in cls.Options.model_fields}))
+        """The inverse of ``state``; options that the task does not know any more are left out."""
+        # Folders of polydetr 0.1 hold the options of detection and entities in a section named like the task.
+        saved = {**state["config"], **state.get(cls.kind, {})}
+        task = cls(state["target"], cls.Options(**{k: v for k, v in saved.items() if k in cls.Options.model_fields}))
         task.temperature = float(state["temperature"])
         task.restore(state)
         return task
 
-    @classmethod
-    def saved_options(cls, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The options in a saved state, old ones among them: what ``Options`` does not know any more is left out."""
-        return state["config"]
+
+def details_of(prediction: Prediction, kind: type[D]) -> D:
+    """The details of a prediction whose task gives those of class ``kind``."""
+    assert isinstance(prediction.details, kind)
+    return prediction.details
 
 
-def label_set(target: str, given: Sequence[str] | None, found: Iterable[str]) -> list[str]:
-    """The labels to learn: those that the options give, otherwise those found in the training rows.
+def label_set(target: str, configured: Sequence[str] | None, in_rows: Iterable[str]) -> list[str]:
+    """The labels to learn: the ``configured`` ones, otherwise those of the training rows, sorted.
 
     Raises:
-        SchemaError: one that was found is not among those given.
+        SchemaError: a label of the training rows is not among the configured ones.
     """
-    found = set(found)
-    labels = list(given or sorted(found))
-    if unknown := sorted(found - set(labels)):
+    in_rows = set(in_rows)
+    labels = list(configured or sorted(in_rows))
+    if unknown := sorted(in_rows - set(labels)):
         raise SchemaError(
             f"label {unknown[0]!r} of target {target!r} is not in the given label set. "
             f"{did_you_mean(unknown[0], labels)}"

@@ -1,71 +1,76 @@
-"""What some tasks can do and others cannot: small protocols, asked for by whoever makes use of it."""
+"""What some tasks can do and others cannot: small protocols, which the code that uses a capability checks with
+``isinstance``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from polydetr.core.predictions import Prediction
-from polydetr.core.records import Record, Row
+from polydetr.core.records import Row
 
 # -- what it needs of the inputs ---------------------------------------------------------------------------------------
 
 
 @runtime_checkable
 class FindsInImages(Protocol):
-    """Answers with places in one image per row: the image's frame and its finer maps are kept for it."""
+    """Answers with boxes in one image per row, whose frame and finer feature maps are kept for it."""
 
     @property
     def zoom(self) -> float:
-        """Smallest side at which training images are shown; 1 = as they are."""
+        """Smallest side at which training images are shown, as a share of the full one; 1 = full size."""
         ...
 
 
 @runtime_checkable
 class MarksWords(Protocol):
-    """Answers with words: its head knows where words begin (``Embedded.word_rows``)."""
+    """Answers with spans of words: its head needs to know where words begin (``Embedded.word_rows``)."""
 
     @property
     def max_words(self) -> int:
-        """Words of the longest span that is proposed."""
+        """Length in words of the longest span that is proposed."""
         ...
 
 
 @runtime_checkable
 class HasPositive(Protocol):
-    """Brings a row near the target's own value, which is read too, apart from the inputs: training then has
-    ``outputs["positive"]`` beside ``outputs["vector"]``, and a gold value a ``key`` and a ``vector``.
+    """Brings the vector of a row near that of the target's own value (its positive side), which the model reads too,
+    apart from the inputs: training then has ``outputs["positive"]`` beside ``outputs["vector"]``, and a gold value has
+    a ``key`` and a ``vector``.
     """
 
     positive_modality: str | None
-    """The modality that reads the value; None until it is learned."""
+    """The modality that reads the target's value; None until ``learn`` has chosen it."""
 
 
 @runtime_checkable
 class BringsTokens(Protocol):
-    """Its head brings tokens of its own into the shared encoder (an image being painted)."""
+    """Its head adds tokens of its own to the shared encoder (the patches of an image that is generated)."""
 
     @property
     def num_own_tokens(self) -> int:
-        """How many, beside each row's."""
+        """How many per row."""
         ...
 
 
 @runtime_checkable
 class NamedLabels(Protocol):
-    """Its head knows labels by vectors, which begin as what the text embedder makes of their names."""
+    """Its head has a vector per label, initialized with what the text embedder makes of the label's name."""
 
     @property
-    def named_labels(self) -> Sequence[str]: ...
+    def named_labels(self) -> Sequence[str]:
+        """The labels, in the order of the vectors."""
+        ...
 
 
 @runtime_checkable
 class NamesFiles(Protocol):
-    """Its column may name files."""
+    """The values of its column may be names of files."""
 
     def located(self, row: Row, folder: Path | None) -> Row:
-        """The row with this target's relative paths made to begin at ``folder``; what ``learn`` and ``gold`` read."""
+        """The row with the target's relative path resolved against ``folder``, for ``learn`` and ``gold``."""
         ...
 
     def content_key(self, rows: Sequence[Row]) -> str:
@@ -78,7 +83,7 @@ class NamesFiles(Protocol):
 
 @runtime_checkable
 class HasLabels(Protocol):
-    """Answers with labels of a set that training learned."""
+    """Answers with labels out of a set that is learned from the training rows."""
 
     labels: Sequence[str]
 
@@ -89,10 +94,10 @@ class HasLabels(Protocol):
 
 @runtime_checkable
 class ChecksLabels(Protocol):
-    """Knows readable labels that it cannot learn."""
+    """Finds readable labels that it cannot learn from as they are."""
 
     def problems(self, gold: Any) -> Sequence[str]:
-        """What such a gold value asks for, one sentence each."""
+        """What is wrong with this gold value, one sentence per problem."""
         ...
 
 
@@ -112,66 +117,23 @@ class Tunes(Protocol):
 
 @runtime_checkable
 class CountsSteps(Protocol):
-    """Needs so many steps, however few the rows are (``Config.steps``)."""
+    """Needs a number of training steps, not of epochs (``Config.steps``)."""
 
     @property
     def evaluations_per_run(self) -> int:
-        """Looks at the validation rows in a run that is counted in steps."""
+        """How often a run that is counted in steps evaluates the validation rows."""
         ...
 
 
-# -- answers and reports -----------------------------------------------------------------------------------------------
+# -- answers -----------------------------------------------------------------------------------------------------------
 
 
 @runtime_checkable
 class WritesFiles(Protocol):
-    """Answers with what is no JSON."""
+    """Its answers are no JSON (images)."""
 
     def to_json(self, value: Any, *, file: Path | None = None) -> Any:
-        """A prediction's value in JSON terms: written to ``file``, a path without ending, and named; without one put
-        into the text.
+        """A prediction's value in JSON terms: the name of the file to which it is written (``file``, a path without its
+        suffix); without ``file`` the content itself as text.
         """
-        ...
-
-
-@runtime_checkable
-class ShowsClasses(Protocol):
-    """Figures of answers that are right or wrong: a confusion matrix and a reliability curve."""
-
-    @property
-    def classes(self) -> Any:
-        """A ``metrics.classification.ClassReport``."""
-        ...
-
-    @property
-    def confidence(self) -> Sequence[float]: ...
-
-    @property
-    def correct(self) -> Sequence[bool]: ...
-
-
-@runtime_checkable
-class ShowsEntities(Protocol):
-    """Figures of spans by type; None where there are none."""
-
-    @property
-    def entities(self) -> Any:
-        """A ``metrics.entities.EntityReport``, or None."""
-        ...
-
-
-@runtime_checkable
-class ShowsObjects(Protocol):
-    """Figures of boxes in images: curves, and the worst mistakes shown in their images."""
-
-    report: Any
-    gold: Sequence[Sequence[Mapping[str, Any]]]
-    found: Sequence[Sequence[Mapping[str, Any]]]
-    rows: Sequence[int]
-    """Which of the rows were measured."""
-    records: Sequence[Record]
-    """Those rows themselves, once they are known."""
-
-    def of_records(self, records: Sequence[Record]) -> Self:
-        """With its own ones among all ``records``."""
         ...

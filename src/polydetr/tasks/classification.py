@@ -1,4 +1,4 @@
-"""One label for each row, or several at once."""
+"""One label per row, or several at once."""
 
 from __future__ import annotations
 
@@ -11,25 +11,36 @@ import numpy as np
 from pydantic import Field
 
 from polydetr.core.examples import IGNORE_INDEX, Arrays
-from polydetr.core.layout import FieldText, Layout
-from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
+from polydetr.core.layout import FieldText, Layouts
+from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.calibration import expected_calibration_error
-from polydetr.metrics.classification import ClassReport, classification_report, multilabel_report
+from polydetr.metrics.classification import classification_report, multilabel_report
 from polydetr.metrics.separation import auroc
-from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView, label_set, log_softmax
+from polydetr.tasks.base import (
+    NOTHING_KNOWN,
+    Task,
+    TaskContext,
+    TaskOptions,
+    WindowView,
+    details_of,
+    label_set,
+    log_softmax,
+)
+from polydetr.tasks.figures import ClassFigures
 from polydetr.values.cells import is_missing
 
 IN_SCOPE_SHARE = 0.95
 """Share of the validation rows that count as in scope."""
 MIN_TUNING_ROWS = 40
+"""With fewer validation rows no energy threshold is set."""
 
 
 @dataclass(frozen=True)
 class ClassDetails(Details):
-    """probabilities: by label, calibrated. energy: -log Σ exp(logit), the higher the less the row is like the training
-    rows; None where several labels are answered. in_scope: whether it is like them; None where that is not known.
+    """probabilities: by label, calibrated. energy: -log Σ exp(logit), higher for rows unlike the training rows; None
+    for multi-label targets. in_scope: whether the row is like the training rows; None where that is not known.
     """
 
     probabilities: Mapping[str, float]
@@ -37,20 +48,10 @@ class ClassDetails(Details):
     in_scope: bool | None = None
 
 
-@dataclass(frozen=True)
-class ClassFigures(Figures):
-    """classes: the report; confidence and correct: of each answer."""
-
-    classes: ClassReport
-    confidence: Sequence[float]
-    correct: Sequence[bool]
-
-
 class ClassificationTask(Task):
     """Softmax over one label set, or one sigmoid per label where a row carries several."""
 
     kind: ClassVar[str] = "classification"
-    per_token: ClassVar[bool] = False
     primary_metric: ClassVar[str] = "accuracy"
     tunes_answers: ClassVar[bool] = False
 
@@ -59,7 +60,9 @@ class ClassificationTask(Task):
         class_weights: Literal["none", "balanced"] = Field(
             default="none", description="balanced: rare classes count as much as frequent ones"
         )
-        multi_label: bool | None = Field(default=None, description="several labels per row; null: seen from the data")
+        multi_label: bool | None = Field(
+            default=None, description="several labels per row; null: inferred from the data"
+        )
 
     options: Options
 
@@ -74,8 +77,7 @@ class ClassificationTask(Task):
     # -- before training --------------------------------------------------------------------------------------------
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
-        values = [row.get(self.target) for row in rows]
-        present = [v for v in values if not is_missing(v)]
+        present = [value for row in rows if not is_missing(value := row.get(self.target))]
         if not present:
             raise self.missing_everywhere("the labels")
         if self.options.multi_label is None:
@@ -93,18 +95,13 @@ class ClassificationTask(Task):
             # n / (C · n_c), the "balanced" heuristic of King and Zeng (2001), as in scikit-learn
             total = sum(counts.values())
             self.class_weights = [total / (len(self.labels) * max(1, counts[label])) for label in self.labels]
-        notes = []
-        if len(present) < len(values):
-            notes.append(
-                f"{len(values) - len(present)} of {len(values)} training rows have no {self.target!r}: "
-                "they do not train it"
-            )
+        messages = self.missing_in_some(present, rows)
         rare = [label for label in self.labels if 0 < counts[label] < 3]
         if rare:
-            notes.append(
+            messages.append(
                 f"{len(rare)} labels of {self.target!r} have fewer than 3 training rows, for example {rare[0]!r}"
             )
-        return notes
+        return messages
 
     def _set_labels(self, labels: Sequence[str]) -> None:
         self.labels = list(labels)
@@ -145,36 +142,32 @@ class ClassificationTask(Task):
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
-    def decode(
-        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
-    ) -> list[Prediction]:
+    def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
         # A long text is read in windows; their logits are averaged.
         logits = np.mean([o["logits"].astype(np.float64) for o in outputs], axis=0)
         if self.multi_label:
             p = 1 / (1 + np.exp(-logits / self.temperature))
             chosen = [label for label, q in zip(self.labels, p, strict=True) if q >= self.threshold]
-            sure = float(np.prod(np.where(p >= self.threshold, p, 1 - p)))
-            return [Prediction(chosen, sure, ClassDetails(dict(zip(self.labels, map(float, p), strict=True))))]
+            probability = float(np.prod(np.where(p >= self.threshold, p, 1 - p)))
+            return [Prediction(chosen, probability, ClassDetails(dict(zip(self.labels, map(float, p), strict=True))))]
         p = np.exp(log_softmax(logits, self.temperature))
         best = int(p.argmax())
-        # The energy (Liu et al. 2020, arXiv 2010.03759) knows rows of no known class better than the probability does.
+        # The energy (Liu et al. 2020, arXiv 2010.03759) detects rows of unknown classes better than the probability
+        # does.
         energy = -float(np.logaddexp.reduce(logits))
         in_scope = None if self.energy_threshold is None else energy <= self.energy_threshold
         details = ClassDetails(dict(zip(self.labels, map(float, p), strict=True)), energy, in_scope)
         return [Prediction(self.labels[best], float(p[best]), details)]
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
-        """The energy above which a row counts as out of scope: 5 % of the validation rows lie there."""
-        energies = [details.energy for details in map(_details, predictions) if details.energy is not None]
-        if len(energies) < MIN_TUNING_ROWS:
-            return []
-        self.energy_threshold = float(np.quantile(energies, IN_SCOPE_SHARE))
+        """Sets the energy above which a row counts as out of scope: 5 % of the validation rows lie there."""
+        energies = [energy for p in predictions if (energy := details_of(p, ClassDetails).energy) is not None]
+        if len(energies) >= MIN_TUNING_ROWS:
+            self.energy_threshold = float(np.quantile(energies, IN_SCOPE_SHARE))
         return []
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
-        pairs = [(p, g) for p, g in zip(predictions, golds, strict=True) if g is not None]
-        if not pairs:
-            raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
+        pairs = self.labeled(predictions, golds)
         predicted, gold = [p.value for p, _ in pairs], [g for _, g in pairs]
         if self.multi_label:
             report = multilabel_report(gold, predicted, self.labels)
@@ -196,14 +189,14 @@ class ClassificationTask(Task):
         return Evaluation(metrics, {"classes": report.to_text()}, {"classes": report.to_dict()}, figures)
 
     def _separation(self, pairs: Sequence[tuple[Prediction, str]]) -> dict[str, float]:
-        """``auroc``: how well the energy tells rows of labels that training never saw (out of scope) from the others;
-        where there are none and two classes, how well the second one's probability does. Nothing where it is undefined.
+        """``auroc`` of the energy as a detector of rows whose label training never saw (out of scope); where there are
+        no such rows and two classes, of the second class's probability. Empty where it is undefined.
         """
         positives = [gold not in self.labels for _, gold in pairs]
-        scores = [_details(p).energy or 0.0 for p, _ in pairs]
+        scores = [details_of(p, ClassDetails).energy or 0.0 for p, _ in pairs]
         if not any(positives) and len(self.labels) == 2:
             positives = [gold == self.labels[1] for _, gold in pairs]
-            scores = [_details(p).probabilities[self.labels[1]] for p, _ in pairs]
+            scores = [details_of(p, ClassDetails).probabilities[self.labels[1]] for p, _ in pairs]
         return {"auroc": auroc(scores, positives)} if any(positives) and not all(positives) else {}
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -222,11 +215,6 @@ class ClassificationTask(Task):
         self.multi_label = bool(state["multi_label"])
         self.class_weights, self.threshold = state["class_weights"], float(state["threshold"])
         self.energy_threshold = state.get("energy_threshold")
-
-
-def _details(prediction: Prediction) -> ClassDetails:
-    assert isinstance(prediction.details, ClassDetails)
-    return prediction.details
 
 
 def _label_name(value: Any) -> str:

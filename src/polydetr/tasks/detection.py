@@ -1,4 +1,4 @@
-"""Objects in an image: a set of boxes with labels, found by queries, one each; nothing is suppressed afterwards.
+"""Objects in an image: a set of boxes with labels, one per query, without non-maximum suppression.
 
 Sources: Carion et al. 2020, DETR (arXiv 2005.12872), and what ``nn.detr_fast`` names.
 """
@@ -8,38 +8,39 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from polydetr.core.examples import IGNORE_INDEX, Arrays
-from polydetr.core.layout import FieldText, Layout
-from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
-from polydetr.core.records import Record, Row
+from polydetr.core.layout import FieldText, Layouts
+from polydetr.core.predictions import Details, Evaluation, Prediction
+from polydetr.core.records import Row
 from polydetr.errors import ConfigError, SchemaError
-from polydetr.metrics.detection import DetectionReport, detection_report
-from polydetr.tasks.base import NOTHING_KNOWN, DecoderOptions, Task, TaskContext, WindowView, label_set
+from polydetr.metrics.detection import detection_report
+from polydetr.tasks.base import NOTHING_KNOWN, DecoderOptions, Task, TaskContext, WindowView, details_of, label_set
+from polydetr.tasks.figures import BoxFigures
 from polydetr.values.boxes import cxcywh_to_xyxy, seen_boxes, xyxy_to_cxcywh
 from polydetr.values.cells import is_missing
 from polydetr.values.images import Frame
 from polydetr.values.objects import Objects, read_objects
 
 MOST = 100
-"""Boxes an image that are measured, as COCO does; of them, those above the threshold are answered."""
-_GONE = {
+"""Boxes per image that are measured, as COCO does; those of them above the threshold are answered."""
+_REMOVED = {
     "denoising": "it costs a fifth of the time and gives nothing (docs/guide/detection.md)",
     "mosaic": "it gives nothing that shows (docs/guide/detection.md)",
 }
 
 
 class DetectionOptions(DecoderOptions):
-    """Boxes around objects. "detr" is the architecture of 2020, to which the switches of "detr-fast" mean nothing."""
+    """Boxes around objects. The switches below ``decoder_layers`` concern "detr-fast" alone, not "detr" of 2020."""
 
     labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
     architecture: Literal["detr-fast", "detr"] = Field(
-        default="detr-fast", description="what to train, or what DETR was in 2020: it needs many more steps"
+        default="detr-fast", description="detr: as published in 2020, which needs many more steps"
     )
     num_queries: int = Field(default=100, ge=1, le=2000, description="objects that can be found in an image")
     hidden_dim: int | None = Field(default=None, ge=16, le=1024, description="default: 128, detr 256")
@@ -58,11 +59,11 @@ class DetectionOptions(DecoderOptions):
 
     @model_validator(mode="before")
     @classmethod
-    def _say_what_left(cls, given: Any) -> Any:
-        for name, reason in _GONE.items():
-            if isinstance(given, Mapping) and name in given:
-                raise ValueError(f"{name!r} left polydetr, for {reason}; leave it out")
-        return given
+    def _refuse_removed_options(cls, options: Any) -> Any:
+        for name, reason in _REMOVED.items():
+            if isinstance(options, Mapping) and name in options:
+                raise ValueError(f"{name!r} was removed, for {reason}; leave it out")
+        return options
 
 
 @dataclass(frozen=True)
@@ -72,27 +73,12 @@ class BoxDetails(Details):
     all: Sequence[Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
-class BoxFigures(Figures):
-    """Of the measured rows, by their number: what was to be found and what was; records: the rows themselves."""
-
-    report: DetectionReport
-    gold: Sequence[Sequence[Mapping[str, Any]]]
-    found: Sequence[Sequence[Mapping[str, Any]]]
-    rows: Sequence[int]
-    records: Sequence[Record] = ()
-
-    def of_records(self, records: Sequence[Record]) -> Self:
-        return replace(self, records=[records[i] for i in self.rows])
-
-
 class DetectionTask(Task):
     """Rows hold lists of {"box": [left, top, right, bottom] in pixels, "label"}; [] is an image without objects, a
-    missing value one that nobody looked at.
+    missing value an image that is not labeled.
     """
 
     kind: ClassVar[str] = "detection"
-    per_token: ClassVar[bool] = False
     primary_metric: ClassVar[str] = "map"
     padded: ClassVar[Mapping[str, int]] = {"boxes_cxcywh": 0, "labels": IGNORE_INDEX}
     tunes_answers: ClassVar[bool] = True
@@ -124,19 +110,18 @@ class DetectionTask(Task):
         index = self._index
         most = max((len(gold.arrays(index)[1]) for gold in golds), default=0)
         empty = sum(not gold.items for gold in golds)
-        notes = [
+        messages = [
             f"{sum(counts.values())} objects of {len(self.labels)} classes in {len(golds)} images, at most {most} in "
             f"one, none in {empty}"
         ]
-        if missing := len(rows) - len(golds):
-            notes.append(f"{missing} of {len(rows)} training rows have no {self.target!r}: they do not train it")
+        messages += self.missing_in_some(golds, rows)
         if most > (queries := self.options.num_queries):
             full = sum(len(gold.arrays(index)[1]) > queries for gold in golds)
-            notes.append(
+            messages.append(
                 f"{full} images hold more objects than the model can find, {queries} "
                 f"(tasks.{self.target}.num_queries): the rest of them are not learned"
             )
-        return notes
+        return messages
 
     @property
     def _index(self) -> dict[str, int]:
@@ -157,7 +142,9 @@ class DetectionTask(Task):
         return [label for label in gold.labels if label not in self.labels]
 
     def encode_target(self, view: WindowView) -> Arrays:
-        """boxes_cxcywh float32 (T, 4), as shares of what the model sees; labels int64 (T,)."""
+        """boxes_cxcywh float32 (T, 4), as shares of the square that the model reads; labels int64 (T,); known float32
+        ().
+        """
         gold: Objects | None = view.golds[0]
         frames = view.groups["image"]["frame"][:1]
         boxes, labels = (gold or Objects(())).arrays(self._index)
@@ -171,15 +158,13 @@ class DetectionTask(Task):
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
-    def decode(
-        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
-    ) -> list[Prediction]:
-        """Boxes in pixels of the image as its file has it, the highest-scoring first."""
-        found = outputs[0]
-        frame = Frame(*found["frame"].tolist()) if "frame" in found else None
+    def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
+        """Boxes in pixels of the original image, the highest-scoring first."""
+        first = outputs[0]
+        frame = Frame(*first["frame"].tolist()) if "frame" in first else None
         if frame is None or not frame.scale_x:  # a row without an image
             return [Prediction([], None, BoxDetails([]))]
-        scores, labels, boxes = self.highest_scoring(found["logits"][-1], found["boxes_cxcywh"][-1])
+        scores, labels, boxes = self.highest_scoring(first["logits"][-1], first["boxes_cxcywh"][-1])
         pixels = frame.to_pixels(boxes)
         every = [
             {"box": [round(float(x), 2) for x in box], "label": self.labels[label], "score": float(score)}
@@ -190,7 +175,9 @@ class DetectionTask(Task):
     def highest_scoring(
         self, logits: np.ndarray, boxes_cxcywh: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores, labels and boxes (left, top, right, bottom) of the highest-scoring pairs of query and class."""
+        """logits (Q, C), boxes_cxcywh (Q, 4) of one layer → the ``MOST`` highest-scoring pairs of query and class:
+        scores (N,), numbers of the labels (N,), boxes (N, 4) as left, top, right, bottom.
+        """
         logits = logits.astype(np.float64)
         if self.options.architecture == "detr":
             shifted = np.exp(logits - logits.max(-1, keepdims=True))
@@ -202,15 +189,13 @@ class DetectionTask(Task):
         return scores.flat[order], label, cxcywh_to_xyxy(boxes_cxcywh)[query]
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
-        kept = [i for i, gold in enumerate(golds) if gold is not None]
-        if not kept:
-            raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
-        gold = [list(golds[i].items) for i in kept]
-        found = [list(_details(predictions[i]).all) for i in kept]
-        seen = {one["label"] for objects in gold for one in objects}
-        labels = [*self.labels, *sorted(seen - set(self.labels))]
-        report = detection_report(gold, found, labels=labels, threshold=self.options.threshold)
-        figures = BoxFigures(report, gold, found, kept)
+        pairs = self.labeled(predictions, golds)
+        gold = [list(objects.items) for _, objects in pairs]
+        predicted = [list(details_of(p, BoxDetails).all) for p, _ in pairs]
+        in_rows = {one["label"] for objects in gold for one in objects}
+        labels = [*self.labels, *sorted(in_rows - set(self.labels))]
+        report = detection_report(gold, predicted, labels=labels, threshold=self.options.threshold)
+        figures = BoxFigures(report, gold, predicted, [i for i, objects in enumerate(golds) if objects is not None])
         return Evaluation(report.scores(), {"objects": report.to_text()}, report.to_dict(), figures)
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
@@ -219,7 +204,7 @@ class DetectionTask(Task):
         figures = self.evaluate(predictions, golds).figures
         assert isinstance(figures, BoxFigures)
         report = figures.report
-        # It is the score of a box: rounded up by a hair elsewhere, that very box would be lost.
+        # It is the score of a box, which must stay above the threshold when scores differ in the last digits.
         self.threshold = math.floor(float(report.threshold) * 1000) / 1000
         row = report.all_labels
         return [
@@ -235,17 +220,12 @@ class DetectionTask(Task):
     def restore(self, state: Mapping[str, Any]) -> None:
         self.labels, self.threshold = list(state["labels"]), float(state["threshold"])
 
-    @classmethod
-    def saved_options(cls, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        # Folders of polydetr 0.1 hold most of them in a section of their own.
-        return {**state["config"], **state.get("detection", {})}
-
 
 def _fitted(options: DetectionOptions, context: TaskContext) -> DetectionOptions:
-    """The options as they are in this run.
+    """The options with the sizes of the shared decoder, where there is one.
 
     Raises:
-        ConfigError: settings of the run that do not go with detection.
+        ConfigError: settings of the run that cannot be combined with detection.
     """
     if context.mix != "none":
         raise ConfigError(
@@ -267,8 +247,3 @@ def _fitted(options: DetectionOptions, context: TaskContext) -> DetectionOptions
         )
     # Words have no scales to sample: a decoder for both reads all cells, as it reads all words.
     return options.shared(context.decoder).model_copy(update={"deformable": False})
-
-
-def _details(prediction: Prediction) -> BoxDetails:
-    assert isinstance(prediction.details, BoxDetails)
-    return prediction.details

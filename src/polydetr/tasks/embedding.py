@@ -1,4 +1,4 @@
-"""A vector for each row, near the vector of what belongs to it: search, matching, recommendation.
+"""A vector per row, near the vector of what belongs to it: search, matching, recommendation.
 
 A row has two sides: its inputs (the anchor) and the value of the target column (the positive): a text, an image, or a
 mapping (an item, read as a history reads its items). Both are read by the same modalities and the same encoder, one
@@ -16,13 +16,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from polydetr.core.examples import Arrays
-from polydetr.core.layout import FieldText, Layout
+from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.ranking import rank_of, report_of_ranks
 from polydetr.schema.columns import infer_modality
-from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView
+from polydetr.tasks.base import Task, WindowView
 from polydetr.values.cells import is_missing
 
 _AT_ONCE = 1024
@@ -31,26 +31,24 @@ _AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Positive:
-    """What belongs to a row: ``key`` is the same for the same value; ``vector`` (D,) once the model has embedded it."""
+    """The value of the target in a row: ``key`` is a hash of it; ``vector`` (D,) stands here once the model has
+    embedded it.
+    """
 
     key: int
     vector: np.ndarray | None = None
 
 
 class EmbeddingTask(Task):
-    """``positive_modality`` reads the target's value: "text", "image" or "history"."""
+    """Cosine similarity of the two sides of a row; trained by the other rows of the batch (``heads.embedding``)."""
 
     kind: ClassVar[str] = "embedding"
-    per_token: ClassVar[bool] = False
     primary_metric: ClassVar[str] = "mrr"
-
-    def __init__(self, target: str, options: TaskOptions, *, context: TaskContext = NOTHING_KNOWN) -> None:
-        super().__init__(target, options, context=context)
-        self.positive_modality: str | None = None
+    positive_modality: str | None = None
+    """The modality that reads the target's value: "text", "image" or "history"."""
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
-        values = [row.get(self.target) for row in rows]
-        present = [v for v in values if not _absent(v)]
+        present = [value for row in rows if not _absent(value := row.get(self.target))]
         if not present:
             raise self.missing_everywhere("what belongs to each row")
         self.positive_modality = self._modality_of(present)
@@ -59,13 +57,8 @@ class EmbeddingTask(Task):
             raise SchemaError(
                 f"target {self.target!r} is the same in all {len(present)} training rows: nothing to tell apart"
             )
-        notes = [f"target {self.target!r} is read as {self.positive_modality}: {distinct} distinct values"]
-        if len(present) < len(values):
-            notes.append(
-                f"{len(values) - len(present)} of {len(values)} training rows have no {self.target!r}: "
-                "they do not train it"
-            )
-        return notes
+        message = f"target {self.target!r} is read as {self.positive_modality}: {distinct} distinct values"
+        return [message, *self.missing_in_some(present, rows)]
 
     def _modality_of(self, values: Sequence[Any]) -> str:
         first = values[0]
@@ -76,8 +69,8 @@ class EmbeddingTask(Task):
         if isinstance(first, str):
             return "history" if "history" in self.context.inputs else "text"
         raise SchemaError(
-            f"target {self.target!r} holds {first!r:.60}, a {type(first).__name__}; an embedding belongs to a text, a "
-            "image or a mapping of fields",
+            f"target {self.target!r} holds {first!r:.60}, a {type(first).__name__}; an embedding belongs to a text, "
+            "an image or a mapping of fields",
             hint=f"For numbers say {self.target}:regression, for labels {self.target}:classification.",
         )
 
@@ -101,25 +94,21 @@ class EmbeddingTask(Task):
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
-    def decode(
-        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
-    ) -> list[Prediction]:
+    def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
         # A long text is read in windows; their vectors are averaged.
         vector = np.mean([o["vector"].astype(np.float64) for o in outputs], axis=0)
         return [Prediction((vector / max(float(np.linalg.norm(vector)), 1e-12)).tolist())]
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         """Each row searches its positive among all distinct positives of these rows, exactly."""
-        pairs = [(p.value, g) for p, g in zip(predictions, golds, strict=True) if g is not None]
-        if not pairs:
-            raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
+        pairs = self.labeled(predictions, golds)
         vectors = {gold.key: gold.vector for _, gold in pairs}
         columns = {key: i for i, key in enumerate(vectors)}
         candidates = np.array(list(vectors.values()), dtype=np.float32)
         ranks = []
         for start in range(0, len(pairs), _AT_ONCE):
             part = pairs[start : start + _AT_ONCE]
-            scores = np.array([value for value, _ in part], dtype=np.float32) @ candidates.T
+            scores = np.array([p.value for p, _ in part], dtype=np.float32) @ candidates.T
             ranks.append(rank_of(scores, np.array([columns[gold.key] for _, gold in part])))
         report = report_of_ranks(np.concatenate(ranks), candidates=len(candidates))
         data = {"queries": report.queries, "candidates": report.candidates}

@@ -1,4 +1,4 @@
-"""Entities in a text: a set of spans with types, which may lie inside one another, found by queries, one each.
+"""Entities in a text: a set of spans with types, which may lie inside one another, one per query.
 
 Sources: Tan et al. 2021 (arXiv 2105.08901), and what ``nn.span_set`` names.
 """
@@ -14,23 +14,24 @@ import numpy as np
 from pydantic import Field
 
 from polydetr.core.examples import IGNORE_INDEX, Arrays
-from polydetr.core.layout import FieldText, Layout
-from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
+from polydetr.core.layout import FieldText, Layouts
+from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError
-from polydetr.metrics.entities import EntityReport, best_threshold, entity_report, nested_recall
-from polydetr.tasks.base import NOTHING_KNOWN, DecoderOptions, Task, TaskContext, WindowView, label_set
+from polydetr.metrics.entities import best_threshold, entity_report, nested_recall
+from polydetr.tasks.base import NOTHING_KNOWN, DecoderOptions, Task, TaskContext, WindowView, details_of, label_set
+from polydetr.tasks.figures import SpanFigures
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.tasks.span_answers import Candidate, merged, settled
 from polydetr.values.spans import Nesting, Span, nesting_of, num_span_queries
 from polydetr.values.tags import fit_to_words, iob2_to_word_spans, spans_to_iob2
 
 LEAST_SCORE = 0.05
-"""Spans less sure than this are never answered, whatever the threshold."""
+"""Spans of a lower score are never answered, whatever the threshold."""
 
 
 class EntitiesOptions(DecoderOptions):
-    """Spans of text with types, one inside another or not."""
+    """Spans of text with types, which may be nested."""
 
     labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
     scheme: Literal["auto", "iob1", "iob2", "bioes"] = Field(
@@ -62,16 +63,10 @@ class SpanDetails(Details):
 
 
 @dataclass(frozen=True)
-class SpanFigures(Figures):
-    """entities: the report of spans by type."""
-
-    entities: EntityReport
-
-
-@dataclass(frozen=True)
 class GoldSpans:
-    """A row's true spans, each once: in characters as they were given, and as (first word, last word, label); flat:
-    the tags of the outermost ones, one per word.
+    """A row's true spans, each once. spans: in characters, as in the row; words: as (first word, last word, label);
+    flat: IOB2 tags of the outermost ones, one per word; problems: messages about spans that cannot be learned as they
+    are.
     """
 
     spans: Sequence[Span]
@@ -82,7 +77,7 @@ class GoldSpans:
 
 class EntitiesTask(Task):
     """Rows hold lists of {"start", "end", "label"} in characters, or tags, one per word; [] is a text without entities,
-    a missing value one that nobody looked at.
+    a missing value a text that is not labeled.
     """
 
     kind: ClassVar[str] = "entities"
@@ -108,14 +103,14 @@ class EntitiesTask(Task):
     # -- before training ----------------------------------------------------------------------------------------------
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
-        given = [items for items in (items_of(row, self.target) for row in rows) if items is not None]
-        if not given:
+        present = [items for row in rows if (items := items_of(row, self.target)) is not None]
+        if not present:
             raise self.missing_everywhere("spans or tags")
-        texts = [_unplaced_spans(items, self.target) for items in given]
+        texts = [_unplaced_spans(items, self.target) for items in present]
         counts = Counter(span.label for spans in texts for span in spans)
         if not counts and not self.options.labels:
             raise SchemaError(
-                f"target {self.target!r} has no entity in any of {len(given)} training rows: nothing to learn"
+                f"target {self.target!r} has no entity in any of {len(present)} training rows: nothing to learn"
             )
         self.labels = label_set(self.target, self.options.labels, counts)
         self.nesting = nesting_of(texts)
@@ -124,10 +119,8 @@ class EntitiesTask(Task):
             "nested": "some inside others, never across",
             "any": "some across others",
         }
-        notes = [f"{counts.total()} spans of {len(self.labels)} types, {how[self.nesting]}"]
-        if missing := len(rows) - len(given):
-            notes.append(f"{missing} of {len(rows)} training rows have no {self.target!r}: they do not train it")
-        return notes
+        message = f"{counts.total()} spans of {len(self.labels)} types, {how[self.nesting]}"
+        return [message, *self.missing_in_some(present, rows)]
 
     def gold(self, row: Row, text: FieldText | None) -> GoldSpans | None:
         """Raises RowError: the label is neither spans nor tags, or a span lies outside the text."""
@@ -161,8 +154,8 @@ class EntitiesTask(Task):
         return gold.problems if gold else ()
 
     def encode_target(self, view: WindowView) -> Arrays:
-        """spans int64 (T, 2), first and last word in the window; labels int64 (T,); tags int16 (L,):
-        at the first token of each word its tag among ``tag_set``, elsewhere, and in rows without a label, ignored.
+        """spans int64 (T, 2), first and last word in the window; labels int64 (T,); tags int16 (L,): at the first token
+        of each word the number of its tag in ``tag_set``, elsewhere, and in rows without a label, ``IGNORE_INDEX``.
         """
         layout = view.layout
         assert layout is not None
@@ -178,7 +171,7 @@ class EntitiesTask(Task):
                 continue
             places = np.flatnonzero(layout.row[begins] == row)
             words: list[int] = layout.word[begins[places]].tolist()
-            # A tag of a type that training never saw says at least that the word is looked at.
+            # A tag of an unknown type becomes "O": its word belongs to a labeled row.
             tags[begins[places]] = [tag_index.get(gold.flat[word], 0) for word in words]
             place_of = dict(zip(words, places.tolist(), strict=True))
             for first, last, label in gold.words:
@@ -201,34 +194,28 @@ class EntitiesTask(Task):
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
-    def decode(
-        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
-    ) -> list[Prediction]:
+    def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
         """Spans in the order of the text, outer ones first."""
         placed = [layout for layout in layouts if layout is not None]
-        found = merged(outputs, placed, [len(text.words) for text in texts], least=LEAST_SCORE)
-        return [self._answer(settled(one, self.nesting), text) for one, text in zip(found, texts, strict=True)]
+        candidates = merged(outputs, placed, [len(text.words) for text in texts], least=LEAST_SCORE)
+        return [
+            self._answer(settled(of_row, self.nesting), text) for of_row, text in zip(candidates, texts, strict=True)
+        ]
 
     def _answer(self, candidates: Sequence[Candidate], text: FieldText) -> Prediction:
         every = []
         for first, last, label, score in candidates:
             start, end = text.words[first][0], text.words[last][1]
-            every.append(
-                {
-                    "start": start, "end": end, "label": self.labels[label], "text": text.text[start:end],
-                    "score": score,
-                }
-            )  # fmt: skip
+            span = {"start": start, "end": end, "label": self.labels[label], "text": text.text[start:end]}
+            every.append({**span, "score": score})
         every.sort(key=lambda one: (one["start"], -one["end"]))
         return Prediction([one for one in every if one["score"] >= self.threshold], None, SpanDetails(every))
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
-        pairs = [(p, g) for p, g in zip(predictions, golds, strict=True) if g is not None]
-        if not pairs:
-            raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
+        pairs = self.labeled(predictions, golds)
         gold = [g.spans for _, g in pairs]
-        found = [[_span(one) for one in p.value] for p, _ in pairs]
-        report, inner = entity_report(gold, found), nested_recall(gold, found)
+        predicted = [[_span(one) for one in p.value] for p, _ in pairs]
+        report, inner = entity_report(gold, predicted), nested_recall(gold, predicted)
         metrics = {
             "entity_f1": report.entity_f1, "precision": report.micro.precision, "recall": report.micro.recall,
             "macro_f1": report.macro.f1,
@@ -245,9 +232,9 @@ class EntitiesTask(Task):
         scores, correct = [], []
         for prediction, gold in pairs:
             true = {span.key for span in gold.spans}
-            assert isinstance(prediction.details, SpanDetails)
-            scores += [one["score"] for one in prediction.details.all]
-            correct += [_span(one).key in true for one in prediction.details.all]
+            spans = details_of(prediction, SpanDetails).all
+            scores += [one["score"] for one in spans]
+            correct += [_span(one).key in true for one in spans]
         if self.options.threshold is not None or not any(correct):
             return []
         self.threshold, f1 = best_threshold(scores, correct, sum(len(gold.spans) for _, gold in pairs))
@@ -262,14 +249,9 @@ class EntitiesTask(Task):
         self.labels, self.nesting = list(state["labels"]), state["nesting"]
         self.threshold = float(state["threshold"])
 
-    @classmethod
-    def saved_options(cls, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        # Folders of polydetr 0.1 hold most of them in a section of their own.
-        return {**state["config"], **state.get("entities", {})}
-
 
 def _unplaced_spans(items: Sequence[Any], target: str) -> list[Span]:
-    """Spans in characters, or of tags in words: enough to know types and how spans lie."""
+    """Spans in characters, or of tags in words: enough to know the types and the nesting."""
     if items and isinstance(items[0], str):
         return [Span(first, last, label) for first, last, label in iob2_to_word_spans(items)]
     return [span_of(item, target) for item in items]

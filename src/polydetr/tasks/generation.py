@@ -1,5 +1,5 @@
-"""An image for each row, painted out of noise (see ``heads.generation``): what is learned of the training images, what
-is left to chance, and how images come out.
+"""An image per row, generated from noise by flow matching (``heads.generation``). Here: what is learned of the training
+images, the random numbers of a row, and how outputs become images.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from pydantic import Field
 
 from polydetr.core.examples import Arrays
 from polydetr.core.files import save_bytes
-from polydetr.core.layout import FieldText, Layout
+from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
-from polydetr.errors import ConfigError, Location, RowError, SchemaError
-from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView
+from polydetr.errors import ConfigError, Location, RowError
+from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView, details_of
 from polydetr.values.images import ReadOptions, file_stamps, fit_image, list_images, open_image, png_bytes
 
-LOOK_AT = 1000
-"""Images from which size, colors, mean and standard deviation are learned."""
+SAMPLE = 1000
+"""Number of training images from which size, colors, mean and standard deviation are learned."""
 LARGEST_OWN_SIZE = 64
-USUAL_SIZE = 32
+"""Pixels per side up to which images are generated in the size of the training images."""
+DEFAULT_SIZE = 32
 
 
 class GenerationOptions(TaskOptions):
@@ -41,14 +42,17 @@ class GenerationOptions(TaskOptions):
     )
     sampling_steps: int = Field(default=12, ge=1, le=1000, description="steps from noise to an image")
     guidance: float = Field(
-        default=1.25, ge=0, le=20, description="how much an image is made to fit its row; 1 = as the images seen did"
+        default=1.25,
+        ge=0,
+        le=20,
+        description="how closely an image is made to fit its row; 1 = as closely as the training images did",
     )
 
 
 @dataclass(frozen=True)
 class FlowDetails(Details):
-    """Of a row that is measured: the mean squared error of the velocity, and its mean square; None where the row was
-    painted.
+    """Of a row that is measured: loss, the mean squared error of the velocity, and power, the velocity's mean square.
+    None where an image was generated.
     """
 
     loss: float | None = None
@@ -56,7 +60,9 @@ class FlowDetails(Details):
 
 
 def time_and_noise(seed: int, number: int, shape: tuple[int, ...]) -> tuple[float, np.ndarray]:
-    """A time from 0 to 1 and normal noise, float32, of a run's seed and the number of a row in it, and nothing else."""
+    """A time, uniform from 0 to 1, and standard normal noise of this shape, float32: a function of a run's seed and of
+    the number of a row in it.
+    """
     generator = np.random.Generator(np.random.Philox([seed % 2**63, number]))
     return float(generator.random(dtype=np.float32)), generator.standard_normal(shape, dtype=np.float32)
 
@@ -65,7 +71,6 @@ class GenerationTask(Task):
     """Images of one size, in color or, where all training images are gray, in one channel."""
 
     kind: ClassVar[str] = "generation"
-    per_token: ClassVar[bool] = False
     primary_metric: ClassVar[str] = "flow_loss"
     lower_is_better: ClassVar[bool] = True
 
@@ -74,7 +79,7 @@ class GenerationTask(Task):
 
     def __init__(self, target: str, options: GenerationOptions, *, context: TaskContext = NOTHING_KNOWN) -> None:
         super().__init__(target, options, context=context)
-        self.channels, self.size = 3, options.image_size or USUAL_SIZE
+        self.channels, self.size = 3, options.image_size or DEFAULT_SIZE
         self.mean, self.std = 127.5, 64.0
 
     # -- before training --------------------------------------------------------------------------------------------
@@ -83,12 +88,12 @@ class GenerationTask(Task):
         present = [row for row in rows if list_images(row.get(self.target))]
         if not present:
             raise self.missing_everywhere("the images")
-        every = max(1, len(present) // LOOK_AT)
-        looked_at = [self._open(row) for row in present[::every][:LOOK_AT]]
-        sizes = {image.size for image in looked_at}
-        self.size = self.options.image_size or _own_size(sizes) or USUAL_SIZE
+        every = max(1, len(present) // SAMPLE)
+        sample = [self._open(row) for row in present[::every][:SAMPLE]]
+        sizes = {image.size for image in sample}
+        self.size = self.options.image_size or _own_size(sizes) or DEFAULT_SIZE
         gray, means, squares = True, [], []
-        for image in looked_at:
+        for image in sample:
             pixels = fit_image(image, self.size, fit="stretch")
             gray = gray and bool((pixels == pixels[..., :1]).all())
             means.append(pixels.mean())
@@ -96,14 +101,12 @@ class GenerationTask(Task):
         self.channels, self.mean = 1 if gray else 3, float(np.mean(means))
         self.std = max(1.0, float(np.mean(squares)) - self.mean**2) ** 0.5
         kind = f"{self.size} x {self.size} pixels, {'gray' if gray else 'color'}"
-        notes = [f"images of {self.target!r}: {kind}, in {self.num_own_tokens} patches"]
-        if missing := len(rows) - len(present):
-            notes.append(f"{missing} of {len(rows)} training rows have no {self.target!r}: they do not train it")
-        return notes
+        message = f"images of {self.target!r}: {kind}, in {self.num_own_tokens} patches"
+        return [message, *self.missing_in_some(present, rows)]
 
     @property
     def patch_size(self) -> int:
-        """Pixels a side of one token: as asked for, or the smallest of which an image has no more than 64.
+        """Pixels per side of one token: the option, or the smallest with which an image has at most 8 tokens per side.
 
         Raises:
             ConfigError: it does not divide the size.
@@ -126,7 +129,7 @@ class GenerationTask(Task):
         value = row.get(self.target)
         text = str(value).strip() if isinstance(value, str | Path) else ""
         if folder is None or not text or text.startswith(("~", "data:")) or "://" in text:
-            return row  # ``gold`` says what is wrong with an address
+            return row  # ``gold`` raises for an address
         return {**row, self.target: folder / text}
 
     def content_key(self, rows: Sequence[Row]) -> str:
@@ -137,15 +140,15 @@ class GenerationTask(Task):
 
     def _open(self, row: Row) -> Any:
         """The row's image, opened. Raises RowError where it has several, or one that cannot be read."""
-        found = list_images(row[self.target])
-        if len(found) != 1:
+        images = list_images(row[self.target])
+        if len(images) != 1:
             raise RowError(
-                f"{len(found)} images, expected one", location=Location(column=self.target), hint="Give one per row."
+                f"{len(images)} images, expected one", location=Location(column=self.target), hint="Give one per row."
             )
-        return open_image(found[0], column=self.target)
+        return open_image(images[0], column=self.target)
 
     def gold(self, row: Row, text: FieldText | None) -> np.ndarray | None:
-        """The image as it is learned, uint8 (C, S, S)."""
+        """The image as the model learns it, uint8 (C, S, S)."""
         if not list_images(row.get(self.target)):
             return None
         pixels = fit_image(self._open(row), self.size, fit="stretch")
@@ -158,22 +161,20 @@ class GenerationTask(Task):
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
-    def decode(
-        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
-    ) -> list[Prediction]:
-        """An image, uint8 (H, W, C); where rows are measured, what the flow loss is made of instead.
+    def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
+        """An image, uint8 (H, W, C); where rows are measured, no image but the terms of the flow loss.
 
-        A long text is read in windows: the first one speaks.
+        Of a long text, which is read in windows, the first window decides.
         """
-        found = outputs[0]
-        if "pixels" not in found:
-            error, power = (float(np.square(x).mean()) for x in (found["velocity"] - found["wanted"], found["wanted"]))
+        first = outputs[0]
+        if "pixels" not in first:
+            error, power = (float(np.square(x).mean()) for x in (first["velocity"] - first["wanted"], first["wanted"]))
             return [Prediction(None, None, FlowDetails(error, power))]
-        pixels = found["pixels"].transpose(1, 2, 0) * self.std + self.mean
+        pixels = first["pixels"].transpose(1, 2, 0) * self.std + self.mean
         return [Prediction(np.rint(pixels).clip(0, 255).astype(np.uint8), None, FlowDetails())]
 
     def to_json(self, value: Any, *, file: Path | None = None) -> Any:
-        """folder/name of the PNG file written, or without ``file`` the image itself as a data: address.
+        """folder/name of the PNG file that is written, or without ``file`` the image itself as a data: URL.
 
         Raises:
             SaveError: the file cannot be written.
@@ -187,21 +188,18 @@ class GenerationTask(Task):
         return f"{path.parent.name}/{path.name}"
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
-        """flow_loss: mean squared error of the velocity, at a time and noise that are fixed for each row; it tells
-        whether training gets anywhere, and which weights are best. flow_explained: 1 - flow_loss / E|v|². How good
-        images look is another matter: see ``metrics.generation``.
+        """flow_loss: mean squared error of the velocity, at a time and noise that are fixed for each row, so that it
+        shows whether training makes progress and which weights are best. flow_explained: 1 - flow_loss / E|v|². The
+        quality of images is measured by ``metrics.generation``.
         """
-        known = [p.details for p, g in zip(predictions, golds, strict=True) if g is not None]
-        if not known:
-            raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
-        measured = [
-            (details.loss, details.power)
-            for details in known
-            if isinstance(details, FlowDetails) and details.loss is not None and details.power is not None
-        ]
-        if len(measured) < len(known):
-            raise ValueError("images were painted, not measured: run the rows with their targets")
-        loss, power = (float(x) for x in np.mean(measured, axis=0))
+        details = [details_of(p, FlowDetails) for p, _ in self.labeled(predictions, golds)]
+        losses, powers = (
+            [d.loss for d in details if d.loss is not None],
+            [d.power for d in details if d.power is not None],
+        )
+        if len(losses) < len(details):
+            raise ValueError("images were generated, not measured: run the rows with their targets")
+        loss, power = float(np.mean(losses)), float(np.mean(powers))
         return Evaluation({"flow_loss": loss, "flow_explained": 1.0 - loss / max(power, 1e-12)})
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -215,7 +213,7 @@ class GenerationTask(Task):
 
 
 def _own_size(sizes: set[tuple[int, int]]) -> int | None:
-    """The side that all images have, where it is small and cuts into 8 patches or fewer a side."""
+    """The side that all images share, where it is small and divides into at most 8 patches per side; None otherwise."""
     if len(sizes) != 1:
         return None
     width, height = next(iter(sizes))

@@ -12,16 +12,16 @@ import numpy as np
 from pydantic import Field
 
 from polydetr.core.examples import IGNORE_INDEX, Arrays
-from polydetr.core.layout import FieldText, Layout
+from polydetr.core.layout import FieldText, Layout, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.qa import best_no_answer_threshold, qa_report
-from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView, log_softmax
+from polydetr.tasks.base import Task, TaskOptions, WindowView, details_of, log_softmax
 from polydetr.values.cells import is_missing
 
 _NEVER = -1e9
-"""The log probability of what cannot be; finite, so that it may stand in JSON."""
+"""The log probability of the impossible; finite, so that it may stand in JSON."""
 
 
 class GoldAnswer(NamedTuple):
@@ -33,8 +33,8 @@ class GoldAnswer(NamedTuple):
 
 @dataclass(frozen=True)
 class QaDetails(Details):
-    """advantage: log probability of the best span over that of no answer; candidate: that span's text, also where it is
-    not answered.
+    """advantage: log probability of the best span minus that of no answer; candidate: the text of the best span, also
+    where it is not answered.
     """
 
     no_answer_probability: float
@@ -56,11 +56,10 @@ class QuestionAnsweringTask(Task):
         max_answer_tokens: int = Field(default=48, ge=1, description="longest answer that question answering may give")
 
     options: Options
-
-    def __init__(self, target: str, options: Options, *, context: TaskContext = NOTHING_KNOWN) -> None:
-        super().__init__(target, options, context=context)
-        self.no_answer = False
-        self.no_answer_threshold = 0.0
+    no_answer: bool = False
+    """Whether the training rows have questions without an answer."""
+    no_answer_threshold: float = 0.0
+    """A span is answered from this advantage on; fitted on the validation rows."""
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
         answers = [self._answers(row) for row in rows]
@@ -69,17 +68,13 @@ class QuestionAnsweringTask(Task):
             raise SchemaError(
                 f"no training row has an answer in {self.target!r}", hint='Expected [{"text": "...", "start": 0}].'
             )
-        empty, missing = sum(not a for a in labeled), len(answers) - len(labeled)
+        empty = sum(not a for a in labeled)
         self.no_answer = empty > 0
-        notes = (
-            [f"{empty} of {len(rows)} training questions have no answer: the model learns to say so"] if empty else []
-        )
-        if missing:
-            notes.append(f"{missing} of {len(rows)} training rows have no {self.target!r}: they do not train it")
-        return notes
+        message = f"{empty} of {len(rows)} training questions have no answer: the model learns to say so"
+        return ([message] if empty else []) + self.missing_in_some(labeled, rows)
 
     def _answers(self, row: Row) -> list[GoldAnswer] | None:
-        """[]: the passage holds no answer; None: nobody has said."""
+        """[]: the passage holds no answer; None: the row is not labeled."""
         value = row.get(self.target)
         if is_missing(value):
             return None
@@ -100,9 +95,9 @@ class QuestionAnsweringTask(Task):
         if answers is None:
             start = end = IGNORE_INDEX
         elif answers and len(inside):
-            lead = len(answers[0].text) - len(answers[0].text.lstrip())  # white space belongs to no token
-            begin = answers[0].start + lead
-            finish = begin + len(answers[0].text.strip())
+            text = answers[0].text
+            begin = answers[0].start + len(text) - len(text.lstrip())  # white space belongs to no token
+            finish = begin + len(text.strip())
             if layout.start[inside[0]] <= begin and finish <= layout.end[inside[-1]]:
                 start = int(inside[layout.end[inside] > begin][0])
                 end = int(inside[layout.start[inside] < finish][-1])
@@ -120,9 +115,7 @@ class QuestionAnsweringTask(Task):
                 )
         return answers
 
-    def decode(
-        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
-    ) -> list[Prediction]:
+    def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
         text = texts[0]
         best: tuple[float, int, int] | None = None
         null = np.inf
@@ -131,9 +124,9 @@ class QuestionAnsweringTask(Task):
             start = log_softmax(output["start_logits"][: len(layout.row)], self.temperature)
             end = log_softmax(output["end_logits"][: len(layout.row)], self.temperature)
             null = min(null, float(start[0] + end[0]))
-            found = self._best_span(start, end, layout)
-            if found and (best is None or found[0] > best[0]):
-                best = found
+            span = self._best_span(start, end, layout)
+            if span and (best is None or span[0] > best[0]):
+                best = span
         if best is None or (self.no_answer and best[0] - null < self.no_answer_threshold):
             value: dict[str, Any] = {"text": "", "start": None, "end": None}
             probability = float(np.exp(null))
@@ -161,24 +154,22 @@ class QuestionAnsweringTask(Task):
         return float(total[first]), int(layout.start[inside[first]]), int(layout.end[inside[last]])
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
-        pairs = [(p, [a.text for a in g]) for p, g in zip(predictions, golds, strict=True) if g is not None]
-        if not pairs:
-            raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
-        report = qa_report([g for _, g in pairs], [p.value["text"] for p, _ in pairs])
+        pairs = self.labeled(predictions, golds)
+        report = qa_report([_texts(gold) for _, gold in pairs], [p.value["text"] for p, _ in pairs])
         numbers = {k: float(v) for k, v in report.to_dict().items() if isinstance(v, float)}
         return Evaluation(numbers, {}, {"qa": report.to_dict()})
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
-        if not self.no_answer:
+        if not self.no_answer or all(gold is None for gold in golds):
             return []
-        pairs = [(_details(p), [a.text for a in g]) for p, g in zip(predictions, golds, strict=True) if g is not None]
-        if not pairs:
-            return []
-        doubts = [-details.advantage for details, _ in pairs]
-        threshold, _ = best_no_answer_threshold([g for _, g in pairs], [d.candidate for d, _ in pairs], doubts)
+        pairs = self.labeled(predictions, golds)
+        details = [details_of(p, QaDetails) for p, _ in pairs]
+        threshold, _ = best_no_answer_threshold(
+            [_texts(gold) for _, gold in pairs], [d.candidate for d in details], [-d.advantage for d in details]
+        )
         self.no_answer_threshold = -threshold
         return [
-            f"{self.target}: says 'no answer' unless a span is better by {self.no_answer_threshold:.2f} "
+            f"{self.target}: answers 'no answer' unless a span is better by {self.no_answer_threshold:.2f} "
             "(log probability)"
         ]
 
@@ -189,6 +180,5 @@ class QuestionAnsweringTask(Task):
         self.no_answer, self.no_answer_threshold = bool(state["no_answer"]), float(state["no_answer_threshold"])
 
 
-def _details(prediction: Prediction) -> QaDetails:
-    assert isinstance(prediction.details, QaDetails)
-    return prediction.details
+def _texts(answers: Sequence[GoldAnswer]) -> list[str]:
+    return [answer.text for answer in answers]

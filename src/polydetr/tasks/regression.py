@@ -1,4 +1,4 @@
-"""One number for each row."""
+"""One number per row."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from polydetr.core.examples import Arrays
-from polydetr.core.layout import FieldText, Layout
+from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.regression import regression_report
-from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView
+from polydetr.tasks.base import Task, WindowView
 from polydetr.values.cells import read_number, writes_comma
 
 
@@ -21,31 +21,26 @@ class RegressionTask(Task):
     """The target is standardized with the training rows' mean and standard deviation."""
 
     kind: ClassVar[str] = "regression"
-    per_token: ClassVar[bool] = False
     primary_metric: ClassVar[str] = "rmse"
     lower_is_better: ClassVar[bool] = True
 
-    def __init__(self, target: str, options: TaskOptions, *, context: TaskContext = NOTHING_KNOWN) -> None:
-        super().__init__(target, options, context=context)
-        self.mean, self.std = 0.0, 1.0
-        self.comma = False  # whether texts write decimals with a comma
+    mean: float = 0.0
+    std: float = 1.0
+    comma: bool = False
+    """Whether numbers given as text have a decimal comma."""
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
         self.comma = writes_comma(row.get(self.target) for row in rows)
-        values = [self._number(row.get(self.target)) for row in rows]
-        known = np.array([v for v in values if v is not None])
-        if not len(known):
+        present = [value for row in rows if (value := self._number(row.get(self.target))) is not None]
+        if not present:
             raise self.missing_everywhere("the numbers")
-        self.mean, self.std = float(known.mean()), float(known.std())
+        self.mean, self.std = float(np.mean(present)), float(np.std(present))
         if self.std == 0:
             raise SchemaError(
-                f"target {self.target!r} is {self.mean:g} in all {len(known)} training rows: nothing to learn"
+                f"target {self.target!r} is {self.mean:g} in all {len(present)} training rows: nothing to learn"
             )
-        notes = [f"{self.target!r} writes decimals with a comma (1.234,5)"] if self.comma else []
-        missing = len(values) - len(known)
-        if missing:
-            notes.append(f"{missing} of {len(values)} training rows have no {self.target!r}: they do not train it")
-        return notes
+        messages = [f"{self.target!r} writes decimals with a comma (1.234,5)"] if self.comma else []
+        return messages + self.missing_in_some(present, rows)
 
     def _number(self, value: Any) -> float | None:
         try:
@@ -62,17 +57,13 @@ class RegressionTask(Task):
     def gold(self, row: Row, text: FieldText | None) -> float | None:
         return self._number(row.get(self.target))
 
-    def decode(
-        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
-    ) -> list[Prediction]:
+    def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
         scaled = float(np.mean([o["logits"][0] for o in outputs]))
         return [Prediction(self.mean + self.std * scaled)]
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
-        pairs = [(p.value, g) for p, g in zip(predictions, golds, strict=True) if g is not None]
-        if not pairs:
-            raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
-        report = regression_report([g for _, g in pairs], [p for p, _ in pairs])
+        pairs = self.labeled(predictions, golds)
+        report = regression_report([gold for _, gold in pairs], [p.value for p, _ in pairs])
         return Evaluation(report.to_dict())
 
     def learned(self) -> dict[str, Any]:

@@ -12,15 +12,15 @@ import numpy as np
 from pydantic import Field
 
 from polydetr.core.examples import IGNORE_INDEX, Arrays
-from polydetr.core.layout import FieldText, Layout
-from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
+from polydetr.core.layout import FieldText, Layouts
+from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError
 from polydetr.metrics.calibration import expected_calibration_error
-from polydetr.metrics.classification import ClassReport
-from polydetr.metrics.entities import EntityReport, entity_report
+from polydetr.metrics.entities import entity_report
 from polydetr.metrics.tokens import token_report
-from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView, log_softmax
+from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView, details_of, log_softmax
+from polydetr.tasks.figures import ClassFigures
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.values.spans import Span
 from polydetr.values.tags import iob2_to_word_spans, spans_to_iob2
@@ -31,8 +31,8 @@ _IMPOSSIBLE = -1e9
 
 @dataclass(frozen=True)
 class GoldTags:
-    """A row's true tags, one per word, and its true spans, which need not stand on word borders; ``problems`` tells of
-    those.
+    """A row's true tags, one per word, and its true spans; problems: messages about spans that do not begin and end at
+    word borders.
     """
 
     tags: Sequence[str]
@@ -47,16 +47,6 @@ class TagDetails(Details):
     tags: Sequence[str]
     words: Sequence[tuple[int, int]]
     word_probability: Sequence[float]
-
-
-@dataclass(frozen=True)
-class TagFigures(Figures):
-    """classes: the report of tags; confidence and correct: of each word; entities: of spans, None for plain labels."""
-
-    classes: ClassReport
-    confidence: Sequence[float]
-    correct: Sequence[bool]
-    entities: EntityReport | None = None
 
 
 class TaggingTask(Task):
@@ -93,11 +83,11 @@ class TaggingTask(Task):
         counts = Counter(item for v in present for item in v if isinstance(item, str))
         odd = [tag for tag in counts if not _PREFIXED.fullmatch(tag)]
         self.plain = bool(odd) and self.scheme == "auto"
-        notes = []
+        messages = []
         if self.plain:
             self._set_labels(sorted(counts))
             if len(odd) < len(counts) - ("O" in counts):
-                notes.append(
+                messages.append(
                     f"{self.target!r} is read as plain labels, not entities, because of tags like {min(odd)!r} "
                     f"({sum(counts[t] for t in odd)} of {counts.total()}); "
                     f"correct them, or set tasks.{self.target}.scheme"
@@ -111,9 +101,7 @@ class TaggingTask(Task):
                 )
             # Every type gets both tags, so that each valid sequence can be decoded whatever the training rows show.
             self._set_labels(["O", *(f"{p}-{t}" for t in sorted(types) for p in "BI")])
-        if missing := len(rows) - len(present):
-            notes.append(f"{missing} of {len(rows)} training rows have no {self.target!r}: they do not train it")
-        return notes
+        return messages + self.missing_in_some(present, rows)
 
     def _set_labels(self, labels: Sequence[str]) -> None:
         self.labels = list(labels)
@@ -139,7 +127,7 @@ class TaggingTask(Task):
         return GoldTags(tags, [] if self.plain else spans_of_tags(tags, text))
 
     def unseen(self, gold: GoldTags) -> list[str]:
-        """Of a span its first tag counts."""
+        """A span counts once, by its first tag."""
         unknown = (tag for tag in gold.tags if not tag.startswith("I-") and tag not in self._index)
         return [tag.removeprefix("B-") for tag in unknown]
 
@@ -159,16 +147,12 @@ class TaggingTask(Task):
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
-    def decode(
-        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
-    ) -> list[Prediction]:
+    def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
         scores = self._word_scores(outputs, layouts, texts)
         return [self._answer(log_softmax(s, self.temperature), text) for s, text in zip(scores, texts, strict=True)]
 
-    def _word_scores(
-        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText]
-    ) -> list[np.ndarray]:
-        """(words, C) logits of each row; where windows overlap, the one with more context around the word speaks."""
+    def _word_scores(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[np.ndarray]:
+        """(words, C) logits of each row; of overlapping windows, that with most context around a word counts."""
         scores = [np.zeros((len(text.words), len(self.labels)), dtype=np.float32) for text in texts]
         margins = [np.full(len(text.words), -1, dtype=np.int64) for text in texts]
         for output, layout in zip(outputs, layouts, strict=True):
@@ -184,20 +168,20 @@ class TaggingTask(Task):
     def _answer(self, log_p: np.ndarray, text: FieldText) -> Prediction:
         path = self._best_path(log_p)
         tags = [self.labels[i] for i in path]
-        sure = np.exp(log_p[np.arange(len(path)), path])
-        found = [(i, i + 1, tag) for i, tag in enumerate(tags)] if self.plain else iob2_to_word_spans(tags)
+        confidence = np.exp(log_p[np.arange(len(path)), path])
+        spans = [(i, i + 1, tag) for i, tag in enumerate(tags)] if self.plain else iob2_to_word_spans(tags)
         entities = []
-        for first, last, label in found:
+        for first, last, label in spans:
             start, end = text.words[first][0], text.words[last - 1][1]
-            probability = float(sure[first:last].min())  # a span is as sure as its least sure word
+            probability = float(confidence[first:last].min())  # a span's confidence is that of its least certain word
             entities.append(
                 {"start": start, "end": end, "label": label, "text": text.text[start:end], "probability": probability}
             )
-        probability = float(sure.min()) if len(sure) else None
-        return Prediction(entities, probability, TagDetails(tags, list(text.words), sure.tolist()))
+        probability = float(confidence.min()) if len(confidence) else None
+        return Prediction(entities, probability, TagDetails(tags, list(text.words), confidence.tolist()))
 
     def _best_path(self, log_p: np.ndarray) -> np.ndarray:
-        """The most probable valid sequence (Viterbi 1967)."""
+        """(words, C) → (words,): the most probable valid sequence of labels (Viterbi 1967)."""
         path = log_p.argmax(-1) if len(log_p) else np.zeros(0, dtype=np.int64)
         if self.plain or not len(path):
             return path
@@ -218,16 +202,14 @@ class TaggingTask(Task):
         return path
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
-        pairs = [(p, g) for p, g in zip(predictions, golds, strict=True) if g is not None]
-        if not pairs:
-            raise SchemaError(f"no row has a value for target {self.target!r}: nothing to measure")
-        found = [_details(p) for p, _ in pairs]
-        tokens = token_report([g.tags for _, g in pairs], [details.tags for details in found])
+        pairs = self.labeled(predictions, golds)
+        answers = [details_of(p, TagDetails) for p, _ in pairs]
+        tokens = token_report([g.tags for _, g in pairs], [answer.tags for answer in answers])
         correct = [
-            t == g for details, (_, gold) in zip(found, pairs, strict=True)
-            for t, g in zip(details.tags, gold.tags, strict=True)
+            t == g for answer, (_, gold) in zip(answers, pairs, strict=True)
+            for t, g in zip(answer.tags, gold.tags, strict=True)
         ]  # fmt: skip
-        confidence = [c for details in found for c in details.word_probability]
+        confidence = [c for answer in answers for c in answer.word_probability]
         metrics = {
             "accuracy": tokens.accuracy,
             "macro_f1": tokens.macro.f1,
@@ -236,7 +218,7 @@ class TaggingTask(Task):
         }
         tables = {"tokens": tokens.to_text()}
         data: dict[str, Any] = {"tokens": tokens.to_dict()}
-        figures = TagFigures(tokens, confidence, correct)
+        figures = ClassFigures(tokens, confidence, correct)
         if not self.plain:
             spans = [[Span(e["start"], e["end"], e["label"]) for e in p.value] for p, _ in pairs]
             report = entity_report([g.spans for _, g in pairs], spans)
@@ -254,11 +236,6 @@ class TaggingTask(Task):
     def restore(self, state: Mapping[str, Any]) -> None:
         self._set_labels(state["labels"])
         self.plain, self.scheme = bool(state["plain"]), state["scheme"]
-
-
-def _details(prediction: Prediction) -> TagDetails:
-    assert isinstance(prediction.details, TagDetails)
-    return prediction.details
 
 
 def _allowed_pairs(labels: Sequence[str]) -> np.ndarray:

@@ -23,8 +23,7 @@ from polydetr.data.store import ExampleStore, StoredExamples, trim_cache
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import encode_positives, evaluate_results
 from polydetr.errors import Location, RowError, SchemaError
-from polydetr.modalities.base import Modality, Note
-from polydetr.modalities.capabilities import ReadsFiles
+from polydetr.modalities.base import Modality, Notify, ReadsFiles
 from polydetr.tasks.capabilities import NamesFiles
 
 _PLACE = ("file", "row", "line")
@@ -101,7 +100,7 @@ class EncodedRows:
     test: MeasuredRows | None
 
 
-def encode_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, *, note: Note) -> EncodedRows:
+def encode_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, *, note: Notify) -> EncodedRows:
     """Every row of the run, once; those that are left out are added to ``splits.rejected``.
 
     Raises:
@@ -120,7 +119,9 @@ def measure(engine: Engine, rows: MeasuredRows) -> tuple[list[RowResult], dict[s
     return results, evaluate_results(engine, results, positives=rows.positives)
 
 
-def encode_training_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, *, note: Note) -> ExampleStore:
+def encode_training_rows(
+    engine: Engine, splits: Splits, config: Config, data_hash: str, *, note: Notify
+) -> ExampleStore:
     """The training rows as tokens in an Arrow file, made once for the same rows, tokenizer and settings.
 
     Raises:

@@ -11,13 +11,13 @@ from polydetr.engine.engine import Engine
 from polydetr.engine.render import image_of
 from polydetr.fetch.catalog import BACKBONES
 from polydetr.metrics.calibration import reliability_curve
-from polydetr.metrics.detection import DetectionReport
 from polydetr.modalities.text import TextModality
 from polydetr.reports.detection import detection_confusion_png, precision_recall_png
 from polydetr.reports.detection_page import mistakes_page
 from polydetr.reports.model_card import model_card
 from polydetr.reports.plots import confusion_matrix_png, entity_bars_png, learning_curve_png, reliability_png
-from polydetr.tasks.capabilities import HasLabels, ShowsClasses, ShowsEntities, ShowsObjects
+from polydetr.tasks.capabilities import HasLabels
+from polydetr.tasks.figures import BoxFigures, ClassFigures, SpanFigures
 from polydetr.training.encode import write_rejected
 from polydetr.training.fit import Trained
 
@@ -35,7 +35,7 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
             name = split if len(evaluations) == 1 else f"{split}-{_safe(target)}"
             before = trained.before_calibration.get(target) if split == "valid" else None
             _write_evaluation(reports, name, evaluation, before)
-            if isinstance(evaluation.figures, ShowsObjects):
+            if isinstance(evaluation.figures, BoxFigures):
                 _write_objects(reports, name, evaluation.figures, trained.assembly.engine)
     if trained.history:
         learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=_best_epoch(trained))
@@ -50,28 +50,28 @@ def _write_evaluation(reports: Path, name: str, evaluation: Evaluation, before: 
         save_text(reports / f"{name}-{title}.txt", table + "\n")
     save_json(reports / f"{name}.json", {"metrics": dict(evaluation.metrics), **evaluation.data})
     figures = evaluation.figures
-    if isinstance(figures, ShowsClasses):
+    if isinstance(figures, ClassFigures):
         if figures.classes.confusion is not None:
             confusion_matrix_png(figures.classes, reports / f"{name}-confusion.png", title=f"Confusion matrix ({name})")
-        earlier = before.figures if before is not None and isinstance(before.figures, ShowsClasses) else None
+        earlier = before.figures if before is not None and isinstance(before.figures, ClassFigures) else None
         after = reliability_curve(figures.confidence, figures.correct)
         first = reliability_curve(earlier.confidence, earlier.correct) if earlier else after
         reliability_png(
             first, after if earlier else None, reports / f"{name}-reliability.png", title=f"Reliability ({name})"
         )
-    if isinstance(figures, ShowsEntities) and figures.entities is not None:
+    if isinstance(figures, ClassFigures | SpanFigures) and figures.entities is not None:
         entity_bars_png(figures.entities, reports / f"{name}-entities.png")
 
 
-def _write_objects(reports: Path, name: str, figures: ShowsObjects, engine: Engine) -> None:
-    report: DetectionReport = figures.report
+def _write_objects(reports: Path, name: str, figures: BoxFigures, engine: Engine) -> None:
+    report = figures.report
     if not report.all_labels.support:
         return  # nothing is annotated: there is no curve
     precision_recall_png(report, reports / f"{name}-precision-recall.png", title=f"Precision and recall ({name})")
     detection_confusion_png(report, reports / f"{name}-confusion.png", title=f"Confusion matrix ({name})")
     images = [image_of(engine, record) for record in figures.records]
     mistakes_page(
-        report, images, figures.gold, figures.found, reports / f"{name}-mistakes.html",
+        report, images, figures.gold, figures.predicted, reports / f"{name}-mistakes.html",
         title=f"Worst mistakes ({name})",
     )  # fmt: skip
 

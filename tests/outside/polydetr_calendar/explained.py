@@ -14,7 +14,7 @@ from polydetr.core.documents import Window
 from polydetr.core.examples import Arrays
 from polydetr.core.records import Row
 from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer, no_choice
-from polydetr.modalities.units import Part, Scores, UnitKind
+from polydetr.modalities.units import Part, UnitKind
 
 from .head import IntervalHead
 from .modality import WeekdaysModality
@@ -36,7 +36,6 @@ class MiddleAnswer(SmoothAnswer):
     quantity: ClassVar[str] = "middle"
     signed: ClassVar[bool] = False
     is_pooled: ClassVar[bool] = True
-    shown: str
     middle: float
     mean: float
     std: float
@@ -60,9 +59,6 @@ class WeekdaysPart(Part):
 
     def blank(self, arrays: Arrays, window: int) -> dict[str, np.ndarray]:
         return {**arrays, "days": np.zeros_like(arrays["days"])}
-
-    def scores(self, found: Scores) -> Scores:
-        return found.reshape(len(found), len(self), -1).sum((0, 2))
 
     def without(self, row: Row, gone: Collection[int]) -> dict[str, Any]:
         return {**row, **{self.columns[unit]: None for unit in gone}}

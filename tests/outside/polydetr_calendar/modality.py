@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from polydetr.config import Config
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import Location, RowError
-from polydetr.modalities.base import Modality, Needs, Note
+from polydetr.modalities.base import BuildContext, Modality, Needs
 from polydetr.schema.spec import FieldSpec
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -26,18 +24,8 @@ class WeekdaysModality(Modality):
     reads: ClassVar[frozenset[str]] = frozenset({"weekdays"})
 
     @classmethod
-    def build(
-        cls,
-        fields: Sequence[FieldSpec],
-        rows: Sequence[Row],
-        config: Config,
-        *,
-        needs: Needs,
-        others: Mapping[str, Modality],
-        folder: Path | None,
-        note: Note,
-    ) -> WeekdaysModality:
-        return cls([field.name for field in fields], needs=needs)
+    def build(cls, fields: Sequence[FieldSpec], context: BuildContext) -> Self:
+        return cls([field.name for field in fields], needs=context.needs)
 
     def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
         days: list[np.ndarray] = []
@@ -60,11 +48,8 @@ class WeekdaysModality(Modality):
             raise RowError(f"{unknown[0]!r:.80} is no day of the week.", location=Location(column=name), hint=hint)
         return np.isin(DAYS, named)
 
-    def state(self) -> dict[str, Any]:
-        return {"fields": list(self.fields), "needs": asdict(self.needs)}
-
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> WeekdaysModality:
+    def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
         return cls(state["fields"], needs=Needs.from_state(state["needs"]))
 
     def fingerprint(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from polydetr.core.examples import Arrays
-from polydetr.core.layout import FieldText, Layout
+from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location, RowError
@@ -26,7 +26,6 @@ class IntervalTask(Task):
     """Both ends are standardized together, by the mean and the std of the centers and of the half widths."""
 
     kind: ClassVar[str] = "interval"
-    per_token: ClassVar[bool] = False
     primary_metric: ClassVar[str] = "iou"
 
     class Options(TaskOptions):
@@ -63,16 +62,14 @@ class IntervalTask(Task):
         scaled = np.zeros(2) if gold is None else (_middle_and_half(gold) - self.mean) / self.std
         return {"ends": scaled.astype(np.float32), "known": np.array(gold is not None, np.float32)}
 
-    def decode(
-        self, outputs: Sequence[Arrays], layouts: Sequence[Layout | None], texts: Sequence[FieldText], num_rows: int
-    ) -> list[Prediction]:
+    def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
         middle, half = self.mean + self.std * np.mean([o["logits"] for o in outputs], axis=0, dtype=np.float64)
         ends = [round(float(end), self.options.digits) for end in (middle - abs(half), middle + abs(half))]
         return [Prediction(ends, details=IntervalDetails(float(2 * abs(half))))]
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         """Intersection over union, the mean over the rows."""
-        pairs = [(p.value, g) for p, g in zip(predictions, golds, strict=True) if g is not None]
+        pairs = [(p.value, g) for p, g in self.labeled(predictions, golds)]
         shared = [max(0.0, min(p[1], g[1]) - max(p[0], g[0])) for p, g in pairs]
         joined = [max(p[1], g[1]) - min(p[0], g[0]) for p, g in pairs]
         return Evaluation({"iou": float(np.mean([s / max(j, 1e-9) for s, j in zip(shared, joined, strict=True)]))})
