@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from loaded_encoders import pretrained
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -67,7 +68,7 @@ def test_it_gives_transformers_maps_from_either_layout(tmp_path: Path, bottlenec
         backbone = load_image_spec(str(source))
         assert (backbone.config["architecture"], backbone.hidden_dim, backbone.stride) == ("resnet", 20, 32)
         assert backbone.detr is None
-        encoder = encoders.pretrained(backbone)
+        encoder = pretrained(backbone)
         assert isinstance(encoder, ResNet)
         assert encoder.channels == {8: 12, 16: 16, 32: 20}
         with torch.no_grad():

@@ -14,14 +14,13 @@ Shapes: N images, C channels, H, W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.errors import BackboneError
 from polydetr.nn.cpu.convolution import Activation, Steps, activate, can_fuse, convolve_fused
 from polydetr.nn.cpu.depthwise import depthwise_conv, pays_off
 from polydetr.nn.cpu.linear import Packed, is_capturing
@@ -168,22 +167,3 @@ class InvertedResidualEncoder(nn.Module):
             if index in self._taken:
                 found[self._taken[index]] = x
         return found
-
-
-NORMED = {"gain": "weight", "bias": "bias", "mean": "running_mean", "variance": "running_var"}
-
-
-def take_weights(state: Mapping[str, Tensor], names: Mapping[str, tuple[str, str]]) -> dict[str, Tensor]:
-    """Weights under this module's names. ``names``: our ConvNorm → (their convolution, their batch-norm).
-
-    Raises :class:`BackboneError` where one is missing.
-    """
-    theirs = {f"{ours}.weight": f"{convolution}.weight" for ours, (convolution, _) in names.items()}
-    for ours, (_, norm) in names.items():
-        theirs |= {f"{ours}.{mine}": f"{norm}.{its}" for mine, its in NORMED.items()}
-    if missing := sorted(set(theirs.values()) - state.keys()):
-        raise BackboneError(
-            f"the checkpoint lacks {len(missing)} weights, {missing[0]!r} first.",
-            hint="Remove the file from the cache, so that it is fetched again.",
-        )
-    return {ours: state[name].to(torch.float32) for ours, name in theirs.items()}

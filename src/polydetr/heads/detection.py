@@ -21,7 +21,7 @@ from polydetr.nn.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from polydetr.nn.decoder import SetDecoder, hold
 from polydetr.nn.detr import Detr, DetrSizes
 from polydetr.nn.detr_fast import DetrFast, FastSizes
-from polydetr.nn.matcher import Matcher, SetTargets
+from polydetr.nn.matcher import SetTargets
 from polydetr.nn.set_loss import SetCriterion
 from polydetr.tasks.detection import DetectionOptions, DetectionTask
 from polydetr.values.boxes import SEEN_SHARE, SMALLEST_SIDE
@@ -59,7 +59,7 @@ class DetectionHead(Head):
         if options.architecture == "detr":
             sizes = _published(shape) or sizes
             self.model = Detr(_LastMap(), shape.embed_dim, DetrSizes(num_classes, **sizes))
-            self.criterion = SetCriterion(BoxGeometry(), classification="softmax")
+            self.criterion = SetCriterion(BoxGeometry())
         else:
             channels = (*(shape.map_channels[stride] for stride in self.strides), shape.embed_dim)
             self.model = DetrFast(
@@ -69,9 +69,7 @@ class DetectionHead(Head):
                 )
             )  # fmt: skip
             kind = "varifocal" if options.iou_aware else "focal"
-            self.criterion = SetCriterion(
-                BoxGeometry(), classification=kind, matcher=Matcher("focal", class_weight=2.0)
-            )
+            self.criterion = SetCriterion(BoxGeometry(), classification=kind)
 
     @classmethod
     def from_task(cls, task: DetectionTask, shape: EncoderShape, *, label_smoothing: float = 0.0) -> Self:

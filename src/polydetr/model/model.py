@@ -22,7 +22,7 @@ from polydetr.errors import ConfigError
 from polydetr.heads.base import DecodesSets, EncoderShape, Head, NamesLabels, PaintsTokens, TakesDetr
 from polydetr.modalities.base import Modality
 from polydetr.nn.batch import Batch, Embedded, Encoded, TokenGroup
-from polydetr.nn.cpu.linear import Linear, Packs, pack
+from polydetr.nn.cpu.linear import Linear, Packed, pack
 from polydetr.nn.encoder import AttentionWeights, MultiModalEncoder
 from polydetr.nn.pooling import masked_mean, mean_of_groups
 from polydetr.tasks.base import Task
@@ -69,7 +69,7 @@ class PolyModel(nn.Module):
             fusion=config.fusion,
             share=config.share,
             dropout=config.dropout,
-            residual_init="zero" if pretrained else "default",
+            zero_init=pretrained,
         )
         self.heads = nn.ModuleDict(
             {self._slots[t]: heads.build(task, shape, label_smoothing=label_smoothing) for t, task in tasks.items()}
@@ -89,7 +89,7 @@ class PolyModel(nn.Module):
     def fits_int8(self) -> bool:
         """Whether it has text encoders to predict in 8-bit integers, and no other backbone that is packed."""
         reads_text = any(isinstance(m, BertEncoder) and len(m.layers) for m in self.modules())
-        others = any(isinstance(m, Packs) and not isinstance(m, Linear) for m in self.modules())
+        others = any(isinstance(m, Packed) and not isinstance(m, Linear) for m in self.modules())
         return reads_text and not others and not self._bringing
 
     def use_int8(self, on: bool = True, *, encoder: torch.dtype = torch.float32) -> None:

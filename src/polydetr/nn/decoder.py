@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.errors import ConfigError, did_you_mean
+from polydetr.errors import ConfigError, check_choice
 from polydetr.nn.attention import MultiHeadAttention, fused_attention, useful_mask
 from polydetr.nn.cpu.linear import Linear
 
@@ -36,8 +36,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, embed_dim: int, ffn_dim: int, *, dropout: float = 0.0, activation: str = "relu") -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ConfigError(f"activation={activation!r} is unknown.", hint=did_you_mean(activation, ACTIVATIONS))
+        check_choice("activation", activation, ACTIVATIONS)
         self.up = Linear(embed_dim, ffn_dim)
         self.down = Linear(ffn_dim, embed_dim)
         self.dropout = nn.Dropout(dropout)

@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.errors import ConfigError, InputError
+from polydetr.errors import ConfigError
 from polydetr.nn.cpu.linear import Linear, is_capturing
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Float
 
 Shapes = Sequence[tuple[int, int]]
 
@@ -62,35 +62,26 @@ class DeformableAttention(nn.Module):
     def forward(
         self,
         queries: Float[Tensor, "B Q D"],
-        references: Float[Tensor, "B Q V R"],
+        references: Float[Tensor, "B Q V 4"],
         memory: Float[Tensor, "B S D"],
         shapes: Shapes,
-        mask: Bool[Tensor, "B S"] | None = None,
     ) -> Float[Tensor, "B Q D"]:
-        """references: (x, y), or (cx, cy, w, h), in 0 … 1 of each level. Offsets are cells of the level, or, around a
-        box, shares of half its size divided by P.
-
-        Raises InputError when ``shapes`` do not fit the memory or this module's levels.
+        """references: boxes (cx, cy, w, h) in 0 … 1 of each level; an offset of 1 is half the box's size, divided by P.
+        ``shapes`` has V levels, S cells together.
         """
-        _check_shapes(shapes, memory.shape[1], self.num_levels)
         values = self.value(memory)
-        if mask is not None:
-            values = values.masked_fill(~mask[..., None], 0.0)
-        locations, weights = self.points(queries, references, shapes)
+        locations, weights = self.points(queries, references)
         read = sample(values.unflatten(-1, (self.num_heads, -1)), shapes, locations, weights)
         return self.output(read)
 
     def points(
-        self, queries: Float[Tensor, "B Q D"], references: Float[Tensor, "B Q V R"], shapes: Shapes
+        self, queries: Float[Tensor, "B Q D"], references: Float[Tensor, "B Q V 4"]
     ) -> tuple[Float[Tensor, "B Q H V P 2"], Float[Tensor, "B Q H V P"]]:
         """Where each query reads, (x, y) in 0 … 1 of each level, and how much what stands there weighs."""
         layout = (*queries.shape[:2], self.num_heads, self.num_levels, self.num_points)
         offsets = self.offsets(queries).view(*layout, 2)
         weights = self.weights(queries).view(*layout[:3], -1).softmax(-1).view(layout)
         around = references[:, :, None, :, None, :]
-        if references.shape[-1] == 2:
-            steps = torch.tensor([(width, height) for height, width in shapes]).to(offsets)[:, None]
-            return around + offsets / steps, weights
         return around[..., :2] + offsets / self.num_points * around[..., 2:] * 0.5, weights
 
 
@@ -187,13 +178,3 @@ def _star(heads: int, levels: int, points: int) -> Tensor:
     distances = torch.arange(1, points + 1, dtype=torch.float32)
     star = directions[:, None, None, :] * distances[None, None, :, None]
     return star.expand(heads, levels, points, 2).flatten()
-
-
-def _check_shapes(shapes: Shapes, length: int, levels: int) -> None:
-    cells = sum(height * width for height, width in shapes)
-    if len(shapes) != levels or cells != length:
-        raise InputError(
-            f"shapes={list(shapes)} are {len(shapes)} levels with {cells} cells, "
-            f"expected {levels} levels with {length} cells, as the memory has.",
-            hint="Give (height, width) of each map, in the order in which their cells were joined.",
-        )
