@@ -161,7 +161,7 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             theirs.save_pretrained(Path(folder) / "checkpoint")
-            import_detr(Path(folder) / "checkpoint", Path(folder) / "model", size=size)
+            import_detr(Path(folder) / "checkpoint", Path(folder) / "model", size=size, fit="stretch", threshold=0.5)
             engines = {kind: load_engine(Path(folder) / "model", precision=kind)[0] for kind in ("bf16", "fp32")}
         encoder, models = engines["fp32"].encoder, {f"polydetr_{kind}": e.runner.model for kind, e in engines.items()}
         batches, pictures = zip(*photographs(size, encoder), strict=True)

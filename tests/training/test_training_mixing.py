@@ -9,8 +9,7 @@ from polydetr import Predictor
 from polydetr.core.examples import Example
 from polydetr.embedders.base import Blend
 from polydetr.nn.batch import Batch
-from polydetr.training.hide import hide_modalities
-from polydetr.training.mixing import MixedBatch, mix_examples
+from polydetr.training.perturb import MixedBatch, hide_modalities, mix_examples
 
 
 def batch_of(count: int, groups: tuple[str, ...] = ("image",), lengths: tuple[int, ...] = ()) -> Batch:

@@ -14,7 +14,7 @@ from tiny_runs import TRAIN, VALID, Watched, film_rows, train, write_encoder
 from polydetr import Predictor
 from polydetr.errors import ConfigError, Interrupted, RowError, SaveError, SchemaError
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
-from polydetr.training.schedule import learning_rate_factor
+from polydetr.training.optimizer import learning_rate_factor
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,10 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from bert_checkpoints import hf_state_dict
 from polydetr import Predictor
 from polydetr.backbones.bert import BertEncoder, BertSizes
 from polydetr.config import merge
-from polydetr.training.fit import Display
+from polydetr.training.loop import Display
 
 GOOD, BAD = ("lovely", "warm", "bright"), ("dreary", "cold", "dull")
 TINY: dict[str, Any] = {
@@ -65,6 +64,8 @@ def train(out: Path | None = None, *, display: Display | None = None, **given: A
 
 def write_encoder(folder: Path) -> Path:
     """A folder as transformers saves a BERT: 2 layers of width 16, random weights."""
+    from bert_checkpoints import hf_state_dict
+
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *GOOD, *BAD, "scene", "of", "a", "evening"]
     shape = {"vocab_size": len(words), "hidden_dim": 16, "num_layers": 2, "num_heads": 2, "ffn_dim": 24}
     torch.manual_seed(3)

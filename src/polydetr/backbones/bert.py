@@ -37,7 +37,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": _gelu_tanh,
     "relu": F.relu,
 }
-"""By the name that a Hugging Face ``config.json`` gives under ``hidden_act``; where no gradient is asked of them they
+"""By the name that a Hugging Face ``config.json`` gives under ``hidden_act``; where no gradient is needed they
 may write over their input."""
 
 

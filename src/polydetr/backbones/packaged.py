@@ -26,15 +26,15 @@ def packaged_state(folder: Path) -> Mapping[str, Tensor]:
     Raises :class:`BackboneError` where the file is not what it should be.
     """
     packed, plain = folder / "weights.pth", folder / _CONVERTED
-    found = packed.stat()
-    origin = f"{_CONVERTER}:{found.st_size}:{found.st_mtime_ns}"
+    stat = packed.stat()
+    origin = f"{_CONVERTER}:{stat.st_size}:{stat.st_mtime_ns}"
     try:
         with safe_open(plain, "pt") as file:
             fresh = (file.metadata() or {}).get("origin") == origin
         if fresh:
             return load_file(plain)
     except (OSError, SafetensorError):
-        pass  # not there yet, or cut off: made anew
+        pass  # not there yet, or cut off: written again
     try:
         state = torch.load(packed, weights_only=True, map_location="cpu")
         state = {name: tensor.contiguous() for name, tensor in state.items()}

@@ -58,7 +58,7 @@ class DetectionHead(Head):
         self.model: nn.Module
         if options.architecture == "detr":
             sizes = _published(shape) or sizes
-            self.model = Detr(_LastMap(), shape.embed_dim, DetrSizes(num_classes, **sizes))
+            self.model = Detr(shape.embed_dim, DetrSizes(num_classes, **sizes))
             self.criterion = SetCriterion(BoxGeometry())
         else:
             channels = (*(shape.map_channels[stride] for stride in self.strides), shape.embed_dim)
@@ -147,13 +147,6 @@ def _published(shape: EncoderShape) -> dict[str, Any] | None:
             hint=f"Set model.embed_dim={sizes['embed_dim']}.",
         )
     return sizes
-
-
-class _LastMap(nn.Module):
-    """Stands for the backbone, which the shared encoder already asked."""
-
-    def forward(self, coarsest: Tensor) -> list[Tensor]:
-        return [coarsest]
 
 
 def _seen(boxes_xyxy: Tensor, window_xyxy: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ class TorchRunner:
     the slower core, and other programs take a core away now and then. The process's own number of threads is read
     once, when the runner is made, and never changed.
 
-    batch_tokens: padded tokens of a batch.
+    batch_tokens: padded tokens per batch, at most.
     """
 
     def __init__(self, model: PolyModel, *, batch_tokens: int = 1024) -> None:
@@ -46,8 +46,8 @@ class TorchRunner:
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def listened_by(self, listener: Listener) -> TorchRunner:
-        """One beside it that shows every batch, its outputs and targets, before they become NumPy (losses,
-        calibration); in this thread, batch after batch.
+        """A runner over the same model that passes every batch and its outputs to ``listener`` before they become
+        NumPy (for losses, calibration); in this thread, batch after batch.
         """
         other = copy.copy(self)
         other._listener = listener

@@ -1,4 +1,4 @@
-"""What a set of boxes brings to the shared matcher and criterion: L1 distance and generalized IoU.
+"""The geometry of boxes for the shared matcher and criterion (``set_loss.Geometry``): L1 distance, generalized IoU.
 
 Source: Carion et al. 2020, DETR (arXiv 2005.12872), section 3.1, "Bounding box loss"; weights 5 and 2 of its code.
 """
@@ -27,17 +27,17 @@ class BoxGeometry:
 
     def cost(self, outputs: Mapping[str, Tensor], geometry: Mapping[str, Tensor]) -> Float[Tensor, "N B Q T"]:
         """l1_weight · |a - b|₁ - giou_weight · GIoU(a, b), of every query with every target of its own example."""
-        boxes, wanted = outputs["boxes_cxcywh"].float(), geometry["boxes_cxcywh"].float()
-        distance = torch.cdist(boxes, wanted.expand(len(boxes), *wanted.shape), p=1)
-        agreement = pairwise_giou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(wanted))
+        boxes, target = outputs["boxes_cxcywh"].float(), geometry["boxes_cxcywh"].float()
+        distance = torch.cdist(boxes, target.expand(len(boxes), *target.shape), p=1)
+        agreement = pairwise_giou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(target))
         return distance.mul_(self.weights["l1"]).sub_(agreement, alpha=self.weights["giou"])
 
-    def losses(self, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Float[Tensor, " P"]]:
+    def losses(self, predicted: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Float[Tensor, " P"]]:
         """The terms of P matched pairs; (P, 4) each side."""
-        a, b = found["boxes_cxcywh"].float(), wanted["boxes_cxcywh"].float()
+        a, b = predicted["boxes_cxcywh"].float(), target["boxes_cxcywh"].float()
         return {"l1": (a - b).abs().sum(-1), "giou": 1 - box_giou(cxcywh_to_xyxy(a), cxcywh_to_xyxy(b))}
 
-    def quality(self, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Float[Tensor, " P"]:
-        """IoU of P matched pairs: how good an answer is, for scores that are to say so."""
-        a, b = found["boxes_cxcywh"].float(), wanted["boxes_cxcywh"].float()
+    def quality(self, predicted: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Float[Tensor, " P"]:
+        """IoU of P matched pairs: how good a box is, for scores that are to express it."""
+        a, b = predicted["boxes_cxcywh"].float(), target["boxes_cxcywh"].float()
         return box_iou(cxcywh_to_xyxy(a), cxcywh_to_xyxy(b))

@@ -1,4 +1,4 @@
-"""Which query answers for which target: the cheapest one-to-one assignment, for any geometry.
+"""Which query is responsible for which target: the cheapest one-to-one assignment, for any geometry.
 
 Source: Carion et al. 2020, DETR (arXiv 2005.12872), equation 1; class costs of DETR and of Deformable DETR
 (arXiv 2010.04159). The assignment is SciPy's (Crouse 2016), one small problem for each layer and example.
@@ -32,8 +32,8 @@ _ALPHA, _GAMMA = 0.25, 2.0
 
 @dataclass(frozen=True)
 class SetTargets:
-    """What is to be found in B examples, padded. labels: (B, T) int64; mask: (B, T) bool, True = real;
-    geometry: named tensors (B, T, …), whose padded entries are never looked at.
+    """The targets of B examples, padded. labels: (B, T) int64; mask: (B, T) bool, True = real;
+    geometry: named tensors (B, T, …), whose padded entries are never read.
     """
 
     labels: Tensor
@@ -104,7 +104,7 @@ class Matcher:
 def assign(cost: Float[Tensor, "N B Q T"], mask: Bool[Tensor, "B T"]) -> Matches:
     """The cheapest assignment in each layer of each example; min(Q, real targets) pairs each.
 
-    A cost that is NaN or infinite counts as dearer than any sum of the finite ones: such a pair is taken only where
+    A cost that is NaN or infinite counts as larger than any sum of the finite ones: such a pair is taken only where
     nothing else is left.
     """
     cost = cost.detach() if cost.dtype == torch.float64 else cost.detach().float()  # NumPy has no bfloat16

@@ -1,4 +1,4 @@
-"""The set criterion: every query is judged against the target it was matched with, in all decoder layers at once.
+"""The set criterion: the loss of every query against the target it was matched with, in all decoder layers at once.
 
 Sources: Carion et al. 2020, DETR (arXiv 2005.12872), equation 2 and the auxiliary losses of section 3.2; focal loss,
 Lin et al. 2017 (arXiv 1708.02002); varifocal loss, Zhang et al. 2021 (arXiv 2008.13367); IoU-aware classification,
@@ -7,7 +7,7 @@ Cai et al. 2023, Align-DETR (arXiv 2304.07527).
     softmax    Σ w_y · -log p_y / Σ w_y       y: the label, or no-object (the last logit), whose weight is eos_coef
     the others Σ over queries and classes / number of targets, of the sigmoid p of each logit:
     focal      -α (1-p)^γ log p               where the query's label is this class;  -(1-α) p^γ log(1-p) elsewhere
-    varifocal  -q (q log p + (1-q) log(1-p))  where it is, q the quality (IoU) of the answer;  -α p^γ log(1-p) elsewhere
+    varifocal  -q (q log p + (1-q) log(1-p))  where it is, q the quality (IoU) of the box;  -α p^γ log(1-p) elsewhere
     iou_aware  -(t log p + (1-t) log(1-p))    where it is, t = max(p^α q^(1-α), 0.01);  -p^γ log(1-p) elsewhere
 
 Shapes: N decoder layers, B examples, Q queries, T targets (padded), C logits, P matched pairs.
@@ -37,7 +37,9 @@ _EOS_COEF = 0.1
 
 
 class Geometry(Protocol):
-    """What a task brings: where its answers lie. ``outputs`` are named tensors (N, B, Q, …), ``geometry`` (B, T, …)."""
+    """What differs between tasks: how far a predicted place is from a target's. ``outputs`` are named tensors
+    (N, B, Q, …), ``geometry`` (B, T, …).
+    """
 
     @property
     def weights(self) -> Mapping[str, float]:
@@ -48,18 +50,18 @@ class Geometry(Protocol):
         """(N, B, Q, T), weighted. Called without gradients."""
         ...
 
-    def losses(self, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def losses(self, predicted: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Named terms (P,) of P matched pairs; the tensors of both sides are (P, …)."""
         ...
 
-    def quality(self, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
-        """(P,) in [0, 1]. Only asked for by varifocal and iou_aware."""
+    def quality(self, predicted: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Tensor:
+        """(P,) in [0, 1], 1 for a perfect prediction. Called by varifocal and iou_aware alone."""
         ...
 
 
 @dataclass(frozen=True)
 class SetLoss:
-    """total: the weighted sum over terms and layers; terms: name → (N,), unweighted; matches: for reports."""
+    """total: the weighted sum over terms and layers; terms: name → (N,), unweighted; matches: the pairs behind them."""
 
     total: Tensor
     terms: Mapping[str, Tensor]
@@ -81,8 +83,8 @@ class SetCriterion:
         self.matcher = Matcher("softmax") if classification == "softmax" else Matcher("focal", class_weight=2.0)
 
     def __call__(self, outputs: Mapping[str, Tensor], targets: SetTargets) -> SetLoss:
-        """``outputs["logits"]`` is (N, B, Q, C), beside what the geometry reads. Layers may be any stack of answers:
-        those of an encoder that proposes queries belong to it too. Sums are divided by the number of real targets in
+        """``outputs["logits"]`` is (N, B, Q, C), beside what the geometry reads. Layers may be any stack of outputs:
+        those of an encoder that proposes queries count as one. Sums are divided by the number of real targets in
         the batch (at least 1).
         """
         logits = outputs["logits"]
@@ -91,18 +93,18 @@ class SetCriterion:
         count = targets.mask.sum().float().clamp(min=1)
 
         query = (matches.layer, matches.example, matches.query)
-        found = {name: tensor[query] for name, tensor in outputs.items()}
-        wanted = {name: tensor[matches.example, matches.target] for name, tensor in targets.geometry.items()}
+        predicted = {name: tensor[query] for name, tensor in outputs.items()}
+        target = {name: tensor[matches.example, matches.target] for name, tensor in targets.geometry.items()}
         labels = targets.labels[matches.example, matches.target]
-        terms = {"class": self._class_term(logits.float(), query, labels, found, wanted, count)}
-        for name, term in self.geometry.losses(found, wanted).items():
+        terms = {"class": self._class_term(logits.float(), query, labels, predicted, target, count)}
+        for name, term in self.geometry.losses(predicted, target).items():
             terms[name] = logits.new_zeros(len(logits), dtype=term.dtype).index_add(0, matches.layer, term) / count
         weights = {"class": 1.0, **self.geometry.weights}
         total = torch.stack([weights[name] * term.sum() for name, term in terms.items()]).sum()
         return SetLoss(total, terms, matches)
 
     def _geometry_cost(self, outputs: Mapping[str, Tensor], targets: SetTargets) -> Tensor:
-        """All layers at once, unless an image with thousands of targets makes that a matter of gigabytes."""
+        """All layers at once, or one by one where an image with thousands of targets would take gigabytes."""
         layers, batch, queries = outputs["logits"].shape[:3]
         if layers * batch * queries * targets.mask.shape[1] <= _MOST_COSTS:
             return self.geometry.cost(outputs, targets.geometry)
@@ -114,8 +116,8 @@ class SetCriterion:
         logits: Tensor,
         query: tuple[Tensor, Tensor, Tensor],
         labels: Tensor,
-        found: Mapping[str, Tensor],
-        wanted: Mapping[str, Tensor],
+        predicted: Mapping[str, Tensor],
+        target: Mapping[str, Tensor],
         count: Tensor,
     ) -> Float[Tensor, " N"]:
         if self.classification == "softmax":
@@ -125,7 +127,7 @@ class SetCriterion:
             entries = focal_loss(logits, hit, alpha=alpha)
         else:
             with torch.no_grad():
-                quality = self.geometry.quality(found, wanted).to(logits.dtype)
+                quality = self.geometry.quality(predicted, target).to(logits.dtype)
             loss = varifocal_loss if self.classification == "varifocal" else iou_aware_loss
             entries = loss(logits, hit, quality, alpha=alpha)
         return entries.flatten(1).sum(1) / count
@@ -134,7 +136,7 @@ class SetCriterion:
 def softmax_loss(
     logits: Float[Tensor, "N B Q C"], query: tuple[Tensor, Tensor, Tensor], labels: Tensor
 ) -> Float[Tensor, " N"]:
-    """Weighted cross-entropy, each layer's mean by weight; unmatched queries are to say "no object", the last logit."""
+    """Weighted cross-entropy, the weighted mean of each layer; unmatched queries are labelled no-object, the last."""
     nothing = logits.shape[-1] - 1
     classes = torch.full(logits.shape[:-1], nothing, dtype=torch.int64, device=logits.device)
     classes[query] = labels

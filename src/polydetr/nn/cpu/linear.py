@@ -119,13 +119,13 @@ class Linear(Packed, nn.Linear):
         self._packed = (packed, self.weight._version)
 
     def forward(self, input: Tensor) -> Tensor:
-        packed, version = self._packed or (None, -1)
-        fresh = version == self.weight._version and input.dtype == self.weight.dtype and not torch.is_grad_enabled()
-        if packed is not None and fresh and input.numel() and is_eager_on_cpu(input):
-            if isinstance(packed, Tensor):
-                return _inner_product(input, packed, self.bias)
-            rows = linear_int8(input.reshape(-1, self.in_features), packed, self.bias, overwrite=self.overwrite)
-            return rows.view(*input.shape[:-1], self.out_features)
+        if self._packed is not None and not torch.is_grad_enabled() and is_eager_on_cpu(input):
+            packed, version = self._packed
+            if version == self.weight._version and input.dtype == self.weight.dtype and input.numel():
+                if isinstance(packed, Tensor):
+                    return _inner_product(input, packed, self.bias)
+                rows = linear_int8(input.reshape(-1, self.in_features), packed, self.bias, overwrite=self.overwrite)
+                return rows.view(*input.shape[:-1], self.out_features)
         if self.weight.dtype != torch.bfloat16 or not input.numel() or not computes_fast_bf16(input):
             return F.linear(input, self.weight, self.bias)
         out: Tensor = _Linear.apply(input.reshape(-1, self.in_features), self.weight, self.bias)  # type: ignore[assignment]
