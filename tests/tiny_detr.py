@@ -52,7 +52,7 @@ def reference(*, auxiliary_loss: bool = False, basic: bool = False, seed: int = 
 
 
 def padded_batch(seed: int = 0) -> tuple[Tensor, Tensor]:
-    """pixels (3, 3, 96, 71) and mask, True = real: one picture fills the frame, two do not."""
+    """pixels (3, 3, 96, 71) and mask, True = real: one image fills the frame, two do not."""
     pixels = torch.randn(3, 3, 96, 71, generator=torch.Generator().manual_seed(seed))
     mask = torch.ones(3, 96, 71, dtype=torch.bool)
     mask[1, 64:] = False

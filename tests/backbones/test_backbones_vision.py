@@ -317,7 +317,7 @@ def test_any_encoder_of_transformers(kind: str, tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, encoder.buffers(), strict=True))
 
 
-def test_pictures_that_are_not_square_keep_their_shape(tmp_path: Path) -> None:
+def test_images_that_are_not_square_keep_their_shape(tmp_path: Path) -> None:
     write_encoder(tmp_path, "vit")
     encoder = pretrained(load_image_spec(str(tmp_path))).eval()
     pixels = torch.zeros(1, 3, 32, 64)

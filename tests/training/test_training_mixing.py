@@ -49,7 +49,7 @@ def test_only_a_modality_alone_is_mixed() -> None:
     assert mix_examples(batch_of(2, ("image", "text")), {"image": Both(), "text": Both()}, generator) is None
 
 
-def test_a_run_with_mixed_pictures_learns_and_repeats() -> None:
+def test_a_run_with_mixed_images_learns_and_repeats() -> None:
     rng = np.random.default_rng(0)
     rows = [
         {"photo": (rng.integers(0, 60, (12, 12, 3)) + 190 * (i % 2)).astype(np.uint8), "kind": "ab"[i % 2]}

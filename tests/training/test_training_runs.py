@@ -61,7 +61,7 @@ def test_the_time_limit_holds_and_the_model_is_measured_and_saved(tmp_path):
     assert steps[-1].progress == 1
     training = found.info["training"]
     assert training["seconds"] < 3.5
-    assert time.monotonic() - started < 15  # the pictures of the report are drawn after the limit
+    assert time.monotonic() - started < 15  # the figures of the report are drawn after the limit
     assert found.metrics["valid"]["label"]["accuracy"] > 0.5
     assert Predictor.load(tmp_path / "out").predict([VALID[0]])
 

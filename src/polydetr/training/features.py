@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 import torch
 
@@ -69,21 +68,18 @@ def with_features(assembly: Assembly, rows: EncodedRows) -> EncodedRows:
         return _features(assembly.runner, examples, groups)
 
     path = folder / f"{rows.train.path.stem}-{key}.arrow"
-    train = _computed(lambda: features(rows.train[i] for i in range(len(rows.train))), path)
+    if path.exists():
+        path.touch()
+        train = ExampleStore(path)
+    else:
+        train = ExampleStore.write(features(rows.train[i] for i in range(len(rows.train))), path)
     trim_cache(folder, keep=train.path)
     test = rows.test.with_examples(features) if rows.test is not None else None
     return EncodedRows(train, rows.valid.with_examples(features), test)
 
 
-def _computed(examples: Callable[[], Iterator[Example]], path: Path) -> ExampleStore:
-    if path.exists():
-        path.touch()
-        return ExampleStore(path)
-    return ExampleStore.write(examples(), path)
-
-
 def _features(runner: TorchRunner, examples: Iterator[Example], groups: Sequence[str]) -> Iterator[Example]:
-    for chunk in iter(lambda: list(islice(examples, _AT_ONCE)), []):
+    for chunk in iter(lambda: list(islice(examples, _AT_ONCE)), []):  # until nothing is left
         yield from _chunk_features(runner, chunk, groups)
 
 
