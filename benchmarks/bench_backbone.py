@@ -42,18 +42,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polydetr.backbones.bert import BertEncoder, from_hf_state_dict
+from polydetr.backbones.bert import BertEncoder, BertSizes, from_hf_state_dict
 from polydetr.nn.cpu.attention import keep_freed_memory
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 
-SHAPE = {
-    "vocab_size": 30522,
-    "hidden_dim": 384,
-    "num_layers": 6,
-    "num_heads": 12,
-    "ffn_dim": 1536,
-    "max_positions": 512,
-}
+SIZES = BertSizes(vocab_size=30522, hidden_dim=384, num_layers=6, num_heads=12, ffn_dim=1536, max_positions=512)
 Batch = tuple[Tensor, Tensor]
 
 
@@ -117,14 +110,13 @@ def peer_step(model: nn.Module, *, bf16: bool) -> Callable[[Batch], None]:
 
 
 def our_model(state: dict[str, Tensor], dtype: torch.dtype) -> BertEncoder:
-    model = BertEncoder(**SHAPE)  # type: ignore[arg-type]
+    model = BertEncoder(SIZES)
     model.load_state_dict(state)
     return model.to(dtype)
 
 
 def our_step(encoder: BertEncoder, *, words: str) -> Callable[[Batch], None]:
-    """words: "frozen" (all embeddings), "sparse" (rows of the batch), or "dense" (the whole table)."""
-    encoder.embeddings.words.sparse = words == "sparse"
+    """words: "frozen" (all embeddings), or "dense" (the whole table learns)."""
     model = nn.ModuleDict({"backbone": encoder})
     groups = parameter_groups(model, lr=5e-5, freeze_embeddings=words == "frozen")
     optimizer = MasterAdamW(groups, clip_norm=1.0)
@@ -180,7 +172,7 @@ def training_jobs(state: dict[str, Tensor]) -> dict[str, Callable[[], int]]:
             sizes["news_1024"], our_step(our_model(state, torch.float32), words="frozen")
         ),
     }
-    for words in ("frozen", "sparse", "dense"):
+    for words in ("frozen", "dense"):
         step = our_step(our_model(state, torch.bfloat16), words=words)
         for name in sizes if words != "dense" else ("news_1024", "news_4096"):
             jobs[f"ours bf16 {words} {name}"] = over(sizes[name], step)
@@ -232,11 +224,11 @@ def main() -> None:
     parser.add_argument("--default-allocator", action="store_true", help="leave glibc's malloc as it is, for all")
     options = parser.parse_args()
     torch.manual_seed(0)
-    state = BertEncoder(**SHAPE).state_dict()  # type: ignore[arg-type]
+    state = BertEncoder(SIZES).state_dict()
     if options.weights:
         from safetensors.torch import load_file
 
-        state = from_hf_state_dict(load_file(options.weights / "model.safetensors"), num_layers=SHAPE["num_layers"])
+        state = from_hf_state_dict(load_file(options.weights / "model.safetensors"), num_layers=SIZES.num_layers)
     result: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
     result["keeps_freed_memory"] = not options.default_allocator and keep_freed_memory()
     if options.only != "inference":
@@ -244,7 +236,7 @@ def main() -> None:
     if options.only != "training":
         result["inference_texts_per_s"] = interleaved(inference_jobs(state), repeats=options.repeats)
     limits = interleaved({"fp32": matmul_tflops(torch.float32), "bf16": matmul_tflops(torch.bfloat16)}, repeats=9)
-    layers = SHAPE["num_layers"] * (4 * SHAPE["hidden_dim"] ** 2 + 2 * SHAPE["hidden_dim"] * SHAPE["ffn_dim"])
+    layers = SIZES.num_layers * (4 * SIZES.hidden_dim**2 + 2 * SIZES.hidden_dim * SIZES.ffn_dim)
     result["matmul_tflops"] = {name: round(rate / 1e6, 2) for name, rate in limits.items()}
     result["training_limit_tokens_per_s"] = {name: round(rate * 1e6 / (6 * layers)) for name, rate in limits.items()}
     print(json.dumps(result, indent=1))

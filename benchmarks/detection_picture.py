@@ -40,8 +40,8 @@ def read_by_layer(predictor: Predictor, picture: Path) -> tuple[dict[str, Tensor
     head = engine.runner.model.head_of("objects")
 
     def look(attention: Any, inputs: tuple[Any, ...]) -> None:
-        queries, references, _, shapes = inputs
-        points, weights = attention.points(queries, references, shapes)
+        queries, references, *_ = inputs
+        points, weights = attention.points(queries, references)
         seen.append((references[0, :, 0].float(), points[0].flatten(1, 3).float(), weights[0].flatten(1).float()))
 
     detector = next(module for module in head.modules() if isinstance(module, DetrFast))

@@ -69,11 +69,9 @@ def matcher(repeats: int) -> Iterator[dict[str, Any]]:
 
     batch, queries, count, classes = 8, 300, 54, 80
     torch.manual_seed(0)
-    labels = [torch.randint(classes, (count,)) for _ in range(batch)]
-    boxes = [torch.rand(count, 4) * 0.5 + 0.01 for _ in range(batch)]
-    targets, hub_targets = SetTargets.pad(labels, boxes_cxcywh=boxes), [
-        {"class_labels": label, "boxes": box} for label, box in zip(labels, boxes, strict=True)
-    ]  # fmt: skip
+    labels, boxes = torch.randint(classes, (batch, count)), torch.rand(batch, count, 4) * 0.5 + 0.01
+    targets = SetTargets(labels, torch.ones(batch, count, dtype=torch.bool), {"boxes_cxcywh": boxes})
+    hub_targets = [{"class_labels": label, "boxes": box} for label, box in zip(labels, boxes, strict=True)]
     for layers in (1, 6):
         outputs = {"logits": torch.randn(layers, batch, queries, classes + 1),
                    "boxes_cxcywh": torch.rand(layers, batch, queries, 4) * 0.5 + 0.01}  # fmt: skip
@@ -88,12 +86,11 @@ def matcher(repeats: int) -> Iterator[dict[str, Any]]:
                 for logits, boxes in zip(outputs["logits"], outputs["boxes_cxcywh"], strict=True)
             ]
 
-        mine = run_ours()
-        same = all(
-            torch.equal(torch.stack(mine.of(layer, example)), torch.stack(pairs))
-            for layer, examples in enumerate(run_theirs())
-            for example, pairs in enumerate(examples)
+        mine = run_ours()  # sorted by layer, example and query, as theirs are
+        expected = torch.stack([torch.stack(pairs) for examples in run_theirs() for pairs in examples], dim=1).flatten(
+            1
         )
+        same = torch.equal(torch.stack((mine.query, mine.target)), expected)
         times = in_turn({"polydetr": run_ours, "transformers": run_theirs}, repeats)
         yield {"part": "matcher", "batch": batch, "queries": queries, "targets": count, "layers": layers,
                "identical_assignments": same, **times, "times_faster": ratio(times)}  # fmt: skip
@@ -123,7 +120,7 @@ def deformable(repeats: int) -> Iterator[dict[str, Any]]:
         ours.get_submodule(mine).load_state_dict(theirs.get_submodule(other).state_dict())
     for kind, asked in (("decoder", 300), ("encoder", cells)):
         queries, memory = torch.randn(batch, asked, 256), torch.randn(batch, cells, 256)
-        references = torch.rand(batch, asked, 1, 2).expand(-1, -1, 4, -1)
+        references = torch.rand(batch, asked, 1, 4).expand(-1, -1, 4, -1)
 
         def run_ours(queries=queries, memory=memory, references=references) -> Tensor:
             return ours(queries, references, memory, shapes)
@@ -164,7 +161,7 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             theirs.save_pretrained(Path(folder) / "checkpoint")
-            import_detr(Path(folder) / "checkpoint", Path(folder) / "model", size=size)
+            import_detr(Path(folder) / "checkpoint", Path(folder) / "model", size=size, fit="stretch", threshold=0.5)
             engines = {kind: load_engine(Path(folder) / "model", precision=kind)[0] for kind in ("bf16", "fp32")}
         encoder, models = engines["fp32"].encoder, {f"polydetr_{kind}": e.runner.model for kind, e in engines.items()}
         batches, pictures = zip(*photographs(size, encoder), strict=True)

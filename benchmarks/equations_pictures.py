@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 
-from polydetr.nn.encoder import MultiModalEncoder, count_parameters
+from polydetr.nn.encoder import MultiModalEncoder
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "guide" / "pictures"
 INK, BLUE, ORANGE, GREEN = "#222222", "#3b6fb6", "#d9822b", "#4a9b6e"
@@ -114,8 +114,11 @@ def fusion_picture(path: Path) -> None:
 def sharing_picture(path: Path) -> None:
     shares = ("none", "modalities", "layers", "both")
     sizes = [
-        count_parameters(
-            MultiModalEncoder(["text", "image", "table"], embed_dim=256, num_heads=8, num_layers=4, share=share)
+        sum(
+            p.numel()
+            for p in MultiModalEncoder(
+                ["text", "image", "table"], embed_dim=256, num_heads=8, num_layers=4, share=share
+            ).parameters()
         )
         for share in shares
     ]

@@ -31,7 +31,7 @@ import polydetr.training.fit as fit_module
 from data import ROOT, Rows, records
 from polydetr import Predictor
 from polydetr.config import merge, parse_settings
-from polydetr.nn.encoder import Share, count_parameters
+from polydetr.nn.encoder import Share
 from polydetr.training.features import freeze_backbones
 from polydetr.training.loop import Loop
 from recording import FOLDER, stamp
@@ -116,7 +116,7 @@ def share(rows: Rows) -> dict[str, float]:
 
 def encoder_parameters(predictor: Predictor) -> int:
     """What stands on the backbones and learns: the encoder alone."""
-    return count_parameters(predictor._engine.runner.model.encoder)
+    return sum(p.numel() for p in predictor._engine.runner.model.encoder.parameters())
 
 
 def without_each(predictor: Predictor, rows: Rows) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.backbones.detr import detr_weights
@@ -51,7 +52,7 @@ def reference(*, auxiliary_loss: bool = False, basic: bool = False, seed: int = 
 
 
 def padded_batch(seed: int = 0) -> tuple[Tensor, Tensor]:
-    """pixels (3, 3, 96, 71) and mask, True = real: one picture fills the frame, two do not."""
+    """pixels (3, 3, 96, 71) and mask, True = real: one image fills the frame, two do not."""
     pixels = torch.randn(3, 3, 96, 71, generator=torch.Generator().manual_seed(seed))
     mask = torch.ones(3, 96, 71, dtype=torch.bool)
     mask[1, 64:] = False
@@ -60,19 +61,25 @@ def padded_batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     return pixels * mask[:, None], mask
 
 
-class Coarsest(nn.Module):
-    """A ResNet of which the coarsest map alone is given."""
+class WholeDetr(nn.Module):
+    """A DETR over the coarsest map of a ResNet, from pixels (B, 3, H, W) and their mask (B, H, W)."""
 
-    def __init__(self, resnet: ResNet) -> None:
+    def __init__(self, resnet: ResNet, detr: Detr) -> None:
         super().__init__()
-        self.resnet = resnet
+        self.resnet, self.detr = resnet, detr
 
-    def forward(self, pixels: Tensor) -> list[Tensor]:
+    def forward(self, pixels: Tensor, mask: Tensor | None = None, **options: bool) -> dict[str, Tensor]:
         maps = self.resnet(pixels)
-        return [maps[max(maps)]]
+        coarsest = maps[max(maps)]
+        return self.detr(coarsest, None if mask is None else cell_mask(mask, coarsest), **options)
 
 
-def as_ours(theirs) -> Detr:
+def cell_mask(mask: Tensor, features: Tensor) -> Tensor:
+    """Which cells of the feature map show the image: the nearest pixel decides."""
+    return F.interpolate(mask[:, None].float(), size=features.shape[-2:])[:, 0].bool()
+
+
+def as_ours(theirs) -> WholeDetr:
     """The same weights in our modules, with the projection where DETR has it: in front of the transformer."""
     state = {name: tensor.detach() for name, tensor in theirs.state_dict().items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in our_keys(state).items()}
@@ -83,6 +90,6 @@ def as_ours(theirs) -> Detr:
     resnet = ResNet(**encoder)
     resnet.load_state_dict(resnet_weights(backbone, encoder))
     sizes = DetrSizes(num_classes=len(NAMES), **describe_detr(shapes, theirs.config.to_dict()))
-    ours = Detr(Coarsest(resnet), encoder["widths"][-1], sizes)
-    assert not ours.load_state_dict(head, strict=False).unexpected_keys
-    return ours.eval()
+    ours = Detr(encoder["widths"][-1], sizes)
+    ours.load_state_dict(head)
+    return WholeDetr(resnet, ours).eval()

@@ -114,6 +114,13 @@ def nearest(value: str, known: Iterable[str]) -> str | None:
     return f"Did you mean {near[0]!r}?" if near else None
 
 
+def check_choice(name: str, value: str, known: Iterable[str]) -> None:
+    """Raises ConfigError where the setting ``name`` has a ``value`` that is not among the ``known`` ones."""
+    options = list(known)
+    if value not in options:
+        raise ConfigError(f"{name}={value!r} is unknown.", hint=did_you_mean(value, options))
+
+
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """A closing sentence that names the nearest known value, or lists what is known."""
     options = [str(k) for k in known]

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from polydetr.engine.engine import Engine
     from polydetr.model.masters import Masters
     from polydetr.model.runner import TorchRunner
-    from polydetr.training.fit import Display, Trained
+    from polydetr.training.fit import Trained
+    from polydetr.training.loop import Display
 
 
 class Predictor(LoadedModel):
@@ -89,7 +90,8 @@ class Predictor(LoadedModel):
         from polydetr.tasks.options import read_options
         from polydetr.training.devices import is_first_process
         from polydetr.training.display import make_display
-        from polydetr.training.fit import Display, fit
+        from polydetr.training.fit import fit
+        from polydetr.training.loop import Display
         from polydetr.training.read import read_splits
 
         shown = (display or make_display()) if is_first_process() else Display()
@@ -99,7 +101,7 @@ class Predictor(LoadedModel):
                 from polydetr.model.folder import check_replaceable
 
                 check_replaceable(folder)
-            splits, schema = read_splits(resolved, train=train, valid=valid, test=test, shown=shown)
+            splits, schema = read_splits(resolved, train=train, valid=valid, test=test, display=shown)
             read_options(resolved, schema)  # what is wrong with them is said before anything takes long
             resolved = for_tasks(resolved, [target.task for target in schema.targets])
             trained = fit(resolved, schema, splits, out=folder, resume=resume, display=shown)

@@ -6,8 +6,8 @@ import time
 
 import pytest
 import torch
+from loaded_encoders import pretrained
 
-from polydetr.backbones import text as encoders
 from polydetr.fetch.backbones import fetch_backbone
 from polydetr.fetch.catalog import BACKBONES
 from polydetr.fetch.e5s1 import E5S1File
@@ -34,7 +34,7 @@ def test_fetch_load_and_compare(name, layers, cased, parameters, cache, record_p
     record_property("fetch_seconds", round(time.monotonic() - began, 2))
     began = time.monotonic()
     backbone = load_text_spec(name)
-    encoder = encoders.pretrained(backbone).eval()
+    encoder = pretrained(backbone).eval()
     seconds = time.monotonic() - began
     record_property("load_seconds", round(seconds, 2))
     assert seconds < 10

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from loaded_encoders import pretrained
 from torch import Tensor, nn
 
-from polydetr.backbones import efficientnet, mobilenet
 from polydetr.backbones import image as encoders
 from polydetr.backbones.convnet import ConvNorm, InvertedResidualEncoder
-from polydetr.backbones.image import packaged_state
+from polydetr.backbones.packaged import efficientnet_weights, mobilenet_weights, packaged_state
 from polydetr.errors import BackboneError, ModelFolderError, SaveError
 from polydetr.fetch.backbones import is_fetched
 from polydetr.nn.cpu.linear import pack
 from polydetr.specs.choose import choose_image_spec
 from polydetr.specs.image import ImageSpec, load_image_spec, patch_spec
-from polydetr.specs.packaged import EFFICIENTNET_LITE0, IMAGENET_MEAN, MOBILENET_V2, PackagedImageEncoder
+from polydetr.specs.packaged import EFFICIENTNET_LITE0, IMAGENET_MEAN, MOBILENET_V2, PackagedImageEncoder, map_channels
 from polydetr.training.optimizer import parameter_groups
 from polydetr.values.images import fit_image, open_image
 
@@ -142,18 +142,18 @@ def encoder_of(parts: PackagedImageEncoder, convert, state: Mapping[str, Tensor]
 def test_the_same_numbers_as_unfolded_modules(size: tuple[int, int]) -> None:
     pixels = torch.randn(2, 3, *size)
     plain, state = mobilenet_like()
-    found = encoder_of(MOBILENET_V2, mobilenet.convert, state)(pixels)
+    found = encoder_of(MOBILENET_V2, mobilenet_weights, state)(pixels)
     torch.testing.assert_close(found[32], plain(pixels), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[8], plain[:7](pixels), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[16], plain[:14](pixels), rtol=1e-4, atol=1e-5)
     state = efficientnet_like()
-    found = encoder_of(EFFICIENTNET_LITE0, efficientnet.convert, state)(pixels)
+    found = encoder_of(EFFICIENTNET_LITE0, efficientnet_weights, state)(pixels)
     torch.testing.assert_close(found[32], plain_efficientnet(state, pixels), rtol=1e-3, atol=1e-3)
     for parts in (MOBILENET_V2, EFFICIENTNET_LITE0):
         encoder = InvertedResidualEncoder(**parts.encoder)
         shapes = {k: tuple(v.shape) for k, v in encoder(pixels).items()}
-        assert shapes == {k: (2, c, -(-size[0] // k), -(-size[1] // k)) for k, c in encoder.channels.items()}
-        assert list(encoder.channels) == [8, 16, 32]
+        assert shapes == {k: (2, c, -(-size[0] // k), -(-size[1] // k)) for k, c in map_channels(parts.encoder).items()}
+        assert list(shapes) == [8, 16, 32]
 
 
 SMALL = {"stem": 8, "blocks": [[1, 8, 1, 1, 3], [2, 12, 2, 2, 5], [2, 16, 1, 2, 3], [2, 16, 2, 2, 3], [2, 20, 1, 2, 3]],
@@ -221,7 +221,7 @@ def test_a_checkpoint_that_lacks_a_weight() -> None:
     _, state = mobilenet_like()
     del state["features.3.conv.2.weight"]
     with pytest.raises(BackboneError, match=r"lacks 1 weights, 'features.3.conv.2.weight' first"):
-        mobilenet.convert(state)
+        mobilenet_weights(state)
 
 
 # -- packaged files -------------------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ def test_any_encoder_of_transformers(kind: str, tmp_path: Path) -> None:
     backbone = load_image_spec(str(tmp_path))
     _, width, stride = configurations()[kind]
     assert (backbone.hidden_dim, backbone.stride) == (width, stride)
-    encoder, pixels = encoders.pretrained(backbone).eval(), torch.randn(2, 3, 64, 64)
+    encoder, pixels = pretrained(backbone).eval(), torch.randn(2, 3, 64, 64)
     (found,) = encoder(pixels).values()
     grid = backbone.grid(64)
     assert found.shape == (2, width, grid, grid)
@@ -318,9 +318,9 @@ def test_any_encoder_of_transformers(kind: str, tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, encoder.buffers(), strict=True))
 
 
-def test_pictures_that_are_not_square_keep_their_shape(tmp_path: Path) -> None:
+def test_images_that_are_not_square_keep_their_shape(tmp_path: Path) -> None:
     write_encoder(tmp_path, "vit")
-    encoder = encoders.pretrained(load_image_spec(str(tmp_path))).eval()
+    encoder = pretrained(load_image_spec(str(tmp_path))).eval()
     pixels = torch.zeros(1, 3, 32, 64)
     pixels[..., :32] = torch.randn(1, 3, 32, 32)
     found = encoder(pixels)[8]
@@ -443,11 +443,11 @@ def test_photographs_are_recognised(name: str, shared_data: Path) -> None:
     pixels = np.stack([fit_image(open_image(folder / "images" / "train2017" / file), 224, fit="stretch")
                        for file, _ in sorted(shown)])  # fmt: skip
     mean, std = (torch.tensor(v)[:, None, None] for v in (backbone.mean, backbone.std))
-    encoder = encoders.pretrained(backbone).eval()
+    encoder = pretrained(backbone).eval()
     pooled = encoder((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std)[32].mean((2, 3))
-    parts = {"mobilenet-v2": mobilenet, "efficientnet-lite0": efficientnet}[name]
+    prefix = {"mobilenet-v2": "classifier.1", "efficientnet-lite0": "_fc"}[name]
     assert backbone.source is not None
-    weight, bias = (packaged_state(backbone.source)[key] for key in parts.CLASSIFIER)
+    weight, bias = (packaged_state(backbone.source)[f"{prefix}.{kind}"] for kind in ("weight", "bias"))
     best = (pooled @ weight.T + bias).topk(5).indices.tolist()
     hits = [bool(IMAGENET[kind] & set(top)) for (_, kind), top in zip(sorted(shown), best, strict=True)]
     assert len(hits) >= 12

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from loaded_encoders import pretrained
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -67,12 +68,11 @@ def test_it_gives_transformers_maps_from_either_layout(tmp_path: Path, bottlenec
         backbone = load_image_spec(str(source))
         assert (backbone.config["architecture"], backbone.hidden_dim, backbone.stride) == ("resnet", 20, 32)
         assert backbone.detr is None
-        encoder = encoders.pretrained(backbone)
+        encoder = pretrained(backbone)
         assert isinstance(encoder, ResNet)
-        assert encoder.channels == {8: 12, 16: 16, 32: 20}
         with torch.no_grad():
             maps = encoder(pixels())
-        assert tuple(maps) == (8, 16, 32)
+        assert {stride: found.shape[1] for stride, found in maps.items()} == {8: 12, 16: 16, 32: 20}
         for ours, theirs in zip(maps.values(), expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
@@ -122,7 +122,6 @@ def test_fused_passes_equal_the_layers(bottleneck: bool, dilated: bool, projecte
             torch.nn.init.uniform_(module.get_buffer("variance"), 0.5, 1.5)
     layered = resnet.eval()(pixels())
     assert tuple(layered) == ((8, 16) if dilated else (8, 16, 32))
-    assert resnet.channels == {stride: found.shape[1] for stride, found in layered.items()}
     pack(resnet)
     assert not can_fuse(pixels())  # gradients are on
     with torch.no_grad():

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from polydetr import Predictor
-from polydetr.backbones.bert import BertEncoder
+from polydetr.backbones.bert import BertEncoder, BertSizes
 from polydetr.backbones.bert_attention import with_attention
 from polydetr.config import load_config
 from polydetr.core.records import Record
@@ -209,7 +209,8 @@ def test_attention_rows_and_rollout() -> None:
 
 def test_backbone_attention_is_what_its_layer_computes() -> None:
     torch.manual_seed(0)
-    encoder = BertEncoder(vocab_size=11, hidden_dim=6, num_layers=2, num_heads=3, ffn_dim=7, max_positions=5).eval()
+    sizes = BertSizes(vocab_size=11, hidden_dim=6, num_layers=2, num_heads=3, ffn_dim=7, max_positions=5)
+    encoder = BertEncoder(sizes).eval()
     mask = torch.tensor([[True, True, True, False]])
     with torch.no_grad():
         _, layers = with_attention(encoder, lambda: encoder(torch.tensor([[1, 2, 3, 0]]), mask))

@@ -257,7 +257,7 @@ def test_precision_on_loading(model):
         assert dtype("auto") == torch.bfloat16
         patch.setattr("polydetr.model.precision.computes_bf16", lambda device: False)
         assert dtype("auto") == torch.float32
-    with pytest.raises(ConfigError, match=r"precision 'bf61' is not known.*'bf16'"):
+    with pytest.raises(ConfigError, match=r"precision='bf61' is unknown.*'bf16'"):
         Predictor.load(model, precision="bf61")  # type: ignore[arg-type]
 
 

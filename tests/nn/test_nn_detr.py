@@ -11,19 +11,19 @@ from set_examples import as_hugging_face, random_targets
 from polydetr.backbones.resnet import ResNet
 from polydetr.errors import ConfigError
 from polydetr.nn.box_geometry import BoxGeometry
-from polydetr.nn.detr import Detr, DetrSizes, downsampled_mask, sine_positions
+from polydetr.nn.detr import Detr, DetrSizes, sine_positions
 from polydetr.nn.set_loss import SetCriterion
-from tiny_detr import NAMES, Coarsest, as_ours, padded_batch, reference
+from tiny_detr import NAMES, WholeDetr, as_ours, cell_mask, padded_batch, reference
 
 LAYERS, QUERIES = 3, 13
 
 
-def tiny(**changes: int) -> Detr:
+def tiny(**changes: int) -> WholeDetr:
     torch.manual_seed(0)
-    backbone = Coarsest(ResNet(depths=(1, 1, 1, 1), bottleneck=False, stem=5, widths=(5, 7, 7, 11)))
+    resnet = ResNet(depths=(1, 1, 1, 1), bottleneck=False, stem=5, widths=(5, 7, 7, 11))
     options = {"num_classes": 3, "num_queries": 7, "embed_dim": 8, "encoder_layers": 1, "decoder_layers": 2,
                "encoder_heads": 2, "decoder_heads": 2, "encoder_ffn": 13, "decoder_ffn": 13} | changes  # fmt: skip
-    return Detr(backbone, 11, DetrSizes(**options)).eval()
+    return WholeDetr(resnet, Detr(11, DetrSizes(**options))).eval()
 
 
 def test_positions_follow_the_formula() -> None:
@@ -43,14 +43,6 @@ def test_positions_follow_the_formula() -> None:
                 assert waves[b, y, x].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_cell_is_real_where_its_pixel_is() -> None:
-    mask = torch.zeros(1, 6, 4, dtype=torch.bool)
-    mask[:, :3, :2] = True
-    cells = downsampled_mask(mask, (1, 3, 2), mask.device)
-    assert cells.tolist() == [[[True, False], [True, False], [False, False]]]
-    assert downsampled_mask(None, (2, 3, 5), mask.device).all()
-
-
 def test_shapes_and_what_can_be_asked_for() -> None:
     model, (pixels, mask) = tiny(), padded_batch()
     outputs = model(pixels, mask, need_weights=True)
@@ -65,18 +57,15 @@ def test_shapes_and_what_can_be_asked_for() -> None:
 
 
 def test_what_stands_in_the_padding_of_the_map_does_not_matter() -> None:
-    """Convolutions look over the border, so only the attention is asked: cells beyond the mask may hold anything."""
+    """Convolutions look over the border, so only the transformer is tried: cells beyond the mask may hold anything."""
     model, (pixels, mask) = tiny(), padded_batch()
-    maps = model.backbone(pixels)[-1]
-    hole = ~downsampled_mask(mask, (3, *maps.shape[-2:]), mask.device)
-    outputs = []
-    for filling in (0.0, 50.0):
-        changed = torch.where(hole[:, None], filling, maps)
-        model.backbone = torch.nn.Identity()
-        model.backbone.forward = lambda _, changed=changed: (changed,)  # type: ignore[method-assign]
-        outputs.append(model(pixels, mask)["boxes_cxcywh"])
-    assert hole.any()
-    torch.testing.assert_close(outputs[0], outputs[1])
+    maps = model.resnet(pixels)
+    coarsest = maps[max(maps)]
+    cells = cell_mask(mask, coarsest)
+    filled = (torch.where(cells[:, None], coarsest, filling) for filling in (0.0, 50.0))
+    one, other = (model.detr(features, cells)["boxes_cxcywh"] for features in filled)
+    assert not cells.all()
+    torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("auxiliary_loss", [False, True])
@@ -91,14 +80,14 @@ def test_logits_and_boxes_are_those_of_transformers(auxiliary_loss: bool, basic:
         plain, plain_expected = ours(pixels), theirs(pixels)
     assert outputs["logits"].shape == (LAYERS, 3, QUERIES, len(NAMES) + 1)
     assert expected.pred_boxes.std(dim=1).mean() > 0.005, "queries that all answer the same would hide mistakes"
-    assert expected.logits.std(dim=0).max() > 0.05, "so would pictures that do"
+    assert expected.logits.std(dim=0).max() > 0.05, "so would images that do"
     torch.testing.assert_close(outputs["logits"][-1], expected.logits, rtol=0, atol=1e-4)
     torch.testing.assert_close(outputs["boxes_cxcywh"][-1], expected.pred_boxes, rtol=0, atol=1e-4)
     torch.testing.assert_close(plain["logits"][-1], plain_expected.logits, rtol=0, atol=1e-4)
 
 
 def test_total_loss_and_gradients_are_those_of_transformers() -> None:
-    """Auxiliary losses of every layer, one picture without any object."""
+    """Auxiliary losses of every layer, one image without any object."""
     pytest.importorskip("transformers")
     theirs = reference(auxiliary_loss=True)
     theirs.requires_grad_()  # its own freezing takes the whole of a ResNet that is not timm's
@@ -111,9 +100,9 @@ def test_total_loss_and_gradients_are_those_of_transformers() -> None:
     expected.backward()
     loss.total.backward()
     for mine, other in (
-        (ours.queries.positions.weight, theirs.model.query_position_embeddings.weight),
-        (ours.input_projection.weight, theirs.model.input_projection.weight),
-        (ours.backbone.get_parameter("resnet.layers.5.convolutions.0.weight"),
+        (ours.detr.queries.positions.weight, theirs.model.query_position_embeddings.weight),
+        (ours.detr.input_projection.weight, theirs.model.input_projection.weight),
+        (ours.get_parameter("resnet.layers.5.convolutions.0.weight"),
          theirs.model.backbone.model.encoder.stages[3].layers[0].layer[0].convolution.weight),
     ):  # fmt: skip
         largest = other.grad.abs().max()
@@ -124,7 +113,7 @@ def test_total_loss_and_gradients_are_those_of_transformers() -> None:
 def test_it_learns_where_a_thing_is() -> None:
     torch.manual_seed(0)
     model = tiny(num_queries=5).train()
-    model.decoder.eval()
+    model.detr.decoder.eval()
     pixels = torch.zeros(2, 3, 64, 64)
     pixels[0, :, 8:24, 8:24] = 2.0
     pixels[1, :, 36:60, 40:56] = 2.0

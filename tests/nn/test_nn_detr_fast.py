@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from set_examples import pad_targets
 
 from polydetr.errors import ConfigError
 from polydetr.nn.box_geometry import BoxGeometry
@@ -27,7 +28,7 @@ def targets(*counts: int) -> SetTargets:
     generator = torch.Generator().manual_seed(1)
     labels = [torch.randint(0, 3, (n,), generator=generator) for n in counts]
     boxes = [torch.rand(n, 4, generator=generator) * 0.3 + 0.1 for n in counts]
-    return SetTargets.pad(labels, boxes_cxcywh=boxes)
+    return pad_targets(labels, boxes)
 
 
 def build(*, seed: int = 0, **changes: object) -> DetrFast:

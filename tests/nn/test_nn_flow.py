@@ -76,11 +76,11 @@ def test_a_number_of_steps_that_means_nothing_is_refused() -> None:
 
 
 def test_patches_run_row_by_row_and_fit_together_again() -> None:
-    pictures = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).view(2, 3, 4, 6)
-    patches = patchify(pictures, 2)
+    images = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).view(2, 3, 4, 6)
+    patches = patchify(images, 2)
     assert patches.shape == (2, 6, 12)
-    assert patches[1, 4].tolist() == pictures[1, :, 2:4, 2:4].flatten().tolist()  # second row, second column
-    torch.testing.assert_close(unpatchify(patches, 2, height=4, width=6), pictures)
+    assert patches[1, 4].tolist() == images[1, :, 2:4, 2:4].flatten().tolist()  # second row, second column
+    torch.testing.assert_close(unpatchify(patches, 2, height=4, width=6), images)
 
 
 def test_patches_that_do_not_fit_are_refused() -> None:

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from set_examples import BATCH, CLASSES, COUNTS, LAYERS, QUERIES, as_hugging_face, random_outputs, random_targets
+from set_examples import BATCH, CLASSES, COUNTS, LAYERS, as_hugging_face, matched, random_outputs, random_targets
 from torch import Tensor
 
 from polydetr.errors import ConfigError, InputError
@@ -20,8 +20,7 @@ def random_cost(*shape: int, seed: int = 0) -> Tensor:
 
 
 def pairs(matches: Matches, layer: int, example: int) -> set[tuple[int, int]]:
-    query, target = matches.of(layer, example)
-    return set(zip(query.tolist(), target.tolist(), strict=True))
+    return set(matched(matches, layer, example).items())
 
 
 def cheapest(cost: list[list[float]], columns: list[int]) -> set[tuple[int, int]]:
@@ -38,8 +37,7 @@ def test_no_other_assignment_is_cheaper_and_holes_in_the_mask_are_left_out() -> 
     for layer, example in itertools.product(range(2), range(3)):
         columns = mask[example].nonzero().flatten().tolist()
         assert pairs(matches, layer, example) == cheapest(cost[layer, example].tolist(), columns)
-    assert len(matches) == 2 * (3 + 2)
-    assert (matches.unmatched, matches.not_finite) == (0, 0)
+    assert len(matches.query) == 2 * (3 + 2)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "focal"])
@@ -56,7 +54,7 @@ def test_assignments_are_those_of_hugging_face(kind: str) -> None:
         one = {"logits": outputs["logits"][layer], "pred_boxes": outputs["boxes_cxcywh"][layer]}
         for example, (query, target) in enumerate(theirs(one, as_hugging_face(targets))):
             assert pairs(ours, layer, example) == set(zip(query.tolist(), target.tolist(), strict=True))
-    assert len(ours) == LAYERS * sum(COUNTS)
+    assert len(ours.query) == LAYERS * sum(COUNTS)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "focal"])
@@ -84,16 +82,14 @@ def test_nothing_is_computed_across_images() -> None:
         tensor[:, 2] = math.nan
     after = Matcher()(broken["logits"], targets, geometry.cost(broken, targets.geometry))
     assert pairs(before, 1, 0) == pairs(after, 1, 0)
-    assert after.not_finite == LAYERS * QUERIES * COUNTS[2]
-    assert len(after) == len(before)
+    assert len(after.query) == len(before.query)
 
 
-def test_more_targets_than_queries_are_counted_and_the_best_are_matched() -> None:
+def test_of_more_targets_than_queries_the_best_are_matched() -> None:
     cost = random_cost(1, 2, 3, 7)
     mask = torch.arange(7)[None] < torch.tensor([[7], [2]])
     matches = assign(cost, mask)
-    assert matches.unmatched == 4
-    assert len(matches) == 3 + 2
+    assert len(matches.query) == 3 + 2
     expected = cheapest(cost[0, 0].T.tolist(), [0, 1, 2])
     assert pairs(matches, 0, 0) == {(query, target) for target, query in expected}
 
@@ -103,10 +99,8 @@ def test_costs_that_are_not_finite_are_avoided_without_blurring_the_others() -> 
     matches = assign(cost[None, None], torch.ones(1, 3, dtype=torch.bool))
     # Of the assignments with finite costs alone, row 1 must take column 0: 0.3 + (0.2 + 0.2) against 0.3 + (0.1 + 0.3).
     assert pairs(matches, 0, 0) == {(0, 2), (1, 0), (2, 1)}
-    assert matches.not_finite == 3
     everything = assign(torch.full((1, 1, 3, 2), math.nan), torch.ones(1, 2, dtype=torch.bool))
-    assert len(everything) == 2
-    assert everything.not_finite == 6
+    assert len(everything.query) == 2
 
 
 def test_where_bad_costs_cannot_be_avoided_they_are_few_and_the_rest_is_still_the_cheapest() -> None:
@@ -129,7 +123,6 @@ def test_padding_may_hold_anything() -> None:
     cost = random_cost(1, 1, 5, 3)
     cost[..., 2] = math.nan
     matches = assign(cost, torch.tensor([[True, True, False]]))
-    assert matches.not_finite == 0
     assert sorted(matches.target.tolist()) == [0, 1]
 
 
@@ -137,14 +130,15 @@ def test_padding_may_hold_anything() -> None:
 def test_no_targets_no_pairs(counts: tuple[int, ...]) -> None:
     outputs, targets = random_outputs(logits=CLASSES + 1), random_targets(counts)
     matches = Matcher()(outputs["logits"], targets, BoxGeometry().cost(outputs, targets.geometry))
-    assert len(matches) == LAYERS * sum(counts)
+    assert len(matches.query) == LAYERS * sum(counts)
     assert matches.query.dtype == torch.int64
 
 
 def test_half_precision_is_taken() -> None:
     outputs, targets = random_outputs(logits=CLASSES + 1), random_targets()
     half = {name: tensor.to(torch.bfloat16) for name, tensor in outputs.items()}
-    assert len(Matcher()(half["logits"], targets, BoxGeometry().cost(half, targets.geometry))) == LAYERS * sum(COUNTS)
+    matches = Matcher()(half["logits"], targets, BoxGeometry().cost(half, targets.geometry))
+    assert len(matches.query) == LAYERS * sum(COUNTS)
 
 
 def test_faults_are_named() -> None:

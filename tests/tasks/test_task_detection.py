@@ -282,9 +282,9 @@ def test_data_that_cannot_be_learned_from() -> None:
         engine_of([{**row, "objects": []} for row in rows])
     with pytest.raises(SchemaError, match=r"not in the given label set\. Did you mean 'rubi'"):
         engine_of(rows, tasks={"objects": {"labels": ["rubi", "azure"]}})
-    with pytest.raises(SchemaError, match="no input column holds pictures"):
+    with pytest.raises(SchemaError, match="no input column holds images"):
         make_engine([{"text": "a word", "objects": row["objects"]} for row in rows], TARGET, inputs={"text": "text"})
-    with pytest.raises(SchemaError, match="one picture a row"):
+    with pytest.raises(SchemaError, match="one image per row"):
         make_engine(
             [{**row, "second": row["photo"]} for row in rows], TARGET, inputs={"photo": "image", "second": "image"},
             settings=SMALL,

@@ -31,7 +31,7 @@ import time
 shown = make_display()
 shown.note("reads [text]; predicts [label]")
 for step in range(1, 4):
-    shown.step(StepInfo(step / 4, step, step / 2, 0.5 / step, 2560, 4 - step))
+    shown.step(StepInfo(step / 4, step, step / 2, 0.5 / step, 2560, 4 - step, 1e-3))
     time.sleep(0.3)
 shown.close()
 """
@@ -140,7 +140,7 @@ def test_tensorboard_reads_what_a_run_wrote(tmp_path, monkeypatch):
 def test_a_missing_tracker_is_a_configuration_error(tmp_path, monkeypatch, kind, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=f"track = '{kind}': {kind} is not installed.*pip install.*track: none"):
-        make_tracker(kind, tmp_path)
+        make_tracker(kind, tmp_path, config={})
 
 
 def test_wandb_stays_offline_unless_told(tmp_path, monkeypatch):
@@ -171,5 +171,5 @@ def test_wandb_stays_offline_unless_told(tmp_path, monkeypatch):
 
 
 def test_nothing_is_tracked_by_default(tmp_path):
-    assert type(make_tracker("none", tmp_path / "runs")) is Tracker
+    assert type(make_tracker("none", tmp_path / "runs", config={})) is Tracker
     assert not (tmp_path / "runs").exists()

@@ -25,12 +25,11 @@ def test_a_run_in_bf16_saves_the_float32_masters_not_the_rounded_weights(
     masters: dict[str, torch.Tensor] = {}
     step = MasterAdamW.step
 
-    def watched(self: MasterAdamW, closure: Any = None) -> Any:
-        found = step(self, closure)
+    def watched(self: MasterAdamW) -> None:
+        step(self)
         for name, tensor in self.state_tensors().items():
             if name.startswith("master/"):
                 masters[name.removeprefix("master/")] = tensor.clone()
-        return found
 
     monkeypatch.setattr(MasterAdamW, "step", watched)
     # One evaluation, after the last step: what it saves as the best are the masters of that step.
@@ -50,14 +49,13 @@ def test_where_the_weights_are_averaged_their_mean_is_what_is_saved(
     last: dict[str, torch.Tensor] = {}
     step = MasterAdamW.step
 
-    def watched(self: MasterAdamW, closure: Any = None) -> Any:
-        found = step(self, closure)
+    def watched(self: MasterAdamW) -> None:
+        step(self)
         for group in self.param_groups:
             last.update({n: p.detach().float() for n, p in zip(group["names"], group["params"], strict=True)})
         for name, tensor in self.state_tensors().items():
             if name.startswith("ema/"):
                 means[name.removeprefix("ema/")] = tensor.clone()
-        return found
 
     monkeypatch.setattr(MasterAdamW, "step", watched)
     training = {"precision": "bf16", "ema_decay": 0.9, "evaluations_per_epoch": 1}

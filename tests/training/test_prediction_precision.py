@@ -83,7 +83,7 @@ def test_a_format_that_was_asked_for_is_kept(tmp_path):
 
 @pytest.mark.parametrize("worse", ["metric", "probabilities"])
 def test_other_answers_are_refused_and_the_model_is_as_before(tmp_path, gain, monkeypatch, worse):
-    exact, calls = fit.answers_to, []
+    exact, calls = fit.measure_precision, []
 
     def answers(engine, rows):
         metrics, sure = exact(engine, rows)
@@ -92,7 +92,7 @@ def test_other_answers_are_refused_and_the_model_is_as_before(tmp_path, gain, mo
             metrics = {t: m - 2 * precision.INT8_TOLERANCE for t, m in metrics.items()}
         return metrics, sure + 2 * precision.INT8_SHIFT * (len(calls) == 2 and worse == "probabilities")
 
-    monkeypatch.setattr(fit, "answers_to", answers)
+    monkeypatch.setattr(fit, "measure_precision", answers)
     found, notes = run(tmp_path)
     assert len(calls) == 2
     assert (calls[0] != calls[1]).any()  # the second time in int8

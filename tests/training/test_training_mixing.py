@@ -9,8 +9,7 @@ from polydetr import Predictor
 from polydetr.core.examples import Example
 from polydetr.embedders.base import Blend
 from polydetr.nn.batch import Batch
-from polydetr.training.hide import hide_modalities
-from polydetr.training.mixing import MixedBatch, mix_examples
+from polydetr.training.perturb import MixedBatch, hide_modalities, mix_examples
 
 
 def batch_of(count: int, groups: tuple[str, ...] = ("image",), lengths: tuple[int, ...] = ()) -> Batch:
@@ -50,7 +49,7 @@ def test_only_a_modality_alone_is_mixed() -> None:
     assert mix_examples(batch_of(2, ("image", "text")), {"image": Both(), "text": Both()}, generator) is None
 
 
-def test_a_run_with_mixed_pictures_learns_and_repeats() -> None:
+def test_a_run_with_mixed_images_learns_and_repeats() -> None:
     rng = np.random.default_rng(0)
     rows = [
         {"photo": (rng.integers(0, 60, (12, 12, 3)) + 190 * (i % 2)).astype(np.uint8), "kind": "ab"[i % 2]}

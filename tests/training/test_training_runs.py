@@ -14,7 +14,7 @@ from tiny_runs import TRAIN, VALID, Watched, film_rows, train, write_encoder
 from polydetr import Predictor
 from polydetr.errors import ConfigError, Interrupted, RowError, SaveError, SchemaError
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
-from polydetr.training.schedule import learning_rate_factor
+from polydetr.training.optimizer import learning_rate_factor
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def test_the_time_limit_holds_and_the_model_is_measured_and_saved(tmp_path):
     assert steps[-1].progress == 1
     training = found.info["training"]
     assert training["seconds"] < 3.5
-    assert time.monotonic() - started < 15  # the pictures of the report are drawn after the limit
+    assert time.monotonic() - started < 15  # the figures of the report are drawn after the limit
     assert found.metrics["valid"]["label"]["accuracy"] > 0.5
     assert Predictor.load(tmp_path / "out").predict([VALID[0]])
 

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from polydetr import Predictor
-from polydetr.backbones.bert import BertEncoder, to_hf_state_dict
+from polydetr.backbones.bert import BertEncoder, BertSizes
 from polydetr.config import merge
-from polydetr.training.fit import Display
+from polydetr.training.loop import Display
 
 GOOD, BAD = ("lovely", "warm", "bright"), ("dreary", "cold", "dull")
 TINY: dict[str, Any] = {
@@ -64,14 +64,16 @@ def train(out: Path | None = None, *, display: Display | None = None, **given: A
 
 def write_encoder(folder: Path) -> Path:
     """A folder as transformers saves a BERT: 2 layers of width 16, random weights."""
+    from bert_checkpoints import hf_state_dict
+
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *GOOD, *BAD, "scene", "of", "a", "evening"]
     shape = {"vocab_size": len(words), "hidden_dim": 16, "num_layers": 2, "num_heads": 2, "ffn_dim": 24}
     torch.manual_seed(3)
-    encoder = BertEncoder(**shape, max_positions=64)
+    encoder = BertEncoder(BertSizes(**shape, max_positions=64))
     for parameter in encoder.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     folder.mkdir(parents=True)
-    save_file(to_hf_state_dict(encoder.state_dict(), num_layers=2), folder / "model.safetensors")
+    save_file(hf_state_dict(encoder.state_dict(), num_layers=2), folder / "model.safetensors")
     config = {
         "model_type": "bert",
         "vocab_size": len(words),

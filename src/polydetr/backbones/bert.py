@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -36,32 +37,52 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": _gelu_tanh,
     "relu": F.relu,
 }
-"""By the name that a Hugging Face ``config.json`` gives under ``hidden_act``; where no gradient is asked of them they
+"""By the name that a Hugging Face ``config.json`` gives under ``hidden_act``; where no gradient is needed they
 may write over their input."""
+
+
+@dataclass(frozen=True)
+class BertSizes:
+    """The architecture. position_offset: the number of the first token's position; dropout: of the embeddings, and of
+    what attention and feed-forward add. Attention weights stay whole: the fast kernels drop none.
+
+    Raises BackboneError for an impossible shape or an unknown activation.
+    """
+
+    vocab_size: int
+    hidden_dim: int
+    num_layers: int
+    num_heads: int
+    ffn_dim: int
+    max_positions: int
+    num_segments: int = 2
+    norm_eps: float = 1e-12
+    position_offset: int = 0
+    activation: str = "gelu"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.hidden_dim % self.num_heads:
+            raise BackboneError(
+                f"hidden_dim {self.hidden_dim} cannot be divided into num_heads {self.num_heads} equal parts."
+            )
+        if self.activation not in ACTIVATIONS:
+            hint = did_you_mean(self.activation, ACTIVATIONS)
+            raise BackboneError(f"unknown activation {self.activation!r}.", hint=hint)
 
 
 class BertEmbeddings(nn.Module):
     """Word + position + segment, normalized. (B, L) int64 -> (B, L, D)."""
 
-    def __init__(
-        self,
-        *,
-        vocab_size: int,
-        hidden_dim: int,
-        max_positions: int,
-        num_segments: int,
-        norm_eps: float,
-        position_offset: int,
-        dropout: float,
-    ) -> None:
+    def __init__(self, sizes: BertSizes) -> None:
         super().__init__()
-        self.position_offset = position_offset
-        self.max_length = max_positions - position_offset
-        self.words = nn.Embedding(vocab_size, hidden_dim)
-        self.positions = nn.Embedding(max_positions, hidden_dim)
-        self.segments = nn.Embedding(num_segments, hidden_dim)
-        self.norm = nn.LayerNorm(hidden_dim, eps=norm_eps)
-        self.dropout = dropout
+        self.position_offset = sizes.position_offset
+        self.max_length = sizes.max_positions - sizes.position_offset
+        self.words = nn.Embedding(sizes.vocab_size, sizes.hidden_dim)
+        self.positions = nn.Embedding(sizes.max_positions, sizes.hidden_dim)
+        self.segments = nn.Embedding(sizes.num_segments, sizes.hidden_dim)
+        self.norm = nn.LayerNorm(sizes.hidden_dim, eps=sizes.norm_eps)
+        self.dropout = sizes.dropout
 
     def forward(
         self, input_ids: Tensor, segment_ids: Tensor | None, positions: Tensor | None, extra: Tensor | None = None
@@ -89,21 +110,19 @@ class BertLayer(nn.Module):
     int8 = False
     """Whether it predicts in 8-bit integers: see ``BertEncoder.use_int8``."""
 
-    def __init__(
-        self, *, hidden_dim: int, num_heads: int, ffn_dim: int, norm_eps: float, activation: str, dropout: float
-    ) -> None:
-        """dropout: of what attention and feed-forward add. Attention weights stay whole: the fast kernels drop none."""
+    def __init__(self, sizes: BertSizes) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.dropout = dropout
-        self.activation = ACTIVATIONS[activation]
-        self.qkv = Linear(hidden_dim, 3 * hidden_dim)
-        self.out = Linear(hidden_dim, hidden_dim)
-        self.attention_norm = nn.LayerNorm(hidden_dim, eps=norm_eps)
-        self.up = Linear(hidden_dim, ffn_dim)
-        self.down = Linear(ffn_dim, hidden_dim)
+        width = sizes.hidden_dim
+        self.num_heads = sizes.num_heads
+        self.dropout = sizes.dropout
+        self.activation = ACTIVATIONS[sizes.activation]
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width, eps=sizes.norm_eps)
+        self.up = Linear(width, sizes.ffn_dim)
+        self.down = Linear(sizes.ffn_dim, width)
         self.down.overwrite = True
-        self.ffn_norm = nn.LayerNorm(hidden_dim, eps=norm_eps)
+        self.ffn_norm = nn.LayerNorm(width, eps=sizes.norm_eps)
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -117,51 +136,13 @@ class BertLayer(nn.Module):
 class BertEncoder(nn.Module):
     """The encoder: ``embeddings``, then ``layers`` (an ``nn.ModuleList``).
 
-    Raises BackboneError for an impossible shape, an unknown activation, or a text
-    longer than the encoder has positions.
+    Raises BackboneError for a text longer than the encoder has positions.
     """
 
-    def __init__(
-        self,
-        *,
-        vocab_size: int,
-        hidden_dim: int,
-        num_layers: int,
-        num_heads: int,
-        ffn_dim: int,
-        max_positions: int,
-        num_segments: int = 2,
-        norm_eps: float = 1e-12,
-        position_offset: int = 0,
-        activation: str = "gelu",
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, sizes: BertSizes) -> None:
         super().__init__()
-        if hidden_dim % num_heads:
-            raise BackboneError(f"hidden_dim {hidden_dim} cannot be divided into num_heads {num_heads} equal parts.")
-        if activation not in ACTIVATIONS:
-            raise BackboneError(f"unknown activation {activation!r}.", hint=did_you_mean(activation, ACTIVATIONS))
-        self.hidden_dim = hidden_dim
-        self.embeddings = BertEmbeddings(
-            vocab_size=vocab_size,
-            hidden_dim=hidden_dim,
-            max_positions=max_positions,
-            num_segments=num_segments,
-            norm_eps=norm_eps,
-            position_offset=position_offset,
-            dropout=dropout,
-        )
-        self.layers = nn.ModuleList(
-            BertLayer(
-                hidden_dim=hidden_dim,
-                num_heads=num_heads,
-                ffn_dim=ffn_dim,
-                norm_eps=norm_eps,
-                activation=activation,
-                dropout=dropout,
-            )
-            for _ in range(num_layers)
-        )
+        self.embeddings = BertEmbeddings(sizes)
+        self.layers = nn.ModuleList(BertLayer(sizes) for _ in range(sizes.num_layers))
         self.apply(_initialize)
 
     @property
@@ -184,12 +165,12 @@ class BertEncoder(nn.Module):
         *,
         extra: Tensor | None = None,
     ) -> Tensor:
-        """input_ids (B, L) int64, mask (B, L) bool, True = real -> (B, L, D). What stands at padding is meaningless.
+        """input_ids (B, L) int64, mask (B, L) bool, True = real -> (B, L, D); outputs at padding are meaningless.
 
         extra: (B, L, D), added to the word embeddings (what the tokenizer loses, such as letter case).
         """
         hidden = self.embeddings(input_ids, segment_ids, positions, extra)
-        # Without padding no mask is passed: the kernel is faster, and bucketed batches are mostly of one length.
+        # Without padding no mask is passed: the kernel is faster then, and most batches hold texts of one length.
         bias = padding_bias(mask, hidden.dtype)
         for layer in self.layers:
             hidden = layer(hidden, bias)
@@ -197,7 +178,7 @@ class BertEncoder(nn.Module):
 
 
 def _initialize(module: nn.Module) -> None:
-    """BERT's own start (normal, 0.02), so that an encoder from random weights can learn."""
+    """BERT's own initialization (normal, std 0.02), so that an encoder from random weights can learn."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear):
@@ -246,15 +227,15 @@ def from_hf_state_dict(state: Mapping[str, Tensor], *, num_layers: int) -> dict[
     for name, tensor in state.items():
         short = _PREFIX.sub("", name).replace("LayerNorm.gamma", "LayerNorm.weight")
         plain[short.replace("LayerNorm.beta", "LayerNorm.bias")] = tensor
-    names = _names(num_layers)
-    wanted = {theirs for group in names.values() for theirs in group}
+    groups = _names(num_layers)
+    wanted = {theirs for group in groups.values() for theirs in group}
     missing = sorted(wanted - plain.keys())
     unknown = sorted(name for name in plain.keys() - wanted if not _UNUSED.search(name))
     if missing or unknown:
         faults = [
-            f"{len(found)} {what} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
-            for what, found in (("missing", missing), ("unknown", unknown))
-            if found
+            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+            for what, names in (("missing", missing), ("unknown", unknown))
+            if names
         ]
         raise BackboneError(
             f"the checkpoint is not a BERT-like encoder of {num_layers} layers: {'; '.join(faults)}.",
@@ -262,18 +243,5 @@ def from_hf_state_dict(state: Mapping[str, Tensor], *, num_layers: int) -> dict[
         )
     return {
         ours: torch.cat([plain[theirs] for theirs in group]) if len(group) > 1 else plain["".join(group)]
-        for ours, group in names.items()
+        for ours, group in groups.items()
     }
-
-
-def to_hf_state_dict(state: Mapping[str, Tensor], *, num_layers: int) -> dict[str, Tensor]:
-    """The inverse of ``from_hf_state_dict``: plain layout, no prefix. Raises BackboneError when a weight is missing."""
-    names = _names(num_layers)
-    missing = sorted(names.keys() - state.keys())
-    if missing:
-        raise BackboneError(f"the encoder's state lacks {len(missing)} weights, {missing[0]!r} first.")
-    result: dict[str, Tensor] = {}
-    for ours, group in names.items():
-        for theirs, part in zip(group, state[ours].chunk(len(group)), strict=True):
-            result[theirs] = part.contiguous()
-    return result

@@ -1,5 +1,5 @@
-"""How the tokens of a BERT-like encoder attend to one another. The normal path never computes these tables: they are
-made here, from what enters each layer.
+"""The attention weights of a BERT-like encoder. The normal path never computes them as tables: that is done here, from
+the input of each layer.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ T = TypeVar("T")
 
 
 def with_attention(backbone: BertEncoder, run: Callable[[], T]) -> tuple[T, list[Tensor]]:
-    """What ``run`` gives, and each layer's attention on the way, (B, L, L), heads averaged: softmax(q kᵀ / √d) from the
-    layer's own projection of its input.
+    """What ``run`` returns, and each layer's attention weights in that pass, (B, L, L), the mean over the heads of
+    softmax(q kᵀ / √d), from the layer's own projection of its input. Passes in other threads are left out.
     """
     here = threading.get_ident()
     layers: list[Tensor] = []

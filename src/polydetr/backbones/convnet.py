@@ -5,23 +5,22 @@
 
 Sources: Sandler et al. 2018, arXiv 1801.04381 (blocks); Ioffe & Szegedy 2015, arXiv 1502.03167 (batch-norm). As in DETR
 (arXiv 2005.12872, appendix A.4) the batch statistics are frozen: batches of a few images would spoil them. A frozen
-norm is a factor and a shift per channel, so it is folded into the convolution itself at every call: the same numbers,
-one pass over the activations less, in training as in prediction. Where nothing has a gradient, the CPU also adds and
-activates in that pass.
+norm is a factor and a shift per channel, so it is folded into the convolution itself at every call: the same numbers
+with one pass less over the activations, in training as in prediction. Without gradients the CPU also adds and activates
+in that pass.
 
 Shapes: N images, C channels, H, W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.errors import BackboneError
 from polydetr.nn.cpu.convolution import Activation, Steps, activate, can_fuse, convolve_fused
 from polydetr.nn.cpu.depthwise import depthwise_conv, pays_off
 from polydetr.nn.cpu.linear import Packed, is_capturing
@@ -60,7 +59,7 @@ class ConvNorm(Packed):
         nn.init.kaiming_normal_(self.weight, mode="fan_out")
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the one convolution that does it all; computed in float32, as the factors need it."""
+        """Weight and bias of the convolution with the norm folded in; computed in float32, as the factors need it."""
         mean, variance = self.get_buffer("mean"), self.get_buffer("variance")
         factor = self.gain.float() * torch.rsqrt(variance.float() + self.eps)
         weight = self.weight.float() * factor[:, None, None, None]
@@ -68,10 +67,7 @@ class ConvNorm(Packed):
         return weight.to(self.weight.dtype), bias.to(self.weight.dtype)
 
     def pack(self) -> None:
-        """Keep the folded weight for use where no gradient is asked for.
-
-        It is forgotten by ``train()``, by a new state or dtype, and when a weight is changed in place.
-        """
+        """Keeps the folded weight; also forgotten when a weight is changed in place."""
         if self._packed and self._packed[2] == self._versions():
             return
         with torch.no_grad():
@@ -79,7 +75,7 @@ class ConvNorm(Packed):
             self._packed = (weight.contiguous(memory_format=torch.channels_last), bias, self._versions())
 
     def _ready(self) -> tuple[Tensor, Tensor] | None:
-        """What ``pack`` kept, where it may be used; a recorded graph folds for itself, whatever mode it is made in."""
+        """What ``pack`` kept, where it may be used; a graph being captured folds the norm itself, in any mode."""
         if not self._packed or is_capturing() or torch.is_grad_enabled() or self._packed[2] != self._versions():
             return None
         return self._packed[:2]
@@ -129,7 +125,7 @@ class InvertedResidual(nn.Module):
 
 
 class InvertedResidualEncoder(nn.Module):
-    """``layers``: the stem, the blocks, the head. ``channels`` says how wide the features of each scale are.
+    """``layers``: the stem, the blocks, the head.
 
     blocks: (expansion, channels, repeats, stride of the first, kernel) for each stage.
     """
@@ -140,7 +136,7 @@ class InvertedResidualEncoder(nn.Module):
         super().__init__()
         shared: dict[str, Any] = {"eps": eps, "same_padding": same_padding}
         layers: list[nn.Module] = [ConvNorm(3, stem, kernel=3, stride=2, **shared)]
-        strides, widths, width = [2], [stem], stem
+        strides, width = [2], stem
         for expansion, channels, repeats, first, kernel in blocks:
             for index in range(repeats):
                 stride = first if index == 0 else 1
@@ -149,41 +145,19 @@ class InvertedResidualEncoder(nn.Module):
                 )
                 width = channels
                 strides.append(strides[-1] * stride)
-                widths.append(width)
         layers.append(ConvNorm(width, head, **shared))
         self.layers = nn.ModuleList(layers)
-        self._stride_after = (*strides, strides[-1])
-        last = {stride: index for index, stride in enumerate(self._stride_after)}
+        last = {stride: index for index, stride in enumerate((*strides, strides[-1]))}
         self._taken = {last[stride]: stride for stride in SCALES if stride in last}
-        self.channels = {stride: (*widths, head)[index] for index, stride in self._taken.items()}
 
     def forward(self, pixels: Tensor) -> dict[int, Tensor]:
         """pixels (N, 3, H, W), normalized -> stride 8, 16, 32 -> (N, C, ⌈H/stride⌉, ⌈W/stride⌉); the last is the
         head's.
         """
         x = pixels.contiguous(memory_format=torch.channels_last)
-        found: dict[int, Tensor] = {}
+        maps: dict[int, Tensor] = {}
         for index, layer in enumerate(self.layers):
             x = layer(x)
             if index in self._taken:
-                found[self._taken[index]] = x
-        return found
-
-
-NORMED = {"gain": "weight", "bias": "bias", "mean": "running_mean", "variance": "running_var"}
-
-
-def take_weights(state: Mapping[str, Tensor], names: Mapping[str, tuple[str, str]]) -> dict[str, Tensor]:
-    """Weights under this module's names. ``names``: our ConvNorm → (their convolution, their batch-norm).
-
-    Raises :class:`BackboneError` where one is missing.
-    """
-    theirs = {f"{ours}.weight": f"{convolution}.weight" for ours, (convolution, _) in names.items()}
-    for ours, (_, norm) in names.items():
-        theirs |= {f"{ours}.{mine}": f"{norm}.{its}" for mine, its in NORMED.items()}
-    if missing := sorted(set(theirs.values()) - state.keys()):
-        raise BackboneError(
-            f"the checkpoint lacks {len(missing)} weights, {missing[0]!r} first.",
-            hint="Remove the file from the cache, so that it is fetched again.",
-        )
-    return {ours: state[name].to(torch.float32) for ours, name in theirs.items()}
+                maps[self._taken[index]] = x
+        return maps

@@ -32,10 +32,10 @@ def detr_weights(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
     for name, value in our_keys(state).items():
         if name.startswith((BACKBONE, _PROJECTION)):
             backbone[name.removeprefix(BACKBONE)] = value
-        elif found := re.fullmatch(r"(.*attention)\.in_proj_(weight|bias)", name):
+        elif joint := re.fullmatch(r"(.*attention)\.in_proj_(weight|bias)", name):
             # Queries, keys and values in one matrix, one above the other.
             for part, tensor in zip(("query", "key", "value"), value.chunk(3), strict=True):
-                head[f"{found[1]}.{part}.{found[2]}"] = tensor
+                head[f"{joint[1]}.{part}.{joint[2]}"] = tensor
         else:
             head[name] = value
     return backbone, head

@@ -12,6 +12,19 @@ from torch import Tensor
 
 from polydetr.errors import BackboneError
 from polydetr.specs.folders import weight_files
+from polydetr.specs.image import ImageSpec
+from polydetr.specs.text import TextSpec
+
+
+def source_of(spec: TextSpec | ImageSpec) -> Path:
+    """Where the pretrained weights of a backbone lie. Raises :class:`BackboneError` where it has none."""
+    if spec.source is None:
+        raise BackboneError(
+            f"backbone {spec.name!r} has no pretrained weights here: it is trained from random ones, or was "
+            "restored from a model folder, which keeps the weights in the model's own file.",
+            hint="Load the spec of a pretrained one by its name.",
+        )
+    return spec.source
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -30,17 +43,17 @@ def fitting(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, what
 
     Raises :class:`BackboneError` naming the tensors that are missing, unknown, or of another shape.
     """
-    found = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
-    faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
-    faults += [f"{name} is unknown" for name in found.keys() - expected.keys()]
+    tensors = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    faults = [f"{name} is missing" for name in expected.keys() - tensors.keys()]
+    faults += [f"{name} is unknown" for name in tensors.keys() - expected.keys()]
     faults += [
-        f"{name} has shape {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
-        for name in expected.keys() & found.keys()
-        if expected[name].shape != found[name].shape
+        f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected.keys() & tensors.keys()
+        if expected[name].shape != tensors[name].shape
     ]
     if faults:
         raise BackboneError(
             f"these weights are not those of {what}; {len(faults)} tensors differ: {'; '.join(sorted(faults)[:5])}.",
             hint="Names are shown as polydetr has them.",
         )
-    return found
+    return tensors

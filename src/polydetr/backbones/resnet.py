@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from polydetr.backbones.convnet import ConvNorm
 from polydetr.backbones.folders import fitting
 from polydetr.errors import BackboneError
-from polydetr.specs.resnet import map_channels, our_key
+from polydetr.specs.resnet import our_key
 
 
 class Block(nn.Module):
+    """relu(convolutions(x) + shortcut(x)); stride and dilation are those of its first 3×3 convolution."""
+
     def __init__(self, inputs: int, outputs: int, *, bottleneck: bool, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
         middle = outputs // 4 if bottleneck else outputs
@@ -51,7 +53,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """``layers``: the stem, the blocks, and the projection where there is one. ``channels``: stride → width of its map.
+    """``layers``: the stem, the blocks, and the projection where there is one.
 
     dilated: the last stage keeps the stride and widens its kernels (DC5); projected: the width to which the coarsest
     map is brought. Raises :class:`BackboneError` for another number of stages than four, or sizes below 1.
@@ -78,7 +80,7 @@ class ResNet(nn.Module):
             stride *= step
             for number in range(depth):
                 first = number == 0
-                # The first block of a widened stage still reads a map as fine as the stage before made it.
+                # The first block of a dilated stage still reads a map of the stage before, without dilation.
                 dilation = 2 if dilated and stage == 4 and not first else 1
                 layers.append(
                     Block(width, outputs, bottleneck=bottleneck, stride=step if first else 1, dilation=dilation)
@@ -89,21 +91,20 @@ class ResNet(nn.Module):
         if projected is not None:
             layers.append(nn.Conv2d(width, projected, 1))
             self._taken[stride] = len(layers) - 1
-        self.channels = map_channels(widths=widths, dilated=dilated, projected=projected)
         self.layers = nn.ModuleList(layers)
 
     def forward(self, pixels: Tensor) -> dict[int, Tensor]:
         """pixels (N, 3, H, W), normalized -> stride -> (N, C, ⌈H/stride⌉, ⌈W/stride⌉)."""
         taken = {index: stride for stride, index in self._taken.items()}
-        found: dict[int, Tensor] = {}
+        maps: dict[int, Tensor] = {}
         x = pixels.contiguous(memory_format=torch.channels_last)
         for index, layer in enumerate(self.layers):
             x = layer(x)
             if index == 0:
                 x = F.max_pool2d(x, 3, stride=2, padding=1)
             if index in taken:
-                found[taken[index]] = x
-        return found
+                maps[taken[index]] = x
+        return maps
 
 
 def resnet_weights(state: Mapping[str, Tensor], encoder: Mapping[str, Any]) -> dict[str, Tensor]:

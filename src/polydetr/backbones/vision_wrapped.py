@@ -41,12 +41,12 @@ class TransformersVisionEncoder(nn.Module):
         wrapped = TransformersEncoder(hf_config)
         self.layers = nn.ModuleList([wrapped.model])
         self.stride = stride
-        # An encoder with learned positions for one size of image stretches them to another.
-        self.stretches = "interpolate_pos_encoding" in inspect.signature(wrapped.model.forward).parameters
+        # An encoder with learned positions for one size of image interpolates them for another.
+        self.interpolates = "interpolate_pos_encoding" in inspect.signature(wrapped.model.forward).parameters
 
     def forward(self, pixels: Tensor) -> dict[int, Tensor]:
         """(N, 3, H, W) → {stride: (N, C, h, w)}. Tokens that stand for the whole image are left out."""
-        options = {"interpolate_pos_encoding": True} if self.stretches else {}
+        options = {"interpolate_pos_encoding": True} if self.interpolates else {}
         hidden = self.layers[0](pixel_values=pixels, **options).last_hidden_state
         if hidden.dim() == 4:
             return {self.stride: hidden}
@@ -66,13 +66,15 @@ class TransformersVisionEncoder(nn.Module):
 
 
 class Shape(NamedTuple):
+    """Channels and stride of the coarsest features, and the number of layers."""
+
     hidden_dim: int
     stride: int
     num_layers: int
 
 
 def describe_vision(hf_config: Mapping[str, Any]) -> Shape:
-    """Found by showing the encoder an image without content, on the "meta" device, which computes nothing.
+    """Measured by one forward pass on the "meta" device, which computes nothing.
 
     Raises :class:`BackboneError` where it is no image encoder.
     """
@@ -95,7 +97,7 @@ def describe_vision(hf_config: Mapping[str, Any]) -> Shape:
 
 
 def grid_of(hf_config: Mapping[str, Any], *, stride: int, size: int) -> int:
-    """Cells a side that the encoder makes of an image of size x size pixels; found as in :func:`describe_vision`."""
+    """Cells per side of the features of an image of size x size pixels; measured as in :func:`describe_vision`."""
     with torch.device("meta"), torch.no_grad():
         features = TransformersVisionEncoder(hf_config, stride=stride).eval()(torch.empty(1, 3, size, size))
     return features[stride].shape[-1]

@@ -47,8 +47,8 @@ class TransformersEncoder(nn.Module):
         extra: (B, L, width of the word embeddings), added to them (what the tokenizer loses, such as letter case).
         Segments and positions are passed on where the architecture takes them; one that does not has no use for them.
         """
-        given = {"token_type_ids": segment_ids, "position_ids": positions}
-        passed = {k: v for k, v in given.items() if v is not None and k in self.accepted}
+        optional = {"token_type_ids": segment_ids, "position_ids": positions}
+        passed = {k: v for k, v in optional.items() if v is not None and k in self.accepted}
         if extra is None:
             passed["input_ids"] = input_ids
         else:
@@ -73,7 +73,7 @@ def pretrained_state(folder: Path, hf_config: Mapping[str, Any]) -> dict[str, Te
     from transformers import AutoModel
 
     try:
-        model, found = AutoModel.from_pretrained(
+        model, loading = AutoModel.from_pretrained(
             folder,
             config=_configuration(hf_config),
             use_safetensors=True,
@@ -84,7 +84,7 @@ def pretrained_state(folder: Path, hf_config: Mapping[str, Any]) -> dict[str, Te
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise BackboneError(f"the weights in {folder} cannot be loaded: {error}.") from error
-    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
+    missing = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
     if missing:
         raise BackboneError(f"the weights in {folder} lack {len(missing)} tensors, {missing[0]!r} first.")
     return {f"model.{name}": tensor for name, tensor in model.state_dict().items()}

@@ -31,15 +31,22 @@ def ahead(function: Callable[[_T], _R], items: Iterable[_T], *, workers: int) ->
     if workers < 2:
         yield from map(function, items)
         return
-    waiting: deque[Future[_R]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
+        yield from ahead_in(pool, function, items, window=AHEAD)
+
+
+def ahead_in(
+    pool: ThreadPoolExecutor, function: Callable[[_T], _R], items: Iterable[_T], *, window: int
+) -> Iterator[_R]:
+    """``map`` in order, up to ``window`` results ahead in the threads of ``pool``."""
+    waiting: deque[Future[_R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= window:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()

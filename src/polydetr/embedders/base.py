@@ -143,8 +143,7 @@ class Blend(NamedTuple):
 
 @runtime_checkable
 class BlendsExamples(Protocol):
-    """Can blend examples in training, where the model reads no other modality; losses are blended with the same shares.
-    """
+    """Can blend examples in training, where the model reads no other modality; losses are blended with the same shares."""
 
     def blend(self, group: TokenGroup, generator: torch.Generator) -> Blend | None:
         """Each example with another; None where blending is off."""

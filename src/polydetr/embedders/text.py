@@ -84,8 +84,7 @@ class TextEmbedder(Embedder):
     # -- for explanations ---------------------------------------------------------------------------------------------
 
     def entry(self) -> TextEntry:
-        """At the backbone's embeddings; those of a wrapped one are its word vectors and the word shapes added to them.
-        """
+        """At the backbone's embeddings; those of a wrapped one are its word vectors and the word shapes added to them."""
         if isinstance(self.backbone, BertEncoder):
             return TextEntry(self, [self.backbone.embeddings])
         words: nn.Module = self.backbone.model.get_input_embeddings()  # type: ignore[union-attr, operator, assignment]

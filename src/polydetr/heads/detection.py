@@ -21,7 +21,7 @@ from polydetr.nn.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from polydetr.nn.decoder import SetDecoder, hold
 from polydetr.nn.detr import Detr, DetrSizes
 from polydetr.nn.detr_fast import DetrFast, FastSizes
-from polydetr.nn.matcher import Matcher, SetTargets
+from polydetr.nn.matcher import SetTargets
 from polydetr.nn.set_loss import SetCriterion
 from polydetr.tasks.base import details_of
 from polydetr.tasks.detection import BoxDetails, DetectionOptions, DetectionTask
@@ -59,8 +59,8 @@ class DetectionHead(Head):
         self.model: nn.Module
         if options.architecture == "detr":
             sizes = _published(shape) or sizes
-            self.model = Detr(_LastMap(), shape.embed_dim, DetrSizes(num_classes, **sizes))
-            self.criterion = SetCriterion(BoxGeometry(), classification="softmax")
+            self.model = Detr(shape.embed_dim, DetrSizes(num_classes, **sizes))
+            self.criterion = SetCriterion(BoxGeometry())
         else:
             channels = (*(shape.map_channels[stride] for stride in self.strides), shape.embed_dim)
             self.model = DetrFast(
@@ -70,9 +70,7 @@ class DetectionHead(Head):
                 )
             )  # fmt: skip
             kind = "varifocal" if options.iou_aware else "focal"
-            self.criterion = SetCriterion(
-                BoxGeometry(), classification=kind, matcher=Matcher("focal", class_weight=2.0)
-            )
+            self.criterion = SetCriterion(BoxGeometry(), classification=kind)
 
     @classmethod
     def from_task(cls, task: DetectionTask, shape: EncoderShape, *, label_smoothing: float = 0.0) -> Self:
@@ -168,13 +166,6 @@ def _published(shape: EncoderShape) -> dict[str, Any] | None:
             hint=f"Set model.embed_dim={sizes['embed_dim']}.",
         )
     return sizes
-
-
-class _LastMap(nn.Module):
-    """In place of a backbone: the shared encoder has computed the features."""
-
-    def forward(self, coarsest: Tensor) -> list[Tensor]:
-        return [coarsest]
 
 
 def _seen(boxes_xyxy: Tensor, window_xyxy: Tensor) -> tuple[Tensor, Tensor]:

@@ -89,8 +89,7 @@ def looked_at(head: DetectionHead, *, query: int, forward: Callable[[], object])
         if threading.get_ident() != here:
             return
         if isinstance(attention, DeformableAttention):
-            queries, references, _, level_shapes = inputs
-            points = attention.points(queries, references, level_shapes)
+            points = attention.points(*inputs[:2])
             maps.append(_of_points(*(x[0, query] for x in points)))
         elif isinstance(attention, MultiHeadAttention):
             _, weights = attention.forward(*inputs, need_weights=True)

@@ -18,7 +18,7 @@ from polydetr.heads.explained import CLEAR_SCORE, Answer, Counterpart, Reading, 
 from polydetr.heads.tagging import TokenHead
 from polydetr.nn.batch import Encoded
 from polydetr.nn.decoder import SetDecoder, hold
-from polydetr.nn.matcher import Matcher, SetTargets
+from polydetr.nn.matcher import SetTargets
 from polydetr.nn.set_loss import SetCriterion
 from polydetr.nn.span_geometry import SpanGeometry
 from polydetr.nn.span_set import NO_SPAN, SpanSet, SpanSizes
@@ -42,9 +42,7 @@ class EntitiesHead(Head):
         self.tagging = tagging
         self.model = SpanSet(sizes)
         self.tags = TokenHead(sizes.embed_dim, num_tags, dropout=sizes.dropout) if tagging else None
-        self.criterion = SetCriterion(
-            SpanGeometry(), classification="varifocal", matcher=Matcher("focal", class_weight=2.0)
-        )
+        self.criterion = SetCriterion(SpanGeometry(), classification="varifocal")
 
     @classmethod
     def from_task(cls, task: EntitiesTask, shape: EncoderShape, *, label_smoothing: float = 0.0) -> Self:

@@ -1,5 +1,4 @@
-"""The interface of modalities: how raw values become tokens. What only some of them can do stands below, as protocols.
-"""
+"""The interface of modalities: how raw values become tokens. What only some of them can do stands below, as protocols."""
 
 from __future__ import annotations
 
@@ -83,8 +82,7 @@ class BuildContext:
 
 
 class Modality(ABC):
-    """One kind of input. ``fields`` are the columns it reads, in order; together they make one token group, ``name``.
-    """
+    """One kind of input. ``fields`` are the columns it reads, in order; together they make one token group, ``name``."""
 
     name: ClassVar[str]
     reads: ClassVar[frozenset[str]]

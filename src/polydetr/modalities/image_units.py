@@ -1,5 +1,4 @@
-"""Cells of images as units of an explanation, the images with some cells filled in, and the images that reports show.
-"""
+"""Cells of images as units of an explanation, the images with some cells filled in, and the images that reports show."""
 
 from __future__ import annotations
 

@@ -68,8 +68,7 @@ def is_missing_text(value: object) -> bool:
 
 
 def readable_texts(fields: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
-    """All readable texts of the rows, column by column within a row; other values are left to ``encode``, which raises.
-    """
+    """All readable texts of the rows, column by column within a row; other values are left to ``encode``, which raises."""
     for row in rows:
         for field in fields:
             try:

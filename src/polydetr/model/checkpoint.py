@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +10,7 @@ from polydetr.core.files import write_text
 from polydetr.errors import BackboneError
 from polydetr.inference.folder import CARD
 from polydetr.model.build import build_model
-from polydetr.model.folder import check_replaceable, save_folder
+from polydetr.model.folder import check_replaceable, describe_model, save_folder
 from polydetr.reports.model_card import model_card
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
 from polydetr.specs.image import load_image_spec
@@ -26,20 +22,19 @@ def import_detr(
     checkpoint: str | Path,
     out: Path,
     *,
-    size: int = 800,
-    fit: Literal["stretch", "pad"] = "stretch",
-    threshold: float = 0.5,
-    note: Callable[[str], None] = lambda message: None,
+    size: int,
+    fit: Literal["stretch", "pad"],
+    threshold: float,
 ) -> None:
-    """Writes a model folder that reads a column "image" and answers "objects", by the checkpoint's own labels.
+    """Writes a model folder that reads a column "image" and predicts "objects", by the checkpoint's own labels.
 
-    checkpoint: a folder, a safetensors file or a Hugging Face id; size: pixels a side that the model sees; fit: how an
-    image that is not square becomes so; threshold: score from which a box is answered.
+    checkpoint: a folder, a safetensors file or a Hugging Face id; size: pixels per side that the model sees; fit: how
+    an image that is not square becomes so; threshold: score from which a box is predicted.
     Raises:
         BackboneError: it is no DETR. SaveError: ``out`` cannot be written, or holds something that is not a model.
     """
     check_replaceable(out)
-    backbone = load_image_spec(str(checkpoint), report=note)
+    backbone = load_image_spec(str(checkpoint))
     if backbone.detr is None:
         raise BackboneError(
             f"{str(checkpoint)!r} holds an image backbone and no detector.",
@@ -59,18 +54,8 @@ def import_detr(
         inputs={IMAGE: "image"},
     )
     schema = Schema((FieldSpec(IMAGE, "image"),), (TargetSpec(OBJECTS, "detection"),))
-    assembly = build_model(config, schema, [], note=lambda message: None)
-    weights = assembly.model.state_dict()
-    info = {
-        "versions": {name: version(name) for name in ("polydetr", "torch", "numpy", "tokenizers", "safetensors")},
-        "python": platform.python_version(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "schema": schema.to_dict(),
-        "config": config.model_dump(),
-        "model": config.model.model_dump(),
-        "parameters": sum(p.numel() for p in assembly.model.parameters()),
-        "imported": Path(checkpoint).name,
-    }
+    assembly = build_model(config, schema, [], notify=lambda message: None)
+    info = {**describe_model(config, schema, assembly.model), "imported": Path(checkpoint).name}
     card = {
         "name": out.name,
         "description": f"A published DETR, {info['imported']}, as it was: nothing was trained or measured here.",
@@ -83,4 +68,5 @@ def import_detr(
         "run": {"parameters": info["parameters"]},
         "backbone": {"name": info["imported"]},
     }
+    weights = assembly.model.state_dict()
     save_folder(out, assembly.engine, weights, info, extra=lambda new: write_text(new / CARD, model_card(**card)))

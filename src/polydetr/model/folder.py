@@ -5,27 +5,45 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from polydetr.config import ModelConfig
+from polydetr.config import Config, ModelConfig
 from polydetr.core.files import sha256_of, write_text
 from polydetr.engine.engine import Engine
-from polydetr.errors import ModelFolderError, OutputError, SaveError
+from polydetr.errors import ModelFolderError, OutputError, SaveError, check_choice
 from polydetr.inference.folder import CARD, COPY_AGAIN, FORMAT_VERSION, MANIFEST, SEAL, WEIGHTS, beside, seal_of
 from polydetr.modalities.base import Modality
-from polydetr.model.build import build_runner
 from polydetr.model.masters import Masters
-from polydetr.model.precision import ForLoading, apply, check_name, choose_for_loading
+from polydetr.model.model import PolyModel
+from polydetr.model.precision import ForLoading, apply, choose_for_loading
 from polydetr.model.runner import TorchRunner
+from polydetr.schema.spec import Schema
 from polydetr.tasks.base import Task
+
+
+def describe_model(config: Config, schema: Schema, model: nn.Module) -> dict[str, Any]:
+    """What every model folder records: versions, date, configuration, schema and size."""
+    names = ("polydetr", "torch", "numpy", "tokenizers", "safetensors")
+    return {
+        "versions": {name: version(name) for name in names},
+        "python": platform.python_version(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "schema": schema.to_dict(),
+        "config": config.model_dump(),
+        "model": config.model.model_dump(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
 
 
 def save_folder(
@@ -65,7 +83,7 @@ def save_folder(
             f"cannot save the model to {str(folder)!r}: {error}.",
             hint="What was there before is untouched. Free some disk space or name another folder.",
         ) from error
-    finally:  # an interruption is no excuse for a torn folder either
+    finally:  # also after an interruption
         shutil.rmtree(new, ignore_errors=True)
         _restore(folder)
 
@@ -115,29 +133,23 @@ def load_runner(
     *,
     precision: ForLoading = "auto",
 ) -> TorchRunner:
-    """The network of a model folder, on a GPU where there is one, in the precision asked for.
+    """The network of a model folder, on a GPU where there is one, in the given precision.
 
     Raises:
-        ConfigError: an unknown precision, or one that cannot be had. ModelFolderError: the weights cannot be read.
+        ConfigError: an unknown precision, or one that this machine lacks. ModelFolderError: the weights cannot be read.
         KeyError, TypeError, ValueError, RuntimeError: they do not fit the description.
     """
-    check_name(precision, ForLoading)
-    runner = build_runner(modalities, tasks, ModelConfig(**manifest["model"]))
-    runner.model.load_state_dict(load_weights(folder))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = runner.model.to(device)
-    apply(model, choose_for_loading(model, precision, manifest))
-    model.eval()
-    runner.masters = Masters.in_file(model, folder / WEIGHTS)
-    return runner
-
-
-def load_weights(folder: Path) -> dict[str, Tensor]:
-    """The saved weights, fp32. Raises ModelFolderError where they cannot be read."""
+    check_choice("precision", precision, get_args(ForLoading))
+    model = PolyModel(modalities, tasks, ModelConfig(**manifest["model"]))
     try:
-        return load_file(folder / WEIGHTS)
+        model.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError) as error:
         raise ModelFolderError(f"{str(folder / WEIGHTS)!r} cannot be read: {error}.", hint=COPY_AGAIN) from error
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    apply(model, choose_for_loading(model, precision, manifest))
+    runner = TorchRunner(model.eval())
+    runner.masters = Masters.in_file(model, folder / WEIGHTS)
+    return runner
 
 
 def copy_reports(source: Path, target: Path) -> None:

@@ -2,7 +2,7 @@
 
 Names in are ``<group>.<array>`` (``text.input_ids``, ``history.image.pixels``, …), with ``<group>.mask`` and
 ``<group>.positions``, each (B, L, …); names out are ``<target>.<output>``. Neither the numbers of the examples nor a
-seed is among them: what is drawn at random is drawn outside, and handed in.
+seed is among them: random noise is an input.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from polydetr.model.model import PolyModel
 from polydetr.nn.batch import Batch, TokenGroup
 
 NOISY, TIME = "noisy", "time"
-"""What one step of painting reads beside the groups: images on their way (B, C, S, S), and how far they are (B,)."""
+"""What one step of generation reads beside the groups: noisy images (B, C, S, S), and their times in 0 … 1 (B,)."""
 
 
 class GraphModel(nn.Module):
-    """All answers but painted images, in one pass; no size depends on the values of a tensor."""
+    """All outputs but generated images, in one pass; no size depends on the values of a tensor."""
 
     def __init__(self, model: PolyModel, targets: Collection[str]) -> None:
         super().__init__()
@@ -32,8 +32,8 @@ class GraphModel(nn.Module):
 
 
 class PaintingStep(nn.Module):
-    """The velocity of half-painted images, ``<target>.velocity`` (B, C, S, S): one step, which a solver outside repeats
-    (``nn.flow.solve``). Without any group it is that of no row at all, from which guidance is measured.
+    """The velocity of noisy images, ``<target>.velocity`` (B, C, S, S): one step, which a solver outside repeats
+    (``nn.flow.solve``). Without any group it is the unconditional one, as guidance needs it.
     """
 
     def __init__(self, model: PolyModel, target: str) -> None:
@@ -48,11 +48,11 @@ class PaintingStep(nn.Module):
 
 def tensors_of(batch: Batch) -> dict[str, Tensor]:
     """The tensors of a batch's groups, by name."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, group in batch.groups.items():
         named = {**group.values, "mask": group.mask, "positions": group.positions}
-        found |= {f"{name}.{array}": tensor for array, tensor in named.items()}
-    return found
+        tensors |= {f"{name}.{array}": tensor for array, tensor in named.items()}
+    return tensors
 
 
 def batch_of(tensors: Mapping[str, Tensor]) -> Batch:
@@ -61,6 +61,6 @@ def batch_of(tensors: Mapping[str, Tensor]) -> Batch:
     for name, tensor in tensors.items():
         group, _, array = name.partition(".")
         values.setdefault(group, {})[array] = tensor
-    groups = {name: TokenGroup(found, found.pop("mask"), found.pop("positions")) for name, found in values.items()}
+    groups = {name: TokenGroup(arrays, arrays.pop("mask"), arrays.pop("positions")) for name, arrays in values.items()}
     first = next(iter(groups.values())).mask
     return Batch(groups, {}, (), torch.ones(first.shape[0], device=first.device))

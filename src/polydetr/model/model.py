@@ -1,4 +1,4 @@
-"""The whole model: embed each modality, attend over all of them, read the answers.
+"""The whole model: an embedder per modality, the shared encoder over all of them, a head per target.
 
 ``forward`` gives each task's raw outputs; losses and decoding live with the tasks.
 """
@@ -22,7 +22,7 @@ from polydetr.errors import ConfigError
 from polydetr.heads.base import DecodesSets, EncoderShape, GeneratesImages, Head, NamesLabels, TakesDetr
 from polydetr.modalities.base import Modality
 from polydetr.nn.batch import Batch, Embedded, Encoded, TokenGroup
-from polydetr.nn.cpu.linear import Linear, Packs, pack
+from polydetr.nn.cpu.linear import Linear, Packed, pack
 from polydetr.nn.encoder import AttentionWeights, MultiModalEncoder
 from polydetr.nn.pooling import masked_mean, mean_of_groups
 from polydetr.tasks.base import Task
@@ -69,7 +69,7 @@ class PolyModel(nn.Module):
             fusion=config.fusion,
             share=config.share,
             dropout=config.dropout,
-            residual_init="zero" if pretrained else "default",
+            zero_init=pretrained,
         )
         self.heads = nn.ModuleDict(
             {self._slots[t]: heads.build(task, shape, label_smoothing=label_smoothing) for t, task in tasks.items()}
@@ -89,13 +89,13 @@ class PolyModel(nn.Module):
     def fits_int8(self) -> bool:
         """Whether it has text encoders to predict in 8-bit integers, and no other backbone that is packed."""
         reads_text = any(isinstance(m, BertEncoder) and len(m.layers) for m in self.modules())
-        others = any(isinstance(m, Packs) and not isinstance(m, Linear) for m in self.modules())
+        others = any(isinstance(m, Packed) and not isinstance(m, Linear) for m in self.modules())
         return reads_text and not others and not self._bringing
 
     def use_int8(self, on: bool = True, *, encoder: torch.dtype = torch.float32) -> None:
-        """Text encoders predict in 8-bit integers (``nn.int8``), all around them in float32; or no longer.
+        """Text encoders predict in 8-bit integers (``nn.cpu.int8``) or no longer (``on=False``); the rest in float32.
 
-        encoder: what the shared encoder computes in, at its full rate where there is one for bfloat16.
+        encoder: the dtype of the shared encoder, which may be bfloat16.
         """
         self.float()
         self.encoder.to(encoder)
@@ -116,11 +116,11 @@ class PolyModel(nn.Module):
         last_only: bool | None = None,
         by_shape: bool = False,
     ) -> dict[str, dict[str, Tensor]]:
-        """Target → named outputs, for all targets or those asked for. A head that brings tokens attends apart: the
-        others never see them; so does a target's own value, where the batch holds it.
+        """Target → named outputs, for all targets or the named ones. A head that brings tokens has an encoder pass of
+        its own, so that no other head sees them; so do the positives of an embedding, where the batch holds them.
 
-        last_only: whether heads that decode in layers answer with the last one alone; as a default they do, but in
-        training, where all are taught. by_shape: no size depends on the values of a tensor, for a graph to be exported.
+        last_only: whether heads that decode in layers give the outputs of the last one alone; by default they do, but
+        in training, where every layer has a loss. by_shape: no size depends on the values of a tensor, for export.
         """
         last_only = not self.training if last_only is None else last_only
         embedded = self._embed(batch)
@@ -143,17 +143,17 @@ class PolyModel(nn.Module):
         for target, group in batch.positives.items():
             if target in outputs:
                 name = self.positive_side(target)
-                found = self._encoded({name: self.embedders[name](group)})
-                outputs[target]["positive"] = self.heads[self._slots[target]](found)["vector"]
+                positive = self._encoded({name: self.embedders[name](group)})
+                outputs[target]["positive"] = self.heads[self._slots[target]](positive)["vector"]
         return outputs
 
     def embedder_of(self, name: str) -> Embedder:
-        """What makes vectors of a modality's tokens."""
+        """The embedder of a modality."""
         return cast(Embedder, self.embedders[name])
 
     def velocity(self, target: str, batch: Batch | None, noisy: Tensor, time: Tensor) -> Tensor:
-        """One step of a head that paints (``nn.flow``): which way images (B, C, S, S) at time (B,) have to go; of no
-        row at all where there is no batch.
+        """The velocity that a generating head predicts for images (B, C, S, S) at time (B,) (``nn.flow``); without a
+        batch the unconditional one.
         """
         head = self.head_of(target)
         assert isinstance(head, GeneratesImages)
@@ -161,11 +161,11 @@ class PolyModel(nn.Module):
         return head(noisy, time, partial(self._attend, embedded, self._slots[target]))
 
     def head_of(self, target: str) -> Head:
-        """What answers ``target``."""
+        """The head of a target."""
         return cast(Head, self.heads[self._slots[target]])
 
     def positive_side(self, target: str) -> str:
-        """The modality that reads what belongs to a row (``HasPositive``)."""
+        """The modality that reads the positives of a target (``HasPositive``)."""
         return self._positives[target]
 
     def _embed(self, batch: Batch) -> dict[str, Embedded]:
@@ -173,24 +173,27 @@ class PolyModel(nn.Module):
 
     def _encoded(self, embedded: Mapping[str, Embedded]) -> Encoded:
         attended, _ = self.attend(embedded)
-        masks = {name: found.mask for name, found in embedded.items()}
+        masks = {name: group.mask for name, group in embedded.items()}
         return Encoded(attended, masks, mean_of_groups(attended, masks), embedded)
 
     def attend(
         self, embedded: Mapping[str, Embedded], *, need_weights: bool = False
     ) -> tuple[dict[str, Tensor], AttentionWeights | None]:
-        """Embedded modalities → their tokens after all attended to all, and if asked for, who looked at whom.
+        """Embedded modalities → their tokens after the shared encoder, and with ``need_weights`` its attention weights.
 
-        The encoder may compute in other numbers than what is around it (``use_int8``).
+        The encoder may have another dtype than the modules around it (``use_int8``).
         """
-        masks = {name: found.mask for name, found in embedded.items()}
+        masks = {name: group.mask for name, group in embedded.items()}
         dtype = next((p.dtype for p in self.encoder.parameters()), None)
-        tokens = {name: found.tokens if dtype is None else found.tokens.to(dtype) for name, found in embedded.items()}
+        tokens = {name: group.tokens if dtype is None else group.tokens.to(dtype) for name, group in embedded.items()}
         attended, weights = self.encoder(tokens, masks, need_weights=need_weights)
         return {name: found.to(embedded[name].tokens.dtype) for name, found in attended.items()}, weights
 
     def _attend(self, embedded: Mapping[str, Embedded], slot: str, own: Embedded, hidden: Tensor | None) -> Tensor:
-        """The tokens that a head brings, after they and the row's attended to one another (``heads.base.Attend``)."""
+        """The tokens that a head brings, after the encoder's pass over them and the row's (``heads.base.Attend``).
+
+        hidden: (B,) bool, examples whose row is masked.
+        """
         groups = dict(embedded)
         if hidden is not None:
             groups = {n: Embedded(g.tokens, g.mask & ~hidden[:, None]) for n, g in groups.items() if not hidden.all()}
@@ -204,7 +207,7 @@ class PolyModel(nn.Module):
         if self.log_variance is None:
             return losses.sum()
         balanced = torch.exp(-self.log_variance) * losses + 0.5 * self.log_variance
-        # A target without one label in this batch has nothing to say about its weight, which would otherwise run away.
+        # A target without a label in this batch must not move its weight, which would otherwise grow without bound.
         return balanced[losses.detach() != 0].sum()
 
     def load_pretrained(self, modalities: Mapping[str, Modality]) -> None:
@@ -217,25 +220,25 @@ class PolyModel(nn.Module):
                 unexpected = self.embedders[name].load_state_dict(dict(weights), strict=False).unexpected_keys
                 assert not unexpected, unexpected
             embedder = self.embedders[name]
-            found = embedder.pretrained_detr(modality) if isinstance(embedder, HasDetr) else None
-            if found is not None:
+            detr = embedder.pretrained_detr(modality) if isinstance(embedder, HasDetr) else None
+            if detr is not None:
                 for head in self.heads.values():
                     if isinstance(head, TakesDetr):
-                        head.load_pretrained(found)
+                        head.load_pretrained(detr)
 
     @torch.no_grad()
     def name_labels(self, tasks: Mapping[str, Task], text: Modality) -> None:
-        """Gives heads that know labels by vectors those of the labels' names (``capabilities.NamedLabels``)."""
+        """Gives heads that represent labels by vectors those of the labels' names (``capabilities.NamedLabels``)."""
         reader = text.over(["label"])
         for target, task in tasks.items():
             head = self.head_of(target)
             if not (isinstance(task, NamedLabels) and isinstance(head, NamesLabels)):
                 continue
-            spoken = [re.sub(r"[\W_]+", " ", label) for label in task.named_labels]
-            windows = [reader.encode([{"label": name}]).windows[0] for name in spoken]
+            names = [re.sub(r"[\W_]+", " ", label) for label in task.named_labels]
+            windows = [reader.encode([{"label": name}]).windows[0] for name in names]
             group = TokenGroup.of(PaddedGroup.of([window.arrays for window in windows]))
-            found = self.embedders["text"](group)
-            head.name_labels(masked_mean(found.tokens, found.mask))
+            embedded = self.embedders["text"](group)
+            head.name_labels(masked_mean(embedded.tokens, embedded.mask))
 
 
 def _shape(embedders: nn.ModuleDict, width: int, *, maps: bool) -> EncoderShape:
@@ -248,8 +251,7 @@ def _shape(embedders: nn.ModuleDict, width: int, *, maps: bool) -> EncoderShape:
 
 
 def _share_decoder(heads: nn.ModuleDict) -> nn.Module:
-    """One decoder for all heads that decode sets: what it learns from the boxes of one it knows for the spans of
-    another.
+    """One decoder for all heads that decode sets, which learns from the boxes of one and the spans of another.
 
     Raises:
         ConfigError: there are no two such heads, or their decoders are not of one shape.

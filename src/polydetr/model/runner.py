@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
+from polydetr.core.ahead import ahead_in
 from polydetr.core.examples import Arrays, Example
 from polydetr.core.runner import Outputs
 from polydetr.data.batching import token_budget_batches
@@ -22,7 +22,7 @@ from polydetr.nn.cpu.threads import single_threaded_pool
 
 Listener = Callable[[Mapping[str, Mapping[str, Tensor]], Batch], None]
 """Takes the outputs of a batch, target → named tensors, and the batch itself."""
-_Answered = tuple[list[int], Batch, Mapping[str, Mapping[str, Tensor]]]
+_Forwarded = tuple[list[int], Batch, Mapping[str, Mapping[str, Tensor]]]
 
 
 class TorchRunner:
@@ -33,7 +33,7 @@ class TorchRunner:
     the slower core, and other programs take a core away now and then. The process's own number of threads is read
     once, when the runner is made, and never changed.
 
-    batch_tokens: padded tokens of a batch.
+    batch_tokens: padded tokens per batch, at most.
     """
 
     def __init__(self, model: PolyModel, *, batch_tokens: int = 1024) -> None:
@@ -46,8 +46,8 @@ class TorchRunner:
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def listened_by(self, listener: Listener) -> TorchRunner:
-        """One beside it that shows every batch, its outputs and targets, before they become NumPy (losses,
-        calibration); in this thread, batch after batch.
+        """A runner over the same model that passes every batch and its outputs to ``listener`` before they become
+        NumPy (for losses, calibration); in this thread, batch after batch.
         """
         other = copy.copy(self)
         other._listener = listener
@@ -65,7 +65,7 @@ class TorchRunner:
         batches = token_budget_batches([e.num_tokens for e in examples], self.batch_tokens, seed=None)
         device = next(self.model.parameters()).device
 
-        def forward(ids: list[int]) -> _Answered:
+        def forward(ids: list[int]) -> _Forwarded:
             with torch.inference_mode():  # of each thread
                 batch = self.batch([examples[i] for i in ids], [numbers[i] for i in ids], seed=seed)
                 return ids, batch, self.model(batch, targets)
@@ -81,23 +81,12 @@ class TorchRunner:
         return list[Outputs](results)
 
     def _side_by_side(
-        self, forward: Callable[[list[int]], _Answered], batches: Sequence[list[int]], device: torch.device
-    ) -> Iterator[_Answered]:
+        self, forward: Callable[[list[int]], _Forwarded], batches: Sequence[list[int]], device: torch.device
+    ) -> Iterator[_Forwarded]:
         """``map`` in order."""
         if device.type != "cpu" or self.threads < 2 or len(batches) < 2:
-            yield from map(forward, batches)
-            return
-        pool, waiting = self._workers(), deque[Future[_Answered]]()
-        try:
-            for ids in batches:
-                waiting.append(pool.submit(forward, ids))
-                if len(waiting) >= 2 * self.threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+            return map(forward, batches)
+        return ahead_in(self._workers(), forward, batches, window=2 * self.threads)
 
     def _workers(self) -> ThreadPoolExecutor:
         """Threads do not live on in a forked process: it starts its own."""

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def useful_mask(mask: Bool[Tensor, "B L"] | None) -> Bool[Tensor, "B L"] | None:
     """None where every token is real, so that the kernels without a mask can be used.
 
-    Only looked at on the CPU: on an accelerator the question would wait for the device, and while a graph is being
-    captured the answer for one batch must not be frozen into the graph.
+    Only checked on the CPU: on an accelerator this would wait for the device, and while a graph is being captured the
+    result for one batch must not be frozen into the graph.
     """
     if mask is None or mask.device.type != "cpu" or is_capturing():
         return mask
@@ -47,13 +47,13 @@ def attend(
     """z = softmax(Q Kᵀ / √K) V over the real keys; exactly zero, with zero gradients, where an example has none.
 
     ``dropout`` is the probability that a weight is dropped; pass 0 outside training. The weights are returned before
-    dropout and only when asked for: computing them leaves the fused kernel.
+    dropout and only with ``need_weights``: computing them rules out the fused kernel.
     """
     allowed, empty = None, None
     if mask is not None:
         empty = ~mask.any(dim=1)[:, None, None, None]
         # A softmax over nothing is 0/0, and its NaN would survive in the gradient. Such a row attends to everything
-        # instead, and its answer is replaced by zero, which also cuts its gradient.
+        # instead, and its output is replaced by zero, which also cuts its gradient.
         allowed = mask[:, None, None, :] | empty
     weights = None
     if need_weights:
@@ -61,11 +61,11 @@ def attend(
         if allowed is not None:
             scores = scores.masked_fill(~allowed, -math.inf)
         weights = scores.softmax(dim=-1)
-        answer = F.dropout(weights, dropout) @ value
+        output = F.dropout(weights, dropout) @ value
         weights = weights if empty is None else weights.masked_fill(empty, 0.0)
     else:
-        answer = fused_attention(query, key, value, allowed, dropout=dropout)
-    return (answer if empty is None else answer.masked_fill(empty, 0.0)), weights
+        output = fused_attention(query, key, value, allowed, dropout=dropout)
+    return (output if empty is None else output.masked_fill(empty, 0.0)), weights
 
 
 def fused_attention(
@@ -76,21 +76,22 @@ def fused_attention(
     *,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H Lq K"]:
-    """softmax(Q Kᵀ / √K) V by PyTorch's kernel; ``allowed``, broadcast to (B, H, Lq, Lk), says who may look at whom.
+    """softmax(Q Kᵀ / √K) V by PyTorch's kernel; ``allowed``, broadcast to (B, H, Lq, Lk), is True where a query may
+    attend to a key.
 
     With gradients on a CPU bfloat16 is computed in float32: the kernel's backward pass takes half the time there.
     """
-    given = query.dtype
-    if given == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled():
+    dtype = query.dtype
+    if dtype == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled():
         query, key, value = query.float(), key.float(), value.float()
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout).to(given)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout).to(dtype)
 
 
 class MultiHeadAttention(nn.Module):
     """H attentions side by side over the same tokens, mixed by one linear map W_O.
 
     Called as a module it is the whole step. Its parts (``project_query``, ``project_key_value``, ``project_output``)
-    are public so that the encoder can let one modality's queries ask another's keys.
+    are public so that the encoder can apply one modality's queries to another's keys.
 
     Raises ConfigError when ``embed_dim`` is no positive multiple of ``num_heads`` or ``dropout`` is not in [0, 1).
     """
@@ -129,10 +130,10 @@ class MultiHeadAttention(nn.Module):
         return self._split(self.key(keys)), self._split(self.value(values))
 
     def project_output(
-        self, answer: Float[Tensor, "B H Lq K"], mask: Bool[Tensor, "B Lk"] | None = None
+        self, output: Float[Tensor, "B H Lq K"], mask: Bool[Tensor, "B Lk"] | None = None
     ) -> Float[Tensor, "B Lq {self.embed_dim}"]:
-        """W_O z with the heads joined. Zero where ``mask`` leaves no key: not even the bias speaks."""
-        projected = self.output(answer.transpose(1, 2).flatten(2))
+        """W_O z with the heads joined. Zero where ``mask`` leaves no key: not even the bias is added."""
+        projected = self.output(output.transpose(1, 2).flatten(2))
         return projected if mask is None else projected.masked_fill(~mask.any(dim=1)[:, None, None], 0.0)
 
     def forward(
@@ -144,16 +145,16 @@ class MultiHeadAttention(nn.Module):
         *,
         need_weights: bool = False,
     ) -> tuple[Float[Tensor, "B Lq {self.embed_dim}"], Float[Tensor, "B {self.num_heads} Lq Lk"] | None]:
-        """Each of the Lq queries asks the Lk keys that ``mask`` calls real (True).
+        """Attention of the Lq queries over the keys that ``mask`` calls real (True).
 
-        Returns the answers (B, Lq, D) and, when ``need_weights``, the weights (B, H, Lq, Lk), summing to 1 over keys.
+        Returns the outputs (B, Lq, D) and, with ``need_weights``, the weights (B, H, Lq, Lk), summing to 1 over keys.
         """
         mask = useful_mask(mask)
         keys, values = self.project_key_value(key, value)
-        answer, weights = attend(
+        output, weights = attend(
             self.project_query(query), keys, values, mask, dropout=self.active_dropout, need_weights=need_weights
         )
-        return self.project_output(answer, mask), weights
+        return self.project_output(output, mask), weights
 
     def _split(self, tokens: Tensor) -> Tensor:
         return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

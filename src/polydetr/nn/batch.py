@@ -1,4 +1,4 @@
-"""What travels between the parts: encoded examples, the typed batch, what the model gives back.
+"""The tensors between embedders, encoder and heads: a batch of encoded examples, and what each step makes of it.
 
 Shape legend, the same everywhere: B examples, L tokens of one group, D ``embed_dim``, C classes.
 Every mask has one polarity: **True = real**.
@@ -50,9 +50,10 @@ class TokenGroup:
 
 @dataclass(frozen=True)
 class Batch:
-    """B encoded examples. ``targets`` is empty at prediction time; ``example_ids`` says which example each row is, and
-    ``seed`` what tasks that answer at random (generation) draw from: the same seed and id, the same answer. Where
-    nothing is drawn, as in a graph, there may be no ids.
+    """B encoded examples. ``targets`` is empty at prediction time; ``example_ids`` holds the number of each example,
+    which with ``seed`` determines what is drawn at random (in generation): the same two, the same output. Where nothing
+    is drawn, as in a graph, there may be no ids. weights: (B,), of each example in the losses. positives: what an
+    embedding is to be similar to, by target.
     """
 
     groups: Mapping[str, TokenGroup]
@@ -103,9 +104,9 @@ class Batch:
 class Embedded:
     """What an embedder makes of a ``TokenGroup``: tokens (B, L', D) and their mask (B, L'), True = real.
 
-    maps: where a task asks for them, the features of each row's first image by stride,
+    maps: where a task needs them, the features of each row's first image by stride,
     (B, C, h, w), those that are finer than its tokens; frame: (B, 6), a ``values.images.Frame`` each.
-    word_rows: where a task asks for it, (B, L') int64: at the first token of each word of the
+    word_rows: where a task needs it, (B, L') int64: at the first token of each word of the
     windowed text 1 + the number of its row in the window's document, elsewhere 0.
     """
 
@@ -121,7 +122,7 @@ class Encoded:
     """What the encoder hands to the task heads.
 
     tokens: group → (B, L, D); masks: group → (B, L) bool; pooled: (B, D), the mean of the groups' means, so that fifty
-    cells of an image do not drown eight columns of a table. embedded: what the encoder was given, by group.
+    cells of an image do not outweigh eight columns of a table. embedded: the encoder's input, by group.
     """
 
     tokens: Mapping[str, Tensor]
@@ -132,10 +133,10 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Scene:
-    """Where the images of a training step were moved to when they were augmented.
+    """How the images of a training step were moved by augmentation.
 
     scale, shift: (B, 2), new = scale · old + shift, for points (x, y) as shares of the image; window: (B, 4), left,
-    top, right, bottom of what is still seen of it.
+    top, right, bottom of the part that is still visible.
     """
 
     scale: Tensor

@@ -1,4 +1,4 @@
-"""What a set of boxes brings to the shared matcher and criterion: L1 distance and generalized IoU.
+"""The geometry of boxes for the shared matcher and criterion (``set_loss.Geometry``): L1 distance, generalized IoU.
 
 Source: Carion et al. 2020, DETR (arXiv 2005.12872), section 3.1, "Bounding box loss"; weights 5 and 2 of its code.
 """
@@ -19,34 +19,25 @@ if TYPE_CHECKING:
 
 class BoxGeometry:
     """Reads ``outputs["boxes_cxcywh"]`` (N, B, Q, 4) and ``targets.geometry["boxes_cxcywh"]`` (B, T, 4), both relative
-    to the image (0 … 1). The weights are those of the loss, and of the cost where no others are given.
+    to the image (0 … 1). The weights are those of the loss and of the matching cost.
     """
 
-    def __init__(
-        self,
-        *,
-        l1_weight: float = 5.0,
-        giou_weight: float = 2.0,
-        l1_cost: float | None = None,
-        giou_cost: float | None = None,
-    ) -> None:
+    def __init__(self, *, l1_weight: float = 5.0, giou_weight: float = 2.0) -> None:
         self.weights = {"l1": l1_weight, "giou": giou_weight}
-        self.l1_cost = l1_weight if l1_cost is None else l1_cost
-        self.giou_cost = giou_weight if giou_cost is None else giou_cost
 
     def cost(self, outputs: Mapping[str, Tensor], geometry: Mapping[str, Tensor]) -> Float[Tensor, "N B Q T"]:
-        """l1_cost · |a - b|₁ - giou_cost · GIoU(a, b), of every query with every target of its own example."""
-        boxes, wanted = outputs["boxes_cxcywh"].float(), geometry["boxes_cxcywh"].float()
-        distance = torch.cdist(boxes, wanted.expand(len(boxes), *wanted.shape), p=1)
-        agreement = pairwise_giou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(wanted))
-        return distance.mul_(self.l1_cost).sub_(agreement, alpha=self.giou_cost)
+        """l1_weight · |a - b|₁ - giou_weight · GIoU(a, b), of every query with every target of its own example."""
+        boxes, target = outputs["boxes_cxcywh"].float(), geometry["boxes_cxcywh"].float()
+        distance = torch.cdist(boxes, target.expand(len(boxes), *target.shape), p=1)
+        agreement = pairwise_giou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(target))
+        return distance.mul_(self.weights["l1"]).sub_(agreement, alpha=self.weights["giou"])
 
-    def losses(self, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Float[Tensor, " P"]]:
+    def losses(self, predicted: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Float[Tensor, " P"]]:
         """The terms of P matched pairs; (P, 4) each side."""
-        a, b = found["boxes_cxcywh"].float(), wanted["boxes_cxcywh"].float()
+        a, b = predicted["boxes_cxcywh"].float(), target["boxes_cxcywh"].float()
         return {"l1": (a - b).abs().sum(-1), "giou": 1 - box_giou(cxcywh_to_xyxy(a), cxcywh_to_xyxy(b))}
 
-    def quality(self, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Float[Tensor, " P"]:
-        """IoU of P matched pairs: how good an answer is, for scores that are to say so."""
-        a, b = found["boxes_cxcywh"].float(), wanted["boxes_cxcywh"].float()
+    def quality(self, predicted: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Float[Tensor, " P"]:
+        """IoU of P matched pairs: how good a box is, for scores that are to express it."""
+        a, b = predicted["boxes_cxcywh"].float(), target["boxes_cxcywh"].float()
         return box_iou(cxcywh_to_xyxy(a), cxcywh_to_xyxy(b))

@@ -1,4 +1,4 @@
-"""Boxes in two forms, with names that differ, and how far two of them agree.
+"""Boxes in two forms, with names that differ, and the overlap of two of them.
 
     boxes_cxcywh   center, width, height        boxes_xyxy   left, top, right, bottom (y grows downwards)
 
@@ -8,8 +8,8 @@
 Source: Rezatofighi et al. 2019, "Generalized Intersection over Union" (arXiv 1902.09630), algorithm 1.
 
 A box without area is no error: IoU with it is 0, GIoU is finite and at most 0. Where the corners are swapped
-(right < left) the side counts as 0. So finite boxes give finite answers, with finite gradients, whatever they look
-like. Answers are float32 at least: half precision cannot tell small areas apart.
+(right < left) the side counts as 0. So finite boxes of any shape give finite values with finite
+gradients. Values are float32 at least: half precision cannot resolve small areas.
 
 Shapes: any leading dimensions; the pairwise functions compare all N of the one with all M of the other.
 """
@@ -63,7 +63,7 @@ def pairwise_giou(
 def _areas(a_xyxy: Tensor, b_xyxy: Tensor, *, hull: bool) -> tuple[Tensor, Tensor, Tensor]:
     """(overlap, union, hull) of each pair, the last two never below the smallest area.
 
-    Coordinates are taken apart before the pairs are made: the large tensors then lie contiguously.
+    Coordinates are split before the pairs are formed, so that the large tensors are contiguous.
     """
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _sides(a_xyxy), _sides(b_xyxy)
     # Negative where the boxes are apart; the hull's side is then exactly the two sides and the gap between them.

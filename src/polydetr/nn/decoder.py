@@ -1,4 +1,4 @@
-"""The set decoder: queries ask one another, then the memory, layer by layer; every layer's answers are returned.
+"""The set decoder: queries attend to one another, then to the memory, layer by layer; every layer's output is returned.
 
 Source: Carion et al. 2020, DETR (arXiv 2005.12872), section 3.2 and figure 10. Post-norm layers:
 
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.errors import ConfigError, did_you_mean
+from polydetr.errors import ConfigError, check_choice
 from polydetr.nn.attention import MultiHeadAttention, fused_attention, useful_mask
 from polydetr.nn.cpu.linear import Linear
 
@@ -36,8 +36,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, embed_dim: int, ffn_dim: int, *, dropout: float = 0.0, activation: str = "relu") -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ConfigError(f"activation={activation!r} is unknown.", hint=did_you_mean(activation, ACTIVATIONS))
+        check_choice("activation", activation, ACTIVATIONS)
         self.up = Linear(embed_dim, ffn_dim)
         self.down = Linear(ffn_dim, embed_dim)
         self.dropout = nn.Dropout(dropout)
@@ -52,7 +51,7 @@ class FeedForward(nn.Module):
 
 class DecoderLayer(nn.Module):
     """One layer. Its cross-attention may be another module (deformable attention, say): the layer only owns it, and
-    ``ask_memory`` says how it is called.
+    ``attend_memory`` calls it.
     """
 
     def __init__(
@@ -77,32 +76,32 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         state: Float[Tensor, "B Q D"],
-        ask_memory: Callable[[Tensor], Tensor],
+        attend_memory: Callable[[Tensor], Tensor],
         *,
         positions: Float[Tensor, "B Q D"] | None = None,
         allowed: Bool[Tensor, "Q Q"] | Bool[Tensor, "B 1 1 Q"] | None = None,
     ) -> Float[Tensor, "B Q D"]:
-        """ask_memory: queries with positions (B, Q, D) → answers (B, Q, D); allowed: which query (row) may look at
-        which (column), None for all; or which ones of each example are real.
+        """attend_memory: queries with positions (B, Q, D) → attention output (B, Q, D); allowed: which query (row) may
+        attend to which (column), None for all; or which ones of each example are real.
         """
-        state = self.self_norm(state + self.dropout(self._ask_one_another(_added(state, positions), state, allowed)))
-        state = self.cross_norm(state + self.dropout(ask_memory(_added(state, positions))))
+        state = self.self_norm(state + self.dropout(self._attend_queries(_added(state, positions), state, allowed)))
+        state = self.cross_norm(state + self.dropout(attend_memory(_added(state, positions))))
         return self.ffn_norm(state + self.ffn(state))
 
-    def _ask_one_another(self, placed: Tensor, state: Tensor, allowed: Tensor | None) -> Tensor:
+    def _attend_queries(self, placed: Tensor, state: Tensor, allowed: Tensor | None) -> Tensor:
         attention = self.self_attention
         keys, values = attention.project_key_value(placed, state)
-        answer = fused_attention(
-            attention.project_query(placed), keys, values, allowed, dropout=attention.active_dropout
+        queries = attention.project_query(placed)
+        return attention.project_output(
+            fused_attention(queries, keys, values, allowed, dropout=attention.active_dropout)
         )
-        return attention.project_output(answer)
 
 
 class SetDecoder(nn.Module):
     """N layers over one memory.
 
     carry_norm: hand the normed state on to the next layer, instead of only reading from it. DETR does not; a model that
-        Hugging Face's code trained with ``auxiliary_loss`` does, and gives other answers without it.
+        Hugging Face's code trained with ``auxiliary_loss`` does, and gives other outputs without it.
     Raises ConfigError for sizes that do not fit.
     """
 
@@ -138,27 +137,27 @@ class SetDecoder(nn.Module):
         allowed: Bool[Tensor, "Q Q"] | Bool[Tensor, "B 1 1 Q"] | None = None,
         need_weights: bool = False,
     ) -> tuple[Float[Tensor, "N B Q D"], Float[Tensor, "N B H Q L"] | None]:
-        """Every layer's answers, and on request where each query looked in the memory.
+        """Every layer's output, and with ``need_weights`` the weights of the attention to the memory.
 
-        An example without real memory gets finite answers: there its queries only ask one another.
+        An example without real memory gets finite outputs: its queries only attend to one another.
         """
         mask, keys = useful_mask(mask), _added(memory, memory_positions)
-        state, read, seen = queries, [], []
+        state, read, layer_weights = queries, [], []
         for layer in self.layers:
             attention = cast(DecoderLayer, layer).cross_attention
 
-            def ask_memory(asked: Tensor, attention: nn.Module = attention) -> Tensor:
-                answer, weights = attention(asked, keys, memory, mask, need_weights=need_weights)
-                seen.append(weights)
-                return answer
+            def attend_memory(placed: Tensor, attention: nn.Module = attention) -> Tensor:
+                output, weights = attention(placed, keys, memory, mask, need_weights=need_weights)
+                layer_weights.append(weights)
+                return output
 
-            state = layer(state, ask_memory, positions=query_positions, allowed=allowed)
+            state = layer(state, attend_memory, positions=query_positions, allowed=allowed)
             read.append(self.norm(state))
             if self.carry_norm:
                 state = read[-1]
         if self.carry_norm:
             read[-1] = self.norm(state)
-        return torch.stack(read), torch.stack(seen) if need_weights else None
+        return torch.stack(read), torch.stack(layer_weights) if need_weights else None
 
 
 class LearnedQueries(nn.Module):
@@ -176,18 +175,18 @@ class LearnedQueries(nn.Module):
 
 
 def hold(module: nn.Module, name: str, decoder: nn.Module) -> None:
-    """``module.name`` becomes a decoder that somebody else owns: held, not registered, so that it stands once in the
-    state dict and among the parameters.
+    """``module.name`` becomes a decoder that another module owns: referenced, not registered, so that it is only once
+    in the state dict and among the parameters.
 
     Raises:
         ConfigError: it is not of the shape of the one that is replaced.
     """
-    wanted, given = ({n: tuple(p.shape) for n, p in one.named_parameters()} for one in (getattr(module, name), decoder))
-    if wanted != given:
-        odd = next(n for n in [*wanted, *given] if wanted.get(n) != given.get(n))
+    own, other = ({n: tuple(p.shape) for n, p in one.named_parameters()} for one in (getattr(module, name), decoder))
+    if own != other:
+        odd = next(n for n in [*own, *other] if own.get(n) != other.get(n))
         raise ConfigError(
-            f"one decoder cannot serve both: {odd} is {wanted.get(odd, 'not there')} here and "
-            f"{given.get(odd, 'not there')} there.",
+            f"one decoder cannot serve both: {odd} is {own.get(odd, 'not there')} here and "
+            f"{other.get(odd, 'not there')} there.",
             hint="Give both the same hidden_dim and decoder_layers, and no deformable attention.",
         )
     delattr(module, name)

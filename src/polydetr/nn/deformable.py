@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polydetr.errors import ConfigError, InputError
+from polydetr.errors import ConfigError
 from polydetr.nn.cpu.linear import Linear, is_capturing
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Float
 
 Shapes = Sequence[tuple[int, int]]
 
@@ -62,35 +62,26 @@ class DeformableAttention(nn.Module):
     def forward(
         self,
         queries: Float[Tensor, "B Q D"],
-        references: Float[Tensor, "B Q V R"],
+        references: Float[Tensor, "B Q V 4"],
         memory: Float[Tensor, "B S D"],
         shapes: Shapes,
-        mask: Bool[Tensor, "B S"] | None = None,
     ) -> Float[Tensor, "B Q D"]:
-        """references: (x, y), or (cx, cy, w, h), in 0 … 1 of each level. Offsets are cells of the level, or, around a
-        box, shares of half its size divided by P.
-
-        Raises InputError when ``shapes`` do not fit the memory or this module's levels.
+        """references: boxes (cx, cy, w, h) in 0 … 1 of each level; an offset of 1 is half the box's size, divided by P.
+        ``shapes`` has V levels, S cells together.
         """
-        _check_shapes(shapes, memory.shape[1], self.num_levels)
         values = self.value(memory)
-        if mask is not None:
-            values = values.masked_fill(~mask[..., None], 0.0)
-        locations, weights = self.points(queries, references, shapes)
+        locations, weights = self.points(queries, references)
         read = sample(values.unflatten(-1, (self.num_heads, -1)), shapes, locations, weights)
         return self.output(read)
 
     def points(
-        self, queries: Float[Tensor, "B Q D"], references: Float[Tensor, "B Q V R"], shapes: Shapes
+        self, queries: Float[Tensor, "B Q D"], references: Float[Tensor, "B Q V 4"]
     ) -> tuple[Float[Tensor, "B Q H V P 2"], Float[Tensor, "B Q H V P"]]:
-        """Where each query reads, (x, y) in 0 … 1 of each level, and how much what stands there weighs."""
+        """The points that each query reads, (x, y) in 0 … 1 of each level, and their weights."""
         layout = (*queries.shape[:2], self.num_heads, self.num_levels, self.num_points)
         offsets = self.offsets(queries).view(*layout, 2)
         weights = self.weights(queries).view(*layout[:3], -1).softmax(-1).view(layout)
         around = references[:, :, None, :, None, :]
-        if references.shape[-1] == 2:
-            steps = torch.tensor([(width, height) for height, width in shapes]).to(offsets)[:, None]
-            return around + offsets / steps, weights
         return around[..., :2] + offsets / self.num_points * around[..., 2:] * 0.5, weights
 
 
@@ -114,15 +105,15 @@ def sample(
 
 
 def sample_by_rows(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    """Every cell of every head is one row of a table; an answer is the sum of 4 · V · P rows, weighted.
+    """Every cell of every head is one row of a table; an output is the weighted sum of 4 · V · P rows.
 
-    Nothing is laid out anew, and what is read of single points is never written down: the kernel adds whole rows.
+    Nothing is copied to another layout, and values at single points are never stored: the kernel adds whole rows.
     """
     batch, length, heads, width = values.shape
-    asked, device = locations.shape[1], values.device
-    # Cells are counted in float32: half precision cannot tell one cell of a large map from the next.
+    num_queries, device = locations.shape[1], values.device
+    # Cells are counted in float32: half precision cannot resolve the cells of a large map.
     locations = locations if locations.dtype == torch.float64 else locations.float()
-    # Row of the table in which an example's first cell stands, for each head.
+    # The row of each example's first cell, for each head.
     table = torch.arange(batch, device=device)[:, None, None, None] * (length * heads)
     table = table + torch.arange(heads, device=device)[:, None]
     indices, portions, start = [], [], 0
@@ -136,14 +127,14 @@ def sample_by_rows(values: Tensor, shapes: Shapes, locations: Tensor, weights: T
                 indices.append(begin + column * heads)
                 portions.append(share * right)
         start += height * across
-    bags = batch * asked * heads
+    bags = batch * num_queries * heads
     read = F.embedding_bag(
         torch.cat(indices, dim=-1).view(bags, -1),
         values.reshape(-1, width),
         per_sample_weights=torch.cat(portions, dim=-1).to(values.dtype).view(bags, -1),
         mode="sum",
     )
-    return read.view(batch, asked, heads * width)
+    return read.view(batch, num_queries, heads * width)
 
 
 def _neighbors(place: Tensor, cells: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -161,22 +152,22 @@ def _neighbors(place: Tensor, cells: int) -> tuple[tuple[Tensor, Tensor], tuple[
 def sample_by_grid(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """The same by PyTorch's bilinear sampling, one level after another.
 
-    In float32, whatever the values are: a place in half precision may be off by a tenth of a cell, and PyTorch's
+    In float32, whatever the values are: a position in half precision may be off by a tenth of a cell, and PyTorch's
     bfloat16 kernel takes longer and, for maps that are not contiguous, gives numbers that are not even finite.
     """
     batch, _, heads, width = values.shape
-    asked, exact = locations.shape[1], torch.promote_types(values.dtype, torch.float32)
+    num_queries, exact = locations.shape[1], torch.promote_types(values.dtype, torch.float32)
     maps = values.permute(0, 2, 3, 1).flatten(0, 1).to(exact).contiguous()
     # Points before queries: the sum over points then adds long rows instead of four numbers at a time.
     points = (2 * locations.to(exact) - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)
     portions = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)[:, None].to(exact)
-    total, start = maps.new_zeros(batch * heads, width, asked), 0
+    total, start = maps.new_zeros(batch * heads, width, num_queries), 0
     for level, (height, across) in enumerate(shapes):
         cells = maps[..., start : start + height * across].unflatten(-1, (height, across))
         read = F.grid_sample(cells, points[:, level], align_corners=False)
         total = total + (read * portions[:, :, level]).sum(-2)
         start += height * across
-    return total.view(batch, heads * width, asked).transpose(1, 2).to(values.dtype)
+    return total.view(batch, heads * width, num_queries).transpose(1, 2).to(values.dtype)
 
 
 def _star(heads: int, levels: int, points: int) -> Tensor:
@@ -187,13 +178,3 @@ def _star(heads: int, levels: int, points: int) -> Tensor:
     distances = torch.arange(1, points + 1, dtype=torch.float32)
     star = directions[:, None, None, :] * distances[None, None, :, None]
     return star.expand(heads, levels, points, 2).flatten()
-
-
-def _check_shapes(shapes: Shapes, length: int, levels: int) -> None:
-    cells = sum(height * width for height, width in shapes)
-    if len(shapes) != levels or cells != length:
-        raise InputError(
-            f"shapes={list(shapes)} are {len(shapes)} levels with {cells} cells, "
-            f"expected {levels} levels with {length} cells, as the memory has.",
-            hint="Give (height, width) of each map, in the order in which their cells were joined.",
-        )

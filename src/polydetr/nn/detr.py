@@ -1,10 +1,10 @@
-"""DETR: a picture's cells are encoded, learned queries decode them into a set of boxes. Pixels in, tensors out.
+"""DETR: the cells of an image's feature map are encoded, learned queries decode them into a set of boxes.
 
 Source: Carion et al. 2020, "End-to-End Object Detection with Transformers" (arXiv 2005.12872), section 3.2 and
 figure 10; two-dimensional positions after Parmar et al. 2018 (arXiv 1802.05751).
 
-Shapes: B pictures, (H, W) their padded size, L cells of the last feature map, Q queries, C classes, D ``embed_dim``,
-N decoder layers. Masks are **True = real**.
+Shapes: B images, L = h · w cells of the coarsest feature map, Q queries, C classes, D ``embed_dim``, N decoder layers.
+Masks are **True = real**.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from polydetr.nn.decoder import FeedForward, LearnedQueries, SetDecoder
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
+
+_TEMPERATURE = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class DetrEncoderLayer(nn.Module):
         self, cells: Float[Tensor, "B L D"], positions: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None
     ) -> Float[Tensor, "B L D"]:
         placed = cells + positions
-        answer, _ = self.attention(placed, placed, cells, mask)
-        cells = self.attention_norm(cells + self.dropout(answer))
+        output, _ = self.attention(placed, placed, cells, mask)
+        cells = self.attention_norm(cells + self.dropout(output))
         return self.ffn_norm(cells + self.ffn(cells))
 
 
@@ -106,13 +108,12 @@ class Perceptron(nn.Module):
 
 
 class Detr(nn.Module):
-    """backbone: pixels (B, 3, H, W) → maps, of which the last is read, with ``backbone_channels`` channels."""
+    """The whole of DETR but its backbone. channels: of the feature map that it reads."""
 
-    def __init__(self, backbone: nn.Module, backbone_channels: int, sizes: DetrSizes) -> None:
+    def __init__(self, channels: int, sizes: DetrSizes) -> None:
         super().__init__()
         self.sizes, width = sizes, sizes.embed_dim
-        self.backbone = backbone
-        self.input_projection = nn.Conv2d(backbone_channels, width, 1)
+        self.input_projection = nn.Conv2d(channels, width, 1)
         self.encoder = DetrEncoder(sizes)
         self.queries = LearnedQueries(sizes.num_queries, width)
         self.decoder = SetDecoder(
@@ -129,26 +130,25 @@ class Detr(nn.Module):
 
     def forward(
         self,
-        pixels: Float[Tensor, "B 3 H W"],
-        mask: Bool[Tensor, "B H W"] | None = None,
+        features: Float[Tensor, "B _ h w"],
+        mask: Bool[Tensor, "B h w"] | None = None,
         *,
         last_only: bool = False,
         need_weights: bool = False,
     ) -> dict[str, Tensor]:
         """``logits`` (N, B, Q, C + 1), no-object last, and ``boxes_cxcywh`` (N, B, Q, 4), relative to the padded
-        picture; with ``need_weights`` also ``looked_at`` (N, B, heads, Q, h, w), where each query looked.
+        image; with ``need_weights`` also ``looked_at`` (N, B, heads, Q, h, w), the attention of each query.
 
-        pixels: normalised as the backbone wants them; mask: None where no picture is padded.
-        last_only: N is 1, the answers of the last layer: enough for prediction.
+        mask: the cells that show the image; None where none is padding. last_only: N is 1, the outputs of the last
+        layer: enough for prediction.
         """
-        features = self.backbone(pixels)[-1]
         cells = self.input_projection(features)
-        height, width = cells.shape[-2:]
-        real = downsampled_mask(mask, (pixels.shape[0], height, width), pixels.device)
+        batch, _, height, width = cells.shape
+        real = torch.ones(batch, height, width, dtype=torch.bool, device=cells.device) if mask is None else mask
         positions = sine_positions(real, self.sizes.embed_dim).flatten(1, 2).to(cells.dtype)
         tokens, flat = cells.flatten(2).transpose(1, 2), None if mask is None else useful_mask(real.flatten(1))
         memory = self.encoder(tokens, positions, flat)
-        content, places = self.queries(pixels.shape[0])
+        content, places = self.queries(batch)
         states, weights = self.decoder(
             content, memory, flat, query_positions=places, memory_positions=positions, need_weights=need_weights
         )
@@ -159,24 +159,13 @@ class Detr(nn.Module):
         return outputs
 
 
-def downsampled_mask(
-    mask: Bool[Tensor, "B H W"] | None, shape: tuple[int, int, int], device: torch.device
-) -> Bool[Tensor, "B h w"]:
-    """Which cells of the feature map show picture: the nearest pixel decides."""
-    if mask is None:
-        return torch.ones(shape, dtype=torch.bool, device=device)
-    return F.interpolate(mask[:, None].float(), size=shape[1:])[:, 0].bool()
+def sine_positions(mask: Bool[Tensor, "B h w"], embed_dim: int) -> Float[Tensor, "B h w {embed_dim}"]:
+    """Sines and cosines of each cell's row, then of its column, counted over the real cells and scaled to 0 … 2π.
 
-
-def sine_positions(
-    mask: Bool[Tensor, "B h w"], embed_dim: int, *, temperature: float = 10_000.0
-) -> Float[Tensor, "B h w {embed_dim}"]:
-    """Waves of each cell's row, then of its column, counted over the real cells and scaled to 0 … 2π.
-
-    PE(p, 2i) = sin(p / T^(2i/K)), PE(p, 2i+1) = cos(the same), K = D/2, row and column apart. float32.
+    PE(p, 2i) = sin(p / T^(2i/K)), PE(p, 2i+1) = cos(the same), K = D/2 for the row and for the column. float32.
     """
     half, steps = embed_dim // 2, torch.arange(embed_dim // 4, device=mask.device, dtype=torch.float32)
-    frequencies = temperature ** (-2.0 * steps / half)
+    frequencies = _TEMPERATURE ** (-2.0 * steps / half)
     real = mask.float()
     waves = []
     for axis in (1, 2):

@@ -1,14 +1,14 @@
-"""detr-fast: a set of boxes from maps of several scales, with what has made DETR learn fast. Maps in, tensors out.
+"""detr-fast: a set of boxes from maps of several scales, by a DETR that learns in fewer epochs. Maps in, tensors out.
 
-    maps → pyramid → proposals: the cells that look most like an object become queries, each with a first box
-         → decoder layers: queries ask one another, then read a few points around their boxes on every scale;
-           each layer moves the boxes on
+    maps → pyramid → proposals: the cells that score highest become queries, each with a first box
+         → decoder layers: queries attend to one another, then to a few points around their boxes on every scale;
+           each layer refines the boxes
 
 Sources: Deformable DETR (Zhu et al. 2020, arXiv 2010.04159): deformable attention, iterative refinement, two stages;
 DINO (Zhang et al. 2022, arXiv 2203.03605): look forward twice; RT-DETR (Zhao et al. 2023, arXiv 2304.08069): pyramid,
 selection of queries. Each part can be switched off by ``FastSizes``.
 
-Shapes: B pictures, V levels from the finest to the coarsest, S cells of all levels, Q queries, C classes,
+Shapes: B images, V levels from the finest to the coarsest, S cells of all levels, Q queries, C classes,
 D ``embed_dim``, N decoder layers.
 """
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 _FIRST_SCORE = 0.01
-"""What every query says of every class at the beginning (Lin et al. 2017, arXiv 1708.02002, section 4.1)."""
+"""The initial probability of every class (focal loss, Lin et al. 2017, arXiv 1708.02002, section 4.1)."""
 _FIRST_SIDE = 0.05
-"""Side of the first box of a cell of the finest level, as a share of the picture; doubled at each coarser one."""
+"""Side of the first box of a cell of the finest level, as a share of the image; doubled at each coarser one."""
 _EDGE = 1e-5
 
 
@@ -93,9 +93,9 @@ class DetrFast(nn.Module):
 
     def forward(self, maps: Sequence[Float[Tensor, "B C h w"]], *, last_only: bool = False) -> dict[str, Tensor]:
         """``logits`` (N', B, Q, C), before the sigmoid, and ``boxes_cxcywh`` (N', B, Q, 4), float32, as shares of the
-        picture. N' counts the layers, and the proposals before them where queries are selected.
+        image. N' counts the layers, and the proposals before them where queries are selected.
 
-        last_only: N' is 1, the answers of the last layer: enough for prediction.
+        last_only: N' is 1, the outputs of the last layer: enough for prediction.
         """
         levels = self.pyramid(maps)
         shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in levels]
@@ -109,14 +109,14 @@ class DetrFast(nn.Module):
     def _first(
         self, memory: Tensor, shapes: Shapes, *, last_only: bool
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
-        """Content (B, Q, D) and boxes (B, Q, 4), before the sigmoid, of the first layer's queries; what the proposals
-        answer, for the loss.
+        """Content (B, Q, D) and boxes (B, Q, 4), before the sigmoid, of the first layer's queries; logits and boxes of
+        the proposals, for the loss.
         """
         if self.proposals is None:
             batch = memory.shape[0]
             return self.queries.weight.expand(batch, -1, -1), self.first_boxes.float().expand(batch, -1, -1), None
         content, anchors, logits = self.proposals(memory, shapes)
-        # Both go on without gradients: the decoder is not to learn through the choice (RT-DETR, DINO).
+        # Both go on without gradients: the decoder must not learn through the selection (RT-DETR, DINO).
         return content.detach(), anchors.detach(), None if last_only else (logits, anchors.sigmoid())
 
     def _decode(
@@ -129,8 +129,8 @@ class DetrFast(nn.Module):
         for number, layer in enumerate(self.layers):
             references = anchors.sigmoid()
             positions = self.place(references.to(state.dtype))
-            asking = self._asking(cast(DecoderLayer, layer), memory, references, shapes)
-            state = layer(state, asking, positions=positions)
+            attend_memory = self._memory_attention(cast(DecoderLayer, layer), memory, references, shapes)
+            state = layer(state, attend_memory, positions=positions)
             wanted = number == last or not last_only
             if not (wanted or self.sizes.refine):
                 continue
@@ -142,19 +142,19 @@ class DetrFast(nn.Module):
                 reading, anchors = moved, moved.detach()
         return torch.stack(logits), torch.stack(boxes)
 
-    def _asking(
+    def _memory_attention(
         self, layer: DecoderLayer, memory: Tensor, references: Tensor, shapes: Shapes
     ) -> Callable[[Tensor], Tensor]:
         attention = layer.cross_attention
         if isinstance(attention, DeformableAttention):
             around = references[:, :, None].expand(-1, -1, len(shapes), -1)
-            return lambda asked: attention(asked, around, memory, shapes)
+            return lambda queries: attention(queries, around, memory, shapes)
         placed = memory + self.place(cell_boxes(shapes, memory.device).to(memory.dtype))
-        return lambda asked: attention(asked, placed, memory)[0]
+        return lambda queries: attention(queries, placed, memory)[0]
 
 
 class Proposals(nn.Module):
-    """Every cell says how much it looks like each class; the Q surest become queries, with a box around them."""
+    """Every cell gets a score per class; the Q cells that score highest become queries, with a box around each."""
 
     def __init__(self, sizes: FastSizes) -> None:
         super().__init__()
@@ -164,8 +164,8 @@ class Proposals(nn.Module):
         self.box_head = _box_head(sizes.embed_dim)
 
     def forward(self, memory: Tensor, shapes: Shapes) -> tuple[Tensor, Tensor, Tensor]:
-        """content (B, Q, D), boxes before the sigmoid (B, Q, 4) float32, logits (B, Q, C), the surest first; where
-        there are fewer cells than queries, cells are taken twice.
+        """content (B, Q, D), boxes before the sigmoid (B, Q, 4) float32, logits (B, Q, C), the highest-scoring first;
+        where there are fewer cells than queries, cells are taken twice.
         """
         content = self.read(memory)
         logits = self.class_head(content)
@@ -180,21 +180,21 @@ class Proposals(nn.Module):
 
 def cell_boxes(shapes: Shapes, device: torch.device | None = None) -> Float[Tensor, "1 S 4"]:
     """The box with which each cell begins, (cx, cy, w, h): around its centre, larger on coarser levels."""
-    found = []
+    boxes = []
     for level, (height, width) in enumerate(shapes):
         y, x = torch.meshgrid(
             (torch.arange(height, device=device) + 0.5) / height,
             (torch.arange(width, device=device) + 0.5) / width,
             indexing="ij",
         )
-        # Whatever the picture's size, a box is no smaller than a cell.
+        # Whatever the image's size, a box is no smaller than a cell.
         side = max(_FIRST_SIDE * 2.0**level, 1.0 / max(height, width))
-        found.append(torch.stack((x, y, torch.full_like(x, side), torch.full_like(y, side)), dim=-1).flatten(0, 1))
-    return torch.cat(found)[None]
+        boxes.append(torch.stack((x, y, torch.full_like(x, side), torch.full_like(y, side)), dim=-1).flatten(0, 1))
+    return torch.cat(boxes)[None]
 
 
 def _forget_denoising(module: nn.Module, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
-    """Folders of polydetr 0.1 may hold what denoising embedded its labels with; nothing reads it any more."""
+    """Folders of polydetr 0.1 may hold what denoising embedded its labels with; nothing reads it any longer."""
     state.pop(f"{prefix}label_embedding.weight", None)
 
 
@@ -220,7 +220,7 @@ def _class_head(width: int, classes: int) -> Linear:
 
 
 def _box_head(width: int) -> Perceptron:
-    """Begins by all but leaving boxes where they are."""
+    """Begins with offsets near zero: boxes stay almost where they are."""
     head = Perceptron((width, width, width, 4))
     last = cast(Linear, head.layers[-1])
     nn.init.normal_(last.weight, std=1e-3)

@@ -1,7 +1,7 @@
-"""Flow matching: an image as the end of a path that begins in noise, and a model that knows which way the path leads.
+"""Flow matching: an image as the end of a path that begins in noise, and a model of the direction at every point of it.
 
     x_t = (1 - t) · noise + t · data          the straight path                (rectified flow, arXiv 2209.03003, eq. 1)
-    v   = dx_t / dt = data - noise            what the model learns to say     (flow matching, arXiv 2210.02747, eq. 14)
+    v   = dx_t / dt = data - noise            what the model learns            (flow matching, arXiv 2210.02747, eq. 14)
     L   = E_{t, noise, data} |v_θ(x_t, t) - v|²
 
 New data come from solving dx / dt = v_θ(x, t) from noise at t = 0 to t = 1.
@@ -39,7 +39,7 @@ def velocity(noise: Float[Tensor, "B ..."], data: Float[Tensor, "B ..."]) -> Flo
 
 
 def guided(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
-    """v = v(x) + s · (v(x | c) - v(x)); s = 1 is the model's own answer, more of it stresses what the condition asks.
+    """v = v(x) + s · (v(x | c) - v(x)); s = 1 is the conditional model's own output, more of it stresses the condition.
 
     Source: classifier-free guidance, Ho & Salimans 2022 (arXiv 2207.12598), eq. 6 with s = 1 + w.
     """
@@ -49,7 +49,7 @@ def guided(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
 def logit_normal_times(
     count: int, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> Float[Tensor, " {count}"]:
-    """t = sigmoid(z), z from N(0, 1): more draws in the middle of the path, where the velocity is hardest to tell.
+    """t = sigmoid(z), z from N(0, 1): more draws in the middle of the path, where the velocity is hardest to predict.
 
     Source: Esser et al. 2024 (arXiv 2403.03206), section 3.1.
     """
@@ -64,8 +64,8 @@ def solve(
 ) -> Float[Tensor, "B ..."]:
     """Follows dx / dt = field(x, t) from ``noise`` at t = 0 to t = 1 in equal steps.
 
-    field: (x (B, ...), t (B,)) → (B, ...). Heun's method: the field is asked twice per step, and the mean of the slopes
-    at both ends of the step is taken, so that the error falls with steps⁻².
+    field: (x (B, ...), t (B,)) → (B, ...). Heun's method: the field is evaluated twice per step, and the mean of the
+    slopes at both ends of the step is taken, so that the error falls with steps⁻².
 
     Raises:
         ConfigError: no step.
@@ -120,7 +120,7 @@ class TimeEmbedding(nn.Module):
         self.output = Linear(embed_dim, embed_dim)
 
     def forward(self, time: Float[Tensor, " B"]) -> Float[Tensor, "B {self.embed_dim}"]:
-        # float32 whatever the model computes in: half precision cannot tell t · 1000 from its neighbors.
+        # float32 whatever the model computes in: half precision cannot resolve t · 1000.
         rates = torch.exp(
             torch.arange(_NUM_WAVES, device=time.device, dtype=torch.float32) * (-math.log(10_000.0) / _NUM_WAVES)
         )
@@ -130,7 +130,7 @@ class TimeEmbedding(nn.Module):
 
 
 class Modulation(nn.Module):
-    """h · (1 + scale(c)) + shift(c) on normalized tokens: how time speaks to every patch at the way out.
+    """h · (1 + scale(c)) + shift(c) on normalized tokens: how the time conditions every patch in the output layer.
 
     Source: the final layer of DiT, Peebles & Xie 2022 (arXiv 2212.09748), section 3.2.
     """

@@ -1,4 +1,4 @@
-"""Which query answers for which target: the cheapest one-to-one assignment, for any geometry.
+"""Which query is responsible for which target: the cheapest one-to-one assignment, for any geometry.
 
 Source: Carion et al. 2020, DETR (arXiv 2005.12872), equation 1; class costs of DETR and of Deformable DETR
 (arXiv 2010.04159). The assignment is SciPy's (Crouse 2016), one small problem for each layer and example.
@@ -11,7 +11,7 @@ Shapes: N decoder layers, B examples, Q queries, T targets (padded), C classes, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -20,18 +20,20 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from polydetr.errors import ConfigError, InputError, did_you_mean
+from polydetr.errors import InputError, check_choice
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
 
 ClassCost = Literal["softmax", "focal"]
+_ALPHA, _GAMMA = 0.25, 2.0
+"""Of the focal cost, as Deformable DETR has them."""
 
 
 @dataclass(frozen=True)
 class SetTargets:
-    """What is to be found in B examples, padded. labels: (B, T) int64; mask: (B, T) bool, True = real;
-    geometry: named tensors (B, T, …), whose padded entries are never looked at.
+    """The targets of B examples, padded. labels: (B, T) int64; mask: (B, T) bool, True = real;
+    geometry: named tensors (B, T, …), whose padded entries are never read.
     """
 
     labels: Tensor
@@ -49,40 +51,15 @@ class SetTargets:
                 shape, expected = tuple(tensor.shape), tuple(self.labels.shape)
                 raise InputError(f"geometry[{name!r}] {shape} does not begin with (B, T) = {expected}.")
 
-    @staticmethod
-    def pad(labels: Sequence[Tensor], **geometry: Sequence[Tensor]) -> SetTargets:
-        """From one tensor of labels per example, (t,), and one of each geometry, (t, …); any t may be 0."""
-        longest = max([len(label) for label in labels], default=0)
-        mask = torch.zeros(len(labels), longest, dtype=torch.bool, device=labels[0].device if labels else None)
-        for row, label in zip(mask, labels, strict=True):
-            row[: len(label)] = True
-        return SetTargets(
-            _pad(labels, longest).long(), mask, {name: _pad(parts, longest) for name, parts in geometry.items()}
-        )
-
 
 @dataclass(frozen=True)
 class Matches:
-    """P pairs, as indices: layer, example, query, target, each (P,) int64, sorted by layer, example, query.
-
-    unmatched: targets of one layer for which there was no query left; not_finite: costs that were NaN or infinite.
-    Both are for the caller to report: neither stops a training run.
-    """
+    """P pairs, as indices: layer, example, query, target, each (P,) int64, sorted by layer, example, query."""
 
     layer: Tensor
     example: Tensor
     query: Tensor
     target: Tensor
-    unmatched: int = 0
-    not_finite: int = 0
-
-    def __len__(self) -> int:
-        return len(self.layer)
-
-    def of(self, layer: int, example: int) -> tuple[Tensor, Tensor]:
-        """(queries, targets) matched in one layer of one example."""
-        here = (self.layer == layer) & (self.example == example)
-        return self.query[here], self.target[here]
 
 
 class Matcher:
@@ -93,14 +70,9 @@ class Matcher:
     Raises ConfigError for an unknown class cost.
     """
 
-    def __init__(
-        self, class_cost: ClassCost = "softmax", *, class_weight: float = 1.0, alpha: float = 0.25, gamma: float = 2.0
-    ) -> None:
-        if class_cost not in get_args(ClassCost):
-            raise ConfigError(
-                f"class_cost={class_cost!r} is unknown.", hint=did_you_mean(class_cost, get_args(ClassCost))
-            )
-        self.class_cost, self.class_weight, self.alpha, self.gamma = class_cost, class_weight, alpha, gamma
+    def __init__(self, class_cost: ClassCost = "softmax", *, class_weight: float = 1.0) -> None:
+        check_choice("class_cost", class_cost, get_args(ClassCost))
+        self.class_cost, self.class_weight = class_cost, class_weight
 
     @torch.no_grad()
     def __call__(
@@ -118,35 +90,33 @@ class Matcher:
     def _of_class(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(N, B, Q, C), (B, T) → (N, B, Q, T), weighted."""
         logits = logits.float()
-        # Padded labels may be any number; they are asked for class 0 and never looked at.
+        # Padded labels may be any number: they are clamped to a class, and their cost is ignored.
         columns = labels.clamp(0, logits.shape[-1] - 1)[None, :, None, :].expand(*logits.shape[:3], -1)
         if self.class_cost == "softmax":
             return logits.softmax(-1).mul_(-self.class_weight).gather(-1, columns)
         chosen = logits.gather(-1, columns)
         probability = chosen.sigmoid()
-        found = self.alpha * (1 - probability) ** self.gamma * -(probability + 1e-8).log()
-        missed = (1 - self.alpha) * probability**self.gamma * -(1 - probability + 1e-8).log()
-        return self.class_weight * (found - missed)
+        positive = _ALPHA * (1 - probability) ** _GAMMA * -(probability + 1e-8).log()
+        negative = (1 - _ALPHA) * probability**_GAMMA * -(1 - probability + 1e-8).log()
+        return self.class_weight * (positive - negative)
 
 
 def assign(cost: Float[Tensor, "N B Q T"], mask: Bool[Tensor, "B T"]) -> Matches:
     """The cheapest assignment in each layer of each example; min(Q, real targets) pairs each.
 
-    A cost that is NaN or infinite counts as dearer than any sum of the finite ones: such a pair is taken only where
+    A cost that is NaN or infinite counts as larger than any sum of the finite ones: such a pair is taken only where
     nothing else is left.
     """
-    layers, queries = cost.shape[0], cost.shape[2]
     cost = cost.detach() if cost.dtype == torch.float64 else cost.detach().float()  # NumPy has no bfloat16
     host, real = cost.cpu().numpy(), mask.cpu().numpy()
     finite = np.isfinite(host)
-    bad = 0 if finite.all() else int((~finite & real[None, :, None, :]).sum())
-    if bad:
+    if not finite.all():
         # Not the largest float: beside it, the differences between the finite costs would be rounded away.
         largest = float(np.abs(host[finite]).max(initial=0.0))
         host = np.where(finite, host, (2.0 * largest + 1.0) * (min(host.shape[2:]) + 1))
     columns = [np.flatnonzero(row) for row in real]
-    rows: list[np.ndarray] = []
-    for layer in range(layers):
+    pairs: list[np.ndarray] = []
+    for layer in range(len(host)):
         for example, real_columns in enumerate(columns):
             count = len(real_columns)
             if not count:
@@ -155,12 +125,11 @@ def assign(cost: Float[Tensor, "N B Q T"], mask: Bool[Tensor, "B T"]) -> Matches
             problem = host[layer, example]
             problem = problem[:, :count] if real_columns[-1] == count - 1 else problem[:, real_columns]
             query, target = linear_sum_assignment(problem)
-            pairs = np.empty((4, len(query)), dtype=np.int64)
-            pairs[0], pairs[1], pairs[2], pairs[3] = layer, example, query, real_columns[target]
-            rows.append(pairs)
-    found = torch.from_numpy(np.concatenate([*rows, np.empty((4, 0), dtype=np.int64)], axis=1)).to(cost.device)
-    unmatched = sum(max(0, len(c) - queries) for c in columns)
-    return Matches(*found.unbind(0), unmatched=unmatched, not_finite=bad)
+            index = np.empty((4, len(query)), dtype=np.int64)
+            index[0], index[1], index[2], index[3] = layer, example, query, real_columns[target]
+            pairs.append(index)
+    joined = np.concatenate([*pairs, np.empty((4, 0), dtype=np.int64)], axis=1)
+    return Matches(*torch.from_numpy(joined).to(cost.device).unbind(0))
 
 
 def check_labels(targets: SetTargets, num_classes: int) -> None:
@@ -173,11 +142,3 @@ def check_labels(targets: SetTargets, num_classes: int) -> None:
                 f"label {low if low < 0 else high} has no logit: there are {num_classes} classes, counted from 0.",
                 hint="Build the head with as many classes as the data have.",
             )
-
-
-def _pad(parts: Sequence[Tensor], longest: int) -> Tensor:
-    first = parts[0] if parts else torch.zeros(0)
-    padded = first.new_zeros(len(parts), longest, *first.shape[1:])
-    for row, part in zip(padded, parts, strict=True):
-        row[: len(part)] = part
-    return padded

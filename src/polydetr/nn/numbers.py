@@ -46,7 +46,7 @@ class LinearNumbers(nn.Module):
 
 
 class PeriodicNumbers(nn.Module):
-    """token = ReLU(A [cos v, sin v] + a), v_l = 2π f_cl x, with F learned frequencies a column, drawn from N(0, σ²).
+    """token = ReLU(A [cos v, sin v] + a), v_l = 2π f_cl x, with F learned frequencies per column, drawn from N(0, σ²).
 
     Source: Gorishniy et al. 2022 (arXiv 2203.05556), section 3.3 ("PLR"), here with A shared by all columns ("lite"):
     a table of few rows cannot feed one for each. One number per cell.
@@ -69,7 +69,7 @@ class PeriodicNumbers(nn.Module):
         self, numbers: Float[Tensor, "B L"], columns: Int64[Tensor, "B L"]
     ) -> Float[Tensor, "B L {self.embed_dim}"]:
         frequencies = self.frequencies(columns)
-        # float32: in half precision a wave a few turns out is noise
+        # float32: in half precision a wave is noise after a few periods
         angles = 2 * math.pi * frequencies.float() * numbers[..., None].float()
         waves = torch.cat((angles.cos(), angles.sin()), dim=-1).to(frequencies.dtype)
         return F.relu(self.project(waves))

@@ -1,4 +1,4 @@
-"""Where a token stands, as a vector, from explicit positions, so that padding or windows never shift them.
+"""Positions as vectors, from explicit numbers, so that padding or windows never shift them.
 
 Shapes: B examples, L tokens, D ``embed_dim``.
 """

@@ -1,4 +1,4 @@
-"""Maps of several scales made one: attention on the coarsest, then down to the finest and up again by convolutions.
+"""Fuses maps of several scales: attention on the coarsest, then down to the finest and up again by convolutions.
 
 Source: the hybrid encoder of RT-DETR, Zhao et al. 2023 (arXiv 2304.08069), section 4.2: attention only where cells are
 few and mean most, fusion between neighboring scales after PANet (Liu et al. 2018, arXiv 1803.01534). The norms are
@@ -34,7 +34,7 @@ class ConvUnit(nn.Module):
 
 
 class Fuse(nn.Module):
-    """Two maps of one scale to one: mixed, then looked around in half the width."""
+    """Two maps of one scale to one: mixed by a 1×1 convolution, plus a 3×3 bottleneck of half the width."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -73,16 +73,16 @@ class PyramidEncoder(nn.Module):
         self.upwards = nn.ModuleList(Fuse(embed_dim) for _ in range(steps))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        # Backbones give channels last, which group norms take half as long again for.
-        found = [project(x.contiguous()) for project, x in zip(self.inputs, maps, strict=True)]
-        found[-1] = self._attended(found[-1])
-        for level in range(len(found) - 2, -1, -1):  # from coarse to fine
-            found[level + 1] = self.lateral[level](found[level + 1])
-            larger = F.interpolate(found[level + 1], size=found[level].shape[-2:], mode="nearest")
-            found[level] = self.downwards[level](found[level], larger)
-        for level in range(len(found) - 1):
-            found[level + 1] = self.upwards[level](found[level + 1], self.shrink[level](found[level]))
-        return found
+        # Backbones give channels last, for which group norms take half as long again.
+        levels = [project(x.contiguous()) for project, x in zip(self.inputs, maps, strict=True)]
+        levels[-1] = self._attended(levels[-1])
+        for level in range(len(levels) - 2, -1, -1):  # from coarse to fine
+            levels[level + 1] = self.lateral[level](levels[level + 1])
+            larger = F.interpolate(levels[level + 1], size=levels[level].shape[-2:], mode="nearest")
+            levels[level] = self.downwards[level](levels[level], larger)
+        for level in range(len(levels) - 1):
+            levels[level + 1] = self.upwards[level](levels[level + 1], self.shrink[level](levels[level]))
+        return levels
 
     def _attended(self, coarsest: Tensor) -> Tensor:
         batch, _, height, width = coarsest.shape

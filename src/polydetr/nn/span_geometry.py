@@ -1,4 +1,4 @@
-"""What a set of spans brings to the shared matcher and criterion: two pointers over words, at the start and at the end.
+"""The geometry of spans for the shared matcher and criterion (``set_loss.Geometry``): pointers to two words, the ends.
 
 Source: Tan et al. 2021, "A Sequence-to-Set Network for Nested Named Entity Recognition" (arXiv 2105.08901), equation 9:
 the cost of a pair is minus the probabilities of the type and of both ends. An entity counts only where its ends are
@@ -39,15 +39,15 @@ class SpanGeometry:
             total = total - self.pointer_cost * probability.gather(-1, words)
         return total  # type: ignore[return-value]
 
-    def losses(self, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Float[Tensor, " P"]]:
+    def losses(self, predicted: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Float[Tensor, " P"]]:
         """-log p of the two ends of P matched pairs; logits (P, W), spans (P, 2)."""
-        spans = wanted["spans"]
+        spans = target["spans"]
         return {
-            name: F.cross_entropy(found[f"{name}_logits"].float(), spans[:, end], reduction="none")
+            name: F.cross_entropy(predicted[f"{name}_logits"].float(), spans[:, end], reduction="none")
             for end, name in enumerate(ENDS)
         }
 
-    def quality(self, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Float[Tensor, " P"]:
-        """p(start) · p(end): how far both ends are right already."""
-        losses = self.losses(found, wanted)
+    def quality(self, predicted: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Float[Tensor, " P"]:
+        """p(start) · p(end) of the target's ends."""
+        losses = self.losses(predicted, target)
         return (-losses["start"] - losses["end"]).exp()

@@ -1,10 +1,10 @@
 """A set of spans from the words of a text: proposals, refined by the set decoder. Words in, tensors out.
 
-    words → every span of up to M words is scored with every type → the likeliest spans become queries
-          → decoder: queries ask one another and the words; each answers with a type and moves its two ends
+    words → every span of up to M words is scored with every type → the highest-scoring become queries
+          → decoder: queries attend to one another and to the words; each predicts a type and two ends
 
-The queries begin where the text looks like an entity, as those of ``nn.detr_fast`` begin where an image looks like an
-object; the decoder is the one that finds boxes (``nn.decoder``). Types are known by vectors: a span's score for a type
+The queries begin at spans that score like an entity, as those of ``nn.detr_fast`` begin at cells that score like an
+object; the decoder is the one of boxes (``nn.decoder``). Types are vectors: a span's score for a type
 is its similarity to the type's vector, which begins as what the backbone makes of the type's name.
 
 Sources: Tan et al. 2021 (arXiv 2105.08901), spans as a set; Yu et al. 2020 (arXiv 2005.07150), every span scored by its
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
 
 _FIRST_SCORE = 0.01
-"""What every span says of every type at the beginning (Lin et al. 2017, arXiv 1708.02002, section 4.1)."""
+"""The initial probability of every type (focal loss, Lin et al. 2017, arXiv 1708.02002, section 4.1)."""
 _FIRST_STAY = 6.0
-"""By how much a pointer prefers the proposed end at the beginning."""
+"""The initial logit of the proposed end in a pointer."""
 _CHANCE = 0.2
 NO_SPAN = -40.0
 """The logit of what is no span: so low that the losses of single precision are exactly zero, and not much lower, for
@@ -46,7 +46,7 @@ _NO_WORD = -1e4
 
 @dataclass(frozen=True)
 class SpanSizes:
-    """The architecture. decoder_layers: 0 answers with the proposals as they are.
+    """The architecture. decoder_layers: 0 predicts the proposals as they are.
 
     Raises ConfigError for sizes that cannot find anything.
     """
@@ -70,7 +70,7 @@ class SpanSizes:
             )
 
     def num_queries(self, num_words: Tensor) -> Tensor:
-        """How many spans can be found among so many words."""
+        """How many spans can be predicted among so many words."""
         return num_span_queries(num_words.float(), self.queries_per_word).long()
 
 
@@ -96,7 +96,7 @@ class SpanSet(nn.Module):
 
     @torch.no_grad()
     def name_types(self, vectors: Float[Tensor, "C D"]) -> None:
-        """Begins with these vectors of the types' names. What they have in common tells nothing; a little chance
+        """Begins with these vectors of the types' names, less what they have in common; a little of the random start
         stays, so that names which the backbone does not know differ too.
         """
         if len(vectors) > 1:
@@ -117,7 +117,7 @@ class SpanSet(nn.Module):
         ``proposal_logits`` (B, W, M, C), of the span from word w that is m + 1 words long, before the sigmoid;
         ``seeds`` (B, Q, 2) int64, first and last word of each query's proposal, -1 for padding;
         ``logits`` (N, B, Q, C), before the sigmoid, and, where there is a decoder, ``start_logits`` and ``end_logits``
-        (N, B, Q, W), before the softmax. last_only: N is 1, the answers of the last layer. by_shape: Q and M follow
+        (N, B, Q, W), before the softmax. last_only: N is 1, the outputs of the last layer. by_shape: Q and M follow
         from W and the sizes alone, with more padding, as a graph of dynamic sizes needs it; the real ones are the same.
         """
         types = self.type_projection(self.type_vectors)
@@ -126,13 +126,13 @@ class SpanSet(nn.Module):
         seeds, chosen, real = self._seeds(scores, possible, mask, by_shape=by_shape)
         outputs = {"proposal_logits": scores, "seeds": seeds.masked_fill(~real[..., None], -1)}
         first = scores.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, scores.shape[-1]))
-        first = first.masked_fill(~real[..., None], NO_SPAN)  # the last of a short text's are none
+        first = first.masked_fill(~real[..., None], NO_SPAN)  # the last queries of a short text are padding
         if self.decoder is None:
             return {**outputs, "logits": first[None]}
         content = self.content(spans.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, spans.shape[-1])))
         where = self.waves(torch.arange(words.shape[1], device=words.device)[None]).to(words.dtype)
         memory, places = self.memory(words), self.place_word(where).expand(words.shape[0], -1, -1)
-        # A text without a word has no query: there all look at all, and nobody reads the answer.
+        # A text without a word has no query: there all attend to all, and nothing reads the output.
         allowed = (real | ~real.any(1, keepdim=True))[:, None, None]
         states, _ = self.decoder(
             content, memory, mask, query_positions=self.place_span(where[0][seeds].flatten(-2)),
@@ -170,7 +170,7 @@ class SpanSet(nn.Module):
 
 
 class SpanProposals(nn.Module):
-    """Every span of up to M words, from what its two ends and its length say, alone and together."""
+    """Every span of up to M words: the sum of vectors of its two ends and its length, and the product of the ends."""
 
     def __init__(self, sizes: SpanSizes) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ def _windows(padded: Tensor, length: int, *, by_shape: bool) -> Tensor:
 
 
 class Similarity(nn.Module):
-    """(…, H), (C, H) → (…, C): the scaled product of what a span says with each type's vector, and a bias."""
+    """(…, H), (C, H) → (…, C): the scaled product of a span's projection with each type's vector, and a bias."""
 
     def __init__(self, hidden_dim: int, *, first_score: float = 0.5) -> None:
         super().__init__()
@@ -218,7 +218,7 @@ class Similarity(nn.Module):
 
 
 class Pointer(nn.Module):
-    """Which word a query points at: by similarity, and by where its proposal pointed, which holds at the beginning."""
+    """Which word a query points to: by similarity, plus a bonus for its proposal's end, which prevails at first."""
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()

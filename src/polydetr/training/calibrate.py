@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from polydetr.core.predictions import Evaluation
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import evaluate_results
 from polydetr.metrics.calibration import fit_temperature
+from polydetr.modalities.base import Notify
 from polydetr.model.build import Assembly
 from polydetr.nn.batch import Batch
 from polydetr.tasks.capabilities import Tunes
@@ -19,7 +20,7 @@ from polydetr.training.encode import MeasuredRows, measure
 
 
 def calibrate(
-    assembly: Assembly, valid: MeasuredRows, *, note: Callable[[str], None]
+    assembly: Assembly, valid: MeasuredRows, *, notify: Notify
 ) -> tuple[dict[str, Evaluation], dict[str, Evaluation]]:
     """Fits each task's temperature (Guo et al. 2017, arXiv 1706.04599) and thresholds; evaluations before and after."""
     engine = assembly.engine
@@ -27,9 +28,9 @@ def calibrate(
 
     def collect(outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch) -> None:
         for target in engine.tasks if batch.targets else ():
-            found = assembly.model.head_of(target).calibration_pairs(outputs[target], batch.targets[target])
-            if found is not None:
-                pairs[target].append((found[0].cpu(), found[1].cpu()))
+            pair = assembly.model.head_of(target).calibration_pairs(outputs[target], batch.targets[target])
+            if pair is not None:
+                pairs[target].append((pair[0].cpu(), pair[1].cpu()))
 
     _, before = measure(engine.with_runner(assembly.runner.listened_by(collect)), valid)
     for target, task in engine.tasks.items():
@@ -37,24 +38,21 @@ def calibrate(
             logits = _stack([logits for logits, _ in pairs[target]])
             labels = torch.cat([labels for _, labels in pairs[target]])
             temperature = fit_temperature(logits.numpy(), labels.numpy())
-            # Without a single mistake the likelihood only grows towards certainty: no row shows how sure is too sure.
+            # Without a single mistake the likelihood only grows with the confidence: no row shows overconfidence.
             faultless = bool((logits.argmax(-1) == labels).all())
             task.temperature = max(1.0, temperature) if faultless else temperature
     results = list(engine.answered(valid.documents))
     tuned = {target: task for target, task in engine.tasks.items() if isinstance(task, Tunes)}
     for target, task in tuned.items():
-        for line in task.tune([r.predictions[target] for r in results], [r.golds[target] for r in results]):
-            note(line)
+        for message in task.tune([r.predictions[target] for r in results], [r.golds[target] for r in results]):
+            notify(message)
     if any(task.tunes_answers for task in tuned.values()):
         results = list(engine.answered(valid.documents))
     after = evaluate_results(engine, results, positives=valid.positives)
     for target, task in engine.tasks.items():
         if "ece" in before[target].metrics:
-            ece = before[target].metrics["ece"], after[target].metrics["ece"]
-            note(
-                f"calibration of {target!r}: temperature {task.temperature:.3f}, "
-                f"ECE {ece[0]:.4f} → {ece[1]:.4f} (validation rows)"
-            )
+            ece = " → ".join(f"{evaluations[target].metrics['ece']:.4f}" for evaluations in (before, after))
+            notify(f"calibration of {target!r}: temperature {task.temperature:.3f}, ECE {ece} (validation rows)")
     return before, after
 
 
@@ -63,13 +61,13 @@ MAX_ROWS = 2000
 
 
 def proving_rows(valid: MeasuredRows) -> MeasuredRows:
-    """Every so many of the validation documents, ``MAX_ROWS`` at most."""
+    """Validation documents at equal distances, ``MAX_ROWS`` at most."""
     return valid.every(max(1, -(-len(valid.documents) // MAX_ROWS)))
 
 
-def answers_to(engine: Engine, rows: MeasuredRows) -> tuple[dict[str, float], np.ndarray]:
-    """By what ``choose_for_prediction`` compares two precisions: each target's main metric, and each answer's
-    probability, where the tasks say that.
+def measure_precision(engine: Engine, rows: MeasuredRows) -> tuple[dict[str, float], np.ndarray]:
+    """What ``choose_for_prediction`` compares two precisions by: each target's main metric, and each prediction's
+    probability (0 where the task gives none).
     """
     results, evaluations = measure(engine, rows)
     metrics = {t: float(evaluations[t].metrics[task.primary_metric]) for t, task in engine.tasks.items()}
@@ -77,6 +75,6 @@ def answers_to(engine: Engine, rows: MeasuredRows) -> tuple[dict[str, float], np
 
 
 def _stack(logits: Sequence[Tensor]) -> Tensor:
-    """(N, C) from batches whose C may differ (positions in windows): missing columns are impossible answers."""
+    """(N, C) from batches whose C may differ (positions in windows): missing columns are impossible classes."""
     width = max(t.shape[1] for t in logits)
     return torch.cat([torch.nn.functional.pad(t, (0, width - t.shape[1]), value=-1e4) for t in logits])

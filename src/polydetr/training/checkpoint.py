@@ -94,11 +94,11 @@ class Checkpoints:
         tensors["rng.cpu"] = self._devices.gather_tensor(torch.get_rng_state())
         if torch.cuda.is_available():
             tensors["rng.cuda"] = self._devices.gather_tensor(torch.cuda.get_rng_state())
-        self._write(LAST, tensors, {**header, "progress": asdict(progress)})
+        self._devices.in_first(lambda: self._write(LAST, tensors, {**header, "progress": asdict(progress)}))
 
     def save_best(self, model: Mapping[str, Tensor]) -> None:
         """Raises SaveError, as ``save_last``."""
-        self._write(BEST, model, {})
+        self._devices.in_first(lambda: self._write(BEST, model, {}))
 
     def load_last(self, fingerprint: str) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]]:
         """Progress, the saved part of the model's state, optimizer state; the random state is restored.
@@ -151,19 +151,13 @@ class Checkpoints:
         self._devices.in_first(make)
 
     def discard(self) -> None:
-        self._devices.in_first(self._remove)
-
-    def _remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._devices.in_first(lambda: shutil.rmtree(self.folder, ignore_errors=True))
 
     def _write(self, name: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-        self._devices.in_first(lambda: self._write_file(name, tensors, header))
-
-    def _write_file(self, name: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
         part = self.folder / f"{name}.part"
         try:
-            if self._stale:  # the best of one run must never meet the last state of another
-                self._remove()
+            if self._stale:  # the best weights of one run must never be mixed with the last state of another
+                shutil.rmtree(self.folder, ignore_errors=True)
                 self._stale = False
             self.folder.mkdir(parents=True, exist_ok=True)
             plain = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
@@ -171,13 +165,10 @@ class Checkpoints:
             os.replace(part, self.folder / name)
         except (OSError, SafetensorError) as error:
             part.unlink(missing_ok=True)
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error: Exception) -> SaveError:
-        return SaveError(
-            f"cannot write the checkpoint to {str(self.folder)!r}: {error}.",
-            hint="The checkpoint before it is kept. Free some disk space, then go on with --resume (resume=True).",
-        )
+            raise SaveError(
+                f"cannot write the checkpoint to {str(self.folder)!r}: {error}.",
+                hint="The checkpoint before it is kept. Free some disk space, then go on with --resume (resume=True).",
+            ) from error
 
     def _unreadable(self, name: str, error: Exception) -> ModelFolderError:
         return ModelFolderError(
@@ -197,9 +188,9 @@ def frozen_digest(model: nn.Module) -> str:
     The bits are summed as integers, which any number of threads adds up to the same.
     """
     as_integer = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
-    found = []
+    sums = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             bits = parameter.detach().view(as_integer.get(parameter.dtype, parameter.dtype))
-            found.append(f"{name}={int(bits.sum(dtype=torch.int64))}")
-    return ";".join(found)
+            sums.append(f"{name}={int(bits.sum(dtype=torch.int64))}")
+    return ";".join(sums)

@@ -107,9 +107,9 @@ class Devices:
         if self._fabric is None:
             return tensor[None]
         mine = tensor.to(self.device)
-        found = [torch.empty_like(mine) for _ in range(self.count)]
-        torch.distributed.all_gather(found, mine)
-        return torch.stack(found).cpu()
+        tensors = [torch.empty_like(mine) for _ in range(self.count)]
+        torch.distributed.all_gather(tensors, mine)
+        return torch.stack(tensors).cpu()
 
     @torch.no_grad()
     def same_weights(self, model: nn.Module) -> None:
@@ -127,8 +127,8 @@ class Devices:
             return
         learning = list(parameters)
         there = torch.tensor([float(p.grad is not None) for p in learning], device=self.device)
-        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
-        flat = torch.cat([there, *(gradient.float().flatten() for gradient in found)])
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
+        flat = torch.cat([there, *(gradient.float().flatten() for gradient in gradients)])
         torch.distributed.all_reduce(flat)
         counts, *means = flat.split([len(learning), *(p.numel() for p in learning)])
         for parameter, count, mean in zip(learning, counts.tolist(), means, strict=True):

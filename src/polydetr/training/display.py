@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
-from polydetr.training.fit import Display
-from polydetr.training.loop import StepInfo
+from polydetr.training.loop import Display, StepInfo
 
 LINE_SECONDS = 30.0
-"""Without a terminal, one line of progress in so many seconds."""
+"""Without a terminal, seconds between two lines of progress."""
 
 
 def make_display() -> Display:
@@ -31,7 +30,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def describe_evaluation(entry: Mapping[str, Any]) -> str:
-    """One line for one evaluation: losses, and each target's first metrics."""
+    """One line per evaluation: losses, and each target's first metrics."""
     losses = f"train loss {entry['train_loss']:.4f}, valid {entry['valid_loss']:.4f}"
     parts = [f"epoch {entry['epoch']:g}", losses]
     for target, metrics in entry["metrics"].items():
@@ -41,13 +40,13 @@ def describe_evaluation(entry: Mapping[str, Any]) -> str:
 
 
 def describe_step(info: StepInfo) -> str:
-    """What stands beside the bar; the remaining time first, because a narrow terminal cuts the end."""
+    """The text beside the bar; the remaining time first, because a narrow terminal cuts the end."""
     left = format_seconds(info.remaining_seconds)
     return f"{left} left · epoch {info.epoch:.1f} · loss {info.loss:.3f} · {info.tokens_per_second:,.0f} tokens/s"
 
 
 class LineDisplay(Display):
-    """For logs: a line for every note and evaluation, and for the steps between them now and then."""
+    """For logs: a line for every message and evaluation, and for the steps between them one in ``LINE_SECONDS``."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -66,7 +65,7 @@ class LineDisplay(Display):
 
 
 class BarDisplay(Display):
-    """For a terminal: notes and evaluations scroll above a bar that tells remaining time, loss and speed."""
+    """For a terminal: messages and evaluations scroll above a bar that shows remaining time, loss and speed."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)

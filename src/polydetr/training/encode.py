@@ -1,4 +1,4 @@
-"""The rows of a run, read before the first step: training rows into a file of tokens, the others checked."""
+"""The rows of a run, encoded before the first step: each split into a file of tokens."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def on_disk(
 
     path = cache_dir() / "encoded" / f"measured-{secrets.token_hex(8)}.arrow"
     store = ExampleStore.write(change(examples()), path)
-    with suppress(OSError):  # it is open; where the system does not let go of it, the cache is tidied another time
+    with suppress(OSError):  # it is open: where the system does not allow this, it goes when the cache is trimmed
         path.unlink()
-    found, start = [], 0
+    stored, start = [], 0
     for document in kept:
         places = range(start, start + len(document.examples))
-        found.append(replace(document, examples=StoredExamples(store, places)))
+        stored.append(replace(document, examples=StoredExamples(store, places)))
         start = places.stop
-    return found
+    return stored
 
 
 @dataclass(frozen=True)
@@ -100,27 +100,27 @@ class EncodedRows:
     test: MeasuredRows | None
 
 
-def encode_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, *, note: Notify) -> EncodedRows:
+def encode_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, *, notify: Notify) -> EncodedRows:
     """Every row of the run, once; those that are left out are added to ``splits.rejected``.
 
     Raises:
         RowError: a row cannot be read, and ``on_error`` is "raise". SchemaError: no training row is left.
         SaveError: a file cannot be written.
     """
-    train = encode_training_rows(engine, splits, config, data_hash, note=note)
+    train = encode_training_rows(engine, splits, config, data_hash, notify=notify)
     valid = encode_measured_rows(engine, splits.valid, config, splits.rejected)
     test = encode_measured_rows(engine, splits.test, config, splits.rejected) if splits.test else None
     return EncodedRows(train, valid, test)
 
 
 def measure(engine: Engine, rows: MeasuredRows) -> tuple[list[RowResult], dict[str, Evaluation]]:
-    """What the engine answers to the rows, and every task's evaluation of that."""
+    """The engine's predictions for the rows, and every task's evaluation of them."""
     results = list(engine.answered(rows.documents))
     return results, evaluate_results(engine, results, positives=rows.positives)
 
 
 def encode_training_rows(
-    engine: Engine, splits: Splits, config: Config, data_hash: str, *, note: Notify
+    engine: Engine, splits: Splits, config: Config, data_hash: str, *, notify: Notify
 ) -> ExampleStore:
     """The training rows as tokens in an Arrow file, made once for the same rows, tokenizer and settings.
 
@@ -129,8 +129,8 @@ def encode_training_rows(
         SchemaError: no row is left. SaveError: the file cannot be written.
     """
     path = cache_dir() / "encoded" / f"{_key(engine, splits.train, config, data_hash)}.arrow"
-    account = path.with_suffix(".json")
-    if path.exists() and account.exists():
+    account_path = path.with_suffix(".json")
+    if path.exists() and account_path.exists():
         path.touch()
         store = ExampleStore(path)
     else:
@@ -142,21 +142,23 @@ def encode_training_rows(
             reasons = [entry["reason"] for entry in found["rejected"][:1]]
             raise SchemaError(f"no training row can be read: {''.join(reasons) or 'there are none'}.")
         store = ExampleStore.write(chain([first], examples), path)
-        found["rejected"] = _in_order(found["rejected"])
-        write_json(account, found)
+        write_json(account_path, {**found, "rejected": _in_order(found["rejected"])})
         trim_cache(path.parent, keep=path)
         for stray in path.parent.glob("*.json"):
             if not stray.with_suffix(".arrow").exists():
                 stray.unlink(missing_ok=True)
-    kept: dict[str, list[Any]] = json.loads(account.read_text(encoding="utf-8"))
-    splits.rejected += kept["rejected"]
-    gone = {tuple(entry.get(part) for part in _PLACE) for entry in kept["rejected"]}
-    splits.train = [r for r in splits.train if tuple(getattr(r.location, part) for part in _PLACE) not in gone]
-    for (kind, column), rows in _by_kind(kept["warnings"]).items():
+    account: dict[str, list[Any]] = json.loads(account_path.read_text(encoding="utf-8"))
+    splits.rejected += account["rejected"]
+    rejected = {tuple(entry.get(part) for part in _PLACE) for entry in account["rejected"]}
+    splits.train = [r for r in splits.train if tuple(getattr(r.location, part) for part in _PLACE) not in rejected]
+    warnings: dict[tuple[str, str | None], list[str]] = {}
+    for kind, column, message in account["warnings"]:
+        warnings.setdefault((kind, column), []).append(message)
+    for (kind, column), messages in warnings.items():
         where = f"column {column!r}: " if column else ""
         what = "labels that cannot be learned as they stand" if kind == "label" else kind.replace("_", " ")
-        example = "" if kind == "missing" else f", for example: {rows[0]}"
-        note(f"{where}{what} in {len(rows)} of the training rows{example}")
+        example = "" if kind == "missing" else f", for example: {messages[0]}"
+        notify(f"{where}{what} in {len(messages)} of the training rows{example}")
     return store
 
 
@@ -169,9 +171,9 @@ def encode_measured_rows(
     Raises:
         RowError: a row cannot be read, and ``on_error`` is "raise". SaveError: the file cannot be written.
     """
-    found: dict[str, list[Any]] = {"rejected": [], "warnings": []}
-    documents = on_disk(_documents(engine, records, config, found))
-    rejected += _in_order(found["rejected"])
+    account: dict[str, list[Any]] = {"rejected": [], "warnings": []}
+    documents = on_disk(_documents(engine, records, config, account))
+    rejected += _in_order(account["rejected"])
     rows = [record for document in documents for record in document.records]
     positives = {}
     for target in engine.encoder.positives:
@@ -181,7 +183,7 @@ def encode_measured_rows(
 
 
 def _files(modality: Modality, records: Sequence[Record]) -> str:
-    """What the files are like that the rows merely name."""
+    """A key of the content of the files that the rows name; "" for a modality that reads none."""
     if not isinstance(modality, ReadsFiles):
         return ""
     folders: dict[Path | None, list[Row]] = {}
@@ -211,28 +213,21 @@ def _key(engine: Engine, records: Sequence[Record], config: Config, data_hash: s
 
 
 def _documents(
-    engine: Engine, records: Sequence[Record], config: Config, found: dict[str, list[Any]]
+    engine: Engine, records: Sequence[Record], config: Config, account: dict[str, list[Any]]
 ) -> Iterator[EncodedDocument]:
-    """The rows with their targets; what there is to tell is added to ``found``."""
+    """The rows with their targets; warnings and rejected rows are added to ``account``."""
     on_error = "raise" if config.on_error == "raise" else "return"
     for item in engine.encode(records, with_targets=True, on_error=on_error):
         if isinstance(item, EncodedDocument):
-            found["warnings"] += [[f.kind, f.column, str(f)] for f in item.warnings]
+            account["warnings"] += [[f.kind, f.column, str(f)] for f in item.warnings]
             yield item
         elif item.error is not None:
-            found["rejected"].append(rejected_row(item.record, locate(item.error, item.record)))
+            account["rejected"].append(rejected_row(item.record, locate(item.error, item.record)))
 
 
 def _in_order(rejected: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By row: threads that read ahead come back as they please."""
+    """By row: threads that read ahead finish in any order."""
     return sorted(rejected, key=lambda entry: entry.get("row") or entry.get("line") or 0)
-
-
-def _by_kind(findings: Sequence[Sequence[Any]]) -> dict[tuple[str, str | None], list[str]]:
-    grouped: dict[tuple[str, str | None], list[str]] = {}
-    for kind, column, message in findings:
-        grouped.setdefault((kind, column), []).append(message)
-    return grouped
 
 
 def locate(error: RowError, record: Record) -> RowError:
@@ -247,7 +242,7 @@ def rejected_row(record: Record, error: RowError) -> dict[str, Any]:
 
 
 def rejected_lines(rejected: Sequence[Mapping[str, Any]], *, listed: bool) -> list[str]:
-    """What to tell of the rows that were left out: how many, the first few, and where all of them are ``listed``."""
+    """Messages about the rows that were left out: how many, the first few, and whether all of them are ``listed``."""
     where = "; all of them, with the reason: reports/rejected.jsonl in the model folder" if listed else ""
     lines = [f"{len(rejected)} rows are left out{where}"]
     for entry in rejected[:_REJECTED_SHOWN]:
@@ -257,7 +252,7 @@ def rejected_lines(rejected: Sequence[Mapping[str, Any]], *, listed: bool) -> li
 
 
 def write_rejected(path: Path, rejected: Sequence[Mapping[str, Any]]) -> None:
-    """One JSON object a row that was left out: its place, the reason, and the row itself where it could be read.
+    """One JSON object per row that was left out: its place, the reason, and the row itself where it could be read.
 
     Raises:
         OSError: the file cannot be written.

@@ -1,5 +1,5 @@
-"""Training with frozen backbones: what they make of the rows is computed once, kept on disk, and an epoch costs only
-what stands on them.
+"""Training with frozen backbones: their features of the rows are computed once and kept on disk, so that an epoch
+costs only the layers above them.
 
 The features stand in the examples in place of what they were made from, under the same group, so that the loop, the
 model and the evaluation are the ones of every other run.
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 import torch
 
@@ -35,28 +34,26 @@ _AT_ONCE = 512
 
 
 def freeze_backbones(model: PolyModel) -> list[str]:
-    """Stops everything that features depend on from learning; the names of the groups concerned.
+    """Freezes everything that features depend on; returns the names of the groups concerned.
 
     Raises:
         ConfigError: no modality has a pretrained backbone.
     """
-    frozen = []
+    frozen: list[str] = []
     for name, embedder in model.embedders.items():
         if not isinstance(embedder, HasBackbone):
             continue
-        parts = embedder.frozen_with_backbone
-        found = [p for n, p in embedder.named_parameters() if n.partition(".")[0] in parts]
-        for parameter in found:
-            parameter.requires_grad_(False)
-        if found:
-            frozen.append(name)
+        for part, parameter in embedder.named_parameters():
+            if part.partition(".")[0] in embedder.frozen_with_backbone:
+                parameter.requires_grad_(False)
+                frozen.append(name)
     if not frozen:
         raise ConfigError("training.freeze_backbones: no modality of this model has a backbone", hint="Leave it out.")
-    return frozen
+    return list(dict.fromkeys(frozen))
 
 
 def with_features(assembly: Assembly, rows: EncodedRows) -> EncodedRows:
-    """The rows of a run whose backbones are frozen: features in place of what they are made of.
+    """The rows of a run whose backbones are frozen: features in place of the tokens they are computed from.
 
     Raises:
         ConfigError: there is no backbone to freeze. SaveError: the features cannot be written.
@@ -71,60 +68,52 @@ def with_features(assembly: Assembly, rows: EncodedRows) -> EncodedRows:
         return _features(assembly.runner, examples, groups)
 
     path = folder / f"{rows.train.path.stem}-{key}.arrow"
-    train = _computed(lambda: features(rows.train[i] for i in range(len(rows.train))), path)
+    if path.exists():
+        path.touch()
+        train = ExampleStore(path)
+    else:
+        train = ExampleStore.write(features(rows.train[i] for i in range(len(rows.train))), path)
     trim_cache(folder, keep=train.path)
     test = rows.test.with_examples(features) if rows.test is not None else None
     return EncodedRows(train, rows.valid.with_examples(features), test)
 
 
-def _computed(examples: Callable[[], Iterator[Example]], path: Path) -> ExampleStore:
-    if path.exists():
-        path.touch()
-        return ExampleStore(path)
-    return ExampleStore.write(examples(), path)
-
-
 def _features(runner: TorchRunner, examples: Iterator[Example], groups: Sequence[str]) -> Iterator[Example]:
-    while True:
-        chunk = list(islice(examples, _AT_ONCE))
-        if not chunk:
-            return
+    for chunk in iter(lambda: list(islice(examples, _AT_ONCE)), []):  # until nothing is left
         yield from _chunk_features(runner, chunk, groups)
 
 
 def _chunk_features(runner: TorchRunner, chunk: Sequence[Example], groups: Sequence[str]) -> list[Example]:
     model = runner.model
-    made: list[Example | None] = [None] * len(chunk)
+    computed: dict[int, Example] = {}
     with torch.inference_mode():
         for ids in token_budget_batches([e.num_tokens for e in chunk], 1024, seed=None):
             batch = runner.batch([chunk[i] for i in ids])
             inputs = {name: _embedded(model, name, group, groups) for name, group in batch.groups.items()}
             sides = {t: _embedded(model, model.positive_side(t), g, groups) for t, g in batch.positives.items()}
             for row, i in enumerate(ids):
-                made[i] = dataclasses.replace(
-                    chunk[i],
-                    groups={name: _of_row(found, row, chunk[i].groups[name]) for name, found in inputs.items()},
-                    positives={
-                        target: _of_row(found, row, chunk[i].positives[target]) for target, found in sides.items()
-                    },
-                    cost=chunk[i].num_tokens,
-                )
-    return [example for example in made if example is not None]
+                old = chunk[i]
+                groups_of_row = {name: _of_row(group, row, old.groups[name]) for name, group in inputs.items()}
+                positives = {target: _of_row(group, row, old.positives[target]) for target, group in sides.items()}
+                computed[i] = dataclasses.replace(old, groups=groups_of_row, positives=positives, cost=old.num_tokens)
+    return [computed[i] for i in range(len(chunk))]
 
 
 def _embedded(
     model: PolyModel, modality: str, group: TokenGroup, groups: Collection[str]
 ) -> tuple[Embedded, Collection[str]] | None:
-    """What the backbone makes of a group, and what is read beside that; None where nothing is computed beforehand."""
+    """The backbone's features of a group, and the names of the arrays that are read beside them; None for a group whose
+    features are not computed beforehand.
+    """
     embedder = model.embedders[modality]
     if modality not in groups or not isinstance(embedder, HasBackbone):
         return None
     return embedder.features(group), embedder.read_beside_features
 
 
-def _of_row(found: tuple[Embedded, Collection[str]] | None, row: int, arrays: Arrays) -> Arrays:
-    if found is None:
+def _of_row(embedded: tuple[Embedded, Collection[str]] | None, row: int, arrays: Arrays) -> Arrays:
+    if embedded is None:
         return arrays
-    embedded, beside = found
-    features = embedded.tokens[row][embedded.mask[row]].float().cpu().numpy()
+    group, beside = embedded
+    features = group.tokens[row][group.mask[row]].float().cpu().numpy()
     return {"features": features, **{name: array for name, array in arrays.items() if name in beside}}

@@ -8,9 +8,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,10 @@ from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
 from polydetr.engine.measure import unseen_warnings
 from polydetr.errors import RowError
+from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
-from polydetr.model.build import Assembly, Note, build_model
+from polydetr.model.build import Assembly, build_model
+from polydetr.model.folder import describe_model
 from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
 from polydetr.model.precision import ForTraining, Plain, Precision, apply, choose_for_prediction, choose_for_training
@@ -33,7 +33,7 @@ from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Batch
 from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
-from polydetr.training.calibrate import answers_to, calibrate, proving_rows
+from polydetr.training.calibrate import calibrate, measure_precision, proving_rows
 from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
 from polydetr.training.devices import Devices, open_devices
 from polydetr.training.encode import (
@@ -47,20 +47,9 @@ from polydetr.training.encode import (
     rejected_row,
 )
 from polydetr.training.features import with_features
-from polydetr.training.loop import Loop, StepInfo
+from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.tracking import make_tracker
-
-__all__ = ["Display", "Splits", "Trained", "fit"]
-
-
-class Display:
-    """What a run tells while it works; silent here, drawn by ``training.display``."""
-
-    def note(self, message: str) -> None: ...
-    def step(self, info: StepInfo) -> None: ...
-    def evaluation(self, entry: Mapping[str, Any]) -> None: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -76,12 +65,30 @@ class Trained:
     history: Sequence[Mapping[str, Any]]
     checkpoints: Checkpoints
     devices: Devices
-    rejected: Sequence[Mapping[str, Any]] = field(default=())
+    rejected: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the steps of one run share. rows_hash: of the training and validation rows; started: when it began, by
+    ``time.monotonic``.
+    """
+
+    config: Config
+    schema: Schema
+    out: Path | None
+    devices: Devices
+    checkpoints: Checkpoints
+    display: Display
+    rows_hash: str
+    started: float
 
 
 @contextmanager
 def _smallest_floats_are_zero() -> Iterator[None]:
-    """Fading weights would cost a hundred times as much. The setting is the process's own, so it is put back."""
+    """Denormal floats count as zero: weights that fade would otherwise take a hundred times as long. The setting is the
+    process's own, so it is restored.
+    """
     already = float(torch.tensor(1e-40) * 1.0) == 0.0
     torch.set_flush_denormal(True)
     try:
@@ -105,37 +112,35 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
     data_hash, rows_hash = _hash_rows(splits.train), _hash_rows([*splits.train, *splits.valid])
     checkpoints = Checkpoints(_checkpoint_folder(config, schema, rows_hash, out=out), devices)
     checkpoints.prepare()
-    resume = devices.agree(_resumes(checkpoints, wanted=resume, note=display.note))
+    run = _Run(config, schema, out, devices, checkpoints, display, rows_hash, started)
+    resume = devices.agree(_resumes(checkpoints, wanted=resume, notify=display.note))
     # A backbone may have to be fetched first, and the rows be written to the cache: once.
-    assembly = devices.first_then_all(lambda: _build(config, schema, splits, note=display.note))
+    assembly = devices.first_then_all(lambda: _build(config, schema, splits, notify=display.note))
     engine = assembly.engine
-    encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, note=display.note))
+    encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, notify=display.note))
     if splits.rejected:
-        for line in rejected_lines(splits.rejected, listed=out is not None):
-            display.note(line)
-    rows, progress, precision = _train(
-        assembly, encoded, config, schema,
-        devices=devices, checkpoints=checkpoints, resume=resume, rows_hash=rows_hash, out=out, started=started,
-        display=display,
-    )  # fmt: skip
+        for message in rejected_lines(splits.rejected, listed=out is not None):
+            display.note(message)
+    rows, progress, precision = _train(run, assembly, encoded, resume=resume)
     weights = _restore_best(assembly.model, checkpoints)
-    # Where features were computed once, by a frozen backbone, they are also what is measured: as they are.
+    # Features that were computed once, by a frozen backbone, are measured as they are: in the backbone's own precision.
     proves = config.training.precision == "auto" and not config.training.freeze_backbones
-    prediction = _set_prediction(assembly, weights, precision, rows.valid if proves else None, devices, display.note)
+    prediction = _set_prediction(run, assembly, weights, precision, rows.valid if proves else None)
     assembly.runner.masters = Masters(assembly.model, weights)
     del weights
-    before, valid = calibrate(assembly, rows.valid, note=display.note)
+    before, valid = calibrate(assembly, rows.valid, notify=display.note)
     evaluations = {"valid": valid}
     if rows.test is not None:
         _, evaluations["test"] = measure(engine, rows.test)
-    for split, found in evaluations.items():
-        for target, evaluation in found.items():
-            for line in unseen_warnings(target, evaluation, where=f"the {split} rows"):
-                display.note(line)
+    for split, by_target in evaluations.items():
+        for target, evaluation in by_target.items():
+            for message in unseen_warnings(target, evaluation, where=f"the {split} rows"):
+                display.note(message)
     info = {
-        **_describe(config, schema, splits, encoded, data_hash),
+        **describe_model(config, schema, assembly.model),
+        **_describe(splits, encoded),
+        "data_sha256": data_hash,
         "embed_dim": assembly.model.embed_dim,
-        "parameters": sum(p.numel() for p in assembly.model.parameters()),
         "training": {
             "steps": progress.step,
             "seconds": round(progress.seconds, 1),
@@ -145,7 +150,7 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
             "total_seconds": round(time.monotonic() - started, 1),
         },
         "prediction": prediction,
-        "metrics": {split: {t: dict(e.metrics) for t, e in found.items()} for split, found in evaluations.items()},
+        "metrics": {split: {t: dict(e.metrics) for t, e in by.items()} for split, by in evaluations.items()},
         "ece_before_calibration": {t: e.metrics["ece"] for t, e in before.items() if "ece" in e.metrics},
         "temperature": {t: task.temperature for t, task in engine.tasks.items()},
         "history": progress.history,
@@ -153,27 +158,15 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
     return Trained(assembly, info, evaluations, before, progress.history, checkpoints, devices, tuple(splits.rejected))
 
 
-def _train(
-    assembly: Assembly,
-    rows: EncodedRows,
-    config: Config,
-    schema: Schema,
-    *,
-    devices: Devices,
-    checkpoints: Checkpoints,
-    resume: bool,
-    rows_hash: str,
-    out: Path | None,
-    started: float,
-    display: Display,
-) -> tuple[EncodedRows, Progress, Plain]:
-    """Precision, adapters, optimizer, loop; the rows as the loop read them, where the run ended, and in which
+def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> tuple[EncodedRows, Progress, Plain]:
+    """Precision, adapters, optimizer, loop. Returns the rows as the loop read them, where the run ended, and in which
     precision.
     """
+    config, devices, checkpoints, display = run.config, run.devices, run.checkpoints, run.display
     settings, model = config.training, assembly.model
     devices.same_weights(model.to(devices.device))
     saved = checkpoints.header().get("precision") if resume else None
-    precision = _set_precision(assembly.runner, saved or settings.precision, rows.train, devices, note=display.note)
+    precision = _set_precision(run, assembly.runner, saved or settings.precision, rows.train)
     torch.manual_seed(config.seed)
     if settings.lora.rank:
         wrapped = add_adapters(model, rank=settings.lora.rank, alpha=settings.lora.alpha)
@@ -194,20 +187,10 @@ def _train(
     )
     optimizer = MasterAdamW(groups, clip_norm=settings.clip_norm, ema_decay=settings.ema_decay or None)
     if not devices.is_first:
-        torch.manual_seed(config.seed + devices.rank)  # what is dropped out of one device's rows is not of another's
-    fingerprint = _fingerprint(config, schema, rows_hash, frozen_digest(model))
-    tracker = make_tracker(
-        config.track if devices.is_first else "none", _tracking_folder(out), config=config.model_dump()
-    )
-
-    def on_step(info: StepInfo) -> None:
-        display.step(info)
-        tracker.step(info)
-
-    def on_evaluation(entry: Mapping[str, Any]) -> None:
-        display.evaluation(entry)
-        tracker.evaluation(entry)
-
+        torch.manual_seed(config.seed + devices.rank)  # each device has a dropout of its own
+    fingerprint = _fingerprint(config, run.schema, run.rows_hash, frozen_digest(model))
+    tracked = config.track if devices.is_first else "none"
+    tracker = make_tracker(tracked, _tracking_folder(run.out), config=config.model_dump())
     loop = Loop(
         assembly,
         optimizer,
@@ -215,9 +198,8 @@ def _train(
         devices=devices,
         checkpoints=checkpoints,
         header={"fingerprint": fingerprint, "precision": precision},
-        prepared=time.monotonic() - started,
-        on_step=on_step,
-        on_evaluation=on_evaluation,
+        prepared=time.monotonic() - run.started,
+        displays=(display, tracker),
     )
     try:
         return rows, loop.run(rows.train, rows.valid, resume=resume), precision
@@ -225,58 +207,54 @@ def _train(
         tracker.close()
 
 
-def _set_precision(
-    runner: TorchRunner, wanted: ForTraining, store: ExampleStore, devices: Devices, *, note: Note
-) -> Plain:
-    """Puts the model into what it trains in; on all devices what the first one measured."""
+def _set_precision(run: _Run, runner: TorchRunner, wanted: ForTraining, store: ExampleStore) -> Plain:
+    """Puts the model into the precision it trains in; on all devices what the first one measured."""
 
     def batch() -> Batch:
         return runner.batch([store[i] for i in range(min(8, len(store)))])
 
-    found = devices.in_first(lambda: choose_for_training(runner.model, wanted, batch))
-    note(f"precision: {found.name}{' with fp32 master weights' * (found.name == 'bf16')} ({found.reason})")
-    apply(runner.model, found)
-    return "bf16" if found.name == "bf16" else "fp32"
+    chosen = run.devices.in_first(lambda: choose_for_training(runner.model, wanted, batch))
+    masters = " with fp32 master weights" if chosen.name == "bf16" else ""
+    run.display.note(f"precision: {chosen.name}{masters} ({chosen.reason})")
+    apply(runner.model, chosen)
+    return "bf16" if chosen.name == "bf16" else "fp32"
 
 
 def _set_prediction(
-    assembly: Assembly,
-    weights: Mapping[str, Tensor],
-    trained_in: Plain,
-    valid: MeasuredRows | None,
-    devices: Devices,
-    note: Note,
+    run: _Run, assembly: Assembly, weights: Mapping[str, Tensor], trained_in: Plain, valid: MeasuredRows | None
 ) -> dict[str, Any]:
-    """Puts the model into what it answers in, and returns what the folder records of that. valid: rows to prove it."""
+    """Puts the model into the precision it predicts in, and returns what the folder records of that. valid: rows that
+    prove another precision than ``trained_in``; None keeps that one.
+    """
     if valid is None:
         return {"precision": trained_in}
     rows = proving_rows(valid)
-    found = devices.in_first(
+    chosen = run.devices.in_first(
         lambda: choose_for_prediction(
-            assembly.model, weights,
-            trained_in=trained_in, rows=len(rows.records), answers=lambda: answers_to(assembly.engine, rows), note=note,
+            assembly.model, weights, trained_in=trained_in, rows=len(rows.records),
+            measure=lambda: measure_precision(assembly.engine, rows), notify=run.display.note,
         )
     )  # fmt: skip
-    if not devices.is_first:
-        apply(assembly.model, Precision(found["precision"], around=trained_in), weights)
-    return found
+    if not run.devices.is_first:
+        apply(assembly.model, Precision(chosen["precision"], around=trained_in), weights)
+    return chosen
 
 
-def _resumes(checkpoints: Checkpoints, *, wanted: bool, note: Note) -> bool:
+def _resumes(checkpoints: Checkpoints, *, wanted: bool, notify: Notify) -> bool:
     if wanted and not checkpoints.exists():
-        note(f"there is no checkpoint in {str(checkpoints.folder)!r}: the run starts from the beginning")
+        notify(f"there is no checkpoint in {str(checkpoints.folder)!r}: the run starts from the beginning")
     elif not wanted and checkpoints.exists():
-        note(
+        notify(
             f"an interrupted run left a checkpoint in {str(checkpoints.folder)!r}; this run starts anew and replaces it"
         )
     return wanted and checkpoints.exists()
 
 
-def _build(config: Config, schema: Schema, splits: Splits, *, note: Note) -> Assembly:
-    """The model; with ``on_error: skip`` rows that no label or text can be read from are rejected on the way."""
+def _build(config: Config, schema: Schema, splits: Splits, *, notify: Notify) -> Assembly:
+    """The model; with ``on_error: skip`` rows whose labels or texts cannot be read are rejected on the way."""
     while True:
         try:
-            return build_model(config, schema, splits.train, note=note)
+            return build_model(config, schema, splits.train, notify=notify)
         except RowError as error:
             bad, located = _find_row(error, schema, splits.train)
             if config.on_error == "raise" or bad is None:
@@ -286,7 +264,9 @@ def _build(config: Config, schema: Schema, splits: Splits, *, note: Note) -> Ass
 
 
 def _find_row(error: RowError, schema: Schema, records: Sequence[Record]) -> tuple[Record | None, RowError]:
-    """The record that ``error`` is about, which building, having seen all rows at once, need not know."""
+    """The record that ``error`` is about, if it can be found: building reads all rows at once. With the error, located
+    where it is known.
+    """
     place = error.location
     for record in records:
         here = record.location
@@ -300,8 +280,8 @@ def _find_row(error: RowError, schema: Schema, records: Sequence[Record]) -> tup
         try:
             for name in schema.names("text"):
                 as_text(record.row.get(name), field=name)
-        except RowError as found:
-            return record, locate(found, record)
+        except RowError as unreadable:
+            return record, locate(unreadable, record)
     return None, error
 
 
@@ -347,32 +327,25 @@ def _content(value: object) -> str:
 
 
 def _fingerprint(config: Config, schema: Schema, rows_hash: str, frozen: str) -> str:
-    """The same for calls that give the same model: where files lie and who watches does not matter."""
-    same = config.model_dump(exclude={"out", "test", "train", "valid", "track"})
-    return hashlib.sha256(json.dumps([same, schema.to_dict(), rows_hash, frozen], sort_keys=True).encode()).hexdigest()
+    """The same for calls that give the same model: places of files and tracking do not matter."""
+    settings = config.model_dump(exclude={"out", "test", "train", "valid", "track"})
+    content = json.dumps([settings, schema.to_dict(), rows_hash, frozen], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _describe(config: Config, schema: Schema, splits: Splits, rows: EncodedRows, data_hash: str) -> dict[str, Any]:
-    """What the model folder tells about how it was made."""
-    names = ("polydetr", "torch", "numpy", "tokenizers", "safetensors")
+def _describe(splits: Splits, rows: EncodedRows) -> dict[str, Any]:
+    """Machine and sizes of the splits, as the model folder records them."""
     sizes = {
         "train": splits.train, "valid": rows.valid.records, "test": rows.test.records if rows.test else (),
         "rejected": splits.rejected,
     }  # fmt: skip
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {
-        "versions": {name: version(name) for name in names},
-        "python": platform.python_version(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
             "system": platform.system(),
             "device": device,
             "threads": torch.get_num_threads(),
             "python": platform.python_version(),
         },
-        "schema": schema.to_dict(),
-        "config": config.model_dump(),
-        "model": config.model.model_dump(),
         "rows": {name: len(rows) for name, rows in sizes.items()},
-        "data_sha256": data_hash,
     }

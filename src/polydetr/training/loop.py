@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,6 @@ from polydetr.config import Config
 from polydetr.core.predictions import Evaluation
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.store import ExampleStore
-from polydetr.embedders.base import Embedder
 from polydetr.errors import Interrupted, PolydetrError
 from polydetr.heads.base import TransformsTargets
 from polydetr.model.build import Assembly
@@ -29,10 +28,8 @@ from polydetr.tasks.capabilities import CountsSteps
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
 from polydetr.training.devices import Devices
 from polydetr.training.encode import MeasuredRows, measure
-from polydetr.training.hide import TOKEN_GROUPS, hide_modalities
-from polydetr.training.mixing import mix_examples
-from polydetr.training.optimizer import MasterAdamW
-from polydetr.training.schedule import learning_rate_factor
+from polydetr.training.optimizer import MasterAdamW, learning_rate_factor
+from polydetr.training.perturb import TOKEN_GROUPS, hide_modalities, mix_examples
 
 CHECKPOINT_SECONDS = 60.0
 """The last state is written at most this often, and on stopping: a resumed run repeats the steps since, to the bit."""
@@ -48,7 +45,18 @@ class StepInfo:
     loss: float
     tokens_per_second: float
     remaining_seconds: float
-    learning_rate: float = 0.0
+    learning_rate: float
+
+
+class Display:
+    """What a run reports to while it works: silent here, drawn by ``training.display``, logged by
+    ``training.tracking``.
+    """
+
+    def note(self, message: str) -> None: ...
+    def step(self, info: StepInfo) -> None: ...
+    def evaluation(self, entry: Mapping[str, Any]) -> None: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,9 @@ class ValidScore:
 class Loop:
     """Trains the model in place; the weights that did best on the validation rows lie in ``checkpoints``.
 
-    header: kept with every checkpoint; ``header["fingerprint"]`` tells this run's checkpoints from any other's.
-    prepared: seconds spent before the first step, which count towards the time limit.
+    header: kept with every checkpoint; ``header["fingerprint"]`` identifies this run's checkpoints.
+    prepared: seconds spent before the first step, which count towards the time limit. displays: get every step and
+    every evaluation.
     """
 
     def __init__(
@@ -76,15 +85,14 @@ class Loop:
         devices: Devices,
         checkpoints: Checkpoints,
         header: Mapping[str, Any],
-        prepared: float = 0.0,
-        on_step: Callable[[StepInfo], None] = lambda info: None,
-        on_evaluation: Callable[[Mapping[str, Any]], None] = lambda entry: None,
+        prepared: float,
+        displays: Sequence[Display],
     ) -> None:
         self.assembly, self.optimizer, self.config = assembly, optimizer, config
         self.model, self.engine = assembly.model, assembly.engine
         self.devices, self.checkpoints, self.header = devices, checkpoints, header
         self.prepared = devices.agree(prepared)
-        self.on_step, self.on_evaluation = on_step, on_evaluation
+        self.displays = displays
         self.state = Progress()
         self._evaluation_seconds = 0.0
         self._stop = False
@@ -112,7 +120,8 @@ class Loop:
             for batch_ids, batches, total_steps in self._rest_of_epoch(train):
                 before = self._progress(state.step, total_steps)
                 info = self._step(train, batch_ids, total_steps, started, batches=batches)
-                self.on_step(info)
+                for display in self.displays:
+                    display.step(info)
                 last = self._out_of_time() or info.progress >= 1.0
                 if last or self._evaluation_due(batches, before, info.progress):
                     self._evaluate(valid, batches)
@@ -141,7 +150,9 @@ class Loop:
     # -- one step -----------------------------------------------------------------------------------------------------
 
     def _rest_of_epoch(self, train: ExampleStore) -> Iterator[tuple[list[int], int, float]]:
-        """(example numbers, batches an epoch, steps of the run) from where it stands; each rank has its share."""
+        """(example numbers, batches per epoch, steps of the run) of the batches left in the epoch; each rank has its
+        share.
+        """
         settings = self.config.training
         world, rank = self.devices.count, self.devices.rank
         batches = token_budget_batches(
@@ -159,7 +170,7 @@ class Loop:
         began = time.monotonic()
         state, settings = self.state, self.config.training
         progress = self._progress(state.step, total_steps)
-        batch = self._vary(Batch.collate([train[i] for i in ids], ids), progress).to(self.devices.device)
+        batch = self._augmented(Batch.collate([train[i] for i in ids], ids), progress).to(self.devices.device)
         factor = learning_rate_factor(progress, warmup=settings.warmup, schedule=settings.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
@@ -190,7 +201,7 @@ class Loop:
         return StepInfo(done, state.step, epoch, value, speed, remaining, rate)
 
     def _count_step(self, loss: float, tokens: int, started: float, began: float) -> float:
-        """Takes note of tokens and time; the mean loss. On every device the same: all tokens, the first one's clock."""
+        """Counts tokens and time; the mean loss. The same on every device: all tokens, the first one's clock."""
         now = time.monotonic()
         losses, counts, seconds, step_seconds = zip(
             *self.devices.gather([loss, tokens, now - started, now - began]), strict=True
@@ -200,45 +211,36 @@ class Loop:
         return sum(losses) / len(losses)
 
     def _stop_or_save(self, *, due: bool) -> tuple[bool, bool]:
-        """Whether a signal came, to any device, and whether the first says that a checkpoint is due."""
+        """Whether a signal came, to any device, and whether a checkpoint is due by the first one's clock."""
         signals, dues = zip(*self.devices.gather([self._stop, due]), strict=True)
         return any(signals), bool(dues[0])
 
-    def _vary(self, batch: Batch, progress: float) -> Batch:
+    def _augmented(self, batch: Batch, progress: float) -> Batch:
         """The batch as this step sees it: augmented, some modalities hidden; the same for the same seed and step."""
         generator, groups, targets = self._generator(0), {}, dict(batch.targets)
         positives: dict[str, TokenGroup] = {}
         for name, group in batch.groups.items():
-            groups[name], scene = self._embedder(name).augment(group, generator, progress=progress)
+            groups[name], scene = self.model.embedder_of(name).augment(group, generator, progress=progress)
             if scene is not None:
                 targets = {t: self._transformed(t, tensors, scene) for t, tensors in targets.items()}
         for target, group in batch.positives.items():
-            embedder = self._embedder(self.model.positive_side(target))
+            embedder = self.model.embedder_of(self.model.positive_side(target))
             positives[target], _ = embedder.augment(group, generator, progress=progress)
         return hide_modalities(
             replace(batch, groups=groups, targets=targets, positives=positives),
             self.config.training.modality_dropout,
             generator,
-            keep=TOKEN_GROUPS if self._per_token else (),
+            keep=TOKEN_GROUPS if any(task.per_token for task in self.engine.tasks.values()) else (),
         )
 
-    def _embedder(self, modality: str) -> Embedder:
-        return cast(Embedder, self.model.embedders[modality])
-
-    def _transformed(
-        self, target: str, tensors: Mapping[str, torch.Tensor], scene: Scene
-    ) -> Mapping[str, torch.Tensor]:
+    def _transformed(self, target: str, tensors: Mapping[str, Tensor], scene: Scene) -> Mapping[str, Tensor]:
         head = self.model.head_of(target)
         return head.transform_targets(tensors, scene) if isinstance(head, TransformsTargets) else tensors
 
     def _generator(self, purpose: int) -> torch.Generator:
-        """Chance that is the same in a resumed run: by seed, step, what it is for, and the device's number."""
+        """Random numbers that are the same in a resumed run: by seed, step, purpose, and the device's rank."""
         by_step = (self.config.seed * 1_000_003 + self.state.step) * 2 + purpose
         return torch.Generator().manual_seed(by_step + self.devices.rank * 1_000_000_007)
-
-    @property
-    def _per_token(self) -> bool:
-        return any(task.per_token for task in self.engine.tasks.values())
 
     @property
     def _training_limit(self) -> float:
@@ -290,10 +292,11 @@ class Loop:
             self.checkpoints.save_best(self._learned())
         else:
             state.stale += 1
-        # Boxes become exact at the end, when the steps are small: nothing before tells when to stop.
+        # Boxes become exact at the end, when the steps are small: no evaluation before shows when to stop.
         patience = 0 if self._counts_steps else self.config.training.patience
         state.finished = patience > 0 and state.stale >= patience
-        self.on_evaluation(entry)
+        for display in self.displays:
+            display.evaluation(entry)
 
     def _entry(self, result: ValidScore, batches: int) -> dict[str, Any]:
         """One evaluation, as the history keeps it."""
@@ -310,7 +313,7 @@ class Loop:
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
-    def _learned(self) -> dict[str, torch.Tensor]:
+    def _learned(self) -> dict[str, Tensor]:
         """What is to be kept, in fp32: the running mean where that is on, or else the optimizer's masters."""
         kept = self.optimizer.state_tensors()
         weights = learning_state(self.model)

@@ -9,10 +9,11 @@ lr = 1e-4 would mostly round to nothing, so the step is taken on a float32 copy,
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,23 @@ from polydetr.errors import ConfigError, ModelFolderError
 
 _LAYER = re.compile(r"(?:^|\.)backbone\.layers\.(\d+)\.")
 _EMBEDDINGS = re.compile(r"(?:^|\.)backbone\.embeddings\.")
+_BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
+
+
+def learning_rate_factor(progress: float, *, warmup: float, schedule: Literal["linear", "cosine", "constant"]) -> float:
+    """Linear warm-up (Goyal et al. 2017, arXiv 1706.02677), then decay to zero; multiplies the peak learning rate.
+
+    progress: fraction of the steps done, or of the time where a limit ends the run first. warmup: its fraction.
+    """
+    progress = min(max(progress, 0.0), 1.0)
+    if progress < warmup:
+        return progress / warmup
+    left = (1.0 - progress) / max(1e-9, 1.0 - warmup)
+    if schedule == "constant":
+        return 1.0
+    if schedule == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * (1.0 - left)))
+    return left
 
 
 def parameter_groups(
@@ -42,8 +60,8 @@ def parameter_groups(
     Raises ConfigError when nothing is left to train.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    found = [_LAYER.search(name) for name, _ in model.named_parameters()]
-    num_layers = 1 + max((int(match[1]) for match in found if match), default=-1)
+    layers = [_LAYER.search(name) for name, _ in model.named_parameters()]
+    num_layers = 1 + max((int(match[1]) for match in layers if match), default=-1)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         layer = _LAYER.search(name)
@@ -68,45 +86,35 @@ def parameter_groups(
     return list(groups.values())
 
 
-class MasterAdamW(torch.optim.Optimizer):
+class MasterAdamW:
     """AdamW over named groups (see ``parameter_groups``).
 
     - Parameters below float32 keep a float32 master here; float32 ones behave exactly as in ``torch.optim.AdamW``.
     - ``clip_norm``: gradients are scaled to this global norm inside the update; a step whose norm is not finite is
-      left out and counted.
+      left out.
     - ``ema_decay``: a running mean of the weights, warmed up as min(decay, (1 + t) / (10 + t)); ``averaged()`` swaps
       it in.
 
-    ``report`` holds ``grad_norm`` of the last step and ``skipped``, how many steps were left out.
+    It is no ``torch.optim.Optimizer``, whose ``load_state_dict`` would round the masters to the parameters' dtype.
     """
 
     def __init__(
-        self,
-        groups: Sequence[dict[str, Any]],
-        *,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.01,
-        clip_norm: float | None = 1.0,
-        ema_decay: float | None = None,
+        self, groups: Sequence[dict[str, Any]], *, clip_norm: float = 1.0, ema_decay: float | None = None
     ) -> None:
-        super().__init__(list(groups), {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
-        self.clip_norm = clip_norm
-        self.ema_decay = ema_decay
-        self.report: dict[str, float] = {"grad_norm": float("nan"), "skipped": 0}
+        self.param_groups = list(groups)
+        self.clip_norm, self.ema_decay = clip_norm, ema_decay
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
         self._ema_steps = torch.zeros(())
-        for name, parameter in self._named():
-            state = self.state[parameter]
-            state["step"] = torch.zeros((), dtype=torch.float32)
-            state["exp_avg"] = torch.zeros_like(parameter, dtype=torch.float32)
-            state["exp_avg_sq"] = torch.zeros_like(parameter, dtype=torch.float32)
+        for _, parameter in self._named():
+            self.state[parameter] = state = {
+                "step": torch.zeros((), dtype=torch.float32),
+                "exp_avg": torch.zeros_like(parameter, dtype=torch.float32),
+                "exp_avg_sq": torch.zeros_like(parameter, dtype=torch.float32),
+            }
             if parameter.dtype != torch.float32:
                 state["master"] = parameter.detach().float()
             if ema_decay is not None:
                 state["ema"] = parameter.detach().float().clone()
-            if not parameter.is_leaf:
-                raise ValueError(f"{name!r} is not a leaf: build the optimizer after the model has its final dtype")
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         for group in self.param_groups:
@@ -115,59 +123,46 @@ class MasterAdamW(torch.optim.Optimizer):
     def _master(self, parameter: Tensor) -> Tensor:
         return self.state[parameter].get("master", parameter)
 
+    def zero_grad(self) -> None:
+        for _, parameter in self._named():
+            parameter.grad = None
+
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One update from the gradients that are there. Returns the closure's loss, or None."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        work = [
-            (group, p, p.grad.float()) for group in self.param_groups for p in group["params"] if p.grad is not None
-        ]
-        scale = self._clip_scale([grad for _, _, grad in work])
-        if scale is None:
-            self.report["skipped"] += 1
-            return loss
-        for group in self.param_groups:
-            self._update(group, [(p, grad) for owner, p, grad in work if owner is group], scale)
+    def step(self) -> None:
+        """One update of the parameters that have gradients."""
+        grads = {p: p.grad.float() for _, p in self._named() if p.grad is not None}
+        if grads:
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(grads.values()))))
+            if not torch.isfinite(norm):
+                return
+            # What gradients are divided by: max(1, norm / clip).
+            scale = torch.maximum(torch.ones_like(norm), (norm + 1e-6) / self.clip_norm)
+            for group in self.param_groups:
+                self._update(group, {p: grads[p] for p in group["params"] if p in grads}, scale)
         if self.ema_decay is not None:
             self._update_ema(self.ema_decay)
-        return loss
 
-    def _clip_scale(self, grads: list[Tensor]) -> Tensor | None:
-        """What gradients must be divided by: max(1, norm / clip). None when the norm is not finite."""
-        one = torch.ones(())
-        if self.clip_norm is None or not grads:
-            return one
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
-        self.report["grad_norm"] = float(norm)
-        if not torch.isfinite(norm):
-            return None
-        return torch.maximum(one.to(norm.device), (norm + 1e-6) / self.clip_norm)
-
-    def _update(self, group: dict[str, Any], work: list[tuple[Tensor, Tensor]], scale: Tensor) -> None:
-        if not work:
+    def _update(self, group: dict[str, Any], grads: dict[Tensor, Tensor], scale: Tensor) -> None:
+        if not grads:
             return
-        parameters = [p for p, _ in work]
+        parameters = list(grads)
         states = [self.state[p] for p in parameters]
-        beta1, beta2 = group["betas"]
         masters = [self._master(p) for p in parameters]
         adamw(
             masters,
-            [grad for _, grad in work],
+            list(grads.values()),
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
             fused=True,
-            grad_scale=scale if self.clip_norm is not None else None,
+            grad_scale=scale,
             amsgrad=False,
-            beta1=beta1,
-            beta2=beta2,
+            beta1=_BETA1,
+            beta2=_BETA2,
             lr=group["lr"],
             weight_decay=group["weight_decay"],
-            eps=group["eps"],
+            eps=_EPS,
             maximize=False,
         )
         rounded = [(p, m) for p, m in zip(parameters, masters, strict=True) if p is not m]
@@ -222,11 +217,3 @@ class MasterAdamW(torch.optim.Optimizer):
         for _, parameter in self._named():
             if "master" in self.state[parameter]:
                 parameter.copy_(self.state[parameter]["master"])
-
-    def state_dict(self) -> dict[str, Any]:
-        """As torch expects it. Torch's own way back would round the masters to the parameters' dtype: ours differs."""
-        return {"tensors": self.state_tensors()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The inverse of ``state_dict``."""
-        self.load_state_tensors(state_dict["tensors"])

@@ -1,4 +1,4 @@
-"""The rows of a run and their schema, from whatever the user gave."""
+"""The rows of a run and their schema, from the user's files, frames or lists."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from polydetr.errors import Location, SchemaError
 from polydetr.schema.infer import infer_schema
 from polydetr.schema.spec import Schema
 from polydetr.training.encode import Splits
-from polydetr.training.fit import Display
+from polydetr.training.loop import Display
 
 SAMPLE_ROWS = 2000
 """Rows from which a schema is inferred."""
 
 
-def read_splits(config: Config, *, train: Any, valid: Any, test: Any, shown: Display) -> tuple[Splits, Schema]:
-    """The splits, and the schema: given, or inferred from the training rows, and reported.
+def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: Display) -> tuple[Splits, Schema]:
+    """The splits, and the schema, which is inferred from the training rows where the configuration leaves it open; what
+    was inferred is shown.
 
     Raises:
         InputError: no rows, or rows that cannot be read; see ``read_records`` and ``infer_schema``.
@@ -64,10 +65,9 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, shown: Dis
         read(test) if test is not None else None,
         [r.to_dict() for r in report.rejected],
     )
-    for line in (*report.lines(), *schema.messages, *find_leaks([r.row for r in rows], schema)):
-        shown.note(line)
-    for line in _messages(config, schema, splits, is_held_out=held_out is not None):
-        shown.note(line)
+    warnings = (*report.lines(), *schema.messages, *find_leaks([r.row for r in rows], schema))
+    for message in (*warnings, *_messages(config, schema, splits, is_held_out=held_out is not None)):
+        display.note(message)
     return splits, schema
 
 

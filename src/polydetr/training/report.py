@@ -32,13 +32,16 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
     reports.mkdir(exist_ok=True)
     for split, evaluations in trained.evaluations.items():
         for target, evaluation in evaluations.items():
-            name = split if len(evaluations) == 1 else f"{split}-{_safe(target)}"
+            safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in target)
+            name = split if len(evaluations) == 1 else f"{split}-{safe}"
             before = trained.before_calibration.get(target) if split == "valid" else None
             _write_evaluation(reports, name, evaluation, before)
             if isinstance(evaluation.figures, BoxFigures):
                 _write_objects(reports, name, evaluation.figures, trained.assembly.engine)
     if trained.history:
-        learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=_best_epoch(trained))
+        best_step = trained.info["training"]["best_step"]
+        best = next((e["epoch"] for e in trained.history if e["step"] == best_step), None)
+        learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=best)
     save_json(reports / "history.json", list(trained.history))
     if trained.rejected:
         write_rejected(reports / "rejected.jsonl", trained.rejected)
@@ -77,7 +80,7 @@ def _write_objects(reports: Path, name: str, figures: BoxFigures, engine: Engine
 
 
 def _curves(history: Any) -> list[dict[str, Any]]:
-    """One flat mapping an evaluation: losses, and each target's first metric."""
+    """One flat mapping per evaluation: losses, and each target's first metric."""
     rows = []
     for entry in history:
         row = {"epoch": entry["epoch"], "train_loss": entry["train_loss"], "valid_loss": entry["valid_loss"]}
@@ -86,11 +89,6 @@ def _curves(history: Any) -> list[dict[str, Any]]:
             row[f"{target} {name}"] = value
         rows.append(row)
     return rows
-
-
-def _best_epoch(trained: Trained) -> float | None:
-    best = trained.info["training"]["best_step"]
-    return next((e["epoch"] for e in trained.history if e["step"] == best), None)
 
 
 def _card(trained: Trained) -> dict[str, Any]:
@@ -105,11 +103,13 @@ def _card(trained: Trained) -> dict[str, Any]:
         for target, task in engine.tasks.items()
     }
     machine = info["machine"]
+    source = info["config"]["train"] or "rows from memory"
+    train = {"rows": info["rows"]["train"], "source": source, "sha256": info["data_sha256"]}
     return {
         "name": Path(info["config"]["out"] or "model").name,
         "polydetr_version": info["versions"]["polydetr"],
         "date": info["created"][:10],
-        "data": {split: {"rows": count} for split, count in info["rows"].items()} | {"train": _train_data(info)},
+        "data": {split: {"rows": count} for split, count in info["rows"].items()} | {"train": train},
         "schema": {
             "inputs": {f["name"]: f["modality"] for f in schema["inputs"]},
             "targets": {
@@ -128,20 +128,12 @@ def _card(trained: Trained) -> dict[str, Any]:
         "calibration": calibration,
         "limits": _limits(info),
         "backbone": _backbone(engine),
-        "example": _example(info),
-    }
-
-
-def _train_data(info: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "rows": info["rows"]["train"],
-        "source": info["config"]["train"] or "rows from memory",
-        "sha256": info["data_sha256"],
+        "example": {f["name"]: "..." for f in schema["inputs"] if f["modality"] == "text"},
     }
 
 
 def _limits(info: dict[str, Any]) -> list[str]:
-    limits = ["It was measured on rows like those it was trained on; other kinds of text may be answered worse."]
+    limits = ["It was measured on rows like those it was trained on; other kinds of text may be predicted worse."]
     if "test" not in info["metrics"]:
         limits.append(
             "Its best weights and its calibration were chosen on the validation rows: those scores are a bit too good."
@@ -161,11 +153,3 @@ def _backbone(engine: Engine) -> dict[str, Any] | None:
     if package is None:
         return {"name": text.spec.name}
     return {"name": package.name, "license": package.license, "source": f"{package.package} {package.version}"}
-
-
-def _example(info: dict[str, Any]) -> dict[str, Any]:
-    return {f["name"]: "..." for f in info["schema"]["inputs"] if f["modality"] == "text"}
-
-
-def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

@@ -1,28 +1,28 @@
 """Numbers of a run for a dashboard: TensorBoard, or Weights & Biases without a network.
 
-Neither is imported unless asked for.
+Neither is imported unless it is configured.
 TensorBoard's own event files are written directly: going through torch would import a good second of other things.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from polydetr.errors import ConfigError
-from polydetr.training.loop import StepInfo
+from polydetr.training.loop import Display, StepInfo
 
 EVERY_SECONDS = 1.0
-"""Steps are logged at most this often; evaluations always."""
+"""The least time between two logged steps; evaluations are always logged."""
 
 
-class Tracker:
-    """What a run logs. This one logs nothing."""
+class Tracker(Display):
+    """A display that logs numbers; this one logs none."""
 
     def scalars(self, values: Mapping[str, float], *, step: int) -> None: ...
-    def close(self) -> None: ...
 
     def __init__(self) -> None:
         self._last = float("-inf")
@@ -72,8 +72,6 @@ class WandbTracker(Tracker):
 
     def __init__(self, folder: Path, *, config: Mapping[str, Any]) -> None:
         super().__init__()
-        import os
-
         try:
             import wandb  # pyright: ignore[reportMissingImports]
         except ImportError:
@@ -89,14 +87,12 @@ class WandbTracker(Tracker):
         self._run.finish()
 
 
-def make_tracker(
-    kind: Literal["none", "tensorboard", "wandb"], folder: Path, *, config: Mapping[str, Any] | None = None
-) -> Tracker:
+def make_tracker(kind: Literal["none", "tensorboard", "wandb"], folder: Path, *, config: Mapping[str, Any]) -> Tracker:
     """Raises ConfigError where the library that ``kind`` names is not installed."""
     if kind == "tensorboard":
         return TensorBoardTracker(folder)
     if kind == "wandb":
-        return WandbTracker(folder, config=config or {})
+        return WandbTracker(folder, config=config)
     return Tracker()
 
 

@@ -26,7 +26,7 @@ def test_gradients_are_pytorchs(kernel: int, stride: int, padding: int, size: tu
     ours = torch.autograd.grad(found, inputs, upstream)
     theirs = torch.autograd.grad(expected, inputs, upstream)
     for one, other in zip(ours, theirs, strict=True):
-        # The weight's sum over pictures is float32, exact enough for the bfloat16 that it is for.
+        # The weight's sum over images is float32, exact enough for the bfloat16 that it is for.
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from polydetr.backbones.bert import BertEncoder
+from polydetr.backbones.bert import BertEncoder, BertSizes
 from polydetr.nn.cpu import attention, int8, linear
 from polydetr.nn.cpu.int8 import computes_int8, linear_int8, pack_int8
 from polydetr.nn.cpu.linear import Linear, pack
@@ -72,7 +72,7 @@ def test_neighbours_change_nothing_and_what_is_no_number_stays_alone() -> None:
 def _encoder() -> BertEncoder:
     torch.manual_seed(0)
     return BertEncoder(
-        vocab_size=101, hidden_dim=48, num_layers=3, num_heads=3, ffn_dim=67, max_positions=80, dropout=0.0
+        BertSizes(vocab_size=101, hidden_dim=48, num_layers=3, num_heads=3, ffn_dim=67, max_positions=80)
     )
 
 

@@ -38,11 +38,6 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(mmap_threshold, 1 << 30)) and bool(mallopt(trim_threshold, (1 << 31) - 1))
 
 
-def _is_short(x: Tensor) -> bool:
-    """Texts in float32 that batched products answer sooner than the fused kernel, which works in blocks of tokens."""
-    return x.dtype == torch.float32 and x.shape[1] <= SHORT and not torch.is_grad_enabled() and is_eager_on_cpu(x)
-
-
 def _attend_in_chunks(qkv: Tensor, bias: Tensor | None, keep: list[Tensor] | None = None) -> Tensor:
     """softmax(q kᵀ / √d + bias) v by batched products, a few rows at a time. qkv (B, L, 3, H, d) -> (B, L, H, d).
 
@@ -101,13 +96,15 @@ class _ChunkedAttention(torch.autograd.Function):
 
 
 def self_attention(qkv: Tensor, bias: Tensor | None, *, num_heads: int, batched: bool = False) -> Tensor:
-    """Every token asks every real token of its row. batched: short texts by batched products in float32 as well.
+    """Attention of every token over the real tokens of its row. batched: short texts by batched products in float32 as
+    well, which take less time there than the fused kernel, as that works in blocks of tokens.
 
     qkv (B, L, 3·D), bias (B, 1, 1, L) in qkv's dtype (0 for real keys, very negative for padding) or None -> (B, L, D).
     """
     batch, length, width = qkv.shape
     heads = qkv.view(batch, length, 3, num_heads, width // (3 * num_heads))
-    if computes_fast_bf16(qkv) or (batched and _is_short(qkv)):
+    short = qkv.dtype == torch.float32 and length <= SHORT and not torch.is_grad_enabled() and is_eager_on_cpu(qkv)
+    if computes_fast_bf16(qkv) or (batched and short):
         # Asking autograd takes a short text half as long again as the products.
         wants_gradient = torch.is_grad_enabled() and qkv.requires_grad
         mixed: Tensor = (_ChunkedAttention.apply if wants_gradient else _attend_in_chunks)(heads, bias)  # type: ignore[assignment]

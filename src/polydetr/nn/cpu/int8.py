@@ -1,10 +1,10 @@
 """Linear layers in 8-bit integers, for prediction on CPUs that multiply those fastest.
 
-Weights have one scale an output; inputs have a scale and a zero of their own for every token, found anew for every
-text: nothing has to be collected beforehand, no value is clipped, and what stands beside a text in its batch does not
-change its answer (vector-wise quantisation, Dettmers et al. 2022, arXiv 2208.07339, section 3.1). The zero of its own
-matters: single channels of an encoder are large and of one sign, and GELU's answers are hardly ever negative, so that
-it takes a third off the error. Sums are exact, in 32 bits.
+Weights have one scale per output; inputs have a scale and a zero point per token, computed anew for every text:
+nothing has to be collected beforehand, no value is clipped, and the other texts of a batch do not change an output
+(vector-wise quantization, Dettmers et al. 2022, arXiv 2208.07339, section 3.1). The zero point matters: single channels
+of an encoder are large and of one sign, and GELU's outputs are hardly ever negative, so that it takes a third off the
+error. Sums are exact, in 32 bits.
 
 Shape legend: N tokens, I inputs, O outputs.
 """
@@ -21,15 +21,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from polydetr.nn.cpu.threads import single_threaded_pool
+from polydetr.nn.cpu.timing import speedup
 
 _WEIGHT_STEPS = 127
 """From 0 to the largest magnitude of an output's weights."""
 _INPUT_STEPS = 254
-"""From the smallest to the largest value of a token: one less than a byte has, as the zero is rounded too."""
+"""From the smallest to the largest value of a token: one less than a byte has, as the zero point is rounded too."""
 _WHOLE = torch.tensor([[1.5 * 2**23]], device="cpu")  # whatever device the importer happens to build on
 """A float32 of this size has no room for fractions: adding it rounds, and leaves the whole number in the low byte."""
 _SMALLEST = 1e-28
-"""Kept away from 0, by which nothing can be divided."""
+"""Divisors are no smaller."""
 
 WORTH = 1.1
 """``int8_speedup`` below this is not worth the rounding."""
@@ -54,7 +55,7 @@ def computes_int8() -> bool:
 
 
 def pack_int8(weight: Tensor) -> Int8Weight:
-    """weight (O, I), float32, rounded to 255 levels an output."""
+    """weight (O, I), float32, rounded to 255 levels per output."""
     scale = weight.abs().amax(1).clamp_(min=_SMALLEST) / _WEIGHT_STEPS
     levels = (weight / scale[:, None]).round_()
     packed = torch.ops.onednn.qlinear_prepack(levels.to(torch.int8), None)
@@ -84,9 +85,7 @@ def linear_int8(x: Tensor, weight: Int8Weight, bias: Tensor, *, overwrite: bool 
 @functools.lru_cache(maxsize=4)
 def int8_speedup(other: torch.dtype) -> float:
     """Time of an encoder's two widest layers in ``other`` over that in int8, all roundings included; measured once
-    a process.
-
-    On one thread, by its own CPU time, in turn, the best of each: other programs on the machine decide nothing.
+    per process, on one thread, by its own CPU time. 0 where there is no int8.
     """
     if not computes_int8():
         return 0.0
@@ -99,15 +98,8 @@ def _measured_speedup(other: torch.dtype) -> float:
     x, up, down = torch.ones(512, 384), torch.ones(1536, 384), torch.ones(384, 1536)
     packed_up, packed_down, bias_up, bias_down = pack_int8(up), pack_int8(down), torch.ones(1536), torch.ones(384)
     plain, *weights = (t.to(other) for t in (x, up, bias_up, down, bias_down))
-    jobs = {
-        "int8": lambda: linear_int8(linear_int8(x, packed_up, bias_up), packed_down, bias_down, overwrite=True),
-        "other": lambda: F.linear(F.linear(plain, *weights[:2]), *weights[2:]),
-    }
-    best = dict.fromkeys(jobs, float("inf"))
-    for turn in range(6):
-        for name, job in jobs.items():
-            start = time.thread_time()
-            job()
-            if turn:  # the first brings kernels and memory
-                best[name] = min(best[name], time.thread_time() - start)
-    return best["other"] / best["int8"]
+    return speedup(
+        lambda: linear_int8(linear_int8(x, packed_up, bias_up), packed_down, bias_down, overwrite=True),
+        lambda: F.linear(F.linear(plain, *weights[:2]), *weights[2:]),
+        time.thread_time,
+    )

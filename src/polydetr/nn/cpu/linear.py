@@ -10,7 +10,7 @@ Everything else (other devices, autocast, tracing) goes through PyTorch's own fu
 from __future__ import annotations
 
 import platform
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -67,20 +67,17 @@ class _Linear(torch.autograd.Function):
         )
 
 
-@runtime_checkable
-class Packs(Protocol):
-    """A layer with a layout of its own for prediction."""
-
-    def pack(self) -> None: ...
-
-
 class Packed(nn.Module):
-    """A layer that keeps its weights in a second layout, ``_packed``, for use where no gradient is asked for.
+    """A layer that keeps its weights in a second layout, ``_packed``, for prediction: where no gradient is needed.
 
     It is forgotten by ``train()`` and by a new state, device or dtype, and never copied.
     """
 
     _packed: Any = None
+
+    def pack(self) -> None:
+        """Lays the weights out for prediction."""
+        raise NotImplementedError
 
     def train(self, mode: bool = True) -> Self:
         if mode:
@@ -101,11 +98,11 @@ class Linear(Packed, nn.Linear):
     int8 = False
     """Whether ``pack`` rounds a float32 weight to 8 bits (``nn.int8``)."""
     overwrite = False
-    """Whether the input is wanted by nobody else, and may be written over in prediction."""
+    """Whether prediction may write over the input, which nothing else reads."""
     _packed: tuple[Tensor | Int8Weight, int] | None = None
 
     def pack(self) -> None:
-        """Lay a second copy of the weight out as the product wants it, for use where no gradient is asked for.
+        """Lays out a second copy of the weight as the product reads it fastest.
 
         It is forgotten by ``train()``, by a new state or dtype, and when the weight is changed in place. Only writing
         through ``weight.data`` goes unnoticed.
@@ -122,26 +119,21 @@ class Linear(Packed, nn.Linear):
         self._packed = (packed, self.weight._version)
 
     def forward(self, input: Tensor) -> Tensor:
-        packed = self._fresh()
-        if packed is not None and input.dtype == self.weight.dtype and input.numel() and is_eager_on_cpu(input):
-            if isinstance(packed, Tensor):
-                return _inner_product(input, packed, self.bias)
-            rows = linear_int8(input.reshape(-1, self.in_features), packed, self.bias, overwrite=self.overwrite)
-            return rows.view(*input.shape[:-1], self.out_features)
+        if self._packed is not None and not torch.is_grad_enabled() and is_eager_on_cpu(input):
+            packed, version = self._packed
+            if version == self.weight._version and input.dtype == self.weight.dtype and input.numel():
+                if isinstance(packed, Tensor):
+                    return _inner_product(input, packed, self.bias)
+                rows = linear_int8(input.reshape(-1, self.in_features), packed, self.bias, overwrite=self.overwrite)
+                return rows.view(*input.shape[:-1], self.out_features)
         if self.weight.dtype != torch.bfloat16 or not input.numel() or not computes_fast_bf16(input):
             return F.linear(input, self.weight, self.bias)
         out: Tensor = _Linear.apply(input.reshape(-1, self.in_features), self.weight, self.bias)  # type: ignore[assignment]
         return out.view(*input.shape[:-1], self.out_features)
 
-    def _fresh(self) -> Tensor | Int8Weight | None:
-        """The packed weight, where it is still that of the parameter and may be used."""
-        if self._packed is None or torch.is_grad_enabled() or self._packed[1] != self.weight._version:
-            return None
-        return self._packed[0]
-
 
 def pack(module: nn.Module) -> None:
-    """Lays out for prediction the weights of all layers in ``module`` that have a ``pack`` of their own."""
+    """Lays out for prediction the weights of all ``Packed`` layers in ``module``."""
     for part in module.modules():
-        if isinstance(part, Packs):
+        if isinstance(part, Packed):
             part.pack()

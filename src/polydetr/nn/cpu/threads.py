@@ -1,4 +1,4 @@
-"""Threads that each compute alone, while the process keeps the thread count it has.
+"""Worker threads that compute on one core each, while the process keeps its number of threads.
 
 ``torch.set_num_threads`` is no way to have them: beside the thread that calls it, it sets what every thread begun later
 starts with, for the rest of its life. OpenMP's own count belongs to the calling thread; so does a second one of MKL,
@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 
 
 def one_thread() -> None:
-    """From here on the calling thread computes alone, to its end: for threads of one's own only."""
-    torch.get_num_threads()  # PyTorch sets a thread's count when it first asks: that must come before, not after
+    """From here on, to its end, the calling thread computes on one core: for threads of a pool of one's own."""
+    torch.get_num_threads()  # PyTorch sets a thread's count at its first query, which must come before
     threadpool_limits(1, user_api="openmp")
     if torch.backends.mkl.is_available():
         with suppress(OSError, AttributeError):  # not every build exports it
