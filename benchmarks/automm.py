@@ -3,7 +3,7 @@
     python benchmarks/automm.py polydetr [--text MINILM] [--epochs 10] [--seed 0]
     OTHER/bin/python benchmarks/automm.py automm [--text MINILM] [--epochs 10] [--seed 0]
 
-Article type (24 classes) from gender, colour, season, year and usage; 4,200 training, 600 validation and 1,200 test
+Article type (24 classes) from gender, color, season, year and usage; 4,200 training, 600 validation and 1,200 test
 rows, the same for both. With --text both read the title too, by the same backbone: MINILM is the folder that
 ``polydetr backbones fetch minilm`` names. Nothing else is pretrained, so that both run without a network. AutoMM trains
 its defaults: the FT-Transformer for tables, joined to the text model by its fusion layer. Latency: one row from
@@ -87,7 +87,7 @@ def fit_automm(train: Rows, valid: Rows, *, text: str | None, epochs: int, seed:
 
 
 def latency(predict: Predict, rows: Rows) -> float:
-    """Milliseconds a row, each asked by itself."""
+    """Milliseconds per row, each asked by itself."""
     times = []
     for i in range(35):
         started = time.perf_counter()

@@ -7,17 +7,17 @@ machine hits all alike; medians are reported. Texts are random ids whose lengths
 sub-words, 5 to 60); lengths decide the speed, words do not. Tokens are real ones: padding is not counted. A training
 step is forward, backward, clipping and update; data loading and the task head are left out on both sides.
 
-The peer is what ``transformers.Trainer`` runs by default: float32, 8 texts of arbitrary lengths a step, dropout 0.1,
-torch AdamW over all weights; and its best: bfloat16 autocast, 32 texts a step.
+The peer is what ``transformers.Trainer`` runs by default: float32, 8 texts of arbitrary lengths per step, dropout 0.1,
+torch AdamW over all weights; and its best: bfloat16 autocast, 32 texts per step.
 
-What was tried (2 cores of an AMD EPYC with avx512_bf16, no AMX, torch 2.13, a busy machine; 4,096 tokens a step):
+What was tried (2 cores of an AMD EPYC with avx512_bf16, no AMX, torch 2.13, a busy machine; 4,096 tokens per step):
 
 - kept: weights in bfloat16 with float32 masters: matrix products 0.80-0.85 against 0.19 TFLOP/s;
 - kept: attention by batched products instead of the fused kernel in bfloat16, whose backward is slow (texts of 32
   tokens: 8 ms against 66 ms a layer, of 384: 32 against 75); the whole step +54 %. In float32 the fused one stays;
 - kept: attention in chunks that fit the cache: -16 % of attention at 384 tokens, nothing at 32 (measured with chunks of
   fixed token counts; the present rule, by score size, picks the best of those but was not timed on its own);
-- kept: freed memory is not handed back (mallopt): +16 % at 32 tokens, +46 % at 384, nothing at 1,024 tokens a step;
+- kept: freed memory is not handed back (mallopt): +16 % at 32 tokens, +46 % at 384, nothing at 1,024 tokens per step;
 - kept: bias inside the product: forward products 0 to 24 % faster, by shape;
 - kept: weights packed for prediction: 25 % for one short text, 5-10 % in batches;
 - kept: embeddings frozen (+19 %) or updated by rows (+14 %) against the dense table;

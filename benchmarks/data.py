@@ -87,7 +87,7 @@ def clinc150_out_of_scope() -> tuple[Rows, Rows]:
 
 
 def cluener() -> Split:
-    """The test part is unlabelled, so scores are of the development part; 8 % of the training rows choose the weights."""
+    """The test part is unlabeled, so scores are of the development part; 8 % of the training rows choose the weights."""
     from polydetr.data.splits import split_records
 
     train, valid = split_records(read("cluener/train.jsonl"), 0.08, seed=0)

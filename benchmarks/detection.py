@@ -1,4 +1,4 @@
-"""Detection on BCCD (blood cells; 205 training, 87 validation, 72 test pictures): one run, or one for each mechanism switched.
+"""Detection on BCCD (blood cells; 205 training, 87 validation, 72 test images): one run, or one per mechanism switched.
 
     python benchmarks/detection.py --steps 2000 [--seed 0] [--architecture detr] [--set image.size=320] [--label note]
     python benchmarks/detection.py --steps 2000 --ablation [--only no-refine]
@@ -6,8 +6,8 @@
 Rows "with denoising" and "no-mosaic" are of versions that had these two; both left (docs/guide/detection.md).
 
 Counted in steps, since a busy machine gives a run of so many minutes fewer of them; ``cpu_seconds`` says what they cost.
-Settings are chosen on the validation pictures; the test pictures are measured at the end of each run. Appends one JSON
-line a run to benchmarks/results/detection.jsonl: scores, settings, seconds, machine, seed, date.
+Settings are chosen on the validation images; the test images are measured at the end of each run. Appends one JSON
+line per run to benchmarks/results/detection.jsonl: scores, settings, seconds, machine, seed, date.
 """
 
 from __future__ import annotations
@@ -28,26 +28,33 @@ from recording import keep
 LISTS = ROOT / "bccd" / "BCCD" / "ImageSets" / "Main"
 SETTINGS: dict[str, Any] = {
     "image": {"augment": {"flip_vertical": True}},  # under a microscope nothing is up
-    # Five pictures a step: 205 are 41 full batches.
+    # Five images per step: 205 are 41 full batches.
     "training": {"precision": "bf16", "freeze_layers": 6, "batch_tokens": 5 * 13**2},
 }
 PUBLISHED: dict[str, Any] = {"training": {"lr": 1e-5, "head_lr": 1e-4, "layer_decay": 1.0, "clip_norm": 0.1}}
 """What DETR's authors train it with."""
+
+
+def of_task(**options: Any) -> dict[str, Any]:
+    """Options of the one target, as settings."""
+    return {"tasks": {"objects": options}}
+
+
 SWITCHED: dict[str, dict[str, Any]] = {
     "as shipped": {},
-    "no-refine": {"detection": {"refine": False}},
-    "no-query-selection": {"detection": {"query_selection": False}},
-    "no-deformable": {"detection": {"deformable": False}},
-    "no-iou-aware": {"detection": {"iou_aware": False}},
-    "no-zoom": {"detection": {"zoom": 1.0}},
-    "no-encoder": {"detection": {"encoder_layers": 0}},
+    "no-refine": of_task(refine=False),
+    "no-query-selection": of_task(query_selection=False),
+    "no-deformable": of_task(deformable=False),
+    "no-iou-aware": of_task(iou_aware=False),
+    "no-zoom": of_task(zoom=1.0),
+    "no-encoder": of_task(encoder_layers=0),
     "no-ema": {"training": {"ema_decay": 0.0}},
 }
 FEW = ("map", "map_50", "map_75")
 
 
 def run(settings: dict[str, Any], *, seed: int, label: str, out: str | None) -> dict[str, Any]:
-    """Trains, and measures the test pictures once."""
+    """Trains, and measures the test images once."""
 
     started, worked = time.perf_counter(), time.process_time()
     splits = {
@@ -82,7 +89,7 @@ def run(settings: dict[str, Any], *, seed: int, label: str, out: str | None) -> 
 
 
 def latency(predictor: Predictor, source: str, *, pictures: int = 20) -> dict[str, float]:
-    """Milliseconds for one picture alone, from the file to the boxes, and of the model by itself; the median."""
+    """Milliseconds for one image alone, from the file to the boxes, and of the model by itself; the median."""
     import statistics
 
     import torch
@@ -122,7 +129,7 @@ def main(first: Sequence[str] = (), **more: Any) -> None:
     parser.add_argument("--out")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     arguments = parser.parse_args([*first, *sys.argv[1:]])
-    given = merge(SETTINGS, {"detection": {"architecture": arguments.architecture}})
+    given = merge(SETTINGS, of_task(architecture=arguments.architecture))
     if arguments.architecture == "detr":
         given = merge(given, PUBLISHED)
     # By the clock, the schedule follows the clock: steps are then what fits.

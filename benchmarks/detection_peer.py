@@ -3,7 +3,7 @@
     python benchmarks/detection_peer.py --steps 900 [--seed 0] [--set image.size=320]
 
 ``DetrForObjectDetection`` is built from its configuration and stands where ``--architecture detr`` puts ours: on the
-same pretrained backbone, with the same pictures, augmentation, optimizer, schedule and measurements. Appends one JSON
+same pretrained backbone, with the same images, augmentation, optimizer, schedule and measurements. Appends one JSON
 line a run to benchmarks/results/detection.jsonl.
 """
 

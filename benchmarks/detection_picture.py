@@ -2,7 +2,7 @@
 
     python benchmarks/detection_picture.py MODEL [PICTURE]
 
-MODEL is a folder that ``detection.py --out`` wrote; PICTURE is one of BCCD's (MIT licence). Of each label the surest
+MODEL is a folder that ``detection.py --out`` wrote; PICTURE is one of BCCD's (MIT license). Of each label the highest-scoring
 object is shown: the box with which its query entered the layer (thin), and the points that it read, the larger the more
 they weighed; the last panel shows the boxes that are answered.
 """
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from data import ROOT
 from polydetr import Predictor
+from polydetr.engine.inputs import asked_records
 from polydetr.nn.batch import Batch
 from polydetr.nn.deformable import DeformableAttention
 from polydetr.nn.detr_fast import DetrFast
@@ -35,7 +36,7 @@ def read_by_layer(predictor: Predictor, picture: Path) -> tuple[dict[str, Tensor
     """The model's outputs, and of each layer the boxes (Q, 4), the points (Q, N, 2) and their weights (Q, N)."""
     engine, seen = predictor._engine, []
     column = predictor.schema.names("image")[0]
-    record = next(iter(predictor._records([{column: str(picture)}])))
+    record = next(iter(asked_records([{column: str(picture)}], [column])))
     batch = Batch.collate(engine.encoder.encode([record], with_targets=False).examples)
     head = engine.runner.model.head_of("objects")
 
@@ -59,7 +60,7 @@ def draw(predictor: Predictor, picture: Path) -> Figure:
     labels = predictor._engine.tasks["objects"].labels  # type: ignore[attr-defined]
     colours, image = label_colors(labels), np.asarray(Image.open(picture).convert("RGB"))
     height, width = image.shape[:2]
-    surest = outputs["logits"][-1].argmax(0).tolist()
+    highest = outputs["logits"][-1].argmax(0).tolist()
     figure = Figure(figsize=(11, 2.5), layout="constrained")
     panels = figure.subplots(1, len(layers) + 1)
     titles = [f"layer {number + 1} reads" for number in range(len(layers))] + ["answers"]
@@ -67,7 +68,7 @@ def draw(predictor: Predictor, picture: Path) -> Figure:
     for number, (panel, title) in enumerate(zip(panels, titles, strict=True)):
         panel.imshow(0.5 * image / 255 + 0.5)
         panel.set(title=title, xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
-        for label, query in zip(labels, surest, strict=True):
+        for label, query in zip(labels, highest, strict=True):
             x, y, w, h = (boxes[number][query] * torch.tensor([width, height] * 2)).tolist()
             last = number == len(layers)
             outline = Rectangle((x - w / 2, y - h / 2), w, h, fill=False, ec=colours[label], lw=2.5 if last else 1)
@@ -87,7 +88,7 @@ def main() -> None:
     arguments = parser.parse_args()
     figure = draw(Predictor.load(arguments.model, precision="fp32"), arguments.picture)
     figure.savefig(TARGET, dpi=100)
-    with Image.open(TARGET) as drawn:  # 256 colours are enough for a picture of a page
+    with Image.open(TARGET) as drawn:  # 256 colors are enough for an image of a page
         drawn.convert("RGB").quantize(256).save(TARGET, optimize=True)
 
 

@@ -1,11 +1,11 @@
-"""What bfloat16 changes in a trained detector: average precision on BCCD's test pictures, and single answers.
+"""What bfloat16 changes in a trained detector: average precision on BCCD's test images, and single answers.
 
     python benchmarks/detection_precision.py MODEL
 
-MODEL is a folder that ``detection.py --out`` wrote. Both formats answer the same pictures: BCCD's test split, and the
+MODEL is a folder that ``detection.py --out`` wrote. Both formats answer the same images: BCCD's test split, and the
 first photographs of coco256, which are nothing like what the model learned. Of every object that float32 is sure of (a score
 of 0.3 or more), the nearest one of the same label that bfloat16 gives is looked up: the largest change of a score and of
-a box's side, as a share of the picture. Appends a JSON line to benchmarks/results/detection_precision.jsonl.
+a box's side, as a share of the image. Appends a JSON line to benchmarks/results/detection_precision.jsonl.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def main() -> None:
 
     models = {name: Predictor.load(folder, precision=name) for name in ("fp32", "bf16")}  # type: ignore[arg-type]
     test = str(LISTS / "test.txt")
-    line: dict[str, Any] = {"model": models["fp32"].info["config"]["detection"]["architecture"]}
+    options = models["fp32"].info["config"]["tasks"].get("objects", {})
+    line: dict[str, Any] = {"model": options.get("architecture", "detr-fast")}
     for name, model in models.items():
         scores = model.evaluate(test)["objects"]
         line[name] = {metric: round(scores[metric], 4) for metric in FEW}

@@ -5,7 +5,7 @@
     python benchmarks/detr_speed.py inference [--sizes 800 320]   R50-DETR, fresh weights with random norm statistics, as a checkpoint made
                                                 into a model folder, on photographs of coco256. What rounding changes after
                                                 training: detection_precision.py
-    python benchmarks/detr_speed.py detr-fast --threads 2 [--sizes 416]   one picture through the whole model, and through its backbone
+    python benchmarks/detr_speed.py detr-fast --threads 2 [--sizes 416]   one image through the whole model, and through its backbone
 
 Options: --repeats 5, --threads 1. Times are milliseconds of the process's CPU time divided by the threads, so that a busy machine disturbs
 them less than it disturbs the wall clock; the wall clock is kept beside them. Appends JSON lines to benchmarks/results/detr_speed.jsonl.
@@ -194,7 +194,7 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
 
 
 def products_per_second(dtype: torch.dtype, *, side: int = 2048) -> float:
-    """Floating-point operations a second of this process's CPU time in large matrix products: the machine's limit."""
+    """Floating-point operations per second of this process's CPU time in large matrix products: the machine's limit."""
     a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
     times = in_turn({"product": lambda: a @ b}, 9)["product"]
     return 2 * side**3 / (times["cpu_ms"] / 1000)
@@ -210,7 +210,7 @@ def photographs(size: int, encoder: RowEncoder) -> Iterator[tuple[Batch, Tensor]
 
 
 def detr_fast(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
-    """One picture of BCCD through the model as it is by default, on its pretrained backbone; the heads are fresh."""
+    """One image of BCCD through the model as it is by default, on its pretrained backbone; the heads are fresh."""
     records = list(read_records(str(ROOT / "bccd" / "BCCD" / "ImageSets" / "Main" / "val.txt")))[:2]
     for size in sizes:
         config = load_config({"image": {"size": size}}, target={"objects": "detection"}, inputs={"image": "image"})

@@ -8,9 +8,9 @@
 gum    nested English of 16 genres; entities (the set), proposals (without the decoder), outermost or innermost: what
        tagging reaches that is taught the spans inside no other, or around no other. All are measured on all spans.
 conll  CoNLL-2003, flat; entities, proposals or tagging
-joint  pictures of blood cells (BCCD), each with a sentence of gum; shared (one decoder) or separate
+joint  images of blood cells (BCCD), each with a sentence of gum; shared (one decoder) or separate
 
---every N trains on every Nth document (conll: Nth stretch of 200 sentences). Thresholds and weights are chosen on the
+--every N trains on every Nth document (conll: Nth block of 200 sentences). Thresholds and weights are chosen on the
 development rows, the test rows are measured once. Appends one JSON line to benchmarks/results/entities.jsonl.
 """
 
@@ -37,7 +37,7 @@ JOINT: dict[str, Any] = {
     "backbone": {"text": "minilm", "image": "mobilenet-v2"}, "image": {"size": 224},
     "model": {"embed_dim": 192, "num_layers": 1},
     "training": {"batch_tokens": 1024, "patience": 0, "evaluations_per_epoch": 1},
-    "detection": {"num_queries": 60, "deformable": False},
+    "tasks": {"objects": {"num_queries": 60, "deformable": False}},
 }  # fmt: skip
 VALID_EVERY = 3
 """Every such document of the development rows: enough to choose weights and a threshold by."""
@@ -91,14 +91,14 @@ def ceilings(rows: Rows) -> dict[str, float]:
 
 
 def every(rows: Rows, step: int) -> Rows:
-    """The rows of every ``step``-th document, in their order; of stretches of 200 rows where there are no documents."""
+    """The rows of every ``step``-th document, in their order; of blocks of 200 rows where there are no documents."""
     owner = [row.document or str(i // 200) for i, row in enumerate(rows)]
     wanted = set(list(dict.fromkeys(owner))[::step])
     return [row for row, document in zip(rows, owner, strict=True) if document in wanted]
 
 
 def pairs(*, every_picture: int) -> Split:
-    """Pictures of blood cells, each with a sentence of gum that holds an entity; the splits of both are kept."""
+    """Images of blood cells, each with a sentence of gum that holds an entity; the splits of both are kept."""
     lists, text = ROOT / "bccd/BCCD/ImageSets/Main", gum_nested()
     made = []
     for name, sentences, step in (("train", text.train, every_picture), ("val", text.valid, 1), ("test", text.test, 1)):
@@ -172,7 +172,8 @@ def run(data: str, model: str, *, step: int, given: dict[str, Any], seed: int, l
         split = replace(split, train=every(split.train, step), valid=every(split.valid, VALID_EVERY))
     config = merge(JOINT if data == "joint" else SETTINGS, given)
     if model == "proposals":
-        config = merge(config, {"entities": {"decoder_layers": 0}})
+        (target,) = split.target
+        config = merge(config, {"tasks": {target: {"decoder_layers": 0}}})
     if model == "shared":
         config = merge(config, {"model": {"share_decoder": True}})
     started = time.perf_counter()

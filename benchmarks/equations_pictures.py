@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/guide/equations.md from the product's own modules. Seconds, no network:
+"""Draws the images of docs/guide/equations.md from the product's own modules. Seconds, no network:
 
 python benchmarks/equations_pictures.py [FOLDER]
 """

@@ -1,9 +1,9 @@
-"""Draws the pictures of docs/guide/explain.md from tiny models trained here. A minute, no network:
+"""Draws the images of docs/guide/explain.md from tiny models trained here. A minute, no network:
 
     python benchmarks/explain_picture.py [NAME...] [--folder FOLDER]
 
-explain: sentences alone. explain_mixed: garments, each with a picture, a title and a price. explain_object: shapes found
-in a picture. All pictures are drawn here.
+explain: sentences alone. explain_mixed: garments, each with an image, a title and a price. explain_object: shapes found
+in an image. All images are drawn here.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def garment(rng: random.Random, kind: str, colour: str, *, side: int = 96) -> np
 
 
 def garments(count: int, *, seed: int) -> list[dict[str, Any]]:
-    """A quarter of the titles say what kind it is; the price says a little, the colour nothing."""
+    """A quarter of the titles say what kind it is; the price says a little, the color nothing."""
     rng = random.Random(seed)
     made = []
     for i in range(count):
@@ -91,12 +91,12 @@ def garments(count: int, *, seed: int) -> list[dict[str, Any]]:
 
 
 def shapes(number: int, *, side: int = 64) -> dict[str, Any]:
-    """A picture of two or three shapes, none of which covers another, and where they are."""
+    """An image of two or three shapes, none of which covers another, and where they are."""
     rng = random.Random(number)
     ground = np.random.default_rng(number).normal(70, 6, (side, side, 3)).clip(0, 255).astype(np.uint8)
     picture = Image.fromarray(ground)
     draw, found = ImageDraw.Draw(picture), []
-    for column in rng.sample(range(3), rng.choice((2, 3))):  # thirds of the picture keep them apart
+    for column in rng.sample(range(3), rng.choice((2, 3))):  # thirds of the image keep them apart
         size, (label, colour) = rng.randrange(14, 20), rng.choice(list(SHAPES.items()))
         left, top = column * side // 3 + rng.randrange(side // 3 - size + 1), rng.randrange(side - size)
         box = [left, top, left + size, top + size]
@@ -132,7 +132,7 @@ def of_object() -> Explanation:
     settings = {
         "image": {"size": 64, "patch_size": 8},
         "model": {"embed_dim": 64},
-        "detection": {"num_queries": 20, "hidden_dim": 64, "decoder_layers": 2},
+        "tasks": {"objects": {"num_queries": 20, "hidden_dim": 64, "decoder_layers": 2}},
         "training": {"precision": "fp32", "head_lr": 3e-3, "batch_tokens": 512, "ema_decay": 0.95},
         "steps": 450,
     }

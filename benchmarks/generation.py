@@ -2,10 +2,10 @@
 
     python benchmarks/generation.py [--seed 0] [--split 7] [--epochs 200] [--set model.embed_dim=96] [--label note]
 
-scikit-learn's digits, 1,797 pictures of 8 x 8. One half trains the model (a tenth of it chooses the weights). The other
+scikit-learn's digits, 1,797 images of 8 x 8. One half trains the model (a tenth of it chooses the weights). The other
 half is held out: it trains the judge, a small network that never sees the half that the model learned from, which is
 where the judge's own accuracy is measured. Fréchet distances are taken in the judge's last hidden layer, and in plain
-pixels, against the held-out half; the distance of the training half to it is what real pictures reach.
+pixels, against the held-out half; the distance of the training half to it is what real images reach.
 
 Guidance and steps were chosen on split 7; another split halves the data differently, for figures that nothing was
 chosen on.
@@ -86,7 +86,7 @@ def as_input(pixels: np.ndarray) -> Tensor:
 
 
 def train_judge(pixels: np.ndarray, labels: np.ndarray, *, epochs: int = 60) -> Judge:
-    """AdamW, pictures shifted by up to a pixel; a seed of its own."""
+    """AdamW, images shifted by up to a pixel; a seed of its own."""
     torch.manual_seed(1234)
     judge = Judge()
     optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=0.01)

@@ -1,8 +1,8 @@
-"""Memory of a training run on pictures, for some of them and for four times as many.
+"""Memory of a training run on images, for some of them and for four times as many.
 
     python benchmarks/image_memory.py [--count 1000] [--size 128] [--label note]
 
-Pictures of fashion_products, embedded without a backbone, so that the pixels themselves are the largest thing there is.
+Images of fashion_products, embedded without a backbone, so that the pixels themselves are the largest thing there is.
 Each run is a process of its own. Measured is the peak of its anonymous memory, which nothing but swapping can take
 away; pages of files that are merely mapped (the decoded pixels on disk) the system takes back whenever it wants them.
 Were pixels held, the larger run would need ``pixels_mb`` more. Appends one JSON line to
@@ -49,7 +49,7 @@ class Peak:
 
 
 def train(count: int, size: int) -> float:
-    """One epoch on so many pictures; the peak of memory in megabytes."""
+    """One epoch on so many images; the peak of memory in megabytes."""
     import polars
 
     from polydetr import Predictor
@@ -62,7 +62,7 @@ def train(count: int, size: int) -> float:
         "training": {"patience": 0, "precision": "fp32"},
     }  # fmt: skip
     with Peak() as peak, tempfile.TemporaryDirectory() as cache:
-        os.environ["POLYDETR_CACHE"] = cache  # the pictures are to be read, not found
+        os.environ["POLYDETR_CACHE"] = cache  # the images are to be read, not found
         Predictor.fit(
             records(rows[200 : 200 + count], "fashion_products"), {"gender": "classification"},
             valid=records(rows[:200], "fashion_products"), inputs={"photo": "image"}, backbone="none", epochs=1,

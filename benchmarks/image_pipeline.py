@@ -1,8 +1,8 @@
-"""How fast pictures are read, resized and augmented, against how fast a model learns from them.
+"""How fast images are read, resized and augmented, against how fast a model learns from them.
 
     python benchmarks/image_pipeline.py clothing_small [--count 600] [--size 160] [--backbone mobilenet-v2] [--label note]
 
-Appends one JSON line to benchmarks/results/image_pipeline.jsonl: pictures a second, each alone, best of three rounds.
+Appends one JSON line to benchmarks/results/image_pipeline.jsonl: images per second, each alone, best of three rounds.
 The pipeline is fast enough where reading with two threads, less the augmentation, outruns the training step.
 """
 
@@ -44,7 +44,7 @@ def encode_many(modality: ImageModality, paths: list[str]) -> list[dict[str, np.
 
 
 def rate(count: int, work: Callable[[], Any], *, rounds: int = 3) -> float:
-    """Pictures a second of the fastest round; one before it brings files and code into memory."""
+    """Images per second of the fastest round; one before it brings files and code into memory."""
     work()
     times = []
     for _ in range(rounds):

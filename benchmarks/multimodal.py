@@ -1,4 +1,4 @@
-"""Pictures, texts and tables together: what each modality brings, how they are best fused, what a missing one costs.
+"""Images, texts and tables together: what each modality brings, how they are best fused, what a missing one costs.
 
     python benchmarks/multimodal.py ablation [--withheld 0.5] [--seeds 0 1 2] [--only text image+table joint/layers]
     python benchmarks/multimodal.py cache --set image.size=160 --set model.num_layers=1 --set training.batch_tokens=2048
@@ -7,10 +7,10 @@ ablation  each modality alone, all pairs, all three, and that model asked with e
           fusion and every sharing option on all three
 cache     an epoch from features computed once against one that computes them anew; the results must be the same
 
-Data: fashion_products (article type, 24 classes; title, photo, and the columns gender, colour, season, year, usage).
+Data: fashion_products (article type, 24 classes; title, photo, and the columns gender, color, season, year, usage).
 ``--withheld``: the share of the rows, of every split, whose title is hidden, the same rows in every run.
-Settings are chosen by the validation split; the test split is measured once a run. Backbones are frozen, so that every
-run starts from the same features and differs only in what stands on them. One JSON line a seed goes to
+Settings are chosen by the validation split; the test split is measured once per run. Backbones are frozen, so that every
+run starts from the same features and differs only in what stands on them. One JSON line per seed goes to
 benchmarks/results/multimodal.jsonl; ``--only`` adds to the line of the same settings.
 """
 
@@ -32,6 +32,7 @@ from data import ROOT, Rows, records
 from polydetr import Predictor
 from polydetr.config import merge, parse_settings
 from polydetr.nn.encoder import Share
+from polydetr.training.encode import MeasuredRows
 from polydetr.training.features import freeze_backbones
 from polydetr.training.loop import Loop
 from recording import FOLDER, stamp
@@ -158,8 +159,8 @@ class TimedLoop(Loop):
 
     evaluated: ClassVar[list[float]] = []
 
-    def _evaluate(self, *arguments: Any) -> None:
-        super()._evaluate(*arguments)
+    def _evaluate(self, valid: MeasuredRows, batches: int) -> None:
+        super()._evaluate(valid, batches)
         self.evaluated.append(time.process_time())
 
 
@@ -200,7 +201,7 @@ def main() -> None:
             fit_module.Loop = TimedLoop
             write({"what": "cache", **about}, [cache(splits, seed=seed, settings=settings)])
             continue
-        for name in arguments.only:
+        for name in arguments.only or PLANS:
             modalities, model = PLANS[name]
             predictor, result = run(splits, modalities, seed=seed, settings=merge(settings, {"model": model}))
             write({"what": "ablation", **about}, [result])

@@ -6,7 +6,7 @@ polydetr's settings are those of `quality.py`. The others are those of transform
 batches of 12, windows of 384 tokens that share 128, AdamW with linear decay and no warm-up, answers of at most 30 tokens, the best of 20 starts
 and ends. Two things differ, neither of which changes what is learned or answered, only the time: a batch is padded to its longest window and not
 to 384, and products run in bfloat16 under autocast unless --fp32 is given. Both sides get the same rows, the same pretrained file and the same scores
-(`polydetr.metrics.qa`). Appends one JSON line a side to benchmarks/results/qa_peer.jsonl.
+(`polydetr.metrics.qa`). Appends one JSON line per side to benchmarks/results/qa_peer.jsonl.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Quality on public data sets: one run a data set, settings chosen on development rows, the test rows measured once.
+"""Quality on public data sets: one run per data set, settings chosen on development rows, the test rows measured once.
 
     python benchmarks/quality.py conll2003 [--seed 0] [--out runs/] [--set training.lr=2e-4] [--label note] [--rows 2000] [--test-rows 500]
 

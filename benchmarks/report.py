@@ -104,9 +104,9 @@ The models that were trained on all three (`--only text+image+table`), asked wit
 
 {tables.tables(results)}
 
-## Pictures
+## Images
 
-`python benchmarks/image_pipeline.py NAME`: pictures a second, each part alone.
+`python benchmarks/image_pipeline.py NAME`: images per second, each part alone.
 
 {tables.pipeline(results)}
 
@@ -118,9 +118,9 @@ The models that were trained on all three (`--only text+image+table`), asked wit
 
 {tables.search(results)}
 
-## Objects in pictures
+## Objects in images
 
-`python benchmarks/detection.py --steps N --seed S`, and `detection_peer.py` for `transformers`: BCCD test, 72 pictures.
+`python benchmarks/detection.py --steps N --seed S`, and `detection_peer.py` for `transformers`: BCCD test, 72 images.
 
 {tables.detection(results)}
 
@@ -139,7 +139,7 @@ The models that were trained on all three (`--only text+image+table`), asked wit
 
 {tables.entities(results)}
 
-`python benchmarks/entities.py joint shared|separate`: each picture of BCCD with a sentence of GUM, a short training that shows that both are
+`python benchmarks/entities.py joint shared|separate`: each image of BCCD with a sentence of GUM, a short training that shows that both are
 learned, not how well they could be.
 
 {tables.joint(results)}

@@ -115,7 +115,7 @@ class Results:
         return theirs / ours if theirs and ours else None
 
     def pipeline(self) -> float | None:
-        """Pictures read and augmented in a second, over pictures learned from in a second."""
+        """Images read and augmented in a second, over images learned from in a second."""
         rates = at(self.newest("image_pipeline", data="clothing_small"), "pictures_per_second")
         if not rates:
             return None
@@ -157,7 +157,11 @@ class Results:
 
 
 def detector(line: Line) -> str:
-    return line.get("model") or at(line, "settings", "detection", "architecture") or "detr-fast"
+    """Whose model it was, or its architecture; lines up to 2026-11-27 have the options under ``detection``."""
+    asked = at(line, "settings", "tasks", "objects", "architecture") or at(
+        line, "settings", "detection", "architecture"
+    )
+    return line.get("model") or asked or "detr-fast"
 
 
 Value = Callable[[Results], float | None]

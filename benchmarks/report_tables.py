@@ -176,7 +176,7 @@ def generation(results: Results) -> str:
         f"({run['parameters']:,} parameters, seed {run['seed']}, {run['date']}). A classifier trained on the other half reads "
         f"{m['accuracy']:.3f} of them as what was asked for, and {run['judge_accuracy']:.3f} of the real ones. In its feature space the "
         f"Fréchet distance to that half is {f['frechet']:.3g}; of the real training half it is {f['real_frechet']:.3g} ({f['ratio']:.2f}×). "
-        f"The mean distance to the nearest training picture is {f['nearest']:.3g}, for real held-out ones {f['real_nearest']:.3g}: "
+        f"The mean distance to the nearest training image is {f['nearest']:.3g}, for real held-out ones {f['real_nearest']:.3g}: "
         "copies would be nearer."
     )
 
@@ -188,7 +188,7 @@ def pipeline(results: Results) -> str:
         keys = ("read_2_threads", "read_2_processes", "augment", "train_step", "predict")
         rows.append([run["data"], run["backbone"], str(run["size"]), *(f"{pace[k]:,.0f}" for k in keys), run["date"]])
     head = [
-        "pictures",
+        "images",
         "backbone",
         "pixels",
         "read, 2 threads",
@@ -227,8 +227,8 @@ def rounding(results: Results) -> str:
     photos = line["coco256"]
     return (
         f"A trained `{line['model']}` in float32 and in bfloat16, BCCD test: {scores}. On {photos['pictures']} photographs of coco256, which are "
-        f"nothing like its training pictures, the {photos['objects']:,} objects that float32 is sure of change their score by {photos['median_score']:.3f} "
-        f"(median; at most {photos['largest_score']:.2f}) and their box by {photos['median_side']:.4f} of the picture (at most {photos['largest_side']:.3f})."
+        f"nothing like its training images, the {photos['objects']:,} objects that float32 scores at 0.3 or more change their score by {photos['median_score']:.3f} "
+        f"(median; at most {photos['largest_score']:.2f}) and their box by {photos['median_side']:.4f} of the image (at most {photos['largest_side']:.3f})."
     )
 
 
@@ -260,7 +260,7 @@ def entities(results: Results) -> str:
 
 
 def joint(results: Results) -> str:
-    """Spans in a sentence and boxes in its picture, by one decoder or by two."""
+    """Spans in a sentence and boxes in its image, by one decoder or by two."""
     rows = []
     for line in results.newest_by("entities", "model", data="joint").values():
         test = line["test"]

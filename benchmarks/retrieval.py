@@ -8,7 +8,7 @@ films     the films a user liked so far search the next one, the last of every u
           those already seen are left out
 
 Each model stands beside baselines that were given the same rows. Settings are chosen by the validation rows; the test
-rows are measured once a run. Appends one JSON line a model to benchmarks/results/retrieval.jsonl.
+rows are measured once per run. Appends one JSON line per model to benchmarks/results/retrieval.jsonl.
 """
 
 from __future__ import annotations

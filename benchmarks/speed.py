@@ -150,7 +150,7 @@ def with_model(sentences: int) -> str:
 
 
 def prediction(a: argparse.Namespace) -> dict[str, Any]:
-    """Texts a second over the test sentences."""
+    """Texts per second over the test sentences."""
     model = with_model(3000)
     ours, theirs = [], []
     for _ in range(a.pairs):

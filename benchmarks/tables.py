@@ -4,8 +4,8 @@
                                 [--set training.head_lr=1e-3] [--label note]
 
 The folds are the same for every model. scikit-learn's models have their default settings; the networks and the linear
-models see standardised columns. polydetr keeps a tenth of each fold's training rows to choose its weights by. Its
-settings (SETTINGS, OF_TABLE) were chosen by ``tune`` (--tune), which sees the training part of the first fold alone. Appends one JSON line a table and model to benchmarks/results/tables.jsonl.
+models see standardized columns. polydetr keeps a tenth of each fold's training rows to choose its weights by. Its
+settings (SETTINGS, OF_TABLE) were chosen by ``tune`` (--tune), which sees the training part of the first fold alone. Appends one JSON line per table and model to benchmarks/results/tables.jsonl.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def polydetr_predict(
 
 
 def baseline(name: str, *, regression: bool, seed: int) -> Any:
-    """A model of scikit-learn with its default settings; columns standardised where it cares."""
+    """A model of scikit-learn with its default settings; columns standardized where it cares."""
     from sklearn import ensemble, linear_model, neural_network
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

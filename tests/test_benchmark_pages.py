@@ -1,4 +1,4 @@
-"""The published figures are those of the result files."""
+"""The published figures are those of the result files, and the commands that they come from are still there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted(
+    path.name for path in (ROOT / "benchmarks").glob("*.py") if "ArgumentParser" in path.read_text("utf-8")
+)
 
 
 def test_pages_say_what_the_results_say() -> None:
@@ -21,3 +26,14 @@ def test_every_result_names_machine_seed_and_date() -> None:
         assert run["machine"]
         assert run["date"] >= "2026"
         assert isinstance(run["seed"], int)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_benchmark_says_how_it_is_used(script: str) -> None:
+    if script == "qa_peer.py":
+        pytest.importorskip("transformers")
+    command = [sys.executable, f"benchmarks/{script}", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"python benchmarks/{script}" in done.stdout

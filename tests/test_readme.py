@@ -152,11 +152,11 @@ TARGETS: dict[str, tuple[dict[str, str], Callable[[int], Row], type]] = {
     "tagging": ({"y": "tagging"}, lambda i: {"y": [_span(i)]}, list),
     "entities as a set, nested ones too": ({"y": "entities"}, lambda i: {"y": _nested(i)}, list),
     "question answering": ({"y": "qa"}, lambda i: {"y": [{"text": LABELS[i % 2], "start": 2}]}, dict),
-    "objects in a picture": (
+    "objects in an image (detection)": (
         {"y": "detection"}, lambda i: {"y": [{"box": [4, 4, 12, 12], "label": LABELS[i % 2]}]}, list,
     ),
     "search (embedding)": ({"y": "embedding"}, lambda i: {"y": f"thing number {i}"}, list),
-    "painting a picture (generation)": ({"y": "generation"}, lambda i: {"y": _photo(i)}, np.ndarray),
+    "painting an image (generation)": ({"y": "generation"}, lambda i: {"y": _photo(i)}, np.ndarray),
     "several targets at once": (
         {"y": "classification", "z": "regression"}, lambda i: {"y": LABELS[i % 2], "z": float(i)}, str,
     ),

@@ -152,10 +152,12 @@ def word_tokens(word_rows: Tensor, *, by_shape: bool = False) -> tuple[Tensor, T
     """
     begins = word_rows > 0
     count = begins.sum(1)
-    order = begins.long().argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(begins.shape[1], device=begins.device)
+    # Words' first tokens before all others, both in order. No two keys are equal, for ONNX has no stable sort.
+    order = torch.where(begins, places.flip(0) + 1, -places).argsort(dim=1, descending=True)
     if not by_shape:
         order = order[:, : max(1, int(count.max()))]
-    return order, torch.arange(order.shape[1], device=order.device) < count[:, None]
+    return order, places[: order.shape[1]] < count[:, None]
 
 
 def _proposal_loss(logits: Tensor, wanted: SetTargets, known: Tensor) -> Tensor:

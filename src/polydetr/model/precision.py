@@ -104,7 +104,7 @@ def choose_for_prediction(
     trained_in: Plain,
     rows: int,
     measure: Measure,
-    note: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> dict[str, Any]:
     """8-bit integers where the machine gains from them and the validation rows are predicted as well as before;
     otherwise the precision it was trained in. The model is left in it; returns what the model folder records.
@@ -129,10 +129,10 @@ def choose_for_prediction(
     if not (apart <= INT8_TOLERANCE and shift <= INT8_SHIFT):
         apply(model, Precision(trained_in), weights)
         differ = f"on the validation rows metrics differ by {apart:.4f}, probabilities by {shift:.3f}"
-        note(f"prediction: {trained_in} ({measured}, but {differ})")
+        notify(f"prediction: {trained_in} ({measured}, but {differ})")
         return trained
     changes = ", ".join(f"{t!r} {before[t]:.4f} → {after[t]:.4f}" for t in before)
-    note(f"prediction: int8 ({measured}; on {rows} validation rows {changes})")
+    notify(f"prediction: int8 ({measured}; on {rows} validation rows {changes})")
     return {
         "precision": "int8", "speedup": round(gain, 2), "rows": rows, "before": dict(before), "after": dict(after),
         "probabilities_differ_by": round(shift, 5),

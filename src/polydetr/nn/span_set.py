@@ -161,8 +161,9 @@ class SpanSet(nn.Module):
             best = F.pad(best, (0, num_words * max(0, per_word - width) + SPARE_QUERIES), value=-torch.inf)
         else:
             most = max(1, int(count.max()))
-        chosen = best.topk(most, dim=1).indices.clamp(max=num_words * width - 1)
         real = torch.arange(most, device=scores.device) < count[:, None]
+        # Spans that are none tie, and which of them comes first is the runtime's choice: padding takes span 0 instead.
+        chosen = best.topk(most, dim=1).indices.masked_fill(~real, 0)
         start = chosen // width
         # A span that is none may end behind the last word.
         end = (start + chosen % width).clamp(max=num_words - 1)
