@@ -26,8 +26,9 @@ class FieldSpec:
     modality: str
 
     def __post_init__(self) -> None:
-        if self.modality not in (kinds := column_kinds()):
-            hint = did_you_mean(self.modality, kinds)
+        # One after the other, so that only the modalities up to the one that reads the column are imported.
+        if self.modality != IGNORE and not any(self.modality in kind.reads for kind in MODALITIES.values()):
+            hint = did_you_mean(self.modality, column_kinds())
             raise SchemaError(f"column {self.name!r}: unknown modality {self.modality!r}.", hint=hint)
 
 
