@@ -32,7 +32,7 @@ def shifted(pixels):
 def kinds(gold, predicted, **options):
     index = {"cup": 0, "mug": 1}
     both = as_objects(gold, index, row=0), as_objects(predicted, index, row=0, scored=True)
-    return [(o.kind, o.found, o.gold) for o in outcomes(0, *both, **options)]
+    return [(o.kind, o.predicted, o.gold) for o in outcomes(0, *both, **options)]
 
 
 def test_overlap_of_boxes_and_of_a_crowd():
