@@ -44,7 +44,7 @@ def draw_boxes(image: Any, objects: Sequence[Mapping[str, Any]], *, colors: Mapp
     by_score = sorted(objects, key=lambda o: o.get("score", 1.0))
     for one in by_score:  # the highest-scoring on top
         canvas.outline(one["box"], colors[one["label"]])
-    for one in by_score[: -_MOST_TAGS - 1 : -1]:  # the highest-scoring first
+    for one in reversed(by_score[-_MOST_TAGS:]):
         score = f"{one['score']:.2f}" if "score" in one else ""
         canvas.tag(one["box"], score if many and score else f"{one['label']} {score}".strip(), colors[one["label"]])
     if not many:
