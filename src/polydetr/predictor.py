@@ -1,4 +1,4 @@
-"""The public face: fit and save, and all that a loaded model can do."""
+"""The public class: fit and save, and all that a loaded model can do."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Predictor(LoadedModel):
         resume: bool = False,
         display: Display | None = None,
     ) -> Predictor:
-        """Trains a model on labelled rows, measures it, and saves it when ``out`` is given.
+        """Trains a model on labeled rows, measures it, and saves it when ``out`` is given.
 
         With ``training.devices`` above 1 the script runs once per device, each time with the predictor that this
         returns; the first process alone writes and shows progress.
@@ -102,7 +102,7 @@ class Predictor(LoadedModel):
 
                 check_replaceable(folder)
             splits, schema = read_splits(resolved, train=train, valid=valid, test=test, display=shown)
-            read_options(resolved, schema)  # what is wrong with them is said before anything takes long
+            read_options(resolved, schema)  # raises before anything takes long
             resolved = for_tasks(resolved, [target.task for target in schema.targets])
             trained = fit(resolved, schema, splits, out=folder, resume=resume, display=shown)
         except KeyboardInterrupt:  # while reading or measuring; the training itself says where it stopped
@@ -134,8 +134,8 @@ class Predictor(LoadedModel):
         column "image" and answers "objects", by the checkpoint's own labels.
 
         checkpoint: a folder with ``model.safetensors`` (Hugging Face's layout, or the tensors' names of its authors),
-            the file itself, or a Hugging Face id. size: pixels a side that the model sees; fit: how an image that is
-            not square becomes so. threshold: score from which a box is answered.
+            the file itself, or a Hugging Face id. size: pixels per side that the model sees; fit: how an image that is
+            not square becomes so. threshold: the lowest score of a box that is answered.
 
         Raises:
             BackboneError: it is no DETR with a ResNet. SaveError: ``out`` cannot be written.
@@ -161,10 +161,10 @@ class Predictor(LoadedModel):
     @property
     def tables(self) -> dict[str, dict[str, str]]:
         """The printed reports of a run that has just ended: split → title → table."""
-        found = self._trained.evaluations if self._trained else {}
+        splits = self._trained.evaluations if self._trained else {}
         return {
-            s: {f"{t} {name}": table for t, e in es.items() for name, table in e.tables.items()}
-            for s, es in found.items()
+            split: {f"{target} {name}": table for target, e in evaluations.items() for name, table in e.tables.items()}
+            for split, evaluations in splits.items()
         }
 
     # -- inside -------------------------------------------------------------------------------------------------------

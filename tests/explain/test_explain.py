@@ -242,7 +242,7 @@ def test_float32_whatever_the_model_serves_in() -> None:
     assert all(p.dtype == torch.bfloat16 for p in engine.runner.model.parameters())
 
 
-def test_pages_pictures_and_json(trained: Predictor, tmp_path: Path) -> None:
+def test_pages_images_and_json(trained: Predictor, tmp_path: Path) -> None:
     e = trained.explain("<b>splendid</b> & the film", out=tmp_path)
     page = (tmp_path / "explanation.html").read_text(encoding="utf-8")
     assert "<b>" not in page

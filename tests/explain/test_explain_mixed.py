@@ -1,5 +1,5 @@
-"""Explanations of rows of several modalities: what was planted in a picture, a column, a word or an item is found, and
-told where it stands.
+"""Explanations of rows of several modalities: what was planted in an image, a column, a word or an item is found, and
+shown where it stands.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def test_missing_values_are_shown_as_missing(trained: Predictor) -> None:
     assert set(e.deletion) == {"original", "without_top", "without_random", "random_std", "cells"}
 
 
-def test_page_picture_json_and_command_line(
+def test_page_image_json_and_command_line(
     found: dict[str, Any], trained: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from PIL import Image
@@ -92,9 +92,9 @@ def test_page_picture_json_and_command_line(
     from polydetr.cli import app
 
     planted, e = found["by_photo"][0]
-    told = json.loads(json.dumps(e.to_dict(), allow_nan=False))
-    assert [c["column"] for c in told["columns"]] == ["title", "photo", "price", "bought"]
-    assert np.shape(told["images"][0]["heat"]) == e.images[0].heat.shape
+    shown = json.loads(json.dumps(e.to_dict(), allow_nan=False))
+    assert [c["column"] for c in shown["columns"]] == ["title", "photo", "price", "bought"]
+    assert np.shape(shown["images"][0]["heat"]) == e.images[0].heat.shape
     trained.save(tmp_path / "model")
     Image.fromarray(planted["photo"]).save(tmp_path / "photo.png")
     data = tmp_path / "rows.jsonl"
@@ -104,10 +104,10 @@ def test_page_picture_json_and_command_line(
     assert result.exit_code == 0, result.output
     assert "The answer rests on photo" in " ".join(result.stdout.split())
     page = (tmp_path / "why" / "explanation.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 3  # the picture, the same in grey, the colours over it
+    assert page.count("data:image/png;base64,") == 3  # the image, the same in gray, the colors over it
     assert "http" not in page.replace("http://www.w3.org", "")
-    with Image.open(tmp_path / "why" / "explanation.png") as picture:
-        assert picture.width == 1200
+    with Image.open(tmp_path / "why" / "explanation.png") as drawn:
+        assert drawn.width == 1200
     again = json.loads(CliRunner().invoke(app, [*call, "--json"]).stdout)
     np.testing.assert_allclose(again["images"][0]["heat"], e.images[0].heat, atol=1e-4)
 
@@ -115,8 +115,8 @@ def test_page_picture_json_and_command_line(
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
 def test_painted_cells_are_gone_and_all_others_as_they_were(fit: str) -> None:
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 255, (50, 37, 3), dtype=np.uint8) for _ in range(2)]
-    rows = [{"photo": pictures, "label": label} for label in "ab"]
+    images = [rng.integers(0, 255, (50, 37, 3), dtype=np.uint8) for _ in range(2)]
+    rows = [{"photo": images, "label": label} for label in "ab"]
     engine = make_engine(rows, {"label": "classification"}, inputs={"photo": "image"}, settings={
         "image": {"size": 24, "patch_size": 8, "fit": fit, "max_images": 2},
     })  # fmt: skip

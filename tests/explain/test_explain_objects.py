@@ -1,4 +1,4 @@
-"""Explanations of objects found in pictures: the cells they rest on, and where the query looked that found them."""
+"""Explanations of objects found in images: the cells they rest on, and where the query looked that found them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TARGET = {"objects": "detection"}
 
 @pytest.fixture(scope="module")
 def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    """Trained on eight pictures until it knows them by heart."""
+    """Trained on eight images until it knows them by heart."""
     rows = scenes()
     training = {"head_lr": 3e-3, "batch_tokens": 512, "ema_decay": 0.9, "precision": "fp32"}
     more = {"model": {"embed_dim": 64}, "detection": {"hidden_dim": 64}, "steps": 150, "training": training}
@@ -55,7 +55,7 @@ def test_evidence_and_gaze_lie_on_the_object(predictor: Predictor, tmp_path: Pat
             left, top, right, bottom = image.box
             strong = np.argwhere(image.heat >= 0.5 * image.heat.max()) + 0.5
             y, x = (strong / len(image.heat)).T
-            margin = 1 / len(image.heat)  # a cell reaches beyond its centre
+            margin = 1 / len(image.heat)  # a cell reaches beyond its center
             within = (x >= left - margin) & (x <= right + margin) & (y >= top - margin) & (y <= bottom + margin)
             evidence.append(within.mean())
             meaningful.append(bool(e.meaningful))
@@ -65,14 +65,14 @@ def test_evidence_and_gaze_lie_on_the_object(predictor: Predictor, tmp_path: Pat
     assert np.mean(meaningful) > 0.8
 
 
-def test_page_picture_and_json(predictor: Predictor, tmp_path: Path) -> None:
+def test_page_image_and_json(predictor: Predictor, tmp_path: Path) -> None:
     e = predictor.explain({"photo": scene(0)["photo"]}, out=tmp_path)
     page = (tmp_path / "explanation.html").read_text(encoding="utf-8")
     assert page.count('class="box"') == 3
     assert "where the query looked" in page
     assert (tmp_path / "explanation.png").read_bytes().startswith(b"\x89PNG")
-    told = json.loads(json.dumps(e.to_dict(), allow_nan=False))["images"][0]
-    assert np.shape(told["gaze"]) == (FINEST, FINEST)
+    shown = json.loads(json.dumps(e.to_dict(), allow_nan=False))["images"][0]
+    assert np.shape(shown["gaze"]) == (FINEST, FINEST)
     with pytest.raises(InputError, match="99"):
         predictor.explain({"photo": scene(0)["photo"]}, choice=99)
 

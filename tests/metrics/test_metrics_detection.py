@@ -32,7 +32,7 @@ def shifted(pixels):
 def kinds(gold, predicted, **options):
     index = {"cup": 0, "mug": 1}
     both = as_objects(gold, index, row=0), as_objects(predicted, index, row=0, scored=True)
-    return [(o.kind, o.found, o.gold) for o in outcomes(0, *both, **options)]
+    return [(o.kind, o.predicted, o.gold) for o in outcomes(0, *both, **options)]
 
 
 def test_overlap_of_boxes_and_of_a_crowd():
@@ -88,7 +88,7 @@ def test_sizes_follow_the_annotated_area():
     assert np.isnan(report.map_medium)
 
 
-def test_the_surest_box_takes_the_object_and_the_other_is_a_duplicate():
+def test_the_highest_scoring_box_takes_the_object_and_the_other_is_a_duplicate():
     gold, predicted = [true(SQUARE)], [found(shifted(2), 0.6), found(shifted(4), 0.9)]
     assert kinds(gold, predicted) == [("right", 1, 0), ("duplicate", 0, 0)]
 

@@ -15,7 +15,7 @@ def _sample(seed: int, count: int, *, width: int = 5, shift: float = 0.0) -> np.
     return rng.normal(size=(count, width)) @ rng.normal(size=(width, width)) + shift
 
 
-def test_of_one_feature_it_is_the_gap_of_means_and_deviations_squared() -> None:
+def test_of_one_feature_it_is_the_squared_difference_of_means_and_standard_deviations() -> None:
     first, second = np.array([[1.0], [3.0], [5.0]]), np.array([[10.0], [20.0]])
     expected = (3 - 15) ** 2 + (np.std([1, 3, 5], ddof=1) - np.std([10, 20], ddof=1)) ** 2
     assert frechet_distance(first, second) == pytest.approx(expected)

@@ -15,23 +15,23 @@ from polydetr.reports.detection import _most_mistaken, detection_confusion_png, 
 from polydetr.reports.detection_page import mistakes_page
 from polydetr.reports.style import ink_on, label_colors
 
-GREY = np.full((300, 400, 3), 120, np.uint8)
+GRAY = np.full((300, 400, 3), 120, np.uint8)
 
 
 def item(left, top, right, bottom, label="cup", **more):
     return {"box": [left, top, right, bottom], "label": label, **more}
 
 
-def shade(colour):
-    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+def shade(color):
+    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
 
 
-def count(image, colour):
-    return int((np.asarray(image) == shade(colour)).all(-1).sum())
+def count(image, color):
+    return int((np.asarray(image) == shade(color)).all(-1).sum())
 
 
 def scene(rows=12, labels=("cup", "mug", "杯"), seed=0):
-    """Pictures with one object of each label, found, missed, confused or doubled by chance."""
+    """Images with one object of each label, found, missed, confused or doubled by chance."""
     random = np.random.default_rng(seed)
     gold, found = [], []
     for _ in range(rows):
@@ -47,7 +47,7 @@ def scene(rows=12, labels=("cup", "mug", "杯"), seed=0):
 
 
 def test_boxes_are_drawn_where_they_are():
-    image = draw_boxes(GREY, [item(100, 75, 200, 150, score=0.5)], colors={"cup": "#2f6db3"})
+    image = draw_boxes(GRAY, [item(100, 75, 200, 150, score=0.5)], colors={"cup": "#2f6db3"})
     assert image.size == (960, 720)  # enlarged, so that the label is small beside the object
     pixels = np.asarray(image)
     for x, y in ((240, 300), (479, 300), (360, 359)):  # left, right and lower edge, 2.4 times as far out
@@ -56,7 +56,7 @@ def test_boxes_are_drawn_where_they_are():
 
 
 def test_a_dashed_outline_has_gaps():
-    solid, dashed = (BoxCanvas(Image.fromarray(GREY)) for _ in range(2))
+    solid, dashed = (BoxCanvas(Image.fromarray(GRAY)) for _ in range(2))
     solid.outline([100, 75, 200, 150], "#ff0000")
     dashed.outline([100, 75, 200, 150], "#ff0000", dashed=True)
     assert 0.2 * count(solid.image, "#ff0000") < count(dashed.image, "#ff0000") < 0.8 * count(solid.image, "#ff0000")
@@ -64,27 +64,27 @@ def test_a_dashed_outline_has_gaps():
 
 def test_labels_do_not_hide_one_another():
     pair = [item(100, 75, 200, 150, "a", score=0.9), item(105, 80, 205, 155, "b", score=0.8)]
-    colours = {"a": "#ff0000", "b": "#00ff00"}
-    alone = [count(draw_boxes(GREY, [one], colors=colours), colours[one["label"]]) for one in pair]
-    both = draw_boxes(GREY, pair, colors=colours)
+    colors = {"a": "#ff0000", "b": "#00ff00"}
+    alone = [count(draw_boxes(GRAY, [one], colors=colors), colors[one["label"]]) for one in pair]
+    both = draw_boxes(GRAY, pair, colors=colors)
     for one, pixels in zip(pair, alone, strict=True):
-        assert count(both, colours[one["label"]]) > 0.9 * pixels
+        assert count(both, colors[one["label"]]) > 0.9 * pixels
 
 
 def test_many_boxes_get_a_legend():
     many = [item(i % 10 * 40, i // 10 * 30, i % 10 * 40 + 20, i // 10 * 30 + 20, "cup", score=0.5) for i in range(100)]
-    assert draw_boxes(GREY, many).height > 720
+    assert draw_boxes(GRAY, many).height > 720
     huge = [
         item(i % 100 * 4, i // 100 * 6, i % 100 * 4 + 3, i // 100 * 6 + 5, "cup", score=i / 5000) for i in range(5000)
     ]
-    assert draw_boxes(GREY, huge).width == 960
+    assert draw_boxes(GRAY, huge).width == 960
 
 
-def test_any_picture_any_label_any_box(tmp_path):
+def test_any_image_any_label_any_box(tmp_path):
     Image.new("RGBA", (1, 1)).save(tmp_path / "one.png")
     draw_boxes(tmp_path / "one.png", [item(0, 0, 1, 1, "杯\n$x$" * 30, score=1)])
     draw_boxes(Image.new("L", (2000, 100)), [item(-5, -5, 3000, 300), item(10, 10, 10, 10)])
-    draw_boxes(GREY, [])
+    draw_boxes(GRAY, [])
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
@@ -95,16 +95,16 @@ def test_any_picture_any_label_any_box(tmp_path):
 
 def test_saved_as_the_name_says(tmp_path):
     for name, kind in (("a.png", "PNG"), ("b.jpg", "JPEG")):
-        with Image.open(save_boxes(tmp_path / name, GREY, [item(1, 2, 30, 40)])) as image:
+        with Image.open(save_boxes(tmp_path / name, GRAY, [item(1, 2, 30, 40)])) as image:
             assert image.format == kind
     (tmp_path / "file").write_text("")
     with pytest.raises(SaveError):
-        save_boxes(tmp_path / "file" / "a.png", GREY, [])
+        save_boxes(tmp_path / "file" / "a.png", GRAY, [])
 
 
-def test_colours_differ_and_carry_readable_ink():
-    colours = label_colors(f"label {i:03d}" for i in range(80))
-    assert len(set(colours.values())) == 80
+def test_colors_differ_and_carry_readable_ink():
+    colors = label_colors(f"label {i:03d}" for i in range(80))
+    assert len(set(colors.values())) == 80
     assert (ink_on("#ffff00"), ink_on("#101080")) == ("#000000", "#ffffff")
 
 
@@ -141,14 +141,14 @@ def test_the_page_holds_the_worst_of_every_kind(tmp_path):
     gold = [[item(10, 10, 60, 60), item(200, 100, 260, 150, "mug")], [item(20, 20, 70, 70)]]
     found = [[item(11, 10, 60, 60, score=0.9), item(300, 200, 380, 280, "m<ug>", score=0.8)],
              [item(20, 20, 70, 70, "mug", score=0.7), item(220, 220, 270, 270, score=0.6)]]  # fmt: skip
-    Image.fromarray(GREY).save(tmp_path / "second.png")
+    Image.fromarray(GRAY).save(tmp_path / "second.png")
     report = detection_report(gold, found, threshold=0.5)
     path = mistakes_page(
-        report, [GREY, tmp_path / "second.png"], gold, found, tmp_path / "page.html", title="Cups & mugs"
+        report, [GRAY, tmp_path / "second.png"], gold, found, tmp_path / "page.html", title="Cups & mugs"
     )
     text = path.read_text(encoding="utf-8")
-    told = re.findall(r"<figcaption><strong>(.*?)</strong>", text)
-    assert told == ["m&lt;ug&gt; 0.80: nothing is annotated here", "cup 0.60: nothing is annotated here", "mug missed",
+    shown = re.findall(r"<figcaption><strong>(.*?)</strong>", text)
+    assert shown == ["m&lt;ug&gt; 0.80: nothing is annotated here", "cup 0.60: nothing is annotated here", "mug missed",
                     "mug 0.70: is cup"]  # fmt: skip
     assert "<title>Cups &amp; mugs</title>" in text
     assert "second.png" in text
@@ -160,18 +160,16 @@ def test_the_page_holds_the_worst_of_every_kind(tmp_path):
 
 def test_the_page_shows_no_more_than_asked_and_bears_perfection(tmp_path):
     gold, found = scene()
-    pictures = [GREY] * len(gold)
-    text = mistakes_page(detection_report(gold, found), pictures, gold, found, tmp_path / "a.html", most=2).read_text(
+    images = [GRAY] * len(gold)
+    text = mistakes_page(detection_report(gold, found), images, gold, found, tmp_path / "a.html", most=2).read_text(
         "utf-8"
     )
     assert text.count("<figure>") <= 6
     perfect = [[one | {"score": 0.9} for one in row] for row in gold]
-    text = mistakes_page(detection_report(gold, perfect), pictures, gold, perfect, tmp_path / "b.html").read_text(
-        "utf-8"
-    )
+    text = mistakes_page(detection_report(gold, perfect), images, gold, perfect, tmp_path / "b.html").read_text("utf-8")
     assert "<figure>" not in text
     assert text.count("<p>None.</p>") == 3
-    blank = mistakes_page(detection_report([[]], [[]]), [GREY], [[]], [[]], tmp_path / "c.html")
+    blank = mistakes_page(detection_report([[]], [[]]), [GRAY], [[]], [[]], tmp_path / "c.html")
     assert "mAP <strong>–</strong>" in blank.read_text("utf-8")
     with pytest.raises(InputError, match="1 images for a report about 12 images"):
-        mistakes_page(detection_report(gold, found), [GREY], gold, found, tmp_path / "d.html")
+        mistakes_page(detection_report(gold, found), [GRAY], gold, found, tmp_path / "d.html")

@@ -1,4 +1,4 @@
-"""What an explanation says of columns and pictures: sentences, places, pages, drawings, from numbers made by hand."""
+"""What an explanation says of columns and images: sentences, places, pages, drawings, from numbers made by hand."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def test_gaze_inside_the_box() -> None:
     assert gaze_overlay(gaze)[..., 3].argmax() == 5
 
 
-def test_colours_and_lines_of_a_heat_map() -> None:
-    colours = overlay(np.array([[1.0, -1.0, 0.0]]))
-    assert colours.shape == (1, 3, 4)
-    assert colours[0, 0, 2] > colours[0, 0, 0]  # blue for
-    assert colours[0, 1, 0] > colours[0, 1, 2]  # orange against
-    assert colours[0, 2, 3] == 0
+def test_colors_and_lines_of_a_heat_map() -> None:
+    colors = overlay(np.array([[1.0, -1.0, 0.0]]))
+    assert colors.shape == (1, 3, 4)
+    assert colors[0, 0, 2] > colors[0, 0, 0]  # blue for
+    assert colors[0, 1, 0] > colors[0, 1, 2]  # orange against
+    assert colors[0, 2, 3] == 0
     assert len(outline(np.array([[True, True], [False, False]]))) == 6
 
 
@@ -86,7 +86,7 @@ def test_pale_where_a_column_hardly_matters() -> None:
     assert caption(found, found.images[0]).endswith("hardly matters")
 
 
-def test_page_and_picture_of_many_columns_items_and_an_object(tmp_path: Path) -> None:
+def test_page_and_image_of_many_columns_items_and_an_object(tmp_path: Path) -> None:
     heat = np.zeros((8, 8))
     heat[2, 3] = 1.0
     shown = image(heat, box=(0.1, 0.2, 0.6, 0.7), gaze=np.eye(24))
@@ -101,9 +101,9 @@ def test_page_and_picture_of_many_columns_items_and_an_object(tmp_path: Path) ->
     assert page.count('<th scope="row"') >= 30 + 15 + 3
     path = tmp_path / "why.png"
     explanation_png(words, scores, path, title="t", prediction="p", sources=found)
-    with Image.open(path) as picture:
-        assert picture.width == 1200
-        assert picture.height < 150 * 20  # the strongest 24 columns and 12 items, and a line that says so
+    with Image.open(path) as drawn:
+        assert drawn.width == 1200
+        assert drawn.height < 150 * 20  # the strongest 24 columns and 12 items, and a line that says so
 
 
 def test_verdict_names_its_measure() -> None:

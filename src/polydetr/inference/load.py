@@ -16,8 +16,7 @@ from polydetr.tasks.base import Task
 
 
 def read_parts(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Modality], dict[str, Task]]:
-    """What a folder's description says of its modalities and tasks, built: all that rows are encoded and answers are
-    decoded by.
+    """The modalities and tasks of a model folder, built from its description: what encodes rows and decodes answers.
 
     Raises:
         ModelFolderError: a task or modality of a package that is not installed. KeyError, TypeError, ValueError: the
@@ -34,10 +33,10 @@ def read_parts(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Mod
 
 
 def _with_needs(states: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[str, dict[str, Any]]:
-    """Every modality's state with its needs: folders saved before these were told apart leave them to the tasks."""
+    """Every modality's state with its needs; older folders do not hold them, and they are derived from the tasks."""
     needs, read = Needs.of(tasks), [name for name, state in states.items() if state["fields"]]
-    found = {name: replace(needs, alone=[name] == read) for name in states}
-    return {name: {"needs": asdict(found[name]), **state} for name, state in states.items()}
+    derived = {name: asdict(replace(needs, alone=[name] == read)) for name in states}
+    return {name: {"needs": derived[name], **state} for name, state in states.items()}
 
 
 def load_engine(folder: Path, *, runner: str = "torch", precision: str = "auto") -> tuple[Engine, dict[str, Any]]:
@@ -51,8 +50,8 @@ def load_engine(folder: Path, *, runner: str = "torch", precision: str = "auto")
     manifest = read_manifest(folder)
     try:
         modalities, tasks = read_parts(folder, manifest)
-        made = load(RUNNERS[runner])(folder, manifest, modalities, tasks, precision=precision)
-        return Engine.of(modalities, tasks, made, context=bool(manifest["context"])), manifest
+        loaded = load(RUNNERS[runner])(folder, manifest, modalities, tasks, precision=precision)
+        return Engine.of(modalities, tasks, loaded, context=bool(manifest["context"])), manifest
     except ConfigError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

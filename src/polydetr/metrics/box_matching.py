@@ -40,14 +40,14 @@ class ImageBoxes:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """How the D predicted boxes ``found`` of one image, sorted by falling score, match its G true ones ``gold``.
+    """How the D predicted boxes of one image, sorted by falling score, match its G true ones.
 
     rank (D,): index of a box among those of its own label. right (A, T, D): it matches a true box. ignored (A, T, D):
     it counts neither as right nor as wrong (matches a crowd or a box of another size, or is itself of another size).
     counted (A, G): true boxes that must be found.
     """
 
-    found: ImageBoxes
+    predicted: ImageBoxes
     gold: ImageBoxes
     rank: NDArray[np.int64]
     right: NDArray[np.bool_]
@@ -82,36 +82,36 @@ def as_objects(
     return ImageBoxes(boxes, labels, scores, crowd, area)
 
 
-def overlaps(found_xyxy: NDArray[Any], gold_xyxy: NDArray[Any], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
+def overlaps(predicted_xyxy: NDArray[Any], gold_xyxy: NDArray[Any], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(D, G): intersection over union; over the predicted box's own area where the true one is a crowd."""
-    corner = np.minimum(found_xyxy[:, None, 2:], gold_xyxy[None, :, 2:])
-    sides = np.maximum(corner - np.maximum(found_xyxy[:, None, :2], gold_xyxy[None, :, :2]), 0.0)
+    corner = np.minimum(predicted_xyxy[:, None, 2:], gold_xyxy[None, :, 2:])
+    sides = np.maximum(corner - np.maximum(predicted_xyxy[:, None, :2], gold_xyxy[None, :, :2]), 0.0)
     shared = sides[..., 0] * sides[..., 1]
-    areas = [np.prod(np.maximum(b[:, 2:] - b[:, :2], 0.0), axis=1) for b in (found_xyxy, gold_xyxy)]
+    areas = [np.prod(np.maximum(b[:, 2:] - b[:, :2], 0.0), axis=1) for b in (predicted_xyxy, gold_xyxy)]
     whole = np.where(crowd, areas[0][:, None], areas[0][:, None] + areas[1] - shared)
     return np.divide(shared, whole, out=np.zeros(shared.shape), where=whole > 0)
 
 
-def match_image(gold: ImageBoxes, found: ImageBoxes, *, most: int = 100) -> Match:
+def match_image(gold: ImageBoxes, predicted: ImageBoxes, *, most: int = 100) -> Match:
     """Each predicted box, the highest-scoring first, takes the free true box of its label that it overlaps most.
 
     A true box that is ignored is taken only where no other is left; a crowd can be taken any number of times. Of two
     equal overlaps the later box is taken. most: the highest-scoring predicted boxes of each label that count.
     """
-    found = found.take(np.argsort(-found.scores, kind="stable"))
-    rank = _rank(found.labels)
-    found, rank = found.take(rank < most), rank[rank < most]
+    predicted = predicted.take(np.argsort(-predicted.scores, kind="stable"))
+    rank = _rank(predicted.labels)
+    predicted, rank = predicted.take(rank < most), rank[rank < most]
     low, high = np.array(list(AREAS.values())).T[..., None]
     counted = ~(gold.crowd | (gold.area < low) | (gold.area > high))
-    right = np.zeros((len(AREAS), len(IOU_THRESHOLDS), len(found)), np.bool_)
+    right = np.zeros((len(AREAS), len(IOU_THRESHOLDS), len(predicted)), np.bool_)
     ignored = right.copy()
-    if len(gold) and len(found):
-        shared = overlaps(found.boxes_xyxy, gold.boxes_xyxy, gold.crowd)
-        shared[found.labels[:, None] != gold.labels] = -1.0
+    if len(gold) and len(predicted):
+        shared = overlaps(predicted.boxes_xyxy, gold.boxes_xyxy, gold.crowd)
+        shared[predicted.labels[:, None] != gold.labels] = -1.0
         _take(shared, gold.crowd, counted, right, ignored)
-    elsewhere = (found.area < low) | (found.area > high)
+    elsewhere = (predicted.area < low) | (predicted.area > high)
     ignored |= ~right & elsewhere[:, None]
-    return Match(found, gold, rank, right, ignored, counted)
+    return Match(predicted, gold, rank, right, ignored, counted)
 
 
 def _take(

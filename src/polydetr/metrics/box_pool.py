@@ -35,7 +35,7 @@ class BoxPool:
 
     @classmethod
     def of(cls, matches: Sequence[Match], classes: int) -> BoxPool:
-        scores = np.concatenate([m.found.scores for m in matches])
+        scores = np.concatenate([m.predicted.scores for m in matches])
         order = np.argsort(-scores, kind="stable")
 
         def joined(name: str) -> NDArray[Any]:
@@ -44,7 +44,7 @@ class BoxPool:
         gold_labels = np.concatenate([m.gold.labels for m in matches])
         counted = np.concatenate([m.counted for m in matches], axis=1)
         to_find = np.stack([np.bincount(gold_labels[row], minlength=classes) for row in counted])
-        labels = np.concatenate([m.found.labels for m in matches])[order]
+        labels = np.concatenate([m.predicted.labels for m in matches])[order]
         rank, right, ignored = (joined(name) for name in ("rank", "right", "ignored"))
         return cls(labels, scores[order], rank, right, ignored, to_find, len(matches))
 

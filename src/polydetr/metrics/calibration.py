@@ -1,4 +1,4 @@
-"""Whether a probability means what it says: calibration error, temperature, and thresholds for holding back an answer.
+"""Whether a probability is a frequency: calibration error, temperature, and thresholds for withholding an answer.
 
 Shapes: N rows, C classes. confidence (N,) in [0, 1]: the probability of the answer given; correct (N,) bool: whether it
 was right.
@@ -109,8 +109,8 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         return float((top + np.log(np.exp(scaled - top[:, None]).sum(1))).mean())
 
     bounds = (float(np.log(LOWEST_TEMPERATURE)), float(np.log(HIGHEST_TEMPERATURE)))
-    found: Any = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-    best = min((0.0, *bounds, float(found.x)), key=loss)  # at a tie T = 1 stands first
+    result: Any = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    best = min((0.0, *bounds, float(result.x)), key=loss)  # at a tie T = 1 wins
     return float(np.clip(np.exp(best), LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE))
 
 

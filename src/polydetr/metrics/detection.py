@@ -143,14 +143,14 @@ def detection_report(
     if unknown := sorted_labels(occurring - set(names)):
         raise InputError(f"the label {unknown[0]!r} is not among {names!r:.200}.")
     index = {name: i for i, name in enumerate(names)}
-    true = [as_objects(objects, index, row=i) for i, objects in enumerate(gold)]
-    found = [as_objects(objects, index, row=i, scored=True) for i, objects in enumerate(predicted)]
-    pool = BoxPool.of([match_image(t, f) for t, f in zip(true, found, strict=True)], len(names))
+    gold_boxes = [as_objects(objects, index, row=i) for i, objects in enumerate(gold)]
+    predicted_boxes = [as_objects(objects, index, row=i, scored=True) for i, objects in enumerate(predicted)]
+    pairs = list(zip(gold_boxes, predicted_boxes, strict=True))
+    pool = BoxPool.of([match_image(g, p) for g, p in pairs], len(names))
     cut = pool.best_threshold() if threshold is None else threshold
-    results = [o for i, (t, f) in enumerate(zip(true, found, strict=True)) for o in outcomes(i, t, f, threshold=cut)]
-    return _report(
-        pool, [str(n) for n in names], cut, tuple(results), confusion_counts(true, found, results, len(names))
-    )
+    results = [o for i, (g, p) in enumerate(pairs) for o in outcomes(i, g, p, threshold=cut)]
+    confusion = confusion_counts(gold_boxes, predicted_boxes, results, len(names))
+    return _report(pool, [str(n) for n in names], cut, tuple(results), confusion)
 
 
 def _report(
@@ -188,8 +188,8 @@ def _row(
     name: str, precision: NDArray[np.float64], recall: NDArray[np.float64], confusion: NDArray[np.int64], own: list[int]
 ) -> DetectionRow:
     """precision (c, T, 101) and recall (..., T) of the labels ``own``."""
-    hits, found, support = confusion[own, own].sum(), confusion[:, own].sum(), confusion[own].sum()
-    p, r, f1 = safe_ratio([hits, hits, 2 * hits], [found, support, found + support])
+    hits, predicted, support = confusion[own, own].sum(), confusion[:, own].sum(), confusion[own].sum()
+    p, r, f1 = safe_ratio([hits, hits, 2 * hits], [predicted, support, predicted + support])
     ap, half, three = (_mean(part) for part in (precision, precision[:, HALF], precision[:, _THREE_QUARTERS]))
     return DetectionRow(name, ap, half, three, _mean(recall), float(p), float(r), float(f1), int(support))
 

@@ -24,13 +24,13 @@ class Outcome:
 
     kind: "right"; "confused": matches an object of another label; "duplicate": of an object that a box of a higher
     score matches; "misplaced": its overlap is between 0.1 and 0.5; "invented": no object is there; "missed": a true
-    box that no predicted one matches; "ignored": on a crowd. found, gold: indices of the predicted and the true box in
-    the image's lists, as they were given to the report. overlap: with the box ``gold``.
+    box that no predicted one matches; "ignored": on a crowd. predicted, gold: indices of the two boxes in the image's
+    lists, as they were given to the report. overlap: of the two.
     """
 
     image: int
     kind: str
-    found: int | None
+    predicted: int | None
     gold: int | None
     overlap: float
     score: float
@@ -39,16 +39,16 @@ class Outcome:
 _IOU = 0.5  # overlap from which a box stands for an object
 
 
-def outcomes(image: int, gold: ImageBoxes, found: ImageBoxes, *, threshold: float = 0.0) -> list[Outcome]:
+def outcomes(image: int, gold: ImageBoxes, predicted: ImageBoxes, *, threshold: float = 0.0) -> list[Outcome]:
     """Every predicted box of at least ``threshold``, highest-scoring first, then every object that none matches.
 
     Boxes meet objects of their own label first, as in the COCO API; what is left on either side may meet across
     labels, largest overlap first: these are the confusions.
     """
-    order = np.argsort(-found.scores, kind="stable")
-    order = order[found.scores[order] >= threshold]
-    shared = overlaps(found.boxes_xyxy[order], gold.boxes_xyxy, gold.crowd)  # (D, G)
-    same = found.labels[order][:, None] == gold.labels
+    order = np.argsort(-predicted.scores, kind="stable")
+    order = order[predicted.scores[order] >= threshold]
+    shared = overlaps(predicted.boxes_xyxy[order], gold.boxes_xyxy, gold.crowd)  # (D, G)
+    same = predicted.labels[order][:, None] == gold.labels
     taken = _own_label(np.where(same & ~gold.crowd, shared, 0.0))
     right = taken >= 0
     confused = _across(np.where(~same & ~gold.crowd, shared, 0.0), taken)
@@ -65,14 +65,14 @@ def outcomes(image: int, gold: ImageBoxes, found: ImageBoxes, *, threshold: floa
         else:
             kind, target = "invented", None
         overlap = 0.0 if target is None else float(shared[d, target])
-        out.append(Outcome(image, kind, int(place), target, overlap, float(found.scores[place])))
+        out.append(Outcome(image, kind, int(place), target, overlap, float(predicted.scores[place])))
     met = set(taken[right | confused].tolist())
     missed = [g for g in range(len(gold)) if g not in met and not gold.crowd[g]]
     return out + [Outcome(image, "missed", None, g, 0.0, 0.0) for g in missed]
 
 
 def _own_label(shared: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(D,): the true box that each found one takes, -1 for none; rows are sorted by falling score."""
+    """(D,): the true box that each predicted one takes, -1 for none; rows are sorted by falling score."""
     taken = np.full(len(shared), -1)
     free = np.ones(shared.shape[1], np.bool_)
     for d in np.flatnonzero(shared.max(1, initial=0.0) >= _IOU):
@@ -95,9 +95,9 @@ def _across(shared: NDArray[np.float64], taken: NDArray[np.int64]) -> NDArray[np
 
 
 def confusion_counts(
-    gold: Sequence[ImageBoxes], found: Sequence[ImageBoxes], all_outcomes: Sequence[Outcome], classes: int
+    gold: Sequence[ImageBoxes], predicted: Sequence[ImageBoxes], all_outcomes: Sequence[Outcome], classes: int
 ) -> NDArray[np.int64]:
-    """(C + 1, C + 1): rows the true label, columns the found one; the last of either is the background.
+    """(C + 1, C + 1): rows the true label, columns the predicted one; the last of either is the background.
 
     The background's row holds boxes where no free object is (duplicate, misplaced, invented), its column objects that
     were missed. Crowds are in neither.
@@ -108,6 +108,6 @@ def confusion_counts(
             continue
         stands_for = one.gold if one.kind in ("right", "confused", "missed") else None
         row = classes if stands_for is None else gold[one.image].labels[stands_for]
-        column = classes if one.found is None else found[one.image].labels[one.found]
+        column = classes if one.predicted is None else predicted[one.image].labels[one.predicted]
         matrix[row, column] += 1
     return matrix

@@ -44,7 +44,7 @@ def draw_boxes(image: Any, objects: Sequence[Mapping[str, Any]], *, colors: Mapp
     by_score = sorted(objects, key=lambda o: o.get("score", 1.0))
     for one in by_score:  # the highest-scoring on top
         canvas.outline(one["box"], colors[one["label"]])
-    for one in by_score[: -_MOST_TAGS - 1 : -1]:  # the highest-scoring first
+    for one in reversed(by_score[-_MOST_TAGS:]):
         score = f"{one['score']:.2f}" if "score" in one else ""
         canvas.tag(one["box"], score if many and score else f"{one['label']} {score}".strip(), colors[one["label"]])
     if not many:
@@ -87,7 +87,7 @@ class BoxCanvas:
         """A rectangle in ``color`` on a darker one, so that it stands out from any background."""
         left, top, right, bottom = (round(v * self.scale) for v in box)
         line = max(1, self._line // 2) if faint else self._line
-        line = max(1, min(line, round(min(right - left, bottom - top) / 8)))  # a tiny object stays to be seen
+        line = max(1, min(line, round(min(right - left, bottom - top) / 8)))  # a tiny object stays visible
         right, bottom = max(right - 1, left + 1), max(bottom - 1, top + 1)
         if dashed:
             strokes = ((color, line),) if faint else (("#101418", line + 2), (color, line))

@@ -1,4 +1,4 @@
-"""One HTML page about a detector: its scores, its diagrams, and its worst mistakes as images."""
+"""One HTML page about a detector: its scores, its plots, and its worst mistakes as images."""
 
 from __future__ import annotations
 
@@ -91,24 +91,24 @@ def _tile(
     colors: Mapping[str, str],
     threshold: float,
 ) -> str:
-    found = predicted[one.found] if one.found is not None else None
+    wrong = predicted[one.predicted] if one.predicted is not None else None
     true = gold[one.gold] if one.gold is not None else None
-    region, view = _cut_out(open_image(image), [o for o in (found, true) if o is not None])
+    region, view = _cut_out(open_image(image), [o for o in (wrong, true) if o is not None])
     for other in gold:
         if other is not true:
             region.outline(view(other["box"]), colors[other["label"]], dashed=True, faint=True)
     for other in predicted:
-        if other is not found and other["score"] >= threshold:
+        if other is not wrong and other["score"] >= threshold:
             region.outline(view(other["box"]), colors[other["label"]], faint=True)
     if true is not None:
         region.outline(view(true["box"]), colors[true["label"]], dashed=True)
-    if found is not None:
-        region.outline(view(found["box"]), colors[found["label"]])
-        region.tag(view(found["box"]), f"{found['label']} {found['score']:.2f}", colors[found["label"]])
+    if wrong is not None:
+        region.outline(view(wrong["box"]), colors[wrong["label"]])
+        region.tag(view(wrong["box"]), f"{wrong['label']} {wrong['score']:.2f}", colors[wrong["label"]])
     if true is not None and one.kind != "duplicate":
         region.tag(view(true["box"]), f"true: {true['label']}", colors[true["label"]])
     where = Path(image).name if isinstance(image, (str, Path)) else f"image {one.image + 1}"
-    source, text = data_url(region.image, jpeg=True), _sentence(one, found, true)
+    source, text = data_url(region.image, jpeg=True), _sentence(one, wrong, true)
     return (
         f'<figure><img src="{source}" width="{_TILE}" height="{_TILE}" alt="{escape(text, quote=True)}">'
         f"<figcaption><strong>{escape(text)}</strong><br>{escape(shorten(where, 48, keep_end=True))}</figcaption>"
@@ -116,10 +116,10 @@ def _tile(
     )
 
 
-def _sentence(one: Outcome, found: Mapping[str, Any] | None, true: Mapping[str, Any] | None) -> str:
-    if found is None:
+def _sentence(one: Outcome, wrong: Mapping[str, Any] | None, true: Mapping[str, Any] | None) -> str:
+    if wrong is None:
         return f"{true['label'] if true else ''} missed"
-    name = f"{found['label']} {found['score']:.2f}"
+    name = f"{wrong['label']} {wrong['score']:.2f}"
     if true is None:
         return f"{name}: nothing is annotated here"
     return {

@@ -1,4 +1,4 @@
-"""What an explanation of a row of several modalities says of its columns, images and items, before it is drawn."""
+"""The parts of an explanation of a row of several modalities: its columns, images and items, with their scores."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NOISE = 0.02  # a smaller change of a probability is taken for none
 class ExplainedColumn:
     """How much one column of the row speaks for (+) or against (-) the answer.
 
-    value: what stands there, shortened; score: the sum over all its words, cells or items; share: of all columns'
-    scores, their signs set aside; without: the probability of the same answer where the column is missing (for a
-    number: the number answered then), None where the model cannot read a row without it.
+    value: the cell's content as text; score: the sum over all its words, image cells or items; share: |score| over the
+    sum of all columns' |score|; without: the probability of the same answer where the column is missing (for a number:
+    the number answered then), None where the model cannot read a row without it.
     """
 
     column: str
@@ -37,8 +37,8 @@ class ExplainedImage:
     """One image: ``heat`` (H, W) holds the score of each of its cells, in the explained number's unit, the first row
     on top; ``pixels`` uint8 (h, w, 3) is the part of it that the model reads. ``index`` counts the column's images.
 
-    Where the answer is an object: its ``box`` (left, top, right, bottom, as shares of the image), and ``gaze``
-    (G, G), how the attention of the query that found it is shared out over the image.
+    Where the answer is an object: its ``box`` (left, top, right, bottom, as shares of the image), and ``gaze`` (G, G),
+    the attention of the object's query over the image.
     """
 
     column: str
@@ -69,7 +69,7 @@ class ExplainedImage:
 
     @property
     def gaze_inside(self) -> float | None:
-        """The share of the gaze that rests on the box, by the centers of its cells."""
+        """The share of the gaze in cells whose centers lie in the box; None where there is no box."""
         if self.box is None or self.gaze is None:
             return None
         left, top, right, bottom = self.box
@@ -90,7 +90,7 @@ class ExplainedItem:
 
 @dataclass(frozen=True)
 class Sources:
-    """What the answer rests on, modality by modality and column by column.
+    """The scores behind an answer, by modality and by column.
 
     original: the probability of the answer for the whole row (for a number: the number); measure: what that is called,
     "probability", "score" or "similarity"; "likelihood" for a number.

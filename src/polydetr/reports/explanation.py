@@ -1,6 +1,4 @@
-"""What an explanation says, before it is drawn: scaled scores, the gaps between words, the verdict of the deletion
-check.
-"""
+"""What all views of an explanation share: scaled scores, spaces between words, the verdict of the deletion check."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ _MEANINGFUL = 0.02  # a smaller difference of probability is taken for noise
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the attribution found words that matter, and the sentence that says so."""
+    """Whether the words that the attribution scores highest matter, and the sentence about it."""
 
     meaningful: bool
     text: str

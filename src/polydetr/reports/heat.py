@@ -1,4 +1,4 @@
-"""A heat map over an image, in the parts that both the page and the PNG are made of."""
+"""The parts of a heat map over an image that the HTML page and the PNG share: colors, outlines, caption."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from polydetr.reports.explained import ExplainedImage, Sources
 
 STRONG = 0.5
-"""Cells that carry this much of the strongest are enclosed by a line."""
+"""Cells of at least this share of the strongest cell's score are outlined."""
 _FOR, _AGAINST, _GAZE = (47, 109, 179), (217, 105, 30), (122, 44, 150)
 
 Edge = tuple[tuple[int, int], tuple[int, int]]
@@ -22,7 +22,7 @@ def overlay(strength: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def gaze_overlay(gaze: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """(H, W), not negative → uint8 (H, W, 4): purple, the more the longer the query looked there."""
+    """(H, W), not negative → uint8 (H, W, 4): purple, the more opaque the more attention a cell received."""
     share = gaze / (float(gaze.max()) or 1.0)
     color = np.broadcast_to(np.array(_GAZE), (*gaze.shape, 3))
     return np.concatenate((color, share[..., None] ** 0.6 * 0.85 * 255), axis=-1).round().astype(np.uint8)
@@ -38,7 +38,7 @@ def outline(chosen: NDArray[np.bool_]) -> list[Edge]:
 
 
 def caption(sources: Sources, image: ExplainedImage) -> str:
-    """What the heat map says, in words."""
+    """The heat map in words: the image's score and where its strongest cells lie."""
     several = sum(other.column == image.column for other in sources.images) > 1
     name = f"{image.column}, image {image.index + 1}" if several else image.column
     if float(np.abs(sources.strength(image)).max()) < STRONG:

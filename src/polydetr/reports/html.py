@@ -72,7 +72,7 @@ def explanation_html(
 
 
 def _of_modalities(words: Sequence[str], scores: Sequence[float], sources: Sources) -> list[str]:
-    """What a row that has more than text rests on."""
+    """The parts of a page about a row that has more than text."""
     parts, ranking = [sources_html(sources)], ""
     if len(words):
         strength = scaled_scores(words, scores) * sources.fade(modality="text")
@@ -131,7 +131,8 @@ def _ranking(words: Sequence[str], scores: Sequence[float], strength: NDArray[np
 
 def _heat_map(words: Sequence[str], attention: NDArray[np.floating], strength: NDArray[np.float64]) -> str:
     """An SVG grid; each cell is shaded by its share of the largest cell shown and carries its value as a title."""
-    shown = np.sort(np.argsort(-np.abs(strength), kind="stable")[:_ATTENTION_WORDS])  # in reading order
+    highest = np.argsort(-np.abs(strength), kind="stable")[:_ATTENTION_WORDS]
+    shown: list[int] = sorted(highest.tolist())  # in reading order
     names = [shorten(words[i], 14) for i in shown]
     weights = attention[np.ix_(shown, shown)]
     largest = float(weights.max()) or 1.0

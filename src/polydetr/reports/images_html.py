@@ -1,5 +1,5 @@
-"""The images of an explanation as parts of its page: each beside itself in gray under its heat map, and, where the
-answer is an object, under what the query that found it looked at. Every image lies in the page itself.
+"""The images of an explanation as SVG in its page: each beside itself in gray under its heat map, and, where the answer
+is an object, under the attention of the object's query. The page holds all images itself.
 """
 
 from __future__ import annotations

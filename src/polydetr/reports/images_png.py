@@ -1,5 +1,5 @@
-"""The images of an explanation, drawn: each beside itself in gray under its heat map, and, where the answer is an
-object, under what the query that found it looked at.
+"""The images of an explanation, drawn with matplotlib: each beside itself in gray under its heat map, and, where the
+answer is an object, under the attention of the object's query.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""The model card: what a saved model is, what it learned from, how good it is and where it ends (Mitchell et al.
-2019).
-"""
+"""The model card of a saved model: its data, scores, calibration, limits and license (Mitchell et al. 2019)."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ def model_card(
     backbone: Facts | None = None,
     example: Facts | None = None,
 ) -> str:
-    """Markdown from what is known; a section without facts says so rather than vanish.
+    """Markdown from the given facts; a section without facts says "Not recorded."
 
     data: {split: {"rows": 14041, "source": "train.conll", "sha256": "..."}}.
     schema: {"inputs": {field: modality}, "targets": {target: {"task": "tagging", "labels": [...]}}}.

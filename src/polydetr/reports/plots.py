@@ -208,7 +208,7 @@ def reliability_png(
         for i, (name, curve, color) in enumerate(curves):
             label = f"{name}: ECE {curve.ece:.3f}"
             x, y = curve.confidence, curve.accuracy
-            enough = curve.count >= max(10, 0.002 * curve.count.sum())  # a bin of a few rows says nothing
+            enough = curve.count >= max(10, 0.002 * curve.count.sum())  # a few rows are no estimate
             top.plot(x[enough], y[enough], color=color, lw=1.8, marker="o", ms=5, label=label, zorder=3 + i)
             top.vlines(x[enough], x[enough], y[enough], color=color, alpha=0.25, lw=4, zorder=2)
             top.plot(x[~enough], y[~enough], ls="", marker="o", ms=4, mfc="white", mec=color, alpha=0.45)

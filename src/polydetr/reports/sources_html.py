@@ -1,4 +1,4 @@
-"""The columns and items of an explanation as parts of its page; what color says is said by numbers or words too."""
+"""The columns and items of an explanation as parts of its page; every color has a number or word beside it."""
 
 from __future__ import annotations
 

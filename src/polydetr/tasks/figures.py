@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from polydetr.core.predictions import Figures
 from polydetr.core.records import Record
-from polydetr.metrics.classification import ClassReport
-from polydetr.metrics.detection import DetectionReport
-from polydetr.metrics.entities import EntityReport
+
+if TYPE_CHECKING:  # what only answers measures nothing
+    from polydetr.metrics.classification import ClassReport
+    from polydetr.metrics.detection import DetectionReport
+    from polydetr.metrics.entities import EntityReport
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pictures: right size, something drawn, any label, nothing half written."""
+"""Images: right size, something drawn, any label, nothing half written."""
 
 import struct
 import zlib
