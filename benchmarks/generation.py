@@ -30,7 +30,7 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 
 from polydetr import Predictor
-from polydetr.config import merge, parse_settings
+from polydetr.config.loading import merge, parse_settings
 from polydetr.metrics.generation import generation_report
 from polydetr.reports.grid import grid_png
 from recording import keep

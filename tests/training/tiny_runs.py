@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from polydetr import Predictor
 from polydetr.backbones.bert import BertEncoder, to_hf_state_dict
-from polydetr.config import merge
+from polydetr.config.loading import merge
 from polydetr.training.fit import Display
 
 GOOD, BAD = ("lovely", "warm", "bright"), ("dreary", "cold", "dull")

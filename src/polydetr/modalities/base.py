@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from polydetr.config import Config
+from polydetr.config.sections import Config
 from polydetr.core.documents import EncodedGroup
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from polydetr.config import Config
+from polydetr.config.sections import Config
 from polydetr.core.records import Row
 from polydetr.schema.spec import FieldSpec
 

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from polydetr.config import Config, TableConfig
+from polydetr.config.sections import Config, TableConfig
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ModelFolderError

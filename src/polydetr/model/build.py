@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from polydetr.config import Config, ModelConfig
+from polydetr.config.sections import Config, ModelConfig
 from polydetr.core.plugs import MODALITIES, TASKS
 from polydetr.core.records import Record, Row, folder_of
 from polydetr.engine.encode import task_row

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from polydetr.config import load_config
+from polydetr.config.loading import load_config
 from polydetr.core.files import write_text
 from polydetr.errors import BackboneError
 from polydetr.inference.folder import CARD

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from polydetr.config import ModelConfig
+from polydetr.config.sections import ModelConfig
 from polydetr.core.files import sha256_of, write_text
 from polydetr.engine.engine import Engine
 from polydetr.errors import ModelFolderError, OutputError, SaveError

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from polydetr.config import Config
+from polydetr.config.sections import Config
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import Location, RowError
