@@ -22,7 +22,7 @@ from typing import Any
 
 from data import ROOT
 from polydetr import Predictor
-from polydetr.config import merge, parse_settings
+from polydetr.config.loading import merge, parse_settings
 from recording import keep
 
 LISTS = ROOT / "bccd" / "BCCD" / "ImageSets" / "Main"

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from data import ROOT
-from polydetr.config import for_tasks, load_config
+from polydetr.config.loading import for_tasks, load_config
 from polydetr.data.readers import read_records
 from polydetr.engine.encode import RowEncoder
 from polydetr.engine.inputs import asked_records

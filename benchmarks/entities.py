@@ -26,7 +26,7 @@ from typing import Any
 
 from data import ROOT, Rows, Split, conll2003, gum_nested
 from polydetr import Predictor
-from polydetr.config import merge, parse_settings
+from polydetr.config.loading import merge, parse_settings
 from polydetr.data.readers import read_records
 from polydetr.metrics.entities import entity_report, nested_recall
 from polydetr.values.spans import Span, go_together

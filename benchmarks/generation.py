@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from grid import grid_png
 from polydetr import Predictor
-from polydetr.config import merge, parse_settings
+from polydetr.config.loading import merge, parse_settings
 from polydetr.metrics.generation import generation_report
 from recording import keep
 

@@ -22,7 +22,7 @@ import torch
 
 from data import ROOT
 from polydetr import embedders
-from polydetr.config import ImageConfig
+from polydetr.config.sections import ImageConfig
 from polydetr.core.examples import Example
 from polydetr.modalities.base import Needs
 from polydetr.modalities.image import ImageModality

@@ -30,7 +30,7 @@ import numpy as np
 import polydetr.training.fit as fit_module
 from data import ROOT, Rows, records
 from polydetr import Predictor
-from polydetr.config import merge, parse_settings
+from polydetr.config.loading import merge, parse_settings
 from polydetr.nn.encoder import Share
 from polydetr.training.encode import MeasuredRows
 from polydetr.training.features import freeze_backbones

@@ -15,7 +15,7 @@ from typing import Any
 
 from data import SETS, fewer
 from polydetr import Predictor
-from polydetr.config import merge, parse_settings
+from polydetr.config.loading import merge, parse_settings
 from recording import keep
 
 # fmt: off

@@ -23,7 +23,7 @@ import numpy as np
 
 from data import ROOT, Rows, records
 from polydetr import Predictor
-from polydetr.config import load_config, merge, parse_settings
+from polydetr.config.loading import load_config, merge, parse_settings
 from polydetr.metrics.ranking import RankingReport
 from ranking import ranking_report
 from recording import keep

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from polydetr import Predictor
-from polydetr.config import merge, parse_settings
+from polydetr.config.loading import merge, parse_settings
 from recording import keep
 
 SETTINGS: dict[str, Any] = {

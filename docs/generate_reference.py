@@ -19,7 +19,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from polydetr.cli import app
-from polydetr.config import PRESETS, Config
+from polydetr.config.loading import PRESETS
+from polydetr.config.sections import Config
 from polydetr.core.plugs import TASKS
 from polydetr.tasks.base import TaskOptions
 

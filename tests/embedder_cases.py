@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from polydetr import embedders
-from polydetr.config import Config, HistoryConfig, ImageConfig, TableConfig, TextConfig
+from polydetr.config.sections import Config, HistoryConfig, ImageConfig, TableConfig, TextConfig
 from polydetr.core.examples import Example
 from polydetr.embedders.base import Embedder
 from polydetr.modalities.base import BuildContext, Modality, Needs

@@ -14,7 +14,8 @@ import yaml
 
 from markdown_blocks import ROOT, blocks_of, run_python
 from polydetr import errors
-from polydetr.config import Config, load_config
+from polydetr.config.loading import load_config
+from polydetr.config.sections import Config
 from polydetr.core.plugs import MODALITIES, TASKS
 from polydetr.data.readers import FORMATS, read_records
 from polydetr.fetch.samples import SAMPLES

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from polydetr.config import load_config, merge
+from polydetr.config.loading import load_config, merge
 from polydetr.core.examples import Example
 from polydetr.core.predictions import RowResult
 from polydetr.core.records import Record

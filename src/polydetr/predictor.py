@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from polydetr.config import for_tasks, load_config, load_config_mapping, merge, names_of
+from polydetr.config.loading import for_tasks, load_config, load_config_mapping, merge, names_of
 from polydetr.errors import Interrupted, SaveError
 from polydetr.inference.model import LoadedModel
 

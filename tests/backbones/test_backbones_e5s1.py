@@ -15,8 +15,8 @@ import torch
 from polydetr.backbones import text as encoders
 from polydetr.errors import BackboneError
 from polydetr.fetch import backbones, catalog
+from polydetr.fetch.backbones import STAMP
 from polydetr.fetch.e5s1 import E5S1File, dequantize_q4
-from polydetr.fetch.stamp import STAMP
 from polydetr.specs.text import load_text_spec
 
 

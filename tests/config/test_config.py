@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from polydetr.config import PRESETS, Config, load_config, merge, parse_settings
-from polydetr.config.loading import names_of
+from polydetr.config.loading import PRESETS, load_config, merge, names_of, parse_settings
+from polydetr.config.sections import Config
 from polydetr.errors import ConfigError
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from polydetr.config import AugmentConfig
+from polydetr.config.sections import AugmentConfig
 from polydetr.embedders.image_augment import ImageAugment, Mix
 
 seeds = st.integers(0, 2**31)

@@ -14,7 +14,7 @@ import torch
 from polydetr import Predictor
 from polydetr.backbones.bert import BertEncoder, BertSizes
 from polydetr.backbones.bert_attention import with_attention
-from polydetr.config import load_config
+from polydetr.config.loading import load_config
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
 from polydetr.errors import InputError, Location, RowError

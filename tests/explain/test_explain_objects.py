@@ -12,7 +12,7 @@ import torch
 
 from detection_scenes import SMALL, scene, scenes
 from polydetr import Predictor
-from polydetr.config import merge
+from polydetr.config.loading import merge
 from polydetr.core.layout import FieldText
 from polydetr.core.predictions import Prediction
 from polydetr.core.records import Record

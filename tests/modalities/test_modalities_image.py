@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from polydetr import embedders
-from polydetr.config import AugmentConfig, Config, ImageConfig
+from polydetr.config.sections import AugmentConfig, Config, ImageConfig
 from polydetr.core.examples import Example
 from polydetr.embedders.image import ImageEmbedder
 from polydetr.errors import BackboneError, ConfigError, RowError

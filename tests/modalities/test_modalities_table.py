@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polydetr import Predictor, embedders
-from polydetr.config import Config, load_config
+from polydetr.config.loading import load_config
+from polydetr.config.sections import Config
 from polydetr.core.examples import Example
 from polydetr.errors import ModelFolderError, RowError
 from polydetr.modalities.base import BuildContext

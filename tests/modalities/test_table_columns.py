@@ -12,7 +12,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from polydetr.config import TableConfig
+from polydetr.config.sections import TableConfig
 from polydetr.errors import RowError, SchemaError
 from polydetr.modalities.table_columns import (
     MISSING,

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polydetr import embedders
-from polydetr.config import TextConfig
+from polydetr.config.sections import TextConfig
 from polydetr.core.layout import FieldText, Layout
 from polydetr.engine.encode import MAX_DOCUMENT_ROWS, RowEncoder
 from polydetr.errors import ConfigError, RowError

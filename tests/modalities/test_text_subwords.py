@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from polydetr import embedders
-from polydetr.config import TextConfig, load_config
+from polydetr.config.loading import load_config
+from polydetr.config.sections import TextConfig
 from polydetr.core.examples import Example
 from polydetr.embedders.text_subwords import SubwordReader, subwords_of_positions
 from polydetr.engine.engine import Engine

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from polydetr.config import load_config
+from polydetr.config.loading import load_config
 from polydetr.explain.attention import attention_by_modality
 from polydetr.model.build import build_model
 from polydetr.nn.batch import Batch

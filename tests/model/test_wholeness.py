@@ -11,7 +11,7 @@ from torch import nn
 
 from embedder_cases import WORDS, item, picture
 from polydetr import embedders
-from polydetr.config import load_config, merge
+from polydetr.config.loading import load_config, merge
 from polydetr.engine.engine import Engine
 from polydetr.modalities.base import Modality
 from polydetr.model.build import build_modalities, build_tasks

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from detection_scenes import PLAIN
-from polydetr.config import merge
+from polydetr.config.loading import merge
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError
 from polydetr.explain import explain_record

@@ -13,7 +13,7 @@ from PIL import Image
 
 from detection_scenes import SMALL, scene, scenes
 from polydetr import Predictor
-from polydetr.config import load_config, merge
+from polydetr.config.loading import load_config, merge
 from polydetr.embedders.image_augment import ImageAugment
 from polydetr.embedders.image_scene import SceneAugment
 from polydetr.errors import ConfigError, InputError, RowError, SchemaError
@@ -303,7 +303,7 @@ def test_one_class_alone_can_be_learned() -> None:
 
 
 def test_defaults_of_detection_give_way_to_what_was_asked_for() -> None:
-    from polydetr.config import for_tasks
+    from polydetr.config.loading import for_tasks
 
     assert for_tasks(load_config(None), ["classification"]) == load_config(None)
     assert for_tasks(load_config(None), ["detection"]).image.size == 416

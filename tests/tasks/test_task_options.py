@@ -8,7 +8,7 @@ import pytest
 
 from detection_scenes import SMALL, scenes
 from polydetr import Predictor
-from polydetr.config import load_config, merge
+from polydetr.config.loading import load_config, merge
 from polydetr.errors import ConfigError
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
 from polydetr.tasks.detection import DetectionTask

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_runs import film_rows, write_encoder
 
-from polydetr.config import load_config
+from polydetr.config.loading import load_config
 from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
 from polydetr.model.build import Assembly, build_model

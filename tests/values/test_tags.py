@@ -121,27 +121,32 @@ def test_broken_bmes_is_located():
 
 def test_spans_widen_to_words_and_say_so():
     text = "Angela Merkel flew"
-    tags, problems = spans_to_iob2(split_words(text), [Span(2, 9, "PER")])
+    tags, messages = spans_to_iob2(split_words(text), [Span(2, 9, "PER")])
     assert tags == ["B-PER", "I-PER", "O"]
-    assert [(p.kind, p.kept) for p in problems] == [("misaligned", True)]
-    assert "fitted to whole words 0-13" in problems[0].message
+    assert messages == ["span 2-9 (PER) was fitted to whole words 0-13"]
 
 
 def test_of_overlapping_spans_the_longer_stays():
     words = split_words("University of Basel opens")
-    tags, problems = spans_to_iob2(words, [Span(14, 19, "LOC"), Span(0, 19, "ORG")])
+    tags, messages = spans_to_iob2(words, [Span(14, 19, "LOC"), Span(0, 19, "ORG")])
     assert tags == ["B-ORG", "I-ORG", "I-ORG", "O"]
-    assert [(p.kind, p.span.label, p.kept) for p in problems] == [("overlapping", "LOC", False)]
+    assert messages == ["span 14-19 (LOC) overlaps span 0-19 (ORG), which is kept"]
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "kind"),
-    [(90, 95, "outside"), (-3, 2, "outside"), (4, 2, "outside"), (3, 3, "empty"), (1, 2, "empty")],
+    ("start", "end", "reason"),
+    [
+        (90, 95, "lies outside the text (0-6)"),
+        (-3, 2, "lies outside the text (0-6)"),
+        (4, 2, "lies outside the text (0-6)"),
+        (3, 3, "covers no word"),
+        (1, 2, "covers no word"),
+    ],
 )
-def test_spans_without_a_word_are_left_out_and_reported(start, end, kind):
-    tags, problems = spans_to_iob2(split_words("a  b c"), [Span(start, end, "X")])
+def test_spans_without_a_word_are_left_out_and_reported(start, end, reason):
+    tags, messages = spans_to_iob2(split_words("a  b c"), [Span(start, end, "X")])
     assert tags == ["O"] * 3
-    assert [p.kind for p in problems] == [kind]
+    assert messages == [f"span {start}-{end} (X) {reason}"]
 
 
 @given(word_spans())
@@ -149,6 +154,6 @@ def test_spans_over_words_come_back(drawn):
     num_words, spans = drawn
     offsets = [(3 * i, 3 * i + 2) for i in range(num_words)]
     given_spans = [Span(offsets[a][0], offsets[b - 1][1], label) for a, b, label in spans]
-    tags, problems = spans_to_iob2(offsets, given_spans)
+    tags, messages = spans_to_iob2(offsets, given_spans)
     assert iob2_to_word_spans(tags) == spans
-    assert problems == []
+    assert messages == []

@@ -59,12 +59,15 @@ def main() -> None:
 
 
 def _run() -> int:
+    """The exit code of one call; every error is reported on standard error."""
     try:
         code = app(standalone_mode=False, prog_name="polydetr")
     except PolydetrError as error:
-        return _fail(f"polydetr: {error}", error.exit_code)
+        say(f"polydetr: {error}")
+        return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        return _fail("polydetr: stopped", 1)
+        say("polydetr: stopped")
+        return 1
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -76,13 +79,9 @@ def _run() -> int:
         if os.environ.get("POLYDETR_DEBUG"):
             raise
         kind = type(error).__name__
-        return _fail(f"polydetr: {kind}: {error}. This is a fault of polydetr; POLYDETR_DEBUG=1 shows where it is.", 1)
+        say(f"polydetr: {kind}: {error}. This is a fault of polydetr; POLYDETR_DEBUG=1 shows where it is.")
+        return 1
     return code if isinstance(code, int) else 0
-
-
-def _fail(message: str, code: int) -> int:
-    say(message)
-    return code
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
@@ -143,7 +142,7 @@ def train(
     as_json: JsonFlag = False,
 ) -> None:
     """Train a model, measure it, save it."""
-    from polydetr.config import parse_settings
+    from polydetr.config.loading import parse_settings
     from polydetr.predictor import Predictor
     from polydetr.training.devices import is_first_process
 
@@ -312,7 +311,10 @@ def backbones_list(as_json: JsonFlag = False) -> None:
     from polydetr.fetch.catalog import BACKBONES
 
     columns = ("name", "kind", "languages", "license", "note")
-    rows = [{c: getattr(spec, c) for c in columns} | {"here": is_fetched(spec.name)} for spec in BACKBONES.values()]
+    rows: list[dict[str, Any]] = [
+        {**{column: getattr(spec, column) for column in columns}, "here": is_fetched(name)}
+        for name, spec in BACKBONES.items()
+    ]
     if as_json:
         print_json(rows)
         return

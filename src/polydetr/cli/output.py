@@ -53,10 +53,12 @@ def stdout_kept_clean(wanted: bool) -> Iterator[None]:
 
 
 def say(message: str) -> None:
+    """One line of progress or a warning, on standard error."""
     print(message, file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
     print(json.dumps(value, ensure_ascii=False, indent=1))
 
 
@@ -71,6 +73,7 @@ def print_entry(name: str, head: str, *paragraphs: str) -> None:
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
+    """metrics: split → target → metric → value; one line per target."""
     for split, targets in metrics.items():
         for target, values in targets.items():
             shown = "  ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v:.4f}" for k, v in values.items())

@@ -98,9 +98,11 @@ def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:
             raise ConfigError(f"{setting!r}: {value!r} cannot be read as a YAML value; put text in quotes") from None
         if isinstance(parsed, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", parsed):
             parsed = float(parsed)  # YAML 1.1 reads 1e-4 as text
-        for part in reversed(key.split(".")):
-            parsed = {part: parsed}
-        nested = merge(nested, parsed)
+        *sections, name = key.split(".")
+        setting_tree: dict[str, Any] = {name: parsed}
+        for section in reversed(sections):
+            setting_tree = {section: setting_tree}
+        nested = merge(nested, setting_tree)
     return nested
 
 
@@ -115,6 +117,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises ConfigError."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

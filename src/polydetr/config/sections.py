@@ -55,7 +55,7 @@ class TextConfig(_Section):
     )
     dropout: float | None = Field(
         default=None, ge=0, lt=1,
-        description="of what the backbone's layers add, in training; default: 0, and what a Hugging Face backbone says",
+        description="in the backbone's layers; default: 0, for a Hugging Face backbone what its config.json has",
     )  # fmt: skip
     vocab_size: int = Field(
         default=8000, ge=100, description="size of the vocabulary learned when there is no backbone"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain, combinations, islice
 from typing import Any, Literal
 
-from polydetr.config import names_of
+from polydetr.config.loading import names_of
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
 from polydetr.data.readers import read_records
@@ -118,6 +118,7 @@ def inspect_data(
 
 
 def _text_columns(schema: Schema) -> list[str]:
+    """The columns by which two rows are compared: the texts, or all inputs where there is none."""
     return schema.names("text") or [f.name for f in schema.inputs if f.modality != "ignore"]
 
 
@@ -134,6 +135,7 @@ class _Reservoir:
         self._kept: list[tuple[int, str, list[Any]]] = []
 
     def offer(self, record: Record, row: int) -> None:
+        """Takes the record, number ``row``, into the sample with the probability that keeps the sample uniform."""
         if not self._targets:
             return
         self._seen += 1
@@ -144,6 +146,7 @@ class _Reservoir:
             self._kept[place : place + 1] = [item]
 
     def suspicious_labels(self, *, time_limit: float, seed: int) -> dict[str, Suspicion]:
+        """Target → its suspicious labels; rows without one label of their own do not count."""
         suspicions = {}
         for i, name in enumerate(self._targets):
             labeled = [

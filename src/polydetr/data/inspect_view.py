@@ -34,6 +34,7 @@ def _table(*columns: str) -> Table:
 
 
 def _columns(inspection: Inspection, name: str, split: SplitStats) -> Iterator[RenderableType]:
+    """The title and the table of a split's columns."""
     schema = inspection.schema
     kinds = {f.name: f.modality for f in schema.inputs} | {t.name: f"→ {t.task}" for t in schema.targets}
     yield Text(f"{name}: {split.rows:,} rows", style="bold")
@@ -49,6 +50,7 @@ def _columns(inspection: Inspection, name: str, split: SplitStats) -> Iterator[R
 
 
 def _labels(split: SplitStats) -> Iterator[RenderableType]:
+    """A title and a table per target: its numbers, or its most frequent labels and the rarest."""
     for name, target in split.targets.items():
         info = target.to_dict()
         if "numbers" in info:
@@ -95,6 +97,7 @@ def findings(inspection: Inspection) -> list[str]:
 
 
 def _of_split(name: str, split: SplitStats) -> list[str]:
+    """A sentence per fault of one split."""
     lines = []
     if split.empty_texts:
         lines.append(f"{name}: {split.empty_texts:,} rows have no text (empty, None or NaN).")

@@ -75,6 +75,7 @@ def _cells(values: Sequence[Any], kind: str) -> list[Any]:
 
 
 def _cell(value: Any, read: Callable[[Any], Any]) -> Any:
+    """A number or a category; None where it is missing or cannot be read. A moment becomes days, with fractions."""
     try:
         cell = read(value)
     except RowError:
@@ -91,6 +92,7 @@ def _single(value: Any) -> Any:
 
 
 def _of_classes(values: list[Any], labels: np.ndarray, *, is_category: bool) -> str:
+    """What the column alone predicts, in words; "" where it predicts too little to be suspicious."""
     names, y, counts = np.unique(labels, return_inverse=True, return_counts=True)
     common = np.flatnonzero(counts[y] >= _FOLDS)  # a label must be met in every fold
     if len(common) < MIN_ROWS or len(np.unique(y[common])) < 2:
@@ -114,7 +116,7 @@ def _tree(values: list[Any], y: np.ndarray) -> np.ndarray:
     low, high = (np.nanmin(known), np.nanmax(known)) if not missing.all() else (0.0, 0.0)
     x = np.column_stack([np.nan_to_num((known - low) / ((high - low) or 1.0)), missing])
     tree = DecisionTreeClassifier(max_leaf_nodes=4 * len(np.unique(y)), random_state=0)
-    return cross_val_predict(tree, x, y, cv=PredefinedSplit(_folds(y)))
+    return np.asarray(cross_val_predict(tree, x, y, cv=PredefinedSplit(_folds(y))))
 
 
 def _most_frequent(values: list[Any], y: np.ndarray) -> np.ndarray:
@@ -152,6 +154,7 @@ def _means_by_category(values: list[Any], y: np.ndarray, folds: np.ndarray) -> n
 
 
 def _of_numbers(values: list[Any], y: np.ndarray, *, is_category: bool) -> str:
+    """As ``_of_classes``, for a target of numbers ``y`` (N,)."""
     if is_category:
         x = _means_by_category(values, y[:, None], _folds(np.zeros(len(y))))[:, 0]
         sentence = "predicts, by the mean of each category, the value"

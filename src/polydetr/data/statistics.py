@@ -46,6 +46,7 @@ class ColumnStats:
     _seen: set[int] = field(default_factory=set)
 
     def add(self, value: Any, row: int) -> None:
+        """Counts one value in; ``row`` is its row number."""
         if says_missing(value) if self.kind in ("number", "date") else is_empty(value):
             self.missing += 1
             return
@@ -98,6 +99,7 @@ class TargetStats:
     wrong: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, value: Any, row: int) -> None:
+        """Counts one value in; ``row`` is its row number."""
         if is_empty(value) and not isinstance(value, list):  # an empty list is an answer: none
             self.missing += 1
         elif self.task == "regression":

@@ -108,6 +108,7 @@ def _key(kind: str, owner: str, name: str) -> str:
 
 
 def _write(examples: Iterable[Example], path: Path) -> None:
+    """One Arrow record batch per chunk; arrays lie flat, as lists of numbers, and get their shapes back when read."""
     chunks = _chunks(examples)
     first = next(chunks, [])
     columns = _columns_of(first[0]) if first else []
@@ -174,6 +175,7 @@ def _array(example: Example, kind: str, owner: str, name: str) -> np.ndarray:
 
 
 def _flat(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """(values, offsets): row i of the column is ``values[offsets[i] : offsets[i + 1]]``."""
     return column.values.to_numpy(zero_copy_only=False), column.offsets.to_numpy()
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polydetr.config import AugmentConfig
+from polydetr.config.sections import AugmentConfig
 
 Mix = Literal["none", "mixup", "cutmix"]
 _ASPECT = 4 / 3

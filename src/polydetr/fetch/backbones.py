@@ -1,4 +1,4 @@
-"""Brings a backbone of ``specs.BACKBONES`` into the cache, once, ready to load.
+"""Brings a backbone of ``fetch.catalog.BACKBONES`` into the cache, once, ready to load.
 
 A text backbone lies there as a Hugging Face folder (``config.json``, ``model.safetensors``, ``tokenizer.json``),
 whatever its source.
@@ -6,15 +6,21 @@ whatever its source.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from polydetr.core.files import cache_dir, sha256_of, write_json, written_atomically
 from polydetr.errors import BackboneError, did_you_mean
 from polydetr.fetch.catalog import BACKBONES, BackboneSpec
-from polydetr.fetch.stamp import check_folder, stamp_folder
 from polydetr.fetch.wheels import Report, fetch_members
 
+STAMP = "checked.json"
+"""In a folder of fetched files: the SHA-256, the size and the time of each, so that a file which was changed since is
+hashed again, and an untouched one is not.
+"""
 HF_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 CONVERTER = 1
 """Counts up when the files that :func:`convert_e5s1` writes change, so that older ones are made anew."""
@@ -35,7 +41,7 @@ def backbone_folder(name: str) -> Path:
 def is_fetched(name: str) -> bool:
     """True where the backbone's files lie in the cache and are the ones they should be."""
     spec = backbone_spec(name)
-    return check_folder(backbone_folder(name), _files(spec), origin=_origin(spec)) is None
+    return _check_folder(backbone_folder(name), _files(spec), origin=_origin(spec)) is None
 
 
 def fetch_backbone(name: str, *, report: Report | None = None) -> Path:
@@ -46,7 +52,7 @@ def fetch_backbone(name: str, *, report: Report | None = None) -> Path:
     """
     spec, folder = backbone_spec(name), backbone_folder(name)
     files, origin = _files(spec), _origin(spec)
-    if (fault := check_folder(folder, files, origin=origin)) is None:
+    if (fault := _check_folder(folder, files, origin=origin)) is None:
         return folder
     say = report or (lambda _: None)
     if folder.is_dir() and any((folder / f).exists() for f in files):
@@ -55,7 +61,7 @@ def fetch_backbone(name: str, *, report: Report | None = None) -> Path:
             (folder / file).unlink(missing_ok=True)
     say(f"Fetching backbone {name!r}, about {spec.sources[0].megabytes} MB, license: {spec.license}")
     _fetch_from_any(spec, folder, say)
-    stamp_folder(folder, {file: sha256_of(folder / file) for file in files}, origin=origin)
+    _stamp_folder(folder, {file: sha256_of(folder / file) for file in files}, origin=origin)
     say(f"Backbone {name!r} lies in {folder}")
     return folder
 
@@ -113,3 +119,45 @@ def _origin(spec: BackboneSpec) -> str:
     """Names the content, not the package: the alternative sources of a backbone hold the same bytes."""
     digests = "+".join(sorted(member.sha256[:16] for member in spec.sources[0].members.values()))
     return f"{spec.layout}-{CONVERTER}:{digests}"
+
+
+def _stamp_folder(folder: Path, digests: Mapping[str, str], *, origin: str) -> None:
+    """Records that the files of ``folder`` are what they should be: ``digests`` is file name → SHA-256, ``origin``
+    their source.
+    """
+    files = {name: {"sha256": digest, **_size_and_time(folder / name)} for name, digest in digests.items()}
+    write_json(folder / STAMP, {"origin": origin, "files": files})
+
+
+def _check_folder(folder: Path, names: tuple[str, ...], *, origin: str) -> str | None:
+    """None where every named file of ``folder`` is the one that was stamped, else what is wrong, in words.
+
+    A file whose size and time are the stamped ones is not read again; any other is hashed. ``origin`` tells apart
+    folders made from another source or by another version of the converter.
+    """
+    try:
+        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+        files = stamp["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{folder} holds no finished fetch"
+    if stamp.get("origin") != origin:
+        return f"{folder} was made from {stamp.get('origin')!r}, expected {origin!r}"
+    moved = False
+    for name in names:
+        path, known = folder / name, files.get(name)
+        if known is None or not path.is_file():
+            return f"{path} is missing"
+        if _size_and_time(path) == {key: known.get(key) for key in ("size", "time")}:
+            continue
+        if (digest := sha256_of(path)) != known.get("sha256"):
+            return f"{path} was changed: expected sha256 {known.get('sha256')}, found {digest}"
+        moved = True
+    if moved:  # copied with other times, but the same bytes: do not hash it on every load
+        with contextlib.suppress(OSError):  # a cache that cannot be written still serves
+            _stamp_folder(folder, {n: f["sha256"] for n, f in files.items() if (folder / n).is_file()}, origin=origin)
+    return None
+
+
+def _size_and_time(path: Path) -> dict[str, int]:
+    status = path.stat()
+    return {"size": status.st_size, "time": status.st_mtime_ns}

@@ -25,7 +25,7 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -51,8 +51,7 @@ _LAYER_WEIGHTS = {
 """The file's name of a part of a layer → Hugging Face BERT's."""
 
 
-@dataclass(frozen=True)
-class E5S1Header:
+class E5S1Header(NamedTuple):
     """The sizes of the encoder and the ids of its special tokens, in the order in which the file holds them."""
 
     hidden: int
@@ -117,7 +116,7 @@ class E5S1File:
         sizes = cursor.unpack("7i")
         norm_eps, block = cursor.unpack("fi")
         num_subwords, *ids = cursor.unpack("5i")
-        self.header = E5S1Header(*sizes, norm_eps, *ids)
+        self.header = E5S1Header._make((*sizes, norm_eps, *ids))
         self._check_header(block, num_subwords)
         self.subwords, self.scores = self._read_subwords(cursor, num_subwords)
         _, norm_bytes = cursor.unpack("iI")
@@ -125,6 +124,7 @@ class E5S1File:
         self._directory = self._read_directory(cursor)
 
     def _check_header(self, block: int, num_subwords: int) -> None:
+        """Raises :class:`BackboneError` where sizes or ids contradict one another."""
         h = self.header
         if block != BLOCK:
             raise _broken(self.path, f"its blocks have {block} numbers, {BLOCK} were expected")

@@ -126,6 +126,7 @@ _BLOCK = 100
 
 
 def _peoples_daily(content: Mapping[str, bytes]) -> SampleSplits:
+    """Sentences with entities, a repeated one once; blocks of paragraphs stay in one split."""
     texts: set[str] = set()
     pairs = []
     for paragraph, row in peoples_daily.rows(content["corpus.txt"].decode("utf-8")):
@@ -136,6 +137,7 @@ def _peoples_daily(content: Mapping[str, bytes]) -> SampleSplits:
 
 
 def _chinese_reviews(content: Mapping[str, bytes]) -> SampleSplits:
+    """Reviews with their label; those under both labels are left out."""
     labels: dict[str, set[str]] = {}
     for label in ("negative", "positive"):
         for line in content[f"{label}.txt"].decode("utf-8").splitlines():
@@ -149,6 +151,7 @@ _FILM_LABELS = {"fresh": "positive", "rotten": "negative", "plot": "plot"}
 
 
 def _film_reviews(content: Mapping[str, bytes]) -> SampleSplits:
+    """Texts about films with their label; the texts of one film stay in one split."""
     csv.field_size_limit(1 << 24)
     table = csv.DictReader(io.StringIO(bz2.decompress(content["films.csv.bz2"]).decode("utf-8"), newline=""))
     films: dict[str, tuple[str, set[str]]] = {}
@@ -159,6 +162,7 @@ def _film_reviews(content: Mapping[str, bytes]) -> SampleSplits:
 
 
 def _digits(_: Mapping[str, bytes]) -> SampleSplits:
+    """Images of 8 × 8 pixels as 64 number columns."""
     import numpy as np
     from sklearn.datasets import load_digits
 

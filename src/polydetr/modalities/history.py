@@ -27,7 +27,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from polydetr.config import Config, HistoryConfig
+from polydetr.config.sections import Config, HistoryConfig
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError, Location, RowError

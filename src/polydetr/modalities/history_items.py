@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from polydetr.config import HistoryConfig
+from polydetr.config.sections import HistoryConfig
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
 from polydetr.schema.columns import infer_modality

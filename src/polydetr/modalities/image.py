@@ -21,7 +21,7 @@ import numpy as np
 import PIL
 from PIL.Image import Image
 
-from polydetr.config import ImageConfig
+from polydetr.config.sections import ImageConfig
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError

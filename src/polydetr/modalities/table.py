@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from polydetr.config import TableConfig
+from polydetr.config.sections import TableConfig
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.examples import Arrays
 from polydetr.core.records import Finding, Row

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from polydetr.config import TableConfig
+from polydetr.config.sections import TableConfig
 from polydetr.core.records import Finding
 from polydetr.errors import RowError, SchemaError, did_you_mean
 from polydetr.modalities.base import Notify

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from polydetr.config import TextConfig
+from polydetr.config.sections import TextConfig
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.layout import FieldText, Layout
 from polydetr.core.records import Finding, Row

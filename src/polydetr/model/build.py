@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from polydetr.config import Config
+from polydetr.config.sections import Config
 from polydetr.core.plugs import MODALITIES, TASKS
 from polydetr.core.records import Record, Row
 from polydetr.engine.encode import task_row

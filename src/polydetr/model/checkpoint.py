@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from polydetr.config import load_config
+from polydetr.config.loading import load_config
 from polydetr.core.files import write_text
 from polydetr.errors import BackboneError
 from polydetr.inference.folder import CARD

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from polydetr.config import Config, ModelConfig
+from polydetr.config.sections import Config, ModelConfig
 from polydetr.core.files import sha256_of, write_text
 from polydetr.engine.engine import Engine
 from polydetr.errors import ModelFolderError, OutputError, SaveError, check_choice

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from polydetr import embedders, heads
 from polydetr.backbones.bert import BertEncoder
-from polydetr.config import ModelConfig
+from polydetr.config.sections import ModelConfig
 from polydetr.core.examples import PaddedGroup
 from polydetr.embedders.base import Embedder, GivesMaps, HasDetr
 from polydetr.errors import ConfigError

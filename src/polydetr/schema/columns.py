@@ -88,6 +88,7 @@ def infer_modality(name: str, values: Sequence[Any]) -> tuple[str, str]:
 
 
 def _mostly(pattern: re.Pattern[str], words: Sequence[str]) -> bool:
+    """Whether so many of the words match the pattern that it decides what the column holds."""
     return sum(pattern.fullmatch(w) is not None for w in words) >= _MOST * len(words)
 
 

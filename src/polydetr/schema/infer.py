@@ -83,6 +83,7 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _usual_target(columns: list[str], messages: list[str], *, needed: bool) -> dict[str, str | None]:
+    """The column to predict where none was named. Raises SchemaError where there is none and one is ``needed``."""
     lowered = {c.lower(): c for c in reversed(columns)}
     target = next((lowered[name] for name in USUAL_TARGETS if name in lowered), None)
     if target is None and not needed:
@@ -127,6 +128,7 @@ def infer_task(name: str, rows: Sequence[Mapping[str, Any]], messages: list[str]
 
 
 def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]], messages: list[str]) -> str:
+    """The task by the first item: objects, spans, answers, one tag per token, or several labels per row."""
     items = [v for v in lists if v]
     first = items[0][0] if items else None
     if first is None:
@@ -236,6 +238,7 @@ def _reason_to_ignore(
 
 
 def _only(wanted: list[str], columns: Mapping[str, list[Any]], named: set[str]) -> tuple[FieldSpec, ...]:
+    """Those columns as texts; all others but the targets (``named``) are left out."""
     rest = [c for c in columns if c not in wanted and c not in named]
     return (*(FieldSpec(c, "text") for c in wanted), *(FieldSpec(c, "ignore") for c in rest))
 

@@ -90,7 +90,8 @@ class ImageSpec:
     def from_folder(folder: str | Path) -> ImageSpec:
         """Restores what :meth:`save` wrote; raises :class:`ModelFolderError` where it is missing, broken or too new."""
         fields = load_fields(_FIELDS, Path(folder) / _FILE)
-        return ImageSpec(**fields | {key: tuple(fields[key]) for key in ("mean", "std")})
+        fields |= {key: tuple(fields[key]) for key in ("mean", "std")}
+        return ImageSpec(**fields)
 
 
 def load_image_spec(name: str, *, report: Report | None = None) -> ImageSpec:

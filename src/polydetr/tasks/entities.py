@@ -137,7 +137,7 @@ class EntitiesTask(Task):
         if len(unique) < len(spans):
             problems.append(f"{len(spans) - len(unique)} spans are given twice: they count once")
         fitted, unfit = fit_to_words(text.words, unique)
-        problems += [problem.message for problem in unfit]
+        problems += unfit
         words = list(dict.fromkeys((first, last - 1, span.label) for first, last, span in fitted))
         most = int(num_span_queries(np.float32(len(text.words)), self.options.queries_per_word))
         if len(words) > most:

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from polydetr.config import Config, config_error, fault_lines
+from polydetr.config.loading import config_error, fault_lines
+from polydetr.config.sections import Config
 from polydetr.core.plugs import TASKS
 from polydetr.errors import did_you_mean
 from polydetr.schema.spec import Schema

@@ -122,7 +122,7 @@ class TaggingTask(Task):
         if items and not isinstance(items[0], str):
             spans = spans_in(items, text, self.target)
             tags, problems = spans_to_iob2(text.words, spans)
-            return GoldTags(tags, spans, [problem.message for problem in problems])
+            return GoldTags(tags, spans, problems)
         tags = tags_in(items, text, self.target, scheme="plain" if self.plain else self.scheme)
         return GoldTags(tags, [] if self.plain else spans_of_tags(tags, text))
 

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from polydetr.config import Config
+from polydetr.config.sections import Config
 from polydetr.core.documents import EncodedDocument
 from polydetr.core.examples import Example
 from polydetr.core.files import cache_dir, write_json

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polydetr.config import Config
+from polydetr.config.sections import Config
 from polydetr.core.files import cache_dir
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polydetr.config import Config
+from polydetr.config.sections import Config
 from polydetr.core.predictions import Evaluation
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.store import ExampleStore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from polydetr.config import Config
+from polydetr.config.sections import Config
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
 from polydetr.data.readers import read_records

@@ -98,6 +98,7 @@ def read_number(value: Any, *, column: str, comma: bool = False) -> float | None
 
 
 def _text_number(value: str, column: str, comma: bool) -> float | None:
+    """The number that a text writes, or None for one of ``MISSING_WORDS``. Raises RowError."""
     if not comma:
         with suppress(ValueError):
             number = float(value)
@@ -243,6 +244,7 @@ def read_date(value: Any, *, column: str, day_first: bool = False) -> dt.datetim
 
 
 def _text_date(text: str, day_first: bool) -> dt.datetime | None:
+    """The moment that a text writes; None where it is no date."""
     if not text.isdigit() or len(text) == 8:  # 20240131, but neither 2024 nor 1706700000
         with suppress(ValueError):
             return dt.datetime.fromisoformat(text).replace(tzinfo=None, microsecond=0)

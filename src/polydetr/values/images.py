@@ -217,6 +217,7 @@ def _read_file(path: Path) -> bytes:
 
 
 def _decode(content: bytes, reading: ReadOptions) -> Image.Image:
+    """The image of a file's content, upright and in RGB. Raises :class:`_Fault`."""
     if not content:
         raise _Fault("is empty (0 bytes).", _AGAIN)
     try:
@@ -248,6 +249,7 @@ def _decode(content: bytes, reading: ReadOptions) -> Image.Image:
 
 
 def _load(image: ImageFile, reading: ReadOptions) -> None:
+    """Decodes the pixels, of a large JPEG at a fraction of its size where ``reading.at_least`` allows it."""
     if reading.at_least and image.format in ("JPEG", "MPO"):
         image.draft(None, (reading.at_least, reading.at_least))
     image.load()
@@ -302,6 +304,7 @@ def _as_seen(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> Any:
+    """The EXIF orientation, 1 to 8; None where there is none."""
     try:
         return image.getexif().get(_ORIENTATION)
     except Exception:  # broken metadata do not break the image
@@ -309,6 +312,7 @@ def _orientation(image: Image.Image) -> Any:
 
 
 def _from_array(array: np.ndarray, reading: ReadOptions) -> Image.Image:
+    """The image of an array (H, W), (H, W, 3) or (H, W, 4). Raises :class:`_Fault`."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (3, 4)):

@@ -158,70 +158,56 @@ def word_spans_to_iob2(num_words: int, spans: Iterable[WordSpan]) -> list[str]:
     return tags
 
 
-class SpanProblem(NamedTuple):
-    """A span that could not become tags as given. ``kept``: it was fitted to whole words; otherwise it is left out."""
-
-    kind: Literal["misaligned", "overlapping", "outside", "empty"]
-    span: Span
-    message: str
-    kept: bool
-
-
 class FittedSpan(NamedTuple):
-    """A span on whole words: first word, last word exclusive, and the span as it was given."""
+    """A span on whole words: first word, last word exclusive, and the span before it was fitted."""
 
     first: int
     last: int
     span: Span
 
 
-def fit_to_words(
-    word_offsets: Sequence[tuple[int, int]], spans: Iterable[Span]
-) -> tuple[list[FittedSpan], list[SpanProblem]]:
-    """Spans on words at ``word_offsets`` (sorted, disjoint character offsets), and what did not fit.
+def fit_to_words(word_offsets: Sequence[tuple[int, int]], spans: Iterable[Span]) -> tuple[list[FittedSpan], list[str]]:
+    """Spans on words at ``word_offsets`` (sorted, disjoint character offsets), and a message per span that did not fit.
 
     A span that begins or ends inside a word is widened to whole words. A span past the last word or before the first
     is left out.
     """
-    problems: list[SpanProblem] = []
+    messages: list[str] = []
     fitted: list[FittedSpan] = []
     starts, ends = [a for a, _ in word_offsets], [b for _, b in word_offsets]
     end_of_text = ends[-1] if ends else 0
     for span in spans:
         where = _name(span)
         if span.start < 0 or span.start > span.end or span.start > end_of_text:
-            problems.append(SpanProblem("outside", span, f"{where} lies outside the text (0-{end_of_text})", False))
+            messages.append(f"{where} lies outside the text (0-{end_of_text})")
             continue
         first, last = bisect_right(ends, span.start), bisect_left(starts, span.end)
         if first >= last or span.start == span.end:
-            problems.append(SpanProblem("empty", span, f"{where} covers no word", False))
+            messages.append(f"{where} covers no word")
             continue
         a, b = starts[first], ends[last - 1]
         if (a, b) != (span.start, span.end):
-            problems.append(SpanProblem("misaligned", span, f"{where} was fitted to whole words {a}-{b}", True))
+            messages.append(f"{where} was fitted to whole words {a}-{b}")
         fitted.append(FittedSpan(first, last, span))
-    return fitted, problems
+    return fitted, messages
 
 
-def spans_to_iob2(
-    word_offsets: Sequence[tuple[int, int]], spans: Iterable[Span]
-) -> tuple[list[str], list[SpanProblem]]:
-    """IOB2 tags of spans fitted to words (``fit_to_words``), and what did not fit.
+def spans_to_iob2(word_offsets: Sequence[tuple[int, int]], spans: Iterable[Span]) -> tuple[list[str], list[str]]:
+    """IOB2 tags of spans fitted to words (``fit_to_words``), and a message per span that did not fit.
 
     Where two overlap the longer one stays (the outer one of nested entities), of equals the earlier.
     """
-    fitted, problems = fit_to_words(word_offsets, spans)
+    fitted, messages = fit_to_words(word_offsets, spans)
     taken: dict[int, Span] = {}
     chosen: list[WordSpan] = []
     for first, last, span in sorted(fitted, key=lambda f: (f.first - f.last, f.first)):
         rival = next((taken[w] for w in range(first, last) if w in taken), None)
         if rival is not None:
-            text = f"{_name(span)} overlaps {_name(rival)}, which is kept"
-            problems.append(SpanProblem("overlapping", span, text, False))
+            messages.append(f"{_name(span)} overlaps {_name(rival)}, which is kept")
             continue
         taken.update(dict.fromkeys(range(first, last), span))
         chosen.append((first, last, span.label))
-    return word_spans_to_iob2(len(word_offsets), chosen), problems
+    return word_spans_to_iob2(len(word_offsets), chosen), messages
 
 
 def _name(span: Span) -> str:

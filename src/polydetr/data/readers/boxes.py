@@ -77,6 +77,7 @@ class ImageFinder:
         return None
 
     def searched(self) -> str:
+        """For messages: the folders that were looked into, six at most."""
         shown = list(dict.fromkeys(str(f) for f in self.folders if f.is_dir()))[:6]
         return f"looked in {', '.join(map(repr, shown))}" if shown else "there is no folder to look in"
 
@@ -118,6 +119,7 @@ def records_of(
 
 
 def _record(image: RawImage, path: Path, report: ReadReport) -> Record:
+    """The record of one image. Raises ValueError where the image is unusable; nothing is reported then."""
     width, height = size = checked_size(path, image.size)
     objects: list[dict[str, Any]] = []
     problems: list[tuple[str, str, Location]] = []  # reported once the whole image is known to be usable

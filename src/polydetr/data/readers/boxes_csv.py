@@ -75,9 +75,9 @@ def read_boxes_csv(
     """
     sample = source.head_lines()
     first = sample_rows(sample, sniff_dialect(sample, delimiter))[0]
-    header = box_columns(first) is not None
-    names = list(columns) if columns else first if header or len(first) != len(_HEADERLESS) else list(_HEADERLESS)
-    header = header or names is first
+    names, header = list(columns or first), True
+    if box_columns(first) is None and (columns or len(first) == len(_HEADERLESS)):
+        names, header = list(columns or _HEADERLESS), False
     rows = read_delimited(source, report=report, skip=skip, delimiter=delimiter, header=header, columns=names)
     of_boxes = box_columns(names)
     if of_boxes is None:
@@ -111,6 +111,7 @@ def _read(
 
 
 def _object(row: Mapping[str, Any], columns: BoxColumns, location: Location) -> RawObject:
+    """One row's object. Raises ValueError."""
     values = []
     for column in columns.box:
         try:
@@ -127,6 +128,7 @@ def _object(row: Mapping[str, Any], columns: BoxColumns, location: Location) -> 
 
 
 def _size(row: Mapping[str, Any], columns: BoxColumns) -> tuple[int, int] | None:
+    """(width, height) of the image, where the row has them."""
     if columns.size is None or any(is_empty(row[c]) for c in columns.size):
         return None
     width, height = (int(number(row[c])) for c in columns.size)

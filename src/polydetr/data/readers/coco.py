@@ -129,6 +129,7 @@ def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _object(annotation: Mapping[str, Any], categories: Mapping[str, str], where: Location) -> RawObject:
+    """One annotation's object, its box brought to corners. Raises ValueError."""
     key = annotation.get("category_id")
     if str(key) not in categories:
         hint = did_you_mean(str(key), categories) if key is not None else ""

@@ -61,6 +61,7 @@ def _detect(sentences: list[_Sentence]) -> Scheme:
 def _records(
     name: str, sentences: Iterable[_Sentence], scheme: Scheme, report: ReadReport, skip: bool
 ) -> Iterator[Record]:
+    """The sentences as records, their tags brought to IOB2."""
     for row, sentence in enumerate(sentences, 1):
         location = Location(name, row=row, line=sentence.fault[0] if sentence.fault else sentence.line)
         try:

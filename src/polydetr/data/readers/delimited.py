@@ -66,6 +66,7 @@ def read_delimited(
 def _rows(
     source: Source, dialect: Dialect, names: list[str], header: bool, report: ReadReport, skip: bool
 ) -> Iterator[Record]:
+    """The records, one at a time; a row with a fault is refused."""
     reader = dialect.reader(source.lines())
     row = 0 if header else 1
     num_rows = 0

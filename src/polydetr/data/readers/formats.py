@@ -39,7 +39,7 @@ def find_format(source: Source, wanted: str | None = None) -> Format:
     """
     if wanted:
         name = wanted.lower().lstrip(".")
-        known = FORMATS | {format: format for format in KNOWN_BY_CONTENT}
+        known: dict[str, Format] = {**FORMATS, **{name: name for name in KNOWN_BY_CONTENT}}
         if name not in known:
             raise SchemaError(f"unknown format {wanted!r}.", hint=did_you_mean(name, sorted(known)))
         return known[name]

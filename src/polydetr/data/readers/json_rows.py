@@ -100,6 +100,7 @@ def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool) ->
 
 
 def _squad(articles: list[Any], name: str, report: ReadReport, skip: bool) -> Iterator[Record]:
+    """One record per question; ``document`` is the article."""
     row = 0
     for number, article in enumerate(articles, 1):
         if not isinstance(article, dict) or not isinstance(article.get("paragraphs"), list):
