@@ -77,9 +77,9 @@ class TextTokens:
 
     def whole(self) -> Self:
         """A copy that does not read word by word, with the same tokenizer."""
-        twin = copy.copy(self)
-        twin.by_word = twin.subwords = False
-        return twin
+        changed = copy.copy(self)
+        changed.by_word = changed.subwords = False
+        return changed
 
     def table(self, text: FieldText) -> np.ndarray:
         """(8, L), rows as ``FIELDS`` names them."""
