@@ -216,7 +216,7 @@ def detr_fast(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
         config = load_config({"image": {"size": size}}, target={"objects": "detection"}, inputs={"image": "image"})
         config = for_tasks(config, ["detection"])
         schema = infer_schema([r.row for r in records], targets=config.target, inputs=config.inputs)
-        engine = build_model(config, schema, records, note=lambda message: None).engine
+        engine = build_model(config, schema, records, notify=lambda message: None).engine
         batch = Batch.collate(engine.encoder.encode(records[:1], with_targets=False).examples)
         for dtype in (torch.float32, torch.bfloat16):  # the faster one last
             model = engine.runner.model.to(dtype).eval()

@@ -193,7 +193,7 @@ def trained(
 
     if list(inputs.values()) != ["text"] or "photo" not in target:
         schema = infer_schema([r.row for r in train[:2000]], targets=target, inputs=inputs)
-        engine = build_model(load_config(settings, seed=seed), schema, train, note=lambda line: None).engine
+        engine = build_model(load_config(settings, seed=seed), schema, train, notify=lambda line: None).engine
         engine.runner.model.eval()
         yield "the backbone untrained", Predictor(engine, {"schema": schema.to_dict()}), {}
     started = time.perf_counter()

@@ -40,7 +40,7 @@ def make_assembly(
     """An untrained model whose vocabulary and labels come from ``rows``."""
     config = load_config(merge(SMALL, settings or {}), target=dict(target), inputs=inputs, backbone="none")
     schema = infer_schema(list(rows), targets=config.target, inputs=config.inputs)
-    return build_model(config, schema, as_records(rows), note=(notes if notes is not None else []).append)
+    return build_model(config, schema, as_records(rows), notify=(notes if notes is not None else []).append)
 
 
 def make_engine(rows: Sequence[Mapping[str, Any]], target: Mapping[str, str], **how: Any) -> Engine:

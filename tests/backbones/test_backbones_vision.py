@@ -370,11 +370,11 @@ def test_auto_without_a_network_is_patches_and_says_so(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("polydetr.specs.folders.fetch_backbone", refuse)
     notes: list[str] = []
-    backbone = choose_image_spec("auto", hidden_dim=16, patch_size=8, note=notes.append)
+    backbone = choose_image_spec("auto", hidden_dim=16, patch_size=8, notify=notes.append)
     assert backbone.name == "none"
     assert "random weights (efficientnet-lite0 cannot be had: no network here.)" in notes[0]
     with pytest.raises(BackboneError, match="no network here"):
-        choose_image_spec("mobilenet-v2", hidden_dim=16, patch_size=8, note=notes.append)
+        choose_image_spec("mobilenet-v2", hidden_dim=16, patch_size=8, notify=notes.append)
 
 
 def test_patches_are_squares_projected() -> None:

@@ -1,4 +1,4 @@
-"""Augmented pictures: bytes in, bytes out; boxes go where the content goes; nothing changes when nothing is asked."""
+"""Augmented images: bytes in, bytes out; boxes go where the content goes; nothing changes when nothing is asked."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_mirrored_twice_is_the_identity(how: tuple[int, int, tuple[int, ...]], s
     torch.testing.assert_close(back, boxes)
 
 
-def test_about_half_are_mirrored_and_pictures_differ() -> None:
+def test_about_half_are_mirrored_and_images_differ() -> None:
     found = ImageAugment.from_config(AugmentConfig(crop=1, color=0))(noise(400), generator(0))
     mirrored = (found.affine[:, 0, 0] < 0).float().mean()
     assert 0.4 < mirrored < 0.6
@@ -120,7 +120,7 @@ def test_crops_lie_inside_and_keep_what_was_promised(crop: float, seed: int) -> 
     assert ((ratio <= 4 / 3 + 1e-4) & (ratio >= 3 / 4 - 1e-4)).all()
 
 
-def test_colours_change_by_no_more_than_asked_and_keep_grey_grey() -> None:
+def test_colors_change_by_no_more_than_configured_and_keep_gray_gray() -> None:
     grey = torch.full((64, 3, 6, 6), 100, dtype=torch.uint8)
     found = ImageAugment(flip=0, crop=1, color=0.2)(grey, generator(0)).pixels.float()
     assert (found >= 79.5).all()
@@ -153,7 +153,7 @@ def test_a_box_outside_the_crop_comes_out_empty() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 6), st.sampled_from(["none", "mixup", "cutmix"]), seeds)
-def test_mixing_blends_as_it_says(n: int, kind: Mix, seed: int) -> None:
+def test_blending_has_the_shares_it_returns(n: int, kind: Mix, seed: int) -> None:
     pixels, augment = noise(n, 12, 10), ImageAugment(mix=kind)
     found = augment.blend(pixels, generator(seed))
     assert found.pixels.dtype == torch.uint8

@@ -52,7 +52,7 @@ def untrained(rows: list[dict[str, Any]], targets: dict[str, str | None], **sett
     config = load_config({"backbone": "none", "target": targets, "model": model, **settings})
     records = [Record(row, Location(row=i + 1)) for i, row in enumerate(rows)]
     return build_model(
-        config, infer_schema(rows, targets=config.target, inputs=None), records, note=lambda _: None
+        config, infer_schema(rows, targets=config.target, inputs=None), records, notify=lambda _: None
     ).engine
 
 

@@ -179,8 +179,8 @@ class TonePart(Part):
     def scores(self, found: Scores) -> Scores:
         return found.reshape(len(self), -1).sum(1)
 
-    def without(self, row: Row, gone: Collection[int]) -> dict[str, Any]:
-        return {**row, **{self.columns[unit]: None for unit in gone}}
+    def without(self, row: Row, deleted: Collection[int]) -> dict[str, Any]:
+        return {**row, **{self.columns[unit]: None for unit in deleted}}
 
 
 def test_a_modality_from_outside_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,7 @@ def test_an_item_is_one_entry_in_fixed_room(mixed: Engine) -> None:
     assert found["item"][0] == found["item"][2] != found["item"][1]
 
 
-def test_the_latest_items_are_kept_and_it_is_told(mixed: Engine) -> None:
+def test_the_latest_items_are_kept_and_that_is_reported(mixed: Engine) -> None:
     group = history_of(mixed).encode([{"seen": [item(i) for i in range(5)]}])
     latest = history_of(mixed).encode([{"seen": [item(i) for i in (2, 3, 4)]}])
     assert group.windows[0].arrays["item"].tolist() == latest.windows[0].arrays["item"].tolist()
@@ -107,7 +107,7 @@ def test_nothing_is_missing(mixed: Engine, value: Any) -> None:
     }
 
 
-def test_what_is_no_list_or_no_item_is_an_error_that_says_where(mixed: Engine) -> None:
+def test_what_is_no_list_or_no_item_is_an_error_that_names_the_place(mixed: Engine) -> None:
     for value, said in [(7, "expected a list of items"), ([item(0), 7, item(1)], "item 2 from the end of 'seen' is 7")]:
         with pytest.raises(RowError, match=said) as caught:
             history_of(mixed).encode([{"seen": value}])
@@ -129,7 +129,7 @@ def test_a_string_is_an_item_and_an_item_alone_is_no_history(mixed: Engine) -> N
     assert (alone["order"].tolist(), listed["order"].tolist()) == ([3], [0])
 
 
-def test_ages_are_scaled_missing_ones_flagged_and_the_future_is_told() -> None:
+def test_ages_are_scaled_missing_ones_flagged_and_the_future_is_reported() -> None:
     rows = [{"seen": [item(i, days=float(i)), item(i + 1, days=0)], "label": str(i % 2)} for i in range(30)]
     engine = engine_for(rows, settings={"history": {"age": "days"}})
     assert "days" not in [spec.name for spec in history_of(engine).item_fields]
@@ -209,7 +209,7 @@ def test_a_token_is_the_mean_over_its_kinds(mixed: Engine) -> None:
     torch.testing.assert_close(tokens[0] - order, (tokens[1] + tokens[2]) / 2 - order, rtol=1e-4, atol=1e-5)
 
 
-def test_pictures_of_items(tmp_path: Path) -> None:
+def test_images_of_items(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (8, 8, 3), dtype=np.uint8) for _ in range(4)]
     rows = [{"seen": [{"photo": pictures[i % 4], "title": WORDS[i % 8]}], "label": str(i % 2)} for i in range(8)]
@@ -287,7 +287,7 @@ def test_a_row_without_a_history_is_refused_where_nothing_else_is_read() -> None
     assert "every value that the model reads is missing: 'seen'" in str(results[2].error)
 
 
-def test_two_histories_are_told_apart() -> None:
+def test_two_histories_are_distinguished() -> None:
     rows = [{"seen": [WORDS[i % 8]], "skipped": [WORDS[(i + 3) % 8]], "label": str(i % 2)} for i in range(16)]
     engine = engine_for(rows, inputs={"seen": "history", "skipped": "history"})
     found = arrays(engine, {"seen": ["amber", "dune"], "skipped": ["amber"]})

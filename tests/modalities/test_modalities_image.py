@@ -1,4 +1,4 @@
-"""Pictures become tokens: what is encoded, what is masked, what the embedder makes of it, and what is kept."""
+"""Images become tokens: what is encoded, what is masked, what the embedder makes of it, and what is kept."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def batch(found: ImageModality, *rows: dict[str, Any]) -> TokenGroup:
 # -- encoding -----------------------------------------------------------------------------------------
 
 
-def test_pictures_of_all_fields_in_order(tmp_path: Path) -> None:
+def test_images_of_all_fields_in_order(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(picture(1)))
     found = modality("front", "back")
     row = {"back": ["a.png", picture(2)], "front": png(picture(0))}
@@ -81,7 +81,7 @@ def test_pictures_of_all_fields_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), "", []])
-def test_a_missing_picture_is_told_and_gives_no_entry(value: object) -> None:
+def test_a_missing_image_is_reported_and_gives_no_entry(value: object) -> None:
     encoded = modality("front", "back").encode([{"front": value, "back": picture()}])
     assert [(f.kind, f.column) for f in encoded.warnings] == [("missing", "front")]
     assert encoded.windows[0].arrays["field"].tolist() == [1]
@@ -92,7 +92,7 @@ def test_a_missing_picture_is_told_and_gives_no_entry(value: object) -> None:
     assert [f.kind for f in modality().encode([{}]).warnings] == ["missing"]
 
 
-def test_too_many_pictures_are_told() -> None:
+def test_too_many_images_are_reported() -> None:
     encoded = modality(max_images=2).encode([{"photo": [picture(i) for i in range(3)]}])
     assert [f.kind for f in encoded.warnings] == ["truncated"]
     assert "has 3 images; the first 2 are read" in str(encoded.warnings[0])
@@ -109,7 +109,7 @@ def test_what_cannot_be_read_names_column_and_file(tmp_path: Path) -> None:
         modality(max_pixels=100).encode([{"photo": picture()}])
 
 
-def test_padding_has_the_backbones_mean_colour() -> None:
+def test_padding_has_the_backbones_mean_color() -> None:
     pixels = arrays(modality(fit="pad"), {"photo": picture(height=10)})["pixels"]
     assert pixels[0, :, 0, 0].tolist() == [124, 116, 104]
 
@@ -141,7 +141,7 @@ def test_the_keys_of_the_cache(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backbone", [convolutions, patches])
 @torch.no_grad()
-def test_every_real_picture_becomes_its_grid_and_neighbours_do_not_matter(backbone: Any) -> None:
+def test_every_real_image_becomes_its_grid_and_neighbors_do_not_matter(backbone: Any) -> None:
     found = modality("front", "back", backbone=backbone())
     embedder = embedders.build(found, embed_dim=24, others={}).eval()
     assert (found.grid, found.tokens_per_entry, embedder.embed_dim) == (4, 16, 24)
@@ -153,7 +153,7 @@ def test_every_real_picture_becomes_its_grid_and_neighbours_do_not_matter(backbo
     assert out.mask.sum(1).tolist() == [48, 16, 0]
     torch.testing.assert_close(out.tokens[0, 16:32], out.tokens[1, :16], rtol=1e-4, atol=1e-5)
     moved = embedder(batch(found, {"front": picture(1)})).tokens[0]
-    assert not torch.allclose(moved, out.tokens[1, :16])  # the same picture in another field
+    assert not torch.allclose(moved, out.tokens[1, :16])  # the same image in another field
     garbage = group.values["pixels"].clone()
     garbage[~group.mask] = 99
     again = embedder(TokenGroup({**group.values, "pixels": garbage}, group.mask, group.positions))
@@ -161,7 +161,7 @@ def test_every_real_picture_becomes_its_grid_and_neighbours_do_not_matter(backbo
 
 
 @torch.no_grad()
-def test_a_batch_without_a_picture_works() -> None:
+def test_a_batch_without_a_image_works() -> None:
     found = modality()
     out = embedders.build(found, embed_dim=None, others={}).eval()(batch(found, {}, {"photo": None}))
     assert out.tokens.shape == (2, 16, 20)
@@ -231,7 +231,7 @@ def test_everything_learns_and_a_wide_backbone_is_narrowed() -> None:
     embedder(batch(found, {"front": picture(0), "back": picture(1)})).tokens.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in embedder.parameters())
     embedder.zero_grad(set_to_none=True)
-    embedder(batch(found, {})).tokens.square().sum().backward()  # without a picture: no error
+    embedder(batch(found, {})).tokens.square().sum().backward()  # without an image: no error
     wide = ImageSpec("w", {"architecture": "patches"}, 600, 8, 0, (0.5,) * 3, (0.5,) * 3)
     assert embedders.build(modality(backbone=wide), embed_dim=None, others={}).embed_dim == 256
     assert isinstance(embedders.build(modality(), embed_dim=None, others={}).project, torch.nn.Identity)
@@ -242,7 +242,7 @@ def test_everything_learns_and_a_wide_backbone_is_narrowed() -> None:
 # -- augmentation -----------------------------------------------------------------------------------------
 
 
-def test_only_real_pictures_are_augmented_and_by_the_seed_alone() -> None:
+def test_only_real_images_are_augmented_and_by_the_seed_alone() -> None:
     found = modality(augment=AugmentConfig(flip=True, crop=0.5, color=0.3))
     group = batch(found, {"photo": [picture(0), picture(1)]}, {"photo": picture(2)})
     before = group.values["pixels"].clone()
@@ -273,7 +273,7 @@ def test_building_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     notes: list[str] = []
     found = build("none", notes, size=32, patch_size=16)
     assert (found.spec.name, found.tokens_per_entry, found.is_pretrained) == ("none", 4, False)
-    assert not embedders.pretrained(found)
+    assert not ImageEmbedder.pretrained(found)
     assert build({"image": "none"}, notes, size=32).grid == 2
     with pytest.raises(ConfigError, match=r"image\.size = 8 is not a multiple of image\.patch_size = 16.*Take 16"):
         build("none", notes, size=8)
@@ -282,13 +282,13 @@ def test_building_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         raise BackboneError("no network.")
 
     monkeypatch.setattr("polydetr.specs.folders.fetch_backbone", refuse)
-    assert build("minilm", notes).spec.name == "none"  # named for the text beside the picture
+    assert build("minilm", notes).spec.name == "none"  # named for the text beside the image
     assert "efficientnet-lite0 cannot be had" in notes[-1]
     with pytest.raises(BackboneError):
         build("mobilenet-v2", notes)
 
 
-def test_saved_and_restored_it_says_the_same(tmp_path: Path) -> None:
+def test_saved_and_restored_it_is_the_same(tmp_path: Path) -> None:
     before = modality("front", "back", fit="crop", max_images=2)
     before.save_files(tmp_path)
     after = ImageModality.from_state(before.state(), tmp_path, others={})
@@ -303,4 +303,4 @@ def test_saved_and_restored_it_says_the_same(tmp_path: Path) -> None:
     assert isinstance(second, ImageEmbedder)
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(batch(before, row)).tokens, second(batch(after, row)).tokens)
-    assert not embedders.pretrained(after)
+    assert not ImageEmbedder.pretrained(after)

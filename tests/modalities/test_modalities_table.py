@@ -83,7 +83,7 @@ def test_a_missing_cell_is_flagged_and_an_empty_row_has_no_tokens() -> None:
     assert len(empty.warnings) == 3
 
 
-def test_new_categories_and_far_numbers_are_told() -> None:
+def test_new_categories_and_far_numbers_are_reported() -> None:
     table, _ = build(ROWS, KINDS)
     group = table.encode([{"size": 1e9, "colour": "green", "day": dt.date(1900, 1, 1)}])
     assert [(f.kind, f.column) for f in group.warnings] == [
@@ -107,7 +107,7 @@ def test_a_value_of_another_kind_is_an_error_with_its_column(row: dict[str, Any]
         table.encode([{**ROWS[0], **row}])
 
 
-def test_columns_that_say_nothing_are_left_out_with_a_note() -> None:
+def test_columns_without_information_are_left_out_with_a_message() -> None:
     rows = [{"a": 1, "same": 5, "none": None}, {"a": 2, "same": 5.0, "none": ""}]
     table, notes = build(rows, {"a": "number", "same": "number", "none": "category"})
     assert table.fields == ("a",)

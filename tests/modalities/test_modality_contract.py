@@ -169,7 +169,7 @@ def test_entries_cost_what_is_attended_over(modality: Modality, case: ModalityCa
     assert 1 <= modality.tokens_per_entry <= 10_000
 
 
-def test_a_twin_leaves_the_original_as_it_was(modality: Modality, case: ModalityCase) -> None:
+def test_a_changed_copy_leaves_the_original_as_it_was(modality: Modality, case: ModalityCase) -> None:
     before, tokens = snapshot(modality), [modality.encode([row]) for row in case.rows]
     twin = modality.over(["another"])
     assert (twin.fields, twin.needs) == (("another",), Needs())
@@ -180,7 +180,7 @@ def test_a_twin_leaves_the_original_as_it_was(modality: Modality, case: Modality
     assert all(same(modality.encode([row]), old) for row, old in zip(case.rows, tokens, strict=True))
 
 
-def test_files_that_rows_name_are_told_apart_by_content(tmp_path: Path) -> None:
+def test_files_that_rows_name_are_distinguished_by_content(tmp_path: Path) -> None:
     from PIL import Image
 
     path = tmp_path / "photo.png"

@@ -49,7 +49,7 @@ def test_a_decimal_comma_is_found_out_for_the_whole_column() -> None:
     assert not notes
 
 
-def test_day_and_month_are_told_apart_by_the_whole_column() -> None:
+def test_day_and_month_are_distinguished_by_the_whole_column() -> None:
     column, notes = learn(DateColumn, ["31/01/2024", "05/06/2024", "07/08/2023"])
     assert column.day_first
     assert not notes

@@ -221,7 +221,7 @@ def tagger() -> TaggingTask:
     return task
 
 
-def test_neighbouring_rows_of_a_document_are_read_together_when_asked() -> None:
+def test_neighboring_rows_of_a_document_are_read_together_when_configured() -> None:
     rows = [{"text": f"the cat {i}"} for i in range(3)]
     for context, count in ((True, 1), (False, 3)):
         encoder = RowEncoder({"text": BY_WORD}, {"tags": tagger()}, context=context)
@@ -277,7 +277,7 @@ def test_merged_windows_equal_the_whole_text_for_a_model_without_positions(token
 
 @settings(max_examples=40, deadline=None)
 @given(st.text(min_size=1, max_size=80), st.integers(0, 2**31))
-def test_entities_of_any_text_are_pieces_of_it(text: str, seed: int) -> None:
+def test_entities_of_any_text_are_substrings_of_it(text: str, seed: int) -> None:
     encoded = BY_WORD.encode([{"text": text}])
     rng = np.random.default_rng(seed)
     outputs = [{"logits": rng.normal(size=(len(w.arrays["input_ids"]), 3)).astype(np.float32)} for w in encoded.windows]
@@ -316,7 +316,7 @@ def test_an_embedder_adds_shapes_only_after_training_has_moved_them() -> None:
     assert isinstance(embedders.build(BY_WORD, embed_dim=16, others={}).project, torch.nn.Linear)
 
 
-def test_the_backbone_drops_what_the_configuration_says() -> None:
+def test_the_backbone_drops_what_the_configuration_has() -> None:
     config = BY_WORD.config.model_copy(update={"dropout": 0.5})
     modality = TextModality(["text"], BY_WORD.spec, config=config, needs=Needs(by_word=True))
     ids, mask = torch.tensor([[5, 6, 7]]), torch.ones(1, 3, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Scripts without spaces are read in the backbone's own pieces and answered by character."""
+"""Scripts without spaces are read in the backbone's own subwords and answered by character."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def modality(**options: Any) -> TextModality:
 
 
 def shown(found: TextModality, arrays: Any) -> list[str]:
-    """The pieces that the backbone reads, without [CLS] and [SEP]."""
+    """The subwords that the backbone reads, without [CLS] and [SEP]."""
     ids = arrays["input_ids"][arrays["first_position"] != 0] if "first_position" in arrays else arrays["input_ids"]
     return [str(found.spec.tokenizer.id_to_token(int(i))) for i in ids[1:-1]]
 
@@ -79,7 +79,7 @@ def test_every_character_keeps_a_position_of_its_own() -> None:
     assert window.arrays["place"].tolist() == [0, place_of(0, 2), place_of(1, 2), place_of(0, 2), place_of(1, 2), 0]
 
 
-def test_runs_are_neighbouring_words_of_a_script_without_spaces() -> None:
+def test_runs_are_neighboring_words_of_a_script_without_spaces() -> None:
     text = "的 cat北京2"
     words = [(0, 1), (2, 5), (5, 6), (6, 7), (7, 8)]
     assert list(runs(text, words)) == [(0, 1), (1, 2), (2, 4), (4, 5)]
@@ -107,7 +107,7 @@ def test_places_beyond_the_fourth_are_one() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(alphabet="北京大学的生东タワー字 aU.S5%ｶﾞ\u0301", max_size=60))
-def test_any_text_has_one_first_slot_a_word_and_leads_in_every_piece(text: str) -> None:
+def test_any_text_has_one_first_token_per_word_and_a_first_position_per_subword(text: str) -> None:
     found = modality(config={"max_tokens": 16, "overlap": 4})
     encoded = found.encode([{"text": text}])
     words: set[int] = set()
@@ -139,7 +139,7 @@ def test_a_text_is_read_alike_alone_and_beside_others() -> None:
         assert torch.allclose(together.tokens[i][together.mask[i]], alone.tokens[0], atol=1e-5)
 
 
-def test_positions_of_one_subword_start_alike_and_can_be_told_apart() -> None:
+def test_positions_of_one_subword_start_alike_and_can_be_distinguished() -> None:
     found = modality()
     embedder = embedders.build(found, embed_dim=None, others={}).eval()
     group = batch_of(found, "北京的")
@@ -210,7 +210,7 @@ def _saved_before(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("text", ["北京大学 the", " 北京", "the 北京"])
-def test_a_twin_reads_whole_texts_as_before(text: str) -> None:
+def test_a_copy_reads_whole_texts_as_before(text: str) -> None:
     expected = backbone().tokenizer.encode(text, add_special_tokens=False).ids
     twin = modality().over(("other",))
     (window,) = twin.encode([{"other": text}]).windows
@@ -230,12 +230,12 @@ def engine(monkeypatch: pytest.MonkeyPatch, **text: Any) -> Engine:
     monkeypatch.setattr(text_modality, "choose_text_spec", lambda *_, **__: backbone())
     config = load_config({"text": text}, target={"entities": "tagging"})
     schema = infer_schema(ROWS, targets=config.target, inputs={"text": "text"})
-    made = build_model(config, schema, as_records(ROWS), note=lambda _: None).engine
+    made = build_model(config, schema, as_records(ROWS), notify=lambda _: None).engine
     made.runner.model.eval()
     return made
 
 
-def test_an_entity_may_end_inside_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entity_may_end_inside_a_subword(monkeypatch: pytest.MonkeyPatch) -> None:
     made = engine(monkeypatch)
     overfit(made, ROWS, steps=80)
     for row, result in zip(ROWS, answers(made, ROWS), strict=True):
@@ -243,7 +243,7 @@ def test_an_entity_may_end_inside_a_piece(monkeypatch: pytest.MonkeyPatch) -> No
         assert found == row["entities"]
 
 
-def test_frozen_backbones_leave_the_slots_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frozen_backbones_keep_the_places_of_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     made = engine(monkeypatch)
     valid = as_records(ROWS)
     examples = [

@@ -47,9 +47,9 @@ def test_every_modality_is_here(read: dict[str, Any]) -> None:
 def test_units_stand_in_its_columns(read: dict[str, Any], name: str) -> None:
     _, part = read[name]
     assert part.group == name
-    assert len(part) == len(part.columns) == len(part.seen) == UNITS[name]
+    assert len(part) == len(part.columns) == len(part.present) == UNITS[name]
     assert set(part.columns) <= set(INPUTS)
-    assert set().union(*part.probes) == set(part.seen)
+    assert set().union(*part.probes) == set(part.present)
     assert all(isinstance(part.shown(ROW[column]), str) for column in part.columns)
 
 

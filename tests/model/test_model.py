@@ -44,7 +44,7 @@ def test_encoded_tokens_equal_those_of_transformers(bert_folder: Path) -> None:
 
     config = load_config(target={"label": "classification"}, backbone=str(bert_folder))
     engine = build_model(
-        config, infer_schema(ROWS, targets=config.target), as_records(ROWS), note=lambda line: None
+        config, infer_schema(ROWS, targets=config.target), as_records(ROWS), notify=lambda line: None
     ).engine
     engine.runner.model.eval()
     examples = [engine.encoder.encode([r], with_targets=False).examples[0] for r in as_records(ROWS)]
@@ -78,7 +78,7 @@ def test_in_int8_the_shared_encoder_keeps_its_own_numbers_and_hands_float32_on(b
     rows = [r | {"size": float(i)} for i, r in enumerate(ROWS)]
     config = load_config(target={"label": "classification"}, backbone=str(bert_folder))
     engine = build_model(
-        config, infer_schema(rows, targets=config.target), as_records(rows), note=lambda line: None
+        config, infer_schema(rows, targets=config.target), as_records(rows), notify=lambda line: None
     ).engine
     model = engine.runner.model.eval()
     torch.nn.init.normal_(model.encoder.layers[0][0].contract.weight, std=0.3)  # type: ignore[index, union-attr]

@@ -50,8 +50,8 @@ def test_assembling_a_model_changes_no_part_of_it(targets: dict[str, str]) -> No
     settings = {"image": {"size": 64, "patch_size": 16}, "history": {"max_items": 2}}
     config = load_config(merge(SMALL, settings), target=targets, inputs=INPUTS, backbone="none")
     schema, records = infer_schema(ROWS, targets=config.target, inputs=config.inputs), as_records(ROWS)
-    tasks = build_tasks(config, schema, records, note=lambda _: None)
-    parts = build_modalities(config, schema, ROWS, tasks, note=lambda _: None)
+    tasks = build_tasks(config, schema, records, notify=lambda _: None)
+    parts = build_modalities(config, schema, ROWS, tasks, notify=lambda _: None)
     before = {name: walked(part, {}) for name, part in (*parts.items(), *tasks.items())}
     alone: dict[str, nn.Module] = {}
     for name, part in parts.items():

@@ -153,7 +153,7 @@ def test_it_is_explained(trained: dict[str, Any], package: Path, tmp_path: Path)
     assert "open" in found["html"]
 
 
-def test_what_it_cannot_read_is_told_like_anywhere(package: Path, trained: dict[str, Any], tmp_path: Path) -> None:
+def test_what_it_cannot_read_is_reported_like_anywhere(package: Path, trained: dict[str, Any], tmp_path: Path) -> None:
     rows = [*ROWS, {"shop": "bar", "open": "Mon Noday", "hours": [1, 2]}]
     wrong = [
         ["hours:interval", {"open": "weekdays"}],
@@ -191,7 +191,7 @@ def test_the_command_line_takes_both(package: Path, tmp_path: Path) -> None:
     assert len([line for line in done.stdout.splitlines() if "hours" in line]) == len(ROWS)
 
 
-def test_without_the_package_the_folder_says_what_is_missing(trained: dict[str, Any], tmp_path: Path) -> None:
+def test_without_the_package_the_folder_names_what_is_missing(trained: dict[str, Any], tmp_path: Path) -> None:
     code = """
 from polydetr import PolydetrError
 from polydetr.inference.model import LoadedModel
@@ -206,7 +206,7 @@ except PolydetrError as error:
     assert "package" in message
 
 
-def test_half_a_task_is_told(tmp_path: Path) -> None:
+def test_half_a_task_is_reported(tmp_path: Path) -> None:
     """A package that forgot the head, and one that forgot the embedder."""
     for group, what in (("polydetr.heads", "interval"), ("polydetr.embedders", "weekdays")):
         rest = {name: points for name, points in ENTRY_POINTS.items() if name != group}

@@ -1,4 +1,4 @@
-"""One decoder for entities of a caption and objects of its picture: the same weights, learned from both."""
+"""One decoder for entities of a caption and objects of its image: the same weights, learned from both."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def captioned() -> list[dict[str, Any]]:
-    """Pictures of one square, each with a caption that says where it is: "here lies the lit stone at the left"."""
+    """Images of one square, each with a caption that says where it is: "here lies the lit stone at the left"."""
     rows = []
     for i in range(6):
         left, top, label = 16 * (i % 2), 8 * (i // 3), "lit" if i % 3 else "dim"
@@ -119,7 +119,7 @@ def test_the_sizes_of_one_are_taken_by_the_other_and_must_fit() -> None:
         engine_of(shared=True, detection={"architecture": "detr"})
 
 
-def test_a_row_without_a_picture_still_teaches_spans() -> None:
+def test_a_row_without_a_image_still_teaches_spans() -> None:
     engine = engine_of(shared=True)
     rows = [{**row, "photo": None} for row in captioned()]
     loss = batch_loss(engine, Batch.collate(encode_all(engine, rows, with_targets=True)))

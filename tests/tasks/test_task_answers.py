@@ -82,7 +82,7 @@ def test_given_labels_may_be_more_than_the_data_show_but_not_fewer() -> None:
         classes(["negativ", "positive"], labels=["negative", "positive"])
 
 
-def test_missing_labels_are_noted_and_whole_floats_are_the_integers_they_were() -> None:
+def test_missing_labels_are_reported_and_whole_floats_are_the_integers_they_were() -> None:
     task = ClassificationTask("y", ClassificationTask.Options())
     notes = task.learn(rows_of("y", [1, 2.0, float("nan"), None, "", 1.0]))
     assert task.labels == ["1", "2"]
@@ -195,7 +195,7 @@ def test_a_tag_outside_the_named_scheme_is_an_error_of_its_row() -> None:
         tagger(scheme="iob2").gold({"tags": ["S-PER"]}, text_of("Anna"))
 
 
-def test_spans_inside_words_and_overlapping_ones_are_told_with_their_row() -> None:
+def test_spans_inside_words_and_overlapping_ones_are_reported_with_their_row() -> None:
     rows = [
         {"text": "Anna met Bob", "entities": [{"start": 0, "end": 4, "label": "PER"}]},
         {
@@ -224,7 +224,7 @@ def test_spans_become_one_tag_a_word_in_scripts_without_spaces() -> None:
     assert gold.tags == ["O", "O", "B-LOC", "I-LOC", "O", "O"]
 
 
-def test_labels_without_prefixes_are_plain_and_a_stray_one_is_noted() -> None:
+def test_labels_without_prefixes_are_plain_and_a_stray_one_is_reported() -> None:
     plain = TaggingTask("pos", TaggingTask.Options())
     assert plain.learn([{"pos": ["NOUN", "VERB"]}]) == []
     assert (plain.plain, plain.labels, plain.primary_metric) == (True, ["NOUN", "VERB"], "accuracy")

@@ -84,7 +84,7 @@ def _cells(i: int) -> dict[str, Any]:
 
 
 def _picture(i: int) -> np.ndarray:
-    """Six by six pixels: one bright row, another in each picture."""
+    """Six by six pixels: one bright row, another in each image."""
     picture = np.full((6, 6), 20, dtype=np.uint8)
     picture[i % 6] = 150 + 12 * i
     return picture
@@ -94,12 +94,12 @@ SMALL_PICTURES = {"image": {"size": 16, "patch_size": 8, "augment": {"flip": Fal
 
 
 def _picture(i: int) -> np.ndarray:
-    """A picture of its own for each number."""
+    """An image of its own for each number."""
     return np.random.default_rng(i).integers(0, 256, (12, 12, 3), dtype=np.uint8)
 
 
 def _scene(i: int) -> dict[str, Any]:
-    """A bright or a dark square somewhere on grey, and where it is; in one picture nothing."""
+    """A bright or a dark square somewhere on gray, and where it is; in one image nothing."""
     picture = np.full((32, 32), 110, dtype=np.uint8)
     if i == 5:
         return {"photo": picture, "objects": []}

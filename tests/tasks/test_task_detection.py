@@ -1,4 +1,4 @@
-"""The detection task, from rows of pictures to boxes in their pixels, through the public face where that is quick."""
+"""The detection task, from rows of images to boxes in their pixels, through the public face where that is quick."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def engine_of(rows: list[dict[str, Any]], **settings: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder, trained on eight pictures until it knows them by heart."""
+    """A model folder, trained on eight images until it knows them by heart."""
     folder = tmp_path_factory.mktemp("detection") / "model"
     rows = scenes()
     patch = pytest.MonkeyPatch()
@@ -55,7 +55,7 @@ def predictor(model: Path) -> Predictor:
 # -- the whole way ----------------------------------------------------------------------------------------------------
 
 
-def test_eight_pictures_are_learned_by_heart(predictor: Predictor) -> None:
+def test_eight_images_are_learned_by_heart(predictor: Predictor) -> None:
     found = predictor.evaluate(scenes())["objects"]
     assert found["map_50"] == 1.0
     assert found["map"] > 0.9
@@ -63,7 +63,7 @@ def test_eight_pictures_are_learned_by_heart(predictor: Predictor) -> None:
     assert predictor.info["training"]["steps"] == 400
 
 
-def test_answers_are_boxes_in_pixels_the_surest_first(predictor: Predictor) -> None:
+def test_answers_are_boxes_in_pixels_the_highest_scoring_first(predictor: Predictor) -> None:
     for number in range(8):
         row = scene(number)
         answer = predictor.predict(row)[0]["objects"]
@@ -75,7 +75,7 @@ def test_answers_are_boxes_in_pixels_the_surest_first(predictor: Predictor) -> N
             assert np.abs(np.subtract(best["box"], one["box"])).max() < 3
 
 
-def test_a_picture_of_another_size_is_answered_in_its_own_pixels(predictor: Predictor) -> None:
+def test_a_image_of_another_size_is_answered_in_its_own_pixels(predictor: Predictor) -> None:
     row = scene(3)
     twice = np.asarray(Image.fromarray(row["photo"]).resize((192, 128), Image.Resampling.NEAREST))
     plain, large = (predictor.predict(picture)[0]["objects"] for picture in (row["photo"], twice))
@@ -137,12 +137,12 @@ def test_tiles_own_every_point_once(width: int, height: int) -> None:
             left, top, right, bottom = owners[0].shown
             assert left <= x <= right
             assert top <= y <= bottom
-            # Half the overlap around every owned point is seen, or the picture ends there.
+            # Half the overlap around every owned point is seen, or the image ends there.
             assert x - left >= 10 or left == 0
             assert right - x >= 10 or right == width
 
 
-def test_tiles_find_what_single_pictures_show(predictor: Predictor) -> None:
+def test_tiles_find_what_single_images_show(predictor: Predictor) -> None:
     rows = scenes(4)
     wide = np.concatenate([row["photo"] for row in rows], axis=1)
     found = predict_tiled(predictor, wide, tile=64, overlap=0)
@@ -184,7 +184,7 @@ def test_a_large_jpeg_is_measured_in_its_own_pixels(tmp_path: Path) -> None:
     assert found["boxes_cxcywh"] == pytest.approx(np.array([[0.375, 0.5, 0.25, 0.5]]))
 
 
-def test_what_cannot_be_learned_is_left_out_and_told() -> None:
+def test_what_cannot_be_learned_is_left_out_with_a_message() -> None:
     dark = np.zeros((40, 40, 3), dtype=np.uint8)
     objects = [
         box_at(30, 30, 10, 10), box_at(5, 5, 5, 20), box_at(-10, 0, 20, 20), box_at(50, 50, 60, 60),
@@ -198,7 +198,7 @@ def test_what_cannot_be_learned_is_left_out_and_told() -> None:
     told = " ".join(str(warning) for warning in document.warnings)
     for part in ("wrong order", "no area", "reaches 10 pixels out", "lies outside"):
         assert part in told
-    del rows[2]["width"]  # without a size nothing is cut until the picture is seen
+    del rows[2]["width"]  # without a size nothing is cut until the image is seen
     document = engine.encoder.encode(as_records(rows)[2:], with_targets=True)
     assert document.examples[0].targets["objects"]["boxes_cxcywh"] == pytest.approx(found)
 
@@ -214,13 +214,13 @@ def test_crowds_are_neither_targets_nor_mistakes() -> None:
     assert metrics(engine, crowded)["objects"]["map"] >= metrics(engine, rows)["objects"]["map"]
 
 
-def test_pictures_without_objects_and_without_labels() -> None:
+def test_images_without_objects_and_without_labels() -> None:
     rows = [*scenes(3), {"photo": scene(5)["photo"], "objects": []}, {"photo": scene(6)["photo"], "objects": None}]
     engine = engine_of(rows)
     examples = encode_all(engine, rows, with_targets=True)
     assert [float(example.targets["objects"]["known"]) for example in examples] == [1, 1, 1, 1, 0]
     losses = [float(batch_loss(engine, Batch.collate([example])).detach()) for example in examples]
-    assert losses[3] > 0  # there is something to learn from a picture of nothing: that nothing is there
+    assert losses[3] > 0  # there is something to learn from an image of nothing: that nothing is there
     assert losses[4] == 0
     with torch.no_grad():
         together = float(batch_loss(engine, Batch.collate(examples)))
@@ -228,7 +228,7 @@ def test_pictures_without_objects_and_without_labels() -> None:
     assert together == pytest.approx(known, rel=1e-5)
 
 
-def test_more_objects_than_queries_are_told() -> None:
+def test_more_objects_than_queries_are_reported() -> None:
     notes: list[str] = []
     rows = scenes(8)
     settings = merge(SMALL, {"detection": {"num_queries": 2}})
@@ -242,7 +242,7 @@ def test_more_objects_than_queries_are_told() -> None:
     assert torch.isfinite(loss)
 
 
-def test_five_thousand_boxes_in_one_picture() -> None:
+def test_five_thousand_boxes_in_one_image() -> None:
     chance = np.random.default_rng(0)
     corners = chance.uniform(0, 56, (5000, 2))
     crowd = [box_at(x, y, x + 6, y + 6) for x, y in corners.tolist()]
@@ -318,7 +318,7 @@ def test_defaults_of_detection_give_way_to_what_was_asked_for() -> None:
 # -- images that are moved ---------------------------------------------------------------------------------------------
 
 
-def test_boxes_stay_on_their_objects_however_images_are_varied() -> None:
+def test_boxes_stay_on_their_objects_however_images_are_augmented() -> None:
     """In every varied image each box holds its object's color, and what is colored is in a box."""
     rows = scenes(6)
     engine = engine_of(rows)
@@ -377,7 +377,7 @@ def test_boxes_follow_an_image_that_is_shown_smaller() -> None:
     assert torch.equal(found["labels"], batch.targets["objects"]["labels"])
 
 
-def test_of_several_pictures_the_first_is_searched() -> None:
+def test_of_several_images_the_first_is_searched() -> None:
     rows = [*scenes(3), {**scene(4), "photo": [scene(4)["photo"], scene(5)["photo"]]}]
     engine = engine_of(rows)
     document = engine.encoder.encode(as_records(rows)[3:], with_targets=True)
@@ -388,7 +388,7 @@ def test_of_several_pictures_the_first_is_searched() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["detr-fast", "detr"])
-def test_a_row_without_a_picture_has_no_objects(architecture: str) -> None:
+def test_a_row_without_a_image_has_no_objects(architecture: str) -> None:
     rows = [{"text": f"picture number {i}", **scene(i)} for i in range(4)]
     engine = make_engine(
         rows, TARGET, inputs={"text": "text", "photo": "image"},

@@ -125,7 +125,7 @@ def test_a_row_without_a_positive_gives_no_loss(engine: Engine) -> None:
     assert float(whole.detach()) == pytest.approx(float(known.detach()), rel=1e-4)
 
 
-def test_a_text_longer_than_a_window_is_read_whole_and_told() -> None:
+def test_a_text_longer_than_a_window_is_read_whole_and_reported() -> None:
     rows = [{"title": w, "body": f"{w} " * (10 if i else 100)} for i, w in enumerate(WORDS)]
     engine = make_engine(
         rows, {"body": "embedding"}, inputs={"title": "text"}, settings={"text": {"max_tokens": 32, "overlap": 4}}
@@ -251,7 +251,7 @@ def test_embed_survives_saving(trained: Predictor, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.embed(WORDS, side="target"), trained.embed(WORDS, side="target"))
 
 
-def test_what_embed_is_asked_wrongly(trained: Predictor) -> None:
+def test_wrong_questions_to_embed(trained: Predictor) -> None:
     with pytest.raises(InputError, match="Did you mean 'next'"):
         trained.embed([], target="nxt")
     with pytest.raises(InputError, match="side = 'targets'"):
@@ -260,7 +260,7 @@ def test_what_embed_is_asked_wrongly(trained: Predictor) -> None:
         trained.embed([{"next": 7}], side="target")
 
 
-def test_a_model_without_an_embedding_says_so() -> None:
+def test_a_model_without_an_embedding_raises() -> None:
     engine = make_engine([{"text": w, "y": str(i % 2)} for i, w in enumerate(WORDS)], {"y": "classification"})
     manifest = {"schema": {"inputs": [{"name": "text", "modality": "text"}], "targets": []}}
     with pytest.raises(InputError, match="no embedding target"):

@@ -278,7 +278,7 @@ def test_a_long_text_is_learned_and_answered_through_windows() -> None:
     assert keys(answers(engine, rows)[0].predictions["entities"].value) == keys(spans)
 
 
-def test_neighbouring_rows_of_a_document_are_read_together_and_answered_apart() -> None:
+def test_neighboring_rows_of_a_document_are_read_together_and_answered_apart() -> None:
     engine = engine_of(ROWS)
     overfit(engine, ROWS, document="one")
     records = as_records(ROWS, document="one")
@@ -296,13 +296,13 @@ def task_of(*spans: Any, text: str = "the old mayor of Turin", **options: Any) -
     return task, task.gold({"entities": list(spans)}, FieldText(text, [(0, 3), (4, 7), (8, 13), (14, 16), (17, 22)]))
 
 
-def test_a_span_given_twice_counts_once_and_is_told() -> None:
+def test_a_span_given_twice_counts_once_and_is_reported() -> None:
     task, gold = task_of((0, 3, "A"), (0, 3, "A"), (0, 3, "B"))
     assert gold.words == [(0, 0, "A"), (0, 0, "B")]
     assert task.problems(gold) == ["1 spans are given twice: they count once"]
 
 
-def test_spans_inside_words_are_fitted_and_told() -> None:
+def test_spans_inside_words_are_fitted_and_reported() -> None:
     task, gold = task_of((5, 10, "A"), (7, 8, "B"))
     assert gold.words == [(1, 2, "A")]
     assert [problem.split(" was ")[0] for problem in task.problems(gold)] == [
@@ -311,7 +311,7 @@ def test_spans_inside_words_are_fitted_and_told() -> None:
     ]
 
 
-def test_more_spans_than_can_be_found_are_told_and_learned_as_far_as_it_goes() -> None:
+def test_more_spans_than_can_be_found_are_reported_and_learned_as_far_as_it_goes() -> None:
     text = " ".join("abcdefgh")
     every = [(a, b, "A") for a in range(0, 15, 2) for b in range(a + 1, 16, 2)]  # 36 spans of 8 words
     rows = [{"text": text, "entities": every}]
@@ -325,8 +325,8 @@ def test_more_spans_than_can_be_found_are_told_and_learned_as_far_as_it_goes() -
         loss.backward()
 
 
-def test_rows_that_nobody_looked_at_teach_nothing() -> None:
-    """In one window with a labelled row: neither its words nor what is proposed there changes the loss."""
+def test_rows_without_labels_teach_nothing() -> None:
+    """In one window with a labeled row: neither its words nor what is proposed there changes the loss."""
     rows = [ROWS[0], {"text": "Then Bob met Dan.", "entities": None}]
     engine = engine_of(ROWS)
     examples = engine.encoder.encode(as_records(rows, document="one"), with_targets=True).examples

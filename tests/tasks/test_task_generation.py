@@ -1,4 +1,4 @@
-"""Pictures that are painted for rows: what is learned from them, what decides about them, and how they come out."""
+"""Images that are painted for rows: what is learned from them, what decides about them, and how they come out."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def learned() -> Engine:
 # -- what it has learned ----------------------------------------------------------------------------------------------
 
 
-def test_the_picture_shows_what_the_row_asks_for(learned: Engine) -> None:
+def test_the_image_shows_what_the_row_asks_for(learned: Engine) -> None:
     asked = ["left", "right"] * 10
     pictures = _pictures(learned, [{"side": s} for s in asked]).astype(int)
     assert pictures.shape == (20, 4, 4, 1)
@@ -77,7 +77,7 @@ def test_the_picture_shows_what_the_row_asks_for(learned: Engine) -> None:
         assert (b - a > 100) == (s == "right"), (s, a, b)
 
 
-def test_measuring_tells_how_much_of_the_flow_is_known(learned: Engine) -> None:
+def test_measuring_shows_how_much_of_the_flow_is_known(learned: Engine) -> None:
     found, before = metrics(learned, _rows())["picture"], metrics(_engine(), _rows())["picture"]
     assert found["flow_loss"] < 0.5 * before["flow_loss"]
     assert found["flow_explained"] > 0.6
@@ -96,7 +96,7 @@ def test_without_guidance_of_the_row_no_row_matters(learned: Engine, monkeypatch
 # -- chance -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_pictures_and_another_seed_others() -> None:
+def test_the_same_seed_gives_the_same_images_and_another_seed_others() -> None:
     engine, rows = _engine(), [{"side": "left"}] * 5
     first = _pictures(engine, rows)
     assert np.array_equal(first, _pictures(engine, rows))
@@ -124,8 +124,8 @@ def test_training_draws_from_the_seeded_generator_that_a_run_resumes() -> None:
     assert first == float(batch_loss(engine, batch).detach()) != second
 
 
-def test_other_targets_never_see_the_picture() -> None:
-    """The true picture enters the encoder in training: nothing of it may reach the classifier beside it."""
+def test_other_targets_never_see_the_image() -> None:
+    """The true image enters the encoder in training: nothing of it may reach the classifier beside it."""
     rows = [{"note": f"note {i}", "kind": "ab"[i % 2], **row} for i, row in enumerate(_rows())]
     engine = make_engine(
         rows, {**TARGET, "kind": "classification"}, inputs={"note": "text", **INPUTS}, settings=FEW_STEPS
@@ -141,7 +141,7 @@ def test_other_targets_never_see_the_picture() -> None:
 # -- what is learned from the rows ------------------------------------------------------------------------------------
 
 
-def test_size_colours_and_patches_are_learned_and_told() -> None:
+def test_size_colors_and_patches_are_learned_and_reported() -> None:
     notes: list[str] = []
     task: Any = _engine(notes=notes).tasks["picture"]
     assert (task.channels, task.size, task.patch_size, task.num_own_tokens) == (1, 4, 1, 16)
@@ -150,7 +150,7 @@ def test_size_colours_and_patches_are_learned_and_told() -> None:
     assert (task.mean, task.std) == pytest.approx((pixels.mean(), pixels.std()))
 
 
-def test_large_pictures_in_colour_are_made_small() -> None:
+def test_large_images_in_color_are_made_small() -> None:
     rows = [
         {**row, "picture": np.dstack([np.kron(row["picture"], np.ones((25, 50), np.uint8))] * 3)} for row in _rows()
     ]
@@ -169,7 +169,7 @@ def test_its_tokens_count_in_the_size_of_a_batch() -> None:
     assert [example.num_tokens for example in encode_all(_engine(), _rows(), with_targets=True)] == [17] * 8
 
 
-def test_pictures_may_be_files(tmp_path: Path) -> None:
+def test_images_may_be_files(tmp_path: Path) -> None:
     path = tmp_path / "left.png"
     Image.fromarray(_half("left")).save(path)
     task = _engine().tasks["picture"]
@@ -197,14 +197,14 @@ def test_relative_paths_begin_at_the_file_that_names_them(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("value", ["nowhere.png", 7, np.zeros((4, 4, 2), np.uint8), [_half("left")] * 2])
-def test_what_is_no_picture_is_an_error_that_names_the_column(value: Any) -> None:
+def test_what_is_no_image_is_an_error_that_names_the_column(value: Any) -> None:
     with pytest.raises(RowError) as error:
         _engine().encoder.encode(as_records([{"side": "left", "picture": value}]), with_targets=True)
     assert error.value.location is not None
     assert (error.value.location.column, error.value.location.row) == ("picture", 1)
 
 
-def test_a_column_without_pictures_cannot_be_learned() -> None:
+def test_a_column_without_images_cannot_be_learned() -> None:
     with pytest.raises(SchemaError, match="'picture' is missing in every"):
         make_engine([{"side": "left", "picture": None}] * 4, TARGET, inputs=INPUTS)
 
@@ -238,7 +238,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base / "model"
 
 
-def test_a_saved_model_paints_the_same_pictures(folder: Path, tmp_path: Path) -> None:
+def test_a_saved_model_generates_the_same_images(folder: Path, tmp_path: Path) -> None:
     predictor = Predictor.load(folder)
     assert set(predictor.metrics["test"]["picture"]) == {"flow_loss", "flow_explained"}
     assert predictor.evaluate(_rows(6)) == {"picture": pytest.approx(predictor.metrics["test"]["picture"])}
@@ -257,7 +257,7 @@ def _call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(stop.value.code or 0)
 
 
-def test_the_command_line_writes_pictures_beside_its_answers(
+def test_the_command_line_writes_images_beside_its_answers(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "rows.csv").write_text("side\nleft\nright\n")
@@ -274,7 +274,7 @@ def test_the_command_line_writes_pictures_beside_its_answers(
         assert np.array_equal(found, answer["picture"][:, :, 0])
 
 
-def test_on_standard_output_the_picture_stands_in_the_text(
+def test_on_standard_output_the_image_stands_in_the_text(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "rows.csv").write_text("side\nleft\n")

@@ -1,4 +1,4 @@
-"""Options of targets: each task's own, told wrong ones with their key, old sections as defaults for all."""
+"""Options of targets: each task's own, wrong ones reported with their key, old sections as defaults for all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def schema_of(**tasks: str) -> Schema:
     return Schema((FieldSpec("text", "text"),), tuple(TargetSpec(name, task) for name, task in tasks.items()))
 
 
-def test_every_fault_is_told_with_its_key_and_the_nearest_valid_one() -> None:
+def test_every_fault_is_reported_with_its_key_and_the_nearest_valid_one() -> None:
     wrong = {
         "ner": {"schem": "iob2"},
         "y": {"loss_weight": -1, "threshold": 0.5},
@@ -48,7 +48,7 @@ def test_every_fault_is_told_with_its_key_and_the_nearest_valid_one() -> None:
         assert part in message
 
 
-def test_wrong_options_are_told_before_anything_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_options_are_reported_before_anything_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("polydetr.training.fit.fit", lambda *_, **__: pytest.fail("it went on"))
     rows = [{"text": f"word {i}", "y": "ab"[i % 2]} for i in range(8)]
     with pytest.raises(ConfigError, match=r"tasks\.y\.lables .* Did you mean 'labels'"):

@@ -21,7 +21,7 @@ def test_only_validation_rows_with_a_mistake_may_sharpen_the_answers(mistakes: i
     assert max(sure) < 0.9, "the model was to be less sure than it is right"
     valid = [{**row, "label": "good"} if i < mistakes else row for i, row in enumerate(rows)]
     measured = MeasuredRows(list(engine.encode(as_records(valid), with_targets=True)), {})  # type: ignore[arg-type]
-    calibrate(assembly, measured, note=lambda line: None)
+    calibrate(assembly, measured, notify=lambda line: None)
     temperature = engine.tasks["label"].temperature
     if mistakes:
         assert 0.05 < temperature < 0.9

@@ -28,7 +28,7 @@ def assembly(tmp_path: Path) -> Assembly:
         {"model": {"num_layers": 1}}, backbone=str(write_encoder(tmp_path / "encoder")), target={"answer": "embedding"}
     )
     schema = infer_schema(ROWS, targets=config.target, inputs={"text": "text"})
-    return build_model(config, schema, as_records(ROWS), note=lambda line: None)
+    return build_model(config, schema, as_records(ROWS), notify=lambda line: None)
 
 
 def encoded(assembly: Assembly, tmp_path: Path, valid: list[Record], test: list[Record] | None) -> EncodedRows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import nn
 
 from polydetr.core.plugs import EMBEDDERS
 from polydetr.embedders.base import Embedder
@@ -18,8 +18,3 @@ def build(modality: Modality, *, embed_dim: int | None, others: Mapping[str, nn.
         ConfigError: no installed package has an embedder of this name.
     """
     return EMBEDDERS.find(modality.name).from_modality(modality, embed_dim=embed_dim, others=others)
-
-
-def pretrained(modality: Modality) -> Mapping[str, Tensor]:
-    """The pretrained weights of its embedder; see ``Embedder.pretrained``."""
-    return EMBEDDERS[modality.name].pretrained(modality)

@@ -132,9 +132,7 @@ class HasDetr(Protocol):
 
 
 class Blend(NamedTuple):
-    """Examples blended in pairs. permutation: the partner of each, (B,) int64; share: each one's own share, (B,)
-    float32.
-    """
+    """Examples blended in pairs. permutation: each one's partner, (B,) int64; share: its own share, (B,) float32."""
 
     group: TokenGroup
     permutation: Tensor
@@ -143,7 +141,7 @@ class Blend(NamedTuple):
 
 @runtime_checkable
 class BlendsExamples(Protocol):
-    """Can blend examples in training, where the model reads no other modality; losses are blended with the same shares."""
+    """Can blend examples in training, where the model reads no other modality; losses are blended alike."""
 
     def blend(self, group: TokenGroup, generator: torch.Generator) -> Blend | None:
         """Each example with another; None where blending is off."""

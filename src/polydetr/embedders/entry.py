@@ -68,12 +68,12 @@ class Entry(ABC):
             nonlocal inside
             inside = inside and not (inputs[0] is group and threading.get_ident() == here)
 
-        def looked(number: int, activations: Tensor) -> Tensor:
+        def look_inside(number: int, activations: Tensor) -> Tensor:
             return look(number, activations) if inside and threading.get_ident() == here else activations
 
         handles = [self.embedder.register_forward_pre_hook(enter)]
         try:
-            handles += self._hooks(looked)
+            handles += self._hooks(look_inside)
             handles.append(self.embedder.register_forward_hook(leave))
             yield
         finally:

@@ -24,23 +24,17 @@ from polydetr.nn.pooling import mean_of_groups
 class HistoryEmbedder(Embedder):
     """TokenGroup → Embedded (B, N, D): one token per item.
 
-    table: the embedder of the items' numbers and categories. borrowed: the embedders of other modalities, which are not
-    registered here, so that they stand in the state dict once, under their own names.
+    others: the embedders of the other modalities. Those that read items are held in ``borrowed``, but not registered
+    here, so that they stand in the state dict once, under their own names.
     """
 
-    def __init__(
-        self,
-        table: nn.Module | None,
-        *,
-        borrowed: Mapping[str, nn.Module],
-        embed_dim: int,
-        max_items: int,
-        num_fields: int,
-        with_age: bool,
-    ) -> None:
+    def __init__(self, modality: HistoryModality, *, embed_dim: int, others: Mapping[str, nn.Module]) -> None:
         super().__init__(embed_dim)
-        self.table = table
-        self.borrowed = dict(borrowed)  # a plain dict, so that nothing in it is registered here
+        table, max_items, num_fields = modality.table, modality.config.max_items, len(modality.fields)
+        with_age = modality.config.age is not None
+        self.table = TableEmbedder(table, embed_dim=embed_dim) if table is not None else None
+        # A plain dict, so that nothing in it is registered here.
+        self.borrowed = {name: others[name] for name in modality.parts if name in others and name != "table"}
         self.order_embedding = small_embedding(max_items + 1, embed_dim)
         self.field_embedding = column_embedding(num_fields, embed_dim)
         self.age_line = LinearNumbers(1, embed_dim) if with_age else None
@@ -50,15 +44,7 @@ class HistoryEmbedder(Embedder):
     def from_modality(
         cls, modality: HistoryModality, *, embed_dim: int | None, others: Mapping[str, nn.Module]
     ) -> Self:
-        width, table = embed_dim or 64, modality.table
-        return cls(
-            TableEmbedder.from_modality(table, embed_dim=width, others={}) if table is not None else None,
-            borrowed={name: others[name] for name in modality.parts if name in others and name != "table"},
-            embed_dim=width,
-            max_items=modality.config.max_items,
-            num_fields=len(modality.fields),
-            with_age=modality.config.age is not None,
-        )
+        return cls(modality, embed_dim=embed_dim or 64, others=others)
 
     def forward(self, group: TokenGroup) -> Embedded:
         mask, weight = group.mask, self.order_embedding.weight

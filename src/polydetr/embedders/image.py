@@ -22,7 +22,6 @@ from polydetr.modalities.image import ImageModality
 from polydetr.nn.batch import Embedded, Scene, TokenGroup
 from polydetr.nn.cpu.linear import is_capturing
 from polydetr.nn.positions import SinusoidalPositions
-from polydetr.specs.image import ImageSpec
 
 _WIDEST, _NARROWED = 512, 256
 """A backbone of more channels than this is projected: the shared encoder's cost grows with the square of the width."""
@@ -35,28 +34,21 @@ class ImageEmbedder(Embedder):
     (Vaswani et al. 2017, arXiv 1706.03762, section 3.5, for each axis half), and scale is learned.
 
     grid: cells per side. keeps_maps: whether the backbone's finer features are given as well. augmentation: of all
-    training images; scenes: in its place where targets have to move with the images.
+    training images; scenes: in its place where targets have to move with the images, None otherwise.
     """
 
     read_beside_features = ()
 
-    def __init__(
-        self,
-        spec: ImageSpec,
-        *,
-        num_fields: int,
-        grid: int,
-        embed_dim: int | None,
-        keeps_maps: bool = False,
-        augmentation: ImageAugment | None = None,
-        scenes: SceneAugment | None = None,
-    ) -> None:
+    def __init__(self, modality: ImageModality, *, embed_dim: int | None) -> None:
+        spec, needs, num_fields = modality.spec, modality.needs, len(modality.fields)
         super().__init__(embed_dim or (spec.hidden_dim if spec.hidden_dim <= _WIDEST else _NARROWED))
         self.backbone = encoders.build(spec)
-        self.stride, self.grid, self.width = spec.stride, grid, spec.hidden_dim
-        self.mean, self.std, self.keeps_maps = spec.mean, spec.std, keeps_maps
+        self.stride, self.grid, self.width = spec.stride, modality.grid, spec.hidden_dim
+        self.mean, self.std, self.keeps_maps = spec.mean, spec.std, needs.frames
         self.map_channels = {stride: width for stride, width in sorted(spec.channels.items()) if stride < spec.stride}
-        self.augmentation, self.scenes = augmentation or ImageAugment(), scenes
+        self.augmentation = ImageAugment.from_config(modality.config.augment)
+        scenes = SceneAugment(self.augmentation, zoom=needs.zoom, fill=modality.fill)
+        self.scenes = scenes if needs.frames else None
         self.detr = spec.detr
         # A patch embedding with random weights must learn, also where backbones are frozen.
         self.frozen_with_backbone = ("backbone",) if spec.num_layers else ()
@@ -75,17 +67,7 @@ class ImageEmbedder(Embedder):
 
     @classmethod
     def from_modality(cls, modality: ImageModality, *, embed_dim: int | None, others: Mapping[str, nn.Module]) -> Self:
-        needs, augmentation = modality.needs, ImageAugment.from_config(modality.config.augment)
-        scenes = SceneAugment(augmentation, zoom=needs.zoom, fill=modality.fill)
-        return cls(
-            modality.spec,
-            num_fields=len(modality.fields),
-            grid=modality.grid,
-            embed_dim=embed_dim,
-            keeps_maps=needs.frames,
-            augmentation=augmentation,
-            scenes=scenes if needs.frames else None,
-        )
+        return cls(modality, embed_dim=embed_dim)
 
     @staticmethod
     def pretrained(modality: ImageModality) -> Mapping[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Self
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from polydetr.embedders.base import Embedder
 from polydetr.modalities.table import TableModality
-from polydetr.modalities.table_columns import MISSING, UNSEEN, Column
+from polydetr.modalities.table_columns import MISSING, UNSEEN
 from polydetr.nn.batch import Embedded, Scene, TokenGroup
 from polydetr.nn.numbers import LinearNumbers, PeriodicNumbers
 
@@ -18,30 +18,22 @@ from polydetr.nn.numbers import LinearNumbers, PeriodicNumbers
 class TableEmbedder(Embedder):
     """TokenGroup → Embedded (B, L, embed_dim): the column's bias, plus its number's term, plus its code's vector.
 
-    offsets: where each column's codes begin, and where they all end. width: numbers per cell. embedding: "periodic"
-    adds sinusoids of the numbers. column_dropout: the share of the cells that training hides.
+    Numbers also give sinusoids where ``table.embedding`` is "periodic". Training hides the share
+    ``table.column_dropout`` of the cells.
     """
 
-    def __init__(
-        self,
-        columns: Sequence[Column],
-        *,
-        offsets: Sequence[int],
-        width: int,
-        embed_dim: int,
-        embedding: str,
-        column_dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, modality: TableModality, *, embed_dim: int) -> None:
         super().__init__(embed_dim)
-        self.offsets, self.column_dropout = tuple(offsets), column_dropout
+        columns, config = modality.columns, modality.config
+        self.offsets, self.column_dropout = modality.offsets, config.column_dropout
         self.categories = tuple(column.kind == "category" for column in columns)
         num_columns = max(1, len(columns))
-        self.numbers = LinearNumbers(num_columns, embed_dim, width=width)
+        self.numbers = LinearNumbers(num_columns, embed_dim, width=modality.width)
         self.codes = nn.Embedding(1 + self.offsets[-1], embed_dim, padding_idx=0)
         nn.init.uniform_(self.codes.weight, -(embed_dim**-0.5), embed_dim**-0.5)
         is_number = torch.tensor([c.kind == "number" for c in columns] or [False])
         self.periodic = None
-        if embedding == "periodic" and bool(is_number.any()):
+        if config.embedding == "periodic" and bool(is_number.any()):
             self.periodic = PeriodicNumbers(num_columns, embed_dim)
         self.register_buffer("is_number", is_number, persistent=False)
         with torch.no_grad():  # codes that do not occur in training add nothing to the column's bias
@@ -51,14 +43,7 @@ class TableEmbedder(Embedder):
 
     @classmethod
     def from_modality(cls, modality: TableModality, *, embed_dim: int | None, others: Mapping[str, nn.Module]) -> Self:
-        return cls(
-            modality.columns,
-            offsets=modality.offsets,
-            width=modality.width,
-            embed_dim=embed_dim or 64,
-            embedding=modality.config.embedding,
-            column_dropout=modality.config.column_dropout,
-        )
+        return cls(modality, embed_dim=embed_dim or 64)
 
     def augment(
         self, group: TokenGroup, generator: torch.Generator, *, progress: float = 0.0

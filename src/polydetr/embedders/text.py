@@ -21,37 +21,31 @@ from polydetr.modalities.text import TextModality
 from polydetr.modalities.text_tokens import SHAPES
 from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.nn.cpu.linear import is_capturing
-from polydetr.specs.text import TextSpec
 
 
 class TextEmbedder(Embedder):
     """TokenGroup → Embedded (B, L, embed_dim): the backbone, the word shapes added to its input, and a projection where
-    widths differ. subwords: whether the characters of a subword have positions of their own (``text_subwords``).
+    widths differ. ``text_subwords`` says how the characters of a subword are read.
     """
 
     frozen_with_backbone = ("backbone", "shape_embedding")
     read_beside_features = ("place", "word_rows")
 
-    def __init__(
-        self, spec: TextSpec, *, embed_dim: int | None, word_shape: bool, subwords: bool, dropout: float | None
-    ) -> None:
+    def __init__(self, modality: TextModality, *, embed_dim: int | None) -> None:
+        spec, config = modality.spec, modality.config
         super().__init__(embed_dim or spec.hidden_dim)
-        self.backbone = encoders.build(spec, dropout=dropout)
-        self.shape_embedding = nn.Embedding(len(SHAPES), spec.hidden_dim) if word_shape else None
+        self.backbone = encoders.build(spec, dropout=config.dropout)
+        self.shape_embedding = nn.Embedding(len(SHAPES), spec.hidden_dim) if config.word_shape else None
         if self.shape_embedding is not None:
             nn.init.zeros_(self.shape_embedding.weight)  # begins as the backbone was pretrained
         # Saved weights have this name, from a time when subwords were called pieces.
-        self.piece_reader = SubwordReader(spec.hidden_dim) if subwords else None
+        self.piece_reader = SubwordReader(spec.hidden_dim) if modality.tokens.subwords else None
         same = self.embed_dim == spec.hidden_dim
         self.project: nn.Module = nn.Identity() if same else nn.Linear(spec.hidden_dim, self.embed_dim)
 
     @classmethod
     def from_modality(cls, modality: TextModality, *, embed_dim: int | None, others: Mapping[str, nn.Module]) -> Self:
-        config = modality.config
-        return cls(
-            modality.spec, embed_dim=embed_dim, word_shape=config.word_shape, subwords=modality.tokens.subwords,
-            dropout=config.dropout,
-        )  # fmt: skip
+        return cls(modality, embed_dim=embed_dim)
 
     @staticmethod
     def pretrained(modality: TextModality) -> Mapping[str, Tensor]:
@@ -84,7 +78,7 @@ class TextEmbedder(Embedder):
     # -- for explanations ---------------------------------------------------------------------------------------------
 
     def entry(self) -> TextEntry:
-        """At the backbone's embeddings; those of a wrapped one are its word vectors and the word shapes added to them."""
+        """At the backbone's embeddings; of a wrapped one, at its word vectors and the word shapes added to them."""
         if isinstance(self.backbone, BertEncoder):
             return TextEntry(self, [self.backbone.embeddings])
         words: nn.Module = self.backbone.model.get_input_embeddings()  # type: ignore[union-attr, operator, assignment]

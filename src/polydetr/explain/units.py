@@ -29,7 +29,7 @@ class Units:
     @property
     def seen(self) -> list[int]:
         """The units that the model has read."""
-        return [start + unit for start, part in zip(self._starts, self.parts, strict=False) for unit in part.seen]
+        return [start + unit for start, part in zip(self._starts, self.parts, strict=False) for unit in part.present]
 
     @property
     def probes(self) -> list[set[int]]:

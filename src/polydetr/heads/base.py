@@ -25,6 +25,10 @@ for rows whose inputs are masked, or None) → the own tokens as they come out, 
 """
 
 
+DROPOUT = 0.1
+"""Before the output layers."""
+
+
 @dataclass(frozen=True)
 class EncoderShape:
     """The sizes on which a head is built.
@@ -62,7 +66,7 @@ class Head(nn.Module, ABC):
 class PooledHead(Head):
     """A linear output over the pooled token, y = Linear(z): "logits" (B, num_outputs)."""
 
-    def __init__(self, embed_dim: int, num_outputs: int, *, dropout: float = 0.1) -> None:
+    def __init__(self, embed_dim: int, num_outputs: int, *, dropout: float = DROPOUT) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(embed_dim, num_outputs)
@@ -147,7 +151,7 @@ class TakesDetr(Protocol):
 
 @runtime_checkable
 class NamesLabels(Protocol):
-    """Has a vector per label (``capabilities.NamedLabels``)."""
+    """Has a vector per label of its task (``capabilities.HasLabels``), which begins as that of the label's name."""
 
     def name_labels(self, vectors: Tensor) -> None:
         """Initializes them with the vectors of the labels' names, (C, D)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -20,26 +19,16 @@ from polydetr.tasks.classification import ClassDetails, ClassificationTask
 
 
 class ClassificationHead(PooledHead):
-    """Cross-entropy over one label set, or binary cross-entropy per label. class_weights: one per label, or None."""
+    """Cross-entropy over one label set, or binary cross-entropy per label where a row has several."""
 
-    def __init__(
-        self,
-        embed_dim: int,
-        num_labels: int,
-        *,
-        multi_label: bool = False,
-        class_weights: Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(embed_dim, num_labels)
-        self.multi_label, self.class_weights, self.label_smoothing = multi_label, class_weights, label_smoothing
+    def __init__(self, task: ClassificationTask, embed_dim: int, *, label_smoothing: float) -> None:
+        super().__init__(embed_dim, len(task.labels))
+        self.multi_label, self.class_weights = task.multi_label, task.class_weights
+        self.label_smoothing = label_smoothing
 
     @classmethod
     def from_task(cls, task: ClassificationTask, shape: EncoderShape, *, label_smoothing: float = 0.0) -> Self:
-        return cls(
-            shape.embed_dim, len(task.labels), multi_label=task.multi_label, class_weights=task.class_weights,
-            label_smoothing=label_smoothing,
-        )  # fmt: skip
+        return cls(task, shape.embed_dim, label_smoothing=label_smoothing)
 
     def loss(self, outputs: Tensors, targets: Tensors, weights: Tensor) -> dict[str, Tensor]:
         logits = outputs["logits"].float()

@@ -47,11 +47,11 @@ class EntitiesHead(Head):
     @classmethod
     def from_task(cls, task: EntitiesTask, shape: EncoderShape, *, label_smoothing: float = 0.0) -> Self:
         options = task.options
-        asked = {"hidden_dim": options.hidden_dim, "decoder_layers": options.decoder_layers}
+        options_of_sizes = {"hidden_dim": options.hidden_dim, "decoder_layers": options.decoder_layers}
         sizes = SpanSizes(
             max(1, len(task.labels)), shape.embed_dim, max_words=options.max_words,
             queries_per_word=options.queries_per_word,
-            **{name: value for name, value in asked.items() if value is not None},
+            **{name: value for name, value in options_of_sizes.items() if value is not None},
         )  # fmt: skip
         return cls(sizes, num_tags=len(task.tag_set), tagging=options.tagging)
 

@@ -11,22 +11,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polydetr.core.examples import IGNORE_INDEX
-from polydetr.heads.base import EncoderShape, Head, Tensors
+from polydetr.heads.base import DROPOUT, EncoderShape, Head, Tensors
 from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer, no_choice, words_between
 from polydetr.nn.batch import Encoded
 from polydetr.tasks.base import log_softmax
 from polydetr.tasks.qa import QuestionAnsweringTask
 
 _OUTSIDE = -1e4
+"""The scores of padding."""
 
 
 class QuestionAnsweringHead(Head):
     """A start and an end score for every token, (B, L) each; token 0 stands for "no answer here"."""
 
-    def __init__(self, embed_dim: int, *, group: str = "text", dropout: float = 0.1) -> None:
+    def __init__(self, embed_dim: int) -> None:
         super().__init__()
-        self.group = group
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(DROPOUT)
         self.output = nn.Linear(embed_dim, 2)
 
     @classmethod
@@ -34,8 +34,8 @@ class QuestionAnsweringHead(Head):
         return cls(shape.embed_dim)
 
     def forward(self, encoded: Encoded) -> dict[str, Tensor]:
-        scores = self.output(self.dropout(encoded.tokens[self.group])).float()
-        start, end = scores.masked_fill(~encoded.masks[self.group][..., None], _OUTSIDE).unbind(-1)
+        scores = self.output(self.dropout(encoded.tokens["text"])).float()
+        start, end = scores.masked_fill(~encoded.masks["text"][..., None], _OUTSIDE).unbind(-1)
         return {"start_logits": start, "end_logits": end}
 
     def loss(self, outputs: Tensors, targets: Tensors, weights: Tensor) -> dict[str, Tensor]:

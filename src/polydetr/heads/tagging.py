@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from polydetr.core.examples import IGNORE_INDEX
 from polydetr.core.layout import Layout
-from polydetr.heads.base import EncoderShape, Head, Tensors
+from polydetr.heads.base import DROPOUT, EncoderShape, Head, Tensors
 from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer, numbered, words_between
 from polydetr.nn.batch import Encoded
 from polydetr.tasks.base import details_of, log_softmax
@@ -20,16 +20,15 @@ from polydetr.tasks.tagging import TagDetails, TaggingTask
 
 
 class TokenHead(nn.Module):
-    """A linear output over every token of one group: "logits" (B, L, num_labels)."""
+    """A linear output over every token of the text: "logits" (B, L, num_labels)."""
 
-    def __init__(self, embed_dim: int, num_labels: int, *, group: str = "text", dropout: float = 0.1) -> None:
+    def __init__(self, embed_dim: int, num_labels: int, *, dropout: float = DROPOUT) -> None:
         super().__init__()
-        self.group = group
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(embed_dim, num_labels)
 
     def forward(self, encoded: Encoded) -> dict[str, Tensor]:
-        return {"logits": self.output(self.dropout(encoded.tokens[self.group]))}
+        return {"logits": self.output(self.dropout(encoded.tokens["text"]))}
 
 
 class TaggingHead(TokenHead, Head):

@@ -1,4 +1,4 @@
-"""The interface of modalities: how raw values become tokens. What only some of them can do stands below, as protocols."""
+"""The interface of modalities: how raw values become tokens. What only some can do stands below, as protocols."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class BuildContext:
 
 
 class Modality(ABC):
-    """One kind of input. ``fields`` are the columns it reads, in order; together they make one token group, ``name``."""
+    """One kind of input. ``fields`` are the columns it reads, in order; they make one token group, ``name``."""
 
     name: ClassVar[str]
     reads: ClassVar[frozenset[str]]
@@ -100,22 +100,22 @@ class Modality(ABC):
 
     def only(self, fields: Sequence[str]) -> Self:
         """The same modality, reading only these columns."""
-        return self._twin(fields, self.needs)
+        return self._changed(fields, self.needs)
 
     def over(self, fields: Sequence[str]) -> Self:
         """The same modality, embedded by the same weights, for other columns; no task has requirements of it, and where
         they are missing it gives no tokens.
         """
-        return self._twin(fields, Needs())
+        return self._changed(fields, Needs())
 
     def by_itself(self) -> Self:
         """The same modality in a model that reads nothing else."""
-        return self._twin(self.fields, dataclasses.replace(self.needs, alone=True))
+        return self._changed(self.fields, dataclasses.replace(self.needs, alone=True))
 
-    def _twin(self, fields: Sequence[str], needs: Needs) -> Self:
-        twin = copy.copy(self)
-        twin.fields, twin.needs = tuple(fields), needs
-        return twin
+    def _changed(self, fields: Sequence[str], needs: Needs) -> Self:
+        changed = copy.copy(self)
+        changed.fields, changed.needs = tuple(fields), needs
+        return changed
 
     @abstractmethod
     def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:

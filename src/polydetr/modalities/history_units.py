@@ -28,10 +28,10 @@ class HistoryPart(Part):
         empty = {name for name in arrays if name.endswith(".length") or name in ("item", "age", "age_known")}
         return {name: np.zeros_like(array) if name in empty else array for name, array in arrays.items()}
 
-    def without(self, row: Row, gone: Collection[int]) -> dict[str, Any]:
+    def without(self, row: Row, deleted: Collection[int]) -> dict[str, Any]:
         shorter = dict(row)
         for field in set(self.columns):
-            out = {self.indices[unit] for unit in gone if self.columns[unit] == field}
+            out = {self.indices[unit] for unit in deleted if self.columns[unit] == field}
             if out:
                 value = row[field]
                 items = [] if isinstance(value, (str, Mapping)) else list(value)

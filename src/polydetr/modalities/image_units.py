@@ -1,4 +1,4 @@
-"""Cells of images as units of an explanation, the images with some cells filled in, and the images that reports show."""
+"""Cells of images as units of an explanation, the images with some cells filled, and the images for reports."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class ImagePart(Part):
         starts = self.edges[:-1]
         return np.add.reduceat(np.add.reduceat(heat, starts, axis=1), starts, axis=2).ravel()
 
-    def without(self, row: Row, gone: Collection[int]) -> dict[str, Any]:
+    def without(self, row: Row, deleted: Collection[int]) -> dict[str, Any]:
         """Cells are filled with the median color of the remaining cells (of all where none remains): the median of the
         whole image would still depend on what was deleted. The row then holds the images as the model reads them, which
         encoding leaves as they are.
         """
         cells = np.zeros((len(self.owners), self.side, self.side), dtype=bool)
-        cells.reshape(-1)[list(gone)] = True
+        cells.reshape(-1)[list(deleted)] = True
         touched = {o for o, own in zip(self.owners, cells, strict=True) if own.any()}
         images: dict[str, list[np.ndarray]] = {owner: [] for owner in touched}
         for owner, pixels, own in zip(self.owners, self.pixels, cells, strict=True):
@@ -70,9 +70,9 @@ class ImagePart(Part):
                 images[owner].append(self._filled(pixels.transpose(1, 2, 0), own))
         return {**row, **images}
 
-    def _filled(self, image: np.ndarray, gone: np.ndarray) -> np.ndarray:
+    def _filled(self, image: np.ndarray, deleted: np.ndarray) -> np.ndarray:
         sizes = np.diff(self.edges)
-        over = np.repeat(np.repeat(gone, sizes, axis=0), sizes, axis=1)  # (H, W)
+        over = np.repeat(np.repeat(deleted, sizes, axis=0), sizes, axis=1)  # (H, W)
         left = image[over if over.all() else ~over]
         return np.where(over[..., None], np.median(left, axis=0).round().astype(np.uint8), image)
 

@@ -149,9 +149,9 @@ class TablePart(Part):
         code = self._codes[arrays["column"]].astype(arrays["code"].dtype)
         return {**arrays, "number": np.zeros_like(arrays["number"]), "code": code}
 
-    def without(self, row: Row, gone: Collection[int]) -> dict[str, Any]:
-        return {**row, **{self.columns[unit]: None for unit in gone}}
+    def without(self, row: Row, deleted: Collection[int]) -> dict[str, Any]:
+        return {**row, **{self.columns[unit]: None for unit in deleted}}
 
     @property
-    def seen(self) -> Sequence[int]:
+    def present(self) -> Sequence[int]:
         return np.flatnonzero(~self._missing).tolist()

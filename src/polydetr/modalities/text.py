@@ -68,7 +68,7 @@ def is_missing_text(value: object) -> bool:
 
 
 def readable_texts(fields: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
-    """All readable texts of the rows, column by column within a row; other values are left to ``encode``, which raises."""
+    """All readable texts of the rows; other values are left to ``encode``, which raises for them."""
     for row in rows:
         for field in fields:
             try:
@@ -116,17 +116,17 @@ class TextModality(Modality):
         )
         return cls(names, spec, config=config.text, needs=context.needs)
 
-    def _twin(self, fields: Sequence[str], needs: Needs) -> Self:
-        twin = super()._twin(fields, needs)
+    def _changed(self, fields: Sequence[str], needs: Needs) -> Self:
+        changed = super()._changed(fields, needs)
         if self.needs.by_word and not needs.by_word:
-            twin.tokens = self.tokens.whole()
-        return twin
+            changed.tokens = self.tokens.whole()
+        return changed
 
     def within(self, max_tokens: int) -> Self:
         """The same modality with windows of at most ``max_tokens``."""
-        twin = self._twin(self.fields, self.needs)
-        twin.max_tokens = min(self.max_tokens, max_tokens)
-        return twin
+        changed = self._changed(self.fields, self.needs)
+        changed.max_tokens = min(self.max_tokens, max_tokens)
+        return changed
 
     # -- tokens ---------------------------------------------------------------------------------------------------
 

@@ -77,9 +77,9 @@ class TextTokens:
 
     def whole(self) -> Self:
         """A copy that does not read word by word, with the same tokenizer."""
-        twin = copy.copy(self)
-        twin.by_word = twin.subwords = False
-        return twin
+        changed = copy.copy(self)
+        changed.by_word = changed.subwords = False
+        return changed
 
     def table(self, text: FieldText) -> np.ndarray:
         """(8, L), rows as ``FIELDS`` names them."""
@@ -93,7 +93,8 @@ class TextTokens:
                 positions += self._word_positions(string, words[first])
             else:
                 positions += self._run(string, words[first:stop])
-        flat = np.array(list(itertools.chain.from_iterable(positions)), dtype=np.int32).reshape(-1, 5)
+        numbers = itertools.chain.from_iterable(itertools.chain.from_iterable(positions))
+        flat = np.fromiter(numbers, dtype=np.int32).reshape(-1, len(Position._fields))
         word = np.repeat(np.arange(len(words), dtype=np.int32), [len(own) for own in positions])
         base = np.array([a for a, _ in words], dtype=np.int32)[word]
         out = np.empty((len(FIELDS), len(word)), dtype=np.int32)

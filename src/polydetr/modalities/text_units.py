@@ -63,12 +63,12 @@ class TextPart(Part):
                 margin.setdefault(number, int(layout.margin[t]))
         return TokenWords(np.array(tokens, int), np.array(words, int), np.array(shares, float), special, margin)
 
-    def without(self, row: Row, gone: Collection[int]) -> dict[str, object]:
+    def without(self, row: Row, deleted: Collection[int]) -> dict[str, object]:
         """The row with these words deleted; all other words stay the words they were (see :func:`without_words`)."""
         shorter = dict(row)
         for field, text in self.texts.items():
             first = self._first[field]
-            here = {n - first for n in gone if first <= n < first + len(text.words)}
+            here = {n - first for n in deleted if first <= n < first + len(text.words)}
             if not here:
                 continue
             value = row[field]
@@ -94,17 +94,17 @@ class TextPart(Part):
         return result
 
     @property
-    def seen(self) -> Sequence[int]:
+    def present(self) -> Sequence[int]:
         return sorted({int(word) for tokens in self.windows for word in tokens.word})
 
 
-def without_words(text: FieldText, gone: Collection[int]) -> str:
+def without_words(text: FieldText, deleted: Collection[int]) -> str:
     """The text with words deleted. Where that would join two neighbors into one word ("3.5" without the middle), a
     space is put between them.
     """
     kept: list[str] = []
     position = 0
-    for index in sorted(gone):
+    for index in sorted(deleted):
         start, end = text.words[index]
         kept.append(text.text[position:start])
         position = end

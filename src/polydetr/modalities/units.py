@@ -46,18 +46,18 @@ class Part(ABC):
         return of_vectors.reshape(len(of_vectors), len(self), -1).sum((0, 2))
 
     @abstractmethod
-    def without(self, row: Row, gone: Collection[int]) -> dict[str, Any]:
-        """The row with the units ``gone`` deleted; all others stay what they were."""
+    def without(self, row: Row, deleted: Collection[int]) -> dict[str, Any]:
+        """The row with the units ``deleted`` deleted; all others stay what they were."""
 
     @property
-    def seen(self) -> Sequence[int]:
+    def present(self) -> Sequence[int]:
         """The units that the model has read: a missing value is none of them."""
         return range(len(self))
 
     @property
     def probes(self) -> Sequence[set[int]]:
         """Sets of units that occlusion deletes together."""
-        return [{unit} for unit in self.seen]
+        return [{unit} for unit in self.present]
 
     def shown(self, value: Any) -> str:
         """A column's value, as text."""

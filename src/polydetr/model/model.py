@@ -26,7 +26,7 @@ from polydetr.nn.cpu.linear import Linear, Packed, pack
 from polydetr.nn.encoder import AttentionWeights, MultiModalEncoder
 from polydetr.nn.pooling import masked_mean, mean_of_groups
 from polydetr.tasks.base import Task
-from polydetr.tasks.capabilities import BringsTokens, FindsInImages, HasPositive, NamedLabels
+from polydetr.tasks.capabilities import BringsTokens, FindsInImages, HasLabels, HasPositive
 
 
 class PolyModel(nn.Module):
@@ -215,11 +215,11 @@ class PolyModel(nn.Module):
         that read its maps.
         """
         for name, modality in modalities.items():
-            weights = embedders.pretrained(modality)
+            embedder = self.embedder_of(name)
+            weights = embedder.pretrained(modality)
             if weights:
-                unexpected = self.embedders[name].load_state_dict(dict(weights), strict=False).unexpected_keys
+                unexpected = embedder.load_state_dict(dict(weights), strict=False).unexpected_keys
                 assert not unexpected, unexpected
-            embedder = self.embedders[name]
             detr = embedder.pretrained_detr(modality) if isinstance(embedder, HasDetr) else None
             if detr is not None:
                 for head in self.heads.values():
@@ -228,13 +228,13 @@ class PolyModel(nn.Module):
 
     @torch.no_grad()
     def name_labels(self, tasks: Mapping[str, Task], text: Modality) -> None:
-        """Gives heads that represent labels by vectors those of the labels' names (``capabilities.NamedLabels``)."""
+        """Gives heads that know labels by vectors those of the labels' names (``capabilities.HasLabels``)."""
         reader = text.over(["label"])
         for target, task in tasks.items():
             head = self.head_of(target)
-            if not (isinstance(task, NamedLabels) and isinstance(head, NamesLabels)):
+            if not (isinstance(task, HasLabels) and isinstance(head, NamesLabels)):
                 continue
-            names = [re.sub(r"[\W_]+", " ", label) for label in task.named_labels]
+            names = [re.sub(r"[\W_]+", " ", label) for label in task.labels]
             windows = [reader.encode([{"label": name}]).windows[0] for name in names]
             group = TokenGroup.of(PaddedGroup.of([window.arrays for window in windows]))
             embedded = self.embedders["text"](group)

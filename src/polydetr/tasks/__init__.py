@@ -1,1 +1,1 @@
-"""What can be predicted, in numbers: one file per task, found by name in ``core.plugs.TASKS``. No tensors here."""
+"""The half of each task without tensors: one file per task, found by name in ``core.plugs.TASKS``."""

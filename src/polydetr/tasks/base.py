@@ -19,6 +19,8 @@ from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError, did_you_mean
 
+OLD_SECTIONS = ("detection", "entities")
+"""Sections of older configurations and model folders: options of the targets of the task of that name."""
 D = TypeVar("D", bound=Details)
 
 
@@ -31,8 +33,15 @@ class TaskOptions(BaseModel):
 
 
 class DecoderOptions(TaskOptions):
-    """The options of a task that predicts a set by a decoder, which several targets may share."""
+    """The options of a task that predicts a set of labeled objects by a decoder, which several targets may share."""
 
+    labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
+    threshold: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="score from which a box or span is answered; default: tuned on validation rows",
+    )
     hidden_dim: int | None = None
     decoder_layers: int | None = None
 
@@ -197,8 +206,7 @@ class Task(ABC):
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Task:
         """The inverse of ``state``; options that the task does not know any more are left out."""
-        # Folders of polydetr 0.1 hold the options of detection and entities in a section named like the task.
-        saved = {**state["config"], **state.get(cls.kind, {})}
+        saved = {**state["config"], **(state.get(cls.kind, {}) if cls.kind in OLD_SECTIONS else {})}
         task = cls(state["target"], cls.Options(**{k: v for k, v in saved.items() if k in cls.Options.model_fields}))
         task.temperature = float(state["temperature"])
         task.restore(state)

@@ -56,16 +56,6 @@ class BringsTokens(Protocol):
 
 
 @runtime_checkable
-class NamedLabels(Protocol):
-    """Its head has a vector per label, initialized with what the text embedder makes of the label's name."""
-
-    @property
-    def named_labels(self) -> Sequence[str]:
-        """The labels, in the order of the vectors."""
-        ...
-
-
-@runtime_checkable
 class NamesFiles(Protocol):
     """The values of its column may be names of files."""
 

@@ -38,7 +38,6 @@ _REMOVED = {
 class DetectionOptions(DecoderOptions):
     """Boxes around objects. The switches below ``decoder_layers`` concern "detr-fast" alone, not "detr" of 2020."""
 
-    labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
     architecture: Literal["detr-fast", "detr"] = Field(
         default="detr-fast", description="detr: as published in 2020, which needs many more steps"
     )
@@ -52,9 +51,6 @@ class DetectionOptions(DecoderOptions):
     iou_aware: bool = Field(default=True, description="scores learn to say how well the box fits")
     zoom: float = Field(
         default=0.6, gt=0, le=1, description="smallest side at which training images are shown; 1 = off"
-    )
-    threshold: float | None = Field(
-        default=None, ge=0, le=1, description="score from which a box is answered; default: tuned on validation rows"
     )
 
     @model_validator(mode="before")

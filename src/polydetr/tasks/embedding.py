@@ -71,7 +71,7 @@ class EmbeddingTask(Task):
         raise SchemaError(
             f"target {self.target!r} holds {first!r:.60}, a {type(first).__name__}; an embedding belongs to a text, "
             "an image or a mapping of fields",
-            hint=f"For numbers say {self.target}:regression, for labels {self.target}:classification.",
+            hint=f"For numbers write {self.target}:regression, for labels {self.target}:classification.",
         )
 
     def gold(self, row: Row, text: FieldText | None) -> Positive | None:

@@ -33,7 +33,6 @@ LEAST_SCORE = 0.05
 class EntitiesOptions(DecoderOptions):
     """Spans of text with types, which may be nested."""
 
-    labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
     scheme: Literal["auto", "iob1", "iob2", "bioes"] = Field(
         default="auto", description="how the tags of the training rows mark their spans"
     )
@@ -49,9 +48,6 @@ class EntitiesOptions(DecoderOptions):
     )
     tagging: float = Field(
         default=0.5, ge=0, description="weight of learning, besides, one tag per word for the outermost spans; 0 = off"
-    )
-    threshold: float | None = Field(
-        default=None, ge=0, le=1, description="score from which a span is answered; default: tuned on validation rows"
     )
 
 
@@ -187,10 +183,6 @@ class EntitiesTask(Task):
     @property
     def tag_set(self) -> list[str]:
         return ["O", *(f"{prefix}-{label}" for label in self.labels for prefix in "BI")]
-
-    @property
-    def named_labels(self) -> Sequence[str]:
-        return self.labels
 
     # -- answers ------------------------------------------------------------------------------------------------------
 

@@ -193,10 +193,8 @@ class GenerationTask(Task):
         quality of images is measured by ``metrics.generation``.
         """
         details = [details_of(p, FlowDetails) for p, _ in self.labeled(predictions, golds)]
-        losses, powers = (
-            [d.loss for d in details if d.loss is not None],
-            [d.power for d in details if d.power is not None],
-        )
+        losses = [d.loss for d in details if d.loss is not None]
+        powers = [d.power for d in details if d.power is not None]
         if len(losses) < len(details):
             raise ValueError("images were generated, not measured: run the rows with their targets")
         loss, power = float(np.mean(losses)), float(np.mean(powers))

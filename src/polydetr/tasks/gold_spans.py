@@ -1,4 +1,4 @@
-"""A row's labels as tags or spans, read the same way by every task that answers with spans of its text."""
+"""Reads a row's labels, tags or spans, for every task that answers with spans of a text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polydetr.values.tags import iob2_to_word_spans, to_iob2
 
 
 def items_of(row: Row, target: str) -> list[Any] | None:
-    """The row's tags or spans as they were given, or None where it has neither.
+    """The row's tags or spans, as they stand there; None where the value is missing.
 
     Raises:
         RowError: the value is no list, or mixes tags and spans.
@@ -35,7 +35,7 @@ def items_of(row: Row, target: str) -> list[Any] | None:
 
 
 def span_of(item: Any, target: str) -> Span:
-    """One span as it may be given: a mapping, or start, end and label in a row.
+    """One span, from a mapping or from a sequence of start, end and label.
 
     Raises:
         RowError: it is neither.
@@ -51,7 +51,7 @@ def span_of(item: Any, target: str) -> Span:
 
 
 def spans_in(items: Sequence[Any], text: FieldText, target: str) -> list[Span]:
-    """Spans that lie inside the text.
+    """The items as spans of the text.
 
     Raises:
         RowError: an item is no span, or lies outside.
@@ -69,7 +69,8 @@ def spans_in(items: Sequence[Any], text: FieldText, target: str) -> list[Span]:
 
 
 def tags_in(items: Sequence[str], text: FieldText, target: str, *, scheme: str) -> list[str]:
-    """IOB2 tags, one per word; as they are where ``scheme`` is "plain". No tags at all stand for words without a label.
+    """The items as IOB2 tags, one per word, or unchanged where ``scheme`` is "plain". Without any items each word is
+    "O".
 
     Raises:
         RowError: not one tag per word, or one that the scheme does not have.
@@ -90,10 +91,10 @@ def tags_in(items: Sequence[str], text: FieldText, target: str, *, scheme: str) 
 
 
 def spans_of_tags(tags: Sequence[str], text: FieldText) -> list[Span]:
-    """What IOB2 tags mark, in characters."""
+    """The spans that IOB2 tags mark, in characters."""
     return [Span(text.words[a][0], text.words[b - 1][1], label) for a, b, label in iob2_to_word_spans(tags)]
 
 
 def rows_in(layout: Layout, num_rows: int) -> Sequence[int]:
-    """The rows of the document that this window reads."""
+    """The rows of the document, of ``num_rows`` rows, that have words in this window."""
     return (0,) if num_rows == 1 else np.unique(layout.row[layout.first]).tolist()

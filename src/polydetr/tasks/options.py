@@ -1,4 +1,4 @@
-"""The options of each target, validated by its own task's class as soon as the schema names it."""
+"""The options of each target, validated by the class of its task, which the schema names."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from polydetr.config.sections import Config
 from polydetr.core.plugs import TASKS
 from polydetr.errors import did_you_mean
 from polydetr.schema.spec import Schema
-from polydetr.tasks.base import TaskOptions
-
-OLD_SECTIONS = ("detection", "entities")
-"""Keys on top that hold options for every target of the task of that name: how they were written before."""
+from polydetr.tasks.base import OLD_SECTIONS, TaskOptions
 
 
 def read_options(config: Config, schema: Schema) -> dict[str, TaskOptions]:
@@ -27,13 +24,13 @@ def read_options(config: Config, schema: Schema) -> dict[str, TaskOptions]:
     targets = {spec.name: spec.task for spec in schema.targets}
     lines = [f"tasks.{n}: {n!r} is not a target. {did_you_mean(n, targets)}" for n in config.tasks if n not in targets]
     for kind in OLD_SECTIONS:
-        _, found = _validated(kind, getattr(config, kind), {}, target=None)
-        lines += found
+        _, faults = _validated(kind, getattr(config, kind), {}, target=None)
+        lines += faults
     options: dict[str, TaskOptions] = {}
     for target, kind in targets.items():
         section = getattr(config, kind) if kind in OLD_SECTIONS else {}
-        read, found = _validated(kind, section, config.tasks.get(target, {}), target=target)
-        lines += [line for line in found if line not in lines]
+        read, faults = _validated(kind, section, config.tasks.get(target, {}), target=target)
+        lines += [line for line in faults if line not in lines]
         if read is not None:
             options[target] = read
     if lines:
@@ -42,7 +39,7 @@ def read_options(config: Config, schema: Schema) -> dict[str, TaskOptions]:
 
 
 def old_keys(config: Config, schema: Schema) -> list[str]:
-    """One message for each key that stands in an old section: where it belongs."""
+    """One message per key in an old section: where it belongs."""
     return [
         f"{kind}.{key}: write it as tasks.{spec.name}.{key}"
         for kind in OLD_SECTIONS
@@ -55,7 +52,7 @@ def old_keys(config: Config, schema: Schema) -> list[str]:
 def _validated(
     kind: str, section: Mapping[str, Any], own: Mapping[str, Any], *, target: str | None
 ) -> tuple[TaskOptions | None, list[str]]:
-    """Options, or what is wrong with them; section: defaults under the task's name, own: under the target's."""
+    """Options, or a line per fault; section: defaults of an old section, own: what stands under ``tasks.<target>``."""
     if not section and target is None:
         return None, []
     of_task = TASKS[kind].Options

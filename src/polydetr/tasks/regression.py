@@ -46,7 +46,7 @@ class RegressionTask(Task):
         try:
             return read_number(value, column=self.target, comma=self.comma)
         except RowError as error:
-            hint = f"Leave the cell empty where the value is unknown; for labels say {self.target}:classification."
+            hint = f"Leave the cell empty where the value is unknown; for labels write {self.target}:classification."
             raise RowError(error.message, location=Location(column=self.target), hint=hint) from None
 
     def encode_target(self, view: WindowView) -> Arrays:

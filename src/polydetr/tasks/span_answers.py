@@ -1,4 +1,4 @@
-"""From raw outputs of windows to the spans of each row, in its words, each found once."""
+"""From the raw outputs of windows to the spans of each row, without duplicates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polydetr.values.spans import Nesting, go_together
 
 
 class Candidate(NamedTuple):
-    """A span of a row's words, first … last (inclusive), with the number of its label."""
+    """A span of words, first … last (inclusive), with the number of its label and its score."""
 
     first: int
     last: int
@@ -23,7 +23,9 @@ class Candidate(NamedTuple):
 
 
 def window_candidates(output: Arrays, num_words: int, *, least: float) -> list[Candidate]:
-    """What the queries of one window answer, one span each, in words of the window; the highest-scoring first."""
+    """The spans of one window's queries of a score of at least ``least``, one per query, in words of the window; the
+    highest-scoring first.
+    """
     real = output["seeds"][:, 0] >= 0
     logits = output["logits"][real, -1].astype(np.float64)
     if not num_words or not len(logits):
@@ -38,7 +40,7 @@ def window_candidates(output: Arrays, num_words: int, *, least: float) -> list[C
 
 
 def _best_ends(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest first and last word (Q,) of each query, the first not behind the last; logits (Q, W)."""
+    """The most probable first and last word (Q,) of each query, the first not behind the last; logits (Q, W)."""
     last = (np.maximum.accumulate(start, axis=1) + end).argmax(1)
     before = np.arange(start.shape[1]) <= last[:, None]
     return np.where(before, start, -np.inf).argmax(1), last
@@ -47,12 +49,12 @@ def _best_ends(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def merged(
     outputs: Sequence[Arrays], layouts: Sequence[Layout], lengths: Sequence[int], *, least: float
 ) -> list[list[Candidate]]:
-    """Each row's candidates, from all windows of its document; ``lengths``: words of each row.
+    """Each row's candidates, from all windows of its document; lengths: the number of words of each row.
 
-    Where windows overlap, a span is answered by the one that leaves it the most context: whose nearer artificial edge
-    is farther from it. So a span that several windows saw is found once, and what a window's edge cut off is not.
+    Where windows overlap, a span is taken from the one with the most context around it: whose nearer artificial edge is
+    farther away. So a span that several windows hold is answered once, and one that is cut off by an edge is not.
     """
-    # margins[row][window, word]: -1 where the window does not see the word.
+    # margins[row][window, word]: -1 where the window does not hold the word.
     margins = [np.full((len(layouts), length), -1, dtype=np.int64) for length in lengths]
     places: list[tuple[np.ndarray, np.ndarray]] = []
     for number, layout in enumerate(layouts):
@@ -61,17 +63,17 @@ def merged(
         for row in rows_in(layout, len(lengths)):
             here = begins[layout.row[begins] == row]
             margins[row][number, layout.word[here]] = layout.margin[here]
-    found: list[list[Candidate]] = [[] for _ in lengths]
+    candidates: list[list[Candidate]] = [[] for _ in lengths]
     for number, (output, (rows, words)) in enumerate(zip(outputs, places, strict=True)):
         for first, last, label, score in window_candidates(output, len(words), least=least):
             row, a, b = int(rows[first]), int(words[first]), int(words[last])
             if row == rows[last] and np.minimum(margins[row][:, a], margins[row][:, b]).argmax() == number:
-                found[row].append(Candidate(a, b, label, score))
-    return found
+                candidates[row].append(Candidate(a, b, label, score))
+    return candidates
 
 
 def settled(candidates: Sequence[Candidate], nesting: Nesting) -> list[Candidate]:
-    """Each span once, the highest-scoring first, without those that do not go with a higher-scoring one."""
+    """Each span once, the highest-scoring first, without those that ``nesting`` excludes beside a better one."""
     kept: list[Candidate] = []
     for one in sorted(candidates, key=lambda c: -c.score):
         known = any((one.first, one.last, one.label) == (c.first, c.last, c.label) for c in kept)

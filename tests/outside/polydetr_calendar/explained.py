@@ -60,8 +60,8 @@ class WeekdaysPart(Part):
     def blank(self, arrays: Arrays, window: int) -> dict[str, np.ndarray]:
         return {**arrays, "days": np.zeros_like(arrays["days"])}
 
-    def without(self, row: Row, gone: Collection[int]) -> dict[str, Any]:
-        return {**row, **{self.columns[unit]: None for unit in gone}}
+    def without(self, row: Row, deleted: Collection[int]) -> dict[str, Any]:
+        return {**row, **{self.columns[unit]: None for unit in deleted}}
 
 
 class ExplainedModality(WeekdaysModality):
