@@ -80,7 +80,7 @@ class ImageModality(Modality):
         if isinstance(config.backbone, str) and name in BACKBONES and BACKBONES[name].kind == "text":
             name = "auto"
         spec = choose_image_spec(
-            name, hidden_dim=config.model.embed_dim or 128, patch_size=config.image.patch_size, note=context.notify
+            name, hidden_dim=config.model.embed_dim or 128, patch_size=config.image.patch_size, notify=context.notify
         )
         settings = config.image.model_copy(update={"max_images": 1}) if context.needs.frames else config.image
         return cls([field.name for field in fields], spec, config=settings, needs=context.needs)

@@ -112,7 +112,7 @@ class TextModality(Modality):
             hidden_dim=config.model.embed_dim or 128,
             vocab_size=config.text.vocab_size,
             max_positions=config.text.max_tokens,
-            note=context.notify,
+            notify=context.notify,
         )
         return cls(names, spec, config=config.text, needs=context.needs)
 

@@ -24,7 +24,7 @@ def choose_text_spec(
     hidden_dim: int,
     vocab_size: int,
     max_positions: int,
-    note: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> TextSpec:
     """The named backbone; "auto" chooses by language; "none" learns a vocabulary from the texts.
 
@@ -34,14 +34,14 @@ def choose_text_spec(
     if name == "auto":
         suggested = suggest_backbone(texts(500), by_word=by_word)
         reason = "chosen by the language of the text; name another with backbone="
-        if spec := _load_unnamed(load_text_spec, suggested, "backbone", reason, note):
+        if spec := _load_unnamed(load_text_spec, suggested, "backbone", reason, notify):
             return spec
     elif name != "none":
-        return load_text_spec(name, report=note)
+        return load_text_spec(name, report=notify)
     return scratch_spec(texts(None), vocab_size=vocab_size, hidden_dim=hidden_dim, max_positions=max_positions)
 
 
-def choose_image_spec(name: str, *, hidden_dim: int, patch_size: int, note: Callable[[str], None]) -> ImageSpec:
+def choose_image_spec(name: str, *, hidden_dim: int, patch_size: int, notify: Callable[[str], None]) -> ImageSpec:
     """The named backbone; "auto" is ``DEFAULT``, or random weights where it cannot be had; "none" are patches.
 
     Raises:
@@ -49,23 +49,23 @@ def choose_image_spec(name: str, *, hidden_dim: int, patch_size: int, note: Call
     """
     if name == "auto":
         reason = "name another with backbone={'image': ...}"
-        if spec := _load_unnamed(load_image_spec, DEFAULT, "image backbone", reason, note):
+        if spec := _load_unnamed(load_image_spec, DEFAULT, "image backbone", reason, notify):
             return spec
     elif name != "none":
-        return load_image_spec(name, report=note)
+        return load_image_spec(name, report=notify)
     return patch_spec(hidden_dim=hidden_dim, patch_size=patch_size)
 
 
 def _load_unnamed(
-    load: Callable[..., Spec], name: str, title: str, reason: str, note: Callable[[str], None]
+    load: Callable[..., Spec], name: str, title: str, reason: str, notify: Callable[[str], None]
 ) -> Spec | None:
-    """A backbone that the user did not name; None where it cannot be had. ``note`` takes a message of which it is."""
+    """A backbone that the user did not name; None where it cannot be had. ``notify`` takes the message which one it is."""
     try:
-        spec = load(name, report=note)
+        spec = load(name, report=notify)
     except BackboneError as error:
-        note(f"{title}: none, random weights ({name} cannot be had: {error.message})")
+        notify(f"{title}: none, random weights ({name} cannot be had: {error.message})")
         return None
-    note(f"{title}: {name} ({reason})")
+    notify(f"{title}: {name} ({reason})")
     return spec
 
 
