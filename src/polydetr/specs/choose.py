@@ -59,7 +59,7 @@ def choose_image_spec(name: str, *, hidden_dim: int, patch_size: int, notify: Ca
 def _load_unnamed(
     load: Callable[..., Spec], name: str, title: str, reason: str, notify: Callable[[str], None]
 ) -> Spec | None:
-    """A backbone that the user did not name; None where it cannot be had. ``notify`` takes the message which one it is."""
+    """A backbone that the user did not name; None where it cannot be had. ``notify`` takes a message with its name."""
     try:
         spec = load(name, report=notify)
     except BackboneError as error:
