@@ -15,7 +15,16 @@ from typing import Annotated, Any
 import typer
 
 from polydetr import __version__
-from polydetr.cli.output import counted, output, print_entry, print_json, print_metrics, say, stdout_kept_clean
+from polydetr.cli.output import (
+    counted,
+    describe_threshold,
+    output,
+    print_entry,
+    print_json,
+    print_metrics,
+    say,
+    stdout_kept_clean,
+)
 from polydetr.errors import ConfigError, PolydetrError, did_you_mean
 
 app = typer.Typer(
@@ -181,6 +190,7 @@ def evaluate(
     file: Annotated[str, typer.Argument(help="Labeled rows.")],
     format: FormatOption = None,
     encoding: Encoding = None,
+    plots: Annotated[Path | None, typer.Option(help="A folder for the plots, as PNG: coverage and risk.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a model on labeled rows."""
@@ -188,6 +198,11 @@ def evaluate(
 
     with stdout_kept_clean(as_json):
         evaluations = LoadedModel.load(model).evaluation(file, format=format, encoding=encoding)
+        if plots is not None:
+            from polydetr.reports.plots import write_coverage_plots
+
+            for path in write_coverage_plots(plots, evaluations):
+                say(f"wrote {path}")
     if as_json:
         print_json({target: dict(e.metrics) for target, e in evaluations.items()})
         return
@@ -205,6 +220,13 @@ def predict(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse rows unlike those of the training.")] = False,
     lenient: Annotated[bool, typer.Option("--lenient", help="Take what cannot be read as missing.")] = False,
     seed: Annotated[int, typer.Option(help="For generated images: another seed, other images.", min=0)] = 0,
+    min_confidence: Annotated[
+        float | None, typer.Option(help='Withhold answers less probable than this: "abstained": true beside them.')
+    ] = None,
+    accuracy: Annotated[
+        float | None,
+        typer.Option(help="Withhold as many answers as it takes to be right this often, by the validation rows."),
+    ] = None,
     draw: Annotated[
         Path | None, typer.Option(help="A folder for the images, drawn with the objects found in them.")
     ] = None,
@@ -224,8 +246,12 @@ def predict(
     rejected = 0
     files = out.with_name(f"{out.stem}-files") if out else None
     answers = loaded.stream(
-        file, format=format, encoding=encoding, strictness=strictness, seed=seed, files=files, draw=draw
-    )
+        file, format=format, encoding=encoding, strictness=strictness, seed=seed,
+        min_confidence=min_confidence, accuracy=accuracy, files=files, draw=draw,
+    )  # fmt: skip
+    if accuracy is not None:
+        for target, chosen in loaded.thresholds(accuracy).items():
+            say(f"polydetr: {describe_threshold(target, chosen, accuracy)}")
     with output(out) as stream:
         for answer in counted(answers) if out else answers:
             rejected += "error" in answer

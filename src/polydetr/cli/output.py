@@ -10,9 +10,12 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from polydetr.errors import SaveError
+
+if TYPE_CHECKING:
+    from polydetr.metrics.calibration import Threshold
 
 
 def counted(answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -78,3 +81,18 @@ def print_metrics(metrics: dict[str, Any]) -> None:
         for target, values in targets.items():
             shown = "  ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v:.4f}" for k, v in values.items())
             print(f"{split + ' ' if split else ''}{target}: {shown}")
+
+
+def describe_threshold(target: str, chosen: Threshold, wanted: float) -> str:
+    """What a wanted accuracy costs, in one sentence."""
+    low, high = chosen.coverage_interval
+    answered = f"{chosen.coverage:.0%} of them ({low:.0%} to {high:.0%})"
+    by = f"by {chosen.rows} answers to validation rows"
+    if not chosen.reached:
+        return (
+            f"no threshold makes {target!r} right {wanted:.0%} of the time, {by}: {chosen.accuracy:.1%} is the most, "
+            f"from a probability of {chosen.threshold:.3f} on"
+        )
+    if chosen.threshold == 0:
+        return f"{target!r} is right {chosen.accuracy:.1%} of the time already, {by}: nothing is withheld"
+    return f"{target!r} answers from a probability of {chosen.threshold:.3f} on: {answered}, {by}"

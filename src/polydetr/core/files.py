@@ -119,3 +119,8 @@ def plain(obj: Any) -> Any:
     if isinstance(obj, float):
         return obj if math.isfinite(obj) else None
     return str(obj) if isinstance(obj, Path) else obj
+
+
+def safe_name(name: str) -> str:
+    """A column's or target's name as part of a file's: what is no letter, digit, "-" or "_" becomes "_"."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

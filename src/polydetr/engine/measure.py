@@ -13,8 +13,9 @@ from polydetr.core.documents import EncodedDocument
 from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
+from polydetr.metrics.calibration import accuracy_at, coverage_risk_curve, coverage_table, expected_calibration_error
 from polydetr.tasks.base import Task
-from polydetr.tasks.capabilities import HasLabels, HasPositive
+from polydetr.tasks.capabilities import HasLabels, HasPositive, Judged
 from polydetr.tasks.figures import BoxFigures
 
 
@@ -40,6 +41,47 @@ def evaluate_results(
             evaluation = replace(evaluation, data={**evaluation.data, "unseen_labels": unseen})
         evaluations[target] = evaluation
     return evaluations
+
+
+COVERAGES = (0.5, 0.7, 0.9)
+
+
+def with_coverage(
+    engine: Engine, results: Sequence[RowResult], evaluations: Mapping[str, Evaluation]
+) -> dict[str, Evaluation]:
+    """The evaluations with what answers are worth when the least probable are withheld (``Judged`` tasks): accuracy at
+    50, 70 and 90 % coverage, ``aurc``, ``ece`` where the task has none, the coverage-risk curve as table and data.
+    """
+    return {t: _with_coverage(engine.tasks[t], results, evaluation) for t, evaluation in evaluations.items()}
+
+
+def _with_coverage(task: Task, results: Sequence[RowResult], evaluation: Evaluation) -> Evaluation:
+    if not isinstance(task, Judged):
+        return evaluation
+    pairs = [(r.predictions[task.target], r.golds[task.target]) for r in results]
+    answers = [answer for p, gold in pairs if gold is not None for answer in task.judge(p, gold)]
+    if not answers:
+        return evaluation
+    confidence, right = [c for c, _ in answers], [r for _, r in answers]
+    curve = coverage_risk_curve(confidence, right)
+    metrics = {
+        **evaluation.metrics,
+        # Words have a calibration error of their own beside that of entities.
+        f"{task.answer_unit}_ece" if "ece" in evaluation.metrics and task.answer_unit != "row" else "ece": (
+            expected_calibration_error(confidence, right)
+        ),
+        **{f"accuracy_at_{100 * share:.0f}": accuracy_at(curve, share) for share in COVERAGES},
+        "aurc": curve.aurc,
+    }
+    kept = np.unique(np.linspace(0, len(curve.coverage) - 1, min(len(curve.coverage), 101)).astype(int))
+    data = {name: getattr(curve, name)[kept].round(6).tolist() for name in ("threshold", "coverage", "risk")}
+    table = coverage_table(curve, answer_unit=task.answer_unit, total=len(answers))
+    return replace(
+        evaluation,
+        metrics=metrics,
+        tables={**evaluation.tables, "coverage": table},
+        data={**evaluation.data, "coverage_risk": data},
+    )
 
 
 def encode_positives(

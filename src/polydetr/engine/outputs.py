@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.predictions import Prediction, RowResult, Scoped
+from polydetr.core.files import safe_name
+from polydetr.core.predictions import Bounded, Prediction, RowResult, Scoped
 from polydetr.core.records import Finding, ReadReport, Record, Rejection
 from polydetr.engine.engine import Engine, OnError
 from polydetr.errors import Location, RowError
 from polydetr.tasks.base import Task
-from polydetr.tasks.capabilities import WritesFiles
+from polydetr.tasks.capabilities import Judged, WritesFiles
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Answer:
         if self.error is not None:
             return {"row": self.row, "error": str(self.error)}
         values = {
-            t: json_value(self.tasks[t], p.value, file=files / f"{self.row:05d}-{_safe(t)}" if files else None)
+            t: json_value(self.tasks[t], p.value, file=files / f"{self.row:05d}-{safe_name(t)}" if files else None)
             for t, p in self.predictions.items()
         }
         shown: dict[str, Any] = {"row": self.row, "prediction": values}
@@ -68,6 +69,13 @@ class Answer:
         if probabilities:
             shown["probability"] = probabilities
         details = {t: p.details for t, p in self.predictions.items()}
+        intervals = {t: p.details.interval for t, p in self.predictions.items() if isinstance(p.details, Bounded)}
+        if any(intervals.values()):
+            shown["interval"] = {t: list(interval) for t, interval in intervals.items() if interval}
+        if withheld := [t for t, p in self.predictions.items() if p.abstained]:
+            shown["abstained"] = True
+            if len(self.predictions) > 1:
+                shown["abstained_targets"] = withheld
         if outside := [t for t, d in details.items() if isinstance(d, Scoped) and d.in_scope is False]:
             shown["out_of_scope"] = outside
         if self.warnings:
@@ -76,10 +84,15 @@ class Answer:
 
 
 def answers(
-    engine: Engine, records: Iterable[Record], report: ReadReport, *, on_error: OnError = "return"
+    engine: Engine,
+    records: Iterable[Record],
+    report: ReadReport,
+    *,
+    on_error: OnError = "return",
+    least: Mapping[str, float] | None = None,
 ) -> Iterator[Answer]:
     """One answer per row. ``report``: filled while ``records`` are read; a row that is rejected there is answered, with
-    its error, in its place.
+    its error, in its place. least: target → the probability below which its answers are withheld.
 
     Raises:
         RowError: a row cannot be read and ``on_error`` is "raise".
@@ -99,23 +112,22 @@ def answers(
             number += 1
             yield Answer(number, None, error=Problem(rejection.reason, rejection.location))
         number += 1
-        yield _answer(number, result, engine.tasks)
+        yield _answer(number, result, engine.tasks, least or {})
     for rejection in report.rejected:
         number += 1
         yield Answer(number, None, error=Problem(rejection.reason, rejection.location))
 
 
-def _answer(number: int, result: RowResult, tasks: Mapping[str, Task]) -> Answer:
+def _answer(number: int, result: RowResult, tasks: Mapping[str, Task], least: Mapping[str, float]) -> Answer:
     error = result.error
+    predictions = dict(result.predictions)
+    for target, probability in least.items():
+        if target in predictions and isinstance(task := tasks[target], Judged):
+            predictions[target] = task.withhold(predictions[target], probability)
     problem = None if error is None else Problem(error.message, error.location or Location(), error.hint)
-    return Answer(number, result.record, result.predictions, result.warnings, problem, tasks)
+    return Answer(number, result.record, predictions, result.warnings, problem, tasks)
 
 
 def json_value(task: Task, value: Any, *, file: Path | None = None) -> Any:
     """A prediction's value in JSON terms; ``file``: see ``WritesFiles``."""
     return task.to_json(value, file=file) if isinstance(task, WritesFiles) else value
-
-
-def _safe(name: str) -> str:
-    """A column's name as part of a file's."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

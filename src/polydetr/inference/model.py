@@ -17,12 +17,13 @@ from polydetr.engine.check import ContractReport, check_records
 from polydetr.engine.encode import Strictness
 from polydetr.engine.engine import Engine
 from polydetr.engine.inputs import asked_records, target_records, with_targets
-from polydetr.engine.measure import evaluate_results, unseen_warnings
+from polydetr.engine.measure import evaluate_results, unseen_warnings, with_coverage
 from polydetr.engine.outputs import Answer, answers
 from polydetr.errors import InputError, did_you_mean
 from polydetr.inference.load import load_engine
+from polydetr.metrics.calibration import Threshold
 from polydetr.schema.spec import Schema
-from polydetr.tasks.capabilities import HasPositive
+from polydetr.tasks.capabilities import HasPositive, Judged
 
 if TYPE_CHECKING:
     from polydetr.explain import Explanation
@@ -40,6 +41,8 @@ class Options:
     strictness: "strict" refuses rows that are in any way unlike what the model was trained on (``check`` lists them);
         "lenient" takes a value that cannot be read, or a column that is not there, as missing.
     seed: for targets that are drawn at random (generation): the same seed and rows give the same images.
+    min_confidence: answers of a lower probability are withheld (``Prediction.abstained``), the best guess beside them.
+    accuracy: the same, with the probability that reaches this share of right answers (see ``thresholds``).
     on_error: what becomes of a row that cannot be read: "return" gives an answer with its error in the row's place,
         "raise" raises it.
     """
@@ -48,6 +51,8 @@ class Options:
     encoding: str | None = None
     strictness: Strictness = "normal"
     seed: int = 0
+    min_confidence: float | None = None
+    accuracy: float | None = None
     on_error: Literal["return", "raise"] = "return"
 
 
@@ -94,7 +99,43 @@ class LoadedModel:
         report, engine = ReadReport(), self._engine.with_strictness(options.strictness).with_seed(options.seed)
         raises = options.on_error == "raise"
         records = self._records(rows, options, on_error="raise" if raises else "skip", report=report)
-        return answers(engine, records, report, on_error=options.on_error)
+        least = self._least(options)
+        return answers(engine, records, report, on_error=options.on_error, least=least)
+
+    def thresholds(self, accuracy: float) -> dict[str, Threshold]:
+        """Target → the probability from which on its answers are right ``accuracy`` of the time, with the share of
+        answers that this leaves, chosen on the validation rows that did not choose the weights. Where none reaches it,
+        the most accurate one (``reached`` is False).
+
+        Raises:
+            InputError: ``accuracy`` is not between 0 and 1, or no answer of this model can be withheld: it answers
+                quantities, vectors or images, or was saved without what this takes.
+        """
+        judged = {t: task for t, task in self._engine.tasks.items() if isinstance(task, Judged)}
+        found = {t: chosen for t, task in judged.items() if (chosen := task.calibration.threshold(accuracy))}
+        if not found:
+            reason = "was saved without answers to validation rows" if judged else "answers with no probabilities"
+            raise InputError(
+                f"this model {reason}, so no threshold reaches an accuracy of {accuracy:g}",
+                hint="Train it anew, or name a probability: min_confidence (predict --min-confidence)."
+                if judged
+                else "Leave the accuracy out.",
+            )
+        return found
+
+    def _least(self, options: Options) -> dict[str, float]:
+        """Target → the probability below which answers are withheld."""
+        if options.min_confidence is not None and not 0 <= options.min_confidence <= 1:
+            raise InputError(f"a confidence of {options.min_confidence:g} is no probability between 0 and 1.")
+        least = {}
+        if options.accuracy is not None:
+            least = {target: chosen.threshold for target, chosen in self.thresholds(options.accuracy).items()}
+        if options.min_confidence is not None:
+            judged = [t for t, task in self._engine.tasks.items() if isinstance(task, Judged)]
+            if not judged:
+                raise InputError("this model answers with no probabilities.", hint="Leave min_confidence out.")
+            least = {t: max(options.min_confidence, least.get(t, 0.0)) for t in judged}
+        return least
 
     def predict(self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0) -> list[dict[str, Any]]:
         """One answer per row, in order: target → label, number, list of entities, answer, or image (a uint8 array).
@@ -127,6 +168,8 @@ class LoadedModel:
         encoding: str | None = None,
         strictness: Strictness = "normal",
         seed: int = 0,
+        min_confidence: float | None = None,
+        accuracy: float | None = None,
         files: Path | None = None,
         draw: Path | None = None,
     ) -> Iterator[dict[str, Any]]:
@@ -139,7 +182,7 @@ class LoadedModel:
         Raises:
             SaveError: a file cannot be written.
         """
-        options = Options(format, encoding, strictness, seed)
+        options = Options(format, encoding, strictness, seed, min_confidence, accuracy)
         for answer in self.answer(rows, options=options):
             if draw is not None:
                 from polydetr.engine.render import draw_answer
@@ -195,7 +238,7 @@ class LoadedModel:
         """
         records = with_targets(self._records(rows, Options(format, encoding)), self._engine.tasks)
         results = list(self._engine.run(records, with_targets=True))
-        evaluations = evaluate_results(self._engine, results)
+        evaluations = with_coverage(self._engine, results, evaluate_results(self._engine, results))
         for target, evaluation in evaluations.items():
             for line in unseen_warnings(target, evaluation, where="these rows"):
                 warnings.warn(line, MeasureWarning, stacklevel=2)

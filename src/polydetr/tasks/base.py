@@ -18,6 +18,7 @@ from polydetr.core.layout import FieldText, Layout, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError, did_you_mean
+from polydetr.tasks.confidence import Calibration
 
 OLD_SECTIONS = ("detection", "entities")
 """Sections of older configurations and model folders: options of the targets of the task of that name."""
@@ -119,6 +120,7 @@ class Task(ABC):
         self.context = context
         self.temperature = 1.0
         """What logits are divided by; fitted by calibration."""
+        self.calibration = Calibration()
 
     # -- before training ----------------------------------------------------------------------------------------------
 
@@ -192,6 +194,7 @@ class Task(ABC):
             "target": self.target,
             "config": self.options.model_dump(),
             "temperature": self.temperature,
+            "calibration": self.calibration.to_dict(),
             **self.learned(),
         }
 
@@ -209,6 +212,7 @@ class Task(ABC):
         saved = {**state["config"], **(state.get(cls.kind, {}) if cls.kind in OLD_SECTIONS else {})}
         task = cls(state["target"], cls.Options(**{k: v for k, v in saved.items() if k in cls.Options.model_fields}))
         task.temperature = float(state["temperature"])
+        task.calibration = Calibration.from_dict(state.get("calibration"))
         task.restore(state)
         return task
 

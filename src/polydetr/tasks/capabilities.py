@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from polydetr.core.predictions import Prediction
 from polydetr.core.records import Row
+from polydetr.tasks.confidence import Calibration
 
 # -- what it needs of the inputs ---------------------------------------------------------------------------------------
 
@@ -112,6 +113,39 @@ class CountsSteps(Protocol):
     @property
     def evaluations_per_run(self) -> int:
         """How often a run that is counted in steps evaluates the validation rows."""
+        ...
+
+
+@runtime_checkable
+class Judged(Protocol):
+    """Its answers are right or wrong, one by one: the label of a row, an entity, a box. Each has the probability of
+    being right, and can be withheld.
+    """
+
+    answer_unit: str
+    """What one answer is: "row", "entity", "word", "box"."""
+    calibration: Calibration
+
+    @property
+    def rescales(self) -> bool:
+        """Whether the task's own confidence is no probability yet, so that it is mapped to one (``Calibration``)."""
+        ...
+
+    def judge(self, prediction: Prediction, gold: Any) -> Sequence[tuple[float, bool]]:
+        """The probability of each answer to a row, and whether it is right."""
+        ...
+
+    def withhold(self, prediction: Prediction, least: float) -> Prediction:
+        """The prediction with the answers marked that are less probable than ``least``."""
+        ...
+
+
+@runtime_checkable
+class Conforms(Protocol):
+    """Answers a quantity with an interval around it."""
+
+    def conform(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
+        """Learns the width of the interval from rows that did not choose the weights; returns messages."""
         ...
 
 

@@ -28,6 +28,7 @@ from polydetr.tasks.base import (
     label_set,
     log_softmax,
 )
+from polydetr.tasks.confidence import withhold_row
 from polydetr.tasks.figures import ClassFigures
 from polydetr.values.cells import is_missing
 
@@ -54,6 +55,7 @@ class ClassificationTask(Task):
     kind: ClassVar[str] = "classification"
     primary_metric: ClassVar[str] = "accuracy"
     tunes_answers: ClassVar[bool] = False
+    answer_unit: ClassVar[str] = "row"
 
     class Options(TaskOptions):
         labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
@@ -149,6 +151,7 @@ class ClassificationTask(Task):
             p = 1 / (1 + np.exp(-logits / self.temperature))
             chosen = [label for label, q in zip(self.labels, p, strict=True) if q >= self.threshold]
             probability = float(np.prod(np.where(p >= self.threshold, p, 1 - p)))
+            probability = self.calibration(probability)
             return [Prediction(chosen, probability, ClassDetails(dict(zip(self.labels, map(float, p), strict=True))))]
         p = np.exp(log_softmax(logits, self.temperature))
         best = int(p.argmax())
@@ -165,6 +168,18 @@ class ClassificationTask(Task):
         if len(energies) >= MIN_TUNING_ROWS:
             self.energy_threshold = float(np.quantile(energies, IN_SCOPE_SHARE))
         return []
+
+    @property
+    def rescales(self) -> bool:
+        """One label has the probability of its softmax; a set of labels, one that no temperature fits."""
+        return self.multi_label
+
+    def judge(self, prediction: Prediction, gold: Any) -> list[tuple[float, bool]]:
+        right = set(prediction.value) == set(gold) if self.multi_label else prediction.value == gold
+        return [(prediction.probability or 0.0, right)]
+
+    def withhold(self, prediction: Prediction, least: float) -> Prediction:
+        return withhold_row(prediction, least)
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = self.labeled(predictions, golds)

@@ -19,8 +19,10 @@ from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError, SchemaError
+from polydetr.metrics.box_matching import as_objects, match_image
 from polydetr.metrics.detection import detection_report
 from polydetr.tasks.base import NOTHING_KNOWN, DecoderOptions, Task, TaskContext, WindowView, details_of, label_set
+from polydetr.tasks.confidence import withhold_items
 from polydetr.tasks.figures import BoxFigures
 from polydetr.values.boxes import cxcywh_to_xyxy, seen_boxes, xyxy_to_cxcywh
 from polydetr.values.cells import is_missing
@@ -78,6 +80,8 @@ class DetectionTask(Task):
     primary_metric: ClassVar[str] = "map"
     padded: ClassVar[Mapping[str, int]] = {"boxes_cxcywh": 0, "labels": IGNORE_INDEX}
     tunes_answers: ClassVar[bool] = True
+    answer_unit: ClassVar[str] = "box"
+    rescales: ClassVar[bool] = True
     evaluations_per_run: ClassVar[int] = 10
 
     Options = DetectionOptions
@@ -166,7 +170,22 @@ class DetectionTask(Task):
             {"box": [round(float(x), 2) for x in box], "label": self.labels[label], "score": float(score)}
             for box, label, score in zip(pixels, labels, scores, strict=True)
         ]
-        return [Prediction([one for one in every if one["score"] >= self.threshold], None, BoxDetails(every))]
+        answered = [one for one in every if one["score"] >= self.threshold]
+        value = [{**one, "probability": self.calibration(one["score"])} for one in answered]
+        return [Prediction(value, None, BoxDetails(every))]
+
+    def judge(self, prediction: Prediction, gold: Objects) -> list[tuple[float, bool]]:
+        """Every answered box: right where it overlaps a true box of its label by half, as COCO counts; boxes on crowds
+        are neither right nor wrong.
+        """
+        index = {label: i for i, label in enumerate({*self.labels, *gold.labels})}
+        answered = [{**one, "score": one["probability"]} for one in prediction.value]
+        match = match_image(as_objects(list(gold.items), index, row=0), as_objects(answered, index, row=0, scored=True))
+        right, ignored = match.right[0, 0], match.ignored[0, 0]  # of any area, at an overlap of 0.5
+        return list(zip(match.predicted.scores[~ignored].tolist(), right[~ignored].tolist(), strict=True))
+
+    def withhold(self, prediction: Prediction, least: float) -> Prediction:
+        return withhold_items(prediction, least)
 
     def highest_scoring(
         self, logits: np.ndarray, boxes_cxcywh: np.ndarray

@@ -20,6 +20,7 @@ from polydetr.core.records import Row
 from polydetr.errors import SchemaError
 from polydetr.metrics.entities import best_threshold, entity_report, nested_recall
 from polydetr.tasks.base import NOTHING_KNOWN, DecoderOptions, Task, TaskContext, WindowView, details_of, label_set
+from polydetr.tasks.confidence import withhold_items
 from polydetr.tasks.figures import SpanFigures
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.tasks.span_answers import Candidate, merged, settled
@@ -82,6 +83,8 @@ class EntitiesTask(Task):
     primary_metric: ClassVar[str] = "entity_f1"
     padded: ClassVar[Mapping[str, int]] = {"spans": IGNORE_INDEX, "labels": IGNORE_INDEX, "tags": IGNORE_INDEX}
     tunes_answers: ClassVar[bool] = True
+    answer_unit: ClassVar[str] = "entity"
+    rescales: ClassVar[bool] = True
 
     Options = EntitiesOptions
     options: EntitiesOptions
@@ -201,7 +204,17 @@ class EntitiesTask(Task):
             span = {"start": start, "end": end, "label": self.labels[label], "text": text.text[start:end]}
             every.append({**span, "score": score})
         every.sort(key=lambda one: (one["start"], -one["end"]))
-        return Prediction([one for one in every if one["score"] >= self.threshold], None, SpanDetails(every))
+        answered = [one for one in every if one["score"] >= self.threshold]
+        value = [{**one, "probability": self.calibration(one["score"])} for one in answered]
+        return Prediction(value, None, SpanDetails(every))
+
+    def judge(self, prediction: Prediction, gold: GoldSpans) -> list[tuple[float, bool]]:
+        """Every answered span."""
+        true = {span.key for span in gold.spans}
+        return [(one["probability"], _span(one).key in true) for one in prediction.value]
+
+    def withhold(self, prediction: Prediction, least: float) -> Prediction:
+        return withhold_items(prediction, least)
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = self.labeled(predictions, golds)

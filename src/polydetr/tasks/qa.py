@@ -18,6 +18,7 @@ from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.qa import best_no_answer_threshold, qa_report
 from polydetr.tasks.base import Task, TaskOptions, WindowView, details_of, log_softmax
+from polydetr.tasks.confidence import withhold_row
 from polydetr.values.cells import is_missing
 
 _NEVER = -1e9
@@ -51,6 +52,8 @@ class QuestionAnsweringTask(Task):
     per_token: ClassVar[bool] = True
     primary_metric: ClassVar[str] = "f1"
     tunes_answers: ClassVar[bool] = True
+    answer_unit: ClassVar[str] = "row"
+    rescales: ClassVar[bool] = True
 
     class Options(TaskOptions):
         max_answer_tokens: int = Field(default=48, ge=1, description="longest answer that question answering may give")
@@ -136,6 +139,7 @@ class QuestionAnsweringTask(Task):
             probability = float(np.exp(best[0]))
         advantage = float(best[0] - null) if best else _NEVER
         candidate = text.text[best[1] : best[2]] if best else ""
+        probability = self.calibration(probability)
         return [Prediction(value, probability, QaDetails(float(np.exp(null)), advantage, candidate))]
 
     def _best_span(self, start: np.ndarray, end: np.ndarray, layout: Layout) -> tuple[float, int, int] | None:
@@ -152,6 +156,14 @@ class QuestionAnsweringTask(Task):
         first = int(total.argmax())
         last = first + int(ways[first].argmax())
         return float(total[first]), int(layout.start[inside[first]]), int(layout.end[inside[last]])
+
+    def judge(self, prediction: Prediction, gold: list[GoldAnswer]) -> list[tuple[float, bool]]:
+        """Right: an exact match with one of the reference answers."""
+        report = qa_report([_texts(gold)], [prediction.value["text"]])
+        return [(prediction.probability or 0.0, report.exact_match == 1)]
+
+    def withhold(self, prediction: Prediction, least: float) -> Prediction:
+        return withhold_row(prediction, least)
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = self.labeled(predictions, golds)

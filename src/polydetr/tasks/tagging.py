@@ -20,6 +20,7 @@ from polydetr.metrics.calibration import expected_calibration_error
 from polydetr.metrics.entities import entity_report
 from polydetr.metrics.tokens import token_report
 from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView, details_of, log_softmax
+from polydetr.tasks.confidence import withhold_items
 from polydetr.tasks.figures import ClassFigures
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.values.spans import Span
@@ -56,6 +57,7 @@ class TaggingTask(Task):
     per_token: ClassVar[bool] = True
     reads_document: ClassVar[bool] = True
     padded: ClassVar[Mapping[str, int]] = {"labels": IGNORE_INDEX}
+    rescales: ClassVar[bool] = True
 
     class Options(TaskOptions):
         scheme: Literal["auto", "iob1", "iob2", "bioes"] = Field(
@@ -173,7 +175,9 @@ class TaggingTask(Task):
         entities = []
         for first, last, label in spans:
             start, end = text.words[first][0], text.words[last - 1][1]
-            probability = float(confidence[first:last].min())  # a span's confidence is that of its least certain word
+            probability = self.calibration(
+                float(confidence[first:last].min())
+            )  # a span's confidence is that of its least certain word
             entities.append(
                 {"start": start, "end": end, "label": label, "text": text.text[start:end], "probability": probability}
             )
@@ -200,6 +204,22 @@ class TaggingTask(Task):
         for i in range(len(log_p) - 1, 0, -1):
             path[i - 1] = back[i, path[i]]
         return path
+
+    @property
+    def answer_unit(self) -> str:
+        return "word" if self.plain else "entity"
+
+    def judge(self, prediction: Prediction, gold: GoldTags) -> list[tuple[float, bool]]:
+        """Every answered entity, or the label of every word where labels mark no entities."""
+        if self.plain:
+            right = [tag == true for tag, true in zip(details_of(prediction, TagDetails).tags, gold.tags, strict=True)]
+        else:
+            true = {span.key for span in gold.spans}
+            right = [Span(e["start"], e["end"], e["label"]).key in true for e in prediction.value]
+        return [(e["probability"], r) for e, r in zip(prediction.value, right, strict=True)]
+
+    def withhold(self, prediction: Prediction, least: float) -> Prediction:
+        return withhold_items(prediction, least)
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = self.labeled(predictions, golds)

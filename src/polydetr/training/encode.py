@@ -13,6 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polydetr.config.sections import Config
 from polydetr.core.documents import EncodedDocument
 from polydetr.core.examples import Example
@@ -28,6 +30,8 @@ from polydetr.tasks.capabilities import NamesFiles
 
 _PLACE = ("file", "row", "line")
 _REJECTED_SHOWN = 5
+MIN_PARTED = 40
+"""From so many validation documents on, half of them choose the weights and the other half calibrate."""
 
 
 @dataclass
@@ -57,6 +61,25 @@ class MeasuredRows:
     def every(self, step: int) -> MeasuredRows:
         """Every ``step``-th document."""
         return MeasuredRows(self.documents[::step], {})
+
+    @property
+    def is_parted(self) -> bool:
+        """Whether one half of the documents chooses the weights and the other half calibrates. What belongs to rows
+        (``positives``) is not parted.
+        """
+        return len(self.documents) >= MIN_PARTED and not self.positives
+
+    @property
+    def choosing(self) -> MeasuredRows:
+        """The rows by which the best weights are chosen."""
+        return self.every(2) if self.is_parted else self
+
+    @property
+    def calibrating(self) -> np.ndarray:
+        """(rows,) bool: which rows calibrate; all where they are not parted."""
+        return np.array(
+            [not self.is_parted or i % 2 == 1 for i, document in enumerate(self.documents) for _ in document.records]
+        )
 
     def with_examples(self, change: Callable[[Iterator[Example]], Iterator[Example]]) -> MeasuredRows:
         """The same rows with other examples, one for each, in order."""

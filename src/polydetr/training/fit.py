@@ -20,7 +20,7 @@ from polydetr.core.files import cache_dir
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
-from polydetr.engine.measure import unseen_warnings
+from polydetr.engine.measure import unseen_warnings, with_coverage
 from polydetr.errors import RowError
 from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
@@ -131,7 +131,8 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
     before, valid = calibrate(assembly, rows.valid, notify=display.note)
     evaluations = {"valid": valid}
     if rows.test is not None:
-        _, evaluations["test"] = measure(engine, rows.test)
+        results, measured = measure(engine, rows.test)
+        evaluations["test"] = with_coverage(engine, results, measured)
     for split, by_target in evaluations.items():
         for target, evaluation in by_target.items():
             for message in unseen_warnings(target, evaluation, where=f"the {split} rows"):
@@ -202,7 +203,7 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         displays=(display, tracker),
     )
     try:
-        return rows, loop.run(rows.train, rows.valid, resume=resume), precision
+        return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
     finally:
         tracker.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.files import save_json, save_text
+from polydetr.core.files import safe_name, save_json, save_text
 from polydetr.core.predictions import Evaluation
 from polydetr.engine.engine import Engine
 from polydetr.engine.render import image_of
@@ -15,7 +15,13 @@ from polydetr.modalities.text import TextModality
 from polydetr.reports.detection import detection_confusion_png, precision_recall_png
 from polydetr.reports.detection_page import mistakes_page
 from polydetr.reports.model_card import model_card
-from polydetr.reports.plots import confusion_matrix_png, entity_bars_png, learning_curve_png, reliability_png
+from polydetr.reports.plots import (
+    confusion_matrix_png,
+    coverage_png,
+    entity_bars_png,
+    learning_curve_png,
+    reliability_png,
+)
 from polydetr.tasks.capabilities import HasLabels
 from polydetr.tasks.figures import BoxFigures, ClassFigures, SpanFigures
 from polydetr.training.encode import write_rejected
@@ -32,8 +38,7 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
     reports.mkdir(exist_ok=True)
     for split, evaluations in trained.evaluations.items():
         for target, evaluation in evaluations.items():
-            safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in target)
-            name = split if len(evaluations) == 1 else f"{split}-{safe}"
+            name = split if len(evaluations) == 1 else f"{split}-{safe_name(target)}"
             before = trained.before_calibration.get(target) if split == "valid" else None
             _write_evaluation(reports, name, evaluation, before)
             if isinstance(evaluation.figures, BoxFigures):
@@ -52,6 +57,8 @@ def _write_evaluation(reports: Path, name: str, evaluation: Evaluation, before: 
     for title, table in evaluation.tables.items():
         save_text(reports / f"{name}-{title}.txt", table + "\n")
     save_json(reports / f"{name}.json", {"metrics": dict(evaluation.metrics), **evaluation.data})
+    if curve := evaluation.data.get("coverage_risk"):
+        coverage_png(curve, reports / f"{name}-coverage.png", title=f"Coverage and risk ({name})")
     figures = evaluation.figures
     if isinstance(figures, ClassFigures):
         if figures.classes.confusion is not None:
