@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from polydetr.config.loading import for_tasks, load_config, load_config_mapping, merge, names_of
+from polydetr.core.reading import ReadOptions
 from polydetr.errors import Interrupted, SaveError
 from polydetr.inference.model import LoadedModel
 
@@ -51,6 +52,7 @@ class Predictor(LoadedModel):
         seed: int | None = None,
         config: str | Path | Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
+        reading: ReadOptions | None = None,
         resume: bool = False,
         display: Display | None = None,
     ) -> Predictor:
@@ -69,14 +71,17 @@ class Predictor(LoadedModel):
             time_limit: seconds, or "90s", "10m", "1h30m".
             config: a YAML file or mapping with these same names; arguments given here win.
             settings: further configuration, for example ``{"training": {"lr": 1e-4}}``.
+            reading: what the files do not say about themselves; what is given there wins.
             resume: go on from the checkpoint that an interrupted run left beside ``out``.
             display: shows progress; None draws a progress bar on standard error.
 
         Raises:
             ConfigError, InputError, BackboneError, SaveError, Interrupted: see ``polydetr.errors``.
         """
+        how = reading.given() if reading else {}
+        on_error = how.pop("on_error", None)
         resolved = load_config(
-            merge(load_config_mapping(config), settings or {}),
+            merge(merge(load_config_mapping(config), load_config_mapping(settings)), {"reading": how}),
             target=names_of(target),
             inputs=names_of(inputs),
             out=None if out is None else str(out),
@@ -85,6 +90,7 @@ class Predictor(LoadedModel):
             epochs=epochs,
             time_limit=time_limit,
             seed=seed,
+            on_error=on_error,
             **{k: v for k, v in {"train": train, "valid": valid, "test": test}.items() if isinstance(v, str)},
         )
         from polydetr.tasks.options import read_options

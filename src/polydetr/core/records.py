@@ -13,8 +13,6 @@ from polydetr.errors import Location
 
 Row = Mapping[str, Any]
 
-SKIP = "on_error='skip' (--set on_error=skip)"
-"""How bad rows are left out, for the messages about them."""
 _EXAMPLES_PER_KIND = 5
 
 

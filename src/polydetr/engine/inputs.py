@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers import read_records
-from polydetr.data.readers.source import open_source
+from polydetr.data.readers.source import existing
 from polydetr.data.readers.tables import frame_kind
 from polydetr.engine.encode import Strictness
 from polydetr.errors import DataFileError, Location, SchemaError, nearest
@@ -18,9 +19,8 @@ def asked_records(
     rows: Any,
     fields: Sequence[str],
     *,
-    format: str | None = None,
-    encoding: str | None = None,
-    on_error: Literal["raise", "skip"] = "raise",
+    reading: ReadOptions = ReadOptions(),
+    expected: ExpectedColumns | None = None,
     report: ReadReport | None = None,
     strictness: Strictness = "normal",
 ) -> Iterator[Record]:
@@ -28,14 +28,15 @@ def asked_records(
     ``with_columns``.
     """
     rows = _each(rows, lambda row: _as_row(row, fields))
-    records = read_records(rows, format=format, encoding=encoding, on_error=on_error, report=report)
+    expected = expected or ExpectedColumns(tuple(fields))
+    records = read_records(rows, reading=reading, expected=expected, report=report)
     return with_columns(records, fields, strictness=strictness)
 
 
-def target_records(rows: Any, target: str) -> Iterator[Record]:
+def target_records(rows: Any, target: str, *, reading: ReadOptions = ReadOptions()) -> Iterator[Record]:
     """Rows with the column ``target``; bare values stand for such rows."""
     rows = _each(rows, lambda row: row if isinstance(row, Mapping) and target in row else {target: row})
-    return with_columns(read_records(rows), [target], strictness="normal")
+    return with_columns(read_records(rows, reading=reading), [target], strictness="normal")
 
 
 def _each(rows: Any, as_row: Callable[[Any], Any]) -> Any:
@@ -114,11 +115,12 @@ def _is_image(value: Any) -> bool:
 
 
 def _check_is_file(source: str | Path) -> None:
-    if str(source) != "-" and not Path(source).exists():
-        try:
-            open_source(source)
-        except DataFileError as error:
-            hint = error.hint
-            if not Path(source).suffix or " " in str(source):
-                hint = f"{hint} To answer a text itself, put it into a list: predict([text])."
-            raise DataFileError(error.message, location=error.location, hint=hint) from None
+    if str(source) == "-":
+        return
+    try:
+        existing(source)
+    except DataFileError as error:
+        hint = error.hint
+        if not Path(source).suffix or " " in str(source):
+            hint = f"{hint} To answer a text itself, put it into a list: predict([text])."
+        raise DataFileError(error.message, location=error.location, hint=hint) from None

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
-from polydetr.core.records import SKIP, ReadReport, Record
+from polydetr.core.reading import SKIP
+from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.json_rows import shorten
 from polydetr.data.readers.source import Source, refuse
 from polydetr.errors import DataFileError, Location, RowError, SchemaError

@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from polydetr.core.records import SKIP, ReadReport, Record
+from polydetr.core.reading import SKIP, ExpectedColumns
+from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.source import Source, refuse
 from polydetr.errors import DataFileError, Location, SchemaError
 
@@ -46,6 +47,7 @@ def read_delimited(
     delimiter: str | None = None,
     header: bool | None = None,
     columns: Sequence[str] | None = None,
+    expected: ExpectedColumns = ExpectedColumns(),
 ) -> Iterator[Record]:
     """One Record per row; ``location`` has the data row and the line where the row begins.
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from polydetr.core.records import SKIP, ReadReport
+from polydetr.core.reading import SKIP, option
+from polydetr.core.records import ReadReport
 from polydetr.errors import DataFileError, Location, RowError
 
 HEAD_BYTES = 1 << 20
@@ -81,7 +82,7 @@ class Source:
         return DataFileError(
             f"byte {error.object[error.start]:#04x} at offset {offset} is not {self.encoding} text.",
             location=Location(self.name, line=line),
-            hint=f"It is likely {likely}: pass encoding={likely!r} (--encoding {likely}), or save the file as UTF-8.",
+            hint=f"It is likely {likely}: pass {option('encoding', likely)}, or save the file as UTF-8.",
         )
 
 
@@ -114,6 +115,23 @@ def refuse(
     report.reject(location, reason)
 
 
+def existing(source: str | Path) -> Path:
+    """``source`` as a path where something is. Raises DataFileError, also for a text that can be no file's name."""
+    path = Path(source)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataFileError(f"no such file: {_name(path)}.", hint=_near(path)) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        raise DataFileError(f"no such file: {_name(path)} ({reason}).", hint="Check the path.") from None
+    return path
+
+
+def _name(path: Path) -> str:
+    return repr(str(path) if len(str(path)) <= 120 else f"{str(path)[:119]}…")
+
+
 def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
     """Looks at the first bytes of a file or of standard input.
 
@@ -124,13 +142,11 @@ def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
         standard: Any = sys.stdin.buffer
         held: Any = standard if hasattr(standard, "peek") else io.BufferedReader(standard)
         return _examine("-", None, held.peek(1), encoding, held)
-    path = Path(source)
+    path = existing(source)
     if path.is_dir():
         raise DataFileError("is a folder, expected a file of rows.", location=Location(str(path)))
     try:
         stream: Any = open(path, "rb", buffering=HEAD_BYTES)  # noqa: SIM115
-    except FileNotFoundError:
-        raise DataFileError(f"no such file: {str(path)!r}.", hint=_near(path)) from None
     except OSError as error:
         raise DataFileError(f"cannot be read: {error.strerror}.", location=Location(str(path))) from None
     if not path.is_file():  # a pipe: what was read cannot be read again
