@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from polydetr.config.loading import for_tasks, load_config, load_config_mapping, merge, names_of
 from polydetr.core.reading import ReadOptions
-from polydetr.errors import Interrupted, SaveError
+from polydetr.errors import Interrupted, PolydetrError, SaveError
 from polydetr.inference.model import LoadedModel
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ class Predictor(LoadedModel):
             except SaveError as error:
                 hint = f"{error.hint} The same call with --resume (resume=True) saves it without training again."
                 raise SaveError(error.message, hint=hint) from error
+        if trained.failure is not None:
+            raise _unmeasured(trained.failure, folder) from trained.failure
         trained.checkpoints.discard()
         return predictor
 
@@ -196,3 +198,11 @@ class Predictor(LoadedModel):
             from polydetr.model.folder import copy_reports
 
             copy_reports(self.folder, folder)
+
+
+def _unmeasured(failure: Exception, folder: Path | None) -> PolydetrError:
+    """The error of a run that ended behind its training."""
+    kept = "its checkpoint is kept" if folder is None else f"the model is saved in {str(folder)!r}"
+    kind = "" if isinstance(failure, PolydetrError) else f"{type(failure).__name__}: "
+    hint = "The same call with --resume (resume=True) measures it without training again."
+    return PolydetrError(f"the training is done and {kept}, but measuring failed: {kind}{failure}", hint=hint)

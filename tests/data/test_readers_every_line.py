@@ -133,7 +133,7 @@ def test_a_header_is_known_by_an_expected_name(tmp_path):
     path.write_text("remark,cross\n" + "\n".join(lines_of(30, ",", {})))
     report = ReadReport()
     assert set(next(iter(read_records(path, report=report))).row) == {"text", "label"}
-    assert "'remark, cross', looks like data" in report.examples["no header"][0]
+    assert "The first line, 'remark, cross', looks like data" in report.examples["no header"][0]
     assert "--header (ReadOptions(header=True))" in report.examples["no header"][0]
     for options in ({"expected": ExpectedColumns(targets=("cross",))}, {"header": True}):
         records = list(read_records(path, **options))

@@ -13,6 +13,7 @@ from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
 from polydetr.data.readers import read_records
+from polydetr.data.readers.header import header_explained
 from polydetr.data.statistics import SplitStats
 from polydetr.data.suspicious import MAX_ROWS, Suspicion, find_suspicious
 from polydetr.data.text_keys import row_text
@@ -103,7 +104,8 @@ def inspect_data(
             raise DataFileError(f"the {name} split has no readable row.", hint=" ".join(reports[name].lines()) or None)
         if inspection is None:
             rows = [r.row for r in head]
-            schema = infer_schema(rows, targets=names_of(target), inputs=inputs, needs_target=False)
+            with header_explained(reports[name]):
+                schema = infer_schema(rows, targets=names_of(target), inputs=inputs, needs_target=False)
             inspection = Inspection(schema, {}, reports, giveaways=find_leaks(rows, schema))
             commas = [t.name for t in schema.targets if writes_comma(row.get(t.name) for row in rows)]
         reservoir = _Reservoir(inspection.schema, random.Random(seed)) if suspicious and name == "train" else None

@@ -18,9 +18,9 @@ from polydetr.engine.check import ContractReport, check_records
 from polydetr.engine.encode import Strictness
 from polydetr.engine.engine import Engine
 from polydetr.engine.inputs import asked_records, target_records, with_targets
-from polydetr.engine.measure import evaluate_results, unseen_warnings
+from polydetr.engine.measure import evaluate_results, unmeasured_warnings, unseen_warnings
 from polydetr.engine.outputs import Answer, answers
-from polydetr.errors import InputError, did_you_mean
+from polydetr.errors import InputError, RowError, did_you_mean
 from polydetr.inference.load import load_engine
 from polydetr.schema.spec import Schema
 from polydetr.tasks.capabilities import HasPositive
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 
 class MeasureWarning(UserWarning):
-    """Some of the evaluated rows have labels that the model never saw in training, and so cannot predict."""
+    """What was measured is not all that was to be: rows were left out, a target has no labels, or rows have labels that
+    the model never saw in training, and so cannot predict.
+    """
 
 
 @dataclass(frozen=True)
@@ -194,17 +196,26 @@ class LoadedModel:
         return {target: dict(e.metrics) for target, e in self.evaluation(rows, reading=reading).items()}
 
     def evaluation(self, rows: Any, *, reading: ReadOptions = ReadOptions()) -> dict[str, Evaluation]:
-        """Metrics with their tables and figures, by target.
+        """Metrics with their tables and figures, by target; a target without labels in ``rows`` is not measured.
 
         Raises:
-            SchemaError: a target column is not in ``rows``.
+            SchemaError: ``rows`` have labels of no target.
         """
-        records = with_targets(self._records(rows, reading), self._engine.tasks)
-        results = list(self._engine.run(records, with_targets=True))
+        report = ReadReport()
+        records = with_targets(self._records(rows, reading, report=report), self._engine.tasks)
+        on_error = "return" if reading.on_error == "skip" else "raise"
+        results = []
+        for result in self._engine.run(records, with_targets=True, on_error=on_error):
+            if result.error is None:
+                results.append(result)
+            else:
+                report.reject(result.error.location or result.record.location, result.error.message)
         evaluations = evaluate_results(self._engine, results)
+        lines = report.lines() + unmeasured_warnings(self._engine.tasks, evaluations, where="these rows")
         for target, evaluation in evaluations.items():
-            for line in unseen_warnings(target, evaluation, where="these rows"):
-                warnings.warn(line, MeasureWarning, stacklevel=2)
+            lines += unseen_warnings(target, evaluation, where="these rows")
+        for line in lines:
+            warnings.warn(line, MeasureWarning, stacklevel=2)
         return evaluations
 
     # -- explaining ---------------------------------------------------------------------------------------------------
@@ -249,11 +260,21 @@ class LoadedModel:
         Raises:
             InputError: there is no such row; and what ``explain`` raises.
         """
-        number = 0
-        for number, record in enumerate(self._records(rows, reading), start=1):
+        good, report = 0, ReadReport()
+        reading = replace(reading, on_error="skip")  # a row before it is none of its concern
+        for good, record in enumerate(self._records(rows, reading, report=report), start=1):
+            number = good + len(report.rejected)
             if number == row:
                 return load(EXPLAIN)(self._engine, record, target=target, choice=choice)
-        raise InputError(f"there is no row {row}: the input has {number}", hint="Rows are counted from 1.")
+            if number > row:
+                break
+        else:
+            good += 1
+        if row - good >= len(report.rejected):
+            number = good - 1 + len(report.rejected)
+            raise InputError(f"there is no row {row}: the input has {number}", hint="Rows are counted from 1.")
+        bad = report.rejected[row - good]
+        raise RowError(bad.reason, location=bad.location)
 
     # -- about itself -------------------------------------------------------------------------------------------------
 

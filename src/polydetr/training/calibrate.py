@@ -33,7 +33,8 @@ def calibrate(
                 pairs[target].append((pair[0].cpu(), pair[1].cpu()))
 
     _, before = measure(engine.with_runner(assembly.runner.listened_by(collect)), valid)
-    for target, task in engine.tasks.items():
+    measured = {target: task for target, task in engine.tasks.items() if target in before}
+    for target, task in measured.items():
         if sum(len(labels) for _, labels in pairs[target]) >= 20:
             logits = _stack([logits for logits, _ in pairs[target]])
             labels = torch.cat([labels for _, labels in pairs[target]])
@@ -42,14 +43,14 @@ def calibrate(
             faultless = bool((logits.argmax(-1) == labels).all())
             task.temperature = max(1.0, temperature) if faultless else temperature
     results = list(engine.answered(valid.documents))
-    tuned = {target: task for target, task in engine.tasks.items() if isinstance(task, Tunes)}
+    tuned = {target: task for target, task in measured.items() if isinstance(task, Tunes)}
     for target, task in tuned.items():
         for message in task.tune([r.predictions[target] for r in results], [r.golds[target] for r in results]):
             notify(message)
     if any(task.tunes_answers for task in tuned.values()):
         results = list(engine.answered(valid.documents))
     after = evaluate_results(engine, results, positives=valid.positives)
-    for target, task in engine.tasks.items():
+    for target, task in measured.items():
         if "ece" in before[target].metrics:
             ece = " → ".join(f"{evaluations[target].metrics['ece']:.4f}" for evaluations in (before, after))
             notify(f"calibration of {target!r}: temperature {task.temperature:.3f}, ECE {ece} (validation rows)")
@@ -70,7 +71,7 @@ def measure_precision(engine: Engine, rows: MeasuredRows) -> tuple[dict[str, flo
     probability (0 where the task gives none).
     """
     results, evaluations = measure(engine, rows)
-    metrics = {t: float(evaluations[t].metrics[task.primary_metric]) for t, task in engine.tasks.items()}
+    metrics = {t: float(e.metrics[engine.tasks[t].primary_metric]) for t, e in evaluations.items()}
     return metrics, np.array([p.probability or 0.0 for r in results for p in r.predictions.values()])
 
 

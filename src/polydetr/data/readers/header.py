@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from polydetr.core.reading import ExpectedColumns, option
 from polydetr.core.records import ReadReport
@@ -84,9 +85,9 @@ def name_columns(
         names = [cell.strip() or f"column_{i}" for i, cell in enumerate(rows[0], 1)]
     else:
         names = _default_names(rows, expected)
-        message = f"the first line, {_shown(rows[0])}, looks like data, so the columns were named {', '.join(names)}"
-        how = f"if it names them, say {option('header', True)}; to name them yourself, {option('columns')}"
-        report.note(NO_HEADER, f"{message} ({how}).", location)
+        message = f"The first line, {_shown(rows[0])}, looks like data, so the columns were named {', '.join(names)}."
+        how = f"If it names them, say {option('header', True)}; to name them yourself, {option('columns')}."
+        report.note(NO_HEADER, f"{message} {how}", location)
     twice = [n for n, count in Counter(names).items() if count > 1]
     if twice:
         raise SchemaError(
@@ -95,6 +96,17 @@ def name_columns(
             hint=f"Rename one of them, or name all columns with {option('columns')}.",
         )
     return names
+
+
+@contextmanager
+def header_explained(report: ReadReport) -> Iterator[None]:
+    """A column that is missed where the names were made up: the error says so, and how to say otherwise."""
+    try:
+        yield
+    except SchemaError as error:
+        if NO_HEADER not in report.examples:
+            raise
+        raise SchemaError(error.message, location=error.location, hint=report.examples[NO_HEADER][0]) from None
 
 
 def _default_names(rows: Sequence[Sequence[str]], expected: ExpectedColumns) -> list[str]:
