@@ -206,7 +206,8 @@ def predict(
     *,
     reading: ReadOptions,
 ) -> None:
-    """Answer every row: one JSON object per row, in order; a rejected row has "error" instead of a prediction.
+    """Answer every row: one JSON object per row, in order; a rejected row has "error" instead of a prediction. Where
+    every row is rejected, the exit code is 1.
 
     Generated images are written as PNG files into a folder beside --out (answers.jsonl: answers-files/).
     """
@@ -216,16 +217,19 @@ def predict(
         raise ConfigError("--strict and --lenient exclude one another.")
     strictness = "strict" if strict else "lenient" if lenient else "normal"
     loaded = LoadedModel.load(model)
-    rejected = 0
+    answered = rejected = 0
     files = out.with_name(f"{out.stem}-files") if out else None
     answers = loaded.stream(file, reading=reading, strictness=strictness, seed=seed, files=files, draw=draw)
     with output(out) as stream:
         for answer in counted(answers) if out else answers:
             rejected += "error" in answer
+            answered += "error" not in answer
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
     if rejected:
         rows = "1 row was" if rejected == 1 else f"{rejected} rows were"
         say(f'polydetr: {rows} rejected; each has its reason under "error"')
+    if not answered:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -268,15 +272,19 @@ def inspect(
     ] = None,
     test: Annotated[str | None, typer.Option("--test", help="Test rows, to find leaks between the splits.")] = None,
     target: Annotated[list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK.")] = None,
+    input: Annotated[
+        list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")
+    ] = None,
     as_json: JsonFlag = False,
     *,
     reading: ReadOptions,
 ) -> None:
     """What is in a file: columns, types, missing values, labels, duplicates, leaks, suspicious labels."""
+    from polydetr.config.loading import names_of
     from polydetr.data.inspect import inspect_data
 
     with stdout_kept_clean(as_json):
-        inspection = inspect_data(file, valid=valid, test=test, target=target, reading=reading)
+        inspection = inspect_data(file, valid=valid, test=test, target=target, inputs=names_of(input), reading=reading)
     if as_json:
         print_json(inspection.to_dict())
     else:

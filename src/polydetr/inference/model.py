@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -33,6 +33,10 @@ class MeasureWarning(UserWarning):
     """What was measured is not all that was to be: rows were left out, a target has no labels, or rows have labels that
     the model never saw in training, and so cannot predict.
     """
+
+
+class SkippedWarning(UserWarning):
+    """Rows that could not be read were left out, as was asked for."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class LoadedModel:
         reading = replace(options.reading, on_error=on_error or "skip")
         records = self._records(rows, reading, strictness=options.strictness, report=report)
         every = answers(engine, records, report, on_error="raise" if on_error == "raise" else "return")
-        return (answer for answer in every if answer.error is None) if on_error == "skip" else every
+        return _without_errors(every) if on_error == "skip" else every
 
     def predict(
         self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0, reading: ReadOptions = ReadOptions()
@@ -301,6 +305,19 @@ class LoadedModel:
         targets = tuple(target.name for target in self.schema.targets)
         expected = ExpectedColumns(tuple(field.name for field in self.schema.inputs), targets)
         return asked_records(rows, fields, reading=reading, expected=expected, **how)
+
+
+def _without_errors(every: Iterable[Answer]) -> Iterator[Answer]:
+    """The answers to rows that could be read; a warning at their end says how many could not."""
+    problems = []
+    for answer in every:
+        if answer.error is None:
+            yield answer
+        else:
+            problems.append(answer.error)
+    if problems:
+        rows = "1 row was" if len(problems) == 1 else f"{len(problems)} rows were"
+        warnings.warn(f"{rows} left out (first: {problems[0]})", SkippedWarning, stacklevel=2)
 
 
 def target_of(target: str | None, known: Sequence[str], *, kind: str) -> str:
