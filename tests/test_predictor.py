@@ -254,6 +254,14 @@ def test_every_way_to_ask_takes_the_ways_to_read(films, tmp_path):
     assert text_of(films.explain_file(path, row=6, reading=reading)) == rows[5]["text"]
 
 
+def test_what_was_made_of_a_file_is_told_with_its_answers(films, tmp_path):
+    path = tmp_path / "rows.tsv"
+    rows = [f"{row['text']}\t{row['label']}" for row in plain_rows(12, start=100)]
+    path.write_text("\n".join(["text\tlabel", rows[0], '"' + rows[1], *rows[2:5], rows[5].replace("\t", '"\t')]))
+    with pytest.warns(UserWarning, match="a quotation mark that quotes nothing .*: 1 .*line 3"):
+        assert len(films.predict(path)) == 6
+
+
 def test_rows_that_cannot_be_read_are_left_out_where_that_is_asked_for(films, tmp_path):
     path = tmp_path / "rows.csv"
     good = [f"{row['text']},{row['label']}" for row in plain_rows(4, start=100)]
@@ -261,7 +269,7 @@ def test_rows_that_cannot_be_read_are_left_out_where_that_is_asked_for(films, tm
     skipped = ReadOptions(on_error="skip")
     with pytest.warns(UserWarning, match=r"1 row was left out \(first: .*line 3: 4 fields, expected 2"):
         assert len(films.predict(path, reading=skipped)) == 4
-    with pytest.warns(UserWarning, match="1 rejected row"):
+    with pytest.warns(UserWarning, match="1 of the rows were left out"):
         assert films.evaluate(path, reading=skipped) == films.evaluate(plain_rows(4, start=100))
     for ask in (films.predict, films.evaluate):
         with pytest.raises(RowError, match=r"line 3: 4 fields.*--skip-errors \(ReadOptions\(on_error='skip'\)\)"):

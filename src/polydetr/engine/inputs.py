@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from polydetr.engine.encode import Strictness
 from polydetr.errors import DataFileError, Location, SchemaError, nearest
 
 
+class ReadingWarning(UserWarning):
+    """Something in the rows was left out or repaired when they were read."""
+
+
 def asked_records(
     rows: Any,
     fields: Sequence[str],
@@ -26,13 +31,19 @@ def asked_records(
     strictness: Strictness = "normal",
 ) -> Iterator[Record]:
     """What ``Predictor.predict`` takes, as records with the columns ``fields``; see ``read_records`` and
-    ``with_columns``.
+    ``with_columns``. At their end, a ``ReadingWarning`` for each kind of thing that reading left out or repaired.
     """
     rows = _each(rows, lambda row: _as_row(row, fields))
     expected = expected or ExpectedColumns(tuple(fields))
     report = report if report is not None else ReadReport()
     records = read_records(rows, reading=reading, expected=expected, report=report)
-    return with_columns(records, fields, strictness=strictness, report=report)
+    return _with_notes(with_columns(records, fields, strictness=strictness, report=report), report)
+
+
+def _with_notes(records: Iterator[Record], report: ReadReport) -> Iterator[Record]:
+    yield from records
+    for line in report.notes():
+        warnings.warn(line, ReadingWarning, stacklevel=2)
 
 
 def target_records(rows: Any, target: str, *, reading: ReadOptions = ReadOptions()) -> Iterator[Record]:

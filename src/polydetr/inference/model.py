@@ -17,7 +17,7 @@ from polydetr.core.records import ReadReport, Record
 from polydetr.engine.check import ContractReport, check_records
 from polydetr.engine.encode import Strictness
 from polydetr.engine.engine import Engine
-from polydetr.engine.inputs import asked_records, target_records, with_targets
+from polydetr.engine.inputs import ReadingWarning, asked_records, target_records, with_targets
 from polydetr.engine.measure import evaluate_results, unmeasured_warnings, unseen_warnings
 from polydetr.engine.outputs import Answer, answers
 from polydetr.errors import InputError, RowError, did_you_mean
@@ -33,10 +33,6 @@ class MeasureWarning(UserWarning):
     """What was measured is not all that was to be: rows were left out, a target has no labels, or rows have labels that
     the model never saw in training, and so cannot predict.
     """
-
-
-class SkippedWarning(UserWarning):
-    """Rows that could not be read were left out, as was asked for."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +211,9 @@ class LoadedModel:
             else:
                 report.reject(result.error.location or result.record.location, result.error.message)
         evaluations = evaluate_results(self._engine, results)
-        lines = report.lines() + unmeasured_warnings(self._engine.tasks, evaluations, where="these rows")
+        lines = unmeasured_warnings(self._engine.tasks, evaluations, where="these rows")
+        if report.rejected:
+            lines.append(f"{len(report.rejected)} of the rows were left out (first: {report.rejected[0]})")
         for target, evaluation in evaluations.items():
             lines += unseen_warnings(target, evaluation, where="these rows")
         for line in lines:
@@ -317,7 +315,7 @@ def _without_errors(every: Iterable[Answer]) -> Iterator[Answer]:
             problems.append(answer.error)
     if problems:
         rows = "1 row was" if len(problems) == 1 else f"{len(problems)} rows were"
-        warnings.warn(f"{rows} left out (first: {problems[0]})", SkippedWarning, stacklevel=2)
+        warnings.warn(f"{rows} left out (first: {problems[0]})", ReadingWarning, stacklevel=2)
 
 
 def target_of(target: str | None, known: Sequence[str], *, kind: str) -> str:
