@@ -30,7 +30,6 @@ NOTES = {
     "train": "training rows: a file",
     "valid": "rows by which the best weights are chosen; held out of the training rows when not given",
     "test": "rows to measure the finished model on",
-    "format": "the files' format, where their names do not tell it",
     "backbone": 'a name of `polydetr backbones list`, a folder, a Hugging Face id, "none" or "auto"',
     "preset": "how long to try; see below",
     "epochs": "passes over the training rows; a fraction is allowed",
@@ -201,7 +200,7 @@ def _parameter(parameter: Any) -> str:
         name = parameter.name.upper()
     else:
         value = "" if parameter.is_flag else f" {(parameter.metavar or parameter.name.strip('_')).upper()}"
-        name = f"{', '.join(parameter.opts)}{value}"
+        name = f"{', '.join([*parameter.opts, *parameter.secondary_opts])}{value}"
     repeated = "" if not parameter.multiple or "repeated" in (parameter.help or "") else " May be repeated."
     return f"| `{name}` | {(parameter.help or '').strip()}{repeated} |"
 

@@ -13,7 +13,7 @@ from polydetr import LoadedModel, Predictor
 
 
 def test_exported_names():
-    models = {"Predictor", "LoadedModel", "Options"}
+    models = {"Predictor", "LoadedModel", "Options", "ReadOptions"}
     answers = {"Answer", "Problem", "Prediction", "Evaluation", "MeasureWarning", "PolydetrError"}
     helpers = {"Span", "read_records", "fetch_sample", "colored_entities", "__version__"}
     assert sorted(polydetr.__all__) == sorted(models | answers | helpers)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from polydetr.core.predictions import Evaluation, Prediction
+    from polydetr.core.reading import ReadOptions
     from polydetr.data.readers import read_records
     from polydetr.engine.outputs import Answer, Problem
     from polydetr.errors import PolydetrError
@@ -27,6 +28,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Problem",
+    "ReadOptions",
     "Span",
     "__version__",
     "colored_entities",
@@ -43,6 +45,7 @@ _HOMES = {
     "Prediction": "core.predictions",
     "Predictor": "predictor",
     "Problem": "engine.outputs",
+    "ReadOptions": "core.reading",
     "Span": "values.spans",
     "colored_entities": "reports.spans_terminal",
     "fetch_sample": "fetch.samples",

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from polydetr.config.loading import for_tasks, load_config, load_config_mapping, merge, names_of
-from polydetr.errors import Interrupted, SaveError
+from polydetr.core.reading import ReadOptions
+from polydetr.errors import Interrupted, PolydetrError, SaveError
 from polydetr.inference.model import LoadedModel
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Predictor(LoadedModel):
         seed: int | None = None,
         config: str | Path | Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
+        reading: ReadOptions | None = None,
         resume: bool = False,
         display: Display | None = None,
     ) -> Predictor:
@@ -69,14 +71,17 @@ class Predictor(LoadedModel):
             time_limit: seconds, or "90s", "10m", "1h30m".
             config: a YAML file or mapping with these same names; arguments given here win.
             settings: further configuration, for example ``{"training": {"lr": 1e-4}}``.
+            reading: what the files do not say about themselves; what is given there wins.
             resume: go on from the checkpoint that an interrupted run left beside ``out``.
             display: shows progress; None draws a progress bar on standard error.
 
         Raises:
             ConfigError, InputError, BackboneError, SaveError, Interrupted: see ``polydetr.errors``.
         """
+        how = reading.given() if reading else {}
+        on_error = how.pop("on_error", None)
         resolved = load_config(
-            merge(load_config_mapping(config), settings or {}),
+            merge(merge(load_config_mapping(config), load_config_mapping(settings)), {"reading": how}),
             target=names_of(target),
             inputs=names_of(inputs),
             out=None if out is None else str(out),
@@ -85,6 +90,7 @@ class Predictor(LoadedModel):
             epochs=epochs,
             time_limit=time_limit,
             seed=seed,
+            on_error=on_error,
             **{k: v for k, v in {"train": train, "valid": valid, "test": test}.items() if isinstance(v, str)},
         )
         from polydetr.tasks.options import read_options
@@ -117,6 +123,8 @@ class Predictor(LoadedModel):
             except SaveError as error:
                 hint = f"{error.hint} The same call with --resume (resume=True) saves it without training again."
                 raise SaveError(error.message, hint=hint) from error
+        if trained.failure is not None:
+            raise _unmeasured(trained.failure, folder) from trained.failure
         trained.checkpoints.discard()
         return predictor
 
@@ -190,3 +198,11 @@ class Predictor(LoadedModel):
             from polydetr.model.folder import copy_reports
 
             copy_reports(self.folder, folder)
+
+
+def _unmeasured(failure: Exception, folder: Path | None) -> PolydetrError:
+    """The error of a run that ended behind its training."""
+    kept = "its checkpoint is kept" if folder is None else f"the model is saved in {str(folder)!r}"
+    kind = "" if isinstance(failure, PolydetrError) else f"{type(failure).__name__}: "
+    hint = "The same call with --resume (resume=True) measures it without training again."
+    return PolydetrError(f"the training is done and {kept}, but measuring failed: {kind}{failure}", hint=hint)

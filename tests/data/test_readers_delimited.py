@@ -69,7 +69,7 @@ def test_wrong_encoding_names_the_byte_and_the_likely_one(write, text, encoding,
     message = str(caught.value)
     assert f"a.csv, line {line}: byte 0x" in message
     assert "is not utf-8 text" in message
-    assert f"pass encoding='{encoding}'" in message
+    assert f"pass --encoding {encoding} (ReadOptions(encoding='{encoding}'))" in message
     found = int(message.partition("at offset ")[2].split()[0])
     path.read_bytes()[:found].decode("utf-8")  # everything before the byte named is fine
     assert path.read_bytes()[found] > 127

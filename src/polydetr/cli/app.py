@@ -25,6 +25,8 @@ from polydetr.cli.output import (
     say,
     stdout_kept_clean,
 )
+from polydetr.cli.reading import reads_rows
+from polydetr.core.reading import ReadOptions
 from polydetr.errors import ConfigError, PolydetrError, did_you_mean
 
 app = typer.Typer(
@@ -46,16 +48,6 @@ app.add_typer(data_app, name="data")
 
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
-]
-FormatOption = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        help="csv, tsv, jsonl, parquet, conll, json, squad, coco, voc, yolo, boxes or images, where no name shows it.",
-    ),
-]
-Encoding = Annotated[
-    str | None, typer.Option("--encoding", help="Of a text file that is not UTF-8, for example gb18030.")
 ]
 
 
@@ -114,6 +106,7 @@ def _options(
 
 
 @app.command()
+@reads_rows
 def train(
     file: Annotated[
         str | None, typer.Argument(help="Labeled rows, or a YAML file with these same names; options win over it.")
@@ -145,10 +138,10 @@ def train(
         typer.Option("--set", help="Any configuration key, for example training.lr=1e-4; may be repeated."),
     ] = None,
     out: Annotated[str | None, typer.Option(help="Where the model folder is written.")] = None,
-    format: FormatOption = None,
-    encoding: Encoding = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
     as_json: JsonFlag = False,
+    *,
+    reading: ReadOptions,
 ) -> None:
     """Train a model, measure it, save it."""
     from polydetr.config.loading import parse_settings
@@ -161,12 +154,12 @@ def train(
             raise ConfigError(f"the training rows are named twice: {file!r} and --train {train!r}.")
         train = file
     settings = parse_settings(set_ or [])
-    settings |= {key: value for key, value in {"format": format, "encoding": encoding}.items() if value}
     with stdout_kept_clean(as_json):
         predictor = Predictor.fit(
             train, target, valid=valid, test=test, inputs=input, out=out, backbone=backbone,
             preset=preset,  # type: ignore[arg-type]
-            epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, resume=resume,
+            epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, reading=reading,
+            resume=resume,
         )  # fmt: skip
     if not is_first_process():
         return
@@ -185,19 +178,20 @@ def train(
 
 
 @app.command()
+@reads_rows
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     file: Annotated[str, typer.Argument(help="Labeled rows.")],
-    format: FormatOption = None,
-    encoding: Encoding = None,
     plots: Annotated[Path | None, typer.Option(help="A folder for the plots, as PNG: coverage and risk.")] = None,
     as_json: JsonFlag = False,
+    *,
+    reading: ReadOptions,
 ) -> None:
     """Measure a model on labeled rows."""
     from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
-        evaluations = LoadedModel.load(model).evaluation(file, format=format, encoding=encoding)
+        evaluations = LoadedModel.load(model).evaluation(file, reading=reading)
         if plots is not None:
             from polydetr.reports.plots import write_coverage_plots
 
@@ -213,6 +207,7 @@ def evaluate(
 
 
 @app.command()
+@reads_rows
 def predict(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     file: Annotated[str, typer.Argument(help="Rows, or - for standard input.")],
@@ -230,10 +225,11 @@ def predict(
     draw: Annotated[
         Path | None, typer.Option(help="A folder for the images, drawn with the objects found in them.")
     ] = None,
-    format: FormatOption = None,
-    encoding: Encoding = None,
+    *,
+    reading: ReadOptions,
 ) -> None:
-    """Answer every row: one JSON object per row, in order; a rejected row has "error" instead of a prediction.
+    """Answer every row: one JSON object per row, in order; a rejected row has "error" instead of a prediction. Where
+    every row is rejected, the exit code is 1.
 
     Generated images are written as PNG files into a folder beside --out (answers.jsonl: answers-files/).
     """
@@ -243,10 +239,10 @@ def predict(
         raise ConfigError("--strict and --lenient exclude one another.")
     strictness = "strict" if strict else "lenient" if lenient else "normal"
     loaded = LoadedModel.load(model)
-    rejected = 0
+    answered = rejected = 0
     files = out.with_name(f"{out.stem}-files") if out else None
     answers = loaded.stream(
-        file, format=format, encoding=encoding, strictness=strictness, seed=seed,
+        file, reading=reading, strictness=strictness, seed=seed,
         min_confidence=min_confidence, accuracy=accuracy, files=files, draw=draw,
     )  # fmt: skip
     if accuracy is not None:
@@ -255,13 +251,17 @@ def predict(
     with output(out) as stream:
         for answer in counted(answers) if out else answers:
             rejected += "error" in answer
+            answered += "error" not in answer
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
     if rejected:
         rows = "1 row was" if rejected == 1 else f"{rejected} rows were"
         say(f'polydetr: {rows} rejected; each has its reason under "error"')
+    if not answered:
+        raise typer.Exit(1)
 
 
 @app.command()
+@reads_rows
 def explain(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     file: Annotated[str, typer.Argument(help="Rows, or - for standard input.")],
@@ -273,14 +273,15 @@ def explain(
     out: Annotated[
         Path | None, typer.Option(help="Folder for explanation.html and explanation.png; here when not given.")
     ] = None,
-    format: FormatOption = None,
     as_json: JsonFlag = False,
+    *,
+    reading: ReadOptions,
 ) -> None:
     """Why the model answers a row as it does: what in it speaks for the answer, and whether deleting that matters."""
     from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
-        explanation = LoadedModel.load(model).explain_file(file, row=row, target=target, choice=choice, format=format)
+        explanation = LoadedModel.load(model).explain_file(file, row=row, target=target, choice=choice, reading=reading)
         written = explanation.save(out or ".") if out is not None or not as_json else []
     if as_json:
         print_json(explanation.to_dict())
@@ -291,6 +292,7 @@ def explain(
 
 
 @app.command()
+@reads_rows
 def inspect(
     file: Annotated[str, typer.Argument(help="Rows to look at.")],
     valid: Annotated[
@@ -298,15 +300,19 @@ def inspect(
     ] = None,
     test: Annotated[str | None, typer.Option("--test", help="Test rows, to find leaks between the splits.")] = None,
     target: Annotated[list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK.")] = None,
-    format: FormatOption = None,
-    encoding: Encoding = None,
+    input: Annotated[
+        list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")
+    ] = None,
     as_json: JsonFlag = False,
+    *,
+    reading: ReadOptions,
 ) -> None:
     """What is in a file: columns, types, missing values, labels, duplicates, leaks, suspicious labels."""
+    from polydetr.config.loading import names_of
     from polydetr.data.inspect import inspect_data
 
     with stdout_kept_clean(as_json):
-        inspection = inspect_data(file, valid=valid, test=test, target=target, format=format, encoding=encoding)
+        inspection = inspect_data(file, valid=valid, test=test, target=target, inputs=names_of(input), reading=reading)
     if as_json:
         print_json(inspection.to_dict())
     else:

@@ -39,7 +39,7 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, **override
         ConfigError: with every fault found, each on a line of its own.
     """
     is_file = isinstance(source, (str, Path))
-    values = _read_yaml(Path(source)) if is_file else dict(source or {})
+    values = _renamed(_read_yaml(Path(source)) if is_file else source or {})
     values = merge(values, {k: v for k, v in overrides.items() if v is not None})
     for key in ("target", "inputs"):
         if isinstance(values.get(key), (str, list, tuple)):
@@ -81,8 +81,15 @@ def load_config_mapping(config: str | Path | Mapping[str, Any] | None) -> dict[s
     if config is None:
         return {}
     if isinstance(config, Mapping):
-        return dict(config)
+        return _renamed(config)
     return load_config(config).model_dump(exclude_unset=True)
+
+
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings under today's keys: ``format`` and ``encoding`` once stood at the top."""
+    old = {key: values[key] for key in ("format", "encoding") if key in values}
+    rest = {key: value for key, value in values.items() if key not in old}
+    return merge({"reading": old}, rest) if old else rest
 
 
 def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:

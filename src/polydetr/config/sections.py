@@ -38,6 +38,23 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+class ReadingConfig(_Section):
+    """What the files of rows do not say about themselves; null: it is recognized."""
+
+    format: str | None = Field(default=None, description="the files' format, where their names do not tell it")
+    encoding: str | None = Field(default=None, description="of text files that are not UTF-8, for example gb18030")
+    delimiter: str | None = Field(
+        default=None, min_length=1, max_length=1, description="of tables of text: one character"
+    )
+    header: bool | None = Field(default=None, description="whether the first line of a table names its columns")
+    columns: list[str] | None = Field(default=None, description="the names of a table's columns, in their order")
+    images: str | None = Field(
+        default=None, description="the folder of the images, where they do not lie beside the file that names them"
+    )
+    scheme: str = Field(default="auto", description="of the tags of a column file: IOB1, IOB2, BIOES, BMES or plain")
+    split: str | None = Field(default=None, description="the part of a YOLO data.yaml: train, val or test")
+
+
 class TextConfig(_Section):
     """How text becomes tokens."""
 
@@ -186,8 +203,7 @@ class Config(_Section):
     train: str | None = None
     valid: str | None = None
     test: str | None = None
-    format: str | None = None
-    encoding: str | None = Field(default=None, description="of text files that are not UTF-8, for example gb18030")
+    reading: ReadingConfig = ReadingConfig()
     target: dict[str, str | None] = Field(default_factory=dict, description="target column → task, or null to infer it")
     inputs: dict[str, str | None] | None = Field(
         default=None, description="input column → modality, or null to infer it"

@@ -13,8 +13,6 @@ from polydetr.errors import Location
 
 Row = Mapping[str, Any]
 
-SKIP = "on_error='skip' (--set on_error=skip)"
-"""How bad rows are left out, for the messages about them."""
 _EXAMPLES_PER_KIND = 5
 
 
@@ -72,9 +70,13 @@ class ReadReport:
             "problems": {kind: {"count": n, "examples": self.examples[kind]} for kind, n in self.problems.items()},
         }
 
-    def lines(self) -> list[str]:
+    def notes(self) -> list[str]:
         """For a person: one line per kind of problem, with its first example."""
-        out = [f"{kind}: {n} (first: {self.examples[kind][0]})" for kind, n in self.problems.items()]
+        return [f"{kind}: {n} (first: {self.examples[kind][0]})" for kind, n in self.problems.items()]
+
+    def lines(self) -> list[str]:
+        """``notes``, and a line about the rejected rows."""
+        out = self.notes()
         if self.rejected:
             out.append(f"{len(self.rejected)} rejected rows (first: {self.rejected[0]})")
         return out

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, combinations, islice
-from typing import Any, Literal
+from typing import Any
 
 from polydetr.config.loading import names_of
+from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
 from polydetr.data.readers import read_records
+from polydetr.data.readers.header import header_explained
 from polydetr.data.statistics import SplitStats
 from polydetr.data.suspicious import MAX_ROWS, Suspicion, find_suspicious
 from polydetr.data.text_keys import row_text
@@ -69,9 +71,7 @@ def inspect_data(
     test: Any = None,
     target: str | Sequence[str] | Mapping[str, str | None] | None = None,
     inputs: Mapping[str, str | None] | None = None,
-    format: str | None = None,
-    encoding: str | None = None,
-    on_error: Literal["raise", "skip"] = "skip",
+    reading: ReadOptions = ReadOptions(),
     suspicious: bool = True,
     time_limit: float = 30.0,
     seed: int = 0,
@@ -83,6 +83,8 @@ def inspect_data(
         target: a column, "column:task", several such, or a mapping column → task; when None a column of a usual name,
             if there is one.
         inputs: column → modality; inferred when None.
+        reading: what the files do not say about themselves; a row that cannot be read is left out and reported where
+            ``on_error`` is None.
         suspicious: look for labels that a simple model disagrees with (classification; up to 20,000 rows,
             ``time_limit`` seconds).
 
@@ -93,14 +95,17 @@ def inspect_data(
     reports = {name: ReadReport() for name in sources}
     inspection: Inspection | None = None
     commas: list[str] = []
+    reading = replace(reading, on_error=reading.on_error or "skip")
+    expected = ExpectedColumns(tuple(inputs or ()), tuple(names_of(target) or ()))
     for name, source in sources.items():
-        records = read_records(source, format=format, encoding=encoding, on_error=on_error, report=reports[name])
+        records = read_records(source, reading=reading, expected=expected, report=reports[name])
         head = list(islice(records, _SAMPLE))
         if not head:
             raise DataFileError(f"the {name} split has no readable row.", hint=" ".join(reports[name].lines()) or None)
         if inspection is None:
             rows = [r.row for r in head]
-            schema = infer_schema(rows, targets=names_of(target), inputs=inputs, needs_target=False)
+            with header_explained(reports[name]):
+                schema = infer_schema(rows, targets=names_of(target), inputs=inputs, needs_target=False)
             inspection = Inspection(schema, {}, reports, giveaways=find_leaks(rows, schema))
             commas = [t.name for t in schema.targets if writes_comma(row.get(t.name) for row in rows)]
         reservoir = _Reservoir(inspection.schema, random.Random(seed)) if suspicious and name == "train" else None

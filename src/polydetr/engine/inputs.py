@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers import read_records
-from polydetr.data.readers.source import open_source
+from polydetr.data.readers.header import header_explained
+from polydetr.data.readers.source import existing
 from polydetr.data.readers.tables import frame_kind
 from polydetr.engine.encode import Strictness
 from polydetr.errors import DataFileError, Location, SchemaError, nearest
+
+
+class ReadingWarning(UserWarning):
+    """Something in the rows was left out or repaired when they were read."""
 
 
 def asked_records(
     rows: Any,
     fields: Sequence[str],
     *,
-    format: str | None = None,
-    encoding: str | None = None,
-    on_error: Literal["raise", "skip"] = "raise",
+    reading: ReadOptions = ReadOptions(),
+    expected: ExpectedColumns | None = None,
     report: ReadReport | None = None,
     strictness: Strictness = "normal",
 ) -> Iterator[Record]:
     """What ``Predictor.predict`` takes, as records with the columns ``fields``; see ``read_records`` and
-    ``with_columns``.
+    ``with_columns``. At their end, a ``ReadingWarning`` for each kind of thing that reading left out or repaired.
     """
     rows = _each(rows, lambda row: _as_row(row, fields))
-    records = read_records(rows, format=format, encoding=encoding, on_error=on_error, report=report)
-    return with_columns(records, fields, strictness=strictness)
+    expected = expected or ExpectedColumns(tuple(fields))
+    report = report if report is not None else ReadReport()
+    records = read_records(rows, reading=reading, expected=expected, report=report)
+    return _with_notes(with_columns(records, fields, strictness=strictness, report=report), report)
 
 
-def target_records(rows: Any, target: str) -> Iterator[Record]:
+def _with_notes(records: Iterator[Record], report: ReadReport) -> Iterator[Record]:
+    yield from records
+    for line in report.notes():
+        warnings.warn(line, ReadingWarning, stacklevel=2)
+
+
+def target_records(rows: Any, target: str, *, reading: ReadOptions = ReadOptions()) -> Iterator[Record]:
     """Rows with the column ``target``; bare values stand for such rows."""
     rows = _each(rows, lambda row: row if isinstance(row, Mapping) and target in row else {target: row})
-    return with_columns(read_records(rows), [target], strictness="normal")
+    report = ReadReport()
+    records = read_records(rows, reading=reading, report=report)
+    return with_columns(records, [target], strictness="normal", report=report)
 
 
 def _each(rows: Any, as_row: Callable[[Any], Any]) -> Any:
@@ -49,7 +65,9 @@ def _each(rows: Any, as_row: Callable[[Any], Any]) -> Any:
     return rows
 
 
-def with_columns(records: Iterable[Record], fields: Sequence[str], *, strictness: Strictness) -> Iterator[Record]:
+def with_columns(
+    records: Iterable[Record], fields: Sequence[str], *, strictness: Strictness, report: ReadReport
+) -> Iterator[Record]:
     """The records, after checking that the first has the columns: a wrong file is one error, not one per row.
 
     When lenient, a column that is not there is missing in every row, as long as one of them is there.
@@ -61,36 +79,39 @@ def with_columns(records: Iterable[Record], fields: Sequence[str], *, strictness
     for record in records:
         missing = [name for name in fields if name not in record.row] if first else []
         if missing and (strictness != "lenient" or len(missing) == len(fields)):
-            known = ", ".join(repr(c) for c in record.row)
-            raise SchemaError(
-                f"there is no column {missing[0]!r}, which the model reads; the columns are {known}.",
-                location=Location(file=record.location.file),
-                hint=nearest(missing[0], record.row)
-                or "Add the column, or take it as missing: strictness='lenient' (predict --lenient).",
-            )
+            file = record.location.file
+            remedy = "Add the column, or take it as missing: strictness='lenient' (predict --lenient)."
+            with header_explained(report):
+                raise no_column(missing[0], record.row, "which the model reads", file=file, hint=remedy)
         first = False
         yield record
 
 
+def no_column(
+    name: str, columns: Iterable[str], what: str, *, file: str | None = None, hint: str | None = None
+) -> SchemaError:
+    """A column that should be among ``columns``: the nearest of these, or else the ``hint``, is the remedy."""
+    known = list(columns)
+    shown = ", ".join(map(repr, known[:20])) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+    message = f"there is no column {name!r}, {what}; the columns are {shown}."
+    return SchemaError(message, location=Location(file=file), hint=nearest(name, known) or hint)
+
+
 def with_targets(records: Iterable[Record], targets: Iterable[str]) -> Iterator[Record]:
-    """The records; at their end, each target must have been a column of some row.
+    """The records; at their end, one of the targets at least must have been a column of some row.
 
     Raises:
-        SchemaError: a target column is in none of the rows.
+        SchemaError: no target is a column of any row.
     """
-    missing = set(targets)
-    record = None
+    wanted = list(targets)
+    missing, record = set(wanted), None
     for record in records:
-        missing -= set(record.row)
+        missing -= record.row.keys()
         yield record
-    if record is not None and missing:
-        name = min(missing)
-        raise SchemaError(
-            f"there is no column {name!r}, the target to measure against; the columns are "
-            f"{', '.join(map(repr, record.row))}.",
-            location=Location(file=record.location.file),
-            hint=nearest(name, record.row),
-        )
+    if record is not None and len(missing) == len(wanted):
+        where = record.location.file
+        remedy = "Rows without labels are answered by predict."
+        raise no_column(wanted[0], record.row, "the target to measure against", file=where, hint=remedy)
 
 
 def _as_row(row: Any, fields: Sequence[str]) -> Any:
@@ -114,11 +135,12 @@ def _is_image(value: Any) -> bool:
 
 
 def _check_is_file(source: str | Path) -> None:
-    if str(source) != "-" and not Path(source).exists():
-        try:
-            open_source(source)
-        except DataFileError as error:
-            hint = error.hint
-            if not Path(source).suffix or " " in str(source):
-                hint = f"{hint} To answer a text itself, put it into a list: predict([text])."
-            raise DataFileError(error.message, location=error.location, hint=hint) from None
+    if str(source) == "-":
+        return
+    try:
+        existing(source)
+    except DataFileError as error:
+        hint = error.hint
+        if not Path(source).suffix or " " in str(source):
+            hint = f"{hint} To answer a text itself, put it into a list: predict([text])."
+        raise DataFileError(error.message, location=error.location, hint=hint) from None

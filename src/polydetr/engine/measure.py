@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from polydetr.core.documents import EncodedDocument
 from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
+from polydetr.errors import SchemaError
 from polydetr.metrics.calibration import accuracy_at, coverage_risk_curve, coverage_table, expected_calibration_error
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import HasLabels, HasPositive, Judged
@@ -23,13 +24,17 @@ def evaluate_results(
     engine: Engine, results: Sequence[RowResult], *, positives: Mapping[str, Sequence[EncodedDocument]] | None = None
 ) -> dict[str, Evaluation]:
     """Every task's evaluation of rows that were answered with their targets; labels that training never saw stand in
-    ``data``, counted.
+    ``data``, counted. A target without a value in any of the rows is not measured.
 
     positives: what ``encode_positives`` gave for these rows, where they are measured more than once.
+
+    Raises:
+        SchemaError: no target has a value.
     """
     evaluations = {}
-    for target, task in engine.tasks.items():
-        golds = [result.golds[target] for result in results]
+    measured = measured_targets({t: [result.golds[t] for result in results] for t in engine.tasks})
+    for target, golds in measured.items():
+        task = engine.tasks[target]
         if isinstance(task, HasPositive):
             documents = (positives or {}).get(target) or encode_positives(engine, target, golds, results)
             golds = _with_vectors(engine, target, golds, documents)
@@ -41,6 +46,18 @@ def evaluate_results(
             evaluation = replace(evaluation, data={**evaluation.data, "unseen_labels": unseen})
         evaluations[target] = evaluation
     return evaluations
+
+
+def measured_targets(golds: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """The targets of which some row has a value, with their values. Raises SchemaError where there is none."""
+    measured = {target: values for target, values in golds.items() if any(value is not None for value in values)}
+    if golds and not measured:
+        targets = ", ".join(map(repr, golds))
+        raise SchemaError(
+            f"no row has a value for target {targets}: nothing to measure.",
+            hint="Name rows with labels, or answer them without measuring: predict.",
+        )
+    return measured
 
 
 COVERAGES = (0.5, 0.7, 0.9)
@@ -114,6 +131,11 @@ def unseen_labels(task: Task, golds: Sequence[object]) -> dict[str, int]:
     if not isinstance(task, HasLabels):
         return {}
     return dict(Counter(label for gold in golds if gold is not None for label in task.unseen(gold)).most_common())
+
+
+def unmeasured_warnings(targets: Iterable[str], measured: Container[str], *, where: str) -> list[str]:
+    """A sentence for each target that is not measured."""
+    return [f"{where} have no value of {t!r}: it is not measured there" for t in targets if t not in measured]
 
 
 def unseen_warnings(target: str, evaluation: Evaluation, *, where: str) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -12,14 +12,15 @@ import numpy as np
 
 from polydetr.core.plugs import EXPLAIN, load
 from polydetr.core.predictions import ByLabel, Evaluation, Prediction
+from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
 from polydetr.engine.check import ContractReport, check_records
 from polydetr.engine.encode import Strictness
 from polydetr.engine.engine import Engine
-from polydetr.engine.inputs import asked_records, target_records, with_targets
-from polydetr.engine.measure import evaluate_results, unseen_warnings, with_coverage
+from polydetr.engine.inputs import ReadingWarning, asked_records, target_records, with_targets
+from polydetr.engine.measure import evaluate_results, unmeasured_warnings, unseen_warnings, with_coverage
 from polydetr.engine.outputs import Answer, answers
-from polydetr.errors import InputError, did_you_mean
+from polydetr.errors import InputError, RowError, did_you_mean
 from polydetr.inference.load import load_engine
 from polydetr.metrics.calibration import Threshold
 from polydetr.schema.spec import Schema
@@ -30,30 +31,29 @@ if TYPE_CHECKING:
 
 
 class MeasureWarning(UserWarning):
-    """Some of the evaluated rows have labels that the model never saw in training, and so cannot predict."""
+    """What was measured is not all that was to be: rows were left out, a target has no labels, or rows have labels that
+    the model never saw in training, and so cannot predict.
+    """
 
 
 @dataclass(frozen=True)
 class Options:
     """How rows are read and answered.
 
-    format, encoding: of a file whose name does not say it.
+    reading: what a file does not say about itself, and what becomes of a row that cannot be read: an answer with its
+        error stands in its place, unless ``on_error`` is "raise" or "skip".
     strictness: "strict" refuses rows that are in any way unlike what the model was trained on (``check`` lists them);
         "lenient" takes a value that cannot be read, or a column that is not there, as missing.
     seed: for targets that are drawn at random (generation): the same seed and rows give the same images.
     min_confidence: answers of a lower probability are withheld (``Prediction.abstained``), the best guess beside them.
     accuracy: the same, with the probability that reaches this share of right answers (see ``thresholds``).
-    on_error: what becomes of a row that cannot be read: "return" gives an answer with its error in the row's place,
-        "raise" raises it.
     """
 
-    format: str | None = None
-    encoding: str | None = None
+    reading: ReadOptions = ReadOptions()
     strictness: Strictness = "normal"
     seed: int = 0
     min_confidence: float | None = None
     accuracy: float | None = None
-    on_error: Literal["return", "raise"] = "return"
 
 
 class LoadedModel:
@@ -97,10 +97,13 @@ class LoadedModel:
             InputError: the rows cannot be read at all; or, with ``on_error="raise"``, one of them.
         """
         report, engine = ReadReport(), self._engine.with_strictness(options.strictness).with_seed(options.seed)
-        raises = options.on_error == "raise"
-        records = self._records(rows, options, on_error="raise" if raises else "skip", report=report)
-        least = self._least(options)
-        return answers(engine, records, report, on_error=options.on_error, least=least)
+        on_error = options.reading.on_error
+        reading = replace(options.reading, on_error=on_error or "skip")
+        records = self._records(rows, reading, strictness=options.strictness, report=report)
+        every = answers(
+            engine, records, report, on_error="raise" if on_error == "raise" else "return", least=self._least(options)
+        )
+        return _without_errors(every) if on_error == "skip" else every
 
     def thresholds(self, accuracy: float) -> dict[str, Threshold]:
         """Target → the probability from which on its answers are right ``accuracy`` of the time, with the share of
@@ -137,35 +140,38 @@ class LoadedModel:
             least = {t: max(options.min_confidence, least.get(t, 0.0)) for t in judged}
         return least
 
-    def predict(self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0) -> list[dict[str, Any]]:
+    def predict(
+        self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0, reading: ReadOptions = ReadOptions()
+    ) -> list[dict[str, Any]]:
         """One answer per row, in order: target → label, number, list of entities, answer, or image (a uint8 array).
-        ``rows``: see ``answer``; ``strictness``, ``seed``: see ``Options``.
+        ``rows``: see ``answer``; ``strictness``, ``seed``, ``reading``: see ``Options``.
 
         Raises:
             InputError: a row cannot be read; ``answer`` and ``stream`` give the good rows and the errors instead.
         """
-        return [answer.values for answer in self._all(rows, strictness, seed)]
+        return [answer.values for answer in self._all(rows, Options(reading, strictness, seed))]
 
-    def predict_proba(self, rows: Any) -> list[dict[str, Any]]:
+    def predict_proba(self, rows: Any, *, reading: ReadOptions = ReadOptions()) -> list[dict[str, Any]]:
         """One mapping per row: target → calibrated probabilities, by label for classes, of the answer otherwise."""
         return [
             {
                 t: dict(p.details.probabilities) if isinstance(p.details, ByLabel) else p.probability
                 for t, p in answer.predictions.items()
             }
-            for answer in self._all(rows)
+            for answer in self._all(rows, Options(reading))
         ]
 
-    def predictions(self, rows: Any, *, seed: int = 0) -> list[dict[str, Prediction]]:
+    def predictions(
+        self, rows: Any, *, seed: int = 0, reading: ReadOptions = ReadOptions()
+    ) -> list[dict[str, Prediction]]:
         """One mapping per row: target → value, probability, and its task's details (``ClassDetails``, ...)."""
-        return [dict(answer.predictions) for answer in self._all(rows, seed=seed)]
+        return [dict(answer.predictions) for answer in self._all(rows, Options(reading, seed=seed))]
 
     def stream(
         self,
         rows: Any,
         *,
-        format: str | None = None,
-        encoding: str | None = None,
+        reading: ReadOptions = ReadOptions(),
         strictness: Strictness = "normal",
         seed: int = 0,
         min_confidence: float | None = None,
@@ -182,7 +188,7 @@ class LoadedModel:
         Raises:
             SaveError: a file cannot be written.
         """
-        options = Options(format, encoding, strictness, seed, min_confidence, accuracy)
+        options = Options(reading, strictness, seed, min_confidence, accuracy)
         for answer in self.answer(rows, options=options):
             if draw is not None:
                 from polydetr.engine.render import draw_answer
@@ -190,7 +196,14 @@ class LoadedModel:
                 draw_answer(self._engine, answer, draw)
             yield answer.to_dict(files=files)
 
-    def embed(self, rows: Any, *, target: str | None = None, side: Literal["input", "target"] = "input") -> np.ndarray:
+    def embed(
+        self,
+        rows: Any,
+        *,
+        target: str | None = None,
+        side: Literal["input", "target"] = "input",
+        reading: ReadOptions = ReadOptions(),
+    ) -> np.ndarray:
         """The vectors (N, D), float32, of length 1, of rows; or, with ``side="target"``, of the candidates to retrieve:
         rows with the target column, or its bare values. The dot product of two vectors is their similarity.
 
@@ -202,46 +215,53 @@ class LoadedModel:
         known = [name for name, task in self._engine.tasks.items() if isinstance(task, HasPositive)]
         name = target_of(target, known, kind="embedding")
         if side == "target":
-            results = self._engine.of_positives(name).run(target_records(rows, name))
+            results = self._engine.of_positives(name).run(target_records(rows, name, reading=reading))
         elif side == "input":
-            results = self._engine.only(name).run(self._records(rows, Options()))
+            results = self._engine.only(name).run(self._records(rows, reading))
         else:
             raise InputError(f"side = {side!r}: {did_you_mean(str(side), ('input', 'target'))}")
         vectors = [np.asarray(r.predictions[name].value, dtype=np.float32) for r in results]
         width = int(self._manifest.get("embed_dim", 0))
         return np.stack(vectors) if vectors else np.zeros((0, width), dtype=np.float32)
 
-    def check(self, rows: Any, *, format: str | None = None, encoding: str | None = None) -> ContractReport:
+    def check(self, rows: Any, *, reading: ReadOptions = ReadOptions()) -> ContractReport:
         """Compares rows with what the model was trained on, without predicting: counts, by column, what is missing, was
         never seen in training, out of range, truncated or unreadable.
 
         Raises:
             SchemaError: a column that the model reads is not there.
         """
-        return check_records(self._engine.encoder, self._records(rows, Options(format, encoding)))
+        return check_records(self._engine.encoder, self._records(rows, reading))
 
     # -- measuring ----------------------------------------------------------------------------------------------------
 
-    def evaluate(
-        self, rows: Any, *, format: str | None = None, encoding: str | None = None
-    ) -> dict[str, dict[str, float]]:
+    def evaluate(self, rows: Any, *, reading: ReadOptions = ReadOptions()) -> dict[str, dict[str, float]]:
         """Metrics by target, by their standard names."""
-        return {
-            target: dict(e.metrics) for target, e in self.evaluation(rows, format=format, encoding=encoding).items()
-        }
+        return {target: dict(e.metrics) for target, e in self.evaluation(rows, reading=reading).items()}
 
-    def evaluation(self, rows: Any, *, format: str | None = None, encoding: str | None = None) -> dict[str, Evaluation]:
-        """Metrics with their tables and figures, by target.
+    def evaluation(self, rows: Any, *, reading: ReadOptions = ReadOptions()) -> dict[str, Evaluation]:
+        """Metrics with their tables and figures, by target; a target without labels in ``rows`` is not measured.
 
         Raises:
-            SchemaError: a target column is not in ``rows``.
+            SchemaError: ``rows`` have labels of no target.
         """
-        records = with_targets(self._records(rows, Options(format, encoding)), self._engine.tasks)
-        results = list(self._engine.run(records, with_targets=True))
+        report = ReadReport()
+        records = with_targets(self._records(rows, reading, report=report), self._engine.tasks)
+        on_error = "return" if reading.on_error == "skip" else "raise"
+        results = []
+        for result in self._engine.run(records, with_targets=True, on_error=on_error):
+            if result.error is None:
+                results.append(result)
+            else:
+                report.reject(result.error.location or result.record.location, result.error.message)
         evaluations = with_coverage(self._engine, results, evaluate_results(self._engine, results))
+        lines = unmeasured_warnings(self._engine.tasks, evaluations, where="these rows")
+        if report.rejected:
+            lines.append(f"{len(report.rejected)} of the rows were left out (first: {report.rejected[0]})")
         for target, evaluation in evaluations.items():
-            for line in unseen_warnings(target, evaluation, where="these rows"):
-                warnings.warn(line, MeasureWarning, stacklevel=2)
+            lines += unseen_warnings(target, evaluation, where="these rows")
+        for line in lines:
+            warnings.warn(line, MeasureWarning, stacklevel=2)
         return evaluations
 
     # -- explaining ---------------------------------------------------------------------------------------------------
@@ -266,25 +286,41 @@ class LoadedModel:
                 has no explanation.
             SaveError: ``out`` cannot be written to.
         """
-        record = next(iter(self._records([row], Options())))
+        record = next(iter(self._records([row], ReadOptions())))
         explanation = load(EXPLAIN)(self._engine, record, target=target, choice=choice)
         if out is not None:
             explanation.save(out)
         return explanation
 
     def explain_file(
-        self, rows: Any, *, row: int = 1, target: str | None = None, choice: Any = None, format: str | None = None
+        self,
+        rows: Any,
+        *,
+        row: int = 1,
+        target: str | None = None,
+        choice: Any = None,
+        reading: ReadOptions = ReadOptions(),
     ) -> Explanation:
         """``explain`` for row number ``row``, counted from 1, of a file; nothing after it is read.
 
         Raises:
             InputError: there is no such row; and what ``explain`` raises.
         """
-        number = 0
-        for number, record in enumerate(self._records(rows, Options(format)), start=1):
+        good, report = 0, ReadReport()
+        reading = replace(reading, on_error="skip")  # a row before it is none of its concern
+        for good, record in enumerate(self._records(rows, reading, report=report), start=1):
+            number = good + len(report.rejected)
             if number == row:
                 return load(EXPLAIN)(self._engine, record, target=target, choice=choice)
-        raise InputError(f"there is no row {row}: the input has {number}", hint="Rows are counted from 1.")
+            if number > row:
+                break
+        else:
+            good += 1
+        if row - good >= len(report.rejected):
+            number = good - 1 + len(report.rejected)
+            raise InputError(f"there is no row {row}: the input has {number}", hint="Rows are counted from 1.")
+        bad = report.rejected[row - good]
+        raise RowError(bad.reason, location=bad.location)
 
     # -- about itself -------------------------------------------------------------------------------------------------
 
@@ -300,16 +336,30 @@ class LoadedModel:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _all(self, rows: Any, strictness: Strictness = "normal", seed: int = 0) -> Iterator[Answer]:
+    def _all(self, rows: Any, options: Options) -> Iterator[Answer]:
         """Answers to all rows; the first that cannot be read is raised."""
-        return self.answer(rows, options=Options(strictness=strictness, seed=seed, on_error="raise"))
+        on_error = options.reading.on_error or "raise"
+        return self.answer(rows, options=replace(options, reading=replace(options.reading, on_error=on_error)))
 
-    def _records(self, rows: Any, options: Options, **how: Any) -> Iterator[Record]:
+    def _records(self, rows: Any, reading: ReadOptions, **how: Any) -> Iterator[Record]:
         """how: as ``asked_records`` takes it."""
         fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
-        return asked_records(
-            rows, fields, format=options.format, encoding=options.encoding, strictness=options.strictness, **how
-        )
+        targets = tuple(target.name for target in self.schema.targets)
+        expected = ExpectedColumns(tuple(field.name for field in self.schema.inputs), targets)
+        return asked_records(rows, fields, reading=reading, expected=expected, **how)
+
+
+def _without_errors(every: Iterable[Answer]) -> Iterator[Answer]:
+    """The answers to rows that could be read; a warning at their end says how many could not."""
+    problems = []
+    for answer in every:
+        if answer.error is None:
+            yield answer
+        else:
+            problems.append(answer.error)
+    if problems:
+        rows = "1 row was" if len(problems) == 1 else f"{len(problems)} rows were"
+        warnings.warn(f"{rows} left out (first: {problems[0]})", ReadingWarning, stacklevel=2)
 
 
 def target_of(target: str | None, known: Sequence[str], *, kind: str) -> str:

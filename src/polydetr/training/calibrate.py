@@ -32,7 +32,8 @@ def calibrate(
     engine = assembly.engine
     before_results, pairs = _listen(assembly, valid)
     before = evaluate_results(engine, before_results, positives=valid.positives)
-    for target, task in engine.tasks.items():
+    measured = {target: task for target, task in engine.tasks.items() if target in before}
+    for target, task in measured.items():
         if sum(len(labels) for _, labels in pairs[target]) >= MIN_ANSWERS:
             logits = _stack([logits for logits, _ in pairs[target]])
             labels = torch.cat([labels for _, labels in pairs[target]])
@@ -41,7 +42,7 @@ def calibrate(
             faultless = bool((logits.argmax(-1) == labels).all())
             task.temperature = max(1.0, temperature) if faultless else temperature
     results = list(engine.answered(valid.documents))
-    tuned = {target: task for target, task in engine.tasks.items() if isinstance(task, Tunes)}
+    tuned = {target: task for target, task in measured.items() if isinstance(task, Tunes)}
     for target, task in tuned.items():
         for message in task.tune([r.predictions[target] for r in results], [r.golds[target] for r in results]):
             notify(message)
@@ -56,7 +57,7 @@ def calibrate(
     ):
         results = list(engine.answered(valid.documents))
     after = with_coverage(engine, results, evaluate_results(engine, results, positives=valid.positives))
-    for target, task in engine.tasks.items():
+    for target, task in measured.items():
         if "ece" in before[target].metrics:
             ece = " → ".join(f"{evaluations[target].metrics['ece']:.4f}" for evaluations in (before, after))
             notify(f"calibration of {target!r}: temperature {task.temperature:.3f}, ECE {ece} (validation rows)")
@@ -116,7 +117,7 @@ def measure_precision(engine: Engine, rows: MeasuredRows) -> tuple[dict[str, flo
     probability (0 where the task gives none).
     """
     results, evaluations = measure(engine, rows)
-    metrics = {t: float(evaluations[t].metrics[task.primary_metric]) for t, task in engine.tasks.items()}
+    metrics = {t: float(e.metrics[engine.tasks[t].primary_metric]) for t, e in evaluations.items()}
     return metrics, np.array([p.probability or 0.0 for r in results for p in r.predictions.values()])
 
 

@@ -27,6 +27,7 @@ from polydetr.engine.measure import encode_positives, evaluate_results
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.modalities.base import Modality, Notify, ReadsFiles
 from polydetr.tasks.capabilities import NamesFiles
+from polydetr.training.check import check_labels
 
 _PLACE = ("file", "row", "line")
 _REJECTED_SHOWN = 5
@@ -127,12 +128,15 @@ def encode_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, 
     """Every row of the run, once; those that are left out are added to ``splits.rejected``.
 
     Raises:
-        RowError: a row cannot be read, and ``on_error`` is "raise". SchemaError: no training row is left.
-        SaveError: a file cannot be written.
+        RowError: a row cannot be read, and ``on_error`` is "raise". SchemaError: no training row is left, or none to
+        measure on. SaveError: a file cannot be written.
     """
     train = encode_training_rows(engine, splits, config, data_hash, notify=notify)
     valid = encode_measured_rows(engine, splits.valid, config, splits.rejected)
     test = encode_measured_rows(engine, splits.test, config, splits.rejected) if splits.test else None
+    for split, rows in (("valid", valid), ("test", test)):
+        for warning in check_labels(rows.documents, engine.tasks, split=split) if rows else ():
+            notify(warning)
     return EncodedRows(train, valid, test)
 
 

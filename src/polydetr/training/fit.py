@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ from polydetr.training.tracking import make_tracker
 @dataclass(frozen=True)
 class Trained:
     """A finished run. ``info`` is what the model folder keeps; ``evaluations`` by split and target; ``devices`` those
-    it ran on, the first of which saves.
+    it ran on, the first of which saves; ``failure``: what ended the measuring.
     """
 
     assembly: Assembly
@@ -66,6 +66,29 @@ class Trained:
     checkpoints: Checkpoints
     devices: Devices
     rejected: Sequence[Mapping[str, Any]]
+    failure: Exception | None = None
+
+
+@dataclass
+class _Measured:
+    """What is known of a trained model. Whatever ends the measuring is kept as its ``failure``, to be raised once the
+    model is saved: the training took hours, and this takes seconds.
+
+    prediction: see ``_set_prediction``; before, evaluations: by target before the calibration, by split after it.
+    """
+
+    prediction: dict[str, Any]
+    before: Mapping[str, Evaluation] = field(default_factory=dict)
+    evaluations: dict[str, Mapping[str, Evaluation]] = field(default_factory=dict)
+    failure: Exception | None = None
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """One step of it; the next ones do without what it was to find."""
+        try:
+            yield
+        except Exception as error:
+            self.failure = self.failure or error
 
 
 @dataclass(frozen=True)
@@ -125,14 +148,18 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
     weights = _restore_best(assembly.model, checkpoints)
     # Features that were computed once, by a frozen backbone, are measured as they are: in the backbone's own precision.
     proves = config.training.precision == "auto" and not config.training.freeze_backbones
-    prediction = _set_prediction(run, assembly, weights, precision, rows.valid if proves else None)
+    measured = _Measured({"precision": precision})
+    with measured.step():
+        measured.prediction = _set_prediction(run, assembly, weights, precision, rows.valid if proves else None)
     assembly.runner.masters = Masters(assembly.model, weights)
     del weights
-    before, valid = calibrate(assembly, rows.valid, notify=display.note)
-    evaluations = {"valid": valid}
-    if rows.test is not None:
-        results, measured = measure(engine, rows.test)
-        evaluations["test"] = with_coverage(engine, results, measured)
+    with measured.step():
+        measured.before, measured.evaluations["valid"] = calibrate(assembly, rows.valid, notify=display.note)
+    with measured.step():
+        if rows.test is not None:
+            results, evaluated = measure(engine, rows.test)
+            measured.evaluations["test"] = with_coverage(engine, results, evaluated)
+    before, evaluations = measured.before, measured.evaluations
     for split, by_target in evaluations.items():
         for target, evaluation in by_target.items():
             for message in unseen_warnings(target, evaluation, where=f"the {split} rows"):
@@ -150,13 +177,16 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
             "precision": precision,
             "total_seconds": round(time.monotonic() - started, 1),
         },
-        "prediction": prediction,
+        "prediction": measured.prediction,
         "metrics": {split: {t: dict(e.metrics) for t, e in by.items()} for split, by in evaluations.items()},
         "ece_before_calibration": {t: e.metrics["ece"] for t, e in before.items() if "ece" in e.metrics},
         "temperature": {t: task.temperature for t, task in engine.tasks.items()},
         "history": progress.history,
     }
-    return Trained(assembly, info, evaluations, before, progress.history, checkpoints, devices, tuple(splits.rejected))
+    rejected = tuple(splits.rejected)
+    return Trained(
+        assembly, info, evaluations, before, progress.history, checkpoints, devices, rejected, measured.failure
+    )
 
 
 def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> tuple[EncodedRows, Progress, Plain]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from polydetr.config.sections import Config
+from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
 from polydetr.data.readers import read_records
+from polydetr.data.readers.header import header_explained
 from polydetr.data.splits import split_records
 from polydetr.errors import Location, SchemaError
-from polydetr.schema.infer import infer_schema
+from polydetr.schema.infer import REST, infer_schema
 from polydetr.schema.spec import Schema
+from polydetr.training.check import check_columns
 from polydetr.training.encode import Splits
 from polydetr.training.loop import Display
 
@@ -30,27 +34,22 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
     if source is None:
         raise SchemaError("no training rows were given", hint="Name them: train='file.csv' (--train FILE).")
     report = ReadReport()
+    reading = ReadOptions(**config.reading.model_dump(), on_error=config.on_error)
+    reading = replace(reading, images=reading.images or config.image.root)
+    named = ExpectedColumns(tuple(name for name in config.inputs or () if name != REST), tuple(config.target))
 
-    def read(rows: Any) -> list[Record]:
-        return list(
-            read_records(
-                rows,
-                format=config.format,
-                encoding=config.encoding,
-                on_error=config.on_error,
-                report=report,
-                images=config.image.root,
-            )
-        )
+    def read(rows: Any, expected: ExpectedColumns) -> list[Record]:
+        return list(read_records(rows, reading=reading, expected=expected, report=report))
 
-    rows = read(source)
+    rows = read(source, named)
     if not rows:
         raise SchemaError(
             "there are no training rows", location=Location(file=source if isinstance(source, str) else None)
         )
-    schema = infer_schema(
-        [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]], targets=config.target or None, inputs=config.inputs
-    )
+    sample = [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]]
+    with header_explained(report):
+        schema = infer_schema(sample, targets=config.target or None, inputs=config.inputs)
+    known = ExpectedColumns(tuple(f.name for f in schema.inputs), tuple(t.name for t in schema.targets))
     valid = valid if valid is not None else config.valid
     test = test if test is not None else config.test
     held_out = None
@@ -61,10 +60,14 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
         )
     splits = Splits(
         rows,
-        held_out if held_out is not None else read(valid),
-        read(test) if test is not None else None,
+        held_out if held_out is not None else read(valid, known),
+        read(test, known) if test is not None else None,
         [r.to_dict() for r in report.rejected],
     )
+    if held_out is None:
+        check_columns(splits.valid, schema, split="valid")
+    if splits.test is not None:
+        check_columns(splits.test, schema, split="test")
     warnings = (*report.lines(), *schema.messages, *find_leaks([r.row for r in rows], schema))
     for message in (*warnings, *_messages(config, schema, splits, is_held_out=held_out is not None)):
         display.note(message)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ from polydetr.core.files import safe_name, save_json, save_text
 from polydetr.core.predictions import Evaluation
 from polydetr.engine.engine import Engine
 from polydetr.engine.render import image_of
+from polydetr.errors import SaveError
 from polydetr.fetch.catalog import BACKBONES
 from polydetr.metrics.calibration import reliability_curve
 from polydetr.modalities.text import TextModality
@@ -29,7 +33,7 @@ from polydetr.training.fit import Trained
 
 
 def write_run_reports(folder: Path, trained: Trained) -> None:
-    """``reports/`` and ``README.md``.
+    """``reports/`` and ``README.md``. A report that cannot be made is a warning: the model is saved without it.
 
     Raises:
         OSError: a file cannot be written.
@@ -40,17 +44,34 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
         for target, evaluation in evaluations.items():
             name = split if len(evaluations) == 1 else f"{split}-{safe_name(target)}"
             before = trained.before_calibration.get(target) if split == "valid" else None
-            _write_evaluation(reports, name, evaluation, before)
-            if isinstance(evaluation.figures, BoxFigures):
-                _write_objects(reports, name, evaluation.figures, trained.assembly.engine)
-    if trained.history:
-        best_step = trained.info["training"]["best_step"]
-        best = next((e["epoch"] for e in trained.history if e["step"] == best_step), None)
-        learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=best)
+            with _expendable(f"{name} in reports/"):
+                _write_evaluation(reports, name, evaluation, before)
+                if isinstance(evaluation.figures, BoxFigures):
+                    _write_objects(reports, name, evaluation.figures, trained.assembly.engine)
+    with _expendable("reports/learning_curve.png"):
+        if trained.history:
+            best_step = trained.info["training"]["best_step"]
+            best = next((e["epoch"] for e in trained.history if e["step"] == best_step), None)
+            learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=best)
     save_json(reports / "history.json", list(trained.history))
     if trained.rejected:
         write_rejected(reports / "rejected.jsonl", trained.rejected)
-    save_text(folder / "README.md", model_card(**_card(trained)))
+    with _expendable("README.md"):
+        save_text(folder / "README.md", model_card(**_card(trained)))
+
+
+class ReportWarning(UserWarning):
+    """A report of a run could not be made."""
+
+
+@contextmanager
+def _expendable(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SaveError):  # a full disk has no room for the model either
+        raise
+    except Exception as error:
+        warnings.warn(f"{what} could not be made ({type(error).__name__}: {error})", ReportWarning, stacklevel=2)
 
 
 def _write_evaluation(reports: Path, name: str, evaluation: Evaluation, before: Evaluation | None) -> None:
@@ -103,11 +124,11 @@ def _card(trained: Trained) -> dict[str, Any]:
     schema = info["schema"]
     calibration = {
         target: {
-            "temperature": task.temperature,
+            "temperature": engine.tasks[target].temperature,
             "ece_before": info["ece_before_calibration"].get(target),
-            "ece_after": trained.evaluations["valid"][target].metrics.get("ece"),
+            "ece_after": evaluation.metrics.get("ece"),
         }
-        for target, task in engine.tasks.items()
+        for target, evaluation in trained.evaluations.get("valid", {}).items()
     }
     machine = info["machine"]
     source = info["config"]["train"] or "rows from memory"

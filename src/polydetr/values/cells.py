@@ -143,7 +143,7 @@ def _not_a_number(value: Any, column: str, *, comma: bool = False) -> RowError:
         f"{value!r:.80} is not a number{where}.",
         location=Location(column=column),
         hint="Leave the cell empty (or write NA) where the value is unknown; a column of words is a category: "
-        f"--input {column}:category --input '*' (inputs={{{column!r}: 'category', '*': None}}).",
+        f"train --input {column}:category --input '*' (inputs={{{column!r}: 'category', '*': None}}).",
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes_csv import read_boxes_csv
 from polydetr.data.readers.columns import read_columns
@@ -13,7 +15,7 @@ from polydetr.data.readers.delimited import read_delimited
 from polydetr.data.readers.formats import FORMATS, find_folder_format, find_format
 from polydetr.data.readers.image_folder import read_image_folder
 from polydetr.data.readers.json_rows import read_json, read_jsonl, read_rows
-from polydetr.data.readers.source import open_source
+from polydetr.data.readers.source import existing, open_source
 from polydetr.data.readers.tables import frame_kind, read_frame, read_parquet
 from polydetr.data.readers.voc import read_voc
 from polydetr.data.readers.yolo import read_yolo
@@ -25,14 +27,16 @@ __all__ = ["FORMATS", "ReadReport", "read_records"]
 def read_records(
     source: Any,
     *,
-    format: str | None = None,
-    on_error: Literal["raise", "skip"] = "raise",
+    reading: ReadOptions = ReadOptions(),
     report: ReadReport | None = None,
+    expected: ExpectedColumns = ExpectedColumns(),
+    format: str | None = None,
+    on_error: Literal["raise", "skip"] | None = None,
     encoding: str | None = None,
     delimiter: str | None = None,
     header: bool | None = None,
     columns: Sequence[str] | None = None,
-    scheme: str = "auto",
+    scheme: str | None = None,
     images: str | Path | None = None,
     split: str | None = None,
 ) -> Iterator[Record]:
@@ -42,23 +46,22 @@ def read_records(
         source: a path, "-" for standard input (JSON lines or CSV), an iterable of mappings or of Records, or a
             pandas, polars or pyarrow table; a folder of images or of labeled folders of images; for boxes also a
             Pascal VOC or YOLO folder. Everything is streamed except ``.json`` documents and tables of boxes.
-        format: one of ``FORMATS`` or ``KNOWN_BY_CONTENT``; found from name and content when None.
-        on_error: "raise" at the first bad row, or "skip": it is rejected into ``report`` and reading goes on.
+        reading: what the source does not say about itself; the keywords that follow ``expected`` are its fields, and
+            win over it. A row that cannot be read is raised where ``on_error`` is None.
         report: filled while reading: rows, rejected rows with reasons, what was repaired. Pass one to see it.
-        encoding: of a text file that is neither UTF-8 nor marked UTF-16.
-        delimiter, header, columns: of a CSV or TSV file; recognized when None. ``header=False``: the first line is
-        data. scheme: of the tags of a column file: IOB1, IOB2, BIOES, BMES, "plain" (labels without spans), or "auto".
-        images: the folder of the images that boxes are drawn on, where they are not beside the annotations.
-        split: the part of a YOLO data.yaml to read: "train" (taken when None), "val" or "test".
+        expected: columns that should be there, to tell a header from data.
 
     Raises:
         DataFileError, SchemaError: at once, where the source as a whole cannot be read.
-        RowError: while iterating, at a bad row, with ``on_error="raise"``.
+        RowError: while iterating, at a bad row, unless ``on_error`` is "skip".
     """
-    if on_error not in ("raise", "skip"):
-        raise SchemaError(f"on_error is {on_error!r}, expected 'raise' or 'skip'.")
+    keywords = {
+        "format": format, "on_error": on_error, "encoding": encoding, "delimiter": delimiter, "header": header,
+        "columns": columns, "scheme": scheme, "images": images, "split": split,
+    }  # fmt: skip
+    reading = replace(reading, **{name: value for name, value in keywords.items() if value is not None})
     report = report if report is not None else ReadReport()
-    skip = on_error == "skip"
+    skip = reading.on_error == "skip"
     if frame_kind(source):
         return read_frame(source, report=report)
     if not isinstance(source, (str, Path)):
@@ -68,23 +71,34 @@ def read_records(
                 hint="Expected a path, a list of rows ({field: value}), or a pandas, polars or pyarrow table.",
             )
         return read_rows(source, name=None, report=report, skip=skip)
-    if str(source) != "-" and (folder := find_folder_format(Path(source), format)):
+    return _read_path(source, reading, expected, report=report, skip=skip)
+
+
+def _read_path(
+    source: str | Path, reading: ReadOptions, expected: ExpectedColumns, *, report: ReadReport, skip: bool
+) -> Iterator[Record]:
+    """The rows of a file, a folder, or standard input."""
+    images = reading.images
+    if str(source) != "-" and (folder := find_folder_format(existing(source), reading.format)):
         if folder == "voc":
             return read_voc(Path(source), report=report, skip=skip, images=images)
         if folder == "images":
             return read_image_folder(Path(source), report=report)
-        return read_yolo(Path(source), report=report, skip=skip, images=images, split=split)
-    file = open_source(source, encoding=encoding)
-    kind = find_format(file, format)
+        return read_yolo(Path(source), report=report, skip=skip, images=images, split=reading.split)
+    file = open_source(source, encoding=reading.encoding)
+    kind = find_format(file, reading.format)
+    delimiter, header, columns = reading.delimiter, reading.header, reading.columns
     if kind == "boxes":
         return read_boxes_csv(file, report=report, skip=skip, delimiter=delimiter, columns=columns, images=images)
     if kind in ("csv", "tsv"):
         delimiter = delimiter or ("\t" if kind == "tsv" else None)
-        return read_delimited(file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns)
+        return read_delimited(
+            file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns, expected=expected
+        )
     if kind == "parquet":
         return read_parquet(file, report=report)
     if kind == "conll":
-        return read_columns(file, report=report, skip=skip, scheme=scheme)
+        return read_columns(file, report=report, skip=skip, scheme=reading.scheme)
     if kind == "jsonl":
         return read_jsonl(file, report=report, skip=skip)
     return read_json(file, report=report, skip=skip, only=kind if kind in ("squad", "coco") else None, images=images)

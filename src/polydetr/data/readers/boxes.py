@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from polydetr.core.reading import option
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.source import refuse
 from polydetr.errors import DataFileError, Location
@@ -53,7 +54,7 @@ class ImageFinder:
     """Finds the images of an annotation file by their names: in the first of ``folders`` that has one."""
 
     folders: Sequence[Path]
-    hint: str = "Name the folder of the images: images='...' (--set image.root=FOLDER)."
+    hint: str = f"Name the folder of the images: {option('images')}."
 
     @staticmethod
     def around(path: Path | None, images: str | Path | None, names: Iterable[str]) -> ImageFinder:

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
-from polydetr.core.records import SKIP, ReadReport, Record
+from polydetr.core.reading import SKIP, option
+from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.json_rows import shorten
 from polydetr.data.readers.source import Source, refuse
 from polydetr.errors import DataFileError, Location, RowError, SchemaError
@@ -91,7 +92,7 @@ def _layout(source: Source) -> tuple[re.Pattern[str], int]:
                 raise DataFileError(
                     f"has one column ({shorten(text)!r}), expected a token and its tag per line.",
                     location=Location(source.name),
-                    hint="If it is another format, name it with format=... (--format).",
+                    hint=f"If it is another format, name it with {option('format')}.",
                 )
             return split, width
     return _BLANKS, 2

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from polydetr.core.reading import option
 from polydetr.data.readers.boxes_csv import box_columns
 from polydetr.data.readers.coco import is_coco
 from polydetr.data.readers.delimited import sample_rows, sniff_dialect
@@ -54,7 +55,7 @@ def find_format(source: Source, wanted: str | None = None) -> Format:
             f"cannot tell the format from the {'name' if source.path else 'stream'} or from the content; "
             "expected rows of CSV, TSV, Parquet, JSON or JSON lines, or CoNLL columns.",
             location=Location(source.name),
-            hint="Name it with format=... (--format csv|tsv|parquet|jsonl|json|conll).",
+            hint=f"Name it with {option('format')}: csv, tsv, parquet, jsonl, json or conll.",
         )
     return by_content
 

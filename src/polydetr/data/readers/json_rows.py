@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from polydetr.core.reading import option
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
 from polydetr.data.readers.shapes import NOT_FOUND, align, usual_shape
@@ -57,7 +58,7 @@ def read_json(
     try:
         value = json.loads("".join(source.lines()))
     except json.JSONDecodeError as error:
-        hint = "One object per line? Then pass format='jsonl' (--format jsonl)." if error.msg == "Extra data" else None
+        hint = f"One object per line? Then pass {option('format', 'jsonl')}." if error.msg == "Extra data" else None
         location = Location(source.name, line=error.lineno)
         raise DataFileError(
             f"is not JSON: {error.msg} at column {error.colno}.", location=location, hint=hint
