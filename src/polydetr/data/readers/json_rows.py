@@ -11,7 +11,7 @@ from typing import Any
 
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
-from polydetr.data.readers.shapes import NOT_FOUND, align, usual_shape
+from polydetr.data.readers.shapes import usual_answers, usual_shape
 from polydetr.data.readers.source import Source, refuse
 from polydetr.errors import DataFileError, Location
 
@@ -113,25 +113,28 @@ def _squad(articles: list[Any], name: str, report: ReadReport, skip: bool) -> It
                 location = Location(name, row=row)
                 try:
                     record = Record(_question(paragraph["context"], question, location, report), location, document)
-                except (KeyError, TypeError) as error:
-                    refuse(f"question {question!r:.80} in {document!r} lacks {error}.", location, report, skip=skip)
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    what = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be read: {error}"
+                    hint = 'Expected {"question": "...", "answers": [{"text": "...", "answer_start": 0}]}.'
+                    refuse(f"question {question!r:.80} in {document!r} {what}.", location, report, skip=skip, hint=hint)
                     continue
                 report.rows += 1
                 yield record
 
 
 def _question(context: str, question: Mapping[str, Any], location: Location, report: ReadReport) -> dict[str, Any]:
-    answers = []
-    for answer in question.get("answers", []):
-        start = align(context, answer["text"], answer["answer_start"], "answer", location, report)
-        answers.append({"text": answer["text"], "start": start})
-    answers.sort(key=lambda a: a["start"] == NOT_FOUND)  # those that can be pointed at come first
+    """The row of one question. A question without the key "answers" is not labeled, unless it is marked as impossible;
+    an empty list says that there is no answer.
+    """
+    given, impossible = question.get("answers"), question.get("is_impossible", False)
+    if given is None and impossible:
+        given = []
     return {
         "id": str(question.get("id", location.row)),
         "question": question["question"],
         "context": context,
-        "answers": answers,
-        "is_impossible": bool(question.get("is_impossible", False)),
+        "answers": given if given is None else usual_answers(context, given, impossible, location, report),
+        "is_impossible": bool(impossible),
     }
 
 
