@@ -11,7 +11,8 @@ from typing import Any, Literal
 from polydetr.config.loading import names_of
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
-from polydetr.data.readers import read_records
+from polydetr.data.readers import name_of_tags, read_records
+from polydetr.data.readers.lists import with_lists
 from polydetr.data.statistics import SplitStats
 from polydetr.data.suspicious import MAX_ROWS, Suspicion, find_suspicious
 from polydetr.data.text_keys import row_text
@@ -94,7 +95,10 @@ def inspect_data(
     inspection: Inspection | None = None
     commas: list[str] = []
     for name, source in sources.items():
-        records = read_records(source, format=format, encoding=encoding, on_error=on_error, report=reports[name])
+        records = read_records(
+            source, format=format, encoding=encoding, on_error=on_error, report=reports[name],
+            tags=name_of_tags(names_of(target) or ()),
+        )  # fmt: skip
         head = list(islice(records, _SAMPLE))
         if not head:
             raise DataFileError(f"the {name} split has no readable row.", hint=" ".join(reports[name].lines()) or None)
@@ -105,7 +109,8 @@ def inspect_data(
             commas = [t.name for t in schema.targets if writes_comma(row.get(t.name) for row in rows)]
         reservoir = _Reservoir(inspection.schema, random.Random(seed)) if suspicious and name == "train" else None
         stats = SplitStats(inspection.schema, _text_columns(inspection.schema), commas)
-        for record in chain(head, records):
+        lists = inspection.schema.lists
+        for record in with_lists(chain(head, records), lists, report=reports[name], skip=on_error == "skip"):
             number = stats.add(record)
             if reservoir:
                 reservoir.offer(record, number)

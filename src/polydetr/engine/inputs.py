@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from polydetr.core.records import ReadReport, Record
-from polydetr.data.readers import read_records
+from polydetr.data.readers import name_of_tags, read_records
+from polydetr.data.readers.lists import with_lists
 from polydetr.data.readers.source import open_source
 from polydetr.data.readers.tables import frame_kind
 from polydetr.engine.encode import Strictness
 from polydetr.errors import DataFileError, Location, SchemaError, nearest
+from polydetr.values.lists import ListColumn
 
 
 def asked_records(
@@ -23,12 +26,24 @@ def asked_records(
     on_error: Literal["raise", "skip"] = "raise",
     report: ReadReport | None = None,
     strictness: Strictness = "normal",
+    lists: Mapping[str, ListColumn] = MappingProxyType({}),
+    targets: Sequence[str] = (),
 ) -> Iterator[Record]:
     """What ``Predictor.predict`` takes, as records with the columns ``fields``; see ``read_records`` and
     ``with_columns``.
+
+    lists: the columns that hold lists (``Schema.lists``). targets: the columns of the labels, where rows are measured;
+    without them nothing that is wrong with a label is an error.
     """
+    report = report if report is not None else ReadReport()
     rows = _each(rows, lambda row: _as_row(row, fields))
-    records = read_records(rows, format=format, encoding=encoding, on_error=on_error, report=report)
+    records = read_records(
+        rows, format=format, encoding=encoding, on_error=on_error, report=report, labels=bool(targets),
+        tags=name_of_tags(targets),
+    )  # fmt: skip
+    if not targets:
+        lists = {name: column for name, column in lists.items() if name in fields}
+    records = with_lists(records, lists, report=report, skip=on_error == "skip")
     return with_columns(records, fields, strictness=strictness)
 
 

@@ -193,7 +193,8 @@ class LoadedModel:
         Raises:
             SchemaError: a target column is not in ``rows``.
         """
-        records = with_targets(self._records(rows, Options(format, encoding)), self._engine.tasks)
+        targets = list(self._engine.tasks)
+        records = with_targets(self._records(rows, Options(format, encoding), targets=targets), targets)
         results = list(self._engine.run(records, with_targets=True))
         evaluations = evaluate_results(self._engine, results)
         for target, evaluation in evaluations.items():
@@ -265,8 +266,9 @@ class LoadedModel:
         """how: as ``asked_records`` takes it."""
         fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
         return asked_records(
-            rows, fields, format=options.format, encoding=options.encoding, strictness=options.strictness, **how
-        )
+            rows, fields, format=options.format, encoding=options.encoding, strictness=options.strictness,
+            lists=self.schema.lists, **how,
+        )  # fmt: skip
 
 
 def target_of(target: str | None, known: Sequence[str], *, kind: str) -> str:

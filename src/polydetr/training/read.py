@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from polydetr.config.sections import Config
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
-from polydetr.data.readers import read_records
+from polydetr.data.readers import name_of_tags, read_records
+from polydetr.data.readers.lists import with_lists
 from polydetr.data.splits import split_records
 from polydetr.errors import Location, SchemaError
 from polydetr.schema.infer import infer_schema
@@ -31,26 +33,32 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
         raise SchemaError("no training rows were given", hint="Name them: train='file.csv' (--train FILE).")
     report = ReadReport()
 
-    def read(rows: Any) -> list[Record]:
-        return list(
-            read_records(
-                rows,
-                format=config.format,
-                encoding=config.encoding,
-                on_error=config.on_error,
-                report=report,
-                images=config.image.root,
-            )
+    def read(rows: Any) -> Iterator[Record]:
+        return read_records(
+            rows,
+            format=config.format,
+            encoding=config.encoding,
+            on_error=config.on_error,
+            report=report,
+            images=config.image.root,
+            tags=name_of_tags(config.target or ()),
         )
 
-    rows = read(source)
+    def with_their_lists(records: Iterable[Record]) -> list[Record]:
+        return list(with_lists(records, schema.lists, report=report, skip=config.on_error == "skip"))
+
+    rows = list(read(source))
     if not rows:
         raise SchemaError(
             "there are no training rows", location=Location(file=source if isinstance(source, str) else None)
         )
     schema = infer_schema(
-        [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]], targets=config.target or None, inputs=config.inputs
+        [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]],
+        targets=config.target or None,
+        inputs=config.inputs,
+        options=config.tasks,
     )
+    rows = with_their_lists(rows)
     valid = valid if valid is not None else config.valid
     test = test if test is not None else config.test
     held_out = None
@@ -61,8 +69,8 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
         )
     splits = Splits(
         rows,
-        held_out if held_out is not None else read(valid),
-        read(test) if test is not None else None,
+        held_out if held_out is not None else with_their_lists(read(valid)),
+        with_their_lists(read(test)) if test is not None else None,
         [r.to_dict() for r in report.rejected],
     )
     warnings = (*report.lines(), *schema.messages, *find_leaks([r.row for r in rows], schema))

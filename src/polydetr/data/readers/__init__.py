@@ -19,7 +19,13 @@ from polydetr.data.readers.voc import read_voc
 from polydetr.data.readers.yolo import read_yolo
 from polydetr.errors import SchemaError
 
-__all__ = ["FORMATS", "ReadReport", "read_records"]
+__all__ = ["FORMATS", "ReadReport", "name_of_tags", "read_records"]
+
+
+def name_of_tags(targets: Iterable[str]) -> str:
+    """How the column of tags in a column file, which names none, is called: as the one target of the run."""
+    names = list(targets)
+    return names[0] if len(names) == 1 and names[0] != "tokens" else "tags"
 
 
 def read_records(
@@ -35,6 +41,8 @@ def read_records(
     scheme: str = "auto",
     images: str | Path | None = None,
     split: str | None = None,
+    labels: bool = True,
+    tags: str = "tags",
 ) -> Iterator[Record]:
     """The rows of ``source``, one at a time.
 
@@ -47,9 +55,12 @@ def read_records(
         report: filled while reading: rows, rejected rows with reasons, what was repaired. Pass one to see it.
         encoding: of a text file that is neither UTF-8 nor marked UTF-16.
         delimiter, header, columns: of a CSV or TSV file; recognized when None. ``header=False``: the first line is
-        data. scheme: of the tags of a column file: IOB1, IOB2, BIOES, BMES, "plain" (labels without spans), or "auto".
+        data. columns: also of a column file, "_" for one that is not read. scheme: of the tags of a column file: IOB1,
+        IOB2, BIOES, BMES, "plain" (labels without spans), or "auto".
         images: the folder of the images that boxes are drawn on, where they are not beside the annotations.
         split: the part of a YOLO data.yaml to read: "train" (taken when None), "val" or "test".
+        labels: False for rows to predict: what is wrong or missing in the labels of column files and of questions is
+            then not looked at. tags: the name of the column of tags that a column file does not name.
 
     Raises:
         DataFileError, SchemaError: at once, where the source as a whole cannot be read.
@@ -84,7 +95,8 @@ def read_records(
     if kind == "parquet":
         return read_parquet(file, report=report)
     if kind == "conll":
-        return read_columns(file, report=report, skip=skip, scheme=scheme)
+        return read_columns(file, report=report, skip=skip, scheme=scheme, columns=columns, tags=tags, labels=labels)
     if kind == "jsonl":
         return read_jsonl(file, report=report, skip=skip)
-    return read_json(file, report=report, skip=skip, only=kind if kind in ("squad", "coco") else None, images=images)
+    only = kind if kind in ("squad", "coco") else None
+    return read_json(file, report=report, skip=skip, only=only, images=images, labels=labels)

@@ -47,9 +47,16 @@ def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Re
 
 
 def read_json(
-    source: Source, *, report: ReadReport, skip: bool, only: str | None = None, images: str | Path | None = None
+    source: Source,
+    *,
+    report: ReadReport,
+    skip: bool,
+    only: str | None = None,
+    images: str | Path | None = None,
+    labels: bool = True,
 ) -> Iterator[Record]:
-    """The whole document at once. only: "squad" or "coco", where nothing else is expected; images: see ``read_coco``.
+    """The whole document at once. only: "squad" or "coco", where nothing else is expected; images: see ``read_coco``;
+    labels: whether the answers to questions are read.
 
     Raises:
         DataFileError: not JSON, or no rows in it.
@@ -72,7 +79,7 @@ def read_json(
     if isinstance(value, dict):
         data = value.get("data")
         if isinstance(data, list) and any(isinstance(d, dict) and "paragraphs" in d for d in data):
-            return _squad(data, source.name, report, skip)
+            return _squad(data, source.name, report, skip, labels=labels)
         value = data if isinstance(data, list) else [value] if not _is_table(value) else value
     if only == "squad" or not isinstance(value, list):
         raise DataFileError(
@@ -99,7 +106,7 @@ def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool) ->
         yield Record(usual_shape(row, location, report), location)
 
 
-def _squad(articles: list[Any], name: str, report: ReadReport, skip: bool) -> Iterator[Record]:
+def _squad(articles: list[Any], name: str, report: ReadReport, skip: bool, *, labels: bool) -> Iterator[Record]:
     """One record per question; ``document`` is the article."""
     row = 0
     for number, article in enumerate(articles, 1):
@@ -112,6 +119,7 @@ def _squad(articles: list[Any], name: str, report: ReadReport, skip: bool) -> It
                 row += 1
                 location = Location(name, row=row)
                 try:
+                    question = question if labels else {**question, "answers": None, "is_impossible": False}
                     record = Record(_question(paragraph["context"], question, location, report), location, document)
                 except (KeyError, TypeError, ValueError, AttributeError) as error:
                     what = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be read: {error}"

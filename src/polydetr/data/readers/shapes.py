@@ -17,18 +17,28 @@ from polydetr.values.spans import NOT_FOUND, place_of, read_offset
 
 
 def usual_shape(row: Mapping[str, Any], location: Location, report: ReadReport) -> Mapping[str, Any]:
-    """The row in the layout that the tasks read; answers and entities are aligned with their text, see ``align``."""
+    """The row in the layout that the tasks read; answers and entities are aligned with their text, see ``align``. A
+    label that is not quite of its layout stays as it is: its task refuses it, and none hinders a prediction.
+    """
+    try:
+        return _in_usual_shape(row, location, report)
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return row
+
+
+def _in_usual_shape(row: Mapping[str, Any], location: Location, report: ReadReport) -> Mapping[str, Any]:
     text, label, context, answers = (row.get(name) for name in ("text", "label", "context", "answers"))
     if isinstance(label, dict) and isinstance(text, str) and all(isinstance(v, dict) for v in label.values()):
         rest = {k: v for k, v in row.items() if k != "label"}
         return {**rest, "entities": _cluener(text, label, location, report)}
+    impossible = row.get("is_impossible")
     if isinstance(answers, dict) and isinstance(context, str) and "text" in answers:
         starts = answers.get("answer_start", ())
         starts = [*starts, *[None] * (len(answers["text"]) - len(starts))]
         pairs = [{"text": t, "answer_start": s} for t, s in zip(answers["text"], starts, strict=False)]
-        return {**row, "answers": usual_answers(context, pairs, row.get("is_impossible"), location, report)}
-    if isinstance(answers, (list, tuple)) and answers and _is_true(row.get("is_impossible")):
-        return {**row, "answers": usual_answers("", answers, True, location, report)}
+        return {**row, "answers": usual_answers(context, pairs, impossible, location, report)}
+    if isinstance(answers, (list, tuple)) and _is_true(impossible):
+        return {**row, "answers": usual_answers("", answers, impossible, location, report)}
     return row
 
 
