@@ -17,7 +17,7 @@ from polydetr.engine.check import ContractReport, check_records
 from polydetr.engine.encode import Strictness
 from polydetr.engine.engine import Engine
 from polydetr.engine.inputs import asked_records, target_records, with_targets
-from polydetr.engine.measure import evaluate_results, unseen_warnings
+from polydetr.engine.measure import evaluate_results, label_warnings, unseen_warnings
 from polydetr.engine.outputs import Answer, answers
 from polydetr.errors import InputError, did_you_mean
 from polydetr.inference.load import load_engine
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 
 class MeasureWarning(UserWarning):
-    """Some of the evaluated rows have labels that the model never saw in training, and so cannot predict."""
+    """Some of the evaluated rows have labels that are not as they should be: the model never saw them in training, and
+    so cannot predict them, or they do not fit their text.
+    """
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,8 @@ class LoadedModel:
         results = list(self._engine.run(records, with_targets=True))
         evaluations = evaluate_results(self._engine, results)
         for target, evaluation in evaluations.items():
-            for line in unseen_warnings(target, evaluation, where="these rows"):
+            unseen = unseen_warnings(target, evaluation, where="these rows")
+            for line in [*label_warnings(target, results, where="these rows"), *unseen]:
                 warnings.warn(line, MeasureWarning, stacklevel=2)
         return evaluations
 

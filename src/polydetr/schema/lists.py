@@ -82,16 +82,17 @@ def _of_target(
     if task not in (None, "classification"):
         return ListColumn(form)
     places = _places(name, lists, rows, options, messages)
-    of_words = not places and (form == "blanks" or mark_spans(chain.from_iterable(lists)))
-    if of_words and form != "brackets":
+    if form == "brackets" or places:
+        return ListColumn(form, places)
+    if form == "blanks" or mark_spans(chain.from_iterable(lists)):
         messages.append(f"Target {name!r} is read as one tag per word: {values[0]!r:.60}.")
-    elif form in _MARKS and not places:
+    else:
         joined = next((value for value in values if len(split_items(str(value), form)) > 1), values[0])
         how = f"--target {name}:classification --set tasks.{name}.multi_label=false"
         messages.append(
             f"Target {name!r}: {joined!r:.60} is read as several labels, parted by {form!r} (otherwise: {how})."
         )
-    return ListColumn(form, places)
+    return ListColumn(form)
 
 
 def _in_brackets(values: Sequence[Any]) -> list[Sequence[Any]] | None:

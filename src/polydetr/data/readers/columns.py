@@ -179,14 +179,16 @@ def _name_columns(
     token = int(counts)
     if tags is None:
         return _Names({"tokens": token}, None, counts)
-    candidates = [n for n in range(token + 1, width) if not all(_NOTHING.issuperset(s.column(n)) for s in sentences)]
+    values = {n: {cell for s in sentences for cell in s.column(n)} for n in range(token + 1, width)}
+    candidates = [n for n, cells in values.items() if not cells <= _NOTHING]
     if not candidates:
         raise DataFileError(
             f"has no column of tags beside the tokens ({sentences[0].rows[0][token]!r:.40}).",
             location=Location(source.name),
             hint="Expected a token and its tag per line.",
         )
-    chosen = _UPOS if width == 10 and counts and _UPOS in candidates else candidates[-1]
+    varied = [n for n in candidates if len(values[n]) > 1]  # a column of nothing but "O" has no tags
+    chosen = _UPOS if width == 10 and counts and _UPOS in candidates else (varied or candidates)[-1]
     if len(candidates) > 1:
         shown = ["_"] * width
         shown[token], shown[chosen] = "tokens", tags
