@@ -216,7 +216,8 @@ def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]
     if isinstance(first, (list, tuple)) and len(first) == 3:
         return _task_of_spans(name, items, messages)
     if (words := words_column(name, rows)) is not None:
-        messages.append(f"Target {name!r} has one label for each word of {words!r}: it is read as tagging.")
+        if words != "tokens" or not isinstance(first, str):
+            messages.append(f"Target {name!r} has one label for each word of {words!r}: it is read as tagging.")
         return "tagging"
     tags = [tag for labels in items for tag in labels if isinstance(tag, str)]
     repeats = any(len(set(map(str, labels))) < len(labels) for labels in items)

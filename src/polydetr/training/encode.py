@@ -167,9 +167,12 @@ def _warning_lines(warnings: Sequence[Sequence[Any]], split: str) -> list[str]:
     lines = []
     for (kind, column), messages in by_kind.items():
         where = f"column {column!r}: " if column else ""
-        what = "labels that cannot be learned as they stand" if kind == "label" else kind.replace("_", " ")
+        if kind == "label":
+            what = f"{len(messages)} labels of the {split} rows are not as they should be"
+        else:
+            what = f"{kind.replace('_', ' ')} in {len(messages)} of the {split} rows"
         example = "" if kind == "missing" else f", for example: {messages[0]}"
-        lines.append(f"{where}{what} in {len(messages)} of the {split} rows{example}")
+        lines.append(f"{where}{what}{example}")
     return lines
 
 

@@ -140,7 +140,7 @@ def check_tags(tags: Sequence[str], scheme: Scheme) -> None:
             known = ", ".join(f"{p}-" for p in allowed)
             raise SchemaError(
                 f"tag {tag!r} does not belong to the scheme {scheme} (O, {known} followed by a label).",
-                hint="Correct the tag, or name the scheme of the file (scheme=...; 'plain' for labels without spans).",
+                hint="Correct the tag, or name the scheme of all tags: tasks.<target>.scheme.",
             )
 
 

@@ -82,7 +82,7 @@ def read_columns(
         into ``report`` instead).
     """
     split, width = _layout(source, least=2 if labels else 1)
-    sentences = _sentences(source, split, width)
+    sentences = _sentences(source, split, width, labels=labels)
     first = list(islice(sentences, _DETECT_ON))
     if not first:
         raise DataFileError("holds no sentence, expected a token and its tag per line.", location=Location(source.name))
@@ -123,7 +123,7 @@ def _records(
             if names.tags is not None:
                 check_tags(values[names.tags], scheme)
         except (RowError, SchemaError) as error:
-            hint = error.hint or f"Repair the line, or skip such sentences with {SKIP}."
+            hint = f"Repair the line, or skip such sentences with {SKIP}."
             refuse(error.message, location, report, skip=skip, hint=hint)
             continue
         if names.tags is not None:
@@ -231,7 +231,8 @@ def _layout(source: Source, *, least: int) -> tuple[re.Pattern[str], int]:
     return _BLANKS, 2
 
 
-def _sentences(source: Source, split: re.Pattern[str], width: int) -> Iterator[_Sentence]:
+def _sentences(source: Source, split: re.Pattern[str], width: int, *, labels: bool) -> Iterator[_Sentence]:
+    """labels: whether a line needs all its columns; without them a token is enough."""
     documents = 0
     current: _Sentence | None = None
     for number, raw in enumerate(source.lines(), 1):
@@ -248,6 +249,8 @@ def _sentences(source: Source, split: re.Pattern[str], width: int) -> Iterator[_
             continue  # a comment
         if current is None:
             current = _Sentence(number, str(documents) if documents else None)
+        if not labels and len(cells) < width and not (len(cells) == 1 and cells[0].isdecimal()):
+            cells += [""] * (width - len(cells))
         if len(cells) != width:
             fault = f"{len(cells)} column{'s' * (len(cells) != 1)}, expected {width}: {shorten(text)!r}."
             current.fault = current.fault or (number, fault)
