@@ -35,7 +35,10 @@ def encoded(assembly: Assembly, tmp_path: Path, valid: list[Record], test: list[
     examples = encode_all(assembly.engine, ROWS, with_targets=True)
     store = ExampleStore.write(iter(examples), tmp_path / "rows.arrow")
     config = load_config({}, target={"answer": "embedding"})
-    measured = [encode_measured_rows(assembly.engine, rows, config, []) for rows in (valid, test or [])]
+    measured = [
+        encode_measured_rows(assembly.engine, rows, config, [], split="validation", notify=print)
+        for rows in (valid, test or [])
+    ]
     return EncodedRows(store, measured[0], measured[1] if test else None)
 
 

@@ -14,6 +14,7 @@ from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
 from polydetr.data.readers import read_records
 from polydetr.data.readers.header import header_explained
+from polydetr.data.readers.lists import with_lists
 from polydetr.data.statistics import SplitStats
 from polydetr.data.suspicious import MAX_ROWS, Suspicion, find_suspicious
 from polydetr.data.text_keys import row_text
@@ -110,7 +111,8 @@ def inspect_data(
             commas = [t.name for t in schema.targets if writes_comma(row.get(t.name) for row in rows)]
         reservoir = _Reservoir(inspection.schema, random.Random(seed)) if suspicious and name == "train" else None
         stats = SplitStats(inspection.schema, _text_columns(inspection.schema), commas)
-        for record in chain(head, records):
+        lists = inspection.schema.lists
+        for record in with_lists(chain(head, records), lists, report=reports[name], skip=reading.on_error == "skip"):
             number = stats.add(record)
             if reservoir:
                 reservoir.offer(record, number)

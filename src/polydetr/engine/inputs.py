@@ -5,16 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers import read_records
 from polydetr.data.readers.header import header_explained
+from polydetr.data.readers.lists import with_lists
 from polydetr.data.readers.source import existing
 from polydetr.data.readers.tables import frame_kind
 from polydetr.engine.encode import Strictness
 from polydetr.errors import DataFileError, Location, SchemaError, nearest
+from polydetr.values.lists import ListColumn
 
 
 class ReadingWarning(UserWarning):
@@ -29,14 +32,22 @@ def asked_records(
     expected: ExpectedColumns | None = None,
     report: ReadReport | None = None,
     strictness: Strictness = "normal",
+    lists: Mapping[str, ListColumn] = MappingProxyType({}),
+    labels: bool = False,
 ) -> Iterator[Record]:
     """What ``Predictor.predict`` takes, as records with the columns ``fields``; see ``read_records`` and
     ``with_columns``. At their end, a ``ReadingWarning`` for each kind of thing that reading left out or repaired.
+
+    lists: the columns that hold lists (``Schema.lists``). labels: whether rows are measured; without them nothing that
+    is wrong with a label is an error.
     """
+    report = report if report is not None else ReadReport()
     rows = _each(rows, lambda row: _as_row(row, fields))
     expected = expected or ExpectedColumns(tuple(fields))
-    report = report if report is not None else ReadReport()
-    records = read_records(rows, reading=reading, expected=expected, report=report)
+    records = read_records(rows, reading=reading, expected=expected, report=report, labels=labels)
+    if not labels:
+        lists = {name: column for name, column in lists.items() if name in fields}
+    records = with_lists(records, lists, report=report, skip=reading.on_error == "skip")
     return _with_notes(with_columns(records, fields, strictness=strictness, report=report), report)
 
 

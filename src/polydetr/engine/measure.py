@@ -146,3 +146,11 @@ def unseen_warnings(target: str, evaluation: Evaluation, *, where: str) -> list[
     shown = ", ".join(f"{label!r} ({count})" for label, count in list(unseen.items())[:10])
     more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
     return [f"{where} have labels of {target!r} that training never saw, so no answer can be right: {shown}{more}"]
+
+
+def label_warnings(target: str, results: Sequence[RowResult], *, where: str) -> list[str]:
+    """A sentence on the labels of measured rows that are not quite as they should be, with the first of them."""
+    found = dict.fromkeys(f.message for r in results for f in r.warnings if (f.kind, f.column) == ("label", target))
+    if not found:
+        return []
+    return [f"{len(found)} labels of {target!r} in {where} are not as they should be, for example: {next(iter(found))}"]

@@ -18,7 +18,13 @@ from polydetr.engine.check import ContractReport, check_records
 from polydetr.engine.encode import Strictness
 from polydetr.engine.engine import Engine
 from polydetr.engine.inputs import ReadingWarning, asked_records, target_records, with_targets
-from polydetr.engine.measure import evaluate_results, unmeasured_warnings, unseen_warnings, with_coverage
+from polydetr.engine.measure import (
+    evaluate_results,
+    label_warnings,
+    unmeasured_warnings,
+    unseen_warnings,
+    with_coverage,
+)
 from polydetr.engine.outputs import Answer, answers
 from polydetr.errors import InputError, RowError, did_you_mean
 from polydetr.inference.load import load_engine
@@ -31,8 +37,8 @@ if TYPE_CHECKING:
 
 
 class MeasureWarning(UserWarning):
-    """What was measured is not all that was to be: rows were left out, a target has no labels, or rows have labels that
-    the model never saw in training, and so cannot predict.
+    """What was measured is not all that was to be: rows were left out, a target has no labels, or labels are not as they
+    should be: the model never saw them in training, and so cannot predict them, or they do not fit their text.
     """
 
 
@@ -246,7 +252,7 @@ class LoadedModel:
             SchemaError: ``rows`` have labels of no target.
         """
         report = ReadReport()
-        records = with_targets(self._records(rows, reading, report=report), self._engine.tasks)
+        records = with_targets(self._records(rows, reading, report=report, labels=True), self._engine.tasks)
         on_error = "return" if reading.on_error == "skip" else "raise"
         results = []
         for result in self._engine.run(records, with_targets=True, on_error=on_error):
@@ -259,6 +265,7 @@ class LoadedModel:
         if report.rejected:
             lines.append(f"{len(report.rejected)} of the rows were left out (first: {report.rejected[0]})")
         for target, evaluation in evaluations.items():
+            lines += label_warnings(target, results, where="these rows")
             lines += unseen_warnings(target, evaluation, where="these rows")
         for line in lines:
             warnings.warn(line, MeasureWarning, stacklevel=2)
@@ -346,7 +353,7 @@ class LoadedModel:
         fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
         targets = tuple(target.name for target in self.schema.targets)
         expected = ExpectedColumns(tuple(field.name for field in self.schema.inputs), targets)
-        return asked_records(rows, fields, reading=reading, expected=expected, **how)
+        return asked_records(rows, fields, reading=reading, expected=expected, lists=self.schema.lists, **how)
 
 
 def _without_errors(every: Iterable[Answer]) -> Iterator[Answer]:

@@ -7,13 +7,18 @@ Every decision that a user might want to reverse is a sentence in ``Schema.messa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from polydetr.errors import SchemaError, nearest
 from polydetr.schema.columns import MIN_ROWS, determines, infer_modality, numbers_of
+from polydetr.schema.lists import find_lists
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
+from polydetr.schema.words import check_spans, words_column
 from polydetr.values.cells import is_missing
+from polydetr.values.lists import ListColumn, read_lists
+from polydetr.values.tags import BARE_LABEL, mark_spans, types_of
 
 USUAL_TARGETS = ("objects", "tags", "entities", "answers", "label", "labels", "category", "class", "target", "intent",
                  "sentiment", "polarity", "ner_tags", "y")  # fmt: skip
@@ -30,6 +35,7 @@ def infer_schema(
     *,
     targets: Mapping[str, str | None] | None = None,
     inputs: Mapping[str, str | None] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
     needs_target: bool = True,
 ) -> Schema:
     """The schema of the data that ``sample_rows`` stand for.
@@ -39,6 +45,7 @@ def infer_schema(
         targets: column → task, or None to infer the task; no mapping at all: a column of a usual name is taken.
         inputs: column → modality, or None to infer it. When given these are the only inputs, in this order; with
             ``REST`` among them, or where all of them are to be ignored, every other column is read as well.
+        options: those of the targets, column → option → value (``tasks.<target>`` of the configuration).
         needs_target: False where the rows are only looked at: there may then be nothing to predict.
 
     Raises:
@@ -49,6 +56,7 @@ def infer_schema(
     if not columns:
         raise SchemaError("there are no rows to infer the columns from.")
     messages: list[str] = []
+    options = options or {}
     wanted = dict(targets) if targets else _usual_target(list(columns), messages, needed=needs_target)
     named = {name: modality for name, modality in (inputs or {}).items() if name != REST}
     for name in [*wanted, *named]:
@@ -58,9 +66,25 @@ def infer_schema(
     both = [n for n in wanted if n in named]
     if both:
         raise SchemaError(f"column {both[0]!r} is both an input and a target.")
-    chosen = tuple(TargetSpec(name, task or infer_task(name, sample_rows, messages)) for name, task in wanted.items())
+    lists = find_lists(sample_rows, targets=wanted, inputs=inputs or {}, options=options, messages=messages)
+    written, sample_rows = sample_rows, [read_lists(row, lists) for row in sample_rows]
+    columns = _columns(sample_rows)
+    by_words = {name for name, column in lists.items() if column.form == "blanks" and not column.places}
+    chosen = tuple(
+        TargetSpec(name, task or ("tagging" if name in by_words else infer_task(name, sample_rows, messages)))
+        for name, task in wanted.items()
+    )
+    lists |= _with_empty_cells(chosen, lists, written, options, messages)
+    for target in chosen:
+        if target.task in ("tagging", "entities"):
+            check_spans(target.name, sample_rows)
+    words = _words_of(chosen, sample_rows)
+    if words in named and named[words] is None:
+        named[words] = "text"
     if named and REST not in (inputs or {}) and set(named.values()) != {"ignore"}:
         fields = tuple(_named_field(name, modality, columns[name]) for name, modality in named.items())
+    elif words is not None:
+        fields = _only([words], columns, set(wanted))
     else:
         fields = _infer_inputs(columns, chosen, sample_rows, messages, named)
     if chosen and all(f.modality == "ignore" for f in fields):
@@ -68,7 +92,33 @@ def infer_schema(
             f"no column is left to predict {', '.join(repr(t.name) for t in chosen)} from.",
             hint="Name the inputs: inputs={'column': 'text'} (--input column:text).",
         )
-    return Schema(fields, chosen, tuple(messages))
+    return Schema(fields, chosen, tuple(messages), lists)
+
+
+def _with_empty_cells(
+    targets: Sequence[TargetSpec],
+    lists: Mapping[str, ListColumn],
+    rows: Sequence[Mapping[str, Any]],
+    options: Mapping[str, Mapping[str, Any]],
+    messages: list[str],
+) -> dict[str, ListColumn]:
+    """The columns of several labels per row, in which an empty cell is a row without a label, as it is said here."""
+    several = {}
+    for target in targets:
+        asked = options.get(target.name, {}).get("multi_label")
+        if target.task == "classification" and (asked or (asked is None and target.name in lists)):
+            several[target.name] = replace(lists.get(target.name, ListColumn("|")), empty=True)
+            blank = sum(isinstance(value := row.get(target.name), str) and not value.strip() for row in rows)
+            if blank:
+                count = f"{blank} of the {len(rows)} rows looked at"
+                messages.append(f"Target {target.name!r} is an empty cell in {count}: they have no label.")
+    return several
+
+
+def _words_of(targets: Sequence[TargetSpec], rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The column of ready-made words, where a target has one label for each of them."""
+    columns = (words_column(t.name, rows) for t in targets if t.task in ("tagging", "entities"))
+    return next((column for column in columns if column), None)
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -110,8 +160,11 @@ def infer_task(name: str, rows: Sequence[Mapping[str, Any]], messages: list[str]
     if lists:
         return _task_of_lists(name, lists, rows, messages)
     if isinstance(values[0], Mapping):
+        if "text" in values[0] and values[0].keys() & {"start", "answer_start"}:
+            return "qa"
         messages.append(f"Target {name!r} holds objects: rows are embedded near theirs.")
         return "embedding"
+    _check_is_no_tag(name, values)
     distinct = len({str(v) for v in values})
     if (numbers := numbers_of(name, values)) is not None:
         if all(number.is_integer() for number in numbers) and distinct <= FEW_NUMBERS:
@@ -125,6 +178,19 @@ def infer_task(name: str, rows: Sequence[Mapping[str, Any]], messages: list[str]
             hint=f"If they are classes, say {name}:classification; to find them by search, {name}:embedding.",
         )
     return "classification"
+
+
+def _check_is_no_tag(name: str, values: Sequence[Any]) -> None:
+    """Raises SchemaError where every value is one tag of an entity: a row is then a word without its sentence."""
+    distinct = sorted({value.strip() for value in values if isinstance(value, str)})
+    begins = [tag for tag in distinct if types_of([tag]) - {BARE_LABEL}]
+    if begins and "O" in map(str.upper, distinct) and mark_spans(distinct):
+        raise SchemaError(
+            f"target {name!r} has one tag per row ({begins[0]!r}, 'O'): each row is a word, which would be classified "
+            "without its sentence.",
+            hint="Write a word and its tag per line, with a blank line after each sentence, into a .conll file; or a "
+            f"list of words and one of tags per row. To classify single rows all the same say {name}:classification.",
+        )
 
 
 def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]], messages: list[str]) -> str:
@@ -149,15 +215,15 @@ def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]
         )
     if isinstance(first, (list, tuple)) and len(first) == 3:
         return _task_of_spans(name, items, messages)
-    if isinstance(first, str) and any(_one_each(name, row) for row in rows):
+    if (words := words_column(name, rows)) is not None:
+        if words != "tokens" or not isinstance(first, str):
+            messages.append(f"Target {name!r} has one label for each word of {words!r}: it is read as tagging.")
+        return "tagging"
+    tags = [tag for labels in items for tag in labels if isinstance(tag, str)]
+    repeats = any(len(set(map(str, labels))) < len(labels) for labels in items)
+    if mark_spans(tags) and (repeats or types_of(tags) - {BARE_LABEL}):
         return "tagging"
     return "classification"  # several labels per row
-
-
-def _one_each(name: str, row: Mapping[str, Any]) -> bool:
-    """True where the row has "tokens", and column ``name`` one value per token."""
-    tokens = row.get("tokens")
-    return isinstance(tokens, (list, tuple)) and len(tokens) == len(row.get(name) or ())
 
 
 def _task_of_spans(name: str, items: list[Any], messages: list[str]) -> str:
@@ -199,9 +265,6 @@ def _infer_inputs(
     tasks = {t.task for t in targets}
     if "qa" in tasks and {"question", "context"} <= columns.keys():
         return _only(["question", "context"], columns, named)
-    by_token = tasks & {"tagging", "entities"} and "tokens" in columns
-    if by_token and any(_one_each(t.name, row) for t in targets for row in rows):
-        return _only(["tokens"], columns, named)
     inferred = {name: infer_modality(name, values) for name, values in columns.items() if name not in named}
     modalities = {name: modality for name, (modality, _) in inferred.items()}
     if not {"text", "image", "history", "number"} & set(modalities.values()):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -185,11 +186,10 @@ class ClassificationTask(Task):
         pairs = self.labeled(predictions, golds)
         predicted, gold = [p.value for p, _ in pairs], [g for _, g in pairs]
         if self.multi_label:
-            report = multilabel_report(gold, predicted, self.labels)
+            report = multilabel_report(gold, predicted, self._occurring(chain(*gold, *predicted)))
             correct = [set(p) == set(g) for p, g in zip(predicted, gold, strict=True)]
         else:
-            unseen = sorted(set(gold) - set(self.labels))
-            report = classification_report(gold, predicted, self.labels + unseen if unseen else None)
+            report = classification_report(gold, predicted, self._occurring(chain(gold, predicted)))
             correct = [p == g for p, g in zip(predicted, gold, strict=True)]
         confidence = [p.probability or 0.0 for p, _ in pairs]
         metrics = {
@@ -202,6 +202,11 @@ class ClassificationTask(Task):
         }
         figures = ClassFigures(report, confidence, correct)
         return Evaluation(metrics, {"classes": report.to_text()}, {"classes": report.to_dict()}, figures)
+
+    def _occurring(self, answers: Iterable[str]) -> list[str]:
+        """The labels over which scores are averaged: those of gold and predicted rows, unseen ones last."""
+        occurring = set(answers) or set(self.labels)
+        return [label for label in self.labels if label in occurring] + sorted(occurring - set(self.labels))
 
     def _separation(self, pairs: Sequence[tuple[Prediction, str]]) -> dict[str, float]:
         """``auroc`` of the energy as a detector of rows whose label training never saw (out of scope); where there are

@@ -25,7 +25,7 @@ from polydetr.tasks.figures import SpanFigures
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.tasks.span_answers import Candidate, merged, settled
 from polydetr.values.spans import Nesting, Span, nesting_of, num_span_queries
-from polydetr.values.tags import fit_to_words, iob2_to_word_spans, spans_to_iob2
+from polydetr.values.tags import fit_to_words, iob2_to_word_spans, is_span_tag, spans_to_iob2
 
 LEAST_SCORE = 0.05
 """Spans of a lower score are never answered, whatever the threshold."""
@@ -108,8 +108,12 @@ class EntitiesTask(Task):
         texts = [_unplaced_spans(items, self.target) for items in present]
         counts = Counter(span.label for spans in texts for span in spans)
         if not counts and not self.options.labels:
+            odd = [item for items in present for item in items if not is_span_tag(item)]
             raise SchemaError(
-                f"target {self.target!r} has no entity in any of {len(present)} training rows: nothing to learn"
+                f"target {self.target!r} has no entity in any of {len(present)} training rows: nothing to learn",
+                hint=f"Write {odd[0]!r} as O, B-PER or I-PER, or take plain labels: {self.target}:tagging."
+                if odd
+                else None,
             )
         self.labels = label_set(self.target, self.options.labels, counts)
         self.nesting = nesting_of(texts)
@@ -127,11 +131,11 @@ class EntitiesTask(Task):
         items = items_of(row, self.target)
         if items is None:
             return None
+        problems: list[str] = []
         if items and isinstance(items[0], str):
             spans = spans_of_tags(tags_in(items, text, self.target, scheme=self.options.scheme), text)
         else:
-            spans = spans_in(items, text, self.target)
-        problems = []
+            spans, problems = spans_in(items, text, self.target)
         unique = list(dict.fromkeys(spans))
         if len(unique) < len(spans):
             problems.append(f"{len(spans) - len(unique)} spans are given twice: they count once")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +23,8 @@ from polydetr.tasks.confidence import withhold_items
 from polydetr.tasks.figures import ClassFigures
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.values.spans import Span
-from polydetr.values.tags import iob2_to_word_spans, spans_to_iob2
+from polydetr.values.tags import iob2_to_word_spans, is_span_tag, mark_spans, spans_to_iob2, types_of
 
-_PREFIXED = re.compile(r"(O|[BIESMLUW]-.+)")
 _IMPOSSIBLE = -1e9
 
 
@@ -63,6 +61,9 @@ class TaggingTask(Task):
         scheme: Literal["auto", "iob1", "iob2", "bioes"] = Field(
             default="auto", description="how the tags of the training rows mark their spans"
         )
+        labels: list[str] | None = Field(
+            default=None, description="the names of the tags, in order, where the rows hold their numbers"
+        )
 
     options: Options
 
@@ -79,23 +80,17 @@ class TaggingTask(Task):
         return "accuracy" if self.plain else "entity_f1"
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
-        present = [v for v in (items_of(row, self.target) for row in rows) if v is not None]
+        present = [v for row in rows if (v := items_of(row, self.target, self.options.labels)) is not None]
         if not present:
             raise self.missing_everywhere("tags or spans")
         counts = Counter(item for v in present for item in v if isinstance(item, str))
-        odd = [tag for tag in counts if not _PREFIXED.fullmatch(tag)]
-        self.plain = bool(odd) and self.scheme == "auto"
+        self.plain = bool(counts) and self.scheme == "auto" and not mark_spans(counts)
         messages = []
         if self.plain:
             self._set_labels(sorted(counts))
-            if len(odd) < len(counts) - ("O" in counts):
-                messages.append(
-                    f"{self.target!r} is read as plain labels, not entities, because of tags like {min(odd)!r} "
-                    f"({sum(counts[t] for t in odd)} of {counts.total()}); "
-                    f"correct them, or set tasks.{self.target}.scheme"
-                )
+            messages += self._doubts(counts)
         else:
-            types = {tag.partition("-")[2] for tag in counts if tag != "O"}
+            types = types_of(counts)
             types |= {span_of(s, self.target).label for v in present for s in v if not isinstance(s, str)}
             if not types:
                 raise SchemaError(
@@ -104,6 +99,22 @@ class TaggingTask(Task):
             # Every type gets both tags, so that each valid sequence can be decoded whatever the training rows show.
             self._set_labels(["O", *(f"{p}-{t}" for t in sorted(types) for p in "BI")])
         return messages + self.missing_in_some(present, rows)
+
+    def _doubts(self, counts: Counter[str]) -> list[str]:
+        """Why plain labels of words may have been meant as tags of entities."""
+        how = f"{self.target!r} is read as plain labels, not entities,"
+        if all(tag.isdigit() for tag in counts):
+            names = f"--set tasks.{self.target}.labels='[O, B-PER, I-PER]'"
+            return [f"{how} because its tags are numbers; name them in order where they have names: {names}"]
+        odd = [tag for tag in counts if not is_span_tag(tag)]
+        if odd and len(odd) < len(counts) - ("O" in counts):
+            share = f"{sum(counts[t] for t in odd)} of {counts.total()}"
+            return [
+                f"{how} because of tags like {min(odd)!r} ({share}); correct them, or set tasks.{self.target}.scheme"
+            ]
+        if "O" in counts:
+            return [f"{how} although 'O' is among them: write the first word of an entity B-PER, the others I-PER"]
+        return []
 
     def _set_labels(self, labels: Sequence[str]) -> None:
         self.labels = list(labels)
@@ -118,13 +129,13 @@ class TaggingTask(Task):
             text.
         """
         assert text is not None
-        items = items_of(row, self.target)
+        items = items_of(row, self.target, self.options.labels)
         if items is None:
             return None
         if items and not isinstance(items[0], str):
-            spans = spans_in(items, text, self.target)
-            tags, problems = spans_to_iob2(text.words, spans)
-            return GoldTags(tags, spans, problems)
+            spans, problems = spans_in(items, text, self.target)
+            tags, unfit = spans_to_iob2(text.words, spans)
+            return GoldTags(tags, spans, problems + unfit)
         tags = tags_in(items, text, self.target, scheme="plain" if self.plain else self.scheme)
         return GoldTags(tags, [] if self.plain else spans_of_tags(tags, text))
 

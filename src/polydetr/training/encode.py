@@ -132,8 +132,12 @@ def encode_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, 
         measure on. SaveError: a file cannot be written.
     """
     train = encode_training_rows(engine, splits, config, data_hash, notify=notify)
-    valid = encode_measured_rows(engine, splits.valid, config, splits.rejected)
-    test = encode_measured_rows(engine, splits.test, config, splits.rejected) if splits.test else None
+
+    def measured(records: Sequence[Record], split: str) -> MeasuredRows:
+        return encode_measured_rows(engine, records, config, splits.rejected, split=split, notify=notify)
+
+    valid = measured(splits.valid, "validation")
+    test = measured(splits.test, "test") if splits.test else None
     for split, rows in (("valid", valid), ("test", test)):
         for warning in check_labels(rows.documents, engine.tasks, split=split) if rows else ():
             notify(warning)
@@ -178,19 +182,36 @@ def encode_training_rows(
     splits.rejected += account["rejected"]
     rejected = {tuple(entry.get(part) for part in _PLACE) for entry in account["rejected"]}
     splits.train = [r for r in splits.train if tuple(getattr(r.location, part) for part in _PLACE) not in rejected]
-    warnings: dict[tuple[str, str | None], list[str]] = {}
-    for kind, column, message in account["warnings"]:
-        warnings.setdefault((kind, column), []).append(message)
-    for (kind, column), messages in warnings.items():
-        where = f"column {column!r}: " if column else ""
-        what = "labels that cannot be learned as they stand" if kind == "label" else kind.replace("_", " ")
-        example = "" if kind == "missing" else f", for example: {messages[0]}"
-        notify(f"{where}{what} in {len(messages)} of the training rows{example}")
+    for line in _warning_lines(account["warnings"], "training"):
+        notify(line)
     return store
 
 
+def _warning_lines(warnings: Sequence[Sequence[Any]], split: str) -> list[str]:
+    """A message per kind of warning and column, with its first example. warnings: kind, column and message of each."""
+    by_kind: dict[tuple[str, str | None], list[str]] = {}
+    for kind, column, message in warnings:
+        by_kind.setdefault((kind, column), []).append(message)
+    lines = []
+    for (kind, column), messages in by_kind.items():
+        where = f"column {column!r}: " if column else ""
+        if kind == "label":
+            what = f"{len(messages)} labels of the {split} rows are not as they should be"
+        else:
+            what = f"{kind.replace('_', ' ')} in {len(messages)} of the {split} rows"
+        example = "" if kind == "missing" else f", for example: {messages[0]}"
+        lines.append(f"{where}{what}{example}")
+    return lines
+
+
 def encode_measured_rows(
-    engine: Engine, records: Sequence[Record], config: Config, rejected: list[dict[str, Any]]
+    engine: Engine,
+    records: Sequence[Record],
+    config: Config,
+    rejected: list[dict[str, Any]],
+    *,
+    split: str,
+    notify: Notify,
 ) -> MeasuredRows:
     """The rows that can be read and measured, encoded once for all evaluations of the run: a bad one is found before
     the training, not after its first epoch.
@@ -201,6 +222,8 @@ def encode_measured_rows(
     account: dict[str, list[Any]] = {"rejected": [], "warnings": []}
     documents = on_disk(_documents(engine, records, config, account))
     rejected += _in_order(account["rejected"])
+    for line in _warning_lines([warning for warning in account["warnings"] if warning[0] == "label"], split):
+        notify(line)
     rows = [record for document in documents for record in document.records]
     positives = {}
     for target in engine.encoder.positives:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
 from polydetr.data.readers import read_records
 from polydetr.data.readers.header import header_explained
+from polydetr.data.readers.lists import with_lists
 from polydetr.data.splits import split_records
 from polydetr.errors import Location, SchemaError
 from polydetr.schema.infer import REST, infer_schema
@@ -38,17 +40,21 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
     reading = replace(reading, images=reading.images or config.image.root)
     named = ExpectedColumns(tuple(name for name in config.inputs or () if name != REST), tuple(config.target))
 
-    def read(rows: Any, expected: ExpectedColumns) -> list[Record]:
-        return list(read_records(rows, reading=reading, expected=expected, report=report))
+    def read(rows: Any, expected: ExpectedColumns) -> Iterator[Record]:
+        return read_records(rows, reading=reading, expected=expected, report=report)
 
-    rows = read(source, named)
+    def with_their_lists(records: Iterable[Record]) -> list[Record]:
+        return list(with_lists(records, schema.lists, report=report, skip=config.on_error == "skip"))
+
+    rows = list(read(source, named))
     if not rows:
         raise SchemaError(
             "there are no training rows", location=Location(file=source if isinstance(source, str) else None)
         )
     sample = [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]]
     with header_explained(report):
-        schema = infer_schema(sample, targets=config.target or None, inputs=config.inputs)
+        schema = infer_schema(sample, targets=config.target or None, inputs=config.inputs, options=config.tasks)
+    rows = with_their_lists(rows)
     known = ExpectedColumns(tuple(f.name for f in schema.inputs), tuple(t.name for t in schema.targets))
     valid = valid if valid is not None else config.valid
     test = test if test is not None else config.test
@@ -60,8 +66,8 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
         )
     splits = Splits(
         rows,
-        held_out if held_out is not None else read(valid, known),
-        read(test, known) if test is not None else None,
+        held_out if held_out is not None else with_their_lists(read(valid, known)),
+        with_their_lists(read(test, known)) if test is not None else None,
         [r.to_dict() for r in report.rejected],
     )
     if held_out is None:

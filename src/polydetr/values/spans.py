@@ -27,6 +27,43 @@ class Span(NamedTuple):
         return (self.start, self.end, self.label)
 
 
+NOT_FOUND = -1
+"""The place of a text that does not occur in another."""
+
+
+def place_of(text: str, part: str, start: int | None) -> int:
+    """Where ``part`` begins in ``text``: at ``start``, or at its occurrence nearest to that (the first, where no start
+    is known), or ``NOT_FOUND``.
+    """
+    near = max(0, start or 0)
+    if start is not None and start >= 0 and text.startswith(part, start):
+        return start
+    places = [p for p in (text.rfind(part, 0, near + len(part)), text.find(part, near)) if p != NOT_FOUND]
+    return min(places, key=lambda p: abs(p - near), default=NOT_FOUND)
+
+
+def read_offset(value: Any) -> int | None:
+    """A character's number, written as a number or as text; None where there is none.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value is None or value != value or value == "":
+        return None
+    number = int(value)
+    if isinstance(value, (str, int)) or number == value:
+        return number
+    raise ValueError(f"{value!r:.40} is no whole number")
+
+
+def trim(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span without white space at its ends, which belongs to no word; as it is where it holds nothing else."""
+    inside = text[start:end]
+    if not inside.strip():
+        return start, end
+    return start + len(inside) - len(inside.lstrip()), end - len(inside) + len(inside.rstrip())
+
+
 Nesting = Literal["none", "nested", "any"]
 """How spans of one text may lie: apart; also inside one another; also across one another."""
 SPARE_QUERIES = 8

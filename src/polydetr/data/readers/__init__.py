@@ -21,7 +21,13 @@ from polydetr.data.readers.voc import read_voc
 from polydetr.data.readers.yolo import read_yolo
 from polydetr.errors import SchemaError
 
-__all__ = ["FORMATS", "ReadReport", "read_records"]
+__all__ = ["FORMATS", "ReadReport", "name_of_tags", "read_records"]
+
+
+def name_of_tags(targets: Iterable[str]) -> str:
+    """How the column of tags in a column file, which names none, is called: as the one target of the run."""
+    names = list(targets)
+    return names[0] if len(names) == 1 and names[0] != "tokens" else "tags"
 
 
 def read_records(
@@ -39,6 +45,7 @@ def read_records(
     scheme: str | None = None,
     images: str | Path | None = None,
     split: str | None = None,
+    labels: bool = True,
 ) -> Iterator[Record]:
     """The rows of ``source``, one at a time.
 
@@ -49,7 +56,10 @@ def read_records(
         reading: what the source does not say about itself; the keywords that follow ``expected`` are its fields, and
             win over it. A row that cannot be read is raised where ``on_error`` is None.
         report: filled while reading: rows, rejected rows with reasons, what was repaired. Pass one to see it.
-        expected: columns that should be there, to tell a header from data.
+        expected: columns that should be there, to tell a header from data; its one target names the column of tags of a
+            column file, which names none.
+        labels: False for rows to predict: what is wrong or missing in the labels of column files and of questions is
+            then not looked at.
 
     Raises:
         DataFileError, SchemaError: at once, where the source as a whole cannot be read.
@@ -71,11 +81,11 @@ def read_records(
                 hint="Expected a path, a list of rows ({field: value}), or a pandas, polars or pyarrow table.",
             )
         return read_rows(source, name=None, report=report, skip=skip)
-    return _read_path(source, reading, expected, report=report, skip=skip)
+    return _read_path(source, reading, expected, report=report, skip=skip, labels=labels)
 
 
 def _read_path(
-    source: str | Path, reading: ReadOptions, expected: ExpectedColumns, *, report: ReadReport, skip: bool
+    source: str | Path, reading: ReadOptions, expected: ExpectedColumns, *, report: ReadReport, skip: bool, labels: bool
 ) -> Iterator[Record]:
     """The rows of a file, a folder, or standard input."""
     images = reading.images
@@ -98,7 +108,11 @@ def _read_path(
     if kind == "parquet":
         return read_parquet(file, report=report)
     if kind == "conll":
-        return read_columns(file, report=report, skip=skip, scheme=reading.scheme)
+        return read_columns(
+            file, report=report, skip=skip, scheme=reading.scheme, columns=columns,
+            tags=name_of_tags(expected.targets), labels=labels,
+        )  # fmt: skip
     if kind == "jsonl":
         return read_jsonl(file, report=report, skip=skip)
-    return read_json(file, report=report, skip=skip, only=kind if kind in ("squad", "coco") else None, images=images)
+    only = kind if kind in ("squad", "coco") else None
+    return read_json(file, report=report, skip=skip, only=only, images=images, labels=labels)

@@ -23,7 +23,7 @@ FORMATS: dict[str, Format] = {
     "csv": "csv", "tsv": "tsv", "tab": "tsv", "parquet": "parquet", "pq": "parquet",
     "jsonl": "jsonl", "ndjson": "jsonl", "cluener": "jsonl", "json": "json", "squad": "squad", "cmrc": "squad",
     "conll": "conll", "conll2003": "conll", "iob": "conll", "iob2": "conll", "bio": "conll", "bmes": "conll",
-    "bioes": "conll", "txt": "conll",
+    "bioes": "conll", "conllu": "conll", "txt": "conll",
 }  # fmt: skip
 """Names taken by ``format=``; the same serve as file suffixes."""
 KNOWN_BY_CONTENT: tuple[Format, ...] = ("coco", "voc", "yolo", "boxes", "images")
@@ -47,6 +47,8 @@ def find_format(source: Source, wanted: str | None = None) -> Format:
     by_name = FORMATS.get(source.suffix[1:])
     if by_name == "json":
         return _json_kind(source)
+    if by_name in ("csv", "tsv") and _is_sentences(source.head_lines()):
+        return "conll"
     if by_name and source.suffix != ".txt":
         return "boxes" if by_name in ("csv", "tsv") and _holds_boxes(source) else by_name
     by_content = sniff_format(source)
@@ -113,6 +115,24 @@ def _json_kind(source: Source) -> Format:
         return "json"
     document = isinstance(first.get("data"), list) or is_coco(first)
     return "json" if document and len(lines) == 1 else "jsonl"
+
+
+def _is_sentences(lines: list[str]) -> bool:
+    """Whether a file that is called a table has a token and its tag between tabs per line, and a blank line after each
+    sentence.
+    """
+    blocks = [[line.split("\t") for line in block.split("\n")] for block in _blocks(lines) if "\t" in block]
+    rows = [row for block in blocks for row in block]
+    if len(blocks) < 2 or len(rows) < 2 * len(blocks) or len({len(row) for row in rows}) > 1:
+        return False
+    tags = [row[-1].strip() for row in rows]
+    return sum(map(is_span_tag, tags)) >= 0.9 * len(tags) or len(set(tags)) <= min(100, 0.2 * len(tags))
+
+
+def _blocks(lines: list[str]) -> list[str]:
+    """The text between blank lines."""
+    text = "".join(lines[:2000]).replace("\r\n", "\n")
+    return [block.strip("\n") for block in re.split(r"\n[ \t]*\n", text) if block.strip()]
 
 
 def _is_columns(lines: list[str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from polydetr.core.reading import option
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
-from polydetr.data.readers.shapes import NOT_FOUND, align, usual_shape
+from polydetr.data.readers.shapes import usual_answers, usual_shape
 from polydetr.data.readers.source import Source, refuse
 from polydetr.errors import DataFileError, Location
 
@@ -48,9 +48,16 @@ def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Re
 
 
 def read_json(
-    source: Source, *, report: ReadReport, skip: bool, only: str | None = None, images: str | Path | None = None
+    source: Source,
+    *,
+    report: ReadReport,
+    skip: bool,
+    only: str | None = None,
+    images: str | Path | None = None,
+    labels: bool = True,
 ) -> Iterator[Record]:
-    """The whole document at once. only: "squad" or "coco", where nothing else is expected; images: see ``read_coco``.
+    """The whole document at once. only: "squad" or "coco", where nothing else is expected; images: see ``read_coco``;
+    labels: whether the answers to questions are read.
 
     Raises:
         DataFileError: not JSON, or no rows in it.
@@ -73,7 +80,7 @@ def read_json(
     if isinstance(value, dict):
         data = value.get("data")
         if isinstance(data, list) and any(isinstance(d, dict) and "paragraphs" in d for d in data):
-            return _squad(data, source.name, report, skip)
+            return _squad(data, source.name, report, skip, labels=labels)
         value = data if isinstance(data, list) else [value] if not _is_table(value) else value
     if only == "squad" or not isinstance(value, list):
         raise DataFileError(
@@ -100,7 +107,7 @@ def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool) ->
         yield Record(usual_shape(row, location, report), location)
 
 
-def _squad(articles: list[Any], name: str, report: ReadReport, skip: bool) -> Iterator[Record]:
+def _squad(articles: list[Any], name: str, report: ReadReport, skip: bool, *, labels: bool) -> Iterator[Record]:
     """One record per question; ``document`` is the article."""
     row = 0
     for number, article in enumerate(articles, 1):
@@ -113,26 +120,30 @@ def _squad(articles: list[Any], name: str, report: ReadReport, skip: bool) -> It
                 row += 1
                 location = Location(name, row=row)
                 try:
+                    question = question if labels else {**question, "answers": None, "is_impossible": False}
                     record = Record(_question(paragraph["context"], question, location, report), location, document)
-                except (KeyError, TypeError) as error:
-                    refuse(f"question {question!r:.80} in {document!r} lacks {error}.", location, report, skip=skip)
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    what = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be read: {error}"
+                    hint = 'Expected {"question": "...", "answers": [{"text": "...", "answer_start": 0}]}.'
+                    refuse(f"question {question!r:.80} in {document!r} {what}.", location, report, skip=skip, hint=hint)
                     continue
                 report.rows += 1
                 yield record
 
 
 def _question(context: str, question: Mapping[str, Any], location: Location, report: ReadReport) -> dict[str, Any]:
-    answers = []
-    for answer in question.get("answers", []):
-        start = align(context, answer["text"], answer["answer_start"], "answer", location, report)
-        answers.append({"text": answer["text"], "start": start})
-    answers.sort(key=lambda a: a["start"] == NOT_FOUND)  # those that can be pointed at come first
+    """The row of one question. A question without the key "answers" is not labeled, unless it is marked as impossible;
+    an empty list says that there is no answer.
+    """
+    given, impossible = question.get("answers"), question.get("is_impossible", False)
+    if given is None and impossible:
+        given = []
     return {
         "id": str(question.get("id", location.row)),
         "question": question["question"],
         "context": context,
-        "answers": answers,
-        "is_impossible": bool(question.get("is_impossible", False)),
+        "answers": given if given is None else usual_answers(context, given, impossible, location, report),
+        "is_impossible": bool(impossible),
     }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from polydetr.core.records import ReadReport, Record
+from polydetr.data.readers.class_names import class_names, with_class_names
 from polydetr.data.readers.shapes import usual_shape
 from polydetr.data.readers.source import Source
 from polydetr.errors import DataFileError, Location, SchemaError
@@ -69,8 +70,9 @@ def _polars(frame: Any) -> Iterator[dict[str, Any]]:
 
 def _arrow(table: Any) -> Iterator[dict[str, Any]]:
     batches = table.to_batches(max_chunksize=_BATCH) if hasattr(table, "to_batches") else [table]
+    names = class_names(table.schema.metadata)
     for batch in batches:
-        yield from batch.to_pylist()
+        yield from with_class_names(batch.to_pylist(), names)
 
 
 def read_parquet(source: Source, *, report: ReadReport) -> Iterator[Record]:
@@ -96,7 +98,8 @@ def _parquet_rows(source: Source) -> Iterator[dict[str, Any]]:
 
     try:
         with pq.ParquetFile(source.path) as file:
+            names = class_names(file.schema_arrow.metadata)
             for batch in file.iter_batches(batch_size=_BATCH):
-                yield from batch.to_pylist()
+                yield from with_class_names(batch.to_pylist(), names)
     except (pa.ArrowException, OSError) as error:
         raise DataFileError(f"is damaged: {error}", location=Location(source.name)) from None
