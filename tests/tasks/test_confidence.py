@@ -19,7 +19,7 @@ from polydetr.tasks.capabilities import Conforms, Judged
 from polydetr.tasks.classification import ClassDetails
 from polydetr.tasks.confidence import MOST_ANSWERS, Calibration, withhold_items, withhold_row
 from polydetr.tasks.entities import GoldSpans
-from polydetr.tasks.qa import GoldAnswer
+from polydetr.tasks.qa import Answer, GoldAnswers
 from polydetr.tasks.regression import RegressionTask
 from polydetr.tasks.tagging import GoldTags, TagDetails
 from polydetr.values.objects import Objects
@@ -48,11 +48,11 @@ JUDGED = {
         task_of("classification", multi_label=True), Prediction(["a", "b"], 0.7), ["b", "a"], [(0.7, True)]
     ),
     "qa": (
-        task_of("qa"), Prediction({"text": "the Rome", "start": 8, "end": 12}, 0.6), [GoldAnswer("Rome", 8)],
+        task_of("qa"), Prediction({"text": "the Rome", "start": 8, "end": 12}, 0.6), GoldAnswers([Answer("Rome", 8)]),
         [(0.6, True)],
     ),
     "qa without an answer": (
-        task_of("qa"), Prediction({"text": "", "start": None, "end": None}, 0.6), [], [(0.6, True)]
+        task_of("qa"), Prediction({"text": "", "start": None, "end": None}, 0.6), GoldAnswers([]), [(0.6, True)]
     ),
     "tagging": (
         task_of("tagging"), tagged(), GoldTags(["B-PER", "O"], [Span(0, 4, "PER")]), [(0.9, True), (0.4, False)]

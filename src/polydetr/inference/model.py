@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 
 class MeasureWarning(UserWarning):
-    """What was measured is not all that was to be: rows were left out, a target has no labels, or labels are not as they
-    should be: the model never saw them in training, and so cannot predict them, or they do not fit their text.
+    """What was measured is not all that was to be: rows were left out, a target has no labels, the model never saw some
+    labels in training, and so cannot predict them, or labels do not fit their text.
     """
 
 

@@ -181,9 +181,9 @@ class QuestionAnsweringTask(Task):
         last = first + int(ways[first].argmax())
         return float(total[first]), int(layout.start[inside[first]]), int(layout.end[inside[last]])
 
-    def judge(self, prediction: Prediction, gold: list[GoldAnswer]) -> list[tuple[float, bool]]:
+    def judge(self, prediction: Prediction, gold: GoldAnswers) -> list[tuple[float, bool]]:
         """Right: an exact match with one of the reference answers."""
-        report = qa_report([_texts(gold)], [prediction.value["text"]])
+        report = qa_report([gold.texts], [prediction.value["text"]])
         return [(prediction.probability or 0.0, report.exact_match == 1)]
 
     def withhold(self, prediction: Prediction, least: float) -> Prediction:
