@@ -16,6 +16,7 @@ import typer
 
 from polydetr import __version__
 from polydetr.cli.output import counted, output, print_entry, print_json, print_metrics, say, stdout_kept_clean
+from polydetr.core.files import is_special
 from polydetr.errors import ConfigError, PolydetrError, did_you_mean
 
 app = typer.Typer(
@@ -222,7 +223,7 @@ def predict(
     strictness = "strict" if strict else "lenient" if lenient else "normal"
     loaded = LoadedModel.load(model)
     rejected = 0
-    files = out.with_name(f"{out.stem}-files") if out else None
+    files = out.with_name(f"{out.stem}-files") if out and not is_special(out) else None
     answers = loaded.stream(
         file, format=format, encoding=encoding, strictness=strictness, seed=seed, files=files, draw=draw
     )

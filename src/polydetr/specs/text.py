@@ -13,7 +13,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from polydetr.core import plugs
 from polydetr.core.files import save_text
@@ -21,6 +23,8 @@ from polydetr.errors import BackboneError, ModelFolderError
 from polydetr.fetch.wheels import Report
 from polydetr.specs.folders import (
     COPY_AGAIN,
+    MOST_LAYERS,
+    SavedFields,
     find_backbone,
     load_fields,
     read_config,
@@ -71,11 +75,67 @@ class TextSpec:
         """Restores what :meth:`save` wrote; raises :class:`ModelFolderError` where a file is missing, broken or too
         new.
         """
-        fields = load_fields(_FIELDS, Path(folder) / _FILE)
+        fields = load_fields(_FIELDS, Path(folder) / _FILE, _Saved)
         try:
-            return TextSpec(tokenizer=read_tokenizer(Path(folder)), **fields)
+            tokenizer = read_tokenizer(Path(folder))
         except BackboneError as error:
             raise ModelFolderError(error.message, hint=COPY_AGAIN) from error
+        size = fields["config"].get("encoder", {}).get("vocab_size")
+        if size is not None and max(tokenizer.get_vocab().values(), default=0) >= size:
+            raise ModelFolderError(
+                f"{folder}: the tokenizer has entries beyond the {size} of the encoder.", hint=COPY_AGAIN
+            )
+        return TextSpec(tokenizer=tokenizer, **fields)
+
+
+class _Encoder(BaseModel):
+    """The sizes of a ``backbones.bert.BertEncoder``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    vocab_size: int = Field(ge=1)
+    hidden_dim: int = Field(ge=1)
+    num_layers: int = Field(ge=0, le=MOST_LAYERS)
+    num_heads: int = Field(ge=1)
+    ffn_dim: int = Field(ge=1)
+    max_positions: int = Field(ge=1)
+    num_segments: int = Field(default=2, ge=1)
+    norm_eps: float = Field(default=1e-12, ge=0)
+    position_offset: int = Field(default=0, ge=0)
+    activation: str = "gelu"
+
+
+class _Bert(BaseModel):
+    architecture: Literal["bert"]
+    encoder: _Encoder
+
+
+class _Transformers(BaseModel):
+    architecture: Literal["transformers"]
+    hf_config: dict[str, Any]
+
+
+class _Saved(SavedFields):
+    config: _Bert | _Transformers = Field(discriminator="architecture")
+    cls_id: int = Field(ge=0)
+    sep_id: int = Field(ge=0)
+    pad_id: int = Field(ge=0)
+    unk_id: int = Field(ge=0)
+    max_positions: int = Field(ge=1)
+    cased: bool
+
+    @model_validator(mode="after")
+    def _agrees(self) -> _Saved:
+        if isinstance(self.config, _Transformers):
+            return self
+        sizes = self.config.encoder
+        if (self.hidden_dim, self.num_layers) != (sizes.hidden_dim, sizes.num_layers):
+            raise ValueError("hidden_dim and num_layers are others than the encoder's")
+        if self.max_positions > sizes.max_positions - sizes.position_offset:
+            raise ValueError("max_positions is more than the encoder has")
+        if max(self.cls_id, self.sep_id, self.pad_id, self.unk_id) >= sizes.vocab_size:
+            raise ValueError("a special token is none of the encoder's vocabulary")
+        return self
 
 
 def load_text_spec(name: str, *, report: Report | None = None) -> TextSpec:

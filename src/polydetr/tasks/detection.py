@@ -20,7 +20,17 @@ from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError, SchemaError
 from polydetr.metrics.detection import detection_report
-from polydetr.tasks.base import NOTHING_KNOWN, DecoderOptions, Task, TaskContext, WindowView, details_of, label_set
+from polydetr.tasks.base import (
+    NOTHING_KNOWN,
+    DecoderOptions,
+    Labels,
+    LearnedState,
+    Task,
+    TaskContext,
+    WindowView,
+    details_of,
+    label_set,
+)
 from polydetr.tasks.figures import BoxFigures
 from polydetr.values.boxes import cxcywh_to_xyxy, seen_boxes, xyxy_to_cxcywh
 from polydetr.values.cells import is_missing
@@ -79,6 +89,10 @@ class DetectionTask(Task):
     padded: ClassVar[Mapping[str, int]] = {"boxes_cxcywh": 0, "labels": IGNORE_INDEX}
     tunes_answers: ClassVar[bool] = True
     evaluations_per_run: ClassVar[int] = 10
+
+    class Learned(LearnedState):
+        labels: Labels
+        threshold: float = Field(ge=0, le=1)
 
     Options = DetectionOptions
     options: DetectionOptions
@@ -214,7 +228,7 @@ class DetectionTask(Task):
         return {"labels": self.labels, "threshold": self.threshold}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.labels, self.threshold = list(state["labels"]), float(state["threshold"])
+        self.labels, self.threshold = state["labels"], state["threshold"]
 
 
 def _fitted(options: DetectionOptions, context: TaskContext) -> DetectionOptions:

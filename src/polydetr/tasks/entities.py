@@ -19,7 +19,17 @@ from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError
 from polydetr.metrics.entities import best_threshold, entity_report, nested_recall
-from polydetr.tasks.base import NOTHING_KNOWN, DecoderOptions, Task, TaskContext, WindowView, details_of, label_set
+from polydetr.tasks.base import (
+    NOTHING_KNOWN,
+    DecoderOptions,
+    Labels,
+    LearnedState,
+    Task,
+    TaskContext,
+    WindowView,
+    details_of,
+    label_set,
+)
 from polydetr.tasks.figures import SpanFigures
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.tasks.span_answers import Candidate, merged, settled
@@ -82,6 +92,11 @@ class EntitiesTask(Task):
     primary_metric: ClassVar[str] = "entity_f1"
     padded: ClassVar[Mapping[str, int]] = {"spans": IGNORE_INDEX, "labels": IGNORE_INDEX, "tags": IGNORE_INDEX}
     tunes_answers: ClassVar[bool] = True
+
+    class Learned(LearnedState):
+        labels: Labels
+        nesting: Nesting
+        threshold: float = Field(ge=0, le=1)
 
     Options = EntitiesOptions
     options: EntitiesOptions
@@ -238,8 +253,7 @@ class EntitiesTask(Task):
         return {"labels": self.labels, "nesting": self.nesting, "threshold": self.threshold}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.labels, self.nesting = list(state["labels"]), state["nesting"]
-        self.threshold = float(state["threshold"])
+        self.labels, self.nesting, self.threshold = state["labels"], state["nesting"], state["threshold"]
 
 
 def _unplaced_spans(items: Sequence[Any], target: str) -> list[Span]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layouts
@@ -13,7 +14,7 @@ from polydetr.core.predictions import Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.regression import regression_report
-from polydetr.tasks.base import Task, WindowView
+from polydetr.tasks.base import LearnedState, Task, WindowView
 from polydetr.values.cells import read_number, writes_comma
 
 
@@ -23,6 +24,11 @@ class RegressionTask(Task):
     kind: ClassVar[str] = "regression"
     primary_metric: ClassVar[str] = "rmse"
     lower_is_better: ClassVar[bool] = True
+
+    class Learned(LearnedState):
+        mean: float
+        deviation: float = Field(gt=0)
+        comma: bool = False
 
     mean: float = 0.0
     std: float = 1.0
@@ -70,5 +76,4 @@ class RegressionTask(Task):
         return {"mean": self.mean, "deviation": self.std, "comma": self.comma}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.mean, self.std = float(state["mean"]), float(state["deviation"])
-        self.comma = bool(state.get("comma", False))
+        self.mean, self.std, self.comma = state["mean"], state["deviation"], state["comma"]
