@@ -33,10 +33,10 @@ def held(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
         make_folder(path.parent)
         handle = _locked(path, wait=wait)
     except BlockingIOError:
+        holder = "another run"
         with suppress(OSError):
-            if holder := path.read_text(encoding="utf-8"):
-                what += f" by {holder}"
-        raise OutputError(f"{what} is being written.", hint="Wait for it, or name another place.") from None
+            holder = path.read_text(encoding="utf-8") or holder
+        raise OutputError(f"{what} is being written by {holder}.", hint="Wait for it, or name another place.") from None
     except OSError as error:
         raise SaveError(
             f"cannot write to {str(path.parent)!r}: {error.strerror or error}.", hint="Name another place."

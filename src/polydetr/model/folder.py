@@ -23,7 +23,7 @@ from polydetr.config.sections import Config, ModelConfig
 from polydetr.core.files import make_folder, sha256_of, take_usual_rights, write_text
 from polydetr.core.lock import held
 from polydetr.engine.engine import Engine
-from polydetr.errors import ModelFolderError, OutputError, SaveError, check_choice
+from polydetr.errors import BackboneError, ConfigError, ModelFolderError, OutputError, SaveError, check_choice
 from polydetr.inference.folder import (
     CARD,
     COPY_AGAIN,
@@ -214,6 +214,8 @@ def load_runner(
         check_finite(state)
         model = PolyModel(modalities, tasks, config)
         model.load_state_dict(state)
+    except (BackboneError, ConfigError) as error:
+        raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error.message}", hint=error.hint) from error
     except (OSError, SafetensorError) as error:
         raise ModelFolderError(f"{str(folder / WEIGHTS)!r} cannot be read: {error}.", hint=COPY_AGAIN) from error
     model.to("cuda" if torch.cuda.is_available() else "cpu")

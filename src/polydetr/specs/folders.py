@@ -99,7 +99,7 @@ def load_fields(fields: Sequence[str], path: Path, form: type[SavedFields]) -> d
     except ValidationError as error:
         fault = error.errors(include_input=False)[0]
         where = ".".join(map(str, fault["loc"]))
-        raise ModelFolderError(f"{path} describes no encoder: {where}: {fault['msg']}.", hint=COPY_AGAIN) from None
+        raise ModelFolderError(f"{path} describes no encoder: {where}: {fault['msg']:.200}.", hint=COPY_AGAIN) from None
     return {field: content[field] for field in fields}
 
 

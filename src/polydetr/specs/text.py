@@ -65,6 +65,13 @@ class TextSpec:
     num_layers: int
     source: Path | None = None
 
+    @property
+    def vocab_size(self) -> int | None:
+        """How many token ids the encoder knows; None where only transformers can tell."""
+        sizes = self.config.get("encoder") or self.config.get("hf_config") or {}
+        size = sizes.get("vocab_size")
+        return size if isinstance(size, int) else None
+
     def save(self, folder: str | Path) -> None:
         """Writes ``backbone.json`` and ``tokenizer.json``: all that :meth:`from_folder` needs, without the weights."""
         save_fields(self, _FIELDS, Path(folder) / _FILE)
@@ -80,12 +87,13 @@ class TextSpec:
             tokenizer = read_tokenizer(Path(folder))
         except BackboneError as error:
             raise ModelFolderError(error.message, hint=COPY_AGAIN) from error
-        size = fields["config"].get("encoder", {}).get("vocab_size")
-        if size is not None and max(tokenizer.get_vocab().values(), default=0) >= size:
+        spec = TextSpec(tokenizer=tokenizer, **fields)
+        if spec.vocab_size is not None and tokenizer.get_vocab_size() > spec.vocab_size:
             raise ModelFolderError(
-                f"{folder}: the tokenizer has entries beyond the {size} of the encoder.", hint=COPY_AGAIN
+                f"{folder}: the tokenizer has {tokenizer.get_vocab_size()} entries, the encoder {spec.vocab_size}.",
+                hint=COPY_AGAIN,
             )
-        return TextSpec(tokenizer=tokenizer, **fields)
+        return spec
 
 
 class _Encoder(BaseModel):
