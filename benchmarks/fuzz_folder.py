@@ -88,7 +88,7 @@ class Mutation:
         keys = list(places(document))
         # A vocabulary has thousands of entries: the shallow places are tried as often.
         keys = self.random.choice([keys, [key for key in keys if len(key) <= 3]]) or keys
-        *above, last = self.random.choice(keys)
+        *above, last = [*self.random.choice(keys)]
         inside = document
         for key in above:
             inside = inside[key]
@@ -186,6 +186,7 @@ class Mutation:
         path = self.folder / MANIFEST
         if self.random.random() < 0.1 or not path.is_file():
             return
+        manifest: Any = None
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             for name, entry in manifest["files"].items():
@@ -199,7 +200,7 @@ class Mutation:
             manifest.pop(SEAL, None)
             manifest[SEAL] = seal_of(manifest)
             path.write_text(json.dumps(manifest), encoding="utf-8")
-        except (NameError, TypeError, AttributeError, ValueError, RecursionError):
+        except (TypeError, AttributeError, ValueError, RecursionError):
             pass
 
 
@@ -286,7 +287,7 @@ def run(count: int, seed: int, *, only: int | None) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="one mutation alone, with its traceback")

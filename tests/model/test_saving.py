@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -90,12 +92,12 @@ def test_what_is_no_folder_is_refused_and_left_alone(model, tmp_path, what):
         place.write_text("mine")
     else:
         place.symlink_to("place" if what == "link to itself" else model / MANIFEST)
-    before = place.lstat()
+    before = place.lstat().st_ino, place.lstat().st_mode
     with pytest.raises(OutputError, match="exists and is not a polydetr model"):
         Predictor.load(model).save(place)
     with pytest.raises(OutputError, match="exists and is not a polydetr model"), reserved(place):
         pass
-    assert place.lstat() == before
+    assert (place.lstat().st_ino, place.lstat().st_mode) == before
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
@@ -151,6 +153,33 @@ def test_a_place_is_reserved_once_under_all_its_names(model, tmp_path):
         with reserved(tmp_path / "other"):
             pass
     assert sorted(os.listdir(tmp_path)) == ["link", "model"]
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_save_that_is_killed_leaves_a_whole_model_and_the_files_of_others(model):
+    """A few of those in benchmarks/kills.py."""
+    loaded = Predictor.load(model)
+    answers = loaded.predict_proba(rows_of("text"))
+    (model / "notes.txt").write_text("mine")
+    half = 0
+    for i in range(8):
+        child = os.fork()
+        if child == 0:
+            while True:
+                loaded.save(model)
+        time.sleep(0.01 + 0.006 * i)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        half += bool(list(model.parent.glob(".model.*.new")))
+        try:
+            whole = Predictor.load(model).predict_proba(rows_of("text")) == answers
+        except ModelFolderError as error:
+            whole = "An interrupted save left the model" in str(error)
+        assert whole
+        loaded.save(model)
+        assert (model / "notes.txt").read_text() == "mine"
+        assert os.listdir(model.parent) == ["model"]
+    assert half, "no kill fell into a save"
 
 
 # -- a model in use, while its folder changes ------------------------------------------------------------------------
