@@ -9,7 +9,7 @@
     ├── BackboneError         a backbone is unknown, missing, or not the file it should be
     ├── ModelFolderError      a saved model is truncated, tampered with, or from a newer version
     ├── SaveError             writing failed; what was there before is untouched
-    │   └── OutputError       the place named for the output holds something else (exit code 2)
+    │   └── OutputError       the place named for the output holds something else, or another run has it (exit code 2)
     └── Interrupted           stopped by the user; says what was kept and how to go on
 
 A message names the offending value, what was expected, how to fix it and where it stands.
@@ -99,7 +99,7 @@ class SaveError(PolydetrError):
 
 
 class OutputError(SaveError):
-    """The place named for the output holds something else, which is not overwritten."""
+    """The place named for the output holds something else, which is not overwritten, or another run has it."""
 
     exit_code = 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -12,6 +13,7 @@ from polydetr.errors import Interrupted, PolydetrError, SaveError
 from polydetr.inference.model import LoadedModel
 
 if TYPE_CHECKING:
+    from polydetr.config.sections import Config
     from polydetr.engine.engine import Engine
     from polydetr.model.masters import Masters
     from polydetr.model.runner import TorchRunner
@@ -93,6 +95,18 @@ class Predictor(LoadedModel):
             on_error=on_error,
             **{k: v for k, v in {"train": train, "valid": valid, "test": test}.items() if isinstance(v, str)},
         )
+        from polydetr.model.folder import reserved
+        from polydetr.training.devices import is_first_process
+
+        folder = Path(resolved.out) if resolved.out else None
+        with reserved(folder) if folder is not None and is_first_process() else nullcontext():
+            return cls._fitted(resolved, (train, valid, test), folder, resume=resume, display=display)
+
+    @classmethod
+    def _fitted(
+        cls, config: Config, rows: tuple[Any, Any, Any], folder: Path | None, *, resume: bool, display: Display | None
+    ) -> Predictor:
+        """``fit``, once the configuration is known. rows: training, validation and test rows."""
         from polydetr.tasks.options import read_options
         from polydetr.training.devices import is_first_process
         from polydetr.training.display import make_display
@@ -101,16 +115,12 @@ class Predictor(LoadedModel):
         from polydetr.training.read import read_splits
 
         shown = (display or make_display()) if is_first_process() else Display()
-        folder = Path(resolved.out) if resolved.out else None
+        train, valid, test = rows
         try:
-            if folder is not None:
-                from polydetr.model.folder import check_replaceable
-
-                check_replaceable(folder)
-            splits, schema = read_splits(resolved, train=train, valid=valid, test=test, display=shown)
-            read_options(resolved, schema)  # raises before anything takes long
-            resolved = for_tasks(resolved, [target.task for target in schema.targets])
-            trained = fit(resolved, schema, splits, out=folder, resume=resume, display=shown)
+            splits, schema = read_splits(config, train=train, valid=valid, test=test, display=shown)
+            read_options(config, schema)  # raises before anything takes long
+            config = for_tasks(config, [target.task for target in schema.targets])
+            trained = fit(config, schema, splits, out=folder, resume=resume, display=shown)
         except KeyboardInterrupt:  # while reading or measuring; the training itself says where it stopped
             raise Interrupted("stopped.", hint="What was trained is kept: go on with --resume (resume=True).") from None
         finally:
@@ -195,9 +205,10 @@ class Predictor(LoadedModel):
 
             write_run_reports(folder, self._trained)
         elif self.folder is not None:
+            from polydetr.inference.folder import SEAL
             from polydetr.model.folder import copy_reports
 
-            copy_reports(self.folder, folder)
+            copy_reports(self.folder, folder, seal=self._manifest.get(SEAL))
 
 
 def _unmeasured(failure: Exception, folder: Path | None) -> PolydetrError:

@@ -23,8 +23,8 @@ from polydetr.modalities.table_columns import (
     DateColumn,
     NumberColumn,
     Scale,
-    column_from_state,
     column_state,
+    columns_from_state,
 )
 from polydetr.values.cells import decimal_marks
 
@@ -171,7 +171,7 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 def test_any_finite_float_is_read_and_stays_finite(values: list[float], new: float, quantile: bool) -> None:
     scale = Scale.learn(values, quantile=quantile)
     column = NumberColumn("x", scale)
-    loaded = column_from_state(json.loads(json.dumps(column_state(column))))
+    (loaded,) = columns_from_state([json.loads(json.dumps(column_state(column)))])
     for value in (*values, new):
         cell = column.cell(value)
         assert cell.code == PRESENT
@@ -210,11 +210,11 @@ def test_states_of_all_kinds_round_trip() -> None:
         learn(DateColumn, ["13/01/2024", "01/02/2024"])[0],
     ]
     for column in made:
-        assert column_from_state(json.loads(json.dumps(column_state(column)))) == column
+        assert columns_from_state([json.loads(json.dumps(column_state(column)))]) == [column]
 
 
 def test_columns_saved_under_the_longer_name_are_read() -> None:
     column = NumberColumn("n", Scale(1.0, 2.0, 0.0, 3.0))
     state = column_state(column)
     state["scale"]["deviation"] = state["scale"].pop("std")
-    assert column_from_state(json.loads(json.dumps(state))) == column
+    assert columns_from_state([json.loads(json.dumps(state))]) == [column]

@@ -110,7 +110,7 @@ def test_a_newer_version_is_named(model):
 
 def test_unknown_parts_are_refused_not_guessed(model):
     reseal(model, tasks={"label": {"kind": "telepathy", "target": "label"}})
-    with pytest.raises(ModelFolderError, match="cannot be loaded"):
+    with pytest.raises(ModelFolderError, match=r"tasks\.label\.config: Field required"):
         Predictor.load(model)
 
 
@@ -188,7 +188,7 @@ def test_an_interrupted_save_leaves_the_old_model(model, monkeypatch):
     real = os.replace
 
     def interrupted(source, target):
-        if Path(source).name == ".model.new":  # the old one has just been moved away
+        if Path(source).name.endswith(".new"):  # the old one has just been moved away
             raise KeyboardInterrupt
         real(source, target)
 

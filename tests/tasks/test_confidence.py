@@ -17,7 +17,7 @@ from polydetr.core.predictions import Prediction
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import Conforms, Judged
 from polydetr.tasks.classification import ClassDetails
-from polydetr.tasks.confidence import MOST_ANSWERS, Calibration, withhold_items, withhold_row
+from polydetr.tasks.confidence import MOST_ANSWERS, Calibration, SavedCalibration, withhold_items, withhold_row
 from polydetr.tasks.entities import GoldSpans
 from polydetr.tasks.qa import Answer, GoldAnswers
 from polydetr.tasks.regression import RegressionTask
@@ -111,7 +111,7 @@ def test_scores_become_probabilities_that_hold_on_other_rows() -> None:
         here = (score[2000:] >= low) & (score[2000:] < low + 0.1)
         said = np.mean([calibration(s) for s in score[2000:][here]])
         assert said == pytest.approx(right[2000:][here].mean(), abs=0.06)
-    again = Calibration.from_dict(json.loads(json.dumps(calibration.to_dict())))
+    again = SavedCalibration(**json.loads(json.dumps(calibration.to_dict()))).restored()
     assert again.to_dict() == calibration.to_dict()
     assert again(0.7) == calibration(0.7)
     assert len(calibration.right) <= MOST_ANSWERS

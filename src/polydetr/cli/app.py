@@ -26,6 +26,7 @@ from polydetr.cli.output import (
     stdout_kept_clean,
 )
 from polydetr.cli.reading import reads_rows
+from polydetr.core.files import is_special
 from polydetr.core.reading import ReadOptions
 from polydetr.errors import ConfigError, PolydetrError, did_you_mean
 
@@ -240,7 +241,7 @@ def predict(
     strictness = "strict" if strict else "lenient" if lenient else "normal"
     loaded = LoadedModel.load(model)
     answered = rejected = 0
-    files = out.with_name(f"{out.stem}-files") if out else None
+    files = out.with_name(f"{out.stem}-files") if out and not is_special(out) else None
     answers = loaded.stream(
         file, reading=reading, strictness=strictness, seed=seed,
         min_confidence=min_confidence, accuracy=accuracy, files=files, draw=draw,

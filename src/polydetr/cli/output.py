@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
-import os
 import shutil
 import sys
 import textwrap
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from polydetr.core.files import saved
 from polydetr.errors import SaveError
 
 if TYPE_CHECKING:
@@ -33,19 +34,18 @@ def counted(answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def output(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that appears only when it is whole."""
+    """Standard output, or a file that appears only when it is whole.
+
+    Raises:
+        SaveError: it cannot be written. Its folder is not made: a misspelled one would go unnoticed.
+    """
     if path is None:
         yield sys.stdout
         return
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            yield stream
-        os.replace(partial, path)
-    except OSError as error:
-        raise SaveError(f"cannot write {str(path)!r}: {error.strerror or error}.", hint="Name another file.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    if not path.parent.exists():
+        raise SaveError(f"cannot write {str(path)!r}: there is no such folder.", hint="Make it, or name another file.")
+    with saved(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="\n") as stream:
+        yield stream
 
 
 @contextlib.contextmanager

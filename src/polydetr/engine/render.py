@@ -39,7 +39,6 @@ def draw_answer(engine: Engine, answer: Answer, folder: Path) -> list[Path]:
     if image is None:
         return []
     name = f"-{image.stem}" if isinstance(image, Path) else ""
-    folder.mkdir(parents=True, exist_ok=True)
     for target in targets:
         of = f"-{target}" if len(targets) > 1 else ""
         task = engine.tasks[target]

@@ -7,11 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from polydetr.core.plugs import MODALITIES, RUNNERS, TASKS, load
 from polydetr.engine.engine import Engine
-from polydetr.errors import ConfigError, ModelFolderError, did_you_mean
+from polydetr.errors import BackboneError, ConfigError, ModelFolderError, PolydetrError, SchemaError, did_you_mean
+from polydetr.inference.description import faults
 from polydetr.inference.folder import COPY_AGAIN, read_manifest
 from polydetr.modalities.base import Modality, Needs
+from polydetr.schema.spec import Schema
 from polydetr.tasks.base import Task
 
 
@@ -27,7 +31,7 @@ def read_parts(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Mod
         modalities: dict[str, Modality] = {}
         for name, state in _with_needs(manifest["modalities"], tasks).items():
             modalities[name] = MODALITIES.find(name).from_state(state, folder, others=modalities)
-    except ConfigError as error:
+    except (BackboneError, ConfigError, SchemaError) as error:
         raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error.message}", hint=error.hint) from error
     return modalities, tasks
 
@@ -49,10 +53,16 @@ def load_engine(folder: Path, *, runner: str = "torch", precision: str = "auto")
         raise ConfigError(f"runner {runner!r} is not known.", hint=did_you_mean(runner, RUNNERS))
     manifest = read_manifest(folder)
     try:
+        Schema.from_dict(manifest["schema"])
         modalities, tasks = read_parts(folder, manifest)
         loaded = load(RUNNERS[runner])(folder, manifest, modalities, tasks, precision=precision)
-        return Engine.of(modalities, tasks, loaded, context=bool(manifest["context"])), manifest
-    except ConfigError:
+        return Engine.of(modalities, tasks, loaded, context=manifest["context"]), manifest
+    except SchemaError as error:
+        raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error.message:.300}", hint=COPY_AGAIN) from error
+    except PolydetrError:
         raise
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error!s:.300}", hint=COPY_AGAIN) from error
+    except ValidationError as error:
+        raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {faults(error)}.", hint=COPY_AGAIN) from error
+    except Exception as error:  # whatever parts that do not belong together lead to
+        reason = f"{type(error).__name__}: {error!s:.200}"
+        raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {reason}.", hint=COPY_AGAIN) from error

@@ -62,9 +62,12 @@ class Needs:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Needs:
-        """The inverse of ``dataclasses.asdict``; unknown names are left out."""
+        """The inverse of ``dataclasses.asdict``; unknown names are left out. Raises ValueError."""
         known = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in state.items() if name in known})
+        needs = cls(**{name: value for name, value in state.items() if name in known})
+        if not 0 < needs.zoom <= 1:
+            raise ValueError(f"zoom = {needs.zoom!r} is no share of a side")
+        return needs
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from polydetr.config.sections import Config, HistoryConfig
 from polydetr.core.documents import EncodedGroup, Window
@@ -53,6 +54,17 @@ class _Item(NamedTuple):
     arrays: Mapping[str, np.ndarray]
     key: int
     findings: tuple[Finding, ...]
+
+
+class _Saved(BaseModel):
+    """What a model folder holds of it, beside what every modality has."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    item_fields: list[tuple[str, str]]
+    table: dict[str, Any] | None
+    age_scale: tuple[float, Annotated[float, Field(gt=0)]]
+    words: float = Field(ge=0)
 
 
 class HistoryModality(Modality):
@@ -297,19 +309,19 @@ class HistoryModality(Modality):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
-        table = None
-        if state["table"] is not None:
-            table = TableModality.from_state({"needs": {}, **state["table"]}, folder / _FOLDER, others={})
-        mean, std = state["age_scale"]
+        saved, table = _Saved.model_validate(state), None
+        if saved.table is not None:
+            table = TableModality.from_state({"needs": {}, **saved.table}, folder / _FOLDER, others={})
+        mean, std = saved.age_scale
         return cls(
             state["fields"],
-            [FieldSpec(name, modality) for name, modality in state["item_fields"]],
+            [FieldSpec(name, modality) for name, modality in saved.item_fields],
             config=HistoryConfig(**state["config"]),
             needs=Needs.from_state(state["needs"]),
             others=others,
             table=table,
-            age_scale=(float(mean), float(std)),
-            words=float(state["words"]),
+            age_scale=(mean, std),
+            words=saved.words,
         )
 
     def fingerprint(self) -> str:

@@ -8,21 +8,27 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layout, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError, did_you_mean
-from polydetr.tasks.confidence import Calibration
+from polydetr.tasks.confidence import Calibration, SavedCalibration
 
 OLD_SECTIONS = ("detection", "entities")
 """Sections of older configurations and model folders: options of the targets of the task of that name."""
 D = TypeVar("D", bound=Details)
+
+
+def _distinct(labels: list[str]) -> list[str]:
+    if len(set(labels)) < len(labels):
+        raise ValueError("a label stands there twice")
+    return labels
 
 
 class TaskOptions(BaseModel):
@@ -31,6 +37,19 @@ class TaskOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     loss_weight: float = Field(default=1.0, gt=0, description="factor on this target's loss")
+
+
+class LearnedState(BaseModel):
+    """What a task has learned, as a model folder holds it: checked before it is used. Each task adds its own."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    temperature: float = Field(gt=0)
+    calibration: SavedCalibration | None = None
+
+
+Labels = Annotated[list[str], AfterValidator(_distinct)]
+"""A label set."""
 
 
 class DecoderOptions(TaskOptions):
@@ -109,6 +128,8 @@ class Task(ABC):
     """Name → fill value, for the arrays of ``encode_target`` with one entry per token or per object: a batch pads them.
     """
     Options: ClassVar[type[TaskOptions]] = TaskOptions
+    Learned: ClassVar[type[LearnedState]] = LearnedState
+    """The form of ``learned``."""
 
     options: Any
     """An instance of ``Options``."""
@@ -204,16 +225,21 @@ class Task(ABC):
 
     @abstractmethod
     def restore(self, state: Mapping[str, Any]) -> None:
-        """The inverse of ``learned``."""
+        """The inverse of ``learned``; state: of the form ``Learned``."""
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Task:
-        """The inverse of ``state``; options that the task does not know any more are left out."""
+        """The inverse of ``state``; options that the task does not know any more are left out.
+
+        Raises:
+            ValueError: it has not the form of ``Options`` and ``Learned``.
+        """
         saved = {**state["config"], **(state.get(cls.kind, {}) if cls.kind in OLD_SECTIONS else {})}
         task = cls(state["target"], cls.Options(**{k: v for k, v in saved.items() if k in cls.Options.model_fields}))
-        task.temperature = float(state["temperature"])
-        task.calibration = Calibration.from_dict(state.get("calibration"))
-        task.restore(state)
+        learned = cls.Learned.model_validate(state)
+        task.temperature = learned.temperature
+        task.calibration = Calibration() if learned.calibration is None else learned.calibration.restored()
+        task.restore(learned.model_dump())
         return task
 
 

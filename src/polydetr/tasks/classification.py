@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -21,6 +21,8 @@ from polydetr.metrics.classification import classification_report, multilabel_re
 from polydetr.metrics.separation import auroc
 from polydetr.tasks.base import (
     NOTHING_KNOWN,
+    Labels,
+    LearnedState,
     Task,
     TaskContext,
     TaskOptions,
@@ -66,6 +68,13 @@ class ClassificationTask(Task):
         multi_label: bool | None = Field(
             default=None, description="several labels per row; null: inferred from the data"
         )
+
+    class Learned(LearnedState):
+        labels: Labels = Field(min_length=1)
+        multi_label: bool
+        class_weights: list[Annotated[float, Field(ge=0)]] | None
+        threshold: float = Field(ge=0, le=1)
+        energy_threshold: float | None = None
 
     options: Options
 
@@ -232,9 +241,8 @@ class ClassificationTask(Task):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._set_labels(state["labels"])
-        self.multi_label = bool(state["multi_label"])
-        self.class_weights, self.threshold = state["class_weights"], float(state["threshold"])
-        self.energy_threshold = state.get("energy_threshold")
+        self.multi_label, self.class_weights = state["multi_label"], state["class_weights"]
+        self.threshold, self.energy_threshold = state["threshold"], state["energy_threshold"]
 
 
 def _label_name(value: Any) -> str:

@@ -4,11 +4,12 @@ answers withheld below one (docs/adr/0012).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from polydetr.core.predictions import Prediction
 from polydetr.metrics.calibration import Threshold, choose_threshold, fit_platt, log_odds
@@ -65,10 +66,27 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "probability": list(self.probability), "right": "".join("01"[r] for r in self.right)}
 
-    @classmethod
-    def from_dict(cls, saved: Mapping[str, Any] | None) -> Calibration:
-        """The inverse of ``to_dict``; of None, as in older models, one that changes nothing."""
-        return cls(**{**saved, "right": [r == "1" for r in saved["right"]]}) if saved else cls()
+
+class SavedCalibration(BaseModel):
+    """A ``Calibration`` as a model folder holds it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    slope: float = Field(gt=0)
+    offset: float
+    rows: int = Field(ge=0)
+    apart: bool
+    probability: list[Annotated[float, Field(ge=0, le=1)]]
+    right: str = Field(pattern="^[01]*$", description="one digit per probability")
+
+    @model_validator(mode="after")
+    def _as_long_as_one_another(self) -> Self:
+        if len(self.right) != len(self.probability):
+            raise ValueError(f"{len(self.probability)} probabilities and {len(self.right)} digits of right or wrong")
+        return self
+
+    def restored(self) -> Calibration:
+        return Calibration(**{**self.model_dump(), "right": [digit == "1" for digit in self.right]})
 
 
 def withhold_row(prediction: Prediction, least: float) -> Prediction:

@@ -21,7 +21,17 @@ from polydetr.core.records import Row
 from polydetr.errors import ConfigError, SchemaError
 from polydetr.metrics.box_matching import as_objects, match_image
 from polydetr.metrics.detection import detection_report
-from polydetr.tasks.base import NOTHING_KNOWN, DecoderOptions, Task, TaskContext, WindowView, details_of, label_set
+from polydetr.tasks.base import (
+    NOTHING_KNOWN,
+    DecoderOptions,
+    Labels,
+    LearnedState,
+    Task,
+    TaskContext,
+    WindowView,
+    details_of,
+    label_set,
+)
 from polydetr.tasks.confidence import withhold_items
 from polydetr.tasks.figures import BoxFigures
 from polydetr.values.boxes import cxcywh_to_xyxy, seen_boxes, xyxy_to_cxcywh
@@ -83,6 +93,10 @@ class DetectionTask(Task):
     answer_unit: ClassVar[str] = "box"
     rescales: ClassVar[bool] = True
     evaluations_per_run: ClassVar[int] = 10
+
+    class Learned(LearnedState):
+        labels: Labels
+        threshold: float = Field(ge=0, le=1)
 
     Options = DetectionOptions
     options: DetectionOptions
@@ -233,7 +247,7 @@ class DetectionTask(Task):
         return {"labels": self.labels, "threshold": self.threshold}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.labels, self.threshold = list(state["labels"]), float(state["threshold"])
+        self.labels, self.threshold = state["labels"], state["threshold"]
 
 
 def _fitted(options: DetectionOptions, context: TaskContext) -> DetectionOptions:

@@ -22,7 +22,7 @@ from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.ranking import rank_of, report_of_ranks
 from polydetr.schema.columns import infer_modality
-from polydetr.tasks.base import Task, WindowView
+from polydetr.tasks.base import LearnedState, Task, WindowView
 from polydetr.values.cells import is_missing
 
 _AT_ONCE = 1024
@@ -44,6 +44,10 @@ class EmbeddingTask(Task):
 
     kind: ClassVar[str] = "embedding"
     primary_metric: ClassVar[str] = "mrr"
+
+    class Learned(LearnedState):
+        view: str
+
     positive_modality: str | None = None
     """The modality that reads the target's value: "text", "image" or "history"."""
 

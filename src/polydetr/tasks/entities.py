@@ -19,7 +19,17 @@ from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError
 from polydetr.metrics.entities import best_threshold, entity_report, nested_recall
-from polydetr.tasks.base import NOTHING_KNOWN, DecoderOptions, Task, TaskContext, WindowView, details_of, label_set
+from polydetr.tasks.base import (
+    NOTHING_KNOWN,
+    DecoderOptions,
+    Labels,
+    LearnedState,
+    Task,
+    TaskContext,
+    WindowView,
+    details_of,
+    label_set,
+)
 from polydetr.tasks.confidence import withhold_items
 from polydetr.tasks.figures import SpanFigures
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
@@ -85,6 +95,11 @@ class EntitiesTask(Task):
     tunes_answers: ClassVar[bool] = True
     answer_unit: ClassVar[str] = "entity"
     rescales: ClassVar[bool] = True
+
+    class Learned(LearnedState):
+        labels: Labels
+        nesting: Nesting
+        threshold: float = Field(ge=0, le=1)
 
     Options = EntitiesOptions
     options: EntitiesOptions
@@ -255,8 +270,7 @@ class EntitiesTask(Task):
         return {"labels": self.labels, "nesting": self.nesting, "threshold": self.threshold}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.labels, self.nesting = list(state["labels"]), state["nesting"]
-        self.threshold = float(state["threshold"])
+        self.labels, self.nesting, self.threshold = state["labels"], state["nesting"], state["threshold"]
 
 
 def _unplaced_spans(items: Sequence[Any], target: str) -> list[Span]:

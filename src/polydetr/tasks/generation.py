@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,7 +20,7 @@ from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError, Location, RowError
-from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView, details_of
+from polydetr.tasks.base import NOTHING_KNOWN, LearnedState, Task, TaskContext, TaskOptions, WindowView, details_of
 from polydetr.values.images import ReadOptions, file_stamps, fit_image, list_images, open_image, png_bytes
 
 SAMPLE = 1000
@@ -73,6 +73,12 @@ class GenerationTask(Task):
     kind: ClassVar[str] = "generation"
     primary_metric: ClassVar[str] = "flow_loss"
     lower_is_better: ClassVar[bool] = True
+
+    class Learned(LearnedState):
+        channels: Literal[1, 3]
+        size: int = Field(ge=4, le=256)
+        mean: float
+        deviation: float = Field(gt=0)
 
     Options = GenerationOptions
     options: GenerationOptions
@@ -206,8 +212,8 @@ class GenerationTask(Task):
         return {"channels": self.channels, "size": self.size, "mean": self.mean, "deviation": self.std}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.channels, self.size = int(state["channels"]), int(state["size"])
-        self.mean, self.std = float(state["mean"]), float(state["deviation"])
+        self.channels, self.size = state["channels"], state["size"]
+        self.mean, self.std = state["mean"], state["deviation"]
 
 
 def _own_size(sizes: set[tuple[int, int]]) -> int | None:

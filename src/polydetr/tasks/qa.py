@@ -17,7 +17,7 @@ from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.qa import best_no_answer_threshold, qa_report
-from polydetr.tasks.base import Task, TaskOptions, WindowView, details_of, log_softmax
+from polydetr.tasks.base import LearnedState, Task, TaskOptions, WindowView, details_of, log_softmax
 from polydetr.tasks.confidence import withhold_row
 from polydetr.values.cells import is_missing
 from polydetr.values.spans import NOT_FOUND, place_of, read_offset
@@ -72,6 +72,10 @@ class QuestionAnsweringTask(Task):
 
     class Options(TaskOptions):
         max_answer_tokens: int = Field(default=48, ge=1, description="longest answer that question answering may give")
+
+    class Learned(LearnedState):
+        no_answer: bool
+        no_answer_threshold: float
 
     options: Options
     no_answer: bool = False
@@ -213,7 +217,7 @@ class QuestionAnsweringTask(Task):
         return {"no_answer": self.no_answer, "no_answer_threshold": self.no_answer_threshold}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.no_answer, self.no_answer_threshold = bool(state["no_answer"]), float(state["no_answer_threshold"])
+        self.no_answer, self.no_answer_threshold = state["no_answer"], state["no_answer_threshold"]
 
 
 def _each(value: Any) -> Sequence[Any]:

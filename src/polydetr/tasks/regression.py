@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layouts
@@ -15,7 +16,7 @@ from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.calibration import conformal_width
 from polydetr.metrics.regression import regression_report
-from polydetr.tasks.base import Task, WindowView
+from polydetr.tasks.base import LearnedState, Task, WindowView
 from polydetr.values.cells import read_number, writes_comma
 
 LEVEL = 0.9
@@ -35,6 +36,12 @@ class RegressionTask(Task):
     kind: ClassVar[str] = "regression"
     primary_metric: ClassVar[str] = "rmse"
     lower_is_better: ClassVar[bool] = True
+
+    class Learned(LearnedState):
+        mean: float
+        deviation: float = Field(gt=0)
+        comma: bool = False
+        half_width: float | None = Field(default=None, ge=0)
 
     mean: float = 0.0
     std: float = 1.0
@@ -102,6 +109,5 @@ class RegressionTask(Task):
         return {"mean": self.mean, "deviation": self.std, "comma": self.comma, "half_width": self.half_width}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.mean, self.std = float(state["mean"]), float(state["deviation"])
-        self.comma = bool(state.get("comma", False))
-        self.half_width = state.get("half_width")
+        self.mean, self.std, self.comma = state["mean"], state["deviation"], state["comma"]
+        self.half_width = state["half_width"]

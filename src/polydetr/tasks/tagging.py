@@ -18,7 +18,17 @@ from polydetr.errors import SchemaError
 from polydetr.metrics.calibration import expected_calibration_error
 from polydetr.metrics.entities import entity_report
 from polydetr.metrics.tokens import token_report
-from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView, details_of, log_softmax
+from polydetr.tasks.base import (
+    NOTHING_KNOWN,
+    Labels,
+    LearnedState,
+    Task,
+    TaskContext,
+    TaskOptions,
+    WindowView,
+    details_of,
+    log_softmax,
+)
 from polydetr.tasks.confidence import withhold_items
 from polydetr.tasks.figures import ClassFigures
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
@@ -64,6 +74,11 @@ class TaggingTask(Task):
         labels: list[str] | None = Field(
             default=None, description="the names of the tags, in order, where the rows hold their numbers"
         )
+
+    class Learned(LearnedState):
+        labels: Labels = Field(min_length=1, max_length=4096)  # pairs of them are a table
+        plain: bool
+        scheme: Literal["auto", "iob1", "iob2", "bioes"]
 
     options: Options
 
@@ -266,7 +281,7 @@ class TaggingTask(Task):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._set_labels(state["labels"])
-        self.plain, self.scheme = bool(state["plain"]), state["scheme"]
+        self.plain, self.scheme = state["plain"], state["scheme"]
 
 
 def _allowed_pairs(labels: Sequence[str]) -> np.ndarray:

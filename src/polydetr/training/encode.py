@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from polydetr.core.records import Record, Rejection, Row, folder_of
 from polydetr.data.store import ExampleStore, StoredExamples, trim_cache
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import encode_positives, evaluate_results
-from polydetr.errors import Location, RowError, SchemaError
+from polydetr.errors import DataFileError, Location, RowError, SaveError, SchemaError
 from polydetr.modalities.base import Modality, Notify, ReadsFiles
 from polydetr.tasks.capabilities import NamesFiles
 from polydetr.training.check import check_labels
@@ -82,14 +83,47 @@ class MeasuredRows:
             [not self.is_parted or i % 2 == 1 for i, document in enumerate(self.documents) for _ in document.records]
         )
 
-    def with_examples(self, change: Callable[[Iterator[Example]], Iterator[Example]]) -> MeasuredRows:
+    def with_examples(
+        self, change: Callable[[Iterator[Example]], Iterator[Example]], *, notify: Notify
+    ) -> MeasuredRows:
         """The same rows with other examples, one for each, in order."""
-        positives = {target: on_disk(documents, change) for target, documents in self.positives.items()}
-        return MeasuredRows(on_disk(self.documents, change), positives)
+
+        def changed(documents: Sequence[EncodedDocument]) -> list[EncodedDocument]:
+            return on_disk(lambda: documents, change, notify=notify)
+
+        positives = {target: changed(documents) for target, documents in self.positives.items()}
+        return MeasuredRows(changed(self.documents), positives)
+
+
+def stored(examples: Callable[[], Iterable[Example]], name: str | None = None, *, notify: Notify) -> ExampleStore:
+    """The examples in a file of the cache: one that a later run finds by its ``name``, or one of this process alone.
+    Where the cache cannot be written or is full, the user is told, and the file lies among the temporary ones.
+
+    Raises:
+        SaveError: neither folder can be written.
+    """
+    folder = cache_dir() / "encoded"
+    try:
+        return ExampleStore.write(examples(), folder / name) if name else _private(examples(), folder)
+    except SaveError as error:
+        reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error.message
+        notify(f"the run does without a cache: {str(folder)!r}: {reason} (POLYDETR_CACHE names another folder)")
+        return _private(examples(), Path(tempfile.gettempdir()))
+
+
+def _private(examples: Iterable[Example], folder: Path) -> ExampleStore:
+    """In a file that goes with this process. Raises SaveError."""
+    store = ExampleStore.write(examples, folder / f"measured-{secrets.token_hex(8)}.arrow")
+    with suppress(OSError):  # it is open: where the system does not allow this, it goes when the cache is trimmed
+        store.path.unlink()
+    return store
 
 
 def on_disk(
-    documents: Iterable[EncodedDocument], change: Callable[[Iterator[Example]], Iterator[Example]] = iter
+    documents: Callable[[], Iterable[EncodedDocument]],
+    change: Callable[[Iterator[Example]], Iterator[Example]] = iter,
+    *,
+    notify: Notify,
 ) -> list[EncodedDocument]:
     """The documents with their examples, or what ``change`` makes of those, in a file of this process alone.
 
@@ -99,20 +133,18 @@ def on_disk(
     kept: list[EncodedDocument] = []
 
     def examples() -> Iterator[Example]:
-        for document in documents:
+        kept.clear()
+        for document in documents():
             kept.append(replace(document, examples=range(len(document.examples))))  # type: ignore[arg-type]
             yield from document.examples
 
-    path = cache_dir() / "encoded" / f"measured-{secrets.token_hex(8)}.arrow"
-    store = ExampleStore.write(change(examples()), path)
-    with suppress(OSError):  # it is open: where the system does not allow this, it goes when the cache is trimmed
-        path.unlink()
-    stored, start = [], 0
+    store = stored(lambda: change(examples()), notify=notify)
+    results, start = [], 0
     for document in kept:
         places = range(start, start + len(document.examples))
-        stored.append(replace(document, examples=StoredExamples(store, places)))
+        results.append(replace(document, examples=StoredExamples(store, places)))
         start = places.stop
-    return stored
+    return results
 
 
 @dataclass(frozen=True)
@@ -159,32 +191,64 @@ def encode_training_rows(
         RowError: a row cannot be read, and ``on_error`` is "raise".
         SchemaError: no row is left. SaveError: the file cannot be written.
     """
-    path = cache_dir() / "encoded" / f"{_key(engine, splits.train, config, data_hash)}.arrow"
-    account_path = path.with_suffix(".json")
-    if path.exists() and account_path.exists():
-        path.touch()
-        store = ExampleStore(path)
-    else:
-        found: dict[str, list[Any]] = {"rejected": [], "warnings": []}
-        documents = _documents(engine, splits.train, config, found)
-        examples = (example for document in documents for example in document.examples)
-        first = next(examples, None)
+    name = f"{_key(engine, splits.train, config, data_hash)}.arrow"
+    account: dict[str, list[Any]] = {}
+
+    def examples() -> Iterator[Example]:
+        account.update(rejected=[], warnings=[])
+        documents = _documents(engine, splits.train, config, account)
+        found = (example for document in documents for example in document.examples)
+        first = next(found, None)
         if first is None:
-            reasons = [entry["reason"] for entry in found["rejected"][:1]]
+            reasons = [entry["reason"] for entry in account["rejected"][:1]]
             raise SchemaError(f"no training row can be read: {''.join(reasons) or 'there are none'}.")
-        store = ExampleStore.write(chain([first], examples), path)
-        write_json(account_path, {**found, "rejected": _in_order(found["rejected"])})
-        trim_cache(path.parent, keep=path)
-        for stray in path.parent.glob("*.json"):
-            if not stray.with_suffix(".arrow").exists():
-                stray.unlink(missing_ok=True)
-    account: dict[str, list[Any]] = json.loads(account_path.read_text(encoding="utf-8"))
+        return chain([first], found)
+
+    store = _kept(cache_dir() / "encoded" / name, account)
+    if store is None:
+        store = stored(examples, name, notify=notify)
+        account["rejected"] = _in_order(account["rejected"])
+        if store.path.name == name:
+            _keep_account(store.path, account)
     splits.rejected += account["rejected"]
     rejected = {tuple(entry.get(part) for part in _PLACE) for entry in account["rejected"]}
     splits.train = [r for r in splits.train if tuple(getattr(r.location, part) for part in _PLACE) not in rejected]
     for line in _warning_lines(account["warnings"], "training"):
         notify(line)
     return store
+
+
+def _kept(path: Path, account: dict[str, list[Any]]) -> ExampleStore | None:
+    """What an earlier run wrote to ``path``, and into ``account`` what it left out and warned of; None where there is
+    none that can be read.
+    """
+    try:
+        kept = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        account.update(rejected=kept["rejected"], warnings=kept["warnings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return kept_store(path)
+
+
+def kept_store(path: Path) -> ExampleStore | None:
+    """The file of an earlier run, marked as used; None where there is none that can be read."""
+    try:
+        store = ExampleStore(path)
+    except DataFileError:
+        return None
+    with suppress(OSError):  # of another user
+        path.touch()
+    return store
+
+
+def _keep_account(path: Path, account: Mapping[str, Any]) -> None:
+    """Writes the account beside the rows, without which they are not read again, and tidies the cache."""
+    with suppress(OSError):
+        write_json(path.with_suffix(".json"), account)
+        trim_cache(path.parent, keep=path)
+        for stray in path.parent.glob("*.json"):
+            if not stray.with_suffix(".arrow").exists():
+                stray.unlink(missing_ok=True)
 
 
 def _warning_lines(warnings: Sequence[Sequence[Any]], split: str) -> list[str]:
@@ -219,8 +283,13 @@ def encode_measured_rows(
     Raises:
         RowError: a row cannot be read, and ``on_error`` is "raise". SaveError: the file cannot be written.
     """
-    account: dict[str, list[Any]] = {"rejected": [], "warnings": []}
-    documents = on_disk(_documents(engine, records, config, account))
+    account: dict[str, list[Any]] = {}
+
+    def encoded() -> Iterator[EncodedDocument]:
+        account.update(rejected=[], warnings=[])
+        return _documents(engine, records, config, account)
+
+    documents = on_disk(encoded, notify=notify)
     rejected += _in_order(account["rejected"])
     for line in _warning_lines([warning for warning in account["warnings"] if warning[0] == "label"], split):
         notify(line)
@@ -228,7 +297,8 @@ def encode_measured_rows(
     positives = {}
     for target in engine.encoder.positives:
         golds = [gold for document in documents for gold in document.golds[target]]
-        positives[target] = on_disk(encode_positives(engine, target, golds, rows))
+        encoded_positives = encode_positives(engine, target, golds, rows)
+        positives[target] = on_disk(lambda found=encoded_positives: found, notify=notify)
     return MeasuredRows(documents, positives)
 
 
