@@ -5,7 +5,6 @@ Heavy imports wait until a verb runs, so that ``--help`` is instant.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
@@ -15,8 +14,20 @@ from typing import Annotated, Any
 import typer
 
 from polydetr import __version__
-from polydetr.cli.output import counted, output, print_entry, print_json, print_metrics, say, stdout_kept_clean
-from polydetr.errors import ConfigError, PolydetrError, did_you_mean
+from polydetr.cli.output import (
+    counted,
+    fit_streams_to_encoding,
+    output,
+    print_entry,
+    print_inspection,
+    print_json,
+    print_metrics,
+    say,
+    show,
+    stdout_kept_clean,
+)
+from polydetr.core.files import json_text
+from polydetr.errors import ConfigError, PolydetrError, bounded, did_you_mean, shown
 
 app = typer.Typer(
     name="polydetr",
@@ -52,6 +63,7 @@ Encoding = Annotated[
 
 def main() -> None:
     """Runs the command line; errors become one line on standard error and an exit code: 1 failed, 2 a wrong call."""
+    fit_streams_to_encoding()
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
         warnings.showwarning = _show_warning
@@ -79,7 +91,9 @@ def _run() -> int:
         if os.environ.get("POLYDETR_DEBUG"):
             raise
         kind = type(error).__name__
-        say(f"polydetr: {kind}: {error}. This is a fault of polydetr; POLYDETR_DEBUG=1 shows where it is.")
+        say(
+            f"polydetr: {bounded(f'{kind}: {error}')}. This is a fault of polydetr; POLYDETR_DEBUG=1 shows where it is."
+        )
         return 1
     return code if isinstance(code, int) else 0
 
@@ -167,12 +181,12 @@ def train(
         return
     for split, tables in predictor.tables.items():
         for title, table in tables.items():
-            print(f"\n{split}: {title}\n{table}")
+            show(f"\n{split}: {title}\n{table}")
     print_metrics(predictor.metrics)
     if predictor.folder:
-        print(f"\nsaved to {predictor.folder}\nnext: polydetr predict {predictor.folder} FILE", file=sys.stderr)
+        say(f"\nsaved to {predictor.folder}\nnext: polydetr predict {predictor.folder} FILE")
     else:
-        print("\nnot saved: name a folder to keep the model, --out model/", file=sys.stderr)
+        say("\nnot saved: name a folder to keep the model, --out model/")
 
 
 @app.command()
@@ -193,7 +207,7 @@ def evaluate(
         return
     for target, evaluation in evaluations.items():
         for title, table in evaluation.tables.items():
-            print(f"{target}: {title}\n{table}\n")
+            show(f"{shown(target)}: {title}\n{table}\n")
     print_metrics({"": {target: dict(e.metrics) for target, e in evaluations.items()}})
 
 
@@ -229,7 +243,7 @@ def predict(
     with output(out) as stream:
         for answer in counted(answers) if out else answers:
             rejected += "error" in answer
-            stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            stream.write(json_text(answer) + "\n")
     if rejected:
         rows = "1 row was" if rejected == 1 else f"{rejected} rows were"
         say(f'polydetr: {rows} rejected; each has its reason under "error"')
@@ -284,7 +298,7 @@ def inspect(
     if as_json:
         print_json(inspection.to_dict())
     else:
-        print(inspection.to_text())
+        print_inspection(inspection)
 
 
 @app.command("import")

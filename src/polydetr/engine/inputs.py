@@ -11,7 +11,7 @@ from polydetr.data.readers import read_records
 from polydetr.data.readers.source import open_source
 from polydetr.data.readers.tables import frame_kind
 from polydetr.engine.encode import Strictness
-from polydetr.errors import DataFileError, Location, SchemaError, nearest
+from polydetr.errors import DataFileError, Location, SchemaError, listed, nearest, quoted
 
 
 def asked_records(
@@ -61,9 +61,9 @@ def with_columns(records: Iterable[Record], fields: Sequence[str], *, strictness
     for record in records:
         missing = [name for name in fields if name not in record.row] if first else []
         if missing and (strictness != "lenient" or len(missing) == len(fields)):
-            known = ", ".join(repr(c) for c in record.row)
             raise SchemaError(
-                f"there is no column {missing[0]!r}, which the model reads; the columns are {known}.",
+                f"there is no column {quoted(missing[0])}, which the model reads; the columns are "
+                f"{listed(record.row)}.",
                 location=Location(file=record.location.file),
                 hint=nearest(missing[0], record.row)
                 or "Add the column, or take it as missing: strictness='lenient' (predict --lenient).",
@@ -86,8 +86,7 @@ def with_targets(records: Iterable[Record], targets: Iterable[str]) -> Iterator[
     if record is not None and missing:
         name = min(missing)
         raise SchemaError(
-            f"there is no column {name!r}, the target to measure against; the columns are "
-            f"{', '.join(map(repr, record.row))}.",
+            f"there is no column {name!r}, the target to measure against; the columns are {listed(record.row)}.",
             location=Location(file=record.location.file),
             hint=nearest(name, record.row),
         )
@@ -100,7 +99,7 @@ def _as_row(row: Any, fields: Sequence[str]) -> Any:
     if len(fields) == 1:
         return {fields[0]: row}
     raise SchemaError(
-        f"a row is {row!r:.60}, but the model reads {len(fields)} columns: {', '.join(map(repr, fields))}.",
+        f"a row is {quoted(row, 60)}, but the model reads {len(fields)} columns: {listed(fields)}.",
         hint="Give a mapping with these names.",
     )
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polydetr.core.files import write_text
+from polydetr.core.files import json_text, write_text
 from polydetr.core.records import Row
 from polydetr.errors import InputError, SaveError, did_you_mean
 from polydetr.fetch import peoples_daily
@@ -92,7 +92,7 @@ def _as_csv(rows: Sequence[Row]) -> str:
 
 
 def _as_jsonl(rows: Sequence[Row]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(json_text(row) + "\n" for row in rows)
 
 
 def _readme(sample: Sample, counts: Mapping[str, int]) -> str:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from polydetr.config.sections import Config, ModelConfig
-from polydetr.core.files import sha256_of, write_text
+from polydetr.core.files import json_text, sha256_of, write_text
 from polydetr.engine.engine import Engine
 from polydetr.errors import ModelFolderError, OutputError, SaveError, check_choice
 from polydetr.inference.folder import CARD, COPY_AGAIN, FORMAT_VERSION, MANIFEST, SEAL, WEIGHTS, beside, seal_of
@@ -110,8 +110,8 @@ def _manifest(folder: Path, engine: Engine, info: Mapping[str, Any]) -> dict[str
 
 def _sealed(manifest: Mapping[str, Any]) -> str:
     """The description as text, with its own checksum: a changed label would otherwise go unnoticed."""
-    plain = json.loads(json.dumps({k: v for k, v in manifest.items() if k != SEAL}))  # as it will be read
-    return json.dumps({**plain, SEAL: seal_of(plain)}, ensure_ascii=False, indent=1) + "\n"
+    plain = json.loads(json_text({k: v for k, v in manifest.items() if k != SEAL}))  # as it will be read
+    return json_text({**plain, SEAL: seal_of(plain)}, indent=1) + "\n"
 
 
 def check_replaceable(folder: Path) -> None:

@@ -16,13 +16,13 @@ from typing import Any
 from polydetr.config.sections import Config
 from polydetr.core.documents import EncodedDocument
 from polydetr.core.examples import Example
-from polydetr.core.files import cache_dir, write_json
+from polydetr.core.files import cache_dir, json_text, write_json
 from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record, Rejection, Row, folder_of
 from polydetr.data.store import ExampleStore, StoredExamples, trim_cache
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import encode_positives, evaluate_results
-from polydetr.errors import Location, RowError, SchemaError
+from polydetr.errors import Location, RowError, SchemaError, shown
 from polydetr.modalities.base import Modality, Notify, ReadsFiles
 from polydetr.tasks.capabilities import NamesFiles
 
@@ -257,5 +257,6 @@ def write_rejected(path: Path, rejected: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    lines = (json.dumps(entry, ensure_ascii=False, default=str) + "\n" for entry in rejected)
+    # Images of rows from memory are shown, not written out.
+    lines = (json_text(json.loads(json.dumps(entry, default=shown, skipkeys=True))) + "\n" for entry in rejected)
     path.write_text("".join(lines), encoding="utf-8")

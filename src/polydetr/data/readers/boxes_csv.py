@@ -16,7 +16,7 @@ from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of
 from polydetr.data.readers.delimited import read_delimited, sample_rows, sniff_dialect
 from polydetr.data.readers.source import Source
-from polydetr.errors import Location, SchemaError
+from polydetr.errors import Location, SchemaError, listed
 from polydetr.values.cells import is_empty
 
 _IMAGE = ("image", "path", "image_path", "img_path", "filename", "file_name", "file", "image_name", "imageid",
@@ -82,7 +82,7 @@ def read_boxes_csv(
     of_boxes = box_columns(names)
     if of_boxes is None:
         raise SchemaError(
-            f"is not a table of boxes; its columns are {', '.join(map(repr, names[:12]))}.",
+            f"is not a table of boxes; its columns are {listed(names)}.",
             location=Location(source.name),
             hint="Expected path, xmin, ymin, xmax, ymax, label (or x1..., left..., x, y, w, h).",
         )
