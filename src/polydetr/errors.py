@@ -23,7 +23,7 @@ import difflib
 import re
 import reprlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -31,7 +31,7 @@ MESSAGE_LIMIT = 1000
 """Characters of an error, its place and its hint included."""
 _HINT_LIMIT = 300
 _FILE_LIMIT = 200
-_FAULTS_SHOWN = 12
+FAULTS_SHOWN = 12
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but line feeds and tabs, what turns the direction of writing, and halves of characters."""
 
@@ -94,11 +94,11 @@ def bounded(text: str, limit: int = MESSAGE_LIMIT) -> str:
     return f"{text[: limit - tail - 5]} ... {text[-tail:]}"
 
 
-def first_of(lines: Iterable[str], *, limit: int = MESSAGE_LIMIT - 150) -> list[str]:
+def first_of(lines: Iterable[str], *, limit: int = MESSAGE_LIMIT - 100) -> list[str]:
     """The first dozen lines, as far as they fit into a message, and how many more there are."""
     every = [bounded(line, 300) for line in lines]
     kept, room = [], limit
-    for line in every[:_FAULTS_SHOWN]:
+    for line in every[:FAULTS_SHOWN]:
         room -= len(line) + 5
         if room < 0 and kept:
             break
@@ -161,20 +161,28 @@ class SchemaError(InputError):
 class RowError(InputError):
     """One row is wrong; ``location`` says which."""
 
+    def at(self, location: Location) -> RowError:
+        """The same error with the file and the row that it came from, where it does not know them."""
+        inner = self.location or Location()
+        if inner.row is not None or inner.line is not None:
+            return self
+        return RowError(self.message, location=replace(location, column=inner.column), hint=self.hint)
 
-def row_fault(error: BaseException) -> RowError:
-    """The guard around the reading of one row: whatever fails there is a fault of that row alone, and leaves as a
-    RowError. An error about more than the row, or a wish to stop, is raised as it is.
+
+def row_fault(error: BaseException, location: Location) -> RowError:
+    """The guard around everything that is done with one row: whatever fails there is a fault of that row alone, and
+    becomes a RowError. An error about more than the row, or a wish to stop, is raised as it is.
     """
     if isinstance(error, RowError):
-        return error
+        return error.at(location)
     if isinstance(error, (PolydetrError, KeyboardInterrupt, SystemExit, GeneratorExit)):
         raise error
     if isinstance(error, RecursionError):
-        return RowError("the row is nested too deeply to be read.")
+        return RowError("the row is nested too deeply to be read.", location=location)
     if isinstance(error, MemoryError):
-        return RowError("the row needs more memory than there is.")
-    return RowError(f"the row cannot be read ({type(error).__name__}: {shown(str(error), 200)}).")
+        return RowError("the row needs more memory than there is.", location=location)
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return RowError(f"the row cannot be read ({type(error).__name__}: {shown(reason, 200)}).", location=location)
 
 
 class ConfigError(PolydetrError, ValueError):
@@ -224,19 +232,19 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> None:
         raise ConfigError(f"{name}={quoted(value)} is unknown.", hint=did_you_mean(value, options))
 
 
-def did_you_mean(value: str, known: Iterable[str]) -> str:
-    """A closing sentence that names the nearest known value, or lists what is known."""
+def did_you_mean(value: str, known: Iterable[str], *, limit: int = 240) -> str:
+    """A closing sentence that names the nearest known value, or lists what is known, in ``limit`` characters."""
     options = [str(k) for k in known]
     if near := nearest(value, options):
         return near
-    return f"Known: {listed(options)}." if options else "None is known."
+    return f"Known: {listed(options, limit=limit)}." if options else "None is known."
 
 
 def listed(names: Iterable[Any], *, limit: int = 240) -> str:
     """Names in quotation marks, the first dozen of them as far as they fit, and how many more there are."""
     every = list(names)
     kept: list[str] = []
-    for name in every[:_FAULTS_SHOWN]:
+    for name in every[:FAULTS_SHOWN]:
         if kept and sum(map(len, kept)) + 2 * len(kept) + len(str(name)) > limit:
             break
         kept.append(quoted(name, 60))

@@ -158,7 +158,6 @@ def train(
     """Train a model, measure it, save it."""
     from polydetr.config.loading import parse_settings
     from polydetr.predictor import Predictor
-    from polydetr.training.devices import is_first_process
 
     config = file if file and Path(file).suffix.lower() in (".yaml", ".yml") else None
     if file and not config:
@@ -173,6 +172,8 @@ def train(
             preset=preset,  # type: ignore[arg-type]
             epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, resume=resume,
         )  # fmt: skip
+    from polydetr.training.devices import is_first_process  # brings torch, for which no wrong call should wait
+
     if not is_first_process():
         return
     if as_json:

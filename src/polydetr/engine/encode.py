@@ -95,11 +95,11 @@ class RowEncoder:
         try:
             return self._encode(records, with_targets=with_targets)
         except BaseException as fault:
-            error = row_fault(fault)
+            error = row_fault(fault, records[0].location)
             if len(records) > 1:  # find out which row it was
                 for record in records:
                     self.encode([record], with_targets=with_targets)
-            raise _relocate(error, records[0]) from (None if fault is error else fault)
+            raise error from (None if isinstance(fault, RowError) else fault)
 
     def _encode(self, records: Sequence[Record], *, with_targets: bool) -> EncodedDocument:
         rows, folder = [record.row for record in records], folder_of(records[0])
@@ -200,12 +200,3 @@ def _content(groups: Mapping[str, Arrays]) -> int:
 def task_row(task: Task, record: Record) -> Row:
     """The row as the task reads its label: its files lie beside the file that names them."""
     return task.located(record.row, folder_of(record)) if isinstance(task, NamesFiles) else record.row
-
-
-def _relocate(error: RowError, record: Record) -> RowError:
-    """The same error with the file and row that the record came from."""
-    inner = error.location or Location()
-    if inner.row is not None or inner.line is not None:
-        return error
-    location = dataclasses.replace(record.location, column=inner.column)
-    return RowError(error.message, location=location, hint=error.hint)

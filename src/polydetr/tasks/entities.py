@@ -47,7 +47,10 @@ class EntitiesOptions(DecoderOptions):
         default=1.0, gt=0, le=4, description="spans that can be found, by words of the text; and 8 more"
     )
     tagging: float = Field(
-        default=0.5, ge=0, description="weight of learning, besides, one tag per word for the outermost spans; 0 = off"
+        default=0.5,
+        ge=0,
+        le=1000,
+        description="weight of learning, besides, one tag per word for the outermost spans; 0 = off",
     )
 
 

@@ -53,7 +53,9 @@ class QuestionAnsweringTask(Task):
     tunes_answers: ClassVar[bool] = True
 
     class Options(TaskOptions):
-        max_answer_tokens: int = Field(default=48, ge=1, description="longest answer that question answering may give")
+        max_answer_tokens: int = Field(
+            default=48, ge=1, le=8192, description="longest answer that question answering may give"
+        )
 
     options: Options
     no_answer: bool = False

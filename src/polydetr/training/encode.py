@@ -222,18 +222,12 @@ def _documents(
             account["warnings"] += [[f.kind, f.column, str(f)] for f in item.warnings]
             yield item
         elif item.error is not None:
-            account["rejected"].append(rejected_row(item.record, locate(item.error, item.record)))
+            account["rejected"].append(rejected_row(item.record, item.error.at(item.record.location)))
 
 
 def _in_order(rejected: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """By row: threads that read ahead finish in any order."""
     return sorted(rejected, key=lambda entry: entry.get("row") or entry.get("line") or 0)
-
-
-def locate(error: RowError, record: Record) -> RowError:
-    """The same error with the file and the row of ``record``."""
-    column = error.location.column if error.location else None
-    return RowError(error.message, location=replace(record.location, column=column), hint=error.hint)
 
 
 def rejected_row(record: Record, error: RowError) -> dict[str, Any]:

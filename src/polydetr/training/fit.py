@@ -41,7 +41,6 @@ from polydetr.training.encode import (
     MeasuredRows,
     Splits,
     encode_rows,
-    locate,
     measure,
     rejected_lines,
     rejected_row,
@@ -275,13 +274,13 @@ def _find_row(error: RowError, schema: Schema, records: Sequence[Record]) -> tup
             and (place.row or place.line)
             and (place.file, place.row, place.line) == (here.file, here.row, here.line)
         ):
-            return record, locate(error, record)
+            return record, error.at(record.location)
     for record in records:
         try:
             for name in schema.names("text"):
                 as_text(record.row.get(name), field=name)
         except RowError as unreadable:
-            return record, locate(unreadable, record)
+            return record, unreadable.at(record.location)
     return None, error
 
 

@@ -60,7 +60,7 @@ def read_records(
     report = report if report is not None else ReadReport()
     skip = on_error == "skip"
     if frame_kind(source):
-        return read_frame(source, report=report)
+        return read_frame(source, report=report, skip=skip)
     if not isinstance(source, (str, Path)):
         if isinstance(source, Mapping) or not isinstance(source, Iterable):
             raise SchemaError(
@@ -82,7 +82,7 @@ def read_records(
         delimiter = delimiter or ("\t" if kind == "tsv" else None)
         return read_delimited(file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns)
     if kind == "parquet":
-        return read_parquet(file, report=report)
+        return read_parquet(file, report=report, skip=skip)
     if kind == "conll":
         return read_columns(file, report=report, skip=skip, scheme=scheme)
     if kind == "jsonl":

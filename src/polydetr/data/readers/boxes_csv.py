@@ -131,7 +131,10 @@ def _size(row: Mapping[str, Any], columns: BoxColumns) -> tuple[int, int] | None
     """(width, height) of the image, where the row has them."""
     if columns.size is None or any(is_empty(row[c]) for c in columns.size):
         return None
-    width, height = (int(number(row[c])) for c in columns.size)
+    sides = [number(row[c]) for c in columns.size]
+    if not all(map(math.isfinite, sides)):
+        raise ValueError(f"the image's size is {sides[0]}×{sides[1]}, expected numbers of pixels.")
+    width, height = map(int, sides)
     return (width, height) if width > 0 and height > 0 else None
 
 

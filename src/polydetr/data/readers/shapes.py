@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from polydetr.core.records import ReadReport
-from polydetr.errors import Location
+from polydetr.errors import Location, RowError, quoted
 
 NOT_FOUND = -1
 """``start`` of an answer whose text does not occur in its passage: it still counts as a reference, but cannot be
@@ -19,17 +20,52 @@ pointed at.
 """
 
 
+MAX_DEPTH = 60
+"""Lists within lists, at most: no row of any task has more, and Python's own functions end in a RecursionError."""
+
+
+def check_values(value: Any, depth: int = 0) -> None:
+    """Raises RowError for what no row may hold: half a character, of which JSON can write (\\ud83d) and no tokenizer
+    takes any, and lists or mappings within one another without end.
+    """
+    if isinstance(value, str):
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                half = f"\\u{ord(value[error.start]):04x}"
+                raise RowError(f"holds half a character ({half}), which no text can.") from None
+    elif isinstance(value, (Mapping, list, tuple)):
+        if depth > MAX_DEPTH:
+            raise RowError(f"holds lists or objects within one another, more than {MAX_DEPTH} deep.")
+        parts = (*value, *value.values()) if isinstance(value, Mapping) else value
+        for part in parts:
+            if not isinstance(part, (int, float)):
+                check_values(part, depth + 1)
+
+
 def usual_shape(row: Mapping[str, Any], location: Location, report: ReadReport) -> Mapping[str, Any]:
     """The row in the layout that the tasks read; answers and entities are aligned with their text, see ``align``."""
     text, label, context, answers = (row.get(name) for name in ("text", "label", "context", "answers"))
     if isinstance(label, dict) and isinstance(text, str) and all(isinstance(v, dict) for v in label.values()):
         rest = {k: v for k, v in row.items() if k != "label"}
-        return {**rest, "entities": _cluener(text, label, location, report)}
+        with _expecting("label", label, "{type: {entity: [[start, last], ...]}}"):
+            return {**rest, "entities": _cluener(text, label, location, report)}
     if isinstance(answers, dict) and isinstance(context, str) and {"text", "answer_start"} <= answers.keys():
-        pairs = zip(answers["text"], answers["answer_start"], strict=False)
-        aligned = [{"text": t, "start": align(context, t, s, "answer", location, report)} for t, s in pairs]
-        return {**row, "answers": aligned}
+        with _expecting("answers", answers, '{"text": [...], "answer_start": [...]}, as many numbers as texts'):
+            pairs = zip(answers["text"], answers["answer_start"], strict=True)
+            aligned = [{"text": t, "start": align(context, t, s, "answer", location, report)} for t, s in pairs]
+            return {**row, "answers": aligned}
     return row
+
+
+@contextmanager
+def _expecting(column: str, value: Any, expected: str) -> Iterator[None]:
+    """Raises RowError where the value does not have the layout that is read inside."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError):
+        raise RowError(f"{column!r} is {quoted(value)}, expected {expected}.") from None
 
 
 def _cluener(text: str, label: Mapping[str, Any], location: Location, report: ReadReport) -> list[dict[str, Any]]:

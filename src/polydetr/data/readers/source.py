@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import string
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from polydetr.core.records import SKIP, ReadReport
-from polydetr.errors import DataFileError, Location, RowError
+from polydetr.errors import DataFileError, Location, RowError, row_fault
 
 HEAD_BYTES = 1 << 20
+_BLANKS = "\ufeff\u3000\u2028\u2029\xa0\x85" + string.whitespace
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
           (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 _FOREIGN = ((b"PK\x03\x04", "a zip archive or an Excel workbook"), (b"\x1f\x8b", "a gzip archive"), (b"%PDF", "a PDF"),
@@ -114,6 +116,47 @@ def refuse(
     report.reject(location, reason)
 
 
+class RowGuard:
+    """Stands around the reading of every single row: whatever fails there rejects that row alone, see ``refuse``."""
+
+    def __init__(self, report: ReadReport, *, skip: bool) -> None:
+        self._report, self._skip, self._location = report, skip, Location()
+
+    def at(self, location: Location) -> RowGuard:
+        """``with guard.at(location):`` reads the row that stands there."""
+        self._location = location
+        return self
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        if error is not None:
+            fault = row_fault(error, self._location)
+            how = {"hint": fault.hint} if fault.hint else {}
+            refuse(fault.message, fault.location or self._location, self._report, skip=self._skip, **how)
+        return error is not None
+
+
+def read_text(path: Path) -> str:
+    """A small file beside the data as a whole: UTF-8, with or without its mark.
+
+    Raises:
+        DataFileError: it cannot be read, or is in another encoding.
+    """
+    try:
+        raw = path.read_bytes()
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise DataFileError(f"cannot be read: {error.strerror}.", location=Location(str(path))) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataFileError(
+            f"byte {error.object[error.start]:#04x} is not UTF-8 text.",
+            location=Location(str(path), line=line),
+            hint="Save the file as UTF-8.",
+        ) from None
+
+
 def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
     """Looks at the first bytes of a file or of standard input.
 
@@ -158,6 +201,8 @@ def _examine(name: str, path: Path | None, head: bytes, encoding: str | None, he
                 f"unknown encoding {encoding!r}.", hint="Usual ones: utf-8, gb18030, latin-1."
             ) from None
     known = encoding or next((e for mark, e in _MARKS if head.startswith(mark)), "utf-8")
+    if held is None and not head.decode(known, errors="replace").strip(_BLANKS):
+        raise DataFileError("is empty, expected rows of data.", location=location)
     return Source(str(location), path, head, known, held)
 
 
