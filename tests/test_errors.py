@@ -55,7 +55,9 @@ def test_no_message_is_longer_than_its_limit_and_both_ends_are_kept() -> None:
     error = RowError(f"the value {long!r} is too long.", location=place, hint=f"Shorten {long!r}, or skip the row.")
     text = str(error)
     assert len(text) <= MESSAGE_LIMIT
-    assert "rows.csv, line 7, column 'vvv" in text and "the value 'vvv" in text and text.endswith("or skip the row.")
+    assert "rows.csv, line 7, column 'vvv" in text
+    assert "the value 'vvv" in text
+    assert text.endswith("or skip the row.")
     assert "is too long." in text
     assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text)
     assert len(error.message) <= MESSAGE_LIMIT
@@ -84,7 +86,8 @@ def test_names_are_listed_as_far_as_they_fit() -> None:
 )
 def test_what_fails_within_a_row_is_an_error_of_that_row(error: BaseException, message: str) -> None:
     fault = row_fault(error, Location(file="a.csv", row=3))
-    assert str(fault).startswith("a.csv, row 3: ") and message in str(fault)
+    assert str(fault).startswith("a.csv, row 3: ")
+    assert message in str(fault)
 
 
 def test_an_error_of_a_row_gets_its_place_and_others_pass() -> None:

@@ -30,6 +30,7 @@ ODD: list[tuple[str, Any, str]] = [
     ("half in a list", {"text": ["a", {"b": "\udc00"}], "label": "a"}, r"half a character \(\\udc00\)"),
     ("half in a name", {"te\ud800xt": "a", "text": "b"}, "half a character"),
     ("lists in lists", {"text": deep(200), "label": "a"}, "within one another"),
+    ("a number without end", {"text": "a", "n": [-(10**5000)]}, "thousands of digits"),
     ("no row", None, "expected"),
     ("a number", 3, "expected"),
     ("entities without places", {"text": "x", "label": {"PER": {"Ada": 7}}}, "'label' is .*expected {type"),
@@ -43,6 +44,8 @@ ODD: list[tuple[str, Any, str]] = [
 @pytest.mark.parametrize("kind", ["memory", "records", "jsonl", "json"])
 @pytest.mark.parametrize(("row", "message"), [case[1:] for case in ODD], ids=[case[0] for case in ODD])
 def test_one_odd_row(tmp_path: Path, kind: str, row: Any, message: str) -> None:
+    if kind.startswith("json") and "thousands" in message:
+        pytest.skip("Python writes none, and reads none: see below")
     rows: list[Any] = [GOOD, row, GOOD]
     if kind == "records":
         if not isinstance(row, Mapping) or isinstance(row.get("label"), dict) or "answers" in row:
@@ -55,12 +58,23 @@ def test_one_odd_row(tmp_path: Path, kind: str, row: Any, message: str) -> None:
         source.write_text(text, encoding="utf-8")
     report = ReadReport()
     read = [dict(r.row) for r in read_records(source, on_error="skip", report=report)]
-    assert read == [GOOD, GOOD] and report.rows == 2
+    assert read == [GOOD, GOOD]
+    assert report.rows == 2
     (rejection,) = report.rejected
     assert rejection.location.row == 2
     assert len(rejection.reason) <= MESSAGE_LIMIT
     with pytest.raises(RowError, match=message):
         list(read_records(source))
+
+
+def test_a_line_with_a_number_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"n": 1}}\n{{"n": {"7" * 5000}}}\n{{"n": 3}}\n', encoding="utf-8")
+    assert [r.row["n"] for r in read_records(path, on_error="skip")] == [1, 3]
+
+
+def test_names_of_columns_are_text() -> None:
+    assert [dict(r.row) for r in read_records([{0: "a", None: 1}])] == [{"0": "a", "None": 1}]
 
 
 def test_a_data_frame_has_odd_rows_too() -> None:
@@ -95,7 +109,7 @@ def test_one_odd_question(tmp_path: Path, question: Any, paragraph: dict[str, An
     report = ReadReport()
     assert [r.row["question"] for r in read_records(path, on_error="skip", report=report)] == ["who?", "who?"]
     assert len(report.rejected) == 1
-    with pytest.raises(RowError, match="q.json"):
+    with pytest.raises(RowError, match=r"q\.json"):
         list(read_records(path))
 
 
@@ -137,8 +151,9 @@ def test_one_odd_image_of_coco(tmp_path: Path, image: dict[str, Any], annotation
     report = ReadReport()
     assert [r.row["image_id"] for r in read_records(path, on_error="skip", report=report)] == [1]
     (rejection,) = report.rejected
-    assert rejection.location.row == 2 and len(rejection.reason) <= MESSAGE_LIMIT
-    with pytest.raises(RowError, match="boxes.json, row 2"):
+    assert rejection.location.row == 2
+    assert len(rejection.reason) <= MESSAGE_LIMIT
+    with pytest.raises(RowError, match=r"boxes\.json, row 2"):
         list(read_records(path))
 
 

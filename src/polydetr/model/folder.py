@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -40,10 +40,15 @@ def describe_model(config: Config, schema: Schema, model: nn.Module) -> dict[str
         "python": platform.python_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "schema": schema.to_dict(),
-        "config": config.model_dump(),
+        "config": config.model_dump() | {key: Path(path).name for key, path in _places(config) if path},
         "model": config.model.model_dump(),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
+
+
+def _places(config: Config) -> Iterable[tuple[str, str | None]]:
+    """The files of the run: a folder that is passed on tells their names, not where they lay on the machine."""
+    return (("train", config.train), ("valid", config.valid), ("test", config.test), ("out", config.out))
 
 
 def save_folder(

@@ -192,7 +192,7 @@ class EntitiesTask(Task):
     def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
         """Spans in the order of the text, outer ones first."""
         placed = [layout for layout in layouts if layout is not None]
-        candidates = merged(outputs, placed, [len(text.words) for text in texts], least=LEAST_SCORE)
+        candidates = merged(outputs, placed, len(texts), least=LEAST_SCORE)
         return [
             self._answer(settled(of_row, self.nesting), text) for of_row, text in zip(candidates, texts, strict=True)
         ]

@@ -313,7 +313,10 @@ def _hash_rows(records: Sequence[Record]) -> str:
     digest = hashlib.sha256()
     for record in records:
         row = [record.document, record.row]
-        text = json.dumps(row, sort_keys=True, default=_content, ensure_ascii=False)
+        try:
+            text = json.dumps(row, sort_keys=True, default=_content, ensure_ascii=False)
+        except (TypeError, ValueError):  # names that are no text, an object within itself
+            text = repr(row)
         digest.update(text.encode(errors="surrogatepass"))
     return digest.hexdigest()
 

@@ -110,7 +110,7 @@ def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool, ch
 def _mapping(row: Any) -> Mapping[str, Any]:
     if not isinstance(row, Mapping):
         raise RowError(f"holds {_kind(row)}, expected a mapping of field name to value.")
-    return row
+    return row if all(isinstance(name, str) for name in row) else {str(name): value for name, value in row.items()}
 
 
 def _squad(articles: list[Any], name: str, report: ReadReport, skip: bool, *, check: bool) -> Iterator[Record]:

@@ -23,10 +23,12 @@ pointed at.
 MAX_DEPTH = 60
 """Lists within lists, at most: no row of any task has more, and Python's own functions end in a RecursionError."""
 
+_LARGEST = 10**4000
+
 
 def check_values(value: Any, depth: int = 0) -> None:
     """Raises RowError for what no row may hold: half a character, of which JSON can write (\\ud83d) and no tokenizer
-    takes any, and lists or mappings within one another without end.
+    takes any, lists or mappings within one another without end, numbers that Python refuses to write out.
     """
     if isinstance(value, str):
         if not value.isascii():
@@ -35,12 +37,15 @@ def check_values(value: Any, depth: int = 0) -> None:
             except UnicodeEncodeError as error:
                 half = f"\\u{ord(value[error.start]):04x}"
                 raise RowError(f"holds half a character ({half}), which no text can.") from None
+    elif isinstance(value, int):
+        if not -_LARGEST < value < _LARGEST:
+            raise RowError("holds a number of thousands of digits.")
     elif isinstance(value, (Mapping, list, tuple)):
         if depth > MAX_DEPTH:
             raise RowError(f"holds lists or objects within one another, more than {MAX_DEPTH} deep.")
         parts = (*value, *value.values()) if isinstance(value, Mapping) else value
         for part in parts:
-            if not isinstance(part, (int, float)):
+            if not isinstance(part, float):
                 check_values(part, depth + 1)
 
 
