@@ -100,7 +100,7 @@ def _run() -> int:
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     if category.__module__.startswith("polydetr"):  # what libraries warn of is for us, not for users
-        say(f"polydetr: {message}")
+        say(f"polydetr: {bounded(str(message))}")
 
 
 def _print_version(wanted: bool) -> None:

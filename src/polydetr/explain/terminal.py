@@ -22,7 +22,7 @@ def print_explanation(explanation: Explanation, *, count: int) -> None:
     console = Console(highlight=False)
     sources = explanation.sources
     blanked = "with every word blanked" if sources is None else "with everything blanked"
-    console.print(f"[bold]{_text(explanation.target)}[/]: {_text(explanation.answer)}")
+    console.print(f"[bold]{_text(shorten(explanation.target, 60))}[/]: {_text(shorten(explanation.answer, 300))}")
     console.print(f"{explanation.quantity} {explanation.value:.3f}; {blanked} {explanation.baseline:.3f}")
     if sources is not None:
         console.print(_text(sources.statement), soft_wrap=True)
@@ -59,7 +59,7 @@ def _columns(sources: Sources) -> Table:
     table = _table("column", "read as", "holds", "score", "share", "without it")
     for column in sources.ranked:
         table.add_row(
-            _text(column.column), column.modality, _text(shorten(column.value, 24)),
+            _text(shorten(column.column, 40)), column.modality, _text(shorten(column.value, 24)),
             f"{column.score:+.3f}", f"{column.share:.0%}", sources.shown(column.without),
         )  # fmt: skip
     return table
@@ -69,7 +69,7 @@ def _items(sources: Sources) -> Table:
     table = _table("item", "score", "speaks")
     largest = max(abs(item.score) for item in sources.items) or 1.0
     for item in sources.items:
-        text = shorten(f"{item.column} {item.index + 1}: {item.text}", 60)
+        text = shorten(f"{shorten(item.column, 30)} {item.index + 1}: {item.text}", 60)
         table.add_row(_text(text), f"{item.score:+.3f}", _speaks(item.score, largest))
     return table
 
@@ -79,8 +79,8 @@ def _words(explanation: Explanation, count: int) -> Table:
     largest = max((abs(score) for score in explanation.scores), default=0.0) or 1.0
     several = len({word.field for word in explanation.words}) > 1
     for word in explanation.top(count):
-        at = f"{word.field} {word.start}-{word.end}" if several else f"{word.start}-{word.end}"
-        table.add_row(_text(word.text), _text(at), f"{word.score:+.3f}", _speaks(word.score, largest))
+        at = f"{shorten(word.field, 40)} {word.start}-{word.end}" if several else f"{word.start}-{word.end}"
+        table.add_row(_text(shorten(word.text, 60)), _text(at), f"{word.score:+.3f}", _speaks(word.score, largest))
     return table
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
-from polydetr.errors import escaped, shown
+from polydetr.errors import bounded, shown
 from polydetr.training.loop import Display, StepInfo
 
 LINE_SECONDS = 30.0
@@ -53,7 +53,7 @@ class LineDisplay(Display):
         self._last = time.monotonic()
 
     def note(self, message: str) -> None:
-        print(escaped(message), file=sys.stderr, flush=True)
+        print(bounded(message), file=sys.stderr, flush=True)
 
     def step(self, info: StepInfo) -> None:
         if time.monotonic() - self._last >= LINE_SECONDS:
@@ -79,7 +79,7 @@ class BarDisplay(Display):
 
     def note(self, message: str) -> None:
         # Messages hold file names and labels, which may look like markup.
-        self.console.print(f"• {escaped(message)}", style="dim", highlight=False, markup=False, soft_wrap=True)
+        self.console.print(f"• {bounded(message)}", style="dim", highlight=False, markup=False, soft_wrap=True)
 
     def step(self, info: StepInfo) -> None:
         if self.task is None:
