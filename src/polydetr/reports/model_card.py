@@ -128,7 +128,7 @@ def _loading(example: Facts) -> str:
     )
 
 
-_MARKUP = re.compile(r"[\\`*\[\]<>|~&#$!@]|(?<!\w)_|_(?!\w)|://|www\.", re.IGNORECASE)
+_MARKUP = re.compile(r"[\\`*\[\]<>~&#$!@]|(?<!\w)_|_(?!\w)|://|www\.", re.IGNORECASE)
 """What Markdown or HTML may read as more than text."""
 
 
