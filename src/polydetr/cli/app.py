@@ -5,7 +5,6 @@ Heavy imports wait until a verb runs, so that ``--help`` is instant.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
@@ -18,17 +17,20 @@ from polydetr import __version__
 from polydetr.cli.output import (
     counted,
     describe_threshold,
+    fit_streams_to_encoding,
     output,
     print_entry,
+    print_inspection,
     print_json,
     print_metrics,
     say,
+    show,
     stdout_kept_clean,
 )
 from polydetr.cli.reading import reads_rows
-from polydetr.core.files import is_special
+from polydetr.core.files import is_special, json_text
 from polydetr.core.reading import ReadOptions
-from polydetr.errors import ConfigError, PolydetrError, did_you_mean
+from polydetr.errors import ConfigError, PolydetrError, bounded, did_you_mean, shown
 
 app = typer.Typer(
     name="polydetr",
@@ -54,6 +56,7 @@ JsonFlag = Annotated[
 
 def main() -> None:
     """Runs the command line; errors become one line on standard error and an exit code: 1 failed, 2 a wrong call."""
+    fit_streams_to_encoding()
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
         warnings.showwarning = _show_warning
@@ -81,14 +84,16 @@ def _run() -> int:
         if os.environ.get("POLYDETR_DEBUG"):
             raise
         kind = type(error).__name__
-        say(f"polydetr: {kind}: {error}. This is a fault of polydetr; POLYDETR_DEBUG=1 shows where it is.")
+        say(
+            f"polydetr: {bounded(f'{kind}: {error}')}. This is a fault of polydetr; POLYDETR_DEBUG=1 shows where it is."
+        )
         return 1
     return code if isinstance(code, int) else 0
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     if category.__module__.startswith("polydetr"):  # what libraries warn of is for us, not for users
-        say(f"polydetr: {message}")
+        say(f"polydetr: {bounded(str(message))}")
 
 
 def _print_version(wanted: bool) -> None:
@@ -147,7 +152,6 @@ def train(
     """Train a model, measure it, save it."""
     from polydetr.config.loading import parse_settings
     from polydetr.predictor import Predictor
-    from polydetr.training.devices import is_first_process
 
     config = file if file and Path(file).suffix.lower() in (".yaml", ".yml") else None
     if file and not config:
@@ -162,6 +166,8 @@ def train(
             epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, reading=reading,
             resume=resume,
         )  # fmt: skip
+    from polydetr.training.devices import is_first_process  # brings torch, for which no wrong call should wait
+
     if not is_first_process():
         return
     if as_json:
@@ -170,12 +176,12 @@ def train(
         return
     for split, tables in predictor.tables.items():
         for title, table in tables.items():
-            print(f"\n{split}: {title}\n{table}")
+            show(f"\n{split}: {title}\n{table}")
     print_metrics(predictor.metrics)
     if predictor.folder:
-        print(f"\nsaved to {predictor.folder}\nnext: polydetr predict {predictor.folder} FILE", file=sys.stderr)
+        say(f"\nsaved to {predictor.folder}\nnext: polydetr predict {predictor.folder} FILE")
     else:
-        print("\nnot saved: name a folder to keep the model, --out model/", file=sys.stderr)
+        say("\nnot saved: name a folder to keep the model, --out model/")
 
 
 @app.command()
@@ -203,7 +209,7 @@ def evaluate(
         return
     for target, evaluation in evaluations.items():
         for title, table in evaluation.tables.items():
-            print(f"{target}: {title}\n{table}\n")
+            show(f"{shown(target)}: {title}\n{table}\n")
     print_metrics({"": {target: dict(e.metrics) for target, e in evaluations.items()}})
 
 
@@ -253,7 +259,7 @@ def predict(
         for answer in counted(answers) if out else answers:
             rejected += "error" in answer
             answered += "error" not in answer
-            stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            stream.write(json_text(answer) + "\n")
     if rejected:
         rows = "1 row was" if rejected == 1 else f"{rejected} rows were"
         say(f'polydetr: {rows} rejected; each has its reason under "error"')
@@ -317,7 +323,7 @@ def inspect(
     if as_json:
         print_json(inspection.to_dict())
     else:
-        print(inspection.to_text())
+        print_inspection(inspection)
 
 
 @app.command("import")

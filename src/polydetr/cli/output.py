@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
-import json
 import shutil
 import sys
 import textwrap
@@ -12,8 +12,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from polydetr.core.files import saved
-from polydetr.errors import SaveError
+from polydetr.core.files import json_text, saved
+from polydetr.errors import SaveError, escaped, shown
+
+if TYPE_CHECKING:
+    from polydetr.data.inspect import Inspection
+    from polydetr.metrics.calibration import Threshold
+
+_ESCAPED = "polydetr.escaped"
 
 if TYPE_CHECKING:
     from polydetr.metrics.calibration import Threshold
@@ -55,14 +61,41 @@ def stdout_kept_clean(wanted: bool) -> Iterator[None]:
         yield
 
 
+def fit_streams_to_encoding() -> None:
+    """What the encoding of a terminal or of a redirected file lacks is written as JSON's escapes (\\u53bb)."""
+    codecs.register_error(_ESCAPED, _escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ESCAPED)
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    halves = lacking.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{high:02x}{low:02x}" for high, low in zip(halves[::2], halves[1::2], strict=True)), error.end
+
+
 def say(message: str) -> None:
     """One line of progress or a warning, on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    print(escaped(message), file=sys.stderr, flush=True)
+
+
+def show(text: str = "") -> None:
+    """Text for people, on standard output; what stands in the data commands no terminal."""
+    print(escaped(text))
+
+
+def print_inspection(inspection: Inspection) -> None:
+    """Its tables, in lines that the encoding of standard output has."""
+    from rich.console import Console
+
+    Console(width=110, color_system=None).print(inspection)
 
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(value, ensure_ascii=False, indent=1))
+    print(json_text(value, indent=1))
 
 
 def print_entry(name: str, head: str, *paragraphs: str) -> None:
@@ -79,8 +112,15 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     """metrics: split → target → metric → value; one line per target."""
     for split, targets in metrics.items():
         for target, values in targets.items():
-            shown = "  ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v:.4f}" for k, v in values.items())
-            print(f"{split + ' ' if split else ''}{target}: {shown}")
+            figures = "  ".join(f"{name} {_figure(value)}" for name, value in values.items())
+            show(f"{split + ' ' if split else ''}{shown(target)}: {figures}")
+
+
+def _figure(value: float | None) -> str:
+    """A score; "-" where it is not defined."""
+    if value is None or value != value:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def describe_threshold(target: str, chosen: Threshold, wanted: float) -> str:

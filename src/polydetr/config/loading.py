@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from polydetr.config.sections import Config
-from polydetr.errors import ConfigError, did_you_mean
+from polydetr.config.yaml_text import YamlFault, read_yaml
+from polydetr.errors import FAULTS_SHOWN, ConfigError, did_you_mean, first_of, quoted, shown
 
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"epochs": 2, "steps": 600, "training": {"patience": 0}},
@@ -30,6 +30,8 @@ FOR_TASK: dict[str, dict[str, dict[str, Any]]] = {
     }
 }
 """Task → section → its defaults for that task, where they differ from those of ``sections``."""
+
+_MOST_SECTIONS = 8
 
 
 def load_config(source: str | Path | Mapping[str, Any] | None = None, **overrides: Any) -> Config:
@@ -98,14 +100,16 @@ def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
-            raise ConfigError(f"{setting!r} is not of the form key=value, for example training.lr=1e-4")
+            raise ConfigError(f"{quoted(setting)} is not of the form key=value, for example training.lr=1e-4")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"{setting!r}: {value!r} cannot be read as a YAML value; put text in quotes") from None
+            parsed = read_yaml(value)
+        except YamlFault as fault:
+            raise ConfigError(f"{quoted(setting)}: {fault.message}; put text in quotes.") from None
         if isinstance(parsed, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", parsed):
             parsed = float(parsed)  # YAML 1.1 reads 1e-4 as text
         *sections, name = key.split(".")
+        if len(sections) > _MOST_SECTIONS:
+            raise ConfigError(f"{quoted(setting)}: no key has more than {_MOST_SECTIONS} sections")
         setting_tree: dict[str, Any] = {name: parsed}
         for section in reversed(sections):
             setting_tree = {section: setting_tree}
@@ -126,11 +130,13 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises ConfigError."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"configuration file {str(path)!r} does not exist") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    except YamlFault as fault:
+        raise ConfigError(f"{path}: {fault}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(content).__name__}")
     return content
@@ -139,14 +145,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def fault_lines(faults: Sequence[ErrorDetails], root: type[BaseModel], *, place: str = "") -> list[str]:
     """A line per validation error of ``root``: its key, below ``place``, and the nearest valid key or the reason."""
     lines = []
-    for fault in faults:
+    for number, fault in enumerate(faults):
         key = ".".join([*([place] if place else []), *map(str, fault["loc"])])
         if fault["type"] == "extra_forbidden":
-            section = _section_at(fault["loc"][:-1], root)
-            lines.append(f"unknown key {key!r}. {did_you_mean(str(fault['loc'][-1]), section.model_fields)}")
+            known = _section_at(fault["loc"][:-1], root).model_fields
+            hint = did_you_mean(str(fault["loc"][-1]), known, limit=100) if number < FAULTS_SHOWN else ""
+            lines.append(f"unknown key {quoted(key)}. {hint}")
         else:
             message = fault["msg"].removeprefix("Value error, ")
-            setting = f"{key} = {fault['input']!r}" if fault["loc"] else key
+            setting = f"{shown(key)} = {quoted(fault['input'])}" if fault["loc"] else key
             lines.append(f"{setting}: {message[0].lower()}{message[1:]}")
     return lines
 
@@ -155,7 +162,7 @@ def config_error(lines: Sequence[str], *, file: str | None = None) -> ConfigErro
     """All faults as one error; file: the YAML file that has them."""
     head = f"{file}: " if file else ""
     count = f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the configuration"
-    return ConfigError(f"{head}{count}:\n" + "\n".join(f"  - {line}" for line in lines))
+    return ConfigError(f"{head}{count}:\n" + "\n".join(f"  - {line}" for line in first_of(lines)))
 
 
 def _section_at(location: tuple[int | str, ...], root: type[BaseModel]) -> type[BaseModel]:

@@ -141,7 +141,21 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Writes a JSON object atomically, with stable key order left as given."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+    write_text(path, json_text(value, indent=1) + "\n")
+
+
+_UNSEEN = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What JSON lets stand in a string, and a terminal or an encoding does not."""
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """``value`` as JSON, for every file and stream that is not only ours; Chinese left readable.
+
+    Reports (anything with ``to_dict``), NumPy values and paths become plain values; NaN and infinities become null,
+    which is all that JSON has for them. Control characters and halves of characters are written as escapes.
+    """
+    text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 @contextmanager
@@ -174,12 +188,8 @@ def save_text(path: str | Path, text: str) -> Path:
 
 
 def save_json(path: str | Path, obj: Any) -> Path:
-    """``obj`` as indented JSON, Chinese left readable.
-
-    Reports (anything with ``to_dict``), NumPy values and paths become plain values; NaN and infinities become null,
-    which is all that JSON has for them.
-    """
-    return save_text(path, json.dumps(plain(obj), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    """``obj`` as indented JSON, see ``json_text``."""
+    return save_text(path, json_text(obj, indent=2) + "\n")
 
 
 def plain(obj: Any) -> Any:

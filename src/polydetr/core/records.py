@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polydetr.errors import Location
+from polydetr.errors import Location, bounded
 
 Row = Mapping[str, Any]
 
@@ -58,10 +58,10 @@ class ReadReport:
         self.problems[kind] += 1
         shown = self.examples.setdefault(kind, [])
         if len(shown) < _EXAMPLES_PER_KIND:
-            shown.append(f"{location}: {message}" if location else message)
+            shown.append(bounded(f"{location}: {message}" if location else message))
 
     def reject(self, location: Location, reason: str) -> None:
-        self.rejected.append(Rejection(location, reason))
+        self.rejected.append(Rejection(location, bounded(reason)))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -94,7 +94,7 @@ class Finding:
     message: str
 
     def __str__(self) -> str:
-        return self.message
+        return bounded(self.message)
 
 
 @functools.lru_cache(maxsize=256)

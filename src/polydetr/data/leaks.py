@@ -44,7 +44,7 @@ def find_leaks(rows: Sequence[Row], schema: Schema) -> list[str]:
         known = [i for i, answer in enumerate(answers) if answer is not None]
         if len(known) < MIN_ROWS:
             continue
-        y = np.array([answers[i] for i in known])
+        y = _numbered([answers[i] for i in known]) if not numeric else np.array([answers[i] for i in known])
         for field in schema.inputs:
             if field.name == target.name or field.modality not in _READERS:
                 continue
@@ -86,6 +86,12 @@ def _cell(value: Any, read: Callable[[Any], Any]) -> Any:
 def _single(value: Any) -> Any:
     """The value; None for several labels per row, which are not judged."""
     return None if isinstance(value, (list, tuple, dict)) else value
+
+
+def _numbered(labels: Sequence[str]) -> np.ndarray:
+    """The place of each label in the sorted list of them: as text, NumPy would make all as long as the longest."""
+    place = {label: i for i, label in enumerate(sorted(set(labels)))}
+    return np.array([place[label] for label in labels])
 
 
 # -- classes ----------------------------------------------------------------------------------------------------------

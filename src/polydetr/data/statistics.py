@@ -12,7 +12,7 @@ import numpy as np
 
 from polydetr.core.records import Record
 from polydetr.data.text_keys import field_text, fingerprint, normalize, row_text
-from polydetr.errors import RowError
+from polydetr.errors import RowError, quoted, shown
 from polydetr.schema.spec import Schema
 from polydetr.values.cells import is_empty, read_number, says_missing
 from polydetr.values.spans import split_words
@@ -24,9 +24,8 @@ _LONG_WORD = 1000
 
 
 def shorten(text: str, width: int = 60) -> str:
-    """The text on one line, cut to ``width`` characters."""
-    text = " ".join(text.split()) if len(text) < 10_000 else text[:width] + " "
-    return text if len(text) <= width else text[: width - 1] + "…"
+    """The text on one line, cut to ``width`` characters, as it is ``shown`` to people."""
+    return shown(" ".join(text.split()) if len(text) < 10_000 else text[: width + 1], width)
 
 
 @dataclass
@@ -111,7 +110,7 @@ class TargetStats:
         try:
             number = read_number(value, column="", comma=self.comma)
         except RowError:
-            self.wrong.append((row, shorten(repr(value))))
+            self.wrong.append((row, quoted(value, 60)))
             return
         if number is None:
             self.missing += 1

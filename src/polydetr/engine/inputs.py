@@ -16,7 +16,7 @@ from polydetr.data.readers.lists import with_lists
 from polydetr.data.readers.source import existing
 from polydetr.data.readers.tables import frame_kind
 from polydetr.engine.encode import Strictness
-from polydetr.errors import DataFileError, Location, SchemaError, nearest
+from polydetr.errors import DataFileError, Location, SchemaError, listed, nearest, quoted
 from polydetr.values.lists import ListColumn
 
 
@@ -103,8 +103,7 @@ def no_column(
 ) -> SchemaError:
     """A column that should be among ``columns``: the nearest of these, or else the ``hint``, is the remedy."""
     known = list(columns)
-    shown = ", ".join(map(repr, known[:20])) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-    message = f"there is no column {name!r}, {what}; the columns are {shown}."
+    message = f"there is no column {quoted(name)}, {what}; the columns are {listed(known)}."
     return SchemaError(message, location=Location(file=file), hint=nearest(name, known) or hint)
 
 
@@ -132,7 +131,7 @@ def _as_row(row: Any, fields: Sequence[str]) -> Any:
     if len(fields) == 1:
         return {fields[0]: row}
     raise SchemaError(
-        f"a row is {row!r:.60}, but the model reads {len(fields)} columns: {', '.join(map(repr, fields))}.",
+        f"a row is {quoted(row, 60)}, but the model reads {len(fields)} columns: {listed(fields)}.",
         hint="Give a mapping with these names.",
     )
 

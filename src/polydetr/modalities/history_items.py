@@ -10,7 +10,7 @@ import numpy as np
 
 from polydetr.config.sections import HistoryConfig
 from polydetr.core.records import Row
-from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
+from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean, listed
 from polydetr.schema.columns import infer_modality
 from polydetr.schema.spec import FieldSpec
 from polydetr.values.cells import is_missing, read_number
@@ -69,7 +69,7 @@ def item_fields(items: Sequence[Row], fields: Sequence[FieldSpec], config: Histo
             specs.append(FieldSpec(name, kind))
     if not specs:
         names = ", ".join(repr(f.name) for f in fields)
-        known = ", ".join(map(repr, values)) or "none"
+        known = listed(values) or "none"
         raise SchemaError(
             f"the items of {names} have no field that can be read; their fields are: {known}",
             hint="Name them: history.fields = {title: text}.",

@@ -8,7 +8,7 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from polydetr.config.sections import Config, ModelConfig
-from polydetr.core.files import make_folder, sha256_of, take_usual_rights, write_text
+from polydetr.core.files import json_text, make_folder, sha256_of, take_usual_rights, write_text
 from polydetr.core.lock import held
 from polydetr.engine.engine import Engine
 from polydetr.errors import BackboneError, ConfigError, ModelFolderError, OutputError, SaveError, check_choice
@@ -55,10 +55,15 @@ def describe_model(config: Config, schema: Schema, model: nn.Module) -> dict[str
         "python": platform.python_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "schema": schema.to_dict(),
-        "config": config.model_dump(),
+        "config": config.model_dump() | {key: Path(path).name for key, path in _places(config) if path},
         "model": config.model.model_dump(),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
+
+
+def _places(config: Config) -> Iterable[tuple[str, str | None]]:
+    """The files of the run: a folder that is passed on tells their names, not where they lay on the machine."""
+    return (("train", config.train), ("valid", config.valid), ("test", config.test), ("out", config.out))
 
 
 def save_folder(
@@ -158,8 +163,8 @@ def _manifest(folder: Path, engine: Engine, info: Mapping[str, Any]) -> dict[str
 
 def _sealed(manifest: Mapping[str, Any]) -> str:
     """The description as text, with its own checksum: a changed label would otherwise go unnoticed."""
-    plain = json.loads(json.dumps({k: v for k, v in manifest.items() if k != SEAL}))  # as it will be read
-    return json.dumps({**plain, SEAL: seal_of(plain)}, ensure_ascii=False, indent=1) + "\n"
+    plain = json.loads(json_text({k: v for k, v in manifest.items() if k != SEAL}))  # as it will be read
+    return json_text({**plain, SEAL: seal_of(plain)}, indent=1) + "\n"
 
 
 def check_replaceable(folder: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from polydetr.errors import SchemaError, nearest
+from polydetr.errors import SchemaError, listed, nearest, quoted
 from polydetr.schema.columns import MIN_ROWS, determines, infer_modality, numbers_of
 from polydetr.schema.lists import find_lists
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
@@ -61,8 +61,10 @@ def infer_schema(
     named = {name: modality for name, modality in (inputs or {}).items() if name != REST}
     for name in [*wanted, *named]:
         if name not in columns:
-            listed = ", ".join(map(repr, list(columns)[:20]))
-            raise SchemaError(f"there is no column {name!r}; the columns are {listed}.", hint=nearest(name, columns))
+            known = listed(columns)
+            raise SchemaError(
+                f"there is no column {quoted(name)}; the columns are {known}.", hint=nearest(name, columns)
+            )
     both = [n for n in wanted if n in named]
     if both:
         raise SchemaError(f"column {both[0]!r} is both an input and a target.")
@@ -89,7 +91,7 @@ def infer_schema(
         fields = _infer_inputs(columns, chosen, sample_rows, messages, named)
     if chosen and all(f.modality == "ignore" for f in fields):
         raise SchemaError(
-            f"no column is left to predict {', '.join(repr(t.name) for t in chosen)} from.",
+            f"no column is left to predict {listed(t.name for t in chosen)} from.",
             hint="Name the inputs: inputs={'column': 'text'} (--input column:text).",
         )
     return Schema(fields, chosen, tuple(messages), lists)
@@ -141,7 +143,7 @@ def _usual_target(columns: list[str], messages: list[str], *, needed: bool) -> d
         return {}
     if target is None:
         raise SchemaError(
-            f"no target was named, and none bears a usual name; the columns are {', '.join(map(repr, columns[:20]))}.",
+            f"no target was named, and none bears a usual name; the columns are {listed(columns)}.",
             hint="Name the column to predict: target='...' (--target ...).",
         )
     messages.append(f"No target was named: {target!r} is taken.")

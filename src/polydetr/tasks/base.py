@@ -36,7 +36,7 @@ class TaskOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    loss_weight: float = Field(default=1.0, gt=0, description="factor on this target's loss")
+    loss_weight: float = Field(default=1.0, gt=0, le=1_000_000, description="factor on this target's loss")
 
 
 class LearnedState(BaseModel):

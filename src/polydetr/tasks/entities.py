@@ -58,7 +58,10 @@ class EntitiesOptions(DecoderOptions):
         default=1.0, gt=0, le=4, description="spans that can be found, by words of the text; and 8 more"
     )
     tagging: float = Field(
-        default=0.5, ge=0, description="weight of learning, besides, one tag per word for the outermost spans; 0 = off"
+        default=0.5,
+        ge=0,
+        le=1000,
+        description="weight of learning, besides, one tag per word for the outermost spans; 0 = off",
     )
 
 
@@ -211,7 +214,7 @@ class EntitiesTask(Task):
     def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
         """Spans in the order of the text, outer ones first."""
         placed = [layout for layout in layouts if layout is not None]
-        candidates = merged(outputs, placed, [len(text.words) for text in texts], least=LEAST_SCORE)
+        candidates = merged(outputs, placed, len(texts), least=LEAST_SCORE)
         return [
             self._answer(settled(of_row, self.nesting), text) for of_row, text in zip(candidates, texts, strict=True)
         ]

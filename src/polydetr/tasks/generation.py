@@ -38,7 +38,10 @@ class GenerationOptions(TaskOptions):
         description="pixels per side of generated images; default: their own up to 64, or 32",
     )
     patch_size: int | None = Field(
-        default=None, ge=1, description="pixels per side of one token; default: of which an image has 64 or fewer"
+        default=None,
+        ge=1,
+        le=256,
+        description="pixels per side of one token; default: of which an image has 64 or fewer",
     )
     sampling_steps: int = Field(default=12, ge=1, le=1000, description="steps from noise to an image")
     guidance: float = Field(

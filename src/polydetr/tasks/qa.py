@@ -71,7 +71,9 @@ class QuestionAnsweringTask(Task):
     rescales: ClassVar[bool] = True
 
     class Options(TaskOptions):
-        max_answer_tokens: int = Field(default=48, ge=1, description="longest answer that question answering may give")
+        max_answer_tokens: int = Field(
+            default=48, ge=1, le=8192, description="longest answer that question answering may give"
+        )
 
     class Learned(LearnedState):
         no_answer: bool

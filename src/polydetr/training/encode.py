@@ -19,13 +19,13 @@ import numpy as np
 from polydetr.config.sections import Config
 from polydetr.core.documents import EncodedDocument
 from polydetr.core.examples import Example
-from polydetr.core.files import cache_dir, write_json
+from polydetr.core.files import cache_dir, json_text, write_json
 from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record, Rejection, Row, folder_of
 from polydetr.data.store import ExampleStore, StoredExamples, trim_cache
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import encode_positives, evaluate_results
-from polydetr.errors import DataFileError, Location, RowError, SaveError, SchemaError
+from polydetr.errors import DataFileError, Location, RowError, SaveError, SchemaError, shown
 from polydetr.modalities.base import Modality, Notify, ReadsFiles
 from polydetr.tasks.capabilities import NamesFiles
 from polydetr.training.check import check_labels
@@ -342,18 +342,12 @@ def _documents(
             account["warnings"] += [[f.kind, f.column, str(f)] for f in item.warnings]
             yield item
         elif item.error is not None:
-            account["rejected"].append(rejected_row(item.record, locate(item.error, item.record)))
+            account["rejected"].append(rejected_row(item.record, item.error.at(item.record.location)))
 
 
 def _in_order(rejected: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """By row: threads that read ahead finish in any order."""
     return sorted(rejected, key=lambda entry: entry.get("row") or entry.get("line") or 0)
-
-
-def locate(error: RowError, record: Record) -> RowError:
-    """The same error with the file and the row of ``record``."""
-    column = error.location.column if error.location else None
-    return RowError(error.message, location=replace(record.location, column=column), hint=error.hint)
 
 
 def rejected_row(record: Record, error: RowError) -> dict[str, Any]:
@@ -377,5 +371,6 @@ def write_rejected(path: Path, rejected: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    lines = (json.dumps(entry, ensure_ascii=False, default=str) + "\n" for entry in rejected)
+    # Images of rows from memory are shown, not written out.
+    lines = (json_text(json.loads(json.dumps(entry, default=shown, skipkeys=True))) + "\n" for entry in rejected)
     path.write_text("".join(lines), encoding="utf-8")

@@ -44,7 +44,6 @@ from polydetr.training.encode import (
     MeasuredRows,
     Splits,
     encode_rows,
-    locate,
     measure,
     rejected_lines,
     rejected_row,
@@ -319,13 +318,13 @@ def _find_row(error: RowError, schema: Schema, records: Sequence[Record]) -> tup
             and (place.row or place.line)
             and (place.file, place.row, place.line) == (here.file, here.row, here.line)
         ):
-            return record, locate(error, record)
+            return record, error.at(record.location)
     for record in records:
         try:
             for name in schema.names("text"):
                 as_text(record.row.get(name), field=name)
         except RowError as unreadable:
-            return record, locate(unreadable, record)
+            return record, unreadable.at(record.location)
     return None, error
 
 
@@ -371,7 +370,10 @@ def _hash_rows(records: Sequence[Record]) -> str:
     digest = hashlib.sha256()
     for record in records:
         row = [record.document, record.row]
-        text = json.dumps(row, sort_keys=True, default=_content, ensure_ascii=False)
+        try:
+            text = json.dumps(row, sort_keys=True, default=_content, ensure_ascii=False)
+        except (TypeError, ValueError):  # names that are no text, an object within itself
+            text = repr(row)
         digest.update(text.encode(errors="surrogatepass"))
     return digest.hexdigest()
 

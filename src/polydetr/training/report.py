@@ -131,7 +131,7 @@ def _card(trained: Trained) -> dict[str, Any]:
         for target, evaluation in trained.evaluations.get("valid", {}).items()
     }
     machine = info["machine"]
-    source = info["config"]["train"] or "rows from memory"
+    source = Path(info["config"]["train"]).name if info["config"]["train"] else "rows from memory"
     train = {"rows": info["rows"]["train"], "source": source, "sha256": info["data_sha256"]}
     return {
         "name": Path(info["config"]["out"] or "model").name,
@@ -179,5 +179,5 @@ def _backbone(engine: Engine) -> dict[str, Any] | None:
         return None
     package = BACKBONES.get(text.spec.name)
     if package is None:
-        return {"name": text.spec.name}
+        return {"name": Path(text.spec.name).name if Path(text.spec.name).is_absolute() else text.spec.name}
     return {"name": package.name, "license": package.license, "source": f"{package.package} {package.version}"}

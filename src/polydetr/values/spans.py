@@ -9,7 +9,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from itertools import chain, combinations
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 
@@ -88,10 +88,14 @@ def nesting_of(texts: Iterable[Sequence[Span]]) -> Nesting:
     """The strictest kind that all these texts' spans keep to."""
     nesting: Nesting = "none"
     for spans in texts:
-        for a, b in combinations([(span.start, span.end) for span in spans], 2):
-            if not go_together(a, b, "nested"):
-                return "any"
-            if not go_together(a, b, "none"):
+        ordered = sorted((span.start, span.end) for span in spans)
+        for i, a in enumerate(ordered):
+            for j in range(i + 1, len(ordered)):
+                b = ordered[j]
+                if b[0] >= a[1]:
+                    break  # and all behind it begin there or later
+                if not go_together(a, b, "nested"):
+                    return "any"
                 nesting = "nested"
     return nesting
 

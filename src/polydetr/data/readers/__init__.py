@@ -73,7 +73,7 @@ def read_records(
     report = report if report is not None else ReadReport()
     skip = reading.on_error == "skip"
     if frame_kind(source):
-        return read_frame(source, report=report)
+        return read_frame(source, report=report, skip=skip)
     if not isinstance(source, (str, Path)):
         if isinstance(source, Mapping) or not isinstance(source, Iterable):
             raise SchemaError(
@@ -106,7 +106,7 @@ def _read_path(
             file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns, expected=expected
         )
     if kind == "parquet":
-        return read_parquet(file, report=report)
+        return read_parquet(file, report=report, skip=skip)
     if kind == "conll":
         return read_columns(
             file, report=report, skip=skip, scheme=reading.scheme, columns=columns,

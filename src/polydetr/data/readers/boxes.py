@@ -14,8 +14,8 @@ from typing import Any
 
 from polydetr.core.reading import option
 from polydetr.core.records import ReadReport, Record
-from polydetr.data.readers.source import refuse
-from polydetr.errors import DataFileError, Location
+from polydetr.data.readers.source import RowGuard
+from polydetr.errors import DataFileError, Location, RowError, quoted
 from polydetr.values.boxes import repair_box
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
@@ -93,24 +93,23 @@ def records_of(
         not numbers (``skip``: rejected into ``report`` instead). DataFileError: not one image was found.
     """
     found = missing = 0
+    guard = RowGuard(report, skip=skip)
     for image in images:
-        path = None if image.fault else finder.find(image.name)
-        if path is None:
+        with guard.at(image.location):
             if image.fault:
-                refuse(image.fault, image.location, report, skip=skip)
-            else:
+                raise RowError(image.fault)
+            path = finder.find(image.name)
+            if path is None:
                 missing += 1
-                reason = f"the image {image.name!r} is not there ({finder.searched()})."
-                refuse(reason, image.location, report, skip=skip, hint=finder.hint)
-            continue
-        found += 1
-        try:
-            record = _record(image, path, report)
-        except ValueError as error:
-            refuse(str(error), image.location, report, skip=skip)
-            continue
-        report.rows += 1
-        yield record
+                reason = f"the image {quoted(image.name)} is not there ({finder.searched()})."
+                raise RowError(reason, hint=finder.hint)
+            found += 1
+            try:
+                record = _record(image, path, report)
+            except ValueError as error:
+                raise RowError(str(error)) from None
+            report.rows += 1
+            yield record
     if missing and not found:
         raise DataFileError(
             f"none of its {missing} images was found; {finder.searched()}.",
@@ -195,4 +194,6 @@ def number(value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"{value!r:.40} is not a number.") from None
+        raise ValueError(f"{quoted(value, 40)} is not a number.") from None
+    except OverflowError:
+        raise ValueError(f"{quoted(value, 40)} is larger than any number of pixels.") from None

@@ -16,7 +16,7 @@ from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of
 from polydetr.data.readers.delimited import read_delimited, sample_rows, sniff_dialect
 from polydetr.data.readers.source import Source
-from polydetr.errors import Location, SchemaError
+from polydetr.errors import Location, SchemaError, listed
 from polydetr.values.cells import is_empty
 
 _IMAGE = ("image", "path", "image_path", "img_path", "filename", "file_name", "file", "image_name", "imageid",
@@ -82,7 +82,7 @@ def read_boxes_csv(
     of_boxes = box_columns(names)
     if of_boxes is None:
         raise SchemaError(
-            f"is not a table of boxes; its columns are {', '.join(map(repr, names[:12]))}.",
+            f"is not a table of boxes; its columns are {listed(names)}.",
             location=Location(source.name),
             hint="Expected path, xmin, ymin, xmax, ymax, label (or x1..., left..., x, y, w, h).",
         )
@@ -131,7 +131,10 @@ def _size(row: Mapping[str, Any], columns: BoxColumns) -> tuple[int, int] | None
     """(width, height) of the image, where the row has them."""
     if columns.size is None or any(is_empty(row[c]) for c in columns.size):
         return None
-    width, height = (int(number(row[c])) for c in columns.size)
+    sides = [number(row[c]) for c in columns.size]
+    if not all(map(math.isfinite, sides)):
+        raise ValueError(f"the image's size is {sides[0]}×{sides[1]}, expected numbers of pixels.")
+    width, height = map(int, sides)
     return (width, height) if width > 0 and height > 0 else None
 
 

@@ -12,8 +12,11 @@ from typing import Any
 
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of
-from polydetr.data.readers.source import Source, refuse
-from polydetr.errors import DataFileError, Location, did_you_mean
+from polydetr.data.readers.source import RowGuard, Source, refuse
+from polydetr.errors import DataFileError, Location, RowError, did_you_mean, quoted
+
+_LARGEST = 10_000_000
+"""Pixels per side that no image has."""
 
 
 def is_coco(document: Any) -> bool:
@@ -39,6 +42,8 @@ def read_coco(
     location = Location(source.name)
     if not document["images"]:
         raise DataFileError("lists no images.", location=location)
+    if not isinstance(document.get("categories") or [], list):
+        raise DataFileError(f"categories is {quoted(document['categories'])}, expected a list.", location=location)
     categories = _category_names(document, location)
     known = {str(i["id"]) for i in document["images"] if isinstance(i, Mapping) and "id" in i}
     by_image = _by_image(document.get("annotations") or [], known, location, report, skip)
@@ -58,11 +63,11 @@ def _category_names(document: Mapping[str, Any], location: Location) -> dict[str
     names: dict[str, str] = {}
     for place, category in enumerate(document.get("categories") or (), 1):
         if not isinstance(category, Mapping) or "id" not in category:
-            raise DataFileError(f"category {place} ({category!r:.60}) has no id.", location=location)
+            raise DataFileError(f"category {place} ({quoted(category, 60)}) has no id.", location=location)
         key, label = str(category["id"]), str(category.get("name") or category["id"])
         if names.setdefault(key, label) != label:
             raise DataFileError(
-                f"the category id {category['id']!r} stands for both {names[key]!r} and {label!r}.",
+                f"the category id {quoted(category['id'])} stands for both {quoted(names[key])} and {quoted(label)}.",
                 location=location,
                 hint="Give every category an id of its own.",
             )
@@ -77,10 +82,10 @@ def _by_image(
     used_ids: set[Any] = set()
     for place, annotation in enumerate(annotations, 1):
         if not isinstance(annotation, Mapping) or "image_id" not in annotation:
-            refuse(f"annotation {place} ({annotation!r:.60}) has no image_id.", location, report, skip=skip)
+            refuse(f"annotation {place} ({quoted(annotation, 60)}) has no image_id.", location, report, skip=skip)
             continue
         if str(annotation["image_id"]) not in known:
-            reason = f"annotation {place} belongs to the image {annotation['image_id']!r}, which is not listed."
+            reason = f"annotation {place} belongs to the image {quoted(annotation['image_id'])}, which is not listed."
             refuse(reason, location, report, skip=skip)
             continue
         key = str(annotation.get("id", f"place {place}"))
@@ -102,30 +107,35 @@ def _images(
     skip: bool,
 ) -> Iterator[RawImage]:
     used_ids: set[str] = set()
+    guard = RowGuard(report, skip=skip)
     for row, image in enumerate(images, 1):
         where = Location(location.file, row=row)
-        if not isinstance(image, Mapping) or "id" not in image or not image.get("file_name"):
-            refuse(f"image {row} ({image!r:.60}) lacks an id or a file_name.", where, report, skip=skip)
-            continue
-        key = str(image["id"])
-        if key in used_ids:
-            reason = f"the image id {image['id']!r} was given to another image before ({image['file_name']!r} now)."
-            refuse(reason, where, report, skip=skip)
-            continue
-        used_ids.add(key)
-        raw = RawImage(str(image["file_name"]), where, image_id=image["id"], size=_size(image))
-        for place, annotation in by_image.get(key, ()):
-            try:
-                raw.objects.append(_object(annotation, categories, where))
-            except ValueError as error:
-                raw.fault = f"annotation {place} of the image {raw.name!r}: {error}"
-                break
-        yield raw
+        with guard.at(where):
+            if not isinstance(image, Mapping) or "id" not in image or not image.get("file_name"):
+                raise RowError(f"image {row} ({quoted(image, 60)}) lacks an id or a file_name.")
+            key, name = str(image["id"]), str(image["file_name"])
+            if key in used_ids:
+                raise RowError(
+                    f"the image id {quoted(image['id'])} was given to another image before ({quoted(name)} now)."
+                )
+            used_ids.add(key)
+            raw = RawImage(name, where, image_id=image["id"], size=_size(image))
+            for place, annotation in by_image.get(key, ()):
+                try:
+                    raw.objects.append(_object(annotation, categories, where))
+                except ValueError as error:
+                    raw.fault = f"annotation {place} of the image {quoted(name)}: {error}"
+                    break
+            yield raw
 
 
 def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
     width, height = image.get("width"), image.get("height")
-    return (int(width), int(height)) if isinstance(width, (int, float)) and isinstance(height, (int, float)) else None
+    if not isinstance(width, (int, float)) or not isinstance(height, (int, float)):
+        return None
+    if not (0 <= width < _LARGEST and 0 <= height < _LARGEST):
+        raise RowError(f"width and height are {quoted(width)} and {quoted(height)}, expected numbers of pixels.")
+    return int(width), int(height)
 
 
 def _object(annotation: Mapping[str, Any], categories: Mapping[str, str], where: Location) -> RawObject:
@@ -133,12 +143,12 @@ def _object(annotation: Mapping[str, Any], categories: Mapping[str, str], where:
     key = annotation.get("category_id")
     if str(key) not in categories:
         hint = did_you_mean(str(key), categories) if key is not None else ""
-        raise ValueError(f"the category id {key!r} is not among the categories. {hint}".strip())
+        raise ValueError(f"the category id {quoted(key)} is not among the categories. {hint}".strip())
     box = annotation.get("bbox")
     if box is None:
         box = _around(annotation.get("segmentation"))
     if not isinstance(box, (list, tuple)) or len(box) != 4:
-        raise ValueError(f"the bbox is {box!r:.60}, expected [left, top, width, height].")
+        raise ValueError(f"the bbox is {quoted(box, 60)}, expected [left, top, width, height].")
     left, top, width, height = (number(v) for v in box)
     area = annotation.get("area")
     known = isinstance(area, (int, float)) and not isinstance(area, bool) and 0 < area < float("inf")

@@ -107,8 +107,8 @@ def _json_kind(source: Source) -> Format:
     """
     lines = [line for line in source.head_lines() if line.strip()]
     try:
-        first = json.loads(lines[0])
-    except json.JSONDecodeError:
+        first = json.loads(lines[0]) if lines else None
+    except (ValueError, RecursionError):
         follows = len(lines) > 1 and all(line.lstrip().startswith("{") for line in lines[:5])
         return "jsonl" if follows and len(lines[0].strip()) > 1 else "json"
     if not isinstance(first, dict):

@@ -12,39 +12,43 @@ from typing import Any
 from polydetr.core.reading import option
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
-from polydetr.data.readers.shapes import usual_answers, usual_shape
-from polydetr.data.readers.source import Source, refuse
-from polydetr.errors import DataFileError, Location
+from polydetr.data.readers.shapes import MAX_DEPTH, check_values, usual_answers, usual_shape
+from polydetr.data.readers.source import RowGuard, Source, refuse
+from polydetr.errors import DataFileError, Location, RowError, quoted, shown
 
 
 def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Record]:
     """One JSON object per line; blank lines are passed over. A line that is not one is a RowError (or rejected)."""
-    row = 0
+    row, guard = 0, RowGuard(report, skip=skip)
     for line, text in enumerate(source.lines(), 1):
         if not text.strip():
             continue
         row += 1
         location = Location(source.name, row=row, line=line)
-        try:
-            value = json.loads(text.lstrip("\ufeff"))
-        except (ValueError, RecursionError) as error:
-            reason = (
-                f"is not JSON: {error.msg} at column {error.colno}"
-                if isinstance(error, json.JSONDecodeError)
-                else str(error)
-            )
-            refuse(f"{reason}: {shorten(text)}", location, report, skip=skip)
-            continue
-        half = _half_character(text, value)
-        if half:
-            refuse(f"holds half a character ({half}), which no text can.", location, report, skip=skip)
-            continue
-        if not isinstance(value, dict):
-            reason = f"holds {_kind(value)}, expected one object ({{...}}) with a field per column."
-            refuse(reason, location, report, skip=skip)
-            continue
-        report.rows += 1
-        yield Record(usual_shape(value, location, report), location)
+        with guard.at(location):
+            record = Record(usual_shape(_object(text), location, report), location)
+            report.rows += 1
+            yield record
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The object of one line. Raises RowError where it is none."""
+    try:
+        value = json.loads(text.lstrip("\ufeff"))
+    except json.JSONDecodeError as error:
+        raise RowError(f"is not JSON: {error.msg} at column {error.colno}: {shorten(text)}") from None
+    except ValueError:
+        raise RowError(f"holds a number of thousands of digits: {shorten(text)}") from None
+    if _may_be_odd(text):
+        check_values(value)
+    if not isinstance(value, dict):
+        raise RowError(f"holds {_kind(value)}, expected one object ({{...}}) with a field per column.")
+    return value
+
+
+def _may_be_odd(text: str) -> bool:
+    """False where JSON can hold nothing of what ``check_values`` refuses: to look at every value would take long."""
+    return "\\ud" in text.lower() or text.count("[") + text.count("{") > MAX_DEPTH
 
 
 def read_json(
@@ -62,16 +66,18 @@ def read_json(
     Raises:
         DataFileError: not JSON, or no rows in it.
     """
+    text = "".join(source.lines())
     try:
-        value = json.loads("".join(source.lines()))
+        value = json.loads(text)
     except json.JSONDecodeError as error:
         hint = f"One object per line? Then pass {option('format', 'jsonl')}." if error.msg == "Extra data" else None
         location = Location(source.name, line=error.lineno)
         raise DataFileError(
             f"is not JSON: {error.msg} at column {error.colno}.", location=location, hint=hint
         ) from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-        raise DataFileError(f"cannot be read as JSON: {error}.", location=Location(source.name)) from None
+    except (ValueError, RecursionError) as error:
+        reason = "thousands of brackets" if isinstance(error, RecursionError) else "a number of thousands of digits"
+        raise DataFileError(f"cannot be read as JSON: it holds {reason}.", location=Location(source.name)) from None
     location = Location(source.name)
     if is_coco(value) and only != "squad":
         return read_coco(value, source, report=report, skip=skip, images=images)
@@ -80,7 +86,7 @@ def read_json(
     if isinstance(value, dict):
         data = value.get("data")
         if isinstance(data, list) and any(isinstance(d, dict) and "paragraphs" in d for d in data):
-            return _squad(data, source.name, report, skip, labels=labels)
+            return _squad(data, source.name, report, skip, labels=labels, check=_may_be_odd(text))
         value = data if isinstance(data, list) else [value] if not _is_table(value) else value
     if only == "squad" or not isinstance(value, list):
         raise DataFileError(
@@ -89,52 +95,83 @@ def read_json(
         )
     if not value:
         raise DataFileError("is empty, expected rows of data.", location=location)
-    return read_rows(value, name=source.name, report=report, skip=skip)
+    return read_rows(value, name=source.name, report=report, skip=skip, check=_may_be_odd(text))
 
 
-def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool) -> Iterator[Record]:
-    """Rows that are already Python objects: mappings, or Records, which pass as they are."""
+def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool, check: bool = True) -> Iterator[Record]:
+    """Rows that are already Python objects: mappings, or Records, which keep their place. check: whether they may hold
+    what no row may, see ``check_values``.
+    """
+    guard = RowGuard(report, skip=skip)
     for number, row in enumerate(rows, 1):
-        if isinstance(row, Record):
+        location = row.location if isinstance(row, Record) else Location(name, row=number)
+        with guard.at(location):
+            record = row if isinstance(row, Record) else Record(_mapping(row), location)
+            if check:
+                check_values(record.row)
+            if record is not row:
+                record = Record(usual_shape(record.row, location, report), location)
             report.rows += 1
-            yield row
-            continue
-        location = Location(name, row=number)
-        if not isinstance(row, Mapping):
-            refuse(f"holds {_kind(row)}, expected a mapping of field name to value.", location, report, skip=skip)
-            continue
-        report.rows += 1
-        yield Record(usual_shape(row, location, report), location)
+            yield record
 
 
-def _squad(articles: list[Any], name: str, report: ReadReport, skip: bool, *, labels: bool) -> Iterator[Record]:
-    """One record per question; ``document`` is the article."""
-    row = 0
+def _mapping(row: Any) -> Mapping[str, Any]:
+    if not isinstance(row, Mapping):
+        raise RowError(f"holds {_kind(row)}, expected a mapping of field name to value.")
+    return row if all(isinstance(name, str) for name in row) else {str(name): value for name, value in row.items()}
+
+
+def _squad(
+    articles: list[Any], name: str, report: ReadReport, skip: bool, *, labels: bool, check: bool
+) -> Iterator[Record]:
+    """One record per question; ``document`` is the article. labels: whether what is wrong with an answer matters;
+    check: as ``read_rows`` takes it.
+    """
+    row, guard = 0, RowGuard(report, skip=skip)
     for number, article in enumerate(articles, 1):
         if not isinstance(article, dict) or not isinstance(article.get("paragraphs"), list):
             refuse(f"article {number} has no list of paragraphs.", Location(name), report, skip=skip)
             continue
         document = str(article.get("title") or article.get("id") or number)
-        for paragraph in article["paragraphs"]:
-            for question in paragraph.get("qas", []):
+        for place, paragraph in enumerate(article["paragraphs"], 1):
+            questions = paragraph.get("qas", []) if isinstance(paragraph, dict) else None
+            if not isinstance(questions, list):
+                reason = f"paragraph {place} of {quoted(document)} is {quoted(paragraph)}, expected a context and qas."
+                refuse(reason, Location(name), report, skip=skip)
+                continue
+            for question in questions:
                 row += 1
                 location = Location(name, row=row)
-                try:
+                with guard.at(location):
                     question = question if labels else {**question, "answers": None, "is_impossible": False}
-                    record = Record(_question(paragraph["context"], question, location, report), location, document)
-                except (KeyError, TypeError, ValueError, AttributeError) as error:
-                    what = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be read: {error}"
-                    hint = 'Expected {"question": "...", "answers": [{"text": "...", "answer_start": 0}]}.'
-                    refuse(f"question {question!r:.80} in {document!r} {what}.", location, report, skip=skip, hint=hint)
-                    continue
-                report.rows += 1
-                yield record
+                    if check:
+                        check_values([paragraph.get("context"), question])
+                    record = Record(_asked(paragraph, question, document, location, report), location, document)
+                    report.rows += 1
+                    yield record
+
+
+def _asked(
+    paragraph: Mapping[str, Any], question: Any, document: str, location: Location, report: ReadReport
+) -> dict[str, Any]:
+    """The row of one question. Raises RowError where something of it is missing or of another kind."""
+    try:
+        return _question(paragraph["context"], question, location, report)
+    except KeyError as error:
+        raise RowError(f"question {quoted(question)} in {quoted(document)} lacks {error}.") from None
+    except (TypeError, ValueError, AttributeError):
+        raise RowError(
+            f"question {quoted(question)} in {quoted(document)}: expected a context of text and "
+            '{"question": text, "answers": [{"text": text, "answer_start": number}, ...]}.'
+        ) from None
 
 
 def _question(context: str, question: Mapping[str, Any], location: Location, report: ReadReport) -> dict[str, Any]:
     """The row of one question. A question without the key "answers" is not labeled, unless it is marked as impossible;
     an empty list says that there is no answer.
     """
+    if not isinstance(context, str) or not isinstance(question["question"], str):
+        raise TypeError
     given, impossible = question.get("answers"), question.get("is_impossible", False)
     if given is None and impossible:
         given = []
@@ -145,17 +182,6 @@ def _question(context: str, question: Mapping[str, Any], location: Location, rep
         "answers": given if given is None else usual_answers(context, given, impossible, location, report),
         "is_impossible": bool(impossible),
     }
-
-
-def _half_character(text: str, value: Any) -> str:
-    """The first lone surrogate: JSON can write one (\\ud83d), but it is no character and no tokenizer takes it."""
-    if "\\ud" not in text.lower():
-        return ""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        return f"\\u{ord(error.object[error.start]):04x}"
-    return ""
 
 
 def _is_table(value: dict[str, Any]) -> bool:
@@ -171,9 +197,8 @@ def _kind(value: Any) -> str:
         int: "a number",
         float: "a number",
     }
-    return "null" if value is None else f"{names.get(type(value), type(value).__name__)} ({shorten(repr(value))})"
+    return "null" if value is None else f"{names.get(type(value), type(value).__name__)} ({quoted(value, 60)})"
 
 
 def shorten(text: str, width: int = 60) -> str:
-    text = text.strip()
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return shown(text.strip() if len(text) < 10_000 else text[: width + 1], width)

@@ -12,8 +12,36 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polydetr.core.records import ReadReport
-from polydetr.errors import Location
+from polydetr.errors import Location, RowError
 from polydetr.values.spans import NOT_FOUND, place_of, read_offset
+
+MAX_DEPTH = 60
+"""Lists within lists, at most: no row of any task has more, and Python's own functions end in a RecursionError."""
+
+_LARGEST = 10**4000
+
+
+def check_values(value: Any, depth: int = 0) -> None:
+    """Raises RowError for what no row may hold: half a character, of which JSON can write (\\ud83d) and no tokenizer
+    takes any, lists or mappings within one another without end, numbers that Python refuses to write out.
+    """
+    if isinstance(value, str):
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                half = f"\\u{ord(value[error.start]):04x}"
+                raise RowError(f"holds half a character ({half}), which no text can.") from None
+    elif isinstance(value, int):
+        if not -_LARGEST < value < _LARGEST:
+            raise RowError("holds a number of thousands of digits.")
+    elif isinstance(value, (Mapping, list, tuple)):
+        if depth > MAX_DEPTH:
+            raise RowError(f"holds lists or objects within one another, more than {MAX_DEPTH} deep.")
+        parts = (*value, *value.values()) if isinstance(value, Mapping) else value
+        for part in parts:
+            if not isinstance(part, float):
+                check_values(part, depth + 1)
 
 
 def usual_shape(row: Mapping[str, Any], location: Location, report: ReadReport) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import string
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -17,9 +18,10 @@ from typing import Any, BinaryIO
 
 from polydetr.core.reading import SKIP, option
 from polydetr.core.records import ReadReport
-from polydetr.errors import DataFileError, Location, RowError
+from polydetr.errors import DataFileError, Location, RowError, row_fault, shown
 
 HEAD_BYTES = 1 << 20
+_BLANKS = "\ufeff\u3000\u2028\u2029\xa0\x85" + string.whitespace
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
           (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 _FOREIGN = ((b"PK\x03\x04", "a zip archive or an Excel workbook"), (b"\x1f\x8b", "a gzip archive"), (b"%PDF", "a PDF"),
@@ -137,7 +139,48 @@ def existing(source: str | Path) -> Path:
 
 
 def _name(path: Path) -> str:
-    return repr(str(path) if len(str(path)) <= 120 else f"{str(path)[:119]}…")
+    return repr(shown(path, 120))
+
+
+class RowGuard:
+    """Stands around the reading of every single row: whatever fails there rejects that row alone, see ``refuse``."""
+
+    def __init__(self, report: ReadReport, *, skip: bool) -> None:
+        self._report, self._skip, self._location = report, skip, Location()
+
+    def at(self, location: Location) -> RowGuard:
+        """``with guard.at(location):`` reads the row that stands there."""
+        self._location = location
+        return self
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        if error is not None:
+            fault = row_fault(error, self._location)
+            how = {"hint": fault.hint} if fault.hint else {}
+            refuse(fault.message, fault.location or self._location, self._report, skip=self._skip, **how)
+        return error is not None
+
+
+def read_text(path: Path) -> str:
+    """A small file beside the data as a whole: UTF-8, with or without its mark.
+
+    Raises:
+        DataFileError: it cannot be read, or is in another encoding.
+    """
+    try:
+        raw = path.read_bytes()
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise DataFileError(f"cannot be read: {error.strerror}.", location=Location(str(path))) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataFileError(
+            f"byte {error.object[error.start]:#04x} is not UTF-8 text.",
+            location=Location(str(path), line=line),
+            hint="Save the file as UTF-8.",
+        ) from None
 
 
 def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
@@ -184,6 +227,8 @@ def _examine(name: str, path: Path | None, head: bytes, encoding: str | None, he
             )
     else:
         known = _codec(encoding)
+    if held is None and not head.decode(known, errors="replace").strip(_BLANKS):
+        raise DataFileError("is empty, expected rows of data.", location=location)
     return Source(str(location), path, head, known, held)
 
 

@@ -6,12 +6,12 @@ pandas and polars are recognized by the module of the type, never imported.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.class_names import class_names, with_class_names
-from polydetr.data.readers.shapes import usual_shape
+from polydetr.data.readers.json_rows import read_rows
 from polydetr.data.readers.source import Source
 from polydetr.errors import DataFileError, Location, SchemaError
 
@@ -26,7 +26,7 @@ def frame_kind(value: Any) -> str | None:
     return library if kind.__name__ in tables.get(library, ()) else None
 
 
-def read_frame(frame: Any, *, report: ReadReport) -> Iterator[Record]:
+def read_frame(frame: Any, *, report: ReadReport, skip: bool) -> Iterator[Record]:
     """One Record per row. NaN, NaT and NA of pandas become None; arrays become lists.
 
     Raises SchemaError for duplicate column names (pandas and pyarrow allow them).
@@ -37,14 +37,8 @@ def read_frame(frame: Any, *, report: ReadReport) -> Iterator[Record]:
         twice = [name for name, count in Counter(map(str, names)).items() if count > 1]
         if twice:
             raise SchemaError(f"the data frame has the column {twice[0]!r} twice.", hint="Rename one of them.")
-    return _records({"pandas": _pandas, "polars": _polars, "pyarrow": _arrow}[kind](frame), report)
-
-
-def _records(rows: Iterator[Mapping[str, Any]], report: ReadReport, name: str | None = None) -> Iterator[Record]:
-    for number, row in enumerate(rows, 1):
-        location = Location(name, row=number)
-        report.rows += 1
-        yield Record(usual_shape(row, location, report), location)
+    rows = {"pandas": _pandas, "polars": _polars, "pyarrow": _arrow}[kind](frame)
+    return read_rows(rows, name=None, report=report, skip=skip, check=kind == "pandas")
 
 
 def _pandas(frame: Any) -> Iterator[dict[str, Any]]:
@@ -75,7 +69,7 @@ def _arrow(table: Any) -> Iterator[dict[str, Any]]:
         yield from with_class_names(batch.to_pylist(), names)
 
 
-def read_parquet(source: Source, *, report: ReadReport) -> Iterator[Record]:
+def read_parquet(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Record]:
     """Row group by row group. Raises DataFileError for a file that is not Parquet, is truncated, or has no rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -89,7 +83,7 @@ def read_parquet(source: Source, *, report: ReadReport) -> Iterator[Record]:
                 raise DataFileError("is a Parquet file without rows.", location=location)
     except (pa.ArrowException, OSError) as error:
         raise DataFileError(f"is not a readable Parquet file: {error}", location=location) from None
-    return _records(_parquet_rows(source), report, source.name)
+    return read_rows(_parquet_rows(source), name=source.name, report=report, skip=skip, check=False)
 
 
 def _parquet_rows(source: Source) -> Iterator[dict[str, Any]]:

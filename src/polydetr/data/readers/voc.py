@@ -6,6 +6,7 @@ in ImageSets/Main (train.txt), which chooses the images. "difficult" objects are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from polydetr.data.readers.boxes import (
     number,
     records_of,
 )
-from polydetr.errors import DataFileError, Location
+from polydetr.data.readers.source import read_text
+from polydetr.errors import DataFileError, Location, row_fault
 
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "imgs", ".")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -60,7 +62,7 @@ def read_voc(path: Path, *, report: ReadReport, skip: bool, images: str | Path |
         raise DataFileError("holds no XML files, expected Pascal VOC.", location=Location(str(root)))
     files = sorted(folder.glob("*.xml"))
     if listed:
-        names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.split()]
+        names = [line.split()[0] for line in read_text(path).splitlines() if line.split()]
         files = [folder / f"{name}.xml" for name in names]
     roots = [Path(images)] if images else [r / f for r in (folder.parent, folder) for f in _IMAGE_FOLDERS]
     finder = ImageFinder(roots)
@@ -72,8 +74,9 @@ def read_voc(path: Path, *, report: ReadReport, skip: bool, images: str | Path |
 
 def _read_file(file: Path, finder: ImageFinder) -> RawImage:
     location = Location(str(file))
-    image = RawImage(_image_name(file, None, finder), location, image_id=file.stem)
+    image = RawImage(file.stem, location, image_id=file.stem)
     try:
+        image.name = _image_name(file, None, finder)
         content = file.read_bytes()
         if b"<!ENTITY" in content or b"<!DOCTYPE" in content:  # entities can be nested to fill the memory
             raise ValueError("declares entities, which no VOC file needs.")
@@ -87,8 +90,10 @@ def _read_file(file: Path, finder: ImageFinder) -> RawImage:
         image.fault = "is listed, but there is no such file."
     except ElementTree.ParseError as error:
         image.fault = f"is not XML: {error}."
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         image.fault = str(error)
+    except Exception as error:
+        image.fault = row_fault(error, location).message
     return image
 
 
@@ -109,8 +114,10 @@ def _size(root: Any) -> tuple[int, int] | None:
     width, height = root.findtext("size/width"), root.findtext("size/height")
     if not width or not height:
         return None
-    size = (int(number(width)), int(number(height)))
-    return size if all(size) else None
+    sides = number(width), number(height)
+    if not all(map(math.isfinite, sides)):
+        raise ValueError(f"its size is {width}×{height}, expected numbers of pixels.")
+    return (int(sides[0]), int(sides[1])) if all(map(int, sides)) else None
 
 
 def _object(node: Any, place: int, location: Location) -> RawObject:

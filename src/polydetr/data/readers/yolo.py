@@ -7,11 +7,13 @@ Read from data.yaml (its ``train`` part, or ``split=``), from the folder that ho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polydetr.config.yaml_text import YamlFault, read_yaml
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import (
     IMAGE_SUFFIXES,
@@ -22,8 +24,8 @@ from polydetr.data.readers.boxes import (
     number,
     records_of,
 )
-from polydetr.data.readers.source import refuse
-from polydetr.errors import DataFileError, Location, SchemaError, did_you_mean
+from polydetr.data.readers.source import read_text, refuse
+from polydetr.errors import DataFileError, Location, SchemaError, did_you_mean, quoted, row_fault
 
 _SPLITS = ("train", "val", "test")
 _BEYOND = 0.01
@@ -125,7 +127,7 @@ def _files_of(own: Path, content: Mapping[str, Any], entry: str) -> list[tuple[P
             if (real := _through_link(place)).is_dir():
                 return _listed(place, real=real)
             if place.is_file():
-                listed = [base / line.strip() for line in place.read_text(encoding="utf-8").split("\n") if line.strip()]
+                listed = [base / line.strip() for line in read_text(place).split("\n") if line.strip()]
                 return [(image, _labels_of(image.parent) / f"{image.stem}.txt") for image in listed]
     raise DataFileError(
         f"names {entry!r}, which is not there.",
@@ -151,14 +153,16 @@ def _read_image(image: Path, labels: Path, data: YoloSet, report: ReadReport) ->
         return raw
     where = location
     try:
-        for line, text in enumerate(labels.read_text(encoding="utf-8").splitlines(), 1):
+        for line, text in enumerate(read_text(labels).splitlines(), 1):
             if text.strip():
                 where = Location(str(labels), line=line)
                 raw.objects.append(_object(text.split(), data, where))
-    except UnicodeDecodeError:
-        raw.fault = "is not UTF-8 text."
+    except DataFileError as error:
+        raw.fault, raw.location = error.message, error.location or where
     except ValueError as error:
         raw.fault, raw.location = str(error), where
+    except Exception as error:
+        raw.fault, raw.location = row_fault(error, where).message, where
     return raw
 
 
@@ -238,7 +242,7 @@ def _names_near(folder: Path) -> tuple[Mapping[int, str], str]:
             return _names(_load_yaml(own).get("names"), own), own.name
     for file in (folder / "classes.txt", _labels_of(folder) / "classes.txt", _labels_of(folder).parent / "classes.txt"):
         if file.is_file():
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = read_text(file).splitlines()
             return dict(enumerate(line.strip() for line in lines if line.strip())), file.name
     return {}, ""
 
@@ -247,19 +251,28 @@ def _names(value: Any, own: Path) -> dict[int, str]:
     pairs = value.items() if isinstance(value, Mapping) else enumerate(value if isinstance(value, list) else ())
     try:
         names = {int(key): str(name) for key, name in pairs}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         names = {}
     if not names:
-        raise DataFileError(f"names is {value!r:.60}, expected a list of class names.", location=Location(str(own)))
+        raise DataFileError(
+            f"names is {quoted(value, 60)}, expected a list of class names.", location=Location(str(own))
+        )
     return names
 
 
 def _load_yaml(path: Path) -> Mapping[str, Any]:
-    """Empty for a file that is no YAML mapping, which is then not a data set either."""
-    import yaml
+    """Empty for a file that is no YAML mapping, which is then not a data set either.
 
+    Raises:
+        DataFileError: it names classes, and cannot be read.
+    """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError):
+        text = path.read_text(encoding="utf-8")
+        content = read_yaml(text)
+    except YamlFault as fault:
+        if re.search(r"^names\s*:", text, re.MULTILINE):
+            raise DataFileError(f"{fault}.", location=Location(str(path))) from None
+        return {}
+    except (OSError, UnicodeDecodeError):
         return {}
     return content if isinstance(content, Mapping) else {}
