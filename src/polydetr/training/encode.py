@@ -21,10 +21,10 @@ from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record, Rejection, Row, folder_of
 from polydetr.data.store import ExampleStore, StoredExamples, trim_cache
 from polydetr.engine.engine import Engine
-from polydetr.engine.measure import encode_positives, evaluate_results
+from polydetr.engine.measure import encode_positives, evaluate_results, left_out_labels
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.modalities.base import Modality, Notify, ReadsFiles
-from polydetr.tasks.capabilities import NamesFiles
+from polydetr.tasks.capabilities import CountsLabels, NamesFiles
 
 _PLACE = ("file", "row", "line")
 _REJECTED_SHOWN = 5
@@ -104,12 +104,20 @@ def encode_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, 
     """Every row of the run, once; those that are left out are added to ``splits.rejected``.
 
     Raises:
-        RowError: a row cannot be read, and ``on_error`` is "raise". SchemaError: no training row is left.
+        RowError: a row cannot be read, and ``on_error`` is "raise". SchemaError: no training row is left, or they teach
+        nothing.
         SaveError: a file cannot be written.
     """
     train = encode_training_rows(engine, splits, config, data_hash, notify=notify)
     valid = encode_measured_rows(engine, splits.valid, config, splits.rejected)
     test = encode_measured_rows(engine, splits.test, config, splits.rejected) if splits.test else None
+    for name, rows in {"validation": valid, "test": test}.items():
+        for target, task in engine.tasks.items():
+            if rows is None:
+                continue
+            golds = [gold for document in rows.documents for gold in document.golds[target]]
+            for message in left_out_labels(task, rows.records, golds):
+                notify(f"{name} rows: {message}")
     return EncodedRows(train, valid, test)
 
 
@@ -135,19 +143,24 @@ def encode_training_rows(
         store = ExampleStore(path)
     else:
         found: dict[str, list[Any]] = {"rejected": [], "warnings": []}
-        documents = _documents(engine, splits.train, config, found)
+        counting = {target: task for target, task in engine.tasks.items() if isinstance(task, CountsLabels)}
+        labeled: dict[str, list[tuple[Location, Any]]] = {target: [] for target in counting}
+        documents = _kept(_documents(engine, splits.train, config, found), labeled)
         examples = (example for document in documents for example in document.examples)
         first = next(examples, None)
         if first is None:
             reasons = [entry["reason"] for entry in found["rejected"][:1]]
             raise SchemaError(f"no training row can be read: {''.join(reasons) or 'there are none'}.")
         store = ExampleStore.write(chain([first], examples), path)
-        write_json(account_path, {**found, "rejected": _in_order(found["rejected"])})
+        messages = [line for target, golds in labeled.items() for line in counting[target].learned_from(golds)]
+        write_json(account_path, {**found, "rejected": _in_order(found["rejected"]), "messages": messages})
         trim_cache(path.parent, keep=path)
         for stray in path.parent.glob("*.json"):
             if not stray.with_suffix(".arrow").exists():
                 stray.unlink(missing_ok=True)
     account: dict[str, list[Any]] = json.loads(account_path.read_text(encoding="utf-8"))
+    for message in account["messages"]:
+        notify(message)
     splits.rejected += account["rejected"]
     rejected = {tuple(entry.get(part) for part in _PLACE) for entry in account["rejected"]}
     splits.train = [r for r in splits.train if tuple(getattr(r.location, part) for part in _PLACE) not in rejected]
@@ -207,7 +220,7 @@ def _key(engine: Engine, records: Sequence[Record], config: Config, data_hash: s
             for task in engine.tasks.values()
             if isinstance(task, NamesFiles)
         ],
-        "format": 2,  # of the store
+        "format": 3,  # of the store
     }
     return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
@@ -223,6 +236,16 @@ def _documents(
             yield item
         elif item.error is not None:
             account["rejected"].append(rejected_row(item.record, locate(item.error, item.record)))
+
+
+def _kept(
+    documents: Iterable[EncodedDocument], labeled: Mapping[str, list[tuple[Location, Any]]]
+) -> Iterator[EncodedDocument]:
+    """The documents; the gold values of the targets in ``labeled`` are added there, with the places of their rows."""
+    for document in documents:
+        for target, golds in labeled.items():
+            golds += zip((record.location for record in document.records), document.golds[target], strict=True)
+        yield document
 
 
 def _in_order(rejected: list[dict[str, Any]]) -> list[dict[str, Any]]:

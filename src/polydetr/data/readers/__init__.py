@@ -70,10 +70,10 @@ def read_records(
         return read_rows(source, name=None, report=report, skip=skip)
     if str(source) != "-" and (folder := find_folder_format(Path(source), format)):
         if folder == "voc":
-            return read_voc(Path(source), report=report, skip=skip, images=images)
+            return read_voc(Path(source), report=report, skip=skip, images=images, encoding=encoding)
         if folder == "images":
             return read_image_folder(Path(source), report=report)
-        return read_yolo(Path(source), report=report, skip=skip, images=images, split=split)
+        return read_yolo(Path(source), report=report, skip=skip, images=images, split=split, encoding=encoding)
     file = open_source(source, encoding=encoding)
     kind = find_format(file, format)
     if kind == "boxes":

@@ -1,23 +1,27 @@
 """A CSV of boxes: one row per object, the image's path in a column; the rows of an image may stand apart.
 
-Corners (xmin, ymin, xmax, ymax, or x1..., left...) or a corner and a size (x, y, w, h), in pixels, or as shares of the
-image where no number is above 1 and one is not whole. A row with a path and empty cells is an image without boxes.
+Corners (xmin, ymin, xmax, ymax, or x1..., left...) or a corner and a size (x, y, w, h, or all four in one cell, bbox),
+in pixels, or as shares of the image where most boxes of the table can be no pixels. A row with a path and empty cells
+is an image without boxes.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polydetr.core.records import ReadReport, Record
-from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of
+from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, claimed_size, corners_of, records_of
 from polydetr.data.readers.delimited import read_delimited, sample_rows, sniff_dialect
 from polydetr.data.readers.source import Source
 from polydetr.errors import Location, SchemaError
+from polydetr.values.boxes import are_shares, fit_shares, number
 from polydetr.values.cells import is_empty
+from polydetr.values.objects import is_crowd, turned
 
 _IMAGE = ("image", "path", "image_path", "img_path", "filename", "file_name", "file", "image_name", "imageid",
           "image_id", "img", "filepath", "file_path")  # fmt: skip
@@ -25,7 +29,8 @@ _LABEL = ("label", "class", "class_name", "classname", "category", "category_nam
           "cell_type", "type", "object")  # fmt: skip
 _CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"), ("x1", "y1", "x2", "y2"),
             ("left", "top", "right", "bottom"))  # fmt: skip
-_SIZES = (("x", "y", "w", "h"), ("left", "top", "w", "h"), ("bbox_x", "bbox_y", "bbox_width", "bbox_height"))
+_SIZES = (("x", "y", "w", "h"), ("left", "top", "w", "h"), ("bbox_x", "bbox_y", "bbox_width", "bbox_height"),
+          ("x", "y", "width", "height"), ("left", "top", "width", "height"), ("bbox",))  # fmt: skip
 _CROWD = ("crowd", "iscrowd", "isgroupof")
 _HEADERLESS = ("path", "x1", "y1", "x2", "y2", "label")
 """The columns of a file without a header, as keras-retinanet has them."""
@@ -33,7 +38,9 @@ _HEADERLESS = ("path", "x1", "y1", "x2", "y2", "label")
 
 @dataclass(frozen=True, slots=True)
 class BoxColumns:
-    """Which column holds what. ``sized``: the last two of ``box`` are a width and a height."""
+    """Which column holds what. ``box``: four columns, or one with a list of four numbers; ``sized``: the last two
+    numbers are a width and a height. ``turned``: "rotation" or "angle" → its column.
+    """
 
     image: str
     label: str
@@ -41,6 +48,7 @@ class BoxColumns:
     sized: bool
     crowd: str | None = None
     size: tuple[str, str] | None = None
+    turned: Mapping[str, str] = field(default_factory=dict)
 
 
 def box_columns(names: Iterable[str]) -> BoxColumns | None:
@@ -51,8 +59,10 @@ def box_columns(names: Iterable[str]) -> BoxColumns | None:
         label = next((lowered[n] for n in _LABEL if n in lowered), None)
         if image and label and all(n in lowered for n in group):
             crowd = next((lowered[n] for n in _CROWD if n in lowered), None)
-            size = (lowered["width"], lowered["height"]) if {"width", "height"} <= lowered.keys() else None
-            return BoxColumns(image, label, tuple(lowered[n] for n in group), sized, crowd, size)
+            free = {"width", "height"} <= lowered.keys() - set(group)
+            size = (lowered["width"], lowered["height"]) if free else None
+            turned = {n: lowered[n] for n in ("rotation", "angle") if n in lowered}
+            return BoxColumns(image, label, tuple(lowered[n] for n in group), sized, crowd, size, turned)
     return None
 
 
@@ -107,15 +117,18 @@ def _read(
         except ValueError as error:
             image.fault, image.location = str(error), record.location
     _as_shares(list(images.values()), columns, name, report)
+    if columns.sized and columns.box[-1].lower() in ("width", "height"):
+        message = f"{', '.join(columns.box)} are read as left, top, width and height of the box"
+        report.note("which columns are the box", message, Location(name))
     yield from records_of(images.values(), finder, report=report, skip=skip, source=name)
 
 
 def _object(row: Mapping[str, Any], columns: BoxColumns, location: Location) -> RawObject:
     """One row's object. Raises ValueError."""
     values = []
-    for column in columns.box:
+    for column, cell in zip(columns.box, [row[c] for c in columns.box], strict=True):
         try:
-            values.append(number(row[column]))
+            values += [number(cell)] if len(columns.box) > 1 else _four_numbers(cell)
         except ValueError as error:
             raise ValueError(f"column {column!r}: {error}") from None
     if columns.sized:
@@ -123,22 +136,36 @@ def _object(row: Mapping[str, Any], columns: BoxColumns, location: Location) -> 
     label = "" if is_empty(row[columns.label]) else str(row[columns.label]).strip()
     if not label:
         raise ValueError(f"column {columns.label!r}: the box {values} has no label.")
-    crowd = columns.crowd is not None and str(row[columns.crowd]).strip().lower() in ("1", "true", "yes")
-    return RawObject(values, label, crowd=crowd, location=location)
+    crowd = columns.crowd is not None and is_crowd(row[columns.crowd])
+    around = turned(values, {name: row[column] for name, column in columns.turned.items()})
+    return RawObject(around or values, label, crowd=crowd, location=location, turned=around is not None)
+
+
+def _four_numbers(cell: str) -> list[float]:
+    """[left, top, width, height] as one cell writes it. Raises ValueError."""
+    parts = cell.strip().strip("[]()").replace(",", " ").split()
+    if len(parts) != 4:
+        raise ValueError(f"{cell!r:.60} is not [left, top, width, height].")
+    return [number(part) for part in parts]
 
 
 def _size(row: Mapping[str, Any], columns: BoxColumns) -> tuple[int, int] | None:
     """(width, height) of the image, where the row has them."""
-    if columns.size is None or any(is_empty(row[c]) for c in columns.size):
-        return None
-    width, height = (int(number(row[c])) for c in columns.size)
-    return (width, height) if width > 0 and height > 0 else None
+    return None if columns.size is None else claimed_size(*(row[c] for c in columns.size))
 
 
 def _as_shares(images: Sequence[RawImage], columns: BoxColumns, name: str, report: ReadReport) -> None:
-    values = [v for image in images for o in image.objects for v in o.box if math.isfinite(v)]
-    if values and max(values) <= 1.0 and any(v not in (0.0, 1.0) for v in values):
-        for image in images:
-            image.fractions = True
-        message = f"no number in {', '.join(columns.box)} is above 1: they are read as shares of the image"
-        report.note("boxes as shares of the image", message, Location(name))
+    """Where the boxes of the table are shares of their images, all of them are read so, and one that cannot be is a
+    fault of its image.
+    """
+    if not are_shares(corners_of(one for image in images for one in image.objects)):
+        return
+    for image in images:
+        image.fractions = True
+        near = fit_shares(corners_of(image.objects))
+        odd = next((one for one, fits in zip(image.objects, near, strict=True) if not fits), None)
+        if odd is not None and np.isfinite(odd.box).all():
+            reason = f"the box {[round(v, 4) for v in odd.box]} is no share of its image, as most boxes here are."
+            image.fault, image.location = reason, odd.location or image.location
+    message = f"{', '.join(columns.box)} lie between 0 and 1: they are read as shares of the image"
+    report.note("boxes as shares of the image", message, Location(name))

@@ -85,6 +85,20 @@ class Source:
         )
 
 
+def read_text(path: Path, encoding: str | None = None) -> str:
+    """The whole text of a small file beside the rows (labels, names of classes), which may be empty.
+
+    Raises:
+        DataFileError: it cannot be read, or not in ``encoding``; names the likely one.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataFileError(f"cannot be read: {error.strerror}.", location=Location(str(path))) from None
+    source = _examine(str(path), path, content, encoding, io.BytesIO(content)) if content.strip() else None
+    return "".join(source.lines()).removeprefix("\ufeff") if source else ""
+
+
 def guess_encoding(raw: bytes) -> str:
     """The likely encoding of a line that is not UTF-8: a Chinese or Japanese one if it decodes to common characters,
     else latin-1.
