@@ -107,6 +107,11 @@ def _of_split(name: str, split: SplitStats) -> list[str]:
         if stats.wrong:
             row, value = stats.wrong[0]
             lines.append(f"{name}: {len(stats.wrong):,} values of {target!r} are not numbers (row {row}: {value}).")
+        if stats.boxes_are_shares:
+            lines.append(
+                f"{name}: the boxes of {target!r} lie between 0 and 1, as shares of their images; expected pixels, so "
+                "that training would refuse them."
+            )
         if stats.task == "classification" and len(stats.counts) == 1:
             lines.append(f"{name}: {target!r} has one class only, {next(iter(stats.counts))!r}.")
     if split.same_text:

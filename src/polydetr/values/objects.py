@@ -26,7 +26,8 @@ CROWD, MOSTLY_OUTSIDE, TOO_SMALL, CROPPED = "crowd", "mostly outside", "too smal
 _EXPECTED = (
     'Expected a list of {"box": [left, top, right, bottom] in pixels, "label": name}; [] where there is nothing.'
 )
-_NO, _YES = ("", "0", "0.0", "false", "f", "no", "n", "none", "null", "nan"), ("1", "1.0", "true", "t", "yes", "y")
+_NO = frozenset({"", "0", "0.0", "-1", "false", "f", "no", "n", "none", "null", "nan"})  # -1: Open Images' "unknown"
+_YES = frozenset({"1", "1.0", "true", "t", "yes", "y"})
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def is_crowd(value: Any) -> bool:
         ValueError: neither yes nor no.
     """
     text = "" if value is None else str(value).strip().lower()
-    if text not in (*_NO, *_YES):
+    if text not in _NO | _YES:
         raise ValueError(f"{value!r:.40} is no answer to whether it is a crowd, expected 0 or 1.")
     return text in _YES
 

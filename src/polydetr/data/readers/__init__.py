@@ -77,7 +77,9 @@ def read_records(
     file = open_source(source, encoding=encoding)
     kind = find_format(file, format)
     if kind == "boxes":
-        return read_boxes_csv(file, report=report, skip=skip, delimiter=delimiter, columns=columns, images=images)
+        return read_boxes_csv(
+            file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns, images=images
+        )
     if kind in ("csv", "tsv"):
         delimiter = delimiter or ("\t" if kind == "tsv" else None)
         return read_delimited(file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns)

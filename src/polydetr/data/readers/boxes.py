@@ -78,11 +78,11 @@ class ImageFinder:
     def find(self, name: str) -> Path | None:
         """The image's path. A name with folders is also tried without them, for files that were moved."""
         plain = name.replace("\\", "/")
-        if Path(plain).is_absolute() and _is_file(Path(plain)):
+        if Path(plain).is_absolute() and is_file(Path(plain)):
             return Path(plain)
         for candidate in dict.fromkeys((plain.lstrip("/"), plain.rpartition("/")[2])):
             for folder in self.folders:
-                if candidate and _is_file(folder / candidate):
+                if candidate and is_file(folder / candidate):
                     return folder / candidate
         return None
 
@@ -96,10 +96,11 @@ _Served = dict[Path, tuple[str, Any, Location]]
 """An image's file → name, id and place of the entry that it belongs to."""
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False also for a name that no file can have."""
     try:
         return path.is_file()
-    except OSError:  # a name that is too long
+    except OSError:
         return False
 
 

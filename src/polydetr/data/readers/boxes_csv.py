@@ -66,18 +66,27 @@ def box_columns(names: Iterable[str]) -> BoxColumns | None:
     return None
 
 
+def lacks_label(names: Iterable[str]) -> BoxColumns | None:
+    """The columns of a table that would be one of boxes, corners or a bbox, with a column "label"."""
+    names = list(names)
+    found = None if box_columns(names) else box_columns([*names, "label"])
+    return found if found and (not found.sized or found.box[0].lower() == "bbox") else None
+
+
 def read_boxes_csv(
     source: Source,
     *,
     report: ReadReport,
     skip: bool,
     delimiter: str | None = None,
+    header: bool | None = None,
     columns: Sequence[str] | None = None,
     images: str | Path | None = None,
 ) -> Iterator[Record]:
     """One Record per image, in the order in which the images first appear; ``location`` is that first row.
 
-    columns: their names; None: those of the header, or of ``_HEADERLESS`` where there is none.
+    columns: their names; None: those of the header, or of ``_HEADERLESS`` where there is none. header: whether the
+    first line is one; None: where it holds no box.
 
     Raises:
         SchemaError: no columns of boxes. RowError: a cell that is not a number, an object without a label, a missing
@@ -85,11 +94,15 @@ def read_boxes_csv(
     """
     sample = source.head_lines()
     first = sample_rows(sample, sniff_dialect(sample, delimiter))[0]
-    names, header = list(columns or first), True
-    if box_columns(first) is None and (columns or len(first) == len(_HEADERLESS)):
-        names, header = list(columns or _HEADERLESS), False
-    rows = read_delimited(source, report=report, skip=skip, delimiter=delimiter, header=header, columns=names)
+    names = list(columns or first)
+    if columns is None and box_columns(first) is None and len(first) == len(_HEADERLESS):
+        names = list(_HEADERLESS)
     of_boxes = box_columns(names)
+    if header is None:
+        header = (
+            of_boxes is None or len(first) != len(names) or not _is_box(dict(zip(names, first, strict=True)), of_boxes)
+        )
+    rows = read_delimited(source, report=report, skip=skip, delimiter=delimiter, header=header, columns=names)
     if of_boxes is None:
         raise SchemaError(
             f"is not a table of boxes; its columns are {', '.join(map(repr, names[:12]))}.",
@@ -139,6 +152,14 @@ def _object(row: Mapping[str, Any], columns: BoxColumns, location: Location) -> 
     crowd = columns.crowd is not None and is_crowd(row[columns.crowd])
     around = turned(values, {name: row[column] for name, column in columns.turned.items()})
     return RawObject(around or values, label, crowd=crowd, location=location, turned=around is not None)
+
+
+def _is_box(row: Mapping[str, Any], columns: BoxColumns) -> bool:
+    """Whether a first line is an object or an image without one, not a header."""
+    try:
+        return all(is_empty(row[c]) for c in columns.box) or bool(_object(row, columns, Location()))
+    except ValueError:
+        return False
 
 
 def _four_numbers(cell: str) -> list[float]:

@@ -5,7 +5,7 @@ Ids may be numbers or strings, dense or not: they serve to join the three lists;
 
 from __future__ import annotations
 
-import math
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -149,7 +149,7 @@ def _object(annotation: Mapping[str, Any], categories: Mapping[str, str], where:
     box = _box(annotation)
     around = turned(box, extra)
     area = annotation.get("area")
-    known = isinstance(area, (int, float)) and not isinstance(area, bool) and 0 < area < math.inf
+    known = isinstance(area, (int, float)) and not isinstance(area, bool) and 0 < area < sys.float_info.max
     return RawObject(
         (around_segmentation(annotation.get("segmentation")) or around) if around else box,
         categories[str(key)],

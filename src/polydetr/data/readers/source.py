@@ -140,7 +140,10 @@ def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
         return _examine("-", None, held.peek(1), encoding, held)
     path = Path(source)
     if path.is_dir():
-        raise DataFileError("is a folder, expected a file of rows.", location=Location(str(path)))
+        raise DataFileError(
+            "is a folder, expected a file of rows, or a folder of images, of Pascal VOC or of YOLO.",
+            location=Location(str(path)),
+        )
     try:
         stream: Any = open(path, "rb", buffering=HEAD_BYTES)  # noqa: SIM115
     except FileNotFoundError:
@@ -167,6 +170,7 @@ def _examine(name: str, path: Path | None, head: bytes, encoding: str | None, he
     if encoding is not None:
         try:
             encoding = "utf-8" if codecs.lookup(encoding).name == "utf-8-sig" else codecs.lookup(encoding).name
+            "".encode(encoding)  # some codecs are none of text
         except LookupError:
             raise DataFileError(
                 f"unknown encoding {encoding!r}.", hint="Usual ones: utf-8, gb18030, latin-1."

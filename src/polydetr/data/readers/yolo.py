@@ -21,6 +21,7 @@ from polydetr.data.readers.boxes import (
     RawImage,
     RawObject,
     image_files,
+    is_file,
     records_of,
 )
 from polydetr.data.readers.source import read_text, refuse
@@ -51,7 +52,7 @@ class YoloSet:
     @cached_property
     def doubt(self) -> str:
         """Why long lines are no outlines, "" where they can be; reads all label files."""
-        return doubt_of(cells for _, labels in self.files if labels.is_file() for cells in self._cells(labels))
+        return doubt_of(cells for _, labels in self.files if is_file(labels) for cells in self._cells(labels))
 
     def _cells(self, labels: Path) -> Iterator[list[str]]:
         with suppress(DataFileError):  # told with its image
@@ -88,7 +89,7 @@ def read_yolo(
         data = replace(data, files=tuple(_listed(Path(images))))
     if not data.files:
         raise DataFileError("holds no images.", location=Location(str(path)), hint="Expected images/ and labels/.")
-    if not any(labels.is_file() for _, labels in data.files):
+    if not any(is_file(labels) for _, labels in data.files):
         image, labels = data.files[0]
         raise DataFileError(
             f"holds {len(data.files)} images and no label file.",
@@ -146,25 +147,26 @@ def _files_of(own: Path, content: Mapping[str, Any], entry: str, encoding: str |
     for base in (root, own.parent):
         for relative in (entry, entry.removeprefix("../"), entry.removeprefix("data/")):
             place = base / relative
-            if (place / "images").is_dir():
-                return _listed(place / "images")
-            if (real := _through_link(place)).is_dir():
-                return _listed(place, real=real)
-            if place.is_file():
+            with suppress(OSError):  # a name that no file can have
+                if (place / "images").is_dir():
+                    return _listed(place / "images")
+                if (real := _through_link(place)).is_dir():
+                    return _listed(place, real=real)
+            if is_file(place):
                 names = [line.strip().replace("\\", "/") for line in read_text(place, encoding).splitlines()]
                 listed = [_listed_image(base, name) for name in names if name]
                 return [(image, _labels_of(image.parent) / f"{image.stem}.txt") for image in listed]
     raise DataFileError(
-        f"names {entry!r}, which is not there.",
+        f"names {entry!r:.200}, which is not there.",
         location=Location(str(own)),
-        hint=f"Looked for {str(root / entry)!r}; correct the path in the file.",
+        hint=f"Looked for {str(root / entry)!r:.300}; correct the path in the file.",
     )
 
 
 def _listed_image(base: Path, name: str) -> Path:
     """The image of a line in a list; darknet's begin with the folder "data", in which the list is expected to lie."""
     inside = base / name.removeprefix("data/")
-    return inside if inside.is_file() else base / name
+    return inside if is_file(inside) else base / name
 
 
 def _through_link(path: Path) -> Path:
@@ -179,7 +181,7 @@ def _through_link(path: Path) -> Path:
 def _read_image(image: Path, labels: Path, data: YoloSet, report: ReadReport) -> RawImage:
     location = Location(str(labels))
     raw = RawImage(str(image.absolute()), location, image_id=image.stem, fractions=True)
-    if not labels.is_file():
+    if not is_file(labels):
         report.note("image without a label file (read as empty)", f"{image.name} has none", Location(str(image)))
         return raw
     where = location

@@ -7,6 +7,7 @@ of a set are looked at together: outlines have as many corners as they need, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -77,7 +78,9 @@ def doubt_of(lines: Iterable[list[str]]) -> str:
         if alike and len(cells) != len(alike[0]) + 1:
             return ""
         with suppress(ValueError):  # told with its line
-            alike.append([number(cell) for cell in cells[1:]])
+            values = [number(cell) for cell in cells[1:]]
+            if all(map(math.isfinite, values)):
+                alike.append(values)
         if len(alike) == _LOOKED_AT:
             break
     return _doubt(np.array(alike)) if alike else ""
