@@ -10,7 +10,7 @@ from typing import Literal
 from polydetr.data.readers.boxes_csv import box_columns
 from polydetr.data.readers.coco import is_coco
 from polydetr.data.readers.delimited import sample_rows, sniff_dialect
-from polydetr.data.readers.foreign import refuse_folder, refuse_table
+from polydetr.data.readers.foreign import refuse_document, refuse_folder, refuse_table
 from polydetr.data.readers.image_folder import is_image_folder
 from polydetr.data.readers.source import Source
 from polydetr.data.readers.voc import annotation_folder, is_voc_list
@@ -128,6 +128,7 @@ def _json_kind(source: Source) -> Format:
         return "jsonl" if follows and len(lines[0].strip()) > 1 else "json"
     if not isinstance(first, dict):
         return "json"
+    refuse_document(first, Location(source.name))
     document = isinstance(first.get("data"), list) or is_coco(first)
     return "json" if document and len(lines) == 1 else "jsonl"
 

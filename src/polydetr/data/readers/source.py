@@ -169,8 +169,8 @@ def _examine(name: str, path: Path | None, head: bytes, encoding: str | None, he
             )
     if encoding is not None:
         try:
-            encoding = "utf-8" if codecs.lookup(encoding).name == "utf-8-sig" else codecs.lookup(encoding).name
             "".encode(encoding)  # some codecs are none of text
+            encoding = "utf-8" if codecs.lookup(encoding).name == "utf-8-sig" else codecs.lookup(encoding).name
         except LookupError:
             raise DataFileError(
                 f"unknown encoding {encoding!r}.", hint="Usual ones: utf-8, gb18030, latin-1."
