@@ -127,10 +127,14 @@ def is_crowd(value: Any) -> bool:
     Raises:
         ValueError: neither yes nor no.
     """
-    text = "" if value is None else str(value).strip().lower()
-    if text not in _NO | _YES:
-        raise ValueError(f"{value!r:.40} is no answer to whether it is a crowd, expected 0 or 1.")
-    return text in _YES
+    if value is None or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    text = str(value).strip().lower()
+    if text in _YES:
+        return True
+    if text in _NO:
+        return False
+    raise ValueError(f"{value!r:.40} is no answer to whether it is a crowd, expected 0 or 1.")
 
 
 def turned(box_xyxy: Sequence[float], values: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
@@ -140,6 +144,8 @@ def turned(box_xyxy: Sequence[float], values: Mapping[str, Any]) -> tuple[float,
     Raises:
         ValueError: an "angle", whose unit nothing says.
     """
+    if "rotation" not in values and "angle" not in values:
+        return None
     degrees, angle = (0.0 if is_empty(values.get(name)) else number(values[name]) for name in ("rotation", "angle"))
     if angle:
         raise ValueError(

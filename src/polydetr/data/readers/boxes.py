@@ -92,7 +92,7 @@ class ImageFinder:
         return f"looked in {', '.join(map(repr, shown))}" if shown else "there is no folder to look in"
 
 
-_Served = dict[Path, tuple[str, Any, Location]]
+_Served = dict[str, tuple[str, Any, Location]]
 """An image's file → name, id and place of the entry that it belongs to."""
 
 
@@ -145,10 +145,11 @@ def records_of(
 def _record(image: RawImage, path: Path, served: _Served, report: ReadReport) -> Record:
     """The record of one image. Raises ValueError where the image is unusable; nothing is reported then."""
     width, height = size = checked_size(path, image.size)
-    name, image_id, location = served.setdefault(path, (image.name, image.image_id, image.location))
+    file = str(path.absolute())
+    name, image_id, location = served.setdefault(file, (image.name, image.image_id, image.location))
     if (name, image_id) != (image.name, image.image_id):
         raise ValueError(
-            f"the image {image.name!r:.120} is the file {str(path)!r}, which is that of {name!r:.120} ({location}) "
+            f"the image {image.name!r:.120} is the file {file!r}, which is that of {name!r:.120} ({location}) "
             "already: the boxes of one of the two belong to another image (unpack the images with their folders)."
         )
     objects: list[dict[str, Any]] = []
@@ -164,7 +165,8 @@ def _record(image: RawImage, path: Path, served: _Served, report: ReadReport) ->
             problems.append((TURNED, message, raw.location or image.location))
         if repaired is not None:
             extra: dict[str, Any] = {"crowd": True} if raw.crowd else {}
-            extra |= mostly_outside(box, repaired)
+            if messages:
+                extra |= mostly_outside(box, repaired)
             if raw.area is not None:
                 extra["area"] = raw.area
             objects.append({"box": list(repaired), "label": raw.label, **extra})
@@ -172,7 +174,7 @@ def _record(image: RawImage, path: Path, served: _Served, report: ReadReport) ->
     for kind, message, location in problems:
         report.note(kind, message, location)
     row = {
-        "image": str(path.absolute()),
+        "image": file,
         "objects": objects,
         "image_id": image.name if image.image_id is None else image.image_id,
         "width": width,

@@ -145,9 +145,8 @@ def _object(annotation: Mapping[str, Any], categories: Mapping[str, str], where:
         hint = did_you_mean(str(key), categories) if key is not None else ""
         raise ValueError(f"the category id {key!r:.60} is not among the categories. {hint}".strip())
     attributes = annotation.get("attributes")
-    extra = {**annotation, **attributes} if isinstance(attributes, Mapping) else annotation
     box = _box(annotation)
-    around = turned(box, extra)
+    around = turned(box, {**annotation, **attributes} if attributes and isinstance(attributes, dict) else annotation)
     area = annotation.get("area")
     known = isinstance(area, (int, float)) and not isinstance(area, bool) and 0 < area < sys.float_info.max
     return RawObject(
@@ -181,11 +180,11 @@ def _box(annotation: Mapping[str, Any]) -> Box:
 
 def _refuse_shares(annotations: list[Any], location: Location) -> None:
     """Raises DataFileError where boxes are given as shares of their images: COCO's are pixels."""
-    boxes = [a.get("bbox") for a in annotations if isinstance(a, Mapping)]
-    numbers = [b for b in boxes if isinstance(b, list) and len(b) == 4 and all(type(v) in (int, float) for v in b)]
+    boxes = [a.get("bbox") for a in annotations if isinstance(a, dict)]
+    numbers = [box for box in boxes if isinstance(box, list) and len(box) == 4]
     try:
         array = np.array(numbers, dtype=np.float64).reshape(-1, 4)
-    except OverflowError:  # told with its annotation
+    except (TypeError, ValueError, OverflowError):  # told with its annotation
         return
     if are_shares(array):
         raise DataFileError(
