@@ -191,6 +191,18 @@ def test_mostly_outside_is_told_by_every_object(table):
     assert report.problems[CLIPPED] == 2
 
 
+def test_other_spellings_of_a_path_are_the_same_image(table):
+    path = table(HEADER + "a.png,1,2,3,4,cup\n./a.png,5,6,7,8,mug\n.\\a.png,9,9,12,12,mug\n")
+    (row,) = rows(path)
+    assert [name for name, *_ in boxes(row)] == ["cup", "mug", "mug"]
+
+
+def test_columns_that_are_not_read_are_named(table):
+    report = skipped(table("track_id,score," + HEADER + "7,0.5,a.png,1,2,3,4,cup\n"))[1]
+    assert report.examples["columns that are not read"][0].endswith("boxes.csv: 'track_id', 'score'")
+    assert not skipped(table(HEADER + "a.png,1,2,3,4,cup\n"))[1].problems
+
+
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real data sets are not there ({SHARED})")
 def test_the_real_table_gives_what_the_xml_files_give():

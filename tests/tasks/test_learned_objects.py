@@ -112,3 +112,8 @@ def test_what_is_not_measured_is_told() -> None:
     found = evaluate_results(engine, list(engine.run(as_records(rows), with_targets=True)))["objects"]
     (line,) = unseen_warnings("objects", found, where="these rows")
     assert line.startswith("these rows: 4 of 8 objects of 'objects' are not measured: 4 lie outside their images (rows")
+    config = load_config(SMALL, target=TARGET, inputs={"photo": "image"}, backbone="none")
+    notes: list[str] = []
+    good = as_records(with_objects([5, 5, 25, 25]))
+    encode_rows(engine, Splits(good, good, as_records(rows)), config, "z", notify=notes.append)
+    assert [note for note in notes if "rows: 4 of 8" in note] == [line.replace("these rows", "test rows")]

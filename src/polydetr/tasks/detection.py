@@ -103,7 +103,8 @@ class DetectionTask(Task):
             self.learned_from(labeled)  # says why, where that is known
             raise SchemaError(
                 f"target {self.target!r} has no object in any training row",
-                hint="Name the column that holds the boxes. What reading left out is told above.",
+                hint="Name the column that holds the boxes. What reading left out is told above: boxes outside their "
+                "images were drawn on images of another size.",
             )
         self.labels = label_set(self.target, self.options.labels, in_rows)
         messages = self.missing_in_some(golds, rows)

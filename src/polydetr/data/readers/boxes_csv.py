@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,11 @@ class BoxColumns:
     crowd: str | None = None
     size: tuple[str, str] | None = None
     turned: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def used(self) -> set[str | None]:
+        """All columns that are read."""
+        return {self.image, self.label, *self.box, self.crowd, *(self.size or ()), *self.turned.values()}
 
 
 def box_columns(names: Iterable[str]) -> BoxColumns | None:
@@ -109,6 +115,9 @@ def read_boxes_csv(
             location=Location(source.name),
             hint="Expected path, xmin, ymin, xmax, ymax, label (or x1..., left..., x, y, w, h).",
         )
+    unread = [name for name in names if name not in of_boxes.used]
+    if unread:
+        report.note("columns that are not read", ", ".join(map(repr, unread[:12])), Location(source.name))
     stem = source.path.stem if source.path else ""
     finder = ImageFinder.around(source.path, images, ("", "images", "JPEGImages", stem, f"images/{stem}"))
     return _read(rows, of_boxes, source.name, finder, report, skip)
@@ -120,8 +129,8 @@ def _read(
     images: dict[str, RawImage] = {}
     for record in rows:
         report.rows -= 1  # ``read_delimited`` counted it; here a row is an image
-        key = str(record.row[columns.image]).strip()
-        image = images.setdefault(key, RawImage(key, record.location))
+        name = str(record.row[columns.image]).strip()
+        image = images.setdefault(normpath(name.replace("\\", "/")), RawImage(name, record.location))
         if image.fault or all(is_empty(record.row[c]) for c in columns.box):
             continue
         try:

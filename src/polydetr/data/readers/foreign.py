@@ -26,6 +26,11 @@ _TOOLS: tuple[tuple[str, set[str], tuple[str, str] | None], ...] = (
     ("a model's answers (COCO's results)", {"image_id", "category_id", "bbox", "score"}, None),
 )
 """Tool, keys of its document or of an entry of it; of one of those keys that holds a list, a key of what is in it."""
+_KEYS_OF_BOXES = (
+    (b'"images"', b'"file_name"'), (b'"shapes"', b'"points"'), (b'"annotations"', b'"coordinates"'),
+    (b'"regions"', b'"shape_attributes"'),
+)  # fmt: skip
+"""Two keys each of the JSON of COCO, LabelMe, CreateML and VIA."""
 _LOOKED_AT = 20
 
 
@@ -96,9 +101,9 @@ def refuse_folder(path: Path, kind_of: Callable[[Path], str | None]) -> None:
 
 
 def _holds_boxes(file: Path) -> bool:
-    """Whether a file that lies among images is COCO's JSON, a JSON of LabelMe, or a table of boxes."""
+    """Whether a file that lies among images is COCO's JSON, a JSON of another tool, or a table of boxes."""
     with open(file, "rb") as stream:
         head = stream.read(1 << 16)
     if file.suffix.lower() == ".csv":
         return box_columns(head.decode("utf-8", errors="replace").partition("\n")[0].split(",")) is not None
-    return any(all(key in head for key in keys) for keys in ((b'"images"', b'"file_name"'), (b'"shapes"', b'"points"')))
+    return any(first in head and second in head for first, second in _KEYS_OF_BOXES)

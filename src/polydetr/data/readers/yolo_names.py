@@ -75,7 +75,7 @@ def names_near(folder: Path, labels: Path, encoding: str | None = None) -> tuple
             content = load_description(own, encoding)
             return class_names(content["names"], own, encoding), key_points(content, own)
     for place in (folder, labels, labels.parent):
-        for file in (place / "classes.txt", place / "obj.names"):
+        for file in (place / "classes.txt", *sorted(place.glob("*.names")), place / "_darknet.labels"):
             if file.is_file():
                 return ClassNames(_lines(file, encoding), file.name), None
     return ClassNames({}), None
