@@ -27,8 +27,9 @@ class YamlFault(ValueError):
         self.message, self.key = message, key
 
 
-def read_yaml(text: str) -> Any:
-    """The value that the text stands for, in Python's plain types.
+def read_yaml(text: str, *, as_text: bool = False) -> Any:
+    """The value that the text stands for, in Python's plain types; as_text: every single value as it is written, yes
+    and 007 too.
 
     Raises:
         YamlFault: no YAML, a key that stands twice, a date that is none, a number of thousands of digits, and more
@@ -37,7 +38,7 @@ def read_yaml(text: str) -> Any:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        return None if node is None else _Values(loader).of(node, "", 0)
+        return None if node is None else _Values(loader, as_text).of(node, "", 0)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise YamlFault(f"not valid YAML: {line}{error.problem or error}") from None
@@ -62,8 +63,8 @@ class _Loader(yaml.SafeLoader):
 class _Values:
     """Python's values of a tree of nodes, of which an alias may make the same one stand in many places."""
 
-    def __init__(self, loader: _Loader) -> None:
-        self.loader, self.room = loader, _MOST_NODES
+    def __init__(self, loader: _Loader, as_text: bool) -> None:
+        self.loader, self.as_text, self.room = loader, as_text, _MOST_NODES
 
     def of(self, node: Node, key: str, level: int) -> Any:
         self.room -= 1
@@ -81,6 +82,8 @@ class _Values:
         return self._mapping(node, key, level)
 
     def _scalar(self, node: ScalarNode, key: str) -> Any:
+        if self.as_text:
+            return node.value
         try:
             return self.loader.construct_object(node)
         except (ValueError, OverflowError, yaml.YAMLError):

@@ -113,6 +113,11 @@ def _of_split(name: str, split: SplitStats) -> list[str]:
             lines.append(
                 f"{name}: {len(stats.wrong):,} values of {quoted(target)} are not numbers (row {row}: {value})."
             )
+        if stats.boxes_are_shares:
+            lines.append(
+                f"{name}: the boxes of {quoted(target)} lie between 0 and 1, as shares of their images; expected pixels, "
+                "so that training would refuse them."
+            )
         if stats.task == "classification" and len(stats.counts) == 1:
             lines.append(f"{name}: {quoted(target)} has one class only, {quoted(next(iter(stats.counts)))}.")
     if split.same_text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,9 @@ from polydetr.core.records import Record
 from polydetr.data.text_keys import field_text, fingerprint, normalize, row_text
 from polydetr.errors import RowError, quoted, shown
 from polydetr.schema.spec import Schema
+from polydetr.values.boxes import are_shares
 from polydetr.values.cells import is_empty, read_number, says_missing
+from polydetr.values.objects import read_objects
 from polydetr.values.spans import split_words
 from polydetr.values.tags import iob2_to_word_spans, is_span_tag
 
@@ -87,7 +90,7 @@ def _quantiles(lengths: array[int]) -> dict[str, int]:
 class TargetStats:
     """The labels of one target: counts for classes, entity types and answers, moments for numbers.
 
-    comma: numbers are written with a decimal comma.
+    comma: numbers are written with a decimal comma. corners: four per object.
     """
 
     task: str
@@ -96,9 +99,18 @@ class TargetStats:
     numbers: array[float] = field(default_factory=lambda: array("d"))
     missing: int = 0
     wrong: list[tuple[int, str]] = field(default_factory=list)
+    corners: array[float] = field(default_factory=lambda: array("d"))
+
+    @property
+    def boxes_are_shares(self) -> bool:
+        """Whether the boxes of objects, which should be pixels, are given as shares of their images."""
+        return are_shares(np.frombuffer(self.corners).reshape(-1, 4)) if self.corners else False
 
     def add(self, value: Any, row: int) -> None:
         """Counts one value in; ``row`` is its row number."""
+        if self.task == "detection":
+            with suppress(RowError):  # told when the row is encoded
+                self.corners.extend(read_objects(value, column="").boxes_xyxy.ravel().tolist())
         if is_empty(value) and not isinstance(value, list):  # an empty list is an answer: none
             self.missing += 1
         elif self.task == "regression":

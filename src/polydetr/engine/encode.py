@@ -21,7 +21,7 @@ from polydetr.core.records import Finding, Record, Row, folder_of
 from polydetr.errors import Location, RowError, listed, row_fault
 from polydetr.modalities.base import Modality, ReadsFiles
 from polydetr.tasks.base import Task, WindowView
-from polydetr.tasks.capabilities import BringsTokens, ChecksLabels, HasPositive, NamesFiles
+from polydetr.tasks.capabilities import BringsTokens, ChecksLabels, FindsInImages, HasPositive, NamesFiles
 
 MAX_DOCUMENT_ROWS = 64
 """Rows of one document that are read together at most: bounds memory however long the document is."""
@@ -109,7 +109,7 @@ class RowEncoder:
         windowed = next((g for g in groups.values() if g.texts), None)
         count = max(len(g.windows) for g in groups.values())
         texts = windowed.texts if windowed else ()
-        golds = self._golds(records, texts, warnings) if with_targets else {}
+        golds = self._golds(records, texts, groups, warnings) if with_targets else {}
         positives = self._positives(records, golds, count, warnings) if with_targets else {}
         examples, layouts = [], []
         for i in range(count):
@@ -174,13 +174,19 @@ class RowEncoder:
         return tokens + sum(task.num_own_tokens for task in self.tasks.values() if isinstance(task, BringsTokens))
 
     def _golds(
-        self, records: Sequence[Record], texts: Sequence[FieldText], warnings: list[Finding]
+        self,
+        records: Sequence[Record],
+        texts: Sequence[FieldText],
+        groups: Mapping[str, EncodedGroup],
+        warnings: list[Finding],
     ) -> dict[str, list[Any]]:
         """Target → every row's label, read once however many windows there are; adds a warning for a doubtful one."""
         golds: dict[str, list[Any]] = {target: [] for target in self.tasks}
         for i, record in enumerate(records):
             for target, task in self.tasks.items():
                 gold = task.gold(task_row(task, record), texts[i] if texts else None)
+                if isinstance(task, FindsInImages):
+                    gold = task.on_image(gold, groups["image"].windows[0].arrays)
                 golds[target].append(gold)
                 if isinstance(task, ChecksLabels):
                     where = dataclasses.replace(record.location, column=target)

@@ -16,7 +16,7 @@ from polydetr.engine.engine import Engine
 from polydetr.errors import SchemaError
 from polydetr.metrics.calibration import accuracy_at, coverage_risk_curve, coverage_table, expected_calibration_error
 from polydetr.tasks.base import Task
-from polydetr.tasks.capabilities import HasLabels, HasPositive, Judged
+from polydetr.tasks.capabilities import CountsLabels, HasLabels, HasPositive, Judged
 from polydetr.tasks.figures import BoxFigures
 
 
@@ -44,6 +44,9 @@ def evaluate_results(
         unseen = unseen_labels(task, golds)
         if unseen:
             evaluation = replace(evaluation, data={**evaluation.data, "unseen_labels": unseen})
+        left_out = left_out_labels(task, [result.record for result in results], golds)
+        if left_out:
+            evaluation = replace(evaluation, data={**evaluation.data, "left_out": left_out})
         evaluations[target] = evaluation
     return evaluations
 
@@ -138,14 +141,24 @@ def unmeasured_warnings(targets: Iterable[str], measured: Container[str], *, whe
     return [f"{where} have no value of {t!r}: it is not measured there" for t in targets if t not in measured]
 
 
+def left_out_labels(task: Task, records: Sequence[Record], golds: Sequence[object]) -> list[str]:
+    """Sentences about what the labels of measured rows hold and cannot be measured. Raises SchemaError."""
+    places = [record.location for record in records]
+    return task.left_out(list(zip(places, golds, strict=True))) if isinstance(task, CountsLabels) else []
+
+
 def unseen_warnings(target: str, evaluation: Evaluation, *, where: str) -> list[str]:
-    """A sentence that names the labels which occur in measured rows and were never seen in training."""
+    """A sentence that names the labels which occur in measured rows and were never seen in training, and those about
+    what was left out.
+    """
+    left_out = [f"{where}: {line}" for line in evaluation.data.get("left_out", ())]
     unseen: Mapping[str, int] = evaluation.data.get("unseen_labels") or {}
     if not unseen:
-        return []
+        return left_out
     shown = ", ".join(f"{label!r} ({count})" for label, count in list(unseen.items())[:10])
     more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
-    return [f"{where} have labels of {target!r} that training never saw, so no answer can be right: {shown}{more}"]
+    sentence = f"{where} have labels of {target!r} that training never saw, so no answer can be right: {shown}{more}"
+    return [sentence, *left_out]
 
 
 def label_warnings(target: str, results: Sequence[RowResult], *, where: str) -> list[str]:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from polydetr.core.examples import Arrays
 from polydetr.core.predictions import Prediction
 from polydetr.core.records import Row
+from polydetr.errors import Location
 from polydetr.tasks.confidence import Calibration
 
 # -- what it needs of the inputs ---------------------------------------------------------------------------------------
@@ -22,6 +24,10 @@ class FindsInImages(Protocol):
     @property
     def zoom(self) -> float:
         """Smallest side at which training images are shown, as a share of the full one; 1 = full size."""
+        ...
+
+    def on_image(self, gold: Any, image: Arrays) -> Any:
+        """The gold value compared with the image that it belongs to; image: the row's image, encoded."""
         ...
 
 
@@ -89,6 +95,21 @@ class ChecksLabels(Protocol):
 
     def problems(self, gold: Any) -> Sequence[str]:
         """What is wrong with this gold value, one sentence per problem."""
+        ...
+
+
+@runtime_checkable
+class CountsLabels(Protocol):
+    """Some of what its labels hold cannot be learned, which shows only when all rows are encoded. labeled: place of a
+    row, its gold value.
+    """
+
+    def learned_from(self, labeled: Sequence[tuple[Location, Any]]) -> list[str]:
+        """Messages about what training rows teach. Raises SchemaError where they teach nothing."""
+        ...
+
+    def left_out(self, labeled: Sequence[tuple[Location, Any]]) -> list[str]:
+        """Messages about what of rows to be measured is not. Raises SchemaError where the labels make no sense."""
         ...
 
 

@@ -24,10 +24,10 @@ from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record, Rejection, Row, folder_of
 from polydetr.data.store import ExampleStore, StoredExamples, trim_cache
 from polydetr.engine.engine import Engine
-from polydetr.engine.measure import encode_positives, evaluate_results
+from polydetr.engine.measure import encode_positives, evaluate_results, left_out_labels
 from polydetr.errors import DataFileError, Location, RowError, SaveError, SchemaError, shown
 from polydetr.modalities.base import Modality, Notify, ReadsFiles
-from polydetr.tasks.capabilities import NamesFiles
+from polydetr.tasks.capabilities import CountsLabels, NamesFiles
 from polydetr.training.check import check_labels
 
 _PLACE = ("file", "row", "line")
@@ -160,8 +160,8 @@ def encode_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, 
     """Every row of the run, once; those that are left out are added to ``splits.rejected``.
 
     Raises:
-        RowError: a row cannot be read, and ``on_error`` is "raise". SchemaError: no training row is left, or none to
-        measure on. SaveError: a file cannot be written.
+        RowError: a row cannot be read, and ``on_error`` is "raise". SchemaError: no training row is left, they teach
+        nothing, or there are none to measure on. SaveError: a file cannot be written.
     """
     train = encode_training_rows(engine, splits, config, data_hash, notify=notify)
 
@@ -173,6 +173,10 @@ def encode_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, 
     for split, rows in (("valid", valid), ("test", test)):
         for warning in check_labels(rows.documents, engine.tasks, split=split) if rows else ():
             notify(warning)
+        for target, task in engine.tasks.items() if rows else ():
+            golds = [gold for document in rows.documents for gold in document.golds[target]]
+            for message in left_out_labels(task, rows.records, golds):
+                notify(f"{split} rows: {message}")
     return EncodedRows(train, valid, test)
 
 
@@ -193,10 +197,13 @@ def encode_training_rows(
     """
     name = f"{_key(engine, splits.train, config, data_hash)}.arrow"
     account: dict[str, list[Any]] = {}
+    counting = {target: task for target, task in engine.tasks.items() if isinstance(task, CountsLabels)}
+    labeled: dict[str, list[tuple[Location, Any]]] = {}
 
     def examples() -> Iterator[Example]:
         account.update(rejected=[], warnings=[])
-        documents = _documents(engine, splits.train, config, account)
+        labeled.update({target: [] for target in counting})
+        documents = _gathered(_documents(engine, splits.train, config, account), labeled)
         found = (example for document in documents for example in document.examples)
         first = next(found, None)
         if first is None:
@@ -208,8 +215,13 @@ def encode_training_rows(
     if store is None:
         store = stored(examples, name, notify=notify)
         account["rejected"] = _in_order(account["rejected"])
+        account["messages"] = [
+            line for target, golds in labeled.items() for line in counting[target].learned_from(golds)
+        ]
         if store.path.name == name:
             _keep_account(store.path, account)
+    for message in account["messages"]:
+        notify(message)
     splits.rejected += account["rejected"]
     rejected = {tuple(entry.get(part) for part in _PLACE) for entry in account["rejected"]}
     splits.train = [r for r in splits.train if tuple(getattr(r.location, part) for part in _PLACE) not in rejected]
@@ -224,7 +236,7 @@ def _kept(path: Path, account: dict[str, list[Any]]) -> ExampleStore | None:
     """
     try:
         kept = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        account.update(rejected=kept["rejected"], warnings=kept["warnings"])
+        account.update({name: kept[name] for name in ("rejected", "warnings", "messages")})
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return kept_store(path)
@@ -327,7 +339,7 @@ def _key(engine: Engine, records: Sequence[Record], config: Config, data_hash: s
             for task in engine.tasks.values()
             if isinstance(task, NamesFiles)
         ],
-        "format": 2,  # of the store
+        "format": 3,  # of the store
     }
     return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
@@ -343,6 +355,16 @@ def _documents(
             yield item
         elif item.error is not None:
             account["rejected"].append(rejected_row(item.record, item.error.at(item.record.location)))
+
+
+def _gathered(
+    documents: Iterable[EncodedDocument], labeled: Mapping[str, list[tuple[Location, Any]]]
+) -> Iterator[EncodedDocument]:
+    """The documents; the gold values of the targets in ``labeled`` are added there, with the places of their rows."""
+    for document in documents:
+        for target, golds in labeled.items():
+            golds += zip((record.location for record in document.records), document.golds[target], strict=True)
+        yield document
 
 
 def _in_order(rejected: list[dict[str, Any]]) -> list[dict[str, Any]]:

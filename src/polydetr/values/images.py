@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from polydetr.errors import InputError, Location, RowError
 from polydetr.values.cells import is_empty
@@ -28,7 +29,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF
 """What is opened. Pillow knows more, among them EPS, which starts another program to draw it."""
 
 MAX_PIXELS = 64_000_000
-_ORIENTATION = 0x0112  # of EXIF
+_WIDTH, _HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112  # of EXIF
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -132,6 +133,28 @@ def file_stamps(value: object, reading: ReadOptions) -> Iterator[str]:
             yield f"{path}:{status.st_size}:{status.st_mtime_ns}"
         except (_Fault, OSError, ValueError):
             yield f"{path}:absent"
+
+
+def shown_size(path: Path) -> tuple[tuple[int, int], bool]:
+    """(width, height) of an image's file as :func:`open_image` shows it, from its header alone, and whether it lies on
+    its side in the file.
+
+    Raises:
+        RowError: it is not an image.
+    """
+    try:
+        with Image.open(path, formats=_formats()) as image:
+            width, height = image.size
+            turned = _orientation(image) in _ON_THEIR_SIDE
+            if isinstance(image, TiffImageFile):  # some versions of Pillow turn its size already
+                width, height = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, KeyError, struct.error) as error:
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "no format that is known" if unknown else str(error)
+        raise RowError(f"the image {path.name!r:.120} cannot be read: {reason}.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise RowError(f"the image {path.name!r:.120} cannot be read: {error}.") from None
+    return ((height, width) if turned else (width, height)), turned
 
 
 def fit_image(image: Image.Image, size: int, *, fit: Fit, fill: tuple[int, int, int] = (124, 116, 104)) -> np.ndarray:

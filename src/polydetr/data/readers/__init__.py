@@ -91,15 +91,19 @@ def _read_path(
     images = reading.images
     if str(source) != "-" and (folder := find_folder_format(existing(source), reading.format)):
         if folder == "voc":
-            return read_voc(Path(source), report=report, skip=skip, images=images)
+            return read_voc(Path(source), report=report, skip=skip, images=images, encoding=reading.encoding)
         if folder == "images":
             return read_image_folder(Path(source), report=report)
-        return read_yolo(Path(source), report=report, skip=skip, images=images, split=reading.split)
+        return read_yolo(
+            Path(source), report=report, skip=skip, images=images, split=reading.split, encoding=reading.encoding
+        )
     file = open_source(source, encoding=reading.encoding)
     kind = find_format(file, reading.format)
     delimiter, header, columns = reading.delimiter, reading.header, reading.columns
     if kind == "boxes":
-        return read_boxes_csv(file, report=report, skip=skip, delimiter=delimiter, columns=columns, images=images)
+        return read_boxes_csv(
+            file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns, images=images
+        )
     if kind in ("csv", "tsv"):
         delimiter = delimiter or ("\t" if kind == "tsv" else None)
         return read_delimited(

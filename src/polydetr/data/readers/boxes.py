@@ -1,8 +1,8 @@
 """What all formats of boxes share: finding the image, checking its size, repairing its boxes, one Record per image.
 
 A row is ``{"image": absolute path, "objects": [{"box": [left, top, right, bottom] in pixels, "label": name}],
-"image_id", "width", "height"}``; an object may also have "area" and "crowd" (True: a region of many, which a detection
-may meet without being right or wrong).
+"image_id", "width", "height"}``; an object may also have "area", "crowd" (True: a region of many, which a detection
+may meet without being right or wrong) and "inside" (``values.objects.mostly_outside``).
 """
 
 from __future__ import annotations
@@ -12,25 +12,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polydetr.core.reading import option
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.source import RowGuard
 from polydetr.errors import DataFileError, Location, RowError, quoted
-from polydetr.values.boxes import repair_box
+from polydetr.values.boxes import number, repair_box
+from polydetr.values.cells import is_empty
+from polydetr.values.images import shown_size
+from polydetr.values.objects import mostly_outside
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+TURNED = "turned boxes (the box around each is taken)"
+"""A kind of problem, as a ReadReport counts them."""
+_LONGEST_SIDE = 10**6
 
 
 @dataclass(slots=True)
 class RawObject:
-    """One annotation as the file has it: ``box`` is left, top, right, bottom in pixels."""
+    """One annotation as the file has it: ``box`` is left, top, right, bottom in pixels. turned: it was drawn turned,
+    and ``box`` is the one around it.
+    """
 
     box: Sequence[float]
     label: str
     crowd: bool = False
     area: float | None = None
     location: Location | None = None
+    turned: bool = False
 
 
 @dataclass(slots=True)
@@ -69,11 +79,11 @@ class ImageFinder:
     def find(self, name: str) -> Path | None:
         """The image's path. A name with folders is also tried without them, for files that were moved."""
         plain = name.replace("\\", "/")
-        if Path(plain).is_absolute() and Path(plain).is_file():
+        if Path(plain).is_absolute() and is_file(Path(plain)):
             return Path(plain)
         for candidate in dict.fromkeys((plain.lstrip("/"), plain.rpartition("/")[2])):
             for folder in self.folders:
-                if candidate and (folder / candidate).is_file():
+                if candidate and is_file(folder / candidate):
                     return folder / candidate
         return None
 
@@ -83,17 +93,31 @@ class ImageFinder:
         return f"looked in {', '.join(map(repr, shown))}" if shown else "there is no folder to look in"
 
 
+_Served = dict[str, tuple[str, Any, Location]]
+"""An image's file → name, id and place of the entry that it belongs to."""
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False also for a name that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def records_of(
     images: Iterable[RawImage], finder: ImageFinder, *, report: ReadReport, skip: bool, source: str
 ) -> Iterator[Record]:
     """One Record per image, in order, repaired and checked.
 
     Raises:
-        RowError: an image that is missing, unreadable or of another size than its boxes were drawn on; a box that is
-        not numbers (``skip``: rejected into ``report`` instead). DataFileError: not one image was found.
+        RowError: an image that is missing, unreadable, of another size than its boxes were drawn on, or the image of
+        an earlier entry; a box that is not numbers (``skip``: rejected into ``report`` instead). DataFileError: not one
+        image was found.
     """
     found = missing = 0
     guard = RowGuard(report, skip=skip)
+    served: _Served = {}
     for image in images:
         with guard.at(image.location):
             if image.fault:
@@ -105,7 +129,7 @@ def records_of(
                 raise RowError(reason, hint=finder.hint)
             found += 1
             try:
-                record = _record(image, path, report)
+                record = _record(image, path, served, report)
             except ValueError as error:
                 raise RowError(str(error)) from None
             report.rows += 1
@@ -118,9 +142,16 @@ def records_of(
         )
 
 
-def _record(image: RawImage, path: Path, report: ReadReport) -> Record:
+def _record(image: RawImage, path: Path, served: _Served, report: ReadReport) -> Record:
     """The record of one image. Raises ValueError where the image is unusable; nothing is reported then."""
     width, height = size = checked_size(path, image.size)
+    file = str(path.absolute())
+    name, image_id, location = served.setdefault(file, (image.name, image.image_id, image.location))
+    if (name, image_id) != (image.name, image.image_id):
+        raise ValueError(
+            f"the image {image.name!r:.120} is the file {file!r}, which is that of {name!r:.120} ({location}) "
+            "already: the boxes of one of the two belong to another image (unpack the images with their folders)."
+        )
     objects: list[dict[str, Any]] = []
     problems: list[tuple[str, str, Location]] = []  # reported once the whole image is known to be usable
     for raw in image.objects:
@@ -129,8 +160,13 @@ def _record(image: RawImage, path: Path, report: ReadReport) -> Record:
             box = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
         repaired, messages = repair_box(box, size)
         problems += [(kind, f"{raw.label}: {message}", raw.location or image.location) for kind, message in messages]
+        if raw.turned:
+            message = f"{raw.label}: its box is turned; {box} is around it"
+            problems.append((TURNED, message, raw.location or image.location))
         if repaired is not None:
             extra: dict[str, Any] = {"crowd": True} if raw.crowd else {}
+            if messages:
+                extra |= mostly_outside(box, repaired)
             if raw.area is not None:
                 extra["area"] = raw.area
             objects.append({"box": list(repaired), "label": raw.label, **extra})
@@ -138,7 +174,7 @@ def _record(image: RawImage, path: Path, report: ReadReport) -> Record:
     for kind, message, location in problems:
         report.note(kind, message, location)
     row = {
-        "image": str(path.absolute()),
+        "image": file,
         "objects": objects,
         "image_id": image.name if image.image_id is None else image.image_id,
         "width": width,
@@ -163,37 +199,35 @@ def checked_size(path: Path, claimed: tuple[int, int] | None) -> tuple[int, int]
     Raises:
         ValueError: no image, or not of the ``claimed`` size: its boxes would lie elsewhere.
     """
-    from PIL import ExifTags, Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            size = image.size
-            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "no format that is known" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise ValueError(f"the image {path.name!r} cannot be read: {reason}.") from None
-    shown = (size[1], size[0]) if turned else size
+    shown, turned = shown_size(path)
     if claimed and claimed != shown:
         how = " (turned by its EXIF orientation)" if turned else ""
         raise ValueError(
-            f"the image {path.name!r} is {shown[0]}×{shown[1]}{how}, but its boxes were drawn on "
-            f"{claimed[0]}×{claimed[1]}."
+            f"the image {path.name!r:.120} is {shown[0]}×{shown[1]}{how}, but its boxes were drawn on "
+            f"{claimed[0]}×{claimed[1]} (leave width and height out where they are those of something else)."
         )
     return shown
+
+
+def claimed_size(width: Any, height: Any) -> tuple[int, int] | None:
+    """(width, height) of an image as its annotations say it; None where they do not, or say 0×0 as some tools do.
+
+    Raises:
+        ValueError: they are no numbers of pixels.
+    """
+    if is_empty(width) or is_empty(height):
+        return None
+    sides = number(width), number(height)
+    if not all(0 <= side < _LONGEST_SIDE for side in sides):  # also where one is not a number
+        raise ValueError(f"the size {width!r:.40}×{height!r:.40} is not that of an image.")
+    return (int(sides[0]), int(sides[1])) if all(sides) else None
+
+
+def corners_of(objects: Iterable[RawObject]) -> np.ndarray:
+    """float64 (N, 4)."""
+    return np.array([one.box for one in objects], dtype=np.float64).reshape(-1, 4)
 
 
 def image_files(folder: Path) -> list[Path]:
     """The images directly inside ``folder``, sorted by name."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-
-
-def number(value: Any) -> float:
-    """Raises ValueError where it is not one; NaN passes, and is refused with its whole box."""
-    if isinstance(value, bool):
-        raise ValueError(f"{value!r} is not a number.")
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{quoted(value, 40)} is not a number.") from None
-    except OverflowError:
-        raise ValueError(f"{quoted(value, 40)} is larger than any number of pixels.") from None

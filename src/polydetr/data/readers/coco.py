@@ -5,18 +5,21 @@ Ids may be numbers or strings, dense or not: they serve to join the three lists;
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polydetr.core.records import ReadReport, Record
-from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of
+from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, claimed_size, records_of
+from polydetr.data.readers.outlines import Box, around_segmentation
 from polydetr.data.readers.source import RowGuard, Source, refuse
 from polydetr.errors import DataFileError, Location, RowError, did_you_mean, quoted
-
-_LARGEST = 10_000_000
-"""Pixels per side that no image has."""
+from polydetr.values.boxes import are_shares, number
+from polydetr.values.objects import is_crowd, turned
 
 
 def is_coco(document: Any) -> bool:
@@ -45,6 +48,7 @@ def read_coco(
     if not isinstance(document.get("categories") or [], list):
         raise DataFileError(f"categories is {quoted(document['categories'])}, expected a list.", location=location)
     categories = _category_names(document, location)
+    _refuse_shares(document.get("annotations") or [], location)
     known = {str(i["id"]) for i in document["images"] if isinstance(i, Mapping) and "id" in i}
     by_image = _by_image(document.get("annotations") or [], known, location, report, skip)
     raw = _images(document["images"], by_image, categories, location, report, skip)
@@ -61,6 +65,8 @@ def _category_names(document: Mapping[str, Any], location: Location) -> dict[str
     Raises DataFileError where a category has no id, or one id has two names.
     """
     names: dict[str, str] = {}
+    if not isinstance(document.get("categories") or [], list):
+        raise DataFileError(f"categories is {document['categories']!r:.60}, expected a list.", location=location)
     for place, category in enumerate(document.get("categories") or (), 1):
         if not isinstance(category, Mapping) or "id" not in category:
             raise DataFileError(f"category {place} ({quoted(category, 60)}) has no id.", location=location)
@@ -119,7 +125,11 @@ def _images(
                     f"the image id {quoted(image['id'])} was given to another image before ({quoted(name)} now)."
                 )
             used_ids.add(key)
-            raw = RawImage(name, where, image_id=image["id"], size=_size(image))
+            raw = RawImage(name, where, image_id=image["id"])
+            try:
+                raw.size = claimed_size(image.get("width"), image.get("height"))
+            except ValueError as error:
+                raw.fault = f"the image {quoted(name)}: {error}"
             for place, annotation in by_image.get(key, ()):
                 try:
                     raw.objects.append(_object(annotation, categories, where))
@@ -129,41 +139,58 @@ def _images(
             yield raw
 
 
-def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    width, height = image.get("width"), image.get("height")
-    if not isinstance(width, (int, float)) or not isinstance(height, (int, float)):
-        return None
-    if not (0 <= width < _LARGEST and 0 <= height < _LARGEST):
-        raise RowError(f"width and height are {quoted(width)} and {quoted(height)}, expected numbers of pixels.")
-    return int(width), int(height)
-
-
 def _object(annotation: Mapping[str, Any], categories: Mapping[str, str], where: Location) -> RawObject:
     """One annotation's object, its box brought to corners. Raises ValueError."""
     key = annotation.get("category_id")
     if str(key) not in categories:
         hint = did_you_mean(str(key), categories) if key is not None else ""
         raise ValueError(f"the category id {quoted(key)} is not among the categories. {hint}".strip())
-    box = annotation.get("bbox")
-    if box is None:
-        box = _around(annotation.get("segmentation"))
-    if not isinstance(box, (list, tuple)) or len(box) != 4:
-        raise ValueError(f"the bbox is {quoted(box, 60)}, expected [left, top, width, height].")
-    left, top, width, height = (number(v) for v in box)
+    attributes = annotation.get("attributes")
+    box = _box(annotation)
+    around = turned(box, {**annotation, **attributes} if attributes and isinstance(attributes, dict) else annotation)
     area = annotation.get("area")
-    known = isinstance(area, (int, float)) and not isinstance(area, bool) and 0 < area < float("inf")
+    known = isinstance(area, (int, float)) and not isinstance(area, bool) and 0 < area < sys.float_info.max
     return RawObject(
-        (left, top, left + width, top + height),
+        (around_segmentation(annotation.get("segmentation")) or around) if around else box,
         categories[str(key)],
-        crowd=bool(annotation.get("iscrowd", 0)),
+        crowd=is_crowd(annotation.get("iscrowd")),
         area=float(area) if known else None,  # pyright: ignore[reportArgumentType]
         location=where,
+        turned=around is not None,
     )
 
 
-def _around(polygons: Any) -> list[float] | None:
-    """[left, top, width, height] around polygons [[x, y, x, y, ...], ...]; None where there are none."""
-    if not isinstance(polygons, list) or not polygons or not all(isinstance(p, list) and len(p) > 5 for p in polygons):
-        return None
-    xs, ys = ([number(v) for p in polygons for v in p[first::2]] for first in (0, 1))
-    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+def _box(annotation: Mapping[str, Any]) -> Box:
+    """Left, top, right, bottom of the bbox; of the outline where there is none, or one without area. Raises
+    ValueError.
+    """
+    box = annotation.get("bbox")
+    if isinstance(box, (list, tuple)) and len(box) == 4:
+        left, top, width, height = (number(value) for value in box)
+        if (width and height) or not annotation.get("segmentation"):
+            return left, top, left + width, top + height
+    elif box:
+        turned_too = ", or is it turned? Give the box around it" if isinstance(box, list) and len(box) == 5 else ""
+        raise ValueError(f"the bbox is {box!r:.60}, expected [left, top, width, height]{turned_too}.")
+    around = around_segmentation(annotation.get("segmentation"))
+    if around is None:
+        points = " but key points" if annotation.get("keypoints") else ""
+        raise ValueError(f"the bbox is {box!r:.60}, and there is nothing else{points} to take a box from.")
+    return around
+
+
+def _refuse_shares(annotations: list[Any], location: Location) -> None:
+    """Raises DataFileError where boxes are given as shares of their images: COCO's are pixels."""
+    boxes = [a.get("bbox") for a in annotations if isinstance(a, dict)]
+    numbers = [box for box in boxes if isinstance(box, list) and len(box) == 4]
+    try:
+        array = np.array(numbers, dtype=np.float64).reshape(-1, 4)
+    except (TypeError, ValueError, OverflowError):  # told with its annotation
+        return
+    if are_shares(array):
+        raise DataFileError(
+            f"the boxes lie between 0 and 1, as shares of their images do (the first is {numbers[0]}); COCO's are "
+            "[left, top, width, height] in pixels.",
+            location=location,
+            hint="Multiply them by the width and height of their images; a table of boxes (CSV) may hold shares.",
+        )

@@ -12,6 +12,7 @@ from typing import Any
 from polydetr.core.reading import option
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
+from polydetr.data.readers.foreign import refuse_document
 from polydetr.data.readers.shapes import MAX_DEPTH, check_values, usual_answers, usual_shape
 from polydetr.data.readers.source import RowGuard, Source, refuse
 from polydetr.errors import DataFileError, Location, RowError, quoted, shown
@@ -83,6 +84,8 @@ def read_json(
         return read_coco(value, source, report=report, skip=skip, images=images)
     if only == "coco":
         raise DataFileError(f"holds {_kind(value)}, expected COCO's images and annotations.", location=location)
+    if only is None:
+        refuse_document(value, location)
     if isinstance(value, dict):
         data = value.get("data")
         if isinstance(data, list) and any(isinstance(d, dict) and "paragraphs" in d for d in data):

@@ -96,6 +96,20 @@ class Source:
         )
 
 
+def read_text(path: Path, encoding: str | None = None) -> str:
+    """The whole text of a small file beside the rows (labels, names of classes), which may be empty.
+
+    Raises:
+        DataFileError: it cannot be read, or not in ``encoding``; names the likely one.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataFileError(f"cannot be read: {error.strerror}.", location=Location(str(path))) from None
+    source = _examine(str(path), path, content, encoding, io.BytesIO(content)) if content.strip() else None
+    return "".join(source.lines()).removeprefix("\ufeff") if source else ""
+
+
 def guess_encoding(raw: bytes) -> str:
     """The likely encoding of a line that is not UTF-8: a Chinese or Japanese one if it decodes to common characters,
     else latin-1.
@@ -163,26 +177,6 @@ class RowGuard:
         return error is not None
 
 
-def read_text(path: Path) -> str:
-    """A small file beside the data as a whole: UTF-8, with or without its mark.
-
-    Raises:
-        DataFileError: it cannot be read, or is in another encoding.
-    """
-    try:
-        raw = path.read_bytes()
-        return raw.decode("utf-8-sig")
-    except OSError as error:
-        raise DataFileError(f"cannot be read: {error.strerror}.", location=Location(str(path))) from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise DataFileError(
-            f"byte {error.object[error.start]:#04x} is not UTF-8 text.",
-            location=Location(str(path), line=line),
-            hint="Save the file as UTF-8.",
-        ) from None
-
-
 def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
     """Looks at the first bytes of a file or of standard input.
 
@@ -195,7 +189,10 @@ def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
         return _examine("-", None, held.peek(1), encoding, held)
     path = existing(source)
     if path.is_dir():
-        raise DataFileError("is a folder, expected a file of rows.", location=Location(str(path)))
+        raise DataFileError(
+            "is a folder, expected a file of rows, or a folder of images, of Pascal VOC or of YOLO.",
+            location=Location(str(path)),
+        )
     try:
         stream: Any = open(path, "rb", buffering=HEAD_BYTES)  # noqa: SIM115
     except OSError as error:
