@@ -123,6 +123,9 @@ def test_not_a_model(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ModelFolderError, match="is not a polydetr model"):
         Predictor.load(tmp_path / "file")
+    for name in ("no\0name", "a" * 300):
+        with pytest.raises(ModelFolderError, match="there is no model folder"):
+            Predictor.load(name)
 
 
 # -- saving ---------------------------------------------------------------------------------------------------------
@@ -156,6 +159,8 @@ def test_other_peoples_files_are_not_overwritten(model, tmp_path):
     assert (mine / "chapter.tex").read_text() == "years of work"
     with pytest.raises(SaveError, match="no name for a model folder"):
         loaded.save(".")
+    with pytest.raises(SaveError, match="cannot be used: File name too long"):
+        loaded.save("a" * 300)
 
 
 def test_a_foreign_folder_is_refused_before_the_training(tmp_path):

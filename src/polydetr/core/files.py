@@ -115,6 +115,8 @@ def _behind_links(path: Path) -> Path:
 
 def _opened(path: Path) -> IO[bytes]:
     """For writing, as it is. Raises OSError."""
+    if os.name != "posix":
+        return path.open("ab")
     open_file = _OPEN_FILE.fullmatch(str(path))
     if open_file and int(open_file[1]) == os.getpid():
         return os.fdopen(os.dup(int(open_file[2])), "wb")

@@ -115,8 +115,8 @@ def _of_split(name: str, split: SplitStats) -> list[str]:
             )
         if stats.boxes_are_shares:
             lines.append(
-                f"{name}: the boxes of {quoted(target)} lie between 0 and 1, as shares of their images; expected pixels, "
-                "so that training would refuse them."
+                f"{name}: the boxes of {quoted(target)} lie between 0 and 1, as shares of their images; expected "
+                "pixels, so that training would refuse them."
             )
         if stats.task == "classification" and len(stats.counts) == 1:
             lines.append(f"{name}: {quoted(target)} has one class only, {quoted(next(iter(stats.counts)))}.")

@@ -32,7 +32,7 @@ WEIGHTS = "model.safetensors"
 CARD = "README.md"
 SEAL = "manifest_sha256"
 COPY_AGAIN = "Copy the whole model folder again."
-MOST_JSON = 256 << 20
+MOST_JSON = 64 << 20
 """Bytes of a file that is read whole."""
 LEFT = re.compile(r"(?:[0-9a-f]{16}\.)?(?P<kind>new|old)")
 """What a killed save may leave ``beside`` the folder: half of the new model, or the one that was there before."""
@@ -79,15 +79,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _description(folder: Path) -> dict[str, Any]:
-    if not (folder / MANIFEST).exists():
+    try:
         if not folder.exists():
             left = [old for old in folder.parent.glob(f".{glob.escape(folder.name)}.*old") if (old / MANIFEST).exists()]
             hint = f"An interrupted save left the model in {str(left[0])!r}: rename it." if left else "Check the path."
-            raise ModelFolderError(f"there is no model folder {str(folder)!r}.", hint=hint)
-        raise ModelFolderError(
-            f"{str(folder)!r} is not a polydetr model: it has no {MANIFEST}.",
-            hint="Name the folder that polydetr train --out wrote.",
-        )
+            raise ModelFolderError(f"there is no model folder {str(folder)!r:.200}.", hint=hint)
+        if not os.path.lexists(folder / MANIFEST):
+            raise ModelFolderError(
+                f"{str(folder)!r} is not a polydetr model: it has no {MANIFEST}.",
+                hint="Name the folder that polydetr train --out wrote.",
+            )
+    except (OSError, ValueError) as error:  # no name that a file could have, or a folder that is closed to the user
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ModelFolderError(f"there is no model folder {str(folder)!r:.200}: {reason}.") from None
     manifest = read_json(folder, MANIFEST)
     if not isinstance(manifest, dict):
         raise ModelFolderError(f"{str(folder / MANIFEST)!r} holds no description of a model.", hint=COPY_AGAIN)

@@ -174,8 +174,8 @@ def check_replaceable(folder: Path) -> None:
     place = Path(os.path.realpath(folder))
     try:
         is_other = place.is_dir() and any(place.iterdir()) and not (place / MANIFEST).exists()
-    except PermissionError:
-        is_other = True
+    except OSError as error:
+        raise OutputError(f"{str(folder)!r:.200} cannot be used: {error.strerror}.", hint="Name another.") from None
     if is_other or (os.path.lexists(place) and not place.is_dir()):
         raise OutputError(
             f"{str(folder)!r} exists and is not a polydetr model: it is not overwritten.", hint="Name another folder."
@@ -193,7 +193,7 @@ def reserved(folder: Path) -> Iterator[None]:
     """
     check_replaceable(folder)
     place = Path(os.path.realpath(folder))
-    with held(beside(place, "lock"), what=repr(str(folder))):
+    with held(beside(place, "is-being-written.lock"), what=repr(str(folder))):  # no shorter than what a save writes
         yield
 
 

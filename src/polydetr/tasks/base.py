@@ -44,7 +44,7 @@ class LearnedState(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
 
-    temperature: float = Field(gt=0)
+    temperature: float = Field(ge=1e-6, le=1e6)
     calibration: SavedCalibration | None = None
 
 
