@@ -1,5 +1,6 @@
 """Parquet and data frames; lists of rows; that frames are recognised without importing their libraries."""
 
+import json
 import subprocess
 import sys
 
@@ -100,3 +101,25 @@ def test_reading_csv_imports_nothing_heavy(tmp_path):
 def test_other_objects_are_no_frames():
     assert frame_kind([]) is None
     assert frame_kind(type("DataFrame", (), {})()) is None
+
+
+def test_numbers_of_classes_become_the_names_that_the_table_carries(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    names = {"names": ["O", "B-GOOD", "B-CITY"], "_type": "ClassLabel"}
+    features = {
+        "tags": {"feature": names, "_type": "Sequence"},
+        "old": [names],
+        "kind": {"names": ["trade", "sport"], "_type": "ClassLabel"},
+        "size": {"dtype": "int64", "_type": "Value"},
+    }
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    columns = {"tags": [[1, 0, 2], [0]], "old": [[1], [2]], "kind": [1, -1], "size": [1, 2]}
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    pq.write_table(table, tmp_path / "a.parquet")
+    for source in (table, tmp_path / "a.parquet"):
+        assert [r.row for r in read_records(source)] == [
+            {"tags": ["B-GOOD", "O", "B-CITY"], "old": ["B-GOOD"], "kind": "sport", "size": 1},
+            {"tags": ["O"], "old": ["B-CITY"], "kind": None, "size": 2},
+        ]
+    broken = pa.table(columns).replace_schema_metadata({b"huggingface": b"[1"})
+    assert next(iter(read_records(broken))).row["kind"] == 1

@@ -8,7 +8,7 @@ import pytest
 
 from polydetr.core.layout import FieldText
 from polydetr.errors import RowError, SchemaError
-from polydetr.tasks.entities import EntitiesTask
+from polydetr.tasks.entities import EntitiesOptions, EntitiesTask
 from polydetr.tasks.tagging import TaggingTask
 from polydetr.values.spans import split_words
 
@@ -27,8 +27,7 @@ def tagger(rows: list[list[Any]], **options: Any) -> tuple[TaggingTask, list[str
 def both(spans: list[Any], text: str = TEXT) -> list[Any]:
     """What both tasks that read spans make of a row's."""
     golds = []
-    for kind in (TaggingTask, EntitiesTask):
-        task = kind("spans", kind.Options())
+    for task in (TaggingTask("spans", TaggingTask.Options()), EntitiesTask("spans", EntitiesOptions())):
         task.learn([{"spans": [{"start": 0, "end": 1, "label": "GOOD"}, {"start": 2, "end": 3, "label": "CITY"}]}])
         golds.append(task.gold({"spans": spans}, text_of(text)))
     return golds
@@ -60,16 +59,20 @@ def test_every_spelling_of_a_tag_marks_the_same_entities(tags: list[str]) -> Non
     assert gold.tags == SPELLINGS["usual"]
     assert [(s.start, s.end, s.label) for s in gold.spans] == [(0, 5, "GOOD"), (16, 26, "CITY")]
     assert task.unseen(gold) == []
-    entities = EntitiesTask("tags", EntitiesTask.Options())
+    entities = EntitiesTask("tags", EntitiesOptions())
     entities.learn([{"tags": tags}])
     assert entities.labels == ["CITY", "GOOD"]
-    assert entities.gold({"tags": tags}, text).spans == gold.spans
+    found = entities.gold({"tags": tags}, text)
+    assert found is not None
+    assert found.spans == gold.spans
 
 
 def test_bare_tags_mark_entities_of_one_type() -> None:
     task, _ = tagger([["B", "I", "O", "B"], ["O", "O"]])
     assert not task.plain
-    assert task.gold({"tags": ["B", "I", "O", "B"]}, text_of("Cape Coast or Accra")).tags == ["B-_", "I-_", "O", "B-_"]
+    gold = task.gold({"tags": ["B", "I", "O", "B"]}, text_of("Cape Coast or Accra"))
+    assert gold is not None
+    assert gold.tags == ["B-_", "I-_", "O", "B-_"]
 
 
 @pytest.mark.parametrize("labels", [["S_1", "B_2"], ["NOUN", "VERB"], ["N-S", "V-S"], ["B/1", "W/2"]])
@@ -107,11 +110,13 @@ def test_numbers_are_labels_of_words_and_become_tags_by_their_names() -> None:
     named, messages = tagger([numbers], labels=["O", "B-GOOD", "B-CITY", "I-CITY"])
     assert (named.plain, messages) == (False, [])
     text = text_of("ivory came from Cape Coast")
-    assert named.gold({"tags": numbers}, text).tags == ["B-GOOD", "O", "O", "B-CITY", "I-CITY"]
+    gold = named.gold({"tags": numbers}, text)
+    assert gold is not None
+    assert gold.tags == ["B-GOOD", "O", "O", "B-CITY", "I-CITY"]
     with pytest.raises(RowError, match=r"tag number 4 has no name: there are 4, numbered from 0"):
         named.gold({"tags": [4, 0, 0, 0, 0]}, text)
     with pytest.raises(SchemaError, match=r"Write '1' as O, B-PER or I-PER, or take plain labels: tags:tagging"):
-        EntitiesTask("tags", EntitiesTask.Options()).learn([{"tags": numbers}])
+        EntitiesTask("tags", EntitiesOptions()).learn([{"tags": numbers}])
 
 
 # -- words ------------------------------------------------------------------------------------------------------------

@@ -49,9 +49,7 @@ def find_lists(
         if column is not None:
             found[name] = column
             if column.form == "brackets" and isinstance(values[0], str):
-                messages.append(
-                    f"Column {name!r} writes lists as text, like {values[0]!r:.60}: they are read as lists."
-                )
+                messages.append(f"Column {name!r} writes lists as text and is read as lists: {values[0]!r:.60}.")
     return found
 
 

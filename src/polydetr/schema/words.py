@@ -66,7 +66,7 @@ def check_spans(name: str, rows: Sequence[Row]) -> None:
         return
     spans = as_words = as_characters = 0
     for row in rows:
-        tokens = row.get(column)
+        tokens: Any = row.get(column)
         if not _tokens(tokens) or not isinstance(row.get(name), (list, tuple)):
             continue
         offsets = join_tokens(list(tokens))[1]

@@ -145,7 +145,7 @@ def _is_sentences(lines: list[str]) -> bool:
     if len(blocks) < 2 or len(rows) < 2 * len(blocks) or len({len(row) for row in rows}) > 1:
         return False
     tags = [row[-1].strip() for row in rows]
-    return sum(map(is_span_tag, tags)) >= 0.9 * len(tags) or len(set(tags)) <= min(100, 0.2 * len(tags))
+    return sum(map(is_span_tag, tags)) >= 0.9 * len(tags) or len(set(tags)) <= min(100, 0.5 * len(tags))
 
 
 def _blocks(lines: list[str]) -> list[str]:
