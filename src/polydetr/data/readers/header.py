@@ -72,7 +72,7 @@ def name_columns(
         raise DataFileError(
             "no row could be read.",
             location=location,
-            hint=f"Is the delimiter another? Name it with {option('delimiter')}.",
+            hint=f"Is a quotation mark never closed, or the delimiter another? Name it with {option('delimiter')}.",
         )
     if columns is not None:
         if len(columns) != len(rows[0]):
@@ -110,7 +110,9 @@ def header_explained(report: ReadReport) -> Iterator[None]:
 
 
 def _default_names(rows: Sequence[Sequence[str]], expected: ExpectedColumns) -> list[str]:
-    """Names that say nothing, those of the training where a model has such; of two columns the longer is ``text``."""
+    """Names that say nothing, of two columns "text" for the longer; a model's own, where those say nothing either, or
+    it reads one column and here is one.
+    """
     width = len(rows[0])
     if width == 1:
         names = ["text"]
@@ -120,7 +122,7 @@ def _default_names(rows: Sequence[Sequence[str]], expected: ExpectedColumns) -> 
         sizes = [sum(len(r[i]) for r in rows if len(r) == 2) for i in range(2)]
         names = ["text", "label"] if sizes[0] >= sizes[1] else ["label", "text"]
     inputs = expected.inputs
-    known = all(map(_MADE_UP.fullmatch, inputs)) and not set(inputs) <= set(names)
+    known = (width == 1 or all(map(_MADE_UP.fullmatch, inputs))) and not set(inputs) <= set(names)
     return list(inputs) if known and len(inputs) == width else names
 
 

@@ -10,7 +10,7 @@ import codecs
 import io
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -83,7 +83,8 @@ class Source:
         except UnicodeError as error:
             raise DataFileError(f"is not {self.encoding} text ({error}).", location=Location(self.name)) from None
         finally:
-            text.detach()
+            with suppress(ValueError):  # the file is closed already where an error's traceback held on to this
+                text.detach()
 
     def _wrong_encoding(self, error: UnicodeDecodeError, offset: int, line: int) -> DataFileError:
         likely = guess_encoding(error.object)
