@@ -152,6 +152,8 @@ def test_a_file_without_a_header_has_the_names_of_the_training(tmp_path):
     path.write_text("1.5,2\n2.5,3\n")
     expected = ExpectedColumns(("column_1", "column_3"), ("column_2",))
     assert next(dict(r.row) for r in read_records(path, expected=expected)) == {"column_1": "1.5", "column_3": "2"}
+    path.write_text("good,film\nbad,film here\n")  # nothing shows that the first line is a row, but in training it was
+    assert [r.row["column_3"] for r in read_records(path, expected=expected)] == ["film", "film here"]
     path.write_text("good film\nbad film\n")
     one = ExpectedColumns(("review",), ("label",))
     assert [dict(r.row) for r in read_records(path, header=False, expected=one)][1] == {"review": "bad film"}

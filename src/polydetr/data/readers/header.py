@@ -16,7 +16,8 @@ NO_HEADER = "no header"
 _HEADER_WORDS = frozenset(
     ["text", "label", "sentence", "title", "category", "class", "question", "answer", "id", "target", "tags"]
 )
-_MADE_UP = re.compile(r"column_\d+|text|label")
+_NUMBERED = re.compile(r"column_\d+")
+_MADE_UP = re.compile(rf"{_NUMBERED.pattern}|text|label")
 
 
 def has_header(
@@ -30,7 +31,10 @@ def has_header(
     first = [cell.strip() for cell in rows[0]] if rows else []
     if columns is not None:
         return [name.casefold() for name in columns] == [name.casefold() for name in first]
-    return any(name in expected for name in first) or not looks_headerless(rows)
+    if any(name in expected for name in first):
+        return True
+    numbered = bool(expected.inputs) and all(map(_NUMBERED.fullmatch, expected.inputs))  # so there was none in training
+    return not numbered and not looks_headerless(rows)
 
 
 def looks_headerless(rows: Sequence[Sequence[str]]) -> bool:
