@@ -152,6 +152,12 @@ def test_a_file_without_a_header_has_the_names_of_the_training(tmp_path):
     path.write_text("1.5,2\n2.5,3\n")
     expected = ExpectedColumns(("column_1", "column_3"), ("column_2",))
     assert next(dict(r.row) for r in read_records(path, expected=expected)) == {"column_1": "1.5", "column_3": "2"}
+    path.write_text("good,film\nbad,film here\n")  # nothing shows that the first line is a row, but in training it was
+    assert [r.row["column_3"] for r in read_records(path, expected=expected)] == ["film", "film here"]
+    path.write_text("good film\nbad film\n")
+    one = ExpectedColumns(("review",), ("label",))
+    assert [dict(r.row) for r in read_records(path, header=False, expected=one)][1] == {"review": "bad film"}
+    path.write_text("1.5,2\n2.5,3\n")
     named = ExpectedColumns(("width", "height"), ("sort",))  # which of the two is which, nobody knows
     assert "width" not in next(iter(read_records(path, expected=named))).row
 
@@ -160,3 +166,20 @@ def test_a_file_without_a_header_has_the_names_of_the_training(tmp_path):
 def test_what_is_no_delimiter(delimiter):
     with pytest.raises(SchemaError, match="expected one character"):
         ReadOptions(delimiter=delimiter)
+
+
+def test_bars_delimit_where_nothing_else_does(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("note|mood\nwell, well|calm\noh|cross\n")
+    assert [r.row["mood"] for r in read_records(path)] == ["calm", "cross"]
+    path.write_text("note,mood\na|b,calm\nc|d,cross\n")
+    assert [r.row["note"] for r in read_records(path)] == ["a|b", "c|d"]
+
+
+def test_ways_to_read_that_mean_nothing_are_reported(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1}\n')
+    report = ReadReport()
+    assert len(list(read_records(path, reading=ReadOptions(columns=("b",), delimiter=";"), report=report))) == 1
+    (note,) = report.notes()
+    assert f"{path}: columns, delimiter: of tables of text, but this is jsonl" in note

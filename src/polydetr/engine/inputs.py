@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from polydetr.core.reading import ExpectedColumns, ReadOptions
+from polydetr.core.reading import ExpectedColumns, ReadOptions, option
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers import read_records
 from polydetr.data.readers.header import header_explained
@@ -92,6 +92,8 @@ def with_columns(
         if missing and (strictness != "lenient" or len(missing) == len(fields)):
             file = record.location.file
             remedy = "Add the column, or take it as missing: strictness='lenient' (predict --lenient)."
+            if record.location.line == 2:  # below what was taken for a header
+                remedy += f" If the first line is a row as well, say {option('header', False)}."
             with header_explained(report):
                 raise no_column(missing[0], record.row, "which the model reads", file=file, hint=remedy)
         first = False

@@ -70,10 +70,11 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
         with_their_lists(read(test, known)) if test is not None else None,
         [r.to_dict() for r in report.rejected],
     )
-    if held_out is None:
-        check_columns(splits.valid, schema, split="valid")
-    if splits.test is not None:
-        check_columns(splits.test, schema, split="test")
+    with header_explained(report):
+        if held_out is None:
+            check_columns(splits.valid, schema, split="valid")
+        if splits.test is not None:
+            check_columns(splits.test, schema, split="test")
     warnings = (*report.lines(), *schema.messages, *find_leaks([r.row for r in rows], schema))
     for message in (*warnings, *_messages(config, schema, splits, is_held_out=held_out is not None)):
         display.note(message)

@@ -19,7 +19,7 @@ from polydetr.data.readers.source import existing, open_source
 from polydetr.data.readers.tables import frame_kind, read_frame, read_parquet
 from polydetr.data.readers.voc import read_voc
 from polydetr.data.readers.yolo import read_yolo
-from polydetr.errors import SchemaError
+from polydetr.errors import Location, SchemaError
 
 __all__ = ["FORMATS", "ReadReport", "name_of_tags", "read_records"]
 
@@ -109,6 +109,9 @@ def _read_path(
         return read_delimited(
             file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns, expected=expected
         )
+    if idle := reading.given().keys() & {"delimiter", "header", "columns"}:
+        message = f"{', '.join(sorted(idle))}: of tables of text, but this is {kind}"
+        report.note("ways to read that mean nothing here", message, Location(file.name))
     if kind == "parquet":
         return read_parquet(file, report=report, skip=skip)
     if kind == "conll":

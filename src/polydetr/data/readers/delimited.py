@@ -83,19 +83,27 @@ def _rows(
 
 def sniff_dialect(sample: Sequence[str], delimiter: str | None = None) -> Dialect:
     """How the first rows are cut: at ``delimiter``, else at the one of comma, semicolon and tab under which they agree
-    on the most columns; at commas where they agree under none.
+    on the most columns, at bars where they do under none; at commas where they do not either.
     """
     named = _SEPARATOR.fullmatch(sample[0]) if sample else None
     preamble = 1 if named else 0
     sample, delimiter = sample[preamble:], delimiter or (named[1] if named else None)
-    best, best_score = ",", (0.0, 0)
-    for candidate in [delimiter] if delimiter else [",", "\t", ";"]:
-        widths = Counter(len(r) for r in sample_rows(sample, Dialect(candidate, _quotes_used(sample, candidate))))
-        width, agreeing = widths.most_common(1)[0] if widths else (1, 0)
-        score = (round(agreeing / max(1, widths.total()), 1), width) if width > 1 else (0.0, 1)
-        if delimiter or score > best_score:
-            best, best_score = candidate, score
-    return Dialect(best, _quotes_used(sample, best), preamble)
+    if delimiter is None:
+        scores = {candidate: _agreement(sample, candidate) for candidate in (",", "\t", ";")}
+        delimiter = max(scores, key=lambda candidate: scores[candidate])
+        if scores[delimiter] == _NO_AGREEMENT and _agreement(sample, "|") > (0.9, 1):
+            delimiter = "|"
+    return Dialect(delimiter, _quotes_used(sample, delimiter), preamble)
+
+
+_NO_AGREEMENT = (0.0, 1)
+
+
+def _agreement(sample: Sequence[str], delimiter: str) -> tuple[float, int]:
+    """The share of rows that have the most frequent number of columns, and that number, if it is above 1."""
+    widths = Counter(len(r) for r in sample_rows(sample, Dialect(delimiter, _quotes_used(sample, delimiter))))
+    width, agreeing = widths.most_common(1)[0] if widths else (1, 0)
+    return (round(agreeing / widths.total(), 1), width) if width > 1 else _NO_AGREEMENT
 
 
 def _quotes_used(sample: Sequence[str], delimiter: str) -> bool:

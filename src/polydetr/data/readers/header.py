@@ -16,7 +16,8 @@ NO_HEADER = "no header"
 _HEADER_WORDS = frozenset(
     ["text", "label", "sentence", "title", "category", "class", "question", "answer", "id", "target", "tags"]
 )
-_MADE_UP = re.compile(r"column_\d+|text|label")
+_NUMBERED = re.compile(r"column_\d+")
+_MADE_UP = re.compile(rf"{_NUMBERED.pattern}|text|label")
 
 
 def has_header(
@@ -30,7 +31,10 @@ def has_header(
     first = [cell.strip() for cell in rows[0]] if rows else []
     if columns is not None:
         return [name.casefold() for name in columns] == [name.casefold() for name in first]
-    return any(name in expected for name in first) or not looks_headerless(rows)
+    if any(name in expected for name in first):
+        return True
+    numbered = bool(expected.inputs) and all(map(_NUMBERED.fullmatch, expected.inputs))  # so there was none in training
+    return not numbered and not looks_headerless(rows)
 
 
 def looks_headerless(rows: Sequence[Sequence[str]]) -> bool:
@@ -72,7 +76,7 @@ def name_columns(
         raise DataFileError(
             "no row could be read.",
             location=location,
-            hint=f"Is the delimiter another? Name it with {option('delimiter')}.",
+            hint=f"Is a quotation mark never closed, or the delimiter another? Name it with {option('delimiter')}.",
         )
     if columns is not None:
         if len(columns) != len(rows[0]):
@@ -110,7 +114,9 @@ def header_explained(report: ReadReport) -> Iterator[None]:
 
 
 def _default_names(rows: Sequence[Sequence[str]], expected: ExpectedColumns) -> list[str]:
-    """Names that say nothing, those of the training where a model has such; of two columns the longer is ``text``."""
+    """Names that say nothing, of two columns "text" for the longer; a model's own, where those say nothing either, or
+    it reads one column and here is one.
+    """
     width = len(rows[0])
     if width == 1:
         names = ["text"]
@@ -120,7 +126,7 @@ def _default_names(rows: Sequence[Sequence[str]], expected: ExpectedColumns) -> 
         sizes = [sum(len(r[i]) for r in rows if len(r) == 2) for i in range(2)]
         names = ["text", "label"] if sizes[0] >= sizes[1] else ["label", "text"]
     inputs = expected.inputs
-    known = all(map(_MADE_UP.fullmatch, inputs)) and not set(inputs) <= set(names)
+    known = (width == 1 or all(map(_MADE_UP.fullmatch, inputs))) and not set(inputs) <= set(names)
     return list(inputs) if known and len(inputs) == width else names
 
 

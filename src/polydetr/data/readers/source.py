@@ -11,7 +11,7 @@ import io
 import string
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -85,7 +85,8 @@ class Source:
         except UnicodeError as error:
             raise DataFileError(f"is not {self.encoding} text ({error}).", location=Location(self.name)) from None
         finally:
-            text.detach()
+            with suppress(ValueError):  # the file is closed already where an error's traceback held on to this
+                text.detach()
 
     def _wrong_encoding(self, error: UnicodeDecodeError, offset: int, line: int) -> DataFileError:
         likely = guess_encoding(error.object)
