@@ -120,6 +120,10 @@ def train(
     input: Annotated[
         list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Column whose rows stay together when some are held out, for example a patient."),
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -155,7 +159,7 @@ def train(
     settings |= {key: value for key, value in {"format": format, "encoding": encoding}.items() if value}
     with stdout_kept_clean(as_json):
         predictor = Predictor.fit(
-            train, target, valid=valid, test=test, inputs=input, out=out, backbone=backbone,
+            train, target, valid=valid, test=test, inputs=input, group=group, out=out, backbone=backbone,
             preset=preset,  # type: ignore[arg-type]
             epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, resume=resume,
         )  # fmt: skip

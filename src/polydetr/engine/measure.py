@@ -13,6 +13,7 @@ from polydetr.core.documents import EncodedDocument
 from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
+from polydetr.errors import SchemaError
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import HasLabels, HasPositive
 from polydetr.tasks.figures import BoxFigures
@@ -21,14 +22,19 @@ from polydetr.tasks.figures import BoxFigures
 def evaluate_results(
     engine: Engine, results: Sequence[RowResult], *, positives: Mapping[str, Sequence[EncodedDocument]] | None = None
 ) -> dict[str, Evaluation]:
-    """Every task's evaluation of rows that were answered with their targets; labels that training never saw stand in
-    ``data``, counted.
+    """Every task's evaluation of answered rows, where some of them have its label; labels that training never saw stand
+    in ``data``, counted.
 
     positives: what ``encode_positives`` gave for these rows, where they are measured more than once.
+
+    Raises:
+        SchemaError: no row has a label of any target.
     """
     evaluations = {}
     for target, task in engine.tasks.items():
         golds = [result.golds[target] for result in results]
+        if all(gold is None for gold in golds):
+            continue
         if isinstance(task, HasPositive):
             documents = (positives or {}).get(target) or encode_positives(engine, target, golds, results)
             golds = _with_vectors(engine, target, golds, documents)
@@ -39,6 +45,8 @@ def evaluate_results(
         if unseen:
             evaluation = replace(evaluation, data={**evaluation.data, "unseen_labels": unseen})
         evaluations[target] = evaluation
+    if not evaluations:
+        raise SchemaError(f"no row has a value of {' or '.join(map(repr, engine.tasks))}: nothing to measure")
     return evaluations
 
 

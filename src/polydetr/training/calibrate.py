@@ -11,6 +11,7 @@ from torch import Tensor
 from polydetr.core.predictions import Evaluation
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import evaluate_results
+from polydetr.errors import SchemaError
 from polydetr.metrics.calibration import fit_temperature
 from polydetr.modalities.base import Notify
 from polydetr.model.build import Assembly
@@ -42,17 +43,18 @@ def calibrate(
             faultless = bool((logits.argmax(-1) == labels).all())
             task.temperature = max(1.0, temperature) if faultless else temperature
     results = list(engine.answered(valid.documents))
-    tuned = {target: task for target, task in engine.tasks.items() if isinstance(task, Tunes)}
+    tuned = {target: task for target, task in engine.tasks.items() if isinstance(task, Tunes) and target in before}
     for target, task in tuned.items():
         for message in task.tune([r.predictions[target] for r in results], [r.golds[target] for r in results]):
             notify(message)
     if any(task.tunes_answers for task in tuned.values()):
         results = list(engine.answered(valid.documents))
     after = evaluate_results(engine, results, positives=valid.positives)
-    for target, task in engine.tasks.items():
-        if "ece" in before[target].metrics:
+    for target, evaluation in before.items():
+        if "ece" in evaluation.metrics:
             ece = " → ".join(f"{evaluations[target].metrics['ece']:.4f}" for evaluations in (before, after))
-            notify(f"calibration of {target!r}: temperature {task.temperature:.3f}, ECE {ece} (validation rows)")
+            temperature = engine.tasks[target].temperature
+            notify(f"calibration of {target!r}: temperature {temperature:.3f}, ECE {ece} (validation rows)")
     return before, after
 
 
@@ -68,8 +70,13 @@ def proving_rows(valid: MeasuredRows) -> MeasuredRows:
 def measure_precision(engine: Engine, rows: MeasuredRows) -> tuple[dict[str, float], np.ndarray]:
     """What ``choose_for_prediction`` compares two precisions by: each target's main metric, and each prediction's
     probability (0 where the task gives none).
+
+    Raises:
+        SchemaError: no row has a label of some target.
     """
     results, evaluations = measure(engine, rows)
+    if len(evaluations) < len(engine.tasks):
+        raise SchemaError("some target has no label in these rows: nothing is proved")
     metrics = {t: float(evaluations[t].metrics[task.primary_metric]) for t, task in engine.tasks.items()}
     return metrics, np.array([p.probability or 0.0 for r in results for p in r.predictions.values()])
 

@@ -104,13 +104,25 @@ def encode_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, 
     """Every row of the run, once; those that are left out are added to ``splits.rejected``.
 
     Raises:
-        RowError: a row cannot be read, and ``on_error`` is "raise". SchemaError: no training row is left.
-        SaveError: a file cannot be written.
+        RowError: a row cannot be read, and ``on_error`` is "raise". SchemaError: no training row is left, or no row of
+            another split has a label. SaveError: a file cannot be written.
     """
     train = encode_training_rows(engine, splits, config, data_hash, notify=notify)
     valid = encode_measured_rows(engine, splits.valid, config, splits.rejected)
     test = encode_measured_rows(engine, splits.test, config, splits.rejected) if splits.test else None
+    for name, rows in (("validation", valid), ("test", test)):
+        if rows is not None:
+            for target in _unmeasured(rows, list(engine.tasks), name):
+                notify(f"no {name} row has a value of {target!r}: it is not measured there")
     return EncodedRows(train, valid, test)
+
+
+def _unmeasured(rows: MeasuredRows, targets: Sequence[str], split: str) -> list[str]:
+    """The targets of which no row has a label. Raises SchemaError where that is all of them."""
+    unmeasured = [t for t in targets if all(gold is None for document in rows.documents for gold in document.golds[t])]
+    if len(unmeasured) == len(targets):
+        raise SchemaError(f"no {split} row has a value of {' or '.join(map(repr, targets))}: nothing to measure")
+    return unmeasured
 
 
 def measure(engine: Engine, rows: MeasuredRows) -> tuple[list[RowResult], dict[str, Evaluation]]:

@@ -93,12 +93,12 @@ def _curves(history: Any) -> list[dict[str, Any]]:
 
 def _card(trained: Trained) -> dict[str, Any]:
     info, engine = trained.info, trained.assembly.engine
-    schema = info["schema"]
+    schema, valid = info["schema"], trained.evaluations["valid"]
     calibration = {
         target: {
             "temperature": task.temperature,
             "ece_before": info["ece_before_calibration"].get(target),
-            "ece_after": trained.evaluations["valid"][target].metrics.get("ece"),
+            "ece_after": valid[target].metrics.get("ece") if target in valid else None,
         }
         for target, task in engine.tasks.items()
     }

@@ -11,6 +11,7 @@ import io
 import re
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -132,6 +133,22 @@ def file_stamps(value: object, reading: ReadOptions) -> Iterator[str]:
             yield f"{path}:{status.st_size}:{status.st_mtime_ns}"
         except (_Fault, OSError, ValueError):
             yield f"{path}:absent"
+
+
+def image_sources(value: object, reading: ReadOptions) -> Iterator[Path | bytes]:
+    """Where every image of a cell comes from, to compare them: its file, or its content where it is in memory. What
+    names no file is passed over.
+    """
+    for item in list_images(value):
+        held = item.get("bytes") or item.get("path") if isinstance(item, Mapping) else item
+        if isinstance(held, np.ndarray | Image.Image):
+            pixels = np.asarray(held)
+            yield f"{pixels.shape}{pixels.dtype}".encode() + pixels.tobytes()
+        elif isinstance(held, bytes | bytearray | memoryview):
+            yield bytes(held)
+        elif isinstance(held, str | Path):
+            with suppress(_Fault):
+                yield find_file(held, reading)
 
 
 def fit_image(image: Image.Image, size: int, *, fit: Fit, fill: tuple[int, int, int] = (124, 116, 104)) -> np.ndarray:
