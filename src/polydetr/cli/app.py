@@ -49,6 +49,8 @@ Encoding = Annotated[
     str | None, typer.Option("--encoding", help="Of a text file that is not UTF-8, for example gb18030.")
 ]
 
+MaxPixels = Annotated[int | None, typer.Option("--max-pixels", help="Pixels of the largest image that is read.", min=1)]
+
 
 def main() -> None:
     """Runs the command line; errors become one line on standard error and an exit code: 1 failed, 2 a wrong call."""
@@ -140,13 +142,14 @@ def train(
         typer.Option("--set", help="Any configuration key, for example training.lr=1e-4; may be repeated."),
     ] = None,
     out: Annotated[str | None, typer.Option(help="Where the model folder is written.")] = None,
+    max_pixels: MaxPixels = None,
     format: FormatOption = None,
     encoding: Encoding = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train a model, measure it, save it."""
-    from polydetr.config.loading import parse_settings
+    from polydetr.config.loading import merge, parse_settings
     from polydetr.predictor import Predictor
     from polydetr.training.devices import is_first_process
 
@@ -157,6 +160,7 @@ def train(
         train = file
     settings = parse_settings(set_ or [])
     settings |= {key: value for key, value in {"format": format, "encoding": encoding}.items() if value}
+    settings = merge(settings, {"image": {"max_pixels": max_pixels}} if max_pixels else {})
     with stdout_kept_clean(as_json):
         predictor = Predictor.fit(
             train, target, valid=valid, test=test, inputs=input, group=group, out=out, backbone=backbone,
@@ -183,6 +187,7 @@ def train(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     file: Annotated[str, typer.Argument(help="Labeled rows.")],
+    max_pixels: MaxPixels = None,
     format: FormatOption = None,
     encoding: Encoding = None,
     as_json: JsonFlag = False,
@@ -191,7 +196,7 @@ def evaluate(
     from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
-        evaluations = LoadedModel.load(model).evaluation(file, format=format, encoding=encoding)
+        evaluations = LoadedModel.load(model, max_pixels=max_pixels).evaluation(file, format=format, encoding=encoding)
     if as_json:
         print_json({target: dict(e.metrics) for target, e in evaluations.items()})
         return
@@ -212,6 +217,7 @@ def predict(
     draw: Annotated[
         Path | None, typer.Option(help="A folder for the images, drawn with the objects found in them.")
     ] = None,
+    max_pixels: MaxPixels = None,
     format: FormatOption = None,
     encoding: Encoding = None,
 ) -> None:
@@ -224,7 +230,7 @@ def predict(
     if strict and lenient:
         raise ConfigError("--strict and --lenient exclude one another.")
     strictness = "strict" if strict else "lenient" if lenient else "normal"
-    loaded = LoadedModel.load(model)
+    loaded = LoadedModel.load(model, max_pixels=max_pixels)
     rejected = 0
     files = out.with_name(f"{out.stem}-files") if out else None
     answers = loaded.stream(
@@ -251,6 +257,7 @@ def explain(
     out: Annotated[
         Path | None, typer.Option(help="Folder for explanation.html and explanation.png; here when not given.")
     ] = None,
+    max_pixels: MaxPixels = None,
     format: FormatOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -258,7 +265,9 @@ def explain(
     from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
-        explanation = LoadedModel.load(model).explain_file(file, row=row, target=target, choice=choice, format=format)
+        explanation = LoadedModel.load(model, max_pixels=max_pixels).explain_file(
+            file, row=row, target=target, choice=choice, format=format
+        )
         written = explanation.save(out or ".") if out is not None or not as_json else []
     if as_json:
         print_json(explanation.to_dict())

@@ -13,8 +13,9 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,6 +56,16 @@ def written_atomically(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """Names of columns → as parts of names of files: without folders, of bounded length, no two alike."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
+        taken = set(found.values())
+        found[name] = next(n for i in count(1) if (n := plain if i == 1 else f"{plain}-{i}") not in taken)
+    return found
 
 
 def write_text(path: Path, text: str) -> None:

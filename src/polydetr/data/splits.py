@@ -73,37 +73,36 @@ def split_records(
             raise SchemaError(f"there is no column {column!r} to {purpose} by.", hint=nearest(column, known))
     fixed = _fixed_keys(records, holding)
     copies = [[*own, *more] for own, more in zip(fixed, _copies(records, holding), strict=True)]
-    together = _groups(copies)
-    if len(together) < 2:
+    together, apart = _groups(copies), _groups(fixed)
+    if len(together if holding.compared is None else apart) < 2:
         raise SchemaError(
-            f"{len(records)} rows form {len(together)} group(s) of the same text, image, document or group; to hold "
-            "some out takes two."
+            f"{len(records)} rows form {len(together)} group(s) of the same text, document or group; to hold some out "
+            "takes two."
         )
     by = _labels(records, holding.stratify_by)
     held: set[int] = set()
-    for groups, kept in _attempts(records, holding, together, fixed):
+    for groups, kept in _attempts(records, holding, together, apart):
         chosen = _hold_out(_strata(groups, by), fraction, random.Random(seed), kept)
         chosen |= _labeled(records, holding.targets, groups, chosen, kept, random.Random(seed))
         held = max(held, chosen, key=len)
         if held and len(held) >= 0.5 * fraction * len(records):
             break
     if not held:  # every group is too large: one of them is better than none
-        held = set(random.Random(seed).choice(together))
+        held = set(random.Random(seed).choice(together if len(together) > 1 else apart))
     return [r for i, r in enumerate(records) if i not in held], [records[i] for i in sorted(held)]
 
 
 def _attempts(
-    records: Sequence[Record], holding: Holding, together: Groups, fixed: Sequence[Sequence[Hashable]]
+    records: Sequence[Record], holding: Holding, together: Groups, apart: Groups
 ) -> Iterable[tuple[Groups, _Kept]]:
-    """Groups to choose from, and what training keeps: the next where the one before leaves too few rows to hold out.
-    Copies part before a category loses a value, and a category loses one before a group is parted.
+    """Groups to choose from, with copies ``together`` or ``apart``, and what training keeps: the next where the one
+    before leaves too few rows to hold out. Copies part before a category loses a value.
     """
     values = _values(records, holding)
     yield together, _Kept(values)
     if holding.compared is not None:
-        apart = _groups(fixed)
         yield apart, _Kept(values)
-        if any(fixed):
+        if len(apart) < len(records):
             yield together, _Kept([[] for _ in records])
             yield apart, _Kept([[] for _ in records])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from polydetr.core.files import file_names
 from polydetr.core.predictions import Prediction, RowResult, Scoped
 from polydetr.core.records import Finding, ReadReport, Record, Rejection
 from polydetr.engine.engine import Engine, OnError
@@ -59,8 +60,9 @@ class Answer:
         """
         if self.error is not None:
             return {"row": self.row, "error": str(self.error)}
+        names = file_names(self.predictions)
         values = {
-            t: json_value(self.tasks[t], p.value, file=files / f"{self.row:05d}-{_safe(t)}" if files else None)
+            t: json_value(self.tasks[t], p.value, file=files / f"{self.row:05d}-{names[t]}" if files else None)
             for t, p in self.predictions.items()
         }
         shown: dict[str, Any] = {"row": self.row, "prediction": values}
@@ -114,8 +116,3 @@ def _answer(number: int, result: RowResult, tasks: Mapping[str, Task]) -> Answer
 def json_value(task: Task, value: Any, *, file: Path | None = None) -> Any:
     """A prediction's value in JSON terms; ``file``: see ``WritesFiles``."""
     return task.to_json(value, file=file) if isinstance(task, WritesFiles) else value
-
-
-def _safe(name: str) -> str:
-    """A column's name as part of a file's."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.files import save_json, save_text
+from polydetr.core.files import file_names, save_json, save_text
 from polydetr.core.predictions import Evaluation
 from polydetr.engine.engine import Engine
 from polydetr.engine.render import image_of
@@ -30,10 +30,10 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
     """
     reports = folder / "reports"
     reports.mkdir(exist_ok=True)
+    names = file_names(trained.assembly.engine.tasks)
     for split, evaluations in trained.evaluations.items():
         for target, evaluation in evaluations.items():
-            safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in target)
-            name = split if len(evaluations) == 1 else f"{split}-{safe}"
+            name = split if len(evaluations) == 1 else f"{split}-{names[target]}"
             before = trained.before_calibration.get(target) if split == "valid" else None
             _write_evaluation(reports, name, evaluation, before)
             if isinstance(evaluation.figures, BoxFigures):
@@ -75,7 +75,8 @@ def _write_objects(reports: Path, name: str, figures: BoxFigures, engine: Engine
     images = [image_of(engine, record) for record in figures.records]
     mistakes_page(
         report, images, figures.gold, figures.predicted, reports / f"{name}-mistakes.html",
-        title=f"Worst mistakes ({name})",
+        title=f"Worst mistakes ({name})", opened=lambda image: image.open(),
+        names=[image.name if image is not None else "" for image in images],
     )  # fmt: skip
 
 
