@@ -13,7 +13,7 @@ from typing import Any
 
 from polydetr.core.files import sha256_of
 from polydetr.core.records import Record, Row, folder_of
-from polydetr.data.text_keys import fingerprint, normalize, row_text
+from polydetr.data.text_keys import field_text, fingerprint, normalize
 from polydetr.schema.spec import IGNORE, Schema
 from polydetr.values.cells import is_empty
 from polydetr.values.images import ReadOptions, image_sources
@@ -67,16 +67,22 @@ def copy_keys(records: Sequence[Record], compared: Compared) -> list[list[Hashab
     shown = content_keys({source for images in sources for source in images})
     keys: list[list[Hashable]] = []
     for record, own in zip(records, sources, strict=True):
-        images = [shown[source] for source in own]
+        images = tuple(shown[source] for source in own)
         found: list[Hashable] = [("image", image) for image in images]
-        inputs = normalize(row_text(record.row, compared.inputs))
-        if images or inputs.strip("\x1f "):
-            found.append(("inputs", fingerprint(inputs), tuple(images)))
-        text = normalize(row_text(record.row, compared.texts)) if compared.texts != compared.inputs else ""
-        if text.strip("\x1f "):
-            found.append(("text", fingerprint(text)))
+        cells = {name: _cell(record.row.get(name)) for name in compared.inputs}
+        if images or any(cells.values()):
+            found.append(("inputs", fingerprint("\x1f".join(cells.values())), images))
+        texts = [cells[name] for name in compared.texts] if compared.texts != compared.inputs else []
+        if any(texts):
+            found.append(("text", fingerprint("\x1f".join(texts))))
         keys.append(found)
     return keys
+
+
+def _cell(value: Any) -> str:
+    """A value as it is compared: the same for texts that differ in case or blanks alone."""
+    text = field_text(value)
+    return text if isinstance(value, int | float) else normalize(text).strip("\x1f ")
 
 
 def shared_rows(ours: Sequence[Collection[Hashable]], theirs: Sequence[Collection[Hashable]]) -> list[tuple[int, int]]:
