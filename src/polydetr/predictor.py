@@ -46,6 +46,7 @@ class Predictor(LoadedModel):
         valid: Any = None,
         test: Any = None,
         inputs: str | Sequence[str] | Mapping[str, str | None] | None = None,
+        group: str | None = None,
         out: str | Path | None = None,
         backbone: str | None = None,
         preset: Literal["fast", "balanced", "best"] | None = None,
@@ -68,6 +69,8 @@ class Predictor(LoadedModel):
                 share of the training rows is held out.
             target: the column to predict, several, or column → task; inferred when it has a usual name.
             inputs: the columns to read, or column → modality; all others when not given.
+            group: a column of which no value stands on both sides when rows are held out (a patient, a day); it is not
+                read, unless it is named among ``inputs``.
             out: where the model folder is written. A model already there is replaced only at the very end.
             backbone: a name (``polydetr backbones list``), a folder, a Hugging Face id, "none", or "auto".
             time_limit: seconds, or "90s", "10m", "1h30m".
@@ -86,6 +89,7 @@ class Predictor(LoadedModel):
             merge(merge(load_config_mapping(config), load_config_mapping(settings)), {"reading": how}),
             target=names_of(target),
             inputs=names_of(inputs),
+            group=group,
             out=None if out is None else str(out),
             backbone=backbone,
             preset=preset,

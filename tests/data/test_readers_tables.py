@@ -123,3 +123,41 @@ def test_numbers_of_classes_become_the_names_that_the_table_carries(tmp_path):
         ]
     broken = pa.table(columns).replace_schema_metadata({b"huggingface": b"[1"})
     assert next(iter(read_records(broken))).row["kind"] == 1
+
+
+@pytest.mark.parametrize("index", [None, "number", ["house", "floor"]])
+def test_the_index_of_a_frame_is_no_column(index, tmp_path):
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    import pyarrow as pa
+
+    frame = pandas.DataFrame({"text": list("abcdef"), "label": [0, 1] * 3})
+    if isinstance(index, list):
+        frame.index = pandas.MultiIndex.from_product([[1, 2], [3, 4, 5]], names=index)
+    else:
+        frame = frame[frame.text != "b"].rename_axis(index)  # rows taken out: the index is no range any more
+    frame.to_parquet(tmp_path / "frame.parquet")
+    table = pa.Table.from_pandas(frame)
+    for source in (frame, table, table.to_batches()[0], tmp_path / "frame.parquet"):
+        report = ReadReport()
+        assert {tuple(row) for row in rows(source, report=report)} == {("text", "label")}
+        noted = " ".join(report.examples.get("index left out", ()))
+        if source is frame and index is None:
+            assert not noted
+        else:
+            assert all(f"'{name or '__index_level_0__'}' is the index" in noted for name in frame.index.names)
+    if index is None:  # polars keeps the column, without what pandas said of it
+        read = polars.read_parquet(tmp_path / "frame.parquet")
+        assert [tuple(row) for source in (read, read.lazy()) for row in rows(source)] == [("text", "label")] * 10
+
+
+def test_a_range_of_rows_and_broken_metadata_leave_every_column(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    import pyarrow as pa
+
+    plain = pandas.DataFrame({"text": ["a", "b"], "index": [3, 1]})
+    report = ReadReport()
+    assert rows(pa.Table.from_pandas(plain), report=report)[0] == {"text": "a", "index": 3}
+    for said in (b"{", b'{"index_columns": 7}', b'["index"]', b'{"index_columns": [null, {"kind": "range"}]}'):
+        table = pa.table({"text": ["a"], "index": [3]}).replace_schema_metadata({b"pandas": said})
+        assert rows(table, report=report) == [{"text": "a", "index": 3}]
+    assert not report.problems

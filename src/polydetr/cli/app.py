@@ -53,6 +53,8 @@ JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
 ]
 
+MaxPixels = Annotated[int | None, typer.Option("--max-pixels", help="Pixels of the largest image that is read.", min=1)]
+
 
 def main() -> None:
     """Runs the command line; errors become one line on standard error and an exit code: 1 failed, 2 a wrong call."""
@@ -128,6 +130,10 @@ def train(
     input: Annotated[
         list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Column whose rows stay together when some are held out, for example a patient."),
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -144,13 +150,14 @@ def train(
         typer.Option("--set", help="Any configuration key, for example training.lr=1e-4; may be repeated."),
     ] = None,
     out: Annotated[str | None, typer.Option(help="Where the model folder is written.")] = None,
+    max_pixels: MaxPixels = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
     as_json: JsonFlag = False,
     *,
     reading: ReadOptions,
 ) -> None:
     """Train a model, measure it, save it."""
-    from polydetr.config.loading import parse_settings
+    from polydetr.config.loading import merge, parse_settings
     from polydetr.predictor import Predictor
 
     config = file if file and Path(file).suffix.lower() in (".yaml", ".yml") else None
@@ -159,9 +166,10 @@ def train(
             raise ConfigError(f"the training rows are named twice: {file!r} and --train {train!r}.")
         train = file
     settings = parse_settings(set_ or [])
+    settings = merge(settings, {"image": {"max_pixels": max_pixels}} if max_pixels else {})
     with stdout_kept_clean(as_json):
         predictor = Predictor.fit(
-            train, target, valid=valid, test=test, inputs=input, out=out, backbone=backbone,
+            train, target, valid=valid, test=test, inputs=input, group=group, out=out, backbone=backbone,
             preset=preset,  # type: ignore[arg-type]
             epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, reading=reading,
             resume=resume,
@@ -190,6 +198,7 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     file: Annotated[str, typer.Argument(help="Labeled rows.")],
     plots: Annotated[Path | None, typer.Option(help="A folder for the plots, as PNG: coverage and risk.")] = None,
+    max_pixels: MaxPixels = None,
     as_json: JsonFlag = False,
     *,
     reading: ReadOptions,
@@ -198,7 +207,7 @@ def evaluate(
     from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
-        evaluations = LoadedModel.load(model).evaluation(file, reading=reading)
+        evaluations = LoadedModel.load(model, max_pixels=max_pixels).evaluation(file, reading=reading)
         if plots is not None:
             from polydetr.reports.plots import write_coverage_plots
 
@@ -232,6 +241,7 @@ def predict(
     draw: Annotated[
         Path | None, typer.Option(help="A folder for the images, drawn with the objects found in them.")
     ] = None,
+    max_pixels: MaxPixels = None,
     *,
     reading: ReadOptions,
 ) -> None:
@@ -245,7 +255,7 @@ def predict(
     if strict and lenient:
         raise ConfigError("--strict and --lenient exclude one another.")
     strictness = "strict" if strict else "lenient" if lenient else "normal"
-    loaded = LoadedModel.load(model)
+    loaded = LoadedModel.load(model, max_pixels=max_pixels)
     answered = rejected = 0
     files = out.with_name(f"{out.stem}-files") if out and not is_special(out) else None
     answers = loaded.stream(
@@ -280,6 +290,7 @@ def explain(
     out: Annotated[
         Path | None, typer.Option(help="Folder for explanation.html and explanation.png; here when not given.")
     ] = None,
+    max_pixels: MaxPixels = None,
     as_json: JsonFlag = False,
     *,
     reading: ReadOptions,
@@ -288,7 +299,9 @@ def explain(
     from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
-        explanation = LoadedModel.load(model).explain_file(file, row=row, target=target, choice=choice, reading=reading)
+        explanation = LoadedModel.load(model, max_pixels=max_pixels).explain_file(
+            file, row=row, target=target, choice=choice, reading=reading
+        )
         written = explanation.save(out or ".") if out is not None or not as_json else []
     if as_json:
         print_json(explanation.to_dict())

@@ -222,6 +222,9 @@ class Config(_Section):
     inputs: dict[str, str | None] | None = Field(
         default=None, description="input column → modality, or null to infer it"
     )
+    group: str | None = Field(
+        default=None, description="column of which no value stands on both sides when rows are held out"
+    )
     backbone: Annotated[str | dict[str, str], BeforeValidator(parse_backbone)] = Field(
         default="auto", description='a name; "none"; or modality → name, where there are several'
     )

@@ -19,8 +19,9 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -135,6 +136,16 @@ def _opened(path: Path) -> IO[bytes]:
         return os.fdopen(handle, "wb")
 
 
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """Names of columns → as parts of names of files: without folders, of bounded length, no two alike."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
+        taken = set(found.values())
+        found[name] = next(n for i in count(1) if (n := plain if i == 1 else f"{plain}-{i}") not in taken)
+    return found
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     with written_atomically(path) as file:
@@ -207,8 +218,3 @@ def plain(obj: Any) -> Any:
     if isinstance(obj, float):
         return obj if math.isfinite(obj) else None
     return str(obj) if isinstance(obj, Path) else obj
-
-
-def safe_name(name: str) -> str:
-    """A column's or target's name as part of a file's: what is no letter, digit, "-" or "_" becomes "_"."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

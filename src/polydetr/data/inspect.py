@@ -11,7 +11,9 @@ from typing import Any
 from polydetr.config.loading import names_of
 from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
+from polydetr.data.copies import Compared, content_keys
 from polydetr.data.leaks import find_leaks
+from polydetr.data.overlap import same_file
 from polydetr.data.readers import read_records
 from polydetr.data.readers.header import header_explained
 from polydetr.data.readers.lists import with_lists
@@ -30,13 +32,16 @@ _SAMPLE = 10_000
 class Inspection:
     """The findings; ``to_dict`` is plain JSON, ``to_text`` is for reading, and Rich prints the object as tables.
 
-    leaks: texts that stand in two splits. giveaways: a sentence for each column that alone predicts a target.
+    leaks: texts that stand in two splits; shared_images: images that do, byte for byte; same_files: a sentence for each
+    file that was given as two splits. giveaways: a sentence for each column that alone predicts a target.
     """
 
     schema: Schema
     splits: dict[str, SplitStats]
     reports: dict[str, ReadReport]
     leaks: list[dict[str, Any]] = field(default_factory=list)
+    shared_images: list[dict[str, Any]] = field(default_factory=list)
+    same_files: list[str] = field(default_factory=list)
     giveaways: list[str] = field(default_factory=list)
     suspicious: dict[str, Suspicion] = field(default_factory=dict)
 
@@ -45,6 +50,8 @@ class Inspection:
             "schema": self.schema.to_dict(),
             "splits": {n: {**s.to_dict(), "reading": self.reports[n].to_dict()} for n, s in self.splits.items()},
             "leaks": self.leaks,
+            "shared_images": self.shared_images,
+            "same_files": self.same_files,
             "giveaways": self.giveaways,
             "suspicious_labels": {name: s.to_dict() for name, s in self.suspicious.items()},
         }
@@ -110,7 +117,7 @@ def inspect_data(
             inspection = Inspection(schema, {}, reports, giveaways=find_leaks(rows, schema))
             commas = [t.name for t in schema.targets if writes_comma(row.get(t.name) for row in rows)]
         reservoir = _Reservoir(inspection.schema, random.Random(seed)) if suspicious and name == "train" else None
-        stats = SplitStats(inspection.schema, _text_columns(inspection.schema), commas)
+        stats = SplitStats(inspection.schema, _compared(inspection.schema), commas)
         lists = inspection.schema.lists
         for record in with_lists(chain(head, records), lists, report=reports[name], skip=reading.on_error == "skip"):
             number = stats.add(record)
@@ -120,12 +127,25 @@ def inspect_data(
         if reservoir:
             inspection.suspicious = reservoir.suspicious_labels(time_limit=time_limit, seed=seed)
     assert inspection is not None
-    inspection.leaks = _shared_texts(inspection.splits)
+    contents = content_keys(image for stats in inspection.splits.values() for image in stats.sources)
+    for stats in inspection.splits.values():
+        stats.compare_images(contents)
+    first = {name: {k: row for k, (row, _) in stats.first.items()} for name, stats in inspection.splits.items()}
+    inspection.leaks = _shared(first)
+    inspection.shared_images = _shared({name: stats.images for name, stats in inspection.splits.items()})
+    pairs = combinations(sources, 2)
+    inspection.same_files = [f"{a} and {b} are one file" for a, b in pairs if same_file(sources[a], sources[b])]
     return inspection
 
 
+def _compared(schema: Schema) -> Compared:
+    """The columns by which two rows are compared: the images and the texts, or all inputs where there is no text."""
+    every = Compared.of(schema)
+    return replace(every, inputs=every.texts or every.inputs)
+
+
 def _text_columns(schema: Schema) -> list[str]:
-    """The columns by which two rows are compared: the texts, or all inputs where there is none."""
+    """The columns that a simple model judges labels by."""
     return schema.names("text") or [f.name for f in schema.inputs if f.modality != "ignore"]
 
 
@@ -166,12 +186,13 @@ class _Reservoir:
         return suspicions
 
 
-def _shared_texts(splits: Mapping[str, SplitStats]) -> list[dict[str, Any]]:
-    """The texts that stand in two splits, a pair of splits at a time: a model was trained on what it is tested on."""
+def _shared(splits: Mapping[str, Mapping[Any, int]]) -> list[dict[str, Any]]:
+    """What stands in two splits, a pair of splits at a time: a model was trained on what it is tested on. splits: the
+    keys of each, with their row.
+    """
     leaks = []
-    for earlier, later in combinations(splits, 2):
-        ours, theirs = splits[earlier].first, splits[later].first
+    for (earlier, ours), (later, theirs) in combinations(splits.items(), 2):
         common = [key for key in theirs if key in ours]
-        examples = [{earlier: ours[key][0], later: theirs[key][0]} for key in common[:10]]
+        examples = [{earlier: ours[key], later: theirs[key]} for key in common[:10]]
         leaks.append({"splits": [earlier, later], "count": len(common), "examples": examples})
     return leaks

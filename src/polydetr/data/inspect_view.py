@@ -74,12 +74,13 @@ def _labels(split: SplitStats) -> Iterator[RenderableType]:
 
 def findings(inspection: Inspection) -> list[str]:
     """One sentence per fault, the gravest kinds first; a good sentence when there is none."""
-    lines: list[str] = []
-    for leak in inspection.leaks:
-        if leak["count"]:
-            a, b = leak["splits"]
-            pairs = ", ".join(f"{e[a]}/{e[b]}" for e in leak["examples"][:5])
-            lines.append(f"Leak: {leak['count']:,} texts of {b} also stand in {a} (rows {pairs}).")
+    lines = [f"Leak: {line}." for line in inspection.same_files]
+    for what, leaks in (("texts", inspection.leaks), ("images", inspection.shared_images)):
+        for leak in leaks:
+            if leak["count"]:
+                a, b = leak["splits"]
+                pairs = ", ".join(f"{e[a]}/{e[b]}" for e in leak["examples"][:5])
+                lines.append(f"Leak: {leak['count']:,} {what} of {b} also stand in {a} (rows {pairs}).")
     lines += inspection.giveaways
     for name, split in inspection.splits.items():
         lines += _of_split(name, split)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from polydetr.core.records import Record
+from polydetr.data.copies import Compared, Content
 from polydetr.data.text_keys import field_text, fingerprint, normalize, row_text
 from polydetr.errors import RowError, quoted, shown
 from polydetr.schema.spec import Schema
@@ -166,16 +169,28 @@ def _label(value: Any) -> str:
     return str(value[2]) if isinstance(value, (list, tuple)) and len(value) == 3 else str(value)
 
 
+class _Shown(NamedTuple):
+    """A row with images, as far as it takes to compare it."""
+
+    number: int
+    label: str
+    keys: tuple[bytes, bytes]
+    text: str
+    images: Sequence[Path | Content]
+
+
 @dataclass
 class SplitStats:
     """One split: columns, targets, and a fingerprint of each row's text with the row and label where it was first
     met (``first``).
 
-    texts: the columns by which two rows are compared; commas: targets with a decimal comma.
+    compared: the columns by which two rows are compared, images by their content: rows with images are compared by
+    ``compare_images``, once all of them are known. images: each with the row where it was first met. commas: targets
+    with a decimal comma.
     """
 
     schema: Schema
-    texts: Sequence[str]
+    compared: Compared
     commas: Collection[str] = ()
     rows: int = 0
     columns: dict[str, ColumnStats] = field(default_factory=dict)
@@ -187,7 +202,9 @@ class SplitStats:
     conflicts: int = 0
     conflict_examples: list[dict[str, Any]] = field(default_factory=list)
     empty_texts: int = 0
+    images: dict[Hashable, int] = field(default_factory=dict)
     _exact: set[bytes] = field(default_factory=set)
+    _waiting: list[_Shown] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.targets = {t.name: TargetStats(t.task, comma=t.name in self.commas) for t in self.schema.targets}
@@ -218,23 +235,50 @@ class SplitStats:
             column.add(row.get(name), number)
         for name, target in self.targets.items():
             target.add(row.get(name), number)
-        self._add_text(row, number)
+        self._add_text(record, number)
         return number
 
-    def _add_text(self, row: Mapping[str, Any], number: int) -> None:
-        text = row_text(row, self.texts)
-        if not text.strip("\x1f \t\r\n"):
-            self.empty_texts += 1
-            return
-        label = repr([row.get(t) for t in self.targets])
-        exact = fingerprint(text + "\x1e" + label)
+    def _add_text(self, record: Record, number: int) -> None:
+        text = row_text(record.row, self.compared.inputs)
+        label = repr([record.row.get(t) for t in self.targets])
+        keys = fingerprint(text), fingerprint(normalize(text))
+        if images := self.compared.sources(record):
+            name = next((image.name for image in images if isinstance(image, Path)), "an image")
+            self._waiting.append(_Shown(number, label, keys, shorten(f"{name} {text}".strip()), images))
+        elif text.strip("\x1f \t\r\n"):
+            self._compare(number, label, keys, shorten(text), self.first)
+        else:
+            self.empty_texts += bool(self.compared.inputs)
+
+    @property
+    def sources(self) -> Iterator[Path | Content]:
+        """The images of the rows that wait to be compared."""
+        return (image for row in self._waiting for image in row.images)
+
+    def compare_images(self, contents: Mapping[Path | Content, Hashable]) -> None:
+        """Compares the rows with images. contents: image → a key, the same for the same bytes."""
+        first: dict[bytes, tuple[int, str]] = {}
+        for row in self._waiting:
+            images = [contents[image] for image in row.images]
+            for image in images:
+                self.images.setdefault(image, row.number)
+            shown = repr(images).encode()
+            self._compare(row.number, row.label, (row.keys[0] + shown, row.keys[1] + shown), row.text, first)
+        self._waiting.clear()
+
+    def _compare(
+        self, number: int, label: str, keys: tuple[bytes, bytes], text: str, met: dict[bytes, tuple[int, str]]
+    ) -> None:
+        """Counts a row that repeats one of those ``met``. keys: of its exact inputs, and of the normalized ones."""
+        exact = keys[0] + label.encode(errors="surrogatepass")
+        exact = hashlib.blake2b(exact, digest_size=12).digest()
         self.exact_duplicates += exact in self._exact
         self._exact.add(exact)
-        first_number, first_label = self.first.setdefault(fingerprint(normalize(text)), (number, label))
+        first_number, first_label = met.setdefault(keys[1], (number, label))
         if first_number == number:
             return
         self.same_text += 1
-        example = {"rows": [first_number, number], "text": shorten(text)}
+        example = {"rows": [first_number, number], "text": text}
         if len(self.same_text_examples) < 5:
             self.same_text_examples.append(example)
         if first_label != label:

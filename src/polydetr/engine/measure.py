@@ -48,6 +48,8 @@ def evaluate_results(
         if left_out:
             evaluation = replace(evaluation, data={**evaluation.data, "left_out": left_out})
         evaluations[target] = evaluation
+    if not evaluations:
+        raise SchemaError(f"no row has a value of {' or '.join(map(repr, engine.tasks))}: nothing to measure")
     return evaluations
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.files import safe_name
+from polydetr.core.files import file_names
 from polydetr.core.predictions import Bounded, Prediction, RowResult, Scoped
 from polydetr.core.records import Finding, ReadReport, Record, Rejection
 from polydetr.engine.engine import Engine, OnError
@@ -60,8 +60,9 @@ class Answer:
         """
         if self.error is not None:
             return {"row": self.row, "error": str(self.error)}
+        names = file_names(self.predictions)
         values = {
-            t: json_value(self.tasks[t], p.value, file=files / f"{self.row:05d}-{safe_name(t)}" if files else None)
+            t: json_value(self.tasks[t], p.value, file=files / f"{self.row:05d}-{names[t]}" if files else None)
             for t, p in self.predictions.items()
         }
         shown: dict[str, Any] = {"row": self.row, "prediction": values}

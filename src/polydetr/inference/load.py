@@ -15,6 +15,7 @@ from polydetr.errors import BackboneError, ConfigError, ModelFolderError, Polyde
 from polydetr.inference.description import faults
 from polydetr.inference.folder import COPY_AGAIN, read_manifest
 from polydetr.modalities.base import Modality, Needs
+from polydetr.modalities.image import ImageModality
 from polydetr.schema.spec import Schema
 from polydetr.tasks.base import Task
 
@@ -36,6 +37,15 @@ def read_parts(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Mod
     return modalities, tasks
 
 
+def _with_limit(modality: Modality | None, max_pixels: int) -> Modality:
+    """Raises ConfigError where there are no images, or the limit is none."""
+    if not isinstance(modality, ImageModality):
+        raise ConfigError(f"max_pixels = {max_pixels}: the model reads no images.", hint="Leave --max-pixels out.")
+    if max_pixels < 1:
+        raise ConfigError(f"max_pixels = {max_pixels}, expected at least 1.")
+    return modality.with_limit(max_pixels)
+
+
 def _with_needs(states: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[str, dict[str, Any]]:
     """Every modality's state with its needs; older folders do not hold them, and they are derived from the tasks."""
     needs, read = Needs.of(tasks), [name for name, state in states.items() if state["fields"]]
@@ -43,11 +53,14 @@ def _with_needs(states: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[st
     return {name: {"needs": derived[name], **state} for name, state in states.items()}
 
 
-def load_engine(folder: Path, *, runner: str = "torch", precision: str = "auto") -> tuple[Engine, dict[str, Any]]:
-    """A saved model, ready to answer, and its description.
+def load_engine(
+    folder: Path, *, runner: str = "torch", precision: str = "auto", max_pixels: int | None = None
+) -> tuple[Engine, dict[str, Any]]:
+    """A saved model, ready to answer, and its description. max_pixels: in place of that of the training.
 
     Raises:
-        ConfigError: an unknown runner or precision. ModelFolderError: see ``read_manifest``; or the parts do not fit.
+        ConfigError: an unknown runner or precision, a limit for a model that reads no images. ModelFolderError: see
+            ``read_manifest``; or the parts do not fit.
     """
     if runner not in RUNNERS:
         raise ConfigError(f"runner {runner!r} is not known.", hint=did_you_mean(runner, RUNNERS))
@@ -55,6 +68,8 @@ def load_engine(folder: Path, *, runner: str = "torch", precision: str = "auto")
     try:
         Schema.from_dict(manifest["schema"])
         modalities, tasks = read_parts(folder, manifest)
+        if max_pixels is not None:
+            modalities = {**modalities, "image": _with_limit(modalities.get("image"), max_pixels)}
         loaded = load(RUNNERS[runner])(folder, manifest, modalities, tasks, precision=precision)
         return Engine.of(modalities, tasks, loaded, context=manifest["context"]), manifest
     except SchemaError as error:

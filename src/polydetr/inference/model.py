@@ -26,6 +26,7 @@ from polydetr.engine.measure import (
     with_coverage,
 )
 from polydetr.engine.outputs import Answer, answers
+from polydetr.engine.render import ShownImage
 from polydetr.errors import InputError, RowError, did_you_mean
 from polydetr.inference.load import load_engine
 from polydetr.metrics.calibration import Threshold
@@ -33,6 +34,8 @@ from polydetr.schema.spec import Schema
 from polydetr.tasks.capabilities import HasPositive, Judged
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from polydetr.explain import Explanation
 
 
@@ -73,7 +76,12 @@ class LoadedModel:
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, precision: Literal["auto", "fp32", "bf16", "int8"] = "auto", runner: str = "torch"
+        cls,
+        folder: str | Path,
+        *,
+        precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+        runner: str = "torch",
+        max_pixels: int | None = None,
     ) -> Self:
         """A saved model.
 
@@ -81,12 +89,13 @@ class LoadedModel:
             this machine; otherwise in bf16 what was trained in bf16, where this machine has instructions for it, and
             all else in fp32. Whether each is accurate enough for the model was checked when it was trained.
         runner: what computes the forward pass (``core.plugs.RUNNERS``).
+        max_pixels: of an image, in place of ``image.max_pixels`` of the training.
 
         Raises:
             ConfigError: an unknown precision or runner, or "int8" where the machine or the model cannot compute in it.
             ModelFolderError: it is not a model, is damaged or changed, or was written by a newer version.
         """
-        engine, manifest = load_engine(Path(folder), runner=runner, precision=precision)
+        engine, manifest = load_engine(Path(folder), runner=runner, precision=precision, max_pixels=max_pixels)
         return cls(engine, manifest, folder=Path(folder))
 
     # -- answers ------------------------------------------------------------------------------------------------------
@@ -328,6 +337,18 @@ class LoadedModel:
             raise InputError(f"there is no row {row}: the input has {number}", hint="Rows are counted from 1.")
         bad = report.rejected[row - good]
         raise RowError(bad.reason, location=bad.location)
+
+    # -- images -------------------------------------------------------------------------------------------------------
+
+    def open_image(self, image: Any, *, column: str | None = None) -> Image:
+        """An image (a path, bytes, an array or a Pillow image) as the model sees it, before it is brought to the
+        model's size: upright, over white, in 8-bit RGB. column: of several columns of images, which.
+
+        Raises:
+            InputError: the model reads no images. RowError: it cannot be read.
+        """
+        field = target_of(column, self.schema.names("image"), kind="image")
+        return ShownImage(self._engine.encoder.modalities["image"], field, image, None).open()  # type: ignore[arg-type]
 
     # -- about itself -------------------------------------------------------------------------------------------------
 

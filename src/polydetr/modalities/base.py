@@ -74,7 +74,8 @@ class Needs:
 class BuildContext:
     """What ``Modality.build`` learns from, beside the columns.
 
-    rows: the training rows; others: the model's modalities that were built before it, by name.
+    rows: the training rows; others: the model's modalities that were built before it, by name; folder: where relative
+    paths in the rows begin.
     """
 
     rows: Sequence[Row]
@@ -82,6 +83,7 @@ class BuildContext:
     needs: Needs = Needs()
     others: Mapping[str, Modality] = field(default_factory=dict)
     notify: Notify = lambda message: None
+    folder: Path | None = None
 
 
 class Modality(ABC):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polydetr.core.files import safe_name
+from polydetr.core.files import file_names
 from polydetr.core.predictions import Evaluation
 from polydetr.errors import InputError
 from polydetr.metrics.calibration import ReliabilityCurve
@@ -252,9 +252,9 @@ def write_coverage_plots(folder: Path, evaluations: Mapping[str, Evaluation]) ->
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {t: e.data["coverage_risk"] for t, e in evaluations.items() if "coverage_risk" in e.data}
-    written = []
+    written, names = [], file_names(drawn)
     for target, curve in drawn.items():
-        written.append(folder / ("coverage.png" if len(drawn) == 1 else f"coverage-{safe_name(target)}.png"))
+        written.append(folder / ("coverage.png" if len(drawn) == 1 else f"coverage-{names[target]}.png"))
         coverage_png(curve, written[-1], title=f"Coverage and risk: {shorten(target, 30)}")
     return written
 

@@ -19,6 +19,7 @@ from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError, did_you_mean
 from polydetr.tasks.confidence import Calibration, SavedCalibration
+from polydetr.values.images import MAX_PIXELS
 
 OLD_SECTIONS = ("detection", "entities")
 """Sections of older configurations and model folders: options of the targets of the task of that name."""
@@ -85,13 +86,14 @@ class TaskContext:
 
     inputs: the kinds of the input columns; decoder: the sizes of the shared decoder, None where there is none; mix: how
     images are blended in training (``image.augment.mix``); freeze_backbones: whether backbones give their coarsest
-    features alone.
+    features alone; max_pixels: of an image that is read.
     """
 
     inputs: tuple[str, ...] = ()
     decoder: DecoderSizes | None = None
     mix: str = "none"
     freeze_backbones: bool = False
+    max_pixels: int = MAX_PIXELS
 
 
 NOTHING_KNOWN = TaskContext()

@@ -115,6 +115,9 @@ def proving_rows(valid: MeasuredRows) -> MeasuredRows:
 def measure_precision(engine: Engine, rows: MeasuredRows) -> tuple[dict[str, float], np.ndarray]:
     """What ``choose_for_prediction`` compares two precisions by: each target's main metric, and each prediction's
     probability (0 where the task gives none).
+
+    Raises:
+        SchemaError: no row has a label of some target.
     """
     results, evaluations = measure(engine, rows)
     metrics = {t: float(e.metrics[engine.tasks[t].primary_metric]) for t, e in evaluations.items()}

@@ -10,13 +10,14 @@ from polydetr.config.sections import Config
 from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
+from polydetr.data.overlap import overlap_lines
 from polydetr.data.readers import read_records
 from polydetr.data.readers.header import header_explained
 from polydetr.data.readers.lists import with_lists
-from polydetr.data.splits import split_records
+from polydetr.data.splits import Holding, split_records
 from polydetr.errors import Location, SchemaError
 from polydetr.schema.infer import REST, infer_schema
-from polydetr.schema.spec import Schema
+from polydetr.schema.spec import IGNORE, Schema
 from polydetr.training.check import check_columns
 from polydetr.training.encode import Splits
 from polydetr.training.loop import Display
@@ -53,17 +54,18 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
         )
     sample = [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]]
     with header_explained(report):
-        schema = infer_schema(sample, targets=config.target or None, inputs=config.inputs, options=config.tasks)
+        schema = infer_schema(
+            sample, targets=config.target or None, inputs=_without_group(config.inputs, config.group),
+            options=config.tasks,
+        )  # fmt: skip
     rows = with_their_lists(rows)
     known = ExpectedColumns(tuple(f.name for f in schema.inputs), tuple(t.name for t in schema.targets))
     valid = valid if valid is not None else config.valid
     test = test if test is not None else config.test
     held_out = None
+    holding = Holding.of(schema, rows, group=config.group, root=config.image.root)
     if valid is None:
-        by = next((t.name for t in schema.targets if t.task == "classification"), None)
-        rows, held_out = split_records(
-            rows, config.training.valid_fraction, seed=config.seed, stratify_by=by, texts=schema.names("text")
-        )
+        rows, held_out = split_records(rows, config.training.valid_fraction, seed=config.seed, holding=holding)
     splits = Splits(
         rows,
         held_out if held_out is not None else with_their_lists(read(valid, known)),
@@ -75,10 +77,22 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
             check_columns(splits.valid, schema, split="valid")
         if splits.test is not None:
             check_columns(splits.test, schema, split="test")
-    warnings = (*report.lines(), *schema.messages, *find_leaks([r.row for r in rows], schema))
+    named = {"train": splits.train, "valid": splits.valid, **({"test": splits.test} if splits.test else {})}
+    sources = {"train": source, "valid": valid, "test": test}
+    assert holding.compared is not None
+    copies = overlap_lines(named, holding.compared, sources=sources, group=config.group)
+    leaks = find_leaks([r.row for r in rows], schema)
+    warnings = (*report.lines(), *schema.messages, *leaks, *copies)
     for message in (*warnings, *_messages(config, schema, splits, is_held_out=held_out is not None)):
         display.note(message)
     return splits, schema
+
+
+def _without_group(inputs: dict[str, str | None] | None, group: str | None) -> dict[str, str | None] | None:
+    """The inputs to infer: without the column of the groups, unless it is named, as its values are never met again."""
+    if group is None or (inputs and (group in inputs or REST not in inputs)):
+        return inputs
+    return {**(inputs or {}), group: IGNORE}
 
 
 def _messages(config: Config, schema: Schema, splits: Splits, *, is_held_out: bool) -> list[str]:

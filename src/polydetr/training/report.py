@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.files import safe_name, save_json, save_text
+from polydetr.core.files import file_names, save_json, save_text
 from polydetr.core.predictions import Evaluation
 from polydetr.engine.engine import Engine
 from polydetr.engine.render import image_of
@@ -40,9 +40,10 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
     """
     reports = folder / "reports"
     reports.mkdir(exist_ok=True)
+    names = file_names(trained.assembly.engine.tasks)
     for split, evaluations in trained.evaluations.items():
         for target, evaluation in evaluations.items():
-            name = split if len(evaluations) == 1 else f"{split}-{safe_name(target)}"
+            name = split if len(evaluations) == 1 else f"{split}-{names[target]}"
             before = trained.before_calibration.get(target) if split == "valid" else None
             with _expendable(f"{name} in reports/"):
                 _write_evaluation(reports, name, evaluation, before)
@@ -103,7 +104,8 @@ def _write_objects(reports: Path, name: str, figures: BoxFigures, engine: Engine
     images = [image_of(engine, record) for record in figures.records]
     mistakes_page(
         report, images, figures.gold, figures.predicted, reports / f"{name}-mistakes.html",
-        title=f"Worst mistakes ({name})",
+        title=f"Worst mistakes ({name})", opened=lambda image: image.open(),
+        names=[image.name if image is not None else "" for image in images],
     )  # fmt: skip
 
 
@@ -121,12 +123,12 @@ def _curves(history: Any) -> list[dict[str, Any]]:
 
 def _card(trained: Trained) -> dict[str, Any]:
     info, engine = trained.info, trained.assembly.engine
-    schema = info["schema"]
+    schema, valid = info["schema"], trained.evaluations["valid"]
     calibration = {
         target: {
             "temperature": engine.tasks[target].temperature,
             "ece_before": info["ece_before_calibration"].get(target),
-            "ece_after": evaluation.metrics.get("ece"),
+            "ece_after": valid[target].metrics.get("ece") if target in valid else None,
         }
         for target, evaluation in trained.evaluations.get("valid", {}).items()
     }
