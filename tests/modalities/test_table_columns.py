@@ -35,8 +35,8 @@ def learn(kind: Any, values: list[Any], **settings: Any) -> tuple[Any, list[str]
 
 
 def test_a_decimal_comma_is_found_out_for_the_whole_column() -> None:
-    assert decimal_marks(["1.234,5", "0,5", "3,14", "1,234", "12", "1.234", 5.0, None]) == (3, 0)
-    assert decimal_marks(["1,234.5", "0.5", "1,234", "12"]) == (0, 2)
+    assert decimal_marks(["1.234,5", "0,5", "3,14", "1,234", "12", "1.234", 5.0, None]) == (3, 0, 2, 1)
+    assert decimal_marks(["1,234.5", "0.5", "1,234", "12"]) == (0, 2, 1, 1)
     column, notes = learn(NumberColumn, ["1.234,5", "0,5", "7", "1.000"], numbers="standard")
     assert column.comma
     assert notes == ["column 'x' writes decimals with a comma (1.234,5)"]

@@ -18,7 +18,7 @@ from polydetr.data.text_keys import row_text
 from polydetr.errors import DataFileError
 from polydetr.schema.infer import infer_schema
 from polydetr.schema.spec import Schema
-from polydetr.values.cells import is_empty, writes_comma
+from polydetr.values.cells import decimal_marks, is_empty
 
 _SAMPLE = 10_000
 
@@ -102,7 +102,7 @@ def inspect_data(
             rows = [r.row for r in head]
             schema = infer_schema(rows, targets=names_of(target), inputs=inputs, needs_target=False)
             inspection = Inspection(schema, {}, reports, giveaways=find_leaks(rows, schema))
-            commas = [t.name for t in schema.targets if writes_comma(row.get(t.name) for row in rows)]
+            commas = [t.name for t in schema.targets if decimal_marks(row.get(t.name) for row in rows).comma]
         reservoir = _Reservoir(inspection.schema, random.Random(seed)) if suspicious and name == "train" else None
         stats = SplitStats(inspection.schema, _text_columns(inspection.schema), commas)
         for record in chain(head, records):

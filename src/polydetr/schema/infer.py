@@ -6,14 +6,15 @@ Every decision that a user might want to reverse is a sentence in ``Schema.messa
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from polydetr.errors import SchemaError, nearest
-from polydetr.schema.columns import MIN_ROWS, determines, infer_modality, numbers_of
+from polydetr.schema.columns import MIN_ROWS, determines, holds_codes, infer_modality, numbers_of, typical
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
-from polydetr.values.cells import is_missing
+from polydetr.values.cells import MOST, is_missing, says_missing
 
 USUAL_TARGETS = ("objects", "tags", "entities", "answers", "label", "labels", "category", "class", "target", "intent",
                  "sentiment", "polarity", "ner_tags", "y")  # fmt: skip
@@ -23,6 +24,8 @@ REST = "*"
 """Stands, among the inputs, for all columns that are not named."""
 FEW_NUMBERS = 20
 """At most so many distinct whole numbers are classes; more are a quantity."""
+CLASS_NAMES = ("label", "labels", "category", "class", "intent")
+"""Names of targets whose whole numbers are classes however many there are, as long as each comes back."""
 
 
 def infer_schema(
@@ -30,6 +33,7 @@ def infer_schema(
     *,
     targets: Mapping[str, str | None] | None = None,
     inputs: Mapping[str, str | None] | None = None,
+    declared: Mapping[str, str] | None = None,
     needs_target: bool = True,
 ) -> Schema:
     """The schema of the data that ``sample_rows`` stand for.
@@ -39,13 +43,14 @@ def infer_schema(
         targets: column → task, or None to infer the task; no mapping at all: a column of a usual name is taken.
         inputs: column → modality, or None to infer it. When given these are the only inputs, in this order; with
             ``REST`` among them, or where all of them are to be ignored, every other column is read as well.
+        declared: column → what its type in a data frame or a Parquet file says it is ("category").
         needs_target: False where the rows are only looked at: there may then be nothing to predict.
 
     Raises:
         SchemaError: no rows, a column that is not there, an unknown modality or task, a target without values or
         that no task can predict, no input left.
     """
-    columns = _columns(sample_rows)
+    columns, declared = _columns(sample_rows), declared or {}
     if not columns:
         raise SchemaError("there are no rows to infer the columns from.")
     messages: list[str] = []
@@ -58,15 +63,21 @@ def infer_schema(
     both = [n for n in wanted if n in named]
     if both:
         raise SchemaError(f"column {both[0]!r} is both an input and a target.")
-    chosen = tuple(TargetSpec(name, task or infer_task(name, sample_rows, messages)) for name, task in wanted.items())
+    chosen = tuple(
+        TargetSpec(name, task or infer_task(name, sample_rows, messages, is_category=name in declared))
+        for name, task in wanted.items()
+    )
     if named and REST not in (inputs or {}) and set(named.values()) != {"ignore"}:
-        fields = tuple(_named_field(name, modality, columns[name]) for name, modality in named.items())
+        fields = tuple(_named_field(n, modality, columns[n], declared.get(n)) for n, modality in named.items())
     else:
-        fields = _infer_inputs(columns, chosen, sample_rows, messages, named)
+        fields = _infer_inputs(columns, chosen, sample_rows, messages, named, declared)
     if chosen and all(f.modality == "ignore" for f in fields):
+        left_out = " ".join(message for message in messages if message.startswith("Column "))
+        first = next((f.name for f in fields if columns[f.name]), "column")
+        kind = _readable_as(first, columns.get(first, []))
         raise SchemaError(
-            f"no column is left to predict {', '.join(repr(t.name) for t in chosen)} from.",
-            hint="Name the inputs: inputs={'column': 'text'} (--input column:text).",
+            f"no column is left to predict {', '.join(repr(t.name) for t in chosen)} from. {left_out}".strip(),
+            hint=f"Name what is to be read all the same: inputs={{{first!r}: {kind!r}}} (--input {first}:{kind}).",
         )
     return Schema(fields, chosen, tuple(messages))
 
@@ -101,30 +112,52 @@ def _usual_target(columns: list[str], messages: list[str], *, needed: bool) -> d
 # -- targets --------------------------------------------------------------------------------------------------------
 
 
-def infer_task(name: str, rows: Sequence[Mapping[str, Any]], messages: list[str]) -> str:
-    """The task that predicts column ``name``; doubts go to ``messages``. Raises SchemaError where none fits."""
+def infer_task(
+    name: str, rows: Sequence[Mapping[str, Any]], messages: list[str], *, is_category: bool = False
+) -> str:
+    """The task that predicts column ``name``; doubts go to ``messages``. is_category: its type says that it holds
+    classes. Raises SchemaError where none fits.
+    """
     values = [row[name] for row in rows if not is_missing(row.get(name))]
     if not values:
         raise SchemaError(f"target {name!r} is missing in every row.", hint="Name the column that holds the labels.")
     lists = [v for v in values if isinstance(v, (list, tuple))]
-    if lists:
+    if len(lists) > len(values) / 2:
         return _task_of_lists(name, lists, rows, messages)
-    if isinstance(values[0], Mapping):
+    if isinstance(typical(values), Mapping):
         messages.append(f"Target {name!r} holds objects: rows are embedded near theirs.")
         return "embedding"
-    distinct = len({str(v) for v in values})
-    if (numbers := numbers_of(name, values)) is not None:
-        if all(number.is_integer() for number in numbers) and distinct <= FEW_NUMBERS:
-            how = f"say {name}:regression otherwise"
-            messages.append(f"Target {name!r}: {distinct} distinct whole numbers are read as classes ({how}).")
-            return "classification"
-        return "regression"
+    distinct = len({str(v) for v in values if not says_missing(v)})
+    if is_category:
+        return "classification"
+    if (numbers := numbers_of(name, values)) is not None and not holds_codes(values):
+        return _task_of_numbers(name, values, numbers, distinct, messages)
     if len(values) >= 2 * MIN_ROWS and distinct > 0.5 * len(values):
         raise SchemaError(
             f"target {name!r} has {distinct} distinct values in {len(values)} rows, which is text rather than classes.",
             hint=f"If they are classes, say {name}:classification; to find them by search, {name}:embedding.",
         )
     return "classification"
+
+
+def _task_of_numbers(
+    name: str, values: Sequence[Any], numbers: Sequence[float], distinct: int, messages: list[str]
+) -> str:
+    """ "classification" for whole numbers that are few, or that come back in a column with the name of classes."""
+    if isinstance(typical(values), (dt.timedelta, dt.time)):
+        messages.append(f"Target {name!r} holds durations: they are learned and answered in seconds.")
+        return "regression"
+    if sum(number.is_integer() for number in numbers) < MOST * len(numbers):
+        return "regression"
+    come_back = distinct <= 0.2 * len(values)
+    if distinct <= FEW_NUMBERS or (come_back and name.lower() in CLASS_NAMES):
+        how = f"say {name}:regression otherwise"
+        messages.append(f"Target {name!r}: {distinct} distinct whole numbers are read as classes ({how}).")
+        return "classification"
+    if distinct <= 0.5 * len(values):
+        how = f"say {name}:classification otherwise"
+        messages.append(f"Target {name!r}: {distinct} distinct whole numbers are read as a quantity ({how}).")
+    return "regression"
 
 
 def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]], messages: list[str]) -> str:
@@ -179,12 +212,17 @@ def _task_of_spans(name: str, items: list[Any], messages: list[str]) -> str:
 # -- inputs ---------------------------------------------------------------------------------------------------------
 
 
-def _named_field(name: str, modality: str | None, values: list[Any]) -> FieldSpec:
+def _named_field(name: str, modality: str | None, values: list[Any], declared: str | None) -> FieldSpec:
     """A column that the user named: never left out unless that was asked for."""
     if modality is None:
-        inferred = infer_modality(name, values)[0]
-        modality = "text" if inferred == "ignore" else inferred
+        inferred = infer_modality(name, values, declared)[0]
+        modality = _readable_as(name, values) if inferred == "ignore" else inferred
     return FieldSpec(name, modality)
+
+
+def _readable_as(name: str, values: list[Any]) -> str:
+    """How a column can be read that inference leaves out."""
+    return "number" if values and numbers_of(name, values) is not None else "text"
 
 
 def _infer_inputs(
@@ -193,6 +231,7 @@ def _infer_inputs(
     rows: Sequence[Mapping[str, Any]],
     messages: list[str],
     chosen: Mapping[str, str | None],
+    declared: Mapping[str, str],
 ) -> tuple[FieldSpec, ...]:
     """All columns but the targets; ``chosen``: columns whose modality the user named (None: to be inferred)."""
     named = {t.name for t in targets}
@@ -202,14 +241,14 @@ def _infer_inputs(
     by_token = tasks & {"tagging", "entities"} and "tokens" in columns
     if by_token and any(_one_each(t.name, row) for t in targets for row in rows):
         return _only(["tokens"], columns, named)
-    inferred = {name: infer_modality(name, values) for name, values in columns.items() if name not in named}
+    inferred = {n: infer_modality(n, values, declared.get(n)) for n, values in columns.items() if n not in named}
     modalities = {name: modality for name, (modality, _) in inferred.items()}
     if not {"text", "image", "history", "number"} & set(modalities.values()):
         _promote(modalities, columns)
     fields = []
     for name, modality in modalities.items():
         if name in chosen:
-            fields.append(_named_field(name, chosen[name], columns[name]))
+            fields.append(_named_field(name, chosen[name], columns[name], declared.get(name)))
             continue
         reason = inferred[name][1] or _reason_to_ignore(name, modalities, targets, rows)
         if reason:
