@@ -12,13 +12,13 @@ from polydetr.config.loading import names_of
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
 from polydetr.data.readers import read_records
-from polydetr.data.statistics import SplitStats
+from polydetr.data.statistics import SplitStats, labels_of
 from polydetr.data.suspicious import MAX_ROWS, Suspicion, find_suspicious
 from polydetr.data.text_keys import row_text
 from polydetr.errors import DataFileError
 from polydetr.schema.infer import infer_schema
 from polydetr.schema.spec import Schema
-from polydetr.values.cells import decimal_marks, is_empty
+from polydetr.values.cells import decimal_marks, is_empty, words_are_missing
 
 _SAMPLE = 10_000
 
@@ -93,6 +93,7 @@ def inspect_data(
     reports = {name: ReadReport() for name in sources}
     inspection: Inspection | None = None
     commas: list[str] = []
+    numbered: list[str] = []
     for name, source in sources.items():
         records = read_records(source, format=format, encoding=encoding, on_error=on_error, report=reports[name])
         head = list(islice(records, _SAMPLE))
@@ -100,11 +101,15 @@ def inspect_data(
             raise DataFileError(f"the {name} split has no readable row.", hint=" ".join(reports[name].lines()) or None)
         if inspection is None:
             rows = [r.row for r in head]
-            schema = infer_schema(rows, targets=names_of(target), inputs=inputs, needs_target=False)
+            declared = reports[name].declared
+            schema = infer_schema(
+                rows, targets=names_of(target), inputs=names_of(inputs), declared=declared, needs_target=False
+            )
             inspection = Inspection(schema, {}, reports, giveaways=find_leaks(rows, schema))
             commas = [t.name for t in schema.targets if decimal_marks(row.get(t.name) for row in rows).comma]
+            numbered = [t.name for t in schema.targets if t.task == "classification" and _numbered(rows, t.name)]
         reservoir = _Reservoir(inspection.schema, random.Random(seed)) if suspicious and name == "train" else None
-        stats = SplitStats(inspection.schema, _text_columns(inspection.schema), commas)
+        stats = SplitStats(inspection.schema, _text_columns(inspection.schema), commas, numbered)
         for record in chain(head, records):
             number = stats.add(record)
             if reservoir:
@@ -115,6 +120,12 @@ def inspect_data(
     assert inspection is not None
     inspection.leaks = _shared_texts(inspection.splits)
     return inspection
+
+
+def _numbered(rows: Sequence[Mapping[str, Any]], target: str) -> bool:
+    """Whether the labels of a target are numbers or truth values."""
+    values = (row.get(target) for row in rows)
+    return words_are_missing(label for value in values if not is_empty(value) for label in labels_of(value, ""))
 
 
 def _text_columns(schema: Schema) -> list[str]:

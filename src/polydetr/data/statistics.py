@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from polydetr.core.records import Record
 from polydetr.data.text_keys import field_text, fingerprint, normalize, row_text
 from polydetr.errors import RowError
 from polydetr.schema.spec import Schema
-from polydetr.values.cells import is_empty, read_number, says_missing
+from polydetr.values.cells import is_empty, read_category, read_number, says_missing
 from polydetr.values.spans import split_words
 from polydetr.values.tags import iob2_to_word_spans, is_span_tag
 
@@ -88,11 +89,12 @@ def _quantiles(lengths: array[int]) -> dict[str, int]:
 class TargetStats:
     """The labels of one target: counts for classes, entity types and answers, moments for numbers.
 
-    comma: numbers are written with a decimal comma.
+    comma: numbers are written with a decimal comma. words_missing: "n/a" and the like are no labels.
     """
 
     task: str
     comma: bool = False
+    words_missing: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     numbers: array[float] = field(default_factory=lambda: array("d"))
     missing: int = 0
@@ -100,7 +102,8 @@ class TargetStats:
 
     def add(self, value: Any, row: int) -> None:
         """Counts one value in; ``row`` is its row number."""
-        if is_empty(value) and not isinstance(value, list):  # an empty list is an answer: none
+        empty = says_missing(value) if self.words_missing else is_empty(value)
+        if empty and not isinstance(value, list):  # an empty list is an answer: none
             self.missing += 1
         elif self.task == "regression":
             self._add_number(value, row)
@@ -140,7 +143,7 @@ def labels_of(value: Any, task: str) -> list[str]:
     if task in ("embedding", "generation"):
         return []
     if not isinstance(value, (list, tuple)):
-        return [str(value)]
+        return [_label(value)]
     if value and all(isinstance(v, str) and is_span_tag(v) for v in value) and task == "tagging":
         return [label for _, _, label in iob2_to_word_spans(value)]
     return [_label(v) for v in value]
@@ -152,7 +155,11 @@ def _label(value: Any) -> str:
     """
     if isinstance(value, Mapping):
         return str(value.get("label", ""))
-    return str(value[2]) if isinstance(value, (list, tuple)) and len(value) == 3 else str(value)
+    if isinstance(value, (list, tuple)):
+        return str(value[2] if len(value) == 3 else value)
+    with suppress(RowError):  # raised for what is no label, which training names
+        return read_category(value, column="") or ""
+    return str(value)
 
 
 @dataclass
@@ -160,12 +167,14 @@ class SplitStats:
     """One split: columns, targets, and a fingerprint of each row's text with the row and label where it was first
     met (``first``).
 
-    texts: the columns by which two rows are compared; commas: targets with a decimal comma.
+    texts: the columns by which two rows are compared; commas: targets with a decimal comma; numbered: targets whose
+    labels are numbers, among which "n/a" is none.
     """
 
     schema: Schema
     texts: Sequence[str]
     commas: Collection[str] = ()
+    numbered: Collection[str] = ()
     rows: int = 0
     columns: dict[str, ColumnStats] = field(default_factory=dict)
     targets: dict[str, TargetStats] = field(default_factory=dict)
@@ -179,7 +188,9 @@ class SplitStats:
     _exact: set[bytes] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.targets = {t.name: TargetStats(t.task, comma=t.name in self.commas) for t in self.schema.targets}
+        self.targets = {
+            t.name: TargetStats(t.task, t.name in self.commas, t.name in self.numbered) for t in self.schema.targets
+        }
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -264,8 +264,17 @@ class LoadedModel:
     def _records(self, rows: Any, options: Options, **how: Any) -> Iterator[Record]:
         """how: as ``asked_records`` takes it."""
         fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
+        by_token = any(task.per_token for task in self._engine.tasks.values())
+        one_value = ("number", "category", "date") if by_token else ("number", "category", "date", "text")
+        single = [f.name for f in self.schema.inputs if f.modality in one_value and f.name != "tokens"]
         return asked_records(
-            rows, fields, format=options.format, encoding=options.encoding, strictness=options.strictness, **how
+            rows,
+            fields,
+            single=single,
+            format=options.format,
+            encoding=options.encoding,
+            strictness=options.strictness,
+            **how,
         )
 
 

@@ -188,7 +188,9 @@ class CategoryColumn:
     def codes(self) -> dict[str, int]:
         """By name as ``read_category`` has it: older folders tell TRUE from true, of which the more frequent one stays."""
         rare = {read_category(word, column=self.name): RARE for word in self.rare}
-        named = {read_category(word, column=self.name): RARE + 1 + i for i, word in reversed(list(enumerate(self.names)))}
+        named = {
+            read_category(word, column=self.name): RARE + 1 + i for i, word in reversed(list(enumerate(self.names)))
+        }
         return {word: code for word, code in (rare | named).items() if word is not None}
 
     def cell(self, value: Any) -> Cell:

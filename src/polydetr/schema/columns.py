@@ -60,6 +60,12 @@ def holds_codes(values: Sequence[Any]) -> bool:
     return _share(len(spellings[_float(word)]) > 1 for word in words) >= 2 * _FEW_CODES
 
 
+def holds_words(values: Sequence[Any]) -> bool:
+    """Whether the values are strings that may be short texts: no codes with digits, no truth values."""
+    codes = _share(bool(_ID_VALUE.fullmatch(str(v))) or str(v).lower() in ("true", "false") for v in values)
+    return isinstance(typical(values), str) and codes < MOST
+
+
 def _float(word: str) -> float:
     return float(word) if re.fullmatch(r"\d+\.\d+", word) else math.nan
 

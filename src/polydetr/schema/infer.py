@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from polydetr.errors import SchemaError, nearest
-from polydetr.schema.columns import MIN_ROWS, determines, holds_codes, infer_modality, numbers_of, typical
+from polydetr.schema.columns import MIN_ROWS, determines, holds_codes, holds_words, infer_modality, numbers_of, typical
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
 from polydetr.values.cells import MOST, is_missing, says_missing
 
@@ -72,14 +72,25 @@ def infer_schema(
     else:
         fields = _infer_inputs(columns, chosen, sample_rows, messages, named, declared)
     if chosen and all(f.modality == "ignore" for f in fields):
-        left_out = " ".join(message for message in messages if message.startswith("Column "))
-        first = next((f.name for f in fields if columns[f.name]), "column")
-        kind = _readable_as(first, columns.get(first, []))
-        raise SchemaError(
-            f"no column is left to predict {', '.join(repr(t.name) for t in chosen)} from. {left_out}".strip(),
-            hint=f"Name what is to be read all the same: inputs={{{first!r}: {kind!r}}} (--input {first}:{kind}).",
-        )
+        raise _nothing_left(chosen, fields, columns, messages)
     return Schema(fields, chosen, tuple(messages))
+
+
+def _nothing_left(
+    targets: Sequence[TargetSpec],
+    fields: Sequence[FieldSpec],
+    columns: Mapping[str, list[Any]],
+    messages: Sequence[str],
+) -> SchemaError:
+    """The error where every column is left out: why each of them is, and how to keep one."""
+    reasons = " ".join(message for message in messages if message.startswith("Column "))
+    told = [f.name for f in fields if len(set(map(str, columns[f.name]))) > 1]
+    name = told[0] if told else "column"
+    kind = _readable_as(name, columns[name]) if told else "text"
+    return SchemaError(
+        f"no column is left to predict {', '.join(repr(t.name) for t in targets)} from. {reasons}".strip(),
+        hint=f"Name the inputs: inputs={{{name!r}: {kind!r}}} (--input {name}:{kind}).",
+    )
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -112,9 +123,7 @@ def _usual_target(columns: list[str], messages: list[str], *, needed: bool) -> d
 # -- targets --------------------------------------------------------------------------------------------------------
 
 
-def infer_task(
-    name: str, rows: Sequence[Mapping[str, Any]], messages: list[str], *, is_category: bool = False
-) -> str:
+def infer_task(name: str, rows: Sequence[Mapping[str, Any]], messages: list[str], *, is_category: bool = False) -> str:
     """The task that predicts column ``name``; doubts go to ``messages``. is_category: its type says that it holds
     classes. Raises SchemaError where none fits.
     """
@@ -244,7 +253,7 @@ def _infer_inputs(
     inferred = {n: infer_modality(n, values, declared.get(n)) for n, values in columns.items() if n not in named}
     modalities = {name: modality for name, (modality, _) in inferred.items()}
     if not {"text", "image", "history", "number"} & set(modalities.values()):
-        _promote(modalities, columns)
+        _promote(modalities, {n: v for n, v in columns.items() if n not in declared})
     fields = []
     for name, modality in modalities.items():
         if name in chosen:
@@ -283,8 +292,10 @@ def _only(wanted: list[str], columns: Mapping[str, list[Any]], named: set[str]) 
 
 
 def _promote(modalities: dict[str, str], columns: Mapping[str, list[Any]]) -> None:
-    """Without any text, the column of the longest strings is the text: short texts look like categories."""
-    strings = [n for n, m in modalities.items() if m == "category" and isinstance(columns[n][0], str)]
+    """Without any text, the column of the longest strings is the text: short texts look like categories. (Codes and
+    truth values do not look like texts.)
+    """
+    strings = [n for n, m in modalities.items() if m == "category" and n in columns and holds_words(columns[n])]
     if strings:
         longest = max(strings, key=lambda n: sum(len(str(v)) for v in columns[n]) / len(columns[n]))
         modalities[longest] = "text"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -56,7 +55,9 @@ class ClassificationTask(Task):
     tunes_answers: ClassVar[bool] = False
 
     class Options(TaskOptions):
-        labels: list[Label] | None = Field(default=None, description="the label set, when the data do not show all of it")
+        labels: list[Label] | None = Field(
+            default=None, description="the label set, when the data do not show all of it"
+        )
         class_weights: Literal["none", "balanced"] = Field(
             default="none", description="balanced: rare classes count as much as frequent ones"
         )
@@ -109,7 +110,9 @@ class ClassificationTask(Task):
         """A message where a class is called by a word that often stands for a missing label."""
         words = [name for name in self.labels if says_missing(name)]
         why = "an empty cell is a missing label"
-        return [f"one class of {self.target!r} is called {word!r}; if it means that there is none: {why}" for word in words]
+        return [
+            f"one class of {self.target!r} is called {word!r}; if it means that there is none: {why}" for word in words
+        ]
 
     @property
     def labels(self) -> list[str]:

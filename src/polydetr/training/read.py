@@ -48,9 +48,8 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
         raise SchemaError(
             "there are no training rows", location=Location(file=source if isinstance(source, str) else None)
         )
-    schema = infer_schema(
-        [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]], targets=config.target or None, inputs=config.inputs
-    )
+    sample = [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]]
+    schema = infer_schema(sample, targets=config.target or None, inputs=config.inputs, declared=report.declared)
     valid = valid if valid is not None else config.valid
     test = test if test is not None else config.test
     held_out = None

@@ -18,6 +18,7 @@ from itertools import islice
 from polydetr.core.records import SKIP, ReadReport, Record
 from polydetr.data.readers.source import Source, refuse
 from polydetr.errors import DataFileError, Location, SchemaError
+from polydetr.values.cells import SemicolonCell
 
 _SAMPLE_ROWS = 200
 _HEADER_WORDS = frozenset(
@@ -94,6 +95,8 @@ def _rows(
             refuse(fault, location, report, skip=skip, hint=hint)
             continue
         report.rows += 1
+        if dialect.delimiter == ";":
+            cells = [SemicolonCell(cell) if "," in cell else cell for cell in cells]
         yield Record(dict(zip(names, cells, strict=True)), location)
     if not num_rows:
         raise DataFileError("holds a header and no rows.", location=Location(source.name))
@@ -106,14 +109,16 @@ def _quote_fault(error: str, line: int) -> str:
 
 
 def sniff_dialect(sample: Sequence[str], delimiter: str | None = None) -> Dialect:
-    """How the first rows are cut: at ``delimiter``, else at the one of comma, semicolon and tab under which they agree
-    on the most columns; at commas where they agree under none.
+    """How the first rows are cut: at ``delimiter``, else at the one of comma, semicolon and tab under which they agree,
+    the first one among them, on the most columns; at commas where they agree under none.
     """
-    best, best_score = ",", (0.0, 0)
+    best, best_score = ",", (0.0, False, 0)
     for candidate in [delimiter] if delimiter else [",", "\t", ";"]:
-        widths = Counter(len(r) for r in sample_rows(sample, Dialect(candidate, _quotes_used(sample, candidate))))
+        rows = sample_rows(sample, Dialect(candidate, _quotes_used(sample, candidate)))
+        widths = Counter(map(len, rows))
         width, agreeing = widths.most_common(1)[0] if widths else (1, 0)
-        score = (round(agreeing / max(1, widths.total()), 1), width) if width > 1 else (0.0, 1)
+        # A header without the mark says that it only stands in the cells: a decimal comma, one in a sentence.
+        score = (round(agreeing / max(1, len(rows)), 1), len(rows[0]) == width, width) if width > 1 else (0.0, False, 1)
         if delimiter or score > best_score:
             best, best_score = candidate, score
     return Dialect(best, _quotes_used(sample, best))

@@ -11,9 +11,9 @@ from typing import Any
 
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
-from polydetr.data.readers.shapes import NOT_FOUND, align, usual_shape
+from polydetr.data.readers.shapes import NOT_FOUND, align, plain_row, usual_shape
 from polydetr.data.readers.source import Source, refuse
-from polydetr.errors import DataFileError, Location
+from polydetr.errors import DataFileError, Location, RowError
 
 
 def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Record]:
@@ -94,6 +94,11 @@ def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool) ->
         location = Location(name, row=number)
         if not isinstance(row, Mapping):
             refuse(f"holds {_kind(row)}, expected a mapping of field name to value.", location, report, skip=skip)
+            continue
+        try:
+            row = plain_row(row)
+        except RowError as error:
+            refuse(error.message, location, report, skip=skip, hint=error.hint or "")
             continue
         report.rows += 1
         yield Record(usual_shape(row, location, report), location)
