@@ -92,14 +92,15 @@ def item_fields(items: Sequence[Row], fields: Sequence[FieldSpec], config: Histo
         known = ", ".join(map(repr, values)) or "none"
         raise SchemaError(
             f"the items of {names} have no field that can be read; their fields are: {known}",
-            hint="Name them: history.fields = {title: text}. An item is a mapping, a text, or a whole number that names it.",
+            hint="Name them: history.fields = {title: text}. "
+            "An item is a mapping, a text, or a whole number that names it.",
         )
     return specs
 
 
 def _kind_of(name: str, values: Sequence[Any], *, alone: bool) -> str:
-    """How a field of items is read: what names the item is a category, since it comes back in many histories, though not
-    in the distinct items; else as a column would be. alone: items have no other field.
+    """How a field of items is read: what names the item is a category, since it comes back in many histories, though
+    not in the distinct items; else as a column would be. alone: items have no other field.
     """
     kind = infer_modality(name, values)[0]
     names_item = _NAMES_ITEM.fullmatch(name) and not isinstance(typical(values), Mapping)

@@ -186,12 +186,10 @@ class CategoryColumn:
 
     @functools.cached_property
     def codes(self) -> dict[str, int]:
-        """By name as ``read_category`` has it: older folders tell TRUE from true, of which the more frequent one stays."""
-        rare = {read_category(word, column=self.name): RARE for word in self.rare}
-        named = {
-            read_category(word, column=self.name): RARE + 1 + i for i, word in reversed(list(enumerate(self.names)))
-        }
-        return {word: code for word, code in (rare | named).items() if word is not None}
+        """Code by name as ``read_category`` has it: older folders tell TRUE from true, the more frequent one stays."""
+        named = [(word, RARE + 1 + i) for i, word in enumerate(self.names)]
+        each = [*((word, RARE) for word in self.rare), *reversed(named)]
+        return {read_category(word, column=self.name) or word: code for word, code in each}
 
     def cell(self, value: Any) -> Cell:
         word = read_category(value, column=self.name)

@@ -158,8 +158,8 @@ def _counts_up(name: str, words: Sequence[str]) -> bool:
 
 
 def _holds_measures(words: Sequence[str]) -> bool:
-    """Whether the words are quantities in a writing of their own (132/82, 97.7kg, 5'11): they begin with a digit, have no
-    long run of them, as identifiers do, and at most three kinds of letters.
+    """Whether the words are quantities in a writing of their own (132/82, 97.7kg, 5'11): they begin with a digit, have
+    no long run of them, as identifiers do, and at most three kinds of letters.
     """
     shaped = [word for word in words if re.match(r"\W?\d", word) and not re.search(r"(?<![.,\d])\d{5}", word)]
     units = Counter(re.sub(r"[^A-Za-z]+", " ", word).strip().lower() for word in shaped)

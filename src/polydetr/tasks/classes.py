@@ -21,8 +21,8 @@ Label = str | int | float | bool
 class Classes:
     """The labels of one target, in the order of the network's outputs.
 
-    target: the column, for messages. values: as the training rows have them, so that answers can be compared with what was given. words_missing: whether
-    "NA" and the like are no labels, as they are among labels that are numbers.
+    target: the column, for messages. values: as the training rows have them, so that answers can be compared with what
+    was given. words_missing: whether "NA" and the like are no labels, as they are among labels that are numbers.
     """
 
     target: str

@@ -38,8 +38,9 @@ MIN_TUNING_ROWS = 40
 
 @dataclass(frozen=True)
 class ClassDetails(Details):
-    """probabilities: by label, in the type of the answers, calibrated. energy: -log Σ exp(logit), higher for rows unlike the training rows; None
-    for multi-label targets. in_scope: whether the row is like the training rows; None where that is not known.
+    """probabilities: by label, in the type of the answers, calibrated. energy: -log Σ exp(logit), higher for rows unlike
+    the training rows; None for multi-label targets. in_scope: whether the row is like the training rows; None where
+    that is not known.
     """
 
     probabilities: Mapping[Label, float]
@@ -108,11 +109,8 @@ class ClassificationTask(Task):
 
     def _word_for_missing(self) -> list[str]:
         """A message where a class is called by a word that often stands for a missing label."""
-        words = [name for name in self.labels if says_missing(name)]
-        why = "an empty cell is a missing label"
-        return [
-            f"one class of {self.target!r} is called {word!r}; if it means that there is none: {why}" for word in words
-        ]
+        how = "if it means that there is no label, leave the cell empty"
+        return [f"one class of {self.target!r} is called {n!r}; {how}" for n in self.labels if says_missing(n)]
 
     @property
     def labels(self) -> list[str]:

@@ -183,8 +183,8 @@ class DecimalMarks(NamedTuple):
 
     @property
     def comma(self) -> bool:
-        """Whether decimals are written with a comma: more texts need one than need a point, and they are not a few slips
-        among many like 1,234, which are then numbers of thousands.
+        """Whether decimals are written with a comma: more texts need one than need a point, and they are not a few
+        slips among many like 1,234, which are then numbers of thousands.
         """
         return self.commas > self.points and self.commas >= (1 - MOST) * (self.commas + self.either)
 
@@ -199,8 +199,8 @@ class DecimalMarks(NamedTuple):
 
 
 def decimal_marks(values: Iterable[Any]) -> DecimalMarks:
-    """ "1.234,5", "0,5" and "3,14" speak for the comma, "1,234.5" and "0.5" for the point, "12" for neither; "1,234" may
-    be either, unless it stands in a ``SemicolonCell``.
+    """ "1.234,5", "0,5" and "3,14" speak for the comma, "1,234.5" and "0.5" for the point, "12" for neither; "1,234"
+    may be either, unless it stands in a ``SemicolonCell``.
     """
     commas = points = either = same = 0
     for value in values:
@@ -265,8 +265,8 @@ def read_category(value: Any, *, column: str) -> str | None:
 
 
 def _one_name(text: str) -> str:
-    """The same name for all spellings of a truth value, and for a whole number with and without .0 (which programs write
-    where a column has a gap).
+    """The same name for all spellings of a truth value, and for a whole number with and without .0 (which programs
+    write where a column has a gap).
     """
     if text[-2:] == ".0" and (whole := _WHOLE.fullmatch(text)):
         return whole[1]

@@ -37,8 +37,8 @@ def read_date(value: Any, *, column: str, day_first: bool = False) -> dt.datetim
     """A moment as it was written (time zones are not converted), or None where it is missing.
 
     datetime, date, numpy and pandas objects; text in ISO 8601, 2024/1/31, 31.01.2024, 31 Jan 2024, Jan 31, 2024,
-    2024年1月31日, 01/31/2024 (``day_first``: 31/01/2024), years of two digits where they come last, each with or without
-    a time; a whole number of eight digits, 20240131.
+    2024年1月31日, 01/31/2024 (``day_first``: 31/01/2024), years of two digits where they come last, each with or
+    without a time; a whole number of eight digits, 20240131.
 
     Raises:
         RowError: the value is no date.
