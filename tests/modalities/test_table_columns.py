@@ -218,3 +218,25 @@ def test_columns_saved_under_the_longer_name_are_read() -> None:
     state = column_state(column)
     state["scale"]["deviation"] = state["scale"].pop("std")
     assert column_from_state(json.loads(json.dumps(state))) == column
+
+
+def test_a_category_is_one_however_it_is_written() -> None:
+    column, _ = learn(CategoryColumn, ["3", "4", "3", "4"])
+    assert len({column.cell(value).code for value in (3, 3.0, "3", "3.0", np.int64(3))}) == 1
+    flags, _ = learn(CategoryColumn, ["TRUE", "FALSE"] * 3)
+    assert flags.names == ("False", "True")
+    assert flags.cell(True) == flags.cell("true") == flags.cell("TRUE")
+    assert flags.cell("true").finding is None
+
+
+def test_na_is_missing_among_numbers_and_a_name_among_words() -> None:
+    for values, code in ((["1", "2", "NA"] * 3, MISSING), (["DE", "FR", "NA"] * 3, RARE + 3)):
+        column, _ = learn(CategoryColumn, values)
+        again = column_from_state(json.loads(json.dumps(column_state(column))))
+        assert column.cell("NA").code == again.cell("NA").code == code
+
+
+def test_older_columns_that_tell_spellings_apart_recognize_both() -> None:
+    state = {"kind": "category", "name": "x", "names": ["TRUE", "true", "3.0"], "rare": ["True"], "open": False}
+    column = column_from_state(state)
+    assert [column.cell(value).code for value in (True, "true", 3)] == [RARE + 1, RARE + 1, RARE + 3]

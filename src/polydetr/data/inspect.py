@@ -165,7 +165,7 @@ class _Reservoir:
             ]
             if labeled:
                 rows, texts, values = zip(*labeled, strict=True)
-                labels = [str(value) for value in values]
+                labels = [labels_of(value, "classification")[0] for value in values]
                 suspicions[name] = find_suspicious(texts, labels, rows, time_limit=time_limit, seed=seed)
         return suspicions
 

@@ -98,6 +98,7 @@ class LoadedModel:
 
     def predict(self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0) -> list[dict[str, Any]]:
         """One answer per row, in order: target → label, number, list of entities, answer, or image (a uint8 array).
+        A label has the type that it has in the training rows: 0, True or "yes"; in a file of CSV all labels are text.
         ``rows``: see ``answer``; ``strictness``, ``seed``: see ``Options``.
 
         Raises:
@@ -286,6 +287,7 @@ def target_of(target: str | None, known: Sequence[str], *, kind: str) -> str:
     """
     if not known:
         raise InputError(f"this model has no {kind} target", hint=f"Train one: target='column:{kind}'.")
+    target = None if target is None else str(target)  # columns of data frames may be called by numbers
     if target is not None and target not in known:
         raise InputError(f"{target!r} is no {kind} target of this model. {did_you_mean(target, known)}")
     return target if target is not None else known[0]

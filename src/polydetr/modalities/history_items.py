@@ -12,7 +12,7 @@ import numpy as np
 from polydetr.config.sections import HistoryConfig
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
-from polydetr.schema.columns import infer_modality, typical
+from polydetr.schema.columns import holds_words, infer_modality, typical
 from polydetr.schema.spec import FieldSpec
 from polydetr.values.cells import is_missing, read_number
 
@@ -104,9 +104,9 @@ def _kind_of(name: str, values: Sequence[Any], *, alone: bool) -> str:
     """
     kind = infer_modality(name, values)[0]
     names_item = _NAMES_ITEM.fullmatch(name) and not isinstance(typical(values), Mapping)
-    if (names_item and kind == "ignore") or ((names_item or alone) and kind == "number" and holds_whole(values)):
-        return "category"
-    return kind
+    by_code = names_item and (kind == "ignore" or (kind == "text" and not holds_words(values)))
+    by_number = (names_item or alone) and kind == "number" and holds_whole(values)
+    return "category" if by_code or by_number else kind
 
 
 def holds_whole(values: Sequence[Any]) -> bool:

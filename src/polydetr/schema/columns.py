@@ -130,7 +130,9 @@ def infer_modality(name: str, values: Sequence[Any], declared: str | None = None
     by_name = _ID_NAME.fullmatch(name) and _share(" " in word for word in words) < 1 - MOST
     if unique and (by_name or (_mostly(_ID_VALUE, words) and not _holds_measures(words))):
         return "ignore", f"it holds identifiers, nearly every row one of its own{_kept(name, 'text')}"
-    return ("category", "") if _few(words) and sum(map(len, words)) / len(words) <= 30 else ("text", "")
+    short = _few(words) and sum(map(len, words)) / len(words) <= 30
+    all_text = _share(isinstance(value, str) for value in values) >= MOST  # texts are strings alone
+    return ("category", "") if short or not all_text else ("text", "")
 
 
 def _kept(name: str, kind: str) -> str:

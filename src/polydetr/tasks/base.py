@@ -8,10 +8,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layout, Layouts
@@ -22,6 +22,8 @@ from polydetr.errors import SchemaError, did_you_mean
 OLD_SECTIONS = ("detection", "entities")
 """Sections of older configurations and model folders: options of the targets of the task of that name."""
 D = TypeVar("D", bound=Details)
+LabelName = Annotated[str, BeforeValidator(lambda label: str(label) if isinstance(label, (int, float)) else label)]
+"""A label in a list of them: a number is its text."""
 
 
 class TaskOptions(BaseModel):
@@ -35,7 +37,9 @@ class TaskOptions(BaseModel):
 class DecoderOptions(TaskOptions):
     """The options of a task that predicts a set of labeled objects by a decoder, which several targets may share."""
 
-    labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
+    labels: list[LabelName] | None = Field(
+        default=None, description="the label set, when the data do not show all of it"
+    )
     threshold: float | None = Field(
         default=None,
         ge=0,

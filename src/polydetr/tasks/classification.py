@@ -38,9 +38,9 @@ MIN_TUNING_ROWS = 40
 
 @dataclass(frozen=True)
 class ClassDetails(Details):
-    """probabilities: by label, in the type of the answers, calibrated. energy: -log Σ exp(logit), higher for rows unlike
-    the training rows; None for multi-label targets. in_scope: whether the row is like the training rows; None where
-    that is not known.
+    """probabilities: by label, in the type of the answers, calibrated. energy: -log Σ exp(logit), higher for rows
+    unlike the training rows; None for multi-label targets. in_scope: whether the row is like the training rows; None
+    where that is not known.
     """
 
     probabilities: Mapping[Label, float]

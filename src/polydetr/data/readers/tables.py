@@ -85,10 +85,17 @@ def _polars(frame: Any, report: ReadReport) -> Iterator[dict[str, Any]]:
 
 
 def _arrow(table: Any, report: ReadReport) -> Iterator[dict[str, Any]]:
-    _declare(report, {field.name: str(field.type) for field in table.schema})
+    _declare(report, _arrow_types(table.schema))
     batches = table.to_batches(max_chunksize=_BATCH) if hasattr(table, "to_batches") else [table]
     for batch in batches:
         yield from batch.to_pylist()
+
+
+def _arrow_types(schema: Any) -> dict[str, str]:
+    """Column → its type; that of pandas where pandas wrote it (Parquet has no dictionaries of numbers)."""
+    columns = (schema.pandas_metadata or {}).get("columns", ())
+    of_pandas = {str(column["name"]): str(column["pandas_type"]) for column in columns}
+    return {field.name: str(field.type) for field in schema} | of_pandas
 
 
 def _declare(report: ReadReport, types: Mapping[str, str]) -> None:
@@ -122,7 +129,7 @@ def _parquet_rows(source: Source, report: ReadReport) -> Iterator[dict[str, Any]
 
     try:
         with pq.ParquetFile(source.path) as file:
-            _declare(report, {field.name: str(field.type) for field in file.schema_arrow})
+            _declare(report, _arrow_types(file.schema_arrow))
             for batch in file.iter_batches(batch_size=_BATCH):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
