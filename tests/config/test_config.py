@@ -114,12 +114,8 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, content: str, message: 
 
 
 def test_the_name_of_a_target_may_hold_a_dot():
-    for setting in (
-        'tasks."net.price".loss_weight=2',
-        "tasks.'net.price'.loss_weight=2",
-        r"tasks.net\.price.loss_weight=2",
-    ):
-        assert parse_settings([setting]) == {"tasks": {"net.price": {"loss_weight": 2}}}
+    for name in ('"net.price"', "'net.price'", r"net\.price"):
+        assert parse_settings([f"tasks.{name}.loss_weight=2"]) == {"tasks": {"net.price": {"loss_weight": 2}}}
     assert parse_settings(['tasks."a=b".loss_weight=2']) == {"tasks": {"a=b": {"loss_weight": 2}}}
 
 

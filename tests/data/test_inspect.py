@@ -105,3 +105,12 @@ def test_rejected_rows_and_json(tmp_path):
     assert "1 rejected rows" in found.to_text()
     with pytest.raises(SchemaError, match="Did you mean 'label'"):
         inspect_data(path, target="labels")
+
+
+def test_labels_are_counted_as_training_reads_them():
+    rows = [
+        {"text": f"words {i}", "a": ("0", "1.0", "NA")[i % 3], "b": ("TRUE", "true", "False")[i % 3]} for i in range(30)
+    ]
+    found = inspect_data(rows, target=["a", "b"], suspicious=False).splits["train"].targets
+    assert (dict(found["a"].counts), found["a"].missing) == ({"0": 10, "1": 10}, 10)
+    assert dict(found["b"].counts) == {"True": 20, "False": 10}
