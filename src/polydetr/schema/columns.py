@@ -136,7 +136,7 @@ def infer_modality(name: str, values: Sequence[Any], declared: str | None = None
 
 
 def _kept(name: str, kind: str) -> str:
-    return f" (--input {name}:{kind} --input '*' reads it all the same)"
+    return f". To read it all the same: --input {name}:{kind} --input '*'"
 
 
 def _by_type(name: str, value: Any) -> tuple[str, str] | None:
