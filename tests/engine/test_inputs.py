@@ -28,6 +28,7 @@ def test_columns_of_lists_are_as_many_rows() -> None:
     assert rows_of({"text": TEXTS, "x": [0, 1, 2]}, ["text", "x"]) == expected
     frame = pd.DataFrame(expected)
     assert rows_of({"text": frame.text, "x": tuple(frame.x)}, ["text"]) == expected
+    assert rows_of({"text": frame.text.to_numpy(), "x": frame.x.to_numpy()}, ["text"]) == expected
     for uneven in ({"text": TEXTS, "x": [0, 1]}, {"text": TEXTS, "x": 1}):
         with pytest.raises(SchemaError, match=r"lists of one length: 'text' has 3, 'x' has .*predict\(\[row\]\)"):
             rows_of(uneven, ["text", "x"])

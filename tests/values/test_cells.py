@@ -104,7 +104,7 @@ def test_what_is_no_date_is_named(value: object) -> None:
     assert caught.value.location.column == "when"
 
 
-@pytest.mark.parametrize("value", [3, 3.0, "3", " 3 ", "3.0", np.int64(3), np.float32(3)])
+@pytest.mark.parametrize("value", [3, 3.0, "3", " 3 ", "3.0", "3.00", np.int64(3), np.float32(3)])
 def test_one_category_however_it_is_written(value: object) -> None:
     assert read_category(value, column="x") == "3"
 
@@ -114,7 +114,7 @@ def test_one_truth_value_however_it_is_written(value: object) -> None:
     assert read_category(value, column="x") == "True"
 
 
-@pytest.mark.parametrize("name", ["1.10", "3.00", "03.0", "1_12", "T", "truely", "-"])
+@pytest.mark.parametrize("name", ["1.10", "3.000", "03.0", "1_12", "T", "truely", "-"])
 def test_other_names_stay_as_they_are_written(name: str) -> None:
     assert read_category(name, column="x") == name
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from polydetr.core.records import ReadReport, Record, Rejection
 from polydetr.data.readers import read_records
 from polydetr.data.readers.source import open_source
@@ -79,7 +81,7 @@ def _as_rows(rows: Any, fields: Sequence[str], single: Collection[str]) -> Seque
                 hint="Give a data frame, or a list of values where the model reads one column.",
             )
         return list(rows)
-    columns = {name: list(v) for name, v in rows.items() if isinstance(v, (list, tuple)) or column_kind(v)}
+    columns = {name: list(v) for name, v in rows.items() if _is_column(v)}
     if not any(str(name) in single for name in columns):
         return [rows]
     lengths = {str(name): len(columns[name]) if name in columns else None for name in rows}
@@ -173,6 +175,12 @@ def _as_row(row: Any, fields: Sequence[str]) -> Any:
         f"a row is {row!r:.60}, but the model reads {len(fields)} columns: {', '.join(map(repr, fields))}.",
         hint="Give a mapping with these names.",
     )
+
+
+def _is_column(value: Any) -> bool:
+    """A list of values, as a Series or an array is one, too."""
+    flat = isinstance(value, np.ndarray) and value.ndim == 1
+    return flat or isinstance(value, (list, tuple)) or column_kind(value) is not None
 
 
 def _is_image(value: Any) -> bool:

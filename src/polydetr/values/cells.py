@@ -50,7 +50,7 @@ _CLOCK = re.compile(
 LONGEST = 400
 """Characters of a number or a date; longer texts are neither, and would take long to find that out of."""
 _TRUTH = {"true": True, "false": False}
-_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0")
+_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.00?")  # 3.000 may be three thousand
 MOST = 0.9
 """Such a share of a column's cells decides how it is read; the others are then errors, row by row."""
 
@@ -265,10 +265,10 @@ def read_category(value: Any, *, column: str) -> str | None:
 
 
 def _one_name(text: str) -> str:
-    """The same name for all spellings of a truth value, and for a whole number with and without .0 (which programs
-    write where a column has a gap).
+    """The same name for all spellings of a truth value, and for a whole number with and without .0 or .00, which programs
+    write where a column has a gap.
     """
-    if text[-2:] == ".0" and (whole := _WHOLE.fullmatch(text)):
+    if text[-1:] == "0" and (whole := _WHOLE.fullmatch(text)):
         return whole[1]
     if len(text) <= 5 and (truth := _TRUTH.get(text.lower())) is not None:
         return str(truth)
