@@ -265,8 +265,8 @@ def read_category(value: Any, *, column: str) -> str | None:
 
 
 def _one_name(text: str) -> str:
-    """The same name for all spellings of a truth value, and for a whole number with and without .0 or .00, which programs
-    write where a column has a gap.
+    """The same name for all spellings of a truth value, and for a whole number with and without .0 or .00, which
+    programs write where a column has a gap.
     """
     if text[-1:] == "0" and (whole := _WHOLE.fullmatch(text)):
         return whole[1]
