@@ -127,7 +127,8 @@ def type_name(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(type_name(a) for a in args)
     if origin is list:
-        return f"list of {type_name(args[0])}s"
+        item = type_name(args[0])
+        return f"list of ({item})" if " or " in item else f"list of {item}s"
     if origin is dict:
         return f"mapping of {type_name(args[0])} to ({type_name(args[1])})"
     names = {

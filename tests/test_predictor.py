@@ -136,6 +136,26 @@ def test_one_row_alone_is_answered_as_among_others(films):
     assert alone == pytest.approx(together, abs=0.02)
 
 
+def test_the_same_rows_have_the_same_answers_from_any_source_in_the_type_of_the_labels(base, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    rows = [{"member": i % 3 > 0, "shop": 30 + i % 4, "won": int(i % 3 > 0)} for i in range(60)]
+    made = fit(rows, "won", inputs={"member": "category", "shop": "category"}, valid=rows, out=base / "won", epochs=4)
+    expected = made.predict(rows)
+    assert {type(answer["won"]) for answer in expected} == {int}
+    by_hand = sum(answer["won"] == row["won"] for answer, row in zip(expected, rows, strict=True)) / len(rows)
+    assert made.evaluate(rows)["won"]["accuracy"] == by_hand
+    (tmp_path / "gaps.csv").write_text(
+        "member,shop,won\n" + "".join(f"{str(r['member']).upper()},{r['shop']}.0,{r['won']}.0\n" for r in rows)
+    )
+    for source in (tmp_path / "gaps.csv", pandas.DataFrame(rows), pandas.DataFrame(rows).astype({"shop": float})):
+        assert made.predict(source) == expected
+        assert made.evaluate(source) == made.evaluate(rows)
+    loaded = Predictor.load(base / "won")
+    assert [json.loads(json.dumps(answer))["prediction"] for answer in loaded.stream(rows)] == expected
+    assert set(loaded.predict_proba(rows)[0]["won"]) == {0, 1}
+    assert loaded.explain(rows[0], choice=1).prediction == expected[0]["won"]
+
+
 # -- streams ------------------------------------------------------------------------------------------------------
 
 

@@ -70,6 +70,49 @@ def test_records_pass_as_they_are():
     assert isinstance(records[0], Record)
 
 
+def test_frames_of_a_subclass_are_frames():
+    pandas = pytest.importorskip("pandas")
+
+    class Special(pandas.DataFrame):
+        pass
+
+    assert frame_kind(Special(ROWS)) == "pandas"
+    assert rows(Special(ROWS)) == ROWS
+
+
+def test_a_type_for_categories_is_kept(tmp_path):
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    shop = ["7", "9", "7"]
+    frame = pandas.DataFrame({"shop": pandas.Categorical([7, 9, 7]), "n": [1, 2, 3]})
+    table = pa.table({"shop": pa.array(shop).dictionary_encode(), "n": [1, 2, 3]})
+    frame.to_parquet(tmp_path / "pandas.parquet")
+    pq.write_table(table, tmp_path / "arrow.parquet")
+    of_polars = [polars.DataFrame({"shop": polars.Series(shop, dtype=kind), "n": [1, 2, 3]})
+                 for kind in (polars.Categorical, polars.Enum(["7", "9"]))]  # fmt: skip
+    for source in (frame, table, table.to_batches()[0], *of_polars, of_polars[0].lazy(), tmp_path / "pandas.parquet",
+                   tmp_path / "arrow.parquet"):  # fmt: skip
+        report = ReadReport()
+        assert [str(row["shop"]) for row in rows(source, report=report)] == shop
+        assert report.declared == {"shop": "category"}, source
+
+
+def test_objects_of_frames_become_what_files_have():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({3: [b"m", b"\x89PNG"], "band": pandas.cut(pandas.Series([1, 9]), [0, 5, 10])})
+    frame["month"] = pandas.period_range("2024-01", periods=2, freq="M")
+    expected = [
+        {"3": "m", "band": "(0, 5]", "month": "2024-01"},
+        {"3": b"\x89PNG", "band": "(5, 10]", "month": "2024-02"},
+    ]
+    assert rows(frame) == rows(frame.to_dict("records")) == expected
+    assert rows([{"x": b"P3 1 1 255 0 0 0"}]) == [{"x": b"P3 1 1 255 0 0 0"}]  # an image as text
+    with pytest.raises(RowError, match="row 1: two columns are called '0'"):
+        rows([{0: 1, "0": 2}])
+
+
 def test_what_is_no_source_of_rows_says_so():
     for wrong in ({"text": "a"}, 7, None):
         with pytest.raises(SchemaError, match="Expected a path, a list of rows"):

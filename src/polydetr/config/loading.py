@@ -44,8 +44,10 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, **override
     values = _renamed(_read_yaml(Path(source)) if is_file else source or {})
     values = merge(values, {k: v for k, v in overrides.items() if v is not None})
     for key in ("target", "inputs"):
-        if isinstance(values.get(key), (str, list, tuple)):
+        if values.get(key) is not None:
             values[key] = names_of(values[key])
+    if isinstance(values.get("tasks"), Mapping):
+        values["tasks"] = {str(name): options for name, options in values["tasks"].items()}
     preset = PRESETS.get(str(values.get("preset", "balanced")), {})
     if values.get("epochs") is not None:  # whoever counts in epochs wants no more of them
         preset = {key: value for key, value in preset.items() if key != "steps"}
@@ -66,15 +68,15 @@ def for_tasks(config: Config, tasks: Iterable[str]) -> Config:
     return config
 
 
-def names_of(value: str | Sequence[str] | Mapping[str, str | None] | None) -> dict[str, str | None] | None:
+def names_of(value: Any) -> dict[str, Any] | None:
     """``"label"``, ``"label:classification"``, several such, or a mapping → name → kind (None: to be inferred); None
-    where nothing was named.
+    where nothing was named. A name may be a number, as columns of a data frame have them.
 
     The last colon parts the two: a column that has one in its own name is written with another at its end, "a:b:".
     """
     if value is None or isinstance(value, Mapping):
-        return None if value is None else dict(value)
-    pairs = (str(item).rpartition(":") for item in ([value] if isinstance(value, str) else value))
+        return None if value is None else {str(name): kind for name, kind in value.items()}
+    pairs = (str(item).rpartition(":") for item in (value if isinstance(value, (list, tuple)) else [value]))
     return {name: kind or None for name, kind in ((a, b) if colon else (b, "") for a, colon, b in pairs)}
 
 
@@ -95,11 +97,15 @@ def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    """``["training.lr=1e-4", "text.context=false"]`` → nested mapping; values are read as YAML."""
+    """``["training.lr=1e-4", "text.context=false"]`` → nested mapping; values are read as YAML.
+
+    Raises:
+        ConfigError: a setting has no key or no value, or the value is no YAML.
+    """
     nested: dict[str, Any] = {}
     for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
+        key, value = _key_of(setting)
+        if not key:
             raise ConfigError(f"{quoted(setting)} is not of the form key=value, for example training.lr=1e-4")
         try:
             parsed = read_yaml(value)
@@ -107,7 +113,7 @@ def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:
             raise ConfigError(f"{quoted(setting)}: {fault.message}; put text in quotes.") from None
         if isinstance(parsed, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", parsed):
             parsed = float(parsed)  # YAML 1.1 reads 1e-4 as text
-        *sections, name = key.split(".")
+        *sections, name = key
         if len(sections) > _MOST_SECTIONS:
             raise ConfigError(f"{quoted(setting)}: no key has more than {_MOST_SECTIONS} sections")
         setting_tree: dict[str, Any] = {name: parsed}
@@ -115,6 +121,23 @@ def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:
             setting_tree = {section: setting_tree}
         nested = merge(nested, setting_tree)
     return nested
+
+
+_PART = re.compile(r"""("[^"]*"|'[^']*'|(?:\\.|[^.=\\])+)([.=])""")
+
+
+def _key_of(setting: str) -> tuple[list[str], str]:
+    """The parts of the key and the text of the value; no parts where the setting has another form. A part that holds a
+    dot is quoted, ``tasks."net.price".loss_weight=2``, or has a backslash before the dot.
+    """
+    parts: list[str] = []
+    place = 0
+    while match := _PART.match(setting, place):
+        part, end, place = match[1], match[2], match.end()
+        parts.append(part[1:-1] if part[0] in "\"'" and part[-1] == part[0] else re.sub(r"\\(.)", r"\1", part))
+        if end == "=":
+            return parts, setting[place:]
+    return [], ""
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class ByLabel(Protocol):
     """Details that give the probability of every label."""
 
     @property
-    def probabilities(self) -> Mapping[str, float]: ...
+    def probabilities(self) -> Mapping[Any, float]: ...
 
 
 @runtime_checkable

@@ -45,13 +45,15 @@ class Rejection:
 @dataclass
 class ReadReport:
     """The report of reading rows: how many could be used, which were rejected, and what was repaired (``problems``:
-    kind → count; ``examples``: the first messages of each kind).
+    kind → count; ``examples``: the first messages of each kind). declared: column → what its type in a data frame or a
+    Parquet file says it is ("category").
     """
 
     rows: int = 0
     rejected: list[Rejection] = field(default_factory=list)
     problems: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    declared: dict[str, str] = field(default_factory=dict)
 
     def note(self, kind: str, message: str, location: Location | None = None) -> None:
         """Counts something that was repaired or is worth knowing; no row is lost by it."""

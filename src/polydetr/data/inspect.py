@@ -17,13 +17,13 @@ from polydetr.data.overlap import same_file
 from polydetr.data.readers import read_records
 from polydetr.data.readers.header import header_explained
 from polydetr.data.readers.lists import with_lists
-from polydetr.data.statistics import SplitStats
+from polydetr.data.statistics import SplitStats, labels_of
 from polydetr.data.suspicious import MAX_ROWS, Suspicion, find_suspicious
 from polydetr.data.text_keys import row_text
 from polydetr.errors import DataFileError
 from polydetr.schema.infer import infer_schema
 from polydetr.schema.spec import Schema
-from polydetr.values.cells import is_empty, writes_comma
+from polydetr.values.cells import decimal_marks, is_empty, words_are_missing
 
 _SAMPLE = 10_000
 
@@ -105,6 +105,7 @@ def inspect_data(
     commas: list[str] = []
     reading = replace(reading, on_error=reading.on_error or "skip")
     expected = ExpectedColumns(tuple(inputs or ()), tuple(names_of(target) or ()))
+    numbered: list[str] = []
     for name, source in sources.items():
         records = read_records(source, reading=reading, expected=expected, report=reports[name])
         head = list(islice(records, _SAMPLE))
@@ -112,12 +113,16 @@ def inspect_data(
             raise DataFileError(f"the {name} split has no readable row.", hint=" ".join(reports[name].lines()) or None)
         if inspection is None:
             rows = [r.row for r in head]
+            declared = reports[name].declared
             with header_explained(reports[name]):
-                schema = infer_schema(rows, targets=names_of(target), inputs=inputs, needs_target=False)
+                schema = infer_schema(
+                    rows, targets=names_of(target), inputs=names_of(inputs), declared=declared, needs_target=False
+                )
             inspection = Inspection(schema, {}, reports, giveaways=find_leaks(rows, schema))
-            commas = [t.name for t in schema.targets if writes_comma(row.get(t.name) for row in rows)]
+            commas = [t.name for t in schema.targets if decimal_marks(row.get(t.name) for row in rows).comma]
+            numbered = [t.name for t in schema.targets if t.task == "classification" and _numbered(rows, t.name)]
         reservoir = _Reservoir(inspection.schema, random.Random(seed)) if suspicious and name == "train" else None
-        stats = SplitStats(inspection.schema, _compared(inspection.schema), commas)
+        stats = SplitStats(inspection.schema, _compared(inspection.schema), commas, numbered)
         lists = inspection.schema.lists
         for record in with_lists(chain(head, records), lists, report=reports[name], skip=reading.on_error == "skip"):
             number = stats.add(record)
@@ -142,6 +147,12 @@ def _compared(schema: Schema) -> Compared:
     """The columns by which two rows are compared: the images and the texts, or all inputs where there is no text."""
     every = Compared.of(schema)
     return replace(every, inputs=every.texts or every.inputs)
+
+
+def _numbered(rows: Sequence[Mapping[str, Any]], target: str) -> bool:
+    """Whether the labels of a target are numbers or truth values."""
+    values = (row.get(target) for row in rows)
+    return words_are_missing(label for value in values if not is_empty(value) for label in labels_of(value, ""))
 
 
 def _text_columns(schema: Schema) -> list[str]:
@@ -181,7 +192,7 @@ class _Reservoir:
             ]
             if labeled:
                 rows, texts, values = zip(*labeled, strict=True)
-                labels = [str(value) for value in values]
+                labels = [labels_of(value, "classification")[0] for value in values]
                 suspicions[name] = find_suspicious(texts, labels, rows, time_limit=time_limit, seed=seed)
         return suspicions
 

@@ -18,7 +18,8 @@ import numpy as np
 from polydetr.core.records import Row
 from polydetr.errors import RowError
 from polydetr.schema.spec import Schema
-from polydetr.values.cells import day_order, read_category, read_date, read_number, writes_comma
+from polydetr.values.cells import decimal_marks, read_category, read_number
+from polydetr.values.dates import day_order, read_date
 
 MIN_ROWS = 30
 MAX_ROWS = 5000
@@ -66,7 +67,7 @@ def _cells(values: Sequence[Any], kind: str) -> list[Any]:
     """A column as the table reads it; what it cannot read, which is reported elsewhere, counts as missing."""
     how: dict[str, bool] = {}
     if kind == "number":
-        how["comma"] = writes_comma(values)
+        how["comma"] = decimal_marks(values).comma
     elif kind == "date":
         days, months = day_order(values)
         how["day_first"] = days > months

@@ -19,7 +19,7 @@ from polydetr.data.text_keys import field_text, fingerprint, normalize, row_text
 from polydetr.errors import RowError, quoted, shown
 from polydetr.schema.spec import Schema
 from polydetr.values.boxes import are_shares
-from polydetr.values.cells import is_empty, read_number, says_missing
+from polydetr.values.cells import is_empty, read_category, read_number, says_missing
 from polydetr.values.objects import read_objects
 from polydetr.values.spans import split_words
 from polydetr.values.tags import iob2_to_word_spans, is_span_tag
@@ -93,11 +93,13 @@ def _quantiles(lengths: array[int]) -> dict[str, int]:
 class TargetStats:
     """The labels of one target: counts for classes, entity types and answers, moments for numbers.
 
-    comma: numbers are written with a decimal comma. corners: four per object.
+    comma: numbers are written with a decimal comma. words_missing: "n/a" and the like are no labels. corners: four per
+    object.
     """
 
     task: str
     comma: bool = False
+    words_missing: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     numbers: array[float] = field(default_factory=lambda: array("d"))
     missing: int = 0
@@ -114,7 +116,8 @@ class TargetStats:
         if self.task == "detection":
             with suppress(RowError):  # told when the row is encoded
                 self.corners.extend(read_objects(value, column="").boxes_xyxy.ravel().tolist())
-        if is_empty(value) and not isinstance(value, list):  # an empty list is an answer: none
+        empty = says_missing(value) if self.words_missing else is_empty(value)
+        if empty and not isinstance(value, list):  # an empty list is an answer: none
             self.missing += 1
         elif self.task == "regression":
             self._add_number(value, row)
@@ -154,7 +157,7 @@ def labels_of(value: Any, task: str) -> list[str]:
     if task in ("embedding", "generation"):
         return []
     if not isinstance(value, (list, tuple)):
-        return [str(value)]
+        return [_label(value)]
     if value and all(isinstance(v, str) and is_span_tag(v) for v in value) and task == "tagging":
         return [label for _, _, label in iob2_to_word_spans(value)]
     return [_label(v) for v in value]
@@ -166,7 +169,11 @@ def _label(value: Any) -> str:
     """
     if isinstance(value, Mapping):
         return str(value.get("label", ""))
-    return str(value[2]) if isinstance(value, (list, tuple)) and len(value) == 3 else str(value)
+    if isinstance(value, (list, tuple)):
+        return str(value[2] if len(value) == 3 else value)
+    with suppress(RowError):  # raised for what is no label, which training names
+        return read_category(value, column="") or ""
+    return str(value)
 
 
 class _Shown(NamedTuple):
@@ -186,12 +193,13 @@ class SplitStats:
 
     compared: the columns by which two rows are compared, images by their content: rows with images are compared by
     ``compare_images``, once all of them are known. images: each with the row where it was first met. commas: targets
-    with a decimal comma.
+    with a decimal comma; numbered: targets whose labels are numbers, among which "n/a" is none.
     """
 
     schema: Schema
     compared: Compared
     commas: Collection[str] = ()
+    numbered: Collection[str] = ()
     rows: int = 0
     columns: dict[str, ColumnStats] = field(default_factory=dict)
     targets: dict[str, TargetStats] = field(default_factory=dict)
@@ -207,7 +215,9 @@ class SplitStats:
     _waiting: list[_Shown] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.targets = {t.name: TargetStats(t.task, comma=t.name in self.commas) for t in self.schema.targets}
+        self.targets = {
+            t.name: TargetStats(t.task, t.name in self.commas, t.name in self.numbered) for t in self.schema.targets
+        }
 
     def to_dict(self) -> dict[str, Any]:
         return {

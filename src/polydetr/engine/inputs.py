@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from polydetr.core.reading import ExpectedColumns, ReadOptions, option
-from polydetr.core.records import ReadReport, Record
+from polydetr.core.records import ReadReport, Record, Rejection
 from polydetr.data.readers import read_records
 from polydetr.data.readers.header import header_explained
 from polydetr.data.readers.lists import with_lists
 from polydetr.data.readers.source import existing
-from polydetr.data.readers.tables import frame_kind
+from polydetr.data.readers.tables import column_kind, frame_kind
 from polydetr.engine.encode import Strictness
 from polydetr.errors import DataFileError, Location, SchemaError, listed, nearest, quoted
 from polydetr.values.lists import ListColumn
@@ -24,10 +26,15 @@ class ReadingWarning(UserWarning):
     """Something in the rows was left out or repaired when they were read."""
 
 
+LOOKED_AT = 10_000
+"""Rows that are looked at for the columns that a model reads: rows of JSON may leave out a key that has no value."""
+
+
 def asked_records(
     rows: Any,
     fields: Sequence[str],
     *,
+    single: Collection[str] = (),
     reading: ReadOptions = ReadOptions(),
     expected: ExpectedColumns | None = None,
     report: ReadReport | None = None,
@@ -39,10 +46,11 @@ def asked_records(
     ``with_columns``. At their end, a ``ReadingWarning`` for each kind of thing that reading left out or repaired.
 
     lists: the columns that hold lists (``Schema.lists``). labels: whether rows are measured; without them nothing that
-    is wrong with a label is an error.
+    is wrong with a label is an error. single: the fields that hold no lists, so that a mapping with lists of them is
+    one of columns.
     """
     report = report if report is not None else ReadReport()
-    rows = _each(rows, lambda row: _as_row(row, fields))
+    rows = _each(rows, lambda row: _as_row(row, fields), lambda rows: _as_rows(rows, fields, single))
     expected = expected or ExpectedColumns(tuple(fields))
     records = read_records(rows, reading=reading, expected=expected, report=report, labels=labels)
     if not labels:
@@ -59,45 +67,105 @@ def _with_notes(records: Iterator[Record], report: ReadReport) -> Iterator[Recor
 
 def target_records(rows: Any, target: str, *, reading: ReadOptions = ReadOptions()) -> Iterator[Record]:
     """Rows with the column ``target``; bare values stand for such rows."""
-    rows = _each(rows, lambda row: row if isinstance(row, Mapping) and target in row else {target: row})
+
+    def as_row(row: Any) -> Any:
+        return row if isinstance(row, Mapping) and target in map(str, row) else {target: row}
+
     report = ReadReport()
-    records = read_records(rows, reading=reading, report=report)
+    records = read_records(_each(rows, as_row, lambda row: [row]), reading=reading, report=report)
     return with_columns(records, [target], strictness="normal", report=report)
 
 
-def _each(rows: Any, as_row: Callable[[Any], Any]) -> Any:
-    """Rows from memory, each through ``as_row``; one row or image is a list of one; files and data frames stay."""
+def _each(rows: Any, as_row: Callable[[Any], Any], as_rows: Callable[[Any], Sequence[Any]]) -> Any:
+    """Rows from memory, each through ``as_row``; one image is a list of one; files and data frames stay. as_rows: the
+    rows of a single mapping, or of a Series of pandas.
+    """
     if isinstance(rows, (str, Path)):
         _check_is_file(rows)
-    elif isinstance(rows, Mapping) or _is_image(rows):
+    elif _is_image(rows):
         return [as_row(rows)]
+    elif isinstance(rows, Mapping) or column_kind(rows) == "pandas":
+        return [as_row(row) for row in as_rows(rows)]
     elif isinstance(rows, Iterable) and not frame_kind(rows):
         return (as_row(row) for row in rows)
     return rows
 
 
+def _as_rows(rows: Any, fields: Sequence[str], single: Collection[str]) -> Sequence[Any]:
+    """A mapping as one row; or, where columns that hold no lists are lists, as columns of as many rows. A Series of
+    pandas as a row, by the names in its index, or as a column of values.
+
+    Raises:
+        SchemaError: the columns are of different lengths, or the Series has names and none of them is a column.
+    """
+    if not isinstance(rows, Mapping):
+        names = [str(name) for name in rows.index]
+        if any(name in fields for name in names):
+            return [rows.to_dict()]
+        if str(rows.name) not in fields and any(isinstance(name, str) for name in rows.index):
+            raise SchemaError(
+                f"a row with the columns {', '.join(map(repr, names[:10]))} has none that the model reads: "
+                f"{', '.join(map(repr, fields))}.",
+                hint="Give a data frame, or a list of values where the model reads one column.",
+            )
+        return list(rows)
+    columns = {name: list(v) for name, v in rows.items() if _is_column(v)}
+    if not any(str(name) in single for name in columns):
+        return [rows]
+    lengths = {str(name): len(columns[name]) if name in columns else None for name in rows}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{name!r} has {'no list' if n is None else n}" for name, n in list(lengths.items())[:10])
+        raise SchemaError(
+            f"a mapping of columns needs lists of one length: {shown}.",
+            hint="For one row put its mapping into a list: predict([row]).",
+        )
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
 def with_columns(
     records: Iterable[Record], fields: Sequence[str], *, strictness: Strictness, report: ReadReport
 ) -> Iterator[Record]:
-    """The records, after checking that the first has the columns: a wrong file is one error, not one per row.
+    """The records, after checking that each column stands in one of the first ``LOOKED_AT``: a wrong file is one error,
+    not one per row, and which row comes first does not matter.
 
-    When lenient, a column that is not there is missing in every row, as long as one of them is there.
+    When lenient, a column that is not there is missing in every row, as long as one of them is there. report: of the
+    reading; its rejections keep their places between the records that wait here.
 
     Raises:
-        SchemaError: a column that the model reads is not in the first row.
+        SchemaError: a column that the model reads is not there.
     """
-    first = True
+    missing, known = dict.fromkeys(fields), dict[str, None]()
+    waiting: list[tuple[list[Rejection], Record]] = []
+
+    def waited() -> Iterator[Record]:
+        for rejected, record in waiting:
+            report.rejected[:0] = rejected
+            yield record
+        waiting.clear()
+
+    def is_wrong() -> bool:
+        return bool(missing) and (strictness != "lenient" or len(missing) == len(fields))
+
     for record in records:
-        missing = [name for name in fields if name not in record.row] if first else []
-        if missing and (strictness != "lenient" or len(missing) == len(fields)):
-            file = record.location.file
-            remedy = "Add the column, or take it as missing: strictness='lenient' (predict --lenient)."
-            if record.location.line == 2:  # below what was taken for a header
-                remedy += f" If the first line is a row as well, say {option('header', False)}."
-            with header_explained(report):
-                raise no_column(missing[0], record.row, "which the model reads", file=file, hint=remedy)
-        first = False
-        yield record
+        if not missing and not waiting:
+            yield record
+            continue
+        known |= dict.fromkeys(record.row)
+        missing = {name: None for name in missing if name not in known}
+        waiting.append((list(report.rejected), record))
+        report.rejected.clear()
+        if not is_wrong():
+            missing = {}
+            yield from waited()
+        elif len(waiting) == LOOKED_AT:
+            break
+    if waiting and is_wrong():
+        name, file = next(iter(missing)), waiting[0][1].location.file
+        remedy = "Add the column, or take it as missing: strictness='lenient' (predict --lenient)."
+        if waiting[0][1].location.line == 2:  # below what was taken for a header
+            remedy += f" If the first line is a row as well, say {option('header', False)}."
+        with header_explained(report):
+            raise no_column(name, known, "which the model reads", file=file, hint=remedy)
 
 
 def no_column(
@@ -130,12 +198,20 @@ def _as_row(row: Any, fields: Sequence[str]) -> Any:
     """A bare value (a string, an image) is a row where the model reads one column."""
     if isinstance(row, (Mapping, Record)):
         return row
+    if column_kind(row) == "pandas":
+        return _as_rows(row, fields, ())[0]
     if len(fields) == 1:
         return {fields[0]: row}
     raise SchemaError(
         f"a row is {quoted(row, 60)}, but the model reads {len(fields)} columns: {listed(fields)}.",
         hint="Give a mapping with these names.",
     )
+
+
+def _is_column(value: Any) -> bool:
+    """A list of values, as a Series or an array is one, too."""
+    flat = isinstance(value, np.ndarray) and value.ndim == 1
+    return flat or isinstance(value, (list, tuple)) or column_kind(value) is not None
 
 
 def _is_image(value: Any) -> bool:

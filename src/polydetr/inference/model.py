@@ -159,6 +159,7 @@ class LoadedModel:
         self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0, reading: ReadOptions = ReadOptions()
     ) -> list[dict[str, Any]]:
         """One answer per row, in order: target → label, number, list of entities, answer, or image (a uint8 array).
+        A label has the type that it has in the training rows: 0, True or "yes"; in a file of CSV all labels are text.
         ``rows``: see ``answer``; ``strictness``, ``seed``, ``reading``: see ``Options``.
 
         Raises:
@@ -374,7 +375,12 @@ class LoadedModel:
         fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
         targets = tuple(target.name for target in self.schema.targets)
         expected = ExpectedColumns(tuple(field.name for field in self.schema.inputs), targets)
-        return asked_records(rows, fields, reading=reading, expected=expected, lists=self.schema.lists, **how)
+        by_token = any(task.per_token for task in self._engine.tasks.values())
+        one_value = ("number", "category", "date") if by_token else ("number", "category", "date", "text")
+        single = [f.name for f in self.schema.inputs if f.modality in one_value and f.name != "tokens"]
+        return asked_records(
+            rows, fields, single=single, reading=reading, expected=expected, lists=self.schema.lists, **how
+        )
 
 
 def _without_errors(every: Iterable[Answer]) -> Iterator[Answer]:
@@ -398,6 +404,7 @@ def target_of(target: str | None, known: Sequence[str], *, kind: str) -> str:
     """
     if not known:
         raise InputError(f"this model has no {kind} target", hint=f"Train one: target='column:{kind}'.")
+    target = None if target is None else str(target)  # columns of data frames may be called by numbers
     if target is not None and target not in known:
         raise InputError(f"{target!r} is no {kind} target of this model. {did_you_mean(target, known)}")
     return target if target is not None else known[0]

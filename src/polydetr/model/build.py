@@ -138,12 +138,18 @@ def build_modalities(
     read = {name for name in MODALITIES if own[name] or lent[name]}
     config = config.model_copy(update={"backbone": _backbones(config, read)})
     needs = Needs.of(tasks)
+    messages: list[str] = []
+
+    def tell(message: str) -> None:
+        messages.append(message)
+        notify(message)
+
     built: dict[str, Modality] = {}
     for name, kind in MODALITIES.items():
         fields = _windowed_last(own[name], tasks) if name == "text" else own[name]
         if fields or lent[name]:
             learned = rows if not lent[name] else [*rows, *items] if fields else [*items, *rows]
-            modality = kind.build([*fields, *lent[name]], BuildContext(learned, config, needs, built, notify, folder))
+            modality = kind.build([*fields, *lent[name]], BuildContext(learned, config, needs, built, tell, folder))
             # Columns without information (all missing, constant) are left out when they are read.
             modality = modality.only([f.name for f in fields]) if lent[name] else modality
             if modality.fields or lent[name]:
@@ -158,7 +164,9 @@ def build_modalities(
     read = [name for name, modality in built.items() if modality.fields]
     if not read:
         listed = ", ".join(f"{spec.name!r} ({spec.modality})" for spec in schema.inputs)
-        raise SchemaError(f"none of the input columns can be read: {listed}", hint="Name the inputs.")
+        reasons = "".join(f"; {message}" for message in messages if message.startswith("column "))
+        how = "Name other inputs: inputs={'column': 'text'} (--input column:text)."
+        raise SchemaError(f"none of the input columns can be read: {listed}{reasons}", hint=how)
     return {name: modality.by_itself() if [name] == read else modality for name, modality in built.items()}
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layout, Layouts
@@ -24,9 +24,11 @@ from polydetr.values.images import MAX_PIXELS
 OLD_SECTIONS = ("detection", "entities")
 """Sections of older configurations and model folders: options of the targets of the task of that name."""
 D = TypeVar("D", bound=Details)
+LabelName = Annotated[str, BeforeValidator(lambda label: str(label) if isinstance(label, (int, float)) else label)]
+"""A label in a list of them: a number is its text."""
 
 
-def _distinct(labels: list[str]) -> list[str]:
+def distinct(labels: list[str]) -> list[str]:
     if len(set(labels)) < len(labels):
         raise ValueError("a label stands there twice")
     return labels
@@ -49,14 +51,16 @@ class LearnedState(BaseModel):
     calibration: SavedCalibration | None = None
 
 
-Labels = Annotated[list[str], AfterValidator(_distinct)]
+Labels = Annotated[list[str], AfterValidator(distinct)]
 """A label set."""
 
 
 class DecoderOptions(TaskOptions):
     """The options of a task that predicts a set of labeled objects by a decoder, which several targets may share."""
 
-    labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
+    labels: list[LabelName] | None = Field(
+        default=None, description="the label set, when the data do not show all of it"
+    )
     threshold: float | None = Field(
         default=None,
         ge=0,

@@ -17,7 +17,7 @@ from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.calibration import conformal_width
 from polydetr.metrics.regression import regression_report
 from polydetr.tasks.base import LearnedState, Task, WindowView
-from polydetr.values.cells import read_number, writes_comma
+from polydetr.values.cells import decimal_marks, read_number
 
 LEVEL = 0.9
 """The probability with which an interval holds the true value."""
@@ -51,7 +51,8 @@ class RegressionTask(Task):
     """Of the interval; None where it is not known."""
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
-        self.comma = writes_comma(row.get(self.target) for row in rows)
+        marks = decimal_marks(row.get(self.target) for row in rows)
+        self.comma = marks.comma
         present = [value for row in rows if (value := self._number(row.get(self.target))) is not None]
         if not present:
             raise self.missing_everywhere("the numbers")
@@ -60,8 +61,7 @@ class RegressionTask(Task):
             raise SchemaError(
                 f"target {self.target!r} is {self.mean:g} in all {len(present)} training rows: nothing to learn"
             )
-        messages = [f"{self.target!r} writes decimals with a comma (1.234,5)"] if self.comma else []
-        return messages + self.missing_in_some(present, rows)
+        return [message for message in [marks.message(self.target)] if message] + self.missing_in_some(present, rows)
 
     def _number(self, value: Any) -> float | None:
         try:

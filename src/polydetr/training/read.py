@@ -56,7 +56,7 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
     with header_explained(report):
         schema = infer_schema(
             sample, targets=config.target or None, inputs=_without_group(config.inputs, config.group),
-            options=config.tasks,
+            options=config.tasks, declared=report.declared,
         )  # fmt: skip
     rows = with_their_lists(rows)
     known = ExpectedColumns(tuple(f.name for f in schema.inputs), tuple(t.name for t in schema.targets))

@@ -19,6 +19,7 @@ from polydetr.data.readers.header import has_header, name_columns
 from polydetr.data.readers.quoting import Dialect, cut_rows
 from polydetr.data.readers.source import Source, refuse
 from polydetr.errors import DataFileError, Location
+from polydetr.values.cells import SemicolonCell
 
 _SAMPLE_ROWS = 200
 _SEPARATOR = re.compile(r'"?sep=(.)"?\s*')
@@ -76,14 +77,17 @@ def _rows(
         if warning:
             report.note(warning, f"{cells[0]!r:.60}", location)
         report.rows += 1
+        if dialect.delimiter == ";":
+            cells = [SemicolonCell(cell) if "," in cell else cell for cell in cells]
         yield Record(dict(zip(names, cells, strict=True)), location)
     if not number:
         raise DataFileError("holds a header and no rows.", location=Location(source.name))
 
 
 def sniff_dialect(sample: Sequence[str], delimiter: str | None = None) -> Dialect:
-    """How the first rows are cut: at ``delimiter``, else at the one of comma, semicolon and tab under which they agree
-    on the most columns, at bars where they do under none; at commas where they do not either.
+    """How the first rows are cut: at ``delimiter``, else at the one of comma, semicolon and tab under which they
+    agree, the first one among them, on the most columns, at bars where they do under none; at commas where they do not
+    either.
     """
     named = _SEPARATOR.fullmatch(sample[0]) if sample else None
     preamble = 1 if named else 0
@@ -91,19 +95,22 @@ def sniff_dialect(sample: Sequence[str], delimiter: str | None = None) -> Dialec
     if delimiter is None:
         scores = {candidate: _agreement(sample, candidate) for candidate in (",", "\t", ";")}
         delimiter = max(scores, key=lambda candidate: scores[candidate])
-        if scores[delimiter] == _NO_AGREEMENT and _agreement(sample, "|") > (0.9, 1):
+        if scores[delimiter] == _NO_AGREEMENT and _agreement(sample, "|") > (0.9, False, 1):
             delimiter = "|"
     return Dialect(delimiter, _quotes_used(sample, delimiter), preamble)
 
 
-_NO_AGREEMENT = (0.0, 1)
+_NO_AGREEMENT = (0.0, False, 1)
 
 
-def _agreement(sample: Sequence[str], delimiter: str) -> tuple[float, int]:
-    """The share of rows that have the most frequent number of columns, and that number, if it is above 1."""
-    widths = Counter(len(r) for r in sample_rows(sample, Dialect(delimiter, _quotes_used(sample, delimiter))))
-    width, agreeing = widths.most_common(1)[0] if widths else (1, 0)
-    return (round(agreeing / widths.total(), 1), width) if width > 1 else _NO_AGREEMENT
+def _agreement(sample: Sequence[str], delimiter: str) -> tuple[float, bool, int]:
+    """The share of rows that have the most frequent number of columns, whether the first one is among them, and that
+    number, if it is above 1.
+    """
+    widths = [len(r) for r in sample_rows(sample, Dialect(delimiter, _quotes_used(sample, delimiter)))]
+    width, agreeing = Counter(widths).most_common(1)[0] if widths else (1, 0)
+    # A header without the mark says that it only stands in the cells: a decimal comma, one in a sentence.
+    return (round(agreeing / len(widths), 1), widths[0] == width, width) if width > 1 else _NO_AGREEMENT
 
 
 def _quotes_used(sample: Sequence[str], delimiter: str) -> bool:

@@ -13,7 +13,7 @@ from polydetr.core.reading import option
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
 from polydetr.data.readers.foreign import refuse_document
-from polydetr.data.readers.shapes import MAX_DEPTH, check_values, usual_answers, usual_shape
+from polydetr.data.readers.shapes import MAX_DEPTH, check_values, plain_row, usual_answers, usual_shape
 from polydetr.data.readers.source import RowGuard, Source, refuse
 from polydetr.errors import DataFileError, Location, RowError, quoted, shown
 
@@ -121,7 +121,7 @@ def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool, ch
 def _mapping(row: Any) -> Mapping[str, Any]:
     if not isinstance(row, Mapping):
         raise RowError(f"holds {_kind(row)}, expected a mapping of field name to value.")
-    return row if all(isinstance(name, str) for name in row) else {str(name): value for name, value in row.items()}
+    return plain_row(row)
 
 
 def _squad(

@@ -2,12 +2,15 @@
 
 - CLUENER: ``{"text", "label": {type: {surface: [[start, end inclusive]]}}}`` → ``entities``: [{start, end, label}],
   end exclusive
+- rows of Python objects: names of columns that are no text, bytes that are text, bins and periods of pandas → text
 - Hugging Face question answering: ``answers: {"text": [...], "answer_start": [...]}`` → ``answers``: [{text, start}]
 - a question marked ``is_impossible`` has no answers, whatever stands beside the mark
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,6 +45,40 @@ def check_values(value: Any, depth: int = 0) -> None:
         for part in parts:
             if not isinstance(part, float):
                 check_values(part, depth + 1)
+
+
+_PLAIN = frozenset((str, int, float, bool, type(None), list, dict))
+
+
+def plain_row(row: Mapping[Any, Any]) -> Mapping[str, Any]:
+    """A row of Python objects with names and values that files have too.
+
+    Raises:
+        RowError: two names are the same text.
+    """
+    if all(type(name) is str and type(value) in _PLAIN for name, value in row.items()):
+        return row
+    plain = {str(name): _plain_value(value) for name, value in row.items()}
+    if len(plain) < len(row):
+        twice = Counter(map(str, row)).most_common(1)[0][0]
+        raise RowError(f"two columns are called {twice!r}, one by a text and one by a number.", hint="Rename one.")
+    return plain
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return _text_of(value)
+    return str(value) if type(value).__name__ in ("Interval", "Period", "UUID") else value
+
+
+def _text_of(value: bytes) -> str | bytes:
+    """The text that the bytes are; the bytes themselves where they are none, as those of an image are."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return value
+    is_image = re.match(r"P[1-7]\s", text) or text.startswith("/* XPM")  # the two kinds of images that are text
+    return value if is_image or any(c < " " and c not in "\t\r\n" for c in text) else text
 
 
 def usual_shape(row: Mapping[str, Any], location: Location, report: ReadReport) -> Mapping[str, Any]:

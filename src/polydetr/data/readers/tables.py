@@ -6,7 +6,7 @@ pandas and polars are recognized by the module of the type, never imported.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from polydetr.core.records import ReadReport, Record
@@ -19,16 +19,31 @@ from polydetr.errors import DataFileError, Location, SchemaError
 _BATCH = 1024
 
 
+_TABLES = {"pandas": {"DataFrame"}, "polars": {"DataFrame", "LazyFrame"}, "pyarrow": {"Table", "RecordBatch"}}
+_COLUMNS = {"pandas": {"Series"}, "polars": {"Series"}}
+
+
 def frame_kind(value: Any) -> str | None:
-    """ "pandas", "polars" or "pyarrow" for a table of theirs, else None."""
-    kind = type(value)
-    library = kind.__module__.partition(".")[0]
-    tables = {"pandas": {"DataFrame"}, "polars": {"DataFrame", "LazyFrame"}, "pyarrow": {"Table", "RecordBatch"}}
-    return library if kind.__name__ in tables.get(library, ()) else None
+    """ "pandas", "polars" or "pyarrow" for a table of theirs, or of a subclass, else None."""
+    return _library(value, _TABLES)
+
+
+def column_kind(value: Any) -> str | None:
+    """ "pandas" or "polars" for a Series of theirs (a column; of pandas, also a row), else None."""
+    return _library(value, _COLUMNS)
+
+
+def _library(value: Any, names: Mapping[str, set[str]]) -> str | None:
+    for kind in type(value).__mro__:
+        library = kind.__module__.partition(".")[0]
+        if kind.__name__ in names.get(library, ()):
+            return library
+    return None
 
 
 def read_frame(frame: Any, *, report: ReadReport, skip: bool) -> Iterator[Record]:
-    """One Record per row. NaN, NaT and NA of pandas become None; arrays become lists. An index is left out.
+    """One Record per row. NaN, NaT and NA of pandas become None; arrays become lists; names of columns become text. An
+    index is left out.
 
     Raises SchemaError for duplicate column names (pandas and pyarrow allow them).
     """
@@ -42,6 +57,7 @@ def read_frame(frame: Any, *, report: ReadReport, skip: bool) -> Iterator[Record
     named = [str(name) for name in frame.index.names if name is not None] if kind == "pandas" else []
     note_index([*named, *index], report)
     kept = [name for name in names if name not in index]
+    _declare(report, _frame_types(frame, kind))
     rows = {"pandas": _pandas, "polars": _polars, "pyarrow": _arrow}[kind](frame, kept)
     return read_rows(rows, name=None, report=report, skip=skip, check=kind == "pandas")
 
@@ -50,12 +66,12 @@ def _pandas(frame: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     places = [i for i, column in enumerate(frame.columns) if str(column) in names]
     for start in range(0, len(frame), _BATCH):
         part = frame.iloc[start : start + _BATCH]
-        columns = [[_plain(v) for v in part.iloc[:, i].tolist()] for i in places]
+        columns = [[_of_pandas(v) for v in part.iloc[:, i].tolist()] for i in places]
         for values in zip(*columns, strict=True):
             yield dict(zip(names, values, strict=True))
 
 
-def _plain(value: Any) -> Any:
+def _of_pandas(value: Any) -> Any:
     if hasattr(value, "tolist"):  # an array in a cell
         return value.tolist()
     if isinstance(value, float) and value != value:
@@ -72,6 +88,28 @@ def _arrow(table: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     classes = class_names(table.schema.metadata)
     for batch in batches:
         yield from with_class_names(batch.select(names).to_pylist(), classes)
+
+
+def _frame_types(frame: Any, kind: str) -> dict[str, str]:
+    """Column → the name of its type."""
+    if kind == "pandas":
+        return {str(name): str(dtype) for name, dtype in zip(frame.columns, frame.dtypes, strict=True)}
+    return _arrow_types(frame.schema) if kind == "pyarrow" else {n: str(d) for n, d in frame.schema.items()}
+
+
+def _arrow_types(schema: Any) -> dict[str, str]:
+    """Column → its type; that of pandas where pandas wrote it (Parquet has no dictionaries of numbers)."""
+    columns = (schema.pandas_metadata or {}).get("columns", ())
+    of_pandas = {str(column["name"]): str(column["pandas_type"]) for column in columns}
+    return {field.name: str(field.type) for field in schema} | of_pandas
+
+
+def _declare(report: ReadReport, types: Mapping[str, str]) -> None:
+    """Keeps which columns are of a type for categories: pandas' category, polars' Categorical and Enum, pyarrow's
+    dictionary.
+    """
+    categories = ("category", "categorical", "enum", "dictionary")
+    report.declared |= {name: "category" for name, kind in types.items() if kind.lower().startswith(categories)}
 
 
 def read_parquet(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Record]:
@@ -93,6 +131,7 @@ def read_parquet(source: Source, *, report: ReadReport, skip: bool) -> Iterator[
         raise DataFileError(f"is not a readable Parquet file: {error}", location=location) from None
     index = index_columns(schema.names, schema.metadata)
     note_index(index, report)
+    _declare(report, _arrow_types(schema))
     kept = [name for name in schema.names if name not in index]
     return read_rows(_parquet_rows(source, kept), name=source.name, report=report, skip=skip, check=False)
 
