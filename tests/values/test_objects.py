@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ WIDE = Frame(1 / 500, 1 / 200, 0.0, 0.0, 500.0, 200.0)
 """An image of 500×200, stretched to a square."""
 
 
-def objects(*boxes: list[float], **more: Any) -> Objects:
+def objects(*boxes: Sequence[float], **more: Any) -> Objects:
     return read_objects([{"box": box, "label": "post", **more} for box in boxes], column="objects")
 
 
