@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from polydetr.errors import SchemaError
+from polydetr.errors import RowError, SchemaError
 from polydetr.schema.infer import infer_schema
 from polydetr.schema.spec import Schema
 from polydetr.values.lists import ListColumn, read_lists
@@ -118,6 +119,22 @@ def test_a_label_for_each_word_is_tagging(column: str, labels: list[Any], as_tex
     assert schema.targets[0].task == "tagging"
     assert schema.names("text") == [column]
     assert schema_of(values, other=words, column=column, inputs={column: None}).names("text") == [column]
+
+
+@pytest.mark.parametrize("labels", [["NOUN", "VERB"], [0, 1]])
+def test_labels_for_the_words_of_a_text_are_tagging_where_they_are_as_many(labels: list[Any]) -> None:
+    values = [[labels[i % 2] for i in range(len(text.split()))] for text in TEXTS]
+    for given in (values, [np.array(v) for v in values]):
+        schema = schema_of(given)
+        assert (schema.targets[0].task, schema.names("text")) == ("tagging", ["text"])
+
+
+def test_a_vector_among_many_that_is_too_short_is_its_own_fault() -> None:
+    texts, vectors = [f"row {i}" for i in range(20)], [*VECTORS * 4, *VECTORS[:3], [1, 0]]
+    schema = schema_of(vectors, other=texts)
+    assert schema.lists["y"].places == ("0", "1", "2")
+    with pytest.raises(RowError, match=r"\[1, 0\] is not a vector of 3"):
+        read(vectors, schema)
 
 
 def test_labels_of_the_row_beside_words_stay_labels_of_the_row() -> None:

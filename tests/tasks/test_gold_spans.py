@@ -8,6 +8,7 @@ import pytest
 
 from polydetr.core.layout import FieldText
 from polydetr.errors import RowError, SchemaError
+from polydetr.modalities.text import as_text
 from polydetr.tasks.entities import EntitiesOptions, EntitiesTask
 from polydetr.tasks.tagging import TaggingTask
 from polydetr.values.spans import split_words
@@ -139,6 +140,17 @@ def test_white_space_at_the_ends_of_a_span_is_trimmed(start: int, end: int) -> N
     for gold in both([{"start": start, "end": end, "label": " CITY"}]):
         assert [span.key for span in gold.spans] == [(16, 21, "CITY")]
         assert not gold.problems
+
+
+def test_white_space_in_ready_made_words_belongs_to_no_answer() -> None:
+    text = as_text(["ivory ", "from", " Accra", "\u3000", "."], field="tokens")
+    assert [text.text[start:end] for start, end in text.words] == ["ivory", "from", "Accra", "\u3000", "."]
+    task, _ = tagger([["B-GOOD", "O", "B-CITY", "O", "O"]])
+    spans = [{"start": text.text.index("Accra") - 1, "end": text.text.index("Accra") + 5, "label": "CITY"}]
+    by_spans, by_tags = (task.gold({"tags": tags}, text) for tags in (spans, ["O", "O", "B-CITY", "O", "O"]))
+    assert by_spans is not None
+    assert by_tags is not None
+    assert by_spans.spans == by_tags.spans
 
 
 def test_a_span_is_put_where_its_text_stands_and_both_readings_are_reported() -> None:

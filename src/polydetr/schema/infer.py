@@ -7,16 +7,19 @@ Every decision that a user might want to reverse is a sentence in ``Schema.messa
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from polydetr.errors import SchemaError, listed, nearest, quoted
+import numpy as np
+
+from polydetr.errors import RowError, SchemaError, listed, nearest, quoted
 from polydetr.schema.columns import MIN_ROWS, determines, holds_codes, holds_words, infer_modality, numbers_of, typical
 from polydetr.schema.lists import find_lists
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
-from polydetr.schema.words import check_spans, words_column
+from polydetr.schema.words import beside, check_spans, words_column
 from polydetr.values.cells import MOST, is_missing, says_missing
 from polydetr.values.lists import ListColumn, read_lists
 from polydetr.values.tags import BARE_LABEL, mark_spans, types_of
@@ -74,7 +77,7 @@ def infer_schema(
     if both:
         raise SchemaError(f"column {both[0]!r} is both an input and a target.")
     lists = find_lists(sample_rows, targets=wanted, inputs=inputs or {}, options=options, messages=messages)
-    written, sample_rows = sample_rows, [read_lists(row, lists) for row in sample_rows]
+    written, sample_rows = sample_rows, list(_with_lists(sample_rows, lists))
     columns = _columns(sample_rows)
     by_words = {name for name, column in lists.items() if column.form == "blanks" and not column.places}
     chosen = tuple(
@@ -102,6 +105,13 @@ def infer_schema(
     if chosen and all(f.modality == "ignore" for f in fields):
         raise _nothing_left(chosen, fields, columns, messages)
     return Schema(fields, chosen, tuple(messages), lists)
+
+
+def _with_lists(rows: Sequence[Mapping[str, Any]], lists: Mapping[str, ListColumn]) -> Iterator[Mapping[str, Any]]:
+    """The rows with their lists read, without those that cannot be: the run refuses them, with their place."""
+    for row in rows:
+        with suppress(RowError):
+            yield read_lists(row, lists)
 
 
 def _with_empty_cells(
@@ -184,7 +194,7 @@ def infer_task(name: str, rows: Sequence[Mapping[str, Any]], messages: list[str]
     values = [row[name] for row in rows if not is_missing(row.get(name))]
     if not values:
         raise SchemaError(f"target {name!r} is missing in every row.", hint="Name the column that holds the labels.")
-    lists = [v for v in values if isinstance(v, (list, tuple))]
+    lists = [list(v) for v in values if isinstance(v, (list, tuple, np.ndarray))]
     if len(lists) > len(values) / 2:
         return _task_of_lists(name, lists, rows, messages)
     if isinstance(first := typical(values), Mapping):
@@ -268,6 +278,9 @@ def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]
     tags = [tag for labels in items for tag in labels if isinstance(tag, str)]
     repeats = any(len(set(map(str, labels))) < len(labels) for labels in items)
     if mark_spans(tags) and (repeats or types_of(tags) - {BARE_LABEL}):
+        return "tagging"
+    if repeats and (column := beside(name, lists, rows)) is not None:
+        messages.append(f"Target {name!r} has one label for each word of {column!r}: it is read as tagging.")
         return "tagging"
     return "classification"  # several labels per row
 

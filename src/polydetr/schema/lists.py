@@ -136,8 +136,8 @@ def _places(
     name: str, lists: Sequence[Sequence[Any]], rows: Sequence[Row], options: Mapping[str, Any], messages: list[str]
 ) -> tuple[str, ...]:
     """The names of the labels where every list is a vector of zeros and ones; () where they are not."""
-    size = len(lists[0])
-    if size < 2 or len(lists) < 2 or any(len(one) != size or read_vector(one) is None for one in lists):
+    size, count = Counter(map(len, lists)).most_common(1)[0]
+    if size < 2 or len(lists) < 2 or count < _MOST * len(lists) or any(read_vector(one) is None for one in lists):
         return ()
     if beside(name, lists, rows):
         return ()
