@@ -16,11 +16,11 @@ import argparse
 import copy
 import io
 import json
-import multiprocessing
 import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +28,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -277,15 +278,34 @@ def fault_of(seed: int, source: Any) -> str:
     return ""
 
 
-def run(seeds: range) -> list[tuple[int, str, str]]:
-    """(seed, format, fault) of each file that is read wrongly."""
+def read_part(seeds: range) -> None:
+    """Reads these files; prints a line of JSON before each, and one for each that is read wrongly."""
     sys.setrecursionlimit(1000)
-    found, known = [], sources()
+    known = sources()
     with tempfile.TemporaryDirectory() as scratch:
         for seed in seeds:
             kind, source = made(seed, Path(scratch) / "files", known)
+            print(json.dumps({"seed": seed, "kind": kind}), flush=True)
             if fault := fault_of(seed, source):
-                found.append((seed, kind, fault))
+                print(json.dumps({"seed": seed, "kind": kind, "fault": fault}), flush=True)
+
+
+def faults_in(seeds: range) -> list[dict[str, Any]]:
+    """What ``read_part`` finds, in a process of its own: one that dies is a fault of the file that it was reading, and
+    the files after it are read by another.
+    """
+    found: list[dict[str, Any]] = []
+    while seeds:
+        command = [sys.executable, "-X", "faulthandler", __file__, "--part", str(seeds.start), str(len(seeds))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        found += [line for line in lines if "fault" in line]
+        if done.returncode == 0:
+            break
+        if not lines:
+            raise SystemExit(done.stderr)
+        found.append({**lines[-1], "fault": f"{done.stderr}\nthe process ended with {done.returncode}"})
+        seeds = range(lines[-1]["seed"] + 1, seeds.stop)
     return found
 
 
@@ -294,14 +314,19 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0, help="of the first file; the next ones follow")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--part", type=int, nargs=2, metavar=("SEED", "FILES"), help="read these in this process")
     arguments = parser.parse_args()
+    if arguments.part:
+        start, count = arguments.part
+        read_part(range(start, start + count))
+        return 0
     seeds = range(arguments.seed, arguments.seed + arguments.files)
-    parts = [seeds[i : i + 250] for i in range(0, len(seeds), 250)]
-    with multiprocessing.get_context("spawn").Pool(min(arguments.processes, len(parts))) as pool:
-        found = [fault for part in pool.imap(run, parts) for fault in part]
-    for seed, kind, fault in found[:20]:
-        print(f"--- file {seed} ({kind})\n{fault}")
-    kinds = Counter(f"{kind}: {fault.strip().splitlines()[-1][:100]}" for _, kind, fault in found)
+    parts = [seeds[i : i + 500] for i in range(0, len(seeds), 500)]
+    with ThreadPoolExecutor(arguments.processes) as pool:
+        found = [fault for part in pool.map(faults_in, parts) for fault in part]
+    for one in found[:20]:
+        print(f"--- file {one['seed']} ({one['kind']})\n{one['fault']}")
+    kinds = Counter(f"{one['kind']}: {one['fault'].strip().splitlines()[-1][:100]}" for one in found)
     for line, count in kinds.most_common():
         print(f"{count:5}  {line}")
     print(f"{len(found)} of {len(seeds):,} files (seeds {seeds.start} to {seeds.stop - 1}) were read wrongly")
