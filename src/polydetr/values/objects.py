@@ -76,7 +76,7 @@ def _object(entry: Any, size: tuple[int, int] | None) -> tuple[dict[str, Any] | 
         raise ValueError(f"the box {box!r:.80} is not four numbers.")
     try:
         numbers = [float(number) for number in box]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"the box {list(box)!r:.80} is not four numbers.") from None
     repaired, repairs = repair_box(numbers, size)
     if repaired is None:

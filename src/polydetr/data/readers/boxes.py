@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from polydetr.core.records import ReadReport, Record
-from polydetr.data.readers.source import RowGuard
+from polydetr.data.readers.source import reject
 from polydetr.errors import DataFileError, Location, RowError, quoted
 from polydetr.values.boxes import repair_box
 
@@ -92,9 +92,8 @@ def records_of(
         not numbers (``skip``: rejected into ``report`` instead). DataFileError: not one image was found.
     """
     found = missing = 0
-    guard = RowGuard(report, skip=skip)
     for image in images:
-        with guard.at(image.location):
+        try:
             if image.fault:
                 raise RowError(image.fault)
             path = finder.find(image.name)
@@ -103,12 +102,12 @@ def records_of(
                 reason = f"the image {quoted(image.name)} is not there ({finder.searched()})."
                 raise RowError(reason, hint=finder.hint)
             found += 1
-            try:
-                record = _record(image, path, report)
-            except ValueError as error:
-                raise RowError(str(error)) from None
-            report.rows += 1
-            yield record
+            record = _record(image, path, report)
+        except BaseException as error:
+            reject(error, image.location, report, skip=skip)
+            continue
+        report.rows += 1
+        yield record
     if missing and not found:
         raise DataFileError(
             f"none of its {missing} images was found; {finder.searched()}.",
@@ -118,7 +117,7 @@ def records_of(
 
 
 def _record(image: RawImage, path: Path, report: ReadReport) -> Record:
-    """The record of one image. Raises ValueError where the image is unusable; nothing is reported then."""
+    """The record of one image. Raises RowError where the image is unusable; nothing is reported then."""
     width, height = size = checked_size(path, image.size)
     objects: list[dict[str, Any]] = []
     problems: list[tuple[str, str, Location]] = []  # reported once the whole image is known to be usable
@@ -160,7 +159,7 @@ def checked_size(path: Path, claimed: tuple[int, int] | None) -> tuple[int, int]
     """(width, height) from the image's header, as it is shown (turned by its EXIF orientation).
 
     Raises:
-        ValueError: no image, or not of the ``claimed`` size: its boxes would lie elsewhere.
+        RowError: no image, or not of the ``claimed`` size: its boxes would lie elsewhere.
     """
     from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -170,11 +169,11 @@ def checked_size(path: Path, claimed: tuple[int, int] | None) -> tuple[int, int]
             turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "no format that is known" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise ValueError(f"the image {path.name!r} cannot be read: {reason}.") from None
+        raise RowError(f"the image {path.name!r} cannot be read: {reason}.") from None
     shown = (size[1], size[0]) if turned else size
     if claimed and claimed != shown:
         how = " (turned by its EXIF orientation)" if turned else ""
-        raise ValueError(
+        raise RowError(
             f"the image {path.name!r} is {shown[0]}×{shown[1]}{how}, but its boxes were drawn on "
             f"{claimed[0]}×{claimed[1]}."
         )

@@ -37,7 +37,7 @@ def read_frame(frame: Any, *, report: ReadReport, skip: bool) -> Iterator[Record
         if twice:
             raise SchemaError(f"the data frame has the column {twice[0]!r} twice.", hint="Rename one of them.")
     rows = {"pandas": _pandas, "polars": _polars, "pyarrow": _arrow}[kind](frame)
-    return read_rows(rows, name=None, report=report, skip=skip, check=kind == "pandas")
+    return read_rows(rows, name=None, report=report, skip=skip, halves=kind == "pandas")
 
 
 def _pandas(frame: Any) -> Iterator[dict[str, Any]]:
@@ -81,7 +81,7 @@ def read_parquet(source: Source, *, report: ReadReport, skip: bool) -> Iterator[
                 raise DataFileError("is a Parquet file without rows.", location=location)
     except (pa.ArrowException, OSError) as error:
         raise DataFileError(f"is not a readable Parquet file: {error}", location=location) from None
-    return read_rows(_parquet_rows(source), name=source.name, report=report, skip=skip, check=False)
+    return read_rows(_parquet_rows(source), name=source.name, report=report, skip=skip, halves=False)
 
 
 def _parquet_rows(source: Source) -> Iterator[dict[str, Any]]:
