@@ -268,11 +268,12 @@ def _load_yaml(path: Path) -> Mapping[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    try:
         content = read_yaml(text)
     except YamlFault as fault:
         if re.search(r"^names\s*:", text, re.MULTILINE):
             raise DataFileError(f"{fault}.", location=Location(str(path))) from None
-        return {}
-    except (OSError, UnicodeDecodeError):
         return {}
     return content if isinstance(content, Mapping) else {}
