@@ -62,7 +62,8 @@ def configuration_page() -> str:
         "# Configuration reference\n",
         "A YAML file, the keyword arguments of `Predictor.fit` and `--set key=value` fill the same keys. An unknown\n"
         "key is an error that names the nearest valid one, and all faults are reported at once. What is given last\n"
-        "wins: the preset lies under the file, and arguments and options lie over both.\n",
+        "wins: the preset lies under the file, and arguments and options lie over both. A key that stands twice in a\n"
+        "file is an error, and so is a number that can only be a slip.\n",
     ]
     for path, section in _sections("", Config):
         title = f"`{path}`" if path else "Top level"

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from polydetr.errors import RowError
+
 ROUNDING = 0.05
 """Pixels by which a box may stand out of its image without a message: files round to two decimals."""
 VISIBLE_SHARE = 0.3
@@ -69,12 +71,12 @@ def repair_box(
     can be neither learned (its logarithm and its overlap are undefined) nor found.
 
     Raises:
-        ValueError: a coordinate is not a finite number. An object without a place cannot be left out, for the image
+        RowError: a coordinate is not a finite number. An object without a place cannot be left out, for the image
         would then teach that nothing is there; the caller refuses the image.
     """
     shown = "[" + ", ".join(f"{v:g}" for v in box) + "]"
     if not all(math.isfinite(v) for v in box):
-        raise ValueError(f"the box {shown} has a coordinate that is not a finite number.")
+        raise RowError(f"the box {shown} has a coordinate that is not a finite number.")
     left, top, right, bottom = box
     messages: list[tuple[str, str]] = []
     if right < left or bottom < top:

@@ -16,7 +16,7 @@ import numpy as np
 
 from polydetr.core.reading import option
 from polydetr.core.records import ReadReport, Record
-from polydetr.data.readers.source import RowGuard
+from polydetr.data.readers.source import reject
 from polydetr.errors import DataFileError, Location, RowError, quoted
 from polydetr.values.boxes import number, repair_box
 from polydetr.values.cells import is_empty
@@ -116,10 +116,9 @@ def records_of(
         image was found.
     """
     found = missing = 0
-    guard = RowGuard(report, skip=skip)
     served: _Served = {}
     for image in images:
-        with guard.at(image.location):
+        try:
             if image.fault:
                 raise RowError(image.fault)
             path = finder.find(image.name)
@@ -128,12 +127,12 @@ def records_of(
                 reason = f"the image {quoted(image.name)} is not there ({finder.searched()})."
                 raise RowError(reason, hint=finder.hint)
             found += 1
-            try:
-                record = _record(image, path, served, report)
-            except ValueError as error:
-                raise RowError(str(error)) from None
-            report.rows += 1
-            yield record
+            record = _record(image, path, served, report)
+        except BaseException as error:
+            reject(error, image.location, report, skip=skip)
+            continue
+        report.rows += 1
+        yield record
     if missing and not found:
         raise DataFileError(
             f"none of its {missing} images was found; {finder.searched()}.",
@@ -143,12 +142,12 @@ def records_of(
 
 
 def _record(image: RawImage, path: Path, served: _Served, report: ReadReport) -> Record:
-    """The record of one image. Raises ValueError where the image is unusable; nothing is reported then."""
+    """The record of one image. Raises RowError where the image is unusable; nothing is reported then."""
     width, height = size = checked_size(path, image.size)
     file = str(path.absolute())
     name, image_id, location = served.setdefault(file, (image.name, image.image_id, image.location))
     if (name, image_id) != (image.name, image.image_id):
-        raise ValueError(
+        raise RowError(
             f"the image {image.name!r:.120} is the file {file!r}, which is that of {name!r:.120} ({location}) "
             "already: the boxes of one of the two belong to another image (unpack the images with their folders)."
         )
@@ -197,12 +196,12 @@ def checked_size(path: Path, claimed: tuple[int, int] | None) -> tuple[int, int]
     """(width, height) from the image's header, as it is shown (turned by its EXIF orientation).
 
     Raises:
-        ValueError: no image, or not of the ``claimed`` size: its boxes would lie elsewhere.
+        RowError: no image, or not of the ``claimed`` size: its boxes would lie elsewhere.
     """
     shown, turned = shown_size(path)
     if claimed and claimed != shown:
         how = " (turned by its EXIF orientation)" if turned else ""
-        raise ValueError(
+        raise RowError(
             f"the image {path.name!r:.120} is {shown[0]}×{shown[1]}{how}, but its boxes were drawn on "
             f"{claimed[0]}×{claimed[1]} (leave width and height out where they are those of something else)."
         )

@@ -16,7 +16,7 @@ import numpy as np
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, claimed_size, records_of
 from polydetr.data.readers.outlines import Box, around_segmentation
-from polydetr.data.readers.source import RowGuard, Source, refuse
+from polydetr.data.readers.source import Source, refuse, reject
 from polydetr.errors import DataFileError, Location, RowError, did_you_mean, quoted
 from polydetr.values.boxes import are_shares, number
 from polydetr.values.objects import is_crowd, turned
@@ -113,10 +113,9 @@ def _images(
     skip: bool,
 ) -> Iterator[RawImage]:
     used_ids: set[str] = set()
-    guard = RowGuard(report, skip=skip)
     for row, image in enumerate(images, 1):
         where = Location(location.file, row=row)
-        with guard.at(where):
+        try:
             if not isinstance(image, Mapping) or "id" not in image or not image.get("file_name"):
                 raise RowError(f"image {row} ({quoted(image, 60)}) lacks an id or a file_name.")
             key, name = str(image["id"]), str(image["file_name"])
@@ -136,7 +135,10 @@ def _images(
                 except ValueError as error:
                     raw.fault = f"annotation {place} of the image {quoted(name)}: {error}"
                     break
-            yield raw
+        except BaseException as error:
+            reject(error, where, report, skip=skip)
+            continue
+        yield raw
 
 
 def _object(annotation: Mapping[str, Any], categories: Mapping[str, str], where: Location) -> RawObject:

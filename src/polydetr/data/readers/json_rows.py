@@ -14,22 +14,25 @@ from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
 from polydetr.data.readers.foreign import refuse_document
 from polydetr.data.readers.shapes import MAX_DEPTH, check_values, plain_row, usual_answers, usual_shape
-from polydetr.data.readers.source import RowGuard, Source, refuse
+from polydetr.data.readers.source import Source, refuse, reject
 from polydetr.errors import DataFileError, Location, RowError, quoted, shown
 
 
 def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Record]:
     """One JSON object per line; blank lines are passed over. A line that is not one is a RowError (or rejected)."""
-    row, guard = 0, RowGuard(report, skip=skip)
+    row = 0
     for line, text in enumerate(source.lines(), 1):
         if not text.strip():
             continue
         row += 1
         location = Location(source.name, row=row, line=line)
-        with guard.at(location):
+        try:
             record = Record(usual_shape(_object(text), location, report), location)
-            report.rows += 1
-            yield record
+        except BaseException as error:
+            reject(error, location, report, skip=skip)
+            continue
+        report.rows += 1
+        yield record
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -40,16 +43,16 @@ def _object(text: str) -> dict[str, Any]:
         raise RowError(f"is not JSON: {error.msg} at column {error.colno}: {shorten(text)}") from None
     except ValueError:
         raise RowError(f"holds a number of thousands of digits: {shorten(text)}") from None
-    if _may_be_odd(text):
+    if _may_hold_halves(text) or text.count("[") + text.count("{") > MAX_DEPTH:
         check_values(value)
     if not isinstance(value, dict):
         raise RowError(f"holds {_kind(value)}, expected one object ({{...}}) with a field per column.")
     return value
 
 
-def _may_be_odd(text: str) -> bool:
-    """False where JSON can hold nothing of what ``check_values`` refuses: to look at every value would take long."""
-    return "\\ud" in text.lower() or text.count("[") + text.count("{") > MAX_DEPTH
+def _may_hold_halves(text: str) -> bool:
+    """False where JSON can hold no half of a character: to look at every value would take long."""
+    return "\\ud" in text or "\\uD" in text
 
 
 def read_json(
@@ -89,7 +92,7 @@ def read_json(
     if isinstance(value, dict):
         data = value.get("data")
         if isinstance(data, list) and any(isinstance(d, dict) and "paragraphs" in d for d in data):
-            return _squad(data, source.name, report, skip, labels=labels, check=_may_be_odd(text))
+            return _squad(data, source.name, report, skip, labels=labels, halves=_may_hold_halves(text))
         value = data if isinstance(data, list) else [value] if not _is_table(value) else value
     if only == "squad" or not isinstance(value, list):
         raise DataFileError(
@@ -98,24 +101,25 @@ def read_json(
         )
     if not value:
         raise DataFileError("is empty, expected rows of data.", location=location)
-    return read_rows(value, name=source.name, report=report, skip=skip, check=_may_be_odd(text))
+    return read_rows(value, name=source.name, report=report, skip=skip, halves=_may_hold_halves(text))
 
 
-def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool, check: bool = True) -> Iterator[Record]:
-    """Rows that are already Python objects: mappings, or Records, which keep their place. check: whether they may hold
-    what no row may, see ``check_values``.
+def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool, halves: bool = True) -> Iterator[Record]:
+    """Rows that are already Python objects: mappings, or Records, which keep their place. halves: whether their texts
+    may hold halves of characters, see ``check_values``.
     """
-    guard = RowGuard(report, skip=skip)
     for number, row in enumerate(rows, 1):
-        location = row.location if isinstance(row, Record) else Location(name, row=number)
-        with guard.at(location):
-            record = row if isinstance(row, Record) else Record(_mapping(row), location)
-            if check:
-                check_values(record.row)
-            if record is not row:
-                record = Record(usual_shape(record.row, location, report), location)
-            report.rows += 1
-            yield record
+        known = isinstance(row, Record)
+        location = row.location if known else Location(name, row=number)
+        try:
+            values = row.row if known else _mapping(row)
+            check_values(values, halves=halves)
+            record = row if known else Record(usual_shape(values, location, report), location)
+        except BaseException as error:
+            reject(error, location, report, skip=skip)
+            continue
+        report.rows += 1
+        yield record
 
 
 def _mapping(row: Any) -> Mapping[str, Any]:
@@ -125,12 +129,12 @@ def _mapping(row: Any) -> Mapping[str, Any]:
 
 
 def _squad(
-    articles: list[Any], name: str, report: ReadReport, skip: bool, *, labels: bool, check: bool
+    articles: list[Any], name: str, report: ReadReport, skip: bool, *, labels: bool, halves: bool
 ) -> Iterator[Record]:
     """One record per question; ``document`` is the article. labels: whether what is wrong with an answer matters;
-    check: as ``read_rows`` takes it.
+    halves: as ``read_rows`` takes it.
     """
-    row, guard = 0, RowGuard(report, skip=skip)
+    row = 0
     for number, article in enumerate(articles, 1):
         if not isinstance(article, dict) or not isinstance(article.get("paragraphs"), list):
             refuse(f"article {number} has no list of paragraphs.", Location(name), report, skip=skip)
@@ -145,13 +149,15 @@ def _squad(
             for question in questions:
                 row += 1
                 location = Location(name, row=row)
-                with guard.at(location):
+                try:
                     question = question if labels else {**question, "answers": None, "is_impossible": False}
-                    if check:
-                        check_values([paragraph.get("context"), question])
+                    check_values({"context": paragraph.get("context"), "question": question}, halves=halves)
                     record = Record(_asked(paragraph, question, document, location, report), location, document)
-                    report.rows += 1
-                    yield record
+                except BaseException as error:
+                    reject(error, location, report, skip=skip)
+                    continue
+                report.rows += 1
+                yield record
 
 
 def _asked(

@@ -20,14 +20,26 @@ from polydetr.values.spans import NOT_FOUND, place_of, read_offset
 
 MAX_DEPTH = 60
 """Lists within lists, at most: no row of any task has more, and Python's own functions end in a RecursionError."""
-
 _LARGEST = 10**4000
+_FLAT = frozenset((str, int, float, bool, type(None)))
+_NESTED = (dict, list, tuple, Mapping)
 
 
-def check_values(value: Any, depth: int = 0) -> None:
+def check_values(row: Mapping[str, Any], *, halves: bool = True) -> None:
     """Raises RowError for what no row may hold: half a character, of which JSON can write (\\ud83d) and no tokenizer
     takes any, lists or mappings within one another without end, numbers that Python refuses to write out.
+
+    halves: False where no text can hold half a character, which then need not be looked for.
     """
+    if halves:
+        _check_all(row, 0)
+        return
+    for value in row.values():
+        if type(value) not in _FLAT and isinstance(value, _NESTED):
+            _check_depth(value, 1)
+
+
+def _check_all(value: Any, depth: int) -> None:
     if isinstance(value, str):
         if not value.isascii():
             try:
@@ -38,13 +50,23 @@ def check_values(value: Any, depth: int = 0) -> None:
     elif isinstance(value, int):
         if not -_LARGEST < value < _LARGEST:
             raise RowError("holds a number of thousands of digits.")
-    elif isinstance(value, (Mapping, list, tuple)):
-        if depth > MAX_DEPTH:
-            raise RowError(f"holds lists or objects within one another, more than {MAX_DEPTH} deep.")
-        parts = (*value, *value.values()) if isinstance(value, Mapping) else value
-        for part in parts:
-            if not isinstance(part, float):
-                check_values(part, depth + 1)
+    elif isinstance(value, _NESTED):
+        _refuse_depth(depth)
+        for part in (*value, *value.values()) if isinstance(value, Mapping) else value:
+            if type(part) is not float and not (type(part) is str and part.isascii()):
+                _check_all(part, depth + 1)
+
+
+def _check_depth(value: Any, depth: int) -> None:
+    _refuse_depth(depth)
+    for part in value.values() if isinstance(value, Mapping) else value:
+        if type(part) not in _FLAT and isinstance(part, _NESTED):
+            _check_depth(part, depth + 1)
+
+
+def _refuse_depth(depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise RowError(f"holds lists or objects within one another, more than {MAX_DEPTH} deep.")
 
 
 _PLAIN = frozenset((str, int, float, bool, type(None), list, dict))

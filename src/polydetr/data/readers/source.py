@@ -157,25 +157,13 @@ def _name(path: Path) -> str:
     return repr(shown(path, 120))
 
 
-class RowGuard:
-    """Stands around the reading of every single row: whatever fails there rejects that row alone, see ``refuse``."""
-
-    def __init__(self, report: ReadReport, *, skip: bool) -> None:
-        self._report, self._skip, self._location = report, skip, Location()
-
-    def at(self, location: Location) -> RowGuard:
-        """``with guard.at(location):`` reads the row that stands there."""
-        self._location = location
-        return self
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        if error is not None:
-            fault = row_fault(error, self._location)
-            how = {"hint": fault.hint} if fault.hint else {}
-            refuse(fault.message, fault.location or self._location, self._report, skip=self._skip, **how)
-        return error is not None
+def reject(error: BaseException, location: Location, report: ReadReport, *, skip: bool) -> None:
+    """The guard around the reading of every single row: whatever failed there rejects that row alone, see ``refuse``
+    and ``errors.row_fault``.
+    """
+    fault = row_fault(error, location)
+    how = {"hint": fault.hint} if fault.hint else {}
+    refuse(fault.message, fault.location or location, report, skip=skip, **how)
 
 
 def open_source(source: str | Path, *, encoding: str | None = None) -> Source:

@@ -59,7 +59,7 @@ def read_frame(frame: Any, *, report: ReadReport, skip: bool) -> Iterator[Record
     kept = [name for name in names if name not in index]
     _declare(report, _frame_types(frame, kind))
     rows = {"pandas": _pandas, "polars": _polars, "pyarrow": _arrow}[kind](frame, kept)
-    return read_rows(rows, name=None, report=report, skip=skip, check=kind == "pandas")
+    return read_rows(rows, name=None, report=report, skip=skip, halves=kind == "pandas")
 
 
 def _pandas(frame: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -133,7 +133,7 @@ def read_parquet(source: Source, *, report: ReadReport, skip: bool) -> Iterator[
     note_index(index, report)
     _declare(report, _arrow_types(schema))
     kept = [name for name in schema.names if name not in index]
-    return read_rows(_parquet_rows(source, kept), name=source.name, report=report, skip=skip, check=False)
+    return read_rows(_parquet_rows(source, kept), name=source.name, report=report, skip=skip, halves=False)
 
 
 def _parquet_rows(source: Source, names: Sequence[str]) -> Iterator[dict[str, Any]]:
