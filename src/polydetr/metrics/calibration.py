@@ -133,17 +133,22 @@ def coverage_risk_curve(confidence: ArrayLike, correct: ArrayLike) -> CoverageRi
     return CoverageRisk(values[last_of_tie], answered / len(values), risk, aurc)
 
 
-def choose_threshold(confidence: ArrayLike, correct: ArrayLike, target_accuracy: float) -> Threshold:
+def choose_threshold(confidence: ArrayLike, correct: ArrayLike, target_accuracy: float, *, z: float = 0.0) -> Threshold:
     """The threshold that answers the most rows while the answered ones are right at least ``target_accuracy`` of the
     time.
 
+    z: standard errors by which it must be above ``target_accuracy`` (Wilson's lower bound), for of many thresholds the
+    one that is chosen is a lucky one; not asked of the threshold that answers all rows, which is not chosen.
     Where none does, the threshold of the highest accuracy (and of those the widest coverage), with ``reached`` False.
     """
     if not 0 <= target_accuracy <= 1:
         raise InputError(f"target_accuracy must lie between 0 and 1, got {target_accuracy}.")
     curve = coverage_risk_curve(confidence, correct := np.asarray(correct))
     accuracy = 1 - curve.risk
-    enough = np.flatnonzero(accuracy >= target_accuracy - 1e-12)
+    answered = np.rint(curve.coverage * len(correct))
+    bound = np.array([wilson_interval(a, n, z=z)[0] for a, n in zip(accuracy, answered, strict=True)])
+    bound[-1] = accuracy[-1]
+    enough = np.flatnonzero(bound >= target_accuracy - 1e-12)
     pick = enough[-1] if len(enough) else np.flatnonzero(accuracy == accuracy.max())[-1]
     threshold = (
         0.0 if curve.coverage[pick] == 1 else float(curve.threshold[pick])

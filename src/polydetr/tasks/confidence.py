@@ -59,7 +59,7 @@ class Calibration:
         """The probability from which on answers are right ``accuracy`` of the time; None where no row tells."""
         if not len(self.probability):
             return None
-        chosen = choose_threshold(self.probability, self.right, accuracy)
+        chosen = choose_threshold(self.probability, self.right, accuracy, z=1.0)
         # Where all answers together are right often enough, the least probable of new rows are answered too.
         return replace(chosen, threshold=0.0) if chosen.reached and chosen.coverage == 1 else chosen
 
