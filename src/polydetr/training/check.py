@@ -22,7 +22,7 @@ def check_columns(records: Sequence[Record], schema: Schema, *, split: str) -> N
         SchemaError: there are none, or a column that the model reads, or every target, is in none of them.
     """
     if not records:
-        raise SchemaError(f"there is none of {_WORDS[split]}.", hint=_remedy(split))
+        raise SchemaError(f"of {_WORDS[split]} none could be read.", hint=_remedy(split))
     columns = dict.fromkeys(name for record in records for name in record.row)
     file = records[0].location.file
     for field in schema.inputs:
