@@ -207,10 +207,11 @@ def test_an_interrupted_save_leaves_the_old_model(model, monkeypatch):
 
 def test_a_save_killed_between_its_moves_is_explained_and_mended(model):
     loaded = Predictor.load(model)
-    model.rename(model.with_name(".model.old"))
-    with pytest.raises(ModelFolderError, match=r"interrupted save left the model in '.*\.model\.old': rename it"):
+    left = model.with_name(f".model.{'0' * 16}.old")
+    model.rename(left)
+    with pytest.raises(ModelFolderError, match=rf"interrupted save left the model in '.*{left.name}': rename it"):
         Predictor.load(model)
-    loaded.folder = model.with_name(".model.old")
+    loaded.folder = left
 
     def full(*arguments, **more):
         raise OSError(errno.ENOSPC, "No space left on device")

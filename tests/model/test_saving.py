@@ -73,14 +73,14 @@ def test_what_a_killed_save_left_is_put_in_order(model, given_back):
     old = model.with_name(f".model.{'0' * 16}.old")
     (model / "notes.txt").write_text("mine")
     (model.with_name(f".model.{'1' * 16}.new")).mkdir()
-    other = model.with_name(".model.v2.new")  # the name of somebody else's folder
-    other.mkdir()
+    for other in (".model.v2.new", ".model.new"):  # names of somebody else's folders
+        model.with_name(other).mkdir()
     model.rename(old)
     if not given_back:  # killed after the second move: the new model is there, the old one not yet gone
         shutil.copytree(old, model, ignore=shutil.ignore_patterns("notes.txt"))
     loaded.save(model)
     assert (model / "notes.txt").read_text() == "mine"
-    assert sorted(os.listdir(model.parent)) == [".model.v2.new", "model"]
+    assert sorted(os.listdir(model.parent)) == [".model.new", ".model.v2.new", "model"]
 
 
 @pytest.mark.parametrize("what", ["pipe", "file", "link to a file", "link to itself"])

@@ -34,7 +34,7 @@ SEAL = "manifest_sha256"
 COPY_AGAIN = "Copy the whole model folder again."
 MOST_JSON = 64 << 20
 """Bytes of a file that is read whole."""
-LEFT = re.compile(r"(?:[0-9a-f]{16}\.)?(?P<kind>new|old)")
+LEFT = re.compile(r"[0-9a-f]{16}\.(?P<kind>new|old)")
 """What a killed save may leave ``beside`` the folder: half of the new model, or the one that was there before."""
 
 

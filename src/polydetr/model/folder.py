@@ -133,7 +133,7 @@ def _own_files(folder: Path) -> set[str]:
     """Names of the files that a save wrote."""
     try:
         names = set(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         names = set()
     return {*names, MANIFEST, CARD}
 

@@ -141,12 +141,11 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         checkpoints = Checkpoints(folder, devices)
         checkpoints.prepare()
         resume = devices.agree(_resumes(checkpoints, wanted=resume, notify=notify))
-        return _fit(
-            _Run(config, schema, out, devices, checkpoints, display, notify, rows_hash, started), splits, resume
-        )
+        run = _Run(config, schema, out, devices, checkpoints, display, notify, rows_hash, started)
+        return _fit(run, splits, resume=resume)
 
 
-def _fit(run: _Run, splits: Splits, resume: bool) -> Trained:
+def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     config, schema, out, devices, display = run.config, run.schema, run.out, run.devices, run.display
     data_hash = _hash_rows(splits.train)
     # A backbone may have to be fetched first, and the rows be written to the cache: once.
