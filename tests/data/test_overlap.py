@@ -49,9 +49,9 @@ def test_the_same_file_given_twice_is_told(tmp_path):
     file.write_text("a,label\n" + "".join(f"{i / 3:.2f},{i % 2}\n" for i in range(30)))
     rows = [{"a": i} for i in range(4)]
     (told,) = lines(rows, rows, Compared(("a",)), sources={"train": file, "valid": str(tmp_path / "." / "rows.csv")})
-    assert "one file was given twice" in told
+    assert "are the same rows, given twice" in told
     found = inspect_data(str(file), valid=str(file), target="label", suspicious=False)
-    assert "Leak: train and valid are one file." in found.to_text()
+    assert "Leak: train and valid are the same rows, given twice." in found.to_text()
 
 
 @pytest.mark.parametrize("column", ["text", None])

@@ -50,7 +50,7 @@ def test_rows_that_stand_in_two_splits_are_told(tmp_path):
         target={"y": None},
     )
     told = "\n".join(watched.notes)
-    assert "train and valid are the same rows: one file was given twice" in told
+    assert "train and valid are the same rows, given twice" in told
     assert "2 of 3 test rows have a copy in train" in told
     watched = Watched()
     read(ROWS, watched, target={"y": None})

@@ -139,7 +139,9 @@ def inspect_data(
     inspection.leaks = _shared(first)
     inspection.shared_images = _shared({name: stats.images for name, stats in inspection.splits.items()})
     pairs = combinations(sources, 2)
-    inspection.same_files = [f"{a} and {b} are one file" for a, b in pairs if same_file(sources[a], sources[b])]
+    inspection.same_files = [
+        f"{a} and {b} are the same rows, given twice" for a, b in pairs if same_file(sources[a], sources[b])
+    ]
     return inspection
 
 

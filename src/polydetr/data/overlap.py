@@ -57,7 +57,7 @@ def _line(
 ) -> str:
     (a, a_rows), (b, b_rows), (i, j) = ours, theirs, shared[0]
     if same and len(shared) == len(b_rows):
-        return f"{a} and {b} are the same rows: one file was given twice, so the scores on {b} say nothing"
+        return f"{a} and {b} are the same rows, given twice: the scores on {b} say nothing"
     places = f"{b} {_place(b_rows[j], j)} repeats {a} {_place(a_rows[i], i)}"
     return (
         f"{len(shared):,} of {len(b_rows):,} {b} rows have a copy in {a} (the same inputs, text or image; {places}): "
