@@ -44,12 +44,18 @@ TOKENS = [b"\x00", b"\r", b"\n", b"\r\n", b'"', b"'", b",", b"\t", b";", b"\xef\
           b"\\ud83d", b"NaN", b"Infinity", b"-1", b"1e999", b"9" * 5000, b"null", b"true", b"[]", b"{}", b"[" * 3000, b"{\"a\":" * 3000,
           b"\xe3\x80\x80", b"sep=;", b"#", b"-DOCSTART-", b"../", b"/etc/passwd", b"<!ENTITY a 'b'>", b"&a;", b"&a", b"*a",
           b" " * 100_000, b"x" * 100_000]  # fmt: skip
-DEEP: Any = None
-for _ in range(500):
-    DEEP = [DEEP]
-VALUES: list[Any] = [None, True, False, 0, -1, 10**30, 10**400, 1e308, float("nan"), float("inf"), 0.5, "", " ", "x", "24",
-                     "NaN", "\ud83d", "\x00", "a\rb", [], {}, [[]], [None], [1, 2], [{}], {"a": None}, {"": 1}, DEEP, "y" * 100_000,
-                     ["a"] * 1000]  # fmt: skip
+
+
+def odd_value(rng: random.Random) -> Any:
+    """A value of another kind than any format says; a new one each time, as it may be changed in its turn."""
+    deep: Any = None
+    for _ in range(500):
+        deep = [deep]
+    return rng.choice(
+        [None, True, False, 0, -1, 10**30, 10**400, 1e308, float("nan"), float("inf"), 0.5, "", " ", "x", "24", "NaN",
+         "\ud83d", "\x00", "a\rb", [], {}, [[]], [None], [1, 2], [{}], {"a": None}, {"": 1}, deep, "y" * 100_000,
+         ["a"] * 1000]
+    )  # fmt: skip
 
 
 # -- whole files of every format --------------------------------------------------------------------------------------
@@ -187,7 +193,7 @@ def with_odd_values(tree: Any, rng: random.Random) -> Any:
             if rng.random() < 0.5:
                 holder[rng.choice(("", "text", "label", "id", "答", "x" * 5000))] = value
         else:
-            holder[key] = rng.choice(VALUES)
+            holder[key] = odd_value(rng)
     return tree
 
 
