@@ -187,7 +187,10 @@ def with_odd_values(tree: Any, rng: random.Random) -> Any:
     """The same tree with one to three of its values (or keys) replaced or left out."""
     tree = copy.deepcopy(tree)
     for _ in range(rng.randint(1, 3)):
-        holder, key = rng.choice(list(_places(tree)))
+        places = list(_places(tree))
+        if not places:  # all was left out
+            break
+        holder, key = rng.choice(places)
         if isinstance(holder, dict) and rng.random() < 0.25:
             value = holder.pop(key)
             if rng.random() < 0.5:
