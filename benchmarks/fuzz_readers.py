@@ -44,12 +44,18 @@ TOKENS = [b"\x00", b"\r", b"\n", b"\r\n", b'"', b"'", b",", b"\t", b";", b"\xef\
           b"\\ud83d", b"NaN", b"Infinity", b"-1", b"1e999", b"9" * 5000, b"null", b"true", b"[]", b"{}", b"[" * 3000, b"{\"a\":" * 3000,
           b"\xe3\x80\x80", b"sep=;", b"#", b"-DOCSTART-", b"../", b"/etc/passwd", b"<!ENTITY a 'b'>", b"&a;", b"&a", b"*a",
           b" " * 100_000, b"x" * 100_000]  # fmt: skip
-DEEP: Any = None
-for _ in range(500):
-    DEEP = [DEEP]
-VALUES: list[Any] = [None, True, False, 0, -1, 10**30, 10**400, 1e308, float("nan"), float("inf"), 0.5, "", " ", "x", "24",
-                     "NaN", "\ud83d", "\x00", "a\rb", [], {}, [[]], [None], [1, 2], [{}], {"a": None}, {"": 1}, DEEP, "y" * 100_000,
-                     ["a"] * 1000]  # fmt: skip
+
+
+def odd_value(rng: random.Random) -> Any:
+    """A value of another kind than any format says; a new one each time, as it may be changed in its turn."""
+    deep: Any = None
+    for _ in range(500):
+        deep = [deep]
+    return rng.choice(
+        [None, True, False, 0, -1, 10**30, 10**400, 1e308, float("nan"), float("inf"), 0.5, "", " ", "x", "24", "NaN",
+         "\ud83d", "\x00", "a\rb", [], {}, [[]], [None], [1, 2], [{}], {"a": None}, {"": 1}, deep, "y" * 100_000,
+         ["a"] * 1000]
+    )  # fmt: skip
 
 
 # -- whole files of every format --------------------------------------------------------------------------------------
@@ -181,13 +187,16 @@ def with_odd_values(tree: Any, rng: random.Random) -> Any:
     """The same tree with one to three of its values (or keys) replaced or left out."""
     tree = copy.deepcopy(tree)
     for _ in range(rng.randint(1, 3)):
-        holder, key = rng.choice(list(_places(tree)))
+        places = list(_places(tree))
+        if not places:  # all was left out
+            break
+        holder, key = rng.choice(places)
         if isinstance(holder, dict) and rng.random() < 0.25:
             value = holder.pop(key)
             if rng.random() < 0.5:
                 holder[rng.choice(("", "text", "label", "id", "答", "x" * 5000))] = value
         else:
-            holder[key] = rng.choice(VALUES)
+            holder[key] = odd_value(rng)
     return tree
 
 
