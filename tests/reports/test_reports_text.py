@@ -166,7 +166,12 @@ def test_markup_in_names_is_code_in_the_card():
         name="a <b> | `c`",
         data={"train": {"rows": 3, "source": "x_y.csv"}},
         schema={
-            "inputs": {"[click](javascript:x)": "text", "_snake_case_": "number", "snake_case": "text"},
+            "inputs": {
+                "[click](javascript:x)": "text",
+                "_snake_case_": "number",
+                "snake_case": "text",
+                "n" * 100_000: "text",
+            },
             "targets": {
                 "a``b": {"task": "classification", "labels": [EVIL, "![p](http://h.example/p.png)", "a|b\n|c"]}
             },
@@ -186,6 +191,7 @@ def test_markup_in_names_is_code_in_the_card():
     assert "| `` `: f1 `` | - |" in card
     assert "- `see www.h.example or mail a@h.example, \\x1b[2J`" in card
     assert "\x1b" not in card
+    assert len(card) < 5000
     assert "\x9b" not in card
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polydetr.core.files import json_text
-from polydetr.errors import escaped, shown
+from polydetr.errors import shown
 
 Facts = Mapping[str, Any]
 
@@ -134,7 +134,7 @@ _MARKUP = re.compile(r"[\\`*\[\]<>~&#$!@]|(?<!\w)_|_(?!\w)|://|www\.", re.IGNORE
 
 def _inline(value: Any) -> str:
     """Text on one line; as code where a viewer might find markup or a link in it."""
-    text = escaped(" ".join(str(value).split()))
+    text = shown(" ".join(str(value).split()), 300)
     if not _MARKUP.search(text):
         return text
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
