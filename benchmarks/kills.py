@@ -76,7 +76,9 @@ def killed(work: Callable[[], Any], after: float) -> bool:
 def kill_saves(count: int, base: Path, rng: random.Random) -> int:
     """Returns how many kills left something else than they may."""
     place, failed, half, between = base / "model", 0, 0, 0
-    first, second = train(base / "first"), train(base / "second", TURNED)
+    for name, rows in (("first", ROWS), ("second", TURNED)):
+        train(base / name, rows)
+    first, second = Predictor.load(base / "first"), Predictor.load(base / "second")  # which save at once
     first.save(place)
     answers = [p.predict_proba(ROWS[:4]) for p in (first, second)]
     (place / "notes.txt").write_text("mine")
