@@ -171,9 +171,11 @@ def encode_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, 
     valid = measured(splits.valid, "validation")
     test = measured(splits.test, "test") if splits.test else None
     for split, rows in (("valid", valid), ("test", test)):
-        for warning in check_labels(rows.documents, engine.tasks, split=split) if rows else ():
+        if rows is None:
+            continue
+        for warning in check_labels(rows.documents, engine.tasks, split=split):
             notify(warning)
-        for target, task in engine.tasks.items() if rows else ():
+        for target, task in engine.tasks.items():
             golds = [gold for document in rows.documents for gold in document.golds[target]]
             for message in left_out_labels(task, rows.records, golds):
                 notify(f"{split} rows: {message}")
