@@ -100,3 +100,11 @@ def test_reading_csv_imports_nothing_heavy(tmp_path):
 def test_other_objects_are_no_frames():
     assert frame_kind([]) is None
     assert frame_kind(type("DataFrame", (), {})()) is None
+
+
+def test_a_parquet_text_that_is_none_is_a_named_error(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": pa.array([b"fine", b"\xa5\xff"]).cast(pa.binary()).view(pa.string())}), path)
+    with pytest.raises(DataFileError, match=r"a\.parquet: is damaged"):
+        list(read_records(path))

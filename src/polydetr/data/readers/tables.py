@@ -98,5 +98,5 @@ def _parquet_rows(source: Source) -> Iterator[dict[str, Any]]:
         with pq.ParquetFile(source.path) as file:
             for batch in file.iter_batches(batch_size=_BATCH):
                 yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # also a text that is none
         raise DataFileError(f"is damaged: {error}", location=Location(source.name)) from None
