@@ -204,3 +204,11 @@ def test_a_range_of_rows_and_broken_metadata_leave_every_column(tmp_path):
         table = pa.table({"text": ["a"], "index": [3]}).replace_schema_metadata({b"pandas": said})
         assert rows(table, report=report) == [{"text": "a", "index": 3}]
     assert not report.problems
+
+
+def test_a_parquet_text_that_is_none_is_a_named_error(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": pa.array([b"fine", b"\xa5\xff"]).cast(pa.binary()).view(pa.string())}), path)
+    with pytest.raises(DataFileError, match=r"a\.parquet: is damaged"):
+        list(read_records(path))

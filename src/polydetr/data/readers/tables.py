@@ -145,5 +145,5 @@ def _parquet_rows(source: Source, names: Sequence[str]) -> Iterator[dict[str, An
             classes = class_names(file.schema_arrow.metadata)
             for batch in file.iter_batches(batch_size=_BATCH):
                 yield from with_class_names(batch.select(names).to_pylist(), classes)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # also a text that is none
         raise DataFileError(f"is damaged: {error}", location=Location(source.name)) from None
