@@ -154,7 +154,7 @@ def existing(source: str | Path) -> Path:
 
 
 def _name(path: Path) -> str:
-    return repr(shown(path, 120))
+    return repr(shown(str(path), 120))
 
 
 def reject(error: BaseException, location: Location, report: ReadReport, *, skip: bool) -> None:
