@@ -55,8 +55,8 @@ def read_date(value: Any, *, column: str, day_first: bool = False) -> dt.datetim
         return dt.datetime(value.year, value.month, value.day, value.hour, value.minute, value.second)
     elif isinstance(value, dt.date):
         return dt.datetime(value.year, value.month, value.day)
-    elif isinstance(value, (int, float, np.number)) and float(value).is_integer():
-        if moment := _text_date(str(int(value)), day_first):
+    elif isinstance(value, int) or (isinstance(value, (float, np.number)) and float(value).is_integer()):
+        if abs(value) < 10**8 and (moment := _text_date(str(int(value)), day_first)):
             return moment
     elif isinstance(value, np.datetime64):
         moment = value.astype("datetime64[s]").item()

@@ -183,8 +183,9 @@ def _name_columns(
     values = {n: {cell for s in sentences for cell in s.column(n)} for n in range(token + 1, width)}
     candidates = [n for n, cells in values.items() if not cells <= _NOTHING]
     if not candidates:
+        first = next((row for sentence in sentences for row in sentence.rows), [])
         raise DataFileError(
-            f"has no column of tags beside the tokens ({sentences[0].rows[0][token]!r:.40}).",
+            f"has no column of tags beside the tokens ({first!r:.40}).",
             location=Location(source.name),
             hint="Expected a token and its tag per line.",
         )
