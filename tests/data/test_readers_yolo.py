@@ -45,7 +45,7 @@ def test_the_ways_to_name_a_part(yolo):
     assert "'train' is read; name the folder of 'val' to read it" in report.examples["one part read"][0]
     assert boxes(rows(yolo / "data.yaml", split="val")[0]) == [("cup", 0, 0, 100, 80)]
     assert boxes(rows(yolo / "images" / "val")[0]) == [("cup", 0, 0, 100, 80)]
-    with pytest.raises(SchemaError, match=r"data.yaml has no part 'vall'. Did you mean 'val'\?"):
+    with pytest.raises(SchemaError, match=r"data.yaml has no part 'vall'; it has 'train', 'val'. Did you mean 'val'\?"):
         rows(yolo, split="vall")
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from polydetr import embedders
 from polydetr.config.sections import AugmentConfig, Config, ImageConfig
+from polydetr.core.access import FileAccess
 from polydetr.core.examples import Example
 from polydetr.embedders.image import ImageEmbedder
 from polydetr.errors import BackboneError, ConfigError, RowError
@@ -71,7 +72,7 @@ def test_images_of_all_fields_in_order(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(picture(1)))
     found = modality("front", "back")
     row = {"back": ["a.png", picture(2)], "front": png(picture(0))}
-    (window,) = found.encode([row], folder=tmp_path).windows
+    (window,) = found.encode([row], access=FileAccess(tmp_path)).windows
     assert window.arrays["pixels"].shape == (3, 3, 32, 32)
     assert window.arrays["pixels"].dtype == np.uint8
     assert window.arrays["field"].tolist() == [0, 1, 1]
@@ -102,9 +103,9 @@ def test_too_many_images_are_reported() -> None:
 def test_what_cannot_be_read_names_column_and_file(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"not a picture")
     with pytest.raises(RowError, match=r"column 'photo': 'bad.jpg' is not an image"):
-        modality().encode([{"photo": ["bad.jpg"]}], folder=tmp_path)
-    with pytest.raises(RowError, match=r"leads out of image\.root"):
-        modality(root=str(tmp_path)).encode([{"photo": "../x.png"}])
+        modality().encode([{"photo": ["bad.jpg"]}], access=FileAccess(tmp_path))
+    with pytest.raises(RowError, match=r"leads out of the folder"):
+        modality().encode([{"photo": "../x.png"}], access=FileAccess(tmp_path))
     with pytest.raises(RowError, match="max_pixels = 100"):
         modality(max_pixels=100).encode([{"photo": picture()}])
 
@@ -125,11 +126,11 @@ def test_encoding_in_threads_gives_the_same_bytes() -> None:
 def test_the_keys_of_the_cache(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(picture(1)))
     rows = [{"photo": "a.png"}, {"photo": None}]
-    before = modality().content_key(rows, folder=tmp_path)
-    assert before == modality().content_key(rows, folder=tmp_path)
-    assert before != modality().content_key(rows[:1], folder=tmp_path)
+    before = modality().content_key(rows, access=FileAccess(tmp_path))
+    assert before == modality().content_key(rows, access=FileAccess(tmp_path))
+    assert before != modality().content_key(rows[:1], access=FileAccess(tmp_path))
     (tmp_path / "a.png").write_bytes(png(picture(1, width=50)))
-    assert before != modality().content_key(rows, folder=tmp_path)
+    assert before != modality().content_key(rows, access=FileAccess(tmp_path))
     settings: list[dict[str, Any]] = [{}, {"size": 40}, {"fit": "pad"}, {"max_images": 1}]
     prints = {modality(**c).fingerprint() for c in settings}
     assert len(prints) == 4

@@ -48,6 +48,9 @@ FormatOption = Annotated[
 Encoding = Annotated[
     str | None, typer.Option("--encoding", help="Of a text file that is not UTF-8, for example gb18030.")
 ]
+Images = Annotated[
+    str | None, typer.Option("--images", help="The folder of the images: paths begin there, and do not leave it.")
+]
 
 
 def main() -> None:
@@ -138,11 +141,12 @@ def train(
     out: Annotated[str | None, typer.Option(help="Where the model folder is written.")] = None,
     format: FormatOption = None,
     encoding: Encoding = None,
+    images: Images = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train a model, measure it, save it."""
-    from polydetr.config.loading import parse_settings
+    from polydetr.config.loading import merge, parse_settings
     from polydetr.predictor import Predictor
     from polydetr.training.devices import is_first_process
 
@@ -153,6 +157,7 @@ def train(
         train = file
     settings = parse_settings(set_ or [])
     settings |= {key: value for key, value in {"format": format, "encoding": encoding}.items() if value}
+    settings = merge(settings, {"image": {"root": images}}) if images else settings
     with stdout_kept_clean(as_json):
         predictor = Predictor.fit(
             train, target, valid=valid, test=test, inputs=input, out=out, backbone=backbone,
@@ -181,13 +186,14 @@ def evaluate(
     file: Annotated[str, typer.Argument(help="Labeled rows.")],
     format: FormatOption = None,
     encoding: Encoding = None,
+    images: Images = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a model on labeled rows."""
     from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
-        evaluations = LoadedModel.load(model).evaluation(file, format=format, encoding=encoding)
+        evaluations = LoadedModel.load(model).evaluation(file, format=format, encoding=encoding, images=images)
     if as_json:
         print_json({target: dict(e.metrics) for target, e in evaluations.items()})
         return
@@ -210,6 +216,7 @@ def predict(
     ] = None,
     format: FormatOption = None,
     encoding: Encoding = None,
+    images: Images = None,
 ) -> None:
     """Answer every row: one JSON object per row, in order; a rejected row has "error" instead of a prediction.
 
@@ -224,7 +231,7 @@ def predict(
     rejected = 0
     files = out.with_name(f"{out.stem}-files") if out else None
     answers = loaded.stream(
-        file, format=format, encoding=encoding, strictness=strictness, seed=seed, files=files, draw=draw
+        file, format=format, encoding=encoding, strictness=strictness, seed=seed, images=images, files=files, draw=draw
     )
     with output(out) as stream:
         for answer in counted(answers) if out else answers:
@@ -248,13 +255,16 @@ def explain(
         Path | None, typer.Option(help="Folder for explanation.html and explanation.png; here when not given.")
     ] = None,
     format: FormatOption = None,
+    images: Images = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Why the model answers a row as it does: what in it speaks for the answer, and whether deleting that matters."""
     from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
-        explanation = LoadedModel.load(model).explain_file(file, row=row, target=target, choice=choice, format=format)
+        explanation = LoadedModel.load(model).explain_file(
+            file, row=row, target=target, choice=choice, format=format, images=images
+        )
         written = explanation.save(out or ".") if out is not None or not as_json else []
     if as_json:
         print_json(explanation.to_dict())
@@ -274,13 +284,16 @@ def inspect(
     target: Annotated[list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK.")] = None,
     format: FormatOption = None,
     encoding: Encoding = None,
+    images: Images = None,
     as_json: JsonFlag = False,
 ) -> None:
     """What is in a file: columns, types, missing values, labels, duplicates, leaks, suspicious labels."""
     from polydetr.data.inspect import inspect_data
 
     with stdout_kept_clean(as_json):
-        inspection = inspect_data(file, valid=valid, test=test, target=target, format=format, encoding=encoding)
+        inspection = inspect_data(
+            file, valid=valid, test=test, target=target, format=format, encoding=encoding, images=images
+        )
     if as_json:
         print_json(inspection.to_dict())
     else:

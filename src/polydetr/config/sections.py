@@ -85,7 +85,9 @@ class ImageConfig(_Section):
     )
     patch_size: int = Field(default=16, ge=2, description="pixels per side of one token, without a backbone")
     root: str | None = Field(
-        default=None, description="the only folder images may be read from; default: where the data file lies"
+        default=None,
+        description="the folder, from the working directory, where the paths of the run's rows begin, and which they "
+        "do not leave; default: the folder of the file that names them, which relative ones do not leave either",
     )
     max_images: int = Field(default=4, ge=1, description="images of one field that are read, the first ones")
     max_pixels: int = Field(default=64_000_000, ge=1, description="a larger image is refused before it is decoded")

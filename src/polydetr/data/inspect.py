@@ -6,12 +6,13 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, combinations, islice
+from pathlib import Path
 from typing import Any, Literal
 
 from polydetr.config.loading import names_of
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
-from polydetr.data.readers import read_records
+from polydetr.data.readers import TEST_PARTS, VALID_PARTS, read_records
 from polydetr.data.statistics import SplitStats
 from polydetr.data.suspicious import MAX_ROWS, Suspicion, find_suspicious
 from polydetr.data.text_keys import row_text
@@ -71,6 +72,7 @@ def inspect_data(
     inputs: Mapping[str, str | None] | None = None,
     format: str | None = None,
     encoding: str | None = None,
+    images: str | Path | None = None,
     on_error: Literal["raise", "skip"] = "skip",
     suspicious: bool = True,
     time_limit: float = 30.0,
@@ -83,6 +85,7 @@ def inspect_data(
         target: a column, "column:task", several such, or a mapping column → task; when None a column of a usual name,
             if there is one.
         inputs: column → modality; inferred when None.
+        images: the folder of the images, see ``read_records``.
         suspicious: look for labels that a simple model disagrees with (classification; up to 20,000 rows,
             ``time_limit`` seconds).
 
@@ -94,7 +97,10 @@ def inspect_data(
     inspection: Inspection | None = None
     commas: list[str] = []
     for name, source in sources.items():
-        records = read_records(source, format=format, encoding=encoding, on_error=on_error, report=reports[name])
+        records = read_records(
+            source, format=format, encoding=encoding, on_error=on_error, report=reports[name], images=images,
+            split={"valid": VALID_PARTS, "test": TEST_PARTS}.get(name),
+        )  # fmt: skip
         head = list(islice(records, _SAMPLE))
         if not head:
             raise DataFileError(f"the {name} split has no readable row.", hint=" ".join(reports[name].lines()) or None)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from polydetr.core.records import ReadReport, Record
-from polydetr.data.readers import read_records
+from polydetr.data.readers import TEST_PARTS, TRAIN_PARTS, read_records
 from polydetr.data.readers.source import open_source
 from polydetr.data.readers.tables import frame_kind
 from polydetr.engine.encode import Strictness
 from polydetr.errors import DataFileError, Location, SchemaError, nearest
+
+
+class ReadingWarning(UserWarning):
+    """Something in the rows was left out or repaired when they were read."""
 
 
 def asked_records(
@@ -23,13 +28,25 @@ def asked_records(
     on_error: Literal["raise", "skip"] = "raise",
     report: ReadReport | None = None,
     strictness: Strictness = "normal",
+    images: str | Path | None = None,
+    also: str | Path | None = None,
+    split: Sequence[str] = (*TEST_PARTS, *TRAIN_PARTS),
 ) -> Iterator[Record]:
     """What ``Predictor.predict`` takes, as records with the columns ``fields``; see ``read_records`` and
-    ``with_columns``.
+    ``with_columns``. At their end, a ``ReadingWarning`` for each kind of thing that reading left out or repaired.
     """
+    report = ReadReport() if report is None else report
     rows = _each(rows, lambda row: _as_row(row, fields))
-    records = read_records(rows, format=format, encoding=encoding, on_error=on_error, report=report)
-    return with_columns(records, fields, strictness=strictness)
+    records = read_records(
+        rows, format=format, encoding=encoding, on_error=on_error, report=report, images=images, also=also, split=split
+    )
+    return _with_notes(with_columns(records, fields, strictness=strictness), report)
+
+
+def _with_notes(records: Iterator[Record], report: ReadReport) -> Iterator[Record]:
+    yield from records
+    for line in report.notes():
+        warnings.warn(line, ReadingWarning, stacklevel=2)
 
 
 def target_records(rows: Any, target: str) -> Iterator[Record]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.records import Record, folder_of
+from polydetr.core.records import Record, access_of
 from polydetr.engine.engine import Engine
 from polydetr.engine.outputs import Answer
 from polydetr.modalities.image import ImageModality
@@ -21,7 +21,7 @@ def image_of(engine: Engine, record: Record) -> Any:
     modality = engine.encoder.modalities.get("image")
     if not isinstance(modality, ImageModality) or not modality.fields:
         return None
-    return modality.first_image(record.row, folder_of(record))
+    return modality.first_image(record.row, access_of(record))
 
 
 def draw_answer(engine: Engine, answer: Answer, folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ import numpy as np
 from polydetr.core.plugs import EXPLAIN, load
 from polydetr.core.predictions import ByLabel, Evaluation, Prediction
 from polydetr.core.records import ReadReport, Record
+from polydetr.data.readers import TEST_PARTS
 from polydetr.engine.check import ContractReport, check_records
 from polydetr.engine.encode import Strictness
 from polydetr.engine.engine import Engine
@@ -42,6 +43,8 @@ class Options:
     seed: for targets that are drawn at random (generation): the same seed and rows give the same images.
     on_error: what becomes of a row that cannot be read: "return" gives an answer with its error in the row's place,
         "raise" raises it.
+    images: the folder of the images that the rows name: their paths begin there, and nothing outside of it is opened.
+        Give it for rows of unknown origin; without it, paths begin at the file that names them.
     """
 
     format: str | None = None
@@ -49,6 +52,7 @@ class Options:
     strictness: Strictness = "normal"
     seed: int = 0
     on_error: Literal["return", "raise"] = "return"
+    images: str | Path | None = None
 
 
 class LoadedModel:
@@ -96,14 +100,16 @@ class LoadedModel:
         records = self._records(rows, options, on_error="raise" if raises else "skip", report=report)
         return answers(engine, records, report, on_error=options.on_error)
 
-    def predict(self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0) -> list[dict[str, Any]]:
+    def predict(
+        self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0, images: str | Path | None = None
+    ) -> list[dict[str, Any]]:
         """One answer per row, in order: target → label, number, list of entities, answer, or image (a uint8 array).
-        ``rows``: see ``answer``; ``strictness``, ``seed``: see ``Options``.
+        ``rows``: see ``answer``; the others: see ``Options``.
 
         Raises:
             InputError: a row cannot be read; ``answer`` and ``stream`` give the good rows and the errors instead.
         """
-        return [answer.values for answer in self._all(rows, strictness, seed)]
+        return [answer.values for answer in self._all(rows, strictness, seed, images)]
 
     def predict_proba(self, rows: Any) -> list[dict[str, Any]]:
         """One mapping per row: target → calibrated probabilities, by label for classes, of the answer otherwise."""
@@ -127,6 +133,7 @@ class LoadedModel:
         encoding: str | None = None,
         strictness: Strictness = "normal",
         seed: int = 0,
+        images: str | Path | None = None,
         files: Path | None = None,
         draw: Path | None = None,
     ) -> Iterator[dict[str, Any]]:
@@ -139,7 +146,7 @@ class LoadedModel:
         Raises:
             SaveError: a file cannot be written.
         """
-        options = Options(format, encoding, strictness, seed)
+        options = Options(format, encoding, strictness, seed, images=images)
         for answer in self.answer(rows, options=options):
             if draw is not None:
                 from polydetr.engine.render import draw_answer
@@ -168,32 +175,51 @@ class LoadedModel:
         width = int(self._manifest.get("embed_dim", 0))
         return np.stack(vectors) if vectors else np.zeros((0, width), dtype=np.float32)
 
-    def check(self, rows: Any, *, format: str | None = None, encoding: str | None = None) -> ContractReport:
+    def check(
+        self,
+        rows: Any,
+        *,
+        format: str | None = None,
+        encoding: str | None = None,
+        images: str | Path | None = None,
+    ) -> ContractReport:
         """Compares rows with what the model was trained on, without predicting: counts, by column, what is missing, was
         never seen in training, out of range, truncated or unreadable.
 
         Raises:
             SchemaError: a column that the model reads is not there.
         """
-        return check_records(self._engine.encoder, self._records(rows, Options(format, encoding)))
+        return check_records(self._engine.encoder, self._records(rows, Options(format, encoding, images=images)))
 
     # -- measuring ----------------------------------------------------------------------------------------------------
 
     def evaluate(
-        self, rows: Any, *, format: str | None = None, encoding: str | None = None
+        self,
+        rows: Any,
+        *,
+        format: str | None = None,
+        encoding: str | None = None,
+        images: str | Path | None = None,
     ) -> dict[str, dict[str, float]]:
         """Metrics by target, by their standard names."""
-        return {
-            target: dict(e.metrics) for target, e in self.evaluation(rows, format=format, encoding=encoding).items()
-        }
+        evaluations = self.evaluation(rows, format=format, encoding=encoding, images=images)
+        return {target: dict(e.metrics) for target, e in evaluations.items()}
 
-    def evaluation(self, rows: Any, *, format: str | None = None, encoding: str | None = None) -> dict[str, Evaluation]:
-        """Metrics with their tables and figures, by target.
+    def evaluation(
+        self,
+        rows: Any,
+        *,
+        format: str | None = None,
+        encoding: str | None = None,
+        images: str | Path | None = None,
+    ) -> dict[str, Evaluation]:
+        """Metrics with their tables and figures, by target. Of a data.yaml the part "test" is read, or else "val".
 
         Raises:
             SchemaError: a target column is not in ``rows``.
         """
-        records = with_targets(self._records(rows, Options(format, encoding)), self._engine.tasks)
+        asked = self._records(rows, Options(format, encoding, images=images), split=TEST_PARTS)
+        records = with_targets(asked, self._engine.tasks)
         results = list(self._engine.run(records, with_targets=True))
         evaluations = evaluate_results(self._engine, results)
         for target, evaluation in evaluations.items():
@@ -210,27 +236,36 @@ class LoadedModel:
         target: str | None = None,
         choice: Any = None,
         out: str | Path | None = None,
+        images: str | Path | None = None,
     ) -> Explanation:
         """Why the model answers this row as it does: scores of its columns, words, image cells and items, and a check
         that says whether the scores mean anything.
 
         target: which answer, where there are several; the first that can be explained when not given. choice: another
         label to explain (classification), the number of an entity or object, from 0 (tagging, entities, detection), or
-        what the row is compared with (embedding). out: a folder for explanation.html and explanation.png.
+        what the row is compared with (embedding). out: a folder for explanation.html and explanation.png. images: see
+        ``Options``.
 
         Raises:
             InputError: the row cannot be read or has no word, there is no such target or choice, or the target's task
                 has no explanation.
             SaveError: ``out`` cannot be written to.
         """
-        record = next(iter(self._records([row], Options())))
+        record = next(iter(self._records([row], Options(images=images))))
         explanation = load(EXPLAIN)(self._engine, record, target=target, choice=choice)
         if out is not None:
             explanation.save(out)
         return explanation
 
     def explain_file(
-        self, rows: Any, *, row: int = 1, target: str | None = None, choice: Any = None, format: str | None = None
+        self,
+        rows: Any,
+        *,
+        row: int = 1,
+        target: str | None = None,
+        choice: Any = None,
+        format: str | None = None,
+        images: str | Path | None = None,
     ) -> Explanation:
         """``explain`` for row number ``row``, counted from 1, of a file; nothing after it is read.
 
@@ -238,7 +273,7 @@ class LoadedModel:
             InputError: there is no such row; and what ``explain`` raises.
         """
         number = 0
-        for number, record in enumerate(self._records(rows, Options(format)), start=1):
+        for number, record in enumerate(self._records(rows, Options(format, images=images)), start=1):
             if number == row:
                 return load(EXPLAIN)(self._engine, record, target=target, choice=choice)
         raise InputError(f"there is no row {row}: the input has {number}", hint="Rows are counted from 1.")
@@ -257,16 +292,24 @@ class LoadedModel:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _all(self, rows: Any, strictness: Strictness = "normal", seed: int = 0) -> Iterator[Answer]:
+    def _all(
+        self, rows: Any, strictness: Strictness = "normal", seed: int = 0, images: str | Path | None = None
+    ) -> Iterator[Answer]:
         """Answers to all rows; the first that cannot be read is raised."""
-        return self.answer(rows, options=Options(strictness=strictness, seed=seed, on_error="raise"))
+        return self.answer(rows, options=Options(strictness=strictness, seed=seed, on_error="raise", images=images))
 
     def _records(self, rows: Any, options: Options, **how: Any) -> Iterator[Record]:
         """how: as ``asked_records`` takes it."""
         fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
         return asked_records(
-            rows, fields, format=options.format, encoding=options.encoding, strictness=options.strictness, **how
-        )
+            rows, fields, format=options.format, encoding=options.encoding, strictness=options.strictness,
+            images=options.images, also=self._training_images, **how,
+        )  # fmt: skip
+
+    @property
+    def _training_images(self) -> str | None:
+        """The folder that was named for the images of the training rows, where asking names none."""
+        return self._manifest.get("config", {}).get("image", {}).get("root")
 
 
 def target_of(target: str | None, known: Sequence[str], *, kind: str) -> str:

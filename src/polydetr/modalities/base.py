@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from polydetr.config.sections import Config
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError
@@ -118,10 +119,10 @@ class Modality(ABC):
         return changed
 
     @abstractmethod
-    def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
+    def encode(self, rows: Sequence[Row], *, access: FileAccess = IN_MEMORY) -> EncodedGroup:
         """The tokens of one document (one row, or neighboring rows that give one another context).
 
-        Missing values are masked, with a finding each. folder: where relative paths in the rows begin. Safe to call
+        Missing values are masked, with a finding each. access: where relative paths in the rows begin. Safe to call
         from several threads.
 
         Raises:
@@ -173,7 +174,7 @@ class ReadsFiles(Protocol):
         """Whether they are: rows are then encoded ahead, in worker threads."""
         ...
 
-    def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
+    def content_key(self, rows: Sequence[Row], *, access: FileAccess) -> str:
         """Changes whenever one of the files was changed: part of the key of the cache on disk."""
         ...
 

@@ -28,6 +28,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from polydetr.config.sections import Config, HistoryConfig
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError, Location, RowError
@@ -124,7 +125,7 @@ class HistoryModality(Modality):
 
     # -- items --------------------------------------------------------------------------------------------------------
 
-    def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
+    def encode(self, rows: Sequence[Row], *, access: FileAccess = IN_MEMORY) -> EncodedGroup:
         """One window: the latest items of every column. A mapping or a string in place of a list is a single item.
 
         Raises:
@@ -136,7 +137,7 @@ class HistoryModality(Modality):
             for number, field in enumerate(self.fields):
                 items, single = self._items(row.get(field), field, findings)
                 for place, item in enumerate(items):
-                    encoded = self._item(item, field, len(items) - place, findings, folder)
+                    encoded = self._item(item, field, len(items) - place, findings, access)
                     order = self.config.max_items if single else len(items) - 1 - place
                     if encoded is not None:
                         entries.append(self._entry(encoded, item, field, number, order, findings))
@@ -167,7 +168,7 @@ class HistoryModality(Modality):
             )
         return list(value[-most:]), False
 
-    def _item(self, item: Any, field: str, back: int, findings: list[Finding], folder: Path | None) -> _Item | None:
+    def _item(self, item: Any, field: str, back: int, findings: list[Finding], access: FileAccess) -> _Item | None:
         """One item, encoded; None, with a finding, where it is empty. back: its number from the end, 1 = the latest."""
         where = f"item {back} from the end of {field!r}"
         if is_missing(item):
@@ -183,7 +184,7 @@ class HistoryModality(Modality):
         encoded = self._cache.get(key) if key else None
         if encoded is None:
             try:
-                encoded = self._encoded(row, folder)
+                encoded = self._encoded(row, access)
             except RowError as error:
                 inner = f", {error.location.column!r}" if error.location and error.location.column else ""
                 raise RowError(
@@ -203,12 +204,12 @@ class HistoryModality(Modality):
         texts = [spec.name for spec in self.item_fields if spec.modality in TextModality.reads]
         return {texts[0] if texts else ITEM_TEXT: item}
 
-    def _encoded(self, row: Row, folder: Path | None) -> _Item:
+    def _encoded(self, row: Row, access: FileAccess) -> _Item:
         arrays: dict[str, np.ndarray] = {}
         findings: list[Finding] = []
         key_hash = hashlib.blake2b(digest_size=8)
         for name, part in self.parts.items():
-            group = part.encode([row], folder=folder)
+            group = part.encode([row], access=access)
             findings += group.warnings
             room, of_part = self._room(name), group.windows[0].arrays
             length = min(room, len(next(iter(of_part.values()))))
@@ -264,11 +265,11 @@ class HistoryModality(Modality):
     def reads_files(self) -> bool:
         return any(isinstance(part, ReadsFiles) and part.reads_files for part in self.parts.values())
 
-    def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
+    def content_key(self, rows: Sequence[Row], *, access: FileAccess) -> str:
         items = [item for field in self.fields for row in rows for item in as_list(row.get(field))]
         mappings = [item for item in items if isinstance(item, Mapping)]
         readers = [part for part in self.parts.values() if isinstance(part, ReadsFiles)]
-        return "".join(part.content_key(mappings, folder=folder) for part in readers)
+        return "".join(part.content_key(mappings, access=access) for part in readers)
 
     def units(self, row: Row, windows: Sequence[Window]) -> HistoryPart:
         """The items that are read, without those that are too old or empty; see ``units.HasUnits``."""

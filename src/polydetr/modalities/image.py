@@ -22,6 +22,7 @@ import PIL
 from PIL.Image import Image
 
 from polydetr.config.sections import ImageConfig
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError
@@ -31,11 +32,11 @@ from polydetr.modalities.image_units import ImagePart
 from polydetr.schema.spec import FieldSpec
 from polydetr.specs.choose import choose_image_spec
 from polydetr.specs.image import ImageSpec
+from polydetr.values.files import find_file
 from polydetr.values.images import (
     Frame,
     ReadOptions,
     file_stamps,
-    find_file,
     fit_image,
     frame_of,
     list_images,
@@ -87,13 +88,13 @@ class ImageModality(Modality):
 
     # -- pixels -------------------------------------------------------------------------------------------------------
 
-    def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
+    def encode(self, rows: Sequence[Row], *, access: FileAccess = IN_MEMORY) -> EncodedGroup:
         """One window: every image of the rows. Safe to call from several threads (decoding lets others run).
 
         Raises:
             RowError: an image cannot be read; names the column, the file and the remedy.
         """
-        reading, size = self._reading(folder, at_least=self.config.size), self.config.size
+        reading, size = self._reading(access, at_least=self.config.size), self.config.size
         findings: list[Finding] = []
         pixels: list[np.ndarray] = []
         owners: list[int] = []
@@ -122,11 +123,10 @@ class ImageModality(Modality):
             )
         return items[:most]
 
-    def _reading(self, folder: Path | None, *, at_least: int | None = None) -> ReadOptions:
-        root = Path(self.config.root) if self.config.root is not None else None
-        return ReadOptions(folder=folder, root=root, max_pixels=self.config.max_pixels, at_least=at_least)
+    def _reading(self, access: FileAccess, *, at_least: int | None = None) -> ReadOptions:
+        return ReadOptions(access, max_pixels=self.config.max_pixels, at_least=at_least)
 
-    def first_image(self, row: Row, folder: Path | None) -> Path | Image | None:
+    def first_image(self, row: Row, access: FileAccess) -> Path | Image | None:
         """The first image of a row, for reports: its path where it has one, opened otherwise.
 
         Raises:
@@ -135,12 +135,12 @@ class ImageModality(Modality):
         for field in self.fields:
             for item in list_images(row.get(field)):
                 if isinstance(item, str | Path):
-                    return find_file(item, self._reading(folder))
-                return open_image(item, column=field, reading=self._reading(folder))
+                    return find_file(item, access, column=field)
+                return open_image(item, column=field, reading=self._reading(access))
         return None
 
-    def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
-        reading, key = self._reading(folder), hashlib.sha256()
+    def content_key(self, rows: Sequence[Row], *, access: FileAccess) -> str:
+        reading, key = self._reading(access), hashlib.sha256()
         for row in rows:
             for field in self.fields:
                 key.update("\0".join(file_stamps(row.get(field), reading)).encode(errors="surrogatepass") + b"\n")

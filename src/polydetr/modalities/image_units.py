@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from polydetr.config.sections import ImageConfig
+from polydetr.core.access import FileAccess
 from polydetr.core.examples import Arrays
 from polydetr.core.records import Row
 from polydetr.modalities.units import Part, Scores, UnitKind, shown_count
@@ -91,11 +91,10 @@ class ImagePart(Part):
     def shown(self, value: Any) -> str:
         return shown_count(len(list_images(value)), "image")
 
-    def image(self, row: Row, number: int, *, folder: Path | None) -> NDArray[np.uint8]:
+    def image(self, row: Row, number: int, *, access: FileAccess) -> NDArray[np.uint8]:
         """The part that the model reads, in the proportions of the file, which is opened again for its resolution."""
         column, config = self.owners[number], self.config
-        root = Path(config.root) if config.root is not None else None
-        reading = ReadOptions(folder=folder, root=root, max_pixels=config.max_pixels, at_least=SHOWN)
+        reading = ReadOptions(access, max_pixels=config.max_pixels, at_least=SHOWN)
         image = open_image(list_images(row[column])[self.indices[number]], column=column, reading=reading)
         if config.fit == "stretch":
             image = image.copy()

@@ -10,6 +10,7 @@ from typing import Any
 
 from polydetr.errors import RowError
 from polydetr.values.cells import is_missing, read_date, read_number, writes_comma
+from polydetr.values.files import is_image_name
 
 MIN_ROWS = 20
 """Below this, ratios say nothing."""
@@ -19,7 +20,6 @@ _ID_NAME = re.compile(
     r"(?:.*[_\s-])?(?:id|uuid|guid|index|idx|sku|ean|isbn|barcode)|unnamed.*|.*[a-z]I[dD]|column_1", re.IGNORECASE
 )
 _ID_VALUE = re.compile(r"(?=.*\d)[A-Za-z0-9_:./#-]{1,64}")
-_IMAGE = re.compile(r".+\.(?:jpe?g|png|webp|bmp|gif|tiff?)", re.IGNORECASE)
 
 
 def numbers_of(name: str, values: Sequence[Any]) -> list[float] | None:
@@ -79,7 +79,7 @@ def infer_modality(name: str, values: Sequence[Any]) -> tuple[str, str]:
         return ("ignore", "it numbers the rows") if unique and whole and _ID_NAME.fullmatch(name) else ("number", "")
     if _readable(_sample(values), functools.partial(read_date, column=name)):
         return "date", ""
-    if _mostly(_IMAGE, words):
+    if sum(map(is_image_name, words)) >= _MOST * len(words):
         return "image", ""
     if unique and (_mostly(_ID_VALUE, words) or (_ID_NAME.fullmatch(name) and not any(" " in w for w in words))):
         return "ignore", "it holds identifiers, none of them twice in the rows looked at"

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from polydetr.core.access import FileAccess
 from polydetr.core.examples import Arrays
 from polydetr.core.files import save_bytes
 from polydetr.core.layout import FieldText, Layouts
@@ -21,6 +22,7 @@ from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError, Location, RowError
 from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView, details_of
+from polydetr.values.files import find_file
 from polydetr.values.images import ReadOptions, file_stamps, fit_image, list_images, open_image, png_bytes
 
 SAMPLE = 1000
@@ -125,12 +127,11 @@ class GenerationTask(Task):
     def num_own_tokens(self) -> int:
         return (self.size // self.patch_size) ** 2
 
-    def located(self, row: Row, folder: Path | None) -> Row:
+    def located(self, row: Row, access: FileAccess) -> Row:
         value = row.get(self.target)
-        text = str(value).strip() if isinstance(value, str | Path) else ""
-        if folder is None or not text or text.startswith(("~", "data:")) or "://" in text:
-            return row  # ``gold`` raises for an address
-        return {**row, self.target: folder / text}
+        if not isinstance(value, str | Path) or not str(value).strip():
+            return row
+        return {**row, self.target: find_file(value, access, column=self.target)}
 
     def content_key(self, rows: Sequence[Row]) -> str:
         digest = hashlib.sha256()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from polydetr.config.sections import Config
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
-from polydetr.data.readers import read_records
+from polydetr.data.readers import TEST_PARTS, TRAIN_PARTS, VALID_PARTS, read_records
 from polydetr.data.splits import split_records
 from polydetr.errors import Location, SchemaError
 from polydetr.schema.infer import infer_schema
@@ -31,7 +32,7 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
         raise SchemaError("no training rows were given", hint="Name them: train='file.csv' (--train FILE).")
     report = ReadReport()
 
-    def read(rows: Any) -> list[Record]:
+    def read(rows: Any, part: Sequence[str]) -> list[Record]:
         return list(
             read_records(
                 rows,
@@ -40,10 +41,11 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
                 on_error=config.on_error,
                 report=report,
                 images=config.image.root,
+                split=part,
             )
         )
 
-    rows = read(source)
+    rows = read(source, TRAIN_PARTS)
     if not rows:
         raise SchemaError(
             "there are no training rows", location=Location(file=source if isinstance(source, str) else None)
@@ -61,8 +63,8 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
         )
     splits = Splits(
         rows,
-        held_out if held_out is not None else read(valid),
-        read(test) if test is not None else None,
+        held_out if held_out is not None else read(valid, VALID_PARTS),
+        read(test, TEST_PARTS) if test is not None else None,
         [r.to_dict() for r in report.rejected],
     )
     warnings = (*report.lines(), *schema.messages, *find_leaks([r.row for r in rows], schema))

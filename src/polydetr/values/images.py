@@ -19,15 +19,16 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from polydetr.errors import InputError, Location, RowError
+from polydetr.core.access import IN_MEMORY, SAY_IMAGES, FileAccess
+from polydetr.core.files import read_whole
+from polydetr.errors import DataFileError, InputError, Location, RowError
 from polydetr.values.cells import is_empty
+from polydetr.values.files import FORMATS, find_file
 
 Fit = Literal["stretch", "crop", "pad"]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""What is opened. Pillow knows more, among them EPS, which starts another program to draw it."""
-
 MAX_PIXELS = 64_000_000
+_MOST_BYTES, _BYTES_PER_PIXEL = 64 << 20, 8  # of a file: 16 bits for each of four channels, and what is no pixel
 _ORIENTATION = 0x0112  # of EXIF
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,7 +41,6 @@ _UPRIGHT = {
 }
 _ON_THEIR_SIDE = (5, 6, 7, 8)
 _FULL_SIZE = "polydetr full size"
-_ADDRESS = re.compile(r"^(data(?=:)|[a-z][a-z0-9+.-]+(?=://))", re.IGNORECASE)  # http://..., data:image/png;base64,...
 _END = b"\xff\xd9"  # of a JPEG
 _AGAIN = "Copy the image again, or leave the cell empty."
 _ARRAYS = "Expected (height, width), (height, width, 3) or (height, width, 4): uint8, uint16, or float from 0 to 1."
@@ -48,15 +48,13 @@ _ARRAYS = "Expected (height, width), (height, width, 3) or (height, width, 4): u
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How cells are read. ``folder``: where relative paths begin (default: the working directory). ``root``: if given,
-    relative paths begin there, and a path that leads out of it, by ``..`` or by a link, is an error; a relative root
-    itself begins at ``folder``. ``max_pixels``: a larger image is refused before it is decoded. ``at_least``: the
-    image need be no larger than this many pixels per side (a large JPEG is then decoded at 1/2, 1/4 or 1/8 of its size:
-    1.8 times as fast for photographs of 420 x 350 shown at 160 x 160, and much more for those of a camera).
+    """How cells are read. ``access``: where paths begin, and what they may reach. ``max_pixels``: a larger image is
+    refused before it is decoded. ``at_least``: the image need be no larger than this many pixels per side (a large JPEG
+    is then decoded at 1/2, 1/4 or 1/8 of its size: 1.8 times as fast for photographs of 420 x 350 shown at 160 x 160,
+    and much more for those of a camera).
     """
 
-    folder: Path | None = None
-    root: Path | None = None
+    access: FileAccess = IN_MEMORY
     max_pixels: int = MAX_PIXELS
     at_least: int | None = None
 
@@ -89,36 +87,13 @@ def open_image(value: object, *, column: str | None = None, reading: ReadOptions
             return _decode(bytes(value), reading)
         if isinstance(value, str | Path) and str(value).strip():
             name = f"{str(value)!r:.300}"
-            return _decode(_read_file(find_file(value, reading)), reading)
+            return _decode(_read_file(find_file(value, reading.access, column=column), reading), reading)
         shown = "missing" if is_empty(value) else type(value).__name__
         raise _Fault(
             f"is {shown}: {value!r:.80}", "Expected a path, bytes, a NumPy array, a PIL image or a list of them."
         )
     except _Fault as fault:
         raise RowError(f"{name} {fault.what}", location=Location(column=column), hint=fault.hint) from None
-
-
-def find_file(value: str | Path, reading: ReadOptions) -> Path:
-    """The file that a path of a cell names. Raises :class:`_Fault` for an address, or for a path that leads out of
-    ``reading.root``.
-    """
-    text = str(value)
-    if address := _ADDRESS.match(text):
-        raise _Fault(
-            f"is an address ({address[1]}:), and nothing is fetched while rows are read.",
-            "Download the images first and give their paths, or give the bytes.",
-        )
-    base = reading.folder or Path()
-    try:
-        if reading.root is None:
-            return base / Path(text).expanduser()
-        root = (base / reading.root.expanduser()).resolve()
-        path = (root / text).resolve()
-    except (ValueError, RuntimeError, OSError) as error:
-        raise _Fault(f"is not a path: {error}.", "Give the path of an image.") from None
-    if not path.is_relative_to(root):
-        raise _Fault(f"leads out of image.root, {str(root)!r}.", "Move the image there, or set another image.root.")
-    return path
 
 
 def file_stamps(value: object, reading: ReadOptions) -> Iterator[str]:
@@ -128,9 +103,9 @@ def file_stamps(value: object, reading: ReadOptions) -> Iterator[str]:
         if not isinstance(path, str | Path):
             continue
         try:
-            status = find_file(path, reading).stat()
+            status = find_file(path, reading.access).stat()
             yield f"{path}:{status.st_size}:{status.st_mtime_ns}"
-        except (_Fault, OSError, ValueError):
+        except (RowError, OSError, ValueError):
             yield f"{path}:absent"
 
 
@@ -201,17 +176,19 @@ class _Fault(Exception):
         self.what, self.hint = what, hint
 
 
-def _read_file(path: Path) -> bytes:
+def _read_file(path: Path, reading: ReadOptions) -> bytes:
     try:
         if path.is_dir():
             raise _Fault("is a folder.", "Give the path of one image, or a list of paths.")
-        if path.exists() and not path.is_file():  # a pipe would block, a device would never end
-            raise _Fault("is not an ordinary file.", "Give the path of an image.")
-        return path.read_bytes()
+        return read_whole(path, most=_MOST_BYTES + _BYTES_PER_PIXEL * reading.max_pixels)
     except FileNotFoundError:
+        begins = "the folder of the file that names them" if reading.access.folder else "the working directory"
         raise _Fault(
-            f"does not exist (looked at {path}).", "Relative paths begin at the data file, or at image.root."
+            f"does not exist (looked at {path}).",
+            f"Relative paths begin at {begins}; name another folder with {SAY_IMAGES}.",
         ) from None
+    except DataFileError as error:
+        raise _Fault(error.message, "Give the path of an image.") from None
     except (OSError, ValueError) as error:
         raise _Fault(f"cannot be read: {error}.", "Check the path and who may read the file.") from None
 
@@ -233,7 +210,7 @@ def _decode(content: bytes, reading: ReadOptions) -> Image.Image:
             return shown
     except UnidentifiedImageError:
         raise _Fault(
-            f"is not an image that can be read; it begins with {content[:16]!r}.",
+            "is not an image that can be read.",
             f"Expected one of {', '.join(_formats())}.",
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -244,8 +221,9 @@ def _decode(content: bytes, reading: ReadOptions) -> Image.Image:
             "Make it smaller first; so large an image is often an attack.",
         ) from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error) as error:
-        # whatever Pillow's decoders meet in a broken file
-        raise _Fault(f"is broken or cut off: {error}.", _AGAIN) from None
+        # Whatever Pillow's decoders meet in a broken file. Some quote the content, which may be a secret and no image.
+        reason = f": {error}" if isinstance(error, OSError) else ""
+        raise _Fault(f"is broken or cut off{reason}.", _AGAIN) from None
 
 
 def _load(image: ImageFile, reading: ReadOptions) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from polydetr.core.records import ReadReport, Record
+from polydetr.core.access import IN_MEMORY, SAY_IMAGES, FileAccess
+from polydetr.core.records import ReadReport, Record, access_of
 from polydetr.data.readers.boxes_csv import read_boxes_csv
 from polydetr.data.readers.columns import read_columns
 from polydetr.data.readers.delimited import read_delimited
@@ -16,10 +18,10 @@ from polydetr.data.readers.json_rows import read_json, read_jsonl, read_rows
 from polydetr.data.readers.source import open_source
 from polydetr.data.readers.tables import frame_kind, read_frame, read_parquet
 from polydetr.data.readers.voc import read_voc
-from polydetr.data.readers.yolo import read_yolo
-from polydetr.errors import SchemaError
+from polydetr.data.readers.yolo import TEST_PARTS, TRAIN_PARTS, VALID_PARTS, read_yolo
+from polydetr.errors import DataFileError, SchemaError
 
-__all__ = ["FORMATS", "ReadReport", "read_records"]
+__all__ = ["FORMATS", "TEST_PARTS", "TRAIN_PARTS", "VALID_PARTS", "ReadReport", "read_records"]
 
 
 def read_records(
@@ -34,7 +36,8 @@ def read_records(
     columns: Sequence[str] | None = None,
     scheme: str = "auto",
     images: str | Path | None = None,
-    split: str | None = None,
+    also: str | Path | None = None,
+    split: str | Sequence[str] | None = None,
 ) -> Iterator[Record]:
     """The rows of ``source``, one at a time.
 
@@ -48,8 +51,11 @@ def read_records(
         encoding: of a text file that is neither UTF-8 nor marked UTF-16.
         delimiter, header, columns: of a CSV or TSV file; recognized when None. ``header=False``: the first line is
         data. scheme: of the tags of a column file: IOB1, IOB2, BIOES, BMES, "plain" (labels without spans), or "auto".
-        images: the folder of the images that boxes are drawn on, where they are not beside the annotations.
-        split: the part of a YOLO data.yaml to read: "train" (taken when None), "val" or "test".
+        images: the folder of the images that the rows name: paths begin there, and nothing outside of it is opened.
+        None: paths begin where the file lies that names them; of rows from standard input, at the working
+        directory, which they may not leave. also: another folder to look in, last, which confines nothing.
+        split: the part of a YOLO data.yaml to read ("train", "val" or "test"), or several, of which the first that it
+        has is read.
 
     Raises:
         DataFileError, SchemaError: at once, where the source as a whole cannot be read.
@@ -59,6 +65,34 @@ def read_records(
         raise SchemaError(f"on_error is {on_error!r}, expected 'raise' or 'skip'.")
     report = report if report is not None else ReadReport()
     skip = on_error == "skip"
+    unknown_origin = isinstance(source, (str, Path)) and str(source) == "-"
+    access = FileAccess.named(Path() if images is None and unknown_origin else images, also=also)
+    if images is not None and not Path(images).expanduser().is_dir():
+        raise DataFileError(f"{str(images)!r} is no folder of images.", hint=f"Name another: {SAY_IMAGES}.")
+    records = _open(
+        source, report=report, skip=skip, access=access, format=format, encoding=encoding, delimiter=delimiter,
+        header=header, columns=columns, scheme=scheme, split=split,
+    )  # fmt: skip
+    if access == IN_MEMORY:
+        return records
+    return (replace(r, access=replace(access, folder=access_of(r).folder)) for r in records)
+
+
+def _open(
+    source: Any,
+    *,
+    report: ReadReport,
+    skip: bool,
+    access: FileAccess,
+    format: str | None,
+    encoding: str | None,
+    delimiter: str | None,
+    header: bool | None,
+    columns: Sequence[str] | None,
+    scheme: str,
+    split: str | Sequence[str] | None,
+) -> Iterator[Record]:
+    """``read_records``, with the reader of the source's format."""
     if frame_kind(source):
         return read_frame(source, report=report)
     if not isinstance(source, (str, Path)):
@@ -70,14 +104,14 @@ def read_records(
         return read_rows(source, name=None, report=report, skip=skip)
     if str(source) != "-" and (folder := find_folder_format(Path(source), format)):
         if folder == "voc":
-            return read_voc(Path(source), report=report, skip=skip, images=images)
+            return read_voc(Path(source), report=report, skip=skip, access=access)
         if folder == "images":
             return read_image_folder(Path(source), report=report)
-        return read_yolo(Path(source), report=report, skip=skip, images=images, split=split)
+        return read_yolo(Path(source), report=report, skip=skip, access=access, split=split)
     file = open_source(source, encoding=encoding)
     kind = find_format(file, format)
     if kind == "boxes":
-        return read_boxes_csv(file, report=report, skip=skip, delimiter=delimiter, columns=columns, images=images)
+        return read_boxes_csv(file, report=report, skip=skip, delimiter=delimiter, columns=columns, access=access)
     if kind in ("csv", "tsv"):
         delimiter = delimiter or ("\t" if kind == "tsv" else None)
         return read_delimited(file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns)
@@ -87,4 +121,4 @@ def read_records(
         return read_columns(file, report=report, skip=skip, scheme=scheme)
     if kind == "jsonl":
         return read_jsonl(file, report=report, skip=skip)
-    return read_json(file, report=report, skip=skip, only=kind if kind in ("squad", "coco") else None, images=images)
+    return read_json(file, report=report, skip=skip, only=kind if kind in ("squad", "coco") else None, access=access)

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from polydetr.core.access import IN_MEMORY, SAY_IMAGES, FileAccess
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.source import refuse
 from polydetr.errors import DataFileError, Location
 from polydetr.values.boxes import repair_box
+from polydetr.values.files import spellings
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
@@ -47,34 +48,56 @@ class RawImage:
     fractions: bool = False
     fault: str = ""
 
+    @property
+    def key(self) -> Any:
+        """What names the image in its data set."""
+        return self.name if self.image_id is None else self.image_id
+
 
 @dataclass
 class ImageFinder:
-    """Finds the images of an annotation file by their names: in the first of ``folders`` that has one."""
+    """Finds the images of an annotation file by their names: in the first of ``folders`` that has one. ``access``: what
+    may be reached; no name climbs out of these folders.
+    """
 
     folders: Sequence[Path]
-    hint: str = "Name the folder of the images: images='...' (--set image.root=FOLDER)."
+    access: FileAccess = IN_MEMORY
+    hint: str = f"Name the folder of the images: {SAY_IMAGES}."
 
     @staticmethod
-    def around(path: Path | None, images: str | Path | None, names: Iterable[str]) -> ImageFinder:
-        """Looks into the folder ``images``, if given; else into the folders ``names`` beside the annotation file
-        ``path`` and one folder further up.
+    def of(access: FileAccess, folders: Iterable[Path]) -> ImageFinder:
+        """Looks into the folder that the user named, if there is one; else into ``folders``, which the format has."""
+        if access.root is not None:
+            return ImageFinder([access.root], access)
+        return ImageFinder([*(list(folders) or [Path()]), *([access.also] if access.also else [])], access)
+
+    @staticmethod
+    def around(path: Path | None, access: FileAccess, names: Iterable[str]) -> ImageFinder:
+        """``of``, where the format has the folders ``names`` beside the annotation file ``path`` and one folder further
+        up.
         """
-        if images is not None:
-            return ImageFinder([Path(images)])
         roots = (path.parent, path.parent.parent) if path else ()
-        return ImageFinder([root / name for name in names for root in roots] or [Path()])
+        return ImageFinder.of(access, [root / name for name in names for root in roots])
 
     def find(self, name: str) -> Path | None:
-        """The image's path. A name with folders is also tried without them, for files that were moved."""
-        plain = name.replace("\\", "/")
-        if Path(plain).is_absolute() and Path(plain).is_file():
-            return Path(plain)
-        for candidate in dict.fromkeys((plain.lstrip("/"), plain.rpartition("/")[2])):
-            for folder in self.folders:
-                if candidate and (folder / candidate).is_file():
-                    return folder / candidate
+        """The image's path. A name with folders is also tried without them, for files that were moved; one without an
+        image's suffix with each of them.
+        """
+        for spelled in spellings(name):
+            if Path(spelled).is_absolute() and (path := self._reached(Path(), spelled)) is not None:
+                return path
+            for candidate in dict.fromkeys((spelled.lstrip("/"), spelled.rpartition("/")[2])):
+                for folder in self.folders:
+                    if candidate and (path := self._reached(folder, candidate)) is not None:
+                        return path
         return None
+
+    def _reached(self, folder: Path, name: str) -> Path | None:
+        """The image of this name, if it is there and may be opened."""
+        path: Path | None = folder / name
+        if self.access.root is not None or ".." in name:
+            path = FileAccess(folder, self.access.root).path(folder, name)
+        return path if path is not None and path.is_file() else None
 
     def searched(self) -> str:
         """For messages: the folders that were looked into, six at most."""
@@ -94,19 +117,20 @@ def records_of(
     found = missing = 0
     for image in images:
         path = None if image.fault else finder.find(image.name)
+        about = {"image": image.name, "image_id": image.key}
         if path is None:
             if image.fault:
-                refuse(image.fault, image.location, report, skip=skip)
+                refuse(image.fault, image.location, report, skip=skip, about=about)
             else:
                 missing += 1
                 reason = f"the image {image.name!r} is not there ({finder.searched()})."
-                refuse(reason, image.location, report, skip=skip, hint=finder.hint)
+                refuse(reason, image.location, report, skip=skip, hint=finder.hint, about=about)
             continue
         found += 1
         try:
             record = _record(image, path, report)
         except ValueError as error:
-            refuse(str(error), image.location, report, skip=skip)
+            refuse(str(error), image.location, report, skip=skip, about=about)
             continue
         report.rows += 1
         yield record
@@ -140,7 +164,7 @@ def _record(image: RawImage, path: Path, report: ReadReport) -> Record:
     row = {
         "image": str(path.absolute()),
         "objects": objects,
-        "image_id": image.name if image.image_id is None else image.image_id,
+        "image_id": image.key,
         "width": width,
         "height": height,
     }
@@ -169,9 +193,10 @@ def checked_size(path: Path, claimed: tuple[int, int] | None) -> tuple[int, int]
         with Image.open(path) as image:
             size = image.size
             turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "no format that is known" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise ValueError(f"the image {path.name!r} cannot be read: {reason}.") from None
+    except (UnidentifiedImageError, SyntaxError, ValueError):  # whose messages may quote the file
+        raise ValueError(f"the image {path.name!r} cannot be read: no format that is known.") from None
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the image {path.name!r} cannot be read: {error}.") from None
     shown = (size[1], size[0]) if turned else size
     if claimed and claimed != shown:
         how = " (turned by its EXIF orientation)" if turned else ""
@@ -180,11 +205,6 @@ def checked_size(path: Path, claimed: tuple[int, int] | None) -> tuple[int, int]
             f"{claimed[0]}×{claimed[1]}."
         )
     return shown
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The images directly inside ``folder``, sorted by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
 
 
 def number(value: Any) -> float:

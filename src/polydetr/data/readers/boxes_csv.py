@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of
 from polydetr.data.readers.delimited import read_delimited, sample_rows, sniff_dialect
@@ -63,7 +63,7 @@ def read_boxes_csv(
     skip: bool,
     delimiter: str | None = None,
     columns: Sequence[str] | None = None,
-    images: str | Path | None = None,
+    access: FileAccess = IN_MEMORY,
 ) -> Iterator[Record]:
     """One Record per image, in the order in which the images first appear; ``location`` is that first row.
 
@@ -78,7 +78,8 @@ def read_boxes_csv(
     names, header = list(columns or first), True
     if box_columns(first) is None and (columns or len(first) == len(_HEADERLESS)):
         names, header = list(columns or _HEADERLESS), False
-    rows = read_delimited(source, report=report, skip=skip, delimiter=delimiter, header=header, columns=names)
+    lines = ReadReport()  # its rows are objects
+    rows = read_delimited(source, report=lines, skip=skip, delimiter=delimiter, header=header, columns=names)
     of_boxes = box_columns(names)
     if of_boxes is None:
         raise SchemaError(
@@ -87,16 +88,21 @@ def read_boxes_csv(
             hint="Expected path, xmin, ymin, xmax, ymax, label (or x1..., left..., x, y, w, h).",
         )
     stem = source.path.stem if source.path else ""
-    finder = ImageFinder.around(source.path, images, ("", "images", "JPEGImages", stem, f"images/{stem}"))
-    return _read(rows, of_boxes, source.name, finder, report, skip)
+    finder = ImageFinder.around(source.path, access, ("", "images", "JPEGImages", stem, f"images/{stem}"))
+    return _read(rows, lines, of_boxes, source.name, finder, report, skip)
 
 
 def _read(
-    rows: Iterable[Record], columns: BoxColumns, name: str, finder: ImageFinder, report: ReadReport, skip: bool
+    rows: Iterable[Record],
+    lines: ReadReport,
+    columns: BoxColumns,
+    name: str,
+    finder: ImageFinder,
+    report: ReadReport,
+    skip: bool,
 ) -> Iterator[Record]:
     images: dict[str, RawImage] = {}
     for record in rows:
-        report.rows -= 1  # ``read_delimited`` counted it; here a row is an image
         key = str(record.row[columns.image]).strip()
         image = images.setdefault(key, RawImage(key, record.location))
         if image.fault or all(is_empty(record.row[c]) for c in columns.box):
@@ -106,6 +112,7 @@ def _read(
             image.size = image.size or _size(record.row, columns)
         except ValueError as error:
             image.fault, image.location = str(error), record.location
+    report.note_all(lines, kind="line left out")
     _as_shares(list(images.values()), columns, name, report)
     yield from records_of(images.values(), finder, report=report, skip=skip, source=name)
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
 from polydetr.data.readers.shapes import NOT_FOUND, align, usual_shape
@@ -47,9 +47,9 @@ def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Re
 
 
 def read_json(
-    source: Source, *, report: ReadReport, skip: bool, only: str | None = None, images: str | Path | None = None
+    source: Source, *, report: ReadReport, skip: bool, only: str | None = None, access: FileAccess = IN_MEMORY
 ) -> Iterator[Record]:
-    """The whole document at once. only: "squad" or "coco", where nothing else is expected; images: see ``read_coco``.
+    """The whole document at once. only: "squad" or "coco", where nothing else is expected; access: see ``read_coco``.
 
     Raises:
         DataFileError: not JSON, or no rows in it.
@@ -66,7 +66,7 @@ def read_json(
         raise DataFileError(f"cannot be read as JSON: {error}.", location=Location(source.name)) from None
     location = Location(source.name)
     if is_coco(value) and only != "squad":
-        return read_coco(value, source, report=report, skip=skip, images=images)
+        return read_coco(value, source, report=report, skip=skip, access=access)
     if only == "coco":
         raise DataFileError(f"holds {_kind(value)}, expected COCO's images and annotations.", location=location)
     if isinstance(value, dict):

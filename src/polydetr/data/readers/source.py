@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from polydetr.core.records import SKIP, ReadReport
 from polydetr.errors import DataFileError, Location, RowError
 
 HEAD_BYTES = 1 << 20
+STANDARD_INPUT = "standard input"
+"""Its name, in place of a file's."""
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
           (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 _FOREIGN = ((b"PK\x03\x04", "a zip archive or an Excel workbook"), (b"\x1f\x8b", "a gzip archive"), (b"%PDF", "a PDF"),
@@ -107,11 +109,23 @@ def refuse(
     *,
     skip: bool,
     hint: str = f"Repair it, or skip such rows with {SKIP}.",
+    about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Raises RowError; with ``skip`` it writes the rejection into ``report`` instead, and the reader goes on."""
+    """Raises RowError; with ``skip`` it writes the rejection into ``report`` instead, and the reader goes on. about:
+    see ``Rejection``.
+    """
     if not skip:
         raise RowError(reason, location=location, hint=hint)
-    report.reject(location, reason)
+    report.reject(location, reason, about)
+
+
+def leave_out(kind: str, reason: str, location: Location, report: ReadReport, *, skip: bool) -> None:
+    """``refuse`` for what is no row (an annotation of no image): with ``skip`` it is counted, and takes the place of no
+    row.
+    """
+    if not skip:
+        refuse(reason, location, report, skip=False)
+    report.note(kind, reason, location)
 
 
 def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
@@ -140,7 +154,7 @@ def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
 
 
 def _examine(name: str, path: Path | None, head: bytes, encoding: str | None, held: BinaryIO | None) -> Source:
-    location = Location("standard input" if name == "-" else name)
+    location = Location(STANDARD_INPUT if name == "-" else name)
     if not head.strip():
         raise DataFileError("is empty, expected rows of data.", location=location)
     for mark, what in _FOREIGN:

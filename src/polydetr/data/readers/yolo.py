@@ -2,30 +2,33 @@
 four as shares of the image. Longer lines are outlines (class, x, y, x, y, ...), whose surrounding box is taken.
 
 Read from data.yaml (its ``train`` part, or ``split=``), from the folder that holds it, or from one folder of images
-(images/val), whose labels lie in labels/val. An image without a label file shows nothing, as YOLO has it.
+(images/val), whose labels lie in labels/val; images in folders below have theirs in the folders of the same names. An
+image without a label file shows nothing, as YOLO has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
+from polydetr.core.access import IN_MEMORY, FileAccess
+from polydetr.core.files import read_whole
 from polydetr.core.records import ReadReport, Record
-from polydetr.data.readers.boxes import (
-    IMAGE_SUFFIXES,
-    ImageFinder,
-    RawImage,
-    RawObject,
-    image_files,
-    number,
-    records_of,
-)
-from polydetr.data.readers.source import refuse
-from polydetr.errors import DataFileError, Location, SchemaError, did_you_mean
+from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of
+from polydetr.data.readers.folders import files_below, image_files, names_apart, note_others
+from polydetr.data.readers.source import leave_out
+from polydetr.errors import DataFileError, Location, RowError, SchemaError, nearest
+from polydetr.values.files import find_file, is_image_name
 
 _SPLITS = ("train", "val", "test")
+TRAIN_PARTS, VALID_PARTS, TEST_PARTS = ("train",), ("val",), ("test", "val")
+"""The parts of a data.yaml that may be learned from, chosen by, and measured on, the better ones first."""
+_MOST_BYTES = 64 << 20
+_OF_LABELS = frozenset({".txt", ".yaml", ".yml", ".json", ".xml", ".cache"})
+"""Suffixes of what lies beside images and is none."""
 _BEYOND = 0.01
 """By how much a share may leave 0..1 before the file is taken to hold pixels; what leaves it by less is clipped."""
 
@@ -47,21 +50,44 @@ def is_yolo(path: Path) -> bool:
         return path.is_file() and _is_set(_load_yaml(path))
     if not path.is_dir():
         return False
-    return _own_yaml(path) is not None or (_holds_images(path) and any(f.is_file() for _, f in _below(path)))
+    return _own_yaml(path) is not None or _has_labels(path)
+
+
+def _has_labels(folder: Path) -> bool:
+    """Whether an image in the folder, or below, has a label file; below, texts beside the images are something else."""
+    of_folder: dict[Path, Path | None] = {}
+    for image in files_below(folder):
+        if is_image_name(image.name):
+            if image.parent not in of_folder:
+                labels = _labels_of(image.parent)
+                counts = labels.is_dir() and (image.parent == folder or labels != image.parent)
+                of_folder[image.parent] = labels if counts and any(labels.glob("*.txt")) else None
+            labels = of_folder[image.parent]
+            if labels is not None and (labels / f"{image.stem}.txt").is_file():
+                return True
+    return False
 
 
 def read_yolo(
-    path: Path, *, report: ReadReport, skip: bool, images: str | Path | None = None, split: str | None = None
+    path: Path,
+    *,
+    report: ReadReport,
+    skip: bool,
+    access: FileAccess = IN_MEMORY,
+    split: str | Sequence[str] | None = None,
 ) -> Iterator[Record]:
     """One Record per image, in the order of their names.
+
+    access: names the folder of the images, if they lie elsewhere. split: the part of a data.yaml, or several, of which
+    the first that it has is read.
 
     Raises:
         DataFileError: no images. SchemaError: no such split. RowError: an unknown class number, a line that is not
         numbers, labels without an image (``skip``: rejected into ``report`` instead).
     """
-    data = _find(path, split, report)
-    if images is not None:
-        data = YoloSet(tuple(_listed(Path(images))), data.names, data.named_in)
+    data = _find(path, split, report, skip=skip)
+    if access.root is not None:
+        data = YoloSet(tuple(_listed(access.root)), data.names, data.named_in)
     if not data.files:
         raise DataFileError("holds no images.", location=Location(str(path)), hint="Expected images/ and labels/.")
     if not any(labels.is_file() for _, labels in data.files):
@@ -74,17 +100,24 @@ def read_yolo(
     if not data.names:
         report.note("class numbers as names", "no data.yaml or classes.txt names the classes", Location(str(path)))
     _refuse_lone_labels(data.files, report, skip)
-    raw = (_read_image(image, labels, data, report) for image, labels in data.files)
-    return records_of(raw, ImageFinder([]), report=report, skip=skip, source=str(path))
+    _note_others(data.files, report)
+    names = names_apart([image for image, _ in data.files])
+    raw = (_read_image(*files, name, data, report) for files, name in zip(data.files, names, strict=True))
+    return records_of(raw, ImageFinder([], access), report=report, skip=skip, source=str(path))
 
 
 def _listed(folder: Path, *, real: Path | None = None) -> list[tuple[Path, Path]]:
-    """The images of ``folder`` (which lie in ``real``) with their label files."""
-    labels = _labels_of(folder)
-    return [(image, labels / f"{image.stem}.txt") for image in image_files(real or folder)]
+    """The images of ``folder`` (which lie in ``real``) and below with their label files."""
+    pairs = []
+    for image in image_files(real or folder):
+        inside = image.relative_to(real or folder)
+        here, above = (_labels_of((folder / inside).parent) / inside.name, _labels_of(folder) / inside)
+        beside, below = here.with_suffix(".txt"), above.with_suffix(".txt")
+        pairs.append((image, below if below.is_file() else beside))
+    return pairs
 
 
-def _find(path: Path, split: str | None, report: ReadReport) -> YoloSet:
+def _find(path: Path, split: str | Sequence[str] | None, report: ReadReport, *, skip: bool) -> YoloSet:
     """The part ``split`` of a data.yaml (None: its first), or the images of a folder. Raises SchemaError."""
     own = path if path.is_file() else _own_yaml(path)
     if own is None:
@@ -92,26 +125,31 @@ def _find(path: Path, split: str | None, report: ReadReport) -> YoloSet:
         return YoloSet(tuple(_below(path)), names, named_in)
     content = _load_yaml(own)
     parts = [s for s in _SPLITS if content.get(s)]
-    chosen = split or (parts[0] if parts else "train")
-    if chosen not in parts:
+    wanted = [split] if isinstance(split, str) else list(split or _SPLITS)
+    chosen = next((part for part in wanted if part in parts), None)
+    if chosen is None:
         raise SchemaError(
-            f"{own.name} has no part {chosen!r}.", location=Location(str(own)), hint=did_you_mean(chosen, parts)
+            f"{own.name} has no part {' or '.join(map(repr, wanted))}; it has {', '.join(map(repr, parts)) or 'none'}.",
+            location=Location(str(own)),
+            hint=nearest(wanted[0], parts) or "Name the folder of the images in place of the file.",
         )
-    if split is None and len(parts) > 1:
+    if len(parts) > 1:
         others = ", ".join(repr(p) for p in parts if p != chosen)
         report.note("one part read", f"{chosen!r} is read; name the folder of {others} to read it", Location(str(own)))
     entries = content[chosen] if isinstance(content[chosen], list) else [content[chosen]]
-    files = [pair for entry in entries for pair in _files_of(own, content, str(entry))]
+    files = [pair for entry in entries for pair in _files_of(own, content, str(entry), report, skip=skip)]
     return YoloSet(tuple(files), _names(content.get("names"), own), own.name)
 
 
 def _below(path: Path) -> list[tuple[Path, Path]]:
     """The images of a folder, of its images/, or of the parts in that, with their label files."""
-    folder = path / "images" if (path / "images").is_dir() and not image_files(path) else path
-    return _listed(folder) or [pair for f in sorted(folder.iterdir()) if f.is_dir() for pair in _listed(f)]
+    beside = any(is_image_name(file.name) for file in path.iterdir())
+    return _listed(path / "images" if (path / "images").is_dir() and not beside else path)
 
 
-def _files_of(own: Path, content: Mapping[str, Any], entry: str) -> list[tuple[Path, Path]]:
+def _files_of(
+    own: Path, content: Mapping[str, Any], entry: str, report: ReadReport, *, skip: bool
+) -> list[tuple[Path, Path]]:
     """The images of one entry, a folder or a text file that lists them, with their label files.
 
     Exported YAML files often hold "../train/images" where "train/images" is meant.
@@ -125,13 +163,31 @@ def _files_of(own: Path, content: Mapping[str, Any], entry: str) -> list[tuple[P
             if (real := _through_link(place)).is_dir():
                 return _listed(place, real=real)
             if place.is_file():
-                listed = [base / line.strip() for line in place.read_text(encoding="utf-8").split("\n") if line.strip()]
+                listed = _listed_in(place, base, report, skip=skip)
                 return [(image, _labels_of(image.parent) / f"{image.stem}.txt") for image in listed]
     raise DataFileError(
         f"names {entry!r}, which is not there.",
         location=Location(str(own)),
         hint=f"Looked for {str(root / entry)!r}; correct the path in the file.",
     )
+
+
+def _listed_in(file: Path, base: Path, report: ReadReport, *, skip: bool) -> list[Path]:
+    """The images that a text file lists, one per line; relative ones begin at its folder, or at that of the data.yaml.
+    A line that names no image is not shown: the file may be none of the data set's.
+    """
+    images = []
+    lines = read_whole(file, most=_MOST_BYTES).decode("utf-8-sig", errors="replace").split("\n")
+    for place, line in enumerate(lines, 1):
+        fault = "" if is_image_name(line.strip()) else "is no name of an image."
+        try:
+            if line.strip() and not fault:
+                images.append(find_file(line, FileAccess(file.parent, also=base)))
+        except RowError as error:
+            fault = error.message
+        if line.strip() and fault:
+            leave_out("line of a list (left out)", fault, Location(str(file), line=place), report, skip=skip)
+    return images
 
 
 def _through_link(path: Path) -> Path:
@@ -143,15 +199,15 @@ def _through_link(path: Path) -> Path:
     return path
 
 
-def _read_image(image: Path, labels: Path, data: YoloSet, report: ReadReport) -> RawImage:
+def _read_image(image: Path, labels: Path, name: str, data: YoloSet, report: ReadReport) -> RawImage:
     location = Location(str(labels))
-    raw = RawImage(str(image.absolute()), location, image_id=image.stem, fractions=True)
+    raw = RawImage(str(image.absolute()), location, image_id=name, fractions=True)
     if not labels.is_file():
         report.note("image without a label file (read as empty)", f"{image.name} has none", Location(str(image)))
         return raw
     where = location
     try:
-        for line, text in enumerate(labels.read_text(encoding="utf-8").splitlines(), 1):
+        for line, text in enumerate(read_whole(labels, most=_MOST_BYTES).decode().splitlines(), 1):
             if text.strip():
                 where = Location(str(labels), line=line)
                 raw.objects.append(_object(text.split(), data, where))
@@ -201,9 +257,18 @@ def _refuse_lone_labels(files: Sequence[tuple[Path, Path]], report: ReadReport, 
     places = {labels.parent: image.parent for image, labels in files}
     for folder, images in places.items():
         for file in sorted(folder.glob("*.txt")):
-            there = folder != images and any(p.suffix in IMAGE_SUFFIXES for p in images.glob(f"{file.stem}.*"))
-            if file not in known and file.name != "classes.txt" and not there:
-                refuse("has labels, but there is no image of that name.", Location(str(file)), report, skip=skip)
+            there = folder != images and any(is_image_name(p.name) for p in images.glob(f"{escape(file.stem)}.*"))
+            if file not in known and file.name != "classes.txt" and file.name[0] != "." and not there:
+                reason = "has labels, but there is no image of that name."
+                leave_out("labels without an image (left out)", reason, Location(str(file)), report, skip=skip)
+
+
+def _note_others(files: Sequence[tuple[Path, Path]], report: ReadReport) -> None:
+    """Counts what lies beside the images and is neither an image nor of its labels."""
+    for folder in dict.fromkeys(image.parent for image, _ in files):
+        if folder.is_dir():
+            beside = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name[0] != "."]
+            note_others(beside, report, but=_OF_LABELS)
 
 
 def _labels_of(folder: Path) -> Path:
@@ -217,13 +282,9 @@ def _labels_of(folder: Path) -> Path:
     return inside if inside.is_dir() else folder
 
 
-def _holds_images(path: Path) -> bool:
-    return path.is_dir() and bool(image_files(path) or ((path / "images").is_dir() and (path / "labels").is_dir()))
-
-
 def _own_yaml(folder: Path) -> Path | None:
     files = (f for pattern in ("*.yaml", "*.yml") for f in sorted(folder.glob(pattern)))
-    return next((f for f in files if _is_set(_load_yaml(f))), None)
+    return next((f for f in files if f.name[0] != "." and _is_set(_load_yaml(f))), None)
 
 
 def _is_set(content: Mapping[str, Any]) -> bool:
@@ -238,7 +299,7 @@ def _names_near(folder: Path) -> tuple[Mapping[int, str], str]:
             return _names(_load_yaml(own).get("names"), own), own.name
     for file in (folder / "classes.txt", _labels_of(folder) / "classes.txt", _labels_of(folder).parent / "classes.txt"):
         if file.is_file():
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = read_whole(file, most=_MOST_BYTES).decode("utf-8-sig", errors="replace").splitlines()
             return dict(enumerate(line.strip() for line in lines if line.strip())), file.name
     return {}, ""
 
@@ -259,7 +320,7 @@ def _load_yaml(path: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError):
+        content = yaml.safe_load(read_whole(path, most=_MOST_BYTES))
+    except (yaml.YAMLError, OSError, ValueError):
         return {}
     return content if isinstance(content, Mapping) else {}
