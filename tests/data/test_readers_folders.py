@@ -108,7 +108,7 @@ def test_hidden_files_are_neither_images_nor_labels(tmp_path):
     for folder in sets:
         report = ReadReport()
         assert len(rows(folder, report=report)) == 1
-        assert set(report.problems) <= {"one part read"}
+        assert set(report.problems) <= {"part 'train' read"}
 
 
 # -- suffixes ---------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,10 @@ from polydetr.data.readers.source import open_source
 from polydetr.data.readers.tables import frame_kind
 from polydetr.engine.encode import Strictness
 from polydetr.errors import DataFileError, Location, SchemaError, nearest
+from polydetr.values.files import is_image_name
+
+_OF_BOXES = frozenset({"image", "objects", "image_id"})
+"""Columns of every row from a reader of boxes."""
 
 
 class ReadingWarning(UserWarning):
@@ -31,16 +36,29 @@ def asked_records(
     images: str | Path | None = None,
     also: str | Path | None = None,
     split: Sequence[str] = (*TEST_PARTS, *TRAIN_PARTS),
+    image: str | None = None,
 ) -> Iterator[Record]:
     """What ``Predictor.predict`` takes, as records with the columns ``fields``; see ``read_records`` and
     ``with_columns``. At their end, a ``ReadingWarning`` for each kind of thing that reading left out or repaired.
+
+    image: the one column of images that is read, whose name stands for what readers of images call "image".
     """
     report = ReadReport() if report is None else report
+    are_images = isinstance(rows, str | Path) and (Path(rows).is_dir() or is_image_name(rows))
     rows = _each(rows, lambda row: _as_row(row, fields))
     records = read_records(
         rows, format=format, encoding=encoding, on_error=on_error, report=report, images=images, also=also, split=split
     )
+    if image is not None:
+        records = (_renamed(record, image, are_images=are_images) for record in records)
     return _with_notes(with_columns(records, fields, strictness=strictness), report)
+
+
+def _renamed(record: Record, image: str, *, are_images: bool) -> Record:
+    """The record with ``image`` as the name of its image, where a reader of images or of boxes named it."""
+    if image in record.row or not (are_images or record.row.keys() >= _OF_BOXES):
+        return record
+    return replace(record, row={image if name == "image" else name: cell for name, cell in record.row.items()})
 
 
 def _with_notes(records: Iterator[Record], report: ReadReport) -> Iterator[Record]:

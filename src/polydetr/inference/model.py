@@ -301,9 +301,10 @@ class LoadedModel:
     def _records(self, rows: Any, options: Options, **how: Any) -> Iterator[Record]:
         """how: as ``asked_records`` takes it."""
         fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
+        images = self.schema.names("image")
         return asked_records(
             rows, fields, format=options.format, encoding=options.encoding, strictness=options.strictness,
-            images=options.images, also=self._training_images, **how,
+            images=options.images, also=self._training_images, image=images[0] if len(images) == 1 else None, **how,
         )  # fmt: skip
 
     @property

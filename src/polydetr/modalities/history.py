@@ -142,7 +142,7 @@ class HistoryModality(Modality):
                     if encoded is not None:
                         entries.append(self._entry(encoded, item, field, number, order, findings))
         # A row without items has arrays of length 0: those of one empty item, cut off.
-        shown = entries or [self._entry(self._encoded({}, None), None, "", 0, 0, [])]
+        shown = entries or [self._entry(self._encoded({}, IN_MEMORY), None, "", 0, 0, [])]
         arrays = {name: np.stack([entry[name] for entry in shown])[: len(entries)] for name in shown[0]}
         return EncodedGroup([Window(arrays)], (), findings)
 

@@ -19,6 +19,9 @@ _LOOKED_AT = 1000  # values of a column that are read as numbers and dates to fi
 _ID_NAME = re.compile(
     r"(?:.*[_\s-])?(?:id|uuid|guid|index|idx|sku|ean|isbn|barcode)|unnamed.*|.*[a-z]I[dD]|column_1", re.IGNORECASE
 )
+_NAMES_IMAGES = re.compile(
+    r"(?:.*[_\s-])?(?:image|img|photo|picture|pic)s?(?:[_\s-]?(?:id|name|file|key|path))?", re.IGNORECASE
+)
 _ID_VALUE = re.compile(r"(?=.*\d)[A-Za-z0-9_:./#-]{1,64}")
 
 
@@ -85,6 +88,12 @@ def infer_modality(name: str, values: Sequence[Any]) -> tuple[str, str]:
         return "ignore", "it holds identifiers, none of them twice in the rows looked at"
     few = len(words) >= MIN_ROWS and distinct <= 0.2 * len(words)
     return ("category", "") if few and sum(map(len, words)) / len(words) <= 30 else ("text", "")
+
+
+def may_name_images(name: str, values: Sequence[Any]) -> bool:
+    """True for a column whose name speaks of images and whose values may be their names without suffixes."""
+    words = [str(value).strip() for value in values[:_LOOKED_AT]]
+    return bool(words) and _NAMES_IMAGES.fullmatch(name) is not None and not any(" " in word for word in words)
 
 
 def _mostly(pattern: re.Pattern[str], words: Sequence[str]) -> bool:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from polydetr.core.access import SAY_IMAGES
 from polydetr.errors import SchemaError, nearest
-from polydetr.schema.columns import MIN_ROWS, determines, infer_modality, numbers_of
+from polydetr.schema.columns import MIN_ROWS, determines, infer_modality, may_name_images, numbers_of
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
 from polydetr.values.cells import is_missing
 
@@ -63,12 +64,28 @@ def infer_schema(
         fields = tuple(_named_field(name, modality, columns[name]) for name, modality in named.items())
     else:
         fields = _infer_inputs(columns, chosen, sample_rows, messages, named)
+    doubts = _unopened_images(columns, fields, named)
+    messages += doubts
     if chosen and all(f.modality == "ignore" for f in fields):
         raise SchemaError(
             f"no column is left to predict {', '.join(repr(t.name) for t in chosen)} from.",
-            hint="Name the inputs: inputs={'column': 'text'} (--input column:text).",
+            hint=" ".join(["Name the inputs: inputs={'column': 'text'} (--input column:text).", *doubts]),
         )
     return Schema(fields, chosen, tuple(messages))
+
+
+def _unopened_images(
+    columns: Mapping[str, list[Any]], fields: Sequence[FieldSpec], named: Mapping[str, str | None]
+) -> list[str]:
+    """A sentence for each column that may hold names of images, where no image is read."""
+    if any(field.modality == "image" for field in fields):
+        return []
+    return [
+        f"Column {f.name!r} may hold names of images, without suffix: to have them opened, say {f.name}:image "
+        f"(--input {f.name}:image, inputs={{{f.name!r}: 'image'}}) and where they lie: {SAY_IMAGES}."
+        for f in fields
+        if f.name not in named and may_name_images(f.name, columns[f.name])
+    ]
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -53,6 +53,8 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
     schema = infer_schema(
         [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]], targets=config.target or None, inputs=config.inputs
     )
+    for message in schema.messages:  # before anything is split, which may fail by them
+        display.note(message)
     valid = valid if valid is not None else config.valid
     test = test if test is not None else config.test
     held_out = None
@@ -67,7 +69,7 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
         read(test, TEST_PARTS) if test is not None else None,
         [r.to_dict() for r in report.rejected],
     )
-    warnings = (*report.lines(), *schema.messages, *find_leaks([r.row for r in rows], schema))
+    warnings = (*report.lines(), *find_leaks([r.row for r in rows], schema))
     for message in (*warnings, *_messages(config, schema, splits, is_held_out=held_out is not None)):
         display.note(message)
     return splits, schema

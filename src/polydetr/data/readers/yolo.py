@@ -135,7 +135,7 @@ def _find(path: Path, split: str | Sequence[str] | None, report: ReadReport, *, 
         )
     if len(parts) > 1:
         others = ", ".join(repr(p) for p in parts if p != chosen)
-        report.note("one part read", f"{chosen!r} is read; name the folder of {others} to read it", Location(str(own)))
+        report.note(f"part {chosen!r} read", f"name the folder of {others} to read that instead", Location(str(own)))
     entries = content[chosen] if isinstance(content[chosen], list) else [content[chosen]]
     files = [pair for entry in entries for pair in _files_of(own, content, str(entry), report, skip=skip)]
     return YoloSet(tuple(files), _names(content.get("names"), own), own.name)
