@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from polydetr.core.predictions import Evaluation, Prediction
     from polydetr.data.readers import read_records
+    from polydetr.engine.inputs import ReadingWarning
     from polydetr.engine.outputs import Answer, Problem
     from polydetr.errors import PolydetrError
     from polydetr.fetch.samples import fetch_sample
@@ -27,6 +28,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Problem",
+    "ReadingWarning",
     "Span",
     "__version__",
     "colored_entities",
@@ -43,6 +45,7 @@ _HOMES = {
     "Prediction": "core.predictions",
     "Predictor": "predictor",
     "Problem": "engine.outputs",
+    "ReadingWarning": "engine.inputs",
     "Span": "values.spans",
     "colored_entities": "reports.spans_terminal",
     "fetch_sample": "fetch.samples",

@@ -2,12 +2,14 @@
 
 import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from box_images import boxes, draw, rows, skipped
 from PIL import Image
 
-from polydetr.data.readers import ReadReport
+from polydetr.core.records import access_of
+from polydetr.data.readers import ReadReport, read_records
 from polydetr.errors import DataFileError, RowError
 
 YAML = "train: images/train\nval: images/val\nnames: [cup, mug]\n"
@@ -207,3 +209,26 @@ def test_a_folder_of_images_that_is_none_is_refused_at_once(tmp_path):
     draw(tmp_path / "set/1.png")
     with pytest.raises(DataFileError, match=r"'.*absent' is no folder of images.*\(--images FOLDER\)"):
         rows(tmp_path / "set", images=tmp_path / "absent")
+
+
+def test_a_device_is_no_file_of_rows():
+    with pytest.raises(DataFileError, match="/dev/zero: is a device, expected a file of rows"):
+        rows(Path("/dev/zero"))
+
+
+def test_an_image_whose_name_does_not_say_so_is_asked_about_by_its_format(tmp_path):
+    photo = draw(tmp_path / "a.jpg").rename(tmp_path / "photo")
+    with pytest.raises(DataFileError, match=r"is a JPEG image.*say format='images' \(--format images\)"):
+        rows(photo)
+    assert rows(photo, format="images") == [{"image": str(photo)}]
+
+
+def test_rows_from_a_pipe_do_not_leave_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for source, root in (("rows.jsonl", None), ("pipe", tmp_path)):
+        if source == "pipe":
+            os.mkfifo(source)
+            Thread(target=Path(source).write_text, args=('{"photo": "a.png"}\n{"photo": "b.png"}\n',)).start()
+        else:
+            write(tmp_path / source, '{"photo": "a.png"}\n')
+        assert {access_of(record).root for record in read_records(source)} == {root}

@@ -65,8 +65,7 @@ def read_records(
         raise SchemaError(f"on_error is {on_error!r}, expected 'raise' or 'skip'.")
     report = report if report is not None else ReadReport()
     skip = on_error == "skip"
-    unknown_origin = isinstance(source, (str, Path)) and str(source) == "-"
-    access = FileAccess.named(Path() if images is None and unknown_origin else images, also=also)
+    access = FileAccess.named(Path() if images is None and _is_stream(source) else images, also=also)
     if images is not None and not Path(images).expanduser().is_dir():
         raise DataFileError(f"{str(images)!r} is no folder of images.", hint=f"Name another: {SAY_IMAGES}.")
     records = _open(
@@ -76,6 +75,14 @@ def read_records(
     if access == IN_MEMORY:
         return records
     return (replace(r, access=replace(access, folder=access_of(r).folder)) for r in records)
+
+
+def _is_stream(source: Any) -> bool:
+    """True for rows whose origin is not known: standard input, a pipe."""
+    if not isinstance(source, (str, Path)):
+        return False
+    path = Path(source)
+    return str(source) == "-" or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def _open(

@@ -55,7 +55,8 @@ class Source:
 
     def lines(self) -> Iterator[str]:
         """The lines with their ends, one at a time. Raises DataFileError where the bytes are not in ``encoding``."""
-        with nullcontext(self.held) if self.held else open(self.path or "", "rb") as stream:
+        opened = self.held or open(self.path or "", "rb")  # noqa: SIM115
+        with opened if self.path else nullcontext(opened) as stream:  # standard input stays open
             if self.encoding.startswith(("utf-16", "utf-32")):  # a line feed there is not one byte
                 yield from self._wide_lines(stream)
                 return
@@ -147,6 +148,9 @@ def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
         raise DataFileError(f"no such file: {str(path)!r}.", hint=_near(path)) from None
     except OSError as error:
         raise DataFileError(f"cannot be read: {error.strerror}.", location=Location(str(path))) from None
+    if path.is_block_device() or (path.is_char_device() and not stream.isatty()):
+        stream.close()
+        raise DataFileError("is a device, expected a file of rows.", location=Location(str(path)))
     if not path.is_file():  # a pipe: what was read cannot be read again
         return _examine(str(path), path, stream.peek(1), encoding, stream)
     with stream:
@@ -159,10 +163,11 @@ def _examine(name: str, path: Path | None, head: bytes, encoding: str | None, he
         raise DataFileError("is empty, expected rows of data.", location=location)
     for mark, what in _FOREIGN:
         if head.startswith(mark):
+            ask = "To have the image itself answered, say format='images' (--format images)."
             raise DataFileError(
                 f"is {what}, expected rows of text or Parquet.",
                 location=location,
-                hint="Unpack it or export it as CSV.",
+                hint=ask if what.endswith("image") else "Unpack it or export it as CSV.",
             )
     if encoding is not None:
         try:
