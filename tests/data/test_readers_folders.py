@@ -76,6 +76,27 @@ def test_yolo_labels_lie_in_folders_of_the_same_names(tmp_path):
         assert all(boxes(row) == [("cup", 40, 20, 60, 60)] for row in found)
 
 
+def test_parts_that_are_read_together_are_told(tmp_path):
+    for part in ("train", "val"):
+        draw(tmp_path / "images" / part / f"{part}.png")
+        write(tmp_path / "labels" / part / f"{part}.txt", LINE)
+    report = ReadReport()
+    assert len(rows(tmp_path, report=report)) == 2
+    assert "'train', 'val'; name the folder of one" in report.examples["parts read together"][0]
+
+
+def test_a_named_root_keeps_the_parts_of_a_data_set_apart(tmp_path):
+    home = tmp_path / "elsewhere"
+    yolo(home, "1").joinpath("data.yaml").rename(tmp_path / "data.yaml")
+    draw(home / "images/val/2.png")
+    write(home / "labels/val/2.txt", LINE)
+    assert ids(tmp_path / "data.yaml", images=home) == ["1"]
+    assert ids(tmp_path / "data.yaml", images=home, split="val") == ["2"]
+    assert ids(tmp_path / "data.yaml", images=home / "images/val") == [
+        "2"
+    ]  # the entry is not in it: it is meant itself
+
+
 def test_yolo_labels_in_folders_alone(tmp_path):
     yolo(tmp_path, "a/1", "b/1")
     for source in (tmp_path / "data.yaml", tmp_path / "images/train"):

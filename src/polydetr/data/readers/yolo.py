@@ -9,7 +9,7 @@ image without a label file shows nothing, as YOLO has it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.files import read_whole
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of
-from polydetr.data.readers.folders import files_below, image_files, names_apart, note_others
+from polydetr.data.readers.folders import files_below, image_files, names_apart, note_others, parts_among
 from polydetr.data.readers.source import leave_out
 from polydetr.errors import DataFileError, Location, RowError, SchemaError, nearest
 from polydetr.values.files import find_file, is_image_name
@@ -85,9 +85,7 @@ def read_yolo(
         DataFileError: no images. SchemaError: no such split. RowError: an unknown class number, a line that is not
         numbers, labels without an image (``skip``: rejected into ``report`` instead).
     """
-    data = _find(path, split, report, skip=skip)
-    if access.root is not None:
-        data = YoloSet(tuple(_listed(access.root)), data.names, data.named_in)
+    data = _find(path, split, access, report, skip=skip)
     if not data.files:
         raise DataFileError("holds no images.", location=Location(str(path)), hint="Expected images/ and labels/.")
     if not any(labels.is_file() for _, labels in data.files):
@@ -117,12 +115,18 @@ def _listed(folder: Path, *, real: Path | None = None) -> list[tuple[Path, Path]
     return pairs
 
 
-def _find(path: Path, split: str | Sequence[str] | None, report: ReadReport, *, skip: bool) -> YoloSet:
+def _find(
+    path: Path, split: str | Sequence[str] | None, access: FileAccess, report: ReadReport, *, skip: bool
+) -> YoloSet:
     """The part ``split`` of a data.yaml (None: its first), or the images of a folder. Raises SchemaError."""
     own = path if path.is_file() else _own_yaml(path)
     if own is None:
         names, named_in = _names_near(path / "images" if (path / "images").is_dir() else path)
-        return YoloSet(tuple(_below(path)), names, named_in)
+        pairs = _below(path) if access.root is None else _listed(access.root)
+        if parts := parts_among(list({part for image, _ in pairs for part in _folders_between(image, path)})):
+            shown = ", ".join(map(repr, parts))
+            report.note("parts read together", f"{shown}; name the folder of one to read it alone", Location(str(path)))
+        return YoloSet(tuple(pairs), names, named_in)
     content = _load_yaml(own)
     parts = [s for s in _SPLITS if content.get(s)]
     wanted = [split] if isinstance(split, str) else list(split or _SPLITS)
@@ -137,7 +141,7 @@ def _find(path: Path, split: str | Sequence[str] | None, report: ReadReport, *, 
         others = ", ".join(repr(p) for p in parts if p != chosen)
         report.note(f"part {chosen!r} read", f"name the folder of {others} to read that instead", Location(str(own)))
     entries = content[chosen] if isinstance(content[chosen], list) else [content[chosen]]
-    files = [pair for entry in entries for pair in _files_of(own, content, str(entry), report, skip=skip)]
+    files = [pair for entry in entries for pair in _files_of(own, content, str(entry), access, report, skip=skip)]
     return YoloSet(tuple(files), _names(content.get("names"), own), own.name)
 
 
@@ -148,23 +152,28 @@ def _below(path: Path) -> list[tuple[Path, Path]]:
 
 
 def _files_of(
-    own: Path, content: Mapping[str, Any], entry: str, report: ReadReport, *, skip: bool
+    own: Path, content: Mapping[str, Any], entry: str, access: FileAccess, report: ReadReport, *, skip: bool
 ) -> list[tuple[Path, Path]]:
     """The images of one entry, a folder or a text file that lists them, with their label files.
 
-    Exported YAML files often hold "../train/images" where "train/images" is meant.
+    Exported YAML files often hold "../train/images" where "train/images" is meant. An entry that is not in the folder
+    that the user named for the images stands for this folder.
     """
     root = own.parent / str(content.get("path") or "")
-    for base in (root, own.parent):
+    for base in filter(None, (access.root, root, own.parent)):
         for relative in (entry, entry.removeprefix("../")):
-            place = base / relative
+            place = access.path(base, relative)
+            if place is None:
+                continue
             if (place / "images").is_dir():
                 return _listed(place / "images")
             if (real := _through_link(place)).is_dir():
                 return _listed(place, real=real)
             if place.is_file():
-                listed = _listed_in(place, base, report, skip=skip)
+                listed = _listed_in(place, replace(access, folder=place.parent, also=base), report, skip=skip)
                 return [(image, _labels_of(image.parent) / f"{image.stem}.txt") for image in listed]
+    if access.root is not None:
+        return _listed(access.root)
     raise DataFileError(
         f"names {entry!r}, which is not there.",
         location=Location(str(own)),
@@ -172,7 +181,12 @@ def _files_of(
     )
 
 
-def _listed_in(file: Path, base: Path, report: ReadReport, *, skip: bool) -> list[Path]:
+def _folders_between(image: Path, path: Path) -> tuple[str, ...]:
+    """The names of the folders in which an image lies below ``path``."""
+    return image.relative_to(path).parts[:-1] if image.is_relative_to(path) else ()
+
+
+def _listed_in(file: Path, access: FileAccess, report: ReadReport, *, skip: bool) -> list[Path]:
     """The images that a text file lists, one per line; relative ones begin at its folder, or at that of the data.yaml.
     A line that names no image is not shown: the file may be none of the data set's.
     """
@@ -182,7 +196,7 @@ def _listed_in(file: Path, base: Path, report: ReadReport, *, skip: bool) -> lis
         fault = "" if is_image_name(line.strip()) else "is no name of an image."
         try:
             if line.strip() and not fault:
-                images.append(find_file(line, FileAccess(file.parent, also=base)))
+                images.append(find_file(line, access))
         except RowError as error:
             fault = error.message
         if line.strip() and fault:
