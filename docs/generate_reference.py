@@ -30,7 +30,6 @@ NOTES = {
     "train": "training rows: a file",
     "valid": "rows by which the best weights are chosen; held out of the training rows when not given",
     "test": "rows to measure the finished model on",
-    "format": "the files' format, where their names do not tell it",
     "backbone": 'a name of `polydetr backbones list`, a folder, a Hugging Face id, "none" or "auto"',
     "preset": "how long to try; see below",
     "epochs": "passes over the training rows; a fraction is allowed",
@@ -63,7 +62,8 @@ def configuration_page() -> str:
         "# Configuration reference\n",
         "A YAML file, the keyword arguments of `Predictor.fit` and `--set key=value` fill the same keys. An unknown\n"
         "key is an error that names the nearest valid one, and all faults are reported at once. What is given last\n"
-        "wins: the preset lies under the file, and arguments and options lie over both.\n",
+        "wins: the preset lies under the file, and arguments and options lie over both. A key that stands twice in a\n"
+        "file is an error, and so is a number that can only be a slip.\n",
     ]
     for path, section in _sections("", Config):
         title = f"`{path}`" if path else "Top level"
@@ -128,7 +128,8 @@ def type_name(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(type_name(a) for a in args)
     if origin is list:
-        return f"list of {type_name(args[0])}s"
+        item = type_name(args[0])
+        return f"list of ({item})" if " or " in item else f"list of {item}s"
     if origin is dict:
         return f"mapping of {type_name(args[0])} to ({type_name(args[1])})"
     names = {
@@ -201,7 +202,7 @@ def _parameter(parameter: Any) -> str:
         name = parameter.name.upper()
     else:
         value = "" if parameter.is_flag else f" {(parameter.metavar or parameter.name.strip('_')).upper()}"
-        name = f"{', '.join(parameter.opts)}{value}"
+        name = f"{', '.join([*parameter.opts, *parameter.secondary_opts])}{value}"
     repeated = "" if not parameter.multiple or "repeated" in (parameter.help or "") else " May be repeated."
     return f"| `{name}` | {(parameter.help or '').strip()}{repeated} |"
 

@@ -15,7 +15,7 @@ GOODS = ("pen", "cup", "hat", "rug")
 SETTINGS = {
     "image": {"size": SIDE, "patch_size": 8, "augment": {"flip": False, "crop": 1.0, "color": 0.0}},
     "model": {"embed_dim": 32, "num_layers": 1, "num_heads": 2, "dropout": 0.0},
-    "training": {"precision": "fp32", "lr": 1e-2, "head_lr": 1e-2, "batch_tokens": 512, "patience": 0},
+    "training": {"precision": "fp32", "lr": 5e-3, "head_lr": 5e-3, "batch_tokens": 512, "patience": 0},
 }
 
 

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from film_models import SETTINGS, Quiet, film_rows, plain_rows, write_csv
-from polydetr import Predictor
-from polydetr.errors import ConfigError, DataFileError, RowError, SchemaError
+from polydetr import Options, Predictor, ReadOptions, read_records
+from polydetr.errors import ConfigError, DataFileError, InputError, RowError, SchemaError
 
 TEXTS = [row["text"] for row in plain_rows(5)]
 
@@ -136,6 +136,26 @@ def test_one_row_alone_is_answered_as_among_others(films):
     assert alone == pytest.approx(together, abs=0.02)
 
 
+def test_the_same_rows_have_the_same_answers_from_any_source_in_the_type_of_the_labels(base, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    rows = [{"member": i % 3 > 0, "shop": 30 + i % 4, "won": int(i % 3 > 0)} for i in range(60)]
+    made = fit(rows, "won", inputs={"member": "category", "shop": "category"}, valid=rows, out=base / "won", epochs=4)
+    expected = made.predict(rows)
+    assert {type(answer["won"]) for answer in expected} == {int}
+    by_hand = sum(answer["won"] == row["won"] for answer, row in zip(expected, rows, strict=True)) / len(rows)
+    assert made.evaluate(rows)["won"]["accuracy"] == by_hand
+    (tmp_path / "gaps.csv").write_text(
+        "member,shop,won\n" + "".join(f"{str(r['member']).upper()},{r['shop']}.0,{r['won']}.0\n" for r in rows)
+    )
+    for source in (tmp_path / "gaps.csv", pandas.DataFrame(rows), pandas.DataFrame(rows).astype({"shop": float})):
+        assert made.predict(source) == expected
+        assert made.evaluate(source) == made.evaluate(rows)
+    loaded = Predictor.load(base / "won")
+    assert [json.loads(json.dumps(answer))["prediction"] for answer in loaded.stream(rows)] == expected
+    assert set(loaded.predict_proba(rows)[0]["won"]) == {0, 1}
+    assert loaded.explain(rows[0], choice=1).prediction == expected[0]["won"]
+
+
 # -- streams ------------------------------------------------------------------------------------------------------
 
 
@@ -230,3 +250,62 @@ def test_all_faults_of_a_configuration_at_once(base):
         fit(plain_rows(20), "label", settings={"training": {"lrr": 1, "warmup": 3}, "epoch": 2})
     for part in ("3 faults", "'training.lrr'", "Did you mean 'lr'?", "training.warmup = 3", "'epoch'", "'epochs'"):
         assert part in str(caught.value)
+
+
+# -- ways to read -----------------------------------------------------------------------------------------------------
+
+
+def text_of(explanation):
+    return " ".join(word.text for word in explanation.words)
+
+
+def test_every_way_to_ask_takes_the_ways_to_read(films, tmp_path):
+    rows = plain_rows(6, start=100)
+    path = tmp_path / "rows.txt"
+    path.write_text("\n".join(["label|text", *(f"{row['label']}|{row['text']}" for row in rows)]), encoding="utf-16-le")
+    reading = ReadOptions(format="csv", encoding="utf-16-le", delimiter="|")
+    expected = films.predict(rows)
+    assert films.predict(path, reading=reading) == expected
+    assert [answer["prediction"] for answer in films.stream(path, reading=reading)] == expected
+    assert [answer.values for answer in films.answer(path, options=Options(reading=reading))] == expected
+    assert len(films.predict_proba(path, reading=reading)) == len(films.predictions(path, reading=reading)) == 6
+    assert films.check(path, reading=reading).rows == 6
+    assert films.evaluate(path, reading=reading) == films.evaluate(rows)
+    assert text_of(films.explain_file(path, row=6, reading=reading)) == rows[5]["text"]
+
+
+def test_what_was_made_of_a_file_is_told_with_its_answers(films, tmp_path):
+    path = tmp_path / "rows.tsv"
+    rows = [f"{row['text']}\t{row['label']}" for row in plain_rows(12, start=100)]
+    path.write_text("\n".join(["text\tlabel", rows[0], '"' + rows[1], *rows[2:5], rows[5].replace("\t", '"\t')]))
+    with pytest.warns(UserWarning, match="a quotation mark that quotes nothing .*: 1 .*line 3"):
+        assert len(films.predict(path)) == 6
+
+
+def test_rows_that_cannot_be_read_are_left_out_where_that_is_asked_for(films, tmp_path):
+    path = tmp_path / "rows.csv"
+    good = [f"{row['text']},{row['label']}" for row in plain_rows(4, start=100)]
+    path.write_text("\n".join(["text,label", good[0], "a,b,c,d", good[1], good[2], good[3]]))
+    skipped = ReadOptions(on_error="skip")
+    with pytest.warns(UserWarning, match=r"1 row was left out \(first: .*line 3: 4 fields, expected 2"):
+        assert len(films.predict(path, reading=skipped)) == 4
+    with pytest.warns(UserWarning, match="1 of the rows were left out"):
+        assert films.evaluate(path, reading=skipped) == films.evaluate(plain_rows(4, start=100))
+    for ask in (films.predict, films.evaluate):
+        with pytest.raises(RowError, match=r"line 3: 4 fields.*--skip-errors \(ReadOptions\(on_error='skip'\)\)"):
+            ask(path)
+    assert ["error" in answer for answer in films.stream(path)] == [False, True, False, False, False]
+    assert text_of(films.explain_file(path, row=3)) == plain_rows(4, start=100)[1]["text"]
+    with pytest.raises(RowError, match="line 3: 4 fields"):
+        films.explain_file(path, row=2)
+    with pytest.raises(InputError, match="there is no row 6: the input has 5"):
+        films.explain_file(path, row=6)
+
+
+@pytest.mark.parametrize("text", ["a fine film " * 40, "a fine film\0", "x" * 300 + "/y", "a\n" * 3000])
+def test_a_text_where_a_file_is_expected(films, text):
+    with pytest.raises(DataFileError, match=r"no such file: .*put it into a list: predict\(\[text\]\)") as caught:
+        films.predict(text)
+    assert len(str(caught.value)) < 400
+    with pytest.raises(DataFileError, match="no such file"):
+        next(iter(read_records(text)))

@@ -13,7 +13,7 @@ from polydetr import LoadedModel, Predictor
 
 
 def test_exported_names():
-    models = {"Predictor", "LoadedModel", "Options"}
+    models = {"Predictor", "LoadedModel", "Options", "ReadOptions"}
     answers = {"Answer", "Problem", "Prediction", "Evaluation", "MeasureWarning", "ReadingWarning", "PolydetrError"}
     helpers = {"Span", "read_records", "fetch_sample", "colored_entities", "__version__"}
     assert sorted(polydetr.__all__) == sorted(models | answers | helpers)
@@ -26,7 +26,9 @@ def test_exported_names():
 def test_the_verbs_are_there():
     public = verbs(Predictor)
     promised = {"fit", "predict", "predict_proba", "evaluate", "explain", "save", "load"}
-    also = {"answer", "stream", "check", "embed", "predictions", "evaluation", "explain_file", "metrics", "info"}
+    also = {"answer", "stream", "check", "embed", "predictions", "evaluation", "explain_file", "metrics", "info"} | {
+        "thresholds"
+    }
     assert public == {"fit", "from_checkpoint", "save", "tables"}
     assert verbs(LoadedModel) == (promised | also) - public
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from polydetr.core.predictions import Evaluation, Prediction
+    from polydetr.core.reading import ReadOptions
     from polydetr.data.readers import read_records
     from polydetr.engine.inputs import ReadingWarning
     from polydetr.engine.outputs import Answer, Problem
@@ -28,6 +29,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Problem",
+    "ReadOptions",
     "ReadingWarning",
     "Span",
     "__version__",
@@ -45,6 +47,7 @@ _HOMES = {
     "Prediction": "core.predictions",
     "Predictor": "predictor",
     "Problem": "engine.outputs",
+    "ReadOptions": "core.reading",
     "ReadingWarning": "engine.inputs",
     "Span": "values.spans",
     "colored_entities": "reports.spans_terminal",

@@ -9,17 +9,102 @@
     ├── BackboneError         a backbone is unknown, missing, or not the file it should be
     ├── ModelFolderError      a saved model is truncated, tampered with, or from a newer version
     ├── SaveError             writing failed; what was there before is untouched
-    │   └── OutputError       the place named for the output holds something else (exit code 2)
+    │   └── OutputError       the place named for the output holds something else, or another run has it (exit code 2)
     └── Interrupted           stopped by the user; says what was kept and how to go on
 
-A message names the offending value, what was expected, how to fix it and where it stands.
+A message names the offending value, what was expected, how to fix it and where it stands. It holds at most
+``MESSAGE_LIMIT`` characters and commands no terminal, whatever the data hold: ``shown`` and ``quoted`` are how text of
+the data is shown to people.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+MESSAGE_LIMIT = 1000
+"""Characters of an error, its place and its hint included."""
+_HINT_LIMIT = 300
+_FILE_LIMIT = 200
+FAULTS_SHOWN = 12
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but line feeds and tabs, what turns the direction of writing, and halves of characters."""
+
+
+class _Repr(reprlib.Repr):
+    """``repr`` of a value of any size, of which no more is turned to text than can be shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlong = 3, 400
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 12
+        self.maxstring = self.maxother = MESSAGE_LIMIT
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        """In the mapping's own order."""
+        if x and level <= 0:
+            return "{...}"
+        parts = [f"{self.repr1(k, level - 1)}: {self.repr1(v, level - 1)}" for k, v in islice(x.items(), self.maxdict)]
+        return f"{{{', '.join([*parts, *['...'] * (len(x) > self.maxdict)])}}}"
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write out numbers of thousands of digits."""
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else f"a number of {x.bit_length():,} bits"
+
+
+_REPR = _Repr()
+
+
+def escaped(text: str) -> str:
+    """``text`` with all that would command a terminal written as escapes; line feeds and tabs stay."""
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def shown(value: Any, limit: int = 80) -> str:
+    """A value of the data on one line, of ``limit`` characters at most: text as it stands, without quotation marks,
+    control characters escaped; anything else as by ``repr``.
+    """
+    text = value[: limit + 1] if isinstance(value, str) else _REPR.repr(value)
+    text = escaped(text).replace("\n", "\\n").replace("\t", "\\t")
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def quoted(value: Any, limit: int = 80) -> str:
+    """As ``shown``, text within quotation marks: ``repr`` with a bound."""
+    return shown(_REPR.repr(value[: limit + 1] if isinstance(value, str) else value), limit)
+
+
+def bounded(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """A whole message, escaped; of a longer one the middle is left out: it begins with the value and ends with the
+    remedy.
+    """
+    if len(text) > limit:
+        text = text[:limit] + text[-limit:]
+        text = escaped(text)
+    else:
+        text = escaped(text)
+        if len(text) <= limit:
+            return text
+    tail = limit // 3
+    return f"{text[: limit - tail - 5]} ... {text[-tail:]}"
+
+
+def first_of(lines: Iterable[str], *, limit: int = MESSAGE_LIMIT - 100) -> list[str]:
+    """The first dozen lines, as far as they fit into a message, and how many more there are."""
+    every = [bounded(line, 300) for line in lines]
+    kept, room = [], limit
+    for line in every[:FAULTS_SHOWN]:
+        room -= len(line) + 5
+        if room < 0 and kept:
+            break
+        kept.append(line)
+    more = len(every) - len(kept)
+    return [*kept, f"and {more:,} more"] if more else kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +117,14 @@ class Location:
     line: int | None = None
 
     def __str__(self) -> str:
-        parts = [self.file] if self.file else []
+        file = escaped(self.file or "")
+        parts = [file if len(file) <= _FILE_LIMIT else "…" + file[-_FILE_LIMIT:]] if file else []
         if self.line is not None:
             parts.append(f"line {self.line}")
         elif self.row is not None:
             parts.append(f"row {self.row}")
         if self.column is not None:
-            parts.append(f"column {self.column!r}")
+            parts.append(f"column {quoted(self.column)}")
         return ", ".join(parts)
 
 
@@ -48,11 +134,11 @@ class PolydetrError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, location: Location | None = None, hint: str | None = None) -> None:
-        self.message = message
+        self.message = bounded(message)
         self.location = location
-        self.hint = hint
-        where = str(location) if location else ""
-        text = f"{where}: {message}" if where else message
+        self.hint = hint = bounded(hint, _HINT_LIMIT) if hint else hint
+        where = f"{location}: " if location and str(location) else ""
+        text = where + bounded(message, MESSAGE_LIMIT - len(where) - len(hint or "") - 2)
         if hint and not text.endswith((".", "!", "?", ":")):
             text += "."
         super().__init__(f"{text} {hint}" if hint else text)
@@ -74,6 +160,29 @@ class SchemaError(InputError):
 
 class RowError(InputError):
     """One row is wrong; ``location`` says which."""
+
+    def at(self, location: Location) -> RowError:
+        """The same error with the file and the row that it came from, where it does not know them."""
+        inner = self.location or Location()
+        if inner.row is not None or inner.line is not None:
+            return self
+        return RowError(self.message, location=replace(location, column=inner.column), hint=self.hint)
+
+
+def row_fault(error: BaseException, location: Location) -> RowError:
+    """The guard around everything that is done with one row: whatever fails there is a fault of that row alone, and
+    becomes a RowError. An error about more than the row, or a wish to stop, is raised as it is.
+    """
+    if isinstance(error, RowError):
+        return error.at(location)
+    if isinstance(error, (PolydetrError, KeyboardInterrupt, SystemExit, GeneratorExit)):
+        raise error
+    if isinstance(error, RecursionError):
+        return RowError("the row is nested too deeply to be read.", location=location)
+    if isinstance(error, MemoryError):
+        return RowError("the row needs more memory than there is.", location=location)
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return RowError(f"the row cannot be read ({type(error).__name__}: {shown(reason, 200)}).", location=location)
 
 
 class ConfigError(PolydetrError, ValueError):
@@ -99,7 +208,7 @@ class SaveError(PolydetrError):
 
 
 class OutputError(SaveError):
-    """The place named for the output holds something else, which is not overwritten."""
+    """The place named for the output holds something else, which is not overwritten, or another run has it."""
 
     exit_code = 2
 
@@ -110,22 +219,34 @@ class Interrupted(PolydetrError):
 
 def nearest(value: str, known: Iterable[str]) -> str | None:
     """A closing sentence that names the nearest known value; None where nothing is near."""
+    if len(str(value)) > _HINT_LIMIT:  # near to nothing, and slow to compare
+        return None
     near = difflib.get_close_matches(str(value), [str(k) for k in known], n=1, cutoff=0.6)
-    return f"Did you mean {near[0]!r}?" if near else None
+    return f"Did you mean {quoted(near[0])}?" if near else None
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:
     """Raises ConfigError where the setting ``name`` has a ``value`` that is not among the ``known`` ones."""
     options = list(known)
     if value not in options:
-        raise ConfigError(f"{name}={value!r} is unknown.", hint=did_you_mean(value, options))
+        raise ConfigError(f"{name}={quoted(value)} is unknown.", hint=did_you_mean(value, options))
 
 
-def did_you_mean(value: str, known: Iterable[str]) -> str:
-    """A closing sentence that names the nearest known value, or lists what is known."""
+def did_you_mean(value: str, known: Iterable[str], *, limit: int = 240) -> str:
+    """A closing sentence that names the nearest known value, or lists what is known, in ``limit`` characters."""
     options = [str(k) for k in known]
     if near := nearest(value, options):
         return near
-    shown = ", ".join(repr(o) for o in options[:12])
-    more = f" and {len(options) - 12} more" if len(options) > 12 else ""
-    return f"Known: {shown}{more}." if options else "None is known."
+    return f"Known: {listed(options, limit=limit)}." if options else "None is known."
+
+
+def listed(names: Iterable[Any], *, limit: int = 240) -> str:
+    """Names in quotation marks, the first dozen of them as far as they fit, and how many more there are."""
+    every = list(names)
+    kept: list[str] = []
+    for name in every[:FAULTS_SHOWN]:
+        if kept and sum(map(len, kept)) + 2 * len(kept) + len(str(name)) > limit:
+            break
+        kept.append(quoted(name, 60))
+    more = f" and {len(every) - len(kept):,} more" if len(every) > len(kept) else ""
+    return ", ".join(kept) + more

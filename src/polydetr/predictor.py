@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from polydetr.config.loading import for_tasks, load_config, load_config_mapping, merge, names_of
-from polydetr.errors import Interrupted, SaveError
+from polydetr.core.reading import ReadOptions
+from polydetr.errors import Interrupted, PolydetrError, SaveError
 from polydetr.inference.model import LoadedModel
 
 if TYPE_CHECKING:
+    from polydetr.config.sections import Config
     from polydetr.engine.engine import Engine
     from polydetr.model.masters import Masters
     from polydetr.model.runner import TorchRunner
@@ -43,6 +46,7 @@ class Predictor(LoadedModel):
         valid: Any = None,
         test: Any = None,
         inputs: str | Sequence[str] | Mapping[str, str | None] | None = None,
+        group: str | None = None,
         out: str | Path | None = None,
         backbone: str | None = None,
         preset: Literal["fast", "balanced", "best"] | None = None,
@@ -51,6 +55,7 @@ class Predictor(LoadedModel):
         seed: int | None = None,
         config: str | Path | Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
+        reading: ReadOptions | None = None,
         resume: bool = False,
         display: Display | None = None,
     ) -> Predictor:
@@ -64,29 +69,48 @@ class Predictor(LoadedModel):
                 share of the training rows is held out.
             target: the column to predict, several, or column → task; inferred when it has a usual name.
             inputs: the columns to read, or column → modality; all others when not given.
+            group: a column of which no value stands on both sides when rows are held out (a patient, a day); it is not
+                read, unless it is named among ``inputs``.
             out: where the model folder is written. A model already there is replaced only at the very end.
             backbone: a name (``polydetr backbones list``), a folder, a Hugging Face id, "none", or "auto".
             time_limit: seconds, or "90s", "10m", "1h30m".
             config: a YAML file or mapping with these same names; arguments given here win.
             settings: further configuration, for example ``{"training": {"lr": 1e-4}}``.
+            reading: what the files do not say about themselves; what is given there wins.
             resume: go on from the checkpoint that an interrupted run left beside ``out``.
             display: shows progress; None draws a progress bar on standard error.
 
         Raises:
             ConfigError, InputError, BackboneError, SaveError, Interrupted: see ``polydetr.errors``.
         """
+        how = reading.given() if reading else {}
+        on_error = how.pop("on_error", None)
         resolved = load_config(
-            merge(load_config_mapping(config), settings or {}),
+            merge(merge(load_config_mapping(config), load_config_mapping(settings)), {"reading": how}),
             target=names_of(target),
             inputs=names_of(inputs),
+            group=group,
             out=None if out is None else str(out),
             backbone=backbone,
             preset=preset,
             epochs=epochs,
             time_limit=time_limit,
             seed=seed,
+            on_error=on_error,
             **{k: v for k, v in {"train": train, "valid": valid, "test": test}.items() if isinstance(v, str)},
         )
+        from polydetr.model.folder import reserved
+        from polydetr.training.devices import is_first_process
+
+        folder = Path(resolved.out) if resolved.out else None
+        with reserved(folder) if folder is not None and is_first_process() else nullcontext():
+            return cls._fitted(resolved, (train, valid, test), folder, resume=resume, display=display)
+
+    @classmethod
+    def _fitted(
+        cls, config: Config, rows: tuple[Any, Any, Any], folder: Path | None, *, resume: bool, display: Display | None
+    ) -> Predictor:
+        """``fit``, once the configuration is known. rows: training, validation and test rows."""
         from polydetr.tasks.options import read_options
         from polydetr.training.devices import is_first_process
         from polydetr.training.display import make_display
@@ -95,16 +119,12 @@ class Predictor(LoadedModel):
         from polydetr.training.read import read_splits
 
         shown = (display or make_display()) if is_first_process() else Display()
-        folder = Path(resolved.out) if resolved.out else None
+        train, valid, test = rows
         try:
-            if folder is not None:
-                from polydetr.model.folder import check_replaceable
-
-                check_replaceable(folder)
-            splits, schema = read_splits(resolved, train=train, valid=valid, test=test, display=shown)
-            read_options(resolved, schema)  # raises before anything takes long
-            resolved = for_tasks(resolved, [target.task for target in schema.targets])
-            trained = fit(resolved, schema, splits, out=folder, resume=resume, display=shown)
+            splits, schema = read_splits(config, train=train, valid=valid, test=test, display=shown)
+            read_options(config, schema)  # raises before anything takes long
+            config = for_tasks(config, [target.task for target in schema.targets])
+            trained = fit(config, schema, splits, out=folder, resume=resume, display=shown)
         except KeyboardInterrupt:  # while reading or measuring; the training itself says where it stopped
             raise Interrupted("stopped.", hint="What was trained is kept: go on with --resume (resume=True).") from None
         finally:
@@ -117,6 +137,8 @@ class Predictor(LoadedModel):
             except SaveError as error:
                 hint = f"{error.hint} The same call with --resume (resume=True) saves it without training again."
                 raise SaveError(error.message, hint=hint) from error
+        if trained.failure is not None:
+            raise _unmeasured(trained.failure, folder) from trained.failure
         trained.checkpoints.discard()
         return predictor
 
@@ -187,6 +209,15 @@ class Predictor(LoadedModel):
 
             write_run_reports(folder, self._trained)
         elif self.folder is not None:
+            from polydetr.inference.folder import SEAL
             from polydetr.model.folder import copy_reports
 
-            copy_reports(self.folder, folder)
+            copy_reports(self.folder, folder, seal=self._manifest.get(SEAL))
+
+
+def _unmeasured(failure: Exception, folder: Path | None) -> PolydetrError:
+    """The error of a run that ended behind its training."""
+    kept = "its checkpoint is kept" if folder is None else f"the model is saved in {str(folder)!r}"
+    kind = "" if isinstance(failure, PolydetrError) else f"{type(failure).__name__}: "
+    hint = "The same call with --resume (resume=True) measures it without training again."
+    return PolydetrError(f"the training is done and {kept}, but measuring failed: {kind}{failure}", hint=hint)

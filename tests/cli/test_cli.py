@@ -96,6 +96,35 @@ def test_predict_standard_input_and_module(model, trained):
     assert done.stderr.strip() == 'polydetr: 1 row was rejected; each has its reason under "error"'
 
 
+def test_where_every_row_is_rejected_the_exit_code_says_so(run, model, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\na,b,c\nd,e,f\n")
+    code, out, err = run("predict", model, path)
+    assert (code, out.count('"error"')) == (1, 2)
+    assert "2 rows were rejected" in err
+    code, out, err = run("predict", model, path, "--skip-errors")
+    assert (code, out) == (1, "")
+    assert "2 rows were left out (first: " in err
+    path.write_text("text,label\na,b,c\na warm evening,good\n")
+    assert run("predict", model, path)[0] == 0
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "explain", "inspect", "train"])
+def test_every_verb_takes_the_ways_to_read(run, model, tmp_path, verb):
+    path = tmp_path / "rows"
+    rows = "\n".join(f"{row['text']}|{row['label']}" for row in plain_rows(8))
+    path.write_text(f"天气很好|good\n{rows}\na|b|c\n", encoding="gb18030")
+    with_target = [path, "--target", "label"]
+    own = {"inspect": with_target, "train": [*with_target, "--epochs", "1", *FLAGS], "explain": [model, path, "--json"]}
+    call = [verb, *own.get(verb, [model, path]), "--format", "csv"]
+    how = ["--encoding", "gb18030", "--delimiter", "|", "--no-header", "--columns", "text,label", "--skip-errors"]
+    code, _, err = run(*call, *how)
+    assert code == 0, err
+    code, _, err = run(*call)
+    assert code == 2
+    assert "pass --encoding gb18030 (ReadOptions(encoding='gb18030'))" in err
+
+
 def test_out_appears_whole_or_not_at_all(run, model, tmp_path):
     target = tmp_path / "answers.jsonl"
     target.write_text("yesterday's\n")

@@ -88,6 +88,7 @@ def test_settings_from_the_command_line() -> None:
 
 def test_names_with_and_without_their_kind() -> None:
     assert names_of("label") == {"label": None}
+    assert names_of(3) == names_of([3]) == names_of({3: None}) == {"3": None}
     assert names_of(["a:tagging", "b"]) == {"a": "tagging", "b": None}
     assert names_of(["a:b:number", "c:d:"]) == {"a:b": "number", "c:d": None}
     assert load_config(target=["a:tagging", "b"]).target == {"a": "tagging", "b": None}
@@ -117,3 +118,16 @@ def test_the_yaml_file_of_a_data_set_is_no_configuration(tmp_path):
     path.write_text("train: images/train\nval: images/val\nnames: [cup]\n")
     with pytest.raises(ConfigError, match=r"is the YAML file of a data set.*Train on it: --train .*data\.yaml"):
         load_config(path)
+
+
+def test_the_name_of_a_target_may_hold_a_dot():
+    for name in ('"net.price"', "'net.price'", r"net\.price"):
+        assert parse_settings([f"tasks.{name}.loss_weight=2"]) == {"tasks": {"net.price": {"loss_weight": 2}}}
+    assert parse_settings(['tasks."a=b".loss_weight=2']) == {"tasks": {"a=b": {"loss_weight": 2}}}
+
+
+def test_columns_may_be_called_by_numbers():
+    config = load_config({"target": {3: "regression"}, "inputs": [0, 1], "tasks": {3: {"loss_weight": 2}}})
+    assert config.target == {"3": "regression"}
+    assert config.inputs == {"0": None, "1": None}
+    assert config.tasks == {"3": {"loss_weight": 2}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,14 @@ def rows(x: Any, y: Any) -> list[dict[str, Any]]:
 LABELS = RNG.integers(0, 3, N)
 CLASSES = [f"class {label}" for label in LABELS]
 NUMBERS = RNG.normal(size=N)
+
+
+def test_one_long_label_does_not_make_all_as_long() -> None:
+    tracemalloc.start()
+    find_leaks(rows(NUMBERS, ["l" * 500_000, *CLASSES[1:]]), schema("number", "classification"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # as an array of text: 4 * 500,000 * 200
 
 
 @pytest.mark.parametrize(

@@ -105,3 +105,11 @@ def test_rejected_rows_and_json(tmp_path):
     assert "1 rejected rows" in found.to_text()
     with pytest.raises(SchemaError, match="Did you mean 'label'"):
         inspect_data(path, target="labels")
+
+
+def test_labels_are_counted_as_training_reads_them():
+    labels = [("0", "TRUE"), ("1.0", "true"), ("NA", "False")] * 10
+    rows = [{"text": f"words {i}", "a": a, "b": b} for i, (a, b) in enumerate(labels)]
+    found = inspect_data(rows, target=["a", "b"], suspicious=False).splits["train"].targets
+    assert (dict(found["a"].counts), found["a"].missing) == ({"0": 10, "1": 10}, 10)
+    assert dict(found["b"].counts) == {"True": 20, "False": 10}

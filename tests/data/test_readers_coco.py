@@ -168,7 +168,7 @@ def test_not_one_image_found(coco):
     path = coco(images=[{"id": i, "file_name": f"{i}.jpg"} for i in range(3)])
     with pytest.raises(DataFileError, match=r"none of its 3 images was found; looked in .*images'. Name the folder"):
         skipped(path)
-    with pytest.raises(RowError, match=r"Name the folder of the images: images="):
+    with pytest.raises(RowError, match=r"Name the folder of the images: --images "):
         rows(path)
 
 

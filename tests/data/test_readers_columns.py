@@ -3,7 +3,7 @@
 import pytest
 
 from polydetr.data.readers import ReadReport, read_records
-from polydetr.errors import DataFileError, RowError
+from polydetr.errors import DataFileError, RowError, SchemaError
 
 
 @pytest.fixture
@@ -104,3 +104,88 @@ def test_the_scheme_can_be_named(write):
     assert read(path, scheme="plain")[0][1] == ["B-X", "I-X"]
     with pytest.raises(RowError, match="'I-X' does not belong to the scheme BMES"):
         read(path, scheme="bmes")
+
+
+# -- which column is what ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_column_that_counts_the_tokens_is_not_the_token(write, start):
+    sentences = [["tin", "from", "Perth"], ["cork"], ["oil", "rose"]]
+    tags = {"tin": "B-GOOD", "Perth": "B-CITY", "cork": "B-GOOD", "oil": "B-GOOD"}
+    lines = ["\n".join(f"{i}\t{t}\t{tags.get(t, 'O')}" for i, t in enumerate(s, start)) for s in sentences]
+    records = read(write("a.conll", "\n\n".join(lines)))
+    assert [tokens for tokens, _, _ in records] == sentences
+    assert records[0][1] == ["B-GOOD", "O", "B-CITY"]
+
+
+CONLLU = """# sent_id = 1
+1-2\tdon't\t_\t_\t_\t_\t_\t_\t_\t_
+1\tdo\tdo\tAUX\t_\t_\t3\taux\t_\t_
+2\tn't\tnot\tPART\t_\t_\t3\tadv\t_\t_
+3\tgo\tgo\tVERB\t_\t_\t0\troot\t_\t_
+3.1\tthere\tthere\tADV\t_\t_\t_\t_\t_\t_
+
+# sent_id = 2
+1\tGo\tgo\tVERB\t_\t_\t0\troot\t_\t_
+"""
+
+
+def test_trees_of_conllu_give_words_and_parts_of_speech_unless_others_are_named(write):
+    report = ReadReport()
+    path = write("a.conllu", CONLLU)
+    assert read(path, report=report)[0][:2] == (["do", "n't", "go"], ["AUX", "PART", "VERB"])
+    (message,) = report.examples["several columns"]
+    assert "the tags are those of column 4 of 10 ('AUX')" in message
+    assert "--columns _,tokens,_,tags,_,_,_,_,_,_" in message
+    named = next(iter(read_records(path, columns=["_", "form", "lemma", *"___", "_", "relation", "_", "_"])))
+    assert named.row == {"form": ["do", "n't", "go"], "lemma": ["do", "not", "go"], "relation": ["aux", "adv", "root"]}
+    with pytest.raises(SchemaError, match="expected 10 names, each once"):
+        read_records(path, columns=["form", "tags"])
+
+
+def test_a_last_column_without_tags_is_passed_over(write):
+    report = ReadReport()
+    text = "1 cork B-GOOD O -\n2 rose O O -\n\n1 tin B-GOOD O -\n2 fell O O -\n"
+    assert read(write("a.conll", text), report=report)[0][1] == ["B-GOOD", "O"]
+    assert "column 3 of 5" in report.examples["several columns"][0]
+    with pytest.raises(DataFileError, match=r"has no column of tags beside the tokens \('cork'\)"):
+        read(write("b.conll", "1 cork _\n2 rose _\n"))
+
+
+def test_numbers_and_ranges_are_tokens_where_nothing_is_counted(write):
+    assert read(write("a.conll", "in O\n1990-1995 B-X\n3.5 O\n\n7 O\n8 O\n9 O\n"))[0][0] == ["in", "1990-1995", "3.5"]
+
+
+def test_the_first_line_may_name_the_columns(write):
+    record = next(iter(read_records(write("a.conll", "token pos ner\ncork NN B-GOOD\nrose VB O\n"))))
+    assert record.row == {"token": ["cork", "rose"], "pos": ["NN", "VB"], "ner": ["B-GOOD", "O"]}
+
+
+def test_sentences_in_a_file_called_a_table_are_known_by_their_blank_lines(write):
+    tagged = "cork\tB-GOOD\nfrom\tO\nPorto\tB-CITY\n\ntin\tB-GOOD\nfrom\tO\nPerth\tB-CITY\n"
+    assert read(write("a.tsv", tagged))[1][0] == ["tin", "from", "Perth"]
+    words = "cork\tNOUN\nfrom\tADP\nPorto\tNAME\n\n" * 4
+    assert read(write("b.tsv", words))[0][1] == ["NOUN", "ADP", "NAME"]
+    assert next(iter(read_records(write("a.tsv", tagged), tags="label"))).row["label"] == ["B-GOOD", "O", "B-CITY"]
+    table = "text\tlabel\ncork rose\tup\n\ntin fell\tdown\n\noil rose\tup\n"
+    assert next(iter(read_records(write("c.tsv", table)))).row == {"text": "cork rose", "label": "up"}
+
+
+def test_rows_to_predict_need_no_tags_and_no_right_ones(write):
+    untagged = write("a.conll", "cork\n#tin\n\n#oil\nrose\n")
+    assert [r.row for r in read_records(untagged, labels=False)] == [
+        {"tokens": ["cork", "#tin"]},
+        {"tokens": ["#oil", "rose"]},
+    ]
+    wrong = write("b.conll", "cork NN B-X\nrose VB\n\n" * 60 + "tin NN BX\n")
+    assert [r.row["tokens"] for r in read_records(wrong, labels=False)] == [["cork", "rose"]] * 60 + [["tin"]]
+    counted = write("c.conll", "1 cork\n2 rose\n")
+    assert next(iter(read_records(counted, labels=False))).row == {"tokens": ["cork", "rose"]}
+
+
+@pytest.mark.parametrize("spelling", ["{label}-{prefix}", "{prefix}_{label}", "{prefix}:{label}"])
+def test_other_spellings_are_brought_to_iob2(write, spelling):
+    begin, inside = (spelling.format(prefix=prefix, label="CITY") for prefix in "BI")
+    text = f"to O\nCape {begin}\nCoast {inside}\n"
+    assert read(write("a.conll", text))[0][1] == ["O", "B-CITY", "I-CITY"]

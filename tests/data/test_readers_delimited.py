@@ -7,6 +7,7 @@ import pytest
 
 from polydetr.data.readers import ReadReport, read_records
 from polydetr.errors import DataFileError, RowError, SchemaError
+from polydetr.values.cells import decimal_marks
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_wrong_encoding_names_the_byte_and_the_likely_one(write, text, encoding,
     message = str(caught.value)
     assert f"a.csv, line {line}: byte 0x" in message
     assert "is not utf-8 text" in message
-    assert f"pass encoding='{encoding}'" in message
+    assert f"pass --encoding {encoding} (ReadOptions(encoding='{encoding}'))" in message
     found = int(message.partition("at offset ")[2].split()[0])
     path.read_bytes()[:found].decode("utf-8")  # everything before the byte named is fine
     assert path.read_bytes()[found] > 127
@@ -173,3 +174,26 @@ def test_an_unknown_encoding_or_mode_is_named(write):
         read_records(path, encoding="utf8000")
     with pytest.raises(SchemaError, match="on_error is 'ignore'"):
         read_records(path, on_error="ignore")
+
+
+@pytest.mark.parametrize(
+    ("content", "first"),
+    [
+        ("note;score\n" + "".join(f"word {i};{i},5\n" for i in range(12)), {"note": "word 0", "score": "0,5"}),
+        ("note;label\n" + "".join(f"fine, word {i};a\n" for i in range(12)), {"note": "fine, word 0", "label": "a"}),
+        ("note,label\n" + "".join(f"a; word {i},b\n" for i in range(12)), {"note": "a; word 0", "label": "b"}),
+    ],
+)
+def test_a_mark_that_the_header_does_not_have_separates_nothing(tmp_path, content, first):
+    (tmp_path / "a.csv").write_text(content)
+    assert next(iter(read_records(tmp_path / "a.csv"))).row == first
+
+
+def test_decimals_of_a_file_that_separates_by_semicolons_have_a_comma(tmp_path):
+    prices = "".join(f"shop {i};{i},{i:03d}\n" for i in range(1, 40))
+    (tmp_path / "a.csv").write_text("shop;price\n" + prices)
+    (tmp_path / "a.tsv").write_text("shop\tprice\n" + prices.replace(";", "\t"))
+    for name, comma in (("a.csv", True), ("a.tsv", False)):
+        cells = [record.row["price"] for record in read_records(tmp_path / name)]
+        assert cells[:2] == ["1,001", "2,002"]
+        assert decimal_marks(cells).comma is comma

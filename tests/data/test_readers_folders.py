@@ -228,7 +228,7 @@ def test_what_is_no_ordinary_file_is_refused_and_not_waited_for(tmp_path):
 
 def test_a_folder_of_images_that_is_none_is_refused_at_once(tmp_path):
     draw(tmp_path / "set/1.png")
-    with pytest.raises(DataFileError, match=r"'.*absent' is no folder of images.*\(--images FOLDER\)"):
+    with pytest.raises(DataFileError, match=r"'.*absent' is no folder of images.*--images FOLDER"):
         rows(tmp_path / "set", images=tmp_path / "absent")
 
 

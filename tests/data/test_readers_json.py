@@ -119,6 +119,48 @@ def test_a_question_without_its_parts_is_rejected(write):
         rows(path)
 
 
+@pytest.mark.parametrize("start", ["4", 4.0, None, ""])
+def test_a_start_may_be_written_as_text_or_left_out(write, start):
+    report = ReadReport()
+    answer = {"text": "mill", "answer_start": start}
+    path = write("dev.json", squad({"question": "q", "answers": [answer]}))
+    assert rows(path, report=report)[0]["answers"] == [{"text": "mill", "start": 4}]
+    assert rows(write("b.json", squad({"question": "q", "answers": [{"text": "mill"}]})))[0]["answers"][0]["start"] == 4
+    row = {"context": "the mill", "question": "q", "answers": {"text": ["mill"], "answer_start": [start]}}
+    assert rows([row])[0]["answers"] == [{"text": "mill", "start": 4}]
+    assert not report.problems
+
+
+def test_a_start_that_is_no_number_is_named(write):
+    path = write("dev.json", squad({"question": "q", "answers": [{"text": "mill", "answer_start": "four"}]}))
+    with pytest.raises(RowError, match=r"row 1: question .* cannot be read: .*'four'.*Expected .*answer_start"):
+        rows(path)
+
+
+@pytest.mark.parametrize("mark", [True, "true", 1])
+def test_a_question_marked_as_impossible_has_no_answer_and_the_contradiction_is_counted(write, mark):
+    report = ReadReport()
+    question = {"question": "q", "answers": [{"text": "mill", "answer_start": 4}], "is_impossible": mark}
+    assert rows(write("dev.json", squad(question)), report=report)[0]["answers"] == []
+    flat = {**question, "context": "the mill", "answers": [{"text": "mill", "start": 4}]}
+    nested = {**flat, "answers": {"text": ["mill"], "answer_start": [4]}}
+    assert [row["answers"] for row in rows([flat, nested], report=report)] == [[], []]
+    assert report.problems == {"answers of impossible questions": 3}
+    assert rows([{**flat, "is_impossible": False}])[0]["answers"] == flat["answers"]
+
+
+def test_a_question_that_is_not_labeled_is_none_without_an_answer(write):
+    path = write("dev.json", squad({"question": "q"}, {"question": "q", "is_impossible": True}))
+    assert [row["answers"] for row in rows(path)] == [None, []]
+
+
+def test_labels_of_questions_to_predict_are_not_looked_at(write):
+    path = write("dev.json", squad({"question": "q", "answers": [{"txt": 3}]}))
+    assert [record.row["question"] for record in read_records(path, labels=False)] == ["q"]
+    broken = {"context": "a mill", "question": "q", "answers": {"text": 3}, "text": "t", "label": {"X": {"a": 1}}}
+    assert rows([broken]) == [broken]
+
+
 def test_hugging_face_answers_take_the_same_shape():
     row = {"context": "a mill", "question": "q", "answers": {"text": ["mill"], "answer_start": [2]}}
     assert rows([row])[0]["answers"] == [{"text": "mill", "start": 2}]

@@ -1,5 +1,6 @@
 """Parquet and data frames; lists of rows; that frames are recognised without importing their libraries."""
 
+import json
 import subprocess
 import sys
 
@@ -69,6 +70,49 @@ def test_records_pass_as_they_are():
     assert isinstance(records[0], Record)
 
 
+def test_frames_of_a_subclass_are_frames():
+    pandas = pytest.importorskip("pandas")
+
+    class Special(pandas.DataFrame):
+        pass
+
+    assert frame_kind(Special(ROWS)) == "pandas"
+    assert rows(Special(ROWS)) == ROWS
+
+
+def test_a_type_for_categories_is_kept(tmp_path):
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    shop = ["7", "9", "7"]
+    frame = pandas.DataFrame({"shop": pandas.Categorical([7, 9, 7]), "n": [1, 2, 3]})
+    table = pa.table({"shop": pa.array(shop).dictionary_encode(), "n": [1, 2, 3]})
+    frame.to_parquet(tmp_path / "pandas.parquet")
+    pq.write_table(table, tmp_path / "arrow.parquet")
+    of_polars = [polars.DataFrame({"shop": polars.Series(shop, dtype=kind), "n": [1, 2, 3]})
+                 for kind in (polars.Categorical, polars.Enum(["7", "9"]))]  # fmt: skip
+    for source in (frame, table, table.to_batches()[0], *of_polars, of_polars[0].lazy(), tmp_path / "pandas.parquet",
+                   tmp_path / "arrow.parquet"):  # fmt: skip
+        report = ReadReport()
+        assert [str(row["shop"]) for row in rows(source, report=report)] == shop
+        assert report.declared == {"shop": "category"}, source
+
+
+def test_objects_of_frames_become_what_files_have():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({3: [b"m", b"\x89PNG"], "band": pandas.cut(pandas.Series([1, 9]), [0, 5, 10])})
+    frame["month"] = pandas.period_range("2024-01", periods=2, freq="M")
+    expected = [
+        {"3": "m", "band": "(0, 5]", "month": "2024-01"},
+        {"3": b"\x89PNG", "band": "(5, 10]", "month": "2024-02"},
+    ]
+    assert rows(frame) == rows(frame.to_dict("records")) == expected
+    assert rows([{"x": b"P3 1 1 255 0 0 0"}]) == [{"x": b"P3 1 1 255 0 0 0"}]  # an image as text
+    with pytest.raises(RowError, match="row 1: two columns are called '0'"):
+        rows([{0: 1, "0": 2}])
+
+
 def test_what_is_no_source_of_rows_says_so():
     for wrong in ({"text": "a"}, 7, None):
         with pytest.raises(SchemaError, match="Expected a path, a list of rows"):
@@ -100,3 +144,71 @@ def test_reading_csv_imports_nothing_heavy(tmp_path):
 def test_other_objects_are_no_frames():
     assert frame_kind([]) is None
     assert frame_kind(type("DataFrame", (), {})()) is None
+
+
+def test_numbers_of_classes_become_the_names_that_the_table_carries(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    names = {"names": ["O", "B-GOOD", "B-CITY"], "_type": "ClassLabel"}
+    features = {
+        "tags": {"feature": names, "_type": "Sequence"},
+        "old": [names],
+        "kind": {"names": ["trade", "sport"], "_type": "ClassLabel"},
+        "size": {"dtype": "int64", "_type": "Value"},
+    }
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    columns = {"tags": [[1, 0, 2], [0]], "old": [[1], [2]], "kind": [1, -1], "size": [1, 2]}
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    pq.write_table(table, tmp_path / "a.parquet")
+    for source in (table, tmp_path / "a.parquet"):
+        assert [r.row for r in read_records(source)] == [
+            {"tags": ["B-GOOD", "O", "B-CITY"], "old": ["B-GOOD"], "kind": "sport", "size": 1},
+            {"tags": ["O"], "old": ["B-CITY"], "kind": None, "size": 2},
+        ]
+    broken = pa.table(columns).replace_schema_metadata({b"huggingface": b"[1"})
+    assert next(iter(read_records(broken))).row["kind"] == 1
+
+
+@pytest.mark.parametrize("index", [None, "number", ["house", "floor"]])
+def test_the_index_of_a_frame_is_no_column(index, tmp_path):
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    import pyarrow as pa
+
+    frame = pandas.DataFrame({"text": list("abcdef"), "label": [0, 1] * 3})
+    if isinstance(index, list):
+        frame.index = pandas.MultiIndex.from_product([[1, 2], [3, 4, 5]], names=index)
+    else:
+        frame = frame[frame.text != "b"].rename_axis(index)  # rows taken out: the index is no range any more
+    frame.to_parquet(tmp_path / "frame.parquet")
+    table = pa.Table.from_pandas(frame)
+    for source in (frame, table, table.to_batches()[0], tmp_path / "frame.parquet"):
+        report = ReadReport()
+        assert {tuple(row) for row in rows(source, report=report)} == {("text", "label")}
+        noted = " ".join(report.examples.get("index left out", ()))
+        if source is frame and index is None:
+            assert not noted
+        else:
+            assert all(f"'{name or '__index_level_0__'}' is the index" in noted for name in frame.index.names)
+    if index is None:  # polars keeps the column, without what pandas said of it
+        read = polars.read_parquet(tmp_path / "frame.parquet")
+        assert [tuple(row) for source in (read, read.lazy()) for row in rows(source)] == [("text", "label")] * 10
+
+
+def test_a_range_of_rows_and_broken_metadata_leave_every_column(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    import pyarrow as pa
+
+    plain = pandas.DataFrame({"text": ["a", "b"], "index": [3, 1]})
+    report = ReadReport()
+    assert rows(pa.Table.from_pandas(plain), report=report)[0] == {"text": "a", "index": 3}
+    for said in (b"{", b'{"index_columns": 7}', b'["index"]', b'{"index_columns": [null, {"kind": "range"}]}'):
+        table = pa.table({"text": ["a"], "index": [3]}).replace_schema_metadata({b"pandas": said})
+        assert rows(table, report=report) == [{"text": "a", "index": 3}]
+    assert not report.problems
+
+
+def test_a_parquet_text_that_is_none_is_a_named_error(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": pa.array([b"fine", b"\xa5\xff"]).cast(pa.binary()).view(pa.string())}), path)
+    with pytest.raises(DataFileError, match=r"a\.parquet: is damaged"):
+        list(read_records(path))

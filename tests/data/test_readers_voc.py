@@ -8,6 +8,7 @@ import pytest
 from box_images import boxes, draw, rows, skipped
 
 from polydetr.data.readers import ReadReport
+from polydetr.data.readers.boxes import TURNED
 from polydetr.errors import DataFileError, RowError
 from polydetr.values.boxes import CLIPPED, SWAPPED, ZERO_AREA
 
@@ -111,6 +112,67 @@ def test_a_folder_without_xml_is_no_voc(tmp_path):
         rows(tmp_path, format="voc")
     with pytest.raises(DataFileError, match="is a folder"):
         rows(tmp_path)
+
+
+ROTATED = "<attributes><attribute><name>rotation</name><value>{}</value></attribute></attributes>"
+ROBNDBOX = "<robndbox><cx>50</cx><cy>40</cy><w>60</w><h>10</h><angle>1.5707963</angle></robndbox>"
+
+
+def test_of_a_turned_box_the_one_around_it_is_taken(voc):
+    tilted = thing("cup", 20, 35, 80, 45).replace("<difficult>", ROTATED.format("90.0") + "<difficult>")
+    level = thing("mug", 1, 2, 3, 4).replace("<difficult>", ROTATED.format("0.0") + "<difficult>")
+    root = voc("a", tilted, level, f"<object><name>jug</name>{ROBNDBOX}</object>")
+    kept, report = skipped(root)
+    found = [(name, *(round(x, 3) for x in box)) for name, *box in boxes(kept[0])]
+    assert found == [("cup", 45, 10, 55, 70), ("mug", 1, 2, 3, 4), ("jug", 45, 10, 55, 70)]
+    assert report.problems == {TURNED: 2}
+
+
+def test_an_angle_without_a_unit_is_refused(voc):
+    root = voc("a", thing("cup", 20, 35, 80, 45).replace("<difficult>", "<angle>0.4</angle><difficult>"))
+    with pytest.raises(RowError, match=r"object 1 \(cup\): it is turned by angle = '0\.4', whose unit is not known"):
+        rows(root)
+
+
+@pytest.mark.parametrize("encoding", ["gb2312", "shift_jis", "utf-16", "utf-8"])
+def test_files_are_read_in_the_encoding_that_they_declare(voc, encoding):
+    root = voc("a")
+    text = f'<?xml version="1.0" encoding="{encoding}"?><annotation>{thing("茶", 1, 2, 3, 4)}</annotation>'
+    (root / "Annotations" / "a.xml").write_text(text, encoding=encoding)
+    assert boxes(rows(root)[0]) == [("茶", 1, 2, 3, 4)]
+
+
+def test_an_encoding_that_is_not_declared_is_named(voc):
+    root = voc("a")
+    text = f"<annotation>{thing('瓷砖', 1, 2, 3, 4)}</annotation>"
+    (root / "Annotations" / "a.xml").write_text(text, encoding="gbk")
+    with pytest.raises(RowError, match=r"is not utf-8 text\. It is likely gb18030: pass encoding='gb18030'"):
+        rows(root)
+    assert boxes(rows(root, encoding="gb18030")[0])[0][0] == "瓷砖"
+    (root / "Annotations" / "a.xml").write_text('<?xml version="1.0" encoding="rot13"?><annotation/>')
+    with pytest.raises(RowError, match=r"unknown encoding 'rot13'"):
+        rows(root)
+
+
+def test_a_list_in_another_encoding_is_named(voc):
+    root = voc("café")
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "ImageSets" / "Main" / "train.txt").write_text("café\n", encoding="latin-1")
+    with pytest.raises(DataFileError, match=r"train\.txt, line 1: byte 0xe9 at offset 3 is not utf-8 text"):
+        rows(root / "ImageSets" / "Main" / "train.txt")
+    assert rows(root / "ImageSets" / "Main" / "train.txt", encoding="latin-1")[0]["image_id"] == "café"
+
+
+def test_one_annotation_file_for_two_images_is_told(voc):
+    root = voc("a", thing("cup", 1, 2, 3, 4))
+    draw(root / "JPEGImages" / "a.png")
+    report = skipped(root)[1]
+    assert "a.xml may be that of a.jpg or of a.png" in report.examples["one annotation file for two images"][0]
+
+
+def test_another_tools_xml_is_recognized(voc):
+    with pytest.raises(RowError, match=r"is <annotations>, expected .*CVAT's own XML: export the task as COCO"):
+        rows(voc("a", content="<annotations><image/></annotations>"))
 
 
 @pytest.mark.shared

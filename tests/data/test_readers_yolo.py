@@ -142,6 +142,138 @@ def test_sets_that_are_not_there(yolo, content, message):
         rows(yolo)
 
 
+# -- longer lines ------------------------------------------------------------------------------------------------------
+
+BOX = "0 .5 .5 .2 .5"
+
+
+@pytest.mark.parametrize(
+    ("shape", "points"), [("[2, 3]", ".1 .1 2 .9 .9 0"), ("[4, 2]", ".05 .05 .9 .1 .5 .5 0 0"), ("[1, 2]", ".5 .5")]
+)
+def test_key_points_follow_the_box_where_the_set_says_so(yolo, shape, points):
+    label(yolo / "images" / "train" / "a.png", f"{BOX} {points}", BOX)
+    (yolo / "data.yaml").write_text(f"{YAML}kpt_shape: {shape}\n")
+    for source in (yolo, yolo / "images" / "train"):
+        assert boxes(rows(source)[0]) == [("cup", 40, 20, 60, 60)] * 2
+    label(yolo / "images" / "train" / "a.png", f"{BOX} .5")
+    with pytest.raises(RowError, match=r"6 values .*expected class.* and \d+ numbers of key points \(kpt_shape\)"):
+        rows(yolo)
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ([".9"], "a score: keep the first five"),
+        ([".9 3", ".4 7"], "a score and the number of a track: keep the first five"),
+        ([".9 1"], "a score and the number of a track"),
+        ([".45 .4 2 .55 .6 1", ".45 .4 0 .55 .6 2"], r"key points: add kpt_shape: \[2, 3\] to data.yaml"),
+        ([".52 .51", ".49 .4"], r"one key point: add kpt_shape: \[1, 2\]"),
+        ([".05 .05 .9 .1 .5 .5 0 0"], r"key points: add kpt_shape: \[4, 2\]"),
+        ([".45 .6 .55 .4 .6 .7", ".45 .6 .5 .3 .55 .4"], r"key points: add kpt_shape: \[3, 2\]"),
+    ],
+)
+def test_what_may_be_a_box_and_something_is_refused(yolo, more, what):
+    label(yolo / "images" / "train" / "a.png", *(f"{BOX} {numbers}" for numbers in more))
+    label(yolo / "images" / "train" / "z.png", BOX)
+    with pytest.raises(RowError, match=what):
+        rows(yolo)
+    kept, report = skipped(yolo)
+    assert [r["image_id"] for r in kept] == ["z"]
+    assert len(report.rejected) == 1
+
+
+@pytest.mark.parametrize(
+    "outlines",
+    [
+        ["0 .1 .2 .5 .2 .3 .6"],
+        ["0 .1 .1 .4 .1 .4 .6 .1 .6", "1 .5 .5 .8 .5 .8 .9 .5 .9"],
+        ["0 .4 .4 .6 .4 .6 .6 .4 .6"],  # could be a box and two points, but does not cross itself
+        ["0 .4 .4 .6 .4 .6 .6 .4 .6 .4 .4"],  # closed
+        ["0 .9 .5 .5 1 .93 1", "0 .1 .2 .5 .2 .3 .6 .2 .4"],
+    ],
+)
+def test_outlines_are_told_and_taken_with_their_boxes(yolo, outlines):
+    label(yolo / "images" / "train" / "a.png", *outlines)
+    kept, report = skipped(yolo)
+    for (_, *box), line in zip(boxes(kept[0]), outlines, strict=True):
+        numbers = [float(cell) for cell in line.split()[1:]]
+        xs, ys = numbers[::2], numbers[1::2]
+        assert box == pytest.approx([100 * min(xs), 80 * min(ys), 100 * max(xs), 80 * max(ys)])
+    assert report.problems["outlines (the box around each is taken)"] == len(outlines)
+
+
+# -- names and encodings -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", ["[yes, no]", "{0: yes, 1: no}", "\n  - yes\n  - no"])
+def test_names_are_read_as_they_are_written(yolo, names):
+    (yolo / "data.yaml").write_text(YAML.replace("[cup, mug]", names))
+    assert [b[0] for b in boxes(rows(yolo)[0])] == ["no", "yes"]
+    (yolo / "data.yaml").write_text(YAML.replace("[cup, mug]", "[007, 1_0]") + "test:  # none\n")
+    assert [b[0] for b in boxes(rows(yolo)[0])] == ["1_0", "007"]
+
+
+@pytest.mark.parametrize("names", ["[cup, [mug]]", "{a: cup}", "{0: cup, 1: }"])
+def test_names_that_are_none(yolo, names):
+    (yolo / "data.yaml").write_text(YAML.replace("[cup, mug]", names))
+    with pytest.raises(DataFileError, match="expected a list of class names"):
+        rows(yolo)
+
+
+def test_a_line_of_a_list_of_names_is_a_class_even_where_it_is_empty(tmp_path):
+    label(tmp_path / "images" / "a.png", "2 .5 .5 1 1")
+    (tmp_path / "classes.txt").write_text("cup\n\nmug\n\n")
+    assert boxes(rows(tmp_path)[0])[0][0] == "mug"
+
+
+def test_marked_files_are_read_like_others(yolo):
+    for file in (yolo / "data.yaml", yolo / "labels" / "train" / "a.txt"):
+        file.write_text(file.read_text(), encoding="utf-8-sig")
+    assert [b[0] for b in boxes(rows(yolo)[0])] == ["mug", "cup"]
+    (yolo / "train.txt").write_text("images\\train\\a.png\r\n", encoding="utf-8-sig")
+    (yolo / "data.yaml").write_text(YAML.replace("images/train", "train.txt"), encoding="utf-16")
+    assert [b[0] for b in boxes(rows(yolo)[0])] == ["mug", "cup"]
+
+
+@pytest.mark.parametrize("file", ["data.yaml", "classes.txt", "train.txt"])
+def test_files_in_another_encoding_are_named(tmp_path, file):
+    label(tmp_path / "images" / "瓷.png", "0 .5 .5 1 1")
+    texts = {
+        "data.yaml": "train: images\nnames: [瓷砖]\n",
+        "classes.txt": "瓷砖\n",
+        "train.txt": "images/瓷.png\n",
+    }
+    (tmp_path / file).write_bytes(texts[file].encode("gbk"))
+    if file == "train.txt":
+        (tmp_path / "data.yaml").write_text("train: train.txt\nnames: [瓷砖]\n", encoding="gbk")
+    with pytest.raises(DataFileError, match=r"is not utf-8 text\. It is likely gb18030: pass encoding='gb18030'"):
+        rows(tmp_path)
+    assert "砖" in boxes(rows(tmp_path, encoding="gb18030")[0])[0][0]
+
+
+def test_numbers_parted_by_commas_are_told(yolo):
+    label(yolo / "images" / "train" / "a.png", "0,0.5,0.5,0.2,0.4")
+    with pytest.raises(RowError, match=r"the numbers are parted by commas \(0,0\.5,0\.5,0\.2,0\.4\), expected spaces"):
+        rows(yolo)
+
+
+def test_one_label_file_for_two_images_is_told(yolo):
+    draw(yolo / "images" / "train" / "a.jpg")
+    kept, report = skipped(yolo)
+    assert [Path(r["image"]).name for r in kept] == ["a.jpg", "a.png"]
+    (message,) = report.examples["one label file for two images"]
+    assert message.endswith("a.txt is read for a.jpg and for a.png")
+
+
+def test_paths_that_no_file_can_have(yolo):
+    (yolo / "data.yaml").write_text(f"path: {'x' * 3000}\n" + YAML.split("\n", 1)[1])
+    assert len(rows(yolo)) == 1  # the folder of the file itself
+    (yolo / "data.yaml").write_text(YAML.replace("images/train", "x" * 3000))
+    with pytest.raises(DataFileError, match="which is not there") as caught:
+        rows(yolo)
+    assert len(str(caught.value)) < 1500
+
+
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real data sets are not there ({SHARED})")
 def test_real_yolo_folder():

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polydetr.core.records import Record
-from polydetr.data.splits import split_records
+from polydetr.data.splits import Holding, split_records
 from polydetr.data.text_keys import normalize
 from polydetr.errors import Location, SchemaError
+from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
 
 
 def records(rows, documents=None):
@@ -66,3 +67,80 @@ def test_wrong_calls_say_what_is_wrong():
         split_records(data, 1.5)
     with pytest.raises(SchemaError, match="no column 'y' to split by"):
         split_records(data, 0.5, stratify_by="y")
+
+
+def held_by(rows, schema, *, fraction=0.1, seed=0, group=None):
+    data = records(rows)
+    holding = Holding.of(schema, data, group=group)
+    return split_records(data, fraction, seed=seed, holding=holding)
+
+
+def schema_of(task="classification", target="y", **inputs):
+    return Schema(tuple(FieldSpec(n, m) for n, m in inputs.items()), (TargetSpec(target, task),))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_rows_of_numbers_stay_on_one_side(seed):
+    rows = [{"a": i / 7, "b": i % 5, "y": "no" if i % 3 else "yes"} for i in range(40) for _ in range(3)]
+    kept, held = held_by(rows, schema_of(a="number", b="number"), seed=seed)
+    assert 9 <= len(held) <= 15
+    assert not {r.row["a"] for r in kept} & {r.row["a"] for r in held}
+    assert {r.row["y"] for r in held} == {"yes", "no"}
+
+
+@pytest.mark.parametrize("kind", ["text", "category"])
+@pytest.mark.parametrize("seed", range(5))
+def test_training_meets_every_value_of_a_category(kind, seed):
+    """Whatever a column of a few repeated values is read as."""
+    routes = [f"the long way round by harbor number {i}" for i in range(4)]
+    rows = [{"route": routes[i % 4], "km": i * 1.5, "y": i} for i in range(200)]
+    rows.append({"route": "by air", "km": 1.0, "y": 3})
+    kept, held = held_by(rows, schema_of("regression", route=kind, km="number"), seed=seed)
+    assert 18 <= len(held) <= 22
+    assert {r.row["route"] for r in kept} == {*routes, "by air"}
+    only = [{"route": routes[i % 4], "y": str(i % 2)} for i in range(80)]  # copies must part, or nothing were held out
+    kept, held = held_by(only, schema_of(route=kind), seed=seed)
+    assert 6 <= len(held) <= 10
+    assert {r.row["route"] for r in kept} == set(routes)
+    assert {r.row["y"] for r in held} == {"0", "1"}
+
+
+def test_a_group_stays_on_one_side_and_copies_join_groups():
+    rows = [{"scan": i / 3, "patient": i // 10, "y": i % 2} for i in range(200)]
+    rows[5] = {**rows[5], "scan": rows[195]["scan"]}  # patients 0 and 19 share a scan
+    rows.append({"scan": 777.0, "patient": None, "y": 0})
+    sides = []
+    for seed in range(8):
+        kept, held = held_by(rows, schema_of(scan="number"), seed=seed, group="patient")
+        ours, theirs = ({r.row["patient"] for r in side} - {None} for side in (kept, held))
+        assert not ours & theirs
+        assert len(held) in (20, 21)
+        sides.append((0 in ours, 19 in ours))
+    assert all(a == b for a, b in sides)
+    with pytest.raises(SchemaError, match=r"no column 'pateint' to group by.*Did you mean 'patient'"):
+        held_by(rows, schema_of(scan="number"), group="pateint")
+
+
+@pytest.mark.parametrize("absent", [None, "n/a"])
+def test_a_target_with_few_labels_has_one_on_both_sides(absent):
+    rows = [{"x": float(i), "y": i % 2, "price": i / 10 if i in (3, 50) else absent} for i in range(100)]
+    schema = Schema((FieldSpec("x", "number"),), (TargetSpec("y", "classification"), TargetSpec("price", "regression")))
+    for seed in range(6):
+        kept, held = held_by(rows, schema, seed=seed)
+        assert [sum(isinstance(r.row["price"], float) for r in side) for side in (kept, held)] == [1, 1]
+        assert 9 <= len(held) <= 12
+
+
+def test_rows_of_one_image_stay_together_whatever_its_file_is_called(tmp_path):
+    for i in range(12):
+        (tmp_path / f"{i}.png").write_bytes(b"the head of a picture" * 300 + bytes([i]))
+        (tmp_path / f"copy-{i}.png").write_bytes((tmp_path / f"{i}.png").read_bytes())
+    named = [[str(tmp_path / f"{i}.png"), str(tmp_path / f"copy-{i}.png"), (tmp_path / f"{i}.png").read_bytes()]
+             for i in range(12)]  # fmt: skip
+    rows = [
+        {"photo": photo, "note": f"{i} {j}", "y": i % 2} for i, own in enumerate(named) for j, photo in enumerate(own)
+    ]
+    kept, held = held_by(rows, schema_of(photo="image", note="text"), fraction=0.25)
+    pictures = [{r.row["note"].split()[0] for r in side} for side in (kept, held)]
+    assert not pictures[0] & pictures[1]
+    assert len(held) in (6, 9, 12)

@@ -52,6 +52,42 @@ def test_a_bad_row_of_a_document_is_rejected_alone(engine: Engine, bad: int) -> 
         list(engine.run(as_records(rows, "d")))
 
 
+class Odd:
+    """A value that fails in a way that nobody foresaw."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __repr__(self) -> str:
+        raise self.error
+
+
+@pytest.mark.parametrize("document", [None, "one"])
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("unforeseen"), "RuntimeError: unforeseen"),
+        (RecursionError(), "nested too deeply"),
+        (BaseException("a panic"), "BaseException: a panic"),  # how a tokenizer's own code fails
+    ],
+)
+def test_whatever_fails_within_a_row_rejects_that_row_alone(
+    engine: Engine, document: str | None, error: BaseException, message: str
+) -> None:
+    records = as_records([{"tokens": ["good"]}, {"tokens": Odd(error)}, {"tokens": ["bad"]}], document)
+    results = list(engine.run(records, on_error="return"))
+    assert [r.error is None for r in results] == [True, False, True]
+    assert message in str(results[1].error)
+    assert "row 2" in str(results[1].error)
+    with pytest.raises(RowError, match=message):
+        list(engine.run(records))
+
+
+def test_a_wish_to_stop_is_no_fault_of_a_row(engine: Engine) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        list(engine.run(as_records([{"tokens": Odd(KeyboardInterrupt())}]), on_error="return"))
+
+
 def test_a_bad_label_is_placed_at_its_own_row(engine: Engine) -> None:
     rows = [ROWS[0], {"tokens": ["Anna"], "tags": ["O", "O"]}, ROWS[1]]
     with pytest.raises(RowError, match="row 2, column 'tags': 2 tags for 1 words"):

@@ -138,6 +138,19 @@ def test_reviews_drop_repeats_and_contradictions(placed, tmp_path):
     assert {s: p.read_bytes() for s, p in again.files.items()} == before
 
 
+def test_no_cell_is_a_formula_to_a_spreadsheet(placed, tmp_path):
+    texts = ["=1+1", "@SUM(A1)", "-x", "+x", "-1.5", "plain"]
+    good = [f"{text} {i}" for i in range(50) for text in texts]
+    placed("chinese-reviews", {"positive.txt": "\n".join(good), "negative.txt": "bad"})
+    info = samples.fetch_sample("chinese-reviews", tmp_path / "out")
+    found = []
+    for path in info.files.values():
+        with path.open(encoding="utf-8", newline="") as file:
+            found += [r["text"] for r in csv.DictReader(file)]
+    assert not [text for text in found if text[0] in "=@"]
+    assert {text.rpartition(" ")[0] for text in found} == {"'=1+1", "'@SUM(A1)", "'-x", "'+x", "-1.5", "plain", ""}
+
+
 def test_films_stay_in_one_split(placed, tmp_path):
     text = io.StringIO()
     writer = csv.writer(text)

@@ -8,11 +8,17 @@ from scipy.special import log_softmax, softmax
 
 from polydetr.errors import InputError
 from polydetr.metrics.calibration import (
+    accuracy_at,
     choose_threshold,
+    conformal_width,
     coverage_risk_curve,
+    coverage_table,
     expected_calibration_error,
+    fit_platt,
     fit_temperature,
+    log_odds,
     reliability_curve,
+    wilson_interval,
 )
 
 
@@ -134,3 +140,44 @@ def test_the_chosen_threshold_keeps_its_promise(pairs, target):
 def test_wrong_input_says_what_is_wrong(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_accuracy_at_a_coverage_by_hand():
+    curve = coverage_risk_curve([0.9, 0.8, 0.7, 0.6], [True, True, False, False])
+    assert [accuracy_at(curve, share) for share in (0.25, 0.5, 0.7, 1.0)] == pytest.approx([1, 1, 2 / 3, 0.5])
+    table = coverage_table(curve, answer_unit="row", total=4)
+    assert "1.000       0.500" in table
+    assert "4 answers, one per row" in table
+
+
+def test_wilson_interval_is_that_of_statsmodels_manual():
+    # 15 of 148: the example of Newcombe 1998, table I, method 3
+    assert wilson_interval(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson_interval(1.0, 10)[1] == 1.0
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(0.5, 0.0), (1.0, -1.0), (2.0, 0.7)])
+def test_platt_finds_the_map_again(slope, offset):
+    random = np.random.default_rng(2)
+    confidence = random.uniform(0.02, 0.98, 20_000)
+    p = 1 / (1 + np.exp(-(slope * log_odds(confidence) + offset)))
+    found = fit_platt(confidence, random.random(20_000) < p)
+    assert found == pytest.approx((slope, offset), abs=0.08)
+
+
+@given(rows)
+def test_platt_is_finite_and_keeps_the_order(pairs):
+    slope, offset = fit_platt(*map(list, zip(*pairs, strict=True)))
+    assert slope > 0
+    assert np.isfinite([slope, offset]).all()
+
+
+def test_a_conformal_interval_holds_what_it_says():
+    random = np.random.default_rng(3)
+    held = []
+    for _ in range(400):
+        width = conformal_width(random.normal(size=60), 0.9)
+        held.append(np.mean(np.abs(random.normal(size=200)) <= width))
+    assert 0.9 <= np.mean(held) <= 0.93  # at least the level, at most 1 / (n + 1) above it
+    assert conformal_width([1.0] * 8, 0.9) == float("inf")  # 9 rows are the fewest
+    assert conformal_width([*range(1, 10)], 0.9) == 9

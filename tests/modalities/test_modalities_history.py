@@ -305,3 +305,39 @@ def test_encoding_is_cached_but_not_confused(mixed: Engine) -> None:
     assert other["item"][0] != first["item"][0]
     encoder = RowEncoder(mixed.encoder.modalities, mixed.tasks, context=False)
     assert encoder.encode(as_records([{"note": "a", "seen": [item(1)]}]), with_targets=False).examples[0].num_tokens > 1
+
+
+def test_whole_numbers_name_items() -> None:
+    rng = random.Random(3)
+    seen = [[rng.choice((7, 40, 41, 300)) for _ in range(4)] for _ in range(60)]
+    for rows in (
+        [{"seen": items, "label": "ab"[items[0] % 2]} for items in seen],
+        [{"seen": [float(i) for i in items], "label": "ab"[items[0] % 2]} for items in seen],
+    ):
+        engine = engine_for(rows)
+        assert [(spec.name, spec.modality) for spec in history_of(engine).item_fields] == [("item", "category")]
+        table = history_of(engine).table
+        assert table is not None
+        assert set(table.columns[0].names) == {"7", "40", "41", "300"}  # type: ignore[union-attr]
+    (result,) = engine.run(as_records([{"seen": [7, 8]}]))
+    assert any("'8' in column 'item' is none of" in str(warning) for warning in result.warnings)
+    with pytest.raises(RowError, match=r"item 1 from the end of 'seen' is 0\.5, expected .* whole number"):
+        list(engine.run(as_records([{"seen": [7, 0.5]}])))
+    with pytest.raises(SchemaError, match="An item is a mapping, a text, or a whole number"):
+        engine_for([{"seen": [0.5, 1.25], "label": "ab"[i % 2]} for i in range(30)])
+
+
+def test_a_field_that_names_the_item_is_a_category_and_others_say_how() -> None:
+    rng = random.Random(4)
+    rows = [
+        {"seen": [{"movieId": rng.randint(1, 9), "sku": f"A-{rng.randint(1, 30)}", "stars": rng.randint(1, 5)}] * 2,
+         "label": "ab"[i % 2]} for i in range(90)
+    ]  # fmt: skip
+    notes: list[str] = []
+    engine = engine_for(rows, notes=notes)
+    kinds = {spec.name: spec.modality for spec in history_of(engine).item_fields}
+    assert kinds == {"movieId": "category", "sku": "category", "stars": "number"}
+    how = "where 'stars' is a name, say history.fields: {movieId: category, sku: category, stars: category}"
+    assert any(how in note for note in notes)
+    only = [{"seen": [{"n": rng.randint(1, 9)}] * 2, "label": "ab"[i % 2]} for i in range(90)]
+    assert [spec.modality for spec in history_of(engine_for(only)).item_fields] == ["category"]

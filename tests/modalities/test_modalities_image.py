@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def test_what_cannot_be_read_names_column_and_file(tmp_path: Path) -> None:
     with pytest.raises(RowError, match=r"leads out of the folder"):
         modality().encode([{"photo": "../x.png"}], access=FileAccess(tmp_path))
     with pytest.raises(RowError, match="max_pixels = 100"):
-        modality(max_pixels=100).encode([{"photo": picture()}])
+        modality(max_pixels=100).encode([{"photo": png(picture())}])
 
 
 def test_padding_has_the_backbones_mean_color() -> None:
@@ -305,3 +306,49 @@ def test_saved_and_restored_it_is_the_same(tmp_path: Path) -> None:
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(batch(before, row)).tokens, second(batch(after, row)).tokens)
     assert not ImageEmbedder.pretrained(after)
+
+
+def built(tmp_path: Path, rows: list[dict[str, Any]], notes: list[str]) -> ImageModality:
+    config = Config(backbone="none", image=ImageConfig(size=32, patch_size=8, max_pixels=10_000))
+    context = BuildContext(rows, config, notify=notes.append, access=FileAccess(tmp_path))
+    return ImageModality.build([FieldSpec("photo", "image")], context)
+
+
+def test_images_of_16_bits_are_read_by_one_scale_which_is_saved(tmp_path: Path) -> None:
+    deep = [np.linspace(low, low + 800, 1024).astype(np.uint16).reshape(32, 32) for low in (1000, 1500, 3000)]
+    for i, array in enumerate(deep):
+        Image.fromarray(array).save(tmp_path / f"{i}.png")
+    content = (tmp_path / "1.png").read_bytes()
+    rows = [{"photo": "0.png"}, {"photo": content}, {"photo": deep[2]}, {"photo": "absent.png"}]
+    notes: list[str] = []
+    learned = built(tmp_path, rows, notes)
+    (note,) = notes
+    assert note.startswith("images of 'photo' have 16 bits and use 1,000 to 3,800 of 0 to 65,535: these become black")
+    pixels = [learned.encode([row], access=FileAccess(tmp_path)).windows[0].arrays["pixels"][0, 0] for row in rows[:3]]
+    assert [(int(p.min()), int(p.max())) for p in pixels] == [(0, 73), (46, 118), (182, 255)]
+    learned.save_files(tmp_path)
+    again = ImageModality.from_state(json.loads(json.dumps(learned.state())), tmp_path, others={})
+    assert again.fingerprint() == learned.fingerprint()
+    encoded = again.encode([{"photo": np.full((9, 9), 5000, np.uint16)}])
+    assert [f.kind for f in encoded.warnings] == ["out_of_range"]
+    assert "100% of the pixels of 'photo' lie outside of 1,000 to 3,800" in str(encoded.warnings[0])
+    with again.opened("1.png", "photo", access=FileAccess(tmp_path)) as shown:  # what reports draw
+        assert np.array_equal(np.asarray(shown)[..., 0], pixels[1])
+
+
+def test_plain_images_and_full_ones_have_no_scale_and_dark_color_is_told(tmp_path: Path) -> None:
+    notes: list[str] = []
+    full = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
+    assert built(tmp_path, [{"photo": picture()}, {"photo": full}, {"photo": None}], notes).levels == {}
+    assert notes == []
+    state = modality().state()
+    del state["levels"]  # an older model
+    modality().save_files(tmp_path)
+    assert ImageModality.from_state(state, tmp_path, others={}).levels == {}
+
+
+def test_a_limit_is_said_anew() -> None:
+    found, content = modality(max_pixels=100), png(picture())
+    with pytest.raises(RowError, match="--max-pixels N"):
+        found.encode([{"photo": content}])
+    assert len(found.with_limit(1200).encode([{"photo": content}]).windows) == 1

@@ -23,8 +23,8 @@ from polydetr.modalities.table_columns import (
     DateColumn,
     NumberColumn,
     Scale,
-    column_from_state,
     column_state,
+    columns_from_state,
 )
 from polydetr.values.cells import decimal_marks
 
@@ -35,8 +35,8 @@ def learn(kind: Any, values: list[Any], **settings: Any) -> tuple[Any, list[str]
 
 
 def test_a_decimal_comma_is_found_out_for_the_whole_column() -> None:
-    assert decimal_marks(["1.234,5", "0,5", "3,14", "1,234", "12", "1.234", 5.0, None]) == (3, 0)
-    assert decimal_marks(["1,234.5", "0.5", "1,234", "12"]) == (0, 2)
+    assert decimal_marks(["1.234,5", "0,5", "3,14", "1,234", "12", "1.234", 5.0, None]) == (3, 0, 2, 1)
+    assert decimal_marks(["1,234.5", "0.5", "1,234", "12"]) == (0, 2, 1, 1)
     column, notes = learn(NumberColumn, ["1.234,5", "0,5", "7", "1.000"], numbers="standard")
     assert column.comma
     assert notes == ["column 'x' writes decimals with a comma (1.234,5)"]
@@ -171,7 +171,7 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 def test_any_finite_float_is_read_and_stays_finite(values: list[float], new: float, quantile: bool) -> None:
     scale = Scale.learn(values, quantile=quantile)
     column = NumberColumn("x", scale)
-    loaded = column_from_state(json.loads(json.dumps(column_state(column))))
+    (loaded,) = columns_from_state([json.loads(json.dumps(column_state(column)))])
     for value in (*values, new):
         cell = column.cell(value)
         assert cell.code == PRESENT
@@ -210,11 +210,33 @@ def test_states_of_all_kinds_round_trip() -> None:
         learn(DateColumn, ["13/01/2024", "01/02/2024"])[0],
     ]
     for column in made:
-        assert column_from_state(json.loads(json.dumps(column_state(column)))) == column
+        assert columns_from_state([json.loads(json.dumps(column_state(column)))]) == [column]
 
 
 def test_columns_saved_under_the_longer_name_are_read() -> None:
     column = NumberColumn("n", Scale(1.0, 2.0, 0.0, 3.0))
     state = column_state(column)
     state["scale"]["deviation"] = state["scale"].pop("std")
-    assert column_from_state(json.loads(json.dumps(state))) == column
+    assert columns_from_state([json.loads(json.dumps(state))]) == [column]
+
+
+def test_a_category_is_one_however_it_is_written() -> None:
+    column, _ = learn(CategoryColumn, ["3", "4", "3", "4"])
+    assert len({column.cell(value).code for value in (3, 3.0, "3", "3.0", np.int64(3))}) == 1
+    flags, _ = learn(CategoryColumn, ["TRUE", "FALSE"] * 3)
+    assert flags.names == ("False", "True")
+    assert flags.cell(True) == flags.cell("true") == flags.cell("TRUE")
+    assert flags.cell("true").finding is None
+
+
+def test_na_is_missing_among_numbers_and_a_name_among_words() -> None:
+    for values, code in ((["1", "2", "NA"] * 3, MISSING), (["DE", "FR", "NA"] * 3, RARE + 3)):
+        column, _ = learn(CategoryColumn, values)
+        again = columns_from_state([json.loads(json.dumps(column_state(column)))])[0]
+        assert column.cell("NA").code == again.cell("NA").code == code
+
+
+def test_older_columns_that_tell_spellings_apart_recognize_both() -> None:
+    state = {"kind": "category", "name": "x", "names": ["TRUE", "true", "3.0"], "rare": ["True"], "open": False}
+    column = columns_from_state([state])[0]
+    assert [column.cell(value).code for value in (True, "true", 3)] == [RARE + 1, RARE + 1, RARE + 3]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from polydetr import Options, Predictor
+from polydetr import Predictor, ReadOptions
 from polydetr.backbones import image as encoders
 from polydetr.errors import BackboneError, ConfigError
 from polydetr.nn.batch import Batch
@@ -50,7 +50,7 @@ def normalized(pixels: np.ndarray) -> Tensor:
 def outputs(predictor: Predictor, pixels: np.ndarray) -> dict[str, Tensor]:
     """What the model gives through the path of every row, before it is decoded: of the last layer."""
     engine = predictor._engine
-    document = engine.encoder.encode(list(predictor._records([{"image": pixels}], Options())), with_targets=False)
+    document = engine.encoder.encode(list(predictor._records([{"image": pixels}], ReadOptions())), with_targets=False)
     with torch.inference_mode():
         found = engine.runner.model(Batch.collate(document.examples))["objects"]
     return {name: tensor[:, -1] for name, tensor in found.items() if name != "frame"}

@@ -110,7 +110,7 @@ def test_a_newer_version_is_named(model):
 
 def test_unknown_parts_are_refused_not_guessed(model):
     reseal(model, tasks={"label": {"kind": "telepathy", "target": "label"}})
-    with pytest.raises(ModelFolderError, match="cannot be loaded"):
+    with pytest.raises(ModelFolderError, match=r"tasks\.label\.config: Field required"):
         Predictor.load(model)
 
 
@@ -123,6 +123,9 @@ def test_not_a_model(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ModelFolderError, match="is not a polydetr model"):
         Predictor.load(tmp_path / "file")
+    for name in ("no\0name", "a" * 300):
+        with pytest.raises(ModelFolderError, match="there is no model folder"):
+            Predictor.load(name)
 
 
 # -- saving ---------------------------------------------------------------------------------------------------------
@@ -156,6 +159,8 @@ def test_other_peoples_files_are_not_overwritten(model, tmp_path):
     assert (mine / "chapter.tex").read_text() == "years of work"
     with pytest.raises(SaveError, match="no name for a model folder"):
         loaded.save(".")
+    with pytest.raises(SaveError, match="cannot be used: File name too long"):
+        loaded.save("a" * 300)
 
 
 def test_a_foreign_folder_is_refused_before_the_training(tmp_path):
@@ -188,7 +193,7 @@ def test_an_interrupted_save_leaves_the_old_model(model, monkeypatch):
     real = os.replace
 
     def interrupted(source, target):
-        if Path(source).name == ".model.new":  # the old one has just been moved away
+        if Path(source).name.endswith(".new"):  # the old one has just been moved away
             raise KeyboardInterrupt
         real(source, target)
 
@@ -202,10 +207,11 @@ def test_an_interrupted_save_leaves_the_old_model(model, monkeypatch):
 
 def test_a_save_killed_between_its_moves_is_explained_and_mended(model):
     loaded = Predictor.load(model)
-    model.rename(model.with_name(".model.old"))
-    with pytest.raises(ModelFolderError, match=r"interrupted save left the model in '.*\.model\.old': rename it"):
+    left = model.with_name(f".model.{'0' * 16}.old")
+    model.rename(left)
+    with pytest.raises(ModelFolderError, match=rf"interrupted save left the model in '.*{left.name}': rename it"):
         Predictor.load(model)
-    loaded.folder = model.with_name(".model.old")
+    loaded.folder = left
 
     def full(*arguments, **more):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,7 @@ import torch
 
 from polydetr.core.predictions import RowResult
 from polydetr.engine.engine import Engine
+from polydetr.errors import PolydetrError
 from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Batch
 from tiny_models import answers, encode_all, make_engine, plain_answers
@@ -143,3 +148,60 @@ class _Faulty:
         if index == self.count - 1:
             raise KeyError(index)
         return index
+
+
+FORKED = """
+import os, signal, sys, torch
+sys.path.insert(0, sys.argv[1])
+from test_runner import CASES, SETTINGS, runner_of
+from tiny_models import answers, make_engine, plain_answers
+torch.set_num_threads(2)
+case = CASES["text"]
+engine = make_engine(case.rows, case.target, inputs=case.inputs, settings=SETTINGS)
+shared = engine.with_runner(runner_of(engine, threads=2))
+a = torch.rand(600, 600)
+a @ a  # the threads of OpenMP are there
+expected = plain_answers(engine, answers(shared, case.rows))
+child = os.fork()
+if child == 0:
+    signal.alarm(30)  # rather than wait for ever
+    a @ a
+    same = plain_answers(engine, answers(shared, case.rows)) == expected
+    os._exit(0 if same and torch.get_num_threads() == 1 else 3)
+assert os.waitpid(child, 0)[1] == 0
+assert plain_answers(engine, answers(shared, case.rows)) == expected
+assert torch.get_num_threads() == 2
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_answers_as_its_parent() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    tests = Path(__file__).parent
+    paths = os.pathsep.join([str(tests.parent), environment.get("PYTHONPATH", "")])
+    call = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED, str(tests)]
+    done = subprocess.run(
+        call, env={**environment, "PYTHONPATH": paths}, timeout=60, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_model_on_a_gpu_says_that_a_forked_process_cannot_have_it(
+    engine: Engine, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = runner_of(engine, threads=1)
+    monkeypatch.setattr(runner, "_process", -1)
+    monkeypatch.setattr(runner, "model", _OnGpu())
+    with pytest.raises(PolydetrError, match=r"forked after it was loaded.*spawn"):
+        answers(engine.with_runner(runner), case.rows)
+
+
+class _OnGpu:
+    """A model as far as its device."""
+
+    def parameters(self) -> Any:
+        return iter([self])
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda")

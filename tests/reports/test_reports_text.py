@@ -161,6 +161,40 @@ def test_model_card_tells_all_and_misses_nothing_silently():
         model_card(name="x", metric={})
 
 
+def test_markup_in_names_is_code_in_the_card():
+    card = model_card(
+        name="a <b> | `c`",
+        data={"train": {"rows": 3, "source": "x_y.csv"}},
+        schema={
+            "inputs": {
+                "[click](javascript:x)": "text",
+                "_snake_case_": "number",
+                "snake_case": "text",
+                "n" * 100_000: "text",
+            },
+            "targets": {
+                "a``b": {"task": "classification", "labels": [EVIL, "![p](http://h.example/p.png)", "a|b\n|c"]}
+            },
+        },
+        metrics={"test": {"`": {"f1": float("nan"), "n": None}}},
+        limits=["see www.h.example or mail a@h.example, \x1b[2J"],
+        example={"a\x9b": EVIL},
+    )
+    assert "# `` a <b> | `c` ``\n" in card
+    assert "| x_y.csv |" in card
+    assert "| `[click](javascript:x)` | text |" in card
+    assert "| `_snake_case_` | number |" in card
+    assert "| snake_case | text |" in card
+    assert "| ```a``b``` |" in card
+    assert "labels |\n" in card
+    assert "\\|c` |" in card  # a bar within code would still end the cell
+    assert "| `` `: f1 `` | - |" in card
+    assert "- `see www.h.example or mail a@h.example, \\x1b[2J`" in card
+    assert "\x1b" not in card
+    assert len(card) < 5000
+    assert "\x9b" not in card
+
+
 def test_the_cards_example_is_python():
     code = model_card(name="x", example={"text": 'a "quoted"\nline'}).split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")

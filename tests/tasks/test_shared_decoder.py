@@ -98,7 +98,7 @@ def test_it_stands_once_in_the_file_and_comes_back(tmp_path: Path) -> None:
 
 def test_both_are_learned_by_heart() -> None:
     engine = engine_of(shared=True, detection={"iou_aware": False})  # which pays later
-    for steps, lr in ((160, 3e-3), (80, 1e-3), (60, 5e-4)):
+    for steps, lr in ((240, 1.5e-3), (120, 4e-4)):
         overfit(engine, captioned(), steps=steps, lr=lr)
     found = metrics(engine, captioned())
     assert found["entities"]["entity_f1"] == 1.0

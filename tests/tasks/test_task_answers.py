@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+from sklearn.preprocessing import MultiLabelBinarizer
 
 from polydetr.core.examples import IGNORE_INDEX
 from polydetr.core.layout import FieldText, Layout
@@ -45,6 +47,22 @@ def test_a_label_unseen_in_training_counts_as_wrong_and_trains_nothing() -> None
     assert metrics(engine, rows)["y"]["accuracy"] == 1.0
     assert metrics(engine, new)["y"]["accuracy"] == pytest.approx(0.8)
     assert int(encode_all(engine, new[-1:], with_targets=True)[0].targets["y"]["label"]) == IGNORE_INDEX
+
+
+def test_scores_of_several_labels_count_those_that_training_never_saw() -> None:
+    task = classes([["food"], ["price"], ["food", "price"]])
+    gold = [["food", "place"], ["price"], ["place"], []]
+    predicted = [["food"], ["price"], ["food"], []]
+    answered = [Prediction(p, 0.9, ClassDetails({})) for p in predicted]
+    found = task.evaluate(answered, gold)
+    matrix = MultiLabelBinarizer(classes=["food", "price", "place"])
+    truth, said = matrix.fit_transform(gold), matrix.transform(predicted)
+    for average in ("micro", "macro", "weighted"):
+        wanted = f1_score(truth, said, average=average, zero_division=0)
+        assert found.metrics[f"{average}_f1"] == pytest.approx(wanted)
+    assert found.data["classes"]["labels"]["place"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 2}
+    nothing = task.evaluate([Prediction([], 0.9, ClassDetails({}))], [[]])
+    assert nothing.metrics["accuracy"] == 1.0
 
 
 def test_an_unseen_label_among_several_counts_as_wrong() -> None:
@@ -231,9 +249,9 @@ def test_labels_without_prefixes_are_plain_and_a_stray_one_is_reported() -> None
     with pytest.raises(RowError, match="0 tags for 1 words"):
         plain.gold({"pos": []}, text_of("Anna"))
     stray = TaggingTask("tags", TaggingTask.Options())
-    notes = stray.learn([{"tags": ["B-PER", "o", "O"]}, {"tags": ["B-PER", "O"]}])
+    notes = stray.learn([{"tags": ["B-PER", "0", "O"]}, {"tags": ["B-PER", "O"]}])
     assert stray.plain
-    assert "because of tags like 'o' (1 of 5)" in notes[0]
+    assert "because of tags like '0' (1 of 5)" in notes[0]
 
 
 def test_no_entity_anywhere_cannot_be_learned() -> None:
@@ -269,14 +287,33 @@ def test_an_answer_is_found_again_at_its_tokens(context: str, answer: str) -> No
     assert context[layout.start[start] : layout.end[end]] == answer.strip()
 
 
-def test_an_answer_elsewhere_is_an_error_of_its_row() -> None:
-    rows = [
-        *qa_rows("Anna lives here", "Anna", 1),
-        {"question": "q", "context": "Bob", "answers": [{"text": "Anna", "start": 0}]},
+def gold_answers(answers: Any, context: str = "The mill stands by the mill pond.") -> Any:
+    task = QuestionAnsweringTask("answers", QuestionAnsweringTask.Options())
+    return task.gold({"answers": answers}, text_of(context))
+
+
+def test_an_answer_is_put_where_its_text_stands_and_reported() -> None:
+    gold = gold_answers([{"text": "mill", "start": 21}])
+    assert [(a.text, a.start) for a in gold.answers] == [("mill", 23)]
+    assert gold.problems == ["answer 'mill' does not stand at 21 but at 23, where it is taken"]
+    for start in ("23", 23.0, None):
+        found = gold_answers([{"text": "pond", "answer_start": 28}, {"text": " mill ", "start": start}])
+        assert not found.problems
+        assert found.answers[1] == ("mill", 4 if start is None else 23)
+    assert gold_answers({"text": ["pond", "mill"], "answer_start": [28, "4"]}).answers == [("pond", 28), ("mill", 4)]
+
+
+def test_an_answer_that_stands_nowhere_is_a_reference_that_trains_nothing() -> None:
+    gold = gold_answers([{"text": "barn", "start": 4}, {"text": "pond", "start": 28}])
+    assert gold.answers == [("pond", 28), ("barn", None)]
+    assert gold.problems == [
+        "answer 'barn' does not stand in the passage: it counts where answers are measured, and trains nothing"
     ]
+    rows = [*qa_rows("Anna lives here", "Anna", 3), {"question": "q", "context": "Bob", "answers": [{"text": "Anna"}]}]
     engine = make_engine(rows, {"answers": "qa"})
-    with pytest.raises(RowError, match=r"row 2, column 'answers': answer 'Anna' does not stand at character 0"):
-        encode_all(engine, rows, with_targets=True)
+    (example,) = engine.encoder.encode(as_records(rows)[3:], with_targets=True).examples
+    assert example.targets["answers"]["start"] == IGNORE_INDEX
+    assert metrics(engine, rows)["answers"]["f1"] >= 0  # measured, all four
     with pytest.raises(RowError, match="is not a list of answers"):
         make_engine([*rows, {"question": "q", "context": "c", "answers": "Anna"}], {"answers": "qa"})
 

@@ -153,6 +153,20 @@ def test_every_row_searches_all_distinct_positives() -> None:
         task.evaluate(predictions[:1], [None])
 
 
+def test_values_that_differ_in_white_space_alone_are_one() -> None:
+    task = EmbeddingTask("answer", TaskOptions())
+    answers = ["Take a seat.", "Take a seat. ", "Take  a\nseat.", "Leave."]
+    assert "2 distinct values" in task.learn([{"answer": answer} for answer in answers])[0]
+    keys = [task.gold({"answer": answer}, None).key for answer in answers]
+    assert len(set(keys)) == 2
+    items = [{"title": "a  seat", "tags": ["x "]}, {"title": "a seat", "tags": ["x"]}, {"title": "a sea"}]
+    task.learn([{"answer": item} for item in items])
+    assert len({task.gold({"answer": item}, None).key for item in items}) == 2
+    images = ["a  b.png", "a b.png"]
+    task.learn([{"answer": image} for image in images])
+    assert len({task.gold({"answer": image}, None).key for image in images}) == 2
+
+
 def test_it_learns_to_find_unseen_rows() -> None:
     """Titles and bodies share one rare word, in other words around it: what is learned must carry over."""
     pairs = [(a, b) for a in WORDS for b in WORDS if a != b]

@@ -48,6 +48,12 @@ def test_every_fault_is_reported_with_its_key_and_the_nearest_valid_one() -> Non
         assert part in message
 
 
+def test_a_target_whose_name_has_a_dot_is_told_how_to_be_written() -> None:
+    schema = schema_of(**{"net.price": "regression"})
+    with pytest.raises(ConfigError, match=r"tasks\.net: 'net' is not a target\. .* 'tasks\.\"net\.price\"\.KEY=VALUE'"):
+        read_options(load_config({"tasks": {"net": {"price": {"loss_weight": 2}}}}), schema)
+
+
 def test_wrong_options_are_reported_before_anything_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("polydetr.training.fit.fit", lambda *_, **__: pytest.fail("it went on"))
     rows = [{"text": f"word {i}", "y": "ab"[i % 2]} for i in range(8)]

@@ -41,6 +41,16 @@ def test_seconds_as_a_person_writes_them():
     assert [format_seconds(s) for s in (0, 75, 3599.6, 3675)] == ["0:00", "1:15", "1:00:00", "1:01:15"]
 
 
+def test_messages_command_no_terminal_and_end(capsys):
+    stream = io.StringIO()
+    odd = "read \x1b]0;owned\x07" + "x" * 100_000
+    LineDisplay().note(odd)
+    BarDisplay(Console(file=stream, force_terminal=False)).note(odd)
+    for text in (capsys.readouterr().err, stream.getvalue()):
+        assert "read \\x1b]0;owned\\x07xxx" in text
+        assert len(text) < 1100
+
+
 def test_a_step_tells_the_remaining_time_first():
     assert describe_step(INFO) == "1:30 left · epoch 1.2 · loss 0.432 · 2,560 tokens/s"
 

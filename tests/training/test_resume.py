@@ -183,6 +183,18 @@ def test_the_best_of_one_run_never_meets_the_last_of_another(tmp_path):
 def test_a_folder_that_cannot_be_written_is_known_before_the_training(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     shown = Watched()
-    with pytest.raises(SaveError, match=r"cannot make the folder .*Name another place"):
+    with pytest.raises(SaveError, match=r"cannot write to .*file.: Not a directory\. Name another place"):
         train(tmp_path / "file" / "out", display=shown)
     assert not shown.losses
+
+
+def test_only_its_own_files_are_ever_removed(tmp_path):
+    import torch
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/mine.txt").write_text("mine")
+    checkpoints = Checkpoints(tmp_path / "run")
+    checkpoints.save_best({"w": torch.ones(2)})
+    assert (tmp_path / "run/best.safetensors").stat().st_mode == (tmp_path / "run/mine.txt").stat().st_mode
+    checkpoints.discard()
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["mine.txt"]

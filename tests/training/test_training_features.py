@@ -35,13 +35,16 @@ def encoded(assembly: Assembly, tmp_path: Path, valid: list[Record], test: list[
     examples = encode_all(assembly.engine, ROWS, with_targets=True)
     store = ExampleStore.write(iter(examples), tmp_path / "rows.arrow")
     config = load_config({}, target={"answer": "embedding"})
-    measured = [encode_measured_rows(assembly.engine, rows, config, []) for rows in (valid, test or [])]
+    measured = [
+        encode_measured_rows(assembly.engine, rows, config, [], split="validation", notify=print)
+        for rows in (valid, test or [])
+    ]
     return EncodedRows(store, measured[0], measured[1] if test else None)
 
 
 def test_every_split_that_is_measured_is_read_from_features(assembly: Assembly, tmp_path: Path) -> None:
     valid, test = as_records(ROWS[:4]), as_records(ROWS[4:])
-    frozen = features.with_features(assembly, encoded(assembly, tmp_path, valid, test))
+    frozen = features.with_features(assembly, encoded(assembly, tmp_path, valid, test), notify=print)
     assembly.model.embedders["text"].backbone = torch.nn.Identity()  # nothing can be read anew
     with pytest.raises(TypeError):
         list(assembly.engine.run(test))
@@ -55,7 +58,7 @@ def test_every_split_that_is_measured_is_read_from_features(assembly: Assembly, 
 def test_no_row_is_lost_between_chunks(assembly: Assembly, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "_AT_ONCE", 4)
     examples = encode_all(assembly.engine, ROWS, with_targets=True)
-    frozen = features.with_features(assembly, encoded(assembly, tmp_path, as_records(ROWS), None))
+    frozen = features.with_features(assembly, encoded(assembly, tmp_path, as_records(ROWS), None), notify=print)
     train = frozen.train
     assert len(train) == len(ROWS)
     assert len(measure(assembly.engine, frozen.valid)[0]) == len(ROWS)

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 
 from polydetr.errors import RowError
 from polydetr.values.cells import (
-    day_order,
+    SemicolonCell,
     decimal_marks,
     is_missing,
     read_category,
-    read_date,
     read_number,
     says_missing,
-    writes_comma,
+    words_are_missing,
 )
+from polydetr.values.dates import day_order, read_date
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,10 @@ from polydetr.values.cells import (
         ("1,234.5", 1234.5), ("1 234", 1234.0), ("1\u202f234,567", 1234567.0), ("1'234'567.5", 1234567.5),
         ("12,34,567", 1234567.0), ("12%", 0.12), ("$3.50", 3.5), ("-$3", -3.0), ("€ 5", 5.0), ("5 USD", 5.0),
         ("(1,234)", -1234.0), ("\u22125", -5.0), ("１２", 12.0), ("1e-3", 0.001), (" .5 ", 0.5), ("+7", 7.0),
-        ("true", 1.0), ("False", 0.0),
+        ("true", 1.0), ("False", 0.0), ("1_000", 1000.0), ("1_234_567", 1234567.0), ("0950", 950.0),
+        (dt.timedelta(minutes=2), 120.0), (np.timedelta64(1500, "ms"), 1.5), (pd.Timedelta("1h"), 3600.0),
+        (dt.time(1, 2, 3), 3723.0), ("1:02:03", 3723.0), ("13:45", 49500.0), ("1:45 pm", 49500.0),
+        ("1 days 00:00:30", 86430.0),
     ],
 )  # fmt: skip
 def test_a_number_is_read_however_it_is_written(value: object, number: float) -> None:
@@ -55,7 +58,8 @@ def test_the_na_family_is_missing_in_numbers_and_dates(value: object) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["abc", "12 kg", "--3", "1,23", "1.2.3", "1,2345", "$", "12%%", [1], {"a": 1}, b"12", 1j, Decimal("sNaN"),
+    ["abc", "12 kg", "--3", "1,23", "0,512", "3_14", "31_4", "12:60", "1:2", "1.2.3",
+     "1,2345", "$", "12%%", [1], {"a": 1}, b"12", 1j, Decimal("sNaN"),
      dt.date(2024, 1, 1), "1\n2"],
 )  # fmt: skip
 def test_what_is_no_number_is_named_with_its_column(value: object) -> None:
@@ -100,9 +104,26 @@ def test_what_is_no_date_is_named(value: object) -> None:
     assert caught.value.location.column == "when"
 
 
-@pytest.mark.parametrize("value", [3, 3.0, "3", " 3 ", np.int64(3), np.float32(3)])
+@pytest.mark.parametrize("value", [3, 3.0, "3", " 3 ", "3.0", "3.00", np.int64(3), np.float32(3)])
 def test_one_category_however_it_is_written(value: object) -> None:
     assert read_category(value, column="x") == "3"
+
+
+@pytest.mark.parametrize("value", [True, "true", "TRUE", " True", np.bool_(True)])
+def test_one_truth_value_however_it_is_written(value: object) -> None:
+    assert read_category(value, column="x") == "True"
+
+
+@pytest.mark.parametrize("name", ["1.10", "3.000", "03.0", "1_12", "T", "truely", "-"])
+def test_other_names_stay_as_they_are_written(name: str) -> None:
+    assert read_category(name, column="x") == name
+
+
+def test_words_for_missing_are_no_names_among_numbers() -> None:
+    assert words_are_missing(["0", "1", "NA"])
+    assert words_are_missing(["True", "False", "null"])
+    assert not words_are_missing(["0", "1", "high", "NA"])
+    assert not words_are_missing(["NA", "none"])
 
 
 def test_categories_keep_na_and_refuse_lists() -> None:
@@ -133,7 +154,8 @@ def test_a_whole_text_in_a_number_or_date_column_is_refused_at_once() -> None:
         with pytest.raises(RowError, match="is not a"):
             read(text + "x", column="x")
         assert time.perf_counter() - started < 1
-    assert decimal_marks([text]) == day_order([text]) == (0, 0)
+    assert decimal_marks([text]) == (0, 0, 0, 0)
+    assert day_order([text]) == (0, 0)
 
 
 @given(st.floats(-1e15, 1e15), st.integers(0, 4))
@@ -156,7 +178,23 @@ def test_missing_is_told_from_values_and_from_words_for_it() -> None:
 
 
 def test_a_column_writes_commas_where_more_cells_need_one() -> None:
-    assert writes_comma(["3,14", "1.000", None])
-    assert not writes_comma(["3.14", "1,000"])
-    assert not writes_comma(["3,14", "3.14"])
-    assert not writes_comma([])
+    assert decimal_marks(["3,14", "1.000", None]).comma
+    assert not decimal_marks(["3.14", "1,000"]).comma
+    assert not decimal_marks(["3,14", "3.14"]).comma
+    assert not decimal_marks([]).comma
+
+
+def test_a_slip_among_thousands_does_not_make_a_decimal_comma() -> None:
+    thousands = [f"{n:,}" for n in range(1200, 5000, 100)]
+    assert not decimal_marks([*thousands, "47,11"]).comma
+    assert decimal_marks([*thousands, "47,11", "3,5", "0,75", "1,5", "2,25", "8,1"]).comma
+    assert decimal_marks([f"0,{n}" for n in range(100, 140)]).comma  # no group of thousands begins with 0
+
+
+def test_a_file_of_semicolons_writes_decimals_with_a_comma() -> None:
+    cells = ["1,234", "2,500", "17,031"]
+    assert not decimal_marks(cells).comma
+    assert "in two ways" in decimal_marks(cells).message("price")
+    assert decimal_marks(map(SemicolonCell, cells)).comma
+    assert not decimal_marks([*map(SemicolonCell, cells), "1,234.50", "7.5", "8.25", "9.5"]).comma
+    assert not decimal_marks([*cells, "999", "12"]).message("price")

@@ -90,6 +90,27 @@ def pretrained_state(folder: Path, hf_config: Mapping[str, Any]) -> dict[str, Te
     return {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
 
 
+_FETCHES = (
+    "auto_map",
+    "attn_implementation",
+    "experts_implementation",
+    "quantization_config",
+    "use_pretrained_backbone",
+)
+"""Settings by which transformers would fetch code, kernels or other weights."""
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, and those of the parts below, that say what is computed; none that fetches or runs anything.
+
+    Raises :class:`BackboneError` where the encoder is one of another library.
+    """
+    if settings.get("use_timm_backbone") or str(settings.get("model_type", "")).startswith("timm"):
+        raise BackboneError("an encoder of the library timm is not supported.", hint="Choose one of transformers' own.")
+    kept = {key: value for key, value in settings.items() if key not in _FETCHES and not key.startswith("_")}
+    return {key: _plain(value) if isinstance(value, dict) else value for key, value in kept.items()}
+
+
 def _configuration(hf_config: Mapping[str, Any]) -> Any:
     try:
         from transformers import AutoConfig
@@ -97,7 +118,7 @@ def _configuration(hf_config: Mapping[str, Any]) -> Any:
         raise BackboneError(
             f"a {hf_config.get('model_type')!r} encoder needs the transformers library.", hint="Install polydetr[hub]."
         ) from None
-    settings = dict(hf_config)
+    settings = _plain(hf_config)
     kind = str(settings.pop("model_type", ""))
     try:
         return AutoConfig.for_model(kind, **settings)

@@ -5,7 +5,6 @@ Heavy imports wait until a verb runs, so that ``--help`` is instant.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
@@ -15,8 +14,23 @@ from typing import Annotated, Any
 import typer
 
 from polydetr import __version__
-from polydetr.cli.output import counted, output, print_entry, print_json, print_metrics, say, stdout_kept_clean
-from polydetr.errors import ConfigError, PolydetrError, did_you_mean
+from polydetr.cli.output import (
+    counted,
+    describe_threshold,
+    fit_streams_to_encoding,
+    output,
+    print_entry,
+    print_inspection,
+    print_json,
+    print_metrics,
+    say,
+    show,
+    stdout_kept_clean,
+)
+from polydetr.cli.reading import reads_rows
+from polydetr.core.files import is_special, json_text
+from polydetr.core.reading import ReadOptions
+from polydetr.errors import ConfigError, PolydetrError, bounded, did_you_mean, shown
 
 app = typer.Typer(
     name="polydetr",
@@ -38,23 +52,13 @@ app.add_typer(data_app, name="data")
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
 ]
-FormatOption = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        help="csv, tsv, jsonl, parquet, conll, json, squad, coco, voc, yolo, boxes or images, where no name shows it.",
-    ),
-]
-Encoding = Annotated[
-    str | None, typer.Option("--encoding", help="Of a text file that is not UTF-8, for example gb18030.")
-]
-Images = Annotated[
-    str | None, typer.Option("--images", help="The folder of the images: paths begin there, and do not leave it.")
-]
+
+MaxPixels = Annotated[int | None, typer.Option("--max-pixels", help="Pixels of the largest image that is read.", min=1)]
 
 
 def main() -> None:
     """Runs the command line; errors become one line on standard error and an exit code: 1 failed, 2 a wrong call."""
+    fit_streams_to_encoding()
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
         warnings.showwarning = _show_warning
@@ -82,14 +86,16 @@ def _run() -> int:
         if os.environ.get("POLYDETR_DEBUG"):
             raise
         kind = type(error).__name__
-        say(f"polydetr: {kind}: {error}. This is a fault of polydetr; POLYDETR_DEBUG=1 shows where it is.")
+        say(
+            f"polydetr: {bounded(f'{kind}: {error}')}. This is a fault of polydetr; POLYDETR_DEBUG=1 shows where it is."
+        )
         return 1
     return code if isinstance(code, int) else 0
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     if category.__module__.startswith("polydetr"):  # what libraries warn of is for us, not for users
-        say(f"polydetr: {message}")
+        say(f"polydetr: {bounded(str(message))}")
 
 
 def _print_version(wanted: bool) -> None:
@@ -108,6 +114,7 @@ def _options(
 
 
 @app.command()
+@reads_rows
 def train(
     file: Annotated[
         str | None, typer.Argument(help="Labeled rows, or a YAML file with these same names; options win over it.")
@@ -122,6 +129,10 @@ def train(
     ] = None,
     input: Annotated[
         list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Column whose rows stay together when some are held out, for example a patient."),
     ] = None,
     backbone: Annotated[
         str | None,
@@ -139,16 +150,15 @@ def train(
         typer.Option("--set", help="Any configuration key, for example training.lr=1e-4; may be repeated."),
     ] = None,
     out: Annotated[str | None, typer.Option(help="Where the model folder is written.")] = None,
-    format: FormatOption = None,
-    encoding: Encoding = None,
-    images: Images = None,
+    max_pixels: MaxPixels = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
     as_json: JsonFlag = False,
+    *,
+    reading: ReadOptions,
 ) -> None:
     """Train a model, measure it, save it."""
     from polydetr.config.loading import merge, parse_settings
     from polydetr.predictor import Predictor
-    from polydetr.training.devices import is_first_process
 
     config = file if file and Path(file).suffix.lower() in (".yaml", ".yml") else None
     if file and not config:
@@ -156,14 +166,16 @@ def train(
             raise ConfigError(f"the training rows are named twice: {file!r} and --train {train!r}.")
         train = file
     settings = parse_settings(set_ or [])
-    settings |= {key: value for key, value in {"format": format, "encoding": encoding}.items() if value}
-    settings = merge(settings, {"image": {"root": images}}) if images else settings
+    settings = merge(settings, {"image": {"max_pixels": max_pixels}} if max_pixels else {})
     with stdout_kept_clean(as_json):
         predictor = Predictor.fit(
-            train, target, valid=valid, test=test, inputs=input, out=out, backbone=backbone,
+            train, target, valid=valid, test=test, inputs=input, group=group, out=out, backbone=backbone,
             preset=preset,  # type: ignore[arg-type]
-            epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, resume=resume,
+            epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, reading=reading,
+            resume=resume,
         )  # fmt: skip
+    from polydetr.training.devices import is_first_process  # brings torch, for which no wrong call should wait
+
     if not is_first_process():
         return
     if as_json:
@@ -172,38 +184,46 @@ def train(
         return
     for split, tables in predictor.tables.items():
         for title, table in tables.items():
-            print(f"\n{split}: {title}\n{table}")
+            show(f"\n{split}: {title}\n{table}")
     print_metrics(predictor.metrics)
     if predictor.folder:
-        print(f"\nsaved to {predictor.folder}\nnext: polydetr predict {predictor.folder} FILE", file=sys.stderr)
+        say(f"\nsaved to {predictor.folder}\nnext: polydetr predict {predictor.folder} FILE")
     else:
-        print("\nnot saved: name a folder to keep the model, --out model/", file=sys.stderr)
+        say("\nnot saved: name a folder to keep the model, --out model/")
 
 
 @app.command()
+@reads_rows
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     file: Annotated[str, typer.Argument(help="Labeled rows.")],
-    format: FormatOption = None,
-    encoding: Encoding = None,
-    images: Images = None,
+    plots: Annotated[Path | None, typer.Option(help="A folder for the plots, as PNG: coverage and risk.")] = None,
+    max_pixels: MaxPixels = None,
     as_json: JsonFlag = False,
+    *,
+    reading: ReadOptions,
 ) -> None:
     """Measure a model on labeled rows."""
     from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
-        evaluations = LoadedModel.load(model).evaluation(file, format=format, encoding=encoding, images=images)
+        evaluations = LoadedModel.load(model, max_pixels=max_pixels).evaluation(file, reading=reading)
+        if plots is not None:
+            from polydetr.reports.plots import write_coverage_plots
+
+            for path in write_coverage_plots(plots, evaluations):
+                say(f"wrote {path}")
     if as_json:
         print_json({target: dict(e.metrics) for target, e in evaluations.items()})
         return
     for target, evaluation in evaluations.items():
         for title, table in evaluation.tables.items():
-            print(f"{target}: {title}\n{table}\n")
+            show(f"{shown(target)}: {title}\n{table}\n")
     print_metrics({"": {target: dict(e.metrics) for target, e in evaluations.items()}})
 
 
 @app.command()
+@reads_rows
 def predict(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     file: Annotated[str, typer.Argument(help="Rows, or - for standard input.")],
@@ -211,14 +231,22 @@ def predict(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse rows unlike those of the training.")] = False,
     lenient: Annotated[bool, typer.Option("--lenient", help="Take what cannot be read as missing.")] = False,
     seed: Annotated[int, typer.Option(help="For generated images: another seed, other images.", min=0)] = 0,
+    min_confidence: Annotated[
+        float | None, typer.Option(help='Withhold answers less probable than this: "abstained": true beside them.')
+    ] = None,
+    accuracy: Annotated[
+        float | None,
+        typer.Option(help="Withhold as many answers as it takes to be right this often, by the validation rows."),
+    ] = None,
     draw: Annotated[
         Path | None, typer.Option(help="A folder for the images, drawn with the objects found in them.")
     ] = None,
-    format: FormatOption = None,
-    encoding: Encoding = None,
-    images: Images = None,
+    max_pixels: MaxPixels = None,
+    *,
+    reading: ReadOptions,
 ) -> None:
-    """Answer every row: one JSON object per row, in order; a rejected row has "error" instead of a prediction.
+    """Answer every row: one JSON object per row, in order; a rejected row has "error" instead of a prediction. Where
+    every row is rejected, the exit code is 1.
 
     Generated images are written as PNG files into a folder beside --out (answers.jsonl: answers-files/).
     """
@@ -227,22 +255,30 @@ def predict(
     if strict and lenient:
         raise ConfigError("--strict and --lenient exclude one another.")
     strictness = "strict" if strict else "lenient" if lenient else "normal"
-    loaded = LoadedModel.load(model)
-    rejected = 0
-    files = out.with_name(f"{out.stem}-files") if out else None
+    loaded = LoadedModel.load(model, max_pixels=max_pixels)
+    answered = rejected = 0
+    files = out.with_name(f"{out.stem}-files") if out and not is_special(out) else None
     answers = loaded.stream(
-        file, format=format, encoding=encoding, strictness=strictness, seed=seed, images=images, files=files, draw=draw
-    )
+        file, reading=reading, strictness=strictness, seed=seed,
+        min_confidence=min_confidence, accuracy=accuracy, files=files, draw=draw,
+    )  # fmt: skip
+    if accuracy is not None:
+        for target, chosen in loaded.thresholds(accuracy).items():
+            say(f"polydetr: {describe_threshold(target, chosen, accuracy)}")
     with output(out) as stream:
         for answer in counted(answers) if out else answers:
             rejected += "error" in answer
-            stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            answered += "error" not in answer
+            stream.write(json_text(answer) + "\n")
     if rejected:
         rows = "1 row was" if rejected == 1 else f"{rejected} rows were"
         say(f'polydetr: {rows} rejected; each has its reason under "error"')
+    if not answered:
+        raise typer.Exit(1)
 
 
 @app.command()
+@reads_rows
 def explain(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     file: Annotated[str, typer.Argument(help="Rows, or - for standard input.")],
@@ -254,16 +290,17 @@ def explain(
     out: Annotated[
         Path | None, typer.Option(help="Folder for explanation.html and explanation.png; here when not given.")
     ] = None,
-    format: FormatOption = None,
-    images: Images = None,
+    max_pixels: MaxPixels = None,
     as_json: JsonFlag = False,
+    *,
+    reading: ReadOptions,
 ) -> None:
     """Why the model answers a row as it does: what in it speaks for the answer, and whether deleting that matters."""
     from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
-        explanation = LoadedModel.load(model).explain_file(
-            file, row=row, target=target, choice=choice, format=format, images=images
+        explanation = LoadedModel.load(model, max_pixels=max_pixels).explain_file(
+            file, row=row, target=target, choice=choice, reading=reading
         )
         written = explanation.save(out or ".") if out is not None or not as_json else []
     if as_json:
@@ -275,6 +312,7 @@ def explain(
 
 
 @app.command()
+@reads_rows
 def inspect(
     file: Annotated[str, typer.Argument(help="Rows to look at.")],
     valid: Annotated[
@@ -282,22 +320,23 @@ def inspect(
     ] = None,
     test: Annotated[str | None, typer.Option("--test", help="Test rows, to find leaks between the splits.")] = None,
     target: Annotated[list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK.")] = None,
-    format: FormatOption = None,
-    encoding: Encoding = None,
-    images: Images = None,
+    input: Annotated[
+        list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")
+    ] = None,
     as_json: JsonFlag = False,
+    *,
+    reading: ReadOptions,
 ) -> None:
     """What is in a file: columns, types, missing values, labels, duplicates, leaks, suspicious labels."""
+    from polydetr.config.loading import names_of
     from polydetr.data.inspect import inspect_data
 
     with stdout_kept_clean(as_json):
-        inspection = inspect_data(
-            file, valid=valid, test=test, target=target, format=format, encoding=encoding, images=images
-        )
+        inspection = inspect_data(file, valid=valid, test=test, target=target, inputs=names_of(input), reading=reading)
     if as_json:
         print_json(inspection.to_dict())
     else:
-        print(inspection.to_text())
+        print_inspection(inspection)
 
 
 @app.command("import")

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
-import json
-import os
+import io
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from polydetr.errors import SaveError
+from polydetr.core.files import json_text, saved
+from polydetr.errors import SaveError, escaped, shown
+
+if TYPE_CHECKING:
+    from polydetr.data.inspect import Inspection
+    from polydetr.metrics.calibration import Threshold
+
+_ESCAPED = "polydetr.escaped"
+
+if TYPE_CHECKING:
+    from polydetr.metrics.calibration import Threshold
 
 
 def counted(answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -30,19 +40,18 @@ def counted(answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def output(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that appears only when it is whole."""
+    """Standard output, or a file that appears only when it is whole.
+
+    Raises:
+        SaveError: it cannot be written. Its folder is not made: a misspelled one would go unnoticed.
+    """
     if path is None:
         yield sys.stdout
         return
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            yield stream
-        os.replace(partial, path)
-    except OSError as error:
-        raise SaveError(f"cannot write {str(path)!r}: {error.strerror or error}.", hint="Name another file.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    if not path.parent.exists():
+        raise SaveError(f"cannot write {str(path)!r}: there is no such folder.", hint="Make it, or name another file.")
+    with saved(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="\n") as stream:
+        yield stream
 
 
 @contextlib.contextmanager
@@ -52,14 +61,41 @@ def stdout_kept_clean(wanted: bool) -> Iterator[None]:
         yield
 
 
+def fit_streams_to_encoding() -> None:
+    """What the encoding of a terminal or of a redirected file lacks is written as JSON's escapes (\\u53bb)."""
+    codecs.register_error(_ESCAPED, _escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ESCAPED)
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    halves = lacking.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{high:02x}{low:02x}" for high, low in zip(halves[::2], halves[1::2], strict=True)), error.end
+
+
 def say(message: str) -> None:
     """One line of progress or a warning, on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    print(escaped(message), file=sys.stderr, flush=True)
+
+
+def show(text: str = "") -> None:
+    """Text for people, on standard output; what stands in the data commands no terminal."""
+    print(escaped(text))
+
+
+def print_inspection(inspection: Inspection) -> None:
+    """Its tables, in lines that the encoding of standard output has."""
+    from rich.console import Console
+
+    Console(width=110, color_system=None).print(inspection)
 
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(value, ensure_ascii=False, indent=1))
+    print(json_text(value, indent=1))
 
 
 def print_entry(name: str, head: str, *paragraphs: str) -> None:
@@ -76,5 +112,27 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     """metrics: split → target → metric → value; one line per target."""
     for split, targets in metrics.items():
         for target, values in targets.items():
-            shown = "  ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v:.4f}" for k, v in values.items())
-            print(f"{split + ' ' if split else ''}{target}: {shown}")
+            figures = "  ".join(f"{name} {_figure(value)}" for name, value in values.items())
+            show(f"{split + ' ' if split else ''}{shown(target)}: {figures}")
+
+
+def _figure(value: float | None) -> str:
+    """A score; "-" where it is not defined."""
+    if value is None or value != value:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def describe_threshold(target: str, chosen: Threshold, wanted: float) -> str:
+    """What a wanted accuracy costs, in one sentence."""
+    low, high = chosen.coverage_interval
+    answered = f"{chosen.coverage:.0%} of them ({low:.0%} to {high:.0%})"
+    by = f"by {chosen.rows} answers to validation rows"
+    if not chosen.reached:
+        return (
+            f"no threshold makes {target!r} right {wanted:.0%} of the time, {by}: {chosen.accuracy:.1%} is the most, "
+            f"from a probability of {chosen.threshold:.3f} on"
+        )
+    if chosen.threshold == 0:
+        return f"{target!r} is right {chosen.accuracy:.1%} of the time already, {by}: nothing is withheld"
+    return f"{target!r} answers from a probability of {chosen.threshold:.3f} on: {answered}, {by}"

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from polydetr.config.sections import Config
-from polydetr.errors import ConfigError, did_you_mean
+from polydetr.config.yaml_text import YamlFault, read_yaml
+from polydetr.errors import FAULTS_SHOWN, ConfigError, did_you_mean, first_of, quoted, shown
 
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"epochs": 2, "steps": 600, "training": {"patience": 0}},
@@ -31,6 +31,8 @@ FOR_TASK: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Task → section → its defaults for that task, where they differ from those of ``sections``."""
 
+_MOST_SECTIONS = 8
+
 
 def load_config(source: str | Path | Mapping[str, Any] | None = None, **overrides: Any) -> Config:
     """Reads YAML or a mapping, lays the preset under it and ``overrides`` (None = not given) over it.
@@ -39,11 +41,13 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, **override
         ConfigError: with every fault found, each on a line of its own.
     """
     is_file = isinstance(source, (str, Path))
-    values = _read_yaml(Path(source)) if is_file else dict(source or {})
+    values = _renamed(_read_yaml(Path(source)) if is_file else source or {})
     values = merge(values, {k: v for k, v in overrides.items() if v is not None})
     for key in ("target", "inputs"):
-        if isinstance(values.get(key), (str, list, tuple)):
+        if values.get(key) is not None:
             values[key] = names_of(values[key])
+    if isinstance(values.get("tasks"), Mapping):
+        values["tasks"] = {str(name): options for name, options in values["tasks"].items()}
     preset = PRESETS.get(str(values.get("preset", "balanced")), {})
     if values.get("epochs") is not None:  # whoever counts in epochs wants no more of them
         preset = {key: value for key, value in preset.items() if key != "steps"}
@@ -64,15 +68,15 @@ def for_tasks(config: Config, tasks: Iterable[str]) -> Config:
     return config
 
 
-def names_of(value: str | Sequence[str] | Mapping[str, str | None] | None) -> dict[str, str | None] | None:
+def names_of(value: Any) -> dict[str, Any] | None:
     """``"label"``, ``"label:classification"``, several such, or a mapping → name → kind (None: to be inferred); None
-    where nothing was named.
+    where nothing was named. A name may be a number, as columns of a data frame have them.
 
     The last colon parts the two: a column that has one in its own name is written with another at its end, "a:b:".
     """
     if value is None or isinstance(value, Mapping):
-        return None if value is None else dict(value)
-    pairs = (str(item).rpartition(":") for item in ([value] if isinstance(value, str) else value))
+        return None if value is None else {str(name): kind for name, kind in value.items()}
+    pairs = (str(item).rpartition(":") for item in (value if isinstance(value, (list, tuple)) else [value]))
     return {name: kind or None for name, kind in ((a, b) if colon else (b, "") for a, colon, b in pairs)}
 
 
@@ -81,29 +85,59 @@ def load_config_mapping(config: str | Path | Mapping[str, Any] | None) -> dict[s
     if config is None:
         return {}
     if isinstance(config, Mapping):
-        return dict(config)
+        return _renamed(config)
     return load_config(config).model_dump(exclude_unset=True)
 
 
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings under today's keys: ``format`` and ``encoding`` once stood at the top."""
+    old = {key: values[key] for key in ("format", "encoding") if key in values}
+    rest = {key: value for key, value in values.items() if key not in old}
+    return merge({"reading": old}, rest) if old else rest
+
+
 def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    """``["training.lr=1e-4", "text.context=false"]`` → nested mapping; values are read as YAML."""
+    """``["training.lr=1e-4", "text.context=false"]`` → nested mapping; values are read as YAML.
+
+    Raises:
+        ConfigError: a setting has no key or no value, or the value is no YAML.
+    """
     nested: dict[str, Any] = {}
     for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"{setting!r} is not of the form key=value, for example training.lr=1e-4")
+        key, value = _key_of(setting)
+        if not key:
+            raise ConfigError(f"{quoted(setting)} is not of the form key=value, for example training.lr=1e-4")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"{setting!r}: {value!r} cannot be read as a YAML value; put text in quotes") from None
+            parsed = read_yaml(value)
+        except YamlFault as fault:
+            raise ConfigError(f"{quoted(setting)}: {fault.message}; put text in quotes.") from None
         if isinstance(parsed, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", parsed):
             parsed = float(parsed)  # YAML 1.1 reads 1e-4 as text
-        *sections, name = key.split(".")
+        *sections, name = key
+        if len(sections) > _MOST_SECTIONS:
+            raise ConfigError(f"{quoted(setting)}: no key has more than {_MOST_SECTIONS} sections")
         setting_tree: dict[str, Any] = {name: parsed}
         for section in reversed(sections):
             setting_tree = {section: setting_tree}
         nested = merge(nested, setting_tree)
     return nested
+
+
+_PART = re.compile(r"""("[^"]*"|'[^']*'|(?:\\.|[^.=\\])+)([.=])""")
+
+
+def _key_of(setting: str) -> tuple[list[str], str]:
+    """The parts of the key and the text of the value; no parts where the setting has another form. A part that holds a
+    dot is quoted, ``tasks."net.price".loss_weight=2``, or has a backslash before the dot.
+    """
+    parts: list[str] = []
+    place = 0
+    while match := _PART.match(setting, place):
+        part, end, place = match[1], match[2], match.end()
+        parts.append(part[1:-1] if part[0] in "\"'" and part[-1] == part[0] else re.sub(r"\\(.)", r"\1", part))
+        if end == "=":
+            return parts, setting[place:]
+    return [], ""
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,11 +153,13 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises ConfigError."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"configuration file {str(path)!r} does not exist") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    except YamlFault as fault:
+        raise ConfigError(f"{path}: {fault}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(content).__name__}")
     if "names" in content and {"train", "val", "test"} & content.keys():
@@ -137,14 +173,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def fault_lines(faults: Sequence[ErrorDetails], root: type[BaseModel], *, place: str = "") -> list[str]:
     """A line per validation error of ``root``: its key, below ``place``, and the nearest valid key or the reason."""
     lines = []
-    for fault in faults:
+    for number, fault in enumerate(faults):
         key = ".".join([*([place] if place else []), *map(str, fault["loc"])])
         if fault["type"] == "extra_forbidden":
-            section = _section_at(fault["loc"][:-1], root)
-            lines.append(f"unknown key {key!r}. {did_you_mean(str(fault['loc'][-1]), section.model_fields)}")
+            known = _section_at(fault["loc"][:-1], root).model_fields
+            hint = did_you_mean(str(fault["loc"][-1]), known, limit=100) if number < FAULTS_SHOWN else ""
+            lines.append(f"unknown key {quoted(key)}. {hint}")
         else:
             message = fault["msg"].removeprefix("Value error, ")
-            setting = f"{key} = {fault['input']!r}" if fault["loc"] else key
+            setting = f"{shown(key)} = {quoted(fault['input'])}" if fault["loc"] else key
             lines.append(f"{setting}: {message[0].lower()}{message[1:]}")
     return lines
 
@@ -153,7 +190,7 @@ def config_error(lines: Sequence[str], *, file: str | None = None) -> ConfigErro
     """All faults as one error; file: the YAML file that has them."""
     head = f"{file}: " if file else ""
     count = f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the configuration"
-    return ConfigError(f"{head}{count}:\n" + "\n".join(f"  - {line}" for line in lines))
+    return ConfigError(f"{head}{count}:\n" + "\n".join(f"  - {line}" for line in first_of(lines)))
 
 
 def _section_at(location: tuple[int | str, ...], root: type[BaseModel]) -> type[BaseModel]:

@@ -31,18 +31,39 @@ def parse_backbone(value: object) -> object:
     return {name.strip(): kind.strip() for name, _, kind in pairs}
 
 
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+_DECADE = 10 * 365.25 * 24 * 3600
+
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=_DECADE)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+class ReadingConfig(_Section):
+    """What the files of rows do not say about themselves; null: it is recognized."""
+
+    format: str | None = Field(default=None, description="the files' format, where their names do not tell it")
+    encoding: str | None = Field(default=None, description="of text files that are not UTF-8, for example gb18030")
+    delimiter: str | None = Field(
+        default=None, min_length=1, max_length=1, description="of tables of text: one character"
+    )
+    header: bool | None = Field(default=None, description="whether the first line of a table names its columns")
+    columns: list[str] | None = Field(default=None, description="the names of a table's columns, in their order")
+    images: str | None = Field(
+        default=None, description="the folder of the images, where they do not lie beside the file that names them"
+    )
+    scheme: str = Field(default="auto", description="of the tags of a column file: IOB1, IOB2, BIOES, BMES or plain")
+    split: str | None = Field(default=None, description="the part of a YOLO data.yaml: train, val or test")
+
+
 class TextConfig(_Section):
     """How text becomes tokens."""
 
     max_tokens: int = Field(default=384, ge=8, le=8192, description="length of one window, special tokens included")
-    overlap: int = Field(default=64, ge=0, description="tokens that two neighboring windows of a long text share")
+    overlap: int = Field(
+        default=64, ge=0, le=8192, description="tokens that two neighboring windows of a long text share"
+    )
     context: bool = Field(
         default=True, description="let token-level tasks see the neighboring sentences of the same document"
     )
@@ -58,7 +79,7 @@ class TextConfig(_Section):
         description="in the backbone's layers; default: 0, for a Hugging Face backbone what its config.json has",
     )  # fmt: skip
     vocab_size: int = Field(
-        default=8000, ge=100, description="size of the vocabulary learned when there is no backbone"
+        default=8000, ge=100, le=1_000_000, description="size of the vocabulary learned when there is no backbone"
     )
 
 
@@ -83,14 +104,16 @@ class ImageConfig(_Section):
     fit: Literal["stretch", "crop", "pad"] = Field(
         default="stretch", description="how an image that is not square becomes so"
     )
-    patch_size: int = Field(default=16, ge=2, description="pixels per side of one token, without a backbone")
+    patch_size: int = Field(default=16, ge=2, le=2048, description="pixels per side of one token, without a backbone")
     root: str | None = Field(
         default=None,
         description="the folder, from the working directory, where the paths of the run's rows begin, and which they "
         "do not leave; default: the folder of the file that names them, which relative ones do not leave either",
     )
-    max_images: int = Field(default=4, ge=1, description="images of one field that are read, the first ones")
-    max_pixels: int = Field(default=64_000_000, ge=1, description="a larger image is refused before it is decoded")
+    max_images: int = Field(default=4, ge=1, le=1000, description="images of one field that are read, the first ones")
+    max_pixels: int = Field(
+        default=64_000_000, ge=1, le=10_000_000_000, description="a larger image is refused before it is decoded"
+    )
     augment: AugmentConfig = AugmentConfig()
 
 
@@ -103,8 +126,10 @@ class TableConfig(_Section):
     embedding: Literal["linear", "periodic"] = Field(
         default="periodic", description="a line per column, or waves of learned frequencies, which bend"
     )
-    max_categories: int = Field(default=10_000, ge=1, description="the most frequent values that get a token each")
-    min_count: int = Field(default=2, ge=1, description="rarer categories share one token")
+    max_categories: int = Field(
+        default=10_000, ge=1, le=10_000_000, description="the most frequent values that get a token each"
+    )
+    min_count: int = Field(default=2, ge=1, le=1_000_000, description="rarer categories share one token")
     column_dropout: float = Field(
         default=0.0, ge=0, lt=1, description="share of the cells hidden in training, so that none is relied on alone"
     )
@@ -113,7 +138,9 @@ class TableConfig(_Section):
 class HistoryConfig(_Section):
     """How lists of items become tokens."""
 
-    max_items: int = Field(default=20, ge=1, description="items of one history that are read, the latest ones")
+    max_items: int = Field(
+        default=20, ge=1, le=10_000, description="items of one history that are read, the latest ones"
+    )
     item_tokens: int = Field(default=32, ge=4, le=512, description="tokens of an item's text that are read")
     age: str | None = Field(default=None, description="the item's field that says how old it is, in days")
     fields: dict[str, str | None] | None = Field(
@@ -125,13 +152,13 @@ class ModelConfig(_Section):
     """The shared encoder."""
 
     embed_dim: int | None = Field(
-        default=None, ge=8, description="the common space; default: the backbone's width, or 128"
+        default=None, ge=8, le=16_384, description="the common space; default: the backbone's width, or 128"
     )
-    num_heads: int = Field(default=8, ge=1)
+    num_heads: int = Field(default=8, ge=1, le=1024)
     num_layers: int | None = Field(
         default=None, ge=0, le=48, description="default: 0 over a pretrained backbone alone, else 2"
     )
-    ffn_dim: int | None = Field(default=None, ge=8, description="default: 4 × embed_dim")
+    ffn_dim: int | None = Field(default=None, ge=8, le=131_072, description="default: 4 × embed_dim")
     fusion: Literal["sum", "joint"] = "joint"
     share: Literal["none", "modalities", "layers", "both"] = "none"
     dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -144,28 +171,30 @@ class LoRAConfig(_Section):
     """Low-rank adapters in the backbone (Hu et al. 2021, arXiv 2106.09685); rank 0 trains the weights themselves."""
 
     rank: int = Field(default=0, ge=0, le=256)
-    alpha: float = Field(default=16.0, gt=0)
+    alpha: float = Field(default=16.0, gt=0, le=100_000)
 
 
 class TrainingConfig(_Section):
     """The one training loop."""
 
-    batch_tokens: int = Field(default=1024, ge=16, description="padded tokens per step")
-    lr: float = Field(default=2e-4, gt=0, description="peak learning rate of the backbone")
+    batch_tokens: int = Field(default=1024, ge=16, le=100_000_000, description="padded tokens per step")
+    lr: float = Field(default=2e-4, gt=0, le=1000, description="peak learning rate of the backbone")
     head_lr: float = Field(
-        default=1e-3, gt=0, description="peak learning rate of everything that starts from random weights"
+        default=1e-3, gt=0, le=1000, description="peak learning rate of everything that starts from random weights"
     )
     layer_decay: float = Field(
         default=0.9, gt=0, le=1, description="factor on the learning rate for each layer further down"
     )
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, le=1000)
     warmup: float = Field(default=0.1, ge=0, lt=1, description="fraction of the steps")
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     clip_norm: float = Field(default=1.0, gt=0)
     ema_decay: float = Field(default=0.0, ge=0, lt=1, description="average the weights over the last steps; 0 = off")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     freeze_embeddings: bool = Field(default=True, description="keep the pretrained word embeddings as they are")
-    freeze_layers: int = Field(default=0, ge=0, description="backbone layers, from the bottom, that stay as they are")
+    freeze_layers: int = Field(
+        default=0, ge=0, le=1000, description="backbone layers, from the bottom, that stay as they are"
+    )
     freeze_backbones: bool = Field(
         default=False, description="train only what stands on the backbones, from features computed once"
     )
@@ -174,9 +203,11 @@ class TrainingConfig(_Section):
     )
     lora: LoRAConfig = LoRAConfig()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    devices: int = Field(default=1, ge=1, description="GPUs, or processes on a CPU, that train it together")
-    patience: int = Field(default=3, ge=0, description="evaluations without progress before it stops; 0 = never")
-    evaluations_per_epoch: int = Field(default=1, ge=1)
+    devices: int = Field(default=1, ge=1, le=1024, description="GPUs, or processes on a CPU, that train it together")
+    patience: int = Field(
+        default=3, ge=0, le=1_000_000, description="evaluations without progress before it stops; 0 = never"
+    )
+    evaluations_per_epoch: int = Field(default=1, ge=1, le=10_000)
     valid_fraction: float = Field(
         default=0.1, gt=0, lt=0.9, description="share of the training rows held out when no valid file is given"
     )
@@ -188,22 +219,27 @@ class Config(_Section):
     train: str | None = None
     valid: str | None = None
     test: str | None = None
-    format: str | None = None
-    encoding: str | None = Field(default=None, description="of text files that are not UTF-8, for example gb18030")
+    reading: ReadingConfig = ReadingConfig()
     target: dict[str, str | None] = Field(default_factory=dict, description="target column → task, or null to infer it")
     inputs: dict[str, str | None] | None = Field(
         default=None, description="input column → modality, or null to infer it"
+    )
+    group: str | None = Field(
+        default=None, description="column of which no value stands on both sides when rows are held out"
     )
     backbone: Annotated[str | dict[str, str], BeforeValidator(parse_backbone)] = Field(
         default="auto", description='a name; "none"; or modality → name, where there are several'
     )
     preset: Preset = "balanced"
-    epochs: float | None = Field(default=None, gt=0)
+    epochs: float | None = Field(default=None, gt=0, le=1_000_000)
     steps: int | None = Field(
-        default=None, ge=1, description="at least so many, for tasks that count in steps (detection), however few rows"
+        default=None,
+        ge=1,
+        le=1_000_000_000,
+        description="at least so many, for tasks that count in steps (detection), however few rows",
     )
     time_limit: Seconds | None = None
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     out: str | None = None
     on_error: Literal["raise", "skip"] = "raise"
     track: Literal["none", "tensorboard", "wandb"] = Field(

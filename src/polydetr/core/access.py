@@ -10,9 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SAY_IMAGES = "images='FOLDER' (--images FOLDER)"
-"""How the folder of the images is named, for the messages about them."""
-
 
 @dataclass(frozen=True, slots=True)
 class FileAccess:

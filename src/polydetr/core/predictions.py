@@ -26,7 +26,7 @@ class ByLabel(Protocol):
     """Details that give the probability of every label."""
 
     @property
-    def probabilities(self) -> Mapping[str, float]: ...
+    def probabilities(self) -> Mapping[Any, float]: ...
 
 
 @runtime_checkable
@@ -37,13 +37,25 @@ class Scoped(Protocol):
     def in_scope(self) -> bool | None: ...
 
 
+@runtime_checkable
+class Bounded(Protocol):
+    """Details of a quantity that give an interval around it; None: its width is not known."""
+
+    @property
+    def interval(self) -> tuple[float, float] | None: ...
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """A task's answer for one row: ``value`` in JSON terms, its calibrated probability, and the task's own details."""
+    """A task's answer for one row: ``value`` in JSON terms, its calibrated probability, and the task's own details.
+
+    abstained: the answer is withheld, as its probability is below the one asked for; ``value`` is then the best guess.
+    """
 
     value: Any
     probability: float | None = None
     details: Details = Details()
+    abstained: bool = False
 
 
 @dataclass(frozen=True)

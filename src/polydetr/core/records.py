@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from polydetr.core.access import IN_MEMORY, FileAccess
-from polydetr.errors import Location
+from polydetr.errors import Location, bounded
 
 Row = Mapping[str, Any]
 
-SKIP = "on_error='skip' (--set on_error=skip)"
-"""How bad rows are left out, for the messages about them."""
 _EXAMPLES_PER_KIND = 5
 
 
@@ -51,24 +49,26 @@ class Rejection:
 @dataclass
 class ReadReport:
     """The report of reading rows: how many could be used, which were rejected, and what was repaired (``problems``:
-    kind → count; ``examples``: the first messages of each kind).
+    kind → count; ``examples``: the first messages of each kind). declared: column → what its type in a data frame or a
+    Parquet file says it is ("category").
     """
 
     rows: int = 0
     rejected: list[Rejection] = field(default_factory=list)
     problems: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    declared: dict[str, str] = field(default_factory=dict)
 
     def note(self, kind: str, message: str, location: Location | None = None) -> None:
         """Counts something that was repaired or is worth knowing; no row is lost by it."""
         self.problems[kind] += 1
         shown = self.examples.setdefault(kind, [])
         if len(shown) < _EXAMPLES_PER_KIND:
-            shown.append(f"{location}: {message}" if location else message)
+            shown.append(bounded(f"{location}: {message}" if location else message))
 
     def reject(self, location: Location, reason: str, about: Mapping[str, Any] | None = None) -> None:
         """about: what names the row beside its location, see ``Rejection``."""
-        self.rejected.append(Rejection(location, reason, about or {}))
+        self.rejected.append(Rejection(location, bounded(reason), about or {}))
 
     def note_all(self, other: ReadReport, *, kind: str) -> None:
         """Counts what ``other`` noted, and what it rejected as this ``kind``: no rows here, but parts of some."""
@@ -110,7 +110,7 @@ class Finding:
     message: str
 
     def __str__(self) -> str:
-        return self.message
+        return bounded(self.message)
 
 
 @functools.lru_cache(maxsize=256)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, combinations, islice
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from polydetr.config.loading import names_of
+from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
+from polydetr.data.copies import Compared, content_keys
 from polydetr.data.leaks import find_leaks
+from polydetr.data.overlap import same_file
 from polydetr.data.readers import TEST_PARTS, VALID_PARTS, read_records
-from polydetr.data.statistics import SplitStats
+from polydetr.data.readers.header import header_explained
+from polydetr.data.readers.lists import with_lists
+from polydetr.data.statistics import SplitStats, labels_of
 from polydetr.data.suspicious import MAX_ROWS, Suspicion, find_suspicious
 from polydetr.data.text_keys import row_text
 from polydetr.errors import DataFileError
 from polydetr.schema.infer import infer_schema
 from polydetr.schema.spec import Schema
-from polydetr.values.cells import is_empty, writes_comma
+from polydetr.values.cells import decimal_marks, is_empty, words_are_missing
 
 _SAMPLE = 10_000
 
@@ -28,13 +32,16 @@ _SAMPLE = 10_000
 class Inspection:
     """The findings; ``to_dict`` is plain JSON, ``to_text`` is for reading, and Rich prints the object as tables.
 
-    leaks: texts that stand in two splits. giveaways: a sentence for each column that alone predicts a target.
+    leaks: texts that stand in two splits; shared_images: images that do, byte for byte; same_files: a sentence for each
+    file that was given as two splits. giveaways: a sentence for each column that alone predicts a target.
     """
 
     schema: Schema
     splits: dict[str, SplitStats]
     reports: dict[str, ReadReport]
     leaks: list[dict[str, Any]] = field(default_factory=list)
+    shared_images: list[dict[str, Any]] = field(default_factory=list)
+    same_files: list[str] = field(default_factory=list)
     giveaways: list[str] = field(default_factory=list)
     suspicious: dict[str, Suspicion] = field(default_factory=dict)
 
@@ -43,6 +50,8 @@ class Inspection:
             "schema": self.schema.to_dict(),
             "splits": {n: {**s.to_dict(), "reading": self.reports[n].to_dict()} for n, s in self.splits.items()},
             "leaks": self.leaks,
+            "shared_images": self.shared_images,
+            "same_files": self.same_files,
             "giveaways": self.giveaways,
             "suspicious_labels": {name: s.to_dict() for name, s in self.suspicious.items()},
         }
@@ -70,10 +79,7 @@ def inspect_data(
     test: Any = None,
     target: str | Sequence[str] | Mapping[str, str | None] | None = None,
     inputs: Mapping[str, str | None] | None = None,
-    format: str | None = None,
-    encoding: str | None = None,
-    images: str | Path | None = None,
-    on_error: Literal["raise", "skip"] = "skip",
+    reading: ReadOptions = ReadOptions(),
     suspicious: bool = True,
     time_limit: float = 30.0,
     seed: int = 0,
@@ -85,7 +91,8 @@ def inspect_data(
         target: a column, "column:task", several such, or a mapping column → task; when None a column of a usual name,
             if there is one.
         inputs: column → modality; inferred when None.
-        images: the folder of the images, see ``read_records``.
+        reading: what the files do not say about themselves; a row that cannot be read is left out and reported where
+            ``on_error`` is None.
         suspicious: look for labels that a simple model disagrees with (classification; up to 20,000 rows,
             ``time_limit`` seconds).
 
@@ -96,9 +103,12 @@ def inspect_data(
     reports = {name: ReadReport() for name in sources}
     inspection: Inspection | None = None
     commas: list[str] = []
+    reading = replace(reading, on_error=reading.on_error or "skip")
+    expected = ExpectedColumns(tuple(inputs or ()), tuple(names_of(target) or ()))
+    numbered: list[str] = []
     for name, source in sources.items():
         records = read_records(
-            source, format=format, encoding=encoding, on_error=on_error, report=reports[name], images=images,
+            source, reading=reading, expected=expected, report=reports[name],
             split={"valid": VALID_PARTS, "test": TEST_PARTS}.get(name),
         )  # fmt: skip
         head = list(islice(records, _SAMPLE))
@@ -106,12 +116,18 @@ def inspect_data(
             raise DataFileError(f"the {name} split has no readable row.", hint=" ".join(reports[name].lines()) or None)
         if inspection is None:
             rows = [r.row for r in head]
-            schema = infer_schema(rows, targets=names_of(target), inputs=inputs, needs_target=False)
+            declared = reports[name].declared
+            with header_explained(reports[name]):
+                schema = infer_schema(
+                    rows, targets=names_of(target), inputs=names_of(inputs), declared=declared, needs_target=False
+                )
             inspection = Inspection(schema, {}, reports, giveaways=find_leaks(rows, schema))
-            commas = [t.name for t in schema.targets if writes_comma(row.get(t.name) for row in rows)]
+            commas = [t.name for t in schema.targets if decimal_marks(row.get(t.name) for row in rows).comma]
+            numbered = [t.name for t in schema.targets if t.task == "classification" and _numbered(rows, t.name)]
         reservoir = _Reservoir(inspection.schema, random.Random(seed)) if suspicious and name == "train" else None
-        stats = SplitStats(inspection.schema, _text_columns(inspection.schema), commas)
-        for record in chain(head, records):
+        stats = SplitStats(inspection.schema, _compared(inspection.schema), commas, numbered)
+        lists = inspection.schema.lists
+        for record in with_lists(chain(head, records), lists, report=reports[name], skip=reading.on_error == "skip"):
             number = stats.add(record)
             if reservoir:
                 reservoir.offer(record, number)
@@ -119,12 +135,33 @@ def inspect_data(
         if reservoir:
             inspection.suspicious = reservoir.suspicious_labels(time_limit=time_limit, seed=seed)
     assert inspection is not None
-    inspection.leaks = _shared_texts(inspection.splits)
+    contents = content_keys(image for stats in inspection.splits.values() for image in stats.sources)
+    for stats in inspection.splits.values():
+        stats.compare_images(contents)
+    first = {name: {k: row for k, (row, _) in stats.first.items()} for name, stats in inspection.splits.items()}
+    inspection.leaks = _shared(first)
+    inspection.shared_images = _shared({name: stats.images for name, stats in inspection.splits.items()})
+    pairs = combinations(sources, 2)
+    inspection.same_files = [
+        f"{a} and {b} are the same rows, given twice" for a, b in pairs if same_file(sources[a], sources[b])
+    ]
     return inspection
 
 
+def _compared(schema: Schema) -> Compared:
+    """The columns by which two rows are compared: the images and the texts, or all inputs where there is no text."""
+    every = Compared.of(schema)
+    return replace(every, inputs=every.texts or every.inputs)
+
+
+def _numbered(rows: Sequence[Mapping[str, Any]], target: str) -> bool:
+    """Whether the labels of a target are numbers or truth values."""
+    values = (row.get(target) for row in rows)
+    return words_are_missing(label for value in values if not is_empty(value) for label in labels_of(value, ""))
+
+
 def _text_columns(schema: Schema) -> list[str]:
-    """The columns by which two rows are compared: the texts, or all inputs where there is none."""
+    """The columns that a simple model judges labels by."""
     return schema.names("text") or [f.name for f in schema.inputs if f.modality != "ignore"]
 
 
@@ -160,17 +197,18 @@ class _Reservoir:
             ]
             if labeled:
                 rows, texts, values = zip(*labeled, strict=True)
-                labels = [str(value) for value in values]
+                labels = [labels_of(value, "classification")[0] for value in values]
                 suspicions[name] = find_suspicious(texts, labels, rows, time_limit=time_limit, seed=seed)
         return suspicions
 
 
-def _shared_texts(splits: Mapping[str, SplitStats]) -> list[dict[str, Any]]:
-    """The texts that stand in two splits, a pair of splits at a time: a model was trained on what it is tested on."""
+def _shared(splits: Mapping[str, Mapping[Any, int]]) -> list[dict[str, Any]]:
+    """What stands in two splits, a pair of splits at a time: a model was trained on what it is tested on. splits: the
+    keys of each, with their row.
+    """
     leaks = []
-    for earlier, later in combinations(splits, 2):
-        ours, theirs = splits[earlier].first, splits[later].first
+    for (earlier, ours), (later, theirs) in combinations(splits.items(), 2):
         common = [key for key in theirs if key in ours]
-        examples = [{earlier: ours[key][0], later: theirs[key][0]} for key in common[:10]]
+        examples = [{earlier: ours[key], later: theirs[key]} for key in common[:10]]
         leaks.append({"splits": [earlier, later], "count": len(common), "examples": examples})
     return leaks

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from polydetr.data.statistics import SplitStats, shorten
+from polydetr.errors import bounded, quoted, shown
 
 if TYPE_CHECKING:
     from polydetr.data.inspect import Inspection
@@ -22,7 +23,7 @@ def as_tables(inspection: Inspection) -> RenderableType:
     parts: list[RenderableType] = []
     for name, split in inspection.splits.items():
         parts += [*_columns(inspection, name, split), *_labels(split)]
-    parts += [Text(line) for line in findings(inspection)]
+    parts += [Text(bounded(line)) for line in findings(inspection)]
     return Group(*parts)
 
 
@@ -45,7 +46,7 @@ def _columns(inspection: Inspection, name: str, split: SplitStats) -> Iterator[R
         distinct = f"{info['distinct']:,}{'+' if info['distinct_capped'] else ''}"
         example = Text(info["examples"][0] if info["examples"] else "")
         kind = kinds.get(column, "ignore").replace("ignore", "– left out")
-        table.add_row(Text(column), kind, f"{stats.missing:,}", distinct, words, example)
+        table.add_row(Text(shown(column, 60)), kind, f"{stats.missing:,}", distinct, words, example)
     yield table
 
 
@@ -54,18 +55,18 @@ def _labels(split: SplitStats) -> Iterator[RenderableType]:
     for name, target in split.targets.items():
         info = target.to_dict()
         if "numbers" in info:
-            yield Text(f"{name} ({target.task})", style="bold")
+            yield Text(f"{shown(name)} ({target.task})", style="bold")
             table = _table(*info["numbers"])
             table.add_row(*(f"{v:.4g}" for v in info["numbers"].values()))
             yield table
         elif target.counts:
             total = target.counts.total()
-            title = f"{name} ({target.task}): {len(target.counts)} labels, imbalance {info['imbalance']:g}"
+            title = f"{shown(name)} ({target.task}): {len(target.counts)} labels, imbalance {info['imbalance']:g}"
             yield Text(title, style="bold")
             table = _table("label", "count", "share")
             common = target.counts.most_common()
-            shown = common if len(common) <= _LABELS_SHOWN else [*common[: _LABELS_SHOWN - 3], None, *common[-2:]]
-            for item in shown:
+            rows = common if len(common) <= _LABELS_SHOWN else [*common[: _LABELS_SHOWN - 3], None, *common[-2:]]
+            for item in rows:
                 row = (Text(shorten(item[0], 40)), f"{item[1]:,}", f"{item[1] / total:.1%}") if item else ("…", "", "")
                 table.add_row(*row)
             yield table
@@ -73,12 +74,13 @@ def _labels(split: SplitStats) -> Iterator[RenderableType]:
 
 def findings(inspection: Inspection) -> list[str]:
     """One sentence per fault, the gravest kinds first; a good sentence when there is none."""
-    lines: list[str] = []
-    for leak in inspection.leaks:
-        if leak["count"]:
-            a, b = leak["splits"]
-            pairs = ", ".join(f"{e[a]}/{e[b]}" for e in leak["examples"][:5])
-            lines.append(f"Leak: {leak['count']:,} texts of {b} also stand in {a} (rows {pairs}).")
+    lines = [f"Leak: {line}." for line in inspection.same_files]
+    for what, leaks in (("texts", inspection.leaks), ("images", inspection.shared_images)):
+        for leak in leaks:
+            if leak["count"]:
+                a, b = leak["splits"]
+                pairs = ", ".join(f"{e[a]}/{e[b]}" for e in leak["examples"][:5])
+                lines.append(f"Leak: {leak['count']:,} {what} of {b} also stand in {a} (rows {pairs}).")
     lines += inspection.giveaways
     for name, split in inspection.splits.items():
         lines += _of_split(name, split)
@@ -86,12 +88,15 @@ def findings(inspection: Inspection) -> list[str]:
     for target, suspicion in inspection.suspicious.items():
         if suspicion.count:
             share = f"{suspicion.count:,} of {suspicion.judged:,} rows"
-            lines.append(f"Suspicious labels of {target!r}: {share}. The clearest:")
+            lines.append(f"Suspicious labels of {quoted(target)}: {share}. The clearest:")
         for s in suspicion.suspects:
-            label, rather = f"{s.label!r} ({s.probability:.2f})", f"{s.suggested!r} ({s.suggested_probability:.2f})"
+            label, rather = (
+                f"{quoted(s.label, 40)} ({s.probability:.2f})",
+                f"{quoted(s.suggested, 40)} ({s.suggested_probability:.2f})",
+            )
             lines.append(f"  row {s.row}: {label}, rather {rather}: {shorten(s.text)}")
         if suspicion.note:
-            lines.append(f"Suspicious labels of {target!r}: {suspicion.note}.")
+            lines.append(f"Suspicious labels of {quoted(target)}: {suspicion.note}.")
     lines += inspection.schema.messages
     return lines or ["Nothing suspicious was inspection."]
 
@@ -103,12 +108,19 @@ def _of_split(name: str, split: SplitStats) -> list[str]:
         lines.append(f"{name}: {split.empty_texts:,} rows have no text (empty, None or NaN).")
     for target, stats in split.targets.items():
         if stats.missing:
-            lines.append(f"{name}: {stats.missing:,} rows have no {target!r}.")
+            lines.append(f"{name}: {stats.missing:,} rows have no {quoted(target)}.")
         if stats.wrong:
             row, value = stats.wrong[0]
-            lines.append(f"{name}: {len(stats.wrong):,} values of {target!r} are not numbers (row {row}: {value}).")
+            lines.append(
+                f"{name}: {len(stats.wrong):,} values of {quoted(target)} are not numbers (row {row}: {value})."
+            )
+        if stats.boxes_are_shares:
+            lines.append(
+                f"{name}: the boxes of {quoted(target)} lie between 0 and 1, as shares of their images; expected "
+                "pixels, so that training would refuse them."
+            )
         if stats.task == "classification" and len(stats.counts) == 1:
-            lines.append(f"{name}: {target!r} has one class only, {next(iter(stats.counts))!r}.")
+            lines.append(f"{name}: {quoted(target)} has one class only, {quoted(next(iter(stats.counts)))}.")
     if split.same_text:
         exact = f"{split.exact_duplicates:,} exactly, label included"
         where = _rows(split.same_text_examples)
@@ -119,7 +131,7 @@ def _of_split(name: str, split: SplitStats) -> list[str]:
         lines.append(f"{name}: {split.conflicts:,} rows repeat an input under another label ({where}).")
     for column in split.columns.values():
         for row, size in column.long_words[:3]:
-            lines.append(f"{name}, row {row}: column {column.name!r} holds a word of {size:,} characters.")
+            lines.append(f"{name}, row {row}: column {quoted(column.name)} holds a word of {size:,} characters.")
     return lines
 
 

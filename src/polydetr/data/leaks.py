@@ -18,7 +18,8 @@ import numpy as np
 from polydetr.core.records import Row
 from polydetr.errors import RowError
 from polydetr.schema.spec import Schema
-from polydetr.values.cells import day_order, read_category, read_date, read_number, writes_comma
+from polydetr.values.cells import decimal_marks, read_category, read_number
+from polydetr.values.dates import day_order, read_date
 
 MIN_ROWS = 30
 MAX_ROWS = 5000
@@ -44,7 +45,7 @@ def find_leaks(rows: Sequence[Row], schema: Schema) -> list[str]:
         known = [i for i, answer in enumerate(answers) if answer is not None]
         if len(known) < MIN_ROWS:
             continue
-        y = np.array([answers[i] for i in known])
+        y = _numbered([answers[i] for i in known]) if not numeric else np.array([answers[i] for i in known])
         for field in schema.inputs:
             if field.name == target.name or field.modality not in _READERS:
                 continue
@@ -66,7 +67,7 @@ def _cells(values: Sequence[Any], kind: str) -> list[Any]:
     """A column as the table reads it; what it cannot read, which is reported elsewhere, counts as missing."""
     how: dict[str, bool] = {}
     if kind == "number":
-        how["comma"] = writes_comma(values)
+        how["comma"] = decimal_marks(values).comma
     elif kind == "date":
         days, months = day_order(values)
         how["day_first"] = days > months
@@ -86,6 +87,12 @@ def _cell(value: Any, read: Callable[[Any], Any]) -> Any:
 def _single(value: Any) -> Any:
     """The value; None for several labels per row, which are not judged."""
     return None if isinstance(value, (list, tuple, dict)) else value
+
+
+def _numbered(labels: Sequence[str]) -> np.ndarray:
+    """The place of each label in the sorted list of them: as text, NumPy would make all as long as the longest."""
+    place = {label: i for i, label in enumerate(sorted(set(labels)))}
+    return np.array([place[label] for label in labels])
 
 
 # -- classes ----------------------------------------------------------------------------------------------------------

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from polydetr.core.records import Record
+from polydetr.data.copies import Compared, Content
 from polydetr.data.text_keys import field_text, fingerprint, normalize, row_text
-from polydetr.errors import RowError
+from polydetr.errors import RowError, quoted, shown
 from polydetr.schema.spec import Schema
-from polydetr.values.cells import is_empty, read_number, says_missing
+from polydetr.values.boxes import are_shares
+from polydetr.values.cells import is_empty, read_category, read_number, says_missing
+from polydetr.values.objects import read_objects
 from polydetr.values.spans import split_words
 from polydetr.values.tags import iob2_to_word_spans, is_span_tag
 
@@ -24,9 +30,8 @@ _LONG_WORD = 1000
 
 
 def shorten(text: str, width: int = 60) -> str:
-    """The text on one line, cut to ``width`` characters."""
-    text = " ".join(text.split()) if len(text) < 10_000 else text[:width] + " "
-    return text if len(text) <= width else text[: width - 1] + "…"
+    """The text on one line, cut to ``width`` characters, as it is ``shown`` to people."""
+    return shown(" ".join(text.split()) if len(text) < 10_000 else text[: width + 1], width)
 
 
 @dataclass
@@ -88,19 +93,31 @@ def _quantiles(lengths: array[int]) -> dict[str, int]:
 class TargetStats:
     """The labels of one target: counts for classes, entity types and answers, moments for numbers.
 
-    comma: numbers are written with a decimal comma.
+    comma: numbers are written with a decimal comma. words_missing: "n/a" and the like are no labels. corners: four per
+    object.
     """
 
     task: str
     comma: bool = False
+    words_missing: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     numbers: array[float] = field(default_factory=lambda: array("d"))
     missing: int = 0
     wrong: list[tuple[int, str]] = field(default_factory=list)
+    corners: array[float] = field(default_factory=lambda: array("d"))
+
+    @property
+    def boxes_are_shares(self) -> bool:
+        """Whether the boxes of objects, which should be pixels, are given as shares of their images."""
+        return are_shares(np.frombuffer(self.corners).reshape(-1, 4)) if self.corners else False
 
     def add(self, value: Any, row: int) -> None:
         """Counts one value in; ``row`` is its row number."""
-        if is_empty(value) and not isinstance(value, list):  # an empty list is an answer: none
+        if self.task == "detection":
+            with suppress(RowError):  # told when the row is encoded
+                self.corners.extend(read_objects(value, column="").boxes_xyxy.ravel().tolist())
+        empty = says_missing(value) if self.words_missing else is_empty(value)
+        if empty and not isinstance(value, list):  # an empty list is an answer: none
             self.missing += 1
         elif self.task == "regression":
             self._add_number(value, row)
@@ -111,7 +128,7 @@ class TargetStats:
         try:
             number = read_number(value, column="", comma=self.comma)
         except RowError:
-            self.wrong.append((row, shorten(repr(value))))
+            self.wrong.append((row, quoted(value, 60)))
             return
         if number is None:
             self.missing += 1
@@ -140,7 +157,7 @@ def labels_of(value: Any, task: str) -> list[str]:
     if task in ("embedding", "generation"):
         return []
     if not isinstance(value, (list, tuple)):
-        return [str(value)]
+        return [_label(value)]
     if value and all(isinstance(v, str) and is_span_tag(v) for v in value) and task == "tagging":
         return [label for _, _, label in iob2_to_word_spans(value)]
     return [_label(v) for v in value]
@@ -152,7 +169,21 @@ def _label(value: Any) -> str:
     """
     if isinstance(value, Mapping):
         return str(value.get("label", ""))
-    return str(value[2]) if isinstance(value, (list, tuple)) and len(value) == 3 else str(value)
+    if isinstance(value, (list, tuple)):
+        return str(value[2] if len(value) == 3 else value)
+    with suppress(RowError):  # raised for what is no label, which training names
+        return read_category(value, column="") or ""
+    return str(value)
+
+
+class _Shown(NamedTuple):
+    """A row with images, as far as it takes to compare it."""
+
+    number: int
+    label: str
+    keys: tuple[bytes, bytes]
+    text: str
+    images: Sequence[Path | Content]
 
 
 @dataclass
@@ -160,12 +191,15 @@ class SplitStats:
     """One split: columns, targets, and a fingerprint of each row's text with the row and label where it was first
     met (``first``).
 
-    texts: the columns by which two rows are compared; commas: targets with a decimal comma.
+    compared: the columns by which two rows are compared, images by their content: rows with images are compared by
+    ``compare_images``, once all of them are known. images: each with the row where it was first met. commas: targets
+    with a decimal comma; numbered: targets whose labels are numbers, among which "n/a" is none.
     """
 
     schema: Schema
-    texts: Sequence[str]
+    compared: Compared
     commas: Collection[str] = ()
+    numbered: Collection[str] = ()
     rows: int = 0
     columns: dict[str, ColumnStats] = field(default_factory=dict)
     targets: dict[str, TargetStats] = field(default_factory=dict)
@@ -176,10 +210,14 @@ class SplitStats:
     conflicts: int = 0
     conflict_examples: list[dict[str, Any]] = field(default_factory=list)
     empty_texts: int = 0
+    images: dict[Hashable, int] = field(default_factory=dict)
     _exact: set[bytes] = field(default_factory=set)
+    _waiting: list[_Shown] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.targets = {t.name: TargetStats(t.task, comma=t.name in self.commas) for t in self.schema.targets}
+        self.targets = {
+            t.name: TargetStats(t.task, t.name in self.commas, t.name in self.numbered) for t in self.schema.targets
+        }
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -207,23 +245,50 @@ class SplitStats:
             column.add(row.get(name), number)
         for name, target in self.targets.items():
             target.add(row.get(name), number)
-        self._add_text(row, number)
+        self._add_text(record, number)
         return number
 
-    def _add_text(self, row: Mapping[str, Any], number: int) -> None:
-        text = row_text(row, self.texts)
-        if not text.strip("\x1f \t\r\n"):
-            self.empty_texts += 1
-            return
-        label = repr([row.get(t) for t in self.targets])
-        exact = fingerprint(text + "\x1e" + label)
+    def _add_text(self, record: Record, number: int) -> None:
+        text = row_text(record.row, self.compared.inputs)
+        label = repr([record.row.get(t) for t in self.targets])
+        keys = fingerprint(text), fingerprint(normalize(text))
+        if images := self.compared.sources(record):
+            name = next((image.name for image in images if isinstance(image, Path)), "an image")
+            self._waiting.append(_Shown(number, label, keys, shorten(f"{name} {text}".strip()), images))
+        elif text.strip("\x1f \t\r\n"):
+            self._compare(number, label, keys, shorten(text), self.first)
+        else:
+            self.empty_texts += bool(self.compared.inputs)
+
+    @property
+    def sources(self) -> Iterator[Path | Content]:
+        """The images of the rows that wait to be compared."""
+        return (image for row in self._waiting for image in row.images)
+
+    def compare_images(self, contents: Mapping[Path | Content, Hashable]) -> None:
+        """Compares the rows with images. contents: image → a key, the same for the same bytes."""
+        first: dict[bytes, tuple[int, str]] = {}
+        for row in self._waiting:
+            images = [contents[image] for image in row.images]
+            for image in images:
+                self.images.setdefault(image, row.number)
+            shown = repr(images).encode()
+            self._compare(row.number, row.label, (row.keys[0] + shown, row.keys[1] + shown), row.text, first)
+        self._waiting.clear()
+
+    def _compare(
+        self, number: int, label: str, keys: tuple[bytes, bytes], text: str, met: dict[bytes, tuple[int, str]]
+    ) -> None:
+        """Counts a row that repeats one of those ``met``. keys: of its exact inputs, and of the normalized ones."""
+        exact = keys[0] + label.encode(errors="surrogatepass")
+        exact = hashlib.blake2b(exact, digest_size=12).digest()
         self.exact_duplicates += exact in self._exact
         self._exact.add(exact)
-        first_number, first_label = self.first.setdefault(fingerprint(normalize(text)), (number, label))
+        first_number, first_label = met.setdefault(keys[1], (number, label))
         if first_number == number:
             return
         self.same_text += 1
-        example = {"rows": [first_number, number], "text": shorten(text)}
+        example = {"rows": [first_number, number], "text": text}
         if len(self.same_text_examples) < 5:
             self.same_text_examples.append(example)
         if first_label != label:

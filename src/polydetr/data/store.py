@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from polydetr.core.examples import Arrays, Example
+from polydetr.core.files import make_folder
 from polydetr.errors import DataFileError, SaveError
 
 _FLUSH = 1000
@@ -76,15 +78,16 @@ class ExampleStore:
         Raises:
             SaveError: the disk is full or the folder cannot be written.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
         try:
+            make_folder(path.parent)
             _write(examples, partial)
             os.replace(partial, path)
         except OSError as error:
             raise SaveError(f"cannot write the tokenized data to {str(path)!r}: {error.strerror or error}") from error
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
         return ExampleStore(path)
 
 

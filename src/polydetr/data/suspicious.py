@@ -80,7 +80,9 @@ def find_suspicious(
     if len({labels[i] for i in usable}) < 2 or len(usable) < 50:
         return Suspicion(0, 0, (), "too few rows of each label to judge")
     started = time.monotonic()
-    names, y = np.unique([labels[i] for i in usable], return_inverse=True)
+    names = sorted({labels[i] for i in usable})  # no array: NumPy would make all as long as the longest
+    place = {name: i for i, name in enumerate(names)}
+    y = np.array([place[labels[i]] for i in usable])
     features = _features([texts[i][:_CHARACTERS] for i in usable], seed)
     probabilities, judged = _out_of_fold(features, y, seed, started + time_limit)
     of_label = probabilities[np.arange(len(y)), y]
@@ -88,7 +90,7 @@ def find_suspicious(
     suspicious = np.flatnonzero(judged & (of_label < _BELOW) & (of_best > _ABOVE))
     order = suspicious[np.argsort(of_label[suspicious] - of_best[suspicious], kind="stable")]
     suspects = tuple(
-        Suspect(rows[usable[i]], texts[usable[i]][:_CHARACTERS], str(names[y[i]]), str(names[best[i]]),
+        Suspect(rows[usable[i]], texts[usable[i]][:_CHARACTERS], names[y[i]], names[best[i]],
                 round(float(of_label[i]), 4), round(float(of_best[i]), 4))
         for i in map(int, order[:_MOST_SHOWN])
     )  # fmt: skip

@@ -73,4 +73,5 @@ def _moved(places: list[_Place], size: int, affine: Tensor) -> Scene:
     scale, shift = affine[:, :, :2].diagonal(dim1=1, dim2=2), affine[:, :, 2]
     corners = torch.stack((own_shift, own_shift + own_scale), dim=1) * scale[:, None] + shift[:, None]
     low, high = corners.aminmax(dim=1)
-    return Scene(own_scale * scale, own_shift * scale + shift, torch.cat((low, high), dim=-1).clamp(0, 1))
+    window = torch.cat((low, high), dim=-1).clamp(0, 1)
+    return Scene(own_scale * scale, own_shift * scale + shift, window, pixel=1 / size)

@@ -31,11 +31,11 @@ class TableEmbedder(Embedder):
         self.numbers = LinearNumbers(num_columns, embed_dim, width=modality.width)
         self.codes = nn.Embedding(1 + self.offsets[-1], embed_dim, padding_idx=0)
         nn.init.uniform_(self.codes.weight, -(embed_dim**-0.5), embed_dim**-0.5)
-        is_number = torch.tensor([c.kind == "number" for c in columns] or [False])
+        is_number = [c.kind == "number" for c in columns] or [False]
         self.periodic = None
-        if config.embedding == "periodic" and bool(is_number.any()):
+        if config.embedding == "periodic" and any(is_number):
             self.periodic = PeriodicNumbers(num_columns, embed_dim)
-        self.register_buffer("is_number", is_number, persistent=False)
+        self.register_buffer("is_number", torch.tensor(is_number), persistent=False)
         with torch.no_grad():  # codes that do not occur in training add nothing to the column's bias
             self.codes.weight[0] = 0
             for offset, column in zip(self.offsets, columns, strict=False):

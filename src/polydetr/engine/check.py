@@ -12,7 +12,7 @@ from typing import Any
 
 from polydetr.core.records import Record
 from polydetr.engine.encode import RowEncoder
-from polydetr.errors import RowError
+from polydetr.errors import RowError, quoted
 
 _EXAMPLES = 3
 
@@ -49,7 +49,7 @@ class ContractReport:
     def lines(self) -> list[str]:
         """For a person: a line per kind and column, with its first example."""
         out = [
-            f"{kind.replace('_', ' ')}{f' in column {column!r}' if column else ''}: {n} of {self.rows} rows "
+            f"{kind.replace('_', ' ')}{f' in column {quoted(column)}' if column else ''}: {n} of {self.rows} rows "
             f"(first: {self.examples[kind, column][0]})"
             for (kind, column), n in self.counts.most_common()
         ]

@@ -18,10 +18,10 @@ from polydetr.core.documents import EncodedDocument, EncodedGroup
 from polydetr.core.examples import Arrays, Example
 from polydetr.core.layout import FieldText
 from polydetr.core.records import Finding, Record, Row, access_of
-from polydetr.errors import Location, RowError
+from polydetr.errors import Location, RowError, listed, row_fault
 from polydetr.modalities.base import Modality, ReadsFiles
 from polydetr.tasks.base import Task, WindowView
-from polydetr.tasks.capabilities import BringsTokens, ChecksLabels, HasPositive, NamesFiles
+from polydetr.tasks.capabilities import BringsTokens, ChecksLabels, FindsInImages, HasPositive, NamesFiles
 
 MAX_DOCUMENT_ROWS = 64
 """Rows of one document that are read together at most: bounds memory however long the document is."""
@@ -89,15 +89,17 @@ class RowEncoder:
         """One document's windows.
 
         Raises:
-            RowError: a value cannot be read; its location names file, row and column.
+            RowError: a value cannot be read, or anything else fails within a row; its location names file, row and
+            column.
         """
         try:
             return self._encode(records, with_targets=with_targets)
-        except RowError as error:
+        except BaseException as fault:
+            error = row_fault(fault, records[0].location)
             if len(records) > 1:  # find out which row it was
                 for record in records:
                     self.encode([record], with_targets=with_targets)
-            raise _relocate(error, records[0]) from None
+            raise error from (None if isinstance(fault, RowError) else fault)
 
     def _encode(self, records: Sequence[Record], *, with_targets: bool) -> EncodedDocument:
         rows, access = [record.row for record in records], access_of(records[0])
@@ -107,7 +109,7 @@ class RowEncoder:
         windowed = next((g for g in groups.values() if g.texts), None)
         count = max(len(g.windows) for g in groups.values())
         texts = windowed.texts if windowed else ()
-        golds = self._golds(records, texts, warnings) if with_targets else {}
+        golds = self._golds(records, texts, groups, warnings) if with_targets else {}
         positives = self._positives(records, golds, count, warnings) if with_targets else {}
         examples, layouts = [], []
         for i in range(count):
@@ -156,7 +158,7 @@ class RowEncoder:
 
     def _judge(self, groups: Mapping[str, EncodedGroup], findings: Sequence[Finding]) -> None:
         if all(group.is_empty for group in groups.values()):
-            fields = ", ".join(repr(f) for m in self.read.values() for f in m.fields)
+            fields = listed(f for m in self.read.values() for f in m.fields)
             raise RowError(f"every value that the model reads is missing: {fields}")
         if self.strictness == "strict" and findings:
             first = findings[0]
@@ -172,13 +174,19 @@ class RowEncoder:
         return tokens + sum(task.num_own_tokens for task in self.tasks.values() if isinstance(task, BringsTokens))
 
     def _golds(
-        self, records: Sequence[Record], texts: Sequence[FieldText], warnings: list[Finding]
+        self,
+        records: Sequence[Record],
+        texts: Sequence[FieldText],
+        groups: Mapping[str, EncodedGroup],
+        warnings: list[Finding],
     ) -> dict[str, list[Any]]:
         """Target → every row's label, read once however many windows there are; adds a warning for a doubtful one."""
         golds: dict[str, list[Any]] = {target: [] for target in self.tasks}
         for i, record in enumerate(records):
             for target, task in self.tasks.items():
                 gold = task.gold(task_row(task, record), texts[i] if texts else None)
+                if isinstance(task, FindsInImages):
+                    gold = task.on_image(gold, groups["image"].windows[0].arrays)
                 golds[target].append(gold)
                 if isinstance(task, ChecksLabels):
                     where = dataclasses.replace(record.location, column=target)
@@ -198,12 +206,3 @@ def _content(groups: Mapping[str, Arrays]) -> int:
 def task_row(task: Task, record: Record) -> Row:
     """The row as the task reads its label: its files lie beside the file that names them."""
     return task.located(record.row, access_of(record)) if isinstance(task, NamesFiles) else record.row
-
-
-def _relocate(error: RowError, record: Record) -> RowError:
-    """The same error with the file and row that the record came from."""
-    inner = error.location or Location()
-    if inner.row is not None or inner.line is not None:
-        return error
-    location = dataclasses.replace(record.location, column=inner.column)
-    return RowError(error.message, location=location, hint=error.hint)

@@ -14,7 +14,7 @@ from polydetr.core.predictions import RowResult
 from polydetr.core.records import Record
 from polydetr.core.runner import Outputs, Runner
 from polydetr.engine.encode import RowEncoder, Strictness
-from polydetr.errors import ConfigError, RowError, did_you_mean
+from polydetr.errors import ConfigError, RowError, did_you_mean, quoted
 from polydetr.modalities.base import Modality
 from polydetr.tasks.base import Task
 
@@ -54,7 +54,13 @@ class Engine:
         return self._with(encoder=self.encoder.with_strictness(strictness))
 
     def with_seed(self, seed: int) -> Engine:
-        """A copy whose random draws, where a task makes some (generation), follow this seed."""
+        """A copy whose random draws, where a task makes some (generation), follow this seed.
+
+        Raises:
+            ConfigError: it is negative, or larger than any seed of a random generator.
+        """
+        if not 0 <= seed < 2**63:
+            raise ConfigError(f"seed {quoted(seed)} is not a number from 0 to 2**63 - 1.")
         return self._with(seed=seed)
 
     def with_runner(self, runner: Runner) -> Engine:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.predictions import Prediction, RowResult, Scoped
+from polydetr.core.files import file_names
+from polydetr.core.predictions import Bounded, Prediction, RowResult, Scoped
 from polydetr.core.records import Finding, ReadReport, Record, Rejection
 from polydetr.data.readers.source import STANDARD_INPUT
 from polydetr.engine.engine import Engine, OnError
 from polydetr.errors import Location, RowError
 from polydetr.tasks.base import Task
-from polydetr.tasks.capabilities import WritesFiles
+from polydetr.tasks.capabilities import Judged, WritesFiles
 from polydetr.values.images import list_images
 
 _IDS = ("image_id", "id")
@@ -66,8 +67,9 @@ class Answer:
         """
         if self.error is not None:
             return {"row": self.row, **self.about, "error": str(self.error)}
+        names = file_names(self.predictions)
         values = {
-            t: json_value(self.tasks[t], p.value, file=files / f"{self.row:05d}-{_safe(t)}" if files else None)
+            t: json_value(self.tasks[t], p.value, file=files / f"{self.row:05d}-{names[t]}" if files else None)
             for t, p in self.predictions.items()
         }
         shown: dict[str, Any] = {"row": self.row, **self.about, "prediction": values}
@@ -75,6 +77,13 @@ class Answer:
         if probabilities:
             shown["probability"] = probabilities
         details = {t: p.details for t, p in self.predictions.items()}
+        intervals = {t: p.details.interval for t, p in self.predictions.items() if isinstance(p.details, Bounded)}
+        if any(intervals.values()):
+            shown["interval"] = {t: list(interval) for t, interval in intervals.items() if interval}
+        if withheld := [t for t, p in self.predictions.items() if p.abstained]:
+            shown["abstained"] = True
+            if len(self.predictions) > 1:
+                shown["abstained_targets"] = withheld
         if outside := [t for t, d in details.items() if isinstance(d, Scoped) and d.in_scope is False]:
             shown["out_of_scope"] = outside
         if self.warnings:
@@ -83,10 +92,15 @@ class Answer:
 
 
 def answers(
-    engine: Engine, records: Iterable[Record], report: ReadReport, *, on_error: OnError = "return"
+    engine: Engine,
+    records: Iterable[Record],
+    report: ReadReport,
+    *,
+    on_error: OnError = "return",
+    least: Mapping[str, float] | None = None,
 ) -> Iterator[Answer]:
     """One answer per row. ``report``: filled while ``records`` are read; a row that is rejected there is answered, with
-    its error, in its place.
+    its error, in its place. least: target → the probability below which its answers are withheld.
 
     Raises:
         RowError: a row cannot be read and ``on_error`` is "raise".
@@ -106,17 +120,21 @@ def answers(
             number += 1
             yield _rejected(number, rejection)
         number += 1
-        yield _answer(number, result, engine)
+        yield _answer(number, result, engine, least or {})
     for rejection in report.rejected:
         number += 1
         yield _rejected(number, rejection)
 
 
-def _answer(number: int, result: RowResult, engine: Engine) -> Answer:
+def _answer(number: int, result: RowResult, engine: Engine, least: Mapping[str, float]) -> Answer:
     error = result.error
+    predictions = dict(result.predictions)
+    for target, probability in least.items():
+        if target in predictions and isinstance(task := engine.tasks[target], Judged):
+            predictions[target] = task.withhold(predictions[target], probability)
     problem = None if error is None else Problem(error.message, error.location or Location(), error.hint)
     about = about_row(result.record, engine)
-    return Answer(number, result.record, result.predictions, result.warnings, problem, engine.tasks, about)
+    return Answer(number, result.record, predictions, result.warnings, problem, engine.tasks, about)
 
 
 def _rejected(number: int, rejection: Rejection) -> Answer:
@@ -143,8 +161,3 @@ def _file(location: Location) -> dict[str, Any]:
 def json_value(task: Task, value: Any, *, file: Path | None = None) -> Any:
     """A prediction's value in JSON terms; ``file``: see ``WritesFiles``."""
     return task.to_json(value, file=file) if isinstance(task, WritesFiles) else value
-
-
-def _safe(name: str) -> str:
-    """A column's name as part of a file's."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from polydetr.core.files import cache_dir, sha256_of, write_json, written_atomically
+from polydetr.core.files import cache_dir, make_folder, sha256_of, write_json, written_atomically
 from polydetr.errors import BackboneError, did_you_mean
 from polydetr.fetch.catalog import BACKBONES, BackboneSpec
 from polydetr.fetch.wheels import Report, fetch_members
@@ -55,13 +55,19 @@ def fetch_backbone(name: str, *, report: Report | None = None) -> Path:
     if (fault := _check_folder(folder, files, origin=origin)) is None:
         return folder
     say = report or (lambda _: None)
-    if folder.is_dir() and any((folder / f).exists() for f in files):
-        say(f"{fault}; fetching it again")
-        for file in files:
-            (folder / file).unlink(missing_ok=True)
-    say(f"Fetching backbone {name!r}, about {spec.sources[0].megabytes} MB, license: {spec.license}")
-    _fetch_from_any(spec, folder, say)
-    _stamp_folder(folder, {file: sha256_of(folder / file) for file in files}, origin=origin)
+    try:
+        if folder.is_dir() and any((folder / f).exists() for f in files):
+            say(f"{fault}; fetching it again")
+            for file in files:
+                (folder / file).unlink(missing_ok=True)
+        say(f"Fetching backbone {name!r}, about {spec.sources[0].megabytes} MB, license: {spec.license}")
+        _fetch_from_any(spec, folder, say)
+        _stamp_folder(folder, {file: sha256_of(folder / file) for file in files}, origin=origin)
+    except OSError as error:
+        raise BackboneError(
+            f"backbone {name!r} cannot be kept in {str(folder)!r}: {error.strerror or error}.",
+            hint="Name another folder for the cache in the environment variable POLYDETR_CACHE.",
+        ) from error
     say(f"Backbone {name!r} lies in {folder}")
     return folder
 
@@ -69,7 +75,7 @@ def fetch_backbone(name: str, *, report: Report | None = None) -> Path:
 def _fetch_from_any(spec: BackboneSpec, folder: Path, say: Report) -> None:
     """Tries the sources in turn; files of a source appear in ``folder`` only when all of it is right."""
     failures: list[BackboneError] = []
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for source in spec.sources:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{spec.name}-") as scratch:
             try:

@@ -12,12 +12,14 @@ import csv
 import hashlib
 import io
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from polydetr.core.files import write_text
+from polydetr.core.files import json_text, write_text
 from polydetr.core.records import Row
 from polydetr.errors import InputError, SaveError, did_you_mean
 from polydetr.fetch import peoples_daily
@@ -87,12 +89,17 @@ def _as_csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _as_text(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 
+def _as_text(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula; numbers stay."""
+    return f"'{value}" if isinstance(value, str) and re.match(r"[=@\t\r]|[+-](?![\d.])", value) else value
+
+
 def _as_jsonl(rows: Sequence[Row]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(json_text(row) + "\n" for row in rows)
 
 
 def _readme(sample: Sample, counts: Mapping[str, int]) -> str:

@@ -61,18 +61,16 @@ class ClassificationHead(PooledHead):
         cls, task: ClassificationTask, reading: Reading, choice: Any, *, counterpart: Counterpart
     ) -> ClassAnswer:
         """choice: a label."""
-        probabilities = details_of(reading.prediction, ClassDetails).probabilities
-        if choice is not None and choice not in probabilities:
-            raise InputError(
-                f"{choice!r} is not a label of {task.target!r}. {did_you_mean(str(choice), probabilities)}"
-            )
-        label = str(choice) if choice is not None else max(probabilities, key=lambda name: probabilities[name])
-        p = probabilities[label]
+        p_of = list(details_of(reading.prediction, ClassDetails).probabilities.values())
+        index = max(range(len(p_of)), key=p_of.__getitem__) if choice is None else task.classes.index(choice)
+        if index is None:
+            raise InputError(f"{choice!r} is not a label of {task.target!r}. {did_you_mean(str(choice), task.labels)}")
+        label, p = task.labels[index], p_of[index]
         is_answered = not task.multi_label or p >= task.threshold
         chance = 0.5 if task.multi_label else 1 / len(task.labels)
         return ClassAnswer(
             f"{label} ({p:.1%})" if is_answered else f"{label} ({p:.1%}, not answered)",
-            task.labels.index(label),
+            index,
             task.temperature,
             task.multi_label,
             floor=chance + 0.3 * (1 - chance) if choice is None else 0.0,

@@ -117,7 +117,7 @@ class DetectionHead(Head):
         """The objects at their new place; those of which too little is left in the image are dropped."""
         corners = cxcywh_to_xyxy(targets["boxes_cxcywh"]).unflatten(-1, (2, 2)) * scene.scale[:, None, None]
         low, high = (corners + scene.shift[:, None, None]).aminmax(dim=-2)
-        moved, kept = _seen(torch.cat((low, high), dim=-1), scene.window[:, None])
+        moved, kept = _seen(torch.cat((low, high), dim=-1), scene.window[:, None], SMALLEST_SIDE * scene.pixel)
         labels = targets["labels"].masked_fill(~kept, IGNORE_INDEX)
         return {**targets, "boxes_cxcywh": xyxy_to_cxcywh(moved), "labels": labels}
 
@@ -168,11 +168,11 @@ def _published(shape: EncoderShape) -> dict[str, Any] | None:
     return sizes
 
 
-def _seen(boxes_xyxy: Tensor, window_xyxy: Tensor) -> tuple[Tensor, Tensor]:
+def _seen(boxes_xyxy: Tensor, window_xyxy: Tensor, smallest: float) -> tuple[Tensor, Tensor]:
     """``values.boxes.seen_boxes`` for tensors: boxes (..., 4) cut at the window's edges, and which are kept (...)."""
     low = torch.maximum(boxes_xyxy[..., :2], window_xyxy[..., :2])
     high = torch.minimum(boxes_xyxy[..., 2:], window_xyxy[..., 2:])
     left = (high - low).clamp(min=0)
     whole = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=0)
-    kept = (left.prod(-1) > VISIBLE_SHARE * whole.prod(-1)) & (left.amin(-1) >= SMALLEST_SIDE)
+    kept = (left.prod(-1) > VISIBLE_SHARE * whole.prod(-1)) & (left.amin(-1) >= smallest)
     return torch.cat((low, torch.maximum(low, high)), dim=-1), kept

@@ -9,15 +9,22 @@ reports/             tables, JSON and images of the evaluation
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import os
+import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from polydetr import __version__
 from polydetr.core.files import sha256_of
 from polydetr.errors import ModelFolderError
+from polydetr.inference.description import Description, FileEntry, faults
 
 FORMAT_VERSION = 1
 MANIFEST = "polydetr.json"
@@ -25,6 +32,10 @@ WEIGHTS = "model.safetensors"
 CARD = "README.md"
 SEAL = "manifest_sha256"
 COPY_AGAIN = "Copy the whole model folder again."
+MOST_JSON = 64 << 20
+"""Bytes of a file that is read whole."""
+LEFT = re.compile(r"[0-9a-f]{16}\.(?P<kind>new|old)")
+"""What a killed save may leave ``beside`` the folder: half of the new model, or the one that was there before."""
 
 
 def seal_of(manifest: Mapping[str, Any]) -> str:
@@ -33,7 +44,8 @@ def seal_of(manifest: Mapping[str, Any]) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The folder's description, after checking that every file the model is read from is there and unchanged.
+    """The folder's description, after checking that it is one of a model, and that every file the model is read from is
+    there and unchanged. Nothing outside of the folder is opened.
 
     The model card and the reports are for people, who may edit them: they are not checked.
 
@@ -46,7 +58,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         versions = manifest.get("versions")
         by = versions.get("polydetr", "?") if isinstance(versions, dict) else "?"
         raise ModelFolderError(
-            f"{str(folder)!r} was written in format {version!r} by polydetr {by}; "
+            f"{str(folder)!r} was written in format {version!r} by polydetr {by!s:.40}; "
             f"this version, {__version__}, reads up to format {FORMAT_VERSION}.",
             hint="Upgrade polydetr: pip install --upgrade polydetr.",
         )
@@ -54,44 +66,98 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ModelFolderError(
             f"{str(folder / MANIFEST)!r} was changed after it was saved (sha256 differs).", hint=COPY_AGAIN
         )
-    for name, expected in manifest["files"].items():
+    try:
+        files = Description.model_validate(manifest).files
+    except ValidationError as error:
+        raise ModelFolderError(
+            f"{str(folder / MANIFEST)!r} is no description of a model: {faults(error)}.", hint=COPY_AGAIN
+        ) from None
+    for name in {WEIGHTS, *files}:
         if name != CARD and not name.startswith("reports/"):
-            _check_file(folder, name, expected)
+            _check_file(folder, name, files.get(name))
     return manifest
 
 
 def _description(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
         if not folder.exists():
-            hint = "Check the path."
-            if (beside(folder, "old") / MANIFEST).exists():
-                hint = f"An interrupted save left the model in {str(beside(folder, 'old'))!r}: rename it."
-            raise ModelFolderError(f"there is no model folder {str(folder)!r}.", hint=hint) from None
-        raise ModelFolderError(
-            f"{str(folder)!r} is not a polydetr model: it has no {MANIFEST}.",
-            hint="Name the folder that polydetr train --out wrote.",
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelFolderError(f"{str(path)!r} cannot be read: {error}.", hint=COPY_AGAIN) from None
+            left = [old for old in folder.parent.glob(f".{glob.escape(folder.name)}.*old") if (old / MANIFEST).exists()]
+            hint = f"An interrupted save left the model in {str(left[0])!r}: rename it." if left else "Check the path."
+            raise ModelFolderError(f"there is no model folder {str(folder)!r:.200}.", hint=hint)
+        if not os.path.lexists(folder / MANIFEST):
+            raise ModelFolderError(
+                f"{str(folder)!r} is not a polydetr model: it has no {MANIFEST}.",
+                hint="Name the folder that polydetr train --out wrote.",
+            )
+    except (OSError, ValueError) as error:  # no name that a file could have, or a folder that is closed to the user
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ModelFolderError(f"there is no model folder {str(folder)!r:.200}: {reason}.") from None
+    manifest = read_json(folder, MANIFEST)
     if not isinstance(manifest, dict):
-        raise ModelFolderError(f"{str(path)!r} holds no description of a model.", hint=COPY_AGAIN)
+        raise ModelFolderError(f"{str(folder / MANIFEST)!r} holds no description of a model.", hint=COPY_AGAIN)
     return manifest
 
 
-def _check_file(folder: Path, name: str, expected: Mapping[str, Any]) -> None:
-    file = folder / name
-    if not file.is_file():
-        raise ModelFolderError(f"{str(folder)!r} lacks {name!r}.", hint=COPY_AGAIN)
-    if file.stat().st_size != expected["bytes"]:
+def read_json(folder: Path, name: str) -> Any:
+    """A JSON file of the folder.
+
+    Raises:
+        ModelFolderError: it is missing, no ordinary file in this folder, larger than ``MOST_JSON``, or not JSON.
+    """
+    path = own_file(folder, name)
+    try:
+        if path.stat().st_size > MOST_JSON:
+            raise ValueError(f"it has more than {MOST_JSON >> 20} MB")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelFolderError(f"{str(folder / name)!r} cannot be read: {error!s:.200}.", hint=COPY_AGAIN) from None
+
+
+def own_file(folder: Path, name: str) -> Path:
+    """The place of a file of the folder, behind links within it.
+
+    Raises:
+        ModelFolderError: it is missing, may not be read, is no ordinary file, or a link that leads out of the folder.
+    """
+    path = folder / name
+    try:
+        place = Path(os.path.realpath(path))
+        if not place.is_relative_to(os.path.realpath(folder)):
+            raise ModelFolderError(
+                f"{str(path)!r} is a link that leads out of the folder, which is not followed.",
+                hint="Put the file itself in its place.",
+            )
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        raise ModelFolderError(f"{str(folder)!r} lacks {name!r}.", hint=COPY_AGAIN) from None
+    except (OSError, ValueError) as error:
+        raise ModelFolderError(f"{str(path)!r} cannot be read: {error}.", hint=COPY_AGAIN) from None
+    if not stat.S_ISREG(mode):
+        raise ModelFolderError(f"{str(path)!r} is not an ordinary file.", hint=COPY_AGAIN)
+    if not os.access(place, os.R_OK):
         raise ModelFolderError(
-            f"{str(file)!r} has {file.stat().st_size} bytes, expected {expected['bytes']}: truncated or changed.",
+            f"{str(path)!r} may not be read: its rights are {stat.filemode(mode)}.",
+            hint="Its owner can give them: chmod -R a+rX FOLDER.",
+        )
+    return place
+
+
+def _check_file(folder: Path, name: str, expected: FileEntry | None) -> None:
+    """Raises ModelFolderError where a file is not the one that was saved, or (None) is not among them."""
+    file = own_file(folder, name)
+    if expected is None:
+        raise ModelFolderError(f"{str(folder / MANIFEST)!r} does not list {name!r}.", hint=COPY_AGAIN)
+    if file.stat().st_size != expected.bytes:
+        raise ModelFolderError(
+            f"{str(folder / name)!r} has {file.stat().st_size} bytes, expected {expected.bytes}: truncated or changed.",
             hint=COPY_AGAIN,
         )
-    if sha256_of(file) != expected["sha256"]:
-        raise ModelFolderError(f"{str(file)!r} is not the file that was saved (sha256 differs).", hint=COPY_AGAIN)
+    if name != WEIGHTS and expected.bytes > MOST_JSON:
+        raise ModelFolderError(f"{str(folder / name)!r} has more than {MOST_JSON >> 20} MB.", hint=COPY_AGAIN)
+    if sha256_of(file) != expected.sha256:
+        raise ModelFolderError(
+            f"{str(folder / name)!r} is not the file that was saved (sha256 differs).", hint=COPY_AGAIN
+        )
 
 
 def beside(folder: Path, kind: str) -> Path:

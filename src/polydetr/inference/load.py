@@ -7,11 +7,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from polydetr.core.plugs import MODALITIES, RUNNERS, TASKS, load
 from polydetr.engine.engine import Engine
-from polydetr.errors import ConfigError, ModelFolderError, did_you_mean
+from polydetr.errors import BackboneError, ConfigError, ModelFolderError, PolydetrError, SchemaError, did_you_mean
+from polydetr.inference.description import faults
 from polydetr.inference.folder import COPY_AGAIN, read_manifest
 from polydetr.modalities.base import Modality, Needs
+from polydetr.modalities.image import ImageModality
+from polydetr.schema.spec import Schema
 from polydetr.tasks.base import Task
 
 
@@ -27,9 +32,18 @@ def read_parts(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Mod
         modalities: dict[str, Modality] = {}
         for name, state in _with_needs(manifest["modalities"], tasks).items():
             modalities[name] = MODALITIES.find(name).from_state(state, folder, others=modalities)
-    except ConfigError as error:
+    except (BackboneError, ConfigError, SchemaError) as error:
         raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error.message}", hint=error.hint) from error
     return modalities, tasks
+
+
+def _with_limit(modality: Modality | None, max_pixels: int) -> Modality:
+    """Raises ConfigError where there are no images, or the limit is none."""
+    if not isinstance(modality, ImageModality):
+        raise ConfigError(f"max_pixels = {max_pixels}: the model reads no images.", hint="Leave --max-pixels out.")
+    if max_pixels < 1:
+        raise ConfigError(f"max_pixels = {max_pixels}, expected at least 1.")
+    return modality.with_limit(max_pixels)
 
 
 def _with_needs(states: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[str, dict[str, Any]]:
@@ -39,20 +53,31 @@ def _with_needs(states: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[st
     return {name: {"needs": derived[name], **state} for name, state in states.items()}
 
 
-def load_engine(folder: Path, *, runner: str = "torch", precision: str = "auto") -> tuple[Engine, dict[str, Any]]:
-    """A saved model, ready to answer, and its description.
+def load_engine(
+    folder: Path, *, runner: str = "torch", precision: str = "auto", max_pixels: int | None = None
+) -> tuple[Engine, dict[str, Any]]:
+    """A saved model, ready to answer, and its description. max_pixels: in place of that of the training.
 
     Raises:
-        ConfigError: an unknown runner or precision. ModelFolderError: see ``read_manifest``; or the parts do not fit.
+        ConfigError: an unknown runner or precision, a limit for a model that reads no images. ModelFolderError: see
+            ``read_manifest``; or the parts do not fit.
     """
     if runner not in RUNNERS:
         raise ConfigError(f"runner {runner!r} is not known.", hint=did_you_mean(runner, RUNNERS))
     manifest = read_manifest(folder)
     try:
+        Schema.from_dict(manifest["schema"])
         modalities, tasks = read_parts(folder, manifest)
+        if max_pixels is not None:
+            modalities = {**modalities, "image": _with_limit(modalities.get("image"), max_pixels)}
         loaded = load(RUNNERS[runner])(folder, manifest, modalities, tasks, precision=precision)
-        return Engine.of(modalities, tasks, loaded, context=bool(manifest["context"])), manifest
-    except ConfigError:
+        return Engine.of(modalities, tasks, loaded, context=manifest["context"]), manifest
+    except SchemaError as error:
+        raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error.message:.300}", hint=COPY_AGAIN) from error
+    except PolydetrError:
         raise
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error!s:.300}", hint=COPY_AGAIN) from error
+    except ValidationError as error:
+        raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {faults(error)}.", hint=COPY_AGAIN) from error
+    except Exception as error:  # whatever parts that do not belong together lead to
+        reason = f"{type(error).__name__}: {error!s:.200}"
+        raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {reason}.", hint=COPY_AGAIN) from error

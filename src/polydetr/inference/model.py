@@ -3,56 +3,68 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from polydetr.core.access import IN_MEMORY
 from polydetr.core.plugs import EXPLAIN, load
 from polydetr.core.predictions import ByLabel, Evaluation, Prediction
+from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers import TEST_PARTS
 from polydetr.engine.check import ContractReport, check_records
 from polydetr.engine.encode import Strictness
 from polydetr.engine.engine import Engine
-from polydetr.engine.inputs import asked_records, target_records, with_targets
-from polydetr.engine.measure import evaluate_results, unseen_warnings
+from polydetr.engine.inputs import ReadingWarning, asked_records, target_records, with_targets
+from polydetr.engine.measure import (
+    evaluate_results,
+    label_warnings,
+    unmeasured_warnings,
+    unseen_warnings,
+    with_coverage,
+)
 from polydetr.engine.outputs import Answer, answers
-from polydetr.errors import InputError, did_you_mean
+from polydetr.engine.render import ShownImage
+from polydetr.errors import InputError, RowError, did_you_mean
 from polydetr.inference.load import load_engine
+from polydetr.metrics.calibration import Threshold
 from polydetr.schema.spec import Schema
-from polydetr.tasks.capabilities import HasPositive
+from polydetr.tasks.capabilities import HasPositive, Judged
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from polydetr.explain import Explanation
 
 
 class MeasureWarning(UserWarning):
-    """Some of the evaluated rows have labels that the model never saw in training, and so cannot predict."""
+    """What was measured is not all that was to be: rows were left out, a target has no labels, the model never saw some
+    labels in training, and so cannot predict them, or labels do not fit their text.
+    """
 
 
 @dataclass(frozen=True)
 class Options:
     """How rows are read and answered.
 
-    format, encoding: of a file whose name does not say it.
+    reading: what a file does not say about itself, and what becomes of a row that cannot be read: an answer with its
+        error stands in its place, unless ``on_error`` is "raise" or "skip".
     strictness: "strict" refuses rows that are in any way unlike what the model was trained on (``check`` lists them);
         "lenient" takes a value that cannot be read, or a column that is not there, as missing.
     seed: for targets that are drawn at random (generation): the same seed and rows give the same images.
-    on_error: what becomes of a row that cannot be read: "return" gives an answer with its error in the row's place,
-        "raise" raises it.
-    images: the folder of the images that the rows name: their paths begin there, and nothing outside of it is opened.
-        Give it for rows of unknown origin; without it, paths begin at the file that names them.
+    min_confidence: answers of a lower probability are withheld (``Prediction.abstained``), the best guess beside them.
+    accuracy: the same, with the probability that reaches this share of right answers (see ``thresholds``).
     """
 
-    format: str | None = None
-    encoding: str | None = None
+    reading: ReadOptions = ReadOptions()
     strictness: Strictness = "normal"
     seed: int = 0
-    on_error: Literal["return", "raise"] = "return"
-    images: str | Path | None = None
+    min_confidence: float | None = None
+    accuracy: float | None = None
 
 
 class LoadedModel:
@@ -66,7 +78,12 @@ class LoadedModel:
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, precision: Literal["auto", "fp32", "bf16", "int8"] = "auto", runner: str = "torch"
+        cls,
+        folder: str | Path,
+        *,
+        precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+        runner: str = "torch",
+        max_pixels: int | None = None,
     ) -> Self:
         """A saved model.
 
@@ -74,12 +91,13 @@ class LoadedModel:
             this machine; otherwise in bf16 what was trained in bf16, where this machine has instructions for it, and
             all else in fp32. Whether each is accurate enough for the model was checked when it was trained.
         runner: what computes the forward pass (``core.plugs.RUNNERS``).
+        max_pixels: of an image, in place of ``image.max_pixels`` of the training.
 
         Raises:
             ConfigError: an unknown precision or runner, or "int8" where the machine or the model cannot compute in it.
             ModelFolderError: it is not a model, is damaged or changed, or was written by a newer version.
         """
-        engine, manifest = load_engine(Path(folder), runner=runner, precision=precision)
+        engine, manifest = load_engine(Path(folder), runner=runner, precision=precision, max_pixels=max_pixels)
         return cls(engine, manifest, folder=Path(folder))
 
     # -- answers ------------------------------------------------------------------------------------------------------
@@ -96,44 +114,86 @@ class LoadedModel:
             InputError: the rows cannot be read at all; or, with ``on_error="raise"``, one of them.
         """
         report, engine = ReadReport(), self._engine.with_strictness(options.strictness).with_seed(options.seed)
-        raises = options.on_error == "raise"
-        records = self._records(rows, options, on_error="raise" if raises else "skip", report=report)
-        return answers(engine, records, report, on_error=options.on_error)
+        on_error = options.reading.on_error
+        reading = replace(options.reading, on_error=on_error or "skip")
+        records = self._records(rows, reading, strictness=options.strictness, report=report)
+        every = answers(
+            engine, records, report, on_error="raise" if on_error == "raise" else "return", least=self._least(options)
+        )
+        return _without_errors(every) if on_error == "skip" else every
+
+    def thresholds(self, accuracy: float) -> dict[str, Threshold]:
+        """Target → the probability from which on its answers are right ``accuracy`` of the time, with the share of
+        answers that this leaves, chosen on the validation rows that did not choose the weights. Where none reaches it,
+        the most accurate one (``reached`` is False).
+
+        Raises:
+            InputError: ``accuracy`` is not between 0 and 1, or no answer of this model can be withheld: it answers
+                quantities, vectors or images, or was saved without what this takes.
+        """
+        judged = {t: task for t, task in self._engine.tasks.items() if isinstance(task, Judged)}
+        found = {t: chosen for t, task in judged.items() if (chosen := task.calibration.threshold(accuracy))}
+        if not found:
+            reason = "was saved without answers to validation rows" if judged else "answers with no probabilities"
+            raise InputError(
+                f"this model {reason}, so no threshold reaches an accuracy of {accuracy:g}",
+                hint="Train it anew, or name a probability: min_confidence (predict --min-confidence)."
+                if judged
+                else "Leave the accuracy out.",
+            )
+        return found
+
+    def _least(self, options: Options) -> dict[str, float]:
+        """Target → the probability below which answers are withheld."""
+        if options.min_confidence is not None and not 0 <= options.min_confidence <= 1:
+            raise InputError(f"a confidence of {options.min_confidence:g} is no probability between 0 and 1.")
+        least = {}
+        if options.accuracy is not None:
+            least = {target: chosen.threshold for target, chosen in self.thresholds(options.accuracy).items()}
+        if options.min_confidence is not None:
+            judged = [t for t, task in self._engine.tasks.items() if isinstance(task, Judged)]
+            if not judged:
+                raise InputError("this model answers with no probabilities.", hint="Leave min_confidence out.")
+            least = {t: max(options.min_confidence, least.get(t, 0.0)) for t in judged}
+        return least
 
     def predict(
-        self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0, images: str | Path | None = None
+        self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0, reading: ReadOptions = ReadOptions()
     ) -> list[dict[str, Any]]:
         """One answer per row, in order: target → label, number, list of entities, answer, or image (a uint8 array).
-        ``rows``: see ``answer``; the others: see ``Options``.
+        A label has the type that it has in the training rows: 0, True or "yes"; in a file of CSV all labels are text.
+        ``rows``: see ``answer``; ``strictness``, ``seed``, ``reading``: see ``Options``.
 
         Raises:
             InputError: a row cannot be read; ``answer`` and ``stream`` give the good rows and the errors instead.
         """
-        return [answer.values for answer in self._all(rows, strictness, seed, images)]
+        return [answer.values for answer in self._all(rows, Options(reading, strictness, seed))]
 
-    def predict_proba(self, rows: Any) -> list[dict[str, Any]]:
+    def predict_proba(self, rows: Any, *, reading: ReadOptions = ReadOptions()) -> list[dict[str, Any]]:
         """One mapping per row: target → calibrated probabilities, by label for classes, of the answer otherwise."""
         return [
             {
                 t: dict(p.details.probabilities) if isinstance(p.details, ByLabel) else p.probability
                 for t, p in answer.predictions.items()
             }
-            for answer in self._all(rows)
+            for answer in self._all(rows, Options(reading))
         ]
 
-    def predictions(self, rows: Any, *, seed: int = 0) -> list[dict[str, Prediction]]:
+    def predictions(
+        self, rows: Any, *, seed: int = 0, reading: ReadOptions = ReadOptions()
+    ) -> list[dict[str, Prediction]]:
         """One mapping per row: target → value, probability, and its task's details (``ClassDetails``, ...)."""
-        return [dict(answer.predictions) for answer in self._all(rows, seed=seed)]
+        return [dict(answer.predictions) for answer in self._all(rows, Options(reading, seed=seed))]
 
     def stream(
         self,
         rows: Any,
         *,
-        format: str | None = None,
-        encoding: str | None = None,
+        reading: ReadOptions = ReadOptions(),
         strictness: Strictness = "normal",
         seed: int = 0,
-        images: str | Path | None = None,
+        min_confidence: float | None = None,
+        accuracy: float | None = None,
         files: Path | None = None,
         draw: Path | None = None,
     ) -> Iterator[dict[str, Any]]:
@@ -146,7 +206,7 @@ class LoadedModel:
         Raises:
             SaveError: a file cannot be written.
         """
-        options = Options(format, encoding, strictness, seed, images=images)
+        options = Options(reading, strictness, seed, min_confidence, accuracy)
         for answer in self.answer(rows, options=options):
             if draw is not None:
                 from polydetr.engine.render import draw_answer
@@ -154,7 +214,14 @@ class LoadedModel:
                 draw_answer(self._engine, answer, draw)
             yield answer.to_dict(files=files)
 
-    def embed(self, rows: Any, *, target: str | None = None, side: Literal["input", "target"] = "input") -> np.ndarray:
+    def embed(
+        self,
+        rows: Any,
+        *,
+        target: str | None = None,
+        side: Literal["input", "target"] = "input",
+        reading: ReadOptions = ReadOptions(),
+    ) -> np.ndarray:
         """The vectors (N, D), float32, of length 1, of rows; or, with ``side="target"``, of the candidates to retrieve:
         rows with the target column, or its bare values. The dot product of two vectors is their similarity.
 
@@ -166,65 +233,55 @@ class LoadedModel:
         known = [name for name, task in self._engine.tasks.items() if isinstance(task, HasPositive)]
         name = target_of(target, known, kind="embedding")
         if side == "target":
-            results = self._engine.of_positives(name).run(target_records(rows, name))
+            results = self._engine.of_positives(name).run(target_records(rows, name, reading=reading))
         elif side == "input":
-            results = self._engine.only(name).run(self._records(rows, Options()))
+            results = self._engine.only(name).run(self._records(rows, reading))
         else:
             raise InputError(f"side = {side!r}: {did_you_mean(str(side), ('input', 'target'))}")
         vectors = [np.asarray(r.predictions[name].value, dtype=np.float32) for r in results]
         width = int(self._manifest.get("embed_dim", 0))
         return np.stack(vectors) if vectors else np.zeros((0, width), dtype=np.float32)
 
-    def check(
-        self,
-        rows: Any,
-        *,
-        format: str | None = None,
-        encoding: str | None = None,
-        images: str | Path | None = None,
-    ) -> ContractReport:
+    def check(self, rows: Any, *, reading: ReadOptions = ReadOptions()) -> ContractReport:
         """Compares rows with what the model was trained on, without predicting: counts, by column, what is missing, was
         never seen in training, out of range, truncated or unreadable.
 
         Raises:
             SchemaError: a column that the model reads is not there.
         """
-        return check_records(self._engine.encoder, self._records(rows, Options(format, encoding, images=images)))
+        return check_records(self._engine.encoder, self._records(rows, reading))
 
     # -- measuring ----------------------------------------------------------------------------------------------------
 
-    def evaluate(
-        self,
-        rows: Any,
-        *,
-        format: str | None = None,
-        encoding: str | None = None,
-        images: str | Path | None = None,
-    ) -> dict[str, dict[str, float]]:
+    def evaluate(self, rows: Any, *, reading: ReadOptions = ReadOptions()) -> dict[str, dict[str, float]]:
         """Metrics by target, by their standard names."""
-        evaluations = self.evaluation(rows, format=format, encoding=encoding, images=images)
-        return {target: dict(e.metrics) for target, e in evaluations.items()}
+        return {target: dict(e.metrics) for target, e in self.evaluation(rows, reading=reading).items()}
 
-    def evaluation(
-        self,
-        rows: Any,
-        *,
-        format: str | None = None,
-        encoding: str | None = None,
-        images: str | Path | None = None,
-    ) -> dict[str, Evaluation]:
-        """Metrics with their tables and figures, by target. Of a data.yaml the part "test" is read, or else "val".
+    def evaluation(self, rows: Any, *, reading: ReadOptions = ReadOptions()) -> dict[str, Evaluation]:
+        """Metrics with their tables and figures, by target; a target without labels in ``rows`` is not measured.
 
         Raises:
-            SchemaError: a target column is not in ``rows``.
+            SchemaError: ``rows`` have labels of no target.
         """
-        asked = self._records(rows, Options(format, encoding, images=images), split=TEST_PARTS)
+        report = ReadReport()
+        asked = self._records(rows, reading, report=report, labels=True, split=TEST_PARTS)
         records = with_targets(asked, self._engine.tasks)
-        results = list(self._engine.run(records, with_targets=True))
-        evaluations = evaluate_results(self._engine, results)
+        on_error = "return" if reading.on_error == "skip" else "raise"
+        results = []
+        for result in self._engine.run(records, with_targets=True, on_error=on_error):
+            if result.error is None:
+                results.append(result)
+            else:
+                report.reject(result.error.location or result.record.location, result.error.message)
+        evaluations = with_coverage(self._engine, results, evaluate_results(self._engine, results))
+        lines = unmeasured_warnings(self._engine.tasks, evaluations, where="these rows")
+        if report.rejected:
+            lines.append(f"{len(report.rejected)} of the rows were left out (first: {report.rejected[0]})")
         for target, evaluation in evaluations.items():
-            for line in unseen_warnings(target, evaluation, where="these rows"):
-                warnings.warn(line, MeasureWarning, stacklevel=2)
+            lines += label_warnings(target, results, where="these rows")
+            lines += unseen_warnings(target, evaluation, where="these rows")
+        for line in lines:
+            warnings.warn(line, MeasureWarning, stacklevel=2)
         return evaluations
 
     # -- explaining ---------------------------------------------------------------------------------------------------
@@ -236,22 +293,22 @@ class LoadedModel:
         target: str | None = None,
         choice: Any = None,
         out: str | Path | None = None,
-        images: str | Path | None = None,
+        reading: ReadOptions = ReadOptions(),
     ) -> Explanation:
         """Why the model answers this row as it does: scores of its columns, words, image cells and items, and a check
         that says whether the scores mean anything.
 
         target: which answer, where there are several; the first that can be explained when not given. choice: another
         label to explain (classification), the number of an entity or object, from 0 (tagging, entities, detection), or
-        what the row is compared with (embedding). out: a folder for explanation.html and explanation.png. images: see
-        ``Options``.
+        what the row is compared with (embedding). out: a folder for explanation.html and explanation.png. reading:
+        see ``Options``.
 
         Raises:
             InputError: the row cannot be read or has no word, there is no such target or choice, or the target's task
                 has no explanation.
             SaveError: ``out`` cannot be written to.
         """
-        record = next(iter(self._records([row], Options(images=images))))
+        record = next(iter(self._records([row], reading)))
         explanation = load(EXPLAIN)(self._engine, record, target=target, choice=choice)
         if out is not None:
             explanation.save(out)
@@ -264,19 +321,40 @@ class LoadedModel:
         row: int = 1,
         target: str | None = None,
         choice: Any = None,
-        format: str | None = None,
-        images: str | Path | None = None,
+        reading: ReadOptions = ReadOptions(),
     ) -> Explanation:
         """``explain`` for row number ``row``, counted from 1, of a file; nothing after it is read.
 
         Raises:
             InputError: there is no such row; and what ``explain`` raises.
         """
-        number = 0
-        for number, record in enumerate(self._records(rows, Options(format, images=images)), start=1):
+        good, report = 0, ReadReport()
+        reading = replace(reading, on_error="skip")  # a row before it is none of its concern
+        for good, record in enumerate(self._records(rows, reading, report=report), start=1):
+            number = good + len(report.rejected)
             if number == row:
                 return load(EXPLAIN)(self._engine, record, target=target, choice=choice)
-        raise InputError(f"there is no row {row}: the input has {number}", hint="Rows are counted from 1.")
+            if number > row:
+                break
+        else:
+            good += 1
+        if row - good >= len(report.rejected):
+            number = good - 1 + len(report.rejected)
+            raise InputError(f"there is no row {row}: the input has {number}", hint="Rows are counted from 1.")
+        bad = report.rejected[row - good]
+        raise RowError(bad.reason, location=bad.location)
+
+    # -- images -------------------------------------------------------------------------------------------------------
+
+    def open_image(self, image: Any, *, column: str | None = None) -> Image:
+        """An image (a path, bytes, an array or a Pillow image) as the model sees it, before it is brought to the
+        model's size: upright, over white, in 8-bit RGB. column: of several columns of images, which.
+
+        Raises:
+            InputError: the model reads no images. RowError: it cannot be read.
+        """
+        field = target_of(column, self.schema.names("image"), kind="image")
+        return ShownImage(self._engine.encoder.modalities["image"], field, image, IN_MEMORY).open()  # type: ignore[arg-type]
 
     # -- about itself -------------------------------------------------------------------------------------------------
 
@@ -292,25 +370,43 @@ class LoadedModel:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _all(
-        self, rows: Any, strictness: Strictness = "normal", seed: int = 0, images: str | Path | None = None
-    ) -> Iterator[Answer]:
+    def _all(self, rows: Any, options: Options) -> Iterator[Answer]:
         """Answers to all rows; the first that cannot be read is raised."""
-        return self.answer(rows, options=Options(strictness=strictness, seed=seed, on_error="raise", images=images))
+        on_error = options.reading.on_error or "raise"
+        return self.answer(rows, options=replace(options, reading=replace(options.reading, on_error=on_error)))
 
-    def _records(self, rows: Any, options: Options, **how: Any) -> Iterator[Record]:
+    def _records(self, rows: Any, reading: ReadOptions, **how: Any) -> Iterator[Record]:
         """how: as ``asked_records`` takes it."""
         fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
+        targets = tuple(target.name for target in self.schema.targets)
+        expected = ExpectedColumns(tuple(field.name for field in self.schema.inputs), targets)
+        by_token = any(task.per_token for task in self._engine.tasks.values())
+        one_value = ("number", "category", "date") if by_token else ("number", "category", "date", "text")
+        single = [f.name for f in self.schema.inputs if f.modality in one_value and f.name != "tokens"]
         images = self.schema.names("image")
         return asked_records(
-            rows, fields, format=options.format, encoding=options.encoding, strictness=options.strictness,
-            images=options.images, also=self._training_images, image=images[0] if len(images) == 1 else None, **how,
+            rows, fields, single=single, reading=reading, expected=expected, lists=self.schema.lists,
+            also=self._training_images, image=images[0] if len(images) == 1 else None, **how,
         )  # fmt: skip
 
     @property
     def _training_images(self) -> str | None:
         """The folder that was named for the images of the training rows, where asking names none."""
-        return self._manifest.get("config", {}).get("image", {}).get("root")
+        config = self._manifest.get("config", {})
+        return config.get("reading", {}).get("images") or config.get("image", {}).get("root")
+
+
+def _without_errors(every: Iterable[Answer]) -> Iterator[Answer]:
+    """The answers to rows that could be read; a warning at their end says how many could not."""
+    problems = []
+    for answer in every:
+        if answer.error is None:
+            yield answer
+        else:
+            problems.append(answer.error)
+    if problems:
+        rows = "1 row was" if len(problems) == 1 else f"{len(problems)} rows were"
+        warnings.warn(f"{rows} left out (first: {problems[0]})", ReadingWarning, stacklevel=2)
 
 
 def target_of(target: str | None, known: Sequence[str], *, kind: str) -> str:
@@ -321,6 +417,7 @@ def target_of(target: str | None, known: Sequence[str], *, kind: str) -> str:
     """
     if not known:
         raise InputError(f"this model has no {kind} target", hint=f"Train one: target='column:{kind}'.")
+    target = None if target is None else str(target)  # columns of data frames may be called by numbers
     if target is not None and target not in known:
         raise InputError(f"{target!r} is no {kind} target of this model. {did_you_mean(target, known)}")
     return target if target is not None else known[0]

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from polydetr.errors import InputError
 from polydetr.inference.model import LoadedModel, target_of
-from polydetr.values.images import open_image
 
 _AT_ONCE = 16
 """Tiles that are cut out and predicted together: a bound on memory."""
@@ -45,7 +44,8 @@ def tiles_of(width: int, height: int, *, tile: int, overlap: int) -> list[Tile]:
 def predict_tiled(
     model: LoadedModel, image: Any, *, target: str | None = None, tile: int = 640, overlap: int = 128
 ) -> list[dict[str, Any]]:
-    """The objects of one image (a path, bytes, an array or a Pillow image), the highest-scoring first.
+    """The objects of one image (a path, bytes, an array or a Pillow image), the highest-scoring first. A file may have
+    as many pixels as the model was trained or loaded with (``max_pixels``), an array any number.
 
     tile: pixels per side of what the model sees at once; best near the size of the training images, so that objects
     have the size they had there. overlap: larger than the largest object. target: which, where the model has several.
@@ -56,7 +56,7 @@ def predict_tiled(
     """
     name = target_of(target, [t.name for t in model.schema.targets if t.task == "detection"], kind="detection")
     field = model.schema.names("image")[0]
-    whole = open_image(image, column=field)
+    whole = model.open_image(image, column=field)
     tiles = tiles_of(*whole.size, tile=tile, overlap=overlap)
     objects = []
     for start in range(0, len(tiles), _AT_ONCE):

@@ -45,13 +45,20 @@ class CoverageRisk:
 @dataclass(frozen=True, slots=True)
 class Threshold:
     """Answer where confidence >= ``threshold``; coverage: the share of rows answered then, accuracy: the share of those
-    that are right. ``reached`` is False where no threshold gives the accuracy asked for.
+    that are right. ``reached`` is False where no threshold gives the accuracy asked for. rows: how many it was chosen
+    on.
     """
 
     threshold: float
     coverage: float
     accuracy: float
     reached: bool
+    rows: int
+
+    @property
+    def coverage_interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of ``coverage``."""
+        return wilson_interval(self.coverage, self.rows)
 
 
 def reliability_curve(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> ReliabilityCurve:
@@ -126,19 +133,90 @@ def coverage_risk_curve(confidence: ArrayLike, correct: ArrayLike) -> CoverageRi
     return CoverageRisk(values[last_of_tie], answered / len(values), risk, aurc)
 
 
-def choose_threshold(confidence: ArrayLike, correct: ArrayLike, target_accuracy: float) -> Threshold:
+def choose_threshold(confidence: ArrayLike, correct: ArrayLike, target_accuracy: float, *, z: float = 0.0) -> Threshold:
     """The threshold that answers the most rows while the answered ones are right at least ``target_accuracy`` of the
     time.
 
+    z: standard errors by which it must be above ``target_accuracy`` (Wilson's lower bound), for of many thresholds the
+    one that is chosen is a lucky one; not asked of the threshold that answers all rows, which is not chosen.
     Where none does, the threshold of the highest accuracy (and of those the widest coverage), with ``reached`` False.
     """
     if not 0 <= target_accuracy <= 1:
         raise InputError(f"target_accuracy must lie between 0 and 1, got {target_accuracy}.")
-    curve = coverage_risk_curve(confidence, correct)
+    curve = coverage_risk_curve(confidence, correct := np.asarray(correct))
     accuracy = 1 - curve.risk
-    enough = np.flatnonzero(accuracy >= target_accuracy - 1e-12)
+    answered = np.rint(curve.coverage * len(correct))
+    bound = np.array([wilson_interval(a, n, z=z)[0] for a, n in zip(accuracy, answered, strict=True)])
+    bound[-1] = accuracy[-1]
+    enough = np.flatnonzero(bound >= target_accuracy - 1e-12)
     pick = enough[-1] if len(enough) else np.flatnonzero(accuracy == accuracy.max())[-1]
-    return Threshold(float(curve.threshold[pick]), float(curve.coverage[pick]), float(accuracy[pick]), len(enough) > 0)
+    threshold = (
+        0.0 if curve.coverage[pick] == 1 else float(curve.threshold[pick])
+    )  # where all will do, all are answered
+    return Threshold(
+        threshold, float(curve.coverage[pick]), float(accuracy[pick]), len(enough) > 0, len(np.atleast_1d(confidence))
+    )
+
+
+def accuracy_at(curve: CoverageRisk, coverage: float) -> float:
+    """The share of right answers among the most confident ``coverage`` of all rows, ties with the last one included."""
+    return float(1 - curve.risk[int(np.searchsorted(curve.coverage, coverage - 1e-12))])
+
+
+def coverage_table(curve: CoverageRisk, *, answer_unit: str, total: int) -> str:
+    """Of ``total`` answers, what is right among the most probable tenths: one line per coverage."""
+    lines = [f"{'coverage':>10}  {'accuracy':>10}  {'threshold':>10}"]
+    for share in np.linspace(0.1, 1, 10):
+        place = int(np.searchsorted(curve.coverage, share - 1e-12))
+        lines.append(f"{curve.coverage[place]:>10.3f}  {1 - curve.risk[place]:>10.3f}  {curve.threshold[place]:>10.3f}")
+    return "\n".join([*dict.fromkeys(lines), "", f"{total} answers, one per {answer_unit}; aurc {curve.aurc:.4f}", ""])
+
+
+def wilson_interval(share: float, rows: int, *, z: float = 1.96) -> tuple[float, float]:
+    """The confidence interval of a share of ``rows`` (Wilson 1927), by default of 95 %."""
+    middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = z / (1 + z * z / rows) * float(np.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows)))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def fit_platt(confidence: ArrayLike, correct: ArrayLike) -> tuple[float, float]:
+    """(a, b) of p = 1 / (1 + exp(-(a · logit(confidence) + b))), the probability of being right (Platt 1999), fitted by
+    Newton's steps on the smoothed targets of its section 2.2, so that it is finite also where every row is right.
+
+    The slope is held above 0, so that the order of the answers never changes.
+    """
+    values, right = _confidence_and_correct(confidence, correct)
+    x, positives = log_odds(values), right.sum()
+    targets = np.where(right > 0, (positives + 1) / (positives + 2), 1 / (len(right) - positives + 2))
+    design = np.stack([x, np.ones_like(x)], axis=1)
+    a, b = 1.0, 0.0
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-(a * x + b)))
+        # A weak pull toward (1, 0), the confidence as it is, decides where the rows do not.
+        gradient = design.T @ (p - targets) + 0.1 * np.array([a - 1, b])
+        curvature = (design * (p * (1 - p))[:, None]).T @ design + 0.1 * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        step *= min(1.0, 2.0 / float(np.abs(step).max() or 1.0))
+        a, b = a - float(step[0]), b - float(step[1])
+        if np.abs(step).max() < 1e-8:
+            break
+    return max(a, 0.01), b
+
+
+def log_odds(confidence: ArrayLike) -> Array:
+    """log(c / (1 - c)), with c held 10⁻⁶ away from 0 and 1."""
+    values = np.clip(np.asarray(confidence, np.float64), 1e-6, 1 - 1e-6)
+    return np.log(values / (1 - values))
+
+
+def conformal_width(residuals: ArrayLike, level: float) -> float:
+    """Half the width of an interval that holds a new value with probability ``level``, by split-conformal prediction
+    (Lei et al. 2018, arXiv 1604.04173, algorithm 2): the ⌈(n + 1) · level⌉-th smallest of n absolute residuals of rows
+    that the model did not learn from; infinite where n is too small for that level.
+    """
+    ordered = np.sort(np.abs(np.asarray(residuals, np.float64)))
+    place = int(np.ceil((len(ordered) + 1) * level - 1e-9))
+    return float(ordered[place - 1]) if place <= len(ordered) else float("inf")
 
 
 def _confidence_and_correct(confidence: ArrayLike, correct: ArrayLike) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polydetr.errors import InputError
+from polydetr.errors import InputError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class ClassReport:
         """The layout of ``sklearn.metrics.classification_report`` with three digits, character for character; wide
         characters count two columns.
         """
-        width = max([*(display_width(row.label) for row in self.rows), len("weighted avg")])
+        width = max([*(display_width(shown(row.label)) for row in self.rows), len("weighted avg")])
         lines = [" " * width + "  " + " ".join(f"{h:>9}" for h in ("precision", "recall", "f1-score", "support")), ""]
         lines += [_text_row(row, width) for row in self.rows]
         lines.append("")
@@ -96,7 +96,8 @@ def display_width(text: str) -> int:
 
 
 def _text_row(row: ClassRow, width: int) -> str:
-    name = " " * (width - display_width(row.label)) + row.label
+    label = shown(row.label)
+    name = " " * (width - display_width(label)) + label
     scores = " ".join(f"{value:>9.3f}" for value in (row.precision, row.recall, row.f1))
     return f"{name}  {scores} {row.support:>9}"
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polydetr.errors import InputError
+from polydetr.errors import InputError, shown
 from polydetr.metrics.box_matching import AREAS, IOU_THRESHOLDS, as_objects, match_image
 from polydetr.metrics.box_pool import HALF, RECALL_POINTS, BoxPool, average_precision
 from polydetr.metrics.classification import display_width, safe_ratio, sorted_labels
@@ -104,8 +104,7 @@ class DetectionReport:
 
     def to_text(self) -> str:
         """A table by label with the whole below; precision, recall and F1 at the threshold named under it."""
-        names = [row.label for row in self.rows]
-        width = max([*map(display_width, names), len("all labels")])
+        width = max([*(display_width(shown(row.label)) for row in self.rows), len("all labels")])
         heads = ("AP", "AP50", "AP75", "AR", "precision", "recall", "F1", "objects")
         lines = [" " * width + "  " + " ".join(f"{h:>9}" for h in heads), ""]
         lines += [_text_row(row, width) for row in self.rows]
@@ -206,4 +205,5 @@ def _shown(value: float) -> str:
 def _text_row(row: DetectionRow, width: int) -> str:
     values = (row.ap, row.ap_50, row.ap_75, row.ar, row.precision, row.recall, row.f1)
     numbers = " ".join(f"{_shown(v):>9}" for v in values)
-    return " " * (width - display_width(row.label)) + f"{row.label}  {numbers} {row.support:>9}"
+    label = shown(row.label)
+    return " " * (width - display_width(label)) + f"{label}  {numbers} {row.support:>9}"

@@ -63,16 +63,20 @@ class Needs:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Needs:
-        """The inverse of ``dataclasses.asdict``; unknown names are left out."""
+        """The inverse of ``dataclasses.asdict``; unknown names are left out. Raises ValueError."""
         known = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in state.items() if name in known})
+        needs = cls(**{name: value for name, value in state.items() if name in known})
+        if not 0 < needs.zoom <= 1:
+            raise ValueError(f"zoom = {needs.zoom!r} is no share of a side")
+        return needs
 
 
 @dataclass(frozen=True)
 class BuildContext:
     """What ``Modality.build`` learns from, beside the columns.
 
-    rows: the training rows; others: the model's modalities that were built before it, by name.
+    rows: the training rows; others: the model's modalities that were built before it, by name; access: where paths
+    in the rows begin.
     """
 
     rows: Sequence[Row]
@@ -80,6 +84,7 @@ class BuildContext:
     needs: Needs = Needs()
     others: Mapping[str, Modality] = field(default_factory=dict)
     notify: Notify = lambda message: None
+    access: FileAccess = IN_MEMORY
 
 
 class Modality(ABC):

@@ -23,9 +23,10 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from polydetr.config.sections import Config, HistoryConfig
 from polydetr.core.access import IN_MEMORY, FileAccess
@@ -33,7 +34,16 @@ from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError, Location, RowError
 from polydetr.modalities.base import BuildContext, Modality, Needs, ReadsFiles, digest
-from polydetr.modalities.history_items import ITEM_TEXT, age_scale, as_list, distinct_items, item_fields
+from polydetr.modalities.history_items import (
+    ITEM_NUMBER,
+    ITEM_TEXT,
+    age_scale,
+    as_list,
+    distinct_items,
+    holds_whole,
+    item_fields,
+    item_row,
+)
 from polydetr.modalities.history_units import HistoryPart
 from polydetr.modalities.image import ImageModality
 from polydetr.modalities.table import TableModality
@@ -54,6 +64,17 @@ class _Item(NamedTuple):
     arrays: Mapping[str, np.ndarray]
     key: int
     findings: tuple[Finding, ...]
+
+
+class _Saved(BaseModel):
+    """What a model folder holds of it, beside what every modality has."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    item_fields: list[tuple[str, str]]
+    table: dict[str, Any] | None
+    age_scale: tuple[float, Annotated[float, Field(gt=0)]]
+    words: float = Field(ge=0)
 
 
 class HistoryModality(Modality):
@@ -106,9 +127,12 @@ class HistoryModality(Modality):
         """
         items, config = distinct_items(fields, context.rows), context.config.history
         specs = item_fields(items, fields, config)
+        if any(spec.modality == "category" for spec in specs):  # a category must come back to be told apart
+            items = distinct_items(fields, context.rows, most=context.config.table.min_count)
         columns = [spec for spec in specs if spec.modality in TableModality.reads]
         table = TableModality.build(columns, BuildContext(items, context.config, notify=context.notify))
         names = ", ".join(f"{spec.name} ({spec.modality})" for spec in specs)
+        names += _how_to_name(specs, items)
         context.notify(f"items of {', '.join(repr(f.name) for f in fields)} are read by {names}")
         texts = [spec.name for spec in specs if spec.modality in TextModality.reads]
         words = [len(str(item[name]).split()) for item in items for name in texts if item.get(name) is not None]
@@ -159,7 +183,7 @@ class HistoryModality(Modality):
             raise RowError(
                 f"{value!r:.80} is {type(value).__name__}, expected a list of items",
                 location=Location(column=field),
-                hint="An item is a mapping of its fields, or a string.",
+                hint="An item is a mapping of its fields, a string, or a whole number that names it.",
             )
         most = self.config.max_items
         if len(value) > most:
@@ -174,12 +198,12 @@ class HistoryModality(Modality):
         if is_missing(item):
             findings.append(Finding("missing", field, f"{where} is missing"))
             return None
-        if not isinstance(item, (str, Mapping)):
+        row = item_row(item, self._text_field)
+        if row is None or (not isinstance(item, (str, Mapping)) and not self._numbered):
             raise RowError(
-                f"{where} is {item!r:.80}, expected a mapping of its fields, or a string",
+                f"{where} is {item!r:.80}, expected a mapping of its fields, a string, or a whole number that names it",
                 location=Location(column=field),
             )
-        row = self._as_row(item)
         key = "" if self.reads_files else repr([row.get(spec.name) for spec in self.item_fields])
         encoded = self._cache.get(key) if key else None
         if encoded is None:
@@ -198,11 +222,15 @@ class HistoryModality(Modality):
         findings += [Finding(f.kind, field, f"{where}: {f.message}") for f in encoded.findings]
         return encoded
 
-    def _as_row(self, item: str | Mapping[str, Any]) -> Row:
-        if isinstance(item, Mapping):
-            return item
-        texts = [spec.name for spec in self.item_fields if spec.modality in TextModality.reads]
-        return {texts[0] if texts else ITEM_TEXT: item}
+    @property
+    def _numbered(self) -> bool:
+        """Whether a whole number names an item."""
+        return any(spec.name == ITEM_NUMBER for spec in self.item_fields)
+
+    @property
+    def _text_field(self) -> str:
+        """The field under which an item that is a string is read."""
+        return next((spec.name for spec in self.item_fields if spec.modality in TextModality.reads), ITEM_TEXT)
 
     def _encoded(self, row: Row, access: FileAccess) -> _Item:
         arrays: dict[str, np.ndarray] = {}
@@ -298,25 +326,35 @@ class HistoryModality(Modality):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
-        table = None
-        if state["table"] is not None:
-            table = TableModality.from_state({"needs": {}, **state["table"]}, folder / _FOLDER, others={})
-        mean, std = state["age_scale"]
+        saved, table = _Saved.model_validate(state), None
+        if saved.table is not None:
+            table = TableModality.from_state({"needs": {}, **saved.table}, folder / _FOLDER, others={})
+        mean, std = saved.age_scale
         return cls(
             state["fields"],
-            [FieldSpec(name, modality) for name, modality in state["item_fields"]],
+            [FieldSpec(name, modality) for name, modality in saved.item_fields],
             config=HistoryConfig(**state["config"]),
             needs=Needs.from_state(state["needs"]),
             others=others,
             table=table,
-            age_scale=(float(mean), float(std)),
-            words=float(state["words"]),
+            age_scale=(mean, std),
+            words=saved.words,
         )
 
     def fingerprint(self) -> str:
         config, specs = self.config, [(spec.name, spec.modality) for spec in self.item_fields]
         parts = [(name, part.fingerprint()) for name, part in self.parts.items()]
         return digest(_ENCODING, self.fields, specs, parts, config.max_items, config.age, self.age_scale)
+
+
+def _how_to_name(specs: Sequence[FieldSpec], items: Sequence[Row]) -> str:
+    """How to say that whole numbers are names; "" where no field has them."""
+    for spec in specs:
+        values = [value for item in items if not is_missing(value := item.get(spec.name))]
+        if spec.modality == "number" and holds_whole(values):
+            fields = ", ".join(f"{s.name}: {'category' if s is spec else s.modality}" for s in specs)
+            return f"; where {spec.name!r} is a name, say history.fields: {{{fields}}}"
+    return ""
 
 
 def _borrowed(

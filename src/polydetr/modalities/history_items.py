@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,13 +11,20 @@ import numpy as np
 
 from polydetr.config.sections import HistoryConfig
 from polydetr.core.records import Row
-from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
-from polydetr.schema.columns import infer_modality
+from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean, listed
+from polydetr.schema.columns import holds_words, infer_modality, typical
 from polydetr.schema.spec import FieldSpec
 from polydetr.values.cells import is_missing, read_number
 
 ITEM_TEXT = "text"
 """The field under which an item that is a string is read, where items have no text field of another name."""
+ITEM_NUMBER = "item"
+"""The field under which an item that is a whole number is read: its name, a category."""
+_NAMES_ITEM = re.compile(
+    r"(?:(?:.*[_\s.:-])?(?:id|item|product|article|movie|film|track|song|book|page|video|sku|asin|isbn)"
+    r"(?:[_\s-]?(?:id|no|nr|num|number|code))?|.*[a-z]I[dD])",
+    re.IGNORECASE,
+)
 SAMPLE = 20_000
 """Distinct items from which their fields, scales and categories are learned."""
 
@@ -30,16 +38,28 @@ def as_list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, (list, tuple)) else ()
 
 
+def item_row(item: Any, text_field: str) -> Row | None:
+    """An item as a row: a mapping, a string (under ``text_field``), or the whole number that names it; None where it is
+    none of them.
+    """
+    if isinstance(item, Mapping):
+        return item
+    if isinstance(item, str):
+        return {text_field: item}
+    whole = isinstance(item, (int, float, np.number)) and not isinstance(item, bool) and float(item).is_integer()
+    return {ITEM_NUMBER: int(item)} if whole else None
+
+
 def distinct_items(fields: Sequence[FieldSpec], rows: Sequence[Row], *, most: int = 1) -> list[Row]:
     """Every item that occurs, as a row, at most ``most`` times: repetitions tell nothing more about its fields."""
     by_value: dict[str, list[Row]] = {}
     for row in rows:
         for field in fields:
             for item in as_list(row.get(field.name)):
-                if isinstance(item, (str, Mapping)) and len(by_value) < SAMPLE:
+                if (as_row := item_row(item, ITEM_TEXT)) is not None and len(by_value) < SAMPLE:
                     same = by_value.setdefault(repr(item), [])
                     if len(same) < most:
-                        same.append({ITEM_TEXT: item} if isinstance(item, str) else item)
+                        same.append(as_row)
     return [item for same in by_value.values() for item in same]
 
 
@@ -64,17 +84,34 @@ def item_fields(items: Sequence[Row], fields: Sequence[FieldSpec], config: Histo
         kind = (config.fields or {}).get(name)
         if kind is None:
             is_text = name == ITEM_TEXT and isinstance(values[name][0], str)
-            kind = "text" if is_text else infer_modality(name, values[name])[0]
+            kind = "text" if is_text else _kind_of(name, values[name], alone=len(values) == 1)
         if kind not in ("ignore", "history"):
             specs.append(FieldSpec(name, kind))
     if not specs:
         names = ", ".join(repr(f.name) for f in fields)
-        known = ", ".join(map(repr, values)) or "none"
+        known = listed(values) or "none"
         raise SchemaError(
             f"the items of {names} have no field that can be read; their fields are: {known}",
-            hint="Name them: history.fields = {title: text}.",
+            hint="Name them: history.fields = {title: text}. "
+            "An item is a mapping, a text, or a whole number that names it.",
         )
     return specs
+
+
+def _kind_of(name: str, values: Sequence[Any], *, alone: bool) -> str:
+    """How a field of items is read: what names the item is a category, since it comes back in many histories, though
+    not in the distinct items; else as a column would be. alone: items have no other field.
+    """
+    kind = infer_modality(name, values)[0]
+    names_item = _NAMES_ITEM.fullmatch(name) and not isinstance(typical(values), Mapping)
+    by_code = names_item and (kind == "ignore" or (kind == "text" and not holds_words(values)))
+    by_number = (names_item or alone) and kind == "number" and holds_whole(values)
+    return "category" if by_code or by_number else kind
+
+
+def holds_whole(values: Sequence[Any]) -> bool:
+    """Whether all values are whole numbers, which may be names as well as quantities."""
+    return all(str(value).removesuffix(".0").isdecimal() for value in values)
 
 
 def _ages(items: Sequence[Row], name: str) -> Iterator[float]:

@@ -44,7 +44,7 @@ class HistoryPart(Part):
     def item(self, row: Row, unit: int) -> str:
         value = row[self.columns[unit]]
         item = value if isinstance(value, (str, Mapping)) else value[self.indices[unit]]
-        if isinstance(item, str):
-            return item
+        if not isinstance(item, Mapping):
+            return str(item)
         values = [item.get(name) for name in self._names]
         return ", ".join(f"{value}" for value in values if isinstance(value, (str, int, float))) or "an item"

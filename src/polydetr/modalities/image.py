@@ -12,8 +12,10 @@ not encoded.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -32,24 +34,30 @@ from polydetr.modalities.image_units import ImagePart
 from polydetr.schema.spec import FieldSpec
 from polydetr.specs.choose import choose_image_spec
 from polydetr.specs.image import ImageSpec
-from polydetr.values.files import find_file
 from polydetr.values.images import (
     Frame,
-    ReadOptions,
+    ImageReading,
+    deep_values,
     file_stamps,
     fit_image,
     frame_of,
     list_images,
-    open_image,
+    opened_image,
+    outside_levels,
 )
+from polydetr.values.pixels import ALL_LEVELS, Levels
 
+_LEVELS_OF = 200
+"""Images of a column from which its levels are learned, and the share of its pixels from which one is unlike them."""
+_UNLIKE = 0.05
+_FEW_LEVELS = 26
 _ENCODING = 1
 """Raised whenever ``encode`` gives other pixels for the same image."""
 
 
 class ImageModality(Modality):
     """grid: the number of cells per side, by default that of the backbone; fill: the color around images that do not
-    fill the square, (red, green, blue).
+    fill the square, (red, green, blue); levels: by column, how its images of 16 bits are read.
 
     Raises:
         ConfigError: the size does not suit the backbone.
@@ -61,10 +69,17 @@ class ImageModality(Modality):
     fault: ClassVar[str] = "unreadable"
 
     def __init__(
-        self, fields: Sequence[str], spec: ImageSpec, *, config: ImageConfig, needs: Needs, grid: int | None = None
+        self,
+        fields: Sequence[str],
+        spec: ImageSpec,
+        *,
+        config: ImageConfig,
+        needs: Needs,
+        grid: int | None = None,
+        levels: Mapping[str, Levels] | None = None,
     ) -> None:
         super().__init__(fields, needs=needs)
-        self.spec, self.config = spec, config
+        self.spec, self.config, self.levels = spec, config, dict(levels or {})
         self.grid = _grid(spec, config.size) if grid is None else grid
         red, green, blue = (round(255 * value) for value in spec.mean)
         self.fill = red, green, blue
@@ -84,7 +99,9 @@ class ImageModality(Modality):
             name, hidden_dim=config.model.embed_dim or 128, patch_size=config.image.patch_size, notify=context.notify
         )
         settings = config.image.model_copy(update={"max_images": 1}) if context.needs.frames else config.image
-        return cls([field.name for field in fields], spec, config=settings, needs=context.needs)
+        names = [field.name for field in fields]
+        levels = _learn_levels(names, context)
+        return cls(names, spec, config=settings, needs=context.needs, levels=levels)
 
     # -- pixels -------------------------------------------------------------------------------------------------------
 
@@ -94,7 +111,7 @@ class ImageModality(Modality):
         Raises:
             RowError: an image cannot be read; names the column, the file and the remedy.
         """
-        reading, size = self._reading(access, at_least=self.config.size), self.config.size
+        size = self.config.size
         findings: list[Finding] = []
         pixels: list[np.ndarray] = []
         owners: list[int] = []
@@ -102,11 +119,14 @@ class ImageModality(Modality):
         for row in rows:
             for number, field in enumerate(self.fields):
                 for item in self._items(row.get(field), field, findings):
-                    opened = open_image(item, column=field, reading=reading)
-                    fitted = fit_image(opened, size, fit=self.config.fit, fill=self.fill)
+                    with self.opened(item, field, access=access, at_least=size) as image:
+                        fitted = fit_image(image, size, fit=self.config.fit, fill=self.fill)
+                        frames.append(frame_of(image, fit=self.config.fit))
+                        outside = outside_levels(image)
                     pixels.append(fitted.transpose(2, 0, 1))
                     owners.append(number)
-                    frames.append(frame_of(opened, fit=self.config.fit))
+                    if outside > _UNLIKE:
+                        findings.append(Finding("out_of_range", field, self._unlike(field, outside)))
         stacked = np.stack(pixels) if pixels else np.zeros((0, 3, size, size), dtype=np.uint8)
         arrays = {"pixels": stacked, "field": np.array(owners, dtype=np.int8)}
         if self.needs.frames:
@@ -123,21 +143,38 @@ class ImageModality(Modality):
             )
         return items[:most]
 
-    def _reading(self, access: FileAccess, *, at_least: int | None = None) -> ReadOptions:
-        return ReadOptions(access, max_pixels=self.config.max_pixels, at_least=at_least)
+    def _unlike(self, field: str, outside: float) -> str:
+        black, white = self.levels[field]
+        return (
+            f"{outside:.0%} of the pixels of {field!r} lie outside of {black:,} to {white:,}, the values of the "
+            "training images: they are read as black or white"
+        )
 
-    def first_image(self, row: Row, access: FileAccess) -> Path | Image | None:
-        """The first image of a row, for reports: its path where it has one, opened otherwise.
+    def _reading(self, access: FileAccess) -> ImageReading:
+        return ImageReading(access, max_pixels=self.config.max_pixels)
+
+    def opened(
+        self, item: object, field: str, *, access: FileAccess, at_least: int | None = None
+    ) -> AbstractContextManager[Image]:
+        """One image of a column as the model sees it, before it is brought to the model's size: for the model, and for
+        all that shows what the model saw. access, at_least: see ``ImageReading``.
 
         Raises:
             RowError: it cannot be read.
         """
-        for field in self.fields:
-            for item in list_images(row.get(field)):
-                if isinstance(item, str | Path):
-                    return find_file(item, access, column=field)
-                return open_image(item, column=field, reading=self._reading(access))
-        return None
+        levels = self.levels.get(field, ALL_LEVELS)
+        reading = dataclasses.replace(self._reading(access), levels=levels, at_least=at_least)
+        return opened_image(item, column=field, reading=reading)
+
+    def with_limit(self, max_pixels: int) -> Self:
+        """The same modality, reading images up to so many pixels."""
+        other = self._changed(self.fields, self.needs)
+        other.config = self.config.model_copy(update={"max_pixels": max_pixels})
+        return other
+
+    def first_image(self, row: Row) -> tuple[str, object] | None:
+        """The column and the value of a row's first image; None where it has none."""
+        return next(((field, item) for field in self.fields for item in list_images(row.get(field))), None)
 
     def content_key(self, rows: Sequence[Row], *, access: FileAccess) -> str:
         reading, key = self._reading(access), hashlib.sha256()
@@ -150,7 +187,9 @@ class ImageModality(Modality):
 
     def units(self, row: Row, windows: Sequence[Window]) -> ImagePart:
         """The cells of its images; see ``units.HasUnits``."""
-        return ImagePart(self.fields, windows[0].arrays, grid=self.grid, fill=self.fill, config=self.config)
+        return ImagePart(
+            self.fields, windows[0].arrays, grid=self.grid, fill=self.fill, fit=self.config.fit, opened=self.opened
+        )
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -163,13 +202,14 @@ class ImageModality(Modality):
         return self.spec.num_layers > 0
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "config": self.config.model_dump(), "grid": self.grid}
+        levels = {field: list(levels) for field, levels in self.levels.items()}
+        return {**super().state(), "config": self.config.model_dump(), "grid": self.grid, "levels": levels}
 
     def fingerprint(self) -> str:
         config = self.config
         return digest(
             _ENCODING, PIL.__version__, self.fields, self.needs.frames, config.size, config.fit, config.max_images,
-            config.max_pixels, self.fill,
+            config.max_pixels, self.fill, self.levels,
         )  # fmt: skip
 
     def save_files(self, folder: Path) -> None:
@@ -183,7 +223,32 @@ class ImageModality(Modality):
             config=ImageConfig(**state["config"]),
             needs=Needs.from_state(state["needs"]),
             grid=state.get("grid"),
+            levels={field: Levels(*levels) for field, levels in state.get("levels", {}).items()},
         )
+
+
+def _learn_levels(fields: Sequence[str], context: BuildContext) -> dict[str, Levels]:
+    """By column, how its images of 16 bits are read: alike in all of them, so that equal values look equal."""
+    config, learned = context.config.image, {}
+    reading = ImageReading(context.access, max_pixels=config.max_pixels)
+    for field in fields:
+        items = [item for row in context.rows for item in list_images(row.get(field))[:1]]
+        deep = (deep_values(item, reading) for item in items[:: max(1, len(items) // _LEVELS_OF)])
+        samples = [sample for sample in deep if sample is not None]
+        values = [sample for sample in samples if sample.dtype != np.uint8]
+        colors = [sample for sample in samples if sample.dtype == np.uint8]
+        if colors and np.ptp(np.quantile(np.concatenate(colors), (0.0005, 0.9995))) < _FEW_LEVELS:
+            context.notify(
+                f"color images of {field!r} have 16 bits and use less than a tenth of their range: next to nothing is "
+                "left of them in 8 bits. Scale them to the whole range first, or give arrays of uint16"
+            )
+        if values and (levels := Levels.of(np.concatenate(values))) != ALL_LEVELS:
+            learned[field] = levels
+            context.notify(
+                f"images of {field!r} have 16 bits and use {levels.black:,} to {levels.white:,} of 0 to 65,535: these "
+                "become black and white, in every image of the column"
+            )
+    return learned
 
 
 def _grid(spec: ImageSpec, size: int) -> int:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from polydetr.config.sections import ImageConfig
 from polydetr.core.access import FileAccess
 from polydetr.core.examples import Arrays
 from polydetr.core.records import Row
 from polydetr.modalities.units import Part, Scores, UnitKind, shown_count
-from polydetr.values.images import ReadOptions, fit_image, list_images, open_image
+from polydetr.values.images import Fit, fit_image, list_images
 
 FEWEST, MOST = 8, 16
 """Bounds of the cells per side, which are otherwise those that the model attends over: few enough to delete one by one.
@@ -30,12 +30,20 @@ class ImagePart(Part):
     kind: ClassVar[UnitKind] = "cells"
 
     def __init__(
-        self, columns: Sequence[str], arrays: Arrays, *, grid: int, fill: tuple[int, int, int], config: ImageConfig
+        self,
+        columns: Sequence[str],
+        arrays: Arrays,
+        *,
+        grid: int,
+        fill: tuple[int, int, int],
+        fit: Fit,
+        opened: Callable[..., AbstractContextManager[Image.Image]],
     ) -> None:
         """columns: those that the modality reads; grid: cells per side that the model attends over; fill: the color
-        around an image that does not fill its square.
+        around an image that does not fill its square; opened: ``ImageModality.opened``.
         """
-        self.fill, self.config, self.pixels = fill, config, arrays["pixels"]  # (S, 3, H, W)
+        self.fill, self.opened, self.pixels = fill, opened, arrays["pixels"]  # (S, 3, H, W)
+        self.fit: Fit = fit
         size = self.pixels.shape[-1]
         self.side = min(max(grid, FEWEST), MOST, size)
         self.edges = np.linspace(0, size, self.side + 1).round().astype(int)
@@ -93,12 +101,12 @@ class ImagePart(Part):
 
     def image(self, row: Row, number: int, *, access: FileAccess) -> NDArray[np.uint8]:
         """The part that the model reads, in the proportions of the file, which is opened again for its resolution."""
-        column, config = self.owners[number], self.config
-        reading = ReadOptions(access, max_pixels=config.max_pixels, at_least=SHOWN)
-        image = open_image(list_images(row[column])[self.indices[number]], column=column, reading=reading)
-        if config.fit == "stretch":
-            image = image.copy()
-            image.thumbnail((SHOWN, SHOWN), Image.Resampling.BILINEAR)
-            return np.asarray(image)
-        sides = (min if config.fit == "crop" else max)(image.size)
-        return fit_image(image, min(SHOWN, sides), fit=config.fit, fill=self.fill)
+        column = self.owners[number]
+        item = list_images(row[column])[self.indices[number]]
+        with self.opened(item, column, access=access, at_least=SHOWN) as image:
+            if self.fit == "stretch":
+                image = image.copy()
+                image.thumbnail((SHOWN, SHOWN), Image.Resampling.BILINEAR)
+                return np.asarray(image)
+            sides = (min if self.fit == "crop" else max)(image.size)
+            return fit_image(image, min(SHOWN, sides), fit=self.fit, fill=self.fill)

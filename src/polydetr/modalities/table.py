@@ -30,8 +30,8 @@ from polydetr.modalities.table_columns import (
     MISSING,
     PRESENT,
     Column,
-    column_from_state,
     column_state,
+    columns_from_state,
 )
 from polydetr.modalities.units import Part, UnitKind
 from polydetr.schema.spec import FieldSpec
@@ -121,9 +121,9 @@ class TableModality(Modality):
     def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
         path = folder / COLUMNS_FILE
         try:
-            columns = [column_from_state(c) for c in json.loads(path.read_text(encoding="utf-8"))]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelFolderError(f"{path}: the table's columns cannot be read: {error!r}.") from None
+            columns = columns_from_state(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelFolderError(f"{path}: the table's columns cannot be read: {error!s:.300}.") from None
         return cls(columns, config=TableConfig(**state["config"]), needs=Needs.from_state(state["needs"]))
 
     def fingerprint(self) -> str:

@@ -14,15 +14,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from polydetr.config.sections import TableConfig
 from polydetr.core.records import Finding
 from polydetr.errors import RowError, SchemaError, did_you_mean
 from polydetr.modalities.base import Notify
-from polydetr.values.cells import day_order, decimal_marks, read_category, read_date, read_number
+from polydetr.values.cells import decimal_marks, read_category, read_number, says_missing, words_are_missing
+from polydetr.values.dates import day_order, read_date
 
 PRESENT, MISSING, UNSEEN, RARE = range(4)
 """Codes of a cell. A column has ``num_codes`` of them beside the first. Those of the categories follow; numbers and
@@ -122,16 +124,14 @@ class NumberColumn:
 
     @classmethod
     def learn(cls, name: str, values: Sequence[Any], config: TableConfig, notify: Notify) -> NumberColumn | None:
-        commas, points = decimal_marks(values)
-        comma = commas > points
-        if comma:
-            also = f"; {points} of its values have a decimal point and cannot be read" if points else ""
-            notify(f"column {name!r} writes decimals with a comma (1.234,5){also}")
-        read = functools.partial(read_number, column=name, comma=comma)
+        marks = decimal_marks(values)
+        if message := marks.message(name):
+            notify(message)
+        read = functools.partial(read_number, column=name, comma=marks.comma)
         numbers = _readable(values, read, name, "number", notify)
         if numbers is None:
             return None
-        return cls(name, Scale.learn(numbers, quantile=config.numbers == "quantile"), comma)
+        return cls(name, Scale.learn(numbers, quantile=config.numbers == "quantile"), marks.comma)
 
     def cell(self, value: Any) -> Cell:
         number = read_number(value, column=self.name, comma=self.comma)
@@ -147,13 +147,14 @@ class CategoryColumn:
     """One of several names. Those too rare to learn share the code ``RARE``; an unknown one has the code ``UNSEEN``.
 
     open: the rare names are too many to be kept, so that unknown ones are usual: they are read as rare, without a
-    finding.
+    finding. words_missing: whether "NA" and the like are missing cells, as they are among names that are numbers.
     """
 
     name: str
     names: tuple[str, ...]
     rare: frozenset[str] = frozenset()
     open: bool = False
+    words_missing: bool = False
     kind: ClassVar[str] = "category"
     width: ClassVar[int] = 0
 
@@ -163,6 +164,8 @@ class CategoryColumn:
         if words is None:
             return None
         counts = Counter(words)
+        if words_missing := words_are_missing(counts):
+            counts = Counter({word: n for word, n in counts.items() if not says_missing(word)})
         common = sorted(((n, word) for word, n in counts.items() if n >= config.min_count), key=lambda c: (-c[0], c[1]))
         if not common:
             often = f"fewer than {config.min_count} times" if config.min_count > 2 else "only once"
@@ -175,8 +178,8 @@ class CategoryColumn:
                 f"column {name!r} has {len(counts)} categories: the {len(kept)} most frequent are told apart, "
                 "all others are read as one (table.max_categories)"
             )
-            return cls(name, kept, open=True)
-        return cls(name, kept, rare)
+            return cls(name, kept, open=True, words_missing=words_missing)
+        return cls(name, kept, rare, words_missing=words_missing)
 
     @property
     def num_codes(self) -> int:
@@ -184,11 +187,14 @@ class CategoryColumn:
 
     @functools.cached_property
     def codes(self) -> dict[str, int]:
-        return {word: RARE + 1 + i for i, word in enumerate(self.names)} | dict.fromkeys(self.rare, RARE)
+        """Code by name as ``read_category`` has it: older folders tell TRUE from true, the more frequent one stays."""
+        named = [(word, RARE + 1 + i) for i, word in enumerate(self.names)]
+        each = [*((word, RARE) for word in self.rare), *reversed(named)]
+        return {read_category(word, column=self.name) or word: code for word, code in each}
 
     def cell(self, value: Any) -> Cell:
         word = read_category(value, column=self.name)
-        if word is None:
+        if word is None or (self.words_missing and says_missing(word)):
             return _missing(self.name)
         code = self.codes.get(word)
         if code is None and self.open:
@@ -245,22 +251,75 @@ KINDS: dict[str, type[Column]] = {kind.kind: kind for kind in (NumberColumn, Cat
 
 
 def column_state(column: Column) -> dict[str, Any]:
-    """The column in JSON terms; ``column_from_state`` is the inverse."""
+    """The column in JSON terms; ``columns_from_state`` is the inverse."""
     state = asdict(column)
     if isinstance(column, CategoryColumn):
         state["rare"] = sorted(column.rare)
     return {"kind": column.kind, **state}
 
 
-def column_from_state(state: dict[str, Any]) -> Column:
-    if state["kind"] == "category":
-        return CategoryColumn(state["name"], tuple(state["names"]), frozenset(state["rare"]), state["open"])
-    saved = dict(state["scale"])
-    std = saved.pop("deviation") if "deviation" in saved else saved.pop("std")  # older folders have the longer name
-    scale = Scale(**{**saved, "std": std, "knots": tuple(saved["knots"])})
-    if state["kind"] == "date":
-        return DateColumn(state["name"], scale, state["day_first"])
-    return NumberColumn(state["name"], scale, state["comma"])
+def columns_from_state(states: Any) -> list[Column]:
+    """The inverse of ``column_state``, of all columns of a table. Raises ValueError where they have not this form."""
+    return [_column(state) for state in _STATES.validate_python(states)]
+
+
+class _Saved(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+
+class _Scale(_Saved):
+    mean: float
+    std: float = Field(gt=0, validation_alias=AliasChoices("std", "deviation"))  # older folders have the longer name
+    low: float
+    high: float
+    knots: list[float] = Field(max_length=KNOTS)
+
+    @model_validator(mode="after")
+    def _rises(self) -> _Scale:
+        if self.low > self.high or self.knots != sorted(self.knots) or (len(self.knots) == 1 and self.low < self.high):
+            raise ValueError("the scale does not rise")
+        return self
+
+    def restored(self) -> Scale:
+        return Scale(self.mean, self.std, self.low, self.high, tuple(self.knots))
+
+
+class _Number(_Saved):
+    kind: Literal["number"]
+    name: str
+    scale: _Scale
+    comma: bool
+
+
+class _Category(_Saved):
+    kind: Literal["category"]
+    name: str
+    names: list[str]
+    rare: list[str]
+    open: bool
+    words_missing: bool = False
+
+
+class _Date(_Saved):
+    kind: Literal["date"]
+    name: str
+    scale: _Scale
+    day_first: bool
+
+
+_STATES = TypeAdapter(list[Annotated[_Number | _Category | _Date, Field(discriminator="kind")]])
+
+
+def _column(state: _Number | _Category | _Date) -> Column:
+    match state:
+        case _Number():
+            return NumberColumn(state.name, state.scale.restored(), state.comma)
+        case _Date():
+            return DateColumn(state.name, state.scale.restored(), state.day_first)
+        case _Category():
+            return CategoryColumn(
+                state.name, tuple(state.names), frozenset(state.rare), state.open, state.words_missing
+            )
 
 
 def _readable(

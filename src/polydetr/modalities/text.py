@@ -39,7 +39,7 @@ from polydetr.schema.spec import FieldSpec
 from polydetr.specs.choose import choose_text_spec
 from polydetr.specs.text import TextSpec
 from polydetr.values.cells import is_missing
-from polydetr.values.spans import join_tokens, split_words
+from polydetr.values.spans import join_tokens, split_words, trim
 
 _NO_EDGE = 1 << 20
 
@@ -54,7 +54,7 @@ def as_text(value: object, *, field: str) -> FieldText:
         return FieldText(value, split_words(value))
     if isinstance(value, (list, tuple, np.ndarray)) and all(isinstance(token, str) for token in value):
         text, offsets = join_tokens(list(value))
-        return FieldText(text, offsets)
+        return FieldText(text, [trim(text, start, end) for start, end in offsets])
     location = Location(column=field)
     if is_missing_text(value):
         raise RowError(

@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
+from tokenizers import Encoding
 from tokenizers.pre_tokenizers import Metaspace
 
 from polydetr.core.layout import FieldText
+from polydetr.errors import RowError
 from polydetr.modalities.text_subwords import Position, cut_run, joins_characters, runs
+from polydetr.specs.folders import is_panic
 from polydetr.specs.text import TextSpec
 from polydetr.values.spans import is_unspaced
 
@@ -73,6 +76,7 @@ class TextTokens:
             mark.prepend_scheme = "never"  # a word without a space before it goes on: "S" in "U.S.", not "▁S"
         pretrained = by_word and encoding >= 3 and spec.num_layers > 0
         self.subwords = subwords and pretrained and joins_characters(spec.tokenizer)
+        self._known = spec.vocab_size
         self._words: dict[tuple[str, bool], list[list[Position]]] = {}
 
     def whole(self) -> Self:
@@ -131,18 +135,30 @@ class TextTokens:
     def _subwords(self, text: str, spaced: bool) -> list[tuple[int, int, int]]:
         """(id, first, end character) of the tokenizer's subwords."""
         space = int(spaced)
-        encoding = self.spec.tokenizer.encode(" " * space + text, add_special_tokens=False)
+        encoding = self._encoded(" " * space + text)
         subwords = [(i, max(a - space, 0), b - space) for i, (a, b) in zip(encoding.ids, encoding.offsets, strict=True)]
         # A lone word-start mark stands for no character: it would only make the sequence longer.
         if self.encoding >= 3 and len(subwords) > 1 and encoding.tokens[0] == WORD_START:
             del subwords[0]
         return [(i, a, b) for i, a, b in subwords if text[a:b].strip()]
 
+    def _encoded(self, text: str) -> Encoding:
+        """Raises RowError where the tokenizer cannot read it, or gives ids that the encoder does not know."""
+        try:
+            encoding = self.spec.tokenizer.encode(text, add_special_tokens=False)
+            if self._known is not None and max(encoding.ids, default=0) >= self._known:
+                raise ValueError(f"it gives ids above {self._known - 1}")
+            return encoding
+        except BaseException as error:
+            if isinstance(error, Exception) or is_panic(error):
+                raise RowError(f"the model's tokenizer cannot read this text: {error!s:.200}") from None
+            raise
+
     def _at_once(self, text: FieldText) -> np.ndarray:
         mark = self.spec.tokenizer.pre_tokenizer
         # A tokenizer that was changed for reading word by word (see ``whole``) does not mark the first word by itself.
         space = int(isinstance(mark, Metaspace) and mark.prepend_scheme == "never" and text.text[:1] != " ")
-        encoding = self.spec.tokenizer.encode(" " * space + text.text, add_special_tokens=False)
+        encoding = self._encoded(" " * space + text.text)
         out = np.zeros((len(FIELDS), len(encoding.ids)), dtype=np.int32)
         out[IDS] = encoding.ids
         out[WORD] = -1

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from polydetr.config.sections import Config
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.plugs import MODALITIES, TASKS
-from polydetr.core.records import Record, Row
+from polydetr.core.records import Record, Row, access_of
 from polydetr.engine.encode import task_row
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
@@ -41,7 +42,8 @@ def build_model(config: Config, schema: Schema, records: Sequence[Record], *, no
     """
     rows = [record.row for record in records]
     tasks = build_tasks(config, schema, records, notify=notify)
-    modalities = build_modalities(config, schema, rows, tasks, notify=notify)
+    access = access_of(records[0]) if records else IN_MEMORY
+    modalities = build_modalities(config, schema, rows, tasks, notify=notify, access=access)
     torch.manual_seed(config.seed)
     model = PolyModel(modalities, tasks, config.model, label_smoothing=config.training.label_smoothing)
     model.load_pretrained(modalities)
@@ -85,7 +87,7 @@ def _context(config: Config, schema: Schema, options: Mapping[str, TaskOptions])
         decoder = DecoderSizes(next(widths, None), next(layers, None))
     return TaskContext(
         tuple(spec.modality for spec in schema.inputs), decoder, config.image.augment.mix,
-        config.training.freeze_backbones,
+        config.training.freeze_backbones, config.image.max_pixels,
     )  # fmt: skip
 
 
@@ -107,9 +109,10 @@ def _unreadable(
 
 
 def build_modalities(
-    config: Config, schema: Schema, rows: Sequence[Row], tasks: Mapping[str, Task], *, notify: Notify
-) -> dict[str, Modality]:
-    """One modality for each kind of input that the schema names.
+    config: Config, schema: Schema, rows: Sequence[Row], tasks: Mapping[str, Task], *, notify: Notify,
+    access: FileAccess = IN_MEMORY,
+) -> dict[str, Modality]:  # fmt: skip
+    """One modality for each kind of input that the schema names. access: where paths in the rows begin.
 
     Raises:
         SchemaError: there is no readable input, or not the one that a target needs.
@@ -135,12 +138,18 @@ def build_modalities(
     read = {name for name in MODALITIES if own[name] or lent[name]}
     config = config.model_copy(update={"backbone": _backbones(config, read)})
     needs = Needs.of(tasks)
+    messages: list[str] = []
+
+    def tell(message: str) -> None:
+        messages.append(message)
+        notify(message)
+
     built: dict[str, Modality] = {}
     for name, kind in MODALITIES.items():
         fields = _windowed_last(own[name], tasks) if name == "text" else own[name]
         if fields or lent[name]:
             learned = rows if not lent[name] else [*rows, *items] if fields else [*items, *rows]
-            modality = kind.build([*fields, *lent[name]], BuildContext(learned, config, needs, built, notify))
+            modality = kind.build([*fields, *lent[name]], BuildContext(learned, config, needs, built, tell, access))
             # Columns without information (all missing, constant) are left out when they are read.
             modality = modality.only([f.name for f in fields]) if lent[name] else modality
             if modality.fields or lent[name]:
@@ -155,7 +164,9 @@ def build_modalities(
     read = [name for name, modality in built.items() if modality.fields]
     if not read:
         listed = ", ".join(f"{spec.name!r} ({spec.modality})" for spec in schema.inputs)
-        raise SchemaError(f"none of the input columns can be read: {listed}", hint="Name the inputs.")
+        reasons = "".join(f"; {message}" for message in messages if message.startswith("column "))
+        how = "Name other inputs: inputs={'column': 'text'} (--input column:text)."
+        raise SchemaError(f"none of the input columns can be read: {listed}{reasons}", hint=how)
     return {name: modality.by_itself() if [name] == read else modality for name, modality in built.items()}
 
 

@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 import platform
+import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,15 +20,29 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from polydetr.config.sections import Config, ModelConfig
-from polydetr.core.files import sha256_of, write_text
+from polydetr.core.files import json_text, make_folder, sha256_of, take_usual_rights, write_text
+from polydetr.core.lock import held
 from polydetr.engine.engine import Engine
-from polydetr.errors import ModelFolderError, OutputError, SaveError, check_choice
-from polydetr.inference.folder import CARD, COPY_AGAIN, FORMAT_VERSION, MANIFEST, SEAL, WEIGHTS, beside, seal_of
+from polydetr.errors import BackboneError, ConfigError, ModelFolderError, OutputError, SaveError, check_choice
+from polydetr.inference.folder import (
+    CARD,
+    COPY_AGAIN,
+    FORMAT_VERSION,
+    LEFT,
+    MANIFEST,
+    SEAL,
+    WEIGHTS,
+    beside,
+    own_file,
+    read_json,
+    seal_of,
+)
 from polydetr.modalities.base import Modality
 from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
 from polydetr.model.precision import ForLoading, apply, choose_for_loading
 from polydetr.model.runner import TorchRunner
+from polydetr.model.sizes import check_finite, check_sizes
 from polydetr.schema.spec import Schema
 from polydetr.tasks.base import Task
 
@@ -40,10 +55,15 @@ def describe_model(config: Config, schema: Schema, model: nn.Module) -> dict[str
         "python": platform.python_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "schema": schema.to_dict(),
-        "config": config.model_dump(),
+        "config": config.model_dump() | {key: Path(path).name for key, path in _places(config) if path},
         "model": config.model.model_dump(),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
+
+
+def _places(config: Config) -> Iterable[tuple[str, str | None]]:
+    """The files of the run: a folder that is passed on tells their names, not where they lay on the machine."""
+    return (("train", config.train), ("valid", config.valid), ("test", config.test), ("out", config.out))
 
 
 def save_folder(
@@ -62,38 +82,71 @@ def save_folder(
         SaveError: the disk is full, the place cannot be written, or ``folder`` holds something that is not a model.
     """
     check_replaceable(folder)
-    new, old = beside(folder, "new"), beside(folder, "old")
+    place = Path(os.path.realpath(folder))  # a link to a folder stays one
     plain = {name: tensor.detach().float().contiguous().cpu() for name, tensor in weights.items()}
+    new = beside(place, f"{secrets.token_hex(8)}.new")
     try:
-        _restore(folder)
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        for modality in engine.encoder.modalities.values():
-            modality.save_files(new)
-        save_file(plain, new / WEIGHTS)
-        extra(new)
-        write_text(new / MANIFEST, _sealed(_manifest(new, engine, info)))
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(folder, old)
-        os.replace(new, folder)
-        shutil.rmtree(old, ignore_errors=True)
+        with held(beside(place, "saving"), what=repr(str(folder)), wait=True):
+            _finish(place)
+            try:
+                new.mkdir()
+                for modality in engine.encoder.modalities.values():
+                    modality.save_files(new)
+                save_file(plain, new / WEIGHTS)
+                take_usual_rights(new / WEIGHTS)
+                extra(new)
+                write_text(new / MANIFEST, _sealed(_manifest(new, engine, info)))
+                if place.exists():
+                    shutil.copymode(place, new)
+                    os.replace(place, new.with_suffix(".old"))
+                os.replace(new, place)
+            finally:  # also after an interruption
+                _finish(place)
     except (OSError, SafetensorError, SaveError) as error:
         raise SaveError(
             f"cannot save the model to {str(folder)!r}: {error}.",
             hint="What was there before is untouched. Free some disk space or name another folder.",
         ) from error
-    finally:  # also after an interruption
-        shutil.rmtree(new, ignore_errors=True)
-        _restore(folder)
 
 
-def _restore(folder: Path) -> None:
-    """Where a save was killed between its two moves, the model that was there before gets its name back."""
-    old = beside(folder, "old")
-    if (old / MANIFEST).exists() and not folder.exists():
-        with contextlib.suppress(OSError):
-            os.replace(old, folder)
+def _finish(place: Path) -> None:
+    """Ends the saves that failed or were killed: half a new folder goes; the model that was there before gets its name
+    back, or, where the new one has that already, hands over the files that are not its own.
+
+    Raises:
+        OSError: the files cannot be handed over; they are kept.
+    """
+    for path in sorted(place.parent.iterdir()):
+        left = LEFT.fullmatch(path.name.removeprefix(f".{place.name}."))
+        if not path.name.startswith(f".{place.name}.") or left is None:
+            continue
+        if left["kind"] == "old" and not place.exists() and (path / MANIFEST).exists():
+            with contextlib.suppress(OSError):
+                os.replace(path, place)
+            continue
+        if left["kind"] == "old":
+            _hand_over(path, place, _own_files(path))
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _own_files(folder: Path) -> set[str]:
+    """Names of the files that a save wrote."""
+    try:
+        names = set(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        names = set()
+    return {*names, MANIFEST, CARD}
+
+
+def _hand_over(old: Path, new: Path, own: Collection[str], below: str = "") -> None:
+    """Moves what is not among the ``own`` files of the old folder into the new one. Raises OSError."""
+    for path in sorted((old / below).iterdir()):
+        name = f"{below}{path.name}"
+        if path.is_dir() and not path.is_symlink() and any(known.startswith(f"{name}/") for known in own):
+            _hand_over(old, new, own, f"{name}/")
+        elif name not in own and not os.path.lexists(new / name):
+            make_folder((new / name).parent)
+            os.replace(path, new / name)
 
 
 def _manifest(folder: Path, engine: Engine, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,19 +163,38 @@ def _manifest(folder: Path, engine: Engine, info: Mapping[str, Any]) -> dict[str
 
 def _sealed(manifest: Mapping[str, Any]) -> str:
     """The description as text, with its own checksum: a changed label would otherwise go unnoticed."""
-    plain = json.loads(json.dumps({k: v for k, v in manifest.items() if k != SEAL}))  # as it will be read
-    return json.dumps({**plain, SEAL: seal_of(plain)}, ensure_ascii=False, indent=1) + "\n"
+    plain = json.loads(json_text({k: v for k, v in manifest.items() if k != SEAL}))  # as it will be read
+    return json_text({**plain, SEAL: seal_of(plain)}, indent=1) + "\n"
 
 
 def check_replaceable(folder: Path) -> None:
     """Raises OutputError where ``folder`` holds anything but a model: other people's files are not overwritten."""
     if not folder.name or folder.name == "..":
         raise OutputError(f"{str(folder)!r} is no name for a model folder.", hint="Name one, for example model/.")
-    is_other = folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists()
-    if folder.is_file() or is_other:
+    place = Path(os.path.realpath(folder))
+    try:
+        is_other = place.is_dir() and any(place.iterdir()) and not (place / MANIFEST).exists()
+    except OSError as error:
+        raise OutputError(f"{str(folder)!r:.200} cannot be used: {error.strerror}.", hint="Name another.") from None
+    if is_other or (os.path.lexists(place) and not place.is_dir()):
         raise OutputError(
             f"{str(folder)!r} exists and is not a polydetr model: it is not overwritten.", hint="Name another folder."
         )
+    if place.is_mount():
+        raise OutputError(f"{str(folder)!r} is a mount point, which cannot be replaced.", hint="Name a folder in it.")
+
+
+@contextlib.contextmanager
+def reserved(folder: Path) -> Iterator[None]:
+    """Keeps other trainings away from ``folder`` while one is under way.
+
+    Raises:
+        OutputError: another one is, or the folder holds anything but a model. SaveError: nothing can be written there.
+    """
+    check_replaceable(folder)
+    place = Path(os.path.realpath(folder))
+    with held(beside(place, "is-being-written.lock"), what=repr(str(folder))):  # no shorter than what a save writes
+        yield
 
 
 def load_runner(
@@ -140,9 +212,15 @@ def load_runner(
         KeyError, TypeError, ValueError, RuntimeError: they do not fit the description.
     """
     check_choice("precision", precision, get_args(ForLoading))
-    model = PolyModel(modalities, tasks, ModelConfig(**manifest["model"]))
+    config = ModelConfig(**manifest["model"])
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        check_sizes(folder / WEIGHTS, modalities, tasks, config)
+        state = load_file(folder / WEIGHTS)
+        check_finite(state)
+        model = PolyModel(modalities, tasks, config)
+        model.load_state_dict(state)
+    except (BackboneError, ConfigError) as error:
+        raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error.message}", hint=error.hint) from error
     except (OSError, SafetensorError) as error:
         raise ModelFolderError(f"{str(folder / WEIGHTS)!r} cannot be read: {error}.", hint=COPY_AGAIN) from error
     model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -152,9 +230,24 @@ def load_runner(
     return runner
 
 
-def copy_reports(source: Path, target: Path) -> None:
-    """The model card and the reports of one model folder into another. Raises OSError."""
-    if (source / CARD).is_file():
-        shutil.copyfile(source / CARD, target / CARD)
-    if (source / "reports").is_dir():
-        shutil.copytree(source / "reports", target / "reports")
+def copy_reports(source: Path, target: Path, *, seal: object) -> None:
+    """The model card and the reports of one model folder into another, where ``source`` still holds the model with this
+    ``seal``: those of another one, trained there since, say nothing about it.
+
+    Raises:
+        ModelFolderError: one of them is no ordinary file in this folder. OSError.
+    """
+    try:
+        unchanged = read_json(source, MANIFEST).get(SEAL) == seal
+    except (ModelFolderError, AttributeError):
+        unchanged = False
+    if not unchanged:
+        return
+    names = [CARD] if (source / CARD).exists() else []
+    for folder, inner, files in os.walk(source / "reports"):
+        below = Path(folder).relative_to(source)
+        names += [str(below / name) for name in (*files, *inner) if name in files or Path(folder, name).is_symlink()]
+    for name in names:
+        content = own_file(source, name)
+        make_folder((target / name).parent)
+        shutil.copyfile(content, target / name)

@@ -37,9 +37,20 @@ class Masters:
         return masters
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every weight by its name."""
+        """Every weight by its name.
+
+        Raises:
+            ModelFolderError: the file that holds them was overwritten since; its values are not those in use.
+        """
+        used = self._model.state_dict()
         exact = {name: self._file.get_tensor(name) for name in _rounded(self._model)} if self._file else self._kept
-        return {**self._model.state_dict(), **exact}
+        for name, tensor in exact.items():
+            if tensor.shape != used[name].shape or not tensor.to(used[name]).equal(used[name]):
+                raise ModelFolderError(
+                    f"the file that the model was loaded from was overwritten since ({name} is another).",
+                    hint="Load the model again; with precision='fp32' it needs its file no more.",
+                )
+        return {**used, **exact}
 
     def keep_in(self, path: Path) -> None:
         """From now on ``path``, where ``tensors()`` was written, holds what memory held. Raises ModelFolderError."""

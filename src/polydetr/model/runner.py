@@ -14,6 +14,7 @@ from polydetr.core.ahead import ahead_in
 from polydetr.core.examples import Arrays, Example
 from polydetr.core.runner import Outputs
 from polydetr.data.batching import token_budget_batches
+from polydetr.errors import PolydetrError
 from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
 from polydetr.nn.batch import Batch
@@ -31,7 +32,8 @@ class TorchRunner:
     On a CPU with several cores it computes one batch per core, each on a single thread of a pool of its own. The cores
     then wait for one another once at the end, not at every operation of the model, of which each would take as long as
     the slower core, and other programs take a core away now and then. The process's own number of threads is read
-    once, when the runner is made, and never changed.
+    once, when the runner is made, and never changed. In a forked process it computes on the thread that asks
+    (``nn.cpu.threads``).
 
     batch_tokens: padded tokens per batch, at most.
     """
@@ -43,7 +45,8 @@ class TorchRunner:
         self.masters: Masters | None = None
         """The weights as a folder keeps them, where they were trained or loaded."""
         self._listener: Listener | None = None
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
 
     def listened_by(self, listener: Listener) -> TorchRunner:
         """A runner over the same model that passes every batch and its outputs to ``listener`` before they become
@@ -60,10 +63,19 @@ class TorchRunner:
     def run(
         self, examples: Sequence[Example], targets: Sequence[str], *, seed: int, numbers: Sequence[int]
     ) -> list[Outputs]:
-        """See ``core.runner.Runner``."""
+        """See ``core.runner.Runner``.
+
+        Raises:
+            PolydetrError: the model lies on a GPU, and this process was forked from the one that loaded it.
+        """
         results: list[dict[str, Arrays]] = [{} for _ in examples]
         batches = token_budget_batches([e.num_tokens for e in examples], self.batch_tokens, seed=None)
         device = next(self.model.parameters()).device
+        if device.type == "cuda" and self._process != os.getpid():
+            raise PolydetrError(
+                "a model on a GPU cannot answer in a process that was forked after it was loaded.",
+                hint="Start the processes with spawn, or load the model in each of them.",
+            )
 
         def forward(ids: list[int]) -> _Forwarded:
             with torch.inference_mode():  # of each thread
@@ -84,12 +96,8 @@ class TorchRunner:
         self, forward: Callable[[list[int]], _Forwarded], batches: Sequence[list[int]], device: torch.device
     ) -> Iterator[_Forwarded]:
         """``map`` in order."""
-        if device.type != "cpu" or self.threads < 2 or len(batches) < 2:
+        if device.type != "cpu" or self.threads < 2 or len(batches) < 2 or self._process != os.getpid():
             return map(forward, batches)
-        return ahead_in(self._workers(), forward, batches, window=2 * self.threads)
-
-    def _workers(self) -> ThreadPoolExecutor:
-        """Threads do not live on in a forked process: it starts its own."""
-        if self._pool is None or self._pool[0] != os.getpid():
-            self._pool = os.getpid(), single_threaded_pool(self.threads)
-        return self._pool[1]
+        if self._pool is None:
+            self._pool = single_threaded_pool(self.threads)
+        return ahead_in(self._pool, forward, batches, window=2 * self.threads)

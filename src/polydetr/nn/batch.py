@@ -136,9 +136,10 @@ class Scene:
     """How the images of a training step were moved by augmentation.
 
     scale, shift: (B, 2), new = scale · old + shift, for points (x, y) as shares of the image; window: (B, 4), left,
-    top, right, bottom of the part that is still visible.
+    top, right, bottom of the part that is still visible; pixel: its size, as a share of the image.
     """
 
     scale: Tensor
     shift: Tensor
     window: Tensor
+    pixel: float = 0.0

@@ -39,10 +39,13 @@ def mistakes_page(
     *,
     title: str = "Worst mistakes",
     most: int = 12,
+    opened: Callable[[Any], Image] = open_image,
+    names: Sequence[str] = (),
 ) -> Path:
     """One HTML file, images inside: the scores, both diagrams, and the worst mistakes of each kind, cut out.
 
-    images: paths, arrays or Pillow images, one per image of the report, in its order; only those shown are opened.
+    images: what ``opened`` opens, by default paths, arrays or Pillow images, one per image of the report, in its order;
+    only those shown are opened. names: theirs, for the captions.
     gold, predicted: as given to ``detection_report``. most: of each kind.
 
     Raises:
@@ -51,10 +54,16 @@ def mistakes_page(
     if not len(images) == len(gold) == len(predicted) == report.images:
         raise InputError(f"{len(images)} images for a report about {report.images} images; expected as many.")
     colors = label_colors(report.labels)
+    names = names or [Path(image).name if isinstance(image, str | Path) else "" for image in images]
     body = [_summary(report), _diagrams(report), _how_to_read()]
     for heading, text, chosen in _sections(report, gold, most):
-        tiles = [_tile(one, images[one.image], gold[one.image], predicted[one.image], colors, report.threshold)
-                 for one in chosen]  # fmt: skip
+        tiles = [
+            _tile(
+                one, opened(images[one.image]), gold[one.image], predicted[one.image], colors, report.threshold,
+                name=names[one.image],
+            )
+            for one in chosen
+        ]  # fmt: skip
         body.append(f"<h2>{heading}</h2>\n<p>{text}</p>")
         body.append(f'<div class="tiles">{"".join(tiles)}</div>' if tiles else "<p>None.</p>")
     return save_text(path, page(title, _STYLE + "\n".join(body)))
@@ -85,15 +94,17 @@ def _area(box: Sequence[float]) -> float:
 
 def _tile(
     one: Outcome,
-    image: Any,
+    image: Image,
     gold: Sequence[Mapping[str, Any]],
     predicted: Sequence[Mapping[str, Any]],
     colors: Mapping[str, str],
     threshold: float,
+    *,
+    name: str,
 ) -> str:
     wrong = predicted[one.predicted] if one.predicted is not None else None
     true = gold[one.gold] if one.gold is not None else None
-    region, view = _cut_out(open_image(image), [o for o in (wrong, true) if o is not None])
+    region, view = _cut_out(image, [o for o in (wrong, true) if o is not None])
     for other in gold:
         if other is not true:
             region.outline(view(other["box"]), colors[other["label"]], dashed=True, faint=True)
@@ -107,7 +118,7 @@ def _tile(
         region.tag(view(wrong["box"]), f"{wrong['label']} {wrong['score']:.2f}", colors[wrong["label"]])
     if true is not None and one.kind != "duplicate":
         region.tag(view(true["box"]), f"true: {true['label']}", colors[true["label"]])
-    where = Path(image).name if isinstance(image, (str, Path)) else f"image {one.image + 1}"
+    where = name or f"image {one.image + 1}"
     source, text = data_url(region.image, jpeg=True), _sentence(one, wrong, true)
     return (
         f'<figure><img src="{source}" width="{_TILE}" height="{_TILE}" alt="{escape(text, quote=True)}">'

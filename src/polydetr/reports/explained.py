@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from polydetr.errors import shown
+
 HARDLY = 0.1
 """A column of a smaller share hardly matters."""
 _MOST = 0.8  # of the answer rests on the columns that are named first
@@ -30,6 +32,11 @@ class ExplainedColumn:
     score: float
     share: float
     without: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The column's name as it is shown to people."""
+        return shown(self.column, 60)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +147,7 @@ class Sources:
         """In sentences: which columns carry the answer, what it is without them, and which hardly matter."""
         ranked = self.ranked
         if len(ranked) == 1:
-            return f"The model reads {ranked[0].column} alone."
+            return f"The model reads {ranked[0].name} alone."
         if not any(column.share for column in ranked):
             return "No column moves this answer: the model gives it whatever the row holds."
         shares = np.cumsum([column.share for column in ranked])
@@ -155,13 +162,13 @@ class Sources:
         if first.without is not None:
             now = f"{self.shown(first.without)} instead of {self.shown(self.original)}"
             if self.is_value:
-                parts.append(f"Without {first.column} it is {now}.")
+                parts.append(f"Without {first.name} it is {now}.")
             elif abs(first.without - self.original) < _NOISE:
-                parts.append(f"Even so, without {first.column} its {self.measure} stays ({now}): the rest suffices.")
+                parts.append(f"Even so, without {first.name} its {self.measure} stays ({now}): the rest suffices.")
             else:
-                parts.append(f"Without {first.column} its {self.measure} is {now}.")
+                parts.append(f"Without {first.name} its {self.measure} is {now}.")
         if rest:
-            names = [c.column for c in rest]
+            names = [c.name for c in rest]
             names = names if len(rest) <= _NAMED else [*names[: _NAMED - 1], f"{len(rest) - _NAMED + 1} others"]
             parts.append(f"Of little weight: {_listed(names)}.")
         return " ".join(parts)
@@ -173,7 +180,7 @@ def shown_level(level: float, *, measure: str) -> str:
 
 
 def _with_shares(columns: Sequence[ExplainedColumn]) -> list[str]:
-    return [f"{column.column} ({column.share:.0%})" for column in columns]
+    return [f"{column.name} ({column.share:.0%})" for column in columns]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from polydetr.errors import shown
 from polydetr.reports.explained import ExplainedImage, Sources
 
 STRONG = 0.5
@@ -40,7 +41,7 @@ def outline(chosen: NDArray[np.bool_]) -> list[Edge]:
 def caption(sources: Sources, image: ExplainedImage) -> str:
     """The heat map in words: the image's score and where its strongest cells lie."""
     several = sum(other.column == image.column for other in sources.images) > 1
-    name = f"{image.column}, image {image.index + 1}" if several else image.column
+    name = f"{shown(image.column, 60)}, image {image.index + 1}" if several else shown(image.column, 60)
     if float(np.abs(sources.strength(image)).max()) < STRONG:
         return f"{name}: {image.score:+.3f} in all; hardly matters"
     inside = image.gaze_inside

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from polydetr.core.files import json_text
+from polydetr.errors import shown
 
 Facts = Mapping[str, Any]
 
@@ -80,8 +84,8 @@ def _schema(schema: Facts | None) -> str:
 
 
 def _labels(labels: Sequence[Any]) -> str:
-    shown = ", ".join(str(label) for label in labels[:20])
-    return f"{len(labels)}: {shown}" + (", …" if len(labels) > 20 else "")
+    first = ", ".join(shown(str(label), 60) for label in labels[:20])
+    return f"{len(labels)}: {first}" + (", …" if len(labels) > 20 else "")
 
 
 def _metrics(metrics: Mapping[str, Mapping[str, Facts]] | None, run: Facts, date: str) -> str:
@@ -116,7 +120,7 @@ def _backbone(backbone: Facts | None) -> str:
 
 
 def _loading(example: Facts) -> str:
-    row = json.dumps(example, ensure_ascii=False)
+    row = json_text(example)
     return (
         "```python\nfrom polydetr import Predictor\n\n"
         'predictor = Predictor.load("path/to/this/folder")\n'
@@ -124,8 +128,18 @@ def _loading(example: Facts) -> str:
     )
 
 
+_MARKUP = re.compile(r"[\\`*\[\]<>~&#$!@]|(?<!\w)_|_(?!\w)|://|www\.", re.IGNORECASE)
+"""What Markdown or HTML may read as more than text."""
+
+
 def _inline(value: Any) -> str:
-    return " ".join(str(value).split())
+    """Text on one line; as code where a viewer might find markup or a link in it."""
+    text = shown(" ".join(str(value).split()), 300)
+    if not _MARKUP.search(text):
+        return text
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
 
 
 def _cell(value: Any) -> str:
@@ -137,7 +151,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
-        return f"{value:.4f}"
+        return f"{value:.4f}" if math.isfinite(value) else "-"
     if isinstance(value, Mapping):
         return ", ".join(f"{_inline(k)} {_cell(v)}" for k, v in value.items())
     return _inline(value).replace("|", "\\|")

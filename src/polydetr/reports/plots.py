@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polydetr.core.files import file_names
+from polydetr.core.predictions import Evaluation
 from polydetr.errors import InputError
 from polydetr.metrics.calibration import ReliabilityCurve
 from polydetr.metrics.classification import ClassReport
@@ -222,6 +224,39 @@ def reliability_png(
         bottom.set(xlabel="confidence (probability of the answer given)", ylabel="rows")
         quiet_grid(top, "both")
         quiet_grid(bottom)
+
+
+def coverage_png(curve: Mapping[str, Sequence[float]], path: str | Path, *, title: str = "Coverage and risk") -> None:
+    """How often answers are right when the least probable are withheld; curve: "coverage" and "risk", as
+    ``Evaluation.data["coverage_risk"]`` has them.
+    """
+    coverage, right = np.array(curve["coverage"]), 1 - np.array(curve["risk"])
+    with canvas(5.4, 4.2, path=path) as figure:
+        axes = figure.add_subplot()
+        axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
+        axes.plot(coverage, right, color=BLUE, lw=1.8, marker="o", ms=3)
+        for share in (0.5, 0.7, 0.9):
+            axes.axvline(share, color=FAINT, lw=0.8, ls=":")
+        axes.axhline(right[-1], color=FAINT, lw=1, ls="--", label=f"all answered: {right[-1]:.3f}")
+        axes.set(xlabel="coverage (share answered)", ylabel="accuracy (share right)", xlim=(0, 1.02))
+        axes.set_ylim(min(0.9, float(right.min()) - 0.02), 1.01)
+        quiet_grid(axes, "both")
+        axes.legend(loc="lower left", fontsize=9)
+
+
+def write_coverage_plots(folder: Path, evaluations: Mapping[str, Evaluation]) -> list[Path]:
+    """``coverage.png``, or one per target, for each target whose answers can be withheld; what was written.
+
+    Raises:
+        SaveError: a file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {t: e.data["coverage_risk"] for t, e in evaluations.items() if "coverage_risk" in e.data}
+    written, names = [], file_names(drawn)
+    for target, curve in drawn.items():
+        written.append(folder / ("coverage.png" if len(drawn) == 1 else f"coverage-{names[target]}.png"))
+        coverage_png(curve, written[-1], title=f"Coverage and risk: {shorten(target, 30)}")
+    return written
 
 
 def entity_bars_png(report: EntityReport, path: str | Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from polydetr.errors import InputError
+from polydetr.errors import InputError, escaped, shown
 from polydetr.reports.style import ink_on, label_colors
 from polydetr.values.spans import Span
 
@@ -32,18 +32,18 @@ def colored_entities(text: str, spans: Sequence[Span]) -> Text:
     for part, cover, ended in segments(text, spans):
         if cover:
             color = colors[cover[-1].label]
-            out.append(part, Style(color=ink_on(color), bgcolor=color, bold=True, underline=len(cover) > 1))
+            out.append(escaped(part), Style(color=ink_on(color), bgcolor=color, bold=True, underline=len(cover) > 1))
         else:
-            out.append(part)
+            out.append(escaped(part))
         for span in ended:
             score = "" if span.score is None else f"\u00a0{span.score:.2f}"
-            out.append(f"[{span.label}{score}]", Style(color=colors[span.label], bold=True))
+            out.append(f"[{shown(span.label)}{score}]", Style(color=colors[span.label], bold=True))
     if spans:
         out.append("\n")
         for i, (label, number) in enumerate(sorted(Counter(span.label for span in spans).items())):
             out.append("   " if i else "")
             out.append("■ ", Style(color=colors[label]))
-            out.append(f"{label} × {number}")
+            out.append(f"{shown(label)} × {number}")
     return out
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydetr.core.files import save_bytes
+from polydetr.errors import escaped
 from polydetr.metrics.classification import display_width
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def shorten(text: str, limit: int, *, keep_end: bool = False) -> str:
 
     keep_end: cuts the middle instead, for names that differ at their ends.
     """
-    text = " ".join(text.split())
+    text = escaped(" ".join(text.split()))
     if display_width(text) <= limit:
         return text
     tail = _head(text[::-1], limit // 3)[::-1] if keep_end else ""

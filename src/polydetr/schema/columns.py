@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from polydetr.errors import RowError
-from polydetr.values.cells import is_missing, read_date, read_number, writes_comma
+from polydetr.values.cells import MOST, decimal_marks, is_missing, read_number, says_missing
+from polydetr.values.dates import read_date
 from polydetr.values.files import is_image_name
 
 MIN_ROWS = 20
 """Below this, ratios say nothing."""
-_MOST = 0.9  # such a share of a column's values decides what it holds; the others are then errors, row by row
 _LOOKED_AT = 1000  # values of a column that are read as numbers and dates to find out what it holds
 _ID_NAME = re.compile(
-    r"(?:.*[_\s-])?(?:id|uuid|guid|index|idx|sku|ean|isbn|barcode)|unnamed.*|.*[a-z]I[dD]|column_1", re.IGNORECASE
+    r"(?i:(?:.*[_\s.:-])?(?:id|uuid|guid|idx|sku|ean|isbn|barcode)|index|row[_\s-]?(?:index|number|no|nr|num))|.*[a-z]I[dD]"
 )
+_MADE_UP_NAME = re.compile(r"unnamed.*|column_1", re.IGNORECASE)  # of a column without a name, often an index
 _NAMES_IMAGES = re.compile(
     r"(?:.*[_\s-])?(?:image|img|photo|picture|pic)s?(?:[_\s-]?(?:id|name|file|key|path))?", re.IGNORECASE
 )
 _ID_VALUE = re.compile(r"(?=.*\d)[A-Za-z0-9_:./#-]{1,64}")
+_CODE = re.compile(r"0\d[\d ]*")  # 002756 and 030 123 456
+_WHOLE = re.compile(r"\d+(?:\.0)?")
+_FEW_CODES = 0.05
+"""Such a share of numbers of one length that begin with 0 makes codes of all; of several lengths, twice as many."""
 
 
 def numbers_of(name: str, values: Sequence[Any]) -> list[float] | None:
@@ -31,9 +38,50 @@ def numbers_of(name: str, values: Sequence[Any]) -> list[float] | None:
     Cells that say "n/a" or the like do not count; true and false are categories.
     """
     sample = _sample(values)
-    if any(str(value).lower() in ("true", "false") for value in sample):
+    if _share(str(value).lower() in ("true", "false") for value in sample) > 1 - MOST:
         return None
-    return _readable(sample, functools.partial(read_number, column=name, comma=writes_comma(sample))) or None
+    return _readable(sample, functools.partial(read_number, column=name, comma=decimal_marks(sample).comma)) or None
+
+
+def holds_codes(values: Sequence[Any]) -> bool:
+    """Whether numbers are names: many begin with 0, as 0049 does, or are written in several ways that recur, as section
+    1.1 and section 1.10 are.
+    """
+    words = [str(value).strip() for value in values if not says_missing(value)]
+    if not words:
+        return False
+    if _share(word.replace(" ", "").isdecimal() for word in words) >= MOST:
+        led = sum(_CODE.fullmatch(word) is not None for word in words)
+        of_one_length = max(Counter(map(len, words)).values()) >= MOST * len(words)
+        enough = (_FEW_CODES if of_one_length else 2 * _FEW_CODES) * len(words)
+        return led >= max(enough, 2 if len(words) >= MIN_ROWS else 1)  # a single one is a slip
+    if _share(re.fullmatch(r"\d+\.\d+", word) is not None for word in words) < MOST or not _few(words):
+        return False
+    spellings: dict[float, set[str]] = {}
+    for word in set(words):
+        spellings.setdefault(_float(word), set()).add(word)
+    return _share(len(spellings[_float(word)]) > 1 for word in words) >= 2 * _FEW_CODES
+
+
+def holds_words(values: Sequence[Any]) -> bool:
+    """Whether the values are strings that may be short texts: no codes with digits, no truth values."""
+    codes = _share(bool(_ID_VALUE.fullmatch(str(v))) or str(v).lower() in ("true", "false") for v in values)
+    return isinstance(typical(values), str) and codes < MOST
+
+
+def _float(word: str) -> float:
+    return float(word) if re.fullmatch(r"\d+\.\d+", word) else math.nan
+
+
+def _share(found: Iterable[bool]) -> float:
+    """The share of what is true; 0 of nothing."""
+    each = list(found)
+    return sum(each) / max(1, len(each))
+
+
+def _few(words: Sequence[str]) -> bool:
+    """Whether the same words come back again and again."""
+    return len(words) >= MIN_ROWS and len(set(words)) <= 0.2 * len(words)
 
 
 def _sample(values: Sequence[Any]) -> Sequence[Any]:
@@ -41,7 +89,7 @@ def _sample(values: Sequence[Any]) -> Sequence[Any]:
 
 
 def _readable(values: Sequence[Any], read: Callable[[Any], Any]) -> list[Any]:
-    """What ``read`` makes of the values, those that are missing left out; nothing where it cannot read ``_MOST``."""
+    """What ``read`` makes of the values, those that are missing left out; nothing where it cannot read ``MOST``."""
     cells, others = [], 0
     for value in values:
         try:
@@ -49,45 +97,78 @@ def _readable(values: Sequence[Any], read: Callable[[Any], Any]) -> list[Any]:
         except RowError:
             others += 1
     cells = [cell for cell in cells if cell is not None]
-    return cells if len(cells) >= _MOST * (len(cells) + others) else []
+    return cells if len(cells) >= MOST * (len(cells) + others) else []
 
 
-def infer_modality(name: str, values: Sequence[Any]) -> tuple[str, str]:
+def typical(values: Sequence[Any]) -> Any:
+    """The first value of the type that most values have."""
+    common = Counter(map(type, values)).most_common(1)[0][0]
+    return next(value for value in values if type(value) is common)
+
+
+def infer_modality(name: str, values: Sequence[Any], declared: str | None = None) -> tuple[str, str]:
     """The modality of an input column from its values that are not missing, and why it is to be ignored ("" if it is
-    not).
+    not). declared: what the type of the column in a data frame says it is.
     """
     if not values:
         return "ignore", "it has no values"
-    first = values[0]
-    shape = getattr(first, "__array_interface__", {}).get("shape", ())  # of NumPy and PIL
-    if len(shape) > 1:
-        return "image", ""
-    if shape:  # a column of lists, as Parquet and pandas give it
-        first = list(first)
-    if isinstance(first, (list, tuple)):
-        return ("text", "") if name == "tokens" and isinstance(first[0] if first else "", str) else ("history", "")
-    if isinstance(first, (bytes, bytearray)):
-        return "image", ""
-    if isinstance(first, Mapping):
-        return "ignore", "it holds objects"
+    if of_type := _by_type(name, typical(values)):
+        return of_type
     words = [str(v) for v in values]
     distinct = len(set(words))
     if distinct == 1 and len(words) >= 5:
         return "ignore", f"every row has the same value {words[0]!r:.40}"
-    unique = distinct == len(words) and len(words) >= MIN_ROWS
+    if declared is not None:
+        return declared, ""
+    if _share(word.lower() in ("true", "false") for word in words) >= MOST or holds_codes(values):
+        return "category", ""
+    unique = distinct >= MOST * len(words) and len(words) >= MIN_ROWS
     if numbers_of(name, values) is not None:
-        if any(re.fullmatch(r"0\d[\d ]*", w) for w in words):  # 002756 and 030 123 456 are codes
-            return "category", ""
-        whole = all(re.fullmatch(r"\d+", w) for w in words)
-        return ("ignore", "it numbers the rows") if unique and whole and _ID_NAME.fullmatch(name) else ("number", "")
+        numbers_rows = unique and _mostly(_WHOLE, words) and (_ID_NAME.fullmatch(name) or _counts_up(name, words))
+        return ("ignore", f"it numbers the rows{_kept(name, 'number')}") if numbers_rows else ("number", "")
     if _readable(_sample(values), functools.partial(read_date, column=name)):
         return "date", ""
-    if sum(map(is_image_name, words)) >= _MOST * len(words):
+    if _share(map(is_image_name, words)) >= MOST:
         return "image", ""
-    if unique and (_mostly(_ID_VALUE, words) or (_ID_NAME.fullmatch(name) and not any(" " in w for w in words))):
-        return "ignore", "it holds identifiers, none of them twice in the rows looked at"
-    few = len(words) >= MIN_ROWS and distinct <= 0.2 * len(words)
-    return ("category", "") if few and sum(map(len, words)) / len(words) <= 30 else ("text", "")
+    by_name = _ID_NAME.fullmatch(name) and _share(" " in word for word in words) < 1 - MOST
+    if unique and (by_name or (_mostly(_ID_VALUE, words) and not _holds_measures(words))):
+        return "ignore", f"it holds identifiers, nearly every row one of its own{_kept(name, 'text')}"
+    short = _few(words) and sum(map(len, words)) / len(words) <= 30
+    all_text = _share(isinstance(value, str) for value in values) >= MOST  # texts are strings alone
+    return ("category", "") if short or not all_text else ("text", "")
+
+
+def _kept(name: str, kind: str) -> str:
+    return f". To read it all the same: --input {name}:{kind} --input '*'"
+
+
+def _by_type(name: str, value: Any) -> tuple[str, str] | None:
+    """What follows from the type of a column's values; None for single values, of which the content decides."""
+    shape = getattr(value, "__array_interface__", {}).get("shape", ())  # of NumPy and PIL
+    if len(shape) > 1 or isinstance(value, (bytes, bytearray)):
+        return "image", ""
+    if shape:  # a column of lists, as Parquet and pandas give it
+        value = list(value)
+    if isinstance(value, (list, tuple)):
+        return ("text", "") if name == "tokens" and isinstance(value[0] if value else "", str) else ("history", "")
+    return ("ignore", "it holds objects") if isinstance(value, Mapping) else None
+
+
+def _counts_up(name: str, words: Sequence[str]) -> bool:
+    """Whether a column without a name of its own counts its rows: the sample is spaced evenly."""
+    if not _MADE_UP_NAME.fullmatch(name):
+        return False
+    numbers = [float(word) for word in words if _WHOLE.fullmatch(word)]
+    return _share(b - a == numbers[1] - numbers[0] for a, b in pairwise(numbers)) >= MOST
+
+
+def _holds_measures(words: Sequence[str]) -> bool:
+    """Whether the words are quantities in a writing of their own (132/82, 97.7kg, 5'11): they begin with a digit, have
+    no long run of them, as identifiers do, and at most three kinds of letters.
+    """
+    shaped = [word for word in words if re.match(r"\W?\d", word) and not re.search(r"(?<![.,\d])\d{5}", word)]
+    units = Counter(re.sub(r"[^A-Za-z]+", " ", word).strip().lower() for word in shaped)
+    return sum(count for _, count in units.most_common(3)) >= MOST * len(words)
 
 
 def may_name_images(name: str, values: Sequence[Any]) -> bool:
@@ -98,7 +179,7 @@ def may_name_images(name: str, values: Sequence[Any]) -> bool:
 
 def _mostly(pattern: re.Pattern[str], words: Sequence[str]) -> bool:
     """Whether so many of the words match the pattern that it decides what the column holds."""
-    return sum(pattern.fullmatch(w) is not None for w in words) >= _MOST * len(words)
+    return sum(pattern.fullmatch(w) is not None for w in words) >= MOST * len(words)
 
 
 def determines(column: str, target: str, rows: Sequence[Mapping[str, Any]]) -> bool:

@@ -6,15 +6,33 @@ Every decision that a user might want to reverse is a sentence in ``Schema.messa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from polydetr.core.access import SAY_IMAGES
-from polydetr.errors import SchemaError, nearest
-from polydetr.schema.columns import MIN_ROWS, determines, infer_modality, may_name_images, numbers_of
+import numpy as np
+
+from polydetr.core.reading import SAY_IMAGES
+from polydetr.errors import RowError, SchemaError, listed, nearest, quoted
+from polydetr.schema.columns import (
+    MIN_ROWS,
+    determines,
+    holds_codes,
+    holds_words,
+    infer_modality,
+    may_name_images,
+    numbers_of,
+    typical,
+)
+from polydetr.schema.lists import find_lists
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
-from polydetr.values.cells import is_missing
+from polydetr.schema.words import beside, check_spans, words_column
+from polydetr.values.cells import MOST, is_missing, says_missing
+from polydetr.values.lists import ListColumn, read_lists
+from polydetr.values.tags import BARE_LABEL, mark_spans, types_of
 
 USUAL_TARGETS = ("objects", "tags", "entities", "answers", "label", "labels", "category", "class", "target", "intent",
                  "sentiment", "polarity", "ner_tags", "y")  # fmt: skip
@@ -24,6 +42,8 @@ REST = "*"
 """Stands, among the inputs, for all columns that are not named."""
 FEW_NUMBERS = 20
 """At most so many distinct whole numbers are classes; more are a quantity."""
+CLASS_NAMES = ("label", "labels", "category", "class", "intent")
+"""Names of targets whose whole numbers are classes however many there are, as long as each comes back."""
 
 
 def infer_schema(
@@ -31,6 +51,8 @@ def infer_schema(
     *,
     targets: Mapping[str, str | None] | None = None,
     inputs: Mapping[str, str | None] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    declared: Mapping[str, str] | None = None,
     needs_target: bool = True,
 ) -> Schema:
     """The schema of the data that ``sample_rows`` stand for.
@@ -40,38 +62,112 @@ def infer_schema(
         targets: column → task, or None to infer the task; no mapping at all: a column of a usual name is taken.
         inputs: column → modality, or None to infer it. When given these are the only inputs, in this order; with
             ``REST`` among them, or where all of them are to be ignored, every other column is read as well.
+        options: those of the targets, column → option → value (``tasks.<target>`` of the configuration).
+        declared: column → what its type in a data frame or a Parquet file says it is ("category").
         needs_target: False where the rows are only looked at: there may then be nothing to predict.
 
     Raises:
         SchemaError: no rows, a column that is not there, an unknown modality or task, a target without values or
         that no task can predict, no input left.
     """
-    columns = _columns(sample_rows)
+    columns, declared = _columns(sample_rows), declared or {}
     if not columns:
         raise SchemaError("there are no rows to infer the columns from.")
     messages: list[str] = []
+    options = options or {}
     wanted = dict(targets) if targets else _usual_target(list(columns), messages, needed=needs_target)
     named = {name: modality for name, modality in (inputs or {}).items() if name != REST}
     for name in [*wanted, *named]:
         if name not in columns:
-            listed = ", ".join(map(repr, list(columns)[:20]))
-            raise SchemaError(f"there is no column {name!r}; the columns are {listed}.", hint=nearest(name, columns))
+            known = listed(columns)
+            raise SchemaError(
+                f"there is no column {quoted(name)}; the columns are {known}.", hint=nearest(name, columns)
+            )
     both = [n for n in wanted if n in named]
     if both:
         raise SchemaError(f"column {both[0]!r} is both an input and a target.")
-    chosen = tuple(TargetSpec(name, task or infer_task(name, sample_rows, messages)) for name, task in wanted.items())
+    lists = find_lists(sample_rows, targets=wanted, inputs=inputs or {}, options=options, messages=messages)
+    written, sample_rows = sample_rows, list(_with_lists(sample_rows, lists))
+    columns = _columns(sample_rows)
+    by_words = {name for name, column in lists.items() if column.form == "blanks" and not column.places}
+    chosen = tuple(
+        TargetSpec(
+            name,
+            task
+            or ("tagging" if name in by_words else None)
+            or infer_task(name, sample_rows, messages, is_category=name in declared),
+        )
+        for name, task in wanted.items()
+    )
+    lists |= _with_empty_cells(chosen, lists, written, options, messages)
+    for target in chosen:
+        if target.task in ("tagging", "entities"):
+            check_spans(target.name, sample_rows)
+    words = _words_of(chosen, sample_rows)
+    if words in named and named[words] is None:
+        named[words] = "text"
     if named and REST not in (inputs or {}) and set(named.values()) != {"ignore"}:
-        fields = tuple(_named_field(name, modality, columns[name]) for name, modality in named.items())
+        fields = tuple(_named_field(n, modality, columns[n], declared.get(n)) for n, modality in named.items())
+    elif words is not None:
+        fields = _only([words], columns, set(wanted))
     else:
-        fields = _infer_inputs(columns, chosen, sample_rows, messages, named)
+        fields = _infer_inputs(columns, chosen, sample_rows, messages, named, declared)
     doubts = _unopened_images(columns, fields, named)
     messages += doubts
     if chosen and all(f.modality == "ignore" for f in fields):
-        raise SchemaError(
-            f"no column is left to predict {', '.join(repr(t.name) for t in chosen)} from.",
-            hint=" ".join(["Name the inputs: inputs={'column': 'text'} (--input column:text).", *doubts]),
-        )
-    return Schema(fields, chosen, tuple(messages))
+        raise _nothing_left(chosen, fields, columns, messages, doubts)
+    return Schema(fields, chosen, tuple(messages), lists)
+
+
+def _with_lists(rows: Sequence[Mapping[str, Any]], lists: Mapping[str, ListColumn]) -> Iterator[Mapping[str, Any]]:
+    """The rows with their lists read, without those that cannot be: the run refuses them, with their place."""
+    for row in rows:
+        with suppress(RowError):
+            yield read_lists(row, lists)
+
+
+def _with_empty_cells(
+    targets: Sequence[TargetSpec],
+    lists: Mapping[str, ListColumn],
+    rows: Sequence[Mapping[str, Any]],
+    options: Mapping[str, Mapping[str, Any]],
+    messages: list[str],
+) -> dict[str, ListColumn]:
+    """The columns of several labels per row, in which an empty cell is a row without a label, as it is said here."""
+    several = {}
+    for target in targets:
+        asked = options.get(target.name, {}).get("multi_label")
+        if target.task == "classification" and (asked or (asked is None and target.name in lists)):
+            several[target.name] = replace(lists.get(target.name, ListColumn("|")), empty=True)
+            blank = sum(isinstance(value := row.get(target.name), str) and not value.strip() for row in rows)
+            if blank:
+                count = f"{blank} of the {len(rows)} rows looked at"
+                messages.append(f"Target {target.name!r} is an empty cell in {count}: they have no label.")
+    return several
+
+
+def _words_of(targets: Sequence[TargetSpec], rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The column of ready-made words, where a target has one label for each of them."""
+    columns = (words_column(t.name, rows) for t in targets if t.task in ("tagging", "entities"))
+    return next((column for column in columns if column), None)
+
+
+def _nothing_left(
+    targets: Sequence[TargetSpec],
+    fields: Sequence[FieldSpec],
+    columns: Mapping[str, list[Any]],
+    messages: Sequence[str],
+    doubts: Sequence[str],
+) -> SchemaError:
+    """The error where every column is left out: why each of them is, and how to keep one."""
+    reasons = " ".join(message for message in messages if message.startswith("Column ") and message not in doubts)
+    told = [f.name for f in fields if len(set(map(str, columns[f.name]))) > 1]
+    name = told[0] if told else "column"
+    kind = _readable_as(name, columns[name]) if told else "text"
+    return SchemaError(
+        f"no column is left to predict {', '.join(repr(t.name) for t in targets)} from. {reasons}".strip(),
+        hint=" ".join([f"Name the inputs: inputs={{{name!r}: {kind!r}}} (--input {name}:{kind}).", *doubts]),
+    )
 
 
 def _unopened_images(
@@ -108,7 +204,7 @@ def _usual_target(columns: list[str], messages: list[str], *, needed: bool) -> d
         return {}
     if target is None:
         raise SchemaError(
-            f"no target was named, and none bears a usual name; the columns are {', '.join(map(repr, columns[:20]))}.",
+            f"no target was named, and none bears a usual name; the columns are {listed(columns)}.",
             hint="Name the column to predict: target='...' (--target ...).",
         )
     messages.append(f"No target was named: {target!r} is taken.")
@@ -118,30 +214,66 @@ def _usual_target(columns: list[str], messages: list[str], *, needed: bool) -> d
 # -- targets --------------------------------------------------------------------------------------------------------
 
 
-def infer_task(name: str, rows: Sequence[Mapping[str, Any]], messages: list[str]) -> str:
-    """The task that predicts column ``name``; doubts go to ``messages``. Raises SchemaError where none fits."""
+def infer_task(name: str, rows: Sequence[Mapping[str, Any]], messages: list[str], *, is_category: bool = False) -> str:
+    """The task that predicts column ``name``; doubts go to ``messages``. is_category: its type says that it holds
+    classes. Raises SchemaError where none fits.
+    """
     values = [row[name] for row in rows if not is_missing(row.get(name))]
     if not values:
         raise SchemaError(f"target {name!r} is missing in every row.", hint="Name the column that holds the labels.")
-    lists = [v for v in values if isinstance(v, (list, tuple))]
-    if lists:
+    lists = [list(v) for v in values if isinstance(v, (list, tuple, np.ndarray))]
+    if len(lists) > len(values) / 2:
         return _task_of_lists(name, lists, rows, messages)
-    if isinstance(values[0], Mapping):
+    if isinstance(first := typical(values), Mapping):
+        if "text" in first and first.keys() & {"start", "answer_start"}:
+            return "qa"
         messages.append(f"Target {name!r} holds objects: rows are embedded near theirs.")
         return "embedding"
-    distinct = len({str(v) for v in values})
-    if (numbers := numbers_of(name, values)) is not None:
-        if all(number.is_integer() for number in numbers) and distinct <= FEW_NUMBERS:
-            how = f"say {name}:regression otherwise"
-            messages.append(f"Target {name!r}: {distinct} distinct whole numbers are read as classes ({how}).")
-            return "classification"
-        return "regression"
+    if is_category:
+        return "classification"
+    _check_is_no_tag(name, values)
+    distinct = len({str(v) for v in values if not says_missing(v)})
+    if (numbers := numbers_of(name, values)) is not None and not holds_codes(values):
+        return _task_of_numbers(name, values, numbers, distinct, messages)
     if len(values) >= 2 * MIN_ROWS and distinct > 0.5 * len(values):
         raise SchemaError(
             f"target {name!r} has {distinct} distinct values in {len(values)} rows, which is text rather than classes.",
             hint=f"If they are classes, say {name}:classification; to find them by search, {name}:embedding.",
         )
     return "classification"
+
+
+def _check_is_no_tag(name: str, values: Sequence[Any]) -> None:
+    """Raises SchemaError where every value is one tag of an entity: a row is then a word without its sentence."""
+    distinct = sorted({value.strip() for value in values if isinstance(value, str)})
+    begins = [tag for tag in distinct if types_of([tag]) - {BARE_LABEL}]
+    if begins and "O" in map(str.upper, distinct) and mark_spans(distinct):
+        raise SchemaError(
+            f"target {name!r} has one tag per row ({begins[0]!r}, 'O'): each row is a word, which would be classified "
+            "without its sentence.",
+            hint="Write a word and its tag per line, with a blank line after each sentence, into a .conll file; or a "
+            f"list of words and one of tags per row. To classify single rows all the same say {name}:classification.",
+        )
+
+
+def _task_of_numbers(
+    name: str, values: Sequence[Any], numbers: Sequence[float], distinct: int, messages: list[str]
+) -> str:
+    """ "classification" for whole numbers that are few, or that come back in a column with the name of classes."""
+    if isinstance(typical(values), (dt.timedelta, dt.time)):
+        messages.append(f"Target {name!r} holds durations: they are learned and answered in seconds.")
+        return "regression"
+    if sum(number.is_integer() for number in numbers) < MOST * len(numbers):
+        return "regression"
+    come_back = distinct <= 0.2 * len(values)
+    if distinct <= FEW_NUMBERS or (come_back and name.lower() in CLASS_NAMES):
+        how = f"say {name}:regression otherwise"
+        messages.append(f"Target {name!r}: {distinct} distinct whole numbers are read as classes ({how}).")
+        return "classification"
+    if distinct <= 0.5 * len(values):
+        how = f"say {name}:classification otherwise"
+        messages.append(f"Target {name!r}: {distinct} distinct whole numbers are read as a quantity ({how}).")
+    return "regression"
 
 
 def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]], messages: list[str]) -> str:
@@ -166,15 +298,18 @@ def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]
         )
     if isinstance(first, (list, tuple)) and len(first) == 3:
         return _task_of_spans(name, items, messages)
-    if isinstance(first, str) and any(_one_each(name, row) for row in rows):
+    if (words := words_column(name, rows)) is not None:
+        if words != "tokens" or not isinstance(first, str):
+            messages.append(f"Target {name!r} has one label for each word of {words!r}: it is read as tagging.")
+        return "tagging"
+    tags = [tag for labels in items for tag in labels if isinstance(tag, str)]
+    repeats = any(len(set(map(str, labels))) < len(labels) for labels in items)
+    if mark_spans(tags) and (repeats or types_of(tags) - {BARE_LABEL}):
+        return "tagging"
+    if repeats and (column := beside(name, lists, rows)) is not None:
+        messages.append(f"Target {name!r} has one label for each word of {column!r}: it is read as tagging.")
         return "tagging"
     return "classification"  # several labels per row
-
-
-def _one_each(name: str, row: Mapping[str, Any]) -> bool:
-    """True where the row has "tokens", and column ``name`` one value per token."""
-    tokens = row.get("tokens")
-    return isinstance(tokens, (list, tuple)) and len(tokens) == len(row.get(name) or ())
 
 
 def _task_of_spans(name: str, items: list[Any], messages: list[str]) -> str:
@@ -196,12 +331,17 @@ def _task_of_spans(name: str, items: list[Any], messages: list[str]) -> str:
 # -- inputs ---------------------------------------------------------------------------------------------------------
 
 
-def _named_field(name: str, modality: str | None, values: list[Any]) -> FieldSpec:
+def _named_field(name: str, modality: str | None, values: list[Any], declared: str | None) -> FieldSpec:
     """A column that the user named: never left out unless that was asked for."""
     if modality is None:
-        inferred = infer_modality(name, values)[0]
-        modality = "text" if inferred == "ignore" else inferred
+        inferred = infer_modality(name, values, declared)[0]
+        modality = _readable_as(name, values) if inferred == "ignore" else inferred
     return FieldSpec(name, modality)
+
+
+def _readable_as(name: str, values: list[Any]) -> str:
+    """How a column can be read that inference leaves out."""
+    return "number" if values and numbers_of(name, values) is not None else "text"
 
 
 def _infer_inputs(
@@ -210,23 +350,21 @@ def _infer_inputs(
     rows: Sequence[Mapping[str, Any]],
     messages: list[str],
     chosen: Mapping[str, str | None],
+    declared: Mapping[str, str],
 ) -> tuple[FieldSpec, ...]:
     """All columns but the targets; ``chosen``: columns whose modality the user named (None: to be inferred)."""
     named = {t.name for t in targets}
     tasks = {t.task for t in targets}
     if "qa" in tasks and {"question", "context"} <= columns.keys():
         return _only(["question", "context"], columns, named)
-    by_token = tasks & {"tagging", "entities"} and "tokens" in columns
-    if by_token and any(_one_each(t.name, row) for t in targets for row in rows):
-        return _only(["tokens"], columns, named)
-    inferred = {name: infer_modality(name, values) for name, values in columns.items() if name not in named}
+    inferred = {n: infer_modality(n, values, declared.get(n)) for n, values in columns.items() if n not in named}
     modalities = {name: modality for name, (modality, _) in inferred.items()}
     if not {"text", "image", "history", "number"} & set(modalities.values()):
-        _promote(modalities, columns)
+        _promote(modalities, {n: v for n, v in columns.items() if n not in declared})
     fields = []
     for name, modality in modalities.items():
         if name in chosen:
-            fields.append(_named_field(name, chosen[name], columns[name]))
+            fields.append(_named_field(name, chosen[name], columns[name], declared.get(name)))
             continue
         reason = inferred[name][1] or _reason_to_ignore(name, modalities, targets, rows)
         if reason:
@@ -261,8 +399,10 @@ def _only(wanted: list[str], columns: Mapping[str, list[Any]], named: set[str]) 
 
 
 def _promote(modalities: dict[str, str], columns: Mapping[str, list[Any]]) -> None:
-    """Without any text, the column of the longest strings is the text: short texts look like categories."""
-    strings = [n for n, m in modalities.items() if m == "category" and isinstance(columns[n][0], str)]
+    """Without any text, the column of the longest strings is the text: short texts look like categories. (Codes and
+    truth values do not look like texts.)
+    """
+    strings = [n for n, m in modalities.items() if m == "category" and n in columns and holds_words(columns[n])]
     if strings:
         longest = max(strings, key=lambda n: sum(len(str(v)) for v in columns[n]) / len(columns[n]))
         modalities[longest] = "text"

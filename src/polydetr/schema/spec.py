@@ -8,6 +8,7 @@ from typing import Any
 
 from polydetr.core.plugs import MODALITIES, TASKS
 from polydetr.errors import SchemaError, did_you_mean
+from polydetr.values.lists import ListColumn
 
 IGNORE = "ignore"
 """The kind of a column that no modality reads."""
@@ -46,11 +47,15 @@ class TargetSpec:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """Inputs in their reading order, targets, and messages to the user about how they were chosen ("notes" in JSON)."""
+    """Inputs in their reading order, targets, and messages to the user about how they were chosen ("notes" in JSON).
+
+    lists: the columns that hold lists, and how text writes them.
+    """
 
     inputs: tuple[FieldSpec, ...]
     targets: tuple[TargetSpec, ...]
     messages: tuple[str, ...] = field(default=(), compare=False)
+    lists: Mapping[str, ListColumn] = field(default_factory=dict)
 
     def names(self, modality: str) -> list[str]:
         """The input columns of one modality, in order."""
@@ -61,6 +66,7 @@ class Schema:
             "inputs": [{"name": f.name, "modality": f.modality} for f in self.inputs],
             "targets": [{"name": t.name, "task": t.task} for t in self.targets],
             "notes": list(self.messages),
+            "lists": {name: column.to_dict() for name, column in self.lists.items()},
         }
 
     @classmethod
@@ -69,6 +75,10 @@ class Schema:
         try:
             inputs = tuple(FieldSpec(f["name"], f["modality"]) for f in data["inputs"])
             targets = tuple(TargetSpec(t["name"], t["task"]) for t in data["targets"])
-            return cls(inputs, targets, tuple(data.get("notes", ())))
+            lists = {
+                name: ListColumn(column["form"], tuple(column["places"]), bool(column["empty"]))
+                for name, column in data.get("lists", {}).items()
+            }
+            return cls(inputs, targets, tuple(data.get("notes", ())), lists)
         except (KeyError, TypeError, AttributeError) as error:
             raise SchemaError(f"not a schema: {error!r}. Expected inputs, targets and notes.") from None

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from polydetr.core.files import write_json
@@ -30,6 +31,7 @@ _CONVERT = (
 FORMAT = 1
 """Of the JSON files that ``save_fields`` writes."""
 COPY_AGAIN = "Copy the whole model folder again."
+MOST_LAYERS = 1024
 
 
 def find_backbone(name: str, kind: Literal["text", "image"], *, report: Report | None = None) -> Path:
@@ -68,11 +70,21 @@ def save_fields(spec: Any, fields: Sequence[str], path: Path) -> None:
         raise SaveError(f"backbone {spec.name!r} cannot be written to {path.parent}: {error}.") from error
 
 
-def load_fields(fields: Sequence[str], path: Path) -> dict[str, Any]:
+class SavedFields(BaseModel):
+    """The form of what :func:`save_fields` wrote: types and ranges, checked before anything is built from it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    name: str
+    hidden_dim: int = Field(ge=1, le=1 << 20)
+    num_layers: int = Field(ge=0, le=MOST_LAYERS)
+
+
+def load_fields(fields: Sequence[str], path: Path, form: type[SavedFields]) -> dict[str, Any]:
     """What :func:`save_fields` wrote. Raises :class:`ModelFolderError` where it is missing, broken or too new."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelFolderError(f"{path} cannot be read: {error}.", hint=COPY_AGAIN) from error
     version = content.get("format") if isinstance(content, dict) else content
     if version != FORMAT:
@@ -82,6 +94,12 @@ def load_fields(fields: Sequence[str], path: Path) -> dict[str, Any]:
         )
     if missing := [field for field in fields if field not in content]:
         raise ModelFolderError(f"{path} lacks {', '.join(missing)}.", hint=COPY_AGAIN)
+    try:
+        form.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors(include_input=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise ModelFolderError(f"{path} describes no encoder: {where}: {fault['msg']:.200}.", hint=COPY_AGAIN) from None
     return {field: content[field] for field in fields}
 
 
@@ -113,11 +131,19 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         )
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception for whatever is wrong with the file
-        raise BackboneError(f"{path} cannot be read as a tokenizer: {error}.") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode("A 1.", add_special_tokens=False)
+    except BaseException as error:  # the library raises plain Exception for whatever is wrong, or panics
+        if not (isinstance(error, Exception) or is_panic(error)):
+            raise
+        raise BackboneError(f"{path} cannot be read as a tokenizer: {error!s:.200}.") from None
     return tokenizer
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library written in Rust gave up, which Python shows as an error that is no ``Exception``."""
+    return type(error).__module__ == "pyo3_runtime"
 
 
 def weight_files(folder: Path) -> list[Path]:

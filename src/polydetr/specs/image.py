@@ -9,14 +9,25 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from polydetr.core import plugs
 from polydetr.errors import BackboneError
 from polydetr.fetch.wheels import Report
 from polydetr.specs import packaged, resnet
 from polydetr.specs.detr import BACKBONE, describe_detr, detr_labels, is_detr, our_keys
-from polydetr.specs.folders import find_backbone, load_fields, read_config, save_fields, tensor_shapes, weight_files
+from polydetr.specs.folders import (
+    MOST_LAYERS,
+    SavedFields,
+    find_backbone,
+    load_fields,
+    read_config,
+    save_fields,
+    tensor_shapes,
+    weight_files,
+)
 from polydetr.specs.packaged import IMAGENET_MEAN, IMAGENET_STD, PACKAGED
 from polydetr.specs.resnet import describe_resnet, is_resnet, torchvision_key
 
@@ -89,9 +100,64 @@ class ImageSpec:
     @staticmethod
     def from_folder(folder: str | Path) -> ImageSpec:
         """Restores what :meth:`save` wrote; raises :class:`ModelFolderError` where it is missing, broken or too new."""
-        fields = load_fields(_FIELDS, Path(folder) / _FILE)
+        fields = load_fields(_FIELDS, Path(folder) / _FILE, _Saved)
         fields |= {key: tuple(fields[key]) for key in ("mean", "std")}
         return ImageSpec(**fields)
+
+
+_Size = Annotated[int, Field(ge=1, le=1 << 20)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _Blocks(_Part):
+    """The arguments of ``backbones.convnet.InvertedResidualEncoder``."""
+
+    stem: _Size
+    blocks: list[Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=5, max_length=5)]]
+    head: _Size
+    eps: float = Field(default=1e-5, ge=0)
+    same_padding: bool = False
+
+
+class _Stages(_Part):
+    """The arguments of ``backbones.resnet.ResNet``."""
+
+    depths: list[Annotated[int, Field(ge=1, le=MOST_LAYERS)]] = Field(min_length=4, max_length=4)
+    bottleneck: bool
+    stem: _Size
+    widths: list[_Size] = Field(min_length=4, max_length=4)
+    dilated: bool = False
+    projected: _Size | None = None
+
+
+class _InvertedResiduals(_Part):
+    architecture: Literal["inverted-residuals"]
+    encoder: _Blocks
+
+
+class _Resnet(_Part):
+    architecture: Literal["resnet"]
+    encoder: _Stages
+    detr: dict[str, Any] | None = None
+
+
+class _Patches(_Part):
+    architecture: Literal["patches"]
+
+
+class _Transformers(_Part):
+    architecture: Literal["transformers"]
+    hf_config: dict[str, Any]
+
+
+class _Saved(SavedFields):
+    config: _InvertedResiduals | _Resnet | _Patches | _Transformers = Field(discriminator="architecture")
+    stride: int = Field(ge=1, le=2048)
+    mean: list[float] = Field(min_length=3, max_length=3)
+    std: list[Annotated[float, Field(gt=0)]] = Field(min_length=3, max_length=3)
 
 
 def load_image_spec(name: str, *, report: Report | None = None) -> ImageSpec:

@@ -13,7 +13,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from polydetr.core import plugs
 from polydetr.core.files import save_text
@@ -21,6 +23,8 @@ from polydetr.errors import BackboneError, ModelFolderError
 from polydetr.fetch.wheels import Report
 from polydetr.specs.folders import (
     COPY_AGAIN,
+    MOST_LAYERS,
+    SavedFields,
     find_backbone,
     load_fields,
     read_config,
@@ -61,6 +65,13 @@ class TextSpec:
     num_layers: int
     source: Path | None = None
 
+    @property
+    def vocab_size(self) -> int | None:
+        """How many token ids the encoder knows; None where only transformers can tell."""
+        sizes = self.config.get("encoder") or self.config.get("hf_config") or {}
+        size = sizes.get("vocab_size")
+        return size if isinstance(size, int) else None
+
     def save(self, folder: str | Path) -> None:
         """Writes ``backbone.json`` and ``tokenizer.json``: all that :meth:`from_folder` needs, without the weights."""
         save_fields(self, _FIELDS, Path(folder) / _FILE)
@@ -71,11 +82,68 @@ class TextSpec:
         """Restores what :meth:`save` wrote; raises :class:`ModelFolderError` where a file is missing, broken or too
         new.
         """
-        fields = load_fields(_FIELDS, Path(folder) / _FILE)
+        fields = load_fields(_FIELDS, Path(folder) / _FILE, _Saved)
         try:
-            return TextSpec(tokenizer=read_tokenizer(Path(folder)), **fields)
+            tokenizer = read_tokenizer(Path(folder))
         except BackboneError as error:
             raise ModelFolderError(error.message, hint=COPY_AGAIN) from error
+        spec = TextSpec(tokenizer=tokenizer, **fields)
+        if spec.vocab_size is not None and tokenizer.get_vocab_size() > spec.vocab_size:
+            raise ModelFolderError(
+                f"{folder}: the tokenizer has {tokenizer.get_vocab_size()} entries, the encoder {spec.vocab_size}.",
+                hint=COPY_AGAIN,
+            )
+        return spec
+
+
+class _Encoder(BaseModel):
+    """The sizes of a ``backbones.bert.BertEncoder``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    vocab_size: int = Field(ge=1)
+    hidden_dim: int = Field(ge=1)
+    num_layers: int = Field(ge=0, le=MOST_LAYERS)
+    num_heads: int = Field(ge=1)
+    ffn_dim: int = Field(ge=1)
+    max_positions: int = Field(ge=1)
+    num_segments: int = Field(default=2, ge=1)
+    norm_eps: float = Field(default=1e-12, ge=0)
+    position_offset: int = Field(default=0, ge=0)
+    activation: str = "gelu"
+
+
+class _Bert(BaseModel):
+    architecture: Literal["bert"]
+    encoder: _Encoder
+
+
+class _Transformers(BaseModel):
+    architecture: Literal["transformers"]
+    hf_config: dict[str, Any]
+
+
+class _Saved(SavedFields):
+    config: _Bert | _Transformers = Field(discriminator="architecture")
+    cls_id: int = Field(ge=0)
+    sep_id: int = Field(ge=0)
+    pad_id: int = Field(ge=0)
+    unk_id: int = Field(ge=0)
+    max_positions: int = Field(ge=1)
+    cased: bool
+
+    @model_validator(mode="after")
+    def _agrees(self) -> _Saved:
+        if isinstance(self.config, _Transformers):
+            return self
+        sizes = self.config.encoder
+        if (self.hidden_dim, self.num_layers) != (sizes.hidden_dim, sizes.num_layers):
+            raise ValueError("hidden_dim and num_layers are others than the encoder's")
+        if self.max_positions > sizes.max_positions - sizes.position_offset:
+            raise ValueError("max_positions is more than the encoder has")
+        if max(self.cls_id, self.sep_id, self.pad_id, self.unk_id) >= sizes.vocab_size:
+            raise ValueError("a special token is none of the encoder's vocabulary")
+        return self
 
 
 def load_text_spec(name: str, *, report: Report | None = None) -> TextSpec:

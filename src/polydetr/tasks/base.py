@@ -8,20 +8,30 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layout, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError, did_you_mean
+from polydetr.tasks.confidence import Calibration, SavedCalibration
+from polydetr.values.images import MAX_PIXELS
 
 OLD_SECTIONS = ("detection", "entities")
 """Sections of older configurations and model folders: options of the targets of the task of that name."""
 D = TypeVar("D", bound=Details)
+LabelName = Annotated[str, BeforeValidator(lambda label: str(label) if isinstance(label, (int, float)) else label)]
+"""A label in a list of them: a number is its text."""
+
+
+def distinct(labels: list[str]) -> list[str]:
+    if len(set(labels)) < len(labels):
+        raise ValueError("a label stands there twice")
+    return labels
 
 
 class TaskOptions(BaseModel):
@@ -29,13 +39,28 @@ class TaskOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    loss_weight: float = Field(default=1.0, gt=0, description="factor on this target's loss")
+    loss_weight: float = Field(default=1.0, gt=0, le=1_000_000, description="factor on this target's loss")
+
+
+class LearnedState(BaseModel):
+    """What a task has learned, as a model folder holds it: checked before it is used. Each task adds its own."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    temperature: float = Field(ge=1e-6, le=1e6)
+    calibration: SavedCalibration | None = None
+
+
+Labels = Annotated[list[str], AfterValidator(distinct)]
+"""A label set."""
 
 
 class DecoderOptions(TaskOptions):
     """The options of a task that predicts a set of labeled objects by a decoder, which several targets may share."""
 
-    labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
+    labels: list[LabelName] | None = Field(
+        default=None, description="the label set, when the data do not show all of it"
+    )
     threshold: float | None = Field(
         default=None,
         ge=0,
@@ -65,13 +90,14 @@ class TaskContext:
 
     inputs: the kinds of the input columns; decoder: the sizes of the shared decoder, None where there is none; mix: how
     images are blended in training (``image.augment.mix``); freeze_backbones: whether backbones give their coarsest
-    features alone.
+    features alone; max_pixels: of an image that is read.
     """
 
     inputs: tuple[str, ...] = ()
     decoder: DecoderSizes | None = None
     mix: str = "none"
     freeze_backbones: bool = False
+    max_pixels: int = MAX_PIXELS
 
 
 NOTHING_KNOWN = TaskContext()
@@ -108,6 +134,8 @@ class Task(ABC):
     """Name → fill value, for the arrays of ``encode_target`` with one entry per token or per object: a batch pads them.
     """
     Options: ClassVar[type[TaskOptions]] = TaskOptions
+    Learned: ClassVar[type[LearnedState]] = LearnedState
+    """The form of ``learned``."""
 
     options: Any
     """An instance of ``Options``."""
@@ -119,6 +147,7 @@ class Task(ABC):
         self.context = context
         self.temperature = 1.0
         """What logits are divided by; fitted by calibration."""
+        self.calibration = Calibration()
 
     # -- before training ----------------------------------------------------------------------------------------------
 
@@ -192,6 +221,7 @@ class Task(ABC):
             "target": self.target,
             "config": self.options.model_dump(),
             "temperature": self.temperature,
+            "calibration": self.calibration.to_dict(),
             **self.learned(),
         }
 
@@ -201,15 +231,21 @@ class Task(ABC):
 
     @abstractmethod
     def restore(self, state: Mapping[str, Any]) -> None:
-        """The inverse of ``learned``."""
+        """The inverse of ``learned``; state: of the form ``Learned``."""
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Task:
-        """The inverse of ``state``; options that the task does not know any more are left out."""
+        """The inverse of ``state``; options that the task does not know any more are left out.
+
+        Raises:
+            ValueError: it has not the form of ``Options`` and ``Learned``.
+        """
         saved = {**state["config"], **(state.get(cls.kind, {}) if cls.kind in OLD_SECTIONS else {})}
         task = cls(state["target"], cls.Options(**{k: v for k, v in saved.items() if k in cls.Options.model_fields}))
-        task.temperature = float(state["temperature"])
-        task.restore(state)
+        learned = cls.Learned.model_validate(state)
+        task.temperature = learned.temperature
+        task.calibration = Calibration() if learned.calibration is None else learned.calibration.restored()
+        task.restore(learned.model_dump())
         return task
 
 

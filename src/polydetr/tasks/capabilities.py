@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from polydetr.core.access import FileAccess
+from polydetr.core.examples import Arrays
 from polydetr.core.predictions import Prediction
 from polydetr.core.records import Row
+from polydetr.errors import Location
+from polydetr.tasks.confidence import Calibration
 
 # -- what it needs of the inputs ---------------------------------------------------------------------------------------
 
@@ -22,6 +25,10 @@ class FindsInImages(Protocol):
     @property
     def zoom(self) -> float:
         """Smallest side at which training images are shown, as a share of the full one; 1 = full size."""
+        ...
+
+    def on_image(self, gold: Any, image: Arrays) -> Any:
+        """The gold value compared with the image that it belongs to; image: the row's image, encoded."""
         ...
 
 
@@ -97,6 +104,21 @@ class ChecksLabels(Protocol):
 
 
 @runtime_checkable
+class CountsLabels(Protocol):
+    """Some of what its labels hold cannot be learned, which shows only when all rows are encoded. labeled: place of a
+    row, its gold value.
+    """
+
+    def learned_from(self, labeled: Sequence[tuple[Location, Any]]) -> list[str]:
+        """Messages about what training rows teach. Raises SchemaError where they teach nothing."""
+        ...
+
+    def left_out(self, labeled: Sequence[tuple[Location, Any]]) -> list[str]:
+        """Messages about what of rows to be measured is not. Raises SchemaError where the labels make no sense."""
+        ...
+
+
+@runtime_checkable
 class Tunes(Protocol):
     """Chooses thresholds on the validation rows, after calibration."""
 
@@ -117,6 +139,39 @@ class CountsSteps(Protocol):
     @property
     def evaluations_per_run(self) -> int:
         """How often a run that is counted in steps evaluates the validation rows."""
+        ...
+
+
+@runtime_checkable
+class Judged(Protocol):
+    """Its answers are right or wrong, one by one: the label of a row, an entity, a box. Each has the probability of
+    being right, and can be withheld.
+    """
+
+    answer_unit: str
+    """What one answer is: "row", "entity", "word", "box"."""
+    calibration: Calibration
+
+    @property
+    def rescales(self) -> bool:
+        """Whether the task's own confidence is no probability yet, so that it is mapped to one (``Calibration``)."""
+        ...
+
+    def judge(self, prediction: Prediction, gold: Any) -> Sequence[tuple[float, bool]]:
+        """The probability of each answer to a row, and whether it is right."""
+        ...
+
+    def withhold(self, prediction: Prediction, least: float) -> Prediction:
+        """The prediction with the answers marked that are less probable than ``least``."""
+        ...
+
+
+@runtime_checkable
+class Conforms(Protocol):
+    """Answers a quantity with an interval around it."""
+
+    def conform(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
+        """Learns the width of the interval from rows that did not choose the weights; returns messages."""
         ...
 
 

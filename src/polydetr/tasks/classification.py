@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from itertools import chain
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
@@ -20,16 +20,19 @@ from polydetr.metrics.classification import classification_report, multilabel_re
 from polydetr.metrics.separation import auroc
 from polydetr.tasks.base import (
     NOTHING_KNOWN,
+    LearnedState,
     Task,
     TaskContext,
     TaskOptions,
     WindowView,
     details_of,
-    label_set,
+    distinct,
     log_softmax,
 )
+from polydetr.tasks.classes import Classes, Label
+from polydetr.tasks.confidence import withhold_row
 from polydetr.tasks.figures import ClassFigures
-from polydetr.values.cells import is_missing
+from polydetr.values.cells import is_missing, says_missing
 
 IN_SCOPE_SHARE = 0.95
 """Share of the validation rows that count as in scope."""
@@ -39,11 +42,12 @@ MIN_TUNING_ROWS = 40
 
 @dataclass(frozen=True)
 class ClassDetails(Details):
-    """probabilities: by label, calibrated. energy: -log Σ exp(logit), higher for rows unlike the training rows; None
-    for multi-label targets. in_scope: whether the row is like the training rows; None where that is not known.
+    """probabilities: by label, in the type of the answers, calibrated. energy: -log Σ exp(logit), higher for rows
+    unlike the training rows; None for multi-label targets. in_scope: whether the row is like the training rows; None
+    where that is not known.
     """
 
-    probabilities: Mapping[str, float]
+    probabilities: Mapping[Label, float]
     energy: float | None = None
     in_scope: bool | None = None
 
@@ -54,9 +58,12 @@ class ClassificationTask(Task):
     kind: ClassVar[str] = "classification"
     primary_metric: ClassVar[str] = "accuracy"
     tunes_answers: ClassVar[bool] = False
+    answer_unit: ClassVar[str] = "row"
 
     class Options(TaskOptions):
-        labels: list[str] | None = Field(default=None, description="the label set, when the data do not show all of it")
+        labels: list[Label] | None = Field(
+            default=None, description="the label set, when the data do not show all of it"
+        )
         class_weights: Literal["none", "balanced"] = Field(
             default="none", description="balanced: rare classes count as much as frequent ones"
         )
@@ -64,11 +71,19 @@ class ClassificationTask(Task):
             default=None, description="several labels per row; null: inferred from the data"
         )
 
+    class Learned(LearnedState):
+        labels: Annotated[list[Label], AfterValidator(distinct)] = Field(min_length=1)
+        words_missing: bool = False
+        multi_label: bool
+        class_weights: list[Annotated[float, Field(ge=0)]] | None
+        threshold: float = Field(ge=0, le=1)
+        energy_threshold: float | None = None
+
     options: Options
 
     def __init__(self, target: str, options: Options, *, context: TaskContext = NOTHING_KNOWN) -> None:
         super().__init__(target, options, context=context)
-        self._set_labels([])
+        self.classes = Classes(target)
         self.multi_label = bool(options.multi_label)
         self.class_weights: list[float] | None = None
         self.threshold = 0.5
@@ -81,9 +96,11 @@ class ClassificationTask(Task):
         if not present:
             raise self.missing_everywhere("the labels")
         if self.options.multi_label is None:
-            self.multi_label = any(isinstance(v, (list, tuple, np.ndarray)) for v in present)
-        counts = Counter(label for v in present for label in self._labels_of(v))
-        self._set_labels(label_set(self.target, self.options.labels, counts))
+            self.multi_label = 2 * sum(isinstance(v, (list, tuple, np.ndarray)) for v in present) > len(present)
+        labels = [label for value in present for label in self._labels_of(value)]
+        self.classes, counts = Classes.learn(self.target, labels, self.options.labels)
+        if self.classes.words_missing:
+            present = [value for value in present if not says_missing(value)]
         if len(self.labels) < 2 and not self.multi_label:
             raise SchemaError(
                 f"target {self.target!r} has one class only, {self.labels[0]!r}, in all {len(present)} labeled "
@@ -95,7 +112,7 @@ class ClassificationTask(Task):
             # n / (C · n_c), the "balanced" heuristic of King and Zeng (2001), as in scikit-learn
             total = sum(counts.values())
             self.class_weights = [total / (len(self.labels) * max(1, counts[label])) for label in self.labels]
-        messages = self.missing_in_some(present, rows)
+        messages = [*self.missing_in_some(present, rows), *self._word_for_missing()]
         rare = [label for label in self.labels if 0 < counts[label] < 3]
         if rare:
             messages.append(
@@ -103,61 +120,71 @@ class ClassificationTask(Task):
             )
         return messages
 
-    def _set_labels(self, labels: Sequence[str]) -> None:
-        self.labels = list(labels)
-        self._index = {label: i for i, label in enumerate(self.labels)}
+    def _word_for_missing(self) -> list[str]:
+        """A message where a class is called by a word that often stands for a missing label."""
+        how = "if it means that there is no label, leave the cell empty"
+        return [f"one class of {self.target!r} is called {n!r}; {how}" for n in self.labels if says_missing(n)]
 
-    def _labels_of(self, value: Any) -> list[str]:
+    @property
+    def labels(self) -> list[str]:
+        """The names of the classes, in the order of the network's outputs."""
+        return self.classes.names
+
+    def _labels_of(self, value: Any) -> list[Any]:
+        """The labels of a row, as they stand there."""
         if self.multi_label:
             parts = value.split("|") if isinstance(value, str) else value
-            return [str(p).strip() for p in parts if str(p).strip()]
+            return [part for part in parts if str(part).strip()]
         if isinstance(value, (list, tuple, dict, np.ndarray)):
             raise RowError(
                 f"{value!r:.80} is a {type(value).__name__}, expected one label",
                 location=Location(column=self.target),
                 hint="For several labels per row set tasks.<target>.multi_label: true.",
             )
-        return [_label_name(value)]
+        return [value]
 
     def encode_target(self, view: WindowView) -> Arrays:
         gold = view.golds[0]
         if self.multi_label:
             labels = np.zeros(len(self.labels), dtype=np.float32)
             for label in gold or ():
-                if label in self._index:
-                    labels[self._index[label]] = 1.0
+                if (index := self.classes.index(label)) is not None:
+                    labels[index] = 1.0
             return {"labels": labels, "known": np.array(gold is not None, dtype=np.float32)}
-        return {"label": np.array(self._index.get(gold, IGNORE_INDEX), dtype=np.int64)}
+        index = None if gold is None else self.classes.index(gold)
+        return {"label": np.array(IGNORE_INDEX if index is None else index, dtype=np.int64)}
 
-    def gold(self, row: Row, text: FieldText | None) -> str | list[str] | None:
+    def gold(self, row: Row, text: FieldText | None) -> Label | list[Label] | None:
         value = row.get(self.target)
         if is_missing(value):
             return None
-        labels = self._labels_of(value)
-        return labels if self.multi_label else labels[0]
+        labels = [self.classes.read(label) for label in self._labels_of(value)]
+        return [label for label in labels if label is not None] if self.multi_label else labels[0]
 
-    def unseen(self, gold: str | list[str]) -> list[str]:
-        labels = gold if self.multi_label else [gold]
-        return [label for label in labels if label not in self._index]  # type: ignore[union-attr]
+    def unseen(self, gold: Label | list[Label]) -> list[str]:
+        labels = gold if isinstance(gold, list) else [gold]
+        return [self.classes.name(label) for label in labels if self.classes.index(label) is None]
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
     def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
         # A long text is read in windows; their logits are averaged.
         logits = np.mean([o["logits"].astype(np.float64) for o in outputs], axis=0)
+        values = self.classes.values
         if self.multi_label:
             p = 1 / (1 + np.exp(-logits / self.temperature))
-            chosen = [label for label, q in zip(self.labels, p, strict=True) if q >= self.threshold]
+            chosen = [label for label, q in zip(values, p, strict=True) if q >= self.threshold]
             probability = float(np.prod(np.where(p >= self.threshold, p, 1 - p)))
-            return [Prediction(chosen, probability, ClassDetails(dict(zip(self.labels, map(float, p), strict=True))))]
+            probability = self.calibration(probability)
+            return [Prediction(chosen, probability, ClassDetails(dict(zip(values, map(float, p), strict=True))))]
         p = np.exp(log_softmax(logits, self.temperature))
         best = int(p.argmax())
         # The energy (Liu et al. 2020, arXiv 2010.03759) detects rows of unknown classes better than the probability
         # does.
         energy = -float(np.logaddexp.reduce(logits))
         in_scope = None if self.energy_threshold is None else energy <= self.energy_threshold
-        details = ClassDetails(dict(zip(self.labels, map(float, p), strict=True)), energy, in_scope)
-        return [Prediction(self.labels[best], float(p[best]), details)]
+        details = ClassDetails(dict(zip(values, map(float, p), strict=True)), energy, in_scope)
+        return [Prediction(values[best], float(p[best]), details)]
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
         """Sets the energy above which a row counts as out of scope: 5 % of the validation rows lie there."""
@@ -166,15 +193,28 @@ class ClassificationTask(Task):
             self.energy_threshold = float(np.quantile(energies, IN_SCOPE_SHARE))
         return []
 
+    @property
+    def rescales(self) -> bool:
+        """One label has the probability of its softmax; a set of labels, one that no temperature fits."""
+        return self.multi_label
+
+    def judge(self, prediction: Prediction, gold: Any) -> list[tuple[float, bool]]:
+        right = set(prediction.value) == set(gold) if self.multi_label else prediction.value == gold
+        return [(prediction.probability or 0.0, right)]
+
+    def withhold(self, prediction: Prediction, least: float) -> Prediction:
+        return withhold_row(prediction, least)
+
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = self.labeled(predictions, golds)
-        predicted, gold = [p.value for p, _ in pairs], [g for _, g in pairs]
+        name = self.classes.name
         if self.multi_label:
-            report = multilabel_report(gold, predicted, self.labels)
+            gold, predicted = [[*map(name, g)] for _, g in pairs], [[*map(name, p.value)] for p, _ in pairs]
+            report = multilabel_report(gold, predicted, self._occurring(chain(*gold, *predicted)))
             correct = [set(p) == set(g) for p, g in zip(predicted, gold, strict=True)]
         else:
-            unseen = sorted(set(gold) - set(self.labels))
-            report = classification_report(gold, predicted, self.labels + unseen if unseen else None)
+            gold, predicted = [name(g) for _, g in pairs], [name(p.value) for p, _ in pairs]
+            report = classification_report(gold, predicted, self._occurring(chain(gold, predicted)))
             correct = [p == g for p, g in zip(predicted, gold, strict=True)]
         confidence = [p.probability or 0.0 for p, _ in pairs]
         metrics = {
@@ -188,22 +228,29 @@ class ClassificationTask(Task):
         figures = ClassFigures(report, confidence, correct)
         return Evaluation(metrics, {"classes": report.to_text()}, {"classes": report.to_dict()}, figures)
 
-    def _separation(self, pairs: Sequence[tuple[Prediction, str]]) -> dict[str, float]:
+    def _occurring(self, answers: Iterable[str]) -> list[str]:
+        """The labels over which scores are averaged: those of gold and predicted rows, unseen ones last."""
+        occurring = set(answers) or set(self.labels)
+        return [label for label in self.labels if label in occurring] + sorted(occurring - set(self.labels))
+
+    def _separation(self, pairs: Sequence[tuple[Prediction, Label]]) -> dict[str, float]:
         """``auroc`` of the energy as a detector of rows whose label training never saw (out of scope); where there are
         no such rows and two classes, of the second class's probability. Empty where it is undefined.
         """
-        positives = [gold not in self.labels for _, gold in pairs]
+        numbers = [self.classes.index(gold) for _, gold in pairs]
+        positives = [number is None for number in numbers]
         scores = [details_of(p, ClassDetails).energy or 0.0 for p, _ in pairs]
         if not any(positives) and len(self.labels) == 2:
-            positives = [gold == self.labels[1] for _, gold in pairs]
-            scores = [details_of(p, ClassDetails).probabilities[self.labels[1]] for p, _ in pairs]
+            positives = [number == 1 for number in numbers]
+            scores = [details_of(p, ClassDetails).probabilities[self.classes.values[1]] for p, _ in pairs]
         return {"auroc": auroc(scores, positives)} if any(positives) and not all(positives) else {}
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def learned(self) -> dict[str, Any]:
         return {
-            "labels": self.labels,
+            "labels": list(self.classes.values),
+            "words_missing": self.classes.words_missing,
             "multi_label": self.multi_label,
             "class_weights": self.class_weights,
             "threshold": self.threshold,
@@ -211,12 +258,6 @@ class ClassificationTask(Task):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._set_labels(state["labels"])
-        self.multi_label = bool(state["multi_label"])
-        self.class_weights, self.threshold = state["class_weights"], float(state["threshold"])
-        self.energy_threshold = state.get("energy_threshold")
-
-
-def _label_name(value: Any) -> str:
-    """3 and 3.0 are one label: a column with a missing value reads its integers as floats."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+        self.classes = Classes(self.target, tuple(state["labels"]), state["words_missing"])
+        self.multi_label, self.class_weights = state["multi_label"], state["class_weights"]
+        self.threshold, self.energy_threshold = state["threshold"], state["energy_threshold"]

@@ -6,7 +6,6 @@ Sources: Carion et al. 2020, DETR (arXiv 2005.12872), and what ``nn.detr_fast`` 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -18,11 +17,24 @@ from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
-from polydetr.errors import ConfigError, SchemaError
+from polydetr.errors import ConfigError, Location, SchemaError
+from polydetr.metrics.box_matching import as_objects, match_image
 from polydetr.metrics.detection import detection_report
-from polydetr.tasks.base import NOTHING_KNOWN, DecoderOptions, Task, TaskContext, WindowView, details_of, label_set
+from polydetr.tasks.base import (
+    NOTHING_KNOWN,
+    DecoderOptions,
+    Labels,
+    LearnedState,
+    Task,
+    TaskContext,
+    WindowView,
+    details_of,
+    label_set,
+)
+from polydetr.tasks.confidence import withhold_items
 from polydetr.tasks.figures import BoxFigures
-from polydetr.values.boxes import cxcywh_to_xyxy, seen_boxes, xyxy_to_cxcywh
+from polydetr.tasks.learned_objects import learned_objects, left_out_objects, refuse_shares
+from polydetr.values.boxes import SMALLEST_SIDE, cxcywh_to_xyxy, seen_boxes, xyxy_to_cxcywh
 from polydetr.values.cells import is_missing
 from polydetr.values.images import Frame
 from polydetr.values.objects import Objects, read_objects
@@ -78,7 +90,13 @@ class DetectionTask(Task):
     primary_metric: ClassVar[str] = "map"
     padded: ClassVar[Mapping[str, int]] = {"boxes_cxcywh": 0, "labels": IGNORE_INDEX}
     tunes_answers: ClassVar[bool] = True
+    answer_unit: ClassVar[str] = "box"
+    rescales: ClassVar[bool] = True
     evaluations_per_run: ClassVar[int] = 10
+
+    class Learned(LearnedState):
+        labels: Labels
+        threshold: float = Field(ge=0, le=1)
 
     Options = DetectionOptions
     options: DetectionOptions
@@ -95,24 +113,22 @@ class DetectionTask(Task):
     # -- before training ----------------------------------------------------------------------------------------------
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
-        golds = [gold for gold in (self.gold(row, None) for row in rows) if gold is not None]
-        counts = Counter(label for gold in golds for label in gold.labels)
-        if not counts and not self.options.labels:
+        labeled = [(Location(row=i), self.gold(row, None)) for i, row in enumerate(rows, 1)]
+        golds = [gold for _, gold in labeled if gold is not None]
+        refuse_shares(self.target, golds)
+        in_rows = {item["label"] for gold in golds for item in gold.learned}
+        if not in_rows and not self.options.labels:
+            self.learned_from(labeled)  # says why, where that is known
             raise SchemaError(
                 f"target {self.target!r} has no object in any training row",
-                hint="Name the column that holds the boxes.",
+                hint="Name the column that holds the boxes. What reading left out is told above: boxes outside their "
+                "images were drawn on images of another size.",
             )
-        self.labels = label_set(self.target, self.options.labels, counts)
-        index = self._index
-        most = max((len(gold.arrays(index)[1]) for gold in golds), default=0)
-        empty = sum(not gold.items for gold in golds)
-        messages = [
-            f"{sum(counts.values())} objects of {len(self.labels)} classes in {len(golds)} images, at most {most} in "
-            f"one, none in {empty}"
-        ]
-        messages += self.missing_in_some(golds, rows)
-        if most > (queries := self.options.num_queries):
-            full = sum(len(gold.arrays(index)[1]) > queries for gold in golds)
+        self.labels = label_set(self.target, self.options.labels, in_rows)
+        messages = self.missing_in_some(golds, rows)
+        full = sum(len(gold.learned) > self.options.num_queries for gold in golds)
+        if full:
+            queries = self.options.num_queries
             messages.append(
                 f"{full} images hold more objects than the model can find, {queries} "
                 f"(tasks.{self.target}.num_queries): the rest of them are not learned"
@@ -123,16 +139,26 @@ class DetectionTask(Task):
     def _index(self) -> dict[str, int]:
         return {label: i for i, label in enumerate(self.labels)}
 
+    def learned_from(self, labeled: Sequence[tuple[Location, Objects | None]]) -> list[str]:
+        return learned_objects(self.target, self.labels, [(place, gold) for place, gold in labeled if gold is not None])
+
+    def left_out(self, labeled: Sequence[tuple[Location, Objects | None]]) -> list[str]:
+        return left_out_objects(self.target, [(place, gold) for place, gold in labeled if gold is not None])
+
     def gold(self, row: Row, text: FieldText | None) -> Objects | None:
         value = row.get(self.target)
         if not isinstance(value, np.ndarray) and is_missing(value):
             return None
-        sides = row.get("width"), row.get("height")
-        size = (int(sides[0]), int(sides[1])) if all(isinstance(side, int) for side in sides) else None  # type: ignore[arg-type]
-        return read_objects(value, column=self.target, size=size)
+        return read_objects(value, column=self.target)
+
+    def on_image(self, gold: Objects | None, image: Arrays) -> Objects | None:
+        """Columns called width and height may hold anything: it is the image itself that boxes are cut at."""
+        if gold is None or not len(image["frame"]):
+            return gold
+        return gold.on_image(Frame(*image["frame"][0].tolist()), image["pixels"].shape[-1])
 
     def problems(self, gold: Objects | None) -> Sequence[str]:
-        return () if gold is None else gold.messages
+        return () if gold is None else gold.problems
 
     def unseen(self, gold: Objects) -> list[str]:
         return [label for label in gold.labels if label not in self.labels]
@@ -142,12 +168,13 @@ class DetectionTask(Task):
         ().
         """
         gold: Objects | None = view.golds[0]
-        frames = view.groups["image"]["frame"][:1]
+        image = view.groups["image"]
         boxes, labels = (gold or Objects(())).arrays(self._index)
-        if not len(frames):  # no image, nothing to find
+        if not len(image["frame"]):  # no image, nothing to find
             boxes, labels, gold = boxes[:0], labels[:0], None
         else:
-            boxes, kept = seen_boxes(Frame(*frames[0].tolist()).to_shares(boxes))
+            shares = Frame(*image["frame"][0].tolist()).to_shares(boxes)
+            boxes, kept = seen_boxes(shares, SMALLEST_SIDE / image["pixels"].shape[-1])
             boxes, labels = xyxy_to_cxcywh(boxes[kept]), labels[kept]
         known = np.array(gold is not None, dtype=np.float32)
         return {"boxes_cxcywh": boxes.astype(np.float32), "labels": labels.astype(np.int64), "known": known}
@@ -166,7 +193,22 @@ class DetectionTask(Task):
             {"box": [round(float(x), 2) for x in box], "label": self.labels[label], "score": float(score)}
             for box, label, score in zip(pixels, labels, scores, strict=True)
         ]
-        return [Prediction([one for one in every if one["score"] >= self.threshold], None, BoxDetails(every))]
+        answered = [one for one in every if one["score"] >= self.threshold]
+        value = [{**one, "probability": self.calibration(one["score"])} for one in answered]
+        return [Prediction(value, None, BoxDetails(every))]
+
+    def judge(self, prediction: Prediction, gold: Objects) -> list[tuple[float, bool]]:
+        """Every answered box: right where it overlaps a true box of its label by half, as COCO counts; boxes on crowds
+        are neither right nor wrong.
+        """
+        index = {label: i for i, label in enumerate({*self.labels, *gold.labels})}
+        answered = [{**one, "score": one["probability"]} for one in prediction.value]
+        match = match_image(as_objects(list(gold.items), index, row=0), as_objects(answered, index, row=0, scored=True))
+        right, ignored = match.right[0, 0], match.ignored[0, 0]  # of any area, at an overlap of 0.5
+        return list(zip(match.predicted.scores[~ignored].tolist(), right[~ignored].tolist(), strict=True))
+
+    def withhold(self, prediction: Prediction, least: float) -> Prediction:
+        return withhold_items(prediction, least)
 
     def highest_scoring(
         self, logits: np.ndarray, boxes_cxcywh: np.ndarray
@@ -214,7 +256,7 @@ class DetectionTask(Task):
         return {"labels": self.labels, "threshold": self.threshold}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.labels, self.threshold = list(state["labels"]), float(state["threshold"])
+        self.labels, self.threshold = state["labels"], state["threshold"]
 
 
 def _fitted(options: DetectionOptions, context: TaskContext) -> DetectionOptions:

@@ -22,7 +22,7 @@ from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.ranking import rank_of, report_of_ranks
 from polydetr.schema.columns import infer_modality
-from polydetr.tasks.base import Task, WindowView
+from polydetr.tasks.base import LearnedState, Task, WindowView
 from polydetr.values.cells import is_missing
 
 _AT_ONCE = 1024
@@ -44,6 +44,10 @@ class EmbeddingTask(Task):
 
     kind: ClassVar[str] = "embedding"
     primary_metric: ClassVar[str] = "mrr"
+
+    class Learned(LearnedState):
+        view: str
+
     positive_modality: str | None = None
     """The modality that reads the target's value: "text", "image" or "history"."""
 
@@ -52,7 +56,7 @@ class EmbeddingTask(Task):
         if not present:
             raise self.missing_everywhere("what belongs to each row")
         self.positive_modality = self._modality_of(present)
-        distinct = len({_key(v) for v in present})
+        distinct = len({self._key(v) for v in present})
         if distinct < 2 <= len(present):
             raise SchemaError(
                 f"target {self.target!r} is the same in all {len(present)} training rows: nothing to tell apart"
@@ -82,7 +86,14 @@ class EmbeddingTask(Task):
             raise RowError(
                 f"{value!r:.80} is {type(value).__name__}, expected a string", location=Location(column=self.target)
             )
-        return Positive(_key(value))
+        return Positive(self._key(value))
+
+    def _key(self, value: Any) -> int:
+        """A hash of the value, the same on every machine. Texts that differ in white space alone are one value."""
+        if self.positive_modality != "image":
+            value = _spaced_alike(value)
+        text = json.dumps(value, sort_keys=True, default=_bytes_of, ensure_ascii=True)
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
     def encode_target(self, view: WindowView) -> Arrays:
         gold = view.golds[0]
@@ -127,10 +138,13 @@ def _absent(value: Any) -> bool:
     return is_missing(value) or (isinstance(value, (Mapping, list, tuple)) and not len(value))
 
 
-def _key(value: Any) -> int:
-    """A hash of the value, the same on every machine."""
-    text = json.dumps(value, sort_keys=True, default=_bytes_of, ensure_ascii=True)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+def _spaced_alike(value: Any) -> Any:
+    """The value with single blanks in its texts, and none at their ends."""
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if isinstance(value, Mapping):
+        return {name: _spaced_alike(part) for name, part in value.items()}
+    return [_spaced_alike(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _bytes_of(value: Any) -> str:

@@ -19,12 +19,23 @@ from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError
 from polydetr.metrics.entities import best_threshold, entity_report, nested_recall
-from polydetr.tasks.base import NOTHING_KNOWN, DecoderOptions, Task, TaskContext, WindowView, details_of, label_set
+from polydetr.tasks.base import (
+    NOTHING_KNOWN,
+    DecoderOptions,
+    Labels,
+    LearnedState,
+    Task,
+    TaskContext,
+    WindowView,
+    details_of,
+    label_set,
+)
+from polydetr.tasks.confidence import withhold_items
 from polydetr.tasks.figures import SpanFigures
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.tasks.span_answers import Candidate, merged, settled
 from polydetr.values.spans import Nesting, Span, nesting_of, num_span_queries
-from polydetr.values.tags import fit_to_words, iob2_to_word_spans, spans_to_iob2
+from polydetr.values.tags import fit_to_words, iob2_to_word_spans, is_span_tag, spans_to_iob2
 
 LEAST_SCORE = 0.05
 """Spans of a lower score are never answered, whatever the threshold."""
@@ -47,7 +58,10 @@ class EntitiesOptions(DecoderOptions):
         default=1.0, gt=0, le=4, description="spans that can be found, by words of the text; and 8 more"
     )
     tagging: float = Field(
-        default=0.5, ge=0, description="weight of learning, besides, one tag per word for the outermost spans; 0 = off"
+        default=0.5,
+        ge=0,
+        le=1000,
+        description="weight of learning, besides, one tag per word for the outermost spans; 0 = off",
     )
 
 
@@ -82,6 +96,13 @@ class EntitiesTask(Task):
     primary_metric: ClassVar[str] = "entity_f1"
     padded: ClassVar[Mapping[str, int]] = {"spans": IGNORE_INDEX, "labels": IGNORE_INDEX, "tags": IGNORE_INDEX}
     tunes_answers: ClassVar[bool] = True
+    answer_unit: ClassVar[str] = "entity"
+    rescales: ClassVar[bool] = True
+
+    class Learned(LearnedState):
+        labels: Labels
+        nesting: Nesting
+        threshold: float = Field(ge=0, le=1)
 
     Options = EntitiesOptions
     options: EntitiesOptions
@@ -105,8 +126,12 @@ class EntitiesTask(Task):
         texts = [_unplaced_spans(items, self.target) for items in present]
         counts = Counter(span.label for spans in texts for span in spans)
         if not counts and not self.options.labels:
+            odd = [item for items in present for item in items if not is_span_tag(item)]
             raise SchemaError(
-                f"target {self.target!r} has no entity in any of {len(present)} training rows: nothing to learn"
+                f"target {self.target!r} has no entity in any of {len(present)} training rows: nothing to learn",
+                hint=f"Write {odd[0]!r} as O, B-PER or I-PER, or take plain labels: {self.target}:tagging."
+                if odd
+                else None,
             )
         self.labels = label_set(self.target, self.options.labels, counts)
         self.nesting = nesting_of(texts)
@@ -124,11 +149,11 @@ class EntitiesTask(Task):
         items = items_of(row, self.target)
         if items is None:
             return None
+        problems: list[str] = []
         if items and isinstance(items[0], str):
             spans = spans_of_tags(tags_in(items, text, self.target, scheme=self.options.scheme), text)
         else:
-            spans = spans_in(items, text, self.target)
-        problems = []
+            spans, problems = spans_in(items, text, self.target)
         unique = list(dict.fromkeys(spans))
         if len(unique) < len(spans):
             problems.append(f"{len(spans) - len(unique)} spans are given twice: they count once")
@@ -189,7 +214,7 @@ class EntitiesTask(Task):
     def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
         """Spans in the order of the text, outer ones first."""
         placed = [layout for layout in layouts if layout is not None]
-        candidates = merged(outputs, placed, [len(text.words) for text in texts], least=LEAST_SCORE)
+        candidates = merged(outputs, placed, len(texts), least=LEAST_SCORE)
         return [
             self._answer(settled(of_row, self.nesting), text) for of_row, text in zip(candidates, texts, strict=True)
         ]
@@ -201,7 +226,17 @@ class EntitiesTask(Task):
             span = {"start": start, "end": end, "label": self.labels[label], "text": text.text[start:end]}
             every.append({**span, "score": score})
         every.sort(key=lambda one: (one["start"], -one["end"]))
-        return Prediction([one for one in every if one["score"] >= self.threshold], None, SpanDetails(every))
+        answered = [one for one in every if one["score"] >= self.threshold]
+        value = [{**one, "probability": self.calibration(one["score"])} for one in answered]
+        return Prediction(value, None, SpanDetails(every))
+
+    def judge(self, prediction: Prediction, gold: GoldSpans) -> list[tuple[float, bool]]:
+        """Every answered span."""
+        true = {span.key for span in gold.spans}
+        return [(one["probability"], _span(one).key in true) for one in prediction.value]
+
+    def withhold(self, prediction: Prediction, least: float) -> Prediction:
+        return withhold_items(prediction, least)
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = self.labeled(predictions, golds)
@@ -238,8 +273,7 @@ class EntitiesTask(Task):
         return {"labels": self.labels, "nesting": self.nesting, "threshold": self.threshold}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.labels, self.nesting = list(state["labels"]), state["nesting"]
-        self.threshold = float(state["threshold"])
+        self.labels, self.nesting, self.threshold = state["labels"], state["nesting"], state["threshold"]
 
 
 def _unplaced_spans(items: Sequence[Any], target: str) -> list[Span]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -21,9 +21,19 @@ from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError, Location, RowError
-from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView, details_of
+from polydetr.tasks.base import NOTHING_KNOWN, LearnedState, Task, TaskContext, TaskOptions, WindowView, details_of
 from polydetr.values.files import find_file
-from polydetr.values.images import ReadOptions, file_stamps, fit_image, list_images, open_image, png_bytes
+from polydetr.values.images import (
+    MAX_PIXELS,
+    ImageReading,
+    deep_values,
+    file_stamps,
+    fit_image,
+    list_images,
+    open_image,
+    png_bytes,
+)
+from polydetr.values.pixels import ALL_LEVELS, Levels
 
 SAMPLE = 1000
 """Number of training images from which size, colors, mean and standard deviation are learned."""
@@ -40,7 +50,10 @@ class GenerationOptions(TaskOptions):
         description="pixels per side of generated images; default: their own up to 64, or 32",
     )
     patch_size: int | None = Field(
-        default=None, ge=1, description="pixels per side of one token; default: of which an image has 64 or fewer"
+        default=None,
+        ge=1,
+        le=256,
+        description="pixels per side of one token; default: of which an image has 64 or fewer",
     )
     sampling_steps: int = Field(default=12, ge=1, le=1000, description="steps from noise to an image")
     guidance: float = Field(
@@ -76,6 +89,14 @@ class GenerationTask(Task):
     primary_metric: ClassVar[str] = "flow_loss"
     lower_is_better: ClassVar[bool] = True
 
+    class Learned(LearnedState):
+        channels: Literal[1, 3]
+        size: int = Field(ge=4, le=256)
+        mean: float
+        deviation: float = Field(gt=0)
+        levels: list[float] = Field(default=[*ALL_LEVELS], min_length=2, max_length=2)
+        max_pixels: int = Field(default=MAX_PIXELS, ge=1)
+
     Options = GenerationOptions
     options: GenerationOptions
 
@@ -83,6 +104,7 @@ class GenerationTask(Task):
         super().__init__(target, options, context=context)
         self.channels, self.size = 3, options.image_size or DEFAULT_SIZE
         self.mean, self.std = 127.5, 64.0
+        self.reading = ImageReading(max_pixels=context.max_pixels)
 
     # -- before training --------------------------------------------------------------------------------------------
 
@@ -91,7 +113,12 @@ class GenerationTask(Task):
         if not present:
             raise self.missing_everywhere("the images")
         every = max(1, len(present) // SAMPLE)
-        sample = [self._open(row) for row in present[::every][:SAMPLE]]
+        chosen = present[::every][:SAMPLE]
+        deep = [deep_values(list_images(row[self.target])[0], self.reading) for row in chosen]
+        values = [sample for sample in deep if sample is not None and sample.dtype != np.uint8]
+        if values:
+            self.reading = replace(self.reading, levels=Levels.of(np.concatenate(values)))
+        sample = [self._open(row) for row in chosen]
         sizes = {image.size for image in sample}
         self.size = self.options.image_size or _own_size(sizes) or DEFAULT_SIZE
         gray, means, squares = True, [], []
@@ -136,7 +163,7 @@ class GenerationTask(Task):
     def content_key(self, rows: Sequence[Row]) -> str:
         digest = hashlib.sha256()
         for row in rows:
-            digest.update("".join(file_stamps(row.get(self.target), ReadOptions())).encode(errors="surrogatepass"))
+            digest.update("".join(file_stamps(row.get(self.target), ImageReading())).encode(errors="surrogatepass"))
         return digest.hexdigest()
 
     def _open(self, row: Row) -> Any:
@@ -146,7 +173,7 @@ class GenerationTask(Task):
             raise RowError(
                 f"{len(images)} images, expected one", location=Location(column=self.target), hint="Give one per row."
             )
-        return open_image(images[0], column=self.target)
+        return open_image(images[0], column=self.target, reading=self.reading)
 
     def gold(self, row: Row, text: FieldText | None) -> np.ndarray | None:
         """The image as the model learns it, uint8 (C, S, S)."""
@@ -204,11 +231,13 @@ class GenerationTask(Task):
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def learned(self) -> dict[str, Any]:
-        return {"channels": self.channels, "size": self.size, "mean": self.mean, "deviation": self.std}
+        reading = {"levels": list(self.reading.levels), "max_pixels": self.reading.max_pixels}
+        return {"channels": self.channels, "size": self.size, "mean": self.mean, "deviation": self.std, **reading}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.channels, self.size = int(state["channels"]), int(state["size"])
-        self.mean, self.std = float(state["mean"]), float(state["deviation"])
+        self.channels, self.size = state["channels"], state["size"]
+        self.mean, self.std = state["mean"], state["deviation"]
+        self.reading = ImageReading(levels=Levels(*state["levels"]), max_pixels=state["max_pixels"])
 
 
 def _own_size(sizes: set[tuple[int, int]]) -> int | None:

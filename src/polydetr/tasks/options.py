@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,7 +22,7 @@ def read_options(config: Config, schema: Schema) -> dict[str, TaskOptions]:
         ConfigError: with every fault found, each on a line of its own.
     """
     targets = {spec.name: spec.task for spec in schema.targets}
-    lines = [f"tasks.{n}: {n!r} is not a target. {did_you_mean(n, targets)}" for n in config.tasks if n not in targets]
+    lines = [_no_target(name, targets) for name in config.tasks if name not in targets]
     for kind in OLD_SECTIONS:
         _, faults = _validated(kind, getattr(config, kind), {}, target=None)
         lines += faults
@@ -36,6 +36,12 @@ def read_options(config: Config, schema: Schema) -> dict[str, TaskOptions]:
     if lines:
         raise config_error(lines)
     return options
+
+
+def _no_target(name: str, targets: Iterable[str]) -> str:
+    dotted = next((target for target in targets if target.startswith(f"{name}.")), None)
+    quoted = f"A name with a dot is quoted: --set 'tasks.\"{dotted}\".KEY=VALUE'."
+    return f"tasks.{name}: {name!r} is not a target. {quoted if dotted else did_you_mean(name, targets)}"
 
 
 def old_keys(config: Config, schema: Schema) -> list[str]:

@@ -17,18 +17,34 @@ from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.qa import best_no_answer_threshold, qa_report
-from polydetr.tasks.base import Task, TaskOptions, WindowView, details_of, log_softmax
+from polydetr.tasks.base import LearnedState, Task, TaskOptions, WindowView, details_of, log_softmax
+from polydetr.tasks.confidence import withhold_row
 from polydetr.values.cells import is_missing
+from polydetr.values.spans import NOT_FOUND, place_of, read_offset
 
 _NEVER = -1e9
 """The log probability of the impossible; finite, so that it may stand in JSON."""
 
 
-class GoldAnswer(NamedTuple):
-    """``text`` stands at character ``start`` of the passage."""
+class Answer(NamedTuple):
+    """``text`` stands at character ``start`` of the passage; None where that is not known."""
 
     text: str
-    start: int
+    start: int | None
+
+
+@dataclass(frozen=True)
+class GoldAnswers:
+    """A row's true answers, those that stand in the passage first; the others count as references, and no model can
+    point to them. None at all: the passage holds no answer. problems: a message per answer whose start is not right.
+    """
+
+    answers: Sequence[Answer]
+    problems: Sequence[str] = ()
+
+    @property
+    def texts(self) -> list[str]:
+        return [answer.text for answer in self.answers]
 
 
 @dataclass(frozen=True)
@@ -51,9 +67,17 @@ class QuestionAnsweringTask(Task):
     per_token: ClassVar[bool] = True
     primary_metric: ClassVar[str] = "f1"
     tunes_answers: ClassVar[bool] = True
+    answer_unit: ClassVar[str] = "row"
+    rescales: ClassVar[bool] = True
 
     class Options(TaskOptions):
-        max_answer_tokens: int = Field(default=48, ge=1, description="longest answer that question answering may give")
+        max_answer_tokens: int = Field(
+            default=48, ge=1, le=8192, description="longest answer that question answering may give"
+        )
+
+    class Learned(LearnedState):
+        no_answer: bool
+        no_answer_threshold: float
 
     options: Options
     no_answer: bool = False
@@ -73,13 +97,13 @@ class QuestionAnsweringTask(Task):
         message = f"{empty} of {len(rows)} training questions have no answer: the model learns to say so"
         return ([message] if empty else []) + self.missing_in_some(labeled, rows)
 
-    def _answers(self, row: Row) -> list[GoldAnswer] | None:
+    def _answers(self, row: Row) -> list[Answer] | None:
         """[]: the passage holds no answer; None: the row is not labeled."""
-        value = row.get(self.target)
+        value: Any = row.get(self.target)
         if is_missing(value):
             return None
         try:
-            return [GoldAnswer(str(a["text"]), int(a["start"])) for a in list(value) if str(a["text"]).strip()]  # type: ignore[arg-type]
+            return [answer for item in _each(value) if (answer := _answer_of(item)).text.strip()]
         except (TypeError, KeyError, ValueError, IndexError):
             raise RowError(
                 f'{value!r:.80} is not a list of answers, expected [{{"text": "...", "start": 0}}]',
@@ -87,33 +111,42 @@ class QuestionAnsweringTask(Task):
             ) from None
 
     def encode_target(self, view: WindowView) -> Arrays:
-        """First and last token of the answer; 0 where this window does not hold all of it."""
-        layout, answers = view.layout, view.golds[0]
+        """First and last token of the answer; 0 where this window does not hold all of it, ``IGNORE_INDEX`` where no
+        answer stands in the passage.
+        """
+        layout, gold = view.layout, view.golds[0]
         assert layout is not None
         start = end = 0
         inside = np.flatnonzero(layout.row >= 0)
-        if answers is None:
+        first = gold.answers[0] if gold is not None and gold.answers else None
+        if gold is None or (first is not None and first.start is None):
             start = end = IGNORE_INDEX
-        elif answers and len(inside):
-            text = answers[0].text
-            begin = answers[0].start + len(text) - len(text.lstrip())  # white space belongs to no token
-            finish = begin + len(text.strip())
+        elif first is not None and first.start is not None and len(inside):
+            begin, finish = first.start, first.start + len(first.text)
             if layout.start[inside[0]] <= begin and finish <= layout.end[inside[-1]]:
                 start = int(inside[layout.end[inside] > begin][0])
                 end = int(inside[layout.start[inside] < finish][-1])
         return {"start": np.array(start, dtype=np.int64), "end": np.array(end, dtype=np.int64)}
 
-    def gold(self, row: Row, text: FieldText | None) -> list[GoldAnswer] | None:
+    def gold(self, row: Row, text: FieldText | None) -> GoldAnswers | None:
         answers = self._answers(row)
-        if answers and text is not None:
-            answer, begin = answers[0]
-            if begin < 0 or text.text[begin : begin + len(answer)] != answer:
-                raise RowError(
-                    f"answer {answer!r:.60} does not stand at character {begin} of the passage",
-                    location=Location(column=self.target),
-                    hint="start counts characters of the passage from 0.",
-                )
-        return answers
+        if answers is None or text is None:
+            return None if answers is None else GoldAnswers(answers)
+        problems: list[str] = []
+        placed = []
+        for written, start in answers:
+            answer = written.strip()  # white space belongs to no word
+            place = place_of(text.text, answer, start)
+            said = f"answer {answer!r:.60} does not stand"
+            if place == NOT_FOUND:
+                problems.append(f"{said} in the passage: it counts where answers are measured, and trains nothing")
+            elif start is not None and not text.text[start:].lstrip().startswith(answer):
+                problems.append(f"{said} at {start} but at {place}, where it is taken")
+            placed.append(Answer(answer, None if place == NOT_FOUND else place))
+        return GoldAnswers(sorted(placed, key=lambda answer: answer.start is None), problems)
+
+    def problems(self, gold: GoldAnswers | None) -> Sequence[str]:
+        return gold.problems if gold else ()
 
     def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
         text = texts[0]
@@ -136,6 +169,7 @@ class QuestionAnsweringTask(Task):
             probability = float(np.exp(best[0]))
         advantage = float(best[0] - null) if best else _NEVER
         candidate = text.text[best[1] : best[2]] if best else ""
+        probability = self.calibration(probability)
         return [Prediction(value, probability, QaDetails(float(np.exp(null)), advantage, candidate))]
 
     def _best_span(self, start: np.ndarray, end: np.ndarray, layout: Layout) -> tuple[float, int, int] | None:
@@ -153,9 +187,17 @@ class QuestionAnsweringTask(Task):
         last = first + int(ways[first].argmax())
         return float(total[first]), int(layout.start[inside[first]]), int(layout.end[inside[last]])
 
+    def judge(self, prediction: Prediction, gold: GoldAnswers) -> list[tuple[float, bool]]:
+        """Right: an exact match with one of the reference answers."""
+        report = qa_report([gold.texts], [prediction.value["text"]])
+        return [(prediction.probability or 0.0, report.exact_match == 1)]
+
+    def withhold(self, prediction: Prediction, least: float) -> Prediction:
+        return withhold_row(prediction, least)
+
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = self.labeled(predictions, golds)
-        report = qa_report([_texts(gold) for _, gold in pairs], [p.value["text"] for p, _ in pairs])
+        report = qa_report([gold.texts for _, gold in pairs], [p.value["text"] for p, _ in pairs])
         numbers = {k: float(v) for k, v in report.to_dict().items() if isinstance(v, float)}
         return Evaluation(numbers, {}, {"qa": report.to_dict()})
 
@@ -165,7 +207,7 @@ class QuestionAnsweringTask(Task):
         pairs = self.labeled(predictions, golds)
         details = [details_of(p, QaDetails) for p, _ in pairs]
         threshold, _ = best_no_answer_threshold(
-            [_texts(gold) for _, gold in pairs], [d.candidate for d in details], [-d.advantage for d in details]
+            [gold.texts for _, gold in pairs], [d.candidate for d in details], [-d.advantage for d in details]
         )
         self.no_answer_threshold = -threshold
         return [
@@ -177,8 +219,24 @@ class QuestionAnsweringTask(Task):
         return {"no_answer": self.no_answer, "no_answer_threshold": self.no_answer_threshold}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.no_answer, self.no_answer_threshold = bool(state["no_answer"]), float(state["no_answer_threshold"])
+        self.no_answer, self.no_answer_threshold = state["no_answer"], state["no_answer_threshold"]
 
 
-def _texts(answers: Sequence[GoldAnswer]) -> list[str]:
-    return [answer.text for answer in answers]
+def _each(value: Any) -> Sequence[Any]:
+    """The answers of a cell: a list of them, one, or a mapping of lists of texts and starts."""
+    if isinstance(value, str):
+        raise TypeError("a text")
+    if not isinstance(value, Mapping):
+        return list(value)
+    if isinstance(value["text"], str):
+        return [value]
+    starts = value.get("start", value.get("answer_start", [None] * len(value["text"])))
+    return [{"text": text, "start": start} for text, start in zip(value["text"], starts, strict=True)]
+
+
+def _answer_of(item: Any) -> Answer:
+    """An answer from a mapping of text and start, or from its text alone."""
+    if isinstance(item, str):
+        return Answer(item, None)
+    start = read_offset(item["start"] if "start" in item else item.get("answer_start"))
+    return Answer(str(item["text"]), None if start == NOT_FOUND else start)

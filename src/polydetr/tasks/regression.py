@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layouts
-from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
+from polydetr.metrics.calibration import conformal_width
 from polydetr.metrics.regression import regression_report
-from polydetr.tasks.base import Task, WindowView
-from polydetr.values.cells import read_number, writes_comma
+from polydetr.tasks.base import LearnedState, Task, WindowView
+from polydetr.values.cells import decimal_marks, read_number
+
+LEVEL = 0.9
+"""The probability with which an interval holds the true value."""
+
+
+@dataclass(frozen=True)
+class QuantityDetails(Details):
+    """interval: (low, high), which holds the true value 9 times in 10; None where no rows told its width."""
+
+    interval: tuple[float, float] | None = None
 
 
 class RegressionTask(Task):
@@ -24,13 +37,22 @@ class RegressionTask(Task):
     primary_metric: ClassVar[str] = "rmse"
     lower_is_better: ClassVar[bool] = True
 
+    class Learned(LearnedState):
+        mean: float
+        deviation: float = Field(gt=0)
+        comma: bool = False
+        half_width: float | None = Field(default=None, ge=0)
+
     mean: float = 0.0
     std: float = 1.0
     comma: bool = False
     """Whether numbers given as text have a decimal comma."""
+    half_width: float | None = None
+    """Of the interval; None where it is not known."""
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
-        self.comma = writes_comma(row.get(self.target) for row in rows)
+        marks = decimal_marks(row.get(self.target) for row in rows)
+        self.comma = marks.comma
         present = [value for row in rows if (value := self._number(row.get(self.target))) is not None]
         if not present:
             raise self.missing_everywhere("the numbers")
@@ -39,8 +61,7 @@ class RegressionTask(Task):
             raise SchemaError(
                 f"target {self.target!r} is {self.mean:g} in all {len(present)} training rows: nothing to learn"
             )
-        messages = [f"{self.target!r} writes decimals with a comma (1.234,5)"] if self.comma else []
-        return messages + self.missing_in_some(present, rows)
+        return [message for message in [marks.message(self.target)] if message] + self.missing_in_some(present, rows)
 
     def _number(self, value: Any) -> float | None:
         try:
@@ -59,16 +80,34 @@ class RegressionTask(Task):
 
     def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
         scaled = float(np.mean([o["logits"][0] for o in outputs]))
-        return [Prediction(self.mean + self.std * scaled)]
+        value = self.mean + self.std * scaled
+        known = self.half_width is not None
+        interval = (value - self.half_width, value + self.half_width) if known else None  # type: ignore[operator]
+        return [Prediction(value, None, QuantityDetails(interval))]
+
+    def conform(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
+        residuals = [p.value - gold for p, gold in zip(predictions, golds, strict=True) if gold is not None]
+        width = conformal_width(residuals, LEVEL)
+        if not np.isfinite(width):
+            return [f"{self.target!r}: {len(residuals)} labeled validation rows are too few for intervals"]
+        self.half_width = width
+        return [
+            f"{self.target!r}: intervals of ±{width:.4g} hold the true value {LEVEL:.0%} of the time "
+            f"({len(residuals)} validation rows)"
+        ]
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = self.labeled(predictions, golds)
         report = regression_report([gold for _, gold in pairs], [p.value for p, _ in pairs])
-        return Evaluation(report.to_dict())
+        metrics = report.to_dict()
+        if self.half_width is not None:
+            held = [abs(p.value - gold) <= self.half_width for p, gold in pairs]
+            metrics |= {"interval_coverage": float(np.mean(held)), "interval_width": 2 * self.half_width}
+        return Evaluation(metrics)
 
     def learned(self) -> dict[str, Any]:
-        return {"mean": self.mean, "deviation": self.std, "comma": self.comma}
+        return {"mean": self.mean, "deviation": self.std, "comma": self.comma, "half_width": self.half_width}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.mean, self.std = float(state["mean"]), float(state["deviation"])
-        self.comma = bool(state.get("comma", False))
+        self.mean, self.std, self.comma = state["mean"], state["deviation"], state["comma"]
+        self.half_width = state["half_width"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from polydetr.core.examples import Arrays
 from polydetr.core.layout import Layout
-from polydetr.tasks.gold_spans import rows_in
 from polydetr.values.spans import Nesting, go_together
 
 
@@ -47,36 +47,45 @@ def _best_ends(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def merged(
-    outputs: Sequence[Arrays], layouts: Sequence[Layout], lengths: Sequence[int], *, least: float
+    outputs: Sequence[Arrays], layouts: Sequence[Layout], num_rows: int, *, least: float
 ) -> list[list[Candidate]]:
-    """Each row's candidates, from all windows of its document; lengths: the number of words of each row.
+    """The candidates of each of the document's rows, from all of its windows. Memory and time grow with the text.
 
     Where windows overlap, a span is taken from the one with the most context around it: whose nearer artificial edge is
     farther away. So a span that several windows hold is answered once, and one that is cut off by an edge is not.
     """
-    # margins[row][window, word]: -1 where the window does not hold the word.
-    margins = [np.full((len(layouts), length), -1, dtype=np.int64) for length in lengths]
-    places: list[tuple[np.ndarray, np.ndarray]] = []
+    # (row, word) → window → margin, of the few windows that hold the word, in their order.
+    margins: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
+    places: list[list[tuple[int, int]]] = []
     for number, layout in enumerate(layouts):
         begins = np.flatnonzero(layout.first)
-        places.append((layout.row[begins], layout.word[begins]))
-        for row in rows_in(layout, len(lengths)):
-            here = begins[layout.row[begins] == row]
-            margins[row][number, layout.word[here]] = layout.margin[here]
-    candidates: list[list[Candidate]] = [[] for _ in lengths]
-    for number, (output, (rows, words)) in enumerate(zip(outputs, places, strict=True)):
+        places.append(list(zip(layout.row[begins].tolist(), layout.word[begins].tolist(), strict=True)))
+        for place, margin in zip(places[-1], layout.margin[begins].tolist(), strict=True):
+            margins[place][number] = margin
+    candidates: list[list[Candidate]] = [[] for _ in range(num_rows)]
+    for number, (output, words) in enumerate(zip(outputs, places, strict=True)):
         for first, last, label, score in window_candidates(output, len(words), least=least):
-            row, a, b = int(rows[first]), int(words[first]), int(words[last])
-            if row == rows[last] and np.minimum(margins[row][:, a], margins[row][:, b]).argmax() == number:
+            (row, a), (row_of_last, b) = words[first], words[last]
+            if row == row_of_last and _most_context(margins[row, a], margins[row, b]) == number:
                 candidates[row].append(Candidate(a, b, label, score))
     return candidates
+
+
+def _most_context(first: Mapping[int, int], last: Mapping[int, int]) -> int:
+    """Of the windows that hold both ends of a span, given with the ends' margins, the one with the most context."""
+    return max((window for window in first if window in last), key=lambda window: min(first[window], last[window]))
 
 
 def settled(candidates: Sequence[Candidate], nesting: Nesting) -> list[Candidate]:
     """Each span once, the highest-scoring first, without those that ``nesting`` excludes beside a better one."""
     kept: list[Candidate] = []
+    at: dict[int, list[Candidate]] = defaultdict(list)  # word → the kept spans that hold it: no others are in the way
     for one in sorted(candidates, key=lambda c: -c.score):
-        known = any((one.first, one.last, one.label) == (c.first, c.last, c.label) for c in kept)
-        if not known and all(go_together((c.first, c.last + 1), (one.first, one.last + 1), nesting) for c in kept):
+        words = range(one.first, one.last + 1)
+        near = dict.fromkeys(other for word in words for other in at.get(word, ()))
+        known = any(one[:3] == other[:3] for other in near)
+        if not known and all(go_together((c.first, c.last + 1), (one.first, one.last + 1), nesting) for c in near):
             kept.append(one)
+            for word in words:
+                at[word].append(one)
     return kept

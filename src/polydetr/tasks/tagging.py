@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +18,23 @@ from polydetr.errors import SchemaError
 from polydetr.metrics.calibration import expected_calibration_error
 from polydetr.metrics.entities import entity_report
 from polydetr.metrics.tokens import token_report
-from polydetr.tasks.base import NOTHING_KNOWN, Task, TaskContext, TaskOptions, WindowView, details_of, log_softmax
+from polydetr.tasks.base import (
+    NOTHING_KNOWN,
+    Labels,
+    LearnedState,
+    Task,
+    TaskContext,
+    TaskOptions,
+    WindowView,
+    details_of,
+    log_softmax,
+)
+from polydetr.tasks.confidence import withhold_items
 from polydetr.tasks.figures import ClassFigures
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.values.spans import Span
-from polydetr.values.tags import iob2_to_word_spans, spans_to_iob2
+from polydetr.values.tags import iob2_to_word_spans, is_span_tag, mark_spans, spans_to_iob2, types_of
 
-_PREFIXED = re.compile(r"(O|[BIESMLUW]-.+)")
 _IMPOSSIBLE = -1e9
 
 
@@ -56,11 +65,20 @@ class TaggingTask(Task):
     per_token: ClassVar[bool] = True
     reads_document: ClassVar[bool] = True
     padded: ClassVar[Mapping[str, int]] = {"labels": IGNORE_INDEX}
+    rescales: ClassVar[bool] = True
 
     class Options(TaskOptions):
         scheme: Literal["auto", "iob1", "iob2", "bioes"] = Field(
             default="auto", description="how the tags of the training rows mark their spans"
         )
+        labels: list[str] | None = Field(
+            default=None, description="the names of the tags, in order, where the rows hold their numbers"
+        )
+
+    class Learned(LearnedState):
+        labels: Labels = Field(min_length=1, max_length=4096)  # pairs of them are a table
+        plain: bool
+        scheme: Literal["auto", "iob1", "iob2", "bioes"]
 
     options: Options
 
@@ -77,23 +95,17 @@ class TaggingTask(Task):
         return "accuracy" if self.plain else "entity_f1"
 
     def learn(self, rows: Sequence[Row]) -> list[str]:
-        present = [v for v in (items_of(row, self.target) for row in rows) if v is not None]
+        present = [v for row in rows if (v := items_of(row, self.target, self.options.labels)) is not None]
         if not present:
             raise self.missing_everywhere("tags or spans")
         counts = Counter(item for v in present for item in v if isinstance(item, str))
-        odd = [tag for tag in counts if not _PREFIXED.fullmatch(tag)]
-        self.plain = bool(odd) and self.scheme == "auto"
+        self.plain = bool(counts) and self.scheme == "auto" and not mark_spans(counts)
         messages = []
         if self.plain:
             self._set_labels(sorted(counts))
-            if len(odd) < len(counts) - ("O" in counts):
-                messages.append(
-                    f"{self.target!r} is read as plain labels, not entities, because of tags like {min(odd)!r} "
-                    f"({sum(counts[t] for t in odd)} of {counts.total()}); "
-                    f"correct them, or set tasks.{self.target}.scheme"
-                )
+            messages += self._doubts(counts)
         else:
-            types = {tag.partition("-")[2] for tag in counts if tag != "O"}
+            types = types_of(counts)
             types |= {span_of(s, self.target).label for v in present for s in v if not isinstance(s, str)}
             if not types:
                 raise SchemaError(
@@ -102,6 +114,22 @@ class TaggingTask(Task):
             # Every type gets both tags, so that each valid sequence can be decoded whatever the training rows show.
             self._set_labels(["O", *(f"{p}-{t}" for t in sorted(types) for p in "BI")])
         return messages + self.missing_in_some(present, rows)
+
+    def _doubts(self, counts: Counter[str]) -> list[str]:
+        """Why plain labels of words may have been meant as tags of entities."""
+        how = f"{self.target!r} is read as plain labels, not entities,"
+        if all(tag.isdigit() for tag in counts):
+            names = f"--set tasks.{self.target}.labels='[O, B-PER, I-PER]'"
+            return [f"{how} because its tags are numbers; name them in order where they have names: {names}"]
+        odd = [tag for tag in counts if not is_span_tag(tag)]
+        if odd and len(odd) < len(counts) - ("O" in counts):
+            share = f"{sum(counts[t] for t in odd)} of {counts.total()}"
+            return [
+                f"{how} because of tags like {min(odd)!r} ({share}); correct them, or set tasks.{self.target}.scheme"
+            ]
+        if "O" in counts:
+            return [f"{how} although 'O' is among them: write the first word of an entity B-PER, the others I-PER"]
+        return []
 
     def _set_labels(self, labels: Sequence[str]) -> None:
         self.labels = list(labels)
@@ -116,13 +144,13 @@ class TaggingTask(Task):
             text.
         """
         assert text is not None
-        items = items_of(row, self.target)
+        items = items_of(row, self.target, self.options.labels)
         if items is None:
             return None
         if items and not isinstance(items[0], str):
-            spans = spans_in(items, text, self.target)
-            tags, problems = spans_to_iob2(text.words, spans)
-            return GoldTags(tags, spans, problems)
+            spans, problems = spans_in(items, text, self.target)
+            tags, unfit = spans_to_iob2(text.words, spans)
+            return GoldTags(tags, spans, problems + unfit)
         tags = tags_in(items, text, self.target, scheme="plain" if self.plain else self.scheme)
         return GoldTags(tags, [] if self.plain else spans_of_tags(tags, text))
 
@@ -173,7 +201,9 @@ class TaggingTask(Task):
         entities = []
         for first, last, label in spans:
             start, end = text.words[first][0], text.words[last - 1][1]
-            probability = float(confidence[first:last].min())  # a span's confidence is that of its least certain word
+            probability = self.calibration(
+                float(confidence[first:last].min())
+            )  # a span's confidence is that of its least certain word
             entities.append(
                 {"start": start, "end": end, "label": label, "text": text.text[start:end], "probability": probability}
             )
@@ -200,6 +230,22 @@ class TaggingTask(Task):
         for i in range(len(log_p) - 1, 0, -1):
             path[i - 1] = back[i, path[i]]
         return path
+
+    @property
+    def answer_unit(self) -> str:
+        return "word" if self.plain else "entity"
+
+    def judge(self, prediction: Prediction, gold: GoldTags) -> list[tuple[float, bool]]:
+        """Every answered entity, or the label of every word where labels mark no entities."""
+        if self.plain:
+            right = [tag == true for tag, true in zip(details_of(prediction, TagDetails).tags, gold.tags, strict=True)]
+        else:
+            true = {span.key for span in gold.spans}
+            right = [Span(e["start"], e["end"], e["label"]).key in true for e in prediction.value]
+        return [(e["probability"], r) for e, r in zip(prediction.value, right, strict=True)]
+
+    def withhold(self, prediction: Prediction, least: float) -> Prediction:
+        return withhold_items(prediction, least)
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = self.labeled(predictions, golds)
@@ -235,7 +281,7 @@ class TaggingTask(Task):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._set_labels(state["labels"])
-        self.plain, self.scheme = bool(state["plain"]), state["scheme"]
+        self.plain, self.scheme = state["plain"], state["scheme"]
 
 
 def _allowed_pairs(labels: Sequence[str]) -> np.ndarray:

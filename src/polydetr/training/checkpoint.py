@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from polydetr.core.files import take_usual_rights
 from polydetr.errors import ModelFolderError, SaveError
 from polydetr.training.devices import Devices
 
@@ -151,17 +152,25 @@ class Checkpoints:
         self._devices.in_first(make)
 
     def discard(self) -> None:
-        self._devices.in_first(lambda: shutil.rmtree(self.folder, ignore_errors=True))
+        self._devices.in_first(self._remove)
+
+    def _remove(self) -> None:
+        """Its own files, and the folder where nothing else is in it."""
+        with suppress(OSError):
+            for name in (LAST, BEST, f"{LAST}.part", f"{BEST}.part"):
+                (self.folder / name).unlink(missing_ok=True)
+            self.folder.rmdir()
 
     def _write(self, name: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
         part = self.folder / f"{name}.part"
         try:
             if self._stale:  # the best weights of one run must never be mixed with the last state of another
-                shutil.rmtree(self.folder, ignore_errors=True)
+                self._remove()
                 self._stale = False
             self.folder.mkdir(parents=True, exist_ok=True)
             plain = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
             save_file(plain, part, metadata={"polydetr": json.dumps(header)})
+            take_usual_rights(part)
             os.replace(part, self.folder / name)
         except (OSError, SafetensorError) as error:
             part.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
+from polydetr.errors import bounded, shown
 from polydetr.training.loop import Display, StepInfo
 
 LINE_SECONDS = 30.0
@@ -34,8 +35,8 @@ def describe_evaluation(entry: Mapping[str, Any]) -> str:
     losses = f"train loss {entry['train_loss']:.4f}, valid {entry['valid_loss']:.4f}"
     parts = [f"epoch {entry['epoch']:g}", losses]
     for target, metrics in entry["metrics"].items():
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in list(metrics.items())[:2])
-        parts.append(f"{target}: {shown}")
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in list(metrics.items())[:2])
+        parts.append(f"{shown(target)}: {figures}")
     return " · ".join([*parts, format_seconds(entry["seconds"])])
 
 
@@ -52,7 +53,7 @@ class LineDisplay(Display):
         self._last = time.monotonic()
 
     def note(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
+        print(bounded(message), file=sys.stderr, flush=True)
 
     def step(self, info: StepInfo) -> None:
         if time.monotonic() - self._last >= LINE_SECONDS:
@@ -78,7 +79,7 @@ class BarDisplay(Display):
 
     def note(self, message: str) -> None:
         # Messages hold file names and labels, which may look like markup.
-        self.console.print(f"• {message}", style="dim", highlight=False, markup=False, soft_wrap=True)
+        self.console.print(f"• {bounded(message)}", style="dim", highlight=False, markup=False, soft_wrap=True)
 
     def step(self, info: StepInfo) -> None:
         if self.task is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,22 +14,27 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polydetr.config.sections import Config
 from polydetr.core.access import FileAccess
 from polydetr.core.documents import EncodedDocument
 from polydetr.core.examples import Example
-from polydetr.core.files import cache_dir, write_json
+from polydetr.core.files import cache_dir, json_text, write_json
 from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record, Rejection, Row, access_of
 from polydetr.data.store import ExampleStore, StoredExamples, trim_cache
 from polydetr.engine.engine import Engine
-from polydetr.engine.measure import encode_positives, evaluate_results
-from polydetr.errors import Location, RowError, SchemaError
+from polydetr.engine.measure import encode_positives, evaluate_results, left_out_labels
+from polydetr.errors import DataFileError, Location, RowError, SaveError, SchemaError, shown
 from polydetr.modalities.base import Modality, Notify, ReadsFiles
-from polydetr.tasks.capabilities import NamesFiles
+from polydetr.tasks.capabilities import CountsLabels, NamesFiles
+from polydetr.training.check import check_labels
 
 _PLACE = ("file", "row", "line")
 _REJECTED_SHOWN = 5
+MIN_PARTED = 40
+"""From so many validation documents on, half of them choose the weights and the other half calibrate."""
 
 
 @dataclass
@@ -59,14 +65,66 @@ class MeasuredRows:
         """Every ``step``-th document."""
         return MeasuredRows(self.documents[::step], {})
 
-    def with_examples(self, change: Callable[[Iterator[Example]], Iterator[Example]]) -> MeasuredRows:
+    @property
+    def is_parted(self) -> bool:
+        """Whether one half of the documents chooses the weights and the other half calibrates. What belongs to rows
+        (``positives``) is not parted.
+        """
+        return len(self.documents) >= MIN_PARTED and not self.positives
+
+    @property
+    def choosing(self) -> MeasuredRows:
+        """The rows by which the best weights are chosen."""
+        return self.every(2) if self.is_parted else self
+
+    @property
+    def calibrating(self) -> np.ndarray:
+        """(rows,) bool: which rows calibrate; all where they are not parted."""
+        return np.array(
+            [not self.is_parted or i % 2 == 1 for i, document in enumerate(self.documents) for _ in document.records]
+        )
+
+    def with_examples(
+        self, change: Callable[[Iterator[Example]], Iterator[Example]], *, notify: Notify
+    ) -> MeasuredRows:
         """The same rows with other examples, one for each, in order."""
-        positives = {target: on_disk(documents, change) for target, documents in self.positives.items()}
-        return MeasuredRows(on_disk(self.documents, change), positives)
+
+        def changed(documents: Sequence[EncodedDocument]) -> list[EncodedDocument]:
+            return on_disk(lambda: documents, change, notify=notify)
+
+        positives = {target: changed(documents) for target, documents in self.positives.items()}
+        return MeasuredRows(changed(self.documents), positives)
+
+
+def stored(examples: Callable[[], Iterable[Example]], name: str | None = None, *, notify: Notify) -> ExampleStore:
+    """The examples in a file of the cache: one that a later run finds by its ``name``, or one of this process alone.
+    Where the cache cannot be written or is full, the user is told, and the file lies among the temporary ones.
+
+    Raises:
+        SaveError: neither folder can be written.
+    """
+    folder = cache_dir() / "encoded"
+    try:
+        return ExampleStore.write(examples(), folder / name) if name else _private(examples(), folder)
+    except SaveError as error:
+        reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error.message
+        notify(f"the run does without a cache: {str(folder)!r}: {reason} (POLYDETR_CACHE names another folder)")
+        return _private(examples(), Path(tempfile.gettempdir()))
+
+
+def _private(examples: Iterable[Example], folder: Path) -> ExampleStore:
+    """In a file that goes with this process. Raises SaveError."""
+    store = ExampleStore.write(examples, folder / f"measured-{secrets.token_hex(8)}.arrow")
+    with suppress(OSError):  # it is open: where the system does not allow this, it goes when the cache is trimmed
+        store.path.unlink()
+    return store
 
 
 def on_disk(
-    documents: Iterable[EncodedDocument], change: Callable[[Iterator[Example]], Iterator[Example]] = iter
+    documents: Callable[[], Iterable[EncodedDocument]],
+    change: Callable[[Iterator[Example]], Iterator[Example]] = iter,
+    *,
+    notify: Notify,
 ) -> list[EncodedDocument]:
     """The documents with their examples, or what ``change`` makes of those, in a file of this process alone.
 
@@ -76,20 +134,18 @@ def on_disk(
     kept: list[EncodedDocument] = []
 
     def examples() -> Iterator[Example]:
-        for document in documents:
+        kept.clear()
+        for document in documents():
             kept.append(replace(document, examples=range(len(document.examples))))  # type: ignore[arg-type]
             yield from document.examples
 
-    path = cache_dir() / "encoded" / f"measured-{secrets.token_hex(8)}.arrow"
-    store = ExampleStore.write(change(examples()), path)
-    with suppress(OSError):  # it is open: where the system does not allow this, it goes when the cache is trimmed
-        path.unlink()
-    stored, start = [], 0
+    store = stored(lambda: change(examples()), notify=notify)
+    results, start = [], 0
     for document in kept:
         places = range(start, start + len(document.examples))
-        stored.append(replace(document, examples=StoredExamples(store, places)))
+        results.append(replace(document, examples=StoredExamples(store, places)))
         start = places.stop
-    return stored
+    return results
 
 
 @dataclass(frozen=True)
@@ -105,12 +161,25 @@ def encode_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, 
     """Every row of the run, once; those that are left out are added to ``splits.rejected``.
 
     Raises:
-        RowError: a row cannot be read, and ``on_error`` is "raise". SchemaError: no training row is left.
-        SaveError: a file cannot be written.
+        RowError: a row cannot be read, and ``on_error`` is "raise". SchemaError: no training row is left, they teach
+        nothing, or there are none to measure on. SaveError: a file cannot be written.
     """
     train = encode_training_rows(engine, splits, config, data_hash, notify=notify)
-    valid = encode_measured_rows(engine, splits.valid, config, splits.rejected)
-    test = encode_measured_rows(engine, splits.test, config, splits.rejected) if splits.test else None
+
+    def measured(records: Sequence[Record], split: str) -> MeasuredRows:
+        return encode_measured_rows(engine, records, config, splits.rejected, split=split, notify=notify)
+
+    valid = measured(splits.valid, "validation")
+    test = measured(splits.test, "test") if splits.test else None
+    for split, rows in (("valid", valid), ("test", test)):
+        if rows is None:
+            continue
+        for warning in check_labels(rows.documents, engine.tasks, split=split):
+            notify(warning)
+        for target, task in engine.tasks.items():
+            golds = [gold for document in rows.documents for gold in document.golds[target]]
+            for message in left_out_labels(task, rows.records, golds):
+                notify(f"{split} rows: {message}")
     return EncodedRows(train, valid, test)
 
 
@@ -129,42 +198,99 @@ def encode_training_rows(
         RowError: a row cannot be read, and ``on_error`` is "raise".
         SchemaError: no row is left. SaveError: the file cannot be written.
     """
-    path = cache_dir() / "encoded" / f"{_key(engine, splits.train, config, data_hash)}.arrow"
-    account_path = path.with_suffix(".json")
-    if path.exists() and account_path.exists():
-        path.touch()
-        store = ExampleStore(path)
-    else:
-        found: dict[str, list[Any]] = {"rejected": [], "warnings": []}
-        documents = _documents(engine, splits.train, config, found)
-        examples = (example for document in documents for example in document.examples)
-        first = next(examples, None)
+    name = f"{_key(engine, splits.train, config, data_hash)}.arrow"
+    account: dict[str, list[Any]] = {}
+    counting = {target: task for target, task in engine.tasks.items() if isinstance(task, CountsLabels)}
+    labeled: dict[str, list[tuple[Location, Any]]] = {}
+
+    def examples() -> Iterator[Example]:
+        account.update(rejected=[], warnings=[])
+        labeled.update({target: [] for target in counting})
+        documents = _gathered(_documents(engine, splits.train, config, account), labeled)
+        found = (example for document in documents for example in document.examples)
+        first = next(found, None)
         if first is None:
-            reasons = [entry["reason"] for entry in found["rejected"][:1]]
+            reasons = [entry["reason"] for entry in account["rejected"][:1]]
             raise SchemaError(f"no training row can be read: {''.join(reasons) or 'there are none'}.")
-        store = ExampleStore.write(chain([first], examples), path)
-        write_json(account_path, {**found, "rejected": _in_order(found["rejected"])})
+        return chain([first], found)
+
+    store = _kept(cache_dir() / "encoded" / name, account)
+    if store is None:
+        store = stored(examples, name, notify=notify)
+        account["rejected"] = _in_order(account["rejected"])
+        account["messages"] = [
+            line for target, golds in labeled.items() for line in counting[target].learned_from(golds)
+        ]
+        if store.path.name == name:
+            _keep_account(store.path, account)
+    for message in account["messages"]:
+        notify(message)
+    splits.rejected += account["rejected"]
+    rejected = {tuple(entry.get(part) for part in _PLACE) for entry in account["rejected"]}
+    splits.train = [r for r in splits.train if tuple(getattr(r.location, part) for part in _PLACE) not in rejected]
+    for line in _warning_lines(account["warnings"], "training"):
+        notify(line)
+    return store
+
+
+def _kept(path: Path, account: dict[str, list[Any]]) -> ExampleStore | None:
+    """What an earlier run wrote to ``path``, and into ``account`` what it left out and warned of; None where there is
+    none that can be read.
+    """
+    try:
+        kept = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        account.update({name: kept[name] for name in ("rejected", "warnings", "messages")})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return kept_store(path)
+
+
+def kept_store(path: Path) -> ExampleStore | None:
+    """The file of an earlier run, marked as used; None where there is none that can be read."""
+    try:
+        store = ExampleStore(path)
+    except DataFileError:
+        return None
+    with suppress(OSError):  # of another user
+        path.touch()
+    return store
+
+
+def _keep_account(path: Path, account: Mapping[str, Any]) -> None:
+    """Writes the account beside the rows, without which they are not read again, and tidies the cache."""
+    with suppress(OSError):
+        write_json(path.with_suffix(".json"), account)
         trim_cache(path.parent, keep=path)
         for stray in path.parent.glob("*.json"):
             if not stray.with_suffix(".arrow").exists():
                 stray.unlink(missing_ok=True)
-    account: dict[str, list[Any]] = json.loads(account_path.read_text(encoding="utf-8"))
-    splits.rejected += account["rejected"]
-    rejected = {tuple(entry.get(part) for part in _PLACE) for entry in account["rejected"]}
-    splits.train = [r for r in splits.train if tuple(getattr(r.location, part) for part in _PLACE) not in rejected]
-    warnings: dict[tuple[str, str | None], list[str]] = {}
-    for kind, column, message in account["warnings"]:
-        warnings.setdefault((kind, column), []).append(message)
-    for (kind, column), messages in warnings.items():
+
+
+def _warning_lines(warnings: Sequence[Sequence[Any]], split: str) -> list[str]:
+    """A message per kind of warning and column, with its first example. warnings: kind, column and message of each."""
+    by_kind: dict[tuple[str, str | None], list[str]] = {}
+    for kind, column, message in warnings:
+        by_kind.setdefault((kind, column), []).append(message)
+    lines = []
+    for (kind, column), messages in by_kind.items():
         where = f"column {column!r}: " if column else ""
-        what = "labels that cannot be learned as they stand" if kind == "label" else kind.replace("_", " ")
+        if kind == "label":
+            what = f"{len(messages)} labels of the {split} rows are not as they should be"
+        else:
+            what = f"{kind.replace('_', ' ')} in {len(messages)} of the {split} rows"
         example = "" if kind == "missing" else f", for example: {messages[0]}"
-        notify(f"{where}{what} in {len(messages)} of the training rows{example}")
-    return store
+        lines.append(f"{where}{what}{example}")
+    return lines
 
 
 def encode_measured_rows(
-    engine: Engine, records: Sequence[Record], config: Config, rejected: list[dict[str, Any]]
+    engine: Engine,
+    records: Sequence[Record],
+    config: Config,
+    rejected: list[dict[str, Any]],
+    *,
+    split: str,
+    notify: Notify,
 ) -> MeasuredRows:
     """The rows that can be read and measured, encoded once for all evaluations of the run: a bad one is found before
     the training, not after its first epoch.
@@ -172,14 +298,22 @@ def encode_measured_rows(
     Raises:
         RowError: a row cannot be read, and ``on_error`` is "raise". SaveError: the file cannot be written.
     """
-    account: dict[str, list[Any]] = {"rejected": [], "warnings": []}
-    documents = on_disk(_documents(engine, records, config, account))
+    account: dict[str, list[Any]] = {}
+
+    def encoded() -> Iterator[EncodedDocument]:
+        account.update(rejected=[], warnings=[])
+        return _documents(engine, records, config, account)
+
+    documents = on_disk(encoded, notify=notify)
     rejected += _in_order(account["rejected"])
+    for line in _warning_lines([warning for warning in account["warnings"] if warning[0] == "label"], split):
+        notify(line)
     rows = [record for document in documents for record in document.records]
     positives = {}
     for target in engine.encoder.positives:
         golds = [gold for document in documents for gold in document.golds[target]]
-        positives[target] = on_disk(encode_positives(engine, target, golds, rows))
+        encoded_positives = encode_positives(engine, target, golds, rows)
+        positives[target] = on_disk(lambda found=encoded_positives: found, notify=notify)
     return MeasuredRows(documents, positives)
 
 
@@ -215,7 +349,7 @@ def _key(engine: Engine, records: Sequence[Record], config: Config, data_hash: s
         "target_files": [
             _target_files(task, records) for task in engine.tasks.values() if isinstance(task, NamesFiles)
         ],
-        "format": 2,  # of the store
+        "format": 3,  # of the store
     }
     return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
@@ -230,18 +364,22 @@ def _documents(
             account["warnings"] += [[f.kind, f.column, str(f)] for f in item.warnings]
             yield item
         elif item.error is not None:
-            account["rejected"].append(rejected_row(item.record, locate(item.error, item.record)))
+            account["rejected"].append(rejected_row(item.record, item.error.at(item.record.location)))
+
+
+def _gathered(
+    documents: Iterable[EncodedDocument], labeled: Mapping[str, list[tuple[Location, Any]]]
+) -> Iterator[EncodedDocument]:
+    """The documents; the gold values of the targets in ``labeled`` are added there, with the places of their rows."""
+    for document in documents:
+        for target, golds in labeled.items():
+            golds += zip((record.location for record in document.records), document.golds[target], strict=True)
+        yield document
 
 
 def _in_order(rejected: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """By row: threads that read ahead finish in any order."""
     return sorted(rejected, key=lambda entry: entry.get("row") or entry.get("line") or 0)
-
-
-def locate(error: RowError, record: Record) -> RowError:
-    """The same error with the file and the row of ``record``."""
-    column = error.location.column if error.location else None
-    return RowError(error.message, location=replace(record.location, column=column), hint=error.hint)
 
 
 def rejected_row(record: Record, error: RowError) -> dict[str, Any]:
@@ -265,5 +403,6 @@ def write_rejected(path: Path, rejected: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    lines = (json.dumps(entry, ensure_ascii=False, default=str) + "\n" for entry in rejected)
+    # Images of rows from memory are shown, not written out.
+    lines = (json_text(json.loads(json.dumps(entry, default=shown, skipkeys=True))) + "\n" for entry in rejected)
     path.write_text("".join(lines), encoding="utf-8")

@@ -17,15 +17,16 @@ import torch
 from polydetr.core.examples import Arrays, Example
 from polydetr.core.files import cache_dir
 from polydetr.data.batching import token_budget_batches
-from polydetr.data.store import ExampleStore, trim_cache
+from polydetr.data.store import trim_cache
 from polydetr.embedders.base import HasBackbone
 from polydetr.errors import ConfigError
+from polydetr.modalities.base import Notify
 from polydetr.model.build import Assembly
 from polydetr.model.model import PolyModel
 from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.training.checkpoint import frozen_digest
-from polydetr.training.encode import EncodedRows
+from polydetr.training.encode import EncodedRows, kept_store, stored
 
 _FORMAT = 3
 """Raised whenever other features would be written for the same rows: files made before are then not read."""
@@ -52,7 +53,7 @@ def freeze_backbones(model: PolyModel) -> list[str]:
     return list(dict.fromkeys(frozen))
 
 
-def with_features(assembly: Assembly, rows: EncodedRows) -> EncodedRows:
+def with_features(assembly: Assembly, rows: EncodedRows, *, notify: Notify) -> EncodedRows:
     """The rows of a run whose backbones are frozen: features in place of the tokens they are computed from.
 
     Raises:
@@ -67,15 +68,13 @@ def with_features(assembly: Assembly, rows: EncodedRows) -> EncodedRows:
     def features(examples: Iterator[Example]) -> Iterator[Example]:
         return _features(assembly.runner, examples, groups)
 
-    path = folder / f"{rows.train.path.stem}-{key}.arrow"
-    if path.exists():
-        path.touch()
-        train = ExampleStore(path)
-    else:
-        train = ExampleStore.write(features(rows.train[i] for i in range(len(rows.train))), path)
+    name = f"{rows.train.path.stem}-{key}.arrow"
+    train = kept_store(folder / name)
+    if train is None:
+        train = stored(lambda: features(rows.train[i] for i in range(len(rows.train))), name, notify=notify)
     trim_cache(folder, keep=train.path)
-    test = rows.test.with_examples(features) if rows.test is not None else None
-    return EncodedRows(train, rows.valid.with_examples(features), test)
+    test = rows.test.with_examples(features, notify=notify) if rows.test is not None else None
+    return EncodedRows(train, rows.valid.with_examples(features, notify=notify), test)
 
 
 def _features(runner: TorchRunner, examples: Iterator[Example], groups: Sequence[str]) -> Iterator[Example]:

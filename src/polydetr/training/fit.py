@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,12 @@ from torch import Tensor
 
 from polydetr.config.sections import Config
 from polydetr.core.files import cache_dir
+from polydetr.core.lock import held
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
-from polydetr.engine.measure import unseen_warnings
-from polydetr.errors import RowError
+from polydetr.engine.measure import unseen_warnings, with_coverage
+from polydetr.errors import RowError, SaveError
 from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
 from polydetr.model.build import Assembly, build_model
@@ -41,7 +44,6 @@ from polydetr.training.encode import (
     MeasuredRows,
     Splits,
     encode_rows,
-    locate,
     measure,
     rejected_lines,
     rejected_row,
@@ -55,7 +57,7 @@ from polydetr.training.tracking import make_tracker
 @dataclass(frozen=True)
 class Trained:
     """A finished run. ``info`` is what the model folder keeps; ``evaluations`` by split and target; ``devices`` those
-    it ran on, the first of which saves.
+    it ran on, the first of which saves; ``failure``: what ended the measuring.
     """
 
     assembly: Assembly
@@ -66,12 +68,35 @@ class Trained:
     checkpoints: Checkpoints
     devices: Devices
     rejected: Sequence[Mapping[str, Any]]
+    failure: Exception | None = None
+
+
+@dataclass
+class _Measured:
+    """What is known of a trained model. Whatever ends the measuring is kept as its ``failure``, to be raised once the
+    model is saved: the training took hours, and this takes seconds.
+
+    prediction: see ``_set_prediction``; before, evaluations: by target before the calibration, by split after it.
+    """
+
+    prediction: dict[str, Any]
+    before: Mapping[str, Evaluation] = field(default_factory=dict)
+    evaluations: dict[str, Mapping[str, Evaluation]] = field(default_factory=dict)
+    failure: Exception | None = None
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """One step of it; the next ones do without what it was to find."""
+        try:
+            yield
+        except Exception as error:
+            self.failure = self.failure or error
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What the steps of one run share. rows_hash: of the training and validation rows; started: when it began, by
-    ``time.monotonic``.
+    """What the steps of one run share. notify: shows a message, each once; rows_hash: of the training and validation
+    rows; started: when it began, by ``time.monotonic``.
     """
 
     config: Config
@@ -80,6 +105,7 @@ class _Run:
     devices: Devices
     checkpoints: Checkpoints
     display: Display
+    notify: Notify
     rows_hash: str
     started: float
 
@@ -109,29 +135,42 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
     devices = open_devices(config.training.devices)
     if not devices.is_first:
         display = Display()
-    data_hash, rows_hash = _hash_rows(splits.train), _hash_rows([*splits.train, *splits.valid])
-    checkpoints = Checkpoints(_checkpoint_folder(config, schema, rows_hash, out=out), devices)
-    checkpoints.prepare()
-    run = _Run(config, schema, out, devices, checkpoints, display, rows_hash, started)
-    resume = devices.agree(_resumes(checkpoints, wanted=resume, notify=display.note))
+    notify = functools.cache(display.note)  # each message once
+    rows_hash = _hash_rows([*splits.train, *splits.valid])
+    with _checkpoint_folder(config, schema, rows_hash, out=out, devices=devices, notify=notify) as folder:
+        checkpoints = Checkpoints(folder, devices)
+        checkpoints.prepare()
+        resume = devices.agree(_resumes(checkpoints, wanted=resume, notify=notify))
+        run = _Run(config, schema, out, devices, checkpoints, display, notify, rows_hash, started)
+        return _fit(run, splits, resume=resume)
+
+
+def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
+    config, schema, out, devices, display = run.config, run.schema, run.out, run.devices, run.display
+    data_hash = _hash_rows(splits.train)
     # A backbone may have to be fetched first, and the rows be written to the cache: once.
     assembly = devices.first_then_all(lambda: _build(config, schema, splits, notify=display.note))
     engine = assembly.engine
-    encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, notify=display.note))
+    encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, notify=run.notify))
     if splits.rejected:
         for message in rejected_lines(splits.rejected, listed=out is not None):
             display.note(message)
     rows, progress, precision = _train(run, assembly, encoded, resume=resume)
-    weights = _restore_best(assembly.model, checkpoints)
+    weights = _restore_best(assembly.model, run.checkpoints)
     # Features that were computed once, by a frozen backbone, are measured as they are: in the backbone's own precision.
     proves = config.training.precision == "auto" and not config.training.freeze_backbones
-    prediction = _set_prediction(run, assembly, weights, precision, rows.valid if proves else None)
+    measured = _Measured({"precision": precision})
+    with measured.step():
+        measured.prediction = _set_prediction(run, assembly, weights, precision, rows.valid if proves else None)
     assembly.runner.masters = Masters(assembly.model, weights)
     del weights
-    before, valid = calibrate(assembly, rows.valid, notify=display.note)
-    evaluations = {"valid": valid}
-    if rows.test is not None:
-        _, evaluations["test"] = measure(engine, rows.test)
+    with measured.step():
+        measured.before, measured.evaluations["valid"] = calibrate(assembly, rows.valid, notify=display.note)
+    with measured.step():
+        if rows.test is not None:
+            results, evaluated = measure(engine, rows.test)
+            measured.evaluations["test"] = with_coverage(engine, results, evaluated)
+    before, evaluations = measured.before, measured.evaluations
     for split, by_target in evaluations.items():
         for target, evaluation in by_target.items():
             for message in unseen_warnings(target, evaluation, where=f"the {split} rows"):
@@ -147,15 +186,18 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
             "tokens_per_second": round(progress.tokens / max(progress.step_seconds, 1e-9)),
             "best_step": progress.best_step,
             "precision": precision,
-            "total_seconds": round(time.monotonic() - started, 1),
+            "total_seconds": round(time.monotonic() - run.started, 1),
         },
-        "prediction": prediction,
+        "prediction": measured.prediction,
         "metrics": {split: {t: dict(e.metrics) for t, e in by.items()} for split, by in evaluations.items()},
         "ece_before_calibration": {t: e.metrics["ece"] for t, e in before.items() if "ece" in e.metrics},
         "temperature": {t: task.temperature for t, task in engine.tasks.items()},
         "history": progress.history,
     }
-    return Trained(assembly, info, evaluations, before, progress.history, checkpoints, devices, tuple(splits.rejected))
+    rejected = tuple(splits.rejected)
+    return Trained(
+        assembly, info, evaluations, before, progress.history, run.checkpoints, devices, rejected, measured.failure
+    )
 
 
 def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> tuple[EncodedRows, Progress, Plain]:
@@ -174,7 +216,7 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
     pretrained = any(m.is_pretrained for m in assembly.engine.encoder.modalities.values())
     if settings.freeze_backbones:
         raw = rows
-        rows = devices.first_then_all(lambda: with_features(assembly, raw))
+        rows = devices.first_then_all(lambda: with_features(assembly, raw, notify=run.notify))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
     groups = parameter_groups(
         model,
@@ -202,7 +244,7 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         displays=(display, tracker),
     )
     try:
-        return rows, loop.run(rows.train, rows.valid, resume=resume), precision
+        return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
     finally:
         tracker.close()
 
@@ -275,13 +317,13 @@ def _find_row(error: RowError, schema: Schema, records: Sequence[Record]) -> tup
             and (place.row or place.line)
             and (place.file, place.row, place.line) == (here.file, here.row, here.line)
         ):
-            return record, locate(error, record)
+            return record, error.at(record.location)
     for record in records:
         try:
             for name in schema.names("text"):
                 as_text(record.row.get(name), field=name)
         except RowError as unreadable:
-            return record, locate(unreadable, record)
+            return record, unreadable.at(record.location)
     return None, error
 
 
@@ -297,11 +339,24 @@ def _restore_best(model: PolyModel, checkpoints: Checkpoints) -> dict[str, Tenso
     return weights
 
 
-def _checkpoint_folder(config: Config, schema: Schema, rows_hash: str, *, out: Path | None) -> Path:
-    """Beside the model folder, so that saving the model never touches it; in the cache when nothing is to be kept."""
-    if out is not None:
-        return out.with_name(f"{out.name}.checkpoint")
-    return cache_dir() / "runs" / _fingerprint(config, schema, rows_hash, "")[:24]
+@contextmanager
+def _checkpoint_folder(
+    config: Config, schema: Schema, rows_hash: str, *, out: Path | None, devices: Devices, notify: Notify
+) -> Iterator[Path]:
+    """Beside the model folder, so that saving the model never touches it; in the cache when nothing is to be kept, or,
+    where the same run has that or it cannot be written, among the temporary files.
+    """
+    folder = cache_dir() / "runs" / _fingerprint(config, schema, rows_hash, "")[:24]
+    with ExitStack() as stack:
+        if out is not None:
+            folder = out.with_name(f"{out.name}.checkpoint")
+        elif devices.is_first:
+            try:
+                stack.enter_context(held(folder.with_suffix(".lock"), what=f"the checkpoint in {str(folder)!r}"))
+            except SaveError as error:
+                notify(f"{error.message.removesuffix('.')}: this run keeps its checkpoint elsewhere, for itself")
+                folder = Path(tempfile.mkdtemp(prefix="polydetr-"))
+        yield devices.agree(folder)
 
 
 def _tracking_folder(out: Path | None) -> Path:
@@ -314,7 +369,10 @@ def _hash_rows(records: Sequence[Record]) -> str:
     digest = hashlib.sha256()
     for record in records:
         row = [record.document, record.row]
-        text = json.dumps(row, sort_keys=True, default=_content, ensure_ascii=False)
+        try:
+            text = json.dumps(row, sort_keys=True, default=_content, ensure_ascii=False)
+        except (TypeError, ValueError):  # names that are no text, an object within itself
+            text = repr(row)
         digest.update(text.encode(errors="surrogatepass"))
     return digest.hexdigest()
 

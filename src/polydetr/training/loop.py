@@ -370,8 +370,9 @@ def validate(assembly: Assembly, rows: MeasuredRows) -> ValidScore:
     engine = assembly.engine.with_runner(assembly.runner.listened_by(collect))
     _, evaluations = measure(engine, rows)
     scores = []
-    for target, task in engine.tasks.items():
-        value = evaluations[target].metrics[task.primary_metric]
+    for target, evaluation in evaluations.items():
+        task = engine.tasks[target]
+        value = evaluation.metrics[task.primary_metric]
         scores.append(-value if task.lower_is_better else value)
     count = sum(n for _, n in losses)
     return ValidScore(sum(scores) / len(scores), sum(v * n for v, n in losses) / max(1, count), evaluations)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from polydetr.config.sections import Config
+from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
+from polydetr.data.overlap import overlap_lines
 from polydetr.data.readers import TEST_PARTS, TRAIN_PARTS, VALID_PARTS, read_records
-from polydetr.data.splits import split_records
+from polydetr.data.readers.header import header_explained
+from polydetr.data.readers.lists import with_lists
+from polydetr.data.splits import Holding, split_records
 from polydetr.errors import Location, SchemaError
-from polydetr.schema.infer import infer_schema
-from polydetr.schema.spec import Schema
+from polydetr.schema.infer import REST, infer_schema
+from polydetr.schema.spec import IGNORE, Schema
+from polydetr.training.check import check_columns
 from polydetr.training.encode import Splits
 from polydetr.training.loop import Display
 
@@ -31,48 +37,64 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
     if source is None:
         raise SchemaError("no training rows were given", hint="Name them: train='file.csv' (--train FILE).")
     report = ReadReport()
+    reading = ReadOptions(**config.reading.model_dump(), on_error=config.on_error)
+    reading = replace(reading, images=reading.images or config.image.root)
+    named = ExpectedColumns(tuple(name for name in config.inputs or () if name != REST), tuple(config.target))
 
-    def read(rows: Any, part: Sequence[str]) -> list[Record]:
-        return list(
-            read_records(
-                rows,
-                format=config.format,
-                encoding=config.encoding,
-                on_error=config.on_error,
-                report=report,
-                images=config.image.root,
-                split=part,
-            )
-        )
+    def read(rows: Any, expected: ExpectedColumns, parts: str | Sequence[str]) -> Iterator[Record]:
+        return read_records(rows, reading=reading, expected=expected, report=report, split=parts)
 
-    rows = read(source, TRAIN_PARTS)
+    def with_their_lists(records: Iterable[Record]) -> list[Record]:
+        return list(with_lists(records, schema.lists, report=report, skip=config.on_error == "skip"))
+
+    rows = list(read(source, named, reading.split or TRAIN_PARTS))
     if not rows:
         raise SchemaError(
             "there are no training rows", location=Location(file=source if isinstance(source, str) else None)
         )
-    schema = infer_schema(
-        [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]], targets=config.target or None, inputs=config.inputs
-    )
+    sample = [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]]
+    with header_explained(report):
+        schema = infer_schema(
+            sample, targets=config.target or None, inputs=_without_group(config.inputs, config.group),
+            options=config.tasks, declared=report.declared,
+        )  # fmt: skip
     for message in schema.messages:  # before anything is split, which may fail by them
         display.note(message)
+    rows = with_their_lists(rows)
+    known = ExpectedColumns(tuple(f.name for f in schema.inputs), tuple(t.name for t in schema.targets))
     valid = valid if valid is not None else config.valid
     test = test if test is not None else config.test
     held_out = None
+    holding = Holding.of(schema, rows, group=config.group)
     if valid is None:
-        by = next((t.name for t in schema.targets if t.task == "classification"), None)
-        rows, held_out = split_records(
-            rows, config.training.valid_fraction, seed=config.seed, stratify_by=by, texts=schema.names("text")
-        )
+        rows, held_out = split_records(rows, config.training.valid_fraction, seed=config.seed, holding=holding)
     splits = Splits(
         rows,
-        held_out if held_out is not None else read(valid, VALID_PARTS),
-        read(test, TEST_PARTS) if test is not None else None,
+        held_out if held_out is not None else with_their_lists(read(valid, known, VALID_PARTS)),
+        with_their_lists(read(test, known, TEST_PARTS)) if test is not None else None,
         [r.to_dict() for r in report.rejected],
     )
-    warnings = (*report.lines(), *find_leaks([r.row for r in rows], schema))
+    with header_explained(report):
+        if held_out is None:
+            check_columns(splits.valid, schema, split="valid")
+        if splits.test is not None:
+            check_columns(splits.test, schema, split="test")
+    named = {"train": splits.train, "valid": splits.valid, **({"test": splits.test} if splits.test else {})}
+    sources = {"train": source, "valid": valid, "test": test}
+    assert holding.compared is not None
+    copies = overlap_lines(named, holding.compared, sources=sources, group=config.group)
+    leaks = find_leaks([r.row for r in rows], schema)
+    warnings = (*report.lines(), *leaks, *copies)
     for message in (*warnings, *_messages(config, schema, splits, is_held_out=held_out is not None)):
         display.note(message)
     return splits, schema
+
+
+def _without_group(inputs: dict[str, str | None] | None, group: str | None) -> dict[str, str | None] | None:
+    """The inputs to infer: without the column of the groups, unless it is named, as its values are never met again."""
+    if group is None or (inputs and (group in inputs or REST not in inputs)):
+        return inputs
+    return {**(inputs or {}), group: IGNORE}
 
 
 def _messages(config: Config, schema: Schema, splits: Splits, *, is_held_out: bool) -> list[str]:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.files import save_json, save_text
+from polydetr.core.files import file_names, save_json, save_text
 from polydetr.core.predictions import Evaluation
 from polydetr.engine.engine import Engine
 from polydetr.engine.render import image_of
+from polydetr.errors import SaveError
 from polydetr.fetch.catalog import BACKBONES
 from polydetr.metrics.calibration import reliability_curve
 from polydetr.modalities.text import TextModality
 from polydetr.reports.detection import detection_confusion_png, precision_recall_png
 from polydetr.reports.detection_page import mistakes_page
 from polydetr.reports.model_card import model_card
-from polydetr.reports.plots import confusion_matrix_png, entity_bars_png, learning_curve_png, reliability_png
+from polydetr.reports.plots import (
+    confusion_matrix_png,
+    coverage_png,
+    entity_bars_png,
+    learning_curve_png,
+    reliability_png,
+)
 from polydetr.tasks.capabilities import HasLabels
 from polydetr.tasks.figures import BoxFigures, ClassFigures, SpanFigures
 from polydetr.training.encode import write_rejected
@@ -23,35 +33,54 @@ from polydetr.training.fit import Trained
 
 
 def write_run_reports(folder: Path, trained: Trained) -> None:
-    """``reports/`` and ``README.md``.
+    """``reports/`` and ``README.md``. A report that cannot be made is a warning: the model is saved without it.
 
     Raises:
         OSError: a file cannot be written.
     """
     reports = folder / "reports"
     reports.mkdir(exist_ok=True)
+    names = file_names(trained.assembly.engine.tasks)
     for split, evaluations in trained.evaluations.items():
         for target, evaluation in evaluations.items():
-            safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in target)
-            name = split if len(evaluations) == 1 else f"{split}-{safe}"
+            name = split if len(evaluations) == 1 else f"{split}-{names[target]}"
             before = trained.before_calibration.get(target) if split == "valid" else None
-            _write_evaluation(reports, name, evaluation, before)
-            if isinstance(evaluation.figures, BoxFigures):
-                _write_objects(reports, name, evaluation.figures, trained.assembly.engine)
-    if trained.history:
-        best_step = trained.info["training"]["best_step"]
-        best = next((e["epoch"] for e in trained.history if e["step"] == best_step), None)
-        learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=best)
+            with _expendable(f"{name} in reports/"):
+                _write_evaluation(reports, name, evaluation, before)
+                if isinstance(evaluation.figures, BoxFigures):
+                    _write_objects(reports, name, evaluation.figures, trained.assembly.engine)
+    with _expendable("reports/learning_curve.png"):
+        if trained.history:
+            best_step = trained.info["training"]["best_step"]
+            best = next((e["epoch"] for e in trained.history if e["step"] == best_step), None)
+            learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=best)
     save_json(reports / "history.json", list(trained.history))
     if trained.rejected:
         write_rejected(reports / "rejected.jsonl", trained.rejected)
-    save_text(folder / "README.md", model_card(**_card(trained)))
+    with _expendable("README.md"):
+        save_text(folder / "README.md", model_card(**_card(trained)))
+
+
+class ReportWarning(UserWarning):
+    """A report of a run could not be made."""
+
+
+@contextmanager
+def _expendable(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SaveError):  # a full disk has no room for the model either
+        raise
+    except Exception as error:
+        warnings.warn(f"{what} could not be made ({type(error).__name__}: {error})", ReportWarning, stacklevel=2)
 
 
 def _write_evaluation(reports: Path, name: str, evaluation: Evaluation, before: Evaluation | None) -> None:
     for title, table in evaluation.tables.items():
         save_text(reports / f"{name}-{title}.txt", table + "\n")
     save_json(reports / f"{name}.json", {"metrics": dict(evaluation.metrics), **evaluation.data})
+    if curve := evaluation.data.get("coverage_risk"):
+        coverage_png(curve, reports / f"{name}-coverage.png", title=f"Coverage and risk ({name})")
     figures = evaluation.figures
     if isinstance(figures, ClassFigures):
         if figures.classes.confusion is not None:
@@ -75,7 +104,8 @@ def _write_objects(reports: Path, name: str, figures: BoxFigures, engine: Engine
     images = [image_of(engine, record) for record in figures.records]
     mistakes_page(
         report, images, figures.gold, figures.predicted, reports / f"{name}-mistakes.html",
-        title=f"Worst mistakes ({name})",
+        title=f"Worst mistakes ({name})", opened=lambda image: image.open(),
+        names=[image.name if image is not None else "" for image in images],
     )  # fmt: skip
 
 
@@ -93,17 +123,17 @@ def _curves(history: Any) -> list[dict[str, Any]]:
 
 def _card(trained: Trained) -> dict[str, Any]:
     info, engine = trained.info, trained.assembly.engine
-    schema = info["schema"]
+    schema, valid = info["schema"], trained.evaluations["valid"]
     calibration = {
         target: {
-            "temperature": task.temperature,
+            "temperature": engine.tasks[target].temperature,
             "ece_before": info["ece_before_calibration"].get(target),
-            "ece_after": trained.evaluations["valid"][target].metrics.get("ece"),
+            "ece_after": valid[target].metrics.get("ece") if target in valid else None,
         }
-        for target, task in engine.tasks.items()
+        for target, evaluation in trained.evaluations.get("valid", {}).items()
     }
     machine = info["machine"]
-    source = info["config"]["train"] or "rows from memory"
+    source = Path(info["config"]["train"]).name if info["config"]["train"] else "rows from memory"
     train = {"rows": info["rows"]["train"], "source": source, "sha256": info["data_sha256"]}
     return {
         "name": Path(info["config"]["out"] or "model").name,
@@ -151,5 +181,5 @@ def _backbone(engine: Engine) -> dict[str, Any] | None:
         return None
     package = BACKBONES.get(text.spec.name)
     if package is None:
-        return {"name": text.spec.name}
+        return {"name": Path(text.spec.name).name if Path(text.spec.name).is_absolute() else text.spec.name}
     return {"name": package.name, "license": package.license, "source": f"{package.package} {package.version}"}

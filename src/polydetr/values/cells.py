@@ -1,6 +1,7 @@
-"""One cell of a table: a raw value, from whatever source, as a number, a category or a moment in time; or missing.
+"""One cell of a table: a raw value, from whatever source, as a number or a category; or missing.
 
-The schema, the inspection, the table's columns and numeric targets all read cells by these functions.
+The schema, the inspection, the table's columns, numeric targets and labels all read cells by these functions (dates:
+``values.dates``).
 
 All raise RowError, with the value, the column and a remedy, where a value is neither readable nor missing: no text
 ever becomes NaN without a message.
@@ -16,7 +17,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,20 +29,38 @@ MISSING_WORDS = frozenset((
     "nil", "missing", "\\n", "#null!", "#div/0!", "#value!",
 ))
 # fmt: on
-"""What numbers and dates are left out by, in lower case. Categories know empty cells alone: "NA" may be Namibia."""
+"""What numbers and dates are left out by, in lower case. Categories know empty cells alone, unless all their names are
+numbers (``words_are_missing``): "NA" may be Namibia."""
 
 _CURRENCY = r"(?:[$€£¥₹₽₩₺₫฿₴元円]|(?:USD|EUR|GBP|JPY|CNY|RMB|INR|CHF|CAD|AUD|HKD|US\$)(?![A-Za-z]))"
 _SIGNED = re.compile(
     rf"(?P<sign>[+-]?)\s*{_CURRENCY}?\s*(?P<sign2>[+-]?)(?P<body>.*?)\s*(?:{_CURRENCY}|(?P<percent>%))?", re.I
 )
 _EXPONENT = r"(?:e[+-]?\d+)?"
+_FIRST = r"[1-9]\d{0,2}"  # a group of thousands never begins with 0: 0,512 is no number of thousands
 _POINT = re.compile(
-    rf"(?:\d+|\d{{1,3}}(?:[, '’_]\d{{3}})+|\d{{1,2}}(?:,\d{{2}})+,\d{{3}})(?:\.\d*)?{_EXPONENT}|\.\d+{_EXPONENT}", re.I
+    rf"(?:\d+|{_FIRST}(?:[, '’_]\d{{3}})+|[1-9]\d?(?:,\d{{2}})+,\d{{3}})(?:\.\d*)?{_EXPONENT}|\.\d+{_EXPONENT}", re.I
 )
-_COMMA = re.compile(rf"(?:\d+|\d{{1,3}}(?:[. '’_]\d{{3}})+)(?:,\d*)?{_EXPONENT}|,\d+{_EXPONENT}", re.IGNORECASE)
-_LONGEST = 400
+_COMMA = re.compile(rf"(?:\d+|{_FIRST}(?:[. '’_]\d{{3}})+)(?:,\d*)?{_EXPONENT}|,\d+{_EXPONENT}", re.IGNORECASE)
+_CLOCK = re.compile(
+    r"(?:(?P<days>-?\d+) days?,? \+?)?(?P<hours>\d{1,3}):(?P<minutes>[0-5]\d)(?::(?P<seconds>[0-5]\d(?:\.\d+)?))?"
+    r"(?:\s*(?P<half>[ap])\.?m\.?)?",
+    re.IGNORECASE,
+)
+LONGEST = 400
 """Characters of a number or a date; longer texts are neither, and would take long to find that out of."""
-_WORDS = {"true": 1.0, "false": 0.0}
+_TRUTH = {"true": True, "false": False}
+_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.00?")  # 3.000 may be three thousand
+MOST = 0.9
+"""Such a share of a column's cells decides how it is read; the others are then errors, row by row."""
+
+
+class SemicolonCell(str):
+    """A cell of a file that separates by semicolons, as programs do which write decimals with a comma: 1,234 in it is
+    more likely 1.234 than 1234.
+    """
+
+    __slots__ = ()
 
 
 def is_missing(value: Any) -> bool:
@@ -68,13 +87,16 @@ def says_missing(value: Any) -> bool:
 def read_number(value: Any, *, column: str, comma: bool = False) -> float | None:
     """A finite number, or None where it is missing. ``comma``: text writes 1.234,5 for 1234.5.
 
-    Text may have thousands separators, a currency sign, a percent sign (12% is 0.12), brackets for minus.
+    Text may have thousands separators, a currency sign, a percent sign (12% is 0.12), brackets for minus. A duration
+    and a time of day (13:45) are seconds.
 
     Raises:
         RowError: the value is no number, or is infinite.
     """
     if isinstance(value, str):
         number = _text_number(str(value), column, comma)
+    elif is_duration(value):
+        number = _seconds(value)
     elif isinstance(value, (float, int, np.number, np.bool_, Decimal, Fraction)):
         try:
             number = float(value)
@@ -99,28 +121,30 @@ def read_number(value: Any, *, column: str, comma: bool = False) -> float | None
 
 def _text_number(value: str, column: str, comma: bool) -> float | None:
     """The number that a text writes, or None for one of ``MISSING_WORDS``. Raises RowError."""
-    if not comma:
+    if not comma and "_" not in value:  # Python takes 1_12 for 112
         with suppress(ValueError):
             number = float(value)
             return number if number == number else None
-    text = _plain(value)
+    text = plain_text(value)
     if text.lower() in MISSING_WORDS:
         return None
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
+    if text.lower() in _TRUTH:
+        return float(_TRUTH[text.lower()])
     negative, body, percent = _strip_signs(text)
-    if len(body) <= _LONGEST and (_COMMA if comma else _POINT).fullmatch(body):
+    if len(body) <= LONGEST and (_COMMA if comma else _POINT).fullmatch(body):
         marks = ". '’_" if comma else ", '’_"
         number = float(body.translate(dict.fromkeys(map(ord, marks))).replace(",", "."))
     elif body.lower() in ("inf", "infinity", "∞"):
         number = math.inf
+    elif clock := _CLOCK.fullmatch(text[: LONGEST + 1]):
+        return _clock_seconds(clock)
     else:
         raise _not_a_number(value, column, comma=comma)
     number = number / 100 if percent else number
     return -number if negative else number
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Full-width digits, no-break spaces and the true minus sign as plain ones."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).replace("−", "-")
@@ -130,7 +154,7 @@ def _plain(text: str) -> str:
 def _strip_signs(text: str) -> tuple[bool, str, bool]:
     """(negative, the digits with their separators, whether a percent sign follows)."""
     negative = text.startswith("(") and text.endswith(")")  # as accountants write it
-    match = _SIGNED.fullmatch(text[1:-1].strip() if negative else text) if len(text) <= _LONGEST else None
+    match = _SIGNED.fullmatch(text[1:-1].strip() if negative else text) if len(text) <= LONGEST else None
     if match is None:  # a line break inside, or a whole text
         return False, text, False
     signs = match["sign"] + match["sign2"]
@@ -143,42 +167,87 @@ def _not_a_number(value: Any, column: str, *, comma: bool = False) -> RowError:
         f"{value!r:.80} is not a number{where}.",
         location=Location(column=column),
         hint="Leave the cell empty (or write NA) where the value is unknown; a column of words is a category: "
-        f"--input {column}:category --input '*' (inputs={{{column!r}: 'category', '*': None}}).",
+        f"train --input {column}:category --input '*' (inputs={{{column!r}: 'category', '*': None}}).",
     )
 
 
-def decimal_marks(values: Iterable[Any]) -> tuple[int, int]:
-    """How many texts can only be read with a decimal comma, and how many only with a decimal point.
-
-    "1.234,5", "0,5" and "3,14" speak for the comma, "1,234.5" and "0.5" for the point; "1,234" and "12" for neither.
+class DecimalMarks(NamedTuple):
+    """How many texts of a column can only be read with a decimal comma, how many only with a decimal point, how many as
+    two different numbers, and how many as the same number.
     """
-    commas = points = 0
+
+    commas: int
+    points: int
+    either: int
+    same: int
+
+    @property
+    def comma(self) -> bool:
+        """Whether decimals are written with a comma: more texts need one than need a point, and they are not a few
+        slips among many like 1,234, which are then numbers of thousands.
+        """
+        return self.commas > self.points and self.commas >= (1 - MOST) * (self.commas + self.either)
+
+    def message(self, column: str) -> str:
+        """What is to be told about the column; "" where nothing is."""
+        if self.comma:
+            also = f"; {self.points} of its values have a decimal point and cannot be read" if self.points else ""
+            return f"column {column!r} writes decimals with a comma (1.234,5){also}"
+        if self.either > MOST * sum(self):  # among numbers of thousands some are below 1000
+            return f"column {column!r} can be read in two ways: 1,234 is taken for 1234, and 1.234 for less than 2"
+        return ""
+
+
+def decimal_marks(values: Iterable[Any]) -> DecimalMarks:
+    """ "1.234,5", "0,5" and "3,14" speak for the comma, "1,234.5" and "0.5" for the point, "12" for neither; "1,234"
+    may be either, unless it stands in a ``SemicolonCell``.
+    """
+    commas = points = either = same = 0
     for value in values:
         if isinstance(value, str):
-            body = _strip_signs(_plain(value))[1][: _LONGEST + 1]
+            body = _strip_signs(plain_text(value))[1][: LONGEST + 1]
             point, comma = _POINT.fullmatch(body) is not None, _COMMA.fullmatch(body) is not None
-            commas += comma and not point
+            differ = point and comma and ("," in body or "." in body)
+            leans = differ and "," in body and isinstance(value, SemicolonCell)
+            commas += leans or (comma and not point)
             points += point and not comma
-    return commas, points
+            either += differ and not leans
+            same += point and comma and not differ
+    return DecimalMarks(commas, points, either, same)
 
 
-def writes_comma(values: Iterable[Any]) -> bool:
-    """Whether a column writes decimals with a comma: more of its texts need one than need a point."""
-    commas, points = decimal_marks(values)
-    return commas > points
+def is_duration(value: Any) -> bool:
+    """A duration or a time of day, as Python, NumPy and pandas have them."""
+    return isinstance(value, (dt.timedelta, np.timedelta64, dt.time)) and not is_missing(value)
+
+
+def _seconds(value: dt.timedelta | np.timedelta64 | dt.time) -> float:
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if isinstance(value, np.timedelta64):
+        return float(value / np.timedelta64(1, "s"))
+    return value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6
+
+
+def _clock_seconds(clock: re.Match[str]) -> float:
+    hours = int(clock["hours"])
+    if clock["half"]:
+        hours = hours % 12 + (12 if clock["half"].lower() == "p" else 0)
+    return int(clock["days"] or 0) * 86400 + hours * 3600 + int(clock["minutes"]) * 60 + float(clock["seconds"] or 0)
 
 
 # -- categories -------------------------------------------------------------------------------------------------------
 
 
 def read_category(value: Any, *, column: str) -> str | None:
-    """The category's name, or None where it is missing. 3, 3.0 and "3" are one category.
+    """The category's name, or None where it is missing. 3, 3.0, "3" and "3.0" are one category, and so are true, TRUE
+    and True.
 
     Raises:
         RowError: the value is a list, an object or the like.
     """
     if isinstance(value, str):
-        return value.strip() or None
+        return _one_name(value.strip()) or None
     if type(value) is int:
         return str(value)
     if is_missing(value):
@@ -187,7 +256,7 @@ def read_category(value: Any, *, column: str) -> str | None:
         value = value.item()
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, (bool, int, float, Decimal, dt.date, dt.time)):
+    if isinstance(value, (bool, int, float, Decimal, dt.date, dt.time, dt.timedelta)):
         return str(value)
     raise RowError(
         f"{value!r:.80} is {type(value).__name__}, expected a category: text, a number, true or false.",
@@ -195,89 +264,30 @@ def read_category(value: Any, *, column: str) -> str | None:
     )
 
 
-# -- dates ------------------------------------------------------------------------------------------------------------
-
-_MONTHS = {name: i for i, name in enumerate(
-    ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), start=1)}  # fmt: skip
-_TIME = r"(?:[T,\s]+(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,]\d+)?)?\s*(?P<half>[ap]\.?m\.?)?" + (
-    r"\s*(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})?)?"
-)
-_YEAR_FIRST = re.compile(
-    rf"(?P<year>\d{{4}})\s*[-/.年]\s*(?P<month>\d{{1,2}})(?:\s*[-/.月]\s*(?P<day>\d{{1,2}})\s*日?|月)?{_TIME}", re.I
-)
-_YEAR_LAST = re.compile(rf"(?P<a>\d{{1,2}})(?P<mark>[-/.])(?P<b>\d{{1,2}})[-/.](?P<year>\d{{4}}){_TIME}", re.I)
-_NAMED, _DAY = r"(?P<name>[a-z]{3,9})\.?", r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
-_DAY_NAMED = re.compile(rf"{_DAY}[\s.-]+{_NAMED}[\s,.-]+(?P<year>\d{{4}}){_TIME}", re.I)
-_MONTH_NAMED = re.compile(rf"{_NAMED}\s+{_DAY}[\s,]+(?P<year>\d{{4}}){_TIME}", re.I)
-
-
-def read_date(value: Any, *, column: str, day_first: bool = False) -> dt.datetime | None:
-    """A moment as it was written (time zones are not converted), or None where it is missing.
-
-    datetime, date, numpy and pandas objects; text in ISO 8601, 2024/1/31, 31.01.2024, 31 Jan 2024, Jan 31, 2024,
-    2024年1月31日, 01/31/2024 (``day_first``: 31/01/2024), each with or without a time.
-
-    Raises:
-        RowError: the value is no date.
+def _one_name(text: str) -> str:
+    """The same name for all spellings of a truth value, and for a whole number with and without .0 or .00, which
+    programs write where a column has a gap.
     """
-    if isinstance(value, str):
-        text = _plain(value)
-        if text.lower() in MISSING_WORDS:
-            return None
-        if len(text) <= _LONGEST and (moment := _text_date(text, day_first)):
-            return moment
-    elif is_missing(value):
-        return None
-    elif isinstance(value, dt.datetime):  # pandas' Timestamp is one
-        return dt.datetime(value.year, value.month, value.day, value.hour, value.minute, value.second)
-    elif isinstance(value, dt.date):
-        return dt.datetime(value.year, value.month, value.day)
-    elif isinstance(value, np.datetime64):
-        moment = value.astype("datetime64[s]").item()
-        if isinstance(moment, dt.datetime):
-            return moment
-    raise RowError(
-        f"{value!r:.80} is not a date.",
-        location=Location(column=column),
-        hint="Write dates as 2024-01-31 or 2024-01-31 13:45; leave the cell empty where the date is unknown.",
-    )
+    if text[-1:] == "0" and (whole := _WHOLE.fullmatch(text)):
+        return whole[1]
+    if len(text) <= 5 and (truth := _TRUTH.get(text.lower())) is not None:
+        return str(truth)
+    return text
 
 
-def _text_date(text: str, day_first: bool) -> dt.datetime | None:
-    """The moment that a text writes; None where it is no date."""
-    if not text.isdigit() or len(text) == 8:  # 20240131, but neither 2024 nor 1706700000
-        with suppress(ValueError):
-            return dt.datetime.fromisoformat(text).replace(tzinfo=None, microsecond=0)
-    for pattern in (_YEAR_FIRST, _YEAR_LAST, _DAY_NAMED, _MONTH_NAMED):
-        if match := pattern.fullmatch(text):
-            break
-    else:
-        return None
-    parts = match.groupdict()
-    if "a" in parts:
-        first = day_first or parts["mark"] == "."
-        day, month = (parts["a"], parts["b"]) if first else (parts["b"], parts["a"])
-    else:
-        day, month = parts["day"] or "1", parts.get("month") or _MONTHS.get(parts["name"][:3].lower(), 0)
-    hour = int(parts["hour"] or 0)
-    if parts["half"]:
-        hour = hour % 12 + (12 if parts["half"].lower().startswith("p") else 0)
+def words_are_missing(names: Iterable[str]) -> bool:
+    """Whether words for what is missing, such as NA, are no names of a column of categories: all its other names are
+    numbers, or truth values.
+    """
+    others = {name for name in names if name.lower() not in MISSING_WORDS}
+    return bool(others) and all(name in ("True", "False") or _is_number(name) for name in others)
+
+
+def _is_number(name: str) -> bool:
     try:
-        return dt.datetime(int(parts["year"]), int(month), int(day), hour, int(parts["minute"] or 0))
-    except ValueError:  # 31 February
-        return None
-
-
-def day_order(values: Iterable[Any]) -> tuple[int, int]:
-    """How many texts of the form a/b/year can only be day first, and how many only month first."""
-    days = months = 0
-    for value in values:
-        short = isinstance(value, str) and len(value) <= _LONGEST
-        match = _YEAR_LAST.fullmatch(_plain(value)) if short else None
-        if match and match["mark"] != ".":
-            days += int(match["a"]) > 12
-            months += int(match["b"]) > 12
-    return days, months
+        return read_number(name, column="") is not None
+    except RowError:
+        return False
 
 
 def is_empty(value: Any) -> bool:

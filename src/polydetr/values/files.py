@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from polydetr.core.access import SAY_IMAGES, FileAccess
+from polydetr.core.access import FileAccess
+from polydetr.core.reading import SAY_IMAGES
 from polydetr.errors import Location, RowError
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")

@@ -1,16 +1,21 @@
 """Images from whatever a cell holds: a path, bytes, an array, a PIL image, or a list of those.
 
 Nothing is guessed: an image that cannot be read whole is an error that names what is wrong with it, never a gray
-square. Every image comes out as it would be seen: upright, over white where it is transparent, in 8-bit RGB.
+square. Every image comes out as it would be seen: upright, over white where it is transparent, in 8-bit RGB. Of an
+animation, and of a file with several pages, the first image is decoded, and no other.
+
+A file of a few kilobytes may hold an image of gigabytes: its pixels are bounded before it is decoded, and so are those
+of all images that are decoded at once (``Room``), in however many threads.
 """
 
 from __future__ import annotations
 
 import functools
 import io
-import re
+import os
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,18 +23,30 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
-from polydetr.core.access import IN_MEMORY, SAY_IMAGES, FileAccess
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.files import read_whole
+from polydetr.core.reading import SAY_IMAGES
 from polydetr.errors import DataFileError, InputError, Location, RowError
 from polydetr.values.cells import is_empty
 from polydetr.values.files import FORMATS, find_file
+from polydetr.values.pixels import ALL_LEVELS, Levels, Room, floats_to_uint8, over_white
 
 Fit = Literal["stretch", "crop", "pad"]
 
 MAX_PIXELS = 64_000_000
-_MOST_BYTES, _BYTES_PER_PIXEL = 64 << 20, 8  # of a file: 16 bits for each of four channels, and what is no pixel
-_ORIENTATION = 0x0112  # of EXIF
+"""Unless the user says otherwise."""
+if "PILLOW_BLOCK_SIZE" not in os.environ:
+    # What a thread frees in blocks below 32 MB, glibc keeps for this thread, and Pillow's blocks have 16 MB: a thread
+    # that once opened a large image would keep hundreds of megabytes. Of larger blocks nothing is kept.
+    Image.core.set_block_size(1 << 26)
+DECODED_AT_ONCE = Room(64_000_000)
+"""An image takes some 8 bytes per pixel while it is decoded and laid over white: half a gigabyte at most together."""
+_FILE_BYTES = 16
+"""Bytes of a file per pixel that may be decoded: more than any format needs, several pages included."""
+_SMALL_FILE = 1 << 28
+_WIDTH, _HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112  # of EXIF
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -41,21 +58,24 @@ _UPRIGHT = {
 }
 _ON_THEIR_SIDE = (5, 6, 7, 8)
 _FULL_SIZE = "polydetr full size"
+_OUTSIDE = "polydetr outside levels"
 _END = b"\xff\xd9"  # of a JPEG
 _AGAIN = "Copy the image again, or leave the cell empty."
 _ARRAYS = "Expected (height, width), (height, width, 3) or (height, width, 4): uint8, uint16, or float from 0 to 1."
 
 
 @dataclass(frozen=True)
-class ReadOptions:
+class ImageReading:
     """How cells are read. ``access``: where paths begin, and what they may reach. ``max_pixels``: a larger image is
-    refused before it is decoded. ``at_least``: the image need be no larger than this many pixels per side (a large JPEG
+    refused before it is decoded. ``levels``: how images of 16 bits become such of 8. ``at_least``: the image need be no
+    larger than this many pixels per side (a large JPEG
     is then decoded at 1/2, 1/4 or 1/8 of its size: 1.8 times as fast for photographs of 420 x 350 shown at 160 x 160,
     and much more for those of a camera).
     """
 
     access: FileAccess = IN_MEMORY
     max_pixels: int = MAX_PIXELS
+    levels: Levels = ALL_LEVELS
     at_least: int | None = None
 
 
@@ -70,9 +90,32 @@ def list_images(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def open_image(value: object, *, column: str | None = None, reading: ReadOptions | None = None) -> Image.Image:
+def open_image(value: object, *, column: str | None = None, reading: ImageReading | None = None) -> Image.Image:
     """One image, upright, in mode RGB. Raises :class:`RowError`."""
-    reading = reading or ReadOptions()
+    with opened_image(value, column=column, reading=reading) as image:
+        return image
+
+
+@contextmanager
+def opened_image(
+    value: object, *, column: str | None = None, reading: ImageReading | None = None
+) -> Iterator[Image.Image]:
+    """:func:`open_image` for a block that needs the image no longer, so that few large ones are held at once. A block
+    opens no other image.
+
+    Raises:
+        RowError: it cannot be read.
+    """
+    with ExitStack() as room:
+        yield _open(value, column, reading or ImageReading(), room)
+
+
+def outside_levels(image: Image.Image) -> float:
+    """The share of an image's pixels, opened by this module, that ``ImageReading.levels`` cut off."""
+    return image.info.get(_OUTSIDE, 0.0)
+
+
+def _open(value: object, column: str | None, reading: ImageReading, room: ExitStack) -> Image.Image:
     name = "the image"
     try:
         if isinstance(value, Mapping) and {"bytes", "path"} & value.keys():  # how Hugging Face's files hold an image
@@ -80,14 +123,17 @@ def open_image(value: object, *, column: str | None = None, reading: ReadOptions
         if isinstance(value, np.ndarray):
             return _from_array(value, reading)
         if isinstance(value, Image.Image):
-            _check_size(value, reading)
-            return _as_seen(value)
+            undecoded = isinstance(value, ImageFile) and bool(value.tile)
+            _check_size(value, reading if undecoded else None)
+            if undecoded:
+                room.enter_context(_room_for(value))
+            return _as_seen(value, reading.levels)
         if isinstance(value, bytes | bytearray | memoryview):
             name = f"the image of {len(value)} bytes"
-            return _decode(bytes(value), reading)
+            return _decode(bytes(value), reading, room)
         if isinstance(value, str | Path) and str(value).strip():
             name = f"{str(value)!r:.300}"
-            return _decode(_read_file(find_file(value, reading.access, column=column), reading), reading)
+            return _decode(_read_file(find_file(value, reading.access, column=column), reading), reading, room)
         shown = "missing" if is_empty(value) else type(value).__name__
         raise _Fault(
             f"is {shown}: {value!r:.80}", "Expected a path, bytes, a NumPy array, a PIL image or a list of them."
@@ -96,7 +142,7 @@ def open_image(value: object, *, column: str | None = None, reading: ReadOptions
         raise RowError(f"{name} {fault.what}", location=Location(column=column), hint=fault.hint) from None
 
 
-def file_stamps(value: object, reading: ReadOptions) -> Iterator[str]:
+def file_stamps(value: object, reading: ImageReading) -> Iterator[str]:
     """Size and time of every file that a cell names, so that a changed image is noticed without reading it."""
     for item in list_images(value):
         path = item.get("path") if isinstance(item, Mapping) and not item.get("bytes") else item
@@ -107,6 +153,44 @@ def file_stamps(value: object, reading: ReadOptions) -> Iterator[str]:
             yield f"{path}:{status.st_size}:{status.st_mtime_ns}"
         except (RowError, OSError, ValueError):
             yield f"{path}:absent"
+
+
+def shown_size(path: Path) -> tuple[tuple[int, int], bool]:
+    """(width, height) of an image's file as :func:`open_image` shows it, from its header alone, and whether it lies on
+    its side in the file.
+
+    Raises:
+        RowError: it is not an image.
+    """
+    try:
+        with Image.open(path, formats=_formats()) as image:
+            width, height = image.size
+            turned = _orientation(image) in _ON_THEIR_SIDE
+            if isinstance(image, TiffImageFile):  # some versions of Pillow turn its size already
+                width, height = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, KeyError, struct.error) as error:
+        told = isinstance(error, OSError) and not isinstance(error, UnidentifiedImageError)  # others quote the file
+        reason = str(error) if told else "no format that is known"
+        raise RowError(f"the image {path.name!r:.120} cannot be read: {reason}.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise RowError(f"the image {path.name!r:.120} cannot be read: {error}.") from None
+    return ((height, width) if turned else (width, height)), turned
+
+
+def image_sources(value: object, reading: ImageReading) -> Iterator[Path | bytes]:
+    """Where every image of a cell comes from, to compare them: its file, or its content where it is in memory. What
+    names no file is passed over.
+    """
+    for item in list_images(value):
+        held = item.get("bytes") or item.get("path") if isinstance(item, Mapping) else item
+        if isinstance(held, np.ndarray | Image.Image):
+            pixels = np.asarray(held)
+            yield f"{pixels.shape}{pixels.dtype}".encode() + pixels.tobytes()
+        elif isinstance(held, bytes | bytearray | memoryview):
+            yield bytes(held)
+        elif isinstance(held, str | Path):
+            with suppress(RowError):
+                yield find_file(held, reading.access)
 
 
 def fit_image(image: Image.Image, size: int, *, fit: Fit, fill: tuple[int, int, int] = (124, 116, 104)) -> np.ndarray:
@@ -132,7 +216,7 @@ def fit_image(image: Image.Image, size: int, *, fit: Fit, fill: tuple[int, int, 
 
 class Frame(NamedTuple):
     """Where :func:`fit_image` lays an image: share = scale · pixel + shift takes pixels of the image (as it was before
-    it was decoded at a fraction of its size, see ``ReadOptions.at_least``) to shares of what the model sees. All zero
+    it was decoded at a fraction of its size, see ``ImageReading.at_least``) to shares of what the model sees. All zero
     stands for no image. As an array: float32 (6,), in this order.
     """
 
@@ -176,11 +260,48 @@ class _Fault(Exception):
         self.what, self.hint = what, hint
 
 
-def _read_file(path: Path, reading: ReadOptions) -> bytes:
+def deep_values(value: object, reading: ImageReading) -> np.ndarray | None:
+    """The values of some 10,000 pixels of an image of 16 bits; None for any other, or one that cannot be read. They are
+    uint8 where Pillow gives the upper 8 bits alone: in color.
+    """
+    try:
+        if isinstance(value, Mapping):
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, str | Path):
+            value = _read_file(find_file(value, reading.access), reading)
+        if isinstance(value, bytes | bytearray | memoryview):
+            value = _identified(bytes(value))
+        if isinstance(value, Image.Image):
+            if not value.mode.startswith("I") and not _is_deep_color(value):
+                return None
+            _check_size(value, reading)
+            with _room_for(value):
+                return _some(np.asarray(value))
+    except (_Fault, RowError, *_BROKEN):
+        return None  # told when the row is encoded
+    deep = isinstance(value, np.ndarray) and value.dtype.kind in "ui" and value.dtype.itemsize > 1 and value.size
+    return _some(value) if deep else None  # type: ignore[arg-type]
+
+
+def _some(array: np.ndarray) -> np.ndarray:
+    return array.ravel()[:: max(1, array.size // 10_000)]
+
+
+def _is_deep_color(image: Image.Image) -> bool:
+    return isinstance(image, ImageFile) and any(";16" in str(tile[3]) for tile in image.tile)
+
+
+def _read_file(path: Path, reading: ImageReading) -> bytes:
     try:
         if path.is_dir():
             raise _Fault("is a folder.", "Give the path of one image, or a list of paths.")
-        return read_whole(path, most=_MOST_BYTES + _BYTES_PER_PIXEL * reading.max_pixels)
+        size, most = path.stat().st_size, max(_SMALL_FILE, _FILE_BYTES * reading.max_pixels)
+        if path.is_file() and size > most:
+            raise _Fault(
+                f"has {size:,} bytes, more than an image of image.max_pixels = {reading.max_pixels:,} can have.",
+                "Check that it is the image that was meant.",
+            )
+        return read_whole(path, most=most)
     except FileNotFoundError:
         begins = "the folder of the file that names them" if reading.access.folder else "the working directory"
         raise _Fault(
@@ -193,19 +314,28 @@ def _read_file(path: Path, reading: ReadOptions) -> bytes:
         raise _Fault(f"cannot be read: {error}.", "Check the path and who may read the file.") from None
 
 
-def _decode(content: bytes, reading: ReadOptions) -> Image.Image:
-    """The image of a file's content, upright and in RGB. Raises :class:`_Fault`."""
+_BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, Image.DecompressionBombError,
+)  # fmt: skip
+"""Whatever Pillow's decoders meet in a broken file."""
+
+
+def _decode(content: bytes, reading: ImageReading, room: ExitStack) -> Image.Image:
+    """The image of a file's content, upright and in RGB; ``room`` holds what it takes. Raises :class:`_Fault`."""
     if not content:
         raise _Fault("is empty (0 bytes).", _AGAIN)
     try:
-        with Image.open(io.BytesIO(content), formats=_formats()) as image:
+        with _identified(content) as image:
             _check_size(image, reading)
             size = image.size
-            _load(image, reading)
+            if reading.at_least and image.format in ("JPEG", "MPO"):  # decoded at a fraction of its size
+                image.draft(None, (reading.at_least, reading.at_least))
+            room.enter_context(_room_for(image))
+            image.load()
             if image.format in ("JPEG", "MPO") and _ends_early(image, content, reading):
                 raise _Fault("is broken: its data end before the image does.", _AGAIN)
-            shown = _as_seen(image)
-            if image.size != size:  # decoded at a fraction of its size
+            shown = _as_seen(image, reading.levels)
+            if image.size != size:
                 shown.info[_FULL_SIZE] = size[::-1] if _orientation(image) in _ON_THEIR_SIDE else size
             return shown
     except UnidentifiedImageError:
@@ -213,27 +343,34 @@ def _decode(content: bytes, reading: ReadOptions) -> Image.Image:
             "is not an image that can be read.",
             f"Expected one of {', '.join(_formats())}.",
         ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        size = re.search(r"\d+", str(error))  # Pillow refuses before it knows width and height
-        pixels = f"{int(size[0]):,} pixels, more" if size else "more pixels"
-        raise _Fault(
-            f"has {pixels} than Pillow decodes safely.",
-            "Make it smaller first; so large an image is often an attack.",
-        ) from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error) as error:
-        # Whatever Pillow's decoders meet in a broken file. Some quote the content, which may be a secret and no image.
-        reason = f": {error}" if isinstance(error, OSError) else ""
+    except _BROKEN as error:
+        reason = f": {error}" if isinstance(error, OSError) else ""  # others quote the content, which may be a secret
         raise _Fault(f"is broken or cut off{reason}.", _AGAIN) from None
 
 
-def _load(image: ImageFile, reading: ReadOptions) -> None:
-    """Decodes the pixels, of a large JPEG at a fraction of its size where ``reading.at_least`` allows it."""
-    if reading.at_least and image.format in ("JPEG", "MPO"):
-        image.draft(None, (reading.at_least, reading.at_least))
-    image.load()
+def _room_for(image: Image.Image) -> AbstractContextManager[None]:
+    """Holds what it takes to decode the image."""
+    copies = 3 if image.format == "JPEG2000" else 1  # its decoder keeps each channel in four bytes
+    return DECODED_AT_ONCE.take(image.width * image.height * copies)
 
 
-def _ends_early(image: ImageFile, content: bytes, reading: ReadOptions) -> bool:
+def _identified(content: bytes) -> ImageFile:
+    """The image, its header read. ``Image.open`` without Pillow's own bound on pixels, which is the whole process's and
+    knows nothing of ``max_pixels``.
+
+    Raises:
+        UnidentifiedImageError: no format that is read.
+    """
+    for name in _formats():
+        factory, accept = Image.OPEN[name]
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):  # by these a plugin says that it is not its
+            suits = accept(content[:16]) if accept else True
+            if suits and not isinstance(suits, str):  # a text says what this build lacks
+                return factory(io.BytesIO(content), "")
+    raise UnidentifiedImageError
+
+
+def _ends_early(image: ImageFile, content: bytes, reading: ImageReading) -> bool:
     """Whether a JPEG has an end mark but not all its data: the decoder fills the rest with mid-gray, without a warning.
 
     Only where the last pixel is of that gray the image is decoded once more, with other data in front of the mark:
@@ -245,8 +382,8 @@ def _ends_early(image: ImageFile, content: bytes, reading: ReadOptions) -> bool:
         return False
     end = content.rfind(_END)
     probe = content[: end if end >= 0 else len(content)] + b"\x55" * 4096 + _END
-    with Image.open(io.BytesIO(probe), formats=("JPEG",)) as other:
-        _load(other, reading)
+    with _identified(probe) as other:
+        other.draft(None, (reading.at_least, reading.at_least)) if reading.at_least else None
         return other.tobytes() != image.tobytes()
 
 
@@ -257,28 +394,32 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _check_size(image: Image.Image, reading: ReadOptions) -> None:
+def _check_size(image: Image.Image, reading: ImageReading | None) -> None:
+    """reading: None for an image that is decoded already."""
     width, height = image.size
     if not width or not height:
         raise _Fault(f"has {width} x {height} pixels.", "Leave the cell empty where there is no image.")
-    if width * height > reading.max_pixels:
+    if reading is not None and width * height > reading.max_pixels:
         raise _Fault(
             f"has {width:,} x {height:,} pixels, more than image.max_pixels = {reading.max_pixels:,}.",
-            "Make it smaller first, or raise image.max_pixels.",
+            "Make it smaller first, or allow it: --max-pixels N (image.max_pixels in training, max_pixels= of load).",
         )
 
 
-def _as_seen(image: Image.Image) -> Image.Image:
+def _as_seen(image: Image.Image, levels: Levels) -> Image.Image:
     """Upright, over white, RGB; of an animation the first frame."""
-    turn = _UPRIGHT.get(_orientation(image))
+    turn, outside = _UPRIGHT.get(_orientation(image)), 0.0
     if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(_to_uint8(np.asarray(image)))
+        array = np.asarray(image)
+        image = Image.fromarray(_to_uint8(array, levels))
+        outside = levels.outside(array) if array.dtype.kind != "f" else 0.0
     if image.mode.endswith(("A", "a")) or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
+        image = over_white(image)
     image = image.convert("RGB") if image.mode != "RGB" else image
-    return image.transpose(turn) if turn is not None else image
+    image = image.transpose(turn) if turn is not None else image
+    if outside:
+        image.info[_OUTSIDE] = outside
+    return image
 
 
 def _orientation(image: Image.Image) -> Any:
@@ -289,7 +430,7 @@ def _orientation(image: Image.Image) -> Any:
         return None
 
 
-def _from_array(array: np.ndarray, reading: ReadOptions) -> Image.Image:
+def _from_array(array: np.ndarray, reading: ImageReading) -> Image.Image:
     """The image of an array (H, W), (H, W, 3) or (H, W, 4). Raises :class:`_Fault`."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
@@ -298,14 +439,13 @@ def _from_array(array: np.ndarray, reading: ReadOptions) -> Image.Image:
         several = array.ndim == 4
         hint = "The channels come last: use array.transpose(1, 2, 0)." if first else _ARRAYS
         raise _Fault(f"is an array of shape {array.shape}.", "Give several images as list(array)." if several else hint)
-    if array.shape[0] * array.shape[1] > reading.max_pixels:
-        raise _Fault(
-            f"is an array of {array.shape}, more than image.max_pixels = {reading.max_pixels:,}.", "Make it smaller."
-        )
-    return _as_seen(Image.fromarray(_to_uint8(array)))
+    shown = _as_seen(Image.fromarray(_to_uint8(array, reading.levels)), reading.levels)
+    if array.dtype.kind in "ui" and (outside := reading.levels.outside(array)):
+        shown.info[_OUTSIDE] = outside
+    return shown
 
 
-def _to_uint8(array: np.ndarray) -> np.ndarray:
+def _to_uint8(array: np.ndarray, levels: Levels) -> np.ndarray:
     """8 bits per channel from 8, from 16 (in any type of 2 or 4 bytes, as readers give them), or from floats 0 … 1."""
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
@@ -315,10 +455,10 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "f":
         if not (low >= 0 and high <= 1):  # also where one is not a number
             raise _Fault(f"is an array of {array.dtype} from {low} to {high}.", _ARRAYS)
-        return (array * 255 + 0.5).astype(np.uint8)
+        return floats_to_uint8(array)
     if low < 0 or high > 65535 or array.dtype.itemsize < 2 or (array.dtype.itemsize > 4):
         raise _Fault(f"is an array of {array.dtype} from {low} to {high}.", _ARRAYS)
-    return ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return levels.to_uint8(array)
 
 
 def png_bytes(image: np.ndarray) -> bytes:

@@ -9,7 +9,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from itertools import chain, combinations
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 
@@ -25,6 +25,43 @@ class Span(NamedTuple):
     def key(self) -> tuple[int, int, str]:
         """What exact-match scoring compares."""
         return (self.start, self.end, self.label)
+
+
+NOT_FOUND = -1
+"""The place of a text that does not occur in another."""
+
+
+def place_of(text: str, part: str, start: int | None) -> int:
+    """Where ``part`` begins in ``text``: at ``start``, or at its occurrence nearest to that (the first, where no start
+    is known), or ``NOT_FOUND``.
+    """
+    near = max(0, start or 0)
+    if start is not None and start >= 0 and text.startswith(part, start):
+        return start
+    places = [p for p in (text.rfind(part, 0, near + len(part)), text.find(part, near)) if p != NOT_FOUND]
+    return min(places, key=lambda p: abs(p - near), default=NOT_FOUND)
+
+
+def read_offset(value: Any) -> int | None:
+    """A character's number, written as a number or as text; None where there is none.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value is None or value != value or value == "":
+        return None
+    number = int(value)
+    if isinstance(value, (str, int)) or number == value:
+        return number
+    raise ValueError(f"{value!r:.40} is no whole number")
+
+
+def trim(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span without white space at its ends, which belongs to no word; as it is where it holds nothing else."""
+    inside = text[start:end]
+    if not inside.strip():
+        return start, end
+    return start + len(inside) - len(inside.lstrip()), end - len(inside) + len(inside.rstrip())
 
 
 Nesting = Literal["none", "nested", "any"]
@@ -51,10 +88,14 @@ def nesting_of(texts: Iterable[Sequence[Span]]) -> Nesting:
     """The strictest kind that all these texts' spans keep to."""
     nesting: Nesting = "none"
     for spans in texts:
-        for a, b in combinations([(span.start, span.end) for span in spans], 2):
-            if not go_together(a, b, "nested"):
-                return "any"
-            if not go_together(a, b, "none"):
+        ordered = sorted((span.start, span.end) for span in spans)
+        for i, a in enumerate(ordered):
+            for j in range(i + 1, len(ordered)):
+                b = ordered[j]
+                if b[0] >= a[1]:
+                    break  # and all behind it begin there or later
+                if not go_together(a, b, "nested"):
+                    return "any"
                 nesting = "nested"
     return nesting
 

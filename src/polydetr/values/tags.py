@@ -12,10 +12,14 @@ The prefixes never contradict one another, so one automaton reads them all, well
 ``B``, ``S``, or at an inside or end tag whose predecessor is ``O``, has another label, or closed its chunk. On IOB2
 and BIOES, ill-formed sequences included, that is what ``seqeval.metrics.sequence_labeling.get_entities`` (its
 lenient mode) returns; a test compares the two. A bare ``B`` (word segmentation) has the label ``_``, as in seqeval.
+
+Each prefix may also be a small letter, stand behind its label, and be parted from it by another mark: ``b-per``,
+``PER-B``, ``B_PER``, ``B:PER``, ``B/PER``, ``B.PER``.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -29,14 +33,41 @@ WordSpan = tuple[int, int, str]
 """First word, last word exclusive, label."""
 
 BARE_LABEL = "_"
-_TAG = re.compile(r"([BIMELSUW])(?:-(.+))?", re.DOTALL)
+_TAG = re.compile(r"([BIMELSUW])(?:[-_:/.](.+))?", re.DOTALL | re.IGNORECASE)
+_LABEL_FIRST = re.compile(r"(.+)[-_:/.]([BIMELSUW])", re.DOTALL | re.IGNORECASE)
+_AS_WRITTEN_HERE = re.compile(r"O|[BIMELSUW]-.+", re.DOTALL)
 _KIND = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S", "W": "S"}
 _PREFIXES = {"IOB1": "BI", "IOB2": "BI", "BIOES": "BIELSU", "BMES": "BMESW"}
 
 
+@functools.lru_cache(maxsize=10_000)
+def _parts(tag: str) -> tuple[str, str | None] | None:
+    """("O" or the prefix, the label or None where it has none) of a tag in any spelling; None for another text."""
+    tag = tag.strip()
+    if tag in ("O", "o"):
+        return "O", None
+    if match := _TAG.fullmatch(tag):
+        return match[1].upper(), match[2]
+    match = _LABEL_FIRST.fullmatch(tag)
+    return (match[2].upper(), match[1]) if match else None
+
+
 def is_span_tag(tag: str) -> bool:
-    """True for ``O`` and for a prefix of a known scheme, with or without a label."""
-    return tag == "O" or _TAG.fullmatch(tag) is not None
+    """True for ``O`` and for a prefix of a known scheme, with or without a label, in any spelling."""
+    return _parts(tag) is not None
+
+
+def mark_spans(tags: Iterable[str]) -> bool:
+    """Whether these tags, all that a column has, mark spans rather than label each word by itself.
+
+    In other spellings than ``B-PER`` a label such as "S_1" may look like a tag: there an ``O``, or both ends of a
+    chunk, must be among them.
+    """
+    distinct = set(tags)
+    if not distinct or not all(map(is_span_tag, distinct)):
+        return False
+    kinds = {_split(tag)[0] for tag in distinct}
+    return all(map(_AS_WRITTEN_HERE.fullmatch, distinct)) or "O" in kinds or {"B", "I"} <= kinds or {"B", "E"} <= kinds
 
 
 def detect_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
@@ -45,22 +76,27 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
     IOB1 differs from IOB2 by its chunks that begin with ``I-``, while no ``B-`` stands where IOB1 has no use for it.
     """
     prefixes: set[str] = set()
+    distinct: set[str] = set()
     inside_begins = needless_begin = labeled = False
     for tags in sequences:
         previous = ""
         for tag in tags:
-            match = _TAG.fullmatch(tag)
-            if match is None and tag != "O":
+            parts = _parts(tag)
+            if parts is None:
                 return "plain"
-            if match:
-                prefixes.add(match[1])
-                label = match[2] or BARE_LABEL
-                labeled |= match[2] is not None
-                inside_begins |= match[1] == "I" and label != previous
-                needless_begin |= match[1] == "B" and label != previous
-                previous = label
-            else:
+            distinct.add(tag)
+            prefix, name = parts
+            if prefix == "O":
                 previous = ""
+                continue
+            prefixes.add(prefix)
+            label = name or BARE_LABEL
+            labeled |= name is not None
+            inside_begins |= prefix == "I" and label != previous
+            needless_begin |= prefix == "B" and label != previous
+            previous = label
+    if distinct and not mark_spans(distinct):
+        return "plain"
     if "M" in prefixes or "W" in prefixes:
         return "BMES"
     if prefixes & set("ELSU"):  # bare tags with no I among them are the word segmenter's B M E S
@@ -71,19 +107,18 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
 def to_iob2(tags: Sequence[str], scheme: str = "auto") -> list[str]:
     """The same spans in IOB2; "plain" tags come back unchanged.
 
-    With "auto" the tags themselves decide whether they are plain. With a named scheme a tag outside it is an error.
+    With "auto" a tag that marks no span stays as it is. With a named scheme a tag outside it is an error.
 
     Raises:
         SchemaError: an unknown scheme, or a tag that the named scheme does not have.
     """
-    if scheme == "auto":
-        known: Scheme = "IOB2" if all(is_span_tag(t) for t in tags) else "plain"
-    else:
+    if scheme != "auto":
         known = name_scheme(scheme)
         check_tags(tags, known)
-    if known == "plain":
-        return list(tags)
-    return word_spans_to_iob2(len(tags), iob2_to_word_spans(tags))
+        if known == "plain":
+            return list(tags)
+    read = word_spans_to_iob2(len(tags), iob2_to_word_spans(tags))
+    return [new if is_span_tag(old) else old for old, new in zip(tags, read, strict=True)]
 
 
 def name_scheme(name: str) -> Scheme:
@@ -100,12 +135,12 @@ def check_tags(tags: Sequence[str], scheme: Scheme) -> None:
         return
     allowed = _PREFIXES[scheme]
     for tag in tags:
-        match = _TAG.fullmatch(tag)
-        if tag != "O" and (match is None or match[1] not in allowed):
+        parts = _parts(tag)
+        if parts is None or parts[0] not in f"O{allowed}":
             known = ", ".join(f"{p}-" for p in allowed)
             raise SchemaError(
                 f"tag {tag!r} does not belong to the scheme {scheme} (O, {known} followed by a label).",
-                hint="Correct the tag, or name the scheme of the file (scheme=...; 'plain' for labels without spans).",
+                hint="Correct the tag, or name the scheme of all tags: tasks.<target>.scheme.",
             )
 
 
@@ -129,6 +164,11 @@ def iob2_to_word_spans(tags: Sequence[str]) -> list[WordSpan]:
     if not closed:
         spans.append((first, len(tags), label))
     return spans
+
+
+def types_of(tags: Iterable[str]) -> set[str]:
+    """The labels of the spans that these tags mark."""
+    return {label for kind, label in map(_split, tags) if kind != "O"}
 
 
 def sequence_faults(tags: Sequence[str], scheme: Scheme) -> list[tuple[int, str]]:
@@ -216,7 +256,5 @@ def _name(span: Span) -> str:
 
 def _split(tag: str) -> tuple[str, str]:
     """('B' | 'I' | 'E' | 'S' | 'O', label); anything that is no span tag counts as O."""
-    if tag == "O":
-        return "O", ""
-    match = _TAG.fullmatch(tag)
-    return (_KIND[match[1]], match[2] or BARE_LABEL) if match else ("O", "")
+    prefix, label = _parts(tag) or ("O", None)
+    return ("O", "") if prefix == "O" else (_KIND[prefix], label or BARE_LABEL)

@@ -1,8 +1,8 @@
 """What all formats of boxes share: finding the image, checking its size, repairing its boxes, one Record per image.
 
 A row is ``{"image": absolute path, "objects": [{"box": [left, top, right, bottom] in pixels, "label": name}],
-"image_id", "width", "height"}``; an object may also have "area" and "crowd" (True: a region of many, which a detection
-may meet without being right or wrong).
+"image_id", "width", "height"}``; an object may also have "area", "crowd" (True: a region of many, which a detection
+may meet without being right or wrong) and "inside" (``values.objects.mostly_outside``).
 """
 
 from __future__ import annotations
@@ -12,25 +12,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.access import IN_MEMORY, SAY_IMAGES, FileAccess
-from polydetr.core.records import ReadReport, Record
-from polydetr.data.readers.source import refuse
-from polydetr.errors import DataFileError, Location
-from polydetr.values.boxes import repair_box
-from polydetr.values.files import spellings
+import numpy as np
 
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+from polydetr.core.access import IN_MEMORY, FileAccess
+from polydetr.core.reading import SAY_IMAGES
+from polydetr.core.records import ReadReport, Record
+from polydetr.data.readers.source import reject
+from polydetr.errors import DataFileError, Location, RowError, quoted
+from polydetr.values.boxes import number, repair_box
+from polydetr.values.cells import is_empty
+from polydetr.values.files import spellings
+from polydetr.values.images import shown_size
+from polydetr.values.objects import mostly_outside
+
+TURNED = "turned boxes (the box around each is taken)"
+"""A kind of problem, as a ReadReport counts them."""
+_LONGEST_SIDE = 10**6
 
 
 @dataclass(slots=True)
 class RawObject:
-    """One annotation as the file has it: ``box`` is left, top, right, bottom in pixels."""
+    """One annotation as the file has it: ``box`` is left, top, right, bottom in pixels. turned: it was drawn turned,
+    and ``box`` is the one around it.
+    """
 
     box: Sequence[float]
     label: str
     crowd: bool = False
     area: float | None = None
     location: Location | None = None
+    turned: bool = False
 
 
 @dataclass(slots=True)
@@ -97,12 +108,24 @@ class ImageFinder:
         path: Path | None = folder / name
         if self.access.root is not None or ".." in name:
             path = FileAccess(folder, self.access.root).path(folder, name)
-        return path if path is not None and path.is_file() else None
+        return path if path is not None and is_file(path) else None
 
     def searched(self) -> str:
         """For messages: the folders that were looked into, six at most."""
         shown = list(dict.fromkeys(str(f) for f in self.folders if f.is_dir()))[:6]
         return f"looked in {', '.join(map(repr, shown))}" if shown else "there is no folder to look in"
+
+
+_Served = dict[str, tuple[str, Any, Location]]
+"""An image's file → name, id and place of the entry that it belongs to."""
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False also for a name that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def records_of(
@@ -111,26 +134,26 @@ def records_of(
     """One Record per image, in order, repaired and checked.
 
     Raises:
-        RowError: an image that is missing, unreadable or of another size than its boxes were drawn on; a box that is
-        not numbers (``skip``: rejected into ``report`` instead). DataFileError: not one image was found.
+        RowError: an image that is missing, unreadable, of another size than its boxes were drawn on, or the image of
+        an earlier entry; a box that is not numbers (``skip``: rejected into ``report`` instead). DataFileError: not one
+        image was found.
     """
     found = missing = 0
+    served: _Served = {}
     for image in images:
-        path = None if image.fault else finder.find(image.name)
         about = {"image": image.name, "image_id": image.key}
-        if path is None:
-            if image.fault:
-                refuse(image.fault, image.location, report, skip=skip, about=about)
-            else:
-                missing += 1
-                reason = f"the image {image.name!r} is not there ({finder.searched()})."
-                refuse(reason, image.location, report, skip=skip, hint=finder.hint, about=about)
-            continue
-        found += 1
         try:
-            record = _record(image, path, report)
-        except ValueError as error:
-            refuse(str(error), image.location, report, skip=skip, about=about)
+            if image.fault:
+                raise RowError(image.fault)
+            path = finder.find(image.name)
+            if path is None:
+                missing += 1
+                reason = f"the image {quoted(image.name)} is not there ({finder.searched()})."
+                raise RowError(reason, hint=finder.hint)
+            found += 1
+            record = _record(image, path, served, report)
+        except BaseException as error:
+            reject(error, image.location, report, skip=skip, about=about)
             continue
         report.rows += 1
         yield record
@@ -142,9 +165,16 @@ def records_of(
         )
 
 
-def _record(image: RawImage, path: Path, report: ReadReport) -> Record:
-    """The record of one image. Raises ValueError where the image is unusable; nothing is reported then."""
+def _record(image: RawImage, path: Path, served: _Served, report: ReadReport) -> Record:
+    """The record of one image. Raises RowError where the image is unusable; nothing is reported then."""
     width, height = size = checked_size(path, image.size)
+    file = str(path.absolute())
+    name, image_id, location = served.setdefault(file, (image.name, image.image_id, image.location))
+    if (name, image_id) != (image.name, image.image_id):
+        raise RowError(
+            f"the image {image.name!r:.120} is the file {file!r}, which is that of {name!r:.120} ({location}) "
+            "already: the boxes of one of the two belong to another image (unpack the images with their folders)."
+        )
     objects: list[dict[str, Any]] = []
     problems: list[tuple[str, str, Location]] = []  # reported once the whole image is known to be usable
     for raw in image.objects:
@@ -153,8 +183,13 @@ def _record(image: RawImage, path: Path, report: ReadReport) -> Record:
             box = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
         repaired, messages = repair_box(box, size)
         problems += [(kind, f"{raw.label}: {message}", raw.location or image.location) for kind, message in messages]
+        if raw.turned:
+            message = f"{raw.label}: its box is turned; {box} is around it"
+            problems.append((TURNED, message, raw.location or image.location))
         if repaired is not None:
             extra: dict[str, Any] = {"crowd": True} if raw.crowd else {}
+            if messages:
+                extra |= mostly_outside(box, repaired)
             if raw.area is not None:
                 extra["area"] = raw.area
             objects.append({"box": list(repaired), "label": raw.label, **extra})
@@ -162,7 +197,7 @@ def _record(image: RawImage, path: Path, report: ReadReport) -> Record:
     for kind, message, location in problems:
         report.note(kind, message, location)
     row = {
-        "image": str(path.absolute()),
+        "image": file,
         "objects": objects,
         "image_id": image.key,
         "width": width,
@@ -185,33 +220,32 @@ def checked_size(path: Path, claimed: tuple[int, int] | None) -> tuple[int, int]
     """(width, height) from the image's header, as it is shown (turned by its EXIF orientation).
 
     Raises:
-        ValueError: no image, or not of the ``claimed`` size: its boxes would lie elsewhere.
+        RowError: no image, or not of the ``claimed`` size: its boxes would lie elsewhere.
     """
-    from PIL import ExifTags, Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            size = image.size
-            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-    except (UnidentifiedImageError, SyntaxError, ValueError):  # whose messages may quote the file
-        raise ValueError(f"the image {path.name!r} cannot be read: no format that is known.") from None
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the image {path.name!r} cannot be read: {error}.") from None
-    shown = (size[1], size[0]) if turned else size
+    shown, turned = shown_size(path)
     if claimed and claimed != shown:
         how = " (turned by its EXIF orientation)" if turned else ""
-        raise ValueError(
-            f"the image {path.name!r} is {shown[0]}×{shown[1]}{how}, but its boxes were drawn on "
-            f"{claimed[0]}×{claimed[1]}."
+        raise RowError(
+            f"the image {path.name!r:.120} is {shown[0]}×{shown[1]}{how}, but its boxes were drawn on "
+            f"{claimed[0]}×{claimed[1]} (leave width and height out where they are those of something else)."
         )
     return shown
 
 
-def number(value: Any) -> float:
-    """Raises ValueError where it is not one; NaN passes, and is refused with its whole box."""
-    if isinstance(value, bool):
-        raise ValueError(f"{value!r} is not a number.")
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{value!r:.40} is not a number.") from None
+def claimed_size(width: Any, height: Any) -> tuple[int, int] | None:
+    """(width, height) of an image as its annotations say it; None where they do not, or say 0×0 as some tools do.
+
+    Raises:
+        ValueError: they are no numbers of pixels.
+    """
+    if is_empty(width) or is_empty(height):
+        return None
+    sides = number(width), number(height)
+    if not all(0 <= side < _LONGEST_SIDE for side in sides):  # also where one is not a number
+        raise ValueError(f"the size {width!r:.40}×{height!r:.40} is not that of an image.")
+    return (int(sides[0]), int(sides[1])) if all(sides) else None
+
+
+def corners_of(objects: Iterable[RawObject]) -> np.ndarray:
+    """float64 (N, 4)."""
+    return np.array([one.box for one in objects], dtype=np.float64).reshape(-1, 4)

@@ -5,15 +5,21 @@ Ids may be numbers or strings, dense or not: they serve to join the three lists;
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.records import ReadReport, Record
-from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of
-from polydetr.data.readers.source import Source, leave_out, refuse
-from polydetr.errors import DataFileError, Location, did_you_mean
+from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, claimed_size, records_of
+from polydetr.data.readers.outlines import Box, around_segmentation
+from polydetr.data.readers.source import Source, leave_out, reject
+from polydetr.errors import DataFileError, Location, RowError, did_you_mean, quoted
+from polydetr.values.boxes import are_shares, number
+from polydetr.values.objects import is_crowd, turned
 
 
 def is_coco(document: Any) -> bool:
@@ -39,7 +45,10 @@ def read_coco(
     location = Location(source.name)
     if not document["images"]:
         raise DataFileError("lists no images.", location=location)
+    if not isinstance(document.get("categories") or [], list):
+        raise DataFileError(f"categories is {quoted(document['categories'])}, expected a list.", location=location)
     categories = _category_names(document, location)
+    _refuse_shares(document.get("annotations") or [], location)
     known = {str(i["id"]) for i in document["images"] if isinstance(i, Mapping) and "id" in i}
     by_image = _by_image(document.get("annotations") or [], known, location, report, skip)
     raw = _images(document["images"], by_image, categories, location, report, skip)
@@ -56,13 +65,15 @@ def _category_names(document: Mapping[str, Any], location: Location) -> dict[str
     Raises DataFileError where a category has no id, or one id has two names.
     """
     names: dict[str, str] = {}
+    if not isinstance(document.get("categories") or [], list):
+        raise DataFileError(f"categories is {document['categories']!r:.60}, expected a list.", location=location)
     for place, category in enumerate(document.get("categories") or (), 1):
         if not isinstance(category, Mapping) or "id" not in category:
-            raise DataFileError(f"category {place} ({category!r:.60}) has no id.", location=location)
+            raise DataFileError(f"category {place} ({quoted(category, 60)}) has no id.", location=location)
         key, label = str(category["id"]), str(category.get("name") or category["id"])
         if names.setdefault(key, label) != label:
             raise DataFileError(
-                f"the category id {category['id']!r} stands for both {names[key]!r} and {label!r}.",
+                f"the category id {quoted(category['id'])} stands for both {quoted(names[key])} and {quoted(label)}.",
                 location=location,
                 hint="Give every category an id of its own.",
             )
@@ -77,11 +88,11 @@ def _by_image(
     used_ids: set[Any] = set()
     for place, annotation in enumerate(annotations, 1):
         if not isinstance(annotation, Mapping) or "image_id" not in annotation:
-            reason = f"annotation {place} ({annotation!r:.60}) has no image_id."
+            reason = f"annotation {place} ({quoted(annotation, 60)}) has no image_id."
             leave_out("annotation of no image (left out)", reason, location, report, skip=skip)
             continue
         if str(annotation["image_id"]) not in known:
-            reason = f"annotation {place} belongs to the image {annotation['image_id']!r}, which is not listed."
+            reason = f"annotation {place} belongs to the image {quoted(annotation['image_id'])}, which is not listed."
             leave_out("annotation of no image (left out)", reason, location, report, skip=skip)
             continue
         key = str(annotation.get("id", f"place {place}"))
@@ -105,28 +116,30 @@ def _images(
     used_ids: set[str] = set()
     for row, image in enumerate(images, 1):
         where = Location(location.file, row=row)
-        if not isinstance(image, Mapping) or "id" not in image or not image.get("file_name"):
-            refuse(f"image {row} ({image!r:.60}) lacks an id or a file_name.", where, report, skip=skip)
-            continue
-        key = str(image["id"])
-        if key in used_ids:
-            reason = f"the image id {image['id']!r} was given to another image before ({image['file_name']!r} now)."
-            refuse(reason, where, report, skip=skip)
-            continue
-        used_ids.add(key)
-        raw = RawImage(str(image["file_name"]), where, image_id=image["id"], size=_size(image))
-        for place, annotation in by_image.get(key, ()):
+        try:
+            if not isinstance(image, Mapping) or "id" not in image or not image.get("file_name"):
+                raise RowError(f"image {row} ({quoted(image, 60)}) lacks an id or a file_name.")
+            key, name = str(image["id"]), str(image["file_name"])
+            if key in used_ids:
+                raise RowError(
+                    f"the image id {quoted(image['id'])} was given to another image before ({quoted(name)} now)."
+                )
+            used_ids.add(key)
+            raw = RawImage(name, where, image_id=image["id"])
             try:
-                raw.objects.append(_object(annotation, categories, where))
+                raw.size = claimed_size(image.get("width"), image.get("height"))
             except ValueError as error:
-                raw.fault = f"annotation {place} of the image {raw.name!r}: {error}"
-                break
+                raw.fault = f"the image {quoted(name)}: {error}"
+            for place, annotation in by_image.get(key, ()):
+                try:
+                    raw.objects.append(_object(annotation, categories, where))
+                except ValueError as error:
+                    raw.fault = f"annotation {place} of the image {quoted(name)}: {error}"
+                    break
+        except BaseException as error:
+            reject(error, where, report, skip=skip)
+            continue
         yield raw
-
-
-def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    width, height = image.get("width"), image.get("height")
-    return (int(width), int(height)) if isinstance(width, (int, float)) and isinstance(height, (int, float)) else None
 
 
 def _object(annotation: Mapping[str, Any], categories: Mapping[str, str], where: Location) -> RawObject:
@@ -134,27 +147,53 @@ def _object(annotation: Mapping[str, Any], categories: Mapping[str, str], where:
     key = annotation.get("category_id")
     if str(key) not in categories:
         hint = did_you_mean(str(key), categories) if key is not None else ""
-        raise ValueError(f"the category id {key!r} is not among the categories. {hint}".strip())
-    box = annotation.get("bbox")
-    if box is None:
-        box = _around(annotation.get("segmentation"))
-    if not isinstance(box, (list, tuple)) or len(box) != 4:
-        raise ValueError(f"the bbox is {box!r:.60}, expected [left, top, width, height].")
-    left, top, width, height = (number(v) for v in box)
+        raise ValueError(f"the category id {quoted(key)} is not among the categories. {hint}".strip())
+    attributes = annotation.get("attributes")
+    box = _box(annotation)
+    around = turned(box, {**annotation, **attributes} if attributes and isinstance(attributes, dict) else annotation)
     area = annotation.get("area")
-    known = isinstance(area, (int, float)) and not isinstance(area, bool) and 0 < area < float("inf")
+    known = isinstance(area, (int, float)) and not isinstance(area, bool) and 0 < area < sys.float_info.max
     return RawObject(
-        (left, top, left + width, top + height),
+        (around_segmentation(annotation.get("segmentation")) or around) if around else box,
         categories[str(key)],
-        crowd=bool(annotation.get("iscrowd", 0)),
+        crowd=is_crowd(annotation.get("iscrowd")),
         area=float(area) if known else None,  # pyright: ignore[reportArgumentType]
         location=where,
+        turned=around is not None,
     )
 
 
-def _around(polygons: Any) -> list[float] | None:
-    """[left, top, width, height] around polygons [[x, y, x, y, ...], ...]; None where there are none."""
-    if not isinstance(polygons, list) or not polygons or not all(isinstance(p, list) and len(p) > 5 for p in polygons):
-        return None
-    xs, ys = ([number(v) for p in polygons for v in p[first::2]] for first in (0, 1))
-    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+def _box(annotation: Mapping[str, Any]) -> Box:
+    """Left, top, right, bottom of the bbox; of the outline where there is none, or one without area. Raises
+    ValueError.
+    """
+    box = annotation.get("bbox")
+    if isinstance(box, (list, tuple)) and len(box) == 4:
+        left, top, width, height = (number(value) for value in box)
+        if (width and height) or not annotation.get("segmentation"):
+            return left, top, left + width, top + height
+    elif box:
+        turned_too = ", or is it turned? Give the box around it" if isinstance(box, list) and len(box) == 5 else ""
+        raise ValueError(f"the bbox is {box!r:.60}, expected [left, top, width, height]{turned_too}.")
+    around = around_segmentation(annotation.get("segmentation"))
+    if around is None:
+        points = " but key points" if annotation.get("keypoints") else ""
+        raise ValueError(f"the bbox is {box!r:.60}, and there is nothing else{points} to take a box from.")
+    return around
+
+
+def _refuse_shares(annotations: list[Any], location: Location) -> None:
+    """Raises DataFileError where boxes are given as shares of their images: COCO's are pixels."""
+    boxes = [a.get("bbox") for a in annotations if isinstance(a, dict)]
+    numbers = [box for box in boxes if isinstance(box, list) and len(box) == 4]
+    try:
+        array = np.array(numbers, dtype=np.float64).reshape(-1, 4)
+    except (TypeError, ValueError, OverflowError):  # told with its annotation
+        return
+    if are_shares(array):
+        raise DataFileError(
+            f"the boxes lie between 0 and 1, as shares of their images do (the first is {numbers[0]}); COCO's are "
+            "[left, top, width, height] in pixels.",
+            location=location,
+            hint="Multiply them by the width and height of their images; a table of boxes (CSV) may hold shares.",
+        )

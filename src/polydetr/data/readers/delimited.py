@@ -8,34 +8,22 @@ from __future__ import annotations
 
 import csv
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 
-from polydetr.core.records import SKIP, ReadReport, Record
+from polydetr.core.reading import SKIP, ExpectedColumns
+from polydetr.core.records import ReadReport, Record
+from polydetr.data.readers.header import has_header, name_columns
+from polydetr.data.readers.quoting import Dialect, cut_rows
 from polydetr.data.readers.source import Source, refuse
-from polydetr.errors import DataFileError, Location, SchemaError
+from polydetr.errors import DataFileError, Location
+from polydetr.values.cells import SemicolonCell
 
 _SAMPLE_ROWS = 200
-_HEADER_WORDS = frozenset(
-    ["text", "label", "sentence", "title", "category", "class", "question", "answer", "id", "target", "tags"]
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """How the rows are cut."""
-
-    delimiter: str
-    quoted: bool
-
-    def reader(self, lines: Iterator[str]):
-        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # one field may be a whole book
-        quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-        return csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=True)
+_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')
+"""Excel's first line, which names the delimiter of the file."""
 
 
 def read_delimited(
@@ -46,6 +34,7 @@ def read_delimited(
     delimiter: str | None = None,
     header: bool | None = None,
     columns: Sequence[str] | None = None,
+    expected: ExpectedColumns = ExpectedColumns(),
 ) -> Iterator[Record]:
     """One Record per row; ``location`` has the data row and the line where the row begins.
 
@@ -57,66 +46,71 @@ def read_delimited(
     sample = source.head_lines()
     dialect = sniff_dialect(sample, delimiter or ("\t" if source.suffix in (".tsv", ".tab") else None))
     first_rows = sample_rows(sample, dialect)
-    if header is None:
-        header = not looks_headerless(first_rows) if columns is None else list(columns) == first_rows[0]
-    names = name_columns(source.name, first_rows, header=header, columns=columns, report=report)
-    return _rows(source, dialect, names, header, report, skip)
+    header = has_header(first_rows, header=header, columns=columns, expected=expected)
+    names = name_columns(source.name, first_rows, header=header, columns=columns, expected=expected, report=report)
+    return _rows(source, dialect, first_rows, names, header, report, skip)
 
 
 def _rows(
-    source: Source, dialect: Dialect, names: list[str], header: bool, report: ReadReport, skip: bool
+    source: Source,
+    dialect: Dialect,
+    sample: Sequence[Sequence[str]],
+    names: list[str],
+    header: bool,
+    report: ReadReport,
+    skip: bool,
 ) -> Iterator[Record]:
     """The records, one at a time; a row with a fault is refused."""
-    reader = dialect.reader(source.lines())
-    row = 0 if header else 1
-    num_rows = 0
-    while True:
-        line = reader.line_num + 1
-        fault = ""
-        try:
-            cells = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            cells, fault = [], _quote_fault(str(error), line)
-        if not cells and not fault:
-            continue  # a blank line
-        if row == 0:
-            row = 1
-            continue
-        location = Location(source.name, row=row, line=line)
-        row, num_rows = row + 1, num_rows + 1
-        if not fault and len(cells) != len(names):
-            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-            fault = f"{len(cells)} fields, expected {len(names)} ({shown})."
+    rows = cut_rows(source.lines(), dialect, sample)
+    if header:
+        next(rows, None)
+    number, width = 0, len(names)
+    for number, (line, cells, fault, warning) in enumerate(rows, 1):
+        location = Location(source.name, number, None, line)
+        if len(cells) != width and not fault:
+            shown = ", ".join(names[:8]) + (", ..." if width > 8 else "")
+            fault = f"{len(cells)} fields, expected {width} ({shown})."
         if fault:
             hint = f"Repair the row (quote a field that holds the delimiter), or skip such rows with {SKIP}."
             refuse(fault, location, report, skip=skip, hint=hint)
             continue
+        if warning:
+            report.note(warning, f"{cells[0]!r:.60}", location)
         report.rows += 1
+        if dialect.delimiter == ";":
+            cells = [SemicolonCell(cell) if "," in cell else cell for cell in cells]
         yield Record(dict(zip(names, cells, strict=True)), location)
-    if not num_rows:
+    if not number:
         raise DataFileError("holds a header and no rows.", location=Location(source.name))
 
 
-def _quote_fault(error: str, line: int) -> str:
-    if "unexpected end" in error:
-        return f'the quotation mark (") opened in the row that begins at line {line} is never closed.'
-    return f"the row is not valid CSV: {error}."
-
-
 def sniff_dialect(sample: Sequence[str], delimiter: str | None = None) -> Dialect:
-    """How the first rows are cut: at ``delimiter``, else at the one of comma, semicolon and tab under which they agree
-    on the most columns; at commas where they agree under none.
+    """How the first rows are cut: at ``delimiter``, else at the one of comma, semicolon and tab under which they
+    agree, the first one among them, on the most columns, at bars where they do under none; at commas where they do not
+    either.
     """
-    best, best_score = ",", (0.0, 0)
-    for candidate in [delimiter] if delimiter else [",", "\t", ";"]:
-        widths = Counter(len(r) for r in sample_rows(sample, Dialect(candidate, _quotes_used(sample, candidate))))
-        width, agreeing = widths.most_common(1)[0] if widths else (1, 0)
-        score = (round(agreeing / max(1, widths.total()), 1), width) if width > 1 else (0.0, 1)
-        if delimiter or score > best_score:
-            best, best_score = candidate, score
-    return Dialect(best, _quotes_used(sample, best))
+    named = _SEPARATOR.fullmatch(sample[0]) if sample else None
+    preamble = 1 if named else 0
+    sample, delimiter = sample[preamble:], delimiter or (named[1] if named else None)
+    if delimiter is None:
+        scores = {candidate: _agreement(sample, candidate) for candidate in (",", "\t", ";")}
+        delimiter = max(scores, key=lambda candidate: scores[candidate])
+        if scores[delimiter] == _NO_AGREEMENT and _agreement(sample, "|") > (0.9, False, 1):
+            delimiter = "|"
+    return Dialect(delimiter, _quotes_used(sample, delimiter), preamble)
+
+
+_NO_AGREEMENT = (0.0, False, 1)
+
+
+def _agreement(sample: Sequence[str], delimiter: str) -> tuple[float, bool, int]:
+    """The share of rows that have the most frequent number of columns, whether the first one is among them, and that
+    number, if it is above 1.
+    """
+    widths = [len(r) for r in sample_rows(sample, Dialect(delimiter, _quotes_used(sample, delimiter)))]
+    width, agreeing = Counter(widths).most_common(1)[0] if widths else (1, 0)
+    # A header without the mark says that it only stands in the cells: a decimal comma, one in a sentence.
+    return (round(agreeing / len(widths), 1), widths[0] == width, width) if width > 1 else _NO_AGREEMENT
 
 
 def _quotes_used(sample: Sequence[str], delimiter: str) -> bool:
@@ -140,72 +134,5 @@ def sample_rows(sample: Sequence[str], dialect: Dialect) -> list[list[str]]:
     """The first rows, for recognizing; a fault ends the sample."""
     rows: list[list[str]] = []
     with suppress(csv.Error):
-        rows.extend(r for r in islice(dialect.reader(iter(sample)), _SAMPLE_ROWS) if r)
+        rows.extend(r for r in islice(dialect.reader(iter(sample[dialect.preamble :])), _SAMPLE_ROWS) if r)
     return rows
-
-
-def looks_headerless(rows: Sequence[Sequence[str]]) -> bool:
-    """True if the first row is data: a cell of it recurs as a value of its column, or is a number above numbers.
-
-    One recurrence is enough in a short file only: a text column may well hold its own name once.
-    """
-    if len(rows) < 2 or any(cell.strip().lower() in _HEADER_WORDS for cell in rows[0]):
-        return False
-    first, rest = rows[0], [r for r in rows[1:] if list(r) != list(rows[0])]  # a header may be repeated half-way
-    for i, cell in enumerate(first):
-        below = [r[i] for r in rest if i < len(r)]
-        recurs = below.count(cell) >= (2 if len(below) >= 20 else 1)
-        if cell and below and (recurs or (_is_number(cell) and all(map(_is_number, below)))):
-            return True
-    return False
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def name_columns(
-    file: str, rows: Sequence[Sequence[str]], *, header: bool, columns: Sequence[str] | None, report: ReadReport
-) -> list[str]:
-    """The column names: given, from the header, or made up for a file without one (two columns: the longer is
-    ``text``).
-    """
-    location = Location(file, line=1)
-    if not rows:
-        raise DataFileError(
-            "no row could be read.", location=location, hint="Is the delimiter right? Pass delimiter=..."
-        )
-    if columns is not None:
-        if len(columns) != len(rows[0]):
-            raise SchemaError(f"{len(columns)} column names for {len(rows[0])} columns.", location=location)
-        names = list(columns)
-    elif header:
-        names = [cell.strip() or f"column_{i}" for i, cell in enumerate(rows[0], 1)]
-    else:
-        names = _default_names(rows)
-        message = f"the first line looks like data, so the columns were named {', '.join(names)}"
-        report.note(
-            "no header", f"{message} (say otherwise with header=True, or name them with columns=[...]).", location
-        )
-    twice = [n for n, count in Counter(names).items() if count > 1]
-    if twice:
-        raise SchemaError(
-            f"column {twice[0]!r} appears {names.count(twice[0])} times in the header.",
-            location=location,
-            hint="Rename one of them, or name all columns with columns=[...].",
-        )
-    return names
-
-
-def _default_names(rows: Sequence[Sequence[str]]) -> list[str]:
-    width = len(rows[0])
-    if width == 1:
-        return ["text"]
-    if width != 2:
-        return [f"column_{i}" for i in range(1, width + 1)]
-    sizes = [sum(len(r[i]) for r in rows if len(r) == 2) for i in range(2)]
-    return ["text", "label"] if sizes[0] >= sizes[1] else ["label", "text"]

@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from polydetr.core.reading import option
 from polydetr.data.readers.boxes_csv import box_columns
 from polydetr.data.readers.coco import is_coco
 from polydetr.data.readers.delimited import sample_rows, sniff_dialect
+from polydetr.data.readers.foreign import refuse_document, refuse_folder, refuse_table
 from polydetr.data.readers.image_folder import is_image_folder
 from polydetr.data.readers.source import Source
 from polydetr.data.readers.voc import annotation_folder, is_voc_list
@@ -22,7 +24,7 @@ FORMATS: dict[str, Format] = {
     "csv": "csv", "tsv": "tsv", "tab": "tsv", "parquet": "parquet", "pq": "parquet",
     "jsonl": "jsonl", "ndjson": "jsonl", "cluener": "jsonl", "json": "json", "squad": "squad", "cmrc": "squad",
     "conll": "conll", "conll2003": "conll", "iob": "conll", "iob2": "conll", "bio": "conll", "bmes": "conll",
-    "bioes": "conll", "txt": "conll",
+    "bioes": "conll", "conllu": "conll", "txt": "conll",
 }  # fmt: skip
 """Names taken by ``format=``; the same serve as file suffixes."""
 KNOWN_BY_CONTENT: tuple[Format, ...] = ("coco", "voc", "yolo", "boxes", "images")
@@ -46,15 +48,17 @@ def find_format(source: Source, wanted: str | None = None) -> Format:
     by_name = FORMATS.get(source.suffix[1:])
     if by_name == "json":
         return _json_kind(source)
+    if by_name in ("csv", "tsv") and _is_sentences(source.head_lines()):
+        return "conll"
     if by_name and source.suffix != ".txt":
-        return "boxes" if by_name in ("csv", "tsv") and _holds_boxes(source) else by_name
+        return _kind_of_table(source, by_name) if by_name in ("csv", "tsv") else by_name
     by_content = sniff_format(source)
     if by_content is None or (source.suffix == ".txt" and by_content in ("csv", "tsv")):
         raise DataFileError(
             f"cannot tell the format from the {'name' if source.path else 'stream'} or from the content; "
-            "expected rows of CSV, TSV, Parquet, JSON or JSON lines, or CoNLL columns.",
+            "expected rows of CSV, TSV, Parquet, JSON or JSON lines, CoNLL columns, or boxes (COCO, VOC, YOLO, CSV).",
             location=Location(source.name),
-            hint="Name it with format=... (--format csv|tsv|parquet|jsonl|json|conll).",
+            hint=f"Name it with {option('format')}: csv, tsv, parquet, jsonl, json, conll, coco, voc, yolo or boxes.",
         )
     return by_content
 
@@ -62,9 +66,19 @@ def find_format(source: Source, wanted: str | None = None) -> Format:
 def find_folder_format(path: Path, wanted: str | None = None) -> Format | None:
     """ "voc" or "yolo" for boxes whose data set is more than one file (a folder, a list of its parts), "images" for
     images alone, else None.
+
+    Raises:
+        DataFileError: a folder of a layout that is known and not read.
     """
     if wanted:
         return next((f for f in ("voc", "yolo", "images") if f == wanted.lower().lstrip(".")), None)
+    kind = _kind_of_folder(path)
+    if path.is_dir() and kind not in ("voc", "yolo"):
+        refuse_folder(path, _kind_of_folder)
+    return kind
+
+
+def _kind_of_folder(path: Path) -> Format | None:
     if is_voc_list(path) or (path.is_dir() and annotation_folder(path) is not None):
         return "voc"
     if is_yolo(path):
@@ -72,11 +86,18 @@ def find_folder_format(path: Path, wanted: str | None = None) -> Format | None:
     return "images" if is_image_folder(path) else None
 
 
-def _holds_boxes(source: Source) -> bool:
-    """True for a table whose header names an image, its box and a label."""
+def _kind_of_table(source: Source, by_name: Format) -> Format:
+    """ "boxes" for a table whose header names an image, its box and a label.
+
+    Raises:
+        SchemaError: the label alone is absent.
+    """
     lines = source.head_lines()
     rows = sample_rows(lines[:2], sniff_dialect(lines))
-    return bool(rows) and box_columns(rows[0]) is not None
+    if not rows:
+        return by_name
+    refuse_table(rows[0], Location(source.name))
+    return by_name if box_columns(rows[0]) is None else "boxes"
 
 
 def sniff_format(source: Source) -> Format | None:
@@ -104,14 +125,33 @@ def _json_kind(source: Source) -> Format:
     """
     lines = [line for line in source.head_lines() if line.strip()]
     try:
-        first = json.loads(lines[0])
-    except json.JSONDecodeError:
+        first = json.loads(lines[0]) if lines else None
+    except (ValueError, RecursionError):
         follows = len(lines) > 1 and all(line.lstrip().startswith("{") for line in lines[:5])
         return "jsonl" if follows and len(lines[0].strip()) > 1 else "json"
     if not isinstance(first, dict):
         return "json"
+    refuse_document(first, Location(source.name))
     document = isinstance(first.get("data"), list) or is_coco(first)
     return "json" if document and len(lines) == 1 else "jsonl"
+
+
+def _is_sentences(lines: list[str]) -> bool:
+    """Whether a file that is called a table has a token and its tag between tabs per line, and a blank line after each
+    sentence.
+    """
+    blocks = [[line.split("\t") for line in block.split("\n")] for block in _blocks(lines) if "\t" in block]
+    rows = [row for block in blocks for row in block]
+    if len(blocks) < 2 or len(rows) < 2 * len(blocks) or len({len(row) for row in rows}) > 1:
+        return False
+    tags = [row[-1].strip() for row in rows]
+    return sum(map(is_span_tag, tags)) >= 0.9 * len(tags) or len(set(tags)) <= min(100, 0.5 * len(tags))
+
+
+def _blocks(lines: list[str]) -> list[str]:
+    """The text between blank lines."""
+    text = "".join(lines[:2000]).replace("\r\n", "\n")
+    return [block.strip("\n") for block in re.split(r"\n[ \t]*\n", text) if block.strip()]
 
 
 def _is_columns(lines: list[str]) -> bool:

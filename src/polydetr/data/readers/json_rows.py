@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from polydetr.core.access import IN_MEMORY, FileAccess
+from polydetr.core.reading import option
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
-from polydetr.data.readers.shapes import NOT_FOUND, align, usual_shape
-from polydetr.data.readers.source import Source, refuse
-from polydetr.errors import DataFileError, Location
+from polydetr.data.readers.foreign import refuse_document
+from polydetr.data.readers.shapes import MAX_DEPTH, check_values, plain_row, usual_answers, usual_shape
+from polydetr.data.readers.source import Source, refuse, reject
+from polydetr.errors import DataFileError, Location, RowError, quoted, shown
 
 
 def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Record]:
@@ -25,54 +27,72 @@ def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Re
         row += 1
         location = Location(source.name, row=row, line=line)
         try:
-            value = json.loads(text.lstrip("\ufeff"))
-        except (ValueError, RecursionError) as error:
-            reason = (
-                f"is not JSON: {error.msg} at column {error.colno}"
-                if isinstance(error, json.JSONDecodeError)
-                else str(error)
-            )
-            refuse(f"{reason}: {shorten(text)}", location, report, skip=skip)
-            continue
-        half = _half_character(text, value)
-        if half:
-            refuse(f"holds half a character ({half}), which no text can.", location, report, skip=skip)
-            continue
-        if not isinstance(value, dict):
-            reason = f"holds {_kind(value)}, expected one object ({{...}}) with a field per column."
-            refuse(reason, location, report, skip=skip)
+            record = Record(usual_shape(_object(text), location, report), location)
+        except BaseException as error:
+            reject(error, location, report, skip=skip)
             continue
         report.rows += 1
-        yield Record(usual_shape(value, location, report), location)
+        yield record
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The object of one line. Raises RowError where it is none."""
+    try:
+        value = json.loads(text.lstrip("\ufeff"))
+    except json.JSONDecodeError as error:
+        raise RowError(f"is not JSON: {error.msg} at column {error.colno}: {shorten(text)}") from None
+    except ValueError:
+        raise RowError(f"holds a number of thousands of digits: {shorten(text)}") from None
+    if _may_hold_halves(text) or text.count("[") + text.count("{") > MAX_DEPTH:
+        check_values(value)
+    if not isinstance(value, dict):
+        raise RowError(f"holds {_kind(value)}, expected one object ({{...}}) with a field per column.")
+    return value
+
+
+def _may_hold_halves(text: str) -> bool:
+    """False where JSON can hold no half of a character: to look at every value would take long."""
+    return "\\ud" in text or "\\uD" in text
 
 
 def read_json(
-    source: Source, *, report: ReadReport, skip: bool, only: str | None = None, access: FileAccess = IN_MEMORY
+    source: Source,
+    *,
+    report: ReadReport,
+    skip: bool,
+    only: str | None = None,
+    access: FileAccess = IN_MEMORY,
+    labels: bool = True,
 ) -> Iterator[Record]:
-    """The whole document at once. only: "squad" or "coco", where nothing else is expected; access: see ``read_coco``.
+    """The whole document at once. only: "squad" or "coco", where nothing else is expected; access: see ``read_coco``;
+    labels: whether the answers to questions are read.
 
     Raises:
         DataFileError: not JSON, or no rows in it.
     """
+    text = "".join(source.lines())
     try:
-        value = json.loads("".join(source.lines()))
+        value = json.loads(text)
     except json.JSONDecodeError as error:
-        hint = "One object per line? Then pass format='jsonl' (--format jsonl)." if error.msg == "Extra data" else None
+        hint = f"One object per line? Then pass {option('format', 'jsonl')}." if error.msg == "Extra data" else None
         location = Location(source.name, line=error.lineno)
         raise DataFileError(
             f"is not JSON: {error.msg} at column {error.colno}.", location=location, hint=hint
         ) from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-        raise DataFileError(f"cannot be read as JSON: {error}.", location=Location(source.name)) from None
+    except (ValueError, RecursionError) as error:
+        reason = "thousands of brackets" if isinstance(error, RecursionError) else "a number of thousands of digits"
+        raise DataFileError(f"cannot be read as JSON: it holds {reason}.", location=Location(source.name)) from None
     location = Location(source.name)
     if is_coco(value) and only != "squad":
         return read_coco(value, source, report=report, skip=skip, access=access)
     if only == "coco":
         raise DataFileError(f"holds {_kind(value)}, expected COCO's images and annotations.", location=location)
+    if only is None:
+        refuse_document(value, location)
     if isinstance(value, dict):
         data = value.get("data")
         if isinstance(data, list) and any(isinstance(d, dict) and "paragraphs" in d for d in data):
-            return _squad(data, source.name, report, skip)
+            return _squad(data, source.name, report, skip, labels=labels, halves=_may_hold_halves(text))
         value = data if isinstance(data, list) else [value] if not _is_table(value) else value
     if only == "squad" or not isinstance(value, list):
         raise DataFileError(
@@ -81,69 +101,96 @@ def read_json(
         )
     if not value:
         raise DataFileError("is empty, expected rows of data.", location=location)
-    return read_rows(value, name=source.name, report=report, skip=skip)
+    return read_rows(value, name=source.name, report=report, skip=skip, halves=_may_hold_halves(text))
 
 
-def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool) -> Iterator[Record]:
-    """Rows that are already Python objects: mappings, or Records, which pass as they are."""
+def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool, halves: bool = True) -> Iterator[Record]:
+    """Rows that are already Python objects: mappings, or Records, which keep their place. halves: whether their texts
+    may hold halves of characters, see ``check_values``.
+    """
     for number, row in enumerate(rows, 1):
-        if isinstance(row, Record):
-            report.rows += 1
-            yield row
-            continue
-        location = Location(name, row=number)
-        if not isinstance(row, Mapping):
-            refuse(f"holds {_kind(row)}, expected a mapping of field name to value.", location, report, skip=skip)
+        known = isinstance(row, Record)
+        location = row.location if known else Location(name, row=number)
+        try:
+            values = row.row if known else _mapping(row)
+            check_values(values, halves=halves)
+            record = row if known else Record(usual_shape(values, location, report), location)
+        except BaseException as error:
+            reject(error, location, report, skip=skip)
             continue
         report.rows += 1
-        yield Record(usual_shape(row, location, report), location)
+        yield record
 
 
-def _squad(articles: list[Any], name: str, report: ReadReport, skip: bool) -> Iterator[Record]:
-    """One record per question; ``document`` is the article."""
+def _mapping(row: Any) -> Mapping[str, Any]:
+    if not isinstance(row, Mapping):
+        raise RowError(f"holds {_kind(row)}, expected a mapping of field name to value.")
+    return plain_row(row)
+
+
+def _squad(
+    articles: list[Any], name: str, report: ReadReport, skip: bool, *, labels: bool, halves: bool
+) -> Iterator[Record]:
+    """One record per question; ``document`` is the article. labels: whether what is wrong with an answer matters;
+    halves: as ``read_rows`` takes it.
+    """
     row = 0
     for number, article in enumerate(articles, 1):
         if not isinstance(article, dict) or not isinstance(article.get("paragraphs"), list):
             refuse(f"article {number} has no list of paragraphs.", Location(name), report, skip=skip)
             continue
         document = str(article.get("title") or article.get("id") or number)
-        for paragraph in article["paragraphs"]:
-            for question in paragraph.get("qas", []):
+        for place, paragraph in enumerate(article["paragraphs"], 1):
+            questions = paragraph.get("qas", []) if isinstance(paragraph, dict) else None
+            if not isinstance(questions, list):
+                reason = f"paragraph {place} of {quoted(document)} is {quoted(paragraph)}, expected a context and qas."
+                refuse(reason, Location(name), report, skip=skip)
+                continue
+            for question in questions:
                 row += 1
                 location = Location(name, row=row)
                 try:
-                    record = Record(_question(paragraph["context"], question, location, report), location, document)
-                except (KeyError, TypeError) as error:
-                    refuse(f"question {question!r:.80} in {document!r} lacks {error}.", location, report, skip=skip)
+                    question = question if labels else {**question, "answers": None, "is_impossible": False}
+                    check_values({"context": paragraph.get("context"), "question": question}, halves=halves)
+                    record = Record(_asked(paragraph, question, document, location, report), location, document)
+                except BaseException as error:
+                    reject(error, location, report, skip=skip)
                     continue
                 report.rows += 1
                 yield record
 
 
+def _asked(
+    paragraph: Mapping[str, Any], question: Any, document: str, location: Location, report: ReadReport
+) -> dict[str, Any]:
+    """The row of one question. Raises RowError where something of it is missing or of another kind."""
+    try:
+        return _question(paragraph["context"], question, location, report)
+    except KeyError as error:
+        raise RowError(f"question {quoted(question)} in {quoted(document)} lacks {error}.") from None
+    except (TypeError, ValueError, AttributeError):
+        raise RowError(
+            f"question {quoted(question)} in {quoted(document)}: expected a context of text and "
+            '{"question": text, "answers": [{"text": text, "answer_start": number}, ...]}.'
+        ) from None
+
+
 def _question(context: str, question: Mapping[str, Any], location: Location, report: ReadReport) -> dict[str, Any]:
-    answers = []
-    for answer in question.get("answers", []):
-        start = align(context, answer["text"], answer["answer_start"], "answer", location, report)
-        answers.append({"text": answer["text"], "start": start})
-    answers.sort(key=lambda a: a["start"] == NOT_FOUND)  # those that can be pointed at come first
+    """The row of one question. A question without the key "answers" is not labeled, unless it is marked as impossible;
+    an empty list says that there is no answer.
+    """
+    if not isinstance(context, str) or not isinstance(question["question"], str):
+        raise TypeError
+    given, impossible = question.get("answers"), question.get("is_impossible", False)
+    if given is None and impossible:
+        given = []
     return {
         "id": str(question.get("id", location.row)),
         "question": question["question"],
         "context": context,
-        "answers": answers,
-        "is_impossible": bool(question.get("is_impossible", False)),
+        "answers": given if given is None else usual_answers(context, given, impossible, location, report),
+        "is_impossible": bool(impossible),
     }
-
-
-def _half_character(text: str, value: Any) -> str:
-    """The first lone surrogate: JSON can write one (\\ud83d), but it is no character and no tokenizer takes it."""
-    if "\\ud" not in text.lower():
-        return ""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        return f"\\u{ord(error.object[error.start]):04x}"
-    return ""
 
 
 def _is_table(value: dict[str, Any]) -> bool:
@@ -159,9 +206,8 @@ def _kind(value: Any) -> str:
         int: "a number",
         float: "a number",
     }
-    return "null" if value is None else f"{names.get(type(value), type(value).__name__)} ({shorten(repr(value))})"
+    return "null" if value is None else f"{names.get(type(value), type(value).__name__)} ({quoted(value, 60)})"
 
 
 def shorten(text: str, width: int = 60) -> str:
-    text = text.strip()
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return shown(text.strip() if len(text) < 10_000 else text[: width + 1], width)

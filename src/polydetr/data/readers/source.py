@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import codecs
 import io
+import string
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from polydetr.core.records import SKIP, ReadReport
-from polydetr.errors import DataFileError, Location, RowError
+from polydetr.core.files import read_whole
+from polydetr.core.reading import SKIP, option
+from polydetr.core.records import ReadReport
+from polydetr.errors import DataFileError, Location, RowError, row_fault, shown
 
 HEAD_BYTES = 1 << 20
+MOST_BYTES = 64 << 20
+"""Of a small file beside the rows, which is read whole."""
 STANDARD_INPUT = "standard input"
 """Its name, in place of a file's."""
+_BLANKS = "\ufeff\u3000\u2028\u2029\xa0\x85" + string.whitespace
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
           (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 _FOREIGN = ((b"PK\x03\x04", "a zip archive or an Excel workbook"), (b"\x1f\x8b", "a gzip archive"), (b"%PDF", "a PDF"),
@@ -39,6 +45,12 @@ class Source:
     held: BinaryIO | None = None  # a stream that can be read only once
 
     @property
+    def returns(self) -> bool:
+        """True where lines end in carriage returns alone, as old programs on a Macintosh write them."""
+        feeds = self.head.count(b"\n")
+        return self.head.count(b"\r") - self.head.count(b"\r\n") > feeds
+
+    @property
     def suffix(self) -> str:
         return self.path.suffix.lower() if self.path else ""
 
@@ -50,14 +62,14 @@ class Source:
     def head_lines(self) -> list[str]:
         """The complete lines of ``head``, decoded leniently: for recognizing, never for reading."""
         text = self.head.decode(self.encoding, errors="replace").removeprefix("\ufeff")
-        lines = list(io.StringIO(text, newline="\n"))
+        lines = list(io.StringIO(text, newline="" if self.returns else "\n"))
         return lines if self.whole or len(lines) < 2 else lines[:-1]
 
     def lines(self) -> Iterator[str]:
         """The lines with their ends, one at a time. Raises DataFileError where the bytes are not in ``encoding``."""
         opened = self.held or open(self.path or "", "rb")  # noqa: SIM115
         with opened if self.path else nullcontext(opened) as stream:  # standard input stays open
-            if self.encoding.startswith(("utf-16", "utf-32")):  # a line feed there is not one byte
+            if self.returns or self.encoding.startswith(("utf-16", "utf-32")):  # a line's end is not one byte
                 yield from self._wide_lines(stream)
                 return
             offset = 0
@@ -71,21 +83,40 @@ class Source:
                 offset += len(raw)
 
     def _wide_lines(self, stream: BinaryIO) -> Iterator[str]:
-        text = io.TextIOWrapper(stream, encoding=self.encoding, newline="\n")
+        encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
+        text = io.TextIOWrapper(stream, encoding=encoding, newline="" if self.returns else "\n")
         try:
-            yield from text
+            for number, line in enumerate(text):
+                yield line if number else line.removeprefix("\ufeff")
         except UnicodeError as error:
             raise DataFileError(f"is not {self.encoding} text ({error}).", location=Location(self.name)) from None
         finally:
-            text.detach()
+            with suppress(ValueError):  # the file is closed already where an error's traceback held on to this
+                text.detach()
 
     def _wrong_encoding(self, error: UnicodeDecodeError, offset: int, line: int) -> DataFileError:
         likely = guess_encoding(error.object)
         return DataFileError(
             f"byte {error.object[error.start]:#04x} at offset {offset} is not {self.encoding} text.",
             location=Location(self.name, line=line),
-            hint=f"It is likely {likely}: pass encoding={likely!r} (--encoding {likely}), or save the file as UTF-8.",
+            hint=f"It is likely {likely}: pass {option('encoding', likely)}, or save the file as UTF-8.",
         )
+
+
+def read_text(path: Path, encoding: str | None = None) -> str:
+    """The whole text of a small file beside the rows (labels, names of classes), which may be empty.
+
+    Raises:
+        DataFileError: it cannot be read, or not in ``encoding``; names the likely one.
+    """
+    try:
+        content = read_whole(path, most=MOST_BYTES)
+    except OSError as error:
+        raise DataFileError(f"cannot be read: {error.strerror}.", location=Location(str(path))) from None
+    except DataFileError as error:
+        raise DataFileError(error.message, location=Location(str(path))) from None
+    source = _examine(str(path), path, content, encoding, io.BytesIO(content)) if content.strip() else None
+    return "".join(source.lines()).removeprefix("\ufeff") if source else ""
 
 
 def guess_encoding(raw: bytes) -> str:
@@ -129,6 +160,39 @@ def leave_out(kind: str, reason: str, location: Location, report: ReadReport, *,
     report.note(kind, reason, location)
 
 
+def existing(source: str | Path) -> Path:
+    """``source`` as a path where something is. Raises DataFileError, also for a text that can be no file's name."""
+    path = Path(source)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataFileError(f"no such file: {_name(path)}.", hint=_near(path)) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        raise DataFileError(f"no such file: {_name(path)} ({reason}).", hint="Check the path.") from None
+    return path
+
+
+def _name(path: Path) -> str:
+    return repr(shown(path, 120))
+
+
+def reject(
+    error: BaseException,
+    location: Location,
+    report: ReadReport,
+    *,
+    skip: bool,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """The guard around the reading of every single row: whatever failed there rejects that row alone, see ``refuse``
+    and ``errors.row_fault``.
+    """
+    fault = row_fault(error, location)
+    how = {"hint": fault.hint} if fault.hint else {}
+    refuse(fault.message, fault.location or location, report, skip=skip, about=about, **how)
+
+
 def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
     """Looks at the first bytes of a file or of standard input.
 
@@ -139,13 +203,14 @@ def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
         standard: Any = sys.stdin.buffer
         held: Any = standard if hasattr(standard, "peek") else io.BufferedReader(standard)
         return _examine("-", None, held.peek(1), encoding, held)
-    path = Path(source)
+    path = existing(source)
     if path.is_dir():
-        raise DataFileError("is a folder, expected a file of rows.", location=Location(str(path)))
+        raise DataFileError(
+            "is a folder, expected a file of rows, or a folder of images, of Pascal VOC or of YOLO.",
+            location=Location(str(path)),
+        )
     try:
         stream: Any = open(path, "rb", buffering=HEAD_BYTES)  # noqa: SIM115
-    except FileNotFoundError:
-        raise DataFileError(f"no such file: {str(path)!r}.", hint=_near(path)) from None
     except OSError as error:
         raise DataFileError(f"cannot be read: {error.strerror}.", location=Location(str(path))) from None
     if path.is_block_device() or (path.is_char_device() and not stream.isatty()):
@@ -169,15 +234,42 @@ def _examine(name: str, path: Path | None, head: bytes, encoding: str | None, he
                 location=location,
                 hint=ask if what.endswith("image") else "Unpack it or export it as CSV.",
             )
-    if encoding is not None:
-        try:
-            encoding = "utf-8" if codecs.lookup(encoding).name == "utf-8-sig" else codecs.lookup(encoding).name
-        except LookupError:
+    if encoding is None:
+        known = next((e for mark, e in _MARKS if head.startswith(mark)), "utf-8")
+        if known == "utf-8" and (likely := _unmarked(head)):
             raise DataFileError(
-                f"unknown encoding {encoding!r}.", hint="Usual ones: utf-8, gb18030, latin-1."
-            ) from None
-    known = encoding or next((e for mark, e in _MARKS if head.startswith(mark)), "utf-8")
+                f"looks like {likely.upper()} without a mark.",
+                location=location,
+                hint=f"Pass {option('encoding', likely)}, or save the file as UTF-8.",
+            )
+    else:
+        known = _codec(encoding)
+    if held is None and not head.decode(known, errors="replace").strip(_BLANKS):
+        raise DataFileError("is empty, expected rows of data.", location=location)
     return Source(str(location), path, head, known, held)
+
+
+def _codec(encoding: str) -> str:
+    """The usual name of an encoding of text. Raises DataFileError."""
+    try:
+        "".encode(encoding)  # refuses what is no encoding of text, such as base64
+        name = codecs.lookup(encoding).name
+    except (LookupError, ValueError, UnicodeError):
+        hint = "Usual ones: utf-8, gb18030, latin-1."
+        raise DataFileError(f"unknown encoding {encoding!r:.60}.", hint=hint) from None
+    return "utf-8" if name == "utf-8-sig" else name
+
+
+def _unmarked(head: bytes) -> str:
+    """UTF-16 or UTF-32 whose mark is missing, by where the zero bytes of its ASCII characters stand; else ""."""
+    if head.startswith(b"PAR1"):
+        return ""
+    part = head[: min(len(head), 1 << 12) & ~3]
+    zeros = [part[i::4].count(0) for i in range(4)]
+    names = {(0, 1, 0, 1): "utf-16-le", (1, 0, 1, 0): "utf-16-be", (0, 1, 1, 1): "utf-32-le", (1, 1, 1, 0): "utf-32-be"}
+    likely = names.get(tuple(int(n > 0) for n in zeros), "")  # type: ignore[arg-type]
+    surely = likely and (sum(zeros) >= len(part) // 5 or "\n" in part.decode(likely, errors="replace"))
+    return likely if surely else ""
 
 
 def _near(path: Path) -> str:

@@ -6,56 +6,72 @@ pandas and polars are recognized by the module of the type, never imported.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from polydetr.core.records import ReadReport, Record
-from polydetr.data.readers.shapes import usual_shape
+from polydetr.data.readers.class_names import class_names, with_class_names
+from polydetr.data.readers.json_rows import read_rows
+from polydetr.data.readers.pandas_index import index_columns, note_index
 from polydetr.data.readers.source import Source
 from polydetr.errors import DataFileError, Location, SchemaError
 
 _BATCH = 1024
 
 
+_TABLES = {"pandas": {"DataFrame"}, "polars": {"DataFrame", "LazyFrame"}, "pyarrow": {"Table", "RecordBatch"}}
+_COLUMNS = {"pandas": {"Series"}, "polars": {"Series"}}
+
+
 def frame_kind(value: Any) -> str | None:
-    """ "pandas", "polars" or "pyarrow" for a table of theirs, else None."""
-    kind = type(value)
-    library = kind.__module__.partition(".")[0]
-    tables = {"pandas": {"DataFrame"}, "polars": {"DataFrame", "LazyFrame"}, "pyarrow": {"Table", "RecordBatch"}}
-    return library if kind.__name__ in tables.get(library, ()) else None
+    """ "pandas", "polars" or "pyarrow" for a table of theirs, or of a subclass, else None."""
+    return _library(value, _TABLES)
 
 
-def read_frame(frame: Any, *, report: ReadReport) -> Iterator[Record]:
-    """One Record per row. NaN, NaT and NA of pandas become None; arrays become lists.
+def column_kind(value: Any) -> str | None:
+    """ "pandas" or "polars" for a Series of theirs (a column; of pandas, also a row), else None."""
+    return _library(value, _COLUMNS)
+
+
+def _library(value: Any, names: Mapping[str, set[str]]) -> str | None:
+    for kind in type(value).__mro__:
+        library = kind.__module__.partition(".")[0]
+        if kind.__name__ in names.get(library, ()):
+            return library
+    return None
+
+
+def read_frame(frame: Any, *, report: ReadReport, skip: bool) -> Iterator[Record]:
+    """One Record per row. NaN, NaT and NA of pandas become None; arrays become lists; names of columns become text. An
+    index is left out.
 
     Raises SchemaError for duplicate column names (pandas and pyarrow allow them).
     """
     kind = frame_kind(frame) or ""
-    if kind != "polars":
-        names = frame.columns if kind == "pandas" else frame.schema.names
-        twice = [name for name, count in Counter(map(str, names)).items() if count > 1]
-        if twice:
-            raise SchemaError(f"the data frame has the column {twice[0]!r} twice.", hint="Rename one of them.")
-    return _records({"pandas": _pandas, "polars": _polars, "pyarrow": _arrow}[kind](frame), report)
+    if type(frame).__name__ == "LazyFrame":
+        frame = frame.collect()
+    names = frame.schema.names if kind == "pyarrow" else [str(column) for column in frame.columns]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise SchemaError(f"the data frame has the column {twice[0]!r} twice.", hint="Rename one of them.")
+    index = index_columns(names, frame.schema.metadata if kind == "pyarrow" else None)
+    named = [str(name) for name in frame.index.names if name is not None] if kind == "pandas" else []
+    note_index([*named, *index], report)
+    kept = [name for name in names if name not in index]
+    _declare(report, _frame_types(frame, kind))
+    rows = {"pandas": _pandas, "polars": _polars, "pyarrow": _arrow}[kind](frame, kept)
+    return read_rows(rows, name=None, report=report, skip=skip, halves=kind == "pandas")
 
 
-def _records(rows: Iterator[Mapping[str, Any]], report: ReadReport, name: str | None = None) -> Iterator[Record]:
-    for number, row in enumerate(rows, 1):
-        location = Location(name, row=number)
-        report.rows += 1
-        yield Record(usual_shape(row, location, report), location)
-
-
-def _pandas(frame: Any) -> Iterator[dict[str, Any]]:
-    names = [str(c) for c in frame.columns]
+def _pandas(frame: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    places = [i for i, column in enumerate(frame.columns) if str(column) in names]
     for start in range(0, len(frame), _BATCH):
         part = frame.iloc[start : start + _BATCH]
-        columns = [[_plain(v) for v in part.iloc[:, i].tolist()] for i in range(len(names))]
+        columns = [[_of_pandas(v) for v in part.iloc[:, i].tolist()] for i in places]
         for values in zip(*columns, strict=True):
             yield dict(zip(names, values, strict=True))
 
 
-def _plain(value: Any) -> Any:
+def _of_pandas(value: Any) -> Any:
     if hasattr(value, "tolist"):  # an array in a cell
         return value.tolist()
     if isinstance(value, float) and value != value:
@@ -63,18 +79,43 @@ def _plain(value: Any) -> Any:
     return None if type(value).__name__ in ("NAType", "NaTType") else value
 
 
-def _polars(frame: Any) -> Iterator[dict[str, Any]]:
-    yield from (frame.collect() if type(frame).__name__ == "LazyFrame" else frame).iter_rows(named=True)
+def _polars(frame: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    yield from frame.select(names).iter_rows(named=True)
 
 
-def _arrow(table: Any) -> Iterator[dict[str, Any]]:
+def _arrow(table: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     batches = table.to_batches(max_chunksize=_BATCH) if hasattr(table, "to_batches") else [table]
+    classes = class_names(table.schema.metadata)
     for batch in batches:
-        yield from batch.to_pylist()
+        yield from with_class_names(batch.select(names).to_pylist(), classes)
 
 
-def read_parquet(source: Source, *, report: ReadReport) -> Iterator[Record]:
-    """Row group by row group. Raises DataFileError for a file that is not Parquet, is truncated, or has no rows."""
+def _frame_types(frame: Any, kind: str) -> dict[str, str]:
+    """Column → the name of its type."""
+    if kind == "pandas":
+        return {str(name): str(dtype) for name, dtype in zip(frame.columns, frame.dtypes, strict=True)}
+    return _arrow_types(frame.schema) if kind == "pyarrow" else {n: str(d) for n, d in frame.schema.items()}
+
+
+def _arrow_types(schema: Any) -> dict[str, str]:
+    """Column → its type; that of pandas where pandas wrote it (Parquet has no dictionaries of numbers)."""
+    columns = (schema.pandas_metadata or {}).get("columns", ())
+    of_pandas = {str(column["name"]): str(column["pandas_type"]) for column in columns}
+    return {field.name: str(field.type) for field in schema} | of_pandas
+
+
+def _declare(report: ReadReport, types: Mapping[str, str]) -> None:
+    """Keeps which columns are of a type for categories: pandas' category, polars' Categorical and Enum, pyarrow's
+    dictionary.
+    """
+    categories = ("category", "categorical", "enum", "dictionary")
+    report.declared |= {name: "category" for name, kind in types.items() if kind.lower().startswith(categories)}
+
+
+def read_parquet(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Record]:
+    """Row group by row group; the index of a frame is left out. Raises DataFileError for a file that is not Parquet, is
+    truncated, or has no rows.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -85,18 +126,24 @@ def read_parquet(source: Source, *, report: ReadReport) -> Iterator[Record]:
         with pq.ParquetFile(source.path) as file:
             if not file.metadata.num_rows:
                 raise DataFileError("is a Parquet file without rows.", location=location)
+            schema = file.schema_arrow
     except (pa.ArrowException, OSError) as error:
         raise DataFileError(f"is not a readable Parquet file: {error}", location=location) from None
-    return _records(_parquet_rows(source), report, source.name)
+    index = index_columns(schema.names, schema.metadata)
+    note_index(index, report)
+    _declare(report, _arrow_types(schema))
+    kept = [name for name in schema.names if name not in index]
+    return read_rows(_parquet_rows(source, kept), name=source.name, report=report, skip=skip, halves=False)
 
 
-def _parquet_rows(source: Source) -> Iterator[dict[str, Any]]:
+def _parquet_rows(source: Source, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(source.path) as file:
+            classes = class_names(file.schema_arrow.metadata)
             for batch in file.iter_batches(batch_size=_BATCH):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
+                yield from with_class_names(batch.select(names).to_pylist(), classes)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # also a text that is none
         raise DataFileError(f"is damaged: {error}", location=Location(source.name)) from None

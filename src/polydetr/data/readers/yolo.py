@@ -9,48 +9,65 @@ image without a label file shows nothing, as YOLO has it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 from polydetr.core.access import IN_MEMORY, FileAccess
-from polydetr.core.files import read_whole
 from polydetr.core.records import ReadReport, Record
-from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, number, records_of
+from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, is_file, records_of
 from polydetr.data.readers.folders import files_below, image_files, names_apart, note_others, parts_among
-from polydetr.data.readers.source import leave_out
-from polydetr.errors import DataFileError, Location, RowError, SchemaError, nearest
+from polydetr.data.readers.source import leave_out, read_text
+from polydetr.data.readers.yolo_lines import ClassNames, box_of, doubt_of
+from polydetr.data.readers.yolo_names import (
+    SPLITS,
+    class_names,
+    describes_data,
+    key_points,
+    load_description,
+    names_near,
+    own_description,
+)
+from polydetr.errors import DataFileError, Location, RowError, SchemaError, nearest, row_fault
 from polydetr.values.files import find_file, is_image_name
 
-_SPLITS = ("train", "val", "test")
 TRAIN_PARTS, VALID_PARTS, TEST_PARTS = ("train",), ("val",), ("test", "val")
 """The parts of a data.yaml that may be learned from, chosen by, and measured on, the better ones first."""
-_MOST_BYTES = 64 << 20
-_OF_LABELS = frozenset({".txt", ".yaml", ".yml", ".json", ".xml", ".cache"})
+_OF_LABELS = frozenset({".txt", ".yaml", ".yml", ".json", ".xml", ".cache", ".data", ".names", ".labels"})
 """Suffixes of what lies beside images and is none."""
-_BEYOND = 0.01
-"""By how much a share may leave 0..1 before the file is taken to hold pixels; what leaves it by less is clipped."""
 
 
 @dataclass(frozen=True)
 class YoloSet:
-    """``files``: each image with its label file. ``names``: class number → name, from the file ``named_in``; both empty
-    where no file names the classes.
+    """``files``: each image with its label file. ``keypoints``: how many numbers follow each box, None where nothing
+    says so.
     """
 
     files: tuple[tuple[Path, Path], ...]
-    names: Mapping[int, str]
-    named_in: str = ""
+    classes: ClassNames
+    keypoints: int | None = None
+    encoding: str | None = None
+
+    @cached_property
+    def doubt(self) -> str:
+        """Why long lines are no outlines, "" where they can be; reads all label files."""
+        return doubt_of(cells for _, labels in self.files if is_file(labels) for cells in self._cells(labels))
+
+    def _cells(self, labels: Path) -> Iterator[list[str]]:
+        with suppress(DataFileError):  # told with its image
+            yield from map(str.split, read_text(labels, self.encoding).splitlines())
 
 
 def is_yolo(path: Path) -> bool:
-    """True for a YAML file with names of classes, a folder with one, or a folder of images with labels beside it."""
-    if path.suffix in (".yaml", ".yml"):
-        return path.is_file() and _is_set(_load_yaml(path))
+    """True for a file that describes a data set, a folder with one, or a folder of images with labels beside it."""
+    if path.suffix in (".yaml", ".yml", ".data") and path.is_file():
+        return describes_data(path)
     if not path.is_dir():
         return False
-    return _own_yaml(path) is not None or _has_labels(path)
+    return describes_data(path) or _has_labels(path)
 
 
 def _has_labels(folder: Path) -> bool:
@@ -63,7 +80,7 @@ def _has_labels(folder: Path) -> bool:
                 counts = labels.is_dir() and (image.parent == folder or labels != image.parent)
                 of_folder[image.parent] = labels if counts and any(labels.glob("*.txt")) else None
             labels = of_folder[image.parent]
-            if labels is not None and (labels / f"{image.stem}.txt").is_file():
+            if labels is not None and is_file(labels / f"{image.stem}.txt"):
                 return True
     return False
 
@@ -75,28 +92,31 @@ def read_yolo(
     skip: bool,
     access: FileAccess = IN_MEMORY,
     split: str | Sequence[str] | None = None,
+    encoding: str | None = None,
 ) -> Iterator[Record]:
-    """One Record per image, in the order of their names.
+    """One Record per image, in the order of their names. encoding: of the text files, where they are not UTF-8.
 
     access: names the folder of the images, if they lie elsewhere. split: the part of a data.yaml, or several, of which
     the first that it has is read.
 
     Raises:
-        DataFileError: no images. SchemaError: no such split. RowError: an unknown class number, a line that is not
-        numbers, labels without an image (``skip``: rejected into ``report`` instead).
+        DataFileError: no images, a list of images or of names in another encoding. SchemaError: no such split.
+        RowError: an unknown class number, a line that is not numbers or may be something else than a box or an
+        outline, labels without an image (``skip``: rejected into ``report`` instead).
     """
-    data = _find(path, split, access, report, skip=skip)
+    data = _find(path, split, access, report, skip=skip, encoding=encoding)
     if not data.files:
         raise DataFileError("holds no images.", location=Location(str(path)), hint="Expected images/ and labels/.")
-    if not any(labels.is_file() for _, labels in data.files):
+    if not any(is_file(labels) for _, labels in data.files):
         image, labels = data.files[0]
         raise DataFileError(
             f"holds {len(data.files)} images and no label file.",
             location=Location(str(path)),
             hint=f"Expected {str(labels)!r} for {image.name!r}, and so on.",
         )
-    if not data.names:
+    if not data.classes.names:
         report.note("class numbers as names", "no data.yaml or classes.txt names the classes", Location(str(path)))
+    _note_shared_labels(data.files, report)
     _refuse_lone_labels(data.files, report, skip)
     _note_others(data.files, report)
     names = names_apart([image for image, _ in data.files])
@@ -116,20 +136,27 @@ def _listed(folder: Path, *, real: Path | None = None) -> list[tuple[Path, Path]
 
 
 def _find(
-    path: Path, split: str | Sequence[str] | None, access: FileAccess, report: ReadReport, *, skip: bool
+    path: Path,
+    split: str | Sequence[str] | None,
+    access: FileAccess,
+    report: ReadReport,
+    *,
+    skip: bool,
+    encoding: str | None,
 ) -> YoloSet:
     """The part ``split`` of a data.yaml (None: its first), or the images of a folder. Raises SchemaError."""
-    own = path if path.is_file() else _own_yaml(path)
+    own = path if path.is_file() else own_description(path, encoding)
     if own is None:
-        names, named_in = _names_near(path / "images" if (path / "images").is_dir() else path)
+        folder = path / "images" if (path / "images").is_dir() else path
+        classes, keypoints = names_near(folder, _labels_of(folder), encoding)
         pairs = _below(path) if access.root is None else _listed(access.root)
         if parts := parts_among(list({part for image, _ in pairs for part in _folders_between(image, path)})):
             shown = ", ".join(map(repr, parts))
             report.note("parts read together", f"{shown}; name the folder of one to read it alone", Location(str(path)))
-        return YoloSet(tuple(pairs), names, named_in)
-    content = _load_yaml(own)
-    parts = [s for s in _SPLITS if content.get(s)]
-    wanted = [split] if isinstance(split, str) else list(split or _SPLITS)
+        return YoloSet(tuple(pairs), classes, keypoints, encoding)
+    content = load_description(own, encoding)
+    parts = [s for s in SPLITS if content.get(s)]
+    wanted = [split] if isinstance(split, str) else list(split or SPLITS)
     chosen = next((part for part in wanted if part in parts), None)
     if chosen is None:
         raise SchemaError(
@@ -141,8 +168,12 @@ def _find(
         others = ", ".join(repr(p) for p in parts if p != chosen)
         report.note(f"part {chosen!r} read", f"name the folder of {others} to read that instead", Location(str(own)))
     entries = content[chosen] if isinstance(content[chosen], list) else [content[chosen]]
-    files = [pair for entry in entries for pair in _files_of(own, content, str(entry), access, report, skip=skip)]
-    return YoloSet(tuple(files), _names(content.get("names"), own), own.name)
+    files = [
+        pair
+        for entry in entries
+        for pair in _files_of(own, content, str(entry), access, report, skip=skip, encoding=encoding)
+    ]
+    return YoloSet(tuple(files), class_names(content["names"], own, encoding), key_points(content, own), encoding)
 
 
 def _below(path: Path) -> list[tuple[Path, Path]]:
@@ -152,32 +183,42 @@ def _below(path: Path) -> list[tuple[Path, Path]]:
 
 
 def _files_of(
-    own: Path, content: Mapping[str, Any], entry: str, access: FileAccess, report: ReadReport, *, skip: bool
+    own: Path,
+    content: Mapping[str, Any],
+    entry: str,
+    access: FileAccess,
+    report: ReadReport,
+    *,
+    skip: bool,
+    encoding: str | None,
 ) -> list[tuple[Path, Path]]:
     """The images of one entry, a folder or a text file that lists them, with their label files.
 
-    Exported YAML files often hold "../train/images" where "train/images" is meant. An entry that is not in the folder
-    that the user named for the images stands for this folder.
+    Exported YAML files often hold "../train/images" where "train/images" is meant, and obj.data "data/train.txt". An
+    entry that is not in the folder that the user named for the images stands for this folder.
     """
-    root = own.parent / str(content.get("path") or "")
+    root, entry = own.parent / str(content.get("path") or ""), entry.replace("\\", "/")
     for base in filter(None, (access.root, root, own.parent)):
-        for relative in (entry, entry.removeprefix("../")):
-            place = access.path(base, relative)
-            if place is None:
-                continue
-            if (place / "images").is_dir():
-                return _listed(place / "images")
-            if (real := _through_link(place)).is_dir():
-                return _listed(place, real=real)
-            if place.is_file():
-                listed = _listed_in(place, replace(access, folder=place.parent, also=base), report, skip=skip)
+        for relative in (entry, entry.removeprefix("../"), entry.removeprefix("data/")):
+            with suppress(OSError):  # a name that no file can have
+                place = access.path(base, relative)
+                if place is None:
+                    continue
+                if (place / "images").is_dir():
+                    return _listed(place / "images")
+                if (real := _through_link(place)).is_dir():
+                    return _listed(place, real=real)
+                if not place.is_file():
+                    continue
+                of_list = replace(access, folder=place.parent, also=base)
+                listed = _listed_in(place, of_list, report, skip=skip, encoding=encoding)
                 return [(image, _labels_of(image.parent) / f"{image.stem}.txt") for image in listed]
     if access.root is not None:
         return _listed(access.root)
     raise DataFileError(
-        f"names {entry!r}, which is not there.",
+        f"names {entry!r:.200}, which is not there.",
         location=Location(str(own)),
-        hint=f"Looked for {str(root / entry)!r}; correct the path in the file.",
+        hint=f"Looked for {str(root / entry)!r:.300}; correct the path in the file.",
     )
 
 
@@ -186,22 +227,29 @@ def _folders_between(image: Path, path: Path) -> tuple[str, ...]:
     return image.relative_to(path).parts[:-1] if image.is_relative_to(path) else ()
 
 
-def _listed_in(file: Path, access: FileAccess, report: ReadReport, *, skip: bool) -> list[Path]:
+def _listed_in(file: Path, access: FileAccess, report: ReadReport, *, skip: bool, encoding: str | None) -> list[Path]:
     """The images that a text file lists, one per line; relative ones begin at its folder, or at that of the data.yaml.
     A line that names no image is not shown: the file may be none of the data set's.
     """
     images = []
-    lines = read_whole(file, most=_MOST_BYTES).decode("utf-8-sig", errors="replace").split("\n")
-    for place, line in enumerate(lines, 1):
-        fault = "" if is_image_name(line.strip()) else "is no name of an image."
+    for place, line in enumerate(read_text(file, encoding).splitlines(), 1):
+        if not (name := line.strip()):
+            continue
+        fault = "" if is_image_name(name) else "is no name of an image."
         try:
-            if line.strip() and not fault:
-                images.append(find_file(line, access))
+            if not fault:
+                images.append(_listed_image(name, access))
         except RowError as error:
             fault = error.message
-        if line.strip() and fault:
+        if fault:
             leave_out("line of a list (left out)", fault, Location(str(file), line=place), report, skip=skip)
     return images
+
+
+def _listed_image(name: str, access: FileAccess) -> Path:
+    """The image of a line in a list; darknet's begin with the folder "data", in which the list is expected to lie."""
+    inside = find_file(name.replace("\\", "/").removeprefix("data/"), access)
+    return inside if is_file(inside) else find_file(name, access)
 
 
 def _through_link(path: Path) -> Path:
@@ -216,53 +264,42 @@ def _through_link(path: Path) -> Path:
 def _read_image(image: Path, labels: Path, name: str, data: YoloSet, report: ReadReport) -> RawImage:
     location = Location(str(labels))
     raw = RawImage(str(image.absolute()), location, image_id=name, fractions=True)
-    if not labels.is_file():
+    if not is_file(labels):
         report.note("image without a label file (read as empty)", f"{image.name} has none", Location(str(image)))
         return raw
     where = location
     try:
-        for line, text in enumerate(read_whole(labels, most=_MOST_BYTES).decode().splitlines(), 1):
+        for line, text in enumerate(read_text(labels, data.encoding).splitlines(), 1):
             if text.strip():
                 where = Location(str(labels), line=line)
-                raw.objects.append(_object(text.split(), data, where))
-    except UnicodeDecodeError:
-        raw.fault = "is not UTF-8 text."
+                raw.objects.append(_object(text.split(), data, where, report))
+    except DataFileError as error:
+        raw.fault = f"{error.message} {error.hint or ''}".rstrip()
     except ValueError as error:
         raw.fault, raw.location = str(error), where
+    except Exception as error:
+        raw.fault, raw.location = row_fault(error, where).message, where
     return raw
 
 
-def _object(cells: list[str], data: YoloSet, location: Location) -> RawObject:
+def _object(cells: list[str], data: YoloSet, location: Location, report: ReadReport) -> RawObject:
     """The object of one line, its box as left, top, right, bottom in shares of the image. Raises ValueError."""
-    if len(cells) != 5 and (len(cells) < 7 or len(cells) % 2 == 0):
-        raise ValueError(
-            f"{len(cells)} values ({' '.join(cells)[:60]}), expected class, center x, center y, width, height."
-        )
-    label = _label(cells[0], data)
-    values = [number(c) for c in cells[1:]]
-    if len(values) == 4:
-        x, y, width, height = values
-        box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    else:
-        box = (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))
-    wrong = next((v for v in values if v > 1 + _BEYOND or v < -_BEYOND), None)
-    if wrong is not None:
-        raise ValueError(
-            f"{wrong:g} is no share of the image; YOLO labels lie between 0 and 1, these look like pixels."
-        )
+    if len(cells) > 6 and data.keypoints is None and data.doubt:
+        raise ValueError(data.doubt)
+    box, is_outline = box_of(cells, data.keypoints)
+    label = data.classes.label(cells[0])
+    if is_outline:
+        report.note("outlines (the box around each is taken)", f"{label}: {len(cells) // 2} corners", location)
     return RawObject(box, label, location=location)
 
 
-def _label(text: str, data: YoloSet) -> str:
-    value = number(text)
-    if not value.is_integer() or value < 0:
-        raise ValueError(f"the class is {text!r}, expected a whole number from 0.")
-    if not data.names:
-        return str(int(value))
-    if int(value) not in data.names:
-        low, high = min(data.names), max(data.names)
-        raise ValueError(f"the class {int(value)} is not among those of {data.named_in} ({low} to {high}).")
-    return data.names[int(value)]
+def _note_shared_labels(files: Sequence[tuple[Path, Path]], report: ReadReport) -> None:
+    """Images of one name that differ in their suffixes have one label file, which cannot be right for both."""
+    first: dict[Path, Path] = {}
+    for image, labels in files:
+        if first.setdefault(labels, image) != image:
+            message = f"{labels.name} is read for {first[labels].name} and for {image.name}"
+            report.note("one label file for two images", message, Location(str(labels)))
 
 
 def _refuse_lone_labels(files: Sequence[tuple[Path, Path]], report: ReadReport, skip: bool) -> None:
@@ -294,47 +331,3 @@ def _labels_of(folder: Path) -> Path:
             return Path(*parts)
     inside = folder / "labels"
     return inside if inside.is_dir() else folder
-
-
-def _own_yaml(folder: Path) -> Path | None:
-    files = (f for pattern in ("*.yaml", "*.yml") for f in sorted(folder.glob(pattern)))
-    return next((f for f in files if f.name[0] != "." and _is_set(_load_yaml(f))), None)
-
-
-def _is_set(content: Mapping[str, Any]) -> bool:
-    return "names" in content and any(split in content for split in _SPLITS)
-
-
-def _names_near(folder: Path) -> tuple[Mapping[int, str], str]:
-    """The class names from a YAML file in one of the four folders above, or from classes.txt among the labels."""
-    for place in (folder, *list(folder.absolute().parents)[:4]):
-        own = _own_yaml(place)
-        if own is not None:
-            return _names(_load_yaml(own).get("names"), own), own.name
-    for file in (folder / "classes.txt", _labels_of(folder) / "classes.txt", _labels_of(folder).parent / "classes.txt"):
-        if file.is_file():
-            lines = read_whole(file, most=_MOST_BYTES).decode("utf-8-sig", errors="replace").splitlines()
-            return dict(enumerate(line.strip() for line in lines if line.strip())), file.name
-    return {}, ""
-
-
-def _names(value: Any, own: Path) -> dict[int, str]:
-    pairs = value.items() if isinstance(value, Mapping) else enumerate(value if isinstance(value, list) else ())
-    try:
-        names = {int(key): str(name) for key, name in pairs}
-    except (TypeError, ValueError):
-        names = {}
-    if not names:
-        raise DataFileError(f"names is {value!r:.60}, expected a list of class names.", location=Location(str(own)))
-    return names
-
-
-def _load_yaml(path: Path) -> Mapping[str, Any]:
-    """Empty for a file that is no YAML mapping, which is then not a data set either."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(read_whole(path, most=_MOST_BYTES))
-    except (yaml.YAMLError, OSError, ValueError):
-        return {}
-    return content if isinstance(content, Mapping) else {}

@@ -1,0 +1,106 @@
+"""The form of ``polydetr.json``: types and ranges, checked before anything is built from it.
+
+What a task has learned and what a modality has are checked by their own classes (``Task.Learned``, the specs, the
+columns), and their sizes against the header of the weights (``model.sizes``).
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from polydetr.config.sections import ModelConfig
+
+_SHOWN = 3
+
+
+def faults(error: ValidationError) -> str:
+    """The first few faults in words, each with its place."""
+    lines = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False)]
+    more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    return "; ".join(f"{line:.160}" for line in lines[:_SHOWN]) + more
+
+
+def _inside(name: str) -> str:
+    """Raises ValueError where a file of the folder is said to lie outside of it."""
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or any(c in name for c in "\\:\0"):
+        raise ValueError("not a name of a file in this folder")
+    return name
+
+
+class _Part(BaseModel):
+    """Unknown keys are left to those who know them."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class FileEntry(_Part):
+    """The sha256, in hexadecimal, and the size of a file."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class _Input(_Part):
+    name: str
+    modality: str
+
+
+class _Target(_Part):
+    name: str
+    task: str
+
+
+class _Schema(_Part):
+    inputs: list[_Input]
+    targets: list[_Target]
+    notes: list[str] = []
+
+
+class _Modality(_Part):
+    fields: list[str]
+    config: dict[str, Any] = {}
+    needs: dict[str, bool | float] = {}
+
+
+class _Task(_Part):
+    kind: str
+    target: str
+    config: dict[str, Any]
+
+
+class _Training(_Part):
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class _Prediction(_Part):
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+
+
+class Description(_Part):
+    """A whole description, of this format or an older one."""
+
+    format_version: int = Field(ge=1)
+    schema_: _Schema = Field(alias="schema")
+    modalities: dict[str, _Modality] = Field(min_length=1)
+    tasks: dict[str, _Task] = Field(min_length=1)
+    context: bool
+    model: ModelConfig
+    files: dict[Annotated[str, AfterValidator(_inside)], FileEntry] = Field(min_length=1)
+    training: _Training = _Training()
+    prediction: _Prediction = _Prediction()
+    metrics: dict[str, dict[str, dict[str, Annotated[float | None, Field(allow_inf_nan=True)]]]] = {}
+    embed_dim: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Description:
+        """Raises ValueError where tasks, schema and modalities tell of different models."""
+        of_schema = {target.name: target.task for target in self.schema_.targets}
+        if {name: task.kind for name, task in self.tasks.items()} != of_schema:
+            raise ValueError("schema and tasks name other targets")
+        if any(name != task.target for name, task in self.tasks.items()):
+            raise ValueError("a task is that of another target")
+        return self
