@@ -27,7 +27,8 @@ def test_the_verbs_are_there():
     public = verbs(Predictor)
     promised = {"fit", "predict", "predict_proba", "evaluate", "explain", "save", "load"}
     also = {"answer", "stream", "check", "embed", "predictions", "evaluation", "explain_file", "metrics", "info"} | {
-        "thresholds"
+        "thresholds",
+        "open_image",
     }
     assert public == {"fit", "from_checkpoint", "save", "tables"}
     assert verbs(LoadedModel) == (promised | also) - public

@@ -2,6 +2,7 @@
 
 import pytest
 
+from polydetr.core.reading import ExpectedColumns
 from polydetr.data.readers import ReadReport, read_records
 from polydetr.errors import DataFileError, RowError, SchemaError
 
@@ -167,7 +168,9 @@ def test_sentences_in_a_file_called_a_table_are_known_by_their_blank_lines(write
     assert read(write("a.tsv", tagged))[1][0] == ["tin", "from", "Perth"]
     words = "cork\tNOUN\nfrom\tADP\nPorto\tNAME\n\n" * 4
     assert read(write("b.tsv", words))[0][1] == ["NOUN", "ADP", "NAME"]
-    assert next(iter(read_records(write("a.tsv", tagged), tags="label"))).row["label"] == ["B-GOOD", "O", "B-CITY"]
+    assert next(iter(read_records(write("a.tsv", tagged), expected=ExpectedColumns(targets=("label",))))).row[
+        "label"
+    ] == ["B-GOOD", "O", "B-CITY"]
     table = "text\tlabel\ncork rose\tup\n\ntin fell\tdown\n\noil rose\tup\n"
     assert next(iter(read_records(write("c.tsv", table)))).row == {"text": "cork rose", "label": "up"}
 

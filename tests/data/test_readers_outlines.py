@@ -134,7 +134,7 @@ def test_two_entries_never_share_a_file(coco, tmp_path):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ({"width": float("inf"), "height": 80}, "the size inf×80 is not that of an image"),
+        ({"width": float("inf"), "height": 80}, "the size is inf×80, expected numbers of pixels"),
         ({"width": "wide", "height": 80}, "'wide' is not a number"),
         ({"file_name": "x" * 3000}, "is not there"),
     ],

@@ -146,7 +146,7 @@ def test_an_encoding_that_is_not_declared_is_named(voc):
     root = voc("a")
     text = f"<annotation>{thing('瓷砖', 1, 2, 3, 4)}</annotation>"
     (root / "Annotations" / "a.xml").write_text(text, encoding="gbk")
-    with pytest.raises(RowError, match=r"is not utf-8 text\. It is likely gb18030: pass encoding='gb18030'"):
+    with pytest.raises(RowError, match=r"is not utf-8 text\. It is likely gb18030: pass --encoding gb18030"):
         rows(root)
     assert boxes(rows(root, encoding="gb18030")[0])[0][0] == "瓷砖"
     (root / "Annotations" / "a.xml").write_text('<?xml version="1.0" encoding="rot13"?><annotation/>')

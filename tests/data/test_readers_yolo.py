@@ -246,7 +246,7 @@ def test_files_in_another_encoding_are_named(tmp_path, file):
     (tmp_path / file).write_bytes(texts[file].encode("gbk"))
     if file == "train.txt":
         (tmp_path / "data.yaml").write_text("train: train.txt\nnames: [瓷砖]\n", encoding="gbk")
-    with pytest.raises(DataFileError, match=r"is not utf-8 text\. It is likely gb18030: pass encoding='gb18030'"):
+    with pytest.raises(DataFileError, match=r"is not utf-8 text\. It is likely gb18030: pass --encoding gb18030"):
         rows(tmp_path)
     assert "砖" in boxes(rows(tmp_path, encoding="gb18030")[0])[0][0]
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from polydetr.core.reading import ReadOptions
 from polydetr.core.records import ReadReport
 from polydetr.engine.engine import Engine
 from polydetr.engine.inputs import LOOKED_AT, asked_records, target_records
@@ -84,7 +85,7 @@ def test_rows_that_wait_keep_their_place_among_those_that_are_rejected(tmp_path:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n{broken\n{"a": 2}\n{"a": 3, "note": "x"}\n{broken too\n{"a": 4}\n')
     report = ReadReport()
-    records = asked_records(path, ["a", "note"], on_error="skip", report=report)
+    records = asked_records(path, ["a", "note"], reading=ReadOptions(on_error="skip"), report=report)
     found = list(answers(engine, records, report))
     assert [answer.error is not None for answer in found] == [False, True, False, False, True, False]
     assert [answer.row for answer in found] == [1, 2, 3, 4, 5, 6]

@@ -179,7 +179,10 @@ def test_claims_that_the_weights_do_not_hold_take_no_memory(model, file, place, 
         change(model, file, "num_layers", to=value)
     change(model, file, *place, to=value)
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    with pytest.raises(ModelFolderError, match=r"(its description and its weights differ|far more layers than)"):
+    with pytest.raises(
+        ModelFolderError,
+        match=r"(its description and its weights differ|far more layers than|is no description of a model)",
+    ):
         LoadedModel.load(model)
     assert time.monotonic() - started < 3
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10

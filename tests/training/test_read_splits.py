@@ -66,7 +66,7 @@ def test_a_target_without_a_label_in_a_split_is_told_and_not_measured(tmp_path):
         train, {"y": "classification", "price": "regression"}, valid=valid, backbone="none", epochs=1, settings=TINY,
         out=tmp_path / "m", display=watched,
     )  # fmt: skip
-    assert "no validation row has a value of 'price': it is not measured there" in watched.notes
+    assert "the validation rows have no value of 'price': it is not measured there" in watched.notes
     assert set(predictor.metrics["valid"]) == {"y"}
     assert {name for entry in watched.entries for name in entry["metrics"]} == {"y"}
     assert set(predictor.predict([{"x": 0.4}])[0]) == {"y", "price"}
@@ -75,7 +75,7 @@ def test_a_target_without_a_label_in_a_split_is_told_and_not_measured(tmp_path):
 def test_a_split_without_any_label_is_refused_before_the_first_step():
     train = [{"x": i / 10, "y": "ab"[i % 2]} for i in range(40)]
     watched = Watched()
-    with pytest.raises(SchemaError, match="no validation row has a value of 'y': nothing to measure"):
+    with pytest.raises(SchemaError, match="in the validation rows no row has a value for target 'y'"):
         Predictor.fit(
             train, "y", valid=[{"x": 0.1, "y": None}], backbone="none", epochs=1, settings=TINY, display=watched
         )

@@ -107,7 +107,7 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     if settings.get("use_timm_backbone") or str(settings.get("model_type", "")).startswith("timm"):
         raise BackboneError("an encoder of the library timm is not supported.", hint="Choose one of transformers' own.")
-    kept = {key: value for key, value in settings.items() if key not in _FETCHES and not key.startswith("_")}
+    kept = {key: value for key, value in settings.items() if key not in _FETCHES and not str(key).startswith("_")}
     return {key: _plain(value) if isinstance(value, dict) else value for key, value in kept.items()}
 
 

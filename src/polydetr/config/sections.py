@@ -51,7 +51,7 @@ class ReadingConfig(_Section):
     header: bool | None = Field(default=None, description="whether the first line of a table names its columns")
     columns: list[str] | None = Field(default=None, description="the names of a table's columns, in their order")
     images: str | None = Field(
-        default=None, description="the folder of the images, where they do not lie beside the file that names them"
+        default=None, description="the folder of the images: paths begin there, and do not leave it"
     )
     scheme: str = Field(default="auto", description="of the tags of a column file: IOB1, IOB2, BIOES, BMES or plain")
     split: str | None = Field(default=None, description="the part of a YOLO data.yaml: train, val or test")

@@ -171,12 +171,14 @@ class _Kept:
 
 
 def _values(records: Sequence[Record], holding: Holding) -> list[list[Hashable]]:
-    """The values that training keeps. Of a column in which most values occur once, those that do not."""
+    """The values that training keeps: every class; of another column in which most values occur once, those that do
+    not.
+    """
     kept: list[list[Hashable]] = [[] for _ in records]
     for column in holding.categories:
         values = [_each(record.row.get(column)) for record in records]
         counts = Counter(value for own in values for value in own)
-        least = 1 if 2 * len(counts) <= len(records) else 2
+        least = 1 if column == holding.stratify_by or 2 * len(counts) <= len(records) else 2
         for own, row in zip(kept, values, strict=True):
             own += [(column, value) for value in row if counts[value] >= least]
     for target in holding.targets:

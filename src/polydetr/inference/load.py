@@ -40,7 +40,7 @@ def read_parts(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Mod
 def _with_limit(modality: Modality | None, max_pixels: int) -> Modality:
     """Raises ConfigError where there are no images, or the limit is none."""
     if not isinstance(modality, ImageModality):
-        raise ConfigError(f"max_pixels = {max_pixels}: the model reads no images.", hint="Leave --max-pixels out.")
+        raise ConfigError(f"max_pixels = {max_pixels}: the model reads no images.", hint="Leave the limit out.")
     if max_pixels < 1:
         raise ConfigError(f"max_pixels = {max_pixels}, expected at least 1.")
     return modality.with_limit(max_pixels)
@@ -66,8 +66,8 @@ def load_engine(
         raise ConfigError(f"runner {runner!r} is not known.", hint=did_you_mean(runner, RUNNERS))
     manifest = read_manifest(folder)
     try:
-        Schema.from_dict(manifest["schema"])
         modalities, tasks = read_parts(folder, manifest)
+        Schema.from_dict(manifest["schema"])
         if max_pixels is not None:
             modalities = {**modalities, "image": _with_limit(modalities.get("image"), max_pixels)}
         loaded = load(RUNNERS[runner])(folder, manifest, modalities, tasks, precision=precision)

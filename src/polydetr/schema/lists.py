@@ -86,7 +86,7 @@ def _of_target(
         messages.append(f"Target {name!r} is read as one tag per word: {values[0]!r:.60}.")
     else:
         joined = next((value for value in values if len(split_items(str(value), form)) > 1), values[0])
-        how = f"--target {name}:classification --set tasks.{name}.multi_label=false"
+        how = f"train --target {name}:classification --set tasks.{name}.multi_label=false"
         messages.append(
             f"Target {name!r}: {joined!r:.60} is read as several labels, parted by {form!r} (otherwise: {how})."
         )
@@ -147,7 +147,7 @@ def _places(
             f"target {name!r} holds vectors of {size} zeros and ones, and {len(labels)} labels are named.",
             hint=f"Name one for each place: tasks.{name}.labels.",
         )
-    how = "" if options.get("labels") else f"; name them in order: --set tasks.{name}.labels='[...]'"
+    how = "" if options.get("labels") else f"; name them in order: train --set tasks.{name}.labels='[...]'"
     messages.append(
         f"Target {name!r} holds vectors of zeros and ones: each of the {size} places is a label, "
         f"{labels[0]!r} to {labels[-1]!r}{how}."

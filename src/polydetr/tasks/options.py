@@ -40,7 +40,7 @@ def read_options(config: Config, schema: Schema) -> dict[str, TaskOptions]:
 
 def _no_target(name: str, targets: Iterable[str]) -> str:
     dotted = next((target for target in targets if target.startswith(f"{name}.")), None)
-    quoted = f"A name with a dot is quoted: --set 'tasks.\"{dotted}\".KEY=VALUE'."
+    quoted = f"A name with a dot is quoted: train --set 'tasks.\"{dotted}\".KEY=VALUE'."
     return f"tasks.{name}: {name!r} is not a target. {quoted if dotted else did_you_mean(name, targets)}"
 
 

@@ -119,7 +119,7 @@ class TaggingTask(Task):
         """Why plain labels of words may have been meant as tags of entities."""
         how = f"{self.target!r} is read as plain labels, not entities,"
         if all(tag.isdigit() for tag in counts):
-            names = f"--set tasks.{self.target}.labels='[O, B-PER, I-PER]'"
+            names = f"train --set tasks.{self.target}.labels='[O, B-PER, I-PER]'"
             return [f"{how} because its tags are numbers; name them in order where they have names: {names}"]
         odd = [tag for tag in counts if not is_span_tag(tag)]
         if odd and len(odd) < len(counts) - ("O" in counts):

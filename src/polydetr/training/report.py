@@ -123,7 +123,7 @@ def _curves(history: Any) -> list[dict[str, Any]]:
 
 def _card(trained: Trained) -> dict[str, Any]:
     info, engine = trained.info, trained.assembly.engine
-    schema, valid = info["schema"], trained.evaluations["valid"]
+    schema, valid = info["schema"], trained.evaluations.get("valid", {})
     calibration = {
         target: {
             "temperature": engine.tasks[target].temperature,

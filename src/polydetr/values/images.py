@@ -402,7 +402,7 @@ def _check_size(image: Image.Image, reading: ImageReading | None) -> None:
     if reading is not None and width * height > reading.max_pixels:
         raise _Fault(
             f"has {width:,} x {height:,} pixels, more than image.max_pixels = {reading.max_pixels:,}.",
-            "Make it smaller first, or allow it: --max-pixels N (image.max_pixels in training, max_pixels= of load).",
+            "Make it smaller first, or allow it: train --max-pixels N, predict --max-pixels N (max_pixels= of load).",
         )
 
 

@@ -242,7 +242,7 @@ def claimed_size(width: Any, height: Any) -> tuple[int, int] | None:
         return None
     sides = number(width), number(height)
     if not all(0 <= side < _LONGEST_SIDE for side in sides):  # also where one is not a number
-        raise ValueError(f"the size {width!r:.40}×{height!r:.40} is not that of an image.")
+        raise ValueError(f"the size is {width!r:.40}×{height!r:.40}, expected numbers of pixels.")
     return (int(sides[0]), int(sides[1])) if all(sides) else None
 
 

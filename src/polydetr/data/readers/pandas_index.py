@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from polydetr.core.records import ReadReport
 
@@ -15,12 +16,20 @@ _UNNAMED = re.compile(r"__index_level_\d+__")
 
 def index_columns(names: Iterable[str], metadata: Mapping[bytes, bytes] | None = None) -> list[str]:
     """Those of a table's columns that hold the index of the frame it was made from. metadata: of its Arrow schema."""
-    try:
-        described = json.loads((metadata or {}).get(b"pandas", b"{}"))["index_columns"]
-        told = {name for name in described if isinstance(name, str)}  # a range is not stored as a column
-    except (ValueError, TypeError, KeyError):  # no frame of pandas, or broken metadata, without which a table is read
-        told = set()
+    described = said_by_pandas(metadata, "index_columns")
+    told = {name for name in described if isinstance(name, str)}  # a range is not stored as a column
     return [name for name in names if name in told or _UNNAMED.fullmatch(name)]
+
+
+def said_by_pandas(metadata: Mapping[bytes, bytes] | None, what: str) -> list[Any]:
+    """A list of the description that pandas writes into an Arrow schema; empty where a table was not made from a frame,
+    and where its metadata is broken, without which it is read all the same.
+    """
+    try:
+        found = json.loads((metadata or {}).get(b"pandas", b"{}"))[what]
+    except (ValueError, TypeError, KeyError):
+        return []
+    return found if isinstance(found, list) else []
 
 
 def note_index(names: Iterable[str], report: ReadReport) -> None:

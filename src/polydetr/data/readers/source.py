@@ -174,7 +174,7 @@ def existing(source: str | Path) -> Path:
 
 
 def _name(path: Path) -> str:
-    return repr(shown(path, 120))
+    return repr(shown(str(path), 120))
 
 
 def reject(

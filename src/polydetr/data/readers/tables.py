@@ -12,7 +12,7 @@ from typing import Any
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.class_names import class_names, with_class_names
 from polydetr.data.readers.json_rows import read_rows
-from polydetr.data.readers.pandas_index import index_columns, note_index
+from polydetr.data.readers.pandas_index import index_columns, note_index, said_by_pandas
 from polydetr.data.readers.source import Source
 from polydetr.errors import DataFileError, Location, SchemaError
 
@@ -99,8 +99,8 @@ def _frame_types(frame: Any, kind: str) -> dict[str, str]:
 
 def _arrow_types(schema: Any) -> dict[str, str]:
     """Column → its type; that of pandas where pandas wrote it (Parquet has no dictionaries of numbers)."""
-    columns = (schema.pandas_metadata or {}).get("columns", ())
-    of_pandas = {str(column["name"]): str(column["pandas_type"]) for column in columns}
+    columns = [column for column in said_by_pandas(schema.metadata, "columns") if isinstance(column, dict)]
+    of_pandas = {str(column.get("name")): str(column.get("pandas_type")) for column in columns}
     return {field.name: str(field.type) for field in schema} | of_pandas
 
 
