@@ -70,9 +70,13 @@ def fit(source: Any, target: str, **given: Any) -> tuple[Predictor, list[str]]:
         ("bomb.png", "pixels, more than image.max_pixels", "Make it smaller first"),
         ("large.png", "has 9,000 x 9,000 pixels, more than image.max_pixels", "allow it: train --max-pixels N"),
         ("empty.png", "is empty (0 bytes)", "Copy the image again"),
-        ("text.png", "is not an image that can be read; it begins with b'just some words'", "Expected one of JPEG"),
-        ("absent.jpg", "does not exist (looked at", "begin at the data file"),
-        ("../outside.jpg", "leads out of image.root", "Move the image there, or set another image.root"),
+        ("text.png", "is not an image that can be read.", "Expected one of JPEG"),
+        ("absent.jpg", "does not exist (looked at", "Relative paths begin at the folder"),
+        (
+            "../outside.jpg",
+            "leads out of the folder",
+            "or name a folder that holds all images: images='FOLDER' (--images FOLDER)",
+        ),
     ],
 )
 def test_a_bad_picture_names_its_row_and_a_way_out(pictures, run, tmp_path, name, says, mend):

@@ -14,7 +14,7 @@ from polydetr import LoadedModel, Predictor
 
 def test_exported_names():
     models = {"Predictor", "LoadedModel", "Options", "ReadOptions"}
-    answers = {"Answer", "Problem", "Prediction", "Evaluation", "MeasureWarning", "PolydetrError"}
+    answers = {"Answer", "Problem", "Prediction", "Evaluation", "MeasureWarning", "ReadingWarning", "PolydetrError"}
     helpers = {"Span", "read_records", "fetch_sample", "colored_entities", "__version__"}
     assert sorted(polydetr.__all__) == sorted(models | answers | helpers)
     for name in polydetr.__all__:

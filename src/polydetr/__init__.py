@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from polydetr.core.predictions import Evaluation, Prediction
     from polydetr.core.reading import ReadOptions
     from polydetr.data.readers import read_records
+    from polydetr.engine.inputs import ReadingWarning
     from polydetr.engine.outputs import Answer, Problem
     from polydetr.errors import PolydetrError
     from polydetr.fetch.samples import fetch_sample
@@ -29,6 +30,7 @@ __all__ = [
     "Predictor",
     "Problem",
     "ReadOptions",
+    "ReadingWarning",
     "Span",
     "__version__",
     "colored_entities",
@@ -46,6 +48,7 @@ _HOMES = {
     "Predictor": "predictor",
     "Problem": "engine.outputs",
     "ReadOptions": "core.reading",
+    "ReadingWarning": "engine.inputs",
     "Span": "values.spans",
     "colored_entities": "reports.spans_terminal",
     "fetch_sample": "fetch.samples",

@@ -113,6 +113,13 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, content: str, message: 
         load_config(tmp_path / "none.yaml")
 
 
+def test_the_yaml_file_of_a_data_set_is_no_configuration(tmp_path):
+    path = tmp_path / "data.yaml"
+    path.write_text("train: images/train\nval: images/val\nnames: [cup]\n")
+    with pytest.raises(ConfigError, match=r"is the YAML file of a data set.*Train on it: --train .*data\.yaml"):
+        load_config(path)
+
+
 def test_the_name_of_a_target_may_hold_a_dot():
     for name in ('"net.price"', "'net.price'", r"net\.price"):
         assert parse_settings([f"tasks.{name}.loss_weight=2"]) == {"tasks": {"net.price": {"loss_weight": 2}}}

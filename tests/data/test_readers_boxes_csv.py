@@ -87,7 +87,6 @@ def test_other_tables_are_not_taken_for_boxes(table):
         ("b.png,1,2,nan,4,cup", r"line 3: the box \[1, 2, nan, 4\] has a coordinate"),
         ("b.png,1,2,3,4,", r"line 3: column 'label': the box \[1.0, 2.0, 3.0, 4.0\] has no label"),
         ("c.png,1,2,3,4,cup", r"line 3: the image 'c.png' is not there"),
-        ("b.png,1,2,3", r"line 3: 4 fields, expected 6"),
     ],
 )
 def test_rows_that_cannot_be_used(table, row, message):
@@ -98,6 +97,15 @@ def test_rows_that_cannot_be_used(table, row, message):
     assert [r["image_id"] for r in kept] == ["a.png"]
     assert len(report.rejected) == 1
     assert report.rows == 1
+
+
+def test_a_line_that_is_no_row_takes_no_images_place(table):
+    path = table(f"{HEADER}a.png,1,2,3,4,cup\nb.png,1,2,3\n")
+    with pytest.raises(RowError, match="line 3: 4 fields, expected 6"):
+        rows(path)
+    kept, report = skipped(path)
+    assert (len(kept), report.rows, report.rejected) == (1, 1, [])
+    assert "line 3: 4 fields, expected 6" in report.examples["line left out"][0]
 
 
 def test_swapped_corners_are_told_with_their_line(table):

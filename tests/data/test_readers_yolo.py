@@ -42,10 +42,10 @@ def test_shares_become_pixels_and_numbers_names(yolo):
 def test_the_ways_to_name_a_part(yolo):
     report = ReadReport()
     assert [r["image_id"] for r in rows(yolo / "data.yaml", report=report)] == ["a"]
-    assert "'train' is read; name the folder of 'val' to read it" in report.examples["one part read"][0]
+    assert "name the folder of 'val' to read that instead" in report.examples["part 'train' read"][0]
     assert boxes(rows(yolo / "data.yaml", split="val")[0]) == [("cup", 0, 0, 100, 80)]
     assert boxes(rows(yolo / "images" / "val")[0]) == [("cup", 0, 0, 100, 80)]
-    with pytest.raises(SchemaError, match=r"data.yaml has no part 'vall'. Did you mean 'val'\?"):
+    with pytest.raises(SchemaError, match=r"data.yaml has no part 'vall'; it has 'train', 'val'. Did you mean 'val'\?"):
         rows(yolo, split="vall")
 
 
@@ -280,5 +280,5 @@ def test_real_yolo_folder():
     kept, report = skipped(SHARED / "coco256" / "object_detection")
     counts = Counter(o["label"] for row in kept for o in row["objects"])
     assert (len(kept), counts.total(), counts["person"]) == (128, 929, 254)
-    assert len(report.rejected) == 2  # two label files whose images were not packed
+    assert report.problems["labels without an image (left out)"] == 2  # whose images were not packed
     assert len(rows(SHARED / "coco256" / "object_detection" / "config.yaml", split="val")) == 128

@@ -71,7 +71,7 @@ def test_wrong_calls_say_what_is_wrong():
 
 def held_by(rows, schema, *, fraction=0.1, seed=0, group=None):
     data = records(rows)
-    holding = Holding.of(schema, data, group=group, root=None)
+    holding = Holding.of(schema, data, group=group)
     return split_records(data, fraction, seed=seed, holding=holding)
 
 

@@ -129,7 +129,7 @@ class ToneModality(Modality):
     def build(cls, fields: Sequence[Any], context: BuildContext) -> ToneModality:
         return cls([field.name for field in fields], needs=context.needs)
 
-    def encode(self, rows: Sequence[Row], *, folder: Any = None) -> EncodedGroup:
+    def encode(self, rows: Sequence[Row], *, access: Any = None) -> EncodedGroup:
         (row,) = rows
         tones = [row[field] for field in self.fields if row.get(field) is not None]
         return EncodedGroup([Window({"tone": np.array(tones, np.float32).reshape(-1, 1)})])

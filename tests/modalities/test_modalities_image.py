@@ -15,6 +15,7 @@ from PIL import Image
 
 from polydetr import embedders
 from polydetr.config.sections import AugmentConfig, Config, ImageConfig
+from polydetr.core.access import FileAccess
 from polydetr.core.examples import Example
 from polydetr.embedders.image import ImageEmbedder
 from polydetr.errors import BackboneError, ConfigError, RowError
@@ -72,7 +73,7 @@ def test_images_of_all_fields_in_order(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(picture(1)))
     found = modality("front", "back")
     row = {"back": ["a.png", picture(2)], "front": png(picture(0))}
-    (window,) = found.encode([row], folder=tmp_path).windows
+    (window,) = found.encode([row], access=FileAccess(tmp_path)).windows
     assert window.arrays["pixels"].shape == (3, 3, 32, 32)
     assert window.arrays["pixels"].dtype == np.uint8
     assert window.arrays["field"].tolist() == [0, 1, 1]
@@ -103,9 +104,9 @@ def test_too_many_images_are_reported() -> None:
 def test_what_cannot_be_read_names_column_and_file(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"not a picture")
     with pytest.raises(RowError, match=r"column 'photo': 'bad.jpg' is not an image"):
-        modality().encode([{"photo": ["bad.jpg"]}], folder=tmp_path)
-    with pytest.raises(RowError, match=r"leads out of image\.root"):
-        modality(root=str(tmp_path)).encode([{"photo": "../x.png"}])
+        modality().encode([{"photo": ["bad.jpg"]}], access=FileAccess(tmp_path))
+    with pytest.raises(RowError, match=r"leads out of the folder"):
+        modality().encode([{"photo": "../x.png"}], access=FileAccess(tmp_path))
     with pytest.raises(RowError, match="max_pixels = 100"):
         modality(max_pixels=100).encode([{"photo": png(picture())}])
 
@@ -126,11 +127,11 @@ def test_encoding_in_threads_gives_the_same_bytes() -> None:
 def test_the_keys_of_the_cache(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(picture(1)))
     rows = [{"photo": "a.png"}, {"photo": None}]
-    before = modality().content_key(rows, folder=tmp_path)
-    assert before == modality().content_key(rows, folder=tmp_path)
-    assert before != modality().content_key(rows[:1], folder=tmp_path)
+    before = modality().content_key(rows, access=FileAccess(tmp_path))
+    assert before == modality().content_key(rows, access=FileAccess(tmp_path))
+    assert before != modality().content_key(rows[:1], access=FileAccess(tmp_path))
     (tmp_path / "a.png").write_bytes(png(picture(1, width=50)))
-    assert before != modality().content_key(rows, folder=tmp_path)
+    assert before != modality().content_key(rows, access=FileAccess(tmp_path))
     settings: list[dict[str, Any]] = [{}, {"size": 40}, {"fit": "pad"}, {"max_images": 1}]
     prints = {modality(**c).fingerprint() for c in settings}
     assert len(prints) == 4
@@ -309,7 +310,7 @@ def test_saved_and_restored_it_is_the_same(tmp_path: Path) -> None:
 
 def built(tmp_path: Path, rows: list[dict[str, Any]], notes: list[str]) -> ImageModality:
     config = Config(backbone="none", image=ImageConfig(size=32, patch_size=8, max_pixels=10_000))
-    context = BuildContext(rows, config, notify=notes.append, folder=tmp_path)
+    context = BuildContext(rows, config, notify=notes.append, access=FileAccess(tmp_path))
     return ImageModality.build([FieldSpec("photo", "image")], context)
 
 
@@ -323,7 +324,7 @@ def test_images_of_16_bits_are_read_by_one_scale_which_is_saved(tmp_path: Path) 
     learned = built(tmp_path, rows, notes)
     (note,) = notes
     assert note.startswith("images of 'photo' have 16 bits and use 1,000 to 3,800 of 0 to 65,535: these become black")
-    pixels = [learned.encode([row], folder=tmp_path).windows[0].arrays["pixels"][0, 0] for row in rows[:3]]
+    pixels = [learned.encode([row], access=FileAccess(tmp_path)).windows[0].arrays["pixels"][0, 0] for row in rows[:3]]
     assert [(int(p.min()), int(p.max())) for p in pixels] == [(0, 73), (46, 118), (182, 255)]
     learned.save_files(tmp_path)
     again = ImageModality.from_state(json.loads(json.dumps(learned.state())), tmp_path, others={})
@@ -331,7 +332,7 @@ def test_images_of_16_bits_are_read_by_one_scale_which_is_saved(tmp_path: Path) 
     encoded = again.encode([{"photo": np.full((9, 9), 5000, np.uint16)}])
     assert [f.kind for f in encoded.warnings] == ["out_of_range"]
     assert "100% of the pixels of 'photo' lie outside of 1,000 to 3,800" in str(encoded.warnings[0])
-    with again.opened("1.png", "photo", folder=tmp_path) as shown:  # what reports draw
+    with again.opened("1.png", "photo", access=FileAccess(tmp_path)) as shown:  # what reports draw
         assert np.array_equal(np.asarray(shown)[..., 0], pixels[1])
 
 

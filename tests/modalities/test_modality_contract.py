@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from embedder_cases import history, image, item, picture, subwords, table, text
+from polydetr.core.access import FileAccess
 from polydetr.core.documents import EncodedGroup
 from polydetr.core.plugs import MODALITIES
 from polydetr.errors import RowError
@@ -191,8 +192,8 @@ def test_files_that_rows_name_are_distinguished_by_content(tmp_path: Path) -> No
         assert isinstance(modality, ReadsFiles)
         assert modality.reads_files
         Image.fromarray(picture(0)).save(path)
-        first = modality.content_key([row], folder=None)
-        assert first == modality.content_key([row], folder=None)
+        first = modality.content_key([row], access=FileAccess())
+        assert first == modality.content_key([row], access=FileAccess())
         Image.fromarray(picture(5)).save(path)
-        assert modality.content_key([row], folder=None) != first
+        assert modality.content_key([row], access=FileAccess()) != first
     assert not isinstance(text("note"), ReadsFiles)

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from polydetr.core.access import FileAccess
 from polydetr.errors import RowError
 from polydetr.values import images
-from polydetr.values.images import ReadOptions, deep_values, open_image, opened_image, outside_levels
+from polydetr.values.images import ImageReading, deep_values, open_image, opened_image, outside_levels
 from polydetr.values.pixels import ALL_LEVELS, Levels, Room, over_white
 
 
@@ -28,7 +29,7 @@ def test_a_column_that_uses_little_of_16_bits_keeps_its_contrast(low: int, high:
     array = thermal(low, high)
     levels = Levels.of(array)
     for value in (array, array.astype(np.int32), Image.fromarray(array)):
-        shown = np.asarray(open_image(value, reading=ReadOptions(levels=levels)))[..., 0]
+        shown = np.asarray(open_image(value, reading=ImageReading(levels=levels)))[..., 0]
         assert (shown.min(), shown.max()) == (0, 255)
         assert len(np.unique(shown)) == min(256, high - low + 1)
         assert (np.diff(shown.ravel().astype(int)) >= 0).all()
@@ -46,7 +47,7 @@ def test_dead_pixels_do_not_count_and_full_images_stay_as_they_were() -> None:
 
 
 def test_what_lies_outside_of_the_levels_is_told() -> None:
-    reading = ReadOptions(levels=Levels(100, 200))
+    reading = ImageReading(levels=Levels(100, 200))
     values = np.array([[50, 100], [200, 60_000]], np.uint16)
     for value in (values, Image.fromarray(values)):
         shown = open_image(value, reading=reading)
@@ -59,7 +60,7 @@ def test_values_of_images_of_16_bits_alone(tmp_path: Path) -> None:
     Image.fromarray(thermal(5, 500)).save(tmp_path / "deep.png")
     Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
     (tmp_path / "bad.png").write_bytes(b"no image")
-    reading = ReadOptions(folder=tmp_path)
+    reading = ImageReading(FileAccess(tmp_path))
     for value in (
         "deep.png",
         (tmp_path / "deep.png").read_bytes(),
@@ -143,4 +144,4 @@ def test_a_huge_file_is_refused_by_its_size(tmp_path: Path) -> None:
     with open(tmp_path / "hole.png", "wb") as file:
         file.truncate(1 << 36)
     with pytest.raises(RowError, match=r"hole\.png' has 68,719,476,736 bytes, more than an image"):
-        open_image("hole.png", reading=ReadOptions(folder=tmp_path))
+        open_image("hole.png", reading=ImageReading(FileAccess(tmp_path)))

@@ -27,7 +27,7 @@ OPTIONS: dict[str, Any] = {
         str | None, typer.Option("--columns", help="The names of a table's columns, in their order: text,label.")
     ],
     "images": Annotated[
-        str | None, typer.Option("--images", help="The folder of the images, where they are not beside the rows.")
+        str | None, typer.Option("--images", help="The folder of the images: paths begin there, and do not leave it.")
     ],
     "skip_errors": Annotated[
         bool, typer.Option("--skip-errors", help="Leave out rows that cannot be read, and report them.")

@@ -162,6 +162,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {fault}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(content).__name__}")
+    if "names" in content and {"train", "val", "test"} & content.keys():
+        raise ConfigError(
+            f"{path}: is the YAML file of a data set (it names classes), not a configuration.",
+            hint=f"Train on it: --train {path} (train={str(path)!r}).",
+        )
     return content
 
 

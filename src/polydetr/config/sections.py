@@ -51,7 +51,7 @@ class ReadingConfig(_Section):
     header: bool | None = Field(default=None, description="whether the first line of a table names its columns")
     columns: list[str] | None = Field(default=None, description="the names of a table's columns, in their order")
     images: str | None = Field(
-        default=None, description="the folder of the images, where they do not lie beside the file that names them"
+        default=None, description="the folder of the images: paths begin there, and do not leave it"
     )
     scheme: str = Field(default="auto", description="of the tags of a column file: IOB1, IOB2, BIOES, BMES or plain")
     split: str | None = Field(default=None, description="the part of a YOLO data.yaml: train, val or test")
@@ -106,7 +106,9 @@ class ImageConfig(_Section):
     )
     patch_size: int = Field(default=16, ge=2, le=2048, description="pixels per side of one token, without a backbone")
     root: str | None = Field(
-        default=None, description="the only folder images may be read from; default: where the data file lies"
+        default=None,
+        description="the folder, from the working directory, where the paths of the run's rows begin, and which they "
+        "do not leave; default: the folder of the file that names them, which relative ones do not leave either",
     )
     max_images: int = Field(default=4, ge=1, le=1000, description="images of one field that are read, the first ones")
     max_pixels: int = Field(

@@ -25,7 +25,7 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
-from polydetr.errors import SaveError
+from polydetr.errors import DataFileError, SaveError
 
 PIPE_SECONDS = 10.0
 """How long a named pipe is waited on until some program reads from it."""
@@ -50,6 +50,21 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal, read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_whole(path: Path, *, most: int) -> bytes:
+    """The content of an ordinary file of at most so many bytes: a pipe would block, a device never ends.
+
+    Raises:
+        DataFileError: it is no ordinary file, or larger. OSError: it cannot be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DataFileError("is not an ordinary file.")
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise DataFileError(f"has more than {most:,} bytes, which is too large.")
+    return content
 
 
 @contextmanager

@@ -17,10 +17,11 @@ class ReadOptions:
 
     format: a name of ``data.readers.FORMATS``. encoding: of a text file that is neither UTF-8 nor marked UTF-16.
     delimiter, header, columns: of a table of text; ``header=False``: the first line is data; columns: their names.
-    images: the folder of the images, where they do not lie beside the file that names them. scheme: of the tags of a
-    column file: IOB1, IOB2, BIOES, BMES, "plain" (labels without spans), or "auto". split: the part of a YOLO
-    data.yaml: "train" (taken when None), "val" or "test". on_error: "raise" at a row that cannot be read, or "skip":
-    it is left out and reported; None: what the verb does by itself.
+    images: the folder of the images that the rows name: their paths begin there, and nothing outside of it is opened.
+    scheme: of the tags of a column file: IOB1, IOB2, BIOES, BMES, "plain" (labels without spans), or "auto". split: the
+    part of a YOLO data.yaml ("train", "val", "test"), or several, of which the first that it has is read; None: what
+    fits the role of the rows. on_error: "raise"
+    at a row that cannot be read, or "skip": it is left out and reported; None: what the verb does by itself.
 
     Raises:
         SchemaError: a value that none of them can be.
@@ -33,7 +34,7 @@ class ReadOptions:
     columns: Sequence[str] | None = None
     images: str | Path | None = None
     scheme: str = "auto"
-    split: str | None = None
+    split: str | Sequence[str] | None = None
     on_error: Literal["raise", "skip"] | None = None
 
     def __post_init__(self) -> None:
@@ -82,3 +83,5 @@ def _on_command_line(name: str, value: Any) -> str:
 
 SKIP = option("on_error", "skip")
 """How rows that cannot be read are left out."""
+SAY_IMAGES = option("images", "FOLDER")
+"""How the folder of the images is named, for the messages about them."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.errors import Location, bounded
 
 Row = Mapping[str, Any]
@@ -19,12 +20,13 @@ _EXAMPLES_PER_KIND = 5
 @dataclass(frozen=True, slots=True)
 class Record:
     """``row`` maps field name → value; ``location`` says where it stands; ``document`` groups rows that belong
-    together.
+    together; ``access``: where its paths begin, if not at the file of its location (see ``access_of``).
     """
 
     row: Mapping[str, Any]
     location: Location
     document: str | None = None
+    access: FileAccess | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Rejection:
 
     location: Location
     reason: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What names it beside its location: its image, its id."""
 
     def __str__(self) -> str:
         return f"{self.location}: {self.reason}" if str(self.location) else self.reason
@@ -62,8 +66,18 @@ class ReadReport:
         if len(shown) < _EXAMPLES_PER_KIND:
             shown.append(bounded(f"{location}: {message}" if location else message))
 
-    def reject(self, location: Location, reason: str) -> None:
-        self.rejected.append(Rejection(location, bounded(reason)))
+    def reject(self, location: Location, reason: str, about: Mapping[str, Any] | None = None) -> None:
+        """about: what names the row beside its location, see ``Rejection``."""
+        self.rejected.append(Rejection(location, bounded(reason), about or {}))
+
+    def note_all(self, other: ReadReport, *, kind: str) -> None:
+        """Counts what ``other`` noted, and what it rejected as this ``kind``: no rows here, but parts of some."""
+        self.problems.update(other.problems)
+        for name, examples in other.examples.items():
+            shown = self.examples.setdefault(name, [])
+            shown += examples[: _EXAMPLES_PER_KIND - len(shown)]
+        for rejection in other.rejected:
+            self.note(kind, rejection.reason, rejection.location)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -100,11 +114,15 @@ class Finding:
 
 
 @functools.lru_cache(maxsize=256)
-def _folder_of_file(file: str) -> Path | None:
+def _access_of_file(file: str) -> FileAccess:
     path = Path(file)
-    return path if path.is_dir() else path.parent if path.exists() else None
+    return FileAccess(path if path.is_dir() else path.parent) if path.exists() else IN_MEMORY
 
 
-def folder_of(record: Record) -> Path | None:
-    """Where relative paths in the row begin: the folder of the file it stands in; None for rows from memory."""
-    return _folder_of_file(record.location.file) if record.location.file else None
+def access_of(record: Record) -> FileAccess:
+    """Where relative paths in the row begin: as its reader says, else at the folder of the file it stands in; for rows
+    from memory, at the working directory.
+    """
+    if record.access is not None:
+        return record.access
+    return _access_of_file(record.location.file) if record.location.file else IN_MEMORY

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from polydetr.core.files import sha256_of
-from polydetr.core.records import Record, Row, folder_of
+from polydetr.core.records import Record, Row, access_of
 from polydetr.data.text_keys import field_text, fingerprint, normalize
 from polydetr.schema.spec import IGNORE, Schema
 from polydetr.values.cells import is_empty
-from polydetr.values.images import ReadOptions, image_sources
+from polydetr.values.images import ImageReading, image_sources
 
 _HEAD = 4096
 FEW_VALUES, ROWS_PER_VALUE = 20, 5
@@ -26,26 +26,24 @@ FEW_VALUES, ROWS_PER_VALUE = 20, 5
 @dataclass(frozen=True)
 class Compared:
     """The columns by which rows are compared. inputs: all that are read, images left out; texts: those of ``inputs``
-    whose repetition makes two rows copies though their other inputs differ; images: likewise, byte by byte; root: where
-    relative paths of images begin.
+    whose repetition makes two rows copies though their other inputs differ; images: likewise, byte by byte.
     """
 
     inputs: tuple[str, ...]
     texts: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
-    root: Path | None = None
 
     @classmethod
-    def of(cls, schema: Schema, rows: Sequence[Row] = (), *, root: str | None = None) -> Compared:
+    def of(cls, schema: Schema, rows: Sequence[Row] = ()) -> Compared:
         """The inputs of a schema; a text that is one of a few values in ``rows`` is no text to know rows by."""
         inputs = tuple(f.name for f in schema.inputs if f.modality not in (IGNORE, "image"))
         few = repeated_columns(schema.names("text"), rows)
         texts = tuple(name for name in schema.names("text") if name not in few)
-        return cls(inputs, texts, tuple(schema.names("image")), Path(root) if root is not None else None)
+        return cls(inputs, texts, tuple(schema.names("image")))
 
     def sources(self, record: Record) -> list[Path | Content]:
         """The record's images, those in memory by their content."""
-        reading = ReadOptions(folder=folder_of(record), root=self.root)
+        reading = ImageReading(access_of(record))
         items = (item for name in self.images for item in image_sources(record.row.get(name), reading))
         return [item if isinstance(item, Path) else Content.of(item) for item in items]
 

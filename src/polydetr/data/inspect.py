@@ -14,7 +14,7 @@ from polydetr.core.records import ReadReport, Record
 from polydetr.data.copies import Compared, content_keys
 from polydetr.data.leaks import find_leaks
 from polydetr.data.overlap import same_file
-from polydetr.data.readers import read_records
+from polydetr.data.readers import TEST_PARTS, VALID_PARTS, read_records
 from polydetr.data.readers.header import header_explained
 from polydetr.data.readers.lists import with_lists
 from polydetr.data.statistics import SplitStats, labels_of
@@ -107,7 +107,10 @@ def inspect_data(
     expected = ExpectedColumns(tuple(inputs or ()), tuple(names_of(target) or ()))
     numbered: list[str] = []
     for name, source in sources.items():
-        records = read_records(source, reading=reading, expected=expected, report=reports[name])
+        records = read_records(
+            source, reading=reading, expected=expected, report=reports[name],
+            split={"valid": VALID_PARTS, "test": TEST_PARTS}.get(name),
+        )  # fmt: skip
         head = list(islice(records, _SAMPLE))
         if not head:
             raise DataFileError(f"the {name} split has no readable row.", hint=" ".join(reports[name].lines()) or None)

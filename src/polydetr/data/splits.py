@@ -36,14 +36,14 @@ class Holding:
     targets: tuple[TargetSpec, ...] = ()
 
     @classmethod
-    def of(cls, schema: Schema, records: Sequence[Record], *, group: str | None, root: str | None) -> Holding:
+    def of(cls, schema: Schema, records: Sequence[Record], *, group: str | None) -> Holding:
         """What suits the columns of a schema."""
         rows = [record.row for record in records]
         classes = [t.name for t in schema.targets if t.task == "classification"]
         read = [f.name for f in schema.inputs if f.modality in ("category", "text", "number") and f.name != group]
         categories = {*schema.names("category"), *repeated_columns(read, rows), *classes} - {group}
         return cls(
-            Compared.of(schema, rows, root=root),
+            Compared.of(schema, rows),
             stratify_by=classes[0] if classes else None,
             group=group,
             categories=tuple(sorted(categories)),

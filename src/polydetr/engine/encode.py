@@ -8,16 +8,16 @@ import copy
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from polydetr.core.access import FileAccess
 from polydetr.core.ahead import cores
 from polydetr.core.documents import EncodedDocument, EncodedGroup
 from polydetr.core.examples import Arrays, Example
 from polydetr.core.layout import FieldText
-from polydetr.core.records import Finding, Record, Row, folder_of
+from polydetr.core.records import Finding, Record, Row, access_of
 from polydetr.errors import Location, RowError, listed, row_fault
 from polydetr.modalities.base import Modality, ReadsFiles
 from polydetr.tasks.base import Task, WindowView
@@ -102,8 +102,8 @@ class RowEncoder:
             raise error from (None if isinstance(fault, RowError) else fault)
 
     def _encode(self, records: Sequence[Record], *, with_targets: bool) -> EncodedDocument:
-        rows, folder = [record.row for record in records], folder_of(records[0])
-        groups = {name: self._group(modality, rows, folder) for name, modality in self.read.items()}
+        rows, access = [record.row for record in records], access_of(records[0])
+        groups = {name: self._group(modality, rows, access) for name, modality in self.read.items()}
         warnings = [warning for g in groups.values() for warning in g.warnings]
         self._judge(groups, warnings)
         windowed = next((g for g in groups.values() if g.texts), None)
@@ -134,7 +134,7 @@ class RowEncoder:
         for target, side in self.positives.items():
             known = golds[target][0] is not None
             row = records[0].row if known else {}
-            positives[target] = group = self._group(side, [row], folder_of(records[0]))
+            positives[target] = group = self._group(side, [row], access_of(records[0]))
             if known:
                 warnings += group.warnings
             if len(group.windows) > count:
@@ -142,12 +142,12 @@ class RowEncoder:
                 warnings.append(Finding("truncated", target, message))
         return positives
 
-    def _group(self, modality: Modality, rows: Sequence[Row], folder: Path | None) -> EncodedGroup:
+    def _group(self, modality: Modality, rows: Sequence[Row], access: FileAccess) -> EncodedGroup:
         """One modality's windows; when lenient, a value that cannot be read counts as missing."""
         findings: list[Finding] = []
         while True:
             try:
-                group = modality.encode(rows, folder=folder)
+                group = modality.encode(rows, access=access)
                 return dataclasses.replace(group, warnings=[*findings, *group.warnings]) if findings else group
             except RowError as error:
                 column = error.location.column if error.location else None
@@ -205,4 +205,4 @@ def _content(groups: Mapping[str, Arrays]) -> int:
 
 def task_row(task: Task, record: Record) -> Row:
     """The row as the task reads its label: its files lie beside the file that names them."""
-    return task.located(record.row, folder_of(record)) if isinstance(task, NamesFiles) else record.row
+    return task.located(record.row, access_of(record)) if isinstance(task, NamesFiles) else record.row

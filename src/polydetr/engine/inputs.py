@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,22 +13,24 @@ import numpy as np
 
 from polydetr.core.reading import ExpectedColumns, ReadOptions, option
 from polydetr.core.records import ReadReport, Record, Rejection
-from polydetr.data.readers import read_records
+from polydetr.data.readers import TEST_PARTS, TRAIN_PARTS, read_records
 from polydetr.data.readers.header import header_explained
 from polydetr.data.readers.lists import with_lists
 from polydetr.data.readers.source import existing
 from polydetr.data.readers.tables import column_kind, frame_kind
 from polydetr.engine.encode import Strictness
 from polydetr.errors import DataFileError, Location, SchemaError, listed, nearest, quoted
+from polydetr.values.files import is_image_name
 from polydetr.values.lists import ListColumn
+
+LOOKED_AT = 10_000
+"""Rows that are looked at for the columns that a model reads: rows of JSON may leave out a key that has no value."""
+_OF_BOXES = frozenset({"image", "objects", "image_id"})
+"""Columns of every row from a reader of boxes."""
 
 
 class ReadingWarning(UserWarning):
     """Something in the rows was left out or repaired when they were read."""
-
-
-LOOKED_AT = 10_000
-"""Rows that are looked at for the columns that a model reads: rows of JSON may leave out a key that has no value."""
 
 
 def asked_records(
@@ -39,6 +42,9 @@ def asked_records(
     expected: ExpectedColumns | None = None,
     report: ReadReport | None = None,
     strictness: Strictness = "normal",
+    also: str | Path | None = None,
+    split: Sequence[str] = (*TEST_PARTS, *TRAIN_PARTS),
+    image: str | None = None,
     lists: Mapping[str, ListColumn] = MappingProxyType({}),
     labels: bool = False,
 ) -> Iterator[Record]:
@@ -47,16 +53,29 @@ def asked_records(
 
     lists: the columns that hold lists (``Schema.lists``). labels: whether rows are measured; without them nothing that
     is wrong with a label is an error. single: the fields that hold no lists, so that a mapping with lists of them is
-    one of columns.
+    one of columns. image: the one column of images that is read, whose name stands for what readers of images call
+    "image". split: of a data.yaml, where ``reading`` names none.
     """
     report = report if report is not None else ReadReport()
     rows = _each(rows, lambda row: _as_row(row, fields), lambda rows: _as_rows(rows, fields, single))
+    are_images = isinstance(rows, str | Path) and (Path(rows).is_dir() or is_image_name(rows))
     expected = expected or ExpectedColumns(tuple(fields))
-    records = read_records(rows, reading=reading, expected=expected, report=report, labels=labels)
+    records = read_records(
+        rows, reading=reading, expected=expected, report=report, also=also, split=reading.split or split, labels=labels
+    )
+    if image is not None:
+        records = (_renamed(record, image, are_images=are_images) for record in records)
     if not labels:
         lists = {name: column for name, column in lists.items() if name in fields}
     records = with_lists(records, lists, report=report, skip=reading.on_error == "skip")
     return _with_notes(with_columns(records, fields, strictness=strictness, report=report), report)
+
+
+def _renamed(record: Record, image: str, *, are_images: bool) -> Record:
+    """The record with ``image`` as the name of its image, where a reader of images or of boxes named it."""
+    if image in record.row or not (are_images or record.row.keys() >= _OF_BOXES):
+        return record
+    return replace(record, row={image if name == "image" else name: cell for name, cell in record.row.items()})
 
 
 def _with_notes(records: Iterator[Record], report: ReadReport) -> Iterator[Record]:

@@ -10,10 +10,15 @@ from typing import Any
 from polydetr.core.files import file_names
 from polydetr.core.predictions import Bounded, Prediction, RowResult, Scoped
 from polydetr.core.records import Finding, ReadReport, Record, Rejection
+from polydetr.data.readers.source import STANDARD_INPUT
 from polydetr.engine.engine import Engine, OnError
 from polydetr.errors import Location, RowError
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import Judged, WritesFiles
+from polydetr.values.images import list_images
+
+_IDS = ("image_id", "id")
+"""Columns that name a row, where it has them."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Answer:
 
     row: its number, from 1, rejected rows included; record: the row itself, None where it could not even be read;
     predictions: target → value, calibrated probability and the task's details, empty where there is an ``error``;
-    warnings: what in the row was missing, truncated or unknown, though it was answered.
+    warnings: what in the row was missing, truncated or unknown, though it was answered; about: what names the row
+    beside its number, see ``about_row``.
     """
 
     row: int
@@ -43,6 +49,7 @@ class Answer:
     warnings: Sequence[Finding] = ()
     error: Problem | None = None
     tasks: Mapping[str, Task] = field(default_factory=dict, repr=False, compare=False)
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -59,13 +66,13 @@ class Answer:
             SaveError: a file cannot be written.
         """
         if self.error is not None:
-            return {"row": self.row, "error": str(self.error)}
+            return {"row": self.row, **self.about, "error": str(self.error)}
         names = file_names(self.predictions)
         values = {
             t: json_value(self.tasks[t], p.value, file=files / f"{self.row:05d}-{names[t]}" if files else None)
             for t, p in self.predictions.items()
         }
-        shown: dict[str, Any] = {"row": self.row, "prediction": values}
+        shown: dict[str, Any] = {"row": self.row, **self.about, "prediction": values}
         probabilities = {t: p.probability for t, p in self.predictions.items() if p.probability is not None}
         if probabilities:
             shown["probability"] = probabilities
@@ -111,22 +118,44 @@ def answers(
     for index, result in enumerate(engine.run(tracked(), on_error=on_error)):
         for rejection in before.pop(index, ()):
             number += 1
-            yield Answer(number, None, error=Problem(rejection.reason, rejection.location))
+            yield _rejected(number, rejection)
         number += 1
-        yield _answer(number, result, engine.tasks, least or {})
+        yield _answer(number, result, engine, least or {})
     for rejection in report.rejected:
         number += 1
-        yield Answer(number, None, error=Problem(rejection.reason, rejection.location))
+        yield _rejected(number, rejection)
 
 
-def _answer(number: int, result: RowResult, tasks: Mapping[str, Task], least: Mapping[str, float]) -> Answer:
+def _answer(number: int, result: RowResult, engine: Engine, least: Mapping[str, float]) -> Answer:
     error = result.error
     predictions = dict(result.predictions)
     for target, probability in least.items():
-        if target in predictions and isinstance(task := tasks[target], Judged):
+        if target in predictions and isinstance(task := engine.tasks[target], Judged):
             predictions[target] = task.withhold(predictions[target], probability)
     problem = None if error is None else Problem(error.message, error.location or Location(), error.hint)
-    return Answer(number, result.record, predictions, result.warnings, problem, tasks)
+    about = about_row(result.record, engine)
+    return Answer(number, result.record, predictions, result.warnings, problem, engine.tasks, about)
+
+
+def _rejected(number: int, rejection: Rejection) -> Answer:
+    problem = Problem(rejection.reason, rejection.location)
+    return Answer(number, None, error=problem, about=rejection.about or _file(rejection.location))
+
+
+def about_row(record: Record, engine: Engine) -> dict[str, Any]:
+    """What names a row beside its number: "image", the path as it has it, or else "file", in which it stands; and its
+    own "image_id" and "id".
+    """
+    images = engine.encoder.modalities.get("image")
+    cells = (item for name in (images.fields if images else ()) for item in list_images(record.row.get(name)))
+    path = next((str(cell) for cell in cells if isinstance(cell, str | Path)), None)
+    about = {"image": path} if path else _file(record.location)
+    ids = {name: record.row.get(name) for name in _IDS if name not in engine.tasks}
+    return about | {name: value for name, value in ids.items() if isinstance(value, str | int)}
+
+
+def _file(location: Location) -> dict[str, Any]:
+    return {"file": location.file} if location.file not in (None, STANDARD_INPUT) else {}
 
 
 def json_value(task: Task, value: Any, *, file: Path | None = None) -> Any:

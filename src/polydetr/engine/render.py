@@ -7,8 +7,9 @@ from pathlib import Path
 
 from PIL.Image import Image
 
+from polydetr.core.access import FileAccess
 from polydetr.core.files import file_names
-from polydetr.core.records import Record, folder_of
+from polydetr.core.records import Record, access_of
 from polydetr.engine.engine import Engine
 from polydetr.engine.outputs import Answer
 from polydetr.modalities.image import ImageModality
@@ -26,7 +27,7 @@ class ShownImage:
     modality: ImageModality
     column: str
     value: object
-    folder: Path | None
+    access: FileAccess
 
     @property
     def name(self) -> str:
@@ -34,7 +35,7 @@ class ShownImage:
 
     def open(self) -> Image:
         """Raises RowError where it cannot be read."""
-        with self.modality.opened(self.value, self.column, folder=self.folder) as image:
+        with self.modality.opened(self.value, self.column, access=self.access) as image:
             return image
 
 
@@ -42,7 +43,7 @@ def image_of(engine: Engine, record: Record) -> ShownImage | None:
     """The row's first image; None where it has none."""
     modality = engine.encoder.modalities.get("image")
     first = modality.first_image(record.row) if isinstance(modality, ImageModality) else None
-    return ShownImage(modality, *first, folder_of(record)) if first is not None else None  # type: ignore[arg-type]
+    return ShownImage(modality, *first, access_of(record)) if first is not None else None  # type: ignore[arg-type]
 
 
 def draw_answer(engine: Engine, answer: Answer, folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class Case:
         task, explainer = chosen_task(engine.tasks, target)
         engine, model = in_float32(engine)
         document = engine.encoder.encode([record], with_targets=False)
-        (reading,) = readings_of(engine, task, [record.row], record.location)
+        (reading,) = readings_of(engine, task, [record.row], record)
         assert reading is not None
         units = Units(_parts(engine, document, record.row))
         if not len(units):
@@ -81,7 +81,7 @@ class Case:
 
     def read(self, rows: Sequence[Row]) -> list[Reading | None]:
         """The model's readings of other rows, in one batched run; None for those that it cannot read."""
-        return readings_of(self.engine, self.task, rows, self.record.location)
+        return readings_of(self.engine, self.task, rows, self.record)
 
     def batch(self, model: PolyModel, examples: Sequence[Example] | None = None) -> Batch:
         """These windows, all of the row's when not given, where ``model`` computes."""
@@ -136,5 +136,5 @@ def _counterpart(engine: Engine, task: Task, record: Record, choice: Any) -> np.
             f"the row has no {task.target!r}: an embedding is explained by what makes the row like that",
             hint=f"Give the row a value of {task.target!r}, or name one: choice=...",
         )
-    (result,) = engine.of_positives(task.target).run([Record({task.target: value}, record.location)])
+    (result,) = engine.of_positives(task.target).run([replace(record, row={task.target: value})])
     return np.asarray(result.predictions[task.target].value)

@@ -11,7 +11,6 @@ from polydetr.core.documents import EncodedDocument
 from polydetr.core.layout import FieldText
 from polydetr.core.records import Record, Row
 from polydetr.engine.engine import Engine
-from polydetr.errors import Location
 from polydetr.heads.explained import Reading
 from polydetr.model.model import PolyModel
 from polydetr.model.runner import TorchRunner
@@ -36,11 +35,13 @@ def in_float32(engine: Engine) -> tuple[Engine, PolyModel | None]:
     return engine.with_runner(TorchRunner(model)), model
 
 
-def readings_of(engine: Engine, task: Task, rows: Sequence[Row], location: Location) -> list[Reading | None]:
-    """The model's reading of each row, each a document of its own; None where it cannot be read."""
+def readings_of(engine: Engine, task: Task, rows: Sequence[Row], like: Record) -> list[Reading | None]:
+    """The model's reading of each row, each a document of its own; None where it cannot be read. like: the record that
+    they are variants of.
+    """
     engine, readings = engine.only(task.target), []
     for start in range(0, len(rows), _AT_ONCE):
-        records = (Record(row, location) for row in rows[start : start + _AT_ONCE])
+        records = (Record(row, like.location, access=like.access) for row in rows[start : start + _AT_ONCE])
         items = list(engine.encode(records, on_error="return"))
         documents = [item for item in items if isinstance(item, EncodedDocument)]
         outputs = engine.outputs(documents)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from polydetr.core.records import Record, Row, folder_of
+from polydetr.core.records import Record, Row, access_of
 from polydetr.explain.attention import attention_by_modality
 from polydetr.explain.case import Case
 from polydetr.explain.reading import Read
@@ -54,9 +54,9 @@ def sources_of(case: Case, scores: Scores) -> dict[str, Any]:
 def _images(part: ShowsImages, record: Record, scores: Scores) -> list[ExplainedImage]:
     """Every image with its heat map."""
     heat = scores.reshape(len(part.owners), part.side, part.side)
-    folder = folder_of(record)
+    access = access_of(record)
     return [
-        ExplainedImage(column, index, own, part.image(record.row, number, folder=folder))
+        ExplainedImage(column, index, own, part.image(record.row, number, access=access))
         for number, (column, index, own) in enumerate(zip(part.owners, part.indices, heat, strict=True))
     ]
 

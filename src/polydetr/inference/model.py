@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from polydetr.core.access import IN_MEMORY
 from polydetr.core.plugs import EXPLAIN, load
 from polydetr.core.predictions import ByLabel, Evaluation, Prediction
 from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
+from polydetr.data.readers import TEST_PARTS
 from polydetr.engine.check import ContractReport, check_records
 from polydetr.engine.encode import Strictness
 from polydetr.engine.engine import Engine
@@ -262,7 +264,8 @@ class LoadedModel:
             SchemaError: ``rows`` have labels of no target.
         """
         report = ReadReport()
-        records = with_targets(self._records(rows, reading, report=report, labels=True), self._engine.tasks)
+        asked = self._records(rows, reading, report=report, labels=True, split=TEST_PARTS)
+        records = with_targets(asked, self._engine.tasks)
         on_error = "return" if reading.on_error == "skip" else "raise"
         results = []
         for result in self._engine.run(records, with_targets=True, on_error=on_error):
@@ -290,20 +293,22 @@ class LoadedModel:
         target: str | None = None,
         choice: Any = None,
         out: str | Path | None = None,
+        reading: ReadOptions = ReadOptions(),
     ) -> Explanation:
         """Why the model answers this row as it does: scores of its columns, words, image cells and items, and a check
         that says whether the scores mean anything.
 
         target: which answer, where there are several; the first that can be explained when not given. choice: another
         label to explain (classification), the number of an entity or object, from 0 (tagging, entities, detection), or
-        what the row is compared with (embedding). out: a folder for explanation.html and explanation.png.
+        what the row is compared with (embedding). out: a folder for explanation.html and explanation.png. reading:
+        see ``Options``.
 
         Raises:
             InputError: the row cannot be read or has no word, there is no such target or choice, or the target's task
                 has no explanation.
             SaveError: ``out`` cannot be written to.
         """
-        record = next(iter(self._records([row], ReadOptions())))
+        record = next(iter(self._records([row], reading)))
         explanation = load(EXPLAIN)(self._engine, record, target=target, choice=choice)
         if out is not None:
             explanation.save(out)
@@ -349,7 +354,7 @@ class LoadedModel:
             InputError: the model reads no images. RowError: it cannot be read.
         """
         field = target_of(column, self.schema.names("image"), kind="image")
-        return ShownImage(self._engine.encoder.modalities["image"], field, image, None).open()  # type: ignore[arg-type]
+        return ShownImage(self._engine.encoder.modalities["image"], field, image, IN_MEMORY).open()  # type: ignore[arg-type]
 
     # -- about itself -------------------------------------------------------------------------------------------------
 
@@ -378,9 +383,17 @@ class LoadedModel:
         by_token = any(task.per_token for task in self._engine.tasks.values())
         one_value = ("number", "category", "date") if by_token else ("number", "category", "date", "text")
         single = [f.name for f in self.schema.inputs if f.modality in one_value and f.name != "tokens"]
+        images = self.schema.names("image")
         return asked_records(
-            rows, fields, single=single, reading=reading, expected=expected, lists=self.schema.lists, **how
-        )
+            rows, fields, single=single, reading=reading, expected=expected, lists=self.schema.lists,
+            also=self._training_images, image=images[0] if len(images) == 1 else None, **how,
+        )  # fmt: skip
+
+    @property
+    def _training_images(self) -> str | None:
+        """The folder that was named for the images of the training rows, where asking names none."""
+        config = self._manifest.get("config", {})
+        return config.get("reading", {}).get("images") or config.get("image", {}).get("root")
 
 
 def _without_errors(every: Iterable[Answer]) -> Iterator[Answer]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from polydetr.config.sections import Config
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError
@@ -74,8 +75,8 @@ class Needs:
 class BuildContext:
     """What ``Modality.build`` learns from, beside the columns.
 
-    rows: the training rows; others: the model's modalities that were built before it, by name; folder: where relative
-    paths in the rows begin.
+    rows: the training rows; others: the model's modalities that were built before it, by name; access: where paths
+    in the rows begin.
     """
 
     rows: Sequence[Row]
@@ -83,7 +84,7 @@ class BuildContext:
     needs: Needs = Needs()
     others: Mapping[str, Modality] = field(default_factory=dict)
     notify: Notify = lambda message: None
-    folder: Path | None = None
+    access: FileAccess = IN_MEMORY
 
 
 class Modality(ABC):
@@ -123,10 +124,10 @@ class Modality(ABC):
         return changed
 
     @abstractmethod
-    def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
+    def encode(self, rows: Sequence[Row], *, access: FileAccess = IN_MEMORY) -> EncodedGroup:
         """The tokens of one document (one row, or neighboring rows that give one another context).
 
-        Missing values are masked, with a finding each. folder: where relative paths in the rows begin. Safe to call
+        Missing values are masked, with a finding each. access: where relative paths in the rows begin. Safe to call
         from several threads.
 
         Raises:
@@ -178,7 +179,7 @@ class ReadsFiles(Protocol):
         """Whether they are: rows are then encoded ahead, in worker threads."""
         ...
 
-    def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
+    def content_key(self, rows: Sequence[Row], *, access: FileAccess) -> str:
         """Changes whenever one of the files was changed: part of the key of the cache on disk."""
         ...
 

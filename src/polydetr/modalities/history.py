@@ -29,6 +29,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from polydetr.config.sections import Config, HistoryConfig
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError, Location, RowError
@@ -148,7 +149,7 @@ class HistoryModality(Modality):
 
     # -- items --------------------------------------------------------------------------------------------------------
 
-    def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
+    def encode(self, rows: Sequence[Row], *, access: FileAccess = IN_MEMORY) -> EncodedGroup:
         """One window: the latest items of every column. A mapping or a string in place of a list is a single item.
 
         Raises:
@@ -160,12 +161,12 @@ class HistoryModality(Modality):
             for number, field in enumerate(self.fields):
                 items, single = self._items(row.get(field), field, findings)
                 for place, item in enumerate(items):
-                    encoded = self._item(item, field, len(items) - place, findings, folder)
+                    encoded = self._item(item, field, len(items) - place, findings, access)
                     order = self.config.max_items if single else len(items) - 1 - place
                     if encoded is not None:
                         entries.append(self._entry(encoded, item, field, number, order, findings))
         # A row without items has arrays of length 0: those of one empty item, cut off.
-        shown = entries or [self._entry(self._encoded({}, None), None, "", 0, 0, [])]
+        shown = entries or [self._entry(self._encoded({}, IN_MEMORY), None, "", 0, 0, [])]
         arrays = {name: np.stack([entry[name] for entry in shown])[: len(entries)] for name in shown[0]}
         return EncodedGroup([Window(arrays)], (), findings)
 
@@ -191,7 +192,7 @@ class HistoryModality(Modality):
             )
         return list(value[-most:]), False
 
-    def _item(self, item: Any, field: str, back: int, findings: list[Finding], folder: Path | None) -> _Item | None:
+    def _item(self, item: Any, field: str, back: int, findings: list[Finding], access: FileAccess) -> _Item | None:
         """One item, encoded; None, with a finding, where it is empty. back: its number from the end, 1 = the latest."""
         where = f"item {back} from the end of {field!r}"
         if is_missing(item):
@@ -207,7 +208,7 @@ class HistoryModality(Modality):
         encoded = self._cache.get(key) if key else None
         if encoded is None:
             try:
-                encoded = self._encoded(row, folder)
+                encoded = self._encoded(row, access)
             except RowError as error:
                 inner = f", {error.location.column!r}" if error.location and error.location.column else ""
                 raise RowError(
@@ -231,12 +232,12 @@ class HistoryModality(Modality):
         """The field under which an item that is a string is read."""
         return next((spec.name for spec in self.item_fields if spec.modality in TextModality.reads), ITEM_TEXT)
 
-    def _encoded(self, row: Row, folder: Path | None) -> _Item:
+    def _encoded(self, row: Row, access: FileAccess) -> _Item:
         arrays: dict[str, np.ndarray] = {}
         findings: list[Finding] = []
         key_hash = hashlib.blake2b(digest_size=8)
         for name, part in self.parts.items():
-            group = part.encode([row], folder=folder)
+            group = part.encode([row], access=access)
             findings += group.warnings
             room, of_part = self._room(name), group.windows[0].arrays
             length = min(room, len(next(iter(of_part.values()))))
@@ -292,11 +293,11 @@ class HistoryModality(Modality):
     def reads_files(self) -> bool:
         return any(isinstance(part, ReadsFiles) and part.reads_files for part in self.parts.values())
 
-    def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
+    def content_key(self, rows: Sequence[Row], *, access: FileAccess) -> str:
         items = [item for field in self.fields for row in rows for item in as_list(row.get(field))]
         mappings = [item for item in items if isinstance(item, Mapping)]
         readers = [part for part in self.parts.values() if isinstance(part, ReadsFiles)]
-        return "".join(part.content_key(mappings, folder=folder) for part in readers)
+        return "".join(part.content_key(mappings, access=access) for part in readers)
 
     def units(self, row: Row, windows: Sequence[Window]) -> HistoryPart:
         """The items that are read, without those that are too old or empty; see ``units.HasUnits``."""

@@ -24,6 +24,7 @@ import PIL
 from PIL.Image import Image
 
 from polydetr.config.sections import ImageConfig
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError
@@ -35,7 +36,7 @@ from polydetr.specs.choose import choose_image_spec
 from polydetr.specs.image import ImageSpec
 from polydetr.values.images import (
     Frame,
-    ReadOptions,
+    ImageReading,
     deep_values,
     file_stamps,
     fit_image,
@@ -104,7 +105,7 @@ class ImageModality(Modality):
 
     # -- pixels -------------------------------------------------------------------------------------------------------
 
-    def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
+    def encode(self, rows: Sequence[Row], *, access: FileAccess = IN_MEMORY) -> EncodedGroup:
         """One window: every image of the rows. Safe to call from several threads (decoding lets others run).
 
         Raises:
@@ -118,7 +119,7 @@ class ImageModality(Modality):
         for row in rows:
             for number, field in enumerate(self.fields):
                 for item in self._items(row.get(field), field, findings):
-                    with self.opened(item, field, folder=folder, at_least=size) as image:
+                    with self.opened(item, field, access=access, at_least=size) as image:
                         fitted = fit_image(image, size, fit=self.config.fit, fill=self.fill)
                         frames.append(frame_of(image, fit=self.config.fit))
                         outside = outside_levels(image)
@@ -149,21 +150,20 @@ class ImageModality(Modality):
             "training images: they are read as black or white"
         )
 
-    def _reading(self, folder: Path | None) -> ReadOptions:
-        root = Path(self.config.root) if self.config.root is not None else None
-        return ReadOptions(folder=folder, root=root, max_pixels=self.config.max_pixels)
+    def _reading(self, access: FileAccess) -> ImageReading:
+        return ImageReading(access, max_pixels=self.config.max_pixels)
 
     def opened(
-        self, item: object, field: str, *, folder: Path | None, at_least: int | None = None
+        self, item: object, field: str, *, access: FileAccess, at_least: int | None = None
     ) -> AbstractContextManager[Image]:
         """One image of a column as the model sees it, before it is brought to the model's size: for the model, and for
-        all that shows what the model saw. folder, at_least: see ``ReadOptions``.
+        all that shows what the model saw. access, at_least: see ``ImageReading``.
 
         Raises:
             RowError: it cannot be read.
         """
         levels = self.levels.get(field, ALL_LEVELS)
-        reading = dataclasses.replace(self._reading(folder), levels=levels, at_least=at_least)
+        reading = dataclasses.replace(self._reading(access), levels=levels, at_least=at_least)
         return opened_image(item, column=field, reading=reading)
 
     def with_limit(self, max_pixels: int) -> Self:
@@ -176,8 +176,8 @@ class ImageModality(Modality):
         """The column and the value of a row's first image; None where it has none."""
         return next(((field, item) for field in self.fields for item in list_images(row.get(field))), None)
 
-    def content_key(self, rows: Sequence[Row], *, folder: Path | None) -> str:
-        reading, key = self._reading(folder), hashlib.sha256()
+    def content_key(self, rows: Sequence[Row], *, access: FileAccess) -> str:
+        reading, key = self._reading(access), hashlib.sha256()
         for row in rows:
             for field in self.fields:
                 key.update("\0".join(file_stamps(row.get(field), reading)).encode(errors="surrogatepass") + b"\n")
@@ -230,8 +230,7 @@ class ImageModality(Modality):
 def _learn_levels(fields: Sequence[str], context: BuildContext) -> dict[str, Levels]:
     """By column, how its images of 16 bits are read: alike in all of them, so that equal values look equal."""
     config, learned = context.config.image, {}
-    root = Path(config.root) if config.root is not None else None
-    reading = ReadOptions(folder=context.folder, root=root, max_pixels=config.max_pixels)
+    reading = ImageReading(context.access, max_pixels=config.max_pixels)
     for field in fields:
         items = [item for row in context.rows for item in list_images(row.get(field))[:1]]
         deep = (deep_values(item, reading) for item in items[:: max(1, len(items) // _LEVELS_OF)])

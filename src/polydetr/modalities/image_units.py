@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from polydetr.core.access import FileAccess
 from polydetr.core.examples import Arrays
 from polydetr.core.records import Row
 from polydetr.modalities.units import Part, Scores, UnitKind, shown_count
@@ -99,11 +99,11 @@ class ImagePart(Part):
     def shown(self, value: Any) -> str:
         return shown_count(len(list_images(value)), "image")
 
-    def image(self, row: Row, number: int, *, folder: Path | None) -> NDArray[np.uint8]:
+    def image(self, row: Row, number: int, *, access: FileAccess) -> NDArray[np.uint8]:
         """The part that the model reads, in the proportions of the file, which is opened again for its resolution."""
         column = self.owners[number]
         item = list_images(row[column])[self.indices[number]]
-        with self.opened(item, column, folder=folder, at_least=SHOWN) as image:
+        with self.opened(item, column, access=access, at_least=SHOWN) as image:
             if self.fit == "stretch":
                 image = image.copy()
                 image.thumbnail((SHOWN, SHOWN), Image.Resampling.BILINEAR)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from polydetr.config.sections import TableConfig
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.examples import Arrays
 from polydetr.core.records import Finding, Row
@@ -74,7 +75,7 @@ class TableModality(Modality):
 
     # -- tokens -------------------------------------------------------------------------------------------------------
 
-    def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
+    def encode(self, rows: Sequence[Row], *, access: FileAccess = IN_MEMORY) -> EncodedGroup:
         """One window: the tokens of the row (of several rows of one document, end to end).
 
         Raises:

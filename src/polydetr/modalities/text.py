@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from polydetr.config.sections import TextConfig
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.layout import FieldText, Layout
 from polydetr.core.records import Finding, Row
@@ -130,7 +131,7 @@ class TextModality(Modality):
 
     # -- tokens ---------------------------------------------------------------------------------------------------
 
-    def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
+    def encode(self, rows: Sequence[Row], *, access: FileAccess = IN_MEMORY) -> EncodedGroup:
         warnings: list[Finding] = []
         if not self.tokens.by_word:
             rows = [self._filled(row, warnings) for row in rows]

@@ -10,12 +10,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from polydetr.core.access import FileAccess
 from polydetr.core.documents import Window
 from polydetr.core.examples import Arrays
 from polydetr.core.records import Row
@@ -134,7 +134,7 @@ class ShowsImages(Protocol):
     side: int
     """Cells per side."""
 
-    def image(self, row: Row, number: int, *, folder: Path | None) -> NDArray[np.uint8]:
+    def image(self, row: Row, number: int, *, access: FileAccess) -> NDArray[np.uint8]:
         """(h, w, 3): the part of an image that the model reads, to be shown."""
         ...
 

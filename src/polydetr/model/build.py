@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from polydetr.config.sections import Config
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.plugs import MODALITIES, TASKS
-from polydetr.core.records import Record, Row, folder_of
+from polydetr.core.records import Record, Row, access_of
 from polydetr.engine.encode import task_row
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean
@@ -42,8 +42,8 @@ def build_model(config: Config, schema: Schema, records: Sequence[Record], *, no
     """
     rows = [record.row for record in records]
     tasks = build_tasks(config, schema, records, notify=notify)
-    folder = folder_of(records[0]) if records else None
-    modalities = build_modalities(config, schema, rows, tasks, notify=notify, folder=folder)
+    access = access_of(records[0]) if records else IN_MEMORY
+    modalities = build_modalities(config, schema, rows, tasks, notify=notify, access=access)
     torch.manual_seed(config.seed)
     model = PolyModel(modalities, tasks, config.model, label_smoothing=config.training.label_smoothing)
     model.load_pretrained(modalities)
@@ -110,9 +110,9 @@ def _unreadable(
 
 def build_modalities(
     config: Config, schema: Schema, rows: Sequence[Row], tasks: Mapping[str, Task], *, notify: Notify,
-    folder: Path | None = None,
+    access: FileAccess = IN_MEMORY,
 ) -> dict[str, Modality]:  # fmt: skip
-    """One modality for each kind of input that the schema names. folder: where relative paths in the rows begin.
+    """One modality for each kind of input that the schema names. access: where paths in the rows begin.
 
     Raises:
         SchemaError: there is no readable input, or not the one that a target needs.
@@ -149,7 +149,7 @@ def build_modalities(
         fields = _windowed_last(own[name], tasks) if name == "text" else own[name]
         if fields or lent[name]:
             learned = rows if not lent[name] else [*rows, *items] if fields else [*items, *rows]
-            modality = kind.build([*fields, *lent[name]], BuildContext(learned, config, needs, built, tell, folder))
+            modality = kind.build([*fields, *lent[name]], BuildContext(learned, config, needs, built, tell, access))
             # Columns without information (all missing, constant) are left out when they are read.
             modality = modality.only([f.name for f in fields]) if lent[name] else modality
             if modality.fields or lent[name]:

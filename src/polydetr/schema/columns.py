@@ -13,6 +13,7 @@ from typing import Any
 from polydetr.errors import RowError
 from polydetr.values.cells import MOST, decimal_marks, is_missing, read_number, says_missing
 from polydetr.values.dates import read_date
+from polydetr.values.files import is_image_name
 
 MIN_ROWS = 20
 """Below this, ratios say nothing."""
@@ -21,8 +22,10 @@ _ID_NAME = re.compile(
     r"(?i:(?:.*[_\s.:-])?(?:id|uuid|guid|idx|sku|ean|isbn|barcode)|index|row[_\s-]?(?:index|number|no|nr|num))|.*[a-z]I[dD]"
 )
 _MADE_UP_NAME = re.compile(r"unnamed.*|column_1", re.IGNORECASE)  # of a column without a name, often an index
+_NAMES_IMAGES = re.compile(
+    r"(?:.*[_\s-])?(?:image|img|photo|picture|pic)s?(?:[_\s-]?(?:id|name|file|key|path))?", re.IGNORECASE
+)
 _ID_VALUE = re.compile(r"(?=.*\d)[A-Za-z0-9_:./#-]{1,64}")
-_IMAGE = re.compile(r".+\.(?:jpe?g|png|webp|bmp|gif|tiff?)", re.IGNORECASE)
 _CODE = re.compile(r"0\d[\d ]*")  # 002756 and 030 123 456
 _WHOLE = re.compile(r"\d+(?:\.0)?")
 _FEW_CODES = 0.05
@@ -125,7 +128,7 @@ def infer_modality(name: str, values: Sequence[Any], declared: str | None = None
         return ("ignore", f"it numbers the rows{_kept(name, 'number')}") if numbers_rows else ("number", "")
     if _readable(_sample(values), functools.partial(read_date, column=name)):
         return "date", ""
-    if _mostly(_IMAGE, words):
+    if _share(map(is_image_name, words)) >= MOST:
         return "image", ""
     by_name = _ID_NAME.fullmatch(name) and _share(" " in word for word in words) < 1 - MOST
     if unique and (by_name or (_mostly(_ID_VALUE, words) and not _holds_measures(words))):
@@ -166,6 +169,12 @@ def _holds_measures(words: Sequence[str]) -> bool:
     shaped = [word for word in words if re.match(r"\W?\d", word) and not re.search(r"(?<![.,\d])\d{5}", word)]
     units = Counter(re.sub(r"[^A-Za-z]+", " ", word).strip().lower() for word in shaped)
     return sum(count for _, count in units.most_common(3)) >= MOST * len(words)
+
+
+def may_name_images(name: str, values: Sequence[Any]) -> bool:
+    """True for a column whose name speaks of images and whose values may be their names without suffixes."""
+    words = [str(value).strip() for value in values[:_LOOKED_AT]]
+    return bool(words) and _NAMES_IMAGES.fullmatch(name) is not None and not any(" " in word for word in words)
 
 
 def _mostly(pattern: re.Pattern[str], words: Sequence[str]) -> bool:

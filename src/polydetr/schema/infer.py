@@ -15,8 +15,18 @@ from typing import Any
 
 import numpy as np
 
+from polydetr.core.reading import SAY_IMAGES
 from polydetr.errors import RowError, SchemaError, listed, nearest, quoted
-from polydetr.schema.columns import MIN_ROWS, determines, holds_codes, holds_words, infer_modality, numbers_of, typical
+from polydetr.schema.columns import (
+    MIN_ROWS,
+    determines,
+    holds_codes,
+    holds_words,
+    infer_modality,
+    may_name_images,
+    numbers_of,
+    typical,
+)
 from polydetr.schema.lists import find_lists
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
 from polydetr.schema.words import beside, check_spans, words_column
@@ -102,8 +112,10 @@ def infer_schema(
         fields = _only([words], columns, set(wanted))
     else:
         fields = _infer_inputs(columns, chosen, sample_rows, messages, named, declared)
+    doubts = _unopened_images(columns, fields, named)
+    messages += doubts
     if chosen and all(f.modality == "ignore" for f in fields):
-        raise _nothing_left(chosen, fields, columns, messages)
+        raise _nothing_left(chosen, fields, columns, messages, doubts)
     return Schema(fields, chosen, tuple(messages), lists)
 
 
@@ -145,16 +157,31 @@ def _nothing_left(
     fields: Sequence[FieldSpec],
     columns: Mapping[str, list[Any]],
     messages: Sequence[str],
+    doubts: Sequence[str],
 ) -> SchemaError:
     """The error where every column is left out: why each of them is, and how to keep one."""
-    reasons = " ".join(message for message in messages if message.startswith("Column "))
+    reasons = " ".join(message for message in messages if message.startswith("Column ") and message not in doubts)
     told = [f.name for f in fields if len(set(map(str, columns[f.name]))) > 1]
     name = told[0] if told else "column"
     kind = _readable_as(name, columns[name]) if told else "text"
     return SchemaError(
         f"no column is left to predict {', '.join(repr(t.name) for t in targets)} from. {reasons}".strip(),
-        hint=f"Name the inputs: inputs={{{name!r}: {kind!r}}} (--input {name}:{kind}).",
+        hint=" ".join([f"Name the inputs: inputs={{{name!r}: {kind!r}}} (--input {name}:{kind}).", *doubts]),
     )
+
+
+def _unopened_images(
+    columns: Mapping[str, list[Any]], fields: Sequence[FieldSpec], named: Mapping[str, str | None]
+) -> list[str]:
+    """A sentence for each column that may hold names of images, where no image is read."""
+    if any(field.modality == "image" for field in fields):
+        return []
+    return [
+        f"Column {f.name!r} may hold names of images, without suffix: to have them opened, say {f.name}:image "
+        f"(--input {f.name}:image, inputs={{{f.name!r}: 'image'}}) and where they lie: {SAY_IMAGES}."
+        for f in fields
+        if f.name not in named and may_name_images(f.name, columns[f.name])
+    ]
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from polydetr.core.access import FileAccess
 from polydetr.core.examples import Arrays
 from polydetr.core.predictions import Prediction
 from polydetr.core.records import Row
@@ -66,8 +67,12 @@ class BringsTokens(Protocol):
 class NamesFiles(Protocol):
     """The values of its column may be names of files."""
 
-    def located(self, row: Row, folder: Path | None) -> Row:
-        """The row with the target's relative path resolved against ``folder``, for ``learn`` and ``gold``."""
+    def located(self, row: Row, access: FileAccess) -> Row:
+        """The row with the target's path resolved as ``access`` says, for ``learn`` and ``gold``.
+
+        Raises:
+            RowError: that file may not be opened.
+        """
         ...
 
     def content_key(self, rows: Sequence[Row]) -> str:

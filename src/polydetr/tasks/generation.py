@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from polydetr.core.access import FileAccess
 from polydetr.core.examples import Arrays
 from polydetr.core.files import save_bytes
 from polydetr.core.layout import FieldText, Layouts
@@ -21,9 +22,10 @@ from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError, Location, RowError
 from polydetr.tasks.base import NOTHING_KNOWN, LearnedState, Task, TaskContext, TaskOptions, WindowView, details_of
+from polydetr.values.files import find_file
 from polydetr.values.images import (
     MAX_PIXELS,
-    ReadOptions,
+    ImageReading,
     deep_values,
     file_stamps,
     fit_image,
@@ -102,7 +104,7 @@ class GenerationTask(Task):
         super().__init__(target, options, context=context)
         self.channels, self.size = 3, options.image_size or DEFAULT_SIZE
         self.mean, self.std = 127.5, 64.0
-        self.reading = ReadOptions(max_pixels=context.max_pixels)
+        self.reading = ImageReading(max_pixels=context.max_pixels)
 
     # -- before training --------------------------------------------------------------------------------------------
 
@@ -152,17 +154,16 @@ class GenerationTask(Task):
     def num_own_tokens(self) -> int:
         return (self.size // self.patch_size) ** 2
 
-    def located(self, row: Row, folder: Path | None) -> Row:
+    def located(self, row: Row, access: FileAccess) -> Row:
         value = row.get(self.target)
-        text = str(value).strip() if isinstance(value, str | Path) else ""
-        if folder is None or not text or text.startswith(("~", "data:")) or "://" in text:
-            return row  # ``gold`` raises for an address
-        return {**row, self.target: folder / text}
+        if not isinstance(value, str | Path) or not str(value).strip():
+            return row
+        return {**row, self.target: find_file(value, access, column=self.target)}
 
     def content_key(self, rows: Sequence[Row]) -> str:
         digest = hashlib.sha256()
         for row in rows:
-            digest.update("".join(file_stamps(row.get(self.target), ReadOptions())).encode(errors="surrogatepass"))
+            digest.update("".join(file_stamps(row.get(self.target), ImageReading())).encode(errors="surrogatepass"))
         return digest.hexdigest()
 
     def _open(self, row: Row) -> Any:
@@ -236,7 +237,7 @@ class GenerationTask(Task):
     def restore(self, state: Mapping[str, Any]) -> None:
         self.channels, self.size = state["channels"], state["size"]
         self.mean, self.std = state["mean"], state["deviation"]
-        self.reading = ReadOptions(levels=Levels(*state["levels"]), max_pixels=state["max_pixels"])
+        self.reading = ImageReading(levels=Levels(*state["levels"]), max_pixels=state["max_pixels"])
 
 
 def _own_size(sizes: set[tuple[int, int]]) -> int | None:

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from polydetr.config.sections import Config
+from polydetr.core.access import FileAccess
 from polydetr.core.documents import EncodedDocument
 from polydetr.core.examples import Example
 from polydetr.core.files import cache_dir, json_text, write_json
 from polydetr.core.predictions import Evaluation, RowResult
-from polydetr.core.records import Record, Rejection, Row, folder_of
+from polydetr.core.records import Record, Rejection, Row, access_of
 from polydetr.data.store import ExampleStore, StoredExamples, trim_cache
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import encode_positives, evaluate_results, left_out_labels
@@ -320,10 +321,19 @@ def _files(modality: Modality, records: Sequence[Record]) -> str:
     """A key of the content of the files that the rows name; "" for a modality that reads none."""
     if not isinstance(modality, ReadsFiles):
         return ""
-    folders: dict[Path | None, list[Row]] = {}
+    by_access: dict[FileAccess, list[Row]] = {}
     for record in records:
-        folders.setdefault(folder_of(record), []).append(record.row)
-    return "".join(modality.content_key(rows, folder=folder) for folder, rows in folders.items())
+        by_access.setdefault(access_of(record), []).append(record.row)
+    return "".join(modality.content_key(rows, access=access) for access, rows in by_access.items())
+
+
+def _target_files(task: NamesFiles, records: Sequence[Record]) -> str:
+    """Likewise of the files that the target names; those that may not be opened reject their rows later."""
+    rows = []
+    for record in records:
+        with suppress(RowError):
+            rows.append(task.located(record.row, access_of(record)))
+    return task.content_key(rows)
 
 
 def _key(engine: Engine, records: Sequence[Record], config: Config, data_hash: str) -> str:
@@ -337,9 +347,7 @@ def _key(engine: Engine, records: Sequence[Record], config: Config, data_hash: s
         "tokenizer": [m.fingerprint() for m in engine.encoder.modalities.values()],
         "files": [_files(m, records) for m in engine.encoder.modalities.values()],
         "target_files": [
-            task.content_key([task.located(r.row, folder_of(r)) for r in records])
-            for task in engine.tasks.values()
-            if isinstance(task, NamesFiles)
+            _target_files(task, records) for task in engine.tasks.values() if isinstance(task, NamesFiles)
         ],
         "format": 3,  # of the store
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.leaks import find_leaks
 from polydetr.data.overlap import overlap_lines
-from polydetr.data.readers import read_records
+from polydetr.data.readers import TEST_PARTS, TRAIN_PARTS, VALID_PARTS, read_records
 from polydetr.data.readers.header import header_explained
 from polydetr.data.readers.lists import with_lists
 from polydetr.data.splits import Holding, split_records
@@ -41,13 +41,13 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
     reading = replace(reading, images=reading.images or config.image.root)
     named = ExpectedColumns(tuple(name for name in config.inputs or () if name != REST), tuple(config.target))
 
-    def read(rows: Any, expected: ExpectedColumns) -> Iterator[Record]:
-        return read_records(rows, reading=reading, expected=expected, report=report)
+    def read(rows: Any, expected: ExpectedColumns, parts: str | Sequence[str]) -> Iterator[Record]:
+        return read_records(rows, reading=reading, expected=expected, report=report, split=parts)
 
     def with_their_lists(records: Iterable[Record]) -> list[Record]:
         return list(with_lists(records, schema.lists, report=report, skip=config.on_error == "skip"))
 
-    rows = list(read(source, named))
+    rows = list(read(source, named, reading.split or TRAIN_PARTS))
     if not rows:
         raise SchemaError(
             "there are no training rows", location=Location(file=source if isinstance(source, str) else None)
@@ -58,18 +58,20 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
             sample, targets=config.target or None, inputs=_without_group(config.inputs, config.group),
             options=config.tasks, declared=report.declared,
         )  # fmt: skip
+    for message in schema.messages:  # before anything is split, which may fail by them
+        display.note(message)
     rows = with_their_lists(rows)
     known = ExpectedColumns(tuple(f.name for f in schema.inputs), tuple(t.name for t in schema.targets))
     valid = valid if valid is not None else config.valid
     test = test if test is not None else config.test
     held_out = None
-    holding = Holding.of(schema, rows, group=config.group, root=config.image.root)
+    holding = Holding.of(schema, rows, group=config.group)
     if valid is None:
         rows, held_out = split_records(rows, config.training.valid_fraction, seed=config.seed, holding=holding)
     splits = Splits(
         rows,
-        held_out if held_out is not None else with_their_lists(read(valid, known)),
-        with_their_lists(read(test, known)) if test is not None else None,
+        held_out if held_out is not None else with_their_lists(read(valid, known, VALID_PARTS)),
+        with_their_lists(read(test, known, TEST_PARTS)) if test is not None else None,
         [r.to_dict() for r in report.rejected],
     )
     with header_explained(report):
@@ -82,7 +84,7 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
     assert holding.compared is not None
     copies = overlap_lines(named, holding.compared, sources=sources, group=config.group)
     leaks = find_leaks([r.row for r in rows], schema)
-    warnings = (*report.lines(), *schema.messages, *leaks, *copies)
+    warnings = (*report.lines(), *leaks, *copies)
     for message in (*warnings, *_messages(config, schema, splits, is_held_out=held_out is not None)):
         display.note(message)
     return splits, schema

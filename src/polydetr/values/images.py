@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import re
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -26,14 +25,15 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from polydetr.errors import InputError, Location, RowError
+from polydetr.core.access import IN_MEMORY, FileAccess
+from polydetr.core.files import read_whole
+from polydetr.core.reading import SAY_IMAGES
+from polydetr.errors import DataFileError, InputError, Location, RowError
 from polydetr.values.cells import is_empty
+from polydetr.values.files import FORMATS, find_file
 from polydetr.values.pixels import ALL_LEVELS, Levels, Room, floats_to_uint8, over_white
 
 Fit = Literal["stretch", "crop", "pad"]
-
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""What is opened. Pillow knows more, among them EPS, which starts another program to draw it."""
 
 MAX_PIXELS = 64_000_000
 """Unless the user says otherwise."""
@@ -59,24 +59,21 @@ _UPRIGHT = {
 _ON_THEIR_SIDE = (5, 6, 7, 8)
 _FULL_SIZE = "polydetr full size"
 _OUTSIDE = "polydetr outside levels"
-_ADDRESS = re.compile(r"^(data(?=:)|[a-z][a-z0-9+.-]+(?=://))", re.IGNORECASE)  # http://..., data:image/png;base64,...
 _END = b"\xff\xd9"  # of a JPEG
 _AGAIN = "Copy the image again, or leave the cell empty."
 _ARRAYS = "Expected (height, width), (height, width, 3) or (height, width, 4): uint8, uint16, or float from 0 to 1."
 
 
 @dataclass(frozen=True)
-class ReadOptions:
-    """How cells are read. ``folder``: where relative paths begin (default: the working directory). ``root``: if given,
-    relative paths begin there, and a path that leads out of it, by ``..`` or by a link, is an error; a relative root
-    itself begins at ``folder``. ``max_pixels``: a larger image is refused before it is decoded. ``levels``: how images
-    of 16 bits become such of 8. ``at_least``: the image need be no larger than this many pixels per side (a large JPEG
+class ImageReading:
+    """How cells are read. ``access``: where paths begin, and what they may reach. ``max_pixels``: a larger image is
+    refused before it is decoded. ``levels``: how images of 16 bits become such of 8. ``at_least``: the image need be no
+    larger than this many pixels per side (a large JPEG
     is then decoded at 1/2, 1/4 or 1/8 of its size: 1.8 times as fast for photographs of 420 x 350 shown at 160 x 160,
     and much more for those of a camera).
     """
 
-    folder: Path | None = None
-    root: Path | None = None
+    access: FileAccess = IN_MEMORY
     max_pixels: int = MAX_PIXELS
     levels: Levels = ALL_LEVELS
     at_least: int | None = None
@@ -93,7 +90,7 @@ def list_images(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def open_image(value: object, *, column: str | None = None, reading: ReadOptions | None = None) -> Image.Image:
+def open_image(value: object, *, column: str | None = None, reading: ImageReading | None = None) -> Image.Image:
     """One image, upright, in mode RGB. Raises :class:`RowError`."""
     with opened_image(value, column=column, reading=reading) as image:
         return image
@@ -101,7 +98,7 @@ def open_image(value: object, *, column: str | None = None, reading: ReadOptions
 
 @contextmanager
 def opened_image(
-    value: object, *, column: str | None = None, reading: ReadOptions | None = None
+    value: object, *, column: str | None = None, reading: ImageReading | None = None
 ) -> Iterator[Image.Image]:
     """:func:`open_image` for a block that needs the image no longer, so that few large ones are held at once. A block
     opens no other image.
@@ -110,15 +107,15 @@ def opened_image(
         RowError: it cannot be read.
     """
     with ExitStack() as room:
-        yield _open(value, column, reading or ReadOptions(), room)
+        yield _open(value, column, reading or ImageReading(), room)
 
 
 def outside_levels(image: Image.Image) -> float:
-    """The share of an image's pixels, opened by this module, that ``ReadOptions.levels`` cut off."""
+    """The share of an image's pixels, opened by this module, that ``ImageReading.levels`` cut off."""
     return image.info.get(_OUTSIDE, 0.0)
 
 
-def _open(value: object, column: str | None, reading: ReadOptions, room: ExitStack) -> Image.Image:
+def _open(value: object, column: str | None, reading: ImageReading, room: ExitStack) -> Image.Image:
     name = "the image"
     try:
         if isinstance(value, Mapping) and {"bytes", "path"} & value.keys():  # how Hugging Face's files hold an image
@@ -136,7 +133,7 @@ def _open(value: object, column: str | None, reading: ReadOptions, room: ExitSta
             return _decode(bytes(value), reading, room)
         if isinstance(value, str | Path) and str(value).strip():
             name = f"{str(value)!r:.300}"
-            return _decode(_read_file(find_file(value, reading), reading), reading, room)
+            return _decode(_read_file(find_file(value, reading.access, column=column), reading), reading, room)
         shown = "missing" if is_empty(value) else type(value).__name__
         raise _Fault(
             f"is {shown}: {value!r:.80}", "Expected a path, bytes, a NumPy array, a PIL image or a list of them."
@@ -145,39 +142,16 @@ def _open(value: object, column: str | None, reading: ReadOptions, room: ExitSta
         raise RowError(f"{name} {fault.what}", location=Location(column=column), hint=fault.hint) from None
 
 
-def find_file(value: str | Path, reading: ReadOptions) -> Path:
-    """The file that a path of a cell names. Raises :class:`_Fault` for an address, or for a path that leads out of
-    ``reading.root``.
-    """
-    text = str(value)
-    if address := _ADDRESS.match(text):
-        raise _Fault(
-            f"is an address ({address[1]}:), and nothing is fetched while rows are read.",
-            "Download the images first and give their paths, or give the bytes.",
-        )
-    base = reading.folder or Path()
-    try:
-        if reading.root is None:
-            return base / Path(text).expanduser()
-        root = (base / reading.root.expanduser()).resolve()
-        path = (root / text).resolve()
-    except (ValueError, RuntimeError, OSError) as error:
-        raise _Fault(f"is not a path: {error}.", "Give the path of an image.") from None
-    if not path.is_relative_to(root):
-        raise _Fault(f"leads out of image.root, {str(root)!r}.", "Move the image there, or set another image.root.")
-    return path
-
-
-def file_stamps(value: object, reading: ReadOptions) -> Iterator[str]:
+def file_stamps(value: object, reading: ImageReading) -> Iterator[str]:
     """Size and time of every file that a cell names, so that a changed image is noticed without reading it."""
     for item in list_images(value):
         path = item.get("path") if isinstance(item, Mapping) and not item.get("bytes") else item
         if not isinstance(path, str | Path):
             continue
         try:
-            status = find_file(path, reading).stat()
+            status = find_file(path, reading.access).stat()
             yield f"{path}:{status.st_size}:{status.st_mtime_ns}"
-        except (_Fault, OSError, ValueError):
+        except (RowError, OSError, ValueError):
             yield f"{path}:absent"
 
 
@@ -195,15 +169,15 @@ def shown_size(path: Path) -> tuple[tuple[int, int], bool]:
             if isinstance(image, TiffImageFile):  # some versions of Pillow turn its size already
                 width, height = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, KeyError, struct.error) as error:
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = "no format that is known" if unknown else str(error)
+        told = isinstance(error, OSError) and not isinstance(error, UnidentifiedImageError)  # others quote the file
+        reason = str(error) if told else "no format that is known"
         raise RowError(f"the image {path.name!r:.120} cannot be read: {reason}.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise RowError(f"the image {path.name!r:.120} cannot be read: {error}.") from None
     return ((height, width) if turned else (width, height)), turned
 
 
-def image_sources(value: object, reading: ReadOptions) -> Iterator[Path | bytes]:
+def image_sources(value: object, reading: ImageReading) -> Iterator[Path | bytes]:
     """Where every image of a cell comes from, to compare them: its file, or its content where it is in memory. What
     names no file is passed over.
     """
@@ -215,8 +189,8 @@ def image_sources(value: object, reading: ReadOptions) -> Iterator[Path | bytes]
         elif isinstance(held, bytes | bytearray | memoryview):
             yield bytes(held)
         elif isinstance(held, str | Path):
-            with suppress(_Fault):
-                yield find_file(held, reading)
+            with suppress(RowError):
+                yield find_file(held, reading.access)
 
 
 def fit_image(image: Image.Image, size: int, *, fit: Fit, fill: tuple[int, int, int] = (124, 116, 104)) -> np.ndarray:
@@ -242,7 +216,7 @@ def fit_image(image: Image.Image, size: int, *, fit: Fit, fill: tuple[int, int, 
 
 class Frame(NamedTuple):
     """Where :func:`fit_image` lays an image: share = scale · pixel + shift takes pixels of the image (as it was before
-    it was decoded at a fraction of its size, see ``ReadOptions.at_least``) to shares of what the model sees. All zero
+    it was decoded at a fraction of its size, see ``ImageReading.at_least``) to shares of what the model sees. All zero
     stands for no image. As an array: float32 (6,), in this order.
     """
 
@@ -286,7 +260,7 @@ class _Fault(Exception):
         self.what, self.hint = what, hint
 
 
-def deep_values(value: object, reading: ReadOptions) -> np.ndarray | None:
+def deep_values(value: object, reading: ImageReading) -> np.ndarray | None:
     """The values of some 10,000 pixels of an image of 16 bits; None for any other, or one that cannot be read. They are
     uint8 where Pillow gives the upper 8 bits alone: in color.
     """
@@ -294,7 +268,7 @@ def deep_values(value: object, reading: ReadOptions) -> np.ndarray | None:
         if isinstance(value, Mapping):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, str | Path):
-            value = _read_file(find_file(value, reading), reading)
+            value = _read_file(find_file(value, reading.access), reading)
         if isinstance(value, bytes | bytearray | memoryview):
             value = _identified(bytes(value))
         if isinstance(value, Image.Image):
@@ -303,7 +277,7 @@ def deep_values(value: object, reading: ReadOptions) -> np.ndarray | None:
             _check_size(value, reading)
             with _room_for(value):
                 return _some(np.asarray(value))
-    except (_Fault, *_BROKEN):
+    except (_Fault, RowError, *_BROKEN):
         return None  # told when the row is encoded
     deep = isinstance(value, np.ndarray) and value.dtype.kind in "ui" and value.dtype.itemsize > 1 and value.size
     return _some(value) if deep else None  # type: ignore[arg-type]
@@ -317,23 +291,25 @@ def _is_deep_color(image: Image.Image) -> bool:
     return isinstance(image, ImageFile) and any(";16" in str(tile[3]) for tile in image.tile)
 
 
-def _read_file(path: Path, reading: ReadOptions) -> bytes:
+def _read_file(path: Path, reading: ImageReading) -> bytes:
     try:
         if path.is_dir():
             raise _Fault("is a folder.", "Give the path of one image, or a list of paths.")
-        if path.exists() and not path.is_file():  # a pipe would block, a device would never end
-            raise _Fault("is not an ordinary file.", "Give the path of an image.")
         size, most = path.stat().st_size, max(_SMALL_FILE, _FILE_BYTES * reading.max_pixels)
-        if size > most:
+        if path.is_file() and size > most:
             raise _Fault(
                 f"has {size:,} bytes, more than an image of image.max_pixels = {reading.max_pixels:,} can have.",
                 "Check that it is the image that was meant.",
             )
-        return path.read_bytes()
+        return read_whole(path, most=most)
     except FileNotFoundError:
+        begins = "the folder of the file that names them" if reading.access.folder else "the working directory"
         raise _Fault(
-            f"does not exist (looked at {path}).", "Relative paths begin at the data file, or at image.root."
+            f"does not exist (looked at {path}).",
+            f"Relative paths begin at {begins}; name another folder with {SAY_IMAGES}.",
         ) from None
+    except DataFileError as error:
+        raise _Fault(error.message, "Give the path of an image.") from None
     except (OSError, ValueError) as error:
         raise _Fault(f"cannot be read: {error}.", "Check the path and who may read the file.") from None
 
@@ -344,7 +320,7 @@ _BROKEN = (
 """Whatever Pillow's decoders meet in a broken file."""
 
 
-def _decode(content: bytes, reading: ReadOptions, room: ExitStack) -> Image.Image:
+def _decode(content: bytes, reading: ImageReading, room: ExitStack) -> Image.Image:
     """The image of a file's content, upright and in RGB; ``room`` holds what it takes. Raises :class:`_Fault`."""
     if not content:
         raise _Fault("is empty (0 bytes).", _AGAIN)
@@ -364,11 +340,12 @@ def _decode(content: bytes, reading: ReadOptions, room: ExitStack) -> Image.Imag
             return shown
     except UnidentifiedImageError:
         raise _Fault(
-            f"is not an image that can be read; it begins with {content[:16]!r}.",
+            "is not an image that can be read.",
             f"Expected one of {', '.join(_formats())}.",
         ) from None
     except _BROKEN as error:
-        raise _Fault(f"is broken or cut off: {error}.", _AGAIN) from None
+        reason = f": {error}" if isinstance(error, OSError) else ""  # others quote the content, which may be a secret
+        raise _Fault(f"is broken or cut off{reason}.", _AGAIN) from None
 
 
 def _room_for(image: Image.Image) -> AbstractContextManager[None]:
@@ -393,7 +370,7 @@ def _identified(content: bytes) -> ImageFile:
     raise UnidentifiedImageError
 
 
-def _ends_early(image: ImageFile, content: bytes, reading: ReadOptions) -> bool:
+def _ends_early(image: ImageFile, content: bytes, reading: ImageReading) -> bool:
     """Whether a JPEG has an end mark but not all its data: the decoder fills the rest with mid-gray, without a warning.
 
     Only where the last pixel is of that gray the image is decoded once more, with other data in front of the mark:
@@ -417,7 +394,7 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _check_size(image: Image.Image, reading: ReadOptions | None) -> None:
+def _check_size(image: Image.Image, reading: ImageReading | None) -> None:
     """reading: None for an image that is decoded already."""
     width, height = image.size
     if not width or not height:
@@ -453,7 +430,7 @@ def _orientation(image: Image.Image) -> Any:
         return None
 
 
-def _from_array(array: np.ndarray, reading: ReadOptions) -> Image.Image:
+def _from_array(array: np.ndarray, reading: ImageReading) -> Image.Image:
     """The image of an array (H, W), (H, W, 3) or (H, W, 4). Raises :class:`_Fault`."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import Location, RowError
@@ -27,7 +28,7 @@ class WeekdaysModality(Modality):
     def build(cls, fields: Sequence[FieldSpec], context: BuildContext) -> Self:
         return cls([field.name for field in fields], needs=context.needs)
 
-    def encode(self, rows: Sequence[Row], *, folder: Path | None = None) -> EncodedGroup:
+    def encode(self, rows: Sequence[Row], *, access: FileAccess = IN_MEMORY) -> EncodedGroup:
         days: list[np.ndarray] = []
         columns: list[int] = []
         findings: list[Finding] = []

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from polydetr.core.reading import ExpectedColumns, ReadOptions
-from polydetr.core.records import ReadReport, Record
+from polydetr.core.access import IN_MEMORY, FileAccess
+from polydetr.core.reading import SAY_IMAGES, ExpectedColumns, ReadOptions
+from polydetr.core.records import ReadReport, Record, access_of
 from polydetr.data.readers.boxes_csv import read_boxes_csv
 from polydetr.data.readers.columns import read_columns
 from polydetr.data.readers.delimited import read_delimited
@@ -18,10 +19,10 @@ from polydetr.data.readers.json_rows import read_json, read_jsonl, read_rows
 from polydetr.data.readers.source import existing, open_source
 from polydetr.data.readers.tables import frame_kind, read_frame, read_parquet
 from polydetr.data.readers.voc import read_voc
-from polydetr.data.readers.yolo import read_yolo
-from polydetr.errors import Location, SchemaError
+from polydetr.data.readers.yolo import TEST_PARTS, TRAIN_PARTS, VALID_PARTS, read_yolo
+from polydetr.errors import DataFileError, Location, SchemaError
 
-__all__ = ["FORMATS", "ReadReport", "name_of_tags", "read_records"]
+__all__ = ["FORMATS", "TEST_PARTS", "TRAIN_PARTS", "VALID_PARTS", "ReadReport", "name_of_tags", "read_records"]
 
 
 def name_of_tags(targets: Iterable[str]) -> str:
@@ -44,7 +45,8 @@ def read_records(
     columns: Sequence[str] | None = None,
     scheme: str | None = None,
     images: str | Path | None = None,
-    split: str | None = None,
+    also: str | Path | None = None,
+    split: str | Sequence[str] | None = None,
     labels: bool = True,
 ) -> Iterator[Record]:
     """The rows of ``source``, one at a time.
@@ -56,6 +58,11 @@ def read_records(
         reading: what the source does not say about itself; the keywords that follow ``expected`` are its fields, and
             win over it. A row that cannot be read is raised where ``on_error`` is None.
         report: filled while reading: rows, rejected rows with reasons, what was repaired. Pass one to see it.
+        images: the folder of the images that the rows name: paths begin there, and nothing outside of it is opened.
+            None: paths begin where the file lies that names them; of rows from standard input, at the working
+            directory, which they may not leave. also: another folder to look in, last, which confines nothing.
+        split: the part of a YOLO data.yaml to read ("train", "val" or "test"), or several, of which the first that it
+            has is read.
         expected: columns that should be there, to tell a header from data; its one target names the column of tags of a
             column file, which names none.
         labels: False for rows to predict: what is wrong or missing in the labels of column files and of questions is
@@ -72,6 +79,37 @@ def read_records(
     reading = replace(reading, **{name: value for name, value in keywords.items() if value is not None})
     report = report if report is not None else ReadReport()
     skip = reading.on_error == "skip"
+    images = reading.images
+    access = FileAccess.named(Path() if images is None and _is_stream(source) else images, also=also)
+    if images is not None and not Path(images).expanduser().is_dir():
+        raise DataFileError(f"{str(images)!r} is no folder of images.", hint=f"Name another: {SAY_IMAGES}.")
+    records = _open(source, reading, expected, report=report, skip=skip, access=access, labels=labels)
+    if access == IN_MEMORY:
+        return records
+    return (replace(r, access=replace(access, folder=access_of(r).folder)) for r in records)
+
+
+def _is_stream(source: Any) -> bool:
+    """True for rows whose origin is not known: standard input, a pipe."""
+    if not isinstance(source, (str, Path)):
+        return False
+    if str(source) == "-":
+        return True
+    path = existing(source)
+    return not path.is_file() and not path.is_dir()
+
+
+def _open(
+    source: Any,
+    reading: ReadOptions,
+    expected: ExpectedColumns,
+    *,
+    report: ReadReport,
+    skip: bool,
+    access: FileAccess,
+    labels: bool,
+) -> Iterator[Record]:
+    """``read_records``, with the reader of the source's kind."""
     if frame_kind(source):
         return read_frame(source, report=report, skip=skip)
     if not isinstance(source, (str, Path)):
@@ -81,28 +119,34 @@ def read_records(
                 hint="Expected a path, a list of rows ({field: value}), or a pandas, polars or pyarrow table.",
             )
         return read_rows(source, name=None, report=report, skip=skip)
-    return _read_path(source, reading, expected, report=report, skip=skip, labels=labels)
+    return _read_path(source, reading, expected, report=report, skip=skip, access=access, labels=labels)
 
 
 def _read_path(
-    source: str | Path, reading: ReadOptions, expected: ExpectedColumns, *, report: ReadReport, skip: bool, labels: bool
+    source: str | Path,
+    reading: ReadOptions,
+    expected: ExpectedColumns,
+    *,
+    report: ReadReport,
+    skip: bool,
+    access: FileAccess,
+    labels: bool,
 ) -> Iterator[Record]:
     """The rows of a file, a folder, or standard input."""
-    images = reading.images
     if str(source) != "-" and (folder := find_folder_format(existing(source), reading.format)):
         if folder == "voc":
-            return read_voc(Path(source), report=report, skip=skip, images=images, encoding=reading.encoding)
+            return read_voc(Path(source), report=report, skip=skip, access=access, encoding=reading.encoding)
         if folder == "images":
             return read_image_folder(Path(source), report=report)
         return read_yolo(
-            Path(source), report=report, skip=skip, images=images, split=reading.split, encoding=reading.encoding
+            Path(source), report=report, skip=skip, access=access, split=reading.split, encoding=reading.encoding
         )
     file = open_source(source, encoding=reading.encoding)
     kind = find_format(file, reading.format)
     delimiter, header, columns = reading.delimiter, reading.header, reading.columns
     if kind == "boxes":
         return read_boxes_csv(
-            file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns, images=images
+            file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns, access=access
         )
     if kind in ("csv", "tsv"):
         delimiter = delimiter or ("\t" if kind == "tsv" else None)
@@ -122,4 +166,4 @@ def _read_path(
     if kind == "jsonl":
         return read_jsonl(file, report=report, skip=skip)
     only = kind if kind in ("squad", "coco") else None
-    return read_json(file, report=report, skip=skip, only=only, images=images, labels=labels)
+    return read_json(file, report=report, skip=skip, only=only, access=access, labels=labels)

@@ -14,16 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from polydetr.core.reading import option
+from polydetr.core.access import IN_MEMORY, FileAccess
+from polydetr.core.reading import SAY_IMAGES
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.source import reject
 from polydetr.errors import DataFileError, Location, RowError, quoted
 from polydetr.values.boxes import number, repair_box
 from polydetr.values.cells import is_empty
+from polydetr.values.files import spellings
 from polydetr.values.images import shown_size
 from polydetr.values.objects import mostly_outside
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 TURNED = "turned boxes (the box around each is taken)"
 """A kind of problem, as a ReadReport counts them."""
 _LONGEST_SIDE = 10**6
@@ -58,34 +59,56 @@ class RawImage:
     fractions: bool = False
     fault: str = ""
 
+    @property
+    def key(self) -> Any:
+        """What names the image in its data set."""
+        return self.name if self.image_id is None else self.image_id
+
 
 @dataclass
 class ImageFinder:
-    """Finds the images of an annotation file by their names: in the first of ``folders`` that has one."""
+    """Finds the images of an annotation file by their names: in the first of ``folders`` that has one. ``access``: what
+    may be reached; no name climbs out of these folders.
+    """
 
     folders: Sequence[Path]
-    hint: str = f"Name the folder of the images: {option('images')}."
+    access: FileAccess = IN_MEMORY
+    hint: str = f"Name the folder of the images: {SAY_IMAGES}."
 
     @staticmethod
-    def around(path: Path | None, images: str | Path | None, names: Iterable[str]) -> ImageFinder:
-        """Looks into the folder ``images``, if given; else into the folders ``names`` beside the annotation file
-        ``path`` and one folder further up.
+    def of(access: FileAccess, folders: Iterable[Path]) -> ImageFinder:
+        """Looks into the folder that the user named, if there is one; else into ``folders``, which the format has."""
+        if access.root is not None:
+            return ImageFinder([access.root], access)
+        return ImageFinder([*(list(folders) or [Path()]), *([access.also] if access.also else [])], access)
+
+    @staticmethod
+    def around(path: Path | None, access: FileAccess, names: Iterable[str]) -> ImageFinder:
+        """``of``, where the format has the folders ``names`` beside the annotation file ``path`` and one folder further
+        up.
         """
-        if images is not None:
-            return ImageFinder([Path(images)])
         roots = (path.parent, path.parent.parent) if path else ()
-        return ImageFinder([root / name for name in names for root in roots] or [Path()])
+        return ImageFinder.of(access, [root / name for name in names for root in roots])
 
     def find(self, name: str) -> Path | None:
-        """The image's path. A name with folders is also tried without them, for files that were moved."""
-        plain = name.replace("\\", "/")
-        if Path(plain).is_absolute() and is_file(Path(plain)):
-            return Path(plain)
-        for candidate in dict.fromkeys((plain.lstrip("/"), plain.rpartition("/")[2])):
-            for folder in self.folders:
-                if candidate and is_file(folder / candidate):
-                    return folder / candidate
+        """The image's path. A name with folders is also tried without them, for files that were moved; one without an
+        image's suffix with each of them.
+        """
+        for spelled in spellings(name):
+            if Path(spelled).is_absolute() and (path := self._reached(Path(), spelled)) is not None:
+                return path
+            for candidate in dict.fromkeys((spelled.lstrip("/"), spelled.rpartition("/")[2])):
+                for folder in self.folders:
+                    if candidate and (path := self._reached(folder, candidate)) is not None:
+                        return path
         return None
+
+    def _reached(self, folder: Path, name: str) -> Path | None:
+        """The image of this name, if it is there and may be opened."""
+        path: Path | None = folder / name
+        if self.access.root is not None or ".." in name:
+            path = FileAccess(folder, self.access.root).path(folder, name)
+        return path if path is not None and is_file(path) else None
 
     def searched(self) -> str:
         """For messages: the folders that were looked into, six at most."""
@@ -118,6 +141,7 @@ def records_of(
     found = missing = 0
     served: _Served = {}
     for image in images:
+        about = {"image": image.name, "image_id": image.key}
         try:
             if image.fault:
                 raise RowError(image.fault)
@@ -129,7 +153,7 @@ def records_of(
             found += 1
             record = _record(image, path, served, report)
         except BaseException as error:
-            reject(error, image.location, report, skip=skip)
+            reject(error, image.location, report, skip=skip, about=about)
             continue
         report.rows += 1
         yield record
@@ -175,7 +199,7 @@ def _record(image: RawImage, path: Path, served: _Served, report: ReadReport) ->
     row = {
         "image": file,
         "objects": objects,
-        "image_id": image.name if image.image_id is None else image.image_id,
+        "image_id": image.key,
         "width": width,
         "height": height,
     }
@@ -225,8 +249,3 @@ def claimed_size(width: Any, height: Any) -> tuple[int, int] | None:
 def corners_of(objects: Iterable[RawObject]) -> np.ndarray:
     """float64 (N, 4)."""
     return np.array([one.box for one in objects], dtype=np.float64).reshape(-1, 4)
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The images directly inside ``folder``, sorted by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
 import numpy as np
 
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, claimed_size, corners_of, records_of
 from polydetr.data.readers.delimited import read_delimited, sample_rows, sniff_dialect
@@ -87,7 +87,7 @@ def read_boxes_csv(
     delimiter: str | None = None,
     header: bool | None = None,
     columns: Sequence[str] | None = None,
-    images: str | Path | None = None,
+    access: FileAccess = IN_MEMORY,
 ) -> Iterator[Record]:
     """One Record per image, in the order in which the images first appear; ``location`` is that first row.
 
@@ -108,7 +108,8 @@ def read_boxes_csv(
         header = (
             of_boxes is None or len(first) != len(names) or not _is_box(dict(zip(names, first, strict=True)), of_boxes)
         )
-    rows = read_delimited(source, report=report, skip=skip, delimiter=delimiter, header=header, columns=names)
+    lines = ReadReport()  # its rows are objects
+    rows = read_delimited(source, report=lines, skip=skip, delimiter=delimiter, header=header, columns=names)
     if of_boxes is None:
         raise SchemaError(
             f"is not a table of boxes; its columns are {listed(names)}.",
@@ -119,16 +120,21 @@ def read_boxes_csv(
     if unread:
         report.note("columns that are not read", ", ".join(map(repr, unread[:12])), Location(source.name))
     stem = source.path.stem if source.path else ""
-    finder = ImageFinder.around(source.path, images, ("", "images", "JPEGImages", stem, f"images/{stem}"))
-    return _read(rows, of_boxes, source.name, finder, report, skip)
+    finder = ImageFinder.around(source.path, access, ("", "images", "JPEGImages", stem, f"images/{stem}"))
+    return _read(rows, lines, of_boxes, source.name, finder, report, skip)
 
 
 def _read(
-    rows: Iterable[Record], columns: BoxColumns, name: str, finder: ImageFinder, report: ReadReport, skip: bool
+    rows: Iterable[Record],
+    lines: ReadReport,
+    columns: BoxColumns,
+    name: str,
+    finder: ImageFinder,
+    report: ReadReport,
+    skip: bool,
 ) -> Iterator[Record]:
     images: dict[str, RawImage] = {}
     for record in rows:
-        report.rows -= 1  # ``read_delimited`` counted it; here a row is an image
         name = str(record.row[columns.image]).strip()
         image = images.setdefault(normpath(name.replace("\\", "/")), RawImage(name, record.location))
         if image.fault or all(is_empty(record.row[c]) for c in columns.box):
@@ -138,6 +144,7 @@ def _read(
             image.size = image.size or _size(record.row, columns)
         except ValueError as error:
             image.fault, image.location = str(error), record.location
+    report.note_all(lines, kind="line left out")
     _as_shares(list(images.values()), columns, name, report)
     if columns.sized and columns.box[-1].lower() in ("width", "height"):
         message = f"{', '.join(columns.box)} are read as left, top, width and height of the box"

@@ -8,15 +8,15 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.boxes import ImageFinder, RawImage, RawObject, claimed_size, records_of
 from polydetr.data.readers.outlines import Box, around_segmentation
-from polydetr.data.readers.source import Source, refuse, reject
+from polydetr.data.readers.source import Source, leave_out, reject
 from polydetr.errors import DataFileError, Location, RowError, did_you_mean, quoted
 from polydetr.values.boxes import are_shares, number
 from polydetr.values.objects import is_crowd, turned
@@ -30,12 +30,12 @@ def is_coco(document: Any) -> bool:
 
 
 def read_coco(
-    document: Mapping[str, Any], source: Source, *, report: ReadReport, skip: bool, images: str | Path | None = None
+    document: Mapping[str, Any], source: Source, *, report: ReadReport, skip: bool, access: FileAccess = IN_MEMORY
 ) -> Iterator[Record]:
     """One Record per image, those without a box included.
 
-    document: the content of ``source``. images: the folder of the images; None: it is looked for around the file, as
-    COCO lays it out.
+    document: the content of ``source``. access: names the folder of the images; else it is looked for around the file,
+    as COCO lays it out.
 
     Raises:
         DataFileError: no images, categories that contradict one another, or not one image found. RowError: an
@@ -55,7 +55,7 @@ def read_coco(
     stem = source.path.stem if source.path else ""
     parts = filter(None, dict.fromkeys([stem.partition("_")[2], *stem.split("_")]))  # instances_val2017 → val2017
     places = ("", "images", *(place for part in parts for place in (f"images/{part}", part)))
-    finder = ImageFinder.around(source.path, images, places)
+    finder = ImageFinder.around(source.path, access, places)
     return records_of(raw, finder, report=report, skip=skip, source=source.name)
 
 
@@ -88,11 +88,12 @@ def _by_image(
     used_ids: set[Any] = set()
     for place, annotation in enumerate(annotations, 1):
         if not isinstance(annotation, Mapping) or "image_id" not in annotation:
-            refuse(f"annotation {place} ({quoted(annotation, 60)}) has no image_id.", location, report, skip=skip)
+            reason = f"annotation {place} ({quoted(annotation, 60)}) has no image_id."
+            leave_out("annotation of no image (left out)", reason, location, report, skip=skip)
             continue
         if str(annotation["image_id"]) not in known:
             reason = f"annotation {place} belongs to the image {quoted(annotation['image_id'])}, which is not listed."
-            refuse(reason, location, report, skip=skip)
+            leave_out("annotation of no image (left out)", reason, location, report, skip=skip)
             continue
         key = str(annotation.get("id", f"place {place}"))
         if key in used_ids:

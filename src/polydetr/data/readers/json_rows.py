@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.reading import option
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
@@ -61,10 +61,10 @@ def read_json(
     report: ReadReport,
     skip: bool,
     only: str | None = None,
-    images: str | Path | None = None,
+    access: FileAccess = IN_MEMORY,
     labels: bool = True,
 ) -> Iterator[Record]:
-    """The whole document at once. only: "squad" or "coco", where nothing else is expected; images: see ``read_coco``;
+    """The whole document at once. only: "squad" or "coco", where nothing else is expected; access: see ``read_coco``;
     labels: whether the answers to questions are read.
 
     Raises:
@@ -84,7 +84,7 @@ def read_json(
         raise DataFileError(f"cannot be read as JSON: it holds {reason}.", location=Location(source.name)) from None
     location = Location(source.name)
     if is_coco(value) and only != "squad":
-        return read_coco(value, source, report=report, skip=skip, images=images)
+        return read_coco(value, source, report=report, skip=skip, access=access)
     if only == "coco":
         raise DataFileError(f"holds {_kind(value)}, expected COCO's images and annotations.", location=location)
     if only is None:

@@ -10,17 +10,22 @@ import codecs
 import io
 import string
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from polydetr.core.files import read_whole
 from polydetr.core.reading import SKIP, option
 from polydetr.core.records import ReadReport
 from polydetr.errors import DataFileError, Location, RowError, row_fault, shown
 
 HEAD_BYTES = 1 << 20
+MOST_BYTES = 64 << 20
+"""Of a small file beside the rows, which is read whole."""
+STANDARD_INPUT = "standard input"
+"""Its name, in place of a file's."""
 _BLANKS = "\ufeff\u3000\u2028\u2029\xa0\x85" + string.whitespace
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
           (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
@@ -62,7 +67,8 @@ class Source:
 
     def lines(self) -> Iterator[str]:
         """The lines with their ends, one at a time. Raises DataFileError where the bytes are not in ``encoding``."""
-        with nullcontext(self.held) if self.held else open(self.path or "", "rb") as stream:
+        opened = self.held or open(self.path or "", "rb")  # noqa: SIM115
+        with opened if self.path else nullcontext(opened) as stream:  # standard input stays open
             if self.returns or self.encoding.startswith(("utf-16", "utf-32")):  # a line's end is not one byte
                 yield from self._wide_lines(stream)
                 return
@@ -104,9 +110,11 @@ def read_text(path: Path, encoding: str | None = None) -> str:
         DataFileError: it cannot be read, or not in ``encoding``; names the likely one.
     """
     try:
-        content = path.read_bytes()
+        content = read_whole(path, most=MOST_BYTES)
     except OSError as error:
         raise DataFileError(f"cannot be read: {error.strerror}.", location=Location(str(path))) from None
+    except DataFileError as error:
+        raise DataFileError(error.message, location=Location(str(path))) from None
     source = _examine(str(path), path, content, encoding, io.BytesIO(content)) if content.strip() else None
     return "".join(source.lines()).removeprefix("\ufeff") if source else ""
 
@@ -133,11 +141,23 @@ def refuse(
     *,
     skip: bool,
     hint: str = f"Repair it, or skip such rows with {SKIP}.",
+    about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Raises RowError; with ``skip`` it writes the rejection into ``report`` instead, and the reader goes on."""
+    """Raises RowError; with ``skip`` it writes the rejection into ``report`` instead, and the reader goes on. about:
+    see ``Rejection``.
+    """
     if not skip:
         raise RowError(reason, location=location, hint=hint)
-    report.reject(location, reason)
+    report.reject(location, reason, about)
+
+
+def leave_out(kind: str, reason: str, location: Location, report: ReadReport, *, skip: bool) -> None:
+    """``refuse`` for what is no row (an annotation of no image): with ``skip`` it is counted, and takes the place of no
+    row.
+    """
+    if not skip:
+        refuse(reason, location, report, skip=False)
+    report.note(kind, reason, location)
 
 
 def existing(source: str | Path) -> Path:
@@ -157,13 +177,20 @@ def _name(path: Path) -> str:
     return repr(shown(str(path), 120))
 
 
-def reject(error: BaseException, location: Location, report: ReadReport, *, skip: bool) -> None:
+def reject(
+    error: BaseException,
+    location: Location,
+    report: ReadReport,
+    *,
+    skip: bool,
+    about: Mapping[str, Any] | None = None,
+) -> None:
     """The guard around the reading of every single row: whatever failed there rejects that row alone, see ``refuse``
     and ``errors.row_fault``.
     """
     fault = row_fault(error, location)
     how = {"hint": fault.hint} if fault.hint else {}
-    refuse(fault.message, fault.location or location, report, skip=skip, **how)
+    refuse(fault.message, fault.location or location, report, skip=skip, about=about, **how)
 
 
 def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
@@ -186,6 +213,9 @@ def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
         stream: Any = open(path, "rb", buffering=HEAD_BYTES)  # noqa: SIM115
     except OSError as error:
         raise DataFileError(f"cannot be read: {error.strerror}.", location=Location(str(path))) from None
+    if path.is_block_device() or (path.is_char_device() and not stream.isatty()):
+        stream.close()
+        raise DataFileError("is a device, expected a file of rows.", location=Location(str(path)))
     if not path.is_file():  # a pipe: what was read cannot be read again
         return _examine(str(path), path, stream.peek(1), encoding, stream)
     with stream:
@@ -193,15 +223,16 @@ def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
 
 
 def _examine(name: str, path: Path | None, head: bytes, encoding: str | None, held: BinaryIO | None) -> Source:
-    location = Location("standard input" if name == "-" else name)
+    location = Location(STANDARD_INPUT if name == "-" else name)
     if not head.strip():
         raise DataFileError("is empty, expected rows of data.", location=location)
     for mark, what in _FOREIGN:
         if head.startswith(mark):
+            ask = "To have the image itself answered, say format='images' (--format images)."
             raise DataFileError(
                 f"is {what}, expected rows of text or Parquet.",
                 location=location,
-                hint="Unpack it or export it as CSV.",
+                hint=ask if what.endswith("image") else "Unpack it or export it as CSV.",
             )
     if encoding is None:
         known = next((e for mark, e in _MARKS if head.startswith(mark)), "utf-8")

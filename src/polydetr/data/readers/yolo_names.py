@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from polydetr.config.yaml_text import YamlFault, read_yaml
-from polydetr.data.readers.source import read_text
+from polydetr.core.access import FileAccess
+from polydetr.data.readers.source import HEAD_BYTES, read_text
 from polydetr.data.readers.yolo_lines import ClassNames
 from polydetr.errors import DataFileError, Location
 
@@ -29,8 +30,9 @@ def load_description(path: Path, encoding: str | None = None) -> Mapping[str, An
     try:
         text = read_text(path, encoding)
     except DataFileError:
-        if b"names" in path.read_bytes():
-            raise
+        with path.open("rb") as stream:
+            if b"names" in stream.read(HEAD_BYTES):
+                raise
         return {}
     content = _darknet(text) if path.suffix == ".data" else _yaml(text, path)
     content = {("val" if key == "valid" else key): value for key, value in content.items()}
@@ -56,7 +58,10 @@ def _darknet(text: str) -> dict[str, Any]:
 
 def own_description(folder: Path, encoding: str | None = None) -> Path | None:
     """The file in ``folder`` that describes a data set."""
-    files = sorted((f for f in folder.iterdir() if f.suffix in _SUFFIXES), key=lambda f: (_SUFFIXES.index(f.suffix), f))
+    files = sorted(
+        (f for f in folder.iterdir() if f.suffix in _SUFFIXES and f.name[0] != "."),
+        key=lambda f: (_SUFFIXES.index(f.suffix), f),
+    )
     return next((f for f in files if load_description(f, encoding)), None)
 
 
@@ -78,7 +83,7 @@ def names_near(folder: Path, labels: Path, encoding: str | None = None) -> tuple
             content = load_description(own, encoding)
             return class_names(content["names"], own, encoding), key_points(content, own)
     for place in (folder, labels, labels.parent):
-        for file in (place / "classes.txt", *sorted(place.glob("*.names")), place / "_darknet.labels"):
+        for file in (place / "classes.txt", *sorted(place.glob("[!.]*.names")), place / "_darknet.labels"):
             if file.is_file():
                 return ClassNames(_lines(file, encoding), file.name), None
     return ClassNames({}), None
@@ -91,8 +96,9 @@ def class_names(value: Any, own: Path, encoding: str | None = None) -> ClassName
         DataFileError: none of them.
     """
     if isinstance(value, str):
-        for file in (own.parent / value, own.parent / Path(value).name):
-            if own.suffix == ".data" and file.is_file():
+        inside = FileAccess(root=own.parent)  # whose lines are shown as names: no other file's
+        for file in (inside.path(own.parent, value), inside.path(own.parent, Path(value).name)):
+            if own.suffix == ".data" and file is not None and file.is_file():
                 return ClassNames(_lines(file, encoding), file.name)
     pairs = value.items() if isinstance(value, Mapping) else enumerate(value if isinstance(value, list) else ())
     names: dict[int, str] = {}
