@@ -75,7 +75,7 @@ def fit(source: Any, target: str, **given: Any) -> tuple[Predictor, list[str]]:
         (
             "../outside.jpg",
             "leads out of the folder",
-            "or name a folder that holds all images: images='FOLDER' (--images FOLDER)",
+            "or name a folder that holds all images: --images FOLDER (ReadOptions(images='FOLDER'))",
         ),
     ],
 )

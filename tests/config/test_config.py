@@ -116,7 +116,9 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, content: str, message: 
 def test_the_yaml_file_of_a_data_set_is_no_configuration(tmp_path):
     path = tmp_path / "data.yaml"
     path.write_text("train: images/train\nval: images/val\nnames: [cup]\n")
-    with pytest.raises(ConfigError, match=r"is the YAML file of a data set.*Train on it: --train .*data\.yaml"):
+    with pytest.raises(
+        ConfigError, match=r"is the YAML file of a data set.*Train on it: polydetr train --train .*data\.yaml"
+    ):
         load_config(path)
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from film_models import SETTINGS
-from polydetr import Predictor
+from polydetr import Predictor, ReadOptions
 from polydetr.data.readers import TEST_PARTS
 from polydetr.engine.inputs import ReadingWarning, asked_records
 from polydetr.errors import DataFileError, InputError, SchemaError
@@ -69,23 +69,27 @@ def test_a_folder_is_named_from_the_working_directory(
 
 
 def test_the_rows_of_the_training_are_read_without_naming_their_folder_again(model: Predictor, home: Path) -> None:
-    assert model.evaluate("labels/rows.csv") == model.evaluate("labels/rows.csv", images="pictures")
-    assert model.evaluate("labels/rows.csv") == model.evaluate(home / "labels/rows.csv", images=home / "pictures")
-    assert errors(model, "labels/rows.csv", images="other/dark")[1:] != [None] * 7
+    assert model.evaluate("labels/rows.csv") == model.evaluate(
+        "labels/rows.csv", reading=ReadOptions(images="pictures")
+    )
+    assert model.evaluate("labels/rows.csv") == model.evaluate(
+        home / "labels/rows.csv", reading=ReadOptions(images=home / "pictures")
+    )
+    assert errors(model, "labels/rows.csv", reading=ReadOptions(images="other/dark"))[1:] != [None] * 7
 
 
 def test_a_named_folder_confines_rows_of_every_origin(model: Predictor, home: Path) -> None:
     inside = ["0.png", str(home / "pictures/1.png"), "../pictures/2.png"]
     outside = ["../other/dark/1.png", str(home / "other/dark/1.png"), "link.png", "/dev/zero", "~/x.png"]
     for rows in ([*inside, *outside], [{"photo": path} for path in [*inside, *outside]]):
-        found = errors(model, rows, images="pictures")
+        found = errors(model, rows, reading=ReadOptions(images="pictures"))
         assert found[:3] == [None] * 3
         assert all(error and "leads out of the folder" in error for error in found[3:])
     with pytest.raises(InputError, match="leads out of the folder"):
-        model.explain({"photo": outside[0]}, images="pictures")
-    assert model.explain({"photo": "0.png"}, images="pictures").images
+        model.explain({"photo": outside[0]}, reading=ReadOptions(images="pictures"))
+    assert model.explain({"photo": "0.png"}, reading=ReadOptions(images="pictures")).images
     with pytest.raises(DataFileError, match="'absent' is no folder of images"):
-        model.predict(["0.png"], images="absent")
+        model.predict(["0.png"], reading=ReadOptions(images="absent"))
 
 
 def test_rows_from_standard_input_do_not_leave_the_working_directory(
@@ -98,7 +102,7 @@ def test_rows_from_standard_input_do_not_leave_the_working_directory(
     assert found[:2] == [None] * 2
     assert all(error and "leads out of the folder" in error for error in found[3:])
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
-    assert errors(model, "-", images=home.parent)[1] is None
+    assert errors(model, "-", reading=ReadOptions(images=home.parent))[1] is None
 
 
 def test_what_is_no_image_is_named_and_not_shown(model: Predictor, home: Path) -> None:

@@ -165,7 +165,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if "names" in content and {"train", "val", "test"} & content.keys():
         raise ConfigError(
             f"{path}: is the YAML file of a data set (it names classes), not a configuration.",
-            hint=f"Train on it: --train {path} (train={str(path)!r}).",
+            hint=f"Train on it: polydetr train --train {path} (train={str(path)!r}).",
         )
     return content
 
