@@ -21,8 +21,8 @@ NAMES = sorted(path.name for path in SAVED.iterdir() if (path / "model").is_dir(
 def same(found: Any, expected: Any, *, within: float, where: str = "") -> None:
     """Equal texts and structures; numbers within ``within``, coordinates of boxes within their last digit."""
     if isinstance(expected, dict):
-        # A span and a box have a probability beside their score since then.
-        assert found.keys() - {"probability"} == expected.keys() - {"probability"}, where
+        # Since then a span and a box have a probability beside their score, and an answer names its image.
+        assert found.keys() - {"probability", "image"} == expected.keys() - {"probability", "image"}, where
         for key, value in expected.items():
             same(found[key], value, within=0.011 if key == "box" else within, where=f"{where}.{key}")
     elif isinstance(expected, list):

@@ -16,6 +16,7 @@ from PIL import Image
 
 from polydetr import Predictor
 from polydetr.cli import main
+from polydetr.core.access import FileAccess
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, RowError, SchemaError
 from polydetr.nn.batch import Batch
@@ -190,7 +191,7 @@ def test_relative_paths_begin_at_the_file_that_names_them(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path / "pictures")
     assert predictor.evaluate(table)["picture"] == pytest.approx(predictor.metrics["valid"]["picture"])
     task = _engine().tasks["picture"]
-    rows = [task.located({"picture": "pictures/left.png"}, tmp_path)]
+    rows = [task.located({"picture": "pictures/left.png"}, FileAccess(tmp_path))]
     before = task.content_key(rows)
     Image.fromarray(_half("right", 77)).save(tmp_path / "pictures" / "left.png")
     assert task.content_key(rows) != before
