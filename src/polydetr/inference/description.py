@@ -80,6 +80,21 @@ class _Prediction(_Part):
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
 
 
+class _Reading(_Part):
+    images: str | None = None
+
+
+class _Image(_Part):
+    root: str | None = None
+
+
+class _Config(_Part):
+    """Of the configuration of the training, what asking looks at: the folder that was named for the images."""
+
+    reading: _Reading = _Reading()
+    image: _Image = _Image()
+
+
 class Description(_Part):
     """A whole description, of this format or an older one."""
 
@@ -90,6 +105,7 @@ class Description(_Part):
     context: bool
     model: ModelConfig
     files: dict[Annotated[str, AfterValidator(_inside)], FileEntry] = Field(min_length=1)
+    config: _Config = _Config()
     training: _Training = _Training()
     prediction: _Prediction = _Prediction()
     metrics: dict[str, dict[str, dict[str, Annotated[float | None, Field(allow_inf_nan=True)]]]] = {}
