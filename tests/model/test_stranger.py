@@ -70,6 +70,8 @@ def task_of(folder: Path) -> str:
 # -- types and ranges --------------------------------------------------------------------------------------------------
 
 WRONG: list[tuple[tuple[Any, ...], Any]] = [
+    (("config", "image"), []),
+    (("config", "reading"), {"images": 7}),
     (("files",), DELETE),
     (("files",), None),
     (("files",), {}),
