@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from polydetr.config.sections import ModelConfig
 from polydetr.core.plugs import EMBEDDERS, HEADS
@@ -34,7 +35,7 @@ def check_sizes(path: Path, modalities: Mapping[str, Modality], tasks: Mapping[s
     for registry, names in ((EMBEDDERS, modalities), (HEADS, [task.kind for task in tasks.values()])):
         for name in names:
             registry.find(name)
-    with torch.device("meta"), _at_most(4 * len(there) + 64):
+    with torch.device("meta"), _Unfilled(), _at_most(4 * len(there) + 64):
         model = PolyModel(modalities, tasks, config)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name in sorted(wanted.keys() | there.keys()):
@@ -43,6 +44,23 @@ def check_sizes(path: Path, modalities: Mapping[str, Modality], tasks: Mapping[s
                 f"its description and its weights differ: {name} is {_shown(wanted.get(name))} by the one, "
                 f"{_shown(there.get(name))} by the other"
             )
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves tensors as they are that would be filled at random. Without memory there is nothing to fill, and to do
+    so all the same PyTorch imports its compiler, which takes a second.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__ in _RANDOM:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+_RANDOM = frozenset({
+    "normal_", "uniform_", "trunc_normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_",
+    "orthogonal_",
+})  # fmt: skip
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
