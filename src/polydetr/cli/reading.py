@@ -11,6 +11,12 @@ import typer
 
 from polydetr.core.reading import ReadOptions
 
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
+]
+
+MaxPixels = Annotated[int | None, typer.Option("--max-pixels", help="Pixels of the largest image that is read.", min=1)]
+
 FORMATS = "csv, tsv, jsonl, parquet, conll, json, squad, coco, voc, yolo, boxes or images, where no name shows it."
 OPTIONS: dict[str, Any] = {
     "format": Annotated[str | None, typer.Option("--format", help=FORMATS)],

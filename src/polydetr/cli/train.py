@@ -1,0 +1,107 @@
+"""The verbs that make a model: ``train``, ``import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polydetr.cli.output import print_json, print_metrics, say, show, stdout_kept_clean
+from polydetr.cli.reading import JsonFlag, MaxPixels, reads_rows
+from polydetr.core.reading import ReadOptions
+from polydetr.errors import ConfigError, did_you_mean
+
+
+@reads_rows
+def train(
+    file: Annotated[
+        str | None, typer.Argument(help="Labeled rows, or a YAML file with these same names; options win over it.")
+    ] = None,
+    train: Annotated[str | None, typer.Option("--train", help="Labeled rows: a file.")] = None,
+    valid: Annotated[
+        str | None, typer.Option("--valid", help="Rows to choose the best weights by; otherwise held out.")
+    ] = None,
+    test: Annotated[str | None, typer.Option("--test", help="Rows to measure the finished model on.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK; may be repeated.")
+    ] = None,
+    input: Annotated[
+        list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Column whose rows stay together when some are held out, for example a patient."),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="A name (polydetr backbones list), a folder, a Hugging Face id, none or auto; "
+            "text=NAME,image=NAME where both are read."
+        ),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="fast, balanced or best.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Stop in time: 90s, 10m, 1h30m.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same model on the same machine.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any configuration key, for example training.lr=1e-4; may be repeated."),
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Where the model folder is written.")] = None,
+    max_pixels: MaxPixels = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
+    as_json: JsonFlag = False,
+    *,
+    reading: ReadOptions,
+) -> None:
+    """Train a model, measure it, save it."""
+    from polydetr.config.loading import merge, parse_settings
+    from polydetr.predictor import Predictor
+
+    config = file if file and Path(file).suffix.lower() in (".yaml", ".yml") else None
+    if file and not config:
+        if train:
+            raise ConfigError(f"the training rows are named twice: {file!r} and --train {train!r}.")
+        train = file
+    settings = parse_settings(set_ or [])
+    settings = merge(settings, {"image": {"max_pixels": max_pixels}} if max_pixels else {})
+    with stdout_kept_clean(as_json):
+        predictor = Predictor.fit(
+            train, target, valid=valid, test=test, inputs=input, group=group, out=out, backbone=backbone,
+            preset=preset,  # type: ignore[arg-type]
+            epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, reading=reading,
+            resume=resume,
+        )  # fmt: skip
+    from polydetr.training.devices import is_first_process  # brings torch, for which no wrong call should wait
+
+    if not is_first_process():
+        return
+    if as_json:
+        folder = str(predictor.folder) if predictor.folder else None
+        print_json({"out": folder, "metrics": predictor.metrics, "training": predictor.info["training"]})
+        return
+    for split, tables in predictor.tables.items():
+        for title, table in tables.items():
+            show(f"\n{split}: {title}\n{table}")
+    print_metrics(predictor.metrics)
+    if predictor.folder:
+        say(f"\nsaved to {predictor.folder}\nnext: polydetr predict {predictor.folder} FILE")
+    else:
+        say("\nnot saved: name a folder to keep the model, --out model/")
+
+
+def import_checkpoint(
+    checkpoint: Annotated[str, typer.Argument(help="A folder or safetensors file with a published DETR.")],
+    out: Annotated[Path, typer.Option(help="Where the model folder is written.")],
+    size: Annotated[int, typer.Option(help="Pixels per side that the model sees.", min=32, max=2048)] = 800,
+    fit: Annotated[str, typer.Option(help="How an image that is not square becomes so: stretch or pad.")] = "stretch",
+    threshold: Annotated[float, typer.Option(help="Score from which a box is answered.", min=0, max=1)] = 0.5,
+) -> None:
+    """Make a model folder of a published DETR, as it is: nothing is trained."""
+    from polydetr.predictor import Predictor
+
+    if fit not in ("stretch", "pad"):
+        raise ConfigError(f"--fit {fit!r} is not known. {did_you_mean(fit, ('stretch', 'pad'))}")
+    predictor = Predictor.from_checkpoint(checkpoint, out, size=size, fit=fit, threshold=threshold)  # type: ignore[arg-type]
+    say(f"saved to {predictor.folder}\nnext: polydetr predict {predictor.folder} IMAGES --draw drawn")
