@@ -49,6 +49,7 @@ class RowEncoder:
             and task.positive_modality is not None
             and task.positive_modality in modalities
         }
+        self._bring_tokens = [task for task in tasks.values() if isinstance(task, BringsTokens)]  # asked for every row
         self.padding = {target: task.padded for target, task in tasks.items()}
         one_field = len(self.read) == 1 and all(len(m.fields) == 1 for m in self.read.values())
         self.context = context and one_field and all(task.reads_document for task in self.tasks.values())
@@ -171,7 +172,7 @@ class RowEncoder:
         read = [(self.modalities[name], arrays) for name, arrays in groups.items()]
         read += [(self.positives[target], arrays) for target, arrays in positives.items()]
         tokens = sum(len(next(iter(arrays.values()))) * modality.tokens_per_entry for modality, arrays in read)
-        return tokens + sum(task.num_own_tokens for task in self.tasks.values() if isinstance(task, BringsTokens))
+        return tokens + sum(task.num_own_tokens for task in self._bring_tokens)
 
     def _golds(
         self,
