@@ -57,6 +57,7 @@ class Predictor(LoadedModel):
         settings: Mapping[str, Any] | None = None,
         reading: ReadOptions | None = None,
         resume: bool = False,
+        overwrite: bool = False,
         display: Display | None = None,
     ) -> Predictor:
         """Trains a model on labeled rows, measures it, and saves it when ``out`` is given.
@@ -71,13 +72,14 @@ class Predictor(LoadedModel):
             inputs: the columns to read, or column → modality; all others when not given.
             group: a column of which no value stands on both sides when rows are held out (a patient, a day); it is not
                 read, unless it is named among ``inputs``.
-            out: where the model folder is written. A model already there is replaced only at the very end.
+            out: where the model folder is written; None writes nothing.
             backbone: a name (``polydetr backbones list``), a folder, a Hugging Face id, "none", or "auto".
             time_limit: seconds, or "90s", "10m", "1h30m".
             config: a YAML file or mapping with these same names; arguments given here win.
             settings: further configuration, for example ``{"training": {"lr": 1e-4}}``.
             reading: what the files do not say about themselves; what is given there wins.
             resume: go on from the checkpoint that an interrupted run left beside ``out``.
+            overwrite: replace the model that ``out`` holds, at the very end, or the checkpoint of an interrupted run.
             display: shows progress; None draws a progress bar on standard error.
 
         Raises:
@@ -101,9 +103,12 @@ class Predictor(LoadedModel):
         )
         from polydetr.model.folder import reserved
         from polydetr.training.devices import is_first_process
+        from polydetr.training.places import check_told
 
         folder = Path(resolved.out) if resolved.out else None
         with reserved(folder) if folder is not None and is_first_process() else nullcontext():
+            if folder is not None and is_first_process():
+                check_told(folder, overwrite=overwrite, resume=resume)
             return cls._fitted(resolved, (train, valid, test), folder, resume=resume, display=display)
 
     @classmethod
@@ -116,15 +121,21 @@ class Predictor(LoadedModel):
         from polydetr.training.display import make_display
         from polydetr.training.fit import fit
         from polydetr.training.loop import Display
+        from polydetr.training.places import compared, earlier_model
         from polydetr.training.read import read_splits
 
         shown = (display or make_display()) if is_first_process() else Display()
         train, valid, test = rows
+        if folder is not None:
+            shown.note(f"the model will be saved in {str(folder)!r}")
         try:
             splits, schema = read_splits(config, train=train, valid=valid, test=test, display=shown)
             read_options(config, schema)  # raises before anything takes long
             config = for_tasks(config, [target.task for target in schema.targets])
             trained = fit(config, schema, splits, out=folder, resume=resume, display=shown)
+            if folder is not None and (earlier := earlier_model(folder)):
+                for line in compared(earlier, trained.info):
+                    shown.note(line)
         except KeyboardInterrupt:  # while reading or measuring; the training itself says where it stopped
             raise Interrupted("stopped.", hint="What was trained is kept: go on with --resume (resume=True).") from None
         finally:
@@ -151,19 +162,23 @@ class Predictor(LoadedModel):
         size: int = 800,
         fit: Literal["stretch", "pad"] = "stretch",
         threshold: float = 0.5,
+        overwrite: bool = False,
     ) -> Predictor:
         """A published DETR as it is, without training: writes it into the model folder ``out`` and loads it. It reads a
         column "image" and answers "objects", by the checkpoint's own labels.
 
         checkpoint: a folder with ``model.safetensors`` (Hugging Face's layout, or the tensors' names of its authors),
             the file itself, or a Hugging Face id. size: pixels per side that the model sees; fit: how an image that is
-            not square becomes so. threshold: the lowest score of a box that is answered.
+            not square becomes so. threshold: the lowest score of a box that is answered. overwrite: replace the model
+            that ``out`` holds.
 
         Raises:
-            BackboneError: it is no DETR with a ResNet. SaveError: ``out`` cannot be written.
+            BackboneError: it is no DETR with a ResNet. OutputError, SaveError: ``out`` is taken, or cannot be written.
         """
         from polydetr.model.checkpoint import import_detr
+        from polydetr.training.places import check_told
 
+        check_told(Path(out), overwrite=overwrite, resume=False)
         import_detr(checkpoint, Path(out), size=size, fit=fit, threshold=threshold)
         return cls.load(out)
 

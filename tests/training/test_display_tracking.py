@@ -20,7 +20,7 @@ from polydetr.training.display import BarDisplay, LineDisplay, describe_step, fo
 from polydetr.training.loop import StepInfo
 from polydetr.training.tracking import Tracker, make_tracker
 
-INFO = StepInfo(0.25, 50, 1.2, 0.4321, 2560.4, 90.0, 1e-3)
+INFO = StepInfo(0.25, 50, 1.2, 0.4321, 2560.4, "2,560 tokens/s", 90.0, 1e-3)
 ENTRY = {"step": 9, "epoch": 1.0, "seconds": 75.0, "train_loss": 0.5, "valid_loss": 0.6,
          "metrics": {"label": {"accuracy": 0.75, "macro_f1": 0.7, "ece": 0.1}}}  # fmt: skip
 
@@ -31,7 +31,7 @@ import time
 shown = make_display()
 shown.note("reads [text]; predicts [label]")
 for step in range(1, 4):
-    shown.step(StepInfo(step / 4, step, step / 2, 0.5 / step, 2560, 4 - step, 1e-3))
+    shown.step(StepInfo(step / 4, step, step / 2, 0.5 / step, 2560, "2,560 tokens/s", 4 - step, 1e-3))
     time.sleep(0.3)
 shown.close()
 """

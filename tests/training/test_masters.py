@@ -67,7 +67,7 @@ def test_saving_writes_the_weights_in_use_whatever_has_become_of_the_folder(tmp_
     expected = {name: t.clone() for name, t in saved.items()}
     loaded = Predictor.load(tmp_path / "model", precision=precision)
     answers = loaded.predict_proba(VALID)
-    fit(tmp_path / "model", precision, seed=1)  # another model in its place
+    fit(tmp_path / "model", precision, seed=1, overwrite=True)  # another model in its place
     loaded.save(tmp_path / "copy")
     shutil.rmtree(tmp_path / "model")
     loaded.save(tmp_path / "again")

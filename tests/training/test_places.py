@@ -12,7 +12,7 @@ from tiny_runs import TRAIN, Watched, train
 
 from polydetr import Predictor
 from polydetr.data.store import ExampleStore
-from polydetr.errors import OutputError
+from polydetr.errors import OutputError, PolydetrError
 
 FLIPPED = [{**row, "label": "bad" if row["label"] == "good" else "good"} for row in TRAIN]
 
@@ -100,3 +100,27 @@ def test_a_damaged_file_of_the_cache_is_made_anew(tmp_path, cache, damage):
     (path,) = (cache / "encoded").glob("*.arrow" if damage == "rows" else "*.json")
     path.write_bytes(path.read_bytes()[:20])
     assert train(tmp_path / "two", epochs=0.2).predict_proba(TRAIN[:4]) == expected
+
+
+def test_a_model_is_replaced_when_told_and_its_score_stands_beside_the_new_one(tmp_path):
+    train(tmp_path / "out")
+    before = (tmp_path / "out/polydetr.json").read_bytes()
+    with pytest.raises(OutputError, match=r"holds a model already \(valid label accuracy [\d.]+\).*--overwrite"):
+        train(tmp_path / "out", train=FLIPPED)
+    with pytest.raises(OutputError, match="holds a model already"):  # a finished run has nothing to resume
+        train(tmp_path / "out", resume=True)
+    assert (tmp_path / "out/polydetr.json").read_bytes() == before
+    shown = Watched()
+    train(tmp_path / "out", train=FLIPPED, display=shown, overwrite=True)
+    assert shown.notes[0] == f"the model will be saved in {str(tmp_path / 'out')!r}"
+    assert any(note.startswith("replaces the model of 20") for note in shown.notes)
+    assert any("valid label accuracy: " in note and " before, " in note for note in shown.notes)
+    assert (tmp_path / "out/polydetr.json").read_bytes() != before
+
+
+def test_a_start_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(PolydetrError):
+        train(tmp_path / "out", train=[{**row, "text": None} for row in TRAIN])
+    with pytest.raises(PolydetrError):
+        train(tmp_path / "out", backbone=str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) in ([], ["cache"])

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 from tiny_runs import TRAIN, Watched, train
 
-from polydetr.errors import Interrupted, ModelFolderError, SaveError
+from polydetr.errors import Interrupted, ModelFolderError, OutputError, SaveError
 from polydetr.training.checkpoint import LAST, Checkpoints, Progress
 
 EMA = {"training": {"ema_decay": 0.9, "evaluations_per_epoch": 2}}
@@ -110,14 +110,19 @@ def test_resuming_another_run_is_refused(tmp_path):
         train(tmp_path / "out", resume=True, train=TRAIN[:-1])
 
 
-def test_a_new_run_says_that_it_replaces_a_checkpoint_and_resume_that_there_is_none(tmp_path):
+def test_to_resume_where_there_is_no_checkpoint_begins_anew_and_says_so(tmp_path):
     fresh = Watched()
     train(tmp_path / "out", display=fresh, resume=True, epochs=0.1)
     assert any("there is no checkpoint" in note for note in fresh.notes)
+
+
+def test_an_interrupted_run_is_not_replaced_unless_told(tmp_path):
     with pytest.raises(Interrupted):
         train(tmp_path / "out", display=stop_at(2))
+    with pytest.raises(OutputError, match=r"an interrupted run left its state.*--resume.*--overwrite"):
+        train(tmp_path / "out", epochs=0.1)
     again = Watched()
-    train(tmp_path / "out", display=again, epochs=0.1)
+    train(tmp_path / "out", display=again, epochs=0.1, overwrite=True)
     assert any("this run starts anew and replaces it" in note for note in again.notes)
 
 

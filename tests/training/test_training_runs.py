@@ -201,6 +201,7 @@ def test_rejected_rows_are_written_with_their_reason(tmp_path):
         found = train(
             tmp_path / "out",
             display=shown,
+            overwrite=True,
             train=[*TRAIN[:30], bad, *TRAIN[30:]],
             valid=[VALID[0], {"text": float("nan"), "label": "bad"}, *VALID[1:]],
             epochs=0.5,

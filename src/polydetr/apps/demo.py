@@ -17,6 +17,8 @@ from rich.console import Console
 from polydetr import PolydetrError, Predictor, Span, colored_entities, fetch_sample, read_records
 
 FOLDER = Path("demo-model")
+CHECKPOINT = FOLDER.with_name(f"{FOLDER.name}.checkpoint")
+"""What a demo that was stopped has left: the next one goes on from there."""
 DATA = Path("demo-data")
 SAMPLE = "peoples-daily-ner"
 ROWS = {"train": 12_000, "dev": 500, "test": 1_000}
@@ -72,6 +74,7 @@ def _trained(console: Console) -> tuple[Predictor, Mapping[str, str]]:
     Predictor.fit(
         rows["train"], {"entities": "tagging"}, valid=rows["dev"], test=rows["test"], inputs={"text": "text"},
         out=FOLDER, backbone="e5-multilingual", epochs=20, time_limit=TIME_LIMIT, seed=0, settings=SETTINGS,
+        resume=CHECKPOINT.exists(),
     )  # fmt: skip
     return Predictor.load(FOLDER), _saved_tables()
 

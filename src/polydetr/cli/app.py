@@ -19,8 +19,10 @@ from polydetr.cli import ask, backbones, data, train
 from polydetr.cli.output import fit_streams_to_encoding, say
 from polydetr.errors import PolydetrError, bounded
 
+_HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     name="polydetr",
+    context_settings=_HELP,
     help="One attention model for text, images and tables: from labeled rows to a measured, saved model.",
     no_args_is_help=True,
     add_completion=False,
@@ -28,10 +30,16 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich would double the time that --help takes
 )
 backbones_app = typer.Typer(
-    help="Pretrained encoders: list them, fetch one.", no_args_is_help=True, rich_markup_mode=None
+    help="Pretrained encoders: list them, fetch one.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=_HELP,
 )
 data_app = typer.Typer(
-    help="Sample data that need no account: list them, fetch one.", no_args_is_help=True, rich_markup_mode=None
+    help="Sample data that need no account: list them, fetch one.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=_HELP,
 )
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(data_app, name="data")

@@ -12,6 +12,10 @@ from polydetr.cli.reading import JsonFlag, MaxPixels, reads_rows
 from polydetr.core.reading import ReadOptions
 from polydetr.errors import ConfigError, did_you_mean
 
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the model that is there, or an interrupted run's checkpoint.")
+]
+
 
 @reads_rows
 def train(
@@ -48,7 +52,10 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Any configuration key, for example training.lr=1e-4; may be repeated."),
     ] = None,
-    out: Annotated[str | None, typer.Option(help="Where the model folder is written.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Where the model folder is written. When not given: runs/NAME-DATE.")
+    ] = None,
+    overwrite: Overwrite = False,
     max_pixels: MaxPixels = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
     as_json: JsonFlag = False,
@@ -56,8 +63,9 @@ def train(
     reading: ReadOptions,
 ) -> None:
     """Train a model, measure it, save it."""
-    from polydetr.config.loading import merge, parse_settings
+    from polydetr.config.loading import load_config_mapping, merge, parse_settings
     from polydetr.predictor import Predictor
+    from polydetr.training.places import no_empty_runs, place_of_run
 
     config = file if file and Path(file).suffix.lower() in (".yaml", ".yml") else None
     if file and not config:
@@ -65,30 +73,28 @@ def train(
             raise ConfigError(f"the training rows are named twice: {file!r} and --train {train!r}.")
         train = file
     settings = parse_settings(set_ or [])
+    if out is None and not (load_config_mapping(config) | settings).get("out"):
+        out = str(place_of_run(train or load_config_mapping(config).get("train"), resume=resume))
     settings = merge(settings, {"image": {"max_pixels": max_pixels}} if max_pixels else {})
-    with stdout_kept_clean(as_json):
+    with stdout_kept_clean(as_json), no_empty_runs():
         predictor = Predictor.fit(
             train, target, valid=valid, test=test, inputs=input, group=group, out=out, backbone=backbone,
             preset=preset,  # type: ignore[arg-type]
             epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, reading=reading,
-            resume=resume,
+            resume=resume, overwrite=overwrite,
         )  # fmt: skip
     from polydetr.training.devices import is_first_process  # brings torch, for which no wrong call should wait
 
     if not is_first_process():
         return
     if as_json:
-        folder = str(predictor.folder) if predictor.folder else None
-        print_json({"out": folder, "metrics": predictor.metrics, "training": predictor.info["training"]})
+        print_json({"out": str(predictor.folder), "metrics": predictor.metrics, "training": predictor.info["training"]})
         return
     for split, tables in predictor.tables.items():
         for title, table in tables.items():
             show(f"\n{split}: {title}\n{table}")
     print_metrics(predictor.metrics)
-    if predictor.folder:
-        say(f"\nsaved to {predictor.folder}\nnext: polydetr predict {predictor.folder} FILE")
-    else:
-        say("\nnot saved: name a folder to keep the model, --out model/")
+    say(f"\nsaved to {predictor.folder}\nnext: polydetr predict {predictor.folder} FILE")
 
 
 def import_checkpoint(
@@ -97,11 +103,12 @@ def import_checkpoint(
     size: Annotated[int, typer.Option(help="Pixels per side that the model sees.", min=32, max=2048)] = 800,
     fit: Annotated[str, typer.Option(help="How an image that is not square becomes so: stretch or pad.")] = "stretch",
     threshold: Annotated[float, typer.Option(help="Score from which a box is answered.", min=0, max=1)] = 0.5,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make a model folder of a published DETR, as it is: nothing is trained."""
     from polydetr.predictor import Predictor
 
     if fit not in ("stretch", "pad"):
         raise ConfigError(f"--fit {fit!r} is not known. {did_you_mean(fit, ('stretch', 'pad'))}")
-    predictor = Predictor.from_checkpoint(checkpoint, out, size=size, fit=fit, threshold=threshold)  # type: ignore[arg-type]
+    predictor = Predictor.from_checkpoint(checkpoint, out, size=size, fit=fit, threshold=threshold, overwrite=overwrite)  # type: ignore[arg-type]
     say(f"saved to {predictor.folder}\nnext: polydetr predict {predictor.folder} IMAGES --draw drawn")

@@ -31,6 +31,9 @@ FOR_TASK: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Task → section → its defaults for that task, where they differ from those of ``sections``."""
 
+EXAMPLES = Path(__file__).parents[1] / "configs"
+"""The examples that the wheel brings: ``configs/ner.yaml`` names one where there is no such file here."""
+
 _MOST_SECTIONS = 8
 
 
@@ -155,6 +158,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        example = EXAMPLES / path.name
+        if path.parent.name == EXAMPLES.name and path != example and example.exists():
+            return _read_yaml(example)
         raise ConfigError(f"configuration file {str(path)!r} does not exist") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None

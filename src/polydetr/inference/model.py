@@ -33,7 +33,7 @@ from polydetr.errors import InputError, RowError, did_you_mean
 from polydetr.inference.load import load_engine
 from polydetr.metrics.calibration import Threshold
 from polydetr.schema.spec import Schema
-from polydetr.tasks.capabilities import HasPositive, Judged
+from polydetr.tasks.capabilities import HasLabels, HasPositive, Judged
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,6 +75,14 @@ class LoadedModel:
         self._manifest = dict(manifest)
         self.folder = folder
         self.schema = Schema.from_dict(manifest["schema"])
+
+    def __repr__(self) -> str:
+        reads = ", ".join(f"{f.name} ({f.modality})" for f in self.schema.inputs if f.modality != "ignore")
+        labels = {t: len(task.labels) for t, task in self._engine.tasks.items() if isinstance(task, HasLabels)}
+        counts = {name: f", {count} labels" for name, count in labels.items()}
+        predicts = ", ".join(f"{t.name} ({t.task}{counts.get(t.name, '')})" for t in self.schema.targets)
+        place = "not saved" if self.folder is None else repr(str(self.folder))
+        return f"<{type(self).__name__} {place}: reads {reads}; predicts {predicts}>"
 
     @classmethod
     def load(

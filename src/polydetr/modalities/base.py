@@ -95,6 +95,8 @@ class Modality(ABC):
     """The kinds of column that it reads, as the schema names them."""
     fault: ClassVar[str] = "wrong_type"
     """The kind of ``Finding`` for a value that cannot be read."""
+    paced_in: ClassVar[str] = "tokens"
+    """What the pace of a training is counted in, where a model reads nothing else: "tokens", or what its rows are."""
 
     def __init__(self, fields: Sequence[str], *, needs: Needs) -> None:
         self.fields, self.needs = tuple(fields), needs

@@ -67,6 +67,7 @@ class ImageModality(Modality):
     reads: ClassVar[frozenset[str]] = frozenset({"image"})
     reads_files: bool = True
     fault: ClassVar[str] = "unreadable"
+    paced_in: ClassVar[str] = "images"
 
     def __init__(
         self,

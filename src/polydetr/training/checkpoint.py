@@ -28,7 +28,8 @@ LAST, BEST = "last.safetensors", "best.safetensors"
 
 @dataclass
 class Progress:
-    """Where the run stands. ``step`` counts optimizer steps, ``batch`` the batches done in ``epoch``.
+    """Where the run stands. ``step`` counts optimizer steps, ``batch`` the batches done in ``epoch``;
+    ``tokens`` and ``rows`` what was learned from so far.
 
     seconds: the whole run so far; step_seconds: the part of it spent on training steps, evaluations left out.
     """
@@ -39,6 +40,7 @@ class Progress:
     seconds: float = 0.0
     step_seconds: float = 0.0
     tokens: int = 0
+    rows: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
     best: float | None = None
@@ -150,6 +152,11 @@ class Checkpoints:
                 ) from error
 
         self._devices.in_first(make)
+
+    def tidy(self) -> None:
+        """Removes the folder where a run that failed wrote nothing into it."""
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def discard(self) -> None:
         self._devices.in_first(self._remove)

@@ -43,7 +43,7 @@ def describe_evaluation(entry: Mapping[str, Any]) -> str:
 def describe_step(info: StepInfo) -> str:
     """The text beside the bar; the remaining time first, because a narrow terminal cuts the end."""
     left = format_seconds(info.remaining_seconds)
-    return f"{left} left · epoch {info.epoch:.1f} · loss {info.loss:.3f} · {info.tokens_per_second:,.0f} tokens/s"
+    return f"{left} left · epoch {info.epoch:.1f} · loss {info.loss:.3f} · {info.pace}"
 
 
 class LineDisplay(Display):

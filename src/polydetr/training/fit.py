@@ -51,6 +51,7 @@ from polydetr.training.encode import (
 from polydetr.training.features import with_features
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
+from polydetr.training.places import checkpoint_of, tracking_folder
 from polydetr.training.tracking import make_tracker
 
 
@@ -142,7 +143,11 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         checkpoints.prepare()
         resume = devices.agree(_resumes(checkpoints, wanted=resume, notify=notify))
         run = _Run(config, schema, out, devices, checkpoints, display, notify, rows_hash, started)
-        return _fit(run, splits, resume=resume)
+        try:
+            return _fit(run, splits, resume=resume)
+        except BaseException:
+            checkpoints.tidy()
+            raise
 
 
 def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
@@ -232,7 +237,7 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         torch.manual_seed(config.seed + devices.rank)  # each device has a dropout of its own
     fingerprint = _fingerprint(config, run.schema, run.rows_hash, frozen_digest(model))
     tracked = config.track if devices.is_first else "none"
-    tracker = make_tracker(tracked, _tracking_folder(run.out), config=config.model_dump())
+    tracker = make_tracker(tracked, tracking_folder(run.out), config=config.model_dump())
     loop = Loop(
         assembly,
         optimizer,
@@ -349,7 +354,7 @@ def _checkpoint_folder(
     folder = cache_dir() / "runs" / _fingerprint(config, schema, rows_hash, "")[:24]
     with ExitStack() as stack:
         if out is not None:
-            folder = out.with_name(f"{out.name}.checkpoint")
+            folder = checkpoint_of(out)
         elif devices.is_first:
             try:
                 stack.enter_context(held(folder.with_suffix(".lock"), what=f"the checkpoint in {str(folder)!r}"))
@@ -357,12 +362,6 @@ def _checkpoint_folder(
                 notify(f"{error.message.removesuffix('.')}: this run keeps its checkpoint elsewhere, for itself")
                 folder = Path(tempfile.mkdtemp(prefix="polydetr-"))
         yield devices.agree(folder)
-
-
-def _tracking_folder(out: Path | None) -> Path:
-    """One folder per run, all of them beside the model: ``tensorboard --logdir`` compares them."""
-    base = out.with_name(f"{out.name}.runs") if out else Path("runs")
-    return base / time.strftime("%Y%m%d-%H%M%S")
 
 
 def _hash_rows(records: Sequence[Record]) -> str:

@@ -37,13 +37,14 @@ CHECKPOINT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class StepInfo:
-    """What a progress display may show after each step."""
+    """What a progress display may show after each step. ``pace``: tokens or images a second, with its unit."""
 
     progress: float
     step: int
     epoch: float
     loss: float
     tokens_per_second: float
+    pace: str
     remaining_seconds: float
     learning_rate: float
 
@@ -185,7 +186,7 @@ class Loop:
         self.devices.average_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         self.optimizer.step()
         self.optimizer.zero_grad()
-        value = self._count_step(float(loss.detach()), batch.num_real_tokens, started, began)
+        value = self._count_step(float(loss.detach()), batch.num_real_tokens, len(ids), started, began)
         if value != value:
             raise PolydetrError(
                 f"the loss is not a number at step {state.step + 1}",
@@ -198,15 +199,22 @@ class Loop:
         epoch = state.epoch + state.batch / batches
         speed = state.tokens / max(state.seconds, 1e-9)
         rate = max(group["lr"] for group in self.optimizer.param_groups)
-        return StepInfo(done, state.step, epoch, value, speed, remaining, rate)
+        return StepInfo(done, state.step, epoch, value, speed, self._pace(), remaining, rate)
 
-    def _count_step(self, loss: float, tokens: int, started: float, began: float) -> float:
-        """Counts tokens and time; the mean loss. The same on every device: all tokens, the first one's clock."""
+    def _pace(self) -> str:
+        units = {modality.paced_in for modality in self.engine.encoder.read.values()}
+        unit = units.pop() if len(units) == 1 else "tokens"
+        count = self.state.tokens if unit == "tokens" else self.state.rows
+        return f"{count / max(self.state.seconds, 1e-9):,.{0 if unit == 'tokens' else 1}f} {unit}/s"
+
+    def _count_step(self, loss: float, tokens: int, rows: int, started: float, began: float) -> float:
+        """Counts tokens, rows and time; the mean loss. The same on every device: all tokens, the first one's clock."""
         now = time.monotonic()
-        losses, counts, seconds, step_seconds = zip(
-            *self.devices.gather([loss, tokens, now - started, now - began]), strict=True
+        losses, counts, row_counts, seconds, step_seconds = zip(
+            *self.devices.gather([loss, tokens, rows, now - started, now - began]), strict=True
         )
         self.state.tokens += int(sum(counts))
+        self.state.rows += int(sum(row_counts))
         self.state.seconds, self.state.step_seconds = seconds[0], self.state.step_seconds + step_seconds[0]
         return sum(losses) / len(losses)
 
