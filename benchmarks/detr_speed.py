@@ -14,6 +14,7 @@ them less than it disturbs the wall clock; the wall clock is kept beside them. A
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import tempfile
@@ -177,9 +178,11 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
                     ):
                         largest[key] = max(largest[key], float((ours[:, -1].float() - other).abs().max()))
             embedder = models["polydetr_bf16"].embedders["image"]
+            theirs_bf16, rounded = copy.deepcopy(theirs).bfloat16(), pixels.bfloat16()
             times = in_turn(
                 {
-                    "transformers": lambda pixels=pixels: theirs(pixels),
+                    "transformers_fp32": lambda pixels=pixels: theirs(pixels),
+                    "transformers_bf16": lambda model=theirs_bf16, pixels=rounded: model(pixels),
                     **{name: lambda model=model, batch=batch: model(batch) for name, model in models.items()},
                     "backbone_bf16": lambda batch=batch, embedder=embedder: embedder(batch.groups["image"]),
                 },
@@ -190,7 +193,8 @@ def inference(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
         work = counted.get_total_flops()
         yield {"part": "inference", "model": "detr-resnet-50", "size": size, **times, "largest_change_fresh_weights": changes,
                "gflop": round(work / 1e9, 1), "machine_gflop_per_s_bf16": round(pace / 1e9), "limit_ms": round(1000 * work / pace, 1),
-               "times_faster": ratio(times, ours="polydetr_bf16"), "times_faster_fp32": ratio(times, ours="polydetr_fp32")}  # fmt: skip
+               **{f"times_faster_{kind}": ratio(times, ours=f"polydetr_{kind}", theirs=f"transformers_{kind}")
+                  for kind in ("bf16", "fp32")}}  # fmt: skip
 
 
 def products_per_second(dtype: torch.dtype, *, side: int = 2048) -> float:
@@ -233,8 +237,8 @@ def detr_fast(repeats: int, sizes: list[int]) -> Iterator[dict[str, Any]]:
                    "backbone_share": round(times["backbone"]["cpu_ms"] / times["model"]["cpu_ms"], 2)}  # fmt: skip
 
 
-def ratio(times: dict[str, dict[str, float]], *, ours: str = "polydetr") -> float:
-    return round(times["transformers"]["cpu_ms"] / times[ours]["cpu_ms"], 2)
+def ratio(times: dict[str, dict[str, float]], *, ours: str = "polydetr", theirs: str = "transformers") -> float:
+    return round(times[theirs]["cpu_ms"] / times[ours]["cpu_ms"], 2)
 
 
 def main() -> None:

@@ -14,13 +14,18 @@ FOLDER = Path(__file__).parent / "results"
 
 
 def cpu_name() -> str:
-    """The processor as the system names it."""
+    """The processor as the system names it, with family and model, which tell apart those of one name, and its last cache."""
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    if not info.exists():
+        return platform.processor() or platform.machine()
+    lines = (line.partition(":") for line in info.read_text().split("\n\n")[0].splitlines())
+    found = {name.strip(): value.strip() for name, _, value in lines}
+    name = found.get("model name", platform.machine())
+    parts = [f"{part} {found[key]}" for part, key in (("family", "cpu family"), ("model", "model")) if key in found]
+    caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
+    if caches:
+        parts.append(f"L{(caches[-1] / 'level').read_text().strip()} cache {(caches[-1] / 'size').read_text().strip()}")
+    return f"{name} ({', '.join(parts)})" if parts else name
 
 
 def stamp() -> dict[str, str]:

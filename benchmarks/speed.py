@@ -1,14 +1,14 @@
 """Speed against transformers on the same machine, backbone and data, in turn, in one run; medians of the pairs.
 
-    python benchmarks/speed.py training   [--sentences 3000] [--pairs 3]   against transformers.Trainer
-    python benchmarks/speed.py prediction [--texts 1000] [--pairs 3]       against its pipeline at its best batch size
+    python benchmarks/speed.py training   [--sentences 3000] [--pairs 3]   against transformers.Trainer, by its defaults and at its best
+    python benchmarks/speed.py prediction [--texts 1000] [--pairs 3]       against its pipeline, in fp32 and in bf16, at its best batch size
     python benchmarks/speed.py latency                                     one short text against the bare forward pass
     python benchmarks/speed.py memory                                      peak memory of training, of streaming prediction
     python benchmarks/speed.py out_of_scope --model FOLDER                AUROC of a CLINC150 model (quality.py clinc150 --out)
     python benchmarks/speed.py start                                       import and --help
 
-The peer is the script ``peers/hf_trainer_ner.py`` in the folder that POLYDETR_SHARED names; it runs as its users run it. Each side is a
-process of its own. Appends JSON lines to benchmarks/results/speed.jsonl.
+The peer is ner_peer.py (needs the extra ``bench``). Each side is a process of its own. Like is compared with like: the same precision, and rows
+of like length together on both sides; the peer's defaults are told apart. Appends JSON lines to benchmarks/results/speed.jsonl.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data import ROOT
 from recording import keep
 
-PEER = ROOT.parent / "peers" / "hf_trainer_ner.py"
+PEER = Path(__file__).with_name("ner_peer.py")
+BATCHES = (8, 32)
+"""Of the peer, of which the faster one counts."""
 
 
 def child(code: str, *arguments: str) -> dict[str, Any]:
@@ -39,19 +41,19 @@ def child(code: str, *arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def peer(sentences: int, *options: str) -> dict[str, Any]:
-    """The transformers side: trains, tests, predicts; prints one JSON line."""
+def peer(job: str, *options: str) -> dict[str, Any]:
+    """The transformers side."""
     from polydetr.fetch.backbones import fetch_backbone
 
-    with tempfile.TemporaryDirectory() as out:
-        done = subprocess.run(
-            [sys.executable, str(PEER), "--backbone", str(fetch_backbone("minilm")), "--data", str(ROOT / "conll2003"),
-             "--sentences", str(sentences), "--out", out, *options],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+    command = [sys.executable, str(PEER), job, "--backbone", str(fetch_backbone("minilm")), *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def best(measured: Iterable[dict[str, Any]], pace: str) -> dict[str, Any]:
+    return max(measured, key=lambda found: found[pace])
 
 
 TRAIN = """
@@ -69,7 +71,7 @@ PREDICT = """
 import json, sys, time
 from data import conll2003
 from polydetr import Predictor
-p = Predictor.load(sys.argv[1])
+p = Predictor.load(sys.argv[1], precision=sys.argv[3])
 texts = [" ".join(r.row["tokens"]) for r in conll2003().test[: int(sys.argv[2])]]
 rows = [{"tokens": t} for t in texts]
 p.predict(rows[:32])
@@ -127,18 +129,26 @@ print(json.dumps({"before_mb": before, "peak_mb": resource.getrusage(resource.RU
 
 
 def training(a: argparse.Namespace) -> dict[str, Any]:
-    """Both sides learn the same sentences once; the peer by its defaults and at its best."""
-    ours, default, best = [], [], []
+    """Both sides learn the same sentences once, in bf16: the peer with rows of like length together, at the better of two
+    batch sizes; beside it the peer by its defaults.
+    """
+    sides: dict[str, list[dict[str, Any]]] = {"ours": [], "peer_like": [], "peer_default": []}
+    sentences = ("--sentences", str(a.sentences))
     for _ in range(a.pairs):
-        ours.append(child(TRAIN, str(a.sentences), "1"))
-        default.append(peer(a.sentences))
-        best.append(peer(a.sentences, "--bf16", "--batch", "32"))
-    speed = [o["tokens_per_s"] for o in ours]
+        sides["ours"].append(child(TRAIN, str(a.sentences), "1"))
+        tried = [peer("training", *sentences, "--grouped", "--bf16", "--batch", str(b)) for b in BATCHES]
+        sides["peer_like"].append(best(tried, "tokens_per_s"))
+        sides["peer_default"].append(peer("training", *sentences))
+    return {**sides, **ratios(sides, "tokens_per_s", ours="ours")}
+
+
+def ratios(sides: Mapping[str, Sequence[dict[str, Any]]], pace: str, *, ours: str) -> dict[str, float]:
+    """Medians over the pairs of our pace over that of each other side, as "times_SIDE"."""
     return {
-        "ours": ours, "peer_default": default, "peer_best": best,
-        "ratio_default": statistics.median(s / d["train_tokens_per_s"] for s, d in zip(speed, default, strict=True)),
-        "ratio_best": statistics.median(s / b["train_tokens_per_s"] for s, b in zip(speed, best, strict=True)),
-    }  # fmt: skip
+        f"times_{name}": statistics.median(o[pace] / t[pace] for o, t in zip(sides[ours], found, strict=True))
+        for name, found in sides.items()
+        if name != ours
+    }
 
 
 def with_model(sentences: int) -> str:
@@ -150,13 +160,27 @@ def with_model(sentences: int) -> str:
 
 
 def prediction(a: argparse.Namespace) -> dict[str, Any]:
-    """Texts per second over the test sentences."""
-    model = with_model(3000)
-    ours, theirs = [], []
+    """Texts per second over the test sentences, on both sides in fp32 and in bf16; ours also as it is by default, in 8-bit
+    integers where the validation rows allowed them. Both sides take texts of like length together.
+    """
+    model, texts = with_model(3000), str(a.texts)
+    kinds = ("auto", "bf16", "fp32")
+    sides: dict[str, list[dict[str, Any]]] = {f"{side}_{kind}": [] for side in ("ours", "peer") for kind in kinds}
+    del sides["peer_auto"]
     for _ in range(a.pairs):
-        ours.append(child(PREDICT, model, str(a.texts))["texts_per_s"])
-        theirs.append(max(peer(3000, "--bf16", "--batch", "32")["pipeline_texts_per_s_by_batch"].values()))
-    return {"ours": ours, "peer": theirs, "ratio": statistics.median(o / t for o, t in zip(ours, theirs, strict=True))}
+        for kind in kinds:
+            sides[f"ours_{kind}"].append(child(PREDICT, model, texts, kind))
+        for kind, option in (("bf16", ["--bf16"]), ("fp32", [])):
+            tried = [peer("prediction", "--texts", texts, "--batch", str(b), *option) for b in BATCHES]
+            sides[f"peer_{kind}"].append(best(tried, "texts_per_s"))
+    like = {
+        kind: ratios(
+            {name: sides[name] for name in (f"ours_{kind}", f"peer_{kind}")}, "texts_per_s", ours=f"ours_{kind}"
+        )
+        for kind in ("bf16", "fp32")
+    }
+    default = ratios({name: sides[name] for name in ("ours_auto", "peer_fp32")}, "texts_per_s", ours="ours_auto")
+    return {**sides, **like["bf16"], **like["fp32"], "times_by_default": default["times_peer_fp32"]}
 
 
 def latency(a: argparse.Namespace) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,17 +17,28 @@ SCRIPTS = sorted(
 )
 
 
+def results(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (ROOT / f"benchmarks/results/{name}.jsonl").read_text("utf-8").splitlines()]
+
+
 def test_pages_say_what_the_results_say() -> None:
     done = subprocess.run([sys.executable, "benchmarks/report.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stderr}: run python benchmarks/report.py"
 
 
 def test_every_result_names_machine_seed_and_date() -> None:
-    lines = (ROOT / "benchmarks/results/quality.jsonl").read_text(encoding="utf-8").splitlines()
-    for run in map(json.loads, lines):
+    for run in results("quality"):
         assert run["machine"]
         assert run["date"] >= "2026"
         assert isinstance(run["seed"], int)
+
+
+def test_the_script_holds_the_settings_of_every_published_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    settings = importlib.import_module("quality").SETTINGS
+    newest = {run["data"]: run for run in results("quality")}
+    differ = [data for data, run in newest.items() if run["settings"] != settings[data.partition("-")[0]]]
+    assert not differ
 
 
 @pytest.mark.slow
