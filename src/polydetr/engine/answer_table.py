@@ -45,13 +45,13 @@ class AnswerTable:
 
     def columns(self, own: Collection[str]) -> list[TableColumn]:
         """All columns, in their order; own: the user's."""
-        names = distinct_names([*self._names, "warnings", "error"], list(own))
-        kinds = [*(column.kind for _, column in self._columns), "text", "text"]
-        return [*map(TableColumn, own), *map(TableColumn, names, kinds)]
+        wanted = self._wanted
+        names = distinct_names([column.name for column in wanted], list(own))
+        return [*map(TableColumn, own), *(replace(c, name=name) for c, name in zip(wanted, names, strict=True))]
 
     def renamed(self, own: Collection[str]) -> dict[str, str]:
         """Columns of the answers whose name the user's have already → what they are called instead."""
-        wanted = [*self._names, "warnings", "error"]
+        wanted = [column.name for column in self._wanted]
         return {old: new for old, new in zip(wanted, distinct_names(wanted, list(own)), strict=True) if old in own}
 
     def cells(self, answer: Answer) -> list[Any]:
@@ -70,8 +70,10 @@ class AnswerTable:
         return [*found, "; ".join(map(str, answer.warnings)) or None, None]
 
     @property
-    def _names(self) -> list[str]:
-        return [column.name for _, column in self._columns]
+    def _wanted(self) -> list[TableColumn]:
+        """Those of the answers, as they are called where no name is taken."""
+        own = [TableColumn(column.name, column.kind) for _, column in self._columns]
+        return [*own, TableColumn("warnings", "text"), TableColumn("error", "text")]
 
 
 def own_row(answer: Answer) -> Mapping[str, Any]:

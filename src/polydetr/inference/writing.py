@@ -122,7 +122,10 @@ def _sinks(
 
 @dataclass(frozen=True)
 class _Function:
-    write: Callable[[Answer], Any]
+    function: Callable[[Answer], Any]
+
+    def write(self, answer: Answer) -> None:
+        self.function(answer)
 
 
 @contextmanager

@@ -1,5 +1,5 @@
-"""Answers as one HTML page: a card per row, the answer first, then its alternatives, then the row. No script, no outside
-host.
+"""Answers as one HTML page: a card per row, the answer first, then its alternatives, then the row. No script, no
+outside host.
 """
 
 from __future__ import annotations
@@ -117,9 +117,10 @@ def _target(target: ShownTarget) -> str:
     low_high = "" if target.interval is None else f"{target.interval[0]:.4g} to {target.interval[1]:.4g}"
     level = "withheld, " if target.withheld else ""
     level += low_high if target.probability is None else f"{_in_words(target.probability)} {target.probability:.2f}"
+    kind, name = "target withheld" if target.withheld else "target", plain_html(target.name)
     head = (
-        f'<div class="target{" withheld" if target.withheld else ""}"><span class="name">{plain_html(target.name)}</span> '
-        f'<span class="value" dir="auto">{value}</span> <span class="level">{level.rstrip(", ")}</span>'
+        f'<div class="{kind}"><span class="name">{name}</span> <span class="value" dir="auto">{value}</span> '
+        f'<span class="level">{level.rstrip(", ")}</span>'
     )
     ranked = sorted(target.alternatives.items(), key=lambda pair: -pair[1])[:_ALTERNATIVES]
     return f"{head}{_alternatives(ranked)}</div>"

@@ -190,7 +190,7 @@ class ClassificationTask(Task):
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         values, target = self.classes.values, self.target
         kinds: dict[type, CellKind] = {bool: "truth", int: "whole"}
-        kind = "nested" if self.multi_label else kinds.get(type(values[0]), "text")
+        kind: CellKind = "nested" if self.multi_label else kinds.get(type(values[0]), "text")
         columns = [predicted(target, kind), confidence(target)]
         if self.energy_threshold is not None:
             outside: Callable[[Prediction], Any] = lambda p: details_of(p, ClassDetails).in_scope is False  # noqa: E731

@@ -232,8 +232,7 @@ class EntitiesTask(Task):
         return Prediction(value, None, SpanDetails(every))
 
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
-        columns = listed(self.target, lambda span: f"{span['text']} [{span['label']}]")
-        return columns
+        return listed(self.target, lambda span: f"{span['text']} [{span['label']}]")
 
     @property
     def marked_labels(self) -> list[str]:

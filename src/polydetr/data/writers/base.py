@@ -1,7 +1,7 @@
 """What every writer of tables does, and one cell as text.
 
-Text is written as it stands, so that "007" stays so. Where programs may take it for a formula, an apostrophe goes before
-it (``values.formulas``); halves of characters, which no encoding has, are written as escapes.
+Text is written as it stands, so that "007" stays so. Where programs may take it for a formula, an apostrophe goes
+before it (``values.formulas``); halves of characters, which no encoding has, are written as escapes.
 """
 
 from __future__ import annotations
@@ -40,14 +40,16 @@ def plain_cell(value: Any) -> Any:
     """A cell in Python's own types: None where it is missing; an array as a list, and what is no cell at all (an image)
     as a word for it.
     """
-    if is_missing(value) and not isinstance(value, str):
+    if isinstance(value, str):
+        return value
+    if is_missing(value):
         return None
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if isinstance(value, np.datetime64):  # finer than microseconds it would become a number
         return value.astype("datetime64[us]").tolist()
-    if hasattr(value, "tolist"):  # of NumPy
-        return value.tolist() if getattr(value, "ndim", 0) < 2 else f"<array of {' × '.join(map(str, value.shape))}>"
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist() if value.ndim < 2 else f"<array of {' × '.join(map(str, value.shape))}>"
     if hasattr(value, "to_pydatetime"):  # of pandas
         return value.to_pydatetime()
     return value

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from polydetr.core.tables import TableColumn
 from polydetr.data.writers.base import cell_text, plain_cell, whole_characters
 from polydetr.errors import SaveError, quoted
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 _ROWS = 10_000
 _BYTES = 64 << 20
@@ -22,7 +25,7 @@ class ParquetTable:
 
     def __init__(self, file: IO[bytes], columns: Sequence[TableColumn]) -> None:
         self._file, self._columns = _Counted(file), columns
-        self._writer: Any = None
+        self._writer: pq.ParquetWriter | None = None
         self._types: list[Any] = []
         self._rows: list[Sequence[Any]] = []
         self._bytes = self._written = 0
@@ -34,9 +37,10 @@ class ParquetTable:
             self._write_group()
 
     def close(self) -> Sequence[str]:
-        if self._rows or self._writer is None:
+        if self._rows or not self._written:
             self._write_group()
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
         return ()
 
     def _write_group(self) -> None:
@@ -44,13 +48,14 @@ class ParquetTable:
         import pyarrow.parquet as pq
 
         cells = list(zip(*self._rows, strict=True)) or [()] * len(self._columns)
-        if self._writer is None:
+        writer = self._writer
+        if writer is None:
             self._types = [_type_of(column, own) for column, own in zip(self._columns, cells, strict=True)]
             names = [whole_characters(column.name) for column in self._columns]
             schema = pa.schema(list(zip(names, self._types, strict=True)))
-            self._writer = pq.ParquetWriter(pa.PythonFile(self._file, "w"), schema)
+            self._writer = writer = pq.ParquetWriter(pa.PythonFile(self._file, "w"), schema)
         arrays = [self._array(i, own) for i, own in enumerate(cells)]
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._writer.schema))
+        writer.write_table(pa.Table.from_arrays(arrays, schema=writer.schema))
         self._written += len(self._rows)
         self._rows, self._bytes = [], 0
 
