@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,11 @@ class PageOfAnswers:
         marked = answer.text.text if answer.text and any(t.spans is not None for t in targets) else ""
         names = (answer.about.get(name) for name in ("image", "file", "image_id", "id"))
         row = own_row(answer) if answer.record is not None else {}
-        own = {name: cell_text(value) for name, value in row.items() if not _is_shown(value, marked)}
+        own = {
+            f"{name} (given)" if name in tasks else name: cell_text(value)
+            for name, value in row.items()
+            if not _is_shown(value, marked)
+        }
         return ShownAnswer(
             answer.row,
             " · ".join(str(name) for name in names if name is not None),
@@ -83,10 +88,14 @@ class PageOfAnswers:
 
 
 def _in_words(task: Task, prediction: Prediction) -> str:
-    """The answer as its table has it for people."""
+    """The answer as its table has it for people; spans and boxes, which are marked where they are, by their number."""
+    if isinstance(task, MarksText | FindsInImages) and isinstance(prediction.value, list):
+        counts = Counter(item["label"] for item in prediction.value)
+        return ", ".join(f"{label} × {number}" for label, number in counts.most_common())
     columns = task.answer_columns()
     column = next((column for column in columns if column.kind == "text"), columns[0])
-    return cell_text(column.cell(prediction))
+    cell = column.cell(prediction)
+    return f"{cell:.6g}" if isinstance(cell, float) else cell_text(cell)
 
 
 def _is_shown(value: Any, marked: str) -> bool:

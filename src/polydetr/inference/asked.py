@@ -36,5 +36,5 @@ def _only(of_text: Sequence[str], text: str, names: Sequence[str]) -> str:
         return of_text[0]
     raise InputError(
         f"which column is the text {quoted(text, 60)}? The model reads {listed(names)}.",
-        hint=f"Name each: --text {quoted(f'{names[0]}=...')} --text {quoted(f'{names[-1]}=...')}.",
+        hint=f"Name the column before each text: {quoted(f'{names[0]}=...')}, {quoted(f'{names[-1]}=...')}.",
     )

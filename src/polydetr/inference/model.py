@@ -256,7 +256,9 @@ class LoadedModel:
         """Raises InputError where no target of the model answers with classes."""
         tasks = self._engine.tasks.values()
         if all(len(task.answer_columns()) == len(task.answer_columns(probabilities=True)) for task in tasks):
-            raise InputError("this model answers with no classes.", hint="Leave probabilities (--probabilities) out.")
+            raise InputError(
+                "this model answers with no classes.", hint="Leave probabilities out (predict --probabilities)."
+            )
 
     def embed(
         self,
@@ -423,7 +425,8 @@ class LoadedModel:
         """how: as ``asked_records`` takes it."""
         fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
         targets = tuple(target.name for target in self.schema.targets)
-        expected = ExpectedColumns(tuple(field.name for field in self.schema.inputs), targets)
+        texts = None if how.get("labels") else tuple(self.schema.names("text"))
+        expected = ExpectedColumns(tuple(field.name for field in self.schema.inputs), targets, texts)
         by_token = any(task.per_token for task in self._engine.tasks.values())
         one_value = ("number", "category", "date") if by_token else ("number", "category", "date", "text")
         single = [f.name for f in self.schema.inputs if f.modality in one_value and f.name != "tokens"]
