@@ -126,6 +126,15 @@ def test_predict_refuses_other_suffixes(run, model, base, tmp_path):
     assert not list(tmp_path.glob("answers*"))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="/dev/stdout")
+@pytest.mark.parametrize("into", ["pipe", "file"])
+def test_predict_into_standard_output_by_its_name(model, base, tmp_path, into):
+    call = f"{sys.executable} -m polydetr predict {model} {base / 'test.csv'} --out /dev/stdout"
+    call += " | cat" if into == "pipe" else f" > {tmp_path / 'log'} && cat {tmp_path / 'log'}"
+    done = subprocess.run(["bash", "-c", call], capture_output=True, text=True, check=False)
+    assert [json.loads(line)["row"] for line in done.stdout.splitlines()] == list(range(1, 13))
+
+
 def test_predict_standard_input_and_module(model, trained):
     done = polydetr("predict", model, "-", stdin='{"text": "a lovely one"}\n{"txt"\n{"text": "冷 cold"}\n')
     assert done.returncode == 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, TextIO
 
-from polydetr.core.files import is_special, json_text, save_text, saved
+from polydetr.core.files import is_stream, json_text, save_text, saved
 from polydetr.data.writers import TABLES, TableWriter, check_table, table_writer
 from polydetr.engine.answer_table import AnswerTable, own_row
 from polydetr.engine.engine import Engine
@@ -108,7 +108,7 @@ def _sinks(
 ) -> Iterator[Any]:
     """Context managers, each of a ``_Sink``."""
     if isinstance(out, Path):
-        files = None if is_special(out) else out.with_name(f"{out.stem}-files")
+        files = None if is_stream(out) else out.with_name(f"{out.stem}-files")
         if _is_table(out):
             table = AnswerTable(engine.tasks, probabilities=probabilities, withheld=withheld, files=files)
             yield _table(out, table)
@@ -172,7 +172,7 @@ class _TableRows:
     def write(self, answer: Answer) -> None:
         row, cells = own_row(answer), self._table.cells(answer)
         if self._writer is not None:
-            if answer.record is not None and len(row) and not self._own.keys() >= row.keys():
+            if answer.record is not None and len(self._late) < LOOKED_AT and not self._own.keys() >= row.keys():
                 self._late |= {name: answer.row for name in row if name not in self._own | self._late}
             self._writer.write([*(row.get(name) for name in self._own), *cells])
             return
@@ -208,7 +208,7 @@ def _is_table(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in TABLES:
         return True
-    if suffix not in JSON_LINES and not is_special(path):
+    if suffix not in JSON_LINES and not is_stream(path):
         raise InputError(
             f"answers are not written as {quoted(suffix or path.name)}.",
             hint=f"End the file's name in one of {', '.join((*TABLES, *JSON_LINES))}.",

@@ -103,8 +103,8 @@ class WorkbookWriter:
             text = _cut(text)
             self._cut_cells += 1
             self._cut = self._cut or [f"row {self._rows}, column {quoted(name, 60)}"]
-        if not text:
-            return None
+        if not text.startswith(("=", "#")):
+            return text or None
         cell = WriteOnlyCell(self._sheet, text)
         cell.data_type = "s"
         return cell
