@@ -26,7 +26,18 @@ def test_exported_names():
 def test_the_verbs_are_there():
     public = verbs(Predictor)
     promised = {"fit", "predict", "predict_proba", "evaluate", "explain", "save", "load"}
-    also = {"answer", "stream", "check", "embed", "predictions", "evaluation", "explain_file", "metrics", "info"} | {
+    also = {
+        "answer",
+        "stream",
+        "write",
+        "check",
+        "embed",
+        "predictions",
+        "evaluation",
+        "explain_file",
+        "metrics",
+        "info",
+    } | {
         "thresholds",
         "open_image",
     }

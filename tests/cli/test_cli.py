@@ -88,6 +88,53 @@ def test_predict_a_file_in_order(run, model, base, tmp_path):
     assert [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()] == answers
 
 
+def test_predict_into_a_table_and_a_page(run, model, base, tmp_path):
+    table, page = tmp_path / "answers.csv", tmp_path / "answers.html"
+    code, out, err = run("predict", model, base / "test.csv", "--out", table, "--html", page, "--probabilities")
+    assert (code, out, err) == (0, "", "")
+    head, *rows = table.read_text(encoding="utf-8").splitlines()
+    assert head == ("text,label,predicted_label,label_confidence,label_probability_bad,label_probability_good,"
+                    "warnings,error")  # fmt: skip
+    assert len(rows) == 12
+    assert "Answers of model" in page.read_text(encoding="utf-8")
+    code, out, _ = run("predict", model, base / "test.csv", "--probabilities")
+    assert json.loads(out.splitlines()[0])["probabilities"]["label"].keys() == {"good", "bad"}
+    code, _, err = run("predict", model, table, "--out", tmp_path / "again.csv")
+    assert code == 0
+    assert "the answers stand in 'predicted_label_2'" in err
+
+
+def test_predict_texts_of_the_command_line_and_of_a_text_file(run, model, tmp_path):
+    code, out, _ = run("predict", model, "--text", "a lovely evening", "--text", "text=a = b")
+    assert code == 0
+    assert len(out.splitlines()) == 2
+    (tmp_path / "new.txt").write_text("a lovely evening\na = b\n", encoding="utf-8")
+    code, lines, _ = run("predict", model, tmp_path / "new.txt")
+    assert [json.loads(line)["probability"] for line in lines.splitlines()] == [
+        json.loads(line)["probability"] for line in out.splitlines()
+    ]
+    for call in ([], [tmp_path / "new.txt", "--text", "x"]):
+        code, out, err = run("predict", model, *call)
+        assert (code, out) == (2, "")
+        assert "--text" in err
+
+
+def test_predict_refuses_other_suffixes(run, model, base, tmp_path):
+    code, out, err = run("predict", model, base / "test.csv", "--out", tmp_path / "answers.doc")
+    assert (code, out) == (2, "")
+    assert "answers are not written as '.doc'. End the file's name in one of .csv, .tsv, .parquet, .xlsx, .jsonl" in err
+    assert not list(tmp_path.glob("answers*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="/dev/stdout")
+@pytest.mark.parametrize("into", ["pipe", "file"])
+def test_predict_into_standard_output_by_its_name(model, base, tmp_path, into):
+    call = f"{sys.executable} -m polydetr predict {model} {base / 'test.csv'} --out /dev/stdout"
+    call += " | cat" if into == "pipe" else f" > {tmp_path / 'log'} && cat {tmp_path / 'log'}"
+    done = subprocess.run(["bash", "-c", call], capture_output=True, text=True, check=False)
+    assert [json.loads(line)["row"] for line in done.stdout.splitlines()] == list(range(1, 13))
+
+
 def test_predict_standard_input_and_module(model, trained):
     done = polydetr("predict", model, "-", stdin='{"text": "a lovely one"}\n{"txt"\n{"text": "冷 cold"}\n')
     assert done.returncode == 0

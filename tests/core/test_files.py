@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from polydetr.cli.output import output
 from polydetr.core import files
-from polydetr.core.files import is_special, save_bytes, save_text, written_atomically
+from polydetr.core.files import is_special, save_bytes, save_text, saved, written_atomically
 from polydetr.errors import SaveError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links, pipes and devices of POSIX")
@@ -47,8 +46,8 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path):
     read: list[bytes] = []
     reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
     reader.start()
-    with output(pipe) as stream:
-        stream.write("Zürich\n" * 3)
+    with saved(pipe) as file:
+        file.write("Zürich\n".encode() * 3)
     reader.join(10)
     assert read == ["Zürich\n".encode() * 3]
     assert is_special(pipe)
@@ -131,9 +130,3 @@ def test_the_reason_is_never_hidden_by_tidying_up(tmp_path, monkeypatch, step):
     monkeypatch.setattr(*{"open": (Path, "open"), "replace": (os, "replace")}[step], read_only)
     with pytest.raises(SaveError, match=r"cannot write '.*a.txt': Read-only file system"):
         save_text(tmp_path / "a.txt", "x")
-
-
-def test_the_folder_of_answers_is_not_made(tmp_path):
-    with pytest.raises(SaveError, match="there is no such folder"), output(tmp_path / "typo" / "a.jsonl"):
-        pass
-    assert not list(tmp_path.iterdir())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from polydetr.cli.output import (
-    counted,
+    counting,
     describe_threshold,
-    output,
     print_json,
     print_metrics,
     say,
@@ -18,7 +19,6 @@ from polydetr.cli.output import (
     stdout_kept_clean,
 )
 from polydetr.cli.reading import JsonFlag, MaxPixels, reads_rows
-from polydetr.core.files import is_special, json_text
 from polydetr.core.reading import ReadOptions
 from polydetr.errors import ConfigError, shown
 
@@ -55,8 +55,22 @@ def evaluate(
 @reads_rows
 def predict(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
-    file: Annotated[str, typer.Argument(help="Rows, or - for standard input.")],
-    out: Annotated[Path | None, typer.Option(help="Write here instead of standard output.")] = None,
+    file: Annotated[str | None, typer.Argument(help="Rows, or - for standard input.")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="Ask this text, in place of FILE; NAME=TEXT where several columns are read."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a table here (.csv, .tsv, .parquet, .xlsx: your columns, with the answers beside them) or JSON "
+            "lines (.jsonl), instead of JSON lines on standard output."
+        ),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one page of the answers for people here.")] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Give the probability of every class, too.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse rows unlike those of the training.")] = False,
     lenient: Annotated[bool, typer.Option("--lenient", help="Take what cannot be read as missing.")] = False,
     seed: Annotated[int, typer.Option(help="For generated images: another seed, other images.", min=0)] = 0,
@@ -74,35 +88,36 @@ def predict(
     *,
     reading: ReadOptions,
 ) -> None:
-    """Answer every row: one JSON object per row, in order; a rejected row has "error" instead of a prediction. Where
-    every row is rejected, the exit code is 1.
+    """Answer every row, in order: as JSON lines, or as a table with --out; a rejected row has "error" instead of a
+    prediction. Where every row is rejected, the exit code is 1.
 
-    Generated images are written as PNG files into a folder beside --out (answers.jsonl: answers-files/).
+    Generated images are written as PNG files into a folder beside --out (answers.csv: answers-files/).
     """
-    from polydetr.inference.model import LoadedModel
+    from polydetr.inference.asked import rows_of_texts
+    from polydetr.inference.model import LoadedModel, Options
+    from polydetr.inference.writing import check_outputs
 
     if strict and lenient:
         raise ConfigError("--strict and --lenient exclude one another.")
+    if (file is None) == (not text):
+        raise ConfigError("predict answers either FILE or --text." if text else "Missing argument 'FILE' (or --text).")
+    check_outputs(out, html)
     strictness = "strict" if strict else "lenient" if lenient else "normal"
     loaded = LoadedModel.load(model, max_pixels=max_pixels)
-    answered = rejected = 0
-    files = out.with_name(f"{out.stem}-files") if out and not is_special(out) else None
-    answers = loaded.stream(
-        file, reading=reading, strictness=strictness, seed=seed,
-        min_confidence=min_confidence, accuracy=accuracy, files=files, draw=draw,
-    )  # fmt: skip
+    options = Options(reading, strictness, seed, min_confidence, accuracy)
+    rows = rows_of_texts(loaded.schema, text) if text else file
     if accuracy is not None:
         for target, chosen in loaded.thresholds(accuracy).items():
             say(f"polydetr: {describe_threshold(target, chosen, accuracy)}")
-    with output(out) as stream:
-        for answer in counted(answers) if out else answers:
-            rejected += "error" in answer
-            answered += "error" not in answer
-            stream.write(json_text(answer) + "\n")
-    if rejected:
-        rows = "1 row was" if rejected == 1 else f"{rejected} rows were"
+    with counting() if out else contextlib.nullcontext() as progress:
+        written = loaded.write(
+            rows, out or sys.stdout, html=html, draw=draw, probabilities=probabilities, options=options,
+            progress=progress,
+        )  # fmt: skip
+    if written.rejected:
+        rows = "1 row was" if written.rejected == 1 else f"{written.rejected} rows were"
         say(f'polydetr: {rows} rejected; each has its reason under "error"')
-    if not answered:
+    if not written.answered:
         raise typer.Exit(1)
 
 

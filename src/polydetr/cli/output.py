@@ -8,12 +8,11 @@ import io
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from polydetr.core.files import json_text, saved
-from polydetr.errors import SaveError, escaped, shown
+from polydetr.core.files import json_text
+from polydetr.errors import escaped, shown
 
 if TYPE_CHECKING:
     from polydetr.data.inspect import Inspection
@@ -25,33 +24,16 @@ if TYPE_CHECKING:
     from polydetr.metrics.calibration import Threshold
 
 
-def counted(answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The answers, their number shown on a terminal while they come."""
+@contextlib.contextmanager
+def counting() -> Iterator[Callable[[int], None] | None]:
+    """Shows the number of rows that are answered, on a terminal, while it is told of them."""
     if not sys.stderr.isatty():
-        yield from answers
+        yield None
         return
     from rich.console import Console
 
     with Console(stderr=True).status("reading") as status:
-        for number, answer in enumerate(answers, start=1):
-            status.update(f"{number:,} rows answered")
-            yield answer
-
-
-@contextlib.contextmanager
-def output(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that appears only when it is whole.
-
-    Raises:
-        SaveError: it cannot be written. Its folder is not made: a misspelled one would go unnoticed.
-    """
-    if path is None:
-        yield sys.stdout
-        return
-    if not path.parent.exists():
-        raise SaveError(f"cannot write {str(path)!r}: there is no such folder.", hint="Make it, or name another file.")
-    with saved(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="\n") as stream:
-        yield stream
+        yield lambda number: status.update(f"{number:,} rows answered")
 
 
 @contextlib.contextmanager

@@ -103,6 +103,14 @@ def is_special(path: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def is_stream(path: Path) -> bool:
+    """Whether ``path`` is no file of its own, but a pipe, a device, or what a process has open (/dev/stdout)."""
+    try:
+        return is_special(path) or _OPEN_FILE.fullmatch(str(_behind_links(path))) is not None
+    except OSError:
+        return False
+
+
 def make_folder(folder: Path) -> None:
     """With its parents, where it is not there yet. Raises OSError; NotADirectoryError where a file is in the way."""
     try:

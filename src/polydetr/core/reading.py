@@ -55,10 +55,13 @@ class ReadOptions:
 class ExpectedColumns:
     """The columns that a file should have: what a run is to predict, or what a model reads, in the order of its
     training rows. They tell a header from data, and name the columns of a file that has none.
+
+    texts: the inputs that hold text, where rows are asked, so that a file may be plain text; None: that is not known.
     """
 
     inputs: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    texts: tuple[str, ...] | None = None
 
     def __contains__(self, name: str) -> bool:
         return name in self.inputs or name in self.targets

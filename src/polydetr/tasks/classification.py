@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal
@@ -14,6 +14,7 @@ from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
+from polydetr.core.tables import AnswerColumn, CellKind, confidence, predicted
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.calibration import expected_calibration_error
 from polydetr.metrics.classification import classification_report, multilabel_report
@@ -185,6 +186,24 @@ class ClassificationTask(Task):
         in_scope = None if self.energy_threshold is None else energy <= self.energy_threshold
         details = ClassDetails(dict(zip(values, map(float, p), strict=True)), energy, in_scope)
         return [Prediction(values[best], float(p[best]), details)]
+
+    def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
+        values, target = self.classes.values, self.target
+        kinds: dict[type, CellKind] = {bool: "truth", int: "whole"}
+        kind: CellKind = "nested" if self.multi_label else kinds.get(type(values[0]), "text")
+        columns = [predicted(target, kind), confidence(target)]
+        if self.energy_threshold is not None:
+            outside: Callable[[Prediction], Any] = lambda p: details_of(p, ClassDetails).in_scope is False  # noqa: E731
+            columns.append(AnswerColumn(f"{target}_out_of_scope", "truth", outside))
+        if not probabilities:
+            return columns
+
+        def column(label: Label) -> AnswerColumn:
+            return AnswerColumn(
+                f"{target}_probability_{label}", "number", lambda p: details_of(p, ClassDetails).probabilities[label]
+            )
+
+        return [*columns, *map(column, values)]
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
         """Sets the energy above which a row counts as out of scope: 5 % of the validation rows lie there."""

@@ -17,6 +17,7 @@ from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
+from polydetr.core.tables import AnswerColumn, listed
 from polydetr.errors import ConfigError, Location, SchemaError
 from polydetr.metrics.box_matching import as_objects, match_image
 from polydetr.metrics.detection import detection_report
@@ -196,6 +197,9 @@ class DetectionTask(Task):
         answered = [one for one in every if one["score"] >= self.threshold]
         value = [{**one, "probability": self.calibration(one["score"])} for one in answered]
         return [Prediction(value, None, BoxDetails(every))]
+
+    def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
+        return listed(self.target, lambda box: f"{box['label']} {box['probability']:.2f}")
 
     def judge(self, prediction: Prediction, gold: Objects) -> list[tuple[float, bool]]:
         """Every answered box: right where it overlaps a true box of its label by half, as COCO counts; boxes on crowds

@@ -19,6 +19,7 @@ from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Evaluation, Prediction
 from polydetr.core.records import Row
+from polydetr.core.tables import AnswerColumn, predicted
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.ranking import rank_of, report_of_ranks
 from polydetr.schema.columns import infer_modality
@@ -109,6 +110,9 @@ class EmbeddingTask(Task):
         # A long text is read in windows; their vectors are averaged.
         vector = np.mean([o["vector"].astype(np.float64) for o in outputs], axis=0)
         return [Prediction((vector / max(float(np.linalg.norm(vector)), 1e-12)).tolist())]
+
+    def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
+        return [predicted(self.target, "vector")]
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         """Each row searches its positive among all distinct positives of these rows, exactly."""

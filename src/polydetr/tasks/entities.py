@@ -17,6 +17,7 @@ from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
+from polydetr.core.tables import AnswerColumn, listed
 from polydetr.errors import SchemaError
 from polydetr.metrics.entities import best_threshold, entity_report, nested_recall
 from polydetr.tasks.base import (
@@ -229,6 +230,16 @@ class EntitiesTask(Task):
         answered = [one for one in every if one["score"] >= self.threshold]
         value = [{**one, "probability": self.calibration(one["score"])} for one in answered]
         return Prediction(value, None, SpanDetails(every))
+
+    def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
+        return listed(self.target, lambda span: f"{span['text']} [{span['label']}]")
+
+    @property
+    def marked_labels(self) -> list[str]:
+        return self.labels
+
+    def marks(self, prediction: Prediction) -> list[Span]:
+        return [Span(s["start"], s["end"], s["label"], s["probability"]) for s in prediction.value]
 
     def judge(self, prediction: Prediction, gold: GoldSpans) -> list[tuple[float, bool]]:
         """Every answered span."""

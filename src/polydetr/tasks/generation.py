@@ -20,6 +20,7 @@ from polydetr.core.files import save_bytes
 from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
+from polydetr.core.tables import AnswerColumn, predicted
 from polydetr.errors import ConfigError, Location, RowError
 from polydetr.tasks.base import NOTHING_KNOWN, LearnedState, Task, TaskContext, TaskOptions, WindowView, details_of
 from polydetr.values.files import find_file
@@ -200,6 +201,10 @@ class GenerationTask(Task):
             return [Prediction(None, None, FlowDetails(error, power))]
         pixels = first["pixels"].transpose(1, 2, 0) * self.std + self.mean
         return [Prediction(np.rint(pixels).clip(0, 255).astype(np.uint8), None, FlowDetails())]
+
+    def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
+        """The name of the image's file, see ``to_json``."""
+        return [predicted(self.target, "text")]
 
     def to_json(self, value: Any, *, file: Path | None = None) -> Any:
         """folder/name of the PNG file that is written, or without ``file`` the image itself as a data: URL.

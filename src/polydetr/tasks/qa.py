@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -15,12 +15,13 @@ from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layout, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
+from polydetr.core.tables import AnswerColumn, confidence, predicted
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.qa import best_no_answer_threshold, qa_report
 from polydetr.tasks.base import LearnedState, Task, TaskOptions, WindowView, details_of, log_softmax
 from polydetr.tasks.confidence import withhold_row
 from polydetr.values.cells import is_missing
-from polydetr.values.spans import NOT_FOUND, place_of, read_offset
+from polydetr.values.spans import NOT_FOUND, Span, place_of, read_offset
 
 _NEVER = -1e9
 """The log probability of the impossible; finite, so that it may stand in JSON."""
@@ -171,6 +172,21 @@ class QuestionAnsweringTask(Task):
         candidate = text.text[best[1] : best[2]] if best else ""
         probability = self.calibration(probability)
         return [Prediction(value, probability, QaDetails(float(np.exp(null)), advantage, candidate))]
+
+    def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
+        def column(name: Literal["start", "end"]) -> AnswerColumn:
+            return AnswerColumn(f"{self.target}_{name}", "whole", lambda p: p.value[name])
+
+        text = predicted(self.target, "text", lambda p: p.value["text"])
+        return [text, confidence(self.target), column("start"), column("end")]
+
+    @property
+    def marked_labels(self) -> list[str]:
+        return [self.target]
+
+    def marks(self, prediction: Prediction) -> list[Span]:
+        start, end = prediction.value["start"], prediction.value["end"]
+        return [] if start is None else [Span(start, end, self.target, prediction.probability)]
 
     def _best_span(self, start: np.ndarray, end: np.ndarray, layout: Layout) -> tuple[float, int, int] | None:
         """(log probability, first character, end character) of a window's best span of at most ``max_answer_tokens``

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,10 +13,11 @@ from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
+from polydetr.core.tables import AnswerColumn, predicted
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.calibration import conformal_width
 from polydetr.metrics.regression import regression_report
-from polydetr.tasks.base import LearnedState, Task, WindowView
+from polydetr.tasks.base import LearnedState, Task, WindowView, details_of
 from polydetr.values.cells import decimal_marks, read_number
 
 LEVEL = 0.9
@@ -84,6 +85,16 @@ class RegressionTask(Task):
         known = self.half_width is not None
         interval = (value - self.half_width, value + self.half_width) if known else None  # type: ignore[operator]
         return [Prediction(value, None, QuantityDetails(interval))]
+
+    def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
+        def end(number: int) -> Callable[[Prediction], float | None]:
+            return lambda p: interval[number] if (interval := details_of(p, QuantityDetails).interval) else None
+
+        columns = [predicted(self.target, "number")]
+        if self.half_width is not None:
+            ends = (("low", 0), ("high", 1))
+            columns += [AnswerColumn(f"{self.target}_{name}", "number", end(number)) for name, number in ends]
+        return columns
 
     def conform(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
         residuals = [p.value - gold for p, gold in zip(predictions, golds, strict=True) if gold is not None]

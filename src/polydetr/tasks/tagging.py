@@ -14,6 +14,7 @@ from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.predictions import Details, Evaluation, Prediction
 from polydetr.core.records import Row
+from polydetr.core.tables import AnswerColumn, confidence, listed
 from polydetr.errors import SchemaError
 from polydetr.metrics.calibration import expected_calibration_error
 from polydetr.metrics.entities import entity_report
@@ -209,6 +210,17 @@ class TaggingTask(Task):
             )
         probability = float(confidence.min()) if len(confidence) else None
         return Prediction(entities, probability, TagDetails(tags, list(text.words), confidence.tolist()))
+
+    def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
+        columns = listed(self.target, lambda span: f"{span['text']} [{span['label']}]")
+        return [*columns, confidence(self.target)]
+
+    @property
+    def marked_labels(self) -> list[str]:
+        return self.labels if self.plain else sorted(types_of(self.labels))
+
+    def marks(self, prediction: Prediction) -> list[Span]:
+        return [Span(s["start"], s["end"], s["label"], s["probability"]) for s in prediction.value]
 
     def _best_path(self, log_p: np.ndarray) -> np.ndarray:
         """(words, C) → (words,): the most probable valid sequence of labels (Viterbi 1967)."""

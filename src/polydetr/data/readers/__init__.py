@@ -16,9 +16,11 @@ from polydetr.data.readers.delimited import read_delimited
 from polydetr.data.readers.formats import FORMATS, find_folder_format, find_format
 from polydetr.data.readers.image_folder import read_image_folder
 from polydetr.data.readers.json_rows import read_json, read_jsonl, read_rows
+from polydetr.data.readers.plain_text import read_plain_text
 from polydetr.data.readers.source import existing, open_source
 from polydetr.data.readers.tables import frame_kind, read_frame, read_parquet
 from polydetr.data.readers.voc import read_voc
+from polydetr.data.readers.workbook import read_workbook
 from polydetr.data.readers.yolo import TEST_PARTS, TRAIN_PARTS, VALID_PARTS, read_yolo
 from polydetr.errors import DataFileError, Location, SchemaError
 
@@ -142,7 +144,7 @@ def _read_path(
             Path(source), report=report, skip=skip, access=access, split=reading.split, encoding=reading.encoding
         )
     file = open_source(source, encoding=reading.encoding)
-    kind = find_format(file, reading.format)
+    kind = find_format(file, reading.format, asked=expected.texts is not None)
     delimiter, header, columns = reading.delimiter, reading.header, reading.columns
     if kind == "boxes":
         return read_boxes_csv(
@@ -158,6 +160,10 @@ def _read_path(
         report.note("ways to read that mean nothing here", message, Location(file.name))
     if kind == "parquet":
         return read_parquet(file, report=report, skip=skip)
+    if kind == "xlsx":
+        return read_workbook(file, report=report, skip=skip)
+    if kind == "text":
+        return read_plain_text(file, report=report, expected=expected)
     if kind == "conll":
         return read_columns(
             file, report=report, skip=skip, scheme=reading.scheme, columns=columns,

@@ -13,18 +13,21 @@ from polydetr.data.readers.coco import is_coco
 from polydetr.data.readers.delimited import sample_rows, sniff_dialect
 from polydetr.data.readers.foreign import refuse_document, refuse_folder, refuse_table
 from polydetr.data.readers.image_folder import is_image_folder
+from polydetr.data.readers.plain_text import holds_json
 from polydetr.data.readers.source import Source
 from polydetr.data.readers.voc import annotation_folder, is_voc_list
 from polydetr.data.readers.yolo import is_yolo
 from polydetr.errors import DataFileError, Location, SchemaError, did_you_mean
 from polydetr.values.tags import is_span_tag
 
-Format = Literal["csv", "tsv", "parquet", "jsonl", "json", "squad", "conll", "coco", "voc", "yolo", "boxes", "images"]
+Format = Literal[
+    "csv", "tsv", "parquet", "xlsx", "jsonl", "json", "squad", "conll", "text", "coco", "voc", "yolo", "boxes", "images"
+]  # fmt: skip
 FORMATS: dict[str, Format] = {
-    "csv": "csv", "tsv": "tsv", "tab": "tsv", "parquet": "parquet", "pq": "parquet",
+    "csv": "csv", "tsv": "tsv", "tab": "tsv", "parquet": "parquet", "pq": "parquet", "xlsx": "xlsx",
     "jsonl": "jsonl", "ndjson": "jsonl", "cluener": "jsonl", "json": "json", "squad": "squad", "cmrc": "squad",
     "conll": "conll", "conll2003": "conll", "iob": "conll", "iob2": "conll", "bio": "conll", "bmes": "conll",
-    "bioes": "conll", "conllu": "conll", "txt": "conll",
+    "bioes": "conll", "conllu": "conll", "txt": "conll", "text": "text",
 }  # fmt: skip
 """Names taken by ``format=``; the same serve as file suffixes."""
 KNOWN_BY_CONTENT: tuple[Format, ...] = ("coco", "voc", "yolo", "boxes", "images")
@@ -33,8 +36,9 @@ alone, in labeled folders or not.
 """
 
 
-def find_format(source: Source, wanted: str | None = None) -> Format:
-    """The format of ``source``: the one that the user ``wanted``, else by its name, else by its content.
+def find_format(source: Source, wanted: str | None = None, *, asked: bool = False) -> Format:
+    """The format of ``source``: the one that the user ``wanted``, else by its name, else by its content. asked: whether
+    the rows are to be answered: a .txt file that shows no other format is then plain text.
 
     Raises:
         SchemaError: ``wanted`` is unknown. DataFileError: neither name nor content decides it.
@@ -53,6 +57,8 @@ def find_format(source: Source, wanted: str | None = None) -> Format:
     if by_name and source.suffix != ".txt":
         return _kind_of_table(source, by_name) if by_name in ("csv", "tsv") else by_name
     by_content = sniff_format(source)
+    if asked and source.suffix == ".txt" and by_content not in ("conll", "parquet"):
+        return by_content if by_content in ("json", "jsonl") and holds_json(source.head_lines()) else "text"
     if by_content is None or (source.suffix == ".txt" and by_content in ("csv", "tsv")):
         raise DataFileError(
             f"cannot tell the format from the {'name' if source.path else 'stream'} or from the content; "

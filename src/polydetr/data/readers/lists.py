@@ -31,4 +31,4 @@ def with_lists(
             )
             report.rows -= 1
             continue
-        yield record if row is record.row else replace(record, row=row)
+        yield record if row is record.row else replace(record, row=row, read=record.row)

@@ -29,7 +29,8 @@ STANDARD_INPUT = "standard input"
 _BLANKS = "\ufeff\u3000\u2028\u2029\xa0\x85" + string.whitespace
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
           (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
-_FOREIGN = ((b"PK\x03\x04", "a zip archive or an Excel workbook"), (b"\x1f\x8b", "a gzip archive"), (b"%PDF", "a PDF"),
+_ZIP = b"PK\x03\x04"
+_FOREIGN = ((_ZIP, "a zip archive or an Excel workbook"), (b"\x1f\x8b", "a gzip archive"), (b"%PDF", "a PDF"),
             (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"),
             (b"SQLite format 3", "an SQLite database"))  # fmt: skip
 
@@ -226,8 +227,9 @@ def _examine(name: str, path: Path | None, head: bytes, encoding: str | None, he
     location = Location(STANDARD_INPUT if name == "-" else name)
     if not head.strip():
         raise DataFileError("is empty, expected rows of data.", location=location)
+    workbook = path is not None and path.suffix.lower() == ".xlsx"
     for mark, what in _FOREIGN:
-        if head.startswith(mark):
+        if head.startswith(mark) and not (workbook and mark == _ZIP):
             ask = "To have the image itself answered, say format='images' (--format images)."
             raise DataFileError(
                 f"is {what}, expected rows of text or Parquet.",
@@ -262,7 +264,7 @@ def _codec(encoding: str) -> str:
 
 def _unmarked(head: bytes) -> str:
     """UTF-16 or UTF-32 whose mark is missing, by where the zero bytes of its ASCII characters stand; else ""."""
-    if head.startswith(b"PAR1"):
+    if head.startswith((b"PAR1", _ZIP)):
         return ""
     part = head[: min(len(head), 1 << 12) & ~3]
     zeros = [part[i::4].count(0) for i in range(4)]

@@ -1,0 +1,87 @@
+"""Excel workbooks (.xlsx), row by row, by openpyxl (the extra ``xlsx``): the first sheet, whose first row names the
+columns. Of a formula its last result is read.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from polydetr.core.records import ReadReport, Record
+from polydetr.data.readers.json_rows import read_rows
+from polydetr.data.readers.source import Source
+from polydetr.errors import DataFileError, Location, SchemaError, listed, quoted
+
+
+def read_workbook(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Record]:
+    """One Record per row that is not blank; ``location.line`` counts the rows of the sheet.
+
+    Raises:
+        DataFileError: openpyxl is not installed, it is no workbook or damaged, or has no rows. SchemaError: two columns
+        of one name.
+    """
+    location = Location(source.name)
+    if importlib.util.find_spec("openpyxl") is None:
+        raise DataFileError(
+            "Excel workbooks are read by openpyxl, which is not installed.",
+            location=location,
+            hint="pip install 'polydetr[xlsx]', or save the sheet as CSV.",
+        )
+    if source.path is None or source.held is not None:
+        raise DataFileError("a workbook cannot be read from a stream.", location=location, hint="Name the file.")
+    return read_rows(_rows(source.path, report), name=source.name, report=report, skip=skip)
+
+
+def _rows(path: Path, report: ReadReport) -> Iterator[Record]:
+    import openpyxl
+
+    location = Location(str(path))
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, SyntaxError) as error:
+        raise DataFileError(f"is not a readable Excel workbook: {error}", location=location) from None
+    try:
+        sheets = book.worksheets
+        if len(sheets) > 1:
+            left_out = listed([sheet.title for sheet in sheets[1:]])
+            report.note("of a workbook the first sheet is read", f"left out: {left_out}", location)
+        rows = enumerate(sheets[0].iter_rows(values_only=True) if sheets else (), start=1)
+        yield from _records(rows, str(path), report)
+    except (zipfile.BadZipFile, SyntaxError, EOFError) as error:  # of the XML inside
+        raise DataFileError(f"is damaged: {error}", location=location) from None
+    finally:
+        book.close()
+
+
+def _records(rows: Iterator[tuple[int, Sequence[Any]]], file: str, report: ReadReport) -> Iterator[Record]:
+    names: list[str] = []
+    number, blank = 0, None
+    for line, cells in rows:
+        if all(cell is None or cell == "" for cell in cells):
+            blank = blank or (Location(file, line=line) if names else None)
+            continue
+        if not names:
+            names = _names(cells, Location(file, line=line))
+            continue
+        if blank is not None:
+            report.note("blank rows of a sheet are left out", "a row between the others is blank", blank)
+            blank = None
+        number += 1
+        yield Record(dict(zip(names, cells, strict=False)), Location(file, number, None, line))
+    if not number:
+        raise DataFileError("is an Excel workbook without rows in its first sheet.", location=Location(file))
+
+
+def _names(cells: Sequence[Any], location: Location) -> list[str]:
+    """The names in the first row, up to the last one; "column 3" where one is empty."""
+    cells = list(cells)
+    while cells[-1] is None:
+        cells.pop()
+    names = [f"column {i}" if cell is None else str(cell).strip() for i, cell in enumerate(cells, start=1)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise SchemaError(f"the column {quoted(twice[0])} is there twice.", location=location, hint="Rename one.")
+    return names

@@ -1,0 +1,40 @@
+"""Texts that are asked one by one, as rows of the columns that a model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from polydetr.errors import InputError, listed, quoted
+from polydetr.schema.spec import IGNORE, Schema
+
+
+def rows_of_texts(schema: Schema, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Each text is a row of a model that reads one column. Of one that reads several, ``NAME=TEXT`` gives the column
+    NAME, and the row ends where a name comes again; a text without a name is the only column of text.
+
+    Raises:
+        InputError: nothing says which column a text belongs to.
+    """
+    names = [field.name for field in schema.inputs if field.modality != IGNORE]
+    if len(names) == 1:
+        return [{names[0]: text.removeprefix(f"{names[0]}=")} for text in texts]
+    of_text = schema.names("text")
+    rows: list[dict[str, Any]] = [{}]
+    for text in texts:
+        name, mark, value = text.partition("=")
+        if not mark or name not in names:
+            name, value = _only(of_text, text, names), text
+        if name in rows[-1]:
+            rows.append({})
+        rows[-1][name] = value
+    return rows
+
+
+def _only(of_text: Sequence[str], text: str, names: Sequence[str]) -> str:
+    if len(of_text) == 1:
+        return of_text[0]
+    raise InputError(
+        f"which column is the text {quoted(text, 60)}? The model reads {listed(names)}.",
+        hint=f"Name the column before each text: {quoted(f'{names[0]}=...')}, {quoted(f'{names[-1]}=...')}.",
+    )

@@ -1,0 +1,18 @@
+"""Text that a spreadsheet would take for a formula and run, made harmless.
+
+Source: OWASP, "CSV Injection" (owasp.org/www-community/attacks/CSV_Injection).
+"""
+
+from __future__ import annotations
+
+import re
+
+_BEGINS = re.compile(r"[\t\r\n]|\s*[=+\-@＝＋－＠]")
+"""What a cell begins with that may be a formula, white space and full-width forms among it."""
+_HARMLESS = re.compile(r"\s*(?:[+-]?(?:\d[\d.,]*|[.,]\d+)(?:e[+-]?\d+)?%?|[+-]+)\s*", re.IGNORECASE)
+"""A number, or signs that stand for "nothing here"."""
+
+
+def without_formula(text: str) -> str:
+    """``text``, with an apostrophe before it where a spreadsheet may take it for a formula; numbers stay."""
+    return f"'{text}" if _BEGINS.match(text) and not _HARMLESS.fullmatch(text) else text

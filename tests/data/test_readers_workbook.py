@@ -1,0 +1,94 @@
+"""Excel workbooks and plain text as rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from polydetr.core.reading import ExpectedColumns
+from polydetr.data.readers import ReadReport, read_records
+from polydetr.errors import DataFileError, SchemaError
+
+ASKED = ExpectedColumns(("review",), texts=("review",))
+
+
+@pytest.fixture
+def book(tmp_path: Path):
+    openpyxl = pytest.importorskip("openpyxl")
+
+    def make(rows: list[list[object]], *more: str) -> Path:
+        made = openpyxl.Workbook()
+        for row in rows:
+            made.active.append(row)
+        for title in more:
+            made.create_sheet(title)
+        made.save(tmp_path / "rows.xlsx")
+        return tmp_path / "rows.xlsx"
+
+    return make
+
+
+def test_a_workbook_gives_rows(book) -> None:
+    day = dt.datetime(2024, 2, 9)
+    path = book([["id", "n", "day"], ["007", 2.5, day], [], ["008", 3, None]], "others")
+    report = ReadReport()
+    records = list(read_records(path, report=report))
+    assert [record.row for record in records] == [
+        {"id": "007", "n": 2.5, "day": day},
+        {"id": "008", "n": 3, "day": None},
+    ]
+    assert [(record.location.row, record.location.line) for record in records] == [(1, 2), (2, 4)]
+    assert any("left out: 'others'" in note for note in report.notes())
+    assert any("blank rows" in note for note in report.notes())
+
+
+def test_workbooks_that_hold_no_rows(book, tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match="without rows"):
+        list(read_records(book([["id", "n"]])))
+    with pytest.raises(SchemaError, match="'id' is there twice"):
+        list(read_records(book([["id", "id"], [1, 2]])))
+    (tmp_path / "broken.xlsx").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(DataFileError, match="not a readable Excel workbook"):
+        list(read_records(tmp_path / "broken.xlsx"))
+
+
+def test_the_package_that_reads_workbooks_is_named(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "rows.xlsx").write_bytes(b"PK\x03\x04 whatever")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataFileError, match=r"pip install 'polydetr\[xlsx\]'"):
+        read_records(tmp_path / "rows.xlsx")
+
+
+def test_plain_text_is_a_text_per_line(tmp_path: Path) -> None:
+    path = tmp_path / "new.txt"
+    path.write_text("[Verse 1] warm, bright\r\n\na,b\n{curly\n\n", encoding="utf-8")
+    report = ReadReport()
+    records = list(read_records(path, expected=ASKED, report=report, labels=False))
+    assert [(r.row["review"], r.location.line) for r in records] == [
+        ("[Verse 1] warm, bright", 1),
+        ("a,b", 3),
+        ("{curly", 4),
+    ]
+    assert report.problems["blank lines are no rows"] == 1
+    assert len(list(read_records(path, format="text"))) == 3
+    path.write_text("a warm evening\na cold one, alas\n")
+    with pytest.raises(DataFileError, match="cannot tell the format"):  # nothing says that it is asked
+        read_records(path)
+
+
+def test_a_text_file_in_another_format_stays_that(tmp_path: Path) -> None:
+    path = tmp_path / "new.txt"
+    path.write_text('{"review": "warm"}\n{"review": "cold"}\n')
+    assert [r.row for r in read_records(path, expected=ASKED)] == [{"review": "warm"}, {"review": "cold"}]
+    path.write_text("Anna B-PER\nsleeps O\n\nBob B-PER\nsits O\n")
+    assert len(list(read_records(path, expected=ASKED, labels=False))) == 2
+
+
+def test_plain_text_for_a_model_of_several_texts(tmp_path: Path) -> None:
+    path = tmp_path / "new.txt"
+    path.write_text("Where is it?\nWho knows!\n")
+    expected = ExpectedColumns(("question", "passage"), texts=("question", "passage"))
+    with pytest.raises(DataFileError, match="the model reads the columns 'question', 'passage'"):
+        read_records(path, expected=expected)
