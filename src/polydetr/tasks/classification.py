@@ -96,7 +96,9 @@ class ClassificationTask(Task):
         if not present:
             raise self.missing_everywhere("the labels")
         if self.options.multi_label is None:
-            self.multi_label = 2 * sum(isinstance(v, (list, tuple, np.ndarray)) for v in present) > len(present)
+            lists = [v for v in present if isinstance(v, (list, tuple, np.ndarray))]
+            # Annotation tools write the one class of a row as a list, too.
+            self.multi_label = 2 * len(lists) > len(present) and any(len(one) != 1 for one in lists)
         labels = [label for value in present for label in self._labels_of(value)]
         self.classes, counts = Classes.learn(self.target, labels, self.options.labels)
         if self.classes.words_missing:
@@ -113,6 +115,11 @@ class ClassificationTask(Task):
             total = sum(counts.values())
             self.class_weights = [total / (len(self.labels) * max(1, counts[label])) for label in self.labels]
         messages = [*self.missing_in_some(present, rows), *self._word_for_missing()]
+        if not self.multi_label and any(isinstance(value, (list, tuple, np.ndarray)) for value in present):
+            messages.append(
+                f"every list of {self.target!r} holds one label: one class per row is learned (several: "
+                f"tasks.{self.target}.multi_label: true)"
+            )
         rare = [label for label in self.labels if 0 < counts[label] < 3]
         if rare:
             messages.append(
@@ -135,6 +142,8 @@ class ClassificationTask(Task):
         if self.multi_label:
             parts = value.split("|") if isinstance(value, str) else value
             return [part for part in parts if str(part).strip()]
+        if isinstance(value, (list, tuple, np.ndarray)) and len(value) == 1:
+            return [value[0]]
         if isinstance(value, (list, tuple, dict, np.ndarray)):
             raise RowError(
                 f"{value!r:.80} is a {type(value).__name__}, expected one label",

@@ -10,16 +10,21 @@ from typing import Literal
 from polydetr.core.reading import option
 from polydetr.data.readers.boxes_csv import box_columns
 from polydetr.data.readers.coco import is_coco
+from polydetr.data.readers.cvat import is_cvat
 from polydetr.data.readers.delimited import sample_rows, sniff_dialect
-from polydetr.data.readers.foreign import refuse_document, refuse_folder, refuse_table
+from polydetr.data.readers.foreign import refuse_document, refuse_file, refuse_folder, refuse_table
 from polydetr.data.readers.image_folder import is_image_folder
+from polydetr.data.readers.label_studio import is_label_studio
 from polydetr.data.readers.source import Source
 from polydetr.data.readers.voc import annotation_folder, is_voc_list
 from polydetr.data.readers.yolo import is_yolo
 from polydetr.errors import DataFileError, Location, SchemaError, did_you_mean
 from polydetr.values.tags import is_span_tag
 
-Format = Literal["csv", "tsv", "parquet", "jsonl", "json", "squad", "conll", "coco", "voc", "yolo", "boxes", "images"]
+Format = Literal[
+    "csv", "tsv", "parquet", "jsonl", "json", "squad", "conll", "labelstudio", "coco", "cvat", "voc", "yolo", "boxes",
+    "images",
+]  # fmt: skip
 FORMATS: dict[str, Format] = {
     "csv": "csv", "tsv": "tsv", "tab": "tsv", "parquet": "parquet", "pq": "parquet",
     "jsonl": "jsonl", "ndjson": "jsonl", "cluener": "jsonl", "json": "json", "squad": "squad", "cmrc": "squad",
@@ -27,9 +32,9 @@ FORMATS: dict[str, Format] = {
     "bioes": "conll", "conllu": "conll", "txt": "conll",
 }  # fmt: skip
 """Names taken by ``format=``; the same serve as file suffixes."""
-KNOWN_BY_CONTENT: tuple[Format, ...] = ("coco", "voc", "yolo", "boxes", "images")
-"""Also taken by ``format=``, but no file suffixes: annotations of boxes in images ("boxes": a CSV of them), and images
-alone, in labeled folders or not.
+KNOWN_BY_CONTENT: tuple[Format, ...] = ("labelstudio", "coco", "cvat", "voc", "yolo", "boxes", "images")
+"""Also taken by ``format=``, but no file suffixes: what annotation tools write, boxes in images ("boxes": a CSV of them),
+and images alone, in labeled folders or not.
 """
 
 
@@ -46,6 +51,7 @@ def find_format(source: Source, wanted: str | None = None) -> Format:
             raise SchemaError(f"unknown format {wanted!r}.", hint=did_you_mean(name, sorted(known)))
         return known[name]
     by_name = FORMATS.get(source.suffix[1:])
+    refuse_file(source.suffix, source.head, Location(source.name))
     if by_name == "json":
         return _json_kind(source)
     if by_name in ("csv", "tsv") and _is_sentences(source.head_lines()):
@@ -56,11 +62,28 @@ def find_format(source: Source, wanted: str | None = None) -> Format:
     if by_content is None or (source.suffix == ".txt" and by_content in ("csv", "tsv")):
         raise DataFileError(
             f"cannot tell the format from the {'name' if source.path else 'stream'} or from the content; "
-            "expected rows of CSV, TSV, Parquet, JSON or JSON lines, CoNLL columns, or boxes (COCO, VOC, YOLO, CSV).",
+            "expected rows of CSV, TSV, Parquet, JSON or JSON lines, CoNLL columns, or boxes (COCO, CVAT, VOC, YOLO, CSV).",
             location=Location(source.name),
-            hint=f"Name it with {option('format')}: csv, tsv, parquet, jsonl, json, conll, coco, voc, yolo or boxes.",
+            hint=f"Name it with {option('format')}: csv, tsv, parquet, jsonl, json, conll, labelstudio, coco, cvat, voc, "
+            "yolo or boxes.",
         )
     return by_content
+
+
+def data_file_in(folder: Path, wanted: str | None = None) -> Path | None:
+    """The file that stands for an unpacked export: annotations.xml of CVAT, result.json of Label Studio (COCO). None
+    where there is none, or another format is ``wanted``.
+    """
+    known: tuple[tuple[str, Format, bytes], ...] = (
+        ("annotations.xml", "cvat", b"<annotations"), ("result.json", "coco", b'"images"'),
+    )  # fmt: skip
+    for name, kind, key in known:
+        file = folder / name
+        if wanted in (None, kind) and file.is_file():
+            with open(file, "rb") as stream:
+                if key in stream.read(1 << 16):
+                    return file
+    return None
 
 
 def find_folder_format(path: Path, wanted: str | None = None) -> Format | None:
@@ -110,6 +133,8 @@ def sniff_format(source: Source) -> Format | None:
         return "json"
     if start == "{":
         return _json_kind(source)
+    if start == "<" and is_cvat("".join(lines)):
+        return "cvat"
     if _is_columns(lines):
         return "conll"
     dialect = sniff_dialect(lines)
@@ -132,7 +157,7 @@ def _json_kind(source: Source) -> Format:
     if not isinstance(first, dict):
         return "json"
     refuse_document(first, Location(source.name))
-    document = isinstance(first.get("data"), list) or is_coco(first)
+    document = isinstance(first.get("data"), list) or is_coco(first) or is_label_studio(first)
     return "json" if document and len(lines) == 1 else "jsonl"
 
 
