@@ -115,7 +115,12 @@ PRODIGY: list[dict[str, Any]] = [
     {"filename": "a.png", "bbox": [{"x": 1, "y": 2, "width": 3, "height": 4, "label": "cat"}], "Comments": []},
     {"text": "Bo", "entities": [{"start_offset": 0, "end_offset": 2, "label": "PER"}], "relations": []},
 ]  # fmt: skip
-INFO = {"features": {"label": {"names": ["bad", "good"], "_type": "ClassLabel"}, "ner_tags": {"feature": {"names": ["O", "B-X"]}}}}
+INFO = {
+    "features": {
+        "label": {"names": ["bad", "good"], "_type": "ClassLabel"},
+        "ner_tags": {"feature": {"names": ["O", "B-X"]}},
+    }
+}
 CVAT = (b'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n<meta><task><original_size><width>8</width>'
         b'<height>6</height></original_size></task></meta>\n<image id="0" name="a.png" width="8" height="6">\n'
         b'<box label="cat" xtl="1" ytl="1" xbr="4" ybr="4" rotation="30.0"><attribute name="x">y</attribute></box>\n'

@@ -11,7 +11,10 @@ from polydetr.data.readers.cvat import NO_BOX, NO_BOXES
 from polydetr.errors import DataFileError, RowError
 
 META = "<version>1.1</version><meta><task><name>t</name><labels><label><name>cup</name></label></labels></task></meta>"
-FILM = "<meta><task><mode>interpolation</mode><original_size><width>100</width><height>80</height></original_size></task></meta>"
+FILM = (
+    "<meta><task><mode>interpolation</mode><original_size><width>100</width><height>80</height></original_size></task>"
+    "</meta>"
+)
 
 
 @pytest.fixture
@@ -23,7 +26,9 @@ def cvat(tmp_path):
             draw(tmp_path / folder / name)
         path = tmp_path / "annotations.xml"
         body = "\n".join(elements)
-        path.write_text(f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n{meta}\n{body}\n</annotations>', "utf-8")
+        path.write_text(
+            f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n{meta}\n{body}\n</annotations>', "utf-8"
+        )
         return path
 
     return _cvat
@@ -35,7 +40,8 @@ def image(*shapes, name="a.png", number=0, size=(100, 80)):
 
 def box(label, left, top, right, bottom, more=""):
     corners = f'xtl="{left}" ytl="{top}" xbr="{right}" ybr="{bottom}"'
-    return f'<box label="{label}" source="manual" occluded="0" {corners} {more} z_order="0"><attribute name="c">d</attribute></box>'
+    attribute = '<attribute name="c">d</attribute>'
+    return f'<box label="{label}" source="manual" occluded="0" {corners} {more} z_order="0">{attribute}</box>'
 
 
 def test_boxes_of_images(cvat, tmp_path):

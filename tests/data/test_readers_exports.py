@@ -61,7 +61,15 @@ def test_choices_of_prodigy(lines):
 def test_images_of_prodigy(lines, tmp_path):
     file = draw(tmp_path / "a.png")
     shapes = [
-        {"label": "cup", "type": "rect", "x": 1, "y": 2, "width": 3, "height": 4, "points": [[1, 2], [1, 6], [4, 6], [4, 2]]},
+        {
+            "label": "cup",
+            "type": "rect",
+            "x": 1,
+            "y": 2,
+            "width": 3,
+            "height": 4,
+            "points": [[1, 2], [1, 6], [4, 6], [4, 2]],
+        },
         {"label": "leaf", "type": "polygon", "points": [[1, 2], [5, 9], [3, 3]]},
     ]
     written = "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
@@ -115,7 +123,9 @@ def test_a_damaged_span_refuses_its_row_alone(lines):
 def test_a_docbin_is_refused_with_what_to_do(tmp_path):
     path = tmp_path / "train.spacy"
     path.write_bytes(b"x\x9c123")
-    with pytest.raises(DataFileError, match=r"is a DocBin of spaCy, which is not read\. Write its documents as JSON lines"):
+    with pytest.raises(
+        DataFileError, match=r"is a DocBin of spaCy, which is not read\. Write its documents as JSON lines"
+    ):
         rows(path)
 
 
@@ -203,7 +213,10 @@ def test_a_parquet_file_that_has_names_of_its_own_keeps_them(tmp_path):
         ("README.md", "---\ndataset_info: 3\n---\n"),
         ("dataset_info.json", "[" * 5000),
         ("dataset_info.json", '{"features": {"label": 3}}'),
-        ("dataset_infos.json", '{"a": {"features": {"label": {"names": ["x"]}}}, "b": {"features": {"label": {"names": ["y"]}}}}'),
+        (
+            "dataset_infos.json",
+            json.dumps({name: {"features": {"label": {"names": [name]}}} for name in ("a", "b")}),
+        ),
     ],
 )  # fmt: skip
 def test_files_that_name_no_classes_change_nothing(tmp_path, name, text):

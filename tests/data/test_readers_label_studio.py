@@ -73,7 +73,9 @@ def test_other_answers_are_columns_too(export):
 
 
 def test_spans_are_entities(export):
-    path = export(task({"text": "Ann lives in Oslo"}, annotation(span(13, 17, "CITY", "Oslo"), span(0, 3, "PER", "Ann"))))
+    path = export(
+        task({"text": "Ann lives in Oslo"}, annotation(span(13, 17, "CITY", "Oslo"), span(0, 3, "PER", "Ann")))
+    )
     (row,) = rows(path)
     assert row["entities"] == [
         {"start": 13, "end": 17, "label": "CITY"}, {"start": 0, "end": 3, "label": "PER"}
@@ -91,7 +93,9 @@ def test_a_text_without_spans_has_no_entities_and_one_that_nobody_saw_says_nothi
 
 
 def test_spans_of_several_controls_keep_their_names(export):
-    path = export(task({"text": "Ann runs"}, annotation(span(0, 3, "PER", control="ner"), span(4, 8, "VERB", control="pos"))))
+    path = export(
+        task({"text": "Ann runs"}, annotation(span(0, 3, "PER", control="ner"), span(4, 8, "VERB", control="pos")))
+    )
     (row,) = rows(path)
     assert (row["ner"][0]["label"], row["pos"][0]["label"]) == ("PER", "VERB")
     assert "entities" not in row
@@ -279,13 +283,20 @@ def test_masks_are_refused_and_points_told(export, tmp_path):
         rows(export(task({"img": "a.png"}, annotation(mask))))
     point = result("k", "keypointlabels", "img", x=1, y=2, width=1, keypointlabels=["eye"])
     report = ReadReport()
-    assert boxes(rows(export(task({"img": "a.png"}, annotation(rectangle(0, 0, 50, 50, "cup"), point))), report=report)[0])
+    assert boxes(
+        rows(export(task({"img": "a.png"}, annotation(rectangle(0, 0, 50, 50, "cup"), point))), report=report)[0]
+    )
     assert report.problems == {"shapes that are no boxes (left out)": 1}
 
 
 @pytest.mark.parametrize(
     "address",
-    ["/data/local-files/?d=shop/a%20b.png", "/data/upload/3/12ab34cd-a b.png", "s3://bucket/shop/a%20b.png", "shop/a b.png"],
+    [
+        "/data/local-files/?d=shop/a%20b.png",
+        "/data/upload/3/12ab34cd-a b.png",
+        "s3://bucket/shop/a%20b.png",
+        "shop/a b.png",
+    ],
 )
 def test_images_wherever_they_were_are_found_in_the_folder_that_is_named(export, tmp_path, address):
     draw(tmp_path / "photos" / "a b.png")

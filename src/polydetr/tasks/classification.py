@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, Field
 
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
-from polydetr.core.predictions import Details, Evaluation, Prediction
+from polydetr.core.predictions import Baseline, Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.calibration import expected_calibration_error
@@ -236,6 +237,16 @@ class ClassificationTask(Task):
         }
         figures = ClassFigures(report, confidence, correct)
         return Evaluation(metrics, {"classes": report.to_text()}, {"classes": report.to_dict()}, figures)
+
+    def baseline(self, golds: Sequence[Any]) -> Baseline | None:
+        """Of the most frequent label: its share; where a row has several, its micro F1, 2·TP / (answers + labels)."""
+        counts = Counter(chain.from_iterable(golds) if self.multi_label else golds)
+        if len(counts) < 2:
+            return None
+        label, count = counts.most_common(1)[0]
+        if self.multi_label:
+            return Baseline("micro_f1", 2 * count / (len(golds) + counts.total()), label)
+        return Baseline("accuracy", count / len(golds), label)
 
     def _occurring(self, answers: Iterable[str]) -> list[str]:
         """The labels over which scores are averaged: those of gold and predicted rows, unseen ones last."""

@@ -1,8 +1,8 @@
-"""CVAT's own XML, version 1.1 (https://docs.cvat.ai/docs/manual/advanced/xml_format/), streamed element by element.
+"""CVAT's own XML, version 1.1 (https://docs.cvat.ai/docs/manual/advanced/xml_format/), element by element.
 
-"CVAT for images": a row per image: ``objects`` (boxes; around polygons, ellipses and masks the box), ``label`` (its tags).
-"CVAT for video": a row per frame that has a box; the frames are images called frame_000000 and so on, as CVAT saves them.
-Attributes are not read.
+"CVAT for images": a row per image: ``objects`` (boxes; around polygons, ellipses and masks the box), ``label`` (its
+tags). "CVAT for video": a row per frame that has a box; the frames are images called frame_000000 and so on, as CVAT
+saves them. Attributes are not read.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ NO_BOXES = "shapes that are no boxes (left out)"
 NO_BOX = "frames without a box (not read)"
 """Kinds of problems, as a ReadReport counts them."""
 _FRAME_HINT = (
-    "Export the task with its images (Save images), or write the film's frames as images: ffmpeg -i FILM -start_number 0 "
-    f"images/frame_%06d.png. Their folder is named by {SAY_IMAGES}."
+    "Export the task with its images (Save images), or write the film's frames as images: ffmpeg -i FILM "
+    f"-start_number 0 images/frame_%06d.png. Their folder is named by {SAY_IMAGES}."
 )
 
 
@@ -222,7 +222,12 @@ def _frames(task: _Task, location: Location, report: ReadReport) -> Iterator[Raw
     for row, frame in enumerate(sorted(task.frames), 1):
         name = f"frame_{frame:06d}"
         yield RawImage(
-            name, Location(location.file, row=row), task.frames[frame], frame, task.size, fault=task.faults.get(frame, "")
+            name,
+            Location(location.file, row=row),
+            task.frames[frame],
+            frame,
+            task.size,
+            fault=task.faults.get(frame, ""),
         )
     for frame in sorted(task.seen - task.frames.keys()):
         report.note(NO_BOX, f"frame {frame}", location)

@@ -1,5 +1,5 @@
-"""JSON lines as Prodigy (https://prodi.gy/docs/api-interfaces) and doccano write them, brought to usual rows. A row of any
-other layout passes untouched.
+"""JSON lines as Prodigy (https://prodi.gy/docs/api-interfaces) and doccano write them, brought to usual rows. A row of
+any other layout passes untouched.
 
 | tool | in the file | in the row |
 |---|---|---|
@@ -74,7 +74,11 @@ def _of_doccano(row: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(row.get("filename"), str) and isinstance(boxes, list) and all(map(_is_box, boxes)):
         rest = {name: value for name, value in row.items() if name not in ("filename", "bbox")}
         return {"image": row["filename"], "objects": [_object(box) for box in boxes], **rest}
-    if isinstance(entities, list) and entities and all(isinstance(e, Mapping) and "start_offset" in e for e in entities):
+    if (
+        isinstance(entities, list)
+        and entities
+        and all(isinstance(e, Mapping) and "start_offset" in e for e in entities)
+    ):
         rest = {name: value for name, value in row.items() if name != "relations"}
         return {**rest, "entities": [_span(entity, "start_offset", "end_offset") for entity in entities]}
     return row

@@ -59,9 +59,9 @@ def refuse_file(suffix: str, head: bytes, location: Location) -> None:
         raise DataFileError(
             "is a DocBin of spaCy, which is not read.",
             location=location,
-            hint="Write its documents as JSON lines with spaCy: for doc in DocBin().from_disk(FILE).get_docs(nlp.vocab): "
-            '{"text": doc.text, "entities": [{"start": e.start_char, "end": e.end_char, "label": e.label_} for e in '
-            "doc.ents]}.",
+            hint="Write its documents as JSON lines with spaCy: for doc in DocBin().from_disk(FILE).get_docs("
+            'nlp.vocab), {"text": doc.text, "entities": [{"start": e.start_char, "end": e.end_char, "label": e.label_} '
+            "for e in doc.ents]}.",
         )
     if head.lstrip().startswith(b"<") and b"<annotation>" in head:
         raise DataFileError(

@@ -33,8 +33,8 @@ FORMATS: dict[str, Format] = {
 }  # fmt: skip
 """Names taken by ``format=``; the same serve as file suffixes."""
 KNOWN_BY_CONTENT: tuple[Format, ...] = ("labelstudio", "coco", "cvat", "voc", "yolo", "boxes", "images")
-"""Also taken by ``format=``, but no file suffixes: what annotation tools write, boxes in images ("boxes": a CSV of them),
-and images alone, in labeled folders or not.
+"""Also taken by ``format=``, but no file suffixes: what annotation tools write, boxes in images ("boxes": a CSV of
+them), and images alone, in labeled folders or not.
 """
 
 
@@ -62,10 +62,11 @@ def find_format(source: Source, wanted: str | None = None) -> Format:
     if by_content is None or (source.suffix == ".txt" and by_content in ("csv", "tsv")):
         raise DataFileError(
             f"cannot tell the format from the {'name' if source.path else 'stream'} or from the content; "
-            "expected rows of CSV, TSV, Parquet, JSON or JSON lines, CoNLL columns, or boxes (COCO, CVAT, VOC, YOLO, CSV).",
+            "expected rows of CSV, TSV, Parquet, JSON or JSON lines, CoNLL columns, or boxes (COCO, CVAT, VOC, YOLO, "
+            "CSV).",
             location=Location(source.name),
-            hint=f"Name it with {option('format')}: csv, tsv, parquet, jsonl, json, conll, labelstudio, coco, cvat, voc, "
-            "yolo or boxes.",
+            hint=f"Name it with {option('format')}: csv, tsv, parquet, jsonl, json, conll, labelstudio, coco, cvat, "
+            "voc, yolo or boxes.",
         )
     return by_content
 

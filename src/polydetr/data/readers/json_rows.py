@@ -133,8 +133,8 @@ def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool, ha
 
 def _usual_record(values: Mapping[str, Any], location: Location, report: ReadReport) -> Record | None:
     """None for a row of a file that its annotator did not accept; rows in memory are answered, each of them."""
-    values = values if location.file is None else usual_export(values, location, report)
-    return None if values is None else Record(usual_shape(values, location, report), location)
+    usual = values if location.file is None else usual_export(values, location, report)
+    return None if usual is None else Record(usual_shape(usual, location, report), location)
 
 
 def _mapping(row: Any) -> Mapping[str, Any]:

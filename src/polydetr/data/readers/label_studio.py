@@ -250,8 +250,8 @@ def _text_of(data: Mapping[str, Any], spans: Sequence[MarkedSpan]) -> str:
 
 
 def _entity(text: str, span: MarkedSpan, location: Location, report: ReadReport) -> dict[str, Any]:
-    """The span at its place; where the tool's copy of its text stands elsewhere (it counts some characters twice), there.
-    Raises ValueError.
+    """The span at its place; where the tool's copy of its text stands elsewhere (it counts some characters twice),
+    there. Raises ValueError.
     """
     start, end = span.start, span.end
     if span.text:
@@ -328,7 +328,9 @@ def _image(task: _Task, named: _Columns, finder: ImageFinder, report: ReadReport
             raise ValueError(f"its data name no image: {quoted(task.data, 80)}.")
         image.name = _found_name(task.data[main], finder)
         rest = {name: value for name, value in task.data.items() if name != main}
-        others = {name: str(finder.find(_found_name(rest[name], finder)) or rest[name]) for name in columns if name in rest}
+        others = {
+            name: str(finder.find(_found_name(rest[name], finder)) or rest[name]) for name in columns if name in rest
+        }
         image.columns = {**rest, **others, **named.values(task, report)}
         if answers is not None and named.with_objects:
             image.objects, image.size, image.labeled = answers.objects, answers.size, True

@@ -1,5 +1,6 @@
-"""What one annotation of Label Studio says, by the shape of its values (https://labelstud.io/guide/task_format): classes,
-numbers, texts, spans of a text, boxes in an image. What is drawn otherwise, on sounds, films or pages, is refused.
+"""What one annotation of Label Studio says, by the shape of its values (https://labelstud.io/guide/task_format):
+classes, numbers, texts, spans of a text, boxes in an image. What is drawn otherwise, on sounds, films or pages, is
+refused.
 """
 
 from __future__ import annotations
@@ -174,9 +175,7 @@ def _add_spans(answers: Answers, region: Region, labels: Any) -> None:
         )
     copied = value.get("text")
     text = copied if isinstance(copied, str) else None
-    answers.spans += [
-        MarkedSpan(region.control, region.about, start, end, label, text) for label in _labels(labels)
-    ]
+    answers.spans += [MarkedSpan(region.control, region.about, start, end, label, text) for label in _labels(labels)]
 
 
 def _add_object(answers: Answers, region: Region, key: str) -> None:
@@ -219,8 +218,8 @@ def _box(value: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[Box, b
 def _around_turned(
     x: float, y: float, a: float, b: float, degrees: float, size: tuple[int, int], *, is_ellipse: bool
 ) -> Box:
-    """Around a rectangle that is turned clockwise about its corner (x, y), as Label Studio turns it, or an ellipse about
-    its center; all in percent. An angle is one of pixels, so that they are needed in between.
+    """Around a rectangle that is turned clockwise about its corner (x, y), as Label Studio turns it, or an ellipse
+    about its center; all in percent. An angle is one of pixels, so that they are needed in between.
     """
     width, height = size
     sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
@@ -229,5 +228,10 @@ def _around_turned(
         right, bottom = math.hypot(a * cosine, b * sine), math.hypot(a * sine, b * cosine)
         corners = [(-right, -bottom), (right, bottom)]
     else:
-        corners = [(0, 0), (a * cosine, a * sine), (-b * sine, b * cosine), (a * cosine - b * sine, a * sine + b * cosine)]
+        corners = [
+            (0, 0),
+            (a * cosine, a * sine),
+            (-b * sine, b * cosine),
+            (a * cosine - b * sine, a * sine + b * cosine),
+        ]
     return around_points([v for dx, dy in corners for v in (x + 100 * dx / width, y + 100 * dy / height)])
