@@ -25,7 +25,9 @@ def test_the_most_frequent_class():
     assert known == {"baseline": {"metric": "accuracy", "value": pytest.approx(8 / 12), "answer": "a"}}
     worse = Evaluation({"accuracy": 0.5}, data=known)
     (line,) = score_warnings(classifier(), worse, where="the test rows")
-    assert line.startswith("'y': accuracy 0.5 on the test rows is no better than 0.6667, which always answering the most")
+    assert line.startswith(
+        "'y': accuracy 0.5 on the test rows is no better than 0.6667, which always answering the most"
+    )
     assert score_warnings(classifier(), Evaluation({"accuracy": 8 / 12}, data=known), where="these rows")
     assert not score_warnings(classifier(), Evaluation({"accuracy": 0.7}, data=known), where="these rows")
 
@@ -77,7 +79,9 @@ def test_evaluate_says_it(tmp_path):
     rows = [{"text": f"word {i % 5}", "y": "ab"[i % 2]} for i in range(20)]
     predictor = Predictor.fit(rows, {"y": "classification"}, valid=rows, backbone="none", epochs=1, settings=settings)
     always = predictor.predict([rows[0]])[0]["y"]
-    asked = [{"text": row["text"], "y": always if i % 4 == 0 else "ab"["ba".index(always)]} for i, row in enumerate(rows)]
+    asked = [
+        {"text": row["text"], "y": always if i % 4 == 0 else "ab"["ba".index(always)]} for i, row in enumerate(rows)
+    ]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         score = predictor.evaluate(asked)["y"]["accuracy"]

@@ -30,7 +30,9 @@ def test_fewer_steps_than_the_task_needs(kind, steps):
 
 
 def test_the_time_limit_is_named_where_it_ended_the_run():
-    (line,) = said(TaggingTask("y", TaggingTask.Options()), ended(40, best=20, epochs=(0.4,)), epochs=5.0, time_limit=30.0)
+    (line,) = said(
+        TaggingTask("y", TaggingTask.Options()), ended(40, best=20, epochs=(0.4,)), epochs=5.0, time_limit=30.0
+    )
     assert "(the time limit of 30 s ended it in epoch 0.4 of 5): a longer --time-limit would help" in line
 
 

@@ -97,9 +97,7 @@ class ClassificationTask(Task):
         if not present:
             raise self.missing_everywhere("the labels")
         if self.options.multi_label is None:
-            lists = [v for v in present if isinstance(v, (list, tuple, np.ndarray))]
-            # Annotation tools write the one class of a row as a list, too.
-            self.multi_label = 2 * len(lists) > len(present) and any(len(one) != 1 for one in lists)
+            self.multi_label = 2 * sum(isinstance(v, (list, tuple, np.ndarray)) for v in present) > len(present)
         labels = [label for value in present for label in self._labels_of(value)]
         self.classes, counts = Classes.learn(self.target, labels, self.options.labels)
         if self.classes.words_missing:
@@ -116,10 +114,11 @@ class ClassificationTask(Task):
             total = sum(counts.values())
             self.class_weights = [total / (len(self.labels) * max(1, counts[label])) for label in self.labels]
         messages = [*self.missing_in_some(present, rows), *self._word_for_missing()]
-        if not self.multi_label and any(isinstance(value, (list, tuple, np.ndarray)) for value in present):
+        single = self.multi_label and all(isinstance(v, (list, tuple, np.ndarray)) and len(v) == 1 for v in present)
+        if single and self.options.multi_label is None:  # as annotation tools write the one class of a row
             messages.append(
-                f"every list of {self.target!r} holds one label: one class per row is learned (several: "
-                f"tasks.{self.target}.multi_label: true)"
+                f"every list of {self.target!r} holds one label; where that is the one class of its row, learn it as such: "
+                f"--set tasks.{self.target}.multi_label=false"
             )
         rare = [label for label in self.labels if 0 < counts[label] < 3]
         if rare:
