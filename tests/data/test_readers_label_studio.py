@@ -304,7 +304,7 @@ def test_images_wherever_they_were_are_found_in_the_folder_that_is_named(export,
     (row,) = rows(path, images=tmp_path / "photos")
     assert row == {
         "image": str((tmp_path / "photos" / "a b.png").resolve()),
-        "mood": "cup", "image_id": 7, "width": 100, "height": 80,
+        "mood": "cup", "image_id": 7,
     }  # fmt: skip
 
 
@@ -346,6 +346,14 @@ def test_one_task_of_a_storage(tmp_path):
     path = tmp_path / "1.json"
     path.write_text(json.dumps(task({"text": "a"}, annotation(choice("x")))))
     assert rows(path) == [{"id": 7, "text": "a", "mood": "x"}]
+
+
+def test_a_task_in_each_line_asks_for_a_list(tmp_path):
+    path = tmp_path / "tasks.json"
+    line = json.dumps(task({"text": "a"}, annotation(choice("x"))))
+    path.write_text(f"{line}\n{line}\n")
+    with pytest.raises(DataFileError, match="a task of Label Studio in each line, expected a list"):
+        rows(path)
 
 
 def test_the_folder_of_its_coco_export(tmp_path):

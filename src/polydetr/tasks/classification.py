@@ -117,8 +117,8 @@ class ClassificationTask(Task):
         single = self.multi_label and all(isinstance(v, (list, tuple, np.ndarray)) and len(v) == 1 for v in present)
         if single and self.options.multi_label is None:  # as annotation tools write the one class of a row
             messages.append(
-                f"every list of {self.target!r} holds one label; where that is the one class of its row, learn it as such: "
-                f"--set tasks.{self.target}.multi_label=false"
+                f"every list of {self.target!r} holds one label; where that is the one class of its row, learn it as "
+                f"such: --set tasks.{self.target}.multi_label=false"
             )
         rare = [label for label in self.labels if 0 < counts[label] < 3]
         if rare:

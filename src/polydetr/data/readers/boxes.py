@@ -49,7 +49,8 @@ class RawImage:
     """One image with its annotations. ``size``: (width, height) as the file claims it. ``fault``: why it is unusable.
 
     fractions: the boxes are given in shares of the image's width and height. labeled: False where nobody has drawn its
-    boxes, so that its row has no objects (which is not "there is nothing"). columns: what else its row holds.
+    boxes, so that its row has no objects (which is not "there is nothing"), and no size that they are measured by.
+    columns: what else its row holds.
     """
 
     name: str
@@ -199,15 +200,9 @@ def _record(image: RawImage, path: Path, served: _Served, report: ReadReport) ->
     problems += _repeated(objects, image.location)
     for kind, message, location in problems:
         report.note(kind, message, location)
-    objects_if_known = {"objects": objects} if image.labeled else {}
-    row = {
-        "image": file,
-        **objects_if_known,
-        **image.columns,
-        "image_id": image.key,
-        "width": width,
-        "height": height,
-    }
+    row = {"image": file, **image.columns, "image_id": image.key}
+    if image.labeled:
+        row = {"image": file, "objects": objects, **row, "width": width, "height": height}
     return Record(row, image.location)
 
 

@@ -158,7 +158,14 @@ def _json_kind(source: Source) -> Format:
     if not isinstance(first, dict):
         return "json"
     refuse_document(first, Location(source.name))
-    document = isinstance(first.get("data"), list) or is_coco(first) or is_label_studio(first)
+    tasks = is_label_studio(first)
+    if tasks and "annotations" in first and len(lines) > 1:
+        raise DataFileError(
+            "has a task of Label Studio in each line, expected a list of them.",
+            location=Location(source.name),
+            hint="Put brackets around them and commas between, as its JSON export has them.",
+        )
+    document = isinstance(first.get("data"), list) or is_coco(first) or tasks
     return "json" if document and len(lines) == 1 else "jsonl"
 
 
