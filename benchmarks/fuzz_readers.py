@@ -88,6 +88,46 @@ COCO = {
                     {"id": 2, "image_id": 2, "category_id": 2, "segmentation": [[1, 1, 4, 1, 4, 4]]}],
     "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
 }  # fmt: skip
+LABEL_STUDIO = [
+    {"id": 1, "data": {"text": "Ann lives in Oslo"}, "annotations": [
+        {"result": [{"from_name": "label", "to_name": "text", "type": "labels",
+                     "value": {"start": 0, "end": 3, "text": "Ann", "labels": ["PER"]}},
+                    {"from_name": "mood", "type": "choices", "value": {"choices": ["good"]}}],
+         "was_cancelled": False, "updated_at": "2024-01-01"}]},
+    {"id": 2, "data": {"text": "b"}, "annotations": [{"result": [], "was_cancelled": True}], "predictions": []},
+]  # fmt: skip
+LABEL_STUDIO_BOXES = [
+    {"id": 1, "data": {"image": "/data/upload/1/0a1b2c3d-a.png"}, "annotations": [
+        {"result": [{"from_name": "box", "to_name": "image", "type": "rectanglelabels", "original_width": 8, "original_height": 6,
+                     "value": {"x": 1, "y": 2, "width": 30, "height": 40, "rotation": 15, "rectanglelabels": ["cat"]}},
+                    {"from_name": "p", "type": "polygonlabels", "value": {"points": [[1, 1], [9, 1], [5, 50]], "polygonlabels": ["dog"]}}]}]},
+    {"id": 2, "data": {"image": "b.png"}, "annotations": [{"result": [{"type": "choices", "value": {"choices": ["x"]}}]}]},
+]  # fmt: skip
+LABEL_STUDIO_MIN = [
+    {"id": 1, "text": "Ann lives", "label": [{"start": 0, "end": 3, "labels": ["PER"]}], "mood": "good", "annotator": 1, "annotation_id": 4},
+    {"id": 1, "text": "Ann lives", "mood": {"choices": ["good", "bad"]}, "annotator": 2, "annotation_id": 5, "updated_at": "2024"},
+]  # fmt: skip
+PRODIGY: list[dict[str, Any]] = [
+    {"text": "Ann ran", "tokens": [], "spans": [{"start": 0, "end": 3, "label": "PER"}], "answer": "accept", "_task_hash": 1},
+    {"text": "b", "options": [], "accept": ["x"], "config": {"choice_style": "single"}, "answer": "accept"},
+    {"image": "a.png", "spans": [{"label": "cat", "points": [[1, 2], [3, 4]]}], "answer": "accept"},
+    {"text": "c", "spans": [], "answer": "reject"},
+    {"filename": "a.png", "bbox": [{"x": 1, "y": 2, "width": 3, "height": 4, "label": "cat"}], "Comments": []},
+    {"text": "Bo", "entities": [{"start_offset": 0, "end_offset": 2, "label": "PER"}], "relations": []},
+]  # fmt: skip
+INFO = {
+    "features": {
+        "label": {"names": ["bad", "good"], "_type": "ClassLabel"},
+        "ner_tags": {"feature": {"names": ["O", "B-X"]}},
+    }
+}
+CVAT = (b'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n<meta><task><original_size><width>8</width>'
+        b'<height>6</height></original_size></task></meta>\n<image id="0" name="a.png" width="8" height="6">\n'
+        b'<box label="cat" xtl="1" ytl="1" xbr="4" ybr="4" rotation="30.0"><attribute name="x">y</attribute></box>\n'
+        b'<polygon label="dog" points="1,1;4,1;4,4"/><ellipse label="dog" cx="4" cy="3" rx="1" ry="2"/><tag label="day"/></image>\n'
+        b'<image id="1" name="b.png" width="8" height="6"><mask label="cat" left="1" top="1" width="2" height="2" rle="1"/></image>\n'
+        b'<track id="0" label="cat"><box frame="0" outside="0" xtl="1" ytl="1" xbr="4" ybr="4"/><box frame="1" outside="1" xtl="1" '
+        b'ytl="1" xbr="4" ybr="4"/></track>\n</annotations>\n')  # fmt: skip
 COLUMNS = (
     b"-DOCSTART- O\n\nOslo B-CITY\nis O\nwarm O\n. O\n\nAnna B-PER\nBell I-PER\n\n# a comment\nBonn B-CITY\n\n" * 3
 )
@@ -145,6 +185,13 @@ def sources() -> dict[str, dict[str, bytes]]:
         "txt": {"a.txt": COLUMNS.replace(b" ", b"\t")},
         "parquet": {"a.parquet": parquet_bytes()},
         "coco": {"a.json": json.dumps(COCO).encode(), **pictures},
+        "label studio": {"a.json": json.dumps(LABEL_STUDIO).encode()},
+        "label studio boxes": {"a.json": json.dumps(LABEL_STUDIO_BOXES).encode(), **pictures},
+        "label studio min": {"a.json": json.dumps(LABEL_STUDIO_MIN).encode()},
+        "prodigy": {"a.jsonl": b"".join(json.dumps(row).encode() + b"\n" for row in PRODIGY), **pictures},
+        "class names": {"dataset_info.json": json.dumps(INFO).encode(), "a.csv": b"text,label\nwarm,1\ncold,0\n"},
+        "cvat": {"a.xml": CVAT, "frame_000000.png": image, **pictures},
+        "cvat folder": {"annotations.xml": CVAT, "images/a.png": image, "images/b.png": image},
         "boxes": {"a.csv": BOXES, **pictures},
         "voc": {"Annotations/a.xml": VOC, "JPEGImages/a.png": image, "ImageSets/Main/train.txt": b"a\n"},
         "voc list": {"ImageSets/Main/train.txt": b"a\n", "Annotations/a.xml": VOC, "JPEGImages/a.png": image},
@@ -155,8 +202,13 @@ def sources() -> dict[str, dict[str, bytes]]:
     }  # fmt: skip
 
 
-FOLDERS = ("voc", "yolo labels", "yolo names", "images")
-TREES: dict[str, Any] = {"json": ROWS, "squad": SQUAD, "coco": COCO, "jsonl": ROWS, "rows": ROWS}
+FOLDERS = ("voc", "yolo labels", "yolo names", "images", "cvat folder")
+READ = {"class names": "a.csv"}
+"""Where not the changed file is read, but one that it is about."""
+TREES: dict[str, Any] = {
+    "json": ROWS, "squad": SQUAD, "coco": COCO, "jsonl": ROWS, "rows": ROWS, "label studio": LABEL_STUDIO, "class names": INFO,
+    "label studio boxes": LABEL_STUDIO_BOXES, "label studio min": LABEL_STUDIO_MIN, "prodigy": PRODIGY,
+}  # fmt: skip
 """Formats whose values, not only their bytes, are changed."""
 
 
@@ -249,12 +301,12 @@ def made(seed: int, folder: Path, known: dict[str, dict[str, bytes]]) -> tuple[s
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if number == 0 and changed is not None:
-            rows = changed if kind == "jsonl" else [changed]
+            rows = changed if kind in ("jsonl", "prodigy") else [changed]
             content = b"\n".join(json.dumps(row).encode() for row in rows)
         elif number == 0:
             content = mutated(content, rng)
         path.write_bytes(content)
-    return kind, folder if kind in FOLDERS else folder / next(iter(known[kind]))
+    return kind, folder if kind in FOLDERS else folder / READ.get(kind, next(iter(known[kind])))
 
 
 def ways(source: Any, seed: int) -> Iterator[Callable[[], Any]]:

@@ -16,10 +16,6 @@ XML = (
 @pytest.mark.parametrize(
     ("tool", "document"),
     [
-        (
-            "Label Studio",
-            [{"id": 5, "data": {"image": "/x.png"}, "annotations": [{"result": [{"type": "rectangle"}]}]}],
-        ),
         ("VIA", {"x.png100": {"filename": "x.png", "regions": [{"shape_attributes": {"name": "rect"}}]}}),
         ("VIA", {"_via_settings": {}, "_via_img_metadata": {}}),
         ("LabelMe", {"version": "5", "shapes": [], "imagePath": "x.png"}),

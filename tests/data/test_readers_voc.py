@@ -171,7 +171,7 @@ def test_one_annotation_file_for_two_images_is_told(voc):
 
 
 def test_another_tools_xml_is_recognized(voc):
-    with pytest.raises(RowError, match=r"is <annotations>, expected .*CVAT's own XML: export the task as COCO"):
+    with pytest.raises(RowError, match=r"is <annotations>, expected .*CVAT's own XML: name that file itself"):
         rows(voc("a", content="<annotations><image/></annotations>"))
 
 

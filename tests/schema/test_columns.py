@@ -135,3 +135,18 @@ def test_where_nothing_is_left_the_error_has_every_reason_and_a_way_out() -> Non
     for part in ("'order_id' is left out: it numbers the rows", "'same' is left out: every row has the same value",
                  "inputs={'order_id': 'number'} (--input order_id:number)"):  # fmt: skip
         assert re.search(re.escape(part), str(caught.value)), part
+
+
+def test_an_id_numbers_the_rows_however_few_they_are():
+    assert infer_modality("id", [7, 9, 4])[0] == "ignore"
+    assert infer_modality("id", [7, 9, 7])[0] == "number"
+    assert infer_modality("stars", [7, 9, 4])[0] == "number"
+
+
+@pytest.mark.parametrize(
+    "value", [[{"box": [1, 2, 3, 4], "label": "cup"}], [{"start": 0, "end": 3, "label": "PER"}]], ids=["boxes", "spans"]
+)
+def test_what_was_marked_by_hand_is_no_input(value):
+    modality, reason = infer_modality("marked", [value] * 3)
+    assert (modality, reason.startswith("it holds annotations")) == ("ignore", True)
+    assert infer_modality("seen", [[{"title": "x"}]] * 3)[0] == "history"

@@ -64,7 +64,8 @@ def test_several_labels_keep_their_type_too() -> None:
     assert task.gold({"y": "1|2.0"}, None) == [1, 2]
     one_list, _ = learned(["a", "b"] * 5)
     with pytest.raises(RowError, match="expected one label"):
-        one_list.gold({"y": ["a"]}, None)
+        one_list.gold({"y": ["a", "b"]}, None)
+    assert one_list.gold({"y": ["a"]}, None) == "a"
 
 
 def test_a_word_for_missing_is_no_label_among_numbers() -> None:

@@ -109,7 +109,8 @@ def test_missing_labels_are_reported_and_whole_floats_are_the_integers_they_were
 
 def test_several_labels_in_one_label_s_place_are_an_error() -> None:
     with pytest.raises(RowError, match="expected one label"):
-        classes([["a"], "b"], multi_label=False)
+        classes([["a", "b"], "b"], multi_label=False)
+    assert classes([["a"], "b", ["b"]], multi_label=False).labels == ["a", "b"]  # as annotation tools write one
     assert classes(["a|b", "b"], multi_label=True).labels == ["a", "b"]
 
 

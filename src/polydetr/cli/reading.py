@@ -18,8 +18,8 @@ JsonFlag = Annotated[
 MaxPixels = Annotated[int | None, typer.Option("--max-pixels", help="Pixels of the largest image that is read.", min=1)]
 
 FORMATS = (
-    "csv, tsv, jsonl, parquet, xlsx, conll, text, json, squad, coco, voc, yolo, boxes or images, where no name shows "
-    "it."
+    "csv, tsv, jsonl, parquet, xlsx, conll, text, json, squad, labelstudio, coco, cvat, voc, yolo, boxes or images, "
+    "where no name shows it."
 )
 OPTIONS: dict[str, Any] = {
     "format": Annotated[str | None, typer.Option("--format", help=FORMATS)],

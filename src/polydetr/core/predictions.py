@@ -59,6 +59,15 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """What one answer, the same for every row, reaches on measured rows: by which metric, its value, the answer."""
+
+    metric: str
+    value: float
+    answer: Any
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A task's scores: ``metrics`` by their standard names, ``tables`` as printed text, ``data`` as JSON, ``figures``
     for plots.

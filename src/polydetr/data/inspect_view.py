@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from polydetr.data.cautions import cautions_of_rows
 from polydetr.data.statistics import SplitStats, shorten
 from polydetr.errors import bounded, quoted, shown
 
@@ -81,7 +82,7 @@ def findings(inspection: Inspection) -> list[str]:
                 a, b = leak["splits"]
                 pairs = ", ".join(f"{e[a]}/{e[b]}" for e in leak["examples"][:5])
                 lines.append(f"Leak: {leak['count']:,} {what} of {b} also stand in {a} (rows {pairs}).")
-    lines += inspection.giveaways
+    lines += [*inspection.giveaways, *_cautions(inspection)]
     for name, split in inspection.splits.items():
         lines += _of_split(name, split)
         lines += [f"{name}: {line}" for line in inspection.reports[name].lines()]
@@ -99,6 +100,14 @@ def findings(inspection: Inspection) -> list[str]:
             lines.append(f"Suspicious labels of {quoted(target)}: {suspicion.note}.")
     lines += inspection.schema.messages
     return lines or ["Nothing suspicious was inspection."]
+
+
+def _cautions(inspection: Inspection) -> list[str]:
+    """What the numbers of rows and of classes say."""
+    tasks, splits = {t.name: t.task for t in inspection.schema.targets}, inspection.splits
+    of_classes = [name for name, task in tasks.items() if task == "classification"]
+    classes = {name: {split: stats.targets[name].counts for split, stats in splits.items()} for name in of_classes}
+    return cautions_of_rows({split: stats.rows for split, stats in splits.items()}, tasks, classes)
 
 
 def _of_split(name: str, split: SplitStats) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,6 +146,12 @@ class TargetStats:
         if self.wrong:
             out["not_numbers"] = {"count": len(self.wrong), "examples": [list(w) for w in self.wrong[:5]]}
         return out
+
+
+def label_counts(rows: Iterable[Mapping[str, Any]], target: str) -> Counter[str]:
+    """The classes of a column, counted."""
+    labeled = (row[target] for row in rows if not is_empty(row.get(target)))
+    return Counter(label for value in labeled for label in labels_of(value, "classification"))
 
 
 def labels_of(value: Any, task: str) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from polydetr.core.documents import EncodedDocument
 from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record
+from polydetr.engine.cautions import baseline_data, score_warnings
 from polydetr.engine.engine import Engine
 from polydetr.errors import SchemaError
 from polydetr.metrics.calibration import accuracy_at, coverage_risk_curve, coverage_table, expected_calibration_error
@@ -39,6 +40,7 @@ def evaluate_results(
             documents = (positives or {}).get(target) or encode_positives(engine, target, golds, results)
             golds = _with_vectors(engine, target, golds, documents)
         evaluation = task.evaluate([r.predictions[target] for r in results], golds)
+        evaluation = replace(evaluation, data={**evaluation.data, **baseline_data(task, golds)})
         if isinstance(evaluation.figures, BoxFigures):  # mistakes are shown in their images
             evaluation = replace(evaluation, figures=evaluation.figures.of_records([r.record for r in results]))
         unseen = unseen_labels(task, golds)
@@ -161,6 +163,14 @@ def unseen_warnings(target: str, evaluation: Evaluation, *, where: str) -> list[
     more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
     sentence = f"{where} have labels of {target!r} that training never saw, so no answer can be right: {shown}{more}"
     return [sentence, *left_out]
+
+
+def evaluation_warnings(task: Task, evaluation: Evaluation, *, where: str) -> list[str]:
+    """What is to be said of a score: labels that training never saw, what was left out, that nothing was learned."""
+    return [
+        *unseen_warnings(task.target, evaluation, where=where),
+        *score_warnings(task, evaluation, where=where),
+    ]
 
 
 def label_warnings(target: str, results: Sequence[RowResult], *, where: str) -> list[str]:

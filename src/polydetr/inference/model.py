@@ -22,9 +22,9 @@ from polydetr.engine.engine import Engine
 from polydetr.engine.inputs import ReadingWarning, asked_records, target_records, with_targets
 from polydetr.engine.measure import (
     evaluate_results,
+    evaluation_warnings,
     label_warnings,
     unmeasured_warnings,
-    unseen_warnings,
     with_coverage,
 )
 from polydetr.engine.outputs import Answer, answers
@@ -333,7 +333,7 @@ class LoadedModel:
             lines.append(f"{len(report.rejected)} of the rows were left out (first: {report.rejected[0]})")
         for target, evaluation in evaluations.items():
             lines += label_warnings(target, results, where="these rows")
-            lines += unseen_warnings(target, evaluation, where="these rows")
+            lines += evaluation_warnings(self._engine.tasks[target], evaluation, where="these rows")
         for line in lines:
             warnings.warn(line, MeasureWarning, stacklevel=2)
         return evaluations

@@ -136,6 +136,7 @@ def build_modalities(
         for other, reader in MODALITIES.items():
             lent[other] += [spec for spec in specs if spec.modality in reader.reads]
     read = {name for name in MODALITIES if own[name] or lent[name]}
+    ignored = _ignored_backbones(config, read)
     config = config.model_copy(update={"backbone": _backbones(config, read)})
     needs = Needs.of(tasks)
     messages: list[str] = []
@@ -144,6 +145,8 @@ def build_modalities(
         messages.append(message)
         notify(message)
 
+    for message in ignored:
+        tell(message)
     built: dict[str, Modality] = {}
     for name, kind in MODALITIES.items():
         fields = _windowed_last(own[name], tasks) if name == "text" else own[name]
@@ -200,6 +203,28 @@ def _backbones(config: Config, read: Collection[str]) -> dict[str, str]:
         if name not in MODALITIES:
             raise ConfigError(f"backbone.{name}: {name!r} is no modality. {did_you_mean(name, MODALITIES)}")
     return {modality: named.get(modality, "auto") for modality in read}
+
+
+def _ignored_backbones(config: Config, read: Collection[str]) -> list[str]:
+    """A sentence for each backbone that was named for what no column holds: it is not used."""
+    named = config.backbone
+    if isinstance(named, str):
+        known = BACKBONES[named].kind if named in BACKBONES else None
+        kinds = {known} if known else {"text", "image"}
+        asked = (
+            {} if named in ("auto", "none") or kinds & set(read) else {named: " or ".join(sorted(kinds, reverse=True))}
+        )
+    else:
+        asked = {
+            n: kind
+            for kind, n in named.items()
+            if kind not in read and kind in MODALITIES and n not in ("auto", "none")
+        }
+    return [
+        f"the backbone {name!r:.120} is not used: it reads {kind}, and no column is read as that (name one: --input "
+        f"NAME:{kind.partition(' ')[0]})"
+        for name, kind in asked.items()
+    ]
 
 
 def _windowed_last(fields: list[FieldSpec], tasks: Mapping[str, Task]) -> list[FieldSpec]:

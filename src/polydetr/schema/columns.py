@@ -28,6 +28,8 @@ _NAMES_IMAGES = re.compile(
 _ID_VALUE = re.compile(r"(?=.*\d)[A-Za-z0-9_:./#-]{1,64}")
 _CODE = re.compile(r"0\d[\d ]*")  # 002756 and 030 123 456
 _WHOLE = re.compile(r"\d+(?:\.0)?")
+_ANNOTATIONS = ({"box", "label"}, {"start", "end", "label"})
+"""Keys of what is marked in an image or a text: targets, never inputs by themselves."""
 _FEW_CODES = 0.05
 """Such a share of numbers of one length that begin with 0 makes codes of all; of several lengths, twice as many."""
 
@@ -124,7 +126,9 @@ def infer_modality(name: str, values: Sequence[Any], declared: str | None = None
         return "category", ""
     unique = distinct >= MOST * len(words) and len(words) >= MIN_ROWS
     if numbers_of(name, values) is not None:
-        numbers_rows = unique and _mostly(_WHOLE, words) and (_ID_NAME.fullmatch(name) or _counts_up(name, words))
+        # A column called "id" is one in few rows, too.
+        apart = unique or (name.lower() in ("id", "image_id") and distinct == len(words) > 1)
+        numbers_rows = apart and _mostly(_WHOLE, words) and (_ID_NAME.fullmatch(name) or _counts_up(name, words))
         return ("ignore", f"it numbers the rows{_kept(name, 'number')}") if numbers_rows else ("number", "")
     if _readable(_sample(values), functools.partial(read_date, column=name)):
         return "date", ""
@@ -150,6 +154,8 @@ def _by_type(name: str, value: Any) -> tuple[str, str] | None:
     if shape:  # a column of lists, as Parquet and pandas give it
         value = list(value)
     if isinstance(value, (list, tuple)):
+        if value and isinstance(value[0], Mapping) and any(keys <= value[0].keys() for keys in _ANNOTATIONS):
+            return "ignore", f"it holds annotations, known once somebody labeled the row{_kept(name, 'history')}"
         return ("text", "") if name == "tokens" and isinstance(value[0] if value else "", str) else ("history", "")
     return ("ignore", "it holds objects") if isinstance(value, Mapping) else None
 

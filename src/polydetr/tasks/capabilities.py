@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from polydetr.core.access import FileAccess
 from polydetr.core.examples import Arrays
-from polydetr.core.predictions import Prediction
+from polydetr.core.predictions import Baseline, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location
 from polydetr.tasks.confidence import Calibration
@@ -173,6 +173,15 @@ class Conforms(Protocol):
 
     def conform(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
         """Learns the width of the interval from rows that did not choose the weights; returns messages."""
+        ...
+
+
+@runtime_checkable
+class HasBaseline(Protocol):
+    """Knows what answering without looking at the row reaches."""
+
+    def baseline(self, golds: Sequence[Any]) -> Baseline | None:
+        """The best that one answer for all reaches on rows with these labels; None where they are all the same."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, Field
 
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
-from polydetr.core.predictions import Details, Evaluation, Prediction
+from polydetr.core.predictions import Baseline, Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, CellKind, confidence, predicted
 from polydetr.errors import Location, RowError, SchemaError
@@ -114,6 +115,12 @@ class ClassificationTask(Task):
             total = sum(counts.values())
             self.class_weights = [total / (len(self.labels) * max(1, counts[label])) for label in self.labels]
         messages = [*self.missing_in_some(present, rows), *self._word_for_missing()]
+        single = self.multi_label and all(isinstance(v, (list, tuple, np.ndarray)) and len(v) == 1 for v in present)
+        if single and self.options.multi_label is None:  # as annotation tools write the one class of a row
+            messages.append(
+                f"every list of {self.target!r} holds one label; where that is the one class of its row, learn it as "
+                f"such: --set tasks.{self.target}.multi_label=false"
+            )
         rare = [label for label in self.labels if 0 < counts[label] < 3]
         if rare:
             messages.append(
@@ -136,6 +143,8 @@ class ClassificationTask(Task):
         if self.multi_label:
             parts = value.split("|") if isinstance(value, str) else value
             return [part for part in parts if str(part).strip()]
+        if isinstance(value, (list, tuple, np.ndarray)) and len(value) == 1:
+            return [value[0]]
         if isinstance(value, (list, tuple, dict, np.ndarray)):
             raise RowError(
                 f"{value!r:.80} is a {type(value).__name__}, expected one label",
@@ -246,6 +255,16 @@ class ClassificationTask(Task):
         }
         figures = ClassFigures(report, confidence, correct)
         return Evaluation(metrics, {"classes": report.to_text()}, {"classes": report.to_dict()}, figures)
+
+    def baseline(self, golds: Sequence[Any]) -> Baseline | None:
+        """Of the most frequent label: its share; where a row has several, its micro F1, 2·TP / (answers + labels)."""
+        counts = Counter(chain.from_iterable(golds) if self.multi_label else golds)
+        if len(counts) < 2:
+            return None
+        label, count = counts.most_common(1)[0]
+        if self.multi_label:
+            return Baseline("micro_f1", 2 * count / (len(golds) + counts.total()), label)
+        return Baseline("accuracy", count / len(golds), label)
 
     def _occurring(self, answers: Iterable[str]) -> list[str]:
         """The labels over which scores are averaged: those of gold and predicted rows, unseen ones last."""

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layouts
-from polydetr.core.predictions import Details, Evaluation, Prediction
+from polydetr.core.predictions import Baseline, Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, predicted
 from polydetr.errors import Location, RowError, SchemaError
@@ -115,6 +115,11 @@ class RegressionTask(Task):
             held = [abs(p.value - gold) <= self.half_width for p, gold in pairs]
             metrics |= {"interval_coverage": float(np.mean(held)), "interval_width": 2 * self.half_width}
         return Evaluation(metrics)
+
+    def baseline(self, golds: Sequence[Any]) -> Baseline | None:
+        """Of the rows' mean: its RMSE is their standard deviation."""
+        deviation = float(np.std(golds))
+        return Baseline("rmse", deviation, float(np.mean(golds))) if deviation else None
 
     def learned(self) -> dict[str, Any]:
         return {"mean": self.mean, "deviation": self.std, "comma": self.comma, "half_width": self.half_width}

@@ -23,7 +23,7 @@ from polydetr.core.lock import held
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
-from polydetr.engine.measure import unseen_warnings, with_coverage
+from polydetr.engine.measure import evaluation_warnings, with_coverage
 from polydetr.errors import RowError, SaveError
 from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
@@ -37,6 +37,7 @@ from polydetr.nn.batch import Batch
 from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
 from polydetr.training.calibrate import calibrate, measure_precision, proving_rows
+from polydetr.training.cautions import short_run
 from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
 from polydetr.training.devices import Devices, open_devices
 from polydetr.training.encode import (
@@ -178,8 +179,10 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     before, evaluations = measured.before, measured.evaluations
     for split, by_target in evaluations.items():
         for target, evaluation in by_target.items():
-            for message in unseen_warnings(target, evaluation, where=f"the {split} rows"):
+            for message in evaluation_warnings(engine.tasks[target], evaluation, where=f"the {split} rows"):
                 display.note(message)
+    for message in short_run(engine.tasks, progress, epochs=config.epochs or 0.0, time_limit=config.time_limit):
+        display.note(message)
     info = {
         **describe_model(config, schema, assembly.model),
         **_describe(splits, encoded),

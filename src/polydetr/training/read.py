@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from polydetr.config.sections import Config
 from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
+from polydetr.data.cautions import cautions_of_rows
 from polydetr.data.leaks import find_leaks
 from polydetr.data.overlap import overlap_lines
 from polydetr.data.readers import TEST_PARTS, TRAIN_PARTS, VALID_PARTS, read_records
 from polydetr.data.readers.header import header_explained
 from polydetr.data.readers.lists import with_lists
 from polydetr.data.splits import Holding, split_records
+from polydetr.data.statistics import label_counts
 from polydetr.errors import Location, SchemaError
 from polydetr.schema.infer import REST, infer_schema
 from polydetr.schema.spec import IGNORE, Schema
@@ -84,7 +86,7 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
     assert holding.compared is not None
     copies = overlap_lines(named, holding.compared, sources=sources, group=config.group)
     leaks = find_leaks([r.row for r in rows], schema)
-    warnings = (*report.lines(), *leaks, *copies)
+    warnings = (*report.lines(), *leaks, *copies, *_cautions(schema, named))
     for message in (*warnings, *_messages(config, schema, splits, is_held_out=held_out is not None)):
         display.note(message)
     return splits, schema
@@ -95,6 +97,17 @@ def _without_group(inputs: dict[str, str | None] | None, group: str | None) -> d
     if group is None or (inputs and (group in inputs or REST not in inputs)):
         return inputs
     return {**(inputs or {}), group: IGNORE}
+
+
+def _cautions(schema: Schema, splits: Mapping[str, Sequence[Record]]) -> list[str]:
+    """What the numbers of rows and of classes say before training. splits: by name, the training rows first."""
+    tasks = {target.name: target.task for target in schema.targets}
+    of_classes = [name for name, task in tasks.items() if task == "classification"]
+    classes = {
+        name: {split: label_counts((r.row for r in rows), name) for split, rows in splits.items()}
+        for name in of_classes
+    }
+    return cautions_of_rows({split: len(rows) for split, rows in splits.items()}, tasks, classes)
 
 
 def _messages(config: Config, schema: Schema, splits: Splits, *, is_held_out: bool) -> list[str]:

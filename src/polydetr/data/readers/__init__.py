@@ -11,13 +11,15 @@ from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.reading import SAY_IMAGES, ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record, access_of
 from polydetr.data.readers.boxes_csv import read_boxes_csv
+from polydetr.data.readers.class_names import names_beside, records_with_class_names
 from polydetr.data.readers.columns import read_columns
+from polydetr.data.readers.cvat import read_cvat
 from polydetr.data.readers.delimited import read_delimited
-from polydetr.data.readers.formats import FORMATS, find_folder_format, find_format
+from polydetr.data.readers.formats import FORMATS, Format, data_file_in, find_folder_format, find_format
 from polydetr.data.readers.image_folder import read_image_folder
 from polydetr.data.readers.json_rows import read_json, read_jsonl, read_rows
 from polydetr.data.readers.plain_text import read_plain_text
-from polydetr.data.readers.source import existing, open_source
+from polydetr.data.readers.source import Source, existing, open_source
 from polydetr.data.readers.tables import frame_kind, read_frame, read_parquet
 from polydetr.data.readers.voc import read_voc
 from polydetr.data.readers.workbook import read_workbook
@@ -135,6 +137,9 @@ def _read_path(
     labels: bool,
 ) -> Iterator[Record]:
     """The rows of a file, a folder, or standard input."""
+    if str(source) != "-" and (inside := data_file_in(existing(source), reading.format)):
+        report.note("files that stand for their folder", f"{inside.name} is read", Location(str(source)))
+        source = inside
     if str(source) != "-" and (folder := find_folder_format(existing(source), reading.format)):
         if folder == "voc":
             return read_voc(Path(source), report=report, skip=skip, access=access, encoding=reading.encoding)
@@ -145,6 +150,29 @@ def _read_path(
         )
     file = open_source(source, encoding=reading.encoding)
     kind = find_format(file, reading.format, asked=expected.texts is not None)
+    records = _read_file(file, kind, reading, expected, report=report, skip=skip, access=access, labels=labels)
+    if kind in _WITH_CLASS_NAMES and file.path is not None:
+        names, said_by = names_beside(file.path)
+        return records_with_class_names(records, names, said_by, report) if names else records
+    return records
+
+
+_WITH_CLASS_NAMES: tuple[Format, ...] = ("csv", "tsv", "parquet", "jsonl", "json")
+"""Formats of Hugging Face's tables, whose numbers may have names beside the file."""
+
+
+def _read_file(
+    file: Source,
+    kind: Format,
+    reading: ReadOptions,
+    expected: ExpectedColumns,
+    *,
+    report: ReadReport,
+    skip: bool,
+    access: FileAccess,
+    labels: bool,
+) -> Iterator[Record]:
+    """The rows of a file of this kind."""
     delimiter, header, columns = reading.delimiter, reading.header, reading.columns
     if kind == "boxes":
         return read_boxes_csv(
@@ -169,7 +197,9 @@ def _read_path(
             file, report=report, skip=skip, scheme=reading.scheme, columns=columns,
             tags=name_of_tags(expected.targets), labels=labels,
         )  # fmt: skip
+    if kind == "cvat":
+        return read_cvat(file, report=report, skip=skip, access=access)
     if kind == "jsonl":
         return read_jsonl(file, report=report, skip=skip)
-    only = kind if kind in ("squad", "coco") else None
+    only = kind if kind in ("squad", "coco", "labelstudio") else None
     return read_json(file, report=report, skip=skip, only=only, access=access, labels=labels)

@@ -48,7 +48,9 @@ class RawObject:
 class RawImage:
     """One image with its annotations. ``size``: (width, height) as the file claims it. ``fault``: why it is unusable.
 
-    fractions: the boxes are given in shares of the image's width and height.
+    fractions: the boxes are given in shares of the image's width and height. labeled: False where nobody has drawn its
+    boxes, so that its row has no objects (which is not "there is nothing"), and no size that they are measured by.
+    columns: what else its row holds.
     """
 
     name: str
@@ -58,6 +60,8 @@ class RawImage:
     size: tuple[int, int] | None = None
     fractions: bool = False
     fault: str = ""
+    labeled: bool = True
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> Any:
@@ -170,7 +174,7 @@ def _record(image: RawImage, path: Path, served: _Served, report: ReadReport) ->
     width, height = size = checked_size(path, image.size)
     file = str(path.absolute())
     name, image_id, location = served.setdefault(file, (image.name, image.image_id, image.location))
-    if (name, image_id) != (image.name, image.image_id):
+    if image.labeled and (name, image_id) != (image.name, image.image_id):
         raise RowError(
             f"the image {image.name!r:.120} is the file {file!r}, which is that of {name!r:.120} ({location}) "
             "already: the boxes of one of the two belong to another image (unpack the images with their folders)."
@@ -196,13 +200,9 @@ def _record(image: RawImage, path: Path, served: _Served, report: ReadReport) ->
     problems += _repeated(objects, image.location)
     for kind, message, location in problems:
         report.note(kind, message, location)
-    row = {
-        "image": file,
-        "objects": objects,
-        "image_id": image.key,
-        "width": width,
-        "height": height,
-    }
+    row = {"image": file, **image.columns, "image_id": image.key}
+    if image.labeled:
+        row = {"image": file, "objects": objects, **row, "width": width, "height": height}
     return Record(row, image.location)
 
 

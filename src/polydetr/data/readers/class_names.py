@@ -1,20 +1,78 @@
-"""Names of classes that Hugging Face writes beside the numbers of a table, in Parquet and pyarrow alike."""
+"""Names of classes that Hugging Face writes for the numbers of a table: into a Parquet file or a table of pyarrow, into
+dataset_info.json beside the files, or into the head of their README.md.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+from polydetr.core.records import ReadReport, Record
+from polydetr.data.readers.source import read_text
+from polydetr.errors import DataFileError, Location, shown
+
+_FILES = ("dataset_info.json", "dataset_infos.json", "README.md")
+NAMED = "numbers read as names of classes"
+"""A kind of problem, as a ReadReport counts them."""
 
 
 def class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
     """Column → the names of its classes, in order, of the columns that hold their numbers, alone or in lists."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
-        found = {column: _names(feature) for column, feature in features.items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
-    return {column: names for column, names in found.items() if names}
+    return _of_features(features)
+
+
+def names_beside(path: Path) -> tuple[dict[str, list[str]], str]:
+    """``class_names`` of a file whose folder, or the folder above it, says them, and the name of the file that does."""
+    for folder in (path.parent, path.parent.parent):
+        for name in _FILES:
+            file = folder / name
+            if file.is_file() and (found := _of_file(file)):
+                return found, name
+    return {}, ""
+
+
+def _of_file(file: Path) -> dict[str, list[str]]:
+    """A file that says nothing of classes, or is none of Hugging Face's, has no names."""
+    try:
+        text = read_text(file)
+        if file.suffix == ".md":
+            if not text.startswith("---") or "dataset_info" not in text:
+                return {}
+            import yaml
+
+            info = yaml.safe_load(text.split("---")[1])["dataset_info"]
+        else:
+            info = json.loads(text)
+    except (DataFileError, KeyError, TypeError, ValueError, RecursionError, IndexError):
+        return {}
+    except Exception as error:
+        if type(error).__module__.startswith("yaml"):
+            return {}
+        raise
+    several = info if isinstance(info, list) else [info]
+    if isinstance(info, Mapping) and "features" not in info:
+        several = list(info.values())
+    found = [_of_features(one["features"]) for one in several if isinstance(one, Mapping) and "features" in one]
+    return found[0] if found and all(names == found[0] for names in found) else {}
+
+
+def _of_features(features: Any) -> dict[str, list[str]]:
+    """features: a mapping of columns, or the list of them that a README.md has."""
+    try:
+        if isinstance(features, list):
+            named = {feature["name"]: _of_card(feature) for feature in features}
+        else:
+            named = {column: _names(feature) for column, feature in features.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}
+    return {str(column): names for column, names in named.items() if names}
 
 
 def _names(feature: Any) -> list[str]:
@@ -26,15 +84,49 @@ def _names(feature: Any) -> list[str]:
     return _names(feature["feature"]) if isinstance(feature.get("feature"), dict) else []
 
 
+def _of_card(feature: Mapping[str, Any]) -> list[str]:
+    """The names in a README.md: dtype (or sequence, or list) → class_label → names, by number."""
+    kind = next((feature[k] for k in ("dtype", "sequence", "list") if isinstance(feature.get(k), Mapping)), {})
+    names = (kind.get("class_label") or {}).get("names") or {}
+    pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
+    by_number = {int(number): str(name) for number, name in pairs}
+    return [by_number[number] for number in range(len(by_number))]
+
+
 def with_class_names(rows: Iterable[Mapping[str, Any]], names: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:
     """The rows with names in place of the numbers of these columns; -1 is a missing label."""
     for row in rows:
-        yield {**row, **{column: _named(row[column], of) for column, of in names.items() if column in row}}
+        yield _named_row(row, names)
+
+
+def records_with_class_names(
+    records: Iterable[Record], names: Mapping[str, Sequence[str]], said_by: str, report: ReadReport
+) -> Iterator[Record]:
+    """``with_class_names`` of records, whose numbers may be written as text; told once. said_by: the file that has the
+    names.
+    """
+    told: set[str] = set()
+    for record in records:
+        row = _named_row(record.row, names)
+        for column in names.keys() - told:
+            if column in row and row[column] != record.row[column]:
+                told.add(column)
+                listed = ", ".join(f"{i} = {shown(name, 20)}" for i, name in enumerate(names[column][:5]))
+                more = ", ..." if len(names[column]) > 5 else ""
+                report.note(NAMED, f"column {column!r}: {listed}{more} ({said_by})", Location(record.location.file))
+        yield replace(record, row=row)
+
+
+def _named_row(row: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    return {**row, **{column: _named(row[column], of) for column, of in names.items() if column in row}}
 
 
 def _named(value: Any, names: Sequence[str]) -> Any:
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_named(item, names) for item in value]
-    if not isinstance(value, int) or value >= len(names):
+    if isinstance(value, str):  # as CSV has it; where names are numbers themselves, it may be one
+        is_number = value.isdecimal() and len(value) < 10 and not any(name.isdecimal() for name in names)
+        return names[int(value)] if is_number and int(value) < len(names) else value
+    if not isinstance(value, int) or isinstance(value, bool) or value >= len(names):
         return value
     return names[value] if value >= 0 else None

@@ -13,8 +13,6 @@ from polydetr.errors import DataFileError, Location, SchemaError
 _CONVERT = "Export it as COCO JSON, Pascal VOC or YOLO, or write a table of image, xmin, ymin, xmax, ymax, label."
 _PARTS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"})
 _TOOLS: tuple[tuple[str, set[str], tuple[str, str] | None], ...] = (
-    ("Label Studio", {"data", "annotations"}, ("annotations", "result")),
-    ("Label Studio", {"annotator", "annotation_id"}, None),
     ("VIA", {"_via_img_metadata"}, None),
     ("VIA", {"filename", "regions"}, ("regions", "shape_attributes")),
     ("LabelMe", {"shapes", "imagePath"}, None),
@@ -53,6 +51,24 @@ def _tool_of(entry: Mapping[str, Any]) -> str | None:
             if inner is None or (isinstance(first, Mapping) and inner[1] in first):
                 return tool
     return None
+
+
+def refuse_file(suffix: str, head: bytes, location: Location) -> None:
+    """Raises DataFileError for a file that holds the rows of a known tool in a way of its own."""
+    if suffix == ".spacy":
+        raise DataFileError(
+            "is a DocBin of spaCy, which is not read.",
+            location=location,
+            hint="Write its documents as JSON lines with spaCy: for doc in DocBin().from_disk(FILE).get_docs("
+            'nlp.vocab), {"text": doc.text, "entities": [{"start": e.start_char, "end": e.end_char, "label": e.label_} '
+            "for e in doc.ents]}.",
+        )
+    if head.lstrip().startswith(b"<") and b"<annotation>" in head:
+        raise DataFileError(
+            "is one file of Pascal VOC, which has a file per image.",
+            location=location,
+            hint="Name the folder of all of them.",
+        )
 
 
 def refuse_table(names: Iterable[str], location: Location) -> None:

@@ -10,9 +10,11 @@ from typing import Literal
 from polydetr.core.reading import option
 from polydetr.data.readers.boxes_csv import box_columns
 from polydetr.data.readers.coco import is_coco
+from polydetr.data.readers.cvat import is_cvat
 from polydetr.data.readers.delimited import sample_rows, sniff_dialect
-from polydetr.data.readers.foreign import refuse_document, refuse_folder, refuse_table
+from polydetr.data.readers.foreign import refuse_document, refuse_file, refuse_folder, refuse_table
 from polydetr.data.readers.image_folder import is_image_folder
+from polydetr.data.readers.label_studio import is_label_studio
 from polydetr.data.readers.plain_text import holds_json
 from polydetr.data.readers.source import Source
 from polydetr.data.readers.voc import annotation_folder, is_voc_list
@@ -21,7 +23,8 @@ from polydetr.errors import DataFileError, Location, SchemaError, did_you_mean
 from polydetr.values.tags import is_span_tag
 
 Format = Literal[
-    "csv", "tsv", "parquet", "xlsx", "jsonl", "json", "squad", "conll", "text", "coco", "voc", "yolo", "boxes", "images"
+    "csv", "tsv", "parquet", "xlsx", "jsonl", "json", "squad", "conll", "text", "labelstudio", "coco", "cvat", "voc",
+    "yolo", "boxes", "images",
 ]  # fmt: skip
 FORMATS: dict[str, Format] = {
     "csv": "csv", "tsv": "tsv", "tab": "tsv", "parquet": "parquet", "pq": "parquet", "xlsx": "xlsx",
@@ -30,9 +33,9 @@ FORMATS: dict[str, Format] = {
     "bioes": "conll", "conllu": "conll", "txt": "conll", "text": "text",
 }  # fmt: skip
 """Names taken by ``format=``; the same serve as file suffixes."""
-KNOWN_BY_CONTENT: tuple[Format, ...] = ("coco", "voc", "yolo", "boxes", "images")
-"""Also taken by ``format=``, but no file suffixes: annotations of boxes in images ("boxes": a CSV of them), and images
-alone, in labeled folders or not.
+KNOWN_BY_CONTENT: tuple[Format, ...] = ("labelstudio", "coco", "cvat", "voc", "yolo", "boxes", "images")
+"""Also taken by ``format=``, but no file suffixes: what annotation tools write, boxes in images ("boxes": a CSV of
+them), and images alone, in labeled folders or not.
 """
 
 
@@ -50,6 +53,7 @@ def find_format(source: Source, wanted: str | None = None, *, asked: bool = Fals
             raise SchemaError(f"unknown format {wanted!r}.", hint=did_you_mean(name, sorted(known)))
         return known[name]
     by_name = FORMATS.get(source.suffix[1:])
+    refuse_file(source.suffix, source.head, Location(source.name))
     if by_name == "json":
         return _json_kind(source)
     if by_name in ("csv", "tsv") and _is_sentences(source.head_lines()):
@@ -62,11 +66,29 @@ def find_format(source: Source, wanted: str | None = None, *, asked: bool = Fals
     if by_content is None or (source.suffix == ".txt" and by_content in ("csv", "tsv")):
         raise DataFileError(
             f"cannot tell the format from the {'name' if source.path else 'stream'} or from the content; "
-            "expected rows of CSV, TSV, Parquet, JSON or JSON lines, CoNLL columns, or boxes (COCO, VOC, YOLO, CSV).",
+            "expected rows of CSV, TSV, Parquet, JSON or JSON lines, CoNLL columns, or boxes (COCO, CVAT, VOC, YOLO, "
+            "CSV).",
             location=Location(source.name),
-            hint=f"Name it with {option('format')}: csv, tsv, parquet, jsonl, json, conll, coco, voc, yolo or boxes.",
+            hint=f"Name it with {option('format')}: csv, tsv, parquet, jsonl, json, conll, labelstudio, coco, cvat, "
+            "voc, yolo or boxes.",
         )
     return by_content
+
+
+def data_file_in(folder: Path, wanted: str | None = None) -> Path | None:
+    """The file that stands for an unpacked export: annotations.xml of CVAT, result.json of Label Studio (COCO). None
+    where there is none, or another format is ``wanted``.
+    """
+    known: tuple[tuple[str, Format, bytes], ...] = (
+        ("annotations.xml", "cvat", b"<annotations"), ("result.json", "coco", b'"images"'),
+    )  # fmt: skip
+    for name, kind, key in known:
+        file = folder / name
+        if wanted in (None, kind) and file.is_file():
+            with open(file, "rb") as stream:
+                if key in stream.read(1 << 16):
+                    return file
+    return None
 
 
 def find_folder_format(path: Path, wanted: str | None = None) -> Format | None:
@@ -116,6 +138,8 @@ def sniff_format(source: Source) -> Format | None:
         return "json"
     if start == "{":
         return _json_kind(source)
+    if start == "<" and is_cvat("".join(lines)):
+        return "cvat"
     if _is_columns(lines):
         return "conll"
     dialect = sniff_dialect(lines)
@@ -138,7 +162,14 @@ def _json_kind(source: Source) -> Format:
     if not isinstance(first, dict):
         return "json"
     refuse_document(first, Location(source.name))
-    document = isinstance(first.get("data"), list) or is_coco(first)
+    tasks = is_label_studio(first)
+    if tasks and "annotations" in first and len(lines) > 1:
+        raise DataFileError(
+            "has a task of Label Studio in each line, expected a list of them.",
+            location=Location(source.name),
+            hint="Put brackets around them and commas between, as its JSON export has them.",
+        )
+    document = isinstance(first.get("data"), list) or is_coco(first) or tasks
     return "json" if document and len(lines) == 1 else "jsonl"
 
 

@@ -1,5 +1,5 @@
 """JSON lines, streamed; whole JSON documents: a list of rows, question answering in SQuAD's layout (v1.1, v2.0; CMRC
-and DRCD have the same), or COCO's images with boxes.
+and DRCD have the same), COCO's images with boxes, or an export of Label Studio.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.reading import option
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
+from polydetr.data.readers.exports import usual_export
 from polydetr.data.readers.foreign import refuse_document
+from polydetr.data.readers.label_studio import is_label_studio, read_label_studio
 from polydetr.data.readers.shapes import MAX_DEPTH, check_values, plain_row, usual_answers, usual_shape
 from polydetr.data.readers.source import Source, refuse, reject
 from polydetr.errors import DataFileError, Location, RowError, quoted, shown
@@ -27,7 +29,10 @@ def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Re
         row += 1
         location = Location(source.name, row=row, line=line)
         try:
-            record = Record(usual_shape(_object(text), location, report), location)
+            values = usual_export(_object(text), location, report)
+            if values is None:
+                continue
+            record = Record(usual_shape(values, location, report), location)
         except BaseException as error:
             reject(error, location, report, skip=skip)
             continue
@@ -64,8 +69,8 @@ def read_json(
     access: FileAccess = IN_MEMORY,
     labels: bool = True,
 ) -> Iterator[Record]:
-    """The whole document at once. only: "squad" or "coco", where nothing else is expected; access: see ``read_coco``;
-    labels: whether the answers to questions are read.
+    """The whole document at once. only: "squad", "coco" or "labelstudio", where nothing else is expected; access: see
+    ``read_coco``; labels: whether answers (to questions, of Label Studio) are read.
 
     Raises:
         DataFileError: not JSON, or no rows in it.
@@ -83,6 +88,8 @@ def read_json(
         reason = "thousands of brackets" if isinstance(error, RecursionError) else "a number of thousands of digits"
         raise DataFileError(f"cannot be read as JSON: it holds {reason}.", location=Location(source.name)) from None
     location = Location(source.name)
+    if only == "labelstudio" or (only is None and is_label_studio(value)):
+        return read_label_studio(value, source, report=report, skip=skip, access=access, labels=labels)
     if is_coco(value) and only != "squad":
         return read_coco(value, source, report=report, skip=skip, access=access)
     if only == "coco":
@@ -114,12 +121,20 @@ def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool, ha
         try:
             values = row.row if known else _mapping(row)
             check_values(values, halves=halves)
-            record = row if known else Record(usual_shape(values, location, report), location)
+            record = row if known else _usual_record(values, location, report)
+            if record is None:
+                continue
         except BaseException as error:
             reject(error, location, report, skip=skip)
             continue
         report.rows += 1
         yield record
+
+
+def _usual_record(values: Mapping[str, Any], location: Location, report: ReadReport) -> Record | None:
+    """None for a row of a file that its annotator did not accept; rows in memory are answered, each of them."""
+    usual = values if location.file is None else usual_export(values, location, report)
+    return None if usual is None else Record(usual_shape(usual, location, report), location)
 
 
 def _mapping(row: Any) -> Mapping[str, Any]:

@@ -34,7 +34,7 @@ from polydetr.values.objects import turned
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "imgs", ".")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _DECLARED = re.compile(rb"""^[^<]{0,4}<\?xml[^>]*\sencoding\s*=\s*["']([\w.-]+)["']""")
-_TOOLS = {"annotations": "CVAT's own XML: export the task as COCO or Pascal VOC"}
+_TOOLS = {"annotations": "CVAT's own XML: name that file itself"}
 
 
 def annotation_folder(path: Path) -> Path | None:

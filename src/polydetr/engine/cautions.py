@@ -1,0 +1,53 @@
+"""What a careful colleague would say of a score: that it is no better than answering without looking at the row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from polydetr.core.predictions import Baseline, Evaluation
+from polydetr.errors import quoted
+from polydetr.tasks.base import Task
+from polydetr.tasks.capabilities import HasBaseline
+
+LEAST_ROWS = 10
+"""With fewer rows chance decides which is better."""
+
+
+def baseline_data(task: Task, golds: Sequence[Any]) -> dict[str, Any]:
+    """{"baseline": {"metric", "value", "answer"}} for ``Evaluation.data``, where the task has one and the rows suffice.
+
+    golds: one per row; None where it has no label.
+    """
+    known = [gold for gold in golds if gold is not None]
+    if len(known) < LEAST_ROWS or not isinstance(task, HasBaseline):
+        return {}
+    baseline = task.baseline(known)
+    return {} if baseline is None else {"baseline": asdict(baseline)}
+
+
+def score_warnings(task: Task, evaluation: Evaluation, *, where: str) -> list[str]:
+    """A sentence where nothing useful was learned: the score is no better than the baseline's on the same rows, or not
+    one answer is right. where: "the test rows".
+    """
+    known = evaluation.data.get("baseline")
+    if known is not None:
+        base = Baseline(**known)
+        value = evaluation.metrics.get(base.metric)
+        if value is None or not (value >= base.value if task.lower_is_better else value <= base.value):
+            return []
+        always = "the mean" if task.lower_is_better else "the most frequent class"
+        return [
+            f"{quoted(task.target)}: {base.metric} {value:.4g} on {where} is no better than {base.value:.4g}, which "
+            f"always answering {always} ({_shown(base.answer)}) reaches there: nothing that helps was learned (too few "
+            "rows or steps, or inputs that do not tell)"
+        ]
+    metric = task.primary_metric
+    if task.lower_is_better or evaluation.metrics.get(metric) != 0:
+        return []
+    return [f"{quoted(task.target)}: {metric} is 0 on {where}: not one answer is right"]
+
+
+def _shown(answer: Any) -> str:
+    return f"{answer:.4g}" if isinstance(answer, float) else quoted(answer, 40)

@@ -1,0 +1,90 @@
+"""A score that answering without looking reaches too is told, by training and by evaluate alike."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from polydetr.core.predictions import Evaluation
+from polydetr.engine.cautions import baseline_data, score_warnings
+from polydetr.engine.measure import evaluate_results, evaluation_warnings
+from polydetr.tasks.classification import ClassificationTask
+from polydetr.tasks.regression import RegressionTask
+from polydetr.tasks.tagging import TaggingTask
+from tiny_models import as_records, make_engine
+
+GOLDS = ["a"] * 8 + ["b"] * 4
+
+
+def classifier(**options):
+    return ClassificationTask("y", ClassificationTask.Options(**options))
+
+
+def test_the_most_frequent_class():
+    known = baseline_data(classifier(), [*GOLDS, None])
+    assert known == {"baseline": {"metric": "accuracy", "value": pytest.approx(8 / 12), "answer": "a"}}
+    worse = Evaluation({"accuracy": 0.5}, data=known)
+    (line,) = score_warnings(classifier(), worse, where="the test rows")
+    assert line.startswith(
+        "'y': accuracy 0.5 on the test rows is no better than 0.6667, which always answering the most"
+    )
+    assert score_warnings(classifier(), Evaluation({"accuracy": 8 / 12}, data=known), where="these rows")
+    assert not score_warnings(classifier(), Evaluation({"accuracy": 0.7}, data=known), where="these rows")
+
+
+def test_the_most_frequent_of_several_labels():
+    """Always answering "a" is right 10 times, of 12 answers and 14 labels: 2 · 10 / (12 + 14)."""
+    golds = [["a"]] * 8 + [["a", "b"]] * 2 + [["b"], ["c"]]
+    (known,) = baseline_data(classifier(multi_label=True), golds).values()
+    assert known == {"metric": "micro_f1", "value": pytest.approx(20 / 26), "answer": "a"}
+
+
+def test_the_mean():
+    golds = [1.0, 2.0, 3.0, 6.0] * 5
+    task = RegressionTask("price", RegressionTask.Options())
+    known = baseline_data(task, golds)
+    assert known["baseline"] == {"metric": "rmse", "value": pytest.approx(np.std(golds)), "answer": 3.0}
+    (line,) = score_warnings(task, Evaluation({"rmse": 2.5}, data=known), where="these rows")
+    assert "rmse 2.5 on these rows is no better than 1.871, which always answering the mean (3)" in line
+    assert not score_warnings(task, Evaluation({"rmse": 1.5}, data=known), where="these rows")
+
+
+def test_few_rows_and_a_single_class_have_no_baseline():
+    assert not baseline_data(classifier(), GOLDS[:9])
+    assert not baseline_data(classifier(), ["a"] * 20)
+    assert not baseline_data(RegressionTask("price", RegressionTask.Options()), [2.0] * 20)
+
+
+def test_nothing_found_at_all():
+    task = TaggingTask("tags", TaggingTask.Options())
+    metric = task.primary_metric
+    (line,) = score_warnings(task, Evaluation({metric: 0.0}), where="the valid rows")
+    assert line == f"'tags': {metric} is 0 on the valid rows: not one answer is right"
+    assert not score_warnings(task, Evaluation({metric: 0.01}), where="the valid rows")
+
+
+def test_an_untrained_model_is_measured_with_its_baseline():
+    rows = [{"text": f"word {i}", "y": "ab"[i % 3 == 0]} for i in range(12)]
+    engine = make_engine(rows, {"y": "classification"})
+    found = evaluate_results(engine, list(engine.run(as_records(rows), with_targets=True)))["y"]
+    assert found.data["baseline"]["value"] == pytest.approx(8 / 12)
+    said = evaluation_warnings(engine.tasks["y"], found, where="these rows")
+    assert bool(said) == (found.metrics["accuracy"] <= 8 / 12)
+
+
+def test_evaluate_says_it(tmp_path):
+    from polydetr import MeasureWarning, Predictor
+
+    settings = {"model": {"embed_dim": 16, "num_layers": 1}, "training": {"precision": "fp32", "head_lr": 1e-9}}
+    rows = [{"text": f"word {i % 5}", "y": "ab"[i % 2]} for i in range(20)]
+    predictor = Predictor.fit(rows, {"y": "classification"}, valid=rows, backbone="none", epochs=1, settings=settings)
+    always = predictor.predict([rows[0]])[0]["y"]
+    asked = [
+        {"text": row["text"], "y": always if i % 4 == 0 else "ab"["ba".index(always)]} for i, row in enumerate(rows)
+    ]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        score = predictor.evaluate(asked)["y"]["accuracy"]
+    told = [str(w.message) for w in caught if issubclass(w.category, MeasureWarning)]
+    assert score < 0.75
+    assert any("is no better than 0.75, which always answering the most frequent class" in line for line in told)
