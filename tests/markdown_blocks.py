@@ -48,9 +48,9 @@ class PythonSession:
     indented block continues the one before it, so that each runs only when the next begins, or at ``finish``.
     """
 
-    def __init__(self, page: Path, names: Mapping[str, Any] = {}) -> None:  # fmt: skip
+    def __init__(self, page: Path, names: Mapping[str, Any] | None = None) -> None:
         self.page = page
-        self.names: dict[str, Any] = {"__name__": page.stem, **names}
+        self.names: dict[str, Any] = {"__name__": page.stem, **(names or {})}
         self._typed: Block | None = None
 
     def type(self, block: Block) -> None:

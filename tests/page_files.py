@@ -61,6 +61,12 @@ def squad(path: Path) -> None:
     path.write_text(json.dumps({"version": "v2.0", "data": data}), encoding="utf-8")
 
 
+def conll(path: Path) -> None:
+    people, places = ("Ada", "Boris", "Chen", "Dara"), ("Oslo", "Lima", "Turin", "Quito")
+    sentences = [f"{who} B-PER\nwent O\nto O\n{where} B-LOC\n. O\n" for who in people for where in places]
+    path.write_text("\n".join(sentences), encoding="utf-8")
+
+
 def images(count: int = 6) -> Maker:
     """A folder of drawn scenes."""
 
@@ -89,14 +95,17 @@ def boxes_csv(path: Path) -> None:
     images()(path.parent / "images")
     sides = ("xmin", "ymin", "xmax", "ymax")
     rows = [
-        {"image": f"images/{n}.png", **dict(zip(sides, o["box"], strict=True)), "label": o["label"]} for n, o in _boxes(6)
+        {"image": f"images/{n}.png", **dict(zip(sides, o["box"], strict=True)), "label": o["label"]}
+        for n, o in _boxes(6)
     ]
     table(rows)(path)
 
 
 def boxes_of_tiles(path: Path) -> None:
     """For the images that docs/guide/detection.md draws itself."""
-    rows = [{"image": f"images/{n}.png", "xmin": 10, "ymin": 12, "xmax": 30, "ymax": 34, "label": "tile"} for n in range(4)]
+    rows = [
+        {"image": f"images/{n}.png", "xmin": 10, "ymin": 12, "xmax": 30, "ymax": 34, "label": "tile"} for n in range(4)
+    ]
     table(rows)(path)
 
 
@@ -143,7 +152,10 @@ def captions(path: Path) -> None:
     rows = []
     for number in range(6):
         text = f"Ada saw tile {number} in Turin."
-        spans = [{"start": 0, "end": 3, "label": "PER"}, {"start": text.index("Turin"), "end": len(text) - 1, "label": "LOC"}]
+        spans = [
+            {"start": 0, "end": 3, "label": "PER"},
+            {"start": text.index("Turin"), "end": len(text) - 1, "label": "LOC"},
+        ]
         rows.append(
             {"image": f"images/{number}.png", "text": text, "entities": spans, "objects": scene(number)["objects"]}
         )
@@ -171,19 +183,22 @@ def detr(path: Path) -> None:
 
 def mixed(count: int = 60) -> list[Row]:
     return [
-        {"title": f"a {('plain', 'fine')[i % 2]} thing", "colour": ("red", "green", "blue")[i % 3], "weight": 10 + 2.5 * i,
-         "price": 10.0 + 5 * (i % 3) + i / 100}
+        {"title": f"a {('plain', 'fine')[i % 2]} thing", "colour": ("red", "green", "blue")[i % 3],
+         "weight": 10 + 2.5 * i, "price": 10.0 + 5 * (i % 3) + i / 100}
         for i in range(count)
     ]  # fmt: skip
 
 
-CHINESE = {"吃": ("味道很好，服务热情。", "好评"), "等": ("等了很久，菜是凉的。", "差评"), "看": ("画面很美，值得一看。", "好评"),
-           "住": ("房间又小又吵。", "差评")}  # fmt: skip
+CHINESE = [
+    ("味道很好，服务热情。", "好评"),
+    ("等了很久，菜是凉的。", "差评"),
+    ("画面很美。", "好评"),
+    ("又小又吵。", "差评"),
+]
 
 
 def chinese_reviews(count: int = 40) -> list[Row]:
-    kinds = list(CHINESE.values())
-    return [{"text": f"{kinds[i % 4][0]}第{i}次来。", "label": kinds[i % 4][1]} for i in range(count)]
+    return [{"text": f"{CHINESE[i % 4][0]}第{i}次来。", "label": CHINESE[i % 4][1]} for i in range(count)]
 
 
 def chinese_names(count: int = 40) -> list[Row]:
@@ -223,7 +238,12 @@ def explained() -> dict[str, Any]:
     """The predictor and the image that docs/guide/explain.md speaks of."""
     Image.fromarray(scene(0)["photo"]).save("top.jpg")
     rows = [
-        {"photo": scene(i)["photo"], "title": f"{('blue', 'red')[i % 2]} top", "price": 10.0 + i, "kind": ("vest", "T-shirt")[i % 2]}
+        {
+            "photo": scene(i)["photo"],
+            "title": f"{('blue', 'red')[i % 2]} top",
+            "price": 10.0 + i,
+            "kind": ("vest", "T-shirt")[i % 2],
+        }
         for i in range(12)
     ]
     settings = {"model": {"embed_dim": 16, "num_layers": 1}, "image": {"size": 32, "patch_size": 8}}

@@ -4,6 +4,7 @@ speaks of: Python in one session, commands in one shell.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -24,8 +25,6 @@ NOT_RUN: Mapping[str, str] = {
     r"make (demo|test|check|docs)": "sets up an environment; that the target exists is tested in test_readme.py",
     r"polydetr backbones fetch .*": "downloads; tests/fetch does it from an index of its own",
     r"nvidia-smi": "needs a GPU",
-    r".*training\.devices=2.*": "starts a second process; tests/training does it",
-    r"python benchmarks/.*": "measures, for minutes",
 }
 """Commands (whole, as expressions) that no test types, and why. Every other command of every page is run."""
 
@@ -34,7 +33,7 @@ SMALLER: Sequence[str] = (
     "--set", "training.precision=fp32", "--set", "text.max_tokens=48", "--set", "text.overlap=8",
     "--set", "image.size=32", "--set", "image.patch_size=8", "--set", "training.batch_tokens=512",
 )  # fmt: skip
-"""What the reader adds to every ``polydetr train``, so that it takes a second: later options win over the printed ones."""
+"""What the reader adds to every ``polydetr train``, so that it takes a second: later options win over printed ones."""
 FROM_NOTHING: Sequence[str] = ("--backbone", "none", "--set", "model.embed_dim=16")
 """And where the command names no backbone in a folder of the reader's own."""
 
@@ -57,14 +56,15 @@ def commands_of(block: Block) -> list[str]:
     return [" ".join(line.split("  #")[0].split()) for line in lines if line.strip() and not line.startswith("#")]
 
 
+Run = Callable[..., tuple[int, str, str]]
+
+
 class PageReader:
     """``run``: the command line inside this process (arguments → exit code, output, errors)."""
 
-    def __init__(
-        self, run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, *, names: Mapping[str, Any] = {}
-    ) -> None:  # fmt: skip
+    def __init__(self, run: Run, monkeypatch: pytest.MonkeyPatch, *, names: Mapping[str, Any] | None = None) -> None:
         self._run, self._monkeypatch = run, monkeypatch
-        self._names = names
+        self._names = names or {}
 
     def read(self, page: Path) -> list[str]:
         """Types the whole page; returns the commands that were run.
@@ -76,6 +76,7 @@ class PageReader:
         for block in blocks:
             if block.title and " " not in block.title:
                 Path(block.title).write_text(block.content, encoding="utf-8")
+        self._monkeypatch.setenv("PWD", os.getcwd())  # as a shell has it
         session = PythonSession(page, self._names)
         typed = []
         for block in blocks:
@@ -91,7 +92,7 @@ class PageReader:
 
     def command(self, command: str) -> None:
         if exported := re.fullmatch(r"export (\w+)=(.*)", command):
-            self._monkeypatch.setenv(exported[1], os.path.expandvars(shlex.split(exported[2])[0]))
+            self._monkeypatch.setenv(exported[1], os.path.expandvars("".join(shlex.split(exported[2]))))
             return
         said, piped, asked = command.rpartition(" | ") if " | polydetr " in command else ("", "", command)
         words = shlex.split(asked)
@@ -100,10 +101,8 @@ class PageReader:
             assert done.returncode == 0, f"{command}\n{done.stderr}"
             return
         if piped:
-            read_end, write_end = os.pipe()
-            os.write(write_end, (shlex.split(said)[1] + "\n").encode())
-            os.close(write_end)
-            self._monkeypatch.setattr(sys, "stdin", os.fdopen(read_end, encoding="utf-8"))
+            typed = io.BytesIO((shlex.split(said)[1] + "\n").encode())
+            self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(typed, encoding="utf-8"))
         code, _, errors = self._run(*_smaller(words[1:]))
         assert code == 0, f"{command}\n{errors}"
 

@@ -1,4 +1,4 @@
-"""Every page does what it prints: its Python and its commands are typed in order, in an empty folder, without a network.
+"""Every page does what it prints: Python and commands are typed in order, in an empty folder, without a network.
 
 A page needs no entry here to be run; one that speaks of files of the reader's own has them listed under ``GIVEN``.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import page_files as files
-from markdown_blocks import ROOT, blocks_of
+from markdown_blocks import ROOT, blocks_of, run_python
 from page_files import Maker, columns, film_rows, reviews, table
 from page_reader import NOT_RUN, PageReader, commands_of, is_run
 
@@ -25,23 +25,35 @@ OWN_TESTS = {
     DOCS / "guide" / "equations.md": "tests/nn/test_guide_equations.py",
     DOCS / "guide" / "extending.md": "test_readme.py",
 }
+CHINESE = {
+    ROOT / "README.zh-CN.md": ROOT / "README.md",
+    DOCS / "zh" / "quickstart.md": DOCS / "quickstart.md",
+    **{page: DOCS / "guide" / page.name for page in (DOCS / "zh").glob("*.md") if page.name != "quickstart.md"},
+}
+"""Chinese page → the English one, which has the same blocks and is run."""
 PAGES = [
     page
-    for page in [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
-    if page not in GENERATED | OWN_TESTS.keys() and {b.language for b in blocks_of(page)} & {"python", "sh"}
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+    if page not in GENERATED | OWN_TESTS.keys() | CHINESE.keys()
+    and {b.language for b in blocks_of(page)} & {"python", "sh"}
 ]
 
 LABELED = {"train.csv": table(reviews()), "dev.csv": table(reviews(44)), "test.csv": table(reviews(12))}
 MESSAGES = columns([row | {"intent": row["label"]} for row in film_rows(40)], "text", "intent", "entities")
+ASKED = [{"question": f"where is no {i}", "answer": f"at place {i % 4}"} for i in range(20)]
 GIVEN: Mapping[str, Mapping[str, Maker]] = {
     "guide/backbones.md": {"detr.pth": lambda path: _weights(path)},
+    "guide/cache.md": {"reviews.csv": table(reviews())},
     "guide/classification.md": {"reviews.csv": table(reviews())},
-    "guide/detection.md": {"more.csv": files.boxes_of_tiles, "test.csv": files.boxes_of_tiles, "detr-resnet-50": files.detr},
+    "guide/detection.md": {
+        "more.csv": files.boxes_of_tiles, "test.csv": files.boxes_of_tiles, "detr-resnet-50": files.detr,
+    },
     "guide/entities.md": {"pairs.jsonl": files.captions},
     "guide/explain.md": {"model": files.model_of_reviews, "reviews.csv": table(reviews(12))},
     "guide/generation.md": {
-        "digits.jsonl": files.digits, "wanted.csv": table([{"digit": "3"}, {"digit": "7"}]), "images/": lambda path: path.mkdir(),
+        "digits.jsonl": files.digits, "wanted.csv": table([{"digit": "3"}, {"digit": "7"}]), "images/": Path.mkdir,
     },
+    "guide/gpu.md": {"reviews.csv": table(reviews())},
     "guide/images.md": {
         "photos/train": files.labeled_images, "photos/valid": files.labeled_images, "photos/new": files.images(3),
         "labels/boxes.json": files.boxes_coco("pictures"), "other": files.images(3),
@@ -49,7 +61,7 @@ GIVEN: Mapping[str, Mapping[str, Maker]] = {
     },
     "guide/mixed.md": {"data.csv": table(files.mixed())},
     "guide/qa.md": {"train-v2.0.json": files.squad, "dev-v2.0.json": files.squad},
-    "guide/retrieval.md": {"faq.csv": table([{"question": f"where is no {i}", "answer": f"at place {i % 4}"} for i in range(20)])},
+    "guide/retrieval.md": {"faq.csv": table(ASKED)},
     "guide/targets.md": {"messages.jsonl": table(MESSAGES)},
     "guide/training.md": LABELED | {"new.csv": table(columns(reviews(8), "text"))},
 }  # fmt: skip
@@ -74,10 +86,18 @@ def _has_commands(page: Path) -> bool:
     return any(is_run(c) for b in blocks_of(page) if b.language == "sh" for c in commands_of(b))
 
 
-SLOW = set()  # pages whose commands take more than a few seconds
+SLOW = {
+    "README.md", "guide/backbones.md", "guide/detection.md", "guide/entities.md", "guide/generation.md",
+    "guide/gpu.md", "guide/images.md", "guide/qa.md", "guide/targets.md", "guide/training.md",
+}  # fmt: skip
+"""Pages whose commands take more than two seconds of one core; their Python alone is quicker."""
+NEEDS_COMMANDS = {"guide/training.md"}
+"""Python that asks a model that the page's commands have trained."""
 
 
-@pytest.mark.parametrize("page", [pytest.param(p, marks=pytest.mark.slow if _id(p) in SLOW else ()) for p in PAGES], ids=_id)
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, marks=pytest.mark.slow if _id(p) in SLOW else ()) for p in PAGES], ids=_id
+)
 def test_a_page_does_what_it_prints(
     page: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +110,32 @@ def test_a_page_does_what_it_prints(
     names = NAMES[_id(page)]() if _id(page) in NAMES else {}
     typed = PageReader(run, monkeypatch, names=names).read(page)
     assert bool(typed) == _has_commands(page)
+
+
+@pytest.mark.parametrize("name", sorted(SLOW - NEEDS_COMMANDS - {"README.md"}))  # that one's: test_readme.py
+def test_the_python_of_a_slow_page_prints_what_it_shows(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if any(block.language == "python" for block in blocks_of(DOCS / name)):
+        run_python(DOCS / name)
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=_id)
+def test_a_chinese_page_has_the_blocks_of_the_english_one(page: Path) -> None:
+    """So that running one runs both."""
+    ours, theirs = ([(b.language, b.title, b.content, b.output) for b in blocks_of(p)] for p in (page, CHINESE[page]))
+    assert ours == theirs
+    assert ours
+
+
+def test_the_chinese_guide_has_its_four_pages() -> None:
+    assert {p.name for p in (DOCS / "zh").glob("*.md")} == {
+        "quickstart.md",
+        "classification.md",
+        "tagging.md",
+        "detection.md",
+    }
 
 
 def test_commands_stand_in_blocks_of_a_shell() -> None:
@@ -118,7 +164,11 @@ def test_the_files_of_the_reader_belong_to_pages_that_are_run() -> None:
 
 def test_a_wrong_command_fails(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for content in ("```sh\npolydetr inspect nowhere.csv\n```\n", "```sh\nls nowhere\n```\n", "```python\nprint(1)\n```\n"):
+    for content in (
+        "```sh\npolydetr inspect nowhere.csv\n```\n",
+        "```sh\nls nowhere\n```\n",
+        "```python\nprint(1)\n```\n",
+    ):
         page = tmp_path / "page.md"
         page.write_text(content)
         with pytest.raises(AssertionError):

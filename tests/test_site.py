@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = '<script src="javascripts/iframe-worker.js"></script><script src="bundle.js"></script><a href="https://x.org">x</a>'
+PAGE = (
+    '<script src="javascripts/iframe-worker.js"></script><script src="bundle.js"></script><a href="https://x.org">x</a>'
+)
 FAULTY = {
-    "another host": (PAGE + '<img src="https://x.org/a.png">', "index.html loads https://x.org/a.png from another host"),
-    "no scheme": (PAGE + '<link rel="stylesheet" href="//x.org/a.css">', "index.html loads //x.org/a.css from another host"),
-    "a lost picture": (PAGE + '<img src="lost.png">', "index.html loads lost.png, which is not there"),
-    "no frame for the search": (PAGE[PAGE.index("<script", 1) :], "index.html does not load iframe-worker.js before all"),
+    "another host": (PAGE + '<img src="https://x.org/a.png">', "loads https://x.org/a.png from another host"),
+    "no scheme": (PAGE + '<link rel="stylesheet" href="//x.org/a.css">', "loads //x.org/a.css from another host"),
+    "a lost picture": (PAGE + '<img src="lost.png">', "loads lost.png, which is not there"),
+    "no frame for the search": (PAGE[PAGE.index("<script", 1) :], "does not load iframe-worker.js before all"),
 }  # fmt: skip
 
 
@@ -47,12 +49,14 @@ def test_a_whole_site_has_no_fault(tmp_path: Path, faults: Callable[[Path], list
 def test_a_page_with_a_fault_is_named(case: str, tmp_path: Path, faults: Callable[[Path], list[str]]) -> None:
     page, expected = FAULTY[case]
     (found,) = faults(small_site(tmp_path, page))
-    assert found.startswith(expected)
+    assert found.startswith(f"index.html {expected}")
 
 
 def test_a_search_without_its_index_is_named(tmp_path: Path, faults: Callable[[Path], list[str]]) -> None:
     assert "does not hold the search index" in faults(small_site(tmp_path / "a", index=""))[0]
-    assert faults(small_site(tmp_path / "b", index='var __index = {"docs": []}')) == ["index.html is not in the search index"]
+    assert faults(small_site(tmp_path / "b", index='var __index = {"docs": []}')) == [
+        "index.html is not in the search index"
+    ]
     (tmp_path / "empty").mkdir()
     assert "holds no page" in faults(tmp_path / "empty")[0]
 
