@@ -39,7 +39,7 @@ check: $(VENV)/.dev
 	@$(BIN)/lint-imports
 
 docs: $(VENV)/.dev
-	@$(PIP) -e '.[docs]'
+	@$(PIP) --use-pep517 -e '.[docs]'
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@$(BIN)/python docs/check_site.py site
 

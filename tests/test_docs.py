@@ -157,6 +157,11 @@ def test_nothing_is_loaded_from_other_hosts() -> None:
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     assert config["theme"]["font"] is False
     assert not {"extra_javascript"} & config.keys()
+    # The search of a page that was opened as a file: its index as a script, and our own frame in place of a worker.
+    assert "offline" in config["plugins"]
+    (shim,) = config["extra"]["polyfills"]
+    assert "iframe-worker" in shim  # else the plugin adds one from another host
+    assert (DOCS / shim).exists()
     for page in PAGES:
         assert not re.findall(r"(?:!\[[^\]]*\]\(|src=\"|```mermaid)https?:", page.read_text(encoding="utf-8")), page
     for picture in DOCS.rglob("*.svg"):
