@@ -87,8 +87,9 @@ def _has_commands(page: Path) -> bool:
 
 
 SLOW = {
-    "README.md", "guide/backbones.md", "guide/detection.md", "guide/entities.md", "guide/generation.md",
-    "guide/gpu.md", "guide/images.md", "guide/qa.md", "guide/targets.md", "guide/training.md",
+    "README.md", "guide/backbones.md", "guide/cache.md", "guide/detection.md", "guide/entities.md",
+    "guide/generation.md", "guide/gpu.md", "guide/images.md", "guide/qa.md", "guide/tagging.md", "guide/targets.md",
+    "guide/training.md",
 }  # fmt: skip
 """Pages whose commands take more than two seconds of one core; their Python alone is quicker."""
 NEEDS_COMMANDS = {"guide/training.md"}
