@@ -5,7 +5,7 @@
         --test BCCD/ImageSets/Main/test.txt --target objects --seed 0 --out cells \\
         --set steps=1000 --set image.size=224 --set image.augment.flip_vertical=true \\
         --set training.batch_tokens=245 --set training.freeze_layers=9
-    python benchmarks/readme_pictures.py mistakes cells/reports/test-objects-mistakes.html
+    python benchmarks/readme_pictures.py mistakes cells/reports/test-mistakes.html
 
 Needs Chromium; ``--font FILE`` names a font with Chinese characters where the system has none. The third picture there,
 of an explanation, is one of benchmarks/explain_picture.py.
@@ -23,12 +23,14 @@ from base64 import b64encode
 from pathlib import Path
 
 from fontTools.ttLib import TTFont
+from PIL import Image
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 COLUMNS = 84
+SCALE = 1.25
 FIRST, LAST = "Test rows: whole entities", "■ LOC × 2   ■ PER × 2"
 """What is shown of the demo: from the line with the one to the line with the other."""
 
@@ -65,13 +67,16 @@ def _inlined(font: Path) -> str:
     return f"data:font/ttf;base64,{b64encode(held.getvalue()).decode()}"
 
 
-def photograph(page: Path, picture: Path, *, width: int, height: int, browser: str) -> None:
-    """The upper left corner of a page, at twice as many pixels."""
+def photograph(page: Path, picture: Path, *, width: int, top: int = 0, height: int, browser: str) -> None:
+    """A part of a page, from so many of its pixels down, at ``SCALE`` times as many; in 256 colors."""
     subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=9000", "--force-device-scale-factor=1.5",
-         f"--window-size={width},{height}", f"--screenshot={picture}", page.resolve().as_uri()],
+        [browser, "--headless", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=9000",
+         f"--force-device-scale-factor={SCALE}", f"--window-size={width},{top + height}", f"--screenshot={picture}",
+         page.resolve().as_uri()],
         check=True, capture_output=True,
     )  # fmt: skip
+    image = Image.open(picture).convert("RGB")
+    image.crop((0, round(top * SCALE), image.width, image.height)).quantize(256).save(picture, optimize=True)
     print(f"wrote {picture}")
 
 
@@ -81,12 +86,14 @@ def main() -> None:
     parser.add_argument("page", nargs="?", type=Path, help="for mistakes: the page of a finished model")
     parser.add_argument("--font", type=Path, help="a font with Chinese characters")
     parser.add_argument("--browser", default="chromium")
-    parser.add_argument("--height", type=int, default=None)
+    parser.add_argument("--top", type=int, default=1250, help="for mistakes: where on the page the picture begins")
+    parser.add_argument("--height", type=int, help="of the part that is shown, in pixels of the page")
     asked = parser.parse_args()
     if asked.picture == "mistakes":
-        if asked.page is None:
-            parser.error("name the page, for example cells/reports/test-objects-mistakes.html")
-        photograph(asked.page, PICTURES / "mistakes.png", width=1000, height=asked.height or 760, browser=asked.browser)
+        if asked.page is None or not asked.page.exists():
+            parser.error("name the page, for example cells/reports/test-mistakes.html")
+        picture, height = PICTURES / "mistakes.png", asked.height or 905
+        photograph(asked.page, picture, width=1000, top=asked.top, height=height, browser=asked.browser)
         return
     with tempfile.TemporaryDirectory() as scratch:
         page = Path(scratch) / "demo.html"
