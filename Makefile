@@ -39,8 +39,9 @@ check: $(VENV)/.dev
 	@$(BIN)/lint-imports
 
 docs: $(VENV)/.dev
-	@$(PIP) -e '.[docs]'
+	@$(PIP) --use-pep517 -e '.[docs]'
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@$(BIN)/python docs/check_site.py site
 
 clean:
 	rm -rf $(VENV) site demo-model demo-data .pytest_cache .ruff_cache .hypothesis

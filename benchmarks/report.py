@@ -26,17 +26,21 @@ def figures_table(results: Results) -> str:
     rows = []
     for f in FIGURES:
         value = f.value(results)
-        rows.append([f.data, f.measure, f.printed_goal(), f.printed(value), f.verdict(value)])
-    return tables.table(["data", "measure", "goal", "measured", ""], rows)
+        rows.append([f.data, f.measure, f.settings or "–", f.printed_goal(), f.printed(value), f.verdict(value)])
+    return tables.table(["data", "measure", "settings", "goal", "measured", ""], rows)
+
+
+SETTINGS_ZH = {"": "–", "default": "默认", "tuned": "调优"}
 
 
 def readme_table(results: Results, *, chinese: bool) -> str:
-    head = ["数据", "指标", "结果", "目标"] if chinese else ["data", "measure", "result", "aim"]
-    rows = [
-        [f.data_zh if chinese else f.data, f.measure_zh if chinese else f.measure, f.printed(f.value(results)), f.printed_goal()]
-        for f in FIGURES
-    ]  # fmt: skip
-    return tables.table(head, rows)
+    """The figures that a newcomer looks for first; all others stand on the page."""
+    shown = [(f, f.printed(f.value(results))) for f in FIGURES if f.headline]
+    if chinese:
+        rows = [[f.data_zh, f.measure_zh, SETTINGS_ZH[f.settings], value, f.printed_goal()] for f, value in shown]
+        return tables.table(["数据", "指标", "设置", "结果", "目标"], rows)
+    rows = [[f.data, f.measure, f.settings or "–", value, f.printed_goal()] for f, value in shown]
+    return tables.table(["data", "measure", "settings", "result", "aim"], rows)
 
 
 def machines(results: Results) -> str:
@@ -49,7 +53,8 @@ def page(results: Results) -> str:
     return f"""# Benchmarks
 
 Written by `python benchmarks/report.py` from `benchmarks/results/`, where the other commands in `benchmarks/` put what they
-measured. Settings were chosen on development rows; how often the test rows were looked at is said at the end.
+measured. "Tuned" settings are those of the scripts, chosen for these data on development rows; a user who says nothing gets others. "–" says that
+there is nothing to tune, or that the script leaves it open. How often the test rows were looked at is said at the end.
 
 Machines: {machines(results)}.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,26 +43,42 @@ def blocks_of(page: Path) -> list[Block]:
     return found
 
 
-def run_python(page: Path) -> dict[str, Any]:
-    """Runs the page's Python blocks in one namespace and compares what they print; an indented block continues the one
-    before it.
+class PythonSession:
+    """The Python of a page, typed block by block in one namespace, each compared with what the page says it prints. An
+    indented block continues the one before it, so that each runs only when the next begins, or at ``finish``.
     """
-    program: list[tuple[int, str, str | None]] = []
-    for block in blocks_of(page):
-        if block.language != "python":
-            continue
-        if block.content.startswith(" "):
-            line, before, _ = program.pop()
-            program.append(
-                (line, before + "\n" * (block.line - line - before.count("\n")) + block.content, block.output)
-            )
-        else:
-            program.append((block.line, block.content, block.output))
-    assert program, f"{page} has no Python"
-    names: dict[str, Any] = {"__name__": page.stem}
-    for line, code, output in program:
+
+    def __init__(self, page: Path, names: Mapping[str, Any] | None = None) -> None:
+        self.page = page
+        self.names: dict[str, Any] = {"__name__": page.stem, **(names or {})}
+        self._typed: Block | None = None
+
+    def type(self, block: Block) -> None:
+        before = self._typed
+        if before is not None and block.content.startswith(" "):
+            gap = "\n" * (block.line - before.line - before.content.count("\n"))
+            self._typed = replace(before, content=before.content + gap + block.content, output=block.output)
+            return
+        self.finish()
+        self._typed = block
+
+    def finish(self) -> None:
+        """Runs what has been typed. Raises AssertionError where it prints something else."""
+        block, self._typed = self._typed, None
+        if block is None:
+            return
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile("\n" * line + code, str(page), "exec", dont_inherit=True), names)
-        assert printed.getvalue() == (output or ""), f"{page}:{line}"
-    return names
+            exec(compile("\n" * block.line + block.content, str(self.page), "exec", dont_inherit=True), self.names)
+        assert printed.getvalue() == (block.output or ""), f"{self.page}:{block.line}"
+
+
+def run_python(page: Path) -> dict[str, Any]:
+    """The names that are there when all of the page's Python has run, and printed what is shown."""
+    session = PythonSession(page)
+    blocks = [block for block in blocks_of(page) if block.language == "python"]
+    assert blocks, f"{page} has no Python"
+    for block in blocks:
+        session.type(block)
+    session.finish()
+    return session.names

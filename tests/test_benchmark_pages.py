@@ -26,6 +26,18 @@ def test_pages_say_what_the_results_say() -> None:
     assert done.returncode == 0, f"{done.stderr}: run python benchmarks/report.py"
 
 
+def test_the_readmes_show_ten_lines_of_the_page() -> None:
+    """Each figure is written in one place, and the short tables are a part of the long one."""
+    page = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    for name in ("README.md", "README.zh-CN.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        rows = text.split("<!-- results -->\n")[1].split("<!-- end of results -->")[0].splitlines()[2:]
+        assert len(rows) == 10
+        for row in rows:
+            *_, result, aim, _ = [cell.strip() for cell in row.split("|")]
+            assert f"| {aim} | {result} |" in page, row
+
+
 def test_every_result_names_machine_seed_and_date() -> None:
     for run in results("quality"):
         assert run["machine"]

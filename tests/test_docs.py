@@ -1,4 +1,4 @@
-"""The documentation: its code runs, its files are read, its generated pages are fresh, its links lead somewhere."""
+"""The documentation: its commands exist, its files are read, generated pages are fresh, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from markdown_blocks import ROOT, blocks_of, run_python
+from markdown_blocks import ROOT, blocks_of
 from polydetr import errors
 from polydetr.config.loading import load_config
 from polydetr.config.sections import Config
@@ -28,8 +28,6 @@ TO_COME: set[str] = set()
 
 PAGES = sorted(p for p in DOCS.rglob("*.md"))
 MEASURED = {DOCS / "benchmarks.md", DOCS / "guide" / "explain.md"}
-OWN_TESTS = {DOCS / "guide" / "equations.md", DOCS / "guide" / "explain.md", DOCS / "guide" / "extending.md"}
-WITH_PYTHON = [p for p in PAGES if p not in OWN_TESTS and any(b.language == "python" for b in blocks_of(p))]
 
 
 @pytest.fixture(autouse=True)
@@ -45,21 +43,12 @@ def _id(page: Path) -> str:
 # -- code, commands, files ----------------------------------------------------------------------------------------
 
 
-def test_pages_with_code_are_found() -> None:
-    assert {"quickstart.md", "data.md", "tagging.md", "qa.md", "errors.md"} <= {p.name for p in WITH_PYTHON}
-
-
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=_id)
-def test_its_python_prints_what_it_shows(page: Path) -> None:
-    run_python(page)
-
-
 def test_every_command_in_the_pages_exists() -> None:
     lines, prose = [], []
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
         text = page.read_text(encoding="utf-8")
         if page.parent.name != "reference":
-            shown = [line for b in blocks_of(page) if b.language in ("text", "sh") for line in b.content.splitlines()]
+            shown = [line for b in blocks_of(page) if b.language == "sh" for line in b.content.splitlines()]
             lines += [line for line in shown if line.startswith("polydetr ")]
         prose += re.findall(r"`(polydetr [a-z][^`]*)`", text)
     assert len(lines) > 10 < len(prose)
@@ -168,6 +157,11 @@ def test_nothing_is_loaded_from_other_hosts() -> None:
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     assert config["theme"]["font"] is False
     assert not {"extra_javascript"} & config.keys()
+    # The search of a page that was opened as a file: its index as a script, and our own frame in place of a worker.
+    assert "offline" in config["plugins"]
+    (shim,) = config["extra"]["polyfills"]
+    assert "iframe-worker" in shim  # else the plugin adds one from another host
+    assert (DOCS / shim).exists()
     for page in PAGES:
         assert not re.findall(r"(?:!\[[^\]]*\]\(|src=\"|```mermaid)https?:", page.read_text(encoding="utf-8")), page
     for picture in DOCS.rglob("*.svg"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+import yaml
 
+import page_files as files
 from markdown_blocks import ROOT, blocks_of, run_python
+from page_reader import PageReader
 from polydetr import Predictor
 from polydetr.cli import app
 from polydetr.core.plugs import HEADS, TASKS
@@ -61,6 +66,8 @@ def test_every_command_exists(readme: Path) -> None:
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for number, line in enumerate(lines):
         program, *words = shlex.split(line)
+        if program in ("git", "pip", "conda"):
+            continue
         if program == "make":
             assert words == [words[0]], line
             assert words[0] in targets, line
@@ -99,6 +106,73 @@ def test_every_room_is_on_the_map(readme: Path) -> None:
     assert {"src/polydetr/nn/", "src/polydetr/tasks/"} <= rooms
     assert rooms <= listed
     assert all((ROOT / name).is_dir() for name in listed - TO_COME if name.endswith("/"))
+
+
+# -- installing, and coming from elsewhere ---------------------------------------------------------------------------
+
+
+def test_the_environment_of_conda_has_what_conda_reads() -> None:
+    """The keys of conda's documentation, and no older version of anything than pip would take."""
+    made = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert made.keys() == {"name", "channels", "dependencies"}
+    assert made["channels"] == ["conda-forge"]
+    *specs, installed = made["dependencies"]
+    assert installed == {"pip": ["--editable ."]}
+    assert "pip" in specs  # conda warns where it is left out
+    asked = dict(re.match(r"([\w-]+)(.*)", spec).groups() for spec in specs)  # type: ignore[union-attr]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    ours = dict(re.match(r"([\w-]+)(.*)", spec).groups() for spec in project["dependencies"])  # type: ignore[union-attr]
+    of_pip = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
+    versions = {of_pip.get(name, name): version for name, version in asked.items() if name not in ("python", "pip")}
+    assert versions == {name: ours[name] for name in versions}
+    assert f">={asked['python'].lstrip('=')}" >= project["requires-python"]
+
+
+class SmallerFit:
+    """``Predictor`` as the table's cells call it, with settings that take a second."""
+
+    load = Predictor.load
+
+    @staticmethod
+    def fit(*arguments: Any, **options: Any) -> Predictor:
+        return Predictor.fit(*arguments, **options, backbone="none", epochs=1, settings=TINY)
+
+
+def ways_here(readme: Path) -> list[str]:
+    """The last column of the table of other libraries."""
+    rows = re.findall(
+        r"^\| (?:Hugging Face|spaCy|AutoGluon|Ultralytics) \| `.+` \| `(.+)` \|$", readme.read_text("utf-8"), re.M
+    )
+    assert len(rows) == 10
+    return rows
+
+
+@pytest.mark.slow
+def test_what_the_table_of_other_libraries_says_of_ours_works(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.table(files.reviews())(Path("reviews.csv"))
+    for name in ("train.conll", "dev.conll", "test.conll"):
+        files.conll(Path(name))
+    files.table(files.mixed())(Path("houses.csv"))
+    files.yolo(Path("data.yaml"))
+    files.images()(Path("photos"))
+    typed = PageReader(run, monkeypatch)
+    for way in sorted(ways_here(ENGLISH), key=lambda way: "train" not in way and ".fit(" not in way):
+        if way.startswith("polydetr "):
+            typed.command(way)
+        else:
+            assert eval(way, {"Predictor": SmallerFit})
+    assert ways_here(CHINESE) == ways_here(ENGLISH)
+
+
+@READMES
+def test_the_table_of_other_libraries_has_no_wrong_command(readme: Path) -> None:
+    for way in ways_here(readme):
+        if way.startswith("polydetr "):
+            parse_command(shlex.split(way)[1:])
+        else:
+            ast.parse(way)
 
 
 # -- the table of what is tested ----------------------------------------------------------------------------------
@@ -266,7 +340,7 @@ def _outline(readme: Path) -> dict[str, Any]:
 def test_the_two_readmes_have_one_structure() -> None:
     english, chinese = _outline(ENGLISH), _outline(CHINESE)
     assert len(english["headings"]) >= 9
-    assert len(english["tables"]) == 4
+    assert len(english["tables"]) == 5
     assert english == chinese
 
 
