@@ -119,7 +119,7 @@ class ClassificationTask(Task):
         if single and self.options.multi_label is None:  # as annotation tools write the one class of a row
             messages.append(
                 f"every list of {self.target!r} holds one label; where that is the one class of its row, learn it as "
-                f"such: --set tasks.{self.target}.multi_label=false"
+                f"such: tasks.{self.target}.multi_label: false"
             )
         rare = [label for label in self.labels if 0 < counts[label] < 3]
         if rare:
