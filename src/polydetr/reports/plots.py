@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polydetr.core.files import file_names
-from polydetr.core.predictions import Evaluation
 from polydetr.errors import InputError
 from polydetr.metrics.calibration import ReliabilityCurve
 from polydetr.metrics.classification import ClassReport
@@ -242,21 +240,6 @@ def coverage_png(curve: Mapping[str, Sequence[float]], path: str | Path, *, titl
         axes.set_ylim(min(0.9, float(right.min()) - 0.02), 1.01)
         quiet_grid(axes, "both")
         axes.legend(loc="lower left", fontsize=9)
-
-
-def write_coverage_plots(folder: Path, evaluations: Mapping[str, Evaluation]) -> list[Path]:
-    """``coverage.png``, or one per target, for each target whose answers can be withheld; what was written.
-
-    Raises:
-        SaveError: a file cannot be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {t: e.data["coverage_risk"] for t, e in evaluations.items() if "coverage_risk" in e.data}
-    written, names = [], file_names(drawn)
-    for target, curve in drawn.items():
-        written.append(folder / ("coverage.png" if len(drawn) == 1 else f"coverage-{names[target]}.png"))
-        coverage_png(curve, written[-1], title=f"Coverage and risk: {shorten(target, 30)}")
-    return written
 
 
 def entity_bars_png(report: EntityReport, path: str | Path) -> None:

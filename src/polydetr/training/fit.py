@@ -24,6 +24,7 @@ from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
 from polydetr.engine.measure import unseen_warnings, with_coverage
+from polydetr.engine.mistakes import with_mistakes
 from polydetr.errors import RowError, SaveError
 from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
@@ -169,7 +170,7 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     with measured.step():
         if rows.test is not None:
             results, evaluated = measure(engine, rows.test)
-            measured.evaluations["test"] = with_coverage(engine, results, evaluated)
+            measured.evaluations["test"] = with_mistakes(engine, results, with_coverage(engine, results, evaluated))
     before, evaluations = measured.before, measured.evaluations
     for split, by_target in evaluations.items():
         for target, evaluation in by_target.items():
