@@ -6,7 +6,7 @@ Training writes them for its validation and test rows, ``evaluate --out`` for an
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from polydetr.metrics.calibration import reliability_curve
 from polydetr.metrics.figures import BoxFigures, ClassFigures, NumberFigures, SpanFigures
 from polydetr.reports.detection import detection_confusion_png, precision_recall_png
 from polydetr.reports.detection_page import mistakes_page as boxes_page
+from polydetr.reports.label_names import key_of
 from polydetr.reports.mistakes_page import ImageOf, mistakes_page
 from polydetr.reports.numbers_png import predicted_true_png, residuals_png
 from polydetr.reports.plots import confusion_matrix_png, coverage_png, entity_bars_png, reliability_png
@@ -90,6 +91,8 @@ def _write(
 ) -> list[Path]:
     written = [save_text(folder / f"{stem}-{title}.txt", f"{table}\n") for title, table in evaluation.tables.items()]
     written.append(save_json(folder / f"{stem}.json", {"metrics": dict(evaluation.metrics), **evaluation.data}))
+    if key := [line for name, labels in _labels(evaluation) for line in (f"{stem}-{name}.png:", *key_of(labels))]:
+        written.append(save_text(folder / f"{stem}-labels.txt", "\n".join(key) + "\n"))
     diagrams = list(_diagrams(folder, stem, of, evaluation, before))
     figures, mistakes = evaluation.figures, evaluation.mistakes
     path = folder / f"{stem}-mistakes.html"
@@ -138,6 +141,18 @@ def _diagrams(folder: Path, stem: str, of: str, evaluation: Evaluation, before: 
     if curve := evaluation.data.get("coverage_risk"):
         coverage_png(curve, path("coverage"), title=f"Coverage and risk ({of})")
         yield path("coverage")
+
+
+def _labels(evaluation: Evaluation) -> Iterator[tuple[str, Sequence[str]]]:
+    """Diagram and its labels, where some of them cannot be drawn."""
+    figures, found = evaluation.figures, {}
+    if isinstance(figures, ClassFigures):
+        found["confusion"] = figures.classes.confusion_labels
+    if isinstance(figures, ClassFigures | SpanFigures) and figures.entities is not None:
+        found["entities"] = [row.label for row in figures.entities.rows]
+    if isinstance(figures, BoxFigures):
+        found["confusion"] = figures.report.labels
+    yield from ((name, labels) for name, labels in found.items() if key_of(labels))
 
 
 def _boxes_page(path: Path, of: str, figures: BoxFigures, image_of: ImageOf) -> Path:

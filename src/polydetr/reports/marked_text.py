@@ -8,11 +8,13 @@ from itertools import pairwise
 
 from polydetr.core.mistakes import Mark
 from polydetr.errors import escaped
+from polydetr.reports.style import BLUE, GOOD
 
 _AROUND = 180
 """Characters shown on either side of what is in focus."""
 _LONGEST = 1500
-_GRAY = "107, 119, 133"
+_SIDES = {"gold": GOOD, "answer": BLUE}
+"""The colors of marks without a label."""
 
 
 def excerpt(text: str, marks: Sequence[Mark], *, around: int = _AROUND) -> tuple[int, int]:
@@ -56,7 +58,7 @@ def marked_html(text: str, marks: Sequence[Mark], colors: Mapping[str, str], *, 
 
 def _opened(mark: Mark, colors: Mapping[str, str]) -> str:
     focus = " class=focus" if mark.focus else ""
-    return f'<mark{focus} style="--m:{colors.get(mark.label, _GRAY)}">'
+    return f'<mark{focus} style="--m:{colors.get(mark.label) or rgb(_SIDES[mark.side])}">'
 
 
 def rgb(color: str) -> str:

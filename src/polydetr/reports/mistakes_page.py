@@ -60,13 +60,16 @@ def mistakes_page(
     ]  # fmt: skip
     for kind, meaning in mistakes.kinds.items():
         found = mistakes.shown.get(kind, ())
-        body.append(f'<h2 id="{_anchor(kind)}">{escape(kind.capitalize())}: {mistakes.counts.get(kind, 0):,}</h2>')
+        if not found:
+            continue
+        body.append(f'<h2 id="{_anchor(kind)}">{escape(kind.capitalize())}: {mistakes.counts[kind]:,}</h2>')
         body.append(f'<p class="legend">{escape(meaning)}{_left_out(mistakes, kind)}</p>')
-        if found:
-            wide = any(one.text and one.mistake.marks for one in found)
-            tiles = [_tile(one, number + i, colors, classes, image_of) for i, one in enumerate(found, start=1)]
-            body.append(f'<div class="mistakes{" wide" if wide else ""}">\n' + "\n".join(tiles) + "\n</div>")
+        wide = any(one.text and one.mistake.marks for one in found)
+        tiles = [_tile(one, number + i, colors, classes, image_of) for i, one in enumerate(found, start=1)]
+        body.append(f'<div class="mistakes{" wide" if wide else ""}">\n' + "\n".join(tiles) + "\n</div>")
         number += len(found)
+    if not number:
+        body.append("<p>No mistake was made.</p>")
     return save_text(path, page(title, "\n".join(filter(None, body))))
 
 
@@ -81,7 +84,9 @@ def _style() -> str:
 def _summary(mistakes: Mistakes, metrics: Mapping[str, float]) -> str:
     scores = ", ".join(f"{escape(name)} <strong>{value:.4g}</strong>" for name, value in list(metrics.items())[:4])
     links = " ".join(
-        f'<a href="#{_anchor(kind)}">{escape(kind)} ({mistakes.counts.get(kind, 0):,})</a>' for kind in mistakes.kinds
+        f'<a href="#{_anchor(kind)}">{escape(kind)} ({mistakes.counts[kind]:,})</a>'
+        for kind in mistakes.kinds
+        if mistakes.shown.get(kind)
     )
     return (
         f'<p class="prediction">{mistakes.rows:,} rows: {scores}.</p>\n'
@@ -120,13 +125,14 @@ def _tile(
     names = ["mistake", *(classes[label] for label in mistake.labels), *["doubted"] * mistake.suspicious]
     doubt = '<span class="doubt">suspicious label</span>' if mistake.suspicious else ""
     image, name = _image(one, image_of)
+    passages = _passages(one, colors)
     where = " · ".join(filter(None, (_where(one.record.location), name)))
     parts = [
         f'<p class="where"><a href="#m{number}">#{number}</a><span>{escape(where)}</span>{doubt}</p>',
         image,
         _columns(one),
-        _pair(mistake, colors) if mistake.gold or mistake.answer or not mistake.marks else "",
-        _passages(one, colors),
+        _pair(mistake, passages, colors),
+        passages.get("", ""),
         _scores(mistake),
         f'<p class="note">{escape(escaped(mistake.note))}</p>' if mistake.note else "",
     ]
@@ -138,36 +144,39 @@ def _where(location: Location) -> str:
     file = Path(location.file).name if location.file else ""
     row = f"row {location.row:,}" if location.row is not None else ""
     line = f"line {location.line:,}" if location.line is not None else ""
-    return escaped(" ".join(filter(None, (shorten(file, 60, keep_end=True), row, line))))
+    return ", ".join(filter(None, (shorten(file, 60, keep_end=True), row, line)))
 
 
-def _pair(mistake: Mistake, colors: Mapping[str, str]) -> str:
-    def side(name: str, value: str, sure: str) -> str:
-        color = f' style="--c:{colors[value]}"' if value in colors else ""
-        shown = f'<span class="chip"{color}>{escape(escaped(value))}</span>' if value else "none"
-        return f'<div class="{name}"><dt>{name}{sure}</dt><dd dir="auto">{shown}</dd></div>'
-
-    sure = "" if mistake.confidence is None else f", probability {mistake.confidence:.2f}"
+def _pair(mistake: Mistake, passages: Mapping[str, str], colors: Mapping[str, str]) -> str:
+    """Gold and answer side by side, each with the text as it marks it."""
     if mistake.image is not None:
         return ""
-    return f'<dl class="pair">{side("gold", mistake.gold, "")}{side("answer", mistake.answer, sure)}</dl>'
+    sure = "" if mistake.confidence is None else f", probability {mistake.confidence:.2f}"
+    parts = []
+    for side, value, more in (("gold", mistake.gold, ""), ("answer", mistake.answer, sure)):
+        color = f' style="--c:{colors[value]}"' if value in colors else ""
+        shown = f'<span class="chip"{color}>{escape(escaped(value))}</span>' if value else "none"
+        parts.append(
+            f'<div class="{side}"><dt>{side}{more}</dt><dd dir="auto">{shown}</dd>{passages.get(side, "")}</div>'
+        )
+    return f'<dl class="pair">{"".join(parts)}</dl>'
 
 
-def _passages(one: ShownMistake, colors: Mapping[str, str]) -> str:
-    """The text, once for each side that marks something in it."""
+def _passages(one: ShownMistake, colors: Mapping[str, str]) -> dict[str, str]:
+    """Side → the text as it marks it, or "" → the text where nothing is marked."""
     marks: Sequence[Mark] = one.mistake.marks
     if not one.text:
-        return ""
+        return {}
     if not marks:
         start, end = excerpt(one.text, ())
-        return f'<p class="passage" dir="auto">{marked_html(one.text, (), {}, start=start, end=end)}</p>'
+        return {"": f'<p class="passage" dir="auto">{marked_html(one.text, (), {}, start=start, end=end)}</p>'}
     hues = {label: rgb(color) for label, color in colors.items()}
-    parts = []
-    for side, (start, end) in excerpts(one.text, marks).items():
-        own = [mark for mark in marks if mark.side == side]
-        shown = marked_html(one.text, own, hues, start=start, end=end)
-        parts.append(f'<p class="side">{side}</p><p class="passage {side}" dir="auto">{shown}</p>')
-    return "".join(parts)
+    return {
+        side: '<dd class="passage" dir="auto">'
+        + marked_html(one.text, [mark for mark in marks if mark.side == side], hues, start=start, end=end)
+        + "</dd>"
+        for side, (start, end) in excerpts(one.text, marks).items()
+    }
 
 
 def _columns(one: ShownMistake) -> str:

@@ -32,7 +32,7 @@ def predicted_true_png(gold: ArrayLike, predicted: ArrayLike, path: str | Path, 
         axes = figure.add_subplot()
         facts = f"{report.total:,} rows, RMSE {report.rmse:.4g}, MAE {report.mae:.4g}, R² {report.r2:.3f}"
         axes.set_title(f"{title}\n{facts}{_of(shown, y)}", pad=10)
-        axes.plot([low, high], [low, high], color=FAINT, lw=1.2, ls="--", label="as true", zorder=1)
+        axes.plot([low, high], [low, high], color=FAINT, lw=1.2, ls="--", label="predicted = true", zorder=1)
         _dots(axes, y[shown], y_hat[shown])
         axes.set(xlabel="true", ylabel="predicted", xlim=(low, high), ylim=(low, high), aspect="equal")
         quiet_grid(axes, "both")
