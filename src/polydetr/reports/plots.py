@@ -31,13 +31,15 @@ def learning_curve_png(
     path: str | Path,
     *,
     best: float | None = None,
+    losses: Sequence[tuple[float, float]] = (),
 ) -> None:
     """Losses on the left, scores on the right, over epochs (or steps).
 
     history: one mapping per measurement with "epoch" or "step" and any numbers, such as "train_loss", "valid_loss",
     "entity_f1"; a missing or None value leaves a gap. A name that contains "loss" is a loss. "metrics"
     may hold {target: {name: number}}, as the training loop writes it, and then replaces "score".
-    best: the epoch or step (what the x axis counts) whose weights were kept.
+    best: the epoch or step (what the x axis counts) whose weights were kept. losses: of the steps of training, by
+    epoch or step, drawn behind.
 
     Raises:
         InputError: nothing to draw.
@@ -57,6 +59,9 @@ def learning_curve_png(
         figure.suptitle("Learning curve", x=0.01, ha="left", fontsize=13, fontweight="bold")
         for place, (name, group) in enumerate(panels, start=1):
             axes = figure.add_subplot(1, len(panels), place)
+            if losses and place == 1:
+                style = {"color": PALETTE[0], "lw": 0.8, "alpha": 0.35, "zorder": 1}
+                axes.plot(*zip(*losses, strict=True), label="loss of the steps", **style)
             for i, (key, points) in enumerate(group.items()):
                 label = shorten(key, 30)
                 axes.plot(*zip(*points, strict=True), marker="o", ms=4, lw=1.8, color=PALETTE[i % 10], label=label)

@@ -58,7 +58,8 @@ from polydetr.training.tracking import make_tracker
 @dataclass(frozen=True)
 class Trained:
     """A finished run. ``info`` is what the model folder keeps; ``evaluations`` by split and target; ``devices`` those
-    it ran on, the first of which saves; ``failure``: what ended the measuring.
+    it ran on, the first of which saves; ``failure``: what ended the measuring; ``step_losses``: see
+    ``Progress.add_loss``.
     """
 
     assembly: Assembly
@@ -70,6 +71,7 @@ class Trained:
     devices: Devices
     rejected: Sequence[Mapping[str, Any]]
     failure: Exception | None = None
+    step_losses: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -197,8 +199,9 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     }
     rejected = tuple(splits.rejected)
     return Trained(
-        assembly, info, evaluations, before, progress.history, run.checkpoints, devices, rejected, measured.failure
-    )
+        assembly, info, evaluations, before, progress.history, run.checkpoints, devices, rejected, measured.failure,
+        {"steps_per_loss": progress.steps_per_loss, "losses": progress.losses},
+    )  # fmt: skip
 
 
 def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> tuple[EncodedRows, Progress, Plain]:

@@ -37,12 +37,20 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
         if trained.history:
             best_step = trained.info["training"]["best_step"]
             best = next((e["epoch"] for e in trained.history if e["step"] == best_step), None)
-            learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=best)
-    save_json(reports / "history.json", list(trained.history))
+            losses = _losses_by_epoch(trained)
+            learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=best, losses=losses)
+    save_json(reports / "history.json", {"evaluations": list(trained.history), "steps": dict(trained.step_losses)})
     if trained.rejected:
         write_rejected(reports / "rejected.jsonl", trained.rejected)
     with expendable("README.md"):
         save_text(folder / "README.md", model_card(**_card(trained)))
+
+
+def _losses_by_epoch(trained: Trained) -> list[tuple[float, float]]:
+    """The epoch at the middle of the steps of each recorded loss, and the loss."""
+    last, steps = trained.history[-1], trained.step_losses.get("steps_per_loss", 1)
+    epochs = last["epoch"] / max(1, last["step"])
+    return [((i + 0.5) * steps * epochs, loss) for i, loss in enumerate(trained.step_losses.get("losses", ()))]
 
 
 def _curves(history: Any) -> list[dict[str, Any]]:
