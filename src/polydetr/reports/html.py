@@ -29,8 +29,8 @@ def page(title: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n"
-        f"<body>\n<main>\n<h1>{escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(escaped(title))}</title>\n<style>\n{css}</style>\n</head>\n"
+        f"<body>\n<main>\n<h1>{escape(escaped(title))}</h1>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 

@@ -43,7 +43,8 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
     if trained.rejected:
         write_rejected(reports / "rejected.jsonl", trained.rejected)
     with expendable("README.md"):
-        save_text(folder / "README.md", model_card(**_card(trained)))
+        files = [path.relative_to(folder).as_posix() for path in sorted(reports.iterdir())]
+        save_text(folder / "README.md", model_card(**_card(trained), reports=files))
 
 
 def _losses_by_epoch(trained: Trained) -> list[tuple[float, float]]:
