@@ -10,7 +10,7 @@ from polydetr.errors import InputError
 from polydetr.metrics.calibration import reliability_curve
 from polydetr.metrics.classification import classification_report, multilabel_report
 from polydetr.metrics.entities import entity_report
-from polydetr.reports import style
+from polydetr.reports import fonts, style
 from polydetr.reports.plots import confusion_matrix_png, entity_bars_png, learning_curve_png, reliability_png
 from polydetr.reports.sources_png import explanation_png
 from polydetr.values.spans import Span
@@ -91,7 +91,7 @@ def test_many_classes_keep_the_most_confused_and_every_row():
 def test_chinese_and_unknown_characters_do_not_warn(tmp_path, monkeypatch):
     names = ["财经", "体育", "\U000e0041\U0001f9a9", "a\nb", "$x$"]
     confusion_matrix_png(report(5, names=names), tmp_path / "cm.png", title="混淆矩阵")
-    monkeypatch.setattr(style, "cjk_font", lambda: None)  # a machine without any Chinese font
+    monkeypatch.setattr(fonts, "installed_cjk", lambda: None)  # a machine without any Chinese font
     confusion_matrix_png(report(5, names=names), tmp_path / "no_font.png", title="混淆矩阵")
     assert pixels(tmp_path / "no_font.png")[2] > 50
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ import torch
 from polydetr.core.plugs import MODALITIES, TASKS
 from polydetr.data.store import ExampleStore
 from polydetr.engine.engine import Engine
+from polydetr.engine.measure import evaluate_results, with_coverage
+from polydetr.engine.mistakes import with_mistakes
 from polydetr.engine.outputs import json_value
+from polydetr.engine.render import image_of
 from polydetr.nn.batch import Batch
+from polydetr.reports.evaluation import write_evaluations
+from polydetr.tasks.capabilities import ShowsMistakes
 from tiny_models import (
     answers,
     as_records,
@@ -535,3 +541,43 @@ def test_documents_are_read_row_by_row_unless_the_tasks_want_them(engine: Engine
     assert len(groups) == (1 if wanted else 8)
     results = list(engine.run(as_records(case.rows, document="one")))
     assert [r.record.location.row for r in results] == list(range(1, 9))
+
+
+def _wrong(kind: str, evaluation: Any, rows: int, predictions: list[Any], golds: list[Any]) -> int:
+    """How many mistakes there must be, from the scores."""
+    metrics, data = evaluation.metrics, evaluation.data
+    if kind == "classification" and isinstance(golds[0], list):
+        return sum(len({*p.value} ^ {*gold}) for p, gold in zip(predictions, golds, strict=True))
+    if kind == "classification":
+        return round((1 - metrics["accuracy"]) * rows)
+    if "entities" in data:
+        strict = data["entities"]["matching"]["strict"]
+        return strict["incorrect"] + strict["missed"] + strict["spurious"]
+    if kind == "tagging":
+        return round((1 - metrics["accuracy"]) * sum(len(gold.tags) for gold in golds))
+    if kind == "qa":
+        return round((1 - metrics["exact_match"]) * rows)
+    return round((1 - metrics["recall@1"]) * rows) if kind == "embedding" else rows
+
+
+def test_mistakes_are_counted_and_shown(engine: Engine, case: Case, tmp_path: Path) -> None:
+    """Every target has a page, which holds every mistake of an untrained model, and fetches nothing."""
+    results = answers(engine, case.rows, with_targets=True)
+    measured = with_coverage(engine, results, evaluate_results(engine, results))
+    evaluations = with_mistakes(engine, results, measured)
+    write_evaluations(tmp_path, evaluations, name="rows", image_of=partial(image_of, engine))
+    for target, evaluation in evaluations.items():
+        task, stem = engine.tasks[target], "rows" if len(evaluations) == 1 else f"rows-{target}"
+        page = (tmp_path / f"{stem}-mistakes.html").read_text("utf-8")
+        assert "http" not in page
+        assert "<script" not in page
+        assert not isinstance(task, ShowsMistakes) or evaluation.mistakes is not None
+        if evaluation.mistakes is None:  # of boxes
+            assert task.kind == "detection"
+            continue
+        golds = [result.golds[target] for result in results]
+        predictions = [result.predictions[target] for result in results]
+        wrong = _wrong(task.kind, evaluation, len(golds), predictions, golds)
+        assert sum(evaluation.mistakes.counts.values()) == wrong > 0
+        assert sum(map(len, evaluation.mistakes.shown.values())) == page.count("<article") == wrong
+        assert evaluation.data["mistakes"]["counts"] == evaluation.mistakes.counts

@@ -88,6 +88,7 @@ def test_what_fails_after_the_training_costs_no_model(tmp_path, monkeypatch, fai
 
 
 def test_a_report_that_fails_costs_no_model(tmp_path, monkeypatch):
+    from polydetr.reports.evaluation import ReportWarning
     from polydetr.training import report
 
     def fails(*given, **more):
@@ -95,7 +96,7 @@ def test_a_report_that_fails_costs_no_model(tmp_path, monkeypatch):
 
     monkeypatch.setattr(report, "model_card", fails)
     monkeypatch.setattr(report, "learning_curve_png", fails)
-    with pytest.warns(report.ReportWarning, match="could not be made") as found:
+    with pytest.warns(ReportWarning, match="could not be made") as found:
         train(tmp_path / "model")
     assert sorted(str(w.message).partition(" could")[0] for w in found) == ["README.md", "reports/learning_curve.png"]
     assert Predictor.load(tmp_path / "model").predict(film_rows(1))

@@ -111,6 +111,6 @@ def test_the_command_line_withholds_and_says_what_that_costs(folder: Path, tmp_p
     run = CliRunner().invoke(app, ["predict", str(folder), str(data), "--accuracy", "0.9"])
     assert "'label'" in run.stderr
     assert "answers to validation rows" in run.stderr
-    run = CliRunner().invoke(app, ["evaluate", str(folder), str(data), "--plots", str(tmp_path / "plots")])
+    run = CliRunner().invoke(app, ["evaluate", str(folder), str(data), "--out", str(tmp_path / "plots")])
     assert run.exit_code == 0
-    assert (tmp_path / "plots" / "coverage.png").stat().st_size > 5000
+    assert (tmp_path / "plots" / f"{data.stem}-coverage.png").stat().st_size > 5000

@@ -27,22 +27,23 @@ from polydetr.errors import ConfigError, shown
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     file: Annotated[str, typer.Argument(help="Labeled rows.")],
-    plots: Annotated[Path | None, typer.Option(help="A folder for the plots, as PNG: coverage and risk.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A folder for tables, JSON, diagrams and a page of the worst mistakes, as training writes."),
+    ] = None,
     max_pixels: MaxPixels = None,
     as_json: JsonFlag = False,
     *,
     reading: ReadOptions,
 ) -> None:
     """Measure a model on labeled rows."""
-    from polydetr.inference.model import LoadedModel
+    from polydetr.inference.model import LoadedModel, report_name
 
     with stdout_kept_clean(as_json):
-        evaluations = LoadedModel.load(model, max_pixels=max_pixels).evaluation(file, reading=reading)
-        if plots is not None:
-            from polydetr.reports.plots import write_coverage_plots
-
-            for path in write_coverage_plots(plots, evaluations):
-                say(f"wrote {path}")
+        evaluations = LoadedModel.load(model, max_pixels=max_pixels).evaluation(file, out=out, reading=reading)
+    if out is not None:
+        pages = ", ".join(sorted(path.name for path in out.glob(f"{report_name(file)}*-mistakes.html")))
+        say(f"polydetr: wrote the reports to {out}" + (f"; the worst mistakes: {pages}" if pages else ""))
     if as_json:
         print_json({target: dict(e.metrics) for target, e in evaluations.items()})
         return

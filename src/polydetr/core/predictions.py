@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from polydetr.core.layout import FieldText
+from polydetr.core.mistakes import Mistakes
 from polydetr.core.records import Finding, Record
 from polydetr.errors import RowError
 
@@ -70,13 +71,14 @@ class Baseline:
 @dataclass(frozen=True)
 class Evaluation:
     """A task's scores: ``metrics`` by their standard names, ``tables`` as printed text, ``data`` as JSON, ``figures``
-    for plots.
+    for plots, the worst ``mistakes`` where they were looked for.
     """
 
     metrics: Mapping[str, float]
     tables: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     figures: Figures = Figures()
+    mistakes: Mistakes | None = None
 
 
 @dataclass(frozen=True)

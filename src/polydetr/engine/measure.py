@@ -16,9 +16,9 @@ from polydetr.engine.cautions import baseline_data, score_warnings
 from polydetr.engine.engine import Engine
 from polydetr.errors import SchemaError
 from polydetr.metrics.calibration import accuracy_at, coverage_risk_curve, coverage_table, expected_calibration_error
+from polydetr.metrics.figures import BoxFigures
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import CountsLabels, HasLabels, HasPositive, Judged
-from polydetr.tasks.figures import BoxFigures
 
 
 def evaluate_results(

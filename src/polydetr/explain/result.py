@@ -22,7 +22,7 @@ ROLLOUT = "rollout"
 @dataclass(frozen=True, slots=True)
 class ExplainedWord:
     """A word, ``row[field][start:end]`` of the original string, and how much it speaks for (+) or against (-) the
-    answer.
+    answer; ``before``: what stands between it and the word before.
     """
 
     field: str
@@ -31,6 +31,7 @@ class ExplainedWord:
     text: str
     score: float
     in_answer: bool = False
+    before: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,8 @@ class Explanation:
         return {
             "words": [word.text for word in self.words],
             "scores": self.scores,
+            "before": [word.before for word in self.words],
+            "fields": [word.field for word in self.words],
             "title": f"Why {self.target}: {self.answer.partition(' (')[0]}",
             "prediction": self.answer,
             "deletion": self.deletion,

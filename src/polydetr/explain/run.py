@@ -127,7 +127,7 @@ def _attention(case: Case, model: PolyModel) -> tuple[dict[str, Any], list[str]]
 def _words(text: ReadsWords, scores: Scores, answer: Answer) -> tuple[ExplainedWord, ...]:
     in_answer = {text.number(i) for i in answer.words}
     return tuple(
-        ExplainedWord(p.field, p.start, p.end, p.text, float(score), i in in_answer)
+        ExplainedWord(p.field, p.start, p.end, p.text, float(score), i in in_answer, p.before)
         for i, (p, score) in enumerate(zip(text.places, scores, strict=True))
     )
 

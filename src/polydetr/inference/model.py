@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
 import numpy as np
 
 from polydetr.core.access import IN_MEMORY
+from polydetr.core.files import file_names
 from polydetr.core.plugs import EXPLAIN, load
 from polydetr.core.predictions import ByLabel, Evaluation, Prediction
 from polydetr.core.reading import ExpectedColumns, ReadOptions
@@ -27,8 +29,9 @@ from polydetr.engine.measure import (
     unmeasured_warnings,
     with_coverage,
 )
+from polydetr.engine.mistakes import with_mistakes
 from polydetr.engine.outputs import Answer, answers
-from polydetr.engine.render import ShownImage
+from polydetr.engine.render import ShownImage, image_of
 from polydetr.errors import InputError, RowError, did_you_mean
 from polydetr.inference.load import load_engine
 from polydetr.inference.writing import Written, check_outputs, write_answers
@@ -307,16 +310,28 @@ class LoadedModel:
 
     # -- measuring ----------------------------------------------------------------------------------------------------
 
-    def evaluate(self, rows: Any, *, reading: ReadOptions = ReadOptions()) -> dict[str, dict[str, float]]:
-        """Metrics by target, by their standard names."""
-        return {target: dict(e.metrics) for target, e in self.evaluation(rows, reading=reading).items()}
+    def evaluate(
+        self, rows: Any, *, out: str | Path | None = None, reading: ReadOptions = ReadOptions()
+    ) -> dict[str, dict[str, float]]:
+        """Metrics by target, by their standard names. ``out``: see ``evaluation``."""
+        return {target: dict(e.metrics) for target, e in self.evaluation(rows, out=out, reading=reading).items()}
 
-    def evaluation(self, rows: Any, *, reading: ReadOptions = ReadOptions()) -> dict[str, Evaluation]:
-        """Metrics with their tables and figures, by target; a target without labels in ``rows`` is not measured.
+    def evaluation(
+        self, rows: Any, *, out: str | Path | None = None, reading: ReadOptions = ReadOptions()
+    ) -> dict[str, Evaluation]:
+        """Metrics with their tables, figures and worst mistakes, by target; a target without labels in ``rows`` is not
+        measured.
+
+        out: a folder for what training writes into ``reports/``: tables, JSON, diagrams, and a page of the worst
+        mistakes of each target. The names of the files begin with that of the file of rows.
 
         Raises:
-            SchemaError: ``rows`` have labels of no target.
+            SchemaError: ``rows`` have labels of no target. SaveError: ``out`` cannot be written.
         """
+        if out is not None:
+            from polydetr.reports.evaluation import report_folder
+
+            report_folder(out)
         report = ReadReport()
         asked = self._records(rows, reading, report=report, labels=True, split=TEST_PARTS)
         records = with_targets(asked, self._engine.tasks)
@@ -328,6 +343,7 @@ class LoadedModel:
             else:
                 report.reject(result.error.location or result.record.location, result.error.message)
         evaluations = with_coverage(self._engine, results, evaluate_results(self._engine, results))
+        evaluations = with_mistakes(self._engine, results, evaluations)
         lines = unmeasured_warnings(self._engine.tasks, evaluations, where="these rows")
         if report.rejected:
             lines.append(f"{len(report.rejected)} of the rows were left out (first: {report.rejected[0]})")
@@ -336,6 +352,10 @@ class LoadedModel:
             lines += evaluation_warnings(self._engine.tasks[target], evaluation, where="these rows")
         for line in lines:
             warnings.warn(line, MeasureWarning, stacklevel=2)
+        if out is not None:
+            from polydetr.reports.evaluation import write_evaluations
+
+            write_evaluations(Path(out), evaluations, name=report_name(rows), image_of=partial(image_of, self._engine))
         return evaluations
 
     # -- explaining ---------------------------------------------------------------------------------------------------
@@ -449,6 +469,12 @@ class LoadedModel:
         """The folder that was named for the images of the training rows, where asking names none."""
         config = self._manifest.get("config", {})
         return config.get("reading", {}).get("images") or config.get("image", {}).get("root")
+
+
+def report_name(rows: Any) -> str:
+    """How the names of the files about these rows begin: as the file of rows is called."""
+    stem = Path(rows).stem if isinstance(rows, str | Path) and str(rows) != "-" else ""
+    return file_names([stem])[stem] or "rows"
 
 
 def _without_errors(every: Iterable[Answer]) -> Iterator[Answer]:

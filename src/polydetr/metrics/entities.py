@@ -8,9 +8,9 @@ say *how* the wrong ones are wrong.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -128,7 +128,7 @@ def entity_report(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[S
         for column, keys in enumerate((gold_keys & predicted_keys, predicted_keys, gold_keys)):
             for (_, _, label), number in keys.items():
                 counts[label][column] += number
-        outcomes.update(_match(gold_keys, predicted_keys))
+        outcomes.update(pair.kind for pair in pair_spans(gold_keys, predicted_keys))
     labels = sorted(counts)
     arrays = np.array([counts[label] for label in labels], np.int64).reshape(-1, 3)
     footer = ("micro avg", "macro avg", "weighted avg")
@@ -185,13 +185,22 @@ def _keys(spans: Sequence[Span]) -> list[Key]:
     return [(int(span[0]), int(span[1]), str(span[2])) for span in spans]
 
 
-def _match(gold: Counter[Key], predicted: Counter[Key]) -> Counter[str]:
-    """Pairs every predicted span with at most one gold span, best agreement first; counts the kinds of pairs.
+class SpanPair(NamedTuple):
+    """A gold span and the predicted one that it was paired with; None: it has none.
 
-    Kinds: "same" all right; "bounds" right boundaries, wrong type; "overlap_type" overlap, right type; "overlap"
+    kind: "same" all right; "bounds" right boundaries, wrong type; "overlap_type" overlap, right type; "overlap"
     overlap, wrong type; "missed"; "spurious".
     """
-    outcomes: Counter[str] = Counter(same=(gold & predicted).total())
+
+    kind: str
+    gold: Key | None
+    predicted: Key | None
+
+
+def pair_spans(gold: Counter[Key], predicted: Counter[Key]) -> Iterator[SpanPair]:
+    """Pairs every predicted span with at most one gold span, best agreement first."""
+    for key in (gold & predicted).elements():
+        yield SpanPair("same", key, key)
     # Sorted, so that ties do not depend on the order of the spans.
     missing, extra = sorted((gold - predicted).elements()), sorted((predicted - gold).elements())
     candidates = []
@@ -208,9 +217,9 @@ def _match(gold: Counter[Key], predicted: Counter[Key]) -> Counter[str]:
         if i in free_missing and j in free_extra:
             free_missing.remove(i)
             free_extra.remove(j)
-            outcomes[kind] += 1
-    outcomes["missed"], outcomes["spurious"] = len(free_missing), len(free_extra)
-    return outcomes
+            yield SpanPair(kind, missing[i], extra[j])
+    yield from (SpanPair("missed", missing[i], None) for i in sorted(free_missing))
+    yield from (SpanPair("spurious", None, extra[j]) for j in sorted(free_extra))
 
 
 def _match_scores(n: Counter[str]) -> dict[str, MatchScore]:

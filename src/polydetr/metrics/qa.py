@@ -55,7 +55,7 @@ def qa_report(gold: Sequence[Sequence[str]], predicted: Sequence[str]) -> QaRepo
     Raises:
         InputError: lengths differ, or no questions.
     """
-    language = _language(gold, predicted)
+    language = language_of(gold, predicted)
     scores = np.array([answer_scores(answers, p, language) for answers, p in zip(gold, predicted, strict=True)])
     answerable = np.array([any(answers) for answers in gold])
 
@@ -150,7 +150,7 @@ def best_no_answer_threshold(
     the mean F1 reached). As SQuAD v2.0's ``find_best_thresh``, save that questions of equal score are always decided
     together and a t that leaves everything unanswered is just below the lowest score. Choose it on development data.
     """
-    language = _language(gold, predicted)
+    language = language_of(gold, predicted)
     scores = np.asarray(no_answer_scores, np.float64)
     if scores.shape != (len(gold),) or not np.isfinite(scores).all():
         raise InputError(
@@ -168,7 +168,7 @@ def best_no_answer_threshold(
     return float(candidates[best]), float(reached[best] / len(gold))
 
 
-def _language(gold: Sequence[Sequence[str]], predicted: Sequence[str]) -> Literal["en", "zh"]:
+def language_of(gold: Sequence[Sequence[str]], predicted: Sequence[str]) -> Literal["en", "zh"]:
     if len(gold) != len(predicted) or not len(gold):
         raise InputError(
             f"{len(gold)} questions but {len(predicted)} predictions: give one (perhaps empty) for each, at least one."

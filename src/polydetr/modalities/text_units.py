@@ -31,9 +31,11 @@ class TextPart(Part):
     def __init__(self, texts: Mapping[str, FieldText], windows: Sequence[Window], spec: TextSpec) -> None:
         self.fields, self.texts, self.spec = tuple(texts), dict(texts), spec
         self.places = [
-            Place(field, i, start, end, text.text[start:end])
+            Place(field, i, start, end, text.text[start:end], text.text[last:start])
             for field, text in self.texts.items()
-            for i, (start, end) in enumerate(text.words)
+            for i, ((start, end), last) in enumerate(
+                zip(text.words, [0, *(word[1] for word in text.words)], strict=False)
+            )
         ]
         counts = [len(text.words) for text in self.texts.values()]
         self._first = dict(zip(self.fields, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))

@@ -79,13 +79,16 @@ class HasUnits(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A word: characters ``start`` to ``end`` of column ``field``; ``index`` counts the words of that column."""
+    """A word: characters ``start`` to ``end`` of column ``field``; ``index`` counts the words of that column;
+    ``before``: the characters between the word before it and itself.
+    """
 
     field: str
     index: int
     start: int
     end: int
     text: str
+    before: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydetr.core.files import save_bytes
-from polydetr.reports.style import cjk_font, ink_on, label_colors, shorten
+from polydetr.reports.fonts import PLAIN_FAMILY, cjk_family, drawable
+from polydetr.reports.label_names import label_names
+from polydetr.reports.style import ink_on, label_colors, shorten
 from polydetr.values.images import open_image
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ def draw_boxes(image: Any, objects: Sequence[Mapping[str, Any]], *, colors: Mapp
     if not many:
         return canvas.image
     counts = {name: sum(o["label"] == name for o in objects) for name in colors}
-    return _with_legend(canvas.image, {f"{shorten(n, _TAG_WIDTH)}  {c}": colors[n] for n, c in counts.items() if c})
+    names = label_names(colors, limit=_TAG_WIDTH)
+    return _with_legend(canvas.image, {f"{names[n]}  {c}": colors[n] for n, c in counts.items() if c})
 
 
 def save_boxes(path: str | Path, image: Any, objects: Sequence[Mapping[str, Any]], **options: Any) -> Path:
@@ -110,6 +113,7 @@ class BoxCanvas:
     def tag(self, box: Sequence[float], text: str, color: str) -> None:
         """``text`` on a rectangle of ``color``, where it hides the least of the other tags and of a small box."""
         text = shorten(text, _TAG_WIDTH, keep_end=True)  # the score stands at the end
+        text = drawable(text, family=family_for(text))
         font = text_font(self._size, text)
         pad = max(2, self._size // 5)
         width, height = self._pen.textlength(text, font=font) + 2 * pad, self._size + 2 * pad
@@ -165,19 +169,25 @@ def _with_legend(image: Image, entries: Mapping[str, str]) -> Image:
     for (text, color), (x, row) in zip(entries.items(), places, strict=True):
         middle = image.height + (1.7 * row + 1.1) * size
         pen.rectangle((x, middle - 0.45 * size, x + 0.9 * size, middle + 0.45 * size), fill=color)
-        pen.text((x + 1.4 * size, middle), text, font=font, fill="#1f2933", anchor="lm")
+        shown = drawable(text, family=family_for("".join(entries)))
+        pen.text((x + 1.4 * size, middle), shown, font=font, fill="#1f2933", anchor="lm")
     return out
 
 
+def family_for(text: str) -> str:
+    """DejaVu Sans, or the font with Chinese, Japanese and Korean characters where ``text`` needs one: Pillow draws a
+    text with one font.
+    """
+    return cjk_family() if any(ord(char) > 0x2E7F for char in text) else PLAIN_FAMILY
+
+
 def text_font(size: int, text: str) -> FreeTypeFont:
-    """DejaVu Sans, which matplotlib carries; a Chinese font where ``text`` needs one and there is one."""
-    return _font(size, any(ord(char) > 0x2E7F for char in text))
+    return _font(size, family_for(text))
 
 
 @lru_cache(maxsize=64)
-def _font(size: int, wide: bool) -> FreeTypeFont:
+def _font(size: int, family: str) -> FreeTypeFont:
     from matplotlib import font_manager
     from PIL import ImageFont
 
-    family = cjk_font() if wide else None
-    return ImageFont.truetype(font_manager.findfont(family or "DejaVu Sans"), size)
+    return ImageFont.truetype(font_manager.findfont(family), size)

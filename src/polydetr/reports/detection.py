@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from polydetr.errors import InputError
 from polydetr.metrics.box_pool import RECALL_POINTS
 from polydetr.metrics.detection import DetectionReport
+from polydetr.reports.label_names import label_names
 from polydetr.reports.plots import FULL_MATRIX, MOST_CONFUSED, draw_matrix, with_others
-from polydetr.reports.style import FAINT, INK, PALETTE, canvas, label_colors, quiet_grid, shorten
+from polydetr.reports.style import FAINT, INK, PALETTE, canvas, label_colors, quiet_grid
 
 _CURVES = 10
 
@@ -28,13 +29,14 @@ def precision_recall_png(report: DetectionReport, path: str | Path, *, title: st
     if not known:
         raise InputError("A precision-recall curve needs annotated objects; this report holds none.")
     known = sorted(known, key=lambda pair: -pair[0].support)
+    names = label_names(report.labels, limit=22)
     few = len(report.labels) <= _CURVES
     colors = label_colors(report.labels) if few else dict(zip((r.label for r, _ in known), PALETTE, strict=False))
     with canvas(7.6, 5.0, path=path) as figure:
         axes = figure.add_subplot()
         _equal_f1(axes)
         for row, curve in known[:_CURVES]:
-            label = f"{shorten(row.label, 22)}  {row.ap_50:.3f}"
+            label = f"{names[row.label]}  {row.ap_50:.3f}"
             axes.plot(RECALL_POINTS, curve[0], color=colors[row.label], lw=1.8, label=label)
             if row.recall > 0:
                 axes.plot(row.recall, row.precision, "o", ms=6, color=colors[row.label], mec="white", zorder=5)
@@ -66,7 +68,7 @@ def detection_confusion_png(report: DetectionReport, path: str | Path, *, title:
     Beyond 30 labels the 20 with the most mistakes are shown, the others as one.
     """
     matrix, labels = report.confusion, list(report.confusion_labels)
-    kinds = report.kinds
+    kinds, names = report.kinds, label_names(report.labels)
     if len(labels) > FULL_MATRIX:
         matrix, labels = _most_mistaken(matrix, labels)
     side = float(np.clip(0.5 * len(labels), 3.6, 11))
@@ -78,7 +80,7 @@ def detection_confusion_png(report: DetectionReport, path: str | Path, *, title:
     with canvas(max(side + 2.8, 6.4), side + 1.9, path=path) as figure:
         figure.suptitle(f"{title}\n{subtitle}", x=0.01, ha="left", fontsize=11, fontweight="bold")
         axes = figure.add_subplot()
-        draw_matrix(axes, matrix, labels)
+        draw_matrix(axes, matrix, [names.get(label, label) for label in labels])
         axes.set(xlabel="found as", ylabel="true label")
         figure.axes[-1].set_ylabel("share of the row")
         axes.axhline(len(labels) - 1.5, color=FAINT, lw=1.2)  # the background stands apart

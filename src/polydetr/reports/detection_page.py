@@ -17,6 +17,7 @@ from polydetr.metrics.detection import DetectionReport
 from polydetr.metrics.detection_errors import Outcome
 from polydetr.reports.box_drawing import BoxCanvas, data_url
 from polydetr.reports.detection import detection_confusion_png, precision_recall_png
+from polydetr.reports.filters import filter_form, filter_rules
 from polydetr.reports.html import page
 from polydetr.reports.style import label_colors, shorten
 from polydetr.values.images import open_image
@@ -41,11 +42,12 @@ def mistakes_page(
     most: int = 12,
     opened: Callable[[Any], Image] = open_image,
     names: Sequence[str] = (),
+    rows: Sequence[str] = (),
 ) -> Path:
     """One HTML file, images inside: the scores, both diagrams, and the worst mistakes of each kind, cut out.
 
     images: what ``opened`` opens, by default paths, arrays or Pillow images, one per image of the report, in its order;
-    only those shown are opened. names: theirs, for the captions.
+    only those shown are opened. names, rows: their names and the numbers of their rows, for the captions.
     gold, predicted: as given to ``detection_report``. most: of each kind.
 
     Raises:
@@ -55,15 +57,20 @@ def mistakes_page(
         raise InputError(f"{len(images)} images for a report about {report.images} images; expected as many.")
     colors = label_colors(report.labels)
     names = names or [Path(image).name if isinstance(image, str | Path) else "" for image in images]
-    body = [_summary(report), _diagrams(report), _how_to_read()]
+    rows = rows or [""] * len(images)
+    classes = {label: f"c{i}" for i, label in enumerate(report.labels)}
+    body = [filter_rules(len(classes)), _summary(report), _diagrams(report), _how_to_read(), _filter(report, classes)]
+    number = 0
     for heading, text, chosen in _sections(report, gold, most):
         tiles = [
             _tile(
                 one, opened(images[one.image]), gold[one.image], predicted[one.image], colors, report.threshold,
-                name=names[one.image],
+                name=" · ".join(filter(None, (names[one.image], rows[one.image] and f"row {rows[one.image]}"))),
+                number=number + i, classes=classes,
             )
-            for one in chosen
+            for i, one in enumerate(chosen, start=1)
         ]  # fmt: skip
+        number += len(chosen)
         body.append(f"<h2>{heading}</h2>\n<p>{text}</p>")
         body.append(f'<div class="tiles">{"".join(tiles)}</div>' if tiles else "<p>None.</p>")
     return save_text(path, page(title, _STYLE + "\n".join(body)))
@@ -101,6 +108,8 @@ def _tile(
     threshold: float,
     *,
     name: str,
+    number: int,
+    classes: Mapping[str, str],
 ) -> str:
     wrong = predicted[one.predicted] if one.predicted is not None else None
     true = gold[one.gold] if one.gold is not None else None
@@ -120,10 +129,12 @@ def _tile(
         region.tag(view(true["box"]), f"true: {true['label']}", colors[true["label"]])
     where = name or f"image {one.image + 1}"
     source, text = data_url(region.image, jpeg=True), _sentence(one, wrong, true)
+    about = dict.fromkeys(classes[box["label"]] for box in (true, wrong) if box is not None)
     return (
-        f'<figure><img src="{source}" width="{_TILE}" height="{_TILE}" alt="{escape(text, quote=True)}">'
-        f"<figcaption><strong>{escape(text)}</strong><br>{escape(shorten(where, 48, keep_end=True))}</figcaption>"
-        "</figure>"
+        f'<figure class="mistake {" ".join(about)}" id="m{number}" tabindex="0">'
+        f'<img src="{source}" width="{_TILE}" height="{_TILE}" alt="{escape(text, quote=True)}">'
+        f"<figcaption><strong>{escape(text)}</strong><br>"
+        f'<a href="#m{number}">#{number}</a> {escape(shorten(where, 60, keep_end=True))}</figcaption></figure>'
     )
 
 
@@ -200,6 +211,10 @@ def _diagrams(report: DetectionReport) -> str:
     return f'<div class="diagrams">{"".join(parts)}</div>'
 
 
+def _filter(report: DetectionReport, classes: Mapping[str, str]) -> str:
+    return filter_form({row.label: (classes[row.label], row.support) for row in report.rows})
+
+
 def _how_to_read() -> str:
     return (
         "<p>In the images below a solid box was found, a dashed one is annotated; the thick boxes are what the "
@@ -212,6 +227,7 @@ main { max-width: 78rem; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1.1rem; }
 figure { margin: 0; } figure img { width: 100%; height: auto; border-radius: .4rem; display: block; }
 figcaption { font-size: .85rem; line-height: 1.35; margin-top: .35rem; color: var(--faint); overflow-wrap: anywhere; }
+figcaption a { color: inherit; }
 figcaption strong { color: var(--ink); font-weight: 600; }
 .diagrams { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
 .diagram { max-width: min(100%, 37rem); background: #fff; border-radius: .4rem; }

@@ -66,6 +66,16 @@ def _named(kind: str, count: int) -> str:
     return name.removesuffix("s") if count == 1 else name
 
 
+@dataclass(frozen=True, slots=True)
+class WordPlace:
+    """What stands before a word: the characters of the original text, and the name of the column that begins with it,
+    where there are several.
+    """
+
+    gap: str
+    column: str | None = None
+
+
 def scaled_scores(words: Sequence[str], scores: Sequence[float]) -> NDArray[np.float64]:
     """Scores divided by the largest magnitude, in [-1, 1]; all 0 stay 0.
 
@@ -84,6 +94,20 @@ def scaled_scores(words: Sequence[str], scores: Sequence[float]) -> NDArray[np.f
         )
     largest = float(np.abs(values).max())
     return values / largest if largest > 0 else values
+
+
+def in_columns(words: Sequence[str], before: Sequence[str] | None, fields: Sequence[str] | None) -> list[WordPlace]:
+    """Where each word stands. before: the characters between it and the word before, by default a space where the
+    script has them; fields: the column of each word, by default one.
+    """
+    gaps = [" " * space for space in spaces_before(words)] if before is None else list(before)
+    columns = [""] * len(words) if fields is None else list(fields)
+    several = len(set(columns)) > 1
+    first = [i == 0 or columns[i] != columns[i - 1] for i in range(len(words))]
+    return [
+        WordPlace("" if new else gap, column if new and several else None)
+        for gap, column, new in zip(gaps, columns, first, strict=True)
+    ]
 
 
 def spaces_before(words: Sequence[str]) -> list[bool]:

@@ -11,9 +11,10 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
+from polydetr.errors import escaped
 from polydetr.metrics.classification import display_width
 from polydetr.reports.explained import Sources
-from polydetr.reports.explanation import deletion_verdict, scaled_scores, spaces_before
+from polydetr.reports.explanation import WordPlace, deletion_verdict, in_columns, scaled_scores
 from polydetr.reports.images_html import images_html
 from polydetr.reports.sources_html import items_html, side_of, sources_html, style, table
 from polydetr.reports.style import shorten
@@ -28,8 +29,8 @@ def page(title: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n"
-        f"<body>\n<main>\n<h1>{escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(escaped(title))}</title>\n<style>\n{css}</style>\n</head>\n"
+        f"<body>\n<main>\n<h1>{escape(escaped(title))}</h1>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -44,6 +45,8 @@ def explanation_html(
     attention: NDArray[np.floating] | None = None,
     sources: Sources | None = None,
     notes: Sequence[str] = (),
+    before: Sequence[str] | None = None,
+    fields: Sequence[str] | None = None,
 ) -> str:
     """The words colored by how much each speaks for (blue, underlined) or against (orange, dotted) the prediction.
 
@@ -51,18 +54,18 @@ def explanation_html(
     :func:`deletion_verdict`; without it the page says that the attribution is unchecked. attention: (W, W), row = the
     word that looks, of text alone; of more than 40 words the highest-scored 40 are shown. sources: where the row has
     more than text, the scores of its columns, images and items; there may then be no words. notes: sentences that the
-    page ends with.
+    page ends with. before, fields: see ``explanation.in_columns``; the columns of texts are shown apart.
 
     Raises:
         InputError: the numbers of words and scores differ, or a score is not finite.
     """
     answer = f'<p class="prediction">Prediction: <strong>{escape(prediction)}</strong></p>'
-    verdict = _verdict(deletion, measure)
+    verdict, places = _verdict(deletion, measure), in_columns(words, before, fields)
     if sources is not None:
-        parts = [answer, style(), verdict, *_of_modalities(words, scores, sources)]
+        parts = [answer, style(), verdict, *_of_modalities(words, scores, sources, places)]
     else:
         strength = scaled_scores(words, scores)
-        parts = [answer, *_words(words, scores, strength), verdict, _ranking(words, scores, strength)]
+        parts = [answer, *_words(words, scores, strength, places), verdict, _ranking(words, scores, strength)]
         if attention is not None:
             parts.append(_heat_map(words, attention, strength))
     if notes:
@@ -71,29 +74,39 @@ def explanation_html(
     return page(title, "\n".join(parts))
 
 
-def _of_modalities(words: Sequence[str], scores: Sequence[float], sources: Sources) -> list[str]:
+def _of_modalities(
+    words: Sequence[str], scores: Sequence[float], sources: Sources, places: Sequence[WordPlace]
+) -> list[str]:
     """The parts of a page about a row that has more than text."""
     parts, ranking = [sources_html(sources)], ""
     if len(words):
         strength = scaled_scores(words, scores) * sources.fade(modality="text")
-        parts += ["<h2>Words</h2>", *_words(words, scores, strength)]
+        parts += ["<h2>Words</h2>", *_words(words, scores, strength, places)]
         ranking = _ranking(words, scores, strength)
     return [*parts, images_html(sources), items_html(sources), ranking]
 
 
-def _words(words: Sequence[str], scores: Sequence[float], strength: NDArray[np.float64]) -> list[str]:
-    return [_colored(words, scores, strength), _legend(float(np.abs(np.asarray(scores, float)).max()))]
+def _words(
+    words: Sequence[str], scores: Sequence[float], strength: NDArray[np.float64], places: Sequence[WordPlace]
+) -> list[str]:
+    return [_colored(words, scores, strength, places), _legend(float(np.abs(np.asarray(scores, float)).max()))]
 
 
-def _colored(words: Sequence[str], scores: Sequence[float], strength: NDArray[np.float64]) -> str:
-    words_html = []
-    for word, score, power, space in zip(words, scores, strength, spaces_before(words), strict=True):
+def _colored(
+    words: Sequence[str], scores: Sequence[float], strength: NDArray[np.float64], places: Sequence[WordPlace]
+) -> str:
+    """The texts as they are written, each column's by itself."""
+    texts: list[list[str]] = []
+    for word, score, power, place in zip(words, scores, strength, places, strict=True):
+        if place.column is not None or not texts:
+            heading = f'<span class="field">{escape(shorten(place.column, 60))}</span>' if place.column else ""
+            texts.append([heading])
         # The underline carries the strongest words to readers who do not see the color.
         marked = f" {side_of(power)}" + (" strong" if abs(power) >= 0.5 else "")
         spoken, alpha = escape(f"{word}: {score:+.4g}", quote=True), f"{abs(power):.3f}"
         span = f'<span class="w{marked}" style="--a:{alpha}" title="{spoken}">{escape(word)}</span>'
-        words_html.append(" " + span if space else span)
-    return f'<p class="words" dir="auto">{"".join(words_html)}</p>'
+        texts[-1].append(escape(escaped(place.gap)) + span)
+    return "\n".join(f'<p class="words" dir="auto">{"".join(text)}</p>' for text in texts)
 
 
 def _legend(largest: float) -> str:

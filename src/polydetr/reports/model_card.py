@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from polydetr.core.files import json_text
 from polydetr.errors import shown
@@ -27,6 +29,7 @@ def model_card(
     limits: Sequence[str] = (),
     backbone: Facts | None = None,
     example: Facts | None = None,
+    reports: Sequence[str] = (),
 ) -> str:
     """Markdown from the given facts; a section without facts says "Not recorded."
 
@@ -38,6 +41,7 @@ def model_card(
     limits: sentences.
     backbone: {"name": "minilm", "license": "Apache-2.0", "source": "...", "sha256": "..."}; None: random weights.
     example: one row of inputs, for the loading example.
+    reports: the files beside the card, by their paths from its folder; the pictures among them are shown.
     """
     written_by = f"polydetr {polydetr_version}".strip() + (f" on {date}" if date else "")
     parts = [
@@ -45,6 +49,7 @@ def model_card(
         _section("Data", _table(data, "split")),
         _section("Inputs and targets", _schema(schema)),
         _section("Metrics", _metrics(metrics, run or {}, date)),
+        *([_section("Reports", _reports(reports))] if reports else []),
         _section("Calibration", _table(calibration, "target")),
         _section("Training run", _facts(run)),
         _section("Limits", _limits(limits)),
@@ -99,6 +104,29 @@ def _metrics(metrics: Mapping[str, Mapping[str, Facts]] | None, run: Facts, date
             for metric, value in scores.items():
                 rows.setdefault(f"{target}: {metric}", {})[split] = value
     return _table(rows, "metric") + (f"\n\nMeasured with {measured}." if measured else "")
+
+
+def _reports(files: Sequence[str]) -> str:
+    """A link to each file, what the pictures show below."""
+    pictures = [file for file in files if file.endswith(".png")]
+    links = [f"- [{_link_text(file)}]({quote(file)}){_meaning(file)}" for file in files if file not in pictures]
+    shown = [f"![{_link_text(Path(file).stem)}]({quote(file)})" for file in pictures]
+    return "\n\n".join(filter(None, ("\n".join(links), *shown)))
+
+
+def _link_text(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>])", r"\\\1", text)
+
+
+def _meaning(file: str) -> str:
+    """What a file holds, where its name alone does not say it."""
+    ends = {
+        "-mistakes.html": "the worst mistakes, one by one",
+        "history.json": "what was measured while it trained, and the loss of the steps",
+        "rejected.jsonl": "the rows that were left out",
+        "-labels.txt": "what the diagrams call by a number",
+    }
+    return next((f": {text}" for end, text in ends.items() if file.endswith(end)), "")
 
 
 def _facts(facts: Facts | None) -> str:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polydetr.core.files import file_names
-from polydetr.core.predictions import Evaluation
 from polydetr.errors import InputError
 from polydetr.metrics.calibration import ReliabilityCurve
-from polydetr.metrics.classification import ClassReport
+from polydetr.metrics.classification import ClassReport, display_width
 from polydetr.metrics.entities import EntityReport
+from polydetr.reports.label_names import label_names
 from polydetr.reports.style import BLUE, FAINT, INK, ORANGE, PALETTE, canvas, quiet_grid, shorten
 
 if TYPE_CHECKING:
@@ -32,13 +31,15 @@ def learning_curve_png(
     path: str | Path,
     *,
     best: float | None = None,
+    losses: Sequence[tuple[float, float]] = (),
 ) -> None:
     """Losses on the left, scores on the right, over epochs (or steps).
 
     history: one mapping per measurement with "epoch" or "step" and any numbers, such as "train_loss", "valid_loss",
     "entity_f1"; a missing or None value leaves a gap. A name that contains "loss" is a loss. "metrics"
     may hold {target: {name: number}}, as the training loop writes it, and then replaces "score".
-    best: the epoch or step (what the x axis counts) whose weights were kept.
+    best: the epoch or step (what the x axis counts) whose weights were kept. losses: of the steps of training, by
+    epoch or step, drawn behind.
 
     Raises:
         InputError: nothing to draw.
@@ -58,6 +59,9 @@ def learning_curve_png(
         figure.suptitle("Learning curve", x=0.01, ha="left", fontsize=13, fontweight="bold")
         for place, (name, group) in enumerate(panels, start=1):
             axes = figure.add_subplot(1, len(panels), place)
+            if losses and place == 1:
+                style = {"color": PALETTE[0], "lw": 0.8, "alpha": 0.35, "zorder": 1}
+                axes.plot(*zip(*losses, strict=True), label="loss of the steps", **style)
             for i, (key, points) in enumerate(group.items()):
                 label = shorten(key, 30)
                 axes.plot(*zip(*points, strict=True), marker="o", ms=4, lw=1.8, color=PALETTE[i % 10], label=label)
@@ -98,6 +102,7 @@ def confusion_matrix_png(report: ClassReport, path: str | Path, *, title: str = 
             "This report holds no confusion matrix; a row with several labels at once has no single confusion."
         )
     matrix, labels = report.confusion, list(report.confusion_labels)
+    names = label_names(labels)
     subtitle = f"{int(matrix.sum()):,} rows, {len(labels)} classes, {report.accuracy:.1%} right"
     many = len(labels) > FULL_MATRIX
     pairs = _worst_pairs(matrix, labels) if many else []
@@ -108,16 +113,16 @@ def confusion_matrix_png(report: ClassReport, path: str | Path, *, title: str = 
     with canvas(side + (7.4 if many else 2.6), side + 1.6, path=path) as figure:
         figure.suptitle(f"{title}\n{subtitle}", x=0.01, ha="left", fontsize=12, fontweight="bold")
         grid = figure.add_gridspec(1, 2, width_ratios=[side + 2.2, 3.0]) if many else figure.add_gridspec(1, 1)
-        draw_matrix(figure.add_subplot(grid[0, 0]), matrix, labels)
+        draw_matrix(figure.add_subplot(grid[0, 0]), matrix, [names.get(label, label) for label in labels])
         if many:
-            _draw_pairs(figure.add_subplot(grid[0, 1]), pairs)
+            _draw_pairs(figure.add_subplot(grid[0, 1]), [(names[a], names[b], n, share) for a, b, n, share in pairs])
 
 
 def _draw_pairs(axes: Axes, pairs: Sequence[tuple[str, str, int, float]]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title("Most frequent confusions (gold → predicted)", loc="right")
-    names = [" → ".join(shorten(name, 24, keep_end=True) for name in pair[:2]) for pair in pairs]
+    names = [" → ".join(pair[:2]) for pair in pairs]
     counts = [count for _, _, count, _ in pairs]
     bars = axes.barh(range(len(pairs)), counts, color=ORANGE, height=0.7)
     axes.bar_label(bars, [f"{n}  ({share:.0%} of gold)" for _, _, n, share in pairs], padding=3, fontsize=8)
@@ -129,17 +134,17 @@ def _draw_pairs(axes: Axes, pairs: Sequence[tuple[str, str, int, float]]) -> Non
     axes.tick_params(axis="y", length=0)
 
 
-def draw_matrix(axes: Axes, matrix: NDArray[np.int64], labels: Sequence[str]) -> None:
+def draw_matrix(axes: Axes, matrix: NDArray[np.int64], names: Sequence[str]) -> None:
+    """names: of the rows and columns, as they are to be shown (``label_names``)."""
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    size = len(labels)
+    size = len(names)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set_anchor("N")
     small = 12 if size <= 4 else 9 if size <= 12 else 7
     for i, j in zip(*np.nonzero(matrix), strict=True):
         text = f"{matrix[i, j]:,}" + (f"\n{share[i, j]:.1%}" if size <= 6 else "")
         axes.text(j, i, text, ha="center", va="center", fontsize=small, color="white" if share[i, j] > 0.55 else INK)
-    names = [shorten(label, 24, keep_end=True) for label in labels]
-    steep = size > 6 or max(map(len, names)) > 9
+    steep = size > 6 or max(map(display_width, names)) > 9
     axes.set_xticks(range(size), names, rotation=45 if steep else 0, ha="right" if steep else "center", fontsize=9)
     if steep:
         for tick in axes.get_xticklabels():
@@ -244,21 +249,6 @@ def coverage_png(curve: Mapping[str, Sequence[float]], path: str | Path, *, titl
         axes.legend(loc="lower left", fontsize=9)
 
 
-def write_coverage_plots(folder: Path, evaluations: Mapping[str, Evaluation]) -> list[Path]:
-    """``coverage.png``, or one per target, for each target whose answers can be withheld; what was written.
-
-    Raises:
-        SaveError: a file cannot be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {t: e.data["coverage_risk"] for t, e in evaluations.items() if "coverage_risk" in e.data}
-    written, names = [], file_names(drawn)
-    for target, curve in drawn.items():
-        written.append(folder / ("coverage.png" if len(drawn) == 1 else f"coverage-{names[target]}.png"))
-        coverage_png(curve, written[-1], title=f"Coverage and risk: {shorten(target, 30)}")
-    return written
-
-
 def entity_bars_png(report: EntityReport, path: str | Path) -> None:
     """F1 of every type as a bar, precision and recall as marks on it; the 40 most frequent types, then the micro
     average.
@@ -282,7 +272,8 @@ def entity_bars_png(report: EntityReport, path: str | Path) -> None:
         )
         for place, row in zip(y, rows, strict=True):
             axes.text(1.02, place, f"{row.f1:.3f}   n = {row.support:,}", va="center", fontsize=9)
-        axes.set_yticks(y, [shorten(row.label, 28) for row in rows])
+        names = label_names((row.label for row in report.rows), limit=28)
+        axes.set_yticks(y, [names.get(row.label, row.label) for row in rows])
         axes.set(xlim=(0, 1), xlabel="score")
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from polydetr.reports.explained import ExplainedImage, Sources
-from polydetr.reports.explanation import deletion_verdict, scaled_scores, spaces_before
+from polydetr.reports.explanation import WordPlace, deletion_verdict, in_columns, scaled_scores
 from polydetr.reports.images_png import draw_image, image_height
 from polydetr.reports.style import BAD, BLUE, FAINT, GOOD, INK, ORANGE, canvas, shorten
 from polydetr.reports.words_png import LINE, MARGIN, WIDTH, draw_scale, draw_word, lay_out, put_text, word_widths
@@ -43,6 +43,8 @@ def explanation_png(
     deletion: Mapping[str, float] | None = None,
     measure: str = "probability",
     sources: Sources | None = None,
+    before: Sequence[str] | None = None,
+    fields: Sequence[str] | None = None,
 ) -> None:
     """Draws what ``explanation_html`` shows, without the tables of words; of very many words, images or items the
     first. The arguments are those of ``explanation_html``.
@@ -50,15 +52,17 @@ def explanation_png(
     Raises:
         InputError: the numbers of words and scores differ, or a score is not finite.
     """
+    places = in_columns(words, before, fields)
     with canvas(WIDTH, 1.0, path=path) as figure:
         figure.set_layout_engine("none")
         blocks = [_head(title, prediction)]
         if sources is None:
-            blocks += [_words(figure, words, scaled_scores(words, scores)), _scale(scores)]
+            blocks += [_words(figure, words, scaled_scores(words, scores), places), _scale(scores)]
         else:
             blocks += [_lines(sources.statement), *_bars(sources)]
             if len(words):
-                blocks.append(_words(figure, words, scaled_scores(words, scores) * sources.fade(modality="text")))
+                strength = scaled_scores(words, scores) * sources.fade(modality="text")
+                blocks.append(_words(figure, words, strength, places))
             blocks += [*_images(sources), *_items(sources), *_legend(sources)]
         blocks.append(_check(deletion, measure))
         figure.set_size_inches(WIDTH, sum(block.height for block in blocks) + 0.1)
@@ -136,12 +140,16 @@ def _bar(figure: Figure, middle: float, power: float, text: str) -> None:
     put_text(figure, center + side, middle, text, ha="right" if power > 0 else "left", fontsize=8, color=FAINT)
 
 
-def _words(figure: Figure, words: Sequence[str], strength: np.ndarray) -> _Block:
+def _words(figure: Figure, words: Sequence[str], strength: np.ndarray, before: Sequence[WordPlace]) -> _Block:
     shown = [shorten(word, 60) or "␣" for word in words[:_MOST_WORDS]]
-    places, lines = lay_out(word_widths(figure, shown), spaces_before(shown))
+    places, lines = lay_out(word_widths(figure, shown), before[: len(shown)])
     left_out = len(words) - len(shown)
 
     def draw(figure: Figure, y: float) -> None:
+        for place, (_, line) in zip(before, places, strict=False):
+            if place.column:
+                name = shorten(place.column, 60)
+                put_text(figure, MARGIN, y + 0.25 + LINE * (line - 1), name, fontsize=9, color=FAINT)
         for word, power, (x, line) in zip(shown, strength, places, strict=False):
             draw_word(figure, x, y + 0.25 + LINE * line, word, power=float(power))
         if left_out:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import colorsys
 import io
 import logging
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from polydetr.core.files import save_bytes
 from polydetr.errors import escaped
 from polydetr.metrics.classification import display_width
+from polydetr.reports.fonts import drawable, families
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,22 +29,6 @@ BLUE, ORANGE = "#2f6db3", "#d9691e"  # for and against; before and after
 PALETTE = ("#2f6db3", "#d9691e", "#2a9d6f", "#b0468c", "#c79a00", "#4ba3c7", "#8c5a3c", "#6f5bb5", "#c43d4b", "#5f7f2e")
 GOOD, BAD = "#1d7a52", "#b3382c"
 DPI = 150
-
-_CJK_FAMILIES = (
-    "Noto Sans CJK SC",
-    "Noto Sans SC",
-    "Source Han Sans SC",
-    "Source Han Sans CN",
-    "PingFang SC",
-    "Hiragino Sans GB",
-    "Microsoft YaHei",
-    "WenQuanYi Micro Hei",
-    "WenQuanYi Zen Hei",
-    "SimHei",
-    "Droid Sans Fallback",
-    "Arial Unicode MS",
-)
-_CJK_FILES = ("notosanscjk", "notosanssc", "sourcehansans", "wqy", "simhei", "msyh", "droidsansfallback", "pingfang")
 
 
 def label_colors(labels: Iterable[str]) -> dict[str, str]:
@@ -65,26 +49,6 @@ def ink_on(color: str) -> str:
     return "#000000" if 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.2 else "#ffffff"
 
 
-def cjk_font() -> str | None:
-    """The name of an installed font with Chinese characters, or None; also of one installed since matplotlib last
-    listed the fonts.
-    """
-    from matplotlib import font_manager
-
-    known = {font.name for font in font_manager.fontManager.ttflist}
-    for family in _CJK_FAMILIES:
-        if family in known:
-            return family
-    for file in font_manager.findSystemFonts():
-        if Path(file).name.lower().replace("-", "").replace("_", "").startswith(_CJK_FILES):
-            try:
-                font_manager.fontManager.addfont(file)
-            except (OSError, RuntimeError):  # not a font that FreeType reads
-                continue
-            return font_manager.fontManager.ttflist[-1].name
-    return None
-
-
 @contextmanager
 def _silenced(logger: str) -> Iterator[None]:
     """Most Chinese fonts come without a bold cut, and matplotlib would say so each time."""
@@ -101,15 +65,15 @@ def _silenced(logger: str) -> Iterator[None]:
 def canvas(width: float, height: float, *, path: str | Path) -> Iterator[Figure]:
     """A figure of ``width`` × ``height`` inches; on leaving, it is written to ``path`` as PNG, whole or not at all.
 
-    Characters that no installed font has are drawn as empty boxes, without a warning.
+    A character that no font has is drawn as "?"; labels have names without any (``label_names``).
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
-    chinese = cjk_font()
     settings: Any = {
-        "font.family": ["DejaVu Sans", chinese] if chinese else ["DejaVu Sans"],
+        "font.family": families(),
         "font.size": 10,
         "text.color": INK,
         "text.parse_math": False,  # a label such as "$5" is text, not a formula
@@ -128,11 +92,13 @@ def canvas(width: float, height: float, *, path: str | Path) -> Iterator[Figure]
         "grid.color": GRID,
         "legend.frameon": False,
     }
-    with matplotlib.rc_context(settings), warnings.catch_warnings(), _silenced("matplotlib.font_manager"):
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing")
+    with matplotlib.rc_context(settings), _silenced("matplotlib.font_manager"):
         figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
+        for text in figure.findobj(Text):
+            assert isinstance(text, Text)
+            text.set_text(drawable(text.get_text()))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": "polydetr"})
     save_bytes(path, buffer.getvalue())

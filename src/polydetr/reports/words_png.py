@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polydetr.reports.explanation import WordPlace
+from polydetr.reports.fonts import drawable
 from polydetr.reports.style import BLUE, FAINT, ORANGE
 
 if TYPE_CHECKING:
@@ -24,19 +26,23 @@ def word_widths(figure: Figure, words: Sequence[str]) -> list[float]:
     probe = figure.text(0, 0, "", fontsize=_WORD_SIZE)
     widths = []
     for word in words:
-        probe.set_text(word)
+        probe.set_text(drawable(word))
         widths.append(probe.get_window_extent(renderer).width / figure.dpi)
     probe.remove()
     return widths
 
 
-def lay_out(widths: Sequence[float], spaces: Sequence[bool]) -> tuple[list[tuple[float, int]], int]:
-    """(inches from the left, line number) of every word, and the number of lines."""
+def lay_out(widths: Sequence[float], before: Sequence[WordPlace]) -> tuple[list[tuple[float, int]], int]:
+    """(inches from the left, line number) of every word, and the number of lines. A new column, and a line feed of the
+    text, begin a new line; a column leaves one free for its name.
+    """
     places: list[tuple[float, int]] = []
     x, line = MARGIN, 0
-    for width, space in zip(widths, spaces, strict=True):
-        gap = 0.14 if space else 0.07  # the box around a word reaches 0.03 beyond it on either side
-        if places and x + gap + width > WIDTH - MARGIN:
+    for width, place in zip(widths, before, strict=True):
+        gap = 0.14 if place.gap else 0.07  # the box around a word reaches 0.03 beyond it on either side
+        if place.column:
+            x, line = MARGIN, line + (2 if places else 1)
+        elif "\n" in place.gap or (places and x + gap + width > WIDTH - MARGIN):
             x, line = MARGIN, line + 1
         elif places:
             x += gap

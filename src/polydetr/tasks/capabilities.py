@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from polydetr.core.access import FileAccess
 from polydetr.core.examples import Arrays
-from polydetr.core.predictions import Baseline, Prediction
+from polydetr.core.mistakes import Mistake
+from polydetr.core.predictions import Baseline, Figures, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import Location
 from polydetr.tasks.confidence import Calibration
@@ -209,5 +210,23 @@ class WritesFiles(Protocol):
     def to_json(self, value: Any, *, file: Path | None = None) -> Any:
         """A prediction's value in JSON terms: the name of the file to which it is written (``file``, a path without its
         suffix); without ``file`` the content itself as text.
+        """
+        ...
+
+
+@runtime_checkable
+class ShowsMistakes(Protocol):
+    """Its wrong answers can be shown one by one, beside what would have been right."""
+
+    @property
+    def mistake_kinds(self) -> Mapping[str, str]:
+        """Kind → what it means and how the mistakes of it are ordered, in a sentence; in the order of a page."""
+        ...
+
+    def mistakes(
+        self, predictions: Sequence[Prediction], golds: Sequence[Any], figures: Figures
+    ) -> Iterator[tuple[int, Mistake]]:
+        """Every mistake with the number of its row. predictions, golds: as ``evaluate`` takes them; figures: what it
+        gave for them.
         """
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal
@@ -13,12 +13,14 @@ from pydantic import AfterValidator, Field
 
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
-from polydetr.core.predictions import Baseline, Details, Evaluation, Prediction
+from polydetr.core.mistakes import Mistake
+from polydetr.core.predictions import Baseline, Details, Evaluation, Figures, Prediction
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, CellKind, confidence, predicted
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.calibration import expected_calibration_error
 from polydetr.metrics.classification import classification_report, multilabel_report
+from polydetr.metrics.figures import ClassFigures
 from polydetr.metrics.separation import auroc
 from polydetr.tasks.base import (
     NOTHING_KNOWN,
@@ -31,9 +33,9 @@ from polydetr.tasks.base import (
     distinct,
     log_softmax,
 )
+from polydetr.tasks.class_mistakes import KINDS, KINDS_OF_SEVERAL, class_mistakes, mistakes_of_several
 from polydetr.tasks.classes import Classes, Label
 from polydetr.tasks.confidence import withhold_row
-from polydetr.tasks.figures import ClassFigures
 from polydetr.values.cells import is_missing, says_missing
 
 IN_SCOPE_SHARE = 0.95
@@ -282,6 +284,20 @@ class ClassificationTask(Task):
             positives = [number == 1 for number in numbers]
             scores = [details_of(p, ClassDetails).probabilities[self.classes.values[1]] for p, _ in pairs]
         return {"auroc": auroc(scores, positives)} if any(positives) and not all(positives) else {}
+
+    @property
+    def mistake_kinds(self) -> Mapping[str, str]:
+        return KINDS_OF_SEVERAL if self.multi_label else KINDS
+
+    def mistakes(
+        self, predictions: Sequence[Prediction], golds: Sequence[Any], figures: Figures
+    ) -> Iterator[tuple[int, Mistake]]:
+        rows = [
+            (i, p.value, gold, details_of(p, ClassDetails).probabilities)
+            for i, (p, gold) in enumerate(zip(predictions, golds, strict=True))
+            if gold is not None
+        ]
+        return (mistakes_of_several if self.multi_label else class_mistakes)(rows, self.classes)
 
     # -- state ---------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from polydetr.core.tables import AnswerColumn, listed
 from polydetr.errors import ConfigError, Location, SchemaError
 from polydetr.metrics.box_matching import as_objects, match_image
 from polydetr.metrics.detection import detection_report
+from polydetr.metrics.figures import BoxFigures
 from polydetr.tasks.base import (
     NOTHING_KNOWN,
     DecoderOptions,
@@ -33,7 +34,6 @@ from polydetr.tasks.base import (
     label_set,
 )
 from polydetr.tasks.confidence import withhold_items
-from polydetr.tasks.figures import BoxFigures
 from polydetr.tasks.learned_objects import learned_objects, left_out_objects, refuse_shares
 from polydetr.values.boxes import SMALLEST_SIDE, cxcywh_to_xyxy, seen_boxes, xyxy_to_cxcywh
 from polydetr.values.cells import is_missing

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,10 +17,12 @@ import numpy as np
 
 from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layouts
-from polydetr.core.predictions import Evaluation, Prediction
+from polydetr.core.mistakes import Mistake
+from polydetr.core.predictions import Evaluation, Figures, Prediction
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, predicted
 from polydetr.errors import Location, RowError, SchemaError
+from polydetr.metrics.figures import RankFigures
 from polydetr.metrics.ranking import rank_of, report_of_ranks
 from polydetr.schema.columns import infer_modality
 from polydetr.tasks.base import LearnedState, Task, WindowView
@@ -117,17 +119,35 @@ class EmbeddingTask(Task):
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         """Each row searches its positive among all distinct positives of these rows, exactly."""
         pairs = self.labeled(predictions, golds)
+        rows = np.array([i for i, gold in enumerate(golds) if gold is not None])
         vectors = {gold.key: gold.vector for _, gold in pairs}
         columns = {key: i for i, key in enumerate(vectors)}
+        owner = np.zeros(len(columns), np.int64)  # a row that has the candidate
+        owner[[columns[gold.key] for _, gold in reversed(pairs)]] = rows[::-1]
         candidates = np.array(list(vectors.values()), dtype=np.float32)
-        ranks = []
+        ranks, first = [], []
         for start in range(0, len(pairs), _AT_ONCE):
             part = pairs[start : start + _AT_ONCE]
             scores = np.array([p.value for p, _ in part], dtype=np.float32) @ candidates.T
             ranks.append(rank_of(scores, np.array([columns[gold.key] for _, gold in part])))
+            first.append(owner[scores.argmax(1)])
         report = report_of_ranks(np.concatenate(ranks), candidates=len(candidates))
         data = {"queries": report.queries, "candidates": report.candidates}
-        return Evaluation(report.to_dict(), {"retrieval": report.to_text()}, {"retrieval": data})
+        figures = RankFigures(rows, np.concatenate(ranks), np.concatenate(first), len(candidates))
+        return Evaluation(report.to_dict(), {"retrieval": report.to_text()}, {"retrieval": data}, figures)
+
+    @property
+    def mistake_kinds(self) -> Mapping[str, str]:
+        return {"not first": "Rows whose own value does not come first, the lowest rank first."}
+
+    def mistakes(
+        self, predictions: Sequence[Prediction], golds: Sequence[Any], figures: Figures
+    ) -> Iterator[tuple[int, Mistake]]:
+        assert isinstance(figures, RankFigures)
+        for row, rank, first in zip(figures.rows.tolist(), figures.ranks.tolist(), figures.first.tolist(), strict=True):
+            if rank > 1 and golds[row].key != golds[first].key:
+                note = f"its own comes {rank:,}. of {figures.candidates:,}"
+                yield row, Mistake("not first", float(rank), note=note, instead=first)
 
     # -- state ---------------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,9 @@ Sources: Tan et al. 2021 (arXiv 2105.08901), and what ``nn.span_set`` names.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,11 +16,13 @@ from pydantic import Field
 
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
-from polydetr.core.predictions import Details, Evaluation, Prediction
+from polydetr.core.mistakes import Mistake
+from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, listed
 from polydetr.errors import SchemaError
-from polydetr.metrics.entities import best_threshold, entity_report, nested_recall
+from polydetr.metrics.entities import Key, best_threshold, entity_report, nested_recall
+from polydetr.metrics.figures import SpanFigures
 from polydetr.tasks.base import (
     NOTHING_KNOWN,
     DecoderOptions,
@@ -32,9 +35,9 @@ from polydetr.tasks.base import (
     label_set,
 )
 from polydetr.tasks.confidence import withhold_items
-from polydetr.tasks.figures import SpanFigures
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.tasks.span_answers import Candidate, merged, settled
+from polydetr.tasks.span_mistakes import KINDS, AnsweredSpans, span_mistakes
 from polydetr.values.spans import Nesting, Span, nesting_of, num_span_queries
 from polydetr.values.tags import fit_to_words, iob2_to_word_spans, is_span_tag, spans_to_iob2
 
@@ -264,6 +267,24 @@ class EntitiesTask(Task):
             table += f"{'nested':>12}  {inner.correct} of {inner.possible} spans inside others: {inner.recall:.3f}\n"
         data = {"entities": report.to_dict(), "nested": inner.to_dict(), "threshold": self.threshold}
         return Evaluation(metrics, {"entities": table}, data, SpanFigures(report))
+
+    @property
+    def mistake_kinds(self) -> Mapping[str, str]:
+        return KINDS
+
+    def mistakes(
+        self, predictions: Sequence[Prediction], golds: Sequence[Any], figures: Figures
+    ) -> Iterator[tuple[int, Mistake]]:
+        def none_at(details: SpanDetails, key: Key) -> float:
+            return 1 - self.calibration(max((s["score"] for s in details.all if _span(s).key == key), default=0.0))
+
+        return span_mistakes(
+            [
+                AnsweredSpans(i, gold.spans, p.value, partial(none_at, details_of(p, SpanDetails)))
+                for i, (p, gold) in enumerate(zip(predictions, golds, strict=True))
+                if gold is not None
+            ]
+        )
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
         pairs = [(p, g) for p, g in zip(predictions, golds, strict=True) if g is not None]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,7 +18,8 @@ from polydetr.core.access import FileAccess
 from polydetr.core.examples import Arrays
 from polydetr.core.files import save_bytes
 from polydetr.core.layout import FieldText, Layouts
-from polydetr.core.predictions import Details, Evaluation, Prediction
+from polydetr.core.mistakes import Mistake
+from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, predicted
 from polydetr.errors import ConfigError, Location, RowError
@@ -232,6 +233,21 @@ class GenerationTask(Task):
             raise ValueError("images were generated, not measured: run the rows with their targets")
         loss, power = float(np.mean(losses)), float(np.mean(powers))
         return Evaluation({"flow_loss": loss, "flow_explained": 1.0 - loss / max(power, 1e-12)})
+
+    @property
+    def mistake_kinds(self) -> Mapping[str, str]:
+        return {"unexplained": "Images whose noise the model tells apart worst, by the share of it that is left."}
+
+    def mistakes(
+        self, predictions: Sequence[Prediction], golds: Sequence[Any], figures: Figures
+    ) -> Iterator[tuple[int, Mistake]]:
+        for row, (prediction, gold) in enumerate(zip(predictions, golds, strict=True)):
+            details = details_of(prediction, FlowDetails)
+            if gold is None or details.loss is None or details.power is None:
+                continue
+            share = details.loss / max(details.power, 1e-12)
+            note = f"{share:.0%} of the velocity is unexplained (flow loss {details.loss:.3g})"
+            yield row, Mistake("unexplained", share, note=note, image=gold.transpose(1, 2, 0))
 
     # -- state ---------------------------------------------------------------------------------------------------------
 

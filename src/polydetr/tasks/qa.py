@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -13,11 +13,12 @@ from pydantic import Field
 
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layout, Layouts
-from polydetr.core.predictions import Details, Evaluation, Prediction
+from polydetr.core.mistakes import Mark, Mistake
+from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, confidence, predicted
 from polydetr.errors import Location, RowError, SchemaError
-from polydetr.metrics.qa import best_no_answer_threshold, qa_report
+from polydetr.metrics.qa import answer_scores, best_no_answer_threshold, language_of, qa_report
 from polydetr.tasks.base import LearnedState, Task, TaskOptions, WindowView, details_of, log_softmax
 from polydetr.tasks.confidence import withhold_row
 from polydetr.values.cells import is_missing
@@ -216,6 +217,41 @@ class QuestionAnsweringTask(Task):
         report = qa_report([gold.texts for _, gold in pairs], [p.value["text"] for p, _ in pairs])
         numbers = {k: float(v) for k, v in report.to_dict().items() if isinstance(v, float)}
         return Evaluation(numbers, {}, {"qa": report.to_dict()})
+
+    @property
+    def mistake_kinds(self) -> Mapping[str, str]:
+        return {
+            "elsewhere": "Answers that share no word with the true one, the most confident first.",
+            "cut wrong": "Answers that share words with the true one, the most confident first.",
+            "answered in vain": "Answers to questions that the passage does not answer, the most confident first.",
+            "not answered": 'Questions answered by "no answer" whose answer is there, the most confident first.',
+        }
+
+    def mistakes(
+        self, predictions: Sequence[Prediction], golds: Sequence[Any], figures: Figures
+    ) -> Iterator[tuple[int, Mistake]]:
+        rows = [(i, p, g) for i, (p, g) in enumerate(zip(predictions, golds, strict=True)) if g is not None]
+        language = language_of([gold.texts for _, _, gold in rows], [p.value["text"] for _, p, _ in rows])
+        for row, prediction, gold in rows:
+            answer, sure = prediction.value, prediction.probability or 0.0
+            exact, f1 = answer_scores(gold.texts, answer["text"], language)
+            if exact == 1:
+                continue
+            if not gold.texts:
+                kind = "answered in vain"
+            elif answer["start"] is None:
+                kind = "not answered"
+            else:
+                kind = "cut wrong" if f1 > 0 else "elsewhere"
+            marks = [
+                Mark(a.start, a.start + len(a.text), "", "gold", True) for a in gold.answers if a.start is not None
+            ]
+            if answer["start"] is not None:
+                marks.append(Mark(answer["start"], answer["end"], "", "answer", True))
+            yield row, Mistake(
+                kind, sure, " / ".join(dict.fromkeys(gold.texts)), answer["text"], (), sure,
+                marks=tuple(dict.fromkeys(marks)), note=f"F1 {f1:.2f}" if 0 < f1 < 1 else "",
+            )  # fmt: skip
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
         if not self.no_answer or all(gold is None for gold in golds):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,11 +11,13 @@ from pydantic import Field
 
 from polydetr.core.examples import Arrays
 from polydetr.core.layout import FieldText, Layouts
-from polydetr.core.predictions import Baseline, Details, Evaluation, Prediction
+from polydetr.core.mistakes import Mistake
+from polydetr.core.predictions import Baseline, Details, Evaluation, Figures, Prediction
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, predicted
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.calibration import conformal_width
+from polydetr.metrics.figures import NumberFigures
 from polydetr.metrics.regression import regression_report
 from polydetr.tasks.base import LearnedState, Task, WindowView, details_of
 from polydetr.values.cells import decimal_marks, read_number
@@ -114,7 +116,28 @@ class RegressionTask(Task):
         if self.half_width is not None:
             held = [abs(p.value - gold) <= self.half_width for p, gold in pairs]
             metrics |= {"interval_coverage": float(np.mean(held)), "interval_width": 2 * self.half_width}
-        return Evaluation(metrics)
+        figures = NumberFigures(np.array([gold for _, gold in pairs]), np.array([p.value for p, _ in pairs]))
+        return Evaluation(metrics, figures=figures)
+
+    @property
+    def mistake_kinds(self) -> Mapping[str, str]:
+        return {"residual": "Every row is a little wrong; these are the largest differences, the largest first."}
+
+    def mistakes(
+        self, predictions: Sequence[Prediction], golds: Sequence[Any], figures: Figures
+    ) -> Iterator[tuple[int, Mistake]]:
+        pairs = [(i, p, g) for i, (p, g) in enumerate(zip(predictions, golds, strict=True)) if g is not None]
+        rmse = float(np.sqrt(np.mean([(p.value - gold) ** 2 for _, p, gold in pairs]))) or 1.0
+        for row, prediction, gold in pairs:
+            residual = prediction.value - gold
+            if not residual:
+                continue
+            note = f"{residual:+.4g}, {abs(residual) / rmse:.1f} times the RMSE"
+            interval = details_of(prediction, QuantityDetails).interval
+            if interval is not None and not interval[0] <= gold <= interval[1]:
+                note += f"; outside its interval from {interval[0]:.5g} to {interval[1]:.5g}"
+            side = "too high" if residual > 0 else "too low"
+            yield row, Mistake("residual", abs(residual), f"{gold:.6g}", f"{prediction.value:.6g}", (side,), note=note)
 
     def baseline(self, golds: Sequence[Any]) -> Baseline | None:
         """Of the rows' mean: its RMSE is their standard deviation."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -12,12 +12,15 @@ from pydantic import Field
 
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
-from polydetr.core.predictions import Details, Evaluation, Prediction
+from polydetr.core.mistakes import Mark, Mistake
+from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, confidence, listed
 from polydetr.errors import SchemaError
 from polydetr.metrics.calibration import expected_calibration_error
-from polydetr.metrics.entities import entity_report
+from polydetr.metrics.entities import Key, entity_report
+from polydetr.metrics.figures import ClassFigures
+from polydetr.metrics.suspicion import class_thresholds, is_suspicious
 from polydetr.metrics.tokens import token_report
 from polydetr.tasks.base import (
     NOTHING_KNOWN,
@@ -31,8 +34,8 @@ from polydetr.tasks.base import (
     log_softmax,
 )
 from polydetr.tasks.confidence import withhold_items
-from polydetr.tasks.figures import ClassFigures
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
+from polydetr.tasks.span_mistakes import KINDS, AnsweredSpans, span_mistakes
 from polydetr.values.spans import Span
 from polydetr.values.tags import iob2_to_word_spans, is_span_tag, mark_spans, spans_to_iob2, types_of
 
@@ -286,6 +289,22 @@ class TaggingTask(Task):
             figures = replace(figures, entities=report)
         return Evaluation(metrics, tables, data, figures)
 
+    @property
+    def mistake_kinds(self) -> Mapping[str, str]:
+        return (
+            {"wrong label": "Words under another label than theirs, the most confident first."} if self.plain else KINDS
+        )
+
+    def mistakes(
+        self, predictions: Sequence[Prediction], golds: Sequence[Any], figures: Figures
+    ) -> Iterator[tuple[int, Mistake]]:
+        rows = [(i, p, g) for i, (p, g) in enumerate(zip(predictions, golds, strict=True)) if g is not None]
+        if self.plain:
+            return _word_mistakes([(i, details_of(p, TagDetails), gold.tags) for i, p, gold in rows])
+        return span_mistakes(
+            [AnsweredSpans(i, g.spans, p.value, _nothing_at(details_of(p, TagDetails))) for i, p, g in rows]
+        )
+
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def learned(self) -> dict[str, Any]:
@@ -303,3 +322,32 @@ def _allowed_pairs(labels: Sequence[str]) -> np.ndarray:
         if label.startswith("I-"):
             table[:, j + 1] = [False, *(before[2:] == label[2:] and before[:2] in ("B-", "I-") for before in labels)]
     return table
+
+
+def _nothing_at(details: TagDetails) -> Callable[[Key], float]:
+    """The least probability with which the words of a span have the tags that they were given."""
+
+    def sure(key: Key) -> float:
+        words = zip(details.words, details.word_probability, strict=True)
+        return min((float(p) for (start, end), p in words if start < key[1] and end > key[0]), default=0.0)
+
+    return sure
+
+
+def _word_mistakes(rows: Sequence[tuple[int, TagDetails, Sequence[str]]]) -> Iterator[tuple[int, Mistake]]:
+    """Of labels of words: the number of a row, its answer, its true labels."""
+    thresholds = class_thresholds(
+        (tag, p)
+        for _, answer, gold in rows
+        for tag, p, true in zip(answer.tags, answer.word_probability, gold, strict=True)
+        if tag == true
+    )
+    for row, answer, gold in rows:
+        words = zip(answer.words, answer.tags, answer.word_probability, gold, strict=True)
+        for (start, end), tag, p, true in words:
+            if tag != true:
+                yield row, Mistake(
+                    "wrong label", p, true, tag, (true, tag), p,
+                    suspicious=is_suspicious(thresholds, of_label=1 - p, answer=tag, of_answer=p),
+                    marks=(Mark(start, end, true, "gold", True), Mark(start, end, tag, "answer", True)),
+                )  # fmt: skip

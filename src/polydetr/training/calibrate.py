@@ -11,6 +11,7 @@ from torch import Tensor
 from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import evaluate_results, with_coverage
+from polydetr.engine.mistakes import with_mistakes
 from polydetr.metrics.calibration import fit_temperature
 from polydetr.modalities.base import Notify
 from polydetr.model.build import Assembly
@@ -57,6 +58,7 @@ def calibrate(
     ):
         results = list(engine.answered(valid.documents))
     after = with_coverage(engine, results, evaluate_results(engine, results, positives=valid.positives))
+    after = with_mistakes(engine, results, after)
     for target, task in measured.items():
         if "ece" in before[target].metrics:
             ece = " → ".join(f"{evaluations[target].metrics['ece']:.4f}" for evaluations in (before, after))

@@ -24,6 +24,8 @@ from polydetr.errors import ModelFolderError, SaveError
 from polydetr.training.devices import Devices
 
 LAST, BEST = "last.safetensors", "best.safetensors"
+MOST_LOSSES = 2000
+"""Losses of steps that are kept; an even number, as they are joined in pairs."""
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Progress:
     ``tokens`` and ``rows`` what was learned from so far.
 
     seconds: the whole run so far; step_seconds: the part of it spent on training steps, evaluations left out.
+    losses: see ``add_loss``.
     """
 
     epoch: int = 0
@@ -49,6 +52,23 @@ class Progress:
     stale: int = 0
     finished: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    steps_per_loss: int = 1
+    pending_sum: float = 0.0
+    pending_count: int = 0
+
+    def add_loss(self, loss: float) -> None:
+        """Records the loss of a step: of a long run, the mean of each ``steps_per_loss`` of them, so that ``losses``
+        never has more than ``MOST_LOSSES`` entries. A resumed run goes on with the same numbers.
+        """
+        self.pending_sum, self.pending_count = self.pending_sum + loss, self.pending_count + 1
+        if self.pending_count < self.steps_per_loss:
+            return
+        self.losses.append(self.pending_sum / self.pending_count)
+        self.pending_sum, self.pending_count = 0.0, 0
+        if len(self.losses) == MOST_LOSSES:
+            pairs = zip(self.losses[::2], self.losses[1::2], strict=True)
+            self.losses, self.steps_per_loss = [(a + b) / 2 for a, b in pairs], 2 * self.steps_per_loss
 
 
 class Checkpoints:

@@ -24,6 +24,7 @@ from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
 from polydetr.engine.measure import evaluation_warnings, with_coverage
+from polydetr.engine.mistakes import with_mistakes
 from polydetr.errors import RowError, SaveError
 from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
@@ -59,7 +60,8 @@ from polydetr.training.tracking import make_tracker
 @dataclass(frozen=True)
 class Trained:
     """A finished run. ``info`` is what the model folder keeps; ``evaluations`` by split and target; ``devices`` those
-    it ran on, the first of which saves; ``failure``: what ended the measuring.
+    it ran on, the first of which saves; ``failure``: what ended the measuring; ``step_losses``: see
+    ``Progress.add_loss``.
     """
 
     assembly: Assembly
@@ -71,6 +73,7 @@ class Trained:
     devices: Devices
     rejected: Sequence[Mapping[str, Any]]
     failure: Exception | None = None
+    step_losses: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -175,7 +178,7 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     with measured.step():
         if rows.test is not None:
             results, evaluated = measure(engine, rows.test)
-            measured.evaluations["test"] = with_coverage(engine, results, evaluated)
+            measured.evaluations["test"] = with_mistakes(engine, results, with_coverage(engine, results, evaluated))
     before, evaluations = measured.before, measured.evaluations
     for split, by_target in evaluations.items():
         for target, evaluation in by_target.items():
@@ -204,8 +207,9 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     }
     rejected = tuple(splits.rejected)
     return Trained(
-        assembly, info, evaluations, before, progress.history, run.checkpoints, devices, rejected, measured.failure
-    )
+        assembly, info, evaluations, before, progress.history, run.checkpoints, devices, rejected, measured.failure,
+        {"steps_per_loss": progress.steps_per_loss, "losses": progress.losses},
+    )  # fmt: skip
 
 
 def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> tuple[EncodedRows, Progress, Plain]:

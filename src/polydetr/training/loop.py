@@ -194,6 +194,7 @@ class Loop:
             )
         state.step, state.batch = state.step + 1, state.batch + 1
         state.loss_sum, state.loss_count = state.loss_sum + value, state.loss_count + 1
+        state.add_loss(value)
         done = self._progress(state.step, total_steps)
         remaining = state.seconds * (1 - done) / max(done, 1e-9)
         epoch = state.epoch + state.batch / batches

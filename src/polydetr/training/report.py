@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from polydetr.core.files import file_names, save_json, save_text
-from polydetr.core.predictions import Evaluation
 from polydetr.engine.engine import Engine
 from polydetr.engine.render import image_of
-from polydetr.errors import SaveError
 from polydetr.fetch.catalog import BACKBONES
-from polydetr.metrics.calibration import reliability_curve
 from polydetr.modalities.text import TextModality
-from polydetr.reports.detection import detection_confusion_png, precision_recall_png
-from polydetr.reports.detection_page import mistakes_page
+from polydetr.reports.evaluation import expendable, write_evaluations
 from polydetr.reports.model_card import model_card
-from polydetr.reports.plots import (
-    confusion_matrix_png,
-    coverage_png,
-    entity_bars_png,
-    learning_curve_png,
-    reliability_png,
-)
+from polydetr.reports.plots import learning_curve_png
 from polydetr.tasks.capabilities import HasLabels
-from polydetr.tasks.figures import BoxFigures, ClassFigures, SpanFigures
 from polydetr.training.encode import write_rejected
 from polydetr.training.fit import Trained
 
@@ -40,73 +27,31 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
     """
     reports = folder / "reports"
     reports.mkdir(exist_ok=True)
-    names = file_names(trained.assembly.engine.tasks)
+    engine, names = trained.assembly.engine, file_names(trained.assembly.engine.tasks)
     for split, evaluations in trained.evaluations.items():
-        for target, evaluation in evaluations.items():
-            name = split if len(evaluations) == 1 else f"{split}-{names[target]}"
-            before = trained.before_calibration.get(target) if split == "valid" else None
-            with _expendable(f"{name} in reports/"):
-                _write_evaluation(reports, name, evaluation, before)
-                if isinstance(evaluation.figures, BoxFigures):
-                    _write_objects(reports, name, evaluation.figures, trained.assembly.engine)
-    with _expendable("reports/learning_curve.png"):
+        write_evaluations(
+            reports, evaluations, name=split, image_of=partial(image_of, engine), names=names,
+            before=trained.before_calibration if split == "valid" else None,
+        )  # fmt: skip
+    with expendable("reports/learning_curve.png"):
         if trained.history:
             best_step = trained.info["training"]["best_step"]
             best = next((e["epoch"] for e in trained.history if e["step"] == best_step), None)
-            learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=best)
-    save_json(reports / "history.json", list(trained.history))
+            losses = _losses_by_epoch(trained)
+            learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=best, losses=losses)
+    save_json(reports / "history.json", {"evaluations": list(trained.history), "steps": dict(trained.step_losses)})
     if trained.rejected:
         write_rejected(reports / "rejected.jsonl", trained.rejected)
-    with _expendable("README.md"):
-        save_text(folder / "README.md", model_card(**_card(trained)))
+    with expendable("README.md"):
+        files = [path.relative_to(folder).as_posix() for path in sorted(reports.iterdir())]
+        save_text(folder / "README.md", model_card(**_card(trained), reports=files))
 
 
-class ReportWarning(UserWarning):
-    """A report of a run could not be made."""
-
-
-@contextmanager
-def _expendable(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SaveError):  # a full disk has no room for the model either
-        raise
-    except Exception as error:
-        warnings.warn(f"{what} could not be made ({type(error).__name__}: {error})", ReportWarning, stacklevel=2)
-
-
-def _write_evaluation(reports: Path, name: str, evaluation: Evaluation, before: Evaluation | None) -> None:
-    for title, table in evaluation.tables.items():
-        save_text(reports / f"{name}-{title}.txt", table + "\n")
-    save_json(reports / f"{name}.json", {"metrics": dict(evaluation.metrics), **evaluation.data})
-    if curve := evaluation.data.get("coverage_risk"):
-        coverage_png(curve, reports / f"{name}-coverage.png", title=f"Coverage and risk ({name})")
-    figures = evaluation.figures
-    if isinstance(figures, ClassFigures):
-        if figures.classes.confusion is not None:
-            confusion_matrix_png(figures.classes, reports / f"{name}-confusion.png", title=f"Confusion matrix ({name})")
-        earlier = before.figures if before is not None and isinstance(before.figures, ClassFigures) else None
-        after = reliability_curve(figures.confidence, figures.correct)
-        first = reliability_curve(earlier.confidence, earlier.correct) if earlier else after
-        reliability_png(
-            first, after if earlier else None, reports / f"{name}-reliability.png", title=f"Reliability ({name})"
-        )
-    if isinstance(figures, ClassFigures | SpanFigures) and figures.entities is not None:
-        entity_bars_png(figures.entities, reports / f"{name}-entities.png")
-
-
-def _write_objects(reports: Path, name: str, figures: BoxFigures, engine: Engine) -> None:
-    report = figures.report
-    if not report.all_labels.support:
-        return  # nothing is annotated: there is no curve
-    precision_recall_png(report, reports / f"{name}-precision-recall.png", title=f"Precision and recall ({name})")
-    detection_confusion_png(report, reports / f"{name}-confusion.png", title=f"Confusion matrix ({name})")
-    images = [image_of(engine, record) for record in figures.records]
-    mistakes_page(
-        report, images, figures.gold, figures.predicted, reports / f"{name}-mistakes.html",
-        title=f"Worst mistakes ({name})", opened=lambda image: image.open(),
-        names=[image.name if image is not None else "" for image in images],
-    )  # fmt: skip
+def _losses_by_epoch(trained: Trained) -> list[tuple[float, float]]:
+    """The epoch at the middle of the steps of each recorded loss, and the loss."""
+    last, steps = trained.history[-1], trained.step_losses.get("steps_per_loss", 1)
+    epochs = last["epoch"] / max(1, last["step"])
+    return [((i + 0.5) * steps * epochs, loss) for i, loss in enumerate(trained.step_losses.get("losses", ()))]
 
 
 def _curves(history: Any) -> list[dict[str, Any]]:

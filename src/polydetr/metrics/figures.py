@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from polydetr.core.predictions import Figures
 from polydetr.core.records import Record
 
@@ -53,3 +56,23 @@ class BoxFigures(Figures):
     def of_records(self, records: Sequence[Record]) -> Self:
         """With the measured ones among all ``records``."""
         return replace(self, records=[records[i] for i in self.rows])
+
+
+@dataclass(frozen=True)
+class NumberFigures(Figures):
+    """Of numbers: predicted against true, and their differences. gold, predicted: (N,), in the target's unit."""
+
+    gold: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RankFigures(Figures):
+    """Of values that are found among those of other rows. rows: the numbers (N,) of the measured rows; ranks: of each
+    one's own value; first: the number of a row whose value came first.
+    """
+
+    rows: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+    first: NDArray[np.int64]
+    candidates: int

@@ -1,0 +1,164 @@
+"""The files about one measuring of a model: tables, JSON, diagrams and the page of the worst mistakes.
+
+Training writes them for its validation and test rows, ``evaluate --out`` for any labeled rows.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from polydetr.core.files import file_names, make_folder, save_json, save_text
+from polydetr.core.predictions import Evaluation
+from polydetr.errors import SaveError
+from polydetr.metrics.calibration import reliability_curve
+from polydetr.metrics.figures import BoxFigures, ClassFigures, NumberFigures, SpanFigures
+from polydetr.reports.detection import detection_confusion_png, precision_recall_png
+from polydetr.reports.detection_page import mistakes_page as boxes_page
+from polydetr.reports.label_names import key_of
+from polydetr.reports.mistakes_page import ImageOf, mistakes_page
+from polydetr.reports.numbers_png import predicted_true_png, residuals_png
+from polydetr.reports.plots import confusion_matrix_png, coverage_png, entity_bars_png, reliability_png
+from polydetr.reports.style import shorten
+
+
+class ReportWarning(UserWarning):
+    """A report could not be made."""
+
+
+@contextmanager
+def expendable(what: str) -> Iterator[None]:
+    """A report that cannot be made is a warning, and the rest is done; a disk that is full is an error.
+
+    Raises:
+        OSError, SaveError: a file cannot be written.
+    """
+    try:
+        yield
+    except (OSError, SaveError):
+        raise
+    except Exception as error:
+        warnings.warn(f"{what} could not be made ({type(error).__name__}: {error})", ReportWarning, stacklevel=2)
+
+
+def report_folder(folder: str | Path) -> Path:
+    """The folder, made where it is not there yet: a place that cannot be written is known before the work.
+
+    Raises:
+        SaveError: it cannot be made, or is no folder.
+    """
+    try:
+        make_folder(Path(folder))
+    except OSError as error:
+        raise SaveError(
+            f"the folder {str(folder)!r} for the reports cannot be made: {error.strerror or error}.",
+            hint="Name a folder, or a place where one may be made.",
+        ) from error
+    return Path(folder)
+
+
+def write_evaluations(
+    folder: Path,
+    evaluations: Mapping[str, Evaluation],
+    *,
+    name: str,
+    image_of: ImageOf,
+    before: Mapping[str, Evaluation] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """``NAME-*.txt``, ``.json``, ``-*.png`` and ``-mistakes.html`` of each target in ``folder``; the files
+    written. Of several targets each has its own name in those of its files.
+
+    image_of: gives a row's image. before: what was measured before the calibration, drawn beside. names: target → as
+    part of a name, of all targets of the model.
+
+    Raises:
+        OSError, SaveError: a file cannot be written.
+    """
+    names, written = names or file_names(evaluations), []
+    for target, evaluation in evaluations.items():
+        stem = name if len(evaluations) == 1 else f"{name}-{names[target]}"
+        with expendable(f"{stem} in {folder.name}/"):
+            of = f"{shorten(target, 30)}, {name}" if target != name else name
+            written += _write(folder, stem, of, evaluation, (before or {}).get(target), image_of)
+    return written
+
+
+def _write(
+    folder: Path, stem: str, of: str, evaluation: Evaluation, before: Evaluation | None, image_of: ImageOf
+) -> list[Path]:
+    written = [save_text(folder / f"{stem}-{title}.txt", f"{table}\n") for title, table in evaluation.tables.items()]
+    written.append(save_json(folder / f"{stem}.json", {"metrics": dict(evaluation.metrics), **evaluation.data}))
+    if key := [line for name, labels in _labels(evaluation) for line in (f"{stem}-{name}.png:", *key_of(labels))]:
+        written.append(save_text(folder / f"{stem}-labels.txt", "\n".join(key) + "\n"))
+    diagrams = list(_diagrams(folder, stem, of, evaluation, before))
+    figures, mistakes = evaluation.figures, evaluation.mistakes
+    path = folder / f"{stem}-mistakes.html"
+    if isinstance(figures, BoxFigures):
+        if figures.report.all_labels.support:  # nothing is annotated: nothing is missed
+            diagrams.append(_boxes_page(path, of, figures, image_of))
+    elif mistakes is not None:
+        title = f"Worst mistakes ({of})"
+        diagrams.append(
+            mistakes_page(
+                mistakes, path, title=title, metrics=evaluation.metrics, image_of=image_of, diagrams=tuple(diagrams)
+            )
+        )
+    return written + diagrams
+
+
+def _diagrams(folder: Path, stem: str, of: str, evaluation: Evaluation, before: Evaluation | None) -> Iterator[Path]:
+    """The PNG files, one after the other."""
+
+    def path(name: str) -> Path:
+        return folder / f"{stem}-{name}.png"
+
+    figures = evaluation.figures
+    if isinstance(figures, ClassFigures):
+        if figures.classes.confusion is not None:
+            confusion_matrix_png(figures.classes, path("confusion"), title=f"Confusion matrix ({of})")
+            yield path("confusion")
+        earlier = before.figures if before is not None and isinstance(before.figures, ClassFigures) else None
+        after = reliability_curve(figures.confidence, figures.correct)
+        first = reliability_curve(earlier.confidence, earlier.correct) if earlier else after
+        reliability_png(first, after if earlier else None, path("reliability"), title=f"Reliability ({of})")
+        yield path("reliability")
+    if isinstance(figures, ClassFigures | SpanFigures) and figures.entities is not None:
+        entity_bars_png(figures.entities, path("entities"))
+        yield path("entities")
+    if isinstance(figures, NumberFigures):
+        predicted_true_png(figures.gold, figures.predicted, path("predicted-true"), title=f"Predicted and true ({of})")
+        yield path("predicted-true")
+        residuals_png(figures.gold, figures.predicted, path("residuals"), title=f"Residuals ({of})")
+        yield path("residuals")
+    if isinstance(figures, BoxFigures) and figures.report.all_labels.support:
+        precision_recall_png(figures.report, path("precision-recall"), title=f"Precision and recall ({of})")
+        yield path("precision-recall")
+        detection_confusion_png(figures.report, path("confusion"), title=f"Confusion matrix ({of})")
+        yield path("confusion")
+    if curve := evaluation.data.get("coverage_risk"):
+        coverage_png(curve, path("coverage"), title=f"Coverage and risk ({of})")
+        yield path("coverage")
+
+
+def _labels(evaluation: Evaluation) -> Iterator[tuple[str, Sequence[str]]]:
+    """Diagram and its labels, where some of them cannot be drawn."""
+    figures, found = evaluation.figures, {}
+    if isinstance(figures, ClassFigures):
+        found["confusion"] = figures.classes.confusion_labels
+    if isinstance(figures, ClassFigures | SpanFigures) and figures.entities is not None:
+        found["entities"] = [row.label for row in figures.entities.rows]
+    if isinstance(figures, BoxFigures):
+        found["confusion"] = figures.report.labels
+    yield from ((name, labels) for name, labels in found.items() if key_of(labels))
+
+
+def _boxes_page(path: Path, of: str, figures: BoxFigures, image_of: ImageOf) -> Path:
+    images = [image_of(record) for record in figures.records]
+    return boxes_page(
+        figures.report, images, figures.gold, figures.predicted, path, title=f"Worst mistakes ({of})",
+        opened=lambda image: image.open(), names=[image.name if image is not None else "" for image in images],
+        rows=[str(record.location.row or "") for record in figures.records],
+    )  # fmt: skip
