@@ -58,6 +58,10 @@ class Head(nn.Module, ABC):
         weights (B,).
         """
 
+    def counted(self, targets: Tensors, weights: Tensor) -> Tensor:
+        """How much the terms of ``loss`` are means over, (): rows by their weights, or words. 0: nothing is learned."""
+        return weights.sum()
+
     def calibration_pairs(self, outputs: Tensors, targets: Tensors) -> tuple[Tensor, Tensor] | None:
         """(N, C) logits and (N,) labels of a batch, for temperature scaling; None where it does not apply."""
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from polydetr.training.devices import Devices
 from polydetr.training.encode import MeasuredRows, measure
 from polydetr.training.optimizer import MasterAdamW, learning_rate_factor
 from polydetr.training.perturb import TOKEN_GROUPS, hide_modalities, mix_examples
+from polydetr.training.shares import BatchShares
 
 CHECKPOINT_SECONDS = 60.0
 """The last state is written at most this often, and on stopping: a resumed run repeats the steps since, to the bit."""
@@ -114,12 +116,13 @@ class Loop:
 
     def _train(self, train: ExampleStore, valid: MeasuredRows) -> None:
         state = self.state
+        shares = BatchShares({target: self.model.head_of(target) for target in self.engine.tasks}, train)
         started = time.monotonic() - state.seconds
         saved = time.monotonic()
         while not state.finished:
             for batch_ids, batches, total_steps in self._rest_of_epoch(train):
                 before = self._progress(state.step, total_steps)
-                info = self._step(train, batch_ids, total_steps, started, batches=batches)
+                info = self._step(train, batch_ids, total_steps, started, batches=batches, shares=shares)
                 for display in self.displays:
                     display.step(info)
                 last = self._out_of_time() or info.progress >= 1.0
@@ -165,7 +168,14 @@ class Loop:
             yield batches[(i * world + rank) % len(batches)], rounds, max(1.0, rounds * self.config.epochs, steps)
 
     def _step(
-        self, train: ExampleStore, ids: Sequence[int], total_steps: float, started: float, *, batches: int
+        self,
+        train: ExampleStore,
+        ids: Sequence[int],
+        total_steps: float,
+        started: float,
+        *,
+        batches: int,
+        shares: BatchShares,
     ) -> StepInfo:
         began = time.monotonic()
         state, settings = self.state, self.config.training
@@ -175,12 +185,13 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         self.model.train()
+        share = shares.of(batch, mean_examples=len(train) / (batches * self.devices.count))
         mixed = mix_examples(batch, dict(self.model.embedders.items()), self._generator(1))
         if mixed is None:
-            loss = total_loss(self.assembly, self.model(batch), batch)
+            loss = total_loss(self.assembly, self.model(batch), batch, share=share)
         else:
             outputs = self.model(mixed.batch)
-            loss = mixed.loss(lambda part: total_loss(self.assembly, outputs, part))
+            loss = mixed.loss(lambda part: total_loss(self.assembly, outputs, part, share=share))
         loss.backward()
         self.devices.average_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         self.optimizer.step()
@@ -351,20 +362,34 @@ class Loop:
                 signal.signal(number, handler)
 
 
-def total_loss(assembly: Assembly, outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch) -> Tensor:
-    """All tasks' losses on one batch as one number."""
+def total_loss(
+    assembly: Assembly,
+    outputs: Mapping[str, Mapping[str, Tensor]],
+    batch: Batch,
+    *,
+    share: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """All tasks' losses on one batch as one number. share: target → a factor on its loss (``BatchShares``)."""
     model, tasks = assembly.model, assembly.engine.tasks
     terms = {t: model.head_of(t).loss(outputs[t], batch.targets[t], batch.weights) for t in tasks}
+    if share is not None:
+        terms = {t: {name: term * share[t] for name, term in named.items()} for t, named in terms.items()}
     return model.total_loss(terms, tasks)
 
 
 def validate(assembly: Assembly, rows: MeasuredRows) -> ValidScore:
     """Loss and metrics on ``rows``, through the same path as prediction."""
-    losses: list[tuple[float, int]] = []
+    heads = {target: assembly.model.head_of(target) for target in assembly.engine.tasks}
+    sums: dict[str, dict[str, float]] = {target: defaultdict(float) for target in heads}
+    counts: dict[str, float] = defaultdict(float)
 
     def collect(outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch) -> None:
-        if batch.targets:  # not the positives, which are embedded by themselves
-            losses.append((float(total_loss(assembly, outputs, batch)), len(batch.weights)))
+        for target, head in heads.items() if batch.targets else ():  # not the positives, embedded by themselves
+            labels = batch.targets[target]
+            count = float(head.counted(labels, batch.weights))
+            for name, term in head.loss(outputs[target], labels, batch.weights).items():
+                sums[target][name] += float(term) * count
+            counts[target] += count
 
     assembly.model.eval()
     engine = assembly.engine.with_runner(assembly.runner.listened_by(collect))
@@ -374,5 +399,8 @@ def validate(assembly: Assembly, rows: MeasuredRows) -> ValidScore:
         task = engine.tasks[target]
         value = evaluation.metrics[task.primary_metric]
         scores.append(-value if task.lower_is_better else value)
-    count = sum(n for _, n in losses)
-    return ValidScore(sum(scores) / len(scores), sum(v * n for v, n in losses) / max(1, count), evaluations)
+    device = next(assembly.model.parameters()).device
+    means = {t: {name: v / (counts[t] or 1.0) for name, v in named.items()} for t, named in sums.items()}
+    terms = {t: {name: torch.tensor(v, device=device) for name, v in named.items()} for t, named in means.items()}
+    loss = float(assembly.model.total_loss(terms, assembly.engine.tasks).detach())
+    return ValidScore(sum(scores) / len(scores), loss, evaluations)
