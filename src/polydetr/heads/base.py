@@ -78,6 +78,10 @@ class PooledHead(Head):
     def forward(self, encoded: Encoded) -> dict[str, Tensor]:
         return {"logits": self.output(self.dropout(encoded.pooled))}
 
+    @property
+    def num_outputs(self) -> int:
+        return self.output.out_features
+
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Σ wᵢ xᵢ / Σ wᵢ over the rows, (B,), (B,) → (); 0 where every weight is 0."""
@@ -106,6 +110,14 @@ class DecodesSets(Protocol):
         by_shape: no size depends on the values of a tensor, as a graph for export requires.
         """
         ...
+
+
+@runtime_checkable
+class TakesSums(Protocol):
+    """Its "logits" may be added to: by what cells of a table say by themselves (``embedders.base.AddsUp``)."""
+
+    @property
+    def num_outputs(self) -> int: ...
 
 
 @runtime_checkable

@@ -51,6 +51,7 @@ from polydetr.training.encode import (
 from polydetr.training.features import with_features
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
+from polydetr.training.start import start_from_tables
 from polydetr.training.tracking import make_tracker
 
 
@@ -206,6 +207,10 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
     """
     config, devices, checkpoints, display = run.config, run.devices, run.checkpoints, run.display
     settings, model = config.training, assembly.model
+    if devices.is_first and not resume:
+        started = start_from_tables(assembly, rows.train, seed=config.seed)
+        if started:
+            display.note(f"begins with an additive model of the table, fitted at once ({_strengths(started)})")
     devices.same_weights(model.to(devices.device))
     saved = checkpoints.header().get("precision") if resume else None
     precision = _set_precision(run, assembly.runner, saved or settings.precision, rows.train)
@@ -222,6 +227,7 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         model,
         lr=settings.lr if pretrained else settings.head_lr,
         head_lr=settings.head_lr,
+        fitted_lr=min(settings.lr, settings.head_lr),
         layer_decay=settings.layer_decay,
         weight_decay=settings.weight_decay,
         freeze_embeddings=settings.freeze_embeddings and pretrained,  # random ones are worth nothing yet
@@ -242,11 +248,17 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         header={"fingerprint": fingerprint, "precision": precision},
         prepared=time.monotonic() - run.started,
         displays=(display, tracker),
+        looks_first=bool(model.additive),
     )
     try:
         return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
     finally:
         tracker.close()
+
+
+def _strengths(started: Mapping[str, float]) -> str:
+    """What was fitted, for a message."""
+    return ", ".join(f"{target!r}: ridge penalty {strength:g}" for target, strength in started.items())
 
 
 def _set_precision(run: _Run, runner: TorchRunner, wanted: ForTraining, store: ExampleStore) -> Plain:
