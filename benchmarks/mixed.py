@@ -2,6 +2,7 @@
 on the numbers alone.
 
     python benchmarks/mixed.py --data SHARED/data/clothing_small [--time-limit 5m] [--models polydetr table boosting]
+                               [--set training.freeze_backbones=true]
 
 Parcels of used clothes, made for this: 375 to learn from, 375 to be measured on, each with photos of four garments
 (of the set's training folders for the ones, of its validation and test folders for the others) and four numbers. The
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from polydetr import Predictor
+from polydetr.config.loading import parse_settings
 from recording import keep
 from tables import score
 
@@ -75,8 +77,9 @@ def made(data: Path, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, An
 
 
 def predicted(
-    model: str, train: Sequence[dict[str, Any]], test: Sequence[dict[str, Any]], *, seed: int, time_limit: str
-) -> np.ndarray:
+    model: str, train: Sequence[dict[str, Any]], test: Sequence[dict[str, Any]], *,
+    seed: int, time_limit: str, settings: dict[str, Any],
+) -> np.ndarray:  # fmt: skip
     if model == "boosting":
         from sklearn.ensemble import GradientBoostingRegressor
 
@@ -84,7 +87,8 @@ def predicted(
         return GradientBoostingRegressor(random_state=seed).fit(x, [row["price"] for row in train]).predict(new)
     left_out = {"photos"} if model == "table" else set()
     rows = [{k: v for k, v in row.items() if k not in left_out} for row in train]
-    predictor = Predictor.fit(rows, "price", time_limit=time_limit, seed=seed)
+    inputs = dict.fromkeys(NUMBERS, "number") | ({} if left_out else {"photos": "image"})
+    predictor = Predictor.fit(rows, "price", inputs=inputs, time_limit=time_limit, seed=seed, settings=settings)
     asked = [{k: v for k, v in row.items() if k not in {*left_out, "price"}} for row in test]
     return np.array([answer["price"] for answer in predictor.predict(asked)])
 
@@ -96,16 +100,22 @@ def main() -> None:
     parser.add_argument("--time-limit", default="5m")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--label", default="")
+    parser.add_argument("--set", action="append", default=[], dest="settings")
     arguments = parser.parse_args()
+    settings = parse_settings(arguments.settings)
     train, test, best = made(arguments.data, arguments.seed)
     truth = np.array([row["price"] for row in test])
     for model in arguments.models:
         started = time.perf_counter()
-        found = predicted(model, train, test, seed=arguments.seed, time_limit=arguments.time_limit)
+        found = predicted(
+            model, train, test, seed=arguments.seed, time_limit=arguments.time_limit,
+            settings={} if model == "table" else settings,
+        )  # fmt: skip
         result = {
             "model": model, "label": arguments.label, "r2": round(score(found, truth, regression=True), 4),
             "best_possible": round(best, 4), "seconds": round(time.perf_counter() - started, 1),
-            "time_limit": arguments.time_limit, "seed": arguments.seed,
+            "time_limit": arguments.time_limit, "settings": settings if model == "polydetr" else {},
+            "seed": arguments.seed,
         }  # fmt: skip
         print(json.dumps(result), flush=True)
         keep("mixed", result)
