@@ -77,6 +77,12 @@ class PolyModel(nn.Module):
         )
         self.decoder = _share_decoder(self.heads) if config.share_decoder else None
         self.additive = self._add_up(modalities) if config.additive else {}
+        self.means = nn.ModuleDict()
+        """Slot → modality → what the mean of its backbone's tokens adds to the same logits."""
+        for target, reader in self.additive.items():
+            others = [n for n, m in modalities.items() if m.fields and n != reader and m.is_pretrained]
+            num_outputs = self.adder_of(target)[1].num_outputs
+            self.means[self._slots[target]] = nn.ModuleDict({name: _zero_linear(width, num_outputs) for name in others})
         # What attention adds to such sums is this share of it (``open_gate``).
         self.gate: Tensor | None
         self.register_buffer("gate", torch.ones(1) if self.additive else None)
@@ -183,7 +189,16 @@ class PolyModel(nn.Module):
         """(B, outputs): what a row's cells add up to, nothing of those that are hidden."""
         group = embedded[self.additive[target]]
         summands = group.sums[self._slots[target]].masked_fill(~group.mask[..., None], 0.0)
-        return summands.sum(1) + self.adder_of(target)[1].bias.float()
+        logits = summands.sum(1) + self.adder_of(target)[1].bias.float()
+        for name, linear in self.means_of(target).items():
+            tokens, mask = embedded[name].tokens, embedded[name].mask
+            logits = logits + linear(masked_mean(tokens, mask)) * mask.any(1, keepdim=True)
+        return logits
+
+    def means_of(self, target: str) -> dict[str, nn.Linear]:
+        """Modality → what the mean of its backbone's tokens adds to the target's logits; of targets in ``additive``."""
+        linears = cast(nn.ModuleDict, self.means[self._slots[target]])
+        return {name: cast(nn.Linear, linear) for name, linear in linears.items()}
 
     def embedder_of(self, name: str) -> Embedder:
         """The embedder of a modality."""
@@ -286,6 +301,13 @@ def _shape(embedders: nn.ModuleDict, width: int, *, maps: bool) -> EncoderShape:
             detr = embedder.detr if isinstance(embedder, HasDetr) else None
             return EncoderShape(width, embedder.map_channels, embedder.grid, detr)
     return EncoderShape(width)
+
+
+def _zero_linear(width: int, num_outputs: int) -> nn.Linear:
+    linear = nn.Linear(width, num_outputs)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
 
 
 def _share_decoder(heads: nn.ModuleDict) -> nn.Module:

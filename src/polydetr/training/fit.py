@@ -207,10 +207,6 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
     """
     config, devices, checkpoints, display = run.config, run.devices, run.checkpoints, run.display
     settings, model = config.training, assembly.model
-    if devices.is_first and not resume:
-        started = start_from_tables(assembly, rows.train, seed=config.seed)
-        if started:
-            display.note(f"begins with an additive model of the table, fitted at once ({_strengths(started)})")
     devices.same_weights(model.to(devices.device))
     saved = checkpoints.header().get("precision") if resume else None
     precision = _set_precision(run, assembly.runner, saved or settings.precision, rows.train)
@@ -223,6 +219,11 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         raw = rows
         rows = devices.first_then_all(lambda: with_features(assembly, raw, notify=run.notify))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
+    if devices.is_first and not resume:
+        started = start_from_tables(assembly, rows.train, seed=config.seed)
+        if started:
+            display.note(f"begins with an additive model of the table, fitted at once ({_strengths(started)})")
+    devices.same_weights(model)
     groups = parameter_groups(
         model,
         lr=settings.lr if pretrained else settings.head_lr,

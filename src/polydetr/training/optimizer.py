@@ -22,7 +22,7 @@ from torch.optim.adamw import adamw
 from polydetr.errors import ConfigError, ModelFolderError
 
 _LAYER = re.compile(r"(?:^|\.)backbone\.layers\.(\d+)\.")
-_FITTED = re.compile(r"(?:^|\.)sums\.")
+_FITTED = re.compile(r"(?:^|\.)(?:sums|means)\.")
 _EMBEDDINGS = re.compile(r"(?:^|\.)backbone\.embeddings\.")
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
 
@@ -57,8 +57,8 @@ def parameter_groups(
     """Groups for ``MasterAdamW``; frozen parameters get ``requires_grad = False`` and no group.
 
     Parameters named ``...backbone.layers.N...`` learn at ``lr`` · ``layer_decay``^(layers above N),
-    ``...backbone.embeddings...`` below all of them, ``...sums...``, which were fitted before, at ``fitted_lr``, and
-    everything else at ``head_lr`` (default of both: ``lr``).
+    ``...backbone.embeddings...`` below all of them, ``sums...`` and ``means...``, which were fitted before, at
+    ``fitted_lr``, and everything else at ``head_lr`` (default of both: ``lr``).
     Matrices decay; norms, biases and embedding tables do not.
     Raises ConfigError when nothing is left to train.
     """
