@@ -9,7 +9,7 @@ import torch
 from shapes_nn import checked
 
 from polydetr.errors import ConfigError
-from polydetr.nn.numbers import LinearNumbers, PeriodicNumbers
+from polydetr.nn.numbers import BINS, Cells, CellSums, LinearNumbers, PeriodicNumbers, piecewise_linear
 
 B, L, K, C, F, D = 2, 5, 3, 7, 11, 13
 
@@ -87,3 +87,51 @@ def test_sizes_are_checked() -> None:
         PeriodicNumbers(C, D, num_frequencies=0)
     with pytest.raises(ConfigError, match=r"sigma=0\.0"):
         PeriodicNumbers(C, D, sigma=0.0)
+
+
+def test_pieces_are_the_shares_of_the_bins_below_a_number() -> None:
+    numbers = torch.tensor([-5.0, 0.0, 0.33724, 5.0], dtype=torch.float64)
+    found = piecewise_linear(numbers) + 0.5
+    assert found[0].tolist() == [0.0] * BINS
+    assert found[1].tolist() == pytest.approx([1.0] * 4 + [0.0] * 4)
+    # Half-way through the bin between the quantiles 4/8 and 5/8 of the normal distribution, which is 0.3186 wide.
+    assert found[2].tolist() == pytest.approx([1.0] * 5 + [0.0523, 0.0, 0.0], abs=1e-3)
+    assert found[3].tolist() == [1.0] * BINS
+
+
+def sums_and_cells() -> tuple[CellSums, Cells, torch.Tensor]:
+    torch.manual_seed(0)
+    sums = CellSums(C, F, D, width=K)
+    assert all(not parameter.any() for parameter in sums.parameters())
+    for parameter in sums.parameters():
+        torch.nn.init.normal_(parameter)
+    columns = torch.stack([torch.randperm(C)[:L] for _ in range(B)])
+    codes = torch.randint(0, F, (B, L)) * (torch.rand(B, L) < 0.5)
+    curves = (columns % 2 == 0) & (codes == 0)
+    return sums, Cells(torch.randn(B, L, K), columns, codes, curves), torch.rand(B, L) < 0.8
+
+
+def test_cell_sums_equal_the_formula() -> None:
+    sums, cells_read, _ = sums_and_cells()
+    found = checked(CellSums.forward)(sums, cells_read)
+    for b in range(B):
+        for place in range(L):
+            c, code = int(cells_read.columns[b, place]), int(cells_read.codes[b, place])
+            x = cells_read.numbers[b, place]
+            expected = sum(x[k] * sums.lines.weight[c].view(K, D)[k] for k in range(K))
+            if cells_read.is_curve[b, place]:
+                expected = expected + piecewise_linear(x[0]) @ sums.curves.weight[c].view(BINS, D)
+            if code:
+                expected = expected + sums.levels.weight[code]
+            torch.testing.assert_close(found[b, place], expected)
+
+
+def test_the_design_adds_up_to_the_same() -> None:
+    sums, cells_read, mask = sums_and_cells()
+    weights = torch.randn(sums.num_designed, D)
+    with torch.no_grad():
+        for part, value in zip((sums.lines, sums.curves), sums.designed(weights), strict=True):
+            part.weight.copy_(value)
+        sums.levels.weight.zero_()
+    expected = sums(cells_read).masked_fill(~mask[..., None], 0.0).sum(1)
+    torch.testing.assert_close(sums.design(cells_read, mask) @ weights, expected)

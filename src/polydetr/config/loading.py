@@ -18,9 +18,9 @@ from polydetr.config.yaml_text import YamlFault, read_yaml
 from polydetr.errors import FAULTS_SHOWN, ConfigError, did_you_mean, first_of, quoted, shown
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"epochs": 2, "steps": 600, "training": {"patience": 0}},
-    "balanced": {"epochs": 5, "steps": 2000},
-    "best": {"epochs": 12, "steps": 6000, "training": {"patience": 4, "ema_decay": 0.999}},
+    "fast": {"epochs": 2, "steps": 600, "training": {"patience": 0, "min_steps": 300}},
+    "balanced": {"epochs": 5, "steps": 2000, "training": {"min_steps": 600}},
+    "best": {"epochs": 12, "steps": 6000, "training": {"patience": 4, "ema_decay": 0.999, "min_steps": 1200}},
 }
 
 FOR_TASK: dict[str, dict[str, dict[str, Any]]] = {
@@ -54,6 +54,7 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, **override
     preset = PRESETS.get(str(values.get("preset", "balanced")), {})
     if values.get("epochs") is not None:  # whoever counts in epochs wants no more of them
         preset = {key: value for key, value in preset.items() if key != "steps"}
+        preset["training"] = {key: v for key, v in preset.get("training", {}).items() if key != "min_steps"}
     values = {k: v for k, v in values.items() if not (v is None and k in preset)}  # "epochs:" left empty in a file
     try:
         return Config.model_validate(merge(preset, values))

@@ -162,6 +162,10 @@ class ModelConfig(_Section):
     fusion: Literal["sum", "joint"] = "joint"
     share: Literal["none", "modalities", "layers", "both"] = "none"
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    additive: bool = Field(
+        default=True,
+        description="of a table: answers begin as a sum over its cells, fitted at once; attention adds the rest",
+    )
     share_decoder: bool = Field(
         default=False, description="entities and objects are found by one and the same decoder, which learns from both"
     )
@@ -178,7 +182,19 @@ class TrainingConfig(_Section):
     """The one training loop."""
 
     batch_tokens: int = Field(default=1024, ge=16, le=100_000_000, description="padded tokens per step")
-    lr: float = Field(default=2e-4, gt=0, le=1000, description="peak learning rate of the backbone")
+    min_steps: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="at least about so many, by smaller batches and more epochs where rows are few; 600 unless epochs "
+        "are given",
+    )
+    lr: float = Field(
+        default=2e-4,
+        gt=0,
+        le=1000,
+        description="peak learning rate of the backbone, and of what is fitted at the start",
+    )
     head_lr: float = Field(
         default=1e-3, gt=0, le=1000, description="peak learning rate of everything that starts from random weights"
     )

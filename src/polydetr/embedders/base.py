@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from polydetr.backbones.detr import PretrainedDetr
 from polydetr.embedders.entry import Entry, TokenEntry
 from polydetr.nn.batch import Embedded, Scene, TokenGroup
+from polydetr.nn.numbers import Cells, CellSums
 
 
 class Embedder(nn.Module, ABC):
@@ -114,6 +115,23 @@ class GivesMaps(Protocol):
 
     @property
     def map_channels(self) -> Mapping[int, int]: ...
+
+
+@runtime_checkable
+class AddsUp(Protocol):
+    """Can also add up outputs of a head over its tokens, without any attention (``Embedded.sums``)."""
+
+    def add_up(self, name: str, num_outputs: int) -> None:
+        """From now on for the head of this name. It begins with zeros."""
+        ...
+
+    def sums_of(self, name: str) -> CellSums:
+        """What adds them up."""
+        ...
+
+    def cells_of(self, group: TokenGroup) -> Cells:
+        """What that reads."""
+        ...
 
 
 @runtime_checkable

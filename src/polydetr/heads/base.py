@@ -58,6 +58,10 @@ class Head(nn.Module, ABC):
         weights (B,).
         """
 
+    def counted(self, targets: Tensors, weights: Tensor) -> Tensor:
+        """How much the terms of ``loss`` are means over, (): rows by their weights, or words. 0: nothing is learned."""
+        return weights.sum()
+
     def calibration_pairs(self, outputs: Tensors, targets: Tensors) -> tuple[Tensor, Tensor] | None:
         """(N, C) logits and (N,) labels of a batch, for temperature scaling; None where it does not apply."""
         return None
@@ -73,6 +77,10 @@ class PooledHead(Head):
 
     def forward(self, encoded: Encoded) -> dict[str, Tensor]:
         return {"logits": self.output(self.dropout(encoded.pooled))}
+
+    @property
+    def num_outputs(self) -> int:
+        return self.output.out_features
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
@@ -102,6 +110,14 @@ class DecodesSets(Protocol):
         by_shape: no size depends on the values of a tensor, as a graph for export requires.
         """
         ...
+
+
+@runtime_checkable
+class TakesSums(Protocol):
+    """Its "logits" may be added to: by what cells of a table say by themselves (``embedders.base.AddsUp``)."""
+
+    @property
+    def num_outputs(self) -> int: ...
 
 
 @runtime_checkable

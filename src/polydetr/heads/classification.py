@@ -32,21 +32,33 @@ class ClassificationHead(PooledHead):
 
     def loss(self, outputs: Tensors, targets: Tensors, weights: Tensor) -> dict[str, Tensor]:
         logits = outputs["logits"].float()
-        scale = torch.tensor(self.class_weights, device=logits.device) if self.class_weights else None
         if self.multi_label:
-            weights = weights * targets["known"]
+            scale = torch.tensor(self.class_weights, device=logits.device) if self.class_weights else None
             per_row = F.binary_cross_entropy_with_logits(
                 logits, targets["labels"], pos_weight=scale, reduction="none"
             ).mean(-1)
         else:
-            label = targets["label"]
-            weights = weights * (label != IGNORE_INDEX)
-            if scale is not None:
-                weights = weights * scale[label.clamp(min=0)]
             per_row = F.cross_entropy(
-                logits, label, reduction="none", ignore_index=IGNORE_INDEX, label_smoothing=self.label_smoothing
+                logits,
+                targets["label"],
+                reduction="none",
+                ignore_index=IGNORE_INDEX,
+                label_smoothing=self.label_smoothing,
             )
-        return {"cross_entropy": weighted_mean(per_row, weights)}
+        return {"cross_entropy": weighted_mean(per_row, self._of_rows(targets, weights))}
+
+    def counted(self, targets: Tensors, weights: Tensor) -> Tensor:
+        return self._of_rows(targets, weights).sum()
+
+    def _of_rows(self, targets: Tensors, weights: Tensor) -> Tensor:
+        """(B,): each row's weight in the loss, 0 without a label."""
+        if self.multi_label:
+            return weights * targets["known"]
+        label = targets["label"]
+        weights = weights * (label != IGNORE_INDEX)
+        if not self.class_weights:
+            return weights
+        return weights * torch.tensor(self.class_weights, device=label.device)[label.clamp(min=0)]
 
     def calibration_pairs(self, outputs: Tensors, targets: Tensors) -> tuple[Tensor, Tensor] | None:
         if self.multi_label:  # each sigmoid is a softmax over (0, logit)

@@ -59,6 +59,9 @@ class EmbeddingHead(Head):
         weights = weights * targets["known"]
         return {"contrastive": weighted_mean(both, weights)}
 
+    def counted(self, targets: Tensors, weights: Tensor) -> Tensor:
+        return (weights * targets["known"]).sum()
+
     @classmethod
     def answer_of(
         cls, task: EmbeddingTask, reading: Reading, choice: Any, *, counterpart: Counterpart

@@ -94,6 +94,9 @@ class EntitiesHead(Head):
             terms["tags"] = self.tagging * total / here.sum().clamp(min=1)
         return terms
 
+    def counted(self, targets: Tensors, weights: Tensor) -> Tensor:
+        return (targets["tags"] != IGNORE_INDEX).sum().to(weights.dtype)
+
     def _set_loss(self, outputs: Tensors, wanted: SetTargets, known: Tensor) -> Tensor:
         layers = {name: outputs[name].permute(2, 0, 1, 3).float() for name in ("logits", "start_logits", "end_logits")}
         # A query that begins at a word of a row without a label is neither right nor wrong.

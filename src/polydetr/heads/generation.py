@@ -138,6 +138,9 @@ class GenerationHead(Head):
         per_row = (outputs["velocity"].float() - outputs["wanted"]).square().flatten(1).mean(1)
         return {"flow": weighted_mean(per_row, weights)}
 
+    def counted(self, targets: Tensors, weights: Tensor) -> Tensor:
+        return (weights * targets["known"]).sum()
+
 
 def _places(side: int, embed_dim: int) -> Tensor:
     """(side², D): the initial position embedding of each patch, sinusoids of its row beside those of its column."""

@@ -43,6 +43,9 @@ class QuestionAnsweringHead(Head):
         known = (targets["start"] != IGNORE_INDEX).sum().clamp(min=1)
         return {"start": sums[0] / known / 2, "end": sums[1] / known / 2}
 
+    def counted(self, targets: Tensors, weights: Tensor) -> Tensor:
+        return (targets["start"] != IGNORE_INDEX).sum().to(weights.dtype)
+
     def calibration_pairs(self, outputs: Tensors, targets: Tensors) -> tuple[Tensor, Tensor] | None:
         known = targets["start"] != IGNORE_INDEX
         logits = torch.cat([outputs["start_logits"][known], outputs["end_logits"][known]]).float()

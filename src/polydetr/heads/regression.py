@@ -22,9 +22,11 @@ class RegressionHead(PooledHead):
         return cls(shape.embed_dim, 1)
 
     def loss(self, outputs: Tensors, targets: Tensors, weights: Tensor) -> dict[str, Tensor]:
-        weights = weights * targets["known"]
         per_row = F.huber_loss(outputs["logits"].float()[:, 0], targets["value"], reduction="none")
-        return {"huber": weighted_mean(per_row, weights)}
+        return {"huber": weighted_mean(per_row, weights * targets["known"])}
+
+    def counted(self, targets: Tensors, weights: Tensor) -> Tensor:
+        return (weights * targets["known"]).sum()
 
     @classmethod
     def answer_of(cls, task: RegressionTask, reading: Reading, choice: Any, *, counterpart: Counterpart) -> ValueAnswer:

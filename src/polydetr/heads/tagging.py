@@ -49,6 +49,9 @@ class TaggingHead(TokenHead, Head):
         total = F.cross_entropy(logits, labels[here], reduction="sum", label_smoothing=self.label_smoothing)
         return {"cross_entropy": total / here.sum().clamp(min=1)}
 
+    def counted(self, targets: Tensors, weights: Tensor) -> Tensor:
+        return (targets["labels"] != IGNORE_INDEX).sum().to(weights.dtype)
+
     def calibration_pairs(self, outputs: Tensors, targets: Tensors) -> tuple[Tensor, Tensor] | None:
         here = targets["labels"] != IGNORE_INDEX
         return outputs["logits"].float()[here], targets["labels"][here]

@@ -212,7 +212,7 @@ def load_runner(
         KeyError, TypeError, ValueError, RuntimeError: they do not fit the description.
     """
     check_choice("precision", precision, get_args(ForLoading))
-    config = ModelConfig(**manifest["model"])
+    config = ModelConfig(**{"additive": False, **manifest["model"]})  # older folders know nothing of it
     try:
         check_sizes(folder / WEIGHTS, modalities, tasks, config)
         state = load_file(folder / WEIGHTS)

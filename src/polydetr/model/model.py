@@ -17,13 +17,14 @@ from polydetr import embedders, heads
 from polydetr.backbones.bert import BertEncoder
 from polydetr.config.sections import ModelConfig
 from polydetr.core.examples import PaddedGroup
-from polydetr.embedders.base import Embedder, GivesMaps, HasDetr
+from polydetr.embedders.base import AddsUp, Embedder, GivesMaps, HasDetr
 from polydetr.errors import ConfigError
-from polydetr.heads.base import DecodesSets, EncoderShape, GeneratesImages, Head, NamesLabels, TakesDetr
+from polydetr.heads.base import DecodesSets, EncoderShape, GeneratesImages, Head, NamesLabels, TakesDetr, TakesSums
 from polydetr.modalities.base import Modality
 from polydetr.nn.batch import Batch, Embedded, Encoded, TokenGroup
 from polydetr.nn.cpu.linear import Linear, Packed, pack
 from polydetr.nn.encoder import AttentionWeights, MultiModalEncoder
+from polydetr.nn.numbers import CellSums
 from polydetr.nn.pooling import masked_mean, mean_of_groups
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import BringsTokens, FindsInImages, HasLabels, HasPositive
@@ -75,8 +76,42 @@ class PolyModel(nn.Module):
             {self._slots[t]: heads.build(task, shape, label_smoothing=label_smoothing) for t, task in tasks.items()}
         )
         self.decoder = _share_decoder(self.heads) if config.share_decoder else None
+        self.additive = self._add_up(modalities) if config.additive else {}
+        self.means = nn.ModuleDict()
+        """Slot → modality → what the mean of its backbone's tokens adds to the same logits."""
+        for target, reader in self.additive.items():
+            others = [n for n, m in modalities.items() if m.fields and n != reader and m.is_pretrained]
+            num_outputs = self.adder_of(target)[1].num_outputs
+            self.means[self._slots[target]] = nn.ModuleDict({name: _zero_linear(width, num_outputs) for name in others})
+        # What attention adds to such sums is this share of it (``open_gate``).
+        self.gate: Tensor | None
+        self.register_buffer("gate", torch.ones(1) if self.additive else None)
         # Log variances that balance several losses (Kendall et al. 2018, arXiv 1705.07115, eq. 7)
         self.log_variance = nn.Parameter(torch.zeros(len(tasks))) if len(tasks) > 1 else None
+
+    def _add_up(self, modalities: Mapping[str, Modality]) -> dict[str, str]:
+        """Target → the modality whose cells add up to a part of its logits."""
+        reader = next((n for n, m in modalities.items() if m.fields and isinstance(self.embedders[n], AddsUp)), None)
+        added: dict[str, str] = {}
+        for target, slot in self._slots.items() if reader is not None else ():
+            head, embedder = self.heads[slot], self.embedders[reader]
+            if isinstance(head, TakesSums) and isinstance(embedder, AddsUp):
+                embedder.add_up(slot, head.num_outputs)
+                added[target] = reader
+        return added
+
+    def adder_of(self, target: str) -> tuple[AddsUp, CellSums]:
+        """The embedder whose cells add up to a part of the target's logits, and how; of targets in ``additive``."""
+        embedder = self.embedders[self.additive[target]]
+        assert isinstance(embedder, AddsUp)
+        return embedder, embedder.sums_of(self._slots[target])
+
+    def open_gate(self, share: float) -> None:
+        """Lets this share of what attention adds to sums through, 0 … 1. Training opens it in its first steps: a head
+        of zeros, or a gate that is learned, stays shut over a network that knows nothing yet, which then never learns.
+        """
+        if self.gate is not None:
+            self.gate.fill_(min(1.0, share))
 
     def train(self, mode: bool = True) -> PolyModel:
         """As in PyTorch; going to evaluation also lays the weights out for prediction."""
@@ -140,12 +175,30 @@ class PolyModel(nn.Module):
                 outputs[target] = head(encoded, last_only=last_only, by_shape=by_shape)
             else:
                 outputs[target] = head(encoded)
+                if target in self.additive:
+                    logits = self._sum(embedded, target) + self.gate * outputs[target]["logits"]
+                    outputs[target] = {**outputs[target], "logits": logits}
         for target, group in batch.positives.items():
             if target in outputs:
                 name = self.positive_side(target)
                 positive = self._encoded({name: self.embedders[name](group)})
                 outputs[target]["positive"] = self.heads[self._slots[target]](positive)["vector"]
         return outputs
+
+    def _sum(self, embedded: Mapping[str, Embedded], target: str) -> Tensor:
+        """(B, outputs): what a row's cells add up to, nothing of those that are hidden."""
+        group = embedded[self.additive[target]]
+        summands = group.sums[self._slots[target]].masked_fill(~group.mask[..., None], 0.0)
+        logits = summands.sum(1) + self.adder_of(target)[1].bias.float()
+        for name, linear in self.means_of(target).items():
+            tokens, mask = embedded[name].tokens, embedded[name].mask
+            logits = logits + linear(masked_mean(tokens, mask)) * mask.any(1, keepdim=True)
+        return logits
+
+    def means_of(self, target: str) -> dict[str, nn.Linear]:
+        """Modality → what the mean of its backbone's tokens adds to the target's logits; of targets in ``additive``."""
+        linears = cast(nn.ModuleDict, self.means[self._slots[target]])
+        return {name: cast(nn.Linear, linear) for name, linear in linears.items()}
 
     def embedder_of(self, name: str) -> Embedder:
         """The embedder of a modality."""
@@ -248,6 +301,13 @@ def _shape(embedders: nn.ModuleDict, width: int, *, maps: bool) -> EncoderShape:
             detr = embedder.detr if isinstance(embedder, HasDetr) else None
             return EncoderShape(width, embedder.map_channels, embedder.grid, detr)
     return EncoderShape(width)
+
+
+def _zero_linear(width: int, num_outputs: int) -> nn.Linear:
+    linear = nn.Linear(width, num_outputs)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
 
 
 def _share_decoder(heads: nn.ModuleDict) -> nn.Module:

@@ -108,6 +108,7 @@ class Embedded:
     (B, C, h, w), those that are finer than its tokens; frame: (B, 6), a ``values.images.Frame`` each.
     word_rows: where a task needs it, (B, L') int64: at the first token of each word of the
     windowed text 1 + the number of its row in the window's document, elsewhere 0.
+    sums: of some heads, what each token adds to the outputs by itself, (B, L', outputs) in float32 (``nn.numbers``).
     """
 
     tokens: Tensor
@@ -115,6 +116,7 @@ class Embedded:
     maps: Mapping[int, Tensor] = field(default_factory=dict)
     frame: Tensor | None = None
     word_rows: Tensor | None = None
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

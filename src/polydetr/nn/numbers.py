@@ -7,7 +7,8 @@ column each cell belongs to.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from statistics import NormalDist
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from polydetr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int64
+    from jaxtyping import Bool, Float, Int64
 
 
 class LinearNumbers(nn.Module):
@@ -73,3 +74,86 @@ class PeriodicNumbers(nn.Module):
         angles = 2 * math.pi * frequencies.float() * numbers[..., None].float()
         waves = torch.cat((angles.cos(), angles.sin()), dim=-1).to(frequencies.dtype)
         return F.relu(self.project(waves))
+
+
+BINS = 8
+"""Pieces of a number's curve in ``CellSums``; of a standard normal number equally many values fall into each."""
+_KNOTS = (-2.9, *(NormalDist().inv_cdf(i / BINS) for i in range(1, BINS)), 2.9)
+
+
+def piecewise_linear(numbers: Float[Tensor, "*S"]) -> Float[Tensor, "*S T"]:
+    """e_t(x) = clamp((x - b_t) / (b_{t+1} - b_t), 0, 1) - 1/2: how much of each of ``BINS`` bins lies below the number.
+
+    Source: Gorishniy et al. 2022 (arXiv 2203.05556), section 3.2 (piecewise linear encoding); here of numbers that are
+    about standard normal, so that the edges b of the quantiles are known, and centered.
+    """
+    edges = torch.tensor(_KNOTS, dtype=numbers.dtype, device=numbers.device)
+    return ((numbers[..., None] - edges[:-1]) / (edges[1:] - edges[:-1])).clamp(0.0, 1.0) - 0.5
+
+
+class Cells(NamedTuple):
+    """Cells of a table. numbers (B, L, K); columns, codes (B, L): which column, and the code, 0 where the cell is its
+    numbers; is_curve (B, L): the cells that are one number.
+    """
+
+    numbers: Tensor
+    columns: Tensor
+    codes: Tensor
+    is_curve: Tensor
+
+
+class CellSums(nn.Module):
+    """The summands of an additive model, s = Σ_c f_c(cell of column c), one per cell and output.
+
+        f_c = Σ_k x_k w_ck + Σ_t e_t(x) v_ct + u_code
+
+    The model's constant is ``bias``, which whoever sums adds once. A line through every number, a curve of linear
+    pieces (``piecewise_linear``) through those that are one number, and a level for every code. All begin at zero.
+    Source: generalized additive models, Hastie & Tibshirani 1986; the linear part beside a deep one is that of Cheng et
+    al. 2016 (arXiv 1606.07792).
+    """
+
+    def __init__(self, num_columns: int, num_codes: int, num_outputs: int, *, width: int = 1) -> None:
+        super().__init__()
+        self.num_outputs, self.width = num_outputs, width
+        self.lines = nn.Embedding(num_columns, width * num_outputs)
+        self.curves = nn.Embedding(num_columns, BINS * num_outputs)
+        self.levels = nn.Embedding(num_codes, num_outputs)
+        self.bias = nn.Parameter(torch.zeros(num_outputs))
+        for table in (self.lines, self.curves, self.levels):
+            nn.init.zeros_(table.weight)
+
+    def forward(self, cells: Cells) -> Float[Tensor, "B L {self.num_outputs}"]:
+        """In float32, also where the weights are rounded."""
+        lines = self.lines(cells.columns).unflatten(-1, (self.width, self.num_outputs)).float()
+        curves = self.curves(cells.columns).unflatten(-1, (BINS, self.num_outputs)).float()
+        levels = self.levels(cells.codes).float() * (cells.codes != 0)[..., None]
+        straight = (cells.numbers[..., None].float() * lines).sum(-2)
+        return straight + (_pieces(cells)[..., None] * curves).sum(-2) + levels
+
+    @property
+    def num_designed(self) -> int:
+        """F, the columns of the design."""
+        return self.lines.num_embeddings * (self.width + BINS)
+
+    def design(self, cells: Cells, mask: Bool[Tensor, "B L"]) -> Float[Tensor, "B F"]:
+        """What the weights of ``lines`` and ``curves`` multiply, one row per example: C · width numbers, then C · BINS.
+
+        ``designed`` adds up the same as ``forward``.
+        """
+        count = self.lines.num_embeddings
+        parts = []
+        for values in (cells.numbers.float(), _pieces(cells)):
+            per_column = values.new_zeros(len(values), count, values.shape[-1])
+            index = cells.columns[..., None].expand_as(values)
+            parts.append(per_column.scatter_add(1, index, values * mask[..., None]).flatten(1))
+        return torch.cat(parts, dim=1)
+
+    def designed(self, weights: Float[Tensor, "F {self.num_outputs}"]) -> tuple[Tensor, Tensor]:
+        """Weights by the columns of the design → those of ``lines`` and ``curves``."""
+        lines, curves = weights.split([weights.shape[0] * n // (self.width + BINS) for n in (self.width, BINS)])
+        return lines.reshape_as(self.lines.weight), curves.reshape_as(self.curves.weight)
+
+
+def _pieces(cells: Cells) -> Float[Tensor, "B L T"]:
+    return piecewise_linear(cells.numbers[..., 0].float()) * cells.is_curve[..., None]

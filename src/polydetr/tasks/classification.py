@@ -20,6 +20,7 @@ from polydetr.core.tables import AnswerColumn, CellKind, confidence, predicted
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.calibration import expected_calibration_error
 from polydetr.metrics.classification import classification_report, multilabel_report
+from polydetr.metrics.entities import best_threshold
 from polydetr.metrics.figures import ClassFigures
 from polydetr.metrics.separation import auroc
 from polydetr.tasks.base import (
@@ -42,6 +43,8 @@ IN_SCOPE_SHARE = 0.95
 """Share of the validation rows that count as in scope."""
 MIN_TUNING_ROWS = 40
 """With fewer validation rows no energy threshold is set."""
+MIN_TUNING_LABELS = 20
+"""With fewer labels on the validation rows the threshold of several labels stays where it is."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,6 @@ class ClassificationTask(Task):
     """Softmax over one label set, or one sigmoid per label where a row carries several."""
 
     kind: ClassVar[str] = "classification"
-    primary_metric: ClassVar[str] = "accuracy"
-    tunes_answers: ClassVar[bool] = False
     answer_unit: ClassVar[str] = "row"
 
     class Options(TaskOptions):
@@ -69,10 +70,18 @@ class ClassificationTask(Task):
             default=None, description="the label set, when the data do not show all of it"
         )
         class_weights: Literal["none", "balanced"] = Field(
-            default="none", description="balanced: rare classes count as much as frequent ones"
+            default="none",
+            description="balanced: rare classes count as much as frequent ones; of several labels per row, "
+            "having each as much as lacking it",
         )
         multi_label: bool | None = Field(
             default=None, description="several labels per row; null: inferred from the data"
+        )
+        threshold: float | None = Field(
+            default=None,
+            ge=0,
+            le=1,
+            description="of several labels, the probability from which one is answered; null: tuned on validation rows",
         )
 
     class Learned(LearnedState):
@@ -90,8 +99,19 @@ class ClassificationTask(Task):
         self.classes = Classes(target)
         self.multi_label = bool(options.multi_label)
         self.class_weights: list[float] | None = None
-        self.threshold = 0.5
+        self.threshold = 0.5 if options.threshold is None else options.threshold
         self.energy_threshold: float | None = None
+
+    @property
+    def primary_metric(self) -> str:  # type: ignore[override]
+        """Of several labels it counts each, at the threshold that suits: they are seldom all right, and rare ones
+        seldom reach one half.
+        """
+        return "best_micro_f1" if self.multi_label else "accuracy"
+
+    @property
+    def tunes_answers(self) -> bool:
+        return self.multi_label and self.options.threshold is None
 
     # -- before training --------------------------------------------------------------------------------------------
 
@@ -113,9 +133,7 @@ class ClassificationTask(Task):
                 hint="Add rows of another class, or list all classes in tasks.<target>.labels.",
             )
         if self.options.class_weights == "balanced":
-            # n / (C · n_c), the "balanced" heuristic of King and Zeng (2001), as in scikit-learn
-            total = sum(counts.values())
-            self.class_weights = [total / (len(self.labels) * max(1, counts[label])) for label in self.labels]
+            self.class_weights = self._balanced(counts, rows=len(present))
         messages = [*self.missing_in_some(present, rows), *self._word_for_missing()]
         single = self.multi_label and all(isinstance(v, (list, tuple, np.ndarray)) and len(v) == 1 for v in present)
         if single and self.options.multi_label is None:  # as annotation tools write the one class of a row
@@ -129,6 +147,14 @@ class ClassificationTask(Task):
                 f"{len(rare)} labels of {self.target!r} have fewer than 3 training rows, for example {rare[0]!r}"
             )
         return messages
+
+    def _balanced(self, counts: Mapping[str, int], *, rows: int) -> list[float]:
+        """A factor per label. counts: of the labels; rows: those that are labeled."""
+        found = [max(1, counts[label]) for label in self.labels]
+        if self.multi_label:  # rows without the label over rows with it, on the rows with it; 0 would unlearn a label
+            return [max(1, rows - n) / n for n in found]
+        # n / (C · n_c), the "balanced" heuristic of King and Zeng (2001), as in scikit-learn
+        return [sum(counts.values()) / (len(found) * n) for n in found]
 
     def _word_for_missing(self) -> list[str]:
         """A message where a class is called by a word that often stands for a missing label."""
@@ -217,11 +243,30 @@ class ClassificationTask(Task):
         return [*columns, *map(column, values)]
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
-        """Sets the energy above which a row counts as out of scope: 5 % of the validation rows lie there."""
+        """Sets the energy above which a row counts as out of scope: 5 % of the validation rows lie there. Of several
+        labels per row it sets the probability from which one is answered, where micro F1 is largest.
+        """
+        if self.tunes_answers:
+            scores, correct = self._by_label(
+                [(p, gold) for p, gold in zip(predictions, golds, strict=True) if gold is not None]
+            )
+            if sum(correct) < MIN_TUNING_LABELS:
+                return []
+            self.threshold, f1 = best_threshold(scores, correct, sum(correct))
+            how = f"from a probability of {self.threshold:.3f} on (micro F1 {f1:.3f}, validation rows)"
+            return [f"{self.target!r}: labels are answered {how}"]
         energies = [energy for p in predictions if (energy := details_of(p, ClassDetails).energy) is not None]
         if len(energies) >= MIN_TUNING_ROWS:
             self.energy_threshold = float(np.quantile(energies, IN_SCOPE_SHARE))
         return []
+
+    def _by_label(self, pairs: Sequence[tuple[Prediction, Any]]) -> tuple[list[float], list[bool]]:
+        """Of every row and label: its probability, and whether the row has it. Labels that training never saw are left
+        out: no threshold finds them.
+        """
+        known = [(details_of(p, ClassDetails).probabilities, {*map(self.classes.index, gold)}) for p, gold in pairs]
+        scores = [q for p_of, _ in known for q in p_of.values()]
+        return scores, [number in gold for p_of, gold in known for number in range(len(p_of))]
 
     @property
     def rescales(self) -> bool:
@@ -253,7 +298,7 @@ class ClassificationTask(Task):
             "micro_f1": report.micro.f1,
             "weighted_f1": report.weighted.f1,
             "ece": expected_calibration_error(confidence, correct),
-            **({} if self.multi_label else self._separation(pairs)),
+            **(self._best_f1(pairs) if self.multi_label else self._separation(pairs)),
         }
         figures = ClassFigures(report, confidence, correct)
         return Evaluation(metrics, {"classes": report.to_text()}, {"classes": report.to_dict()}, figures)
@@ -272,6 +317,13 @@ class ClassificationTask(Task):
         """The labels over which scores are averaged: those of gold and predicted rows, unseen ones last."""
         occurring = set(answers) or set(self.labels)
         return [label for label in self.labels if label in occurring] + sorted(occurring - set(self.labels))
+
+    def _best_f1(self, pairs: Sequence[tuple[Prediction, Any]]) -> dict[str, float]:
+        """``best_micro_f1``: at the threshold that suits these very rows best; what the network knows, whichever
+        threshold is set.
+        """
+        scores, correct = self._by_label(pairs)
+        return {"best_micro_f1": best_threshold(scores, correct, sum(len(gold) for _, gold in pairs))[1]}
 
     def _separation(self, pairs: Sequence[tuple[Prediction, Label]]) -> dict[str, float]:
         """``auroc`` of the energy as a detector of rows whose label training never saw (out of scope); where there are

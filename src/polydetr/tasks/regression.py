@@ -37,8 +37,8 @@ class RegressionTask(Task):
     """The target is standardized with the training rows' mean and standard deviation."""
 
     kind: ClassVar[str] = "regression"
-    primary_metric: ClassVar[str] = "rmse"
-    lower_is_better: ClassVar[bool] = True
+    primary_metric: ClassVar[str] = "r2"
+    """Orders models as the RMSE does, and has no unit: beside other targets it weighs no more than they do."""
 
     class Learned(LearnedState):
         mean: float

@@ -54,6 +54,7 @@ from polydetr.training.features import with_features
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.places import checkpoint_of, tracking_folder
+from polydetr.training.start import start_from_tables
 from polydetr.training.tracking import make_tracker
 
 
@@ -230,10 +231,16 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         raw = rows
         rows = devices.first_then_all(lambda: with_features(assembly, raw, notify=run.notify))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
+    if devices.is_first and not resume:
+        started = start_from_tables(assembly, rows.train, seed=config.seed)
+        if started:
+            display.note(f"begins with an additive model of the table, fitted at once ({_strengths(started)})")
+    devices.same_weights(model)
     groups = parameter_groups(
         model,
         lr=settings.lr if pretrained else settings.head_lr,
         head_lr=settings.head_lr,
+        fitted_lr=min(settings.lr, settings.head_lr),
         layer_decay=settings.layer_decay,
         weight_decay=settings.weight_decay,
         freeze_embeddings=settings.freeze_embeddings and pretrained,  # random ones are worth nothing yet
@@ -254,11 +261,17 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         header={"fingerprint": fingerprint, "precision": precision},
         prepared=time.monotonic() - run.started,
         displays=(display, tracker),
+        looks_first=bool(model.additive),
     )
     try:
         return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
     finally:
         tracker.close()
+
+
+def _strengths(started: Mapping[str, float]) -> str:
+    """What was fitted, for a message."""
+    return ", ".join(f"{target!r}: ridge penalty {strength:g}" for target, strength in started.items())
 
 
 def _set_precision(run: _Run, runner: TorchRunner, wanted: ForTraining, store: ExampleStore) -> Plain:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,8 +29,10 @@ from polydetr.tasks.capabilities import CountsSteps
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
 from polydetr.training.devices import Devices
 from polydetr.training.encode import MeasuredRows, measure
+from polydetr.training.few_rows import EVALUATIONS, PATIENCE, Pace, pace
 from polydetr.training.optimizer import MasterAdamW, learning_rate_factor
 from polydetr.training.perturb import TOKEN_GROUPS, hide_modalities, mix_examples
+from polydetr.training.shares import BatchShares
 
 CHECKPOINT_SECONDS = 60.0
 """The last state is written at most this often, and on stopping: a resumed run repeats the steps since, to the bit."""
@@ -74,7 +77,7 @@ class Loop:
 
     header: kept with every checkpoint; ``header["fingerprint"]`` identifies this run's checkpoints.
     prepared: seconds spent before the first step, which count towards the time limit. displays: get every step and
-    every evaluation.
+    every evaluation. looks_first: the weights that it begins with are worth measuring.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Loop:
         header: Mapping[str, Any],
         prepared: float,
         displays: Sequence[Display],
+        looks_first: bool = False,
     ) -> None:
         self.assembly, self.optimizer, self.config = assembly, optimizer, config
         self.model, self.engine = assembly.model, assembly.engine
@@ -95,8 +99,10 @@ class Loop:
         self.prepared = devices.agree(prepared)
         self.displays = displays
         self.state = Progress()
+        self.looks_first = looks_first
         self._evaluation_seconds = 0.0
         self._stop = False
+        self._pace = Pace(config.training.batch_tokens, 0)
 
     def run(self, train: ExampleStore, valid: MeasuredRows, *, resume: bool) -> Progress:
         """Trains to the last epoch, the time limit, or the end of patience.
@@ -115,12 +121,16 @@ class Loop:
 
     def _train(self, train: ExampleStore, valid: MeasuredRows) -> None:
         state = self.state
+        shares = BatchShares({target: self.model.head_of(target) for target in self.engine.tasks}, train)
+        self._pace = self._paced(train)
         started = time.monotonic() - state.seconds
         saved = time.monotonic()
+        if self.looks_first and not state.history:
+            self._look_first(train, valid)
         while not state.finished:
             for batch_ids, batches, total_steps in self._rest_of_epoch(train):
                 before = self._progress(state.step, total_steps)
-                info = self._step(train, batch_ids, total_steps, started, batches=batches)
+                info = self._step(train, batch_ids, total_steps, started, batches=batches, shares=shares)
                 for display in self.displays:
                     display.step(info)
                 last = self._out_of_time() or info.progress >= 1.0
@@ -138,6 +148,16 @@ class Loop:
             else:
                 state.epoch, state.batch = state.epoch + 1, 0
 
+    def _look_first(self, train: ExampleStore, valid: MeasuredRows) -> None:
+        """Measures the weights that the run begins with, which may be the best; the training loss is of one batch."""
+        ids, batches, _ = next(self._rest_of_epoch(train))
+        batch = Batch.collate([train[i] for i in ids], ids).to(self.devices.device)
+        self.model.eval()
+        with torch.no_grad():
+            loss = float(total_loss(self.assembly, self.model(batch, last_only=False), batch))
+        self.state.loss_sum, self.state.loss_count = loss, 1
+        self._evaluate(valid, batches)
+
     def _interrupted(self) -> Interrupted:
         if not self.checkpoints.exists():
             return Interrupted(f"stopped after {self.state.step} steps, before the first checkpoint; nothing is kept.")
@@ -154,19 +174,34 @@ class Loop:
         """(example numbers, batches per epoch, steps of the run) of the batches left in the epoch; each rank has its
         share.
         """
-        settings = self.config.training
         world, rank = self.devices.count, self.devices.rank
-        batches = token_budget_batches(
-            train.lengths, settings.batch_tokens, seed=self.config.seed, epoch=self.state.epoch
-        )
+        batches = token_budget_batches(train.lengths, self._pace.budget, seed=self.config.seed, epoch=self.state.epoch)
         rounds = max(1, len(batches) // world)
         assert self.config.epochs is not None
         for i in range(self.state.batch, rounds):
-            steps = float(self.config.steps or 0) if self._counts_steps else 0.0
+            steps = float(self.config.steps or 0) if self._counts_steps else self._pace.steps
             yield batches[(i * world + rank) % len(batches)], rounds, max(1.0, rounds * self.config.epochs, steps)
 
+    def _paced(self, train: ExampleStore) -> Pace:
+        settings = self.config.training
+        assert self.config.epochs is not None
+        if self._counts_steps:
+            return Pace(settings.batch_tokens, 0)
+        return pace(
+            train.lengths, batch_tokens=settings.batch_tokens, epochs=self.config.epochs, min_steps=settings.min_steps,
+            pretrained=any(m.is_pretrained for m in self.engine.encoder.modalities.values()),
+            as_given="batch_tokens" in settings.model_fields_set,
+        )  # fmt: skip
+
     def _step(
-        self, train: ExampleStore, ids: Sequence[int], total_steps: float, started: float, *, batches: int
+        self,
+        train: ExampleStore,
+        ids: Sequence[int],
+        total_steps: float,
+        started: float,
+        *,
+        batches: int,
+        shares: BatchShares,
     ) -> StepInfo:
         began = time.monotonic()
         state, settings = self.state, self.config.training
@@ -176,12 +211,14 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         self.model.train()
+        self.model.open_gate(progress / settings.warmup if settings.warmup else 1.0)
+        share = shares.of(batch, mean_examples=len(train) / (batches * self.devices.count))
         mixed = mix_examples(batch, dict(self.model.embedders.items()), self._generator(1))
         if mixed is None:
-            loss = total_loss(self.assembly, self.model(batch), batch)
+            loss = total_loss(self.assembly, self.model(batch), batch, share=share)
         else:
             outputs = self.model(mixed.batch)
-            loss = mixed.loss(lambda part: total_loss(self.assembly, outputs, part))
+            loss = mixed.loss(lambda part: total_loss(self.assembly, outputs, part, share=share))
         loss.backward()
         self.devices.average_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         self.optimizer.step()
@@ -279,8 +316,8 @@ class Loop:
         return max(counted, default=0)
 
     def _evaluation_due(self, batches: int, before: float, progress: float) -> bool:
-        if self._counts_steps:
-            times = self._evaluations_per_run
+        if self._counts_steps or self._pace.steps:
+            times = self._evaluations_per_run if self._counts_steps else EVALUATIONS
             return int(progress * times) > int(before * times)
         times, done = min(self.config.training.evaluations_per_epoch, batches), self.state.batch
         return done * times // batches > (done - 1) * times // batches
@@ -296,16 +333,24 @@ class Loop:
         state.history.append(entry)
         score, loss = entry["score"], entry["valid_loss"]
         # Few validation rows soon reach the same score: of equal scores the lower loss is the better model.
-        if state.best is None or (score, -loss) > (state.best, -state.best_loss):
+        if self._beats_start(entry) and (state.best is None or (score, -loss) > (state.best, -state.best_loss)):
             state.best, state.best_loss, state.best_step, state.stale = score, loss, state.step, 0
             self.checkpoints.save_best(self._learned())
         else:
             state.stale += 1
         # Boxes become exact at the end, when the steps are small: no evaluation before shows when to stop.
         patience = 0 if self._counts_steps else self.config.training.patience
+        patience = max(patience, PATIENCE) if patience and self._pace.steps else patience
         state.finished = patience > 0 and state.stale >= patience
         for display in self.displays:
             display.evaluation(entry)
+
+    def _beats_start(self, entry: Mapping[str, Any]) -> bool:
+        """Whether neither score nor loss is worse than at the start, where that was measured: what was fitted at once
+        rests on few weights, so that a little luck on few rows is no reason to leave it.
+        """
+        start = self.state.history[0]
+        return start["step"] > 0 or (entry["score"] >= start["score"] and entry["valid_loss"] <= start["valid_loss"])
 
     def _entry(self, result: ValidScore, batches: int) -> dict[str, Any]:
         """One evaluation, as the history keeps it."""
@@ -360,20 +405,34 @@ class Loop:
                 signal.signal(number, handler)
 
 
-def total_loss(assembly: Assembly, outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch) -> Tensor:
-    """All tasks' losses on one batch as one number."""
+def total_loss(
+    assembly: Assembly,
+    outputs: Mapping[str, Mapping[str, Tensor]],
+    batch: Batch,
+    *,
+    share: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """All tasks' losses on one batch as one number. share: target → a factor on its loss (``BatchShares``)."""
     model, tasks = assembly.model, assembly.engine.tasks
     terms = {t: model.head_of(t).loss(outputs[t], batch.targets[t], batch.weights) for t in tasks}
+    if share is not None:
+        terms = {t: {name: term * share[t] for name, term in named.items()} for t, named in terms.items()}
     return model.total_loss(terms, tasks)
 
 
 def validate(assembly: Assembly, rows: MeasuredRows) -> ValidScore:
     """Loss and metrics on ``rows``, through the same path as prediction."""
-    losses: list[tuple[float, int]] = []
+    heads = {target: assembly.model.head_of(target) for target in assembly.engine.tasks}
+    sums: dict[str, dict[str, float]] = {target: defaultdict(float) for target in heads}
+    counts: dict[str, float] = defaultdict(float)
 
     def collect(outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch) -> None:
-        if batch.targets:  # not the positives, which are embedded by themselves
-            losses.append((float(total_loss(assembly, outputs, batch)), len(batch.weights)))
+        for target, head in heads.items() if batch.targets else ():  # not the positives, embedded by themselves
+            labels = batch.targets[target]
+            count = float(head.counted(labels, batch.weights))
+            for name, term in head.loss(outputs[target], labels, batch.weights).items():
+                sums[target][name] += float(term) * count
+            counts[target] += count
 
     assembly.model.eval()
     engine = assembly.engine.with_runner(assembly.runner.listened_by(collect))
@@ -383,5 +442,8 @@ def validate(assembly: Assembly, rows: MeasuredRows) -> ValidScore:
         task = engine.tasks[target]
         value = evaluation.metrics[task.primary_metric]
         scores.append(-value if task.lower_is_better else value)
-    count = sum(n for _, n in losses)
-    return ValidScore(sum(scores) / len(scores), sum(v * n for v, n in losses) / max(1, count), evaluations)
+    device = next(assembly.model.parameters()).device
+    means = {t: {name: v / (counts[t] or 1.0) for name, v in named.items()} for t, named in sums.items()}
+    terms = {t: {name: torch.tensor(v, device=device) for name, v in named.items()} for t, named in means.items()}
+    loss = float(assembly.model.total_loss(terms, assembly.engine.tasks).detach())
+    return ValidScore(sum(scores) / len(scores), loss, evaluations)

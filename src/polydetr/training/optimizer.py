@@ -22,6 +22,7 @@ from torch.optim.adamw import adamw
 from polydetr.errors import ConfigError, ModelFolderError
 
 _LAYER = re.compile(r"(?:^|\.)backbone\.layers\.(\d+)\.")
+_FITTED = re.compile(r"(?:^|\.)(?:sums|means)\.")
 _EMBEDDINGS = re.compile(r"(?:^|\.)backbone\.embeddings\.")
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
 
@@ -47,6 +48,7 @@ def parameter_groups(
     *,
     lr: float,
     head_lr: float | None = None,
+    fitted_lr: float | None = None,
     layer_decay: float = 1.0,
     weight_decay: float = 0.01,
     freeze_embeddings: bool = False,
@@ -55,7 +57,8 @@ def parameter_groups(
     """Groups for ``MasterAdamW``; frozen parameters get ``requires_grad = False`` and no group.
 
     Parameters named ``...backbone.layers.N...`` learn at ``lr`` · ``layer_decay``^(layers above N),
-    ``...backbone.embeddings...`` below all of them, everything else at ``head_lr`` (default: ``lr``).
+    ``...backbone.embeddings...`` below all of them, ``sums...`` and ``means...``, which were fitted before, at
+    ``fitted_lr``, and everything else at ``head_lr`` (default of both: ``lr``).
     Matrices decay; norms, biases and embedding tables do not.
     Raises ConfigError when nothing is left to train.
     """
@@ -71,7 +74,8 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         above = num_layers - 1 - int(layer[1]) if layer else num_layers
-        rate = lr * layer_decay**above if layer or embedding else (lr if head_lr is None else head_lr)
+        own = fitted_lr if _FITTED.search(name) else head_lr
+        rate = lr * layer_decay**above if layer or embedding else (lr if own is None else own)
         decay = weight_decay if parameter.dim() > 1 and id(parameter) not in tables and not embedding else 0.0
         group = groups.setdefault(
             (rate, decay), {"params": [], "names": [], "lr": rate, "weight_decay": decay, "initial_lr": rate}

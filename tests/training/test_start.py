@@ -1,0 +1,161 @@
+"""A run begins with the additive model of its table, the best one, which only something better replaces."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import Watched
+
+from polydetr import Predictor
+from polydetr.data.store import ExampleStore
+from polydetr.errors import Interrupted
+from polydetr.model.build import Assembly
+from polydetr.nn.batch import Batch
+from polydetr.training import loop, start
+from polydetr.training.start import start_from_tables
+from tiny_models import encode_all, make_assembly
+
+SETTINGS: dict[str, Any] = {
+    "model": {"embed_dim": 16, "num_layers": 1, "num_heads": 2},
+    "training": {"precision": "fp32", "batch_tokens": 64, "patience": 0},
+}
+
+
+def rows(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """A number that is a curve of x, plus a level for each color, plus noise; and whether that is much."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for x, y in rng.normal(size=(count, 2)):
+        color = ["red", "green", "blue"][rng.integers(3)]
+        value = 3 * min(x, 0) + {"red": 2.0, "green": 0.0, "blue": -2.0}[color] + 0.3 * rng.normal()
+        missing = rng.random() < 0.1
+        found.append({"x": x, "y": None if missing else y, "color": color, "value": value, "much": str(value > 0)})
+    return found
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> tuple[Assembly, ExampleStore, dict[str, float]]:
+    assembly = make_assembly(
+        rows(200), {"value": "regression", "much": "classification"},
+        inputs={"x": "number", "y": "number", "color": "category"},
+    )  # fmt: skip
+    store = ExampleStore.write(encode_all(assembly.engine, rows(200), with_targets=True), tmp_path / "rows")
+    return assembly, store, start_from_tables(assembly, store, seed=0)
+
+
+def test_it_is_the_minimum_of_the_penalized_loss(begun: tuple[Assembly, ExampleStore, dict[str, float]]) -> None:
+    assembly, store, strengths = begun
+    model, batch = assembly.model, Batch.collate([store[i] for i in range(len(store))])
+    assert strengths.keys() == {"value", "much"}
+    for target, strength in strengths.items():
+        head, (embedder, sums) = model.head_of(target), model.adder_of(target)
+        logits = sums(embedder.cells_of(batch.groups["table"])).sum(1) + sums.bias  # no cell is padding here
+        loss = sum(head.loss({"logits": logits}, batch.targets[target], batch.weights).values())
+        penalty = sum(p.square().sum() for p in sums.parameters() if p is not sums.bias) * strength / (2 * len(store))
+        slopes = torch.autograd.grad(loss + penalty, list(sums.parameters()), retain_graph=True)
+        (pull,) = torch.autograd.grad(penalty, [sums.curves.weight])
+        assert max(float(s.abs().max()) for s in slopes) < 0.1 * float(pull.abs().max()), target
+
+
+def test_what_it_answers_is_that_model_and_the_random_network_adds_nothing(
+    begun: tuple[Assembly, ExampleStore, dict[str, float]],
+) -> None:
+    assembly, _, _ = begun
+    new = rows(300, seed=1)
+    results = list(assembly.engine.answered(encoded(assembly, new)))
+    predicted = np.array([result.predictions["value"].value for result in results])
+    truth = np.array([row["value"] for row in new])
+    assert 1 - np.square(truth - predicted).sum() / np.square(truth - truth.mean()).sum() > 0.93
+    right = [result.predictions["much"].value == row["much"] for result, row in zip(results, new, strict=True)]
+    assert np.mean(right) > 0.85
+
+
+def encoded(assembly: Assembly, some: list[dict[str, Any]]) -> list[Any]:
+    from tiny_models import as_records
+
+    encoder = assembly.engine.encoder
+    return [encoder.encode(group, with_targets=False) for group in encoder.documents(as_records(some))]
+
+
+def test_noise_is_answered_by_the_mean(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = [{**{f"x{i}": rng.normal() for i in range(8)}, "value": rng.normal()} for _ in range(60)]
+    assembly = make_assembly(noise, {"value": "regression"})
+    store = ExampleStore.write(encode_all(assembly.engine, noise, with_targets=True), tmp_path / "rows")
+    assert start_from_tables(assembly, store, seed=0)["value"] >= 100.0
+
+
+def test_a_wide_table_is_fitted_from_fewer_rows(
+    begun: tuple[Assembly, ExampleStore, dict[str, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assembly, store, _ = begun
+    seen: list[int] = []
+    batch = start._batch
+
+    def watched(store: ExampleStore, some: Any, group: str) -> Batch:
+        seen.append(len(some))
+        return batch(store, some, group)
+
+    monkeypatch.setattr(start, "_batch", watched)
+    monkeypatch.setattr(start, "MOST_NUMBERS", 50 * assembly.model.adder_of("value")[1].num_designed)
+    start_from_tables(assembly, store, seed=0)
+    assert seen == [50, 50]
+
+
+def test_the_start_is_measured_and_kept_where_nothing_beats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Watched()
+    measured = [(0.8, 0.4), (0.9, 0.5), (0.7, 0.3)]  # better in one of the two alone
+    calls = iter(measured)
+    monkeypatch.setattr(loop, "validate", lambda *_: loop.ValidScore(*next(calls), {}))
+    predictor = Predictor.fit(
+        rows(60), "value", valid=rows(20, seed=1), inputs=["x", "color"], epochs=2, settings=SETTINGS, display=shown
+    )
+    assert shown.entries[0]["step"] == 0
+    assert np.isfinite(shown.entries[0]["train_loss"])
+    assert predictor.info["training"]["best_step"] == 0
+    assert any("begins with an additive model of the table" in note for note in shown.notes)
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    how: dict[str, Any] = {
+        "target": "value", "valid": rows(20, seed=1), "inputs": ["x", "y", "color"], "epochs": 2, "settings": SETTINGS
+    }  # fmt: skip
+
+    def stop(info: Any) -> None:
+        if info.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    Predictor.fit(rows(60), out=tmp_path / "whole", display=Watched(), **how)
+    with pytest.raises(Interrupted):
+        Predictor.fit(rows(60), out=tmp_path / "again", display=Watched(stop), **how)
+    Predictor.fit(rows(60), out=tmp_path / "again", display=Watched(), resume=True, **how)
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "again"))
+    assert one == other
+
+
+def test_explanations_count_the_sums_and_stay_complete() -> None:
+    predictor = Predictor.fit(
+        rows(120), "value", valid=rows(20, seed=1), inputs=["x", "y", "color"], epochs=1, settings=SETTINGS,
+        display=Watched(),
+    )  # fmt: skip
+    found = predictor.explain({"x": -2.0, "y": 0.1, "color": "red"})
+    assert found.is_complete
+    scores = {column.column: abs(column.score) for column in found.columns}
+    assert scores["x"] > scores["y"]
+    assert scores["color"] > scores["y"]
+
+
+def test_without_it_the_network_is_what_it_was() -> None:
+    settings = {**SETTINGS, "model": {**SETTINGS["model"], "additive": False}}
+    shown = Watched()
+    Predictor.fit(
+        rows(60), "value", valid=rows(20, seed=1), inputs=["x", "color"], epochs=1, settings=settings, display=shown
+    )
+    assert shown.entries[0]["step"] > 0
+    assert not any("additive" in note for note in shown.notes)
