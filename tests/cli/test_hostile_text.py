@@ -68,7 +68,9 @@ def test_what_every_verb_prints_of_it(run: Run, file: Path, tmp_path: Path) -> N
         assert str(file.parent) not in text, path.name
     # Nothing of it is left outside of code.
     plain = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", card.partition("## How to load it")[0])
-    assert not re.search(r"<script|!\[|\]\(|www\.|://", plain)
+    plain = re.sub(r"\]\(reports/[\w.%-]+\)", "]", plain)  # links to the run's own pictures and tables
+    plain = plain.replace("![", "[")
+    assert not re.search(r"<script|\]\(|www\.|://", plain)
     assert "rows.jsonl" in card
 
 
