@@ -237,9 +237,9 @@ class Loop:
         epoch = state.epoch + state.batch / batches
         speed = state.tokens / max(state.seconds, 1e-9)
         rate = max(group["lr"] for group in self.optimizer.param_groups)
-        return StepInfo(done, state.step, epoch, value, speed, self._pace(), remaining, rate)
+        return StepInfo(done, state.step, epoch, value, speed, self._pace_told(), remaining, rate)
 
-    def _pace(self) -> str:
+    def _pace_told(self) -> str:
         units = {modality.paced_in for modality in self.engine.encoder.read.values()}
         unit = units.pop() if len(units) == 1 else "tokens"
         count = self.state.tokens if unit == "tokens" else self.state.rows
