@@ -126,7 +126,7 @@ def kill_trainings(count: int, base: Path, rng: random.Random) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--saves", type=int, default=150)
     parser.add_argument("--trainings", type=int, default=37)
     parser.add_argument("--seed", type=int, default=0)
