@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,30 @@ def model_of_reviews(path: Path) -> None:
     """A small classifier's folder."""
     settings = {"model": {"embed_dim": 16, "num_layers": 1}, "training": {"precision": "fp32"}}
     Predictor.fit(reviews(), "label", inputs={"text": "text"}, backbone="none", epochs=1, out=path, settings=settings)
+
+
+def model_of_questions(path: Path) -> None:
+    """A small model that answers questions with a span of their passage."""
+    squad(Path("questions.squad"))
+    settings = {"model": {"embed_dim": 16, "num_layers": 1}, "training": {"precision": "fp32"}}
+    Predictor.fit("questions.squad", {"answers": "qa"}, backbone="none", epochs=1, out=path, settings=settings)
+
+
+def texts(path: Path) -> None:
+    """A file with a text per line."""
+    path.write_text("a warm evening\na cold evening\n", encoding="utf-8")
+
+
+def workbook(path: Path) -> None:
+    """An Excel file of texts, where the extra for it is installed."""
+    if find_spec("openpyxl") is None:
+        return
+    from openpyxl import Workbook
+
+    book = Workbook()
+    for cells in (["text"], ["a warm evening"], ["a cold evening"]):
+        book.active.append(cells)
+    book.save(path)
 
 
 def explained() -> dict[str, Any]:

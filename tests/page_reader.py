@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from markdown_blocks import ROOT, Block, PythonSession, blocks_of
 
-NOT_RUN: Mapping[str, str] = {
+NOT_RUN: dict[str, str] = {
     r"git clone .*": "there is no address",
     r"(python -m )?pip install .*": "installs; make test does it before any test",
     r"conda .*": "installs; the file it reads is tested in test_readme.py",
@@ -27,6 +28,8 @@ NOT_RUN: Mapping[str, str] = {
     r"nvidia-smi": "needs a GPU",
 }
 """Commands (whole, as expressions) that no test types, and why. Every other command of every page is run."""
+if find_spec("openpyxl") is None:
+    NOT_RUN[r".*\.xlsx.*"] = "needs the extra xlsx, which is not installed here"
 
 SMALLER: Sequence[str] = (
     "--epochs", "1", "--set", "steps=1", "--set", "model.num_layers=1",

@@ -18,7 +18,7 @@ SHOWN = {
     b.title.removeprefix("first row of "): b.content for b in BLOCKS if b.title and b.title.startswith("first row")
 }
 COMMANDS = [
-    line for b in BLOCKS if b.language == "text" for line in b.content.splitlines() if line.startswith("polydetr ")
+    line for b in BLOCKS if b.language == "sh" for line in b.content.splitlines() if line.startswith("polydetr ")
 ]
 SMALL = (
     "--backbone none --epochs 1 --set model.embed_dim=16 --set model.num_layers=1 --set text.vocab_size=300 --set "

@@ -24,6 +24,7 @@ GENERATED = {DOCS / "reference" / "cli.md"}
 OWN_TESTS = {
     DOCS / "guide" / "equations.md": "tests/nn/test_guide_equations.py",
     DOCS / "guide" / "extending.md": "test_readme.py",
+    DOCS / "guide" / "labelling.md": "test_labelling_page.py",
 }
 CHINESE = {
     ROOT / "README.zh-CN.md": ROOT / "README.md",
@@ -42,6 +43,10 @@ LABELED = {"train.csv": table(reviews()), "dev.csv": table(reviews(44)), "test.c
 MESSAGES = columns([row | {"intent": row["label"]} for row in film_rows(40)], "text", "intent", "entities")
 ASKED = [{"question": f"where is no {i}", "answer": f"at place {i % 4}"} for i in range(20)]
 GIVEN: Mapping[str, Mapping[str, Maker]] = {
+    "guide/answers.md": {
+        "model": files.model_of_reviews, "qa": files.model_of_questions, "new.csv": table(columns(reviews(8), "text")),
+        "new.xlsx": files.workbook, "new.txt": files.texts,
+    },
     "guide/backbones.md": {"detr.pth": lambda path: _weights(path)},
     "guide/cache.md": {"reviews.csv": table(reviews())},
     "guide/classification.md": {"reviews.csv": table(reviews())},
