@@ -115,16 +115,18 @@ class Predictor(LoadedModel):
         from polydetr.training.devices import is_first_process
         from polydetr.training.display import make_display
         from polydetr.training.fit import fit
+        from polydetr.training.limited import open_budget
         from polydetr.training.loop import Display
         from polydetr.training.read import read_splits
 
         shown = (display or make_display()) if is_first_process() else Display()
         train, valid, test = rows
+        budget = open_budget(config, out=folder, resume=resume)
         try:
-            splits, schema = read_splits(config, train=train, valid=valid, test=test, display=shown)
+            splits, schema = read_splits(config, train=train, valid=valid, test=test, display=shown, budget=budget)
             read_options(config, schema)  # raises before anything takes long
             config = for_tasks(config, [target.task for target in schema.targets])
-            trained = fit(config, schema, splits, out=folder, resume=resume, display=shown)
+            trained = fit(config, schema, splits, out=folder, resume=resume, display=shown, budget=budget)
         except KeyboardInterrupt:  # while reading or measuring; the training itself says where it stopped
             raise Interrupted("stopped.", hint="What was trained is kept: go on with --resume (resume=True).") from None
         finally:

@@ -49,6 +49,11 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
+def checkpoint_of(out: Path) -> Path:
+    """The folder of a run's checkpoint: beside the model folder, so that saving the model never touches it."""
+    return out.with_name(f"{out.name}.checkpoint")
+
+
 class Checkpoints:
     """One folder with the last state and the best weights. Writing never destroys the state before it.
 

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,9 @@ from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Batch
 from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
+from polydetr.training.budget import Budget
 from polydetr.training.calibrate import calibrate, measure_precision, proving_rows
-from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
+from polydetr.training.checkpoint import Checkpoints, Progress, checkpoint_of, frozen_digest
 from polydetr.training.devices import Devices, open_devices
 from polydetr.training.encode import (
     EncodedRows,
@@ -49,6 +50,7 @@ from polydetr.training.encode import (
     rejected_row,
 )
 from polydetr.training.features import with_features
+from polydetr.training.limited import after_training, fitting, plan_run
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.tracking import make_tracker
@@ -96,7 +98,8 @@ class _Measured:
 @dataclass(frozen=True)
 class _Run:
     """What the steps of one run share. notify: shows a message, each once; rows_hash: of the training and validation
-    rows; started: when it began, by ``time.monotonic``.
+    rows; started: when it began, by ``time.monotonic``; budget: of its time limit. identity: what tells its checkpoint
+    from those of other runs: the configuration before a plan changed it.
     """
 
     config: Config
@@ -108,6 +111,8 @@ class _Run:
     notify: Notify
     rows_hash: str
     started: float
+    budget: Budget | None
+    identity: Config
 
 
 @contextmanager
@@ -124,8 +129,11 @@ def _smallest_floats_are_zero() -> Iterator[None]:
 
 
 @_smallest_floats_are_zero()
-def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, resume: bool, display: Display) -> Trained:
-    """Trains one model.
+def fit(
+    config: Config, schema: Schema, splits: Splits, *, out: Path | None, resume: bool, display: Display,
+    budget: Budget | None = None,
+) -> Trained:  # fmt: skip
+    """Trains one model. budget: what is left of a time limit; None where there is none.
 
     Raises:
         InputError, ConfigError, BackboneError, SaveError: before or between steps, naming what is wrong.
@@ -141,16 +149,19 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         checkpoints = Checkpoints(folder, devices)
         checkpoints.prepare()
         resume = devices.agree(_resumes(checkpoints, wanted=resume, notify=notify))
-        run = _Run(config, schema, out, devices, checkpoints, display, notify, rows_hash, started)
+        if budget is not None and resume:
+            budget.kept = checkpoints.header().get("budget", {})
+        run = _Run(config, schema, out, devices, checkpoints, display, notify, rows_hash, started, budget, config)
         return _fit(run, splits, resume=resume)
 
 
 def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
-    config, schema, out, devices, display = run.config, run.schema, run.out, run.devices, run.display
-    data_hash = _hash_rows(splits.train)
+    schema, out, devices, display = run.schema, run.out, run.devices, run.display
     # A backbone may have to be fetched first, and the rows be written to the cache: once.
-    assembly = devices.first_then_all(lambda: _build(config, schema, splits, notify=display.note))
-    engine = assembly.engine
+    assembly = devices.first_then_all(lambda: _build(run.config, schema, splits, notify=display.note))
+    run, assembly = _planned(run, splits, assembly)
+    config, engine = run.config, assembly.engine
+    data_hash = _hash_rows(splits.train)
     encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, notify=run.notify))
     if splits.rejected:
         for message in rejected_lines(splits.rejected, listed=out is not None):
@@ -159,6 +170,8 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     weights = _restore_best(assembly.model, run.checkpoints)
     # Features that were computed once, by a frozen backbone, are measured as they are: in the backbone's own precision.
     proves = config.training.precision == "auto" and not config.training.freeze_backbones
+    if run.budget is not None and devices.count == 1:
+        rows, proves = fitting(run.budget, assembly, rows, proves=proves, notify=display.note)
     measured = _Measured({"precision": precision})
     with measured.step():
         measured.prediction = _set_prediction(run, assembly, weights, precision, rows.valid if proves else None)
@@ -200,6 +213,18 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     )
 
 
+def _planned(run: _Run, splits: Splits, assembly: Assembly) -> tuple[_Run, Assembly]:
+    """The run as a time limit allows it, and its model; the splits keep the rows that are read."""
+    budget, config = run.budget, run.config
+    if budget is None or run.devices.count > 1:
+        return run, assembly
+    built = time.monotonic() - run.started
+    config, plan = plan_run(config, run.schema, splits, assembly, budget, built=built, notify=run.display.note)
+    if plan is not None and plan.image_size is not None:
+        assembly = _build(config, run.schema, splits, notify=run.notify)
+    return replace(run, config=config), assembly
+
+
 def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> tuple[EncodedRows, Progress, Plain]:
     """Precision, adapters, optimizer, loop. Returns the rows as the loop read them, where the run ended, and in which
     precision.
@@ -215,8 +240,8 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         display.note(f"adapters of rank {settings.lora.rank} in {len(wrapped)} layers; the backbone itself is frozen")
     pretrained = any(m.is_pretrained for m in assembly.engine.encoder.modalities.values())
     if settings.freeze_backbones:
-        raw = rows
-        rows = devices.first_then_all(lambda: with_features(assembly, raw, notify=run.notify))
+        raw, limit = rows, run.budget if devices.count == 1 else None
+        rows = devices.first_then_all(lambda: with_features(assembly, raw, notify=run.notify, budget=limit))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
     groups = parameter_groups(
         model,
@@ -230,18 +255,27 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
     optimizer = MasterAdamW(groups, clip_norm=settings.clip_norm, ema_decay=settings.ema_decay or None)
     if not devices.is_first:
         torch.manual_seed(config.seed + devices.rank)  # each device has a dropout of its own
-    fingerprint = _fingerprint(config, run.schema, run.rows_hash, frozen_digest(model))
+    fingerprint = _fingerprint(run.identity, run.schema, run.rows_hash, frozen_digest(model))
     tracked = config.track if devices.is_first else "none"
     tracker = make_tracker(tracked, _tracking_folder(run.out), config=config.model_dump())
+    reserving: dict[str, Any] = {}
+    header: dict[str, Any] = {"fingerprint": fingerprint, "precision": precision}
+    prepared = time.monotonic() - run.started
+    if run.budget is not None:
+        proves = settings.precision == "auto" and not settings.freeze_backbones
+        reserving["reserve"] = after_training(run.budget, assembly, rows, proves=proves)
+        header["budget"] = run.budget.decided
+        prepared = run.budget.spent()
     loop = Loop(
         assembly,
         optimizer,
         config,
         devices=devices,
         checkpoints=checkpoints,
-        header={"fingerprint": fingerprint, "precision": precision},
-        prepared=time.monotonic() - run.started,
+        header=header,
+        prepared=prepared,
         displays=(display, tracker),
+        **reserving,
     )
     try:
         return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
@@ -349,7 +383,7 @@ def _checkpoint_folder(
     folder = cache_dir() / "runs" / _fingerprint(config, schema, rows_hash, "")[:24]
     with ExitStack() as stack:
         if out is not None:
-            folder = out.with_name(f"{out.name}.checkpoint")
+            folder = checkpoint_of(out)
         elif devices.is_first:
             try:
                 stack.enter_context(held(folder.with_suffix(".lock"), what=f"the checkpoint in {str(folder)!r}"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,6 +33,12 @@ from polydetr.training.perturb import TOKEN_GROUPS, hide_modalities, mix_example
 
 CHECKPOINT_SECONDS = 60.0
 """The last state is written at most this often, and on stopping: a resumed run repeats the steps since, to the bit."""
+STEPS_PER_EVALUATION = 4.0
+"""Under a time limit, seconds of steps at least for each that evaluating takes."""
+EVALUATION_SHARE, LEAST_EVALUATED = 0.1, 8
+"""Of a time limit, what one evaluation may take, and the documents that it measures at least."""
+LEAST_SHARE = 0.05
+"""Of a time limit, what steps get where everything else took the whole of it."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,9 @@ class Loop:
     """Trains the model in place; the weights that did best on the validation rows lie in ``checkpoints``.
 
     header: kept with every checkpoint; ``header["fingerprint"]`` identifies this run's checkpoints.
-    prepared: seconds spent before the first step, which count towards the time limit. displays: get every step and
-    every evaluation.
+    prepared: seconds spent before the first step, which count towards the time limit. reserve: measured seconds per
+    document that is answered (0 before the first) → seconds of the limit for all that comes after the last evaluation.
+    displays: get every step and every evaluation.
     """
 
     def __init__(
@@ -87,6 +94,7 @@ class Loop:
         header: Mapping[str, Any],
         prepared: float,
         displays: Sequence[Display],
+        reserve: Callable[[float], float] = lambda pace: 0.0,
     ) -> None:
         self.assembly, self.optimizer, self.config = assembly, optimizer, config
         self.model, self.engine = assembly.model, assembly.engine
@@ -94,7 +102,9 @@ class Loop:
         self.prepared = devices.agree(prepared)
         self.displays = displays
         self.state = Progress()
-        self._evaluation_seconds = 0.0
+        self._reserve, self._reserved = reserve, devices.agree(reserve(0.0))
+        self._pace = self._evaluation_seconds = self._last_step = self._evaluated = 0.0
+        self._step_of_valid = 1
         self._stop = False
 
     def run(self, train: ExampleStore, valid: MeasuredRows, *, resume: bool) -> Progress:
@@ -208,6 +218,7 @@ class Loop:
         )
         self.state.tokens += int(sum(counts))
         self.state.seconds, self.state.step_seconds = seconds[0], self.state.step_seconds + step_seconds[0]
+        self._last_step = step_seconds[0]
         return sum(losses) / len(losses)
 
     def _stop_or_save(self, *, due: bool) -> tuple[bool, bool]:
@@ -244,18 +255,20 @@ class Loop:
 
     @property
     def _training_limit(self) -> float:
-        """Seconds for steps: what preparing took is spent, and the last evaluations need about three of theirs."""
+        """Seconds for steps: what preparing took is spent, and measuring and saving need theirs."""
         assert self.config.time_limit is not None
-        return max(1e-3, self.config.time_limit - self.prepared - 3 * self._evaluation_seconds)
+        limit = self.config.time_limit
+        return max(LEAST_SHARE * limit, limit - self.prepared - self._reserved)
 
     def _progress(self, step: int, total_steps: float) -> float:
-        """0 … 1, by steps, or by the clock where the time limit will come first; the last step may outlast it."""
+        """0 … 1, by steps, or by the clock where the time limit will come first."""
         by_steps = step / total_steps
         by_clock = self.state.seconds / self._training_limit if self.config.time_limit else 0.0
         return min(1.0, max(by_steps, by_clock))
 
     def _out_of_time(self) -> bool:
-        return self.config.time_limit is not None and self.state.seconds >= self._training_limit
+        """Whether half of another step would outlast the time limit."""
+        return self.config.time_limit is not None and self.state.seconds + self._last_step / 2 > self._training_limit
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -270,6 +283,11 @@ class Loop:
         return max(counted, default=0)
 
     def _evaluation_due(self, batches: int, before: float, progress: float) -> bool:
+        if (
+            self.config.time_limit
+            and self.state.seconds - self._evaluated < STEPS_PER_EVALUATION * self._evaluation_seconds
+        ):
+            return False
         if self._counts_steps:
             times = self._evaluations_per_run
             return int(progress * times) > int(before * times)
@@ -279,10 +297,14 @@ class Loop:
     def _evaluate(self, valid: MeasuredRows, batches: int) -> None:
         state = self.state
         started = time.monotonic()
+        valid = self._affordable(valid)
         with self.optimizer.averaged():
             result = validate(self.assembly, valid)
-        self._evaluation_seconds = max(self._evaluation_seconds, time.monotonic() - started)
-        entry, self._evaluation_seconds = self.devices.agree((self._entry(result, batches), self._evaluation_seconds))
+        took = time.monotonic() - started
+        entry, self._evaluation_seconds, self._pace, self._reserved = self.devices.agree(
+            (self._entry(result, batches), took, pace := took / len(valid.documents), self._reserve(pace) + took)
+        )
+        self._evaluated = state.seconds + took
         state.loss_sum, state.loss_count = 0.0, 0
         state.history.append(entry)
         score, loss = entry["score"], entry["valid_loss"]
@@ -297,6 +319,16 @@ class Loop:
         state.finished = patience > 0 and state.stale >= patience
         for display in self.displays:
             display.evaluation(entry)
+
+    def _affordable(self, valid: MeasuredRows) -> MeasuredRows:
+        """The rows, or under a time limit every so many of them where answering has become slow: scores of other rows
+        are not compared, so that the best weights are then those from here on.
+        """
+        share = EVALUATION_SHARE * (self.config.time_limit or float("inf"))
+        step = min(int(self._pace * len(valid.documents) / share) + 1, max(1, len(valid.documents) // LEAST_EVALUATED))
+        if step > self._step_of_valid:
+            self._step_of_valid, self.state.best = step, None
+        return valid.every(self._step_of_valid) if self._step_of_valid > 1 else valid
 
     def _entry(self, result: ValidScore, batches: int) -> dict[str, Any]:
         """One evaluation, as the history keeps it."""
