@@ -166,7 +166,7 @@ def _open(config: Config, assembly: Assembly, budget: Budget, rows: Sizes, *, bu
         passes=passes(assembly),
         rebuild=built,
         least=min(200, 2 * max((len(task.labels) for task in tasks if isinstance(task, HasLabels)), default=0)),
-        fixed=REPORT_SECONDS * budget.slowness(),
+        fixed=_report_seconds(budget),
     )
 
 
@@ -213,9 +213,14 @@ def after_training(budget: Budget, assembly: Assembly, rows: EncodedRows, *, pro
 
     def reserve(pace: float) -> float:
         budget.pace = pace or budget.pace
-        return min(SAFETY * budget.pace * each, 0.4 * budget.limit) + REPORT_SECONDS * budget.slowness()
+        return min(SAFETY * budget.pace * each, 0.4 * budget.limit) + _report_seconds(budget)
 
     return reserve
+
+
+def _report_seconds(budget: Budget) -> float:
+    """For drawing and saving; of a short limit no more than a third, which it outlasts by seconds then."""
+    return min(REPORT_SECONDS * budget.slowness(), budget.limit / 3)
 
 
 def _answered(assembly: Assembly, rows: EncodedRows, *, proves: bool) -> float:
@@ -231,7 +236,7 @@ def fitting(
     """The rows that are still measured in what is left, by the pace of the evaluations so far, and whether they prove
     another precision.
     """
-    left = max(budget.left() - REPORT_SECONDS * budget.slowness(), 0.05 * budget.limit)
+    left = max(budget.left() - _report_seconds(budget), 0.05 * budget.limit)
 
     def share(proves: bool) -> float:
         return SAFETY * budget.pace * _answered(assembly, rows, proves=proves) / left

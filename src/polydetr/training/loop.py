@@ -263,12 +263,16 @@ class Loop:
     def _progress(self, step: int, total_steps: float) -> float:
         """0 … 1, by steps, or by the clock where the time limit will come first."""
         by_steps = step / total_steps
-        by_clock = self.state.seconds / self._training_limit if self.config.time_limit else 0.0
-        return min(1.0, max(by_steps, by_clock))
+        return min(1.0, max(by_steps, self._by_clock()))
+
+    def _by_clock(self) -> float:
+        """The share of the time that is over, or would be after half of another step."""
+        if self.config.time_limit is None:
+            return 0.0
+        return (self.state.seconds + self._last_step / 2) / self._training_limit
 
     def _out_of_time(self) -> bool:
-        """Whether half of another step would outlast the time limit."""
-        return self.config.time_limit is not None and self.state.seconds + self._last_step / 2 > self._training_limit
+        return self._by_clock() >= 1.0
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
