@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -155,6 +156,32 @@ def test_measuring_paces_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(limited, "measure_paces", watched)
     train(time_limit="20s", epochs=1, settings={"training": {"precision": "fp32"}})
     assert not seen
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen_count"), [({4: 2.0, 2: 1.0, 1: 1.5}, 2), ({4: 1.0, 2: 0.9, 1: 0.95}, None)]
+)
+def test_a_step_is_timed_with_fewer_threads_too(
+    monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], chosen_count: int | None
+) -> None:
+    machine, count = Machine(preparing=0, step=0, answer=0), 4
+    machine.run_on(monkeypatch)
+
+    @contextmanager
+    def limited_to(wanted: int | None) -> Iterator[None]:
+        nonlocal count
+        count = wanted or 4
+        yield
+        count = 4
+
+    monkeypatch.setattr(pilot, "limited_to", limited_to)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: count)
+
+    def step() -> None:
+        machine.now += seconds[count]
+
+    assert pilot._threads(step, until=100) == chosen_count
+    assert pilot._threads(step, until=machine.now + 1) is None  # there is no time to find out
 
 
 def _record(i: int, label: str, document: str | None = None) -> Record:

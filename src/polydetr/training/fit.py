@@ -34,6 +34,7 @@ from polydetr.model.model import PolyModel
 from polydetr.model.precision import ForTraining, Plain, Precision, apply, choose_for_prediction, choose_for_training
 from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Batch
+from polydetr.nn.cpu.threads import limited_to
 from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
 from polydetr.training.budget import Budget
@@ -278,7 +279,8 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         **reserving,
     )
     try:
-        return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
+        with limited_to(run.budget.decided.get("threads") if run.budget is not None else None):
+            return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
     finally:
         tracker.close()
 

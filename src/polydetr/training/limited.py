@@ -16,14 +16,14 @@ from polydetr.core.records import Record
 from polydetr.modalities.base import Notify
 from polydetr.model.build import Assembly
 from polydetr.schema.spec import Schema
-from polydetr.tasks.capabilities import Conforms, CountsSteps, FindsInImages, HasLabels, Judged, Tunes
+from polydetr.tasks.capabilities import Conforms, CountsSteps, HasLabels, Judged, Tunes
 from polydetr.training.budget import Budget
 from polydetr.training.calibrate import MAX_ROWS
 from polydetr.training.checkpoint import Checkpoints, checkpoint_of
 from polydetr.training.encode import EncodedRows, MeasuredRows, Splits
 from polydetr.training.loop import LEAST_EVALUATED
 from polydetr.training.optimizer import num_layers
-from polydetr.training.pilot import backbone_groups, measure_paces, spread
+from polydetr.training.pilot import backbone_groups, may_freeze, measure_paces, spread
 from polydetr.training.plan import Mode, Open, Plan, Sizes, make_plan
 
 READING_SHARE, PREPARING_SHARE, PILOT_SHARE = 0.2, 0.04, 0.05
@@ -113,6 +113,8 @@ def plan_run(
         return config, None
     for line in plan.lines(whole, spent=budget.spent()):
         notify(line)
+    if budget.decided["threads"] is not None:
+        notify(f"trains with {budget.decided['threads']} threads, measured to be faster than all: the machine is busy")
     by = _class_column(schema)
     splits.train = chosen(splits.train, plan.rows.train, by=by, seed=config.seed)
     splits.valid = chosen(splits.valid, plan.rows.valid, by=by, seed=config.seed)
@@ -126,14 +128,16 @@ def _planned(
 ) -> Plan | None:
     kept = budget.kept.get("plan")
     if kept is None:
-        paces = measure_paces(
+        found = measure_paces(
             assembly, splits.train, config, seconds=PILOT_SHARE * budget.limit, left=0.6 * budget.left()
         )
-        if paces is None:
+        if found is None:
             return None
+        paces, budget.decided["threads"] = found
         what = _open(config, assembly, budget, whole, built=built, batch=paces.batch)
         left = max(budget.left(), min(LEAST_SECONDS, 0.3 * budget.limit))
         kept = make_plan(left, whole, paces, what).to_dict()
+    budget.choose("threads", budget.decided.get("threads"))
     budget.decided["plan"] = kept
     plan = Plan.from_dict(kept)
     budget.pace = plan.answer
@@ -150,7 +154,7 @@ def _open(config: Config, assembly: Assembly, budget: Budget, rows: Sizes, *, bu
     elif not fixed_by_user and backbone_groups(assembly):
         if num_layers(assembly.model) >= 2:
             modes.append("upper")
-        if not any(isinstance(task, FindsInImages) for task in tasks):
+        if may_freeze(assembly):
             modes.append("frozen")
     assert config.epochs is not None
     epochs = config.epochs

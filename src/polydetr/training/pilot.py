@@ -18,6 +18,8 @@ from polydetr.embedders.base import HasBackbone
 from polydetr.errors import SchemaError
 from polydetr.model.build import Assembly
 from polydetr.model.precision import apply, choose_for_training
+from polydetr.nn.cpu.threads import limited_to
+from polydetr.tasks.capabilities import FindsInImages
 from polydetr.training.encode import MeasuredRows, documents_of, measure
 from polydetr.training.features import features_of
 from polydetr.training.loop import total_loss
@@ -28,6 +30,8 @@ ROWS = 64
 _TOKENS, _ANSWERED = 512, 16
 """Tokens of a batch that is tried, and documents."""
 _TURNS = 2
+FASTER = 1.2
+"""Fewer threads are taken where they are so many times as fast."""
 _UPDATE = 1.2
 """A step with the optimizer's update over one without."""
 
@@ -39,9 +43,10 @@ def spread(records: Sequence[Record], count: int) -> list[Record]:
 
 def measure_paces(
     assembly: Assembly, records: Sequence[Record], config: Config, *, seconds: float, left: float
-) -> Paces | None:
-    """What ``Paces`` holds, on the model as it is, in about ``seconds``; None where none of the rows tried can be read.
-    The model is left with the weights that it had, in the precision that it would be trained in.
+) -> tuple[Paces, int | None] | None:
+    """What ``Paces`` holds, on the model as it is, in about ``seconds``, and the number of threads to train with where
+    fewer are faster than all; None where none of the rows tried can be read. The model is left with the weights that it
+    had, in the precision that it would be trained in.
 
     left: seconds that training may take. Where the backbones alone are too slow for that, steps through them are not
     timed: they take about three times as long as the way forward.
@@ -66,16 +71,41 @@ def measure_paces(
         return _timed(function, until=ends) / count
 
     features = head_step = step = 0.0
+    computed: Sequence[Example] = ()
     groups = backbone_groups(assembly)
-    if groups:
+    if groups and may_freeze(assembly):
         features = each(lambda: features_of(runner, tried, groups), len(tried)) * per_row
         computed = features_of(runner, tried, groups)
         head_step = each(lambda: _step(assembly, computed), len(tried)) * per_row * _UPDATE
         too_slow = 3 * features * len(batch) / per_row * ENOUGH_STEPS > left
         step = 3 * features + head_step if too_slow else 0.0
+    trained = computed if step else tried
     step = step or each(lambda: _step(assembly, tried), len(tried)) * per_row * _UPDATE
     answer = _answer_pace(assembly, documents, until=max(ends, time.monotonic() + seconds / 4))
-    return Paces(encode, answer * len(documents) / rows, features, step, head_step, len(batch) / per_row)
+    paces = Paces(encode, answer * len(documents) / rows, features, step, head_step, len(batch) / per_row)
+    return paces, _threads(lambda: _step(assembly, trained), until=ends + seconds / 4)
+
+
+def _threads(step: Callable[[], None], *, until: float) -> int | None:
+    """How many threads a step is fastest with; None for as many as there are, also where measuring would take long."""
+    all_of_them = torch.get_num_threads()
+    fewer = sorted({count for count in (all_of_them // 2, 1) if 0 < count < all_of_them}, reverse=True)
+    took = dict.fromkeys([None, *fewer], 0.0)
+    for _ in range(_TURNS):  # in turn, so that what other programs do meanwhile decides little
+        for count in took:
+            with limited_to(count):
+                began = time.monotonic()
+                step()
+                took[count] += time.monotonic() - began
+            if time.monotonic() + took[count] > until:
+                return None
+    best = min(fewer, key=took.__getitem__, default=None)
+    return best if best is not None and FASTER * took[best] < took[None] else None
+
+
+def may_freeze(assembly: Assembly) -> bool:
+    """Whether backbones may stay frozen with their features computed once: not where boxes are found in finer ones."""
+    return not any(isinstance(task, FindsInImages) for task in assembly.engine.tasks.values())
 
 
 def backbone_groups(assembly: Assembly) -> list[str]:
