@@ -125,7 +125,7 @@ def pictures(folder: Path, *, mixed: bool) -> Case:
 def bccd(_: Path) -> Case:
     folder = ROOT / "bccd" / "BCCD"
     train, test = (folder / "ImageSets" / "Main" / f"{name}.txt" for name in ("train", "test"))
-    return Case(str(train), str(test), "objects", "ap", len(train.read_text().split()), 0.0)
+    return Case(str(train), str(test), "objects", "map", len(train.read_text().split()), 0.0)
 
 
 CASES: dict[str, Callable[[Path], Case]] = {

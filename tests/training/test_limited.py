@@ -110,6 +110,7 @@ def test_backbones_too_slow_to_train_stay_frozen_unless_the_user_said_otherwise(
     model = train(display=frozen, time_limit=LIMIT, **rows)
     assert any("the backbones stay as they are" in note for note in frozen.notes)
     assert model.info["training"]["steps"] > 5
+    assert model.info["config"]["training"]["freeze_backbones"] is True
     assert machine.now <= LIMIT + 10
     train(display=told, time_limit=LIMIT, settings={"training": {"freeze_backbones": False}}, **rows)
     assert not any("the backbones stay as they are" in note for note in told.notes)
@@ -182,6 +183,23 @@ def test_a_step_is_timed_with_fewer_threads_too(
 
     assert pilot._threads(step, until=100) == chosen_count
     assert pilot._threads(step, until=machine.now + 1) is None  # there is no time to find out
+
+
+def test_when_the_limit_is_long_over_the_figures_are_saved_and_the_pictures_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(preparing=0, step=0.1, answer=0.001)
+    machine.run_on(monkeypatch)
+    train(tmp_path / "drawn", time_limit=LIMIT, epochs=1)
+    assert (tmp_path / "drawn" / "reports" / "learning_curve.png").exists()
+    machine.now, machine.preparing = 0.0, 200.0
+    shown = Watched()
+    train(tmp_path / "late", display=shown, time_limit=LIMIT, epochs=1)
+    reports = tmp_path / "late" / "reports"
+    assert not list(reports.glob("*.png"))
+    assert (reports / "valid.json").exists()
+    assert (tmp_path / "late" / "README.md").exists()
+    assert any(note.startswith("the time limit is over: the pictures") for note in shown.notes)
 
 
 def _record(i: int, label: str, document: str | None = None) -> Record:

@@ -51,7 +51,7 @@ from polydetr.training.encode import (
     rejected_row,
 )
 from polydetr.training.features import with_features
-from polydetr.training.limited import after_training, fitting, plan_run
+from polydetr.training.limited import after_training, draws_reports, fitting, plan_run
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.tracking import make_tracker
@@ -60,7 +60,8 @@ from polydetr.training.tracking import make_tracker
 @dataclass(frozen=True)
 class Trained:
     """A finished run. ``info`` is what the model folder keeps; ``evaluations`` by split and target; ``devices`` those
-    it ran on, the first of which saves; ``failure``: what ended the measuring.
+    it ran on, the first of which saves; ``failure``: what ended the measuring; ``draws``: whether a time limit leaves
+    time for the pictures of the report.
     """
 
     assembly: Assembly
@@ -72,6 +73,7 @@ class Trained:
     devices: Devices
     rejected: Sequence[Mapping[str, Any]]
     failure: Exception | None = None
+    draws: bool = True
 
 
 @dataclass
@@ -209,8 +211,18 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
         "history": progress.history,
     }
     rejected = tuple(splits.rejected)
+    draws = run.budget is None or draws_reports(run.budget, notify=display.note)
     return Trained(
-        assembly, info, evaluations, before, progress.history, run.checkpoints, devices, rejected, measured.failure
+        assembly,
+        info,
+        evaluations,
+        before,
+        progress.history,
+        run.checkpoints,
+        devices,
+        rejected,
+        measured.failure,
+        draws,
     )
 
 

@@ -32,6 +32,10 @@ REPORT_SECONDS = 2.5
 """Drawing and saving what a run leaves, on an idle machine."""
 SAFETY = 1.25
 """The measuring is given so many times what the paces say it takes."""
+LINEAR_LR = 1e-2
+"""Peak learning rate of a head that stands on frozen features alone and is trained for hundreds of steps, not thousands:
+after 105 steps on 300 rows of TNEWS 5e-3 has an accuracy of 0.42 and 2e-2 0.48, where the usual 1e-3 has 0.22.
+"""
 LEAST_SECONDS = 6.0
 """Where preparing took nearly all of a short limit, so much is planned for all the same: a model must come of it."""
 _PILOT = 1000
@@ -120,7 +124,7 @@ def plan_run(
     splits.valid = chosen(splits.valid, plan.rows.valid, by=by, seed=config.seed)
     if splits.test:
         splits.test = chosen(splits.test, plan.rows.test, by=None, seed=config.seed)
-    return _with(config, plan, assembly), plan
+    return _with(config, plan, assembly, budget), plan
 
 
 def _planned(
@@ -194,11 +198,13 @@ def _class_column(schema: Schema) -> str | None:
     return next((target.name for target in schema.targets if target.task == "classification"), None)
 
 
-def _with(config: Config, plan: Plan, assembly: Assembly) -> Config:
+def _with(config: Config, plan: Plan, assembly: Assembly, budget: Budget) -> Config:
     """The configuration that the plan stands for."""
     training: dict[str, Any] = {}
     if plan.mode == "frozen":
         training["freeze_backbones"] = True
+        if not list(assembly.model.encoder.parameters()) and "training.head_lr" not in budget.given:
+            training["head_lr"] = LINEAR_LR
     elif plan.mode == "upper":
         training["freeze_layers"] = num_layers(assembly.model) // 2
     changed: dict[str, Any] = {"training": config.training.model_copy(update=training), "epochs": plan.epochs}
@@ -258,6 +264,15 @@ def fitting(
             counts += f" and {len(test.documents):,} of {len(rows.test.documents):,} test rows"
         notify(f"answering is slower than planned: {counts} are measured")
     return replace(rows, valid=valid, test=test), proves
+
+
+def draws_reports(budget: Budget, *, notify: Notify) -> bool:
+    """Whether there is time for the pictures of the report, with most of what a limit may be outlasted by."""
+    tolerance = 0.8 * max(0.1 * budget.limit, 10.0)
+    if budget.left() + tolerance >= REPORT_SECONDS * budget.slowness():
+        return True
+    notify("the time limit is over: the pictures of the report are not drawn; the model and its figures are saved")
+    return False
 
 
 def _every(rows: MeasuredRows, step: int) -> MeasuredRows:

@@ -46,11 +46,11 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
             name = split if len(evaluations) == 1 else f"{split}-{names[target]}"
             before = trained.before_calibration.get(target) if split == "valid" else None
             with _expendable(f"{name} in reports/"):
-                _write_evaluation(reports, name, evaluation, before)
-                if isinstance(evaluation.figures, BoxFigures):
+                _write_evaluation(reports, name, evaluation, before, draws=trained.draws)
+                if isinstance(evaluation.figures, BoxFigures) and trained.draws:
                     _write_objects(reports, name, evaluation.figures, trained.assembly.engine)
     with _expendable("reports/learning_curve.png"):
-        if trained.history:
+        if trained.history and trained.draws:
             best_step = trained.info["training"]["best_step"]
             best = next((e["epoch"] for e in trained.history if e["step"] == best_step), None)
             learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=best)
@@ -75,10 +75,14 @@ def _expendable(what: str) -> Iterator[None]:
         warnings.warn(f"{what} could not be made ({type(error).__name__}: {error})", ReportWarning, stacklevel=2)
 
 
-def _write_evaluation(reports: Path, name: str, evaluation: Evaluation, before: Evaluation | None) -> None:
+def _write_evaluation(
+    reports: Path, name: str, evaluation: Evaluation, before: Evaluation | None, *, draws: bool
+) -> None:
     for title, table in evaluation.tables.items():
         save_text(reports / f"{name}-{title}.txt", table + "\n")
     save_json(reports / f"{name}.json", {"metrics": dict(evaluation.metrics), **evaluation.data})
+    if not draws:
+        return
     if curve := evaluation.data.get("coverage_risk"):
         coverage_png(curve, reports / f"{name}-coverage.png", title=f"Coverage and risk ({name})")
     figures = evaluation.figures
