@@ -33,7 +33,7 @@ REPORT_SECONDS = 2.5
 SAFETY = 1.25
 """The measuring is given so many times what the paces say it takes."""
 LINEAR_LR = 1e-2
-"""Peak learning rate of a head that stands on frozen features alone and is trained for hundreds of steps, not thousands:
+"""Peak learning rate of a head that stands on frozen features alone and is trained for hundreds of steps:
 after 105 steps on 300 rows of TNEWS 5e-3 has an accuracy of 0.42 and 2e-2 0.48, where the usual 1e-3 has 0.22.
 """
 LEAST_SECONDS = 6.0
