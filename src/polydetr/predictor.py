@@ -120,6 +120,7 @@ class Predictor(LoadedModel):
         from polydetr.training.devices import is_first_process
         from polydetr.training.display import make_display
         from polydetr.training.fit import fit
+        from polydetr.training.limited import open_budget
         from polydetr.training.loop import Display
         from polydetr.training.places import compared, earlier_model
         from polydetr.training.read import read_splits
@@ -128,11 +129,12 @@ class Predictor(LoadedModel):
         train, valid, test = rows
         if folder is not None:
             shown.note(f"the model will be saved in {str(folder)!r}")
+        budget = open_budget(config, out=folder, resume=resume)
         try:
-            splits, schema = read_splits(config, train=train, valid=valid, test=test, display=shown)
+            splits, schema = read_splits(config, train=train, valid=valid, test=test, display=shown, budget=budget)
             read_options(config, schema)  # raises before anything takes long
             config = for_tasks(config, [target.task for target in schema.targets])
-            trained = fit(config, schema, splits, out=folder, resume=resume, display=shown)
+            trained = fit(config, schema, splits, out=folder, resume=resume, display=shown, budget=budget)
             if folder is not None and (earlier := earlier_model(folder)):
                 for line in compared(earlier, trained.info):
                     shown.note(line)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +10,7 @@ from safetensors.torch import load_file
 from tiny_runs import Watched, train
 
 from polydetr.model.build import Assembly
-from polydetr.training import fit, loop
+from polydetr.training import loop
 from polydetr.training.encode import MeasuredRows
 from polydetr.training.optimizer import MasterAdamW
 
@@ -84,32 +80,3 @@ def test_of_equal_scores_the_lower_loss_is_the_better_model(monkeypatch: pytest.
     assert len(seen) == 6  # three more than the best: patience counts from there
     for name, tensor in found._engine.runner.model.state_dict().items():
         assert torch.equal(tensor, seen[2][name]), name
-
-
-PREPARING, STEP, EVALUATION = 20.0, 1.0, 5.0
-LIMIT = 104.0  # the steps then end inside an epoch, to the second
-
-
-def test_a_time_limit_leaves_time_for_the_last_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a clock that only preparing, steps and evaluations move: three evaluations' worth is left when steps end."""
-    now = 0.0
-
-    def taking(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **more: Any) -> Any:
-            nonlocal now
-            now += seconds
-            return function(*args, **more)
-
-        return timed
-
-    clock = SimpleNamespace(monotonic=lambda: now, strftime=time.strftime)
-    for module in (fit, loop):
-        monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(fit, "encode_rows", taking(PREPARING, fit.encode_rows))
-    monkeypatch.setattr(loop, "total_loss", taking(STEP, loop.total_loss))
-    monkeypatch.setattr(loop, "validate", taking(EVALUATION, lambda *_: loop.ValidScore(0.5, 0.5, {})))
-    shown = Watched()
-    settings = {"training": {"evaluations_per_epoch": 1}}
-    train(display=shown, epochs=100_000, time_limit=f"{LIMIT:.0f}s", settings=settings)
-    assert len(shown.entries) > 2
-    assert shown.entries[-1]["seconds"] == LIMIT - PREPARING - 3 * EVALUATION

@@ -17,6 +17,7 @@ import typer
 from polydetr import __version__
 from polydetr.cli import ask, backbones, data, train
 from polydetr.cli.output import fit_streams_to_encoding, say
+from polydetr.core.clock import command
 from polydetr.errors import PolydetrError, bounded
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -61,7 +62,9 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
         warnings.showwarning = _show_warning
-        sys.exit(_run())
+        with command():
+            code = _run()
+        sys.exit(code)
 
 
 def _run() -> int:

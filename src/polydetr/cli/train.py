@@ -46,7 +46,7 @@ def train(
     ] = None,
     preset: Annotated[str | None, typer.Option(help="fast, balanced or best.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
-    time_limit: Annotated[str | None, typer.Option(help="Stop in time: 90s, 10m, 1h30m.")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="End the whole command in time: 90s, 10m, 1h30m.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model on the same machine.")] = None,
     set_: Annotated[
         list[str] | None,

@@ -67,12 +67,13 @@ def write_evaluations(
     image_of: ImageOf,
     before: Mapping[str, Evaluation] | None = None,
     names: Mapping[str, str] | None = None,
+    draws: bool = True,
 ) -> list[Path]:
     """``NAME-*.txt``, ``.json``, ``-*.png`` and ``-mistakes.html`` of each target in ``folder``; the files
     written. Of several targets each has its own name in those of its files.
 
     image_of: gives a row's image. before: what was measured before the calibration, drawn beside. names: target → as
-    part of a name, of all targets of the model.
+    part of a name, of all targets of the model. draws: diagrams and images too, for which a time limit may leave no time.
 
     Raises:
         OSError, SaveError: a file cannot be written.
@@ -82,22 +83,29 @@ def write_evaluations(
         stem = name if len(evaluations) == 1 else f"{name}-{names[target]}"
         with expendable(f"{stem} in {folder.name}/"):
             of = f"{shorten(target, 30)}, {name}" if target != name else name
-            written += _write(folder, stem, of, evaluation, (before or {}).get(target), image_of)
+            written += _write(folder, stem, of, evaluation, (before or {}).get(target), image_of, draws=draws)
     return written
 
 
 def _write(
-    folder: Path, stem: str, of: str, evaluation: Evaluation, before: Evaluation | None, image_of: ImageOf
+    folder: Path,
+    stem: str,
+    of: str,
+    evaluation: Evaluation,
+    before: Evaluation | None,
+    image_of: ImageOf,
+    *,
+    draws: bool,
 ) -> list[Path]:
     written = [save_text(folder / f"{stem}-{title}.txt", f"{table}\n") for title, table in evaluation.tables.items()]
     written.append(save_json(folder / f"{stem}.json", {"metrics": dict(evaluation.metrics), **evaluation.data}))
     if key := [line for name, labels in _labels(evaluation) for line in (f"{stem}-{name}.png:", *key_of(labels))]:
         written.append(save_text(folder / f"{stem}-labels.txt", "\n".join(key) + "\n"))
-    diagrams = list(_diagrams(folder, stem, of, evaluation, before))
+    diagrams = list(_diagrams(folder, stem, of, evaluation, before)) if draws else []
     figures, mistakes = evaluation.figures, evaluation.mistakes
     path = folder / f"{stem}-mistakes.html"
     if isinstance(figures, BoxFigures):
-        if figures.report.all_labels.support:  # nothing is annotated: nothing is missed
+        if draws and figures.report.all_labels.support:  # nothing is annotated: nothing is missed
             diagrams.append(_boxes_page(path, of, figures, image_of))
     elif mistakes is not None:
         title = f"Worst mistakes ({of})"

@@ -71,6 +71,11 @@ class Progress:
             self.losses, self.steps_per_loss = [(a + b) / 2 for a, b in pairs], 2 * self.steps_per_loss
 
 
+def checkpoint_of(out: Path) -> Path:
+    """The folder of a run's checkpoint: beside the model folder, so that saving the model never touches it."""
+    return out.with_name(f"{out.name}.checkpoint")
+
+
 class Checkpoints:
     """One folder with the last state and the best weights. Writing never destroys the state before it.
 

@@ -206,7 +206,7 @@ def encode_training_rows(
     def examples() -> Iterator[Example]:
         account.update(rejected=[], warnings=[])
         labeled.update({target: [] for target in counting})
-        documents = _gathered(_documents(engine, splits.train, config, account), labeled)
+        documents = _gathered(documents_of(engine, splits.train, config, account), labeled)
         found = (example for document in documents for example in document.examples)
         first = next(found, None)
         if first is None:
@@ -302,7 +302,7 @@ def encode_measured_rows(
 
     def encoded() -> Iterator[EncodedDocument]:
         account.update(rejected=[], warnings=[])
-        return _documents(engine, records, config, account)
+        return documents_of(engine, records, config, account)
 
     documents = on_disk(encoded, notify=notify)
     rejected += _in_order(account["rejected"])
@@ -354,7 +354,7 @@ def _key(engine: Engine, records: Sequence[Record], config: Config, data_hash: s
     return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
-def _documents(
+def documents_of(
     engine: Engine, records: Sequence[Record], config: Config, account: dict[str, list[Any]]
 ) -> Iterator[EncodedDocument]:
     """The rows with their targets; warnings and rejected rows are added to ``account``."""

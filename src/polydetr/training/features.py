@@ -25,13 +25,17 @@ from polydetr.model.build import Assembly
 from polydetr.model.model import PolyModel
 from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Embedded, TokenGroup
+from polydetr.training.budget import Budget
 from polydetr.training.checkpoint import frozen_digest
 from polydetr.training.encode import EncodedRows, kept_store, stored
+from polydetr.training.plan import FEATURES_SHARE
 
 _FORMAT = 3
 """Raised whenever other features would be written for the same rows: files made before are then not read."""
-_AT_ONCE = 512
-"""Examples whose features are computed and written together: a bound on memory."""
+_AT_ONCE, _AT_ONCE_IN_TIME = 512, 64
+"""Examples whose features are computed and written together: a bound on memory, and on the time between two looks at
+the clock.
+"""
 
 
 def freeze_backbones(model: PolyModel) -> list[str]:
@@ -53,8 +57,11 @@ def freeze_backbones(model: PolyModel) -> list[str]:
     return list(dict.fromkeys(frozen))
 
 
-def with_features(assembly: Assembly, rows: EncodedRows, *, notify: Notify) -> EncodedRows:
-    """The rows of a run whose backbones are frozen: features in place of the tokens they are computed from.
+def with_features(
+    assembly: Assembly, rows: EncodedRows, *, notify: Notify, budget: Budget | None = None
+) -> EncodedRows:
+    """The rows of a run whose backbones are frozen: features in place of the tokens they are computed from. Under a
+    time limit they are computed for as many of the training rows as it leaves time for.
 
     Raises:
         ConfigError: there is no backbone to freeze. SaveError: the features cannot be written.
@@ -65,24 +72,35 @@ def with_features(assembly: Assembly, rows: EncodedRows, *, notify: Notify) -> E
     key = hashlib.sha256(f"{_FORMAT}{frozen_digest(model)}".encode()).hexdigest()[:16]
     folder = cache_dir() / "encoded"
 
-    def features(examples: Iterator[Example]) -> Iterator[Example]:
-        return _features(assembly.runner, examples, groups)
+    at_once = _AT_ONCE if budget is None else _AT_ONCE_IN_TIME
 
+    def features(examples: Iterator[Example]) -> Iterator[Example]:
+        return _features(assembly.runner, examples, groups, at_once=at_once)
+
+    test = rows.test.with_examples(features, notify=notify) if rows.test is not None else None
+    valid = rows.valid.with_examples(features, notify=notify)
     name = f"{rows.train.path.stem}-{key}.arrow"
     train = kept_store(folder / name)
     if train is None:
-        train = stored(lambda: features(rows.train[i] for i in range(len(rows.train))), name, notify=notify)
+        examples = (rows.train[i] for i in range(len(rows.train)))
+        if budget is None:
+            train = stored(lambda: features(examples), name, notify=notify)
+        else:  # it may hold a part of the rows: no later run is to find it
+            seconds = FEATURES_SHARE * (budget.left() - budget.decided["plan"]["measuring"])
+            in_time = budget.within(examples, "featured", seconds=max(1.0, seconds), least=min(200, len(rows.train)))
+            train = stored(lambda: features(in_time), notify=notify)
     trim_cache(folder, keep=train.path)
-    test = rows.test.with_examples(features, notify=notify) if rows.test is not None else None
-    return EncodedRows(train, rows.valid.with_examples(features, notify=notify), test)
+    return EncodedRows(train, valid, test)
 
 
-def _features(runner: TorchRunner, examples: Iterator[Example], groups: Sequence[str]) -> Iterator[Example]:
-    for chunk in iter(lambda: list(islice(examples, _AT_ONCE)), []):  # until nothing is left
-        yield from _chunk_features(runner, chunk, groups)
+def _features(
+    runner: TorchRunner, examples: Iterator[Example], groups: Sequence[str], *, at_once: int
+) -> Iterator[Example]:
+    for chunk in iter(lambda: list(islice(examples, at_once)), []):  # until nothing is left
+        yield from features_of(runner, chunk, groups)
 
 
-def _chunk_features(runner: TorchRunner, chunk: Sequence[Example], groups: Sequence[str]) -> list[Example]:
+def features_of(runner: TorchRunner, chunk: Sequence[Example], groups: Sequence[str]) -> list[Example]:
     model = runner.model
     computed: dict[int, Example] = {}
     with torch.inference_mode():

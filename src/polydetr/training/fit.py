@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,13 @@ from polydetr.model.model import PolyModel
 from polydetr.model.precision import ForTraining, Plain, Precision, apply, choose_for_prediction, choose_for_training
 from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Batch
+from polydetr.nn.cpu.threads import limited_to
 from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
+from polydetr.training.budget import Budget
 from polydetr.training.calibrate import calibrate, measure_precision, proving_rows
 from polydetr.training.cautions import short_run
-from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
+from polydetr.training.checkpoint import Checkpoints, Progress, checkpoint_of, frozen_digest
 from polydetr.training.devices import Devices, open_devices
 from polydetr.training.encode import (
     EncodedRows,
@@ -51,9 +53,10 @@ from polydetr.training.encode import (
     rejected_row,
 )
 from polydetr.training.features import with_features
+from polydetr.training.limited import after_training, draws_reports, fitting, plan_run
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
-from polydetr.training.places import checkpoint_of, tracking_folder
+from polydetr.training.places import tracking_folder
 from polydetr.training.start import start_from_tables
 from polydetr.training.tracking import make_tracker
 
@@ -62,7 +65,7 @@ from polydetr.training.tracking import make_tracker
 class Trained:
     """A finished run. ``info`` is what the model folder keeps; ``evaluations`` by split and target; ``devices`` those
     it ran on, the first of which saves; ``failure``: what ended the measuring; ``step_losses``: see
-    ``Progress.add_loss``.
+    ``Progress.add_loss``; ``draws``: whether a time limit leaves time for the pictures of the report.
     """
 
     assembly: Assembly
@@ -75,6 +78,7 @@ class Trained:
     rejected: Sequence[Mapping[str, Any]]
     failure: Exception | None = None
     step_losses: Mapping[str, Any] = field(default_factory=dict)
+    draws: bool = True
 
 
 @dataclass
@@ -102,7 +106,8 @@ class _Measured:
 @dataclass(frozen=True)
 class _Run:
     """What the steps of one run share. notify: shows a message, each once; rows_hash: of the training and validation
-    rows; started: when it began, by ``time.monotonic``.
+    rows; started: when it began, by ``time.monotonic``; budget: of its time limit. identity: what tells its checkpoint
+    from those of other runs: the configuration before a plan changed it.
     """
 
     config: Config
@@ -114,6 +119,8 @@ class _Run:
     notify: Notify
     rows_hash: str
     started: float
+    budget: Budget | None
+    identity: Config
 
 
 @contextmanager
@@ -130,8 +137,11 @@ def _smallest_floats_are_zero() -> Iterator[None]:
 
 
 @_smallest_floats_are_zero()
-def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, resume: bool, display: Display) -> Trained:
-    """Trains one model.
+def fit(
+    config: Config, schema: Schema, splits: Splits, *, out: Path | None, resume: bool, display: Display,
+    budget: Budget | None = None,
+) -> Trained:  # fmt: skip
+    """Trains one model. budget: what is left of a time limit; None where there is none.
 
     Raises:
         InputError, ConfigError, BackboneError, SaveError: before or between steps, naming what is wrong.
@@ -147,7 +157,9 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
         checkpoints = Checkpoints(folder, devices)
         checkpoints.prepare()
         resume = devices.agree(_resumes(checkpoints, wanted=resume, notify=notify))
-        run = _Run(config, schema, out, devices, checkpoints, display, notify, rows_hash, started)
+        if budget is not None and resume:
+            budget.kept = checkpoints.header().get("budget", {})
+        run = _Run(config, schema, out, devices, checkpoints, display, notify, rows_hash, started, budget, config)
         try:
             return _fit(run, splits, resume=resume)
         except BaseException:
@@ -156,11 +168,12 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
 
 
 def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
-    config, schema, out, devices, display = run.config, run.schema, run.out, run.devices, run.display
-    data_hash = _hash_rows(splits.train)
+    schema, out, devices, display = run.schema, run.out, run.devices, run.display
     # A backbone may have to be fetched first, and the rows be written to the cache: once.
-    assembly = devices.first_then_all(lambda: _build(config, schema, splits, notify=display.note))
-    engine = assembly.engine
+    assembly = devices.first_then_all(lambda: _build(run.config, schema, splits, notify=display.note))
+    run, assembly = _planned(run, splits, assembly)
+    config, engine = run.config, assembly.engine
+    data_hash = _hash_rows(splits.train)
     encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, notify=run.notify))
     if splits.rejected:
         for message in rejected_lines(splits.rejected, listed=out is not None):
@@ -169,6 +182,8 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     weights = _restore_best(assembly.model, run.checkpoints)
     # Features that were computed once, by a frozen backbone, are measured as they are: in the backbone's own precision.
     proves = config.training.precision == "auto" and not config.training.freeze_backbones
+    if run.budget is not None and devices.count == 1:
+        rows, proves = fitting(run.budget, assembly, rows, proves=proves, notify=display.note)
     measured = _Measured({"precision": precision})
     with measured.step():
         measured.prediction = _set_prediction(run, assembly, weights, precision, rows.valid if proves else None)
@@ -207,10 +222,23 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
         "history": progress.history,
     }
     rejected = tuple(splits.rejected)
+    draws = run.budget is None or draws_reports(run.budget, notify=display.note)
     return Trained(
         assembly, info, evaluations, before, progress.history, run.checkpoints, devices, rejected, measured.failure,
-        {"steps_per_loss": progress.steps_per_loss, "losses": progress.losses},
+        {"steps_per_loss": progress.steps_per_loss, "losses": progress.losses}, draws,
     )  # fmt: skip
+
+
+def _planned(run: _Run, splits: Splits, assembly: Assembly) -> tuple[_Run, Assembly]:
+    """The run as a time limit allows it, and its model; the splits keep the rows that are read."""
+    budget, config = run.budget, run.config
+    if budget is None or run.devices.count > 1:
+        return run, assembly
+    built = time.monotonic() - run.started
+    config, plan = plan_run(config, run.schema, splits, assembly, budget, built=built, notify=run.display.note)
+    if plan is not None and plan.image_size is not None:
+        assembly = _build(config, run.schema, splits, notify=run.notify)
+    return replace(run, config=config), assembly
 
 
 def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> tuple[EncodedRows, Progress, Plain]:
@@ -228,8 +256,8 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         display.note(f"adapters of rank {settings.lora.rank} in {len(wrapped)} layers; the backbone itself is frozen")
     pretrained = any(m.is_pretrained for m in assembly.engine.encoder.modalities.values())
     if settings.freeze_backbones:
-        raw = rows
-        rows = devices.first_then_all(lambda: with_features(assembly, raw, notify=run.notify))
+        raw, limit = rows, run.budget if devices.count == 1 else None
+        rows = devices.first_then_all(lambda: with_features(assembly, raw, notify=run.notify, budget=limit))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
     if devices.is_first and not resume:
         started = start_from_tables(assembly, rows.train, seed=config.seed)
@@ -249,22 +277,32 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
     optimizer = MasterAdamW(groups, clip_norm=settings.clip_norm, ema_decay=settings.ema_decay or None)
     if not devices.is_first:
         torch.manual_seed(config.seed + devices.rank)  # each device has a dropout of its own
-    fingerprint = _fingerprint(config, run.schema, run.rows_hash, frozen_digest(model))
+    fingerprint = _fingerprint(run.identity, run.schema, run.rows_hash, frozen_digest(model))
     tracked = config.track if devices.is_first else "none"
     tracker = make_tracker(tracked, tracking_folder(run.out), config=config.model_dump())
+    reserving: dict[str, Any] = {}
+    header: dict[str, Any] = {"fingerprint": fingerprint, "precision": precision}
+    prepared = time.monotonic() - run.started
+    if run.budget is not None:
+        proves = settings.precision == "auto" and not settings.freeze_backbones
+        reserving["reserve"] = after_training(run.budget, assembly, rows, proves=proves)
+        header["budget"] = run.budget.decided
+        prepared = run.budget.spent()
     loop = Loop(
         assembly,
         optimizer,
         config,
         devices=devices,
         checkpoints=checkpoints,
-        header={"fingerprint": fingerprint, "precision": precision},
-        prepared=time.monotonic() - run.started,
+        header=header,
+        prepared=prepared,
         displays=(display, tracker),
         looks_first=bool(model.additive),
+        **reserving,
     )
     try:
-        return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
+        with limited_to(run.budget.decided.get("threads") if run.budget is not None else None):
+            return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
     finally:
         tracker.close()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,6 +36,12 @@ from polydetr.training.shares import BatchShares
 
 CHECKPOINT_SECONDS = 60.0
 """The last state is written at most this often, and on stopping: a resumed run repeats the steps since, to the bit."""
+STEPS_PER_EVALUATION = 4.0
+"""Under a time limit, seconds of steps at least for each that evaluating takes."""
+EVALUATION_SHARE, LEAST_EVALUATED = 0.1, 8
+"""Of a time limit, what one evaluation may take, and the documents that it measures at least."""
+LEAST_SHARE = 0.05
+"""Of a time limit, what steps get where everything else took the whole of it."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,9 @@ class Loop:
     """Trains the model in place; the weights that did best on the validation rows lie in ``checkpoints``.
 
     header: kept with every checkpoint; ``header["fingerprint"]`` identifies this run's checkpoints.
-    prepared: seconds spent before the first step, which count towards the time limit. displays: get every step and
-    every evaluation. looks_first: the weights that it begins with are worth measuring.
+    prepared: seconds spent before the first step, which count towards the time limit. reserve: measured seconds per
+    document that is answered (0 before the first) → seconds of the limit for all that comes after the last evaluation.
+    displays: get every step and every evaluation. looks_first: the weights that it begins with are worth measuring.
     """
 
     def __init__(
@@ -92,6 +99,7 @@ class Loop:
         prepared: float,
         displays: Sequence[Display],
         looks_first: bool = False,
+        reserve: Callable[[float], float] = lambda pace: 0.0,
     ) -> None:
         self.assembly, self.optimizer, self.config = assembly, optimizer, config
         self.model, self.engine = assembly.model, assembly.engine
@@ -100,7 +108,9 @@ class Loop:
         self.displays = displays
         self.state = Progress()
         self.looks_first = looks_first
-        self._evaluation_seconds = 0.0
+        self._reserve, self._reserved = reserve, devices.agree(reserve(0.0))
+        self._answer_seconds = self._evaluation_seconds = self._last_step = self._evaluated = 0.0
+        self._step_of_valid = 1
         self._stop = False
         self._pace = Pace(config.training.batch_tokens, 0)
 
@@ -254,6 +264,7 @@ class Loop:
         self.state.tokens += int(sum(counts))
         self.state.rows += int(sum(row_counts))
         self.state.seconds, self.state.step_seconds = seconds[0], self.state.step_seconds + step_seconds[0]
+        self._last_step = step_seconds[0]
         return sum(losses) / len(losses)
 
     def _stop_or_save(self, *, due: bool) -> tuple[bool, bool]:
@@ -290,18 +301,24 @@ class Loop:
 
     @property
     def _training_limit(self) -> float:
-        """Seconds for steps: what preparing took is spent, and the last evaluations need about three of theirs."""
+        """Seconds for steps: what preparing took is spent, and measuring and saving need theirs."""
         assert self.config.time_limit is not None
-        return max(1e-3, self.config.time_limit - self.prepared - 3 * self._evaluation_seconds)
+        limit = self.config.time_limit
+        return max(LEAST_SHARE * limit, limit - self.prepared - self._reserved)
 
     def _progress(self, step: int, total_steps: float) -> float:
-        """0 … 1, by steps, or by the clock where the time limit will come first; the last step may outlast it."""
+        """0 … 1, by steps, or by the clock where the time limit will come first."""
         by_steps = step / total_steps
-        by_clock = self.state.seconds / self._training_limit if self.config.time_limit else 0.0
-        return min(1.0, max(by_steps, by_clock))
+        return min(1.0, max(by_steps, self._by_clock()))
+
+    def _by_clock(self) -> float:
+        """The share of the time that is over, or would be after half of another step."""
+        if self.config.time_limit is None:
+            return 0.0
+        return (self.state.seconds + self._last_step / 2) / self._training_limit
 
     def _out_of_time(self) -> bool:
-        return self.config.time_limit is not None and self.state.seconds >= self._training_limit
+        return self._by_clock() >= 1.0
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -316,6 +333,11 @@ class Loop:
         return max(counted, default=0)
 
     def _evaluation_due(self, batches: int, before: float, progress: float) -> bool:
+        if (
+            self.config.time_limit
+            and self.state.seconds - self._evaluated < STEPS_PER_EVALUATION * self._evaluation_seconds
+        ):
+            return False
         if self._counts_steps or self._pace.steps:
             times = self._evaluations_per_run if self._counts_steps else EVALUATIONS
             return int(progress * times) > int(before * times)
@@ -325,10 +347,14 @@ class Loop:
     def _evaluate(self, valid: MeasuredRows, batches: int) -> None:
         state = self.state
         started = time.monotonic()
+        valid = self._affordable(valid)
         with self.optimizer.averaged():
             result = validate(self.assembly, valid)
-        self._evaluation_seconds = max(self._evaluation_seconds, time.monotonic() - started)
-        entry, self._evaluation_seconds = self.devices.agree((self._entry(result, batches), self._evaluation_seconds))
+        took = time.monotonic() - started
+        entry, self._evaluation_seconds, self._answer_seconds, self._reserved = self.devices.agree(
+            (self._entry(result, batches), took, pace := took / len(valid.documents), self._reserve(pace) + took)
+        )
+        self._evaluated = state.seconds + took
         state.loss_sum, state.loss_count = 0.0, 0
         state.history.append(entry)
         score, loss = entry["score"], entry["valid_loss"]
@@ -351,6 +377,17 @@ class Loop:
         """
         start = self.state.history[0]
         return start["step"] > 0 or (entry["score"] >= start["score"] and entry["valid_loss"] <= start["valid_loss"])
+
+    def _affordable(self, valid: MeasuredRows) -> MeasuredRows:
+        """The rows, or under a time limit every so many of them where answering has become slow: scores of other rows
+        are not compared, so that the best weights are then those from here on.
+        """
+        share = EVALUATION_SHARE * (self.config.time_limit or float("inf"))
+        count = len(valid.documents)
+        step = min(int(self._answer_seconds * count / share) + 1, max(1, count // LEAST_EVALUATED))
+        if step > self._step_of_valid:
+            self._step_of_valid, self.state.best = step, None
+        return valid.every(self._step_of_valid) if self._step_of_valid > 1 else valid
 
     def _entry(self, result: ValidScore, batches: int) -> dict[str, Any]:
         """One evaluation, as the history keeps it."""

@@ -43,6 +43,12 @@ def learning_rate_factor(progress: float, *, warmup: float, schedule: Literal["l
     return left
 
 
+def num_layers(model: nn.Module) -> int:
+    """Layers of its deepest backbone that are numbered, as those of text encoders are; 0 where there is none."""
+    layers = [_LAYER.search(name) for name, _ in model.named_parameters()]
+    return 1 + max((int(match[1]) for match in layers if match), default=-1)
+
+
 def parameter_groups(
     model: nn.Module,
     *,
@@ -63,8 +69,7 @@ def parameter_groups(
     Raises ConfigError when nothing is left to train.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    layers = [_LAYER.search(name) for name, _ in model.named_parameters()]
-    num_layers = 1 + max((int(match[1]) for match in layers if match), default=-1)
+    layers_in_all = num_layers(model)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         layer = _LAYER.search(name)
@@ -73,7 +78,7 @@ def parameter_groups(
             parameter.requires_grad_(False)
         if not parameter.requires_grad:
             continue
-        above = num_layers - 1 - int(layer[1]) if layer else num_layers
+        above = layers_in_all - 1 - int(layer[1]) if layer else layers_in_all
         own = fitted_lr if _FITTED.search(name) else head_lr
         rate = lr * layer_decay**above if layer or embedding else (lr if own is None else own)
         decay = weight_decay if parameter.dim() > 1 and id(parameter) not in tables and not embedding else 0.0
@@ -85,7 +90,7 @@ def parameter_groups(
     if not groups:
         raise ConfigError(
             f"nothing is left to train with freeze_embeddings={freeze_embeddings}, freeze_layers={freeze_layers}.",
-            hint=f"The backbone has {num_layers} layers; freeze fewer.",
+            hint=f"The backbone has {layers_in_all} layers; freeze fewer.",
         )
     return list(groups.values())
 

@@ -13,15 +13,10 @@ from typing import Any
 from polydetr.core.files import file_names
 from polydetr.errors import ModelFolderError, OutputError
 from polydetr.inference.folder import MANIFEST, read_manifest
-from polydetr.training.checkpoint import LAST
+from polydetr.training.checkpoint import LAST, checkpoint_of
 
 RUNS = Path("runs")
 """Where runs are saved for which the command line names no folder."""
-
-
-def checkpoint_of(out: Path) -> Path:
-    """The checkpoint lies beside the model folder, so that saving the model never touches it."""
-    return out.with_name(f"{out.name}.checkpoint")
 
 
 def tracking_folder(out: Path | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,17 +21,23 @@ from polydetr.data.statistics import label_counts
 from polydetr.errors import Location, SchemaError
 from polydetr.schema.infer import REST, infer_schema
 from polydetr.schema.spec import IGNORE, Schema
+from polydetr.training.budget import Budget
 from polydetr.training.check import check_columns
 from polydetr.training.encode import Splits
+from polydetr.training.limited import READING_SHARE, sample
 from polydetr.training.loop import Display
 
+_LEAST_READ = 200
+"""Rows of a file that are read however little time there is."""
 SAMPLE_ROWS = 2000
 """Rows from which a schema is inferred."""
 
 
-def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: Display) -> tuple[Splits, Schema]:
+def read_splits(
+    config: Config, *, train: Any, valid: Any, test: Any, display: Display, budget: Budget | None = None
+) -> tuple[Splits, Schema]:
     """The splits, and the schema, which is inferred from the training rows where the configuration leaves it open; what
-    was inferred is shown.
+    was inferred is shown. budget: what a time limit leaves; rows that do not fit into it are not read.
 
     Raises:
         InputError: no rows, or rows that cannot be read; see ``read_records`` and ``infer_schema``.
@@ -49,7 +56,7 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
     def with_their_lists(records: Iterable[Record]) -> list[Record]:
         return list(with_lists(records, schema.lists, report=report, skip=config.on_error == "skip"))
 
-    rows = list(read(source, named, reading.split or TRAIN_PARTS))
+    rows = _in_time(read(source, named, reading.split or TRAIN_PARTS), "training", budget, display)
     if not rows:
         raise SchemaError(
             "there are no training rows", location=Location(file=source if isinstance(source, str) else None)
@@ -62,7 +69,7 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
         )  # fmt: skip
     for message in schema.messages:  # before anything is split, which may fail by them
         display.note(message)
-    rows = with_their_lists(rows)
+    rows = with_their_lists(_sampled(rows, "training", config, schema, budget, display))
     known = ExpectedColumns(tuple(f.name for f in schema.inputs), tuple(t.name for t in schema.targets))
     valid = valid if valid is not None else config.valid
     test = test if test is not None else config.test
@@ -70,10 +77,15 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
     holding = Holding.of(schema, rows, group=config.group)
     if valid is None:
         rows, held_out = split_records(rows, config.training.valid_fraction, seed=config.seed, holding=holding)
+
+    def measured(source: Any, parts: str | Sequence[str], name: str) -> list[Record]:
+        found = _in_time(read(source, known, parts), name, budget, display)
+        return with_their_lists(_sampled(found, name, config, schema, budget, display))
+
     splits = Splits(
         rows,
-        held_out if held_out is not None else with_their_lists(read(valid, known, VALID_PARTS)),
-        with_their_lists(read(test, known, TEST_PARTS)) if test is not None else None,
+        held_out if held_out is not None else measured(valid, VALID_PARTS, "validation"),
+        measured(test, TEST_PARTS, "test") if test is not None else None,
         [r.to_dict() for r in report.rejected],
     )
     with header_explained(report):
@@ -90,6 +102,38 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
     for message in (*warnings, *_messages(config, schema, splits, is_held_out=held_out is not None)):
         display.note(message)
     return splits, schema
+
+
+def _in_time(records: Iterable[Record], name: str, budget: Budget | None, display: Display) -> list[Record]:
+    """The rows, or the first of them where a time limit does not leave the time for all."""
+    if budget is None:
+        return list(records)
+    share = READING_SHARE * budget.limit * (1.0 if name == "training" else 0.25)
+    found = list(budget.within(records, f"read {name}", seconds=share, least=_LEAST_READ))
+    if budget.decided[f"read {name}"] is not None:
+        display.note(
+            f"time limit: the first {len(found):,} {name} rows were read, the others not; shuffle the file where it is "
+            "in an order, or give more time"
+        )
+    return found
+
+
+def _sampled(
+    records: list[Record], name: str, config: Config, schema: Schema, budget: Budget | None, display: Display
+) -> list[Record]:
+    """The rows, or a sample of them where comparing all would take more of a time limit than its share."""
+    if budget is None:
+        return records
+
+    def prepare(some: list[Record]) -> None:
+        holding = Holding.of(schema, some, group=config.group)
+        with suppress(SchemaError):
+            kept, held = split_records(some, config.training.valid_fraction, seed=config.seed, holding=holding)
+            assert holding.compared is not None
+            overlap_lines({"train": kept, "valid": held}, holding.compared, sources={}, group=config.group)
+
+    by = next((target.name for target in schema.targets if target.task == "classification"), None)
+    return sample(records, budget, name, prepare, by=by, seed=config.seed, notify=display.note)
 
 
 def _without_group(inputs: dict[str, str | None] | None, group: str | None) -> dict[str, str | None] | None:

@@ -30,11 +30,11 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
     engine, names = trained.assembly.engine, file_names(trained.assembly.engine.tasks)
     for split, evaluations in trained.evaluations.items():
         write_evaluations(
-            reports, evaluations, name=split, image_of=partial(image_of, engine), names=names,
+            reports, evaluations, name=split, image_of=partial(image_of, engine), names=names, draws=trained.draws,
             before=trained.before_calibration if split == "valid" else None,
         )  # fmt: skip
     with expendable("reports/learning_curve.png"):
-        if trained.history:
+        if trained.history and trained.draws:
             best_step = trained.info["training"]["best_step"]
             best = next((e["epoch"] for e in trained.history if e["step"] == best_step), None)
             losses = _losses_by_epoch(trained)

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from polydetr.nn.cpu.int8 import computes_int8, int8_speedup
-from polydetr.nn.cpu.threads import single_threaded_pool
+from polydetr.nn.cpu.threads import limited_to, single_threaded_pool
 
 CPU_TIME = """
 import os, time
 import torch
-from polydetr.nn.cpu.threads import single_threaded_pool
+from polydetr.nn.cpu.threads import limited_to, single_threaded_pool
 
 torch.set_num_threads(4)  # which MKL takes for its own as well, and gives it precedence over OpenMP's
 
@@ -33,6 +33,8 @@ def share():
 
 with single_threaded_pool(1) as pool:
     print(pool.submit(share).result())
+with limited_to(1):
+    print(share())
 """
 
 
@@ -69,10 +71,20 @@ def test_each_worker_computes_alone_and_threads_begun_meanwhile_do_not() -> None
     assert count_of_a_new_thread() == before
 
 
+def test_a_limit_holds_for_the_thread_that_asked_and_ends_with_its_block() -> None:
+    before = torch.get_num_threads()
+    with limited_to(1):
+        assert torch.get_num_threads() == 1
+        assert count_of_a_new_thread() == before
+    assert torch.get_num_threads() == before
+    with limited_to(None):
+        assert torch.get_num_threads() == before
+
+
 def test_no_other_core_works_for_a_worker() -> None:
     # In a process of its own: the count it sets first is that process's.
     done = subprocess.run([sys.executable, "-c", CPU_TIME], check=True, capture_output=True, text=True)
-    assert float(done.stdout) > 0.9
+    assert all(float(share) > 0.9 for share in done.stdout.split())
 
 
 @pytest.mark.skipif(not computes_int8(), reason="this CPU sums no products of bytes")

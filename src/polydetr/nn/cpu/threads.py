@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -32,10 +33,35 @@ def one_thread() -> None:
     """From here on, to its end, the calling thread computes on one core: for threads of a pool of one's own."""
     torch.get_num_threads()  # PyTorch sets a thread's count at its first query, which must come before
     threadpool_limits(1, user_api="openmp")
+    local = _mkl_threads_of_this_thread()
+    if local is not None:
+        local(1)
+
+
+@contextmanager
+def limited_to(count: int | None) -> Iterator[None]:
+    """Within it the calling thread, and no other, computes on ``count`` cores; None leaves it as it is."""
+    if count is None:
+        yield
+        return
+    torch.get_num_threads()
+    local = _mkl_threads_of_this_thread()
+    before = local(count) if local is not None else 0
+    try:
+        with threadpool_limits(count, user_api="openmp"):
+            yield
+    finally:
+        if local is not None:
+            local(before)
+
+
+def _mkl_threads_of_this_thread() -> Callable[[int], int] | None:
+    """MKL's own function, which returns the number that it replaces (0: none of its own); None where there is none."""
     if torch.backends.mkl.is_available():
         with suppress(OSError, AttributeError):  # not every build exports it
             torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-            torch_cpu.MKL_Set_Num_Threads_Local(1)
+            return torch_cpu.MKL_Set_Num_Threads_Local
+    return None
 
 
 def single_threaded_pool(size: int) -> ThreadPoolExecutor:
