@@ -15,7 +15,7 @@ from polydetr.core.files import sha256_of
 from polydetr.core.records import Record, Row, access_of
 from polydetr.data.text_keys import field_text, fingerprint, normalize
 from polydetr.schema.spec import IGNORE, Schema
-from polydetr.values.cells import is_empty
+from polydetr.values.cells import category_name, is_empty
 from polydetr.values.images import ImageReading, image_sources
 
 _HEAD = 4096
@@ -52,7 +52,7 @@ def repeated_columns(names: Iterable[str], rows: Sequence[Row]) -> set[str]:
     """Those of the columns that hold a few values again and again."""
     few = set()
     for name in names:
-        values = [str(row.get(name)) for row in rows if not is_empty(row.get(name))]
+        values = [category_name(row.get(name)) for row in rows if not is_empty(row.get(name))]
         distinct = len(set(values))
         if 0 < distinct <= FEW_VALUES and len(values) >= ROWS_PER_VALUE * distinct:
             few.add(name)

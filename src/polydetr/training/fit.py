@@ -173,7 +173,7 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     before, evaluations = measured.before, measured.evaluations
     for split, by_target in evaluations.items():
         for target, evaluation in by_target.items():
-            for message in unseen_warnings(target, evaluation, where=f"the {split} rows"):
+            for message in unseen_warnings(target, evaluation, where=f"the {split} rows", left_out=False):
                 display.note(message)
     info = {
         **describe_model(config, schema, assembly.model),

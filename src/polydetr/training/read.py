@@ -14,10 +14,10 @@ from polydetr.data.overlap import overlap_lines
 from polydetr.data.readers import TEST_PARTS, TRAIN_PARTS, VALID_PARTS, read_records
 from polydetr.data.readers.header import header_explained
 from polydetr.data.readers.lists import with_lists
-from polydetr.data.splits import Holding, split_records
+from polydetr.data.splits import Holding, split_records, without_group
 from polydetr.errors import Location, SchemaError
 from polydetr.schema.infer import REST, infer_schema
-from polydetr.schema.spec import IGNORE, Schema
+from polydetr.schema.spec import Schema
 from polydetr.training.check import check_columns
 from polydetr.training.encode import Splits
 from polydetr.training.loop import Display
@@ -55,7 +55,7 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
     sample = [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]]
     with header_explained(report):
         schema = infer_schema(
-            sample, targets=config.target or None, inputs=_without_group(config.inputs, config.group),
+            sample, targets=config.target or None, inputs=without_group(config.inputs, config.group),
             options=config.tasks, declared=report.declared,
         )  # fmt: skip
     for message in schema.messages:  # before anything is split, which may fail by them
@@ -88,13 +88,6 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
     for message in (*warnings, *_messages(config, schema, splits, is_held_out=held_out is not None)):
         display.note(message)
     return splits, schema
-
-
-def _without_group(inputs: dict[str, str | None] | None, group: str | None) -> dict[str, str | None] | None:
-    """The inputs to infer: without the column of the groups, unless it is named, as its values are never met again."""
-    if group is None or (inputs and (group in inputs or REST not in inputs)):
-        return inputs
-    return {**(inputs or {}), group: IGNORE}
 
 
 def _messages(config: Config, schema: Schema, splits: Splits, *, is_held_out: bool) -> list[str]:

@@ -133,7 +133,7 @@ def _read_path(
     labels: bool,
 ) -> Iterator[Record]:
     """The rows of a file, a folder, or standard input."""
-    if str(source) != "-" and (folder := find_folder_format(existing(source), reading.format)):
+    if str(source) != "-" and (folder := find_folder_format(existing(source), reading.format, labels=labels)):
         if folder == "voc":
             return read_voc(Path(source), report=report, skip=skip, access=access, encoding=reading.encoding)
         if folder == "images":
