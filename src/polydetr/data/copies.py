@@ -16,7 +16,8 @@ from polydetr.core.records import Record, Row, access_of
 from polydetr.data.text_keys import field_text, fingerprint, normalize
 from polydetr.schema.spec import IGNORE, Schema
 from polydetr.values.cells import category_name, is_empty
-from polydetr.values.images import ImageReading, image_sources
+from polydetr.values.decoding import ImageReading
+from polydetr.values.images import image_sources
 
 _HEAD = 4096
 FEW_VALUES, ROWS_PER_VALUE = 20, 5

@@ -22,8 +22,8 @@ from polydetr.data.readers.source import reject
 from polydetr.errors import DataFileError, Location, RowError, quoted
 from polydetr.values.boxes import number, repair_box
 from polydetr.values.cells import is_empty
+from polydetr.values.decoding import shown_size
 from polydetr.values.files import spellings
-from polydetr.values.images import shown_size
 from polydetr.values.objects import mostly_outside
 
 TURNED = "turned boxes (the box around each is taken)"
