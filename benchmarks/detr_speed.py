@@ -40,7 +40,8 @@ from polydetr.nn.box_geometry import BoxGeometry
 from polydetr.nn.deformable import DeformableAttention
 from polydetr.nn.matcher import Matcher, SetTargets
 from polydetr.schema.infer import infer_schema
-from polydetr.values.images import fit_image, open_image
+from polydetr.values.framing import fit_image
+from polydetr.values.images import open_image
 from recording import keep
 
 PHOTOGRAPHS = 6

@@ -300,6 +300,10 @@ def test_rows_that_cannot_be_read_are_left_out_where_that_is_asked_for(films, tm
         films.explain_file(path, row=2)
     with pytest.raises(InputError, match="there is no row 6: the input has 5"):
         films.explain_file(path, row=6)
+    path = tmp_path / "quoted.tsv"  # what was repaired is told, though the rows are not read to their end
+    path.write_text('text\tlabel\n"a quiet film\tgood\nanother one\tbad\nthe last\tbad\n')
+    with pytest.warns(UserWarning, match="a quotation mark that quotes nothing"):
+        assert text_of(films.explain_file(path, row=2)) == "another one"
 
 
 @pytest.mark.parametrize("text", ["a fine film " * 40, "a fine film\0", "x" * 300 + "/y", "a\n" * 3000])

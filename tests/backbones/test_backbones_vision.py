@@ -24,7 +24,8 @@ from polydetr.specs.choose import choose_image_spec
 from polydetr.specs.image import ImageSpec, load_image_spec, patch_spec
 from polydetr.specs.packaged import EFFICIENTNET_LITE0, IMAGENET_MEAN, MOBILENET_V2, PackagedImageEncoder, map_channels
 from polydetr.training.optimizer import parameter_groups
-from polydetr.values.images import fit_image, open_image
+from polydetr.values.framing import fit_image
+from polydetr.values.images import open_image
 
 # -- plain modules with the packaged files' names, their norms unfolded ---------------------------------------
 

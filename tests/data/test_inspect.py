@@ -113,3 +113,35 @@ def test_labels_are_counted_as_training_reads_them():
     found = inspect_data(rows, target=["a", "b"], suspicious=False).splits["train"].targets
     assert (dict(found["a"].counts), found["a"].missing) == ({"0": 10, "1": 10}, 10)
     assert dict(found["b"].counts) == {"True": 20, "False": 10}
+
+
+def test_a_word_for_what_is_missing_is_no_label_among_numbers():
+    rows = [{"text": f"note {i % 40} about {'rain' if i % 2 else 'sun'}", "y": "NA" if i % 4 == 0 else str(i % 2)}
+            for i in range(120)]  # fmt: skip
+    inspection = inspect_data(rows, target="y:classification")
+    column = inspection.splits["train"].columns["y"].to_dict()
+    assert (column["missing"], column["distinct"]) == (30, 2)
+    assert inspection.splits["train"].targets["y"].to_dict()["labels"] == {"1": 60, "0": 30}
+    assert inspection.splits["train"].conflicts == 0
+    assert inspection.suspicious["y"].judged == 90
+    words = [row | {"y": f"class {row['y']}" if row["y"] != "NA" else "NA"} for row in rows]  # here it is a name
+    assert inspect_data(words, target="y:classification").splits["train"].columns["y"].to_dict()["distinct"] == 3
+
+
+def test_spellings_of_one_label_are_no_conflict():
+    rows = [{"text": f"t{i // 2}", "y": ("3", 3.0)[i % 2] if i < 10 else ("TRUE", True)[i % 2]} for i in range(20)]
+    train = inspect_data(rows, target="y:classification").splits["train"]
+    assert (train.same_text, train.exact_duplicates, train.conflicts) == (10, 10, 0)
+
+
+def test_groups_that_stand_in_two_splits_are_a_leak():
+    rows = [{"text": f"t{i}", "patient": i // 2, "y": "ab"[i % 2]} for i in range(20)]
+    inspection = inspect_data(rows[:12], test=rows[9:], target="y", group="patient")
+    assert inspection.schema.names("text") == ["text"]
+    assert [f.modality for f in inspection.schema.inputs if f.name == "patient"] == ["ignore"]
+    (shared,) = inspection.to_dict()["shared_groups"]
+    assert shared == {"splits": ["train", "test"], "count": 2, "examples": [{"train": 9, "test": 1},
+                                                                           {"train": 11, "test": 2}]}  # fmt: skip
+    assert "Leak: 2 groups of test also stand in train" in inspection.to_text()
+    with pytest.raises(SchemaError, match=r"no column 'patients'.* Did you mean 'patient'"):
+        inspect_data(rows, group="patients")

@@ -183,3 +183,18 @@ def test_ways_to_read_that_mean_nothing_are_reported(tmp_path):
     assert len(list(read_records(path, reading=ReadOptions(columns=("b",), delimiter=";"), report=report))) == 1
     (note,) = report.notes()
     assert f"{path}: columns, delimiter: of tables of text, but this is jsonl" in note
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("déjà vu", "latin-1"), ("un été à Nîmes", "latin-1"), ("CAFÉ", "latin-1"), ("¿Qué?", "latin-1"),
+        ("Straße,gut", "latin-1"), ("it’s “fine”", "cp1252"), ("我们去吃饭", "gb18030"), ("a 好 b", "gb18030"),
+        ("請問車站在哪裡", "big5"), ("ありがとう", "shift_jis"),
+    ],
+)  # fmt: skip
+def test_the_likely_encoding_of_a_few_words(tmp_path, text, encoding):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(f"text,label\n{text},x\n".encode(encoding))
+    with pytest.raises(DataFileError, match=f"likely {encoding}: pass --encoding {encoding} "):
+        list(read_records(path))

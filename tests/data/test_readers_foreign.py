@@ -1,10 +1,12 @@
 """Exports as annotation tools write them: recognized, and told what to name or to convert."""
 
 import json
+from pathlib import Path
 
 import pytest
 from box_images import boxes, draw, rows
 
+from polydetr.data.readers import read_records
 from polydetr.errors import DataFileError, SchemaError
 
 XML = (
@@ -121,3 +123,12 @@ def test_darknets_layout(tmp_path):
     assert rows(tmp_path, split="val")[0]["image_id"] == "2"
     (tmp_path / "obj.data").unlink()
     assert boxes(rows(tmp_path / "obj_train_data")[0])[0][0] == "mug"
+
+
+def test_boxes_beside_images_do_not_hinder_prediction(tmp_path):
+    for name in ("1.png", "2.png"):
+        draw(tmp_path / name)
+    (tmp_path / "all.csv").write_text("image,xmin,ymin,xmax,ymax,label\n1.png,1,2,30,40,cup\n")
+    with pytest.raises(DataFileError, match=r"holds 'all\.csv', the boxes of its images"):
+        rows(tmp_path)
+    assert [Path(r.row["image"]).name for r in read_records(tmp_path, labels=False)] == ["1.png", "2.png"]

@@ -192,3 +192,12 @@ def test_spans_by_surface_become_entities(write):
 def test_documents_that_are_not_rows(write, content, error, message):
     with pytest.raises(error, match=message):
         rows(write("a.json", content), format="json")
+
+
+def test_a_document_larger_than_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([{"text": "x" * 1000, "label": "a"}] * 100))
+    assert len(list(read_records(path))) == 100
+    monkeypatch.setattr("polydetr.data.readers.json_rows.free_memory", lambda: 200_000)
+    with pytest.raises(DataFileError, match=r"one JSON document of 0 MB, too large for the memory .*JSON lines"):
+        list(read_records(path))

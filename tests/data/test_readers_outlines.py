@@ -127,8 +127,14 @@ def test_two_entries_never_share_a_file(coco, tmp_path):
     ):
         rows(path)
     assert [r["image_id"] for r in skipped(path)[0]] == [7]
-    path = coco(images=[{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "a.png"}])  # objects of one are missing
-    assert [r["image_id"] for r in skipped(path)[0]] == [7]
+
+
+@pytest.mark.parametrize("again", ["a.png", "./a.png"])
+def test_an_image_that_is_listed_twice_is_two_rows_and_told(coco, again):
+    found, report = skipped(coco(images=[{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": again}]))
+    assert [r["image_id"] for r in found] == [7, 8]
+    assert not report.rejected
+    assert report.problems["image listed twice (both are read)"] == 1
 
 
 @pytest.mark.parametrize(

@@ -144,3 +144,28 @@ def test_rows_of_one_image_stay_together_whatever_its_file_is_called(tmp_path):
     pictures = [{r.row["note"].split()[0] for r in side} for side in (kept, held)]
     assert not pictures[0] & pictures[1]
     assert len(held) in (6, 9, 12)
+
+
+@pytest.mark.parametrize("spellings", [(7, 7.0, "7", "7.0"), (True, "TRUE", "true", "True")])
+def test_all_spellings_of_a_group_stay_together(spellings):
+    rows = [{"text": f"t{i}", "who": spellings[i % 4] if i < 20 else f"p{i}", "y": "a"} for i in range(60)]
+    for seed in range(5):
+        kept, held = split_records(records(rows), 0.3, seed=seed, holding=Holding(group="who"))
+        sides = [{r.location.row < 20 for r in side} for side in (kept, held)]
+        assert (True in sides[0]) + (True in sides[1]) == 1
+
+
+def test_all_spellings_of_a_label_are_one_class():
+    rows = [{"text": f"t{i}", "y": (1, 1.0, "1")[i % 3] if i % 2 else "no"} for i in range(120)]
+    held = split_records(records(rows), 0.1, stratify_by="y")[1]
+    assert Counter(str(r.row["y"]) == "no" for r in held) == {True: 6, False: 6}
+
+
+def test_a_word_for_what_is_missing_is_no_label_among_numbers():
+    rows = [{"text": f"t{i}", "y": i % 2 if i < 8 else "NA"} for i in range(200)]
+    schema = Schema((FieldSpec("text", "text"),), (TargetSpec("y", "classification"),))
+    data = records(rows)
+    for seed in range(5):
+        kept, held = split_records(data, 0.1, seed=seed, holding=Holding.of(schema, data, group=None))
+        for side in (kept, held):
+            assert any(r.row["y"] != "NA" for r in side)

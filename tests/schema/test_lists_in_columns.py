@@ -10,7 +10,7 @@ import pytest
 from polydetr.errors import RowError, SchemaError
 from polydetr.schema.infer import infer_schema
 from polydetr.schema.spec import Schema
-from polydetr.values.lists import ListColumn, read_lists
+from polydetr.values.lists import ListColumn, read_list, read_lists
 
 TEXTS = ["sold cork in Porto", "no tin", "it sold tin in Perth today", "cork and tin sold"]
 
@@ -167,3 +167,30 @@ def test_lists_among_the_inputs_are_histories_or_words_and_not_a_single_item() -
     assert schema.lists == {"seen": ListColumn()}
     measures = [{"seen": "[0.5, 0.25]", "text": t, "y": y} for t, y in zip(TEXTS, "abab", strict=True)]
     assert infer_schema(measures, targets={"y": None}).lists == {}
+
+
+def test_tuples_and_sets_written_as_text_are_lists():
+    cells = ["('oak',)", "{'oak', 'elm'}", "('elm', 'ash')", "['ash']"]
+    rows = [{"text": f"a tree {i}", "kinds": cells[i % 4]} for i in range(40)]
+    schema = infer_schema(rows, targets={"kinds": None})
+    assert schema.lists["kinds"].read("('elm', 'ash')") == ["elm", "ash"]
+    assert read_list("(12)") is None
+    assert read_list("(1, 2)") is None
+
+
+@pytest.mark.parametrize("mark", [";", "|", ","])
+def test_labels_that_look_like_several_are_told_and_read_so_where_it_is_said(mark):
+    cells = ["oak", f"oak{mark}elm", "elm", f"elm{mark}ash"]
+    rows = [{"text": f"a tree {i}", "kinds": cells[i % 4]} for i in range(40)]
+    schema = infer_schema(rows, targets={"kinds": None})
+    assert not schema.lists
+    (told,) = [m for m in schema.messages if "its parts are others" in m]
+    assert f"'oak{mark}elm' is read as one label" in told
+    assert "tasks.kinds.multi_label=true" in told
+    schema = infer_schema(rows, targets={"kinds": None}, options={"kinds": {"multi_label": True}})
+    assert schema.lists["kinds"].read(f"elm{mark}ash") == ["elm", "ash"]
+
+
+def test_a_few_lists_among_labels_are_told():
+    rows = [{"text": f"a tree {i}", "kind": "['oak']" if i % 5 == 0 else "elm"} for i in range(40)]
+    assert any("\"['oak']\" is read as one label" in m for m in infer_schema(rows, targets={"kind": None}).messages)

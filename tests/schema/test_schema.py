@@ -209,3 +209,18 @@ def test_objects_are_looked_for_in_the_image_though_its_identifier_is_a_path_too
     assert any("image_id" in note and "reads the image alone" in note for note in schema.messages)
     del table[0]["image"], table[1]["image"], table[2]["image"], table[3]["image"]
     assert modalities(infer_schema(table, targets={"objects": None})) == {"image_id": "image"}
+
+
+def test_labels_that_differ_in_case_alone_are_told():
+    rows = [{"text": f"note {i}", "y": ("Ja", "ja", "JA ", "nein")[i % 4]} for i in range(80)]
+    (told,) = [m for m in infer_schema(rows, targets={"y": None}).messages if "case or blanks" in m]
+    assert "'JA', 'Ja', 'ja' are classes of their own" in told
+    rows = [{"text": f"note {i}", "y": ("TRUE", "true", True)[i % 3]} for i in range(80)]
+    assert not any("case or blanks" in m for m in infer_schema(rows, targets={"y": None}).messages)
+
+
+def test_marked_texts_without_offsets_are_no_answers():
+    rows = [{"text": f"in Oslo {i}", "marks": [{"begin": 3, "finish": 7, "label": "CITY", "text": "Oslo"}]}
+            for i in range(9)]  # fmt: skip
+    with pytest.raises(SchemaError, match=r"holds lists of .*Expected .*\{start, end, label\} \(spans\)"):
+        infer_schema(rows, targets={"marks": None})

@@ -113,6 +113,7 @@ def test_what_is_not_measured_is_told() -> None:
     found = evaluate_results(engine, list(engine.run(as_records(rows), with_targets=True)))["objects"]
     (line,) = unseen_warnings("objects", found, where="these rows")
     assert line.startswith("these rows: 4 of 8 objects of 'objects' are not measured: 4 lie outside their images (rows")
+    assert unseen_warnings("objects", found, where="the test rows", left_out=False) == []  # told before training
     config = load_config(SMALL, target=TARGET, inputs={"photo": "image"}, backbone="none")
     notes: list[str] = []
     good = as_records(with_objects([5, 5, 25, 25]))

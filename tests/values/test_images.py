@@ -14,7 +14,9 @@ from huge_pictures import huge_png
 from polydetr.core.access import FileAccess
 from polydetr.errors import RowError
 from polydetr.values.cells import is_empty
-from polydetr.values.images import ImageReading, file_stamps, fit_image, frame_of, list_images, open_image
+from polydetr.values.decoding import ImageReading
+from polydetr.values.framing import fit_image, frame_of
+from polydetr.values.images import file_stamps, list_images, open_image
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 

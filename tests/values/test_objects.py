@@ -10,7 +10,7 @@ import pytest
 
 from polydetr.errors import RowError
 from polydetr.values.boxes import OUTSIDE, ZERO_AREA, are_shares, around_turned
-from polydetr.values.images import Frame
+from polydetr.values.framing import Frame
 from polydetr.values.objects import CROPPED, CROWD, MOSTLY_OUTSIDE, TOO_SMALL, Objects, is_crowd, read_objects
 
 WIDE = Frame(1 / 500, 1 / 200, 0.0, 0.0, 500.0, 200.0)

@@ -15,8 +15,9 @@ from PIL import Image
 
 from polydetr.core.access import FileAccess
 from polydetr.errors import RowError
-from polydetr.values import images
-from polydetr.values.images import ImageReading, deep_values, open_image, opened_image, outside_levels
+from polydetr.values import decoding
+from polydetr.values.decoding import ImageReading
+from polydetr.values.images import deep_values, open_image, opened_image, outside_levels
 from polydetr.values.pixels import ALL_LEVELS, Levels, Room, over_white
 
 
@@ -87,7 +88,7 @@ def test_strips_over_white_are_what_the_whole_is(mode: str, monkeypatch: pytest.
 def test_images_are_decoded_at_once_by_their_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     """In any number of threads; one that is larger than the room has it alone, and is not kept waiting for ever."""
     room = Room(1000)
-    monkeypatch.setattr(images, "DECODED_AT_ONCE", room)
+    monkeypatch.setattr(decoding, "DECODED_AT_ONCE", room)
     buffer = io.BytesIO()
     Image.new("RGBA", (20, 20)).save(buffer, "PNG")
     large = io.BytesIO()

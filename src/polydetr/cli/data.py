@@ -23,6 +23,9 @@ def inspect(
     input: Annotated[
         list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")
     ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column of which no value should stand in two splits, for example a patient.")
+    ] = None,
     as_json: JsonFlag = False,
     *,
     reading: ReadOptions,
@@ -32,7 +35,9 @@ def inspect(
     from polydetr.data.inspect import inspect_data
 
     with stdout_kept_clean(as_json):
-        inspection = inspect_data(file, valid=valid, test=test, target=target, inputs=names_of(input), reading=reading)
+        inspection = inspect_data(
+            file, valid=valid, test=test, target=target, inputs=names_of(input), group=group, reading=reading
+        )
     if as_json:
         print_json(inspection.to_dict())
     else:

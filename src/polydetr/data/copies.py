@@ -15,8 +15,9 @@ from polydetr.core.files import sha256_of
 from polydetr.core.records import Record, Row, access_of
 from polydetr.data.text_keys import field_text, fingerprint, normalize
 from polydetr.schema.spec import IGNORE, Schema
-from polydetr.values.cells import is_empty
-from polydetr.values.images import ImageReading, image_sources
+from polydetr.values.cells import category_name, is_empty
+from polydetr.values.decoding import ImageReading
+from polydetr.values.images import image_sources
 
 _HEAD = 4096
 FEW_VALUES, ROWS_PER_VALUE = 20, 5
@@ -52,7 +53,7 @@ def repeated_columns(names: Iterable[str], rows: Sequence[Row]) -> set[str]:
     """Those of the columns that hold a few values again and again."""
     few = set()
     for name in names:
-        values = [str(row.get(name)) for row in rows if not is_empty(row.get(name))]
+        values = [category_name(row.get(name)) for row in rows if not is_empty(row.get(name))]
         distinct = len(set(values))
         if 0 < distinct <= FEW_VALUES and len(values) >= ROWS_PER_VALUE * distinct:
             few.add(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, combinations, islice
 from typing import Any
@@ -17,13 +17,14 @@ from polydetr.data.overlap import same_file
 from polydetr.data.readers import TEST_PARTS, VALID_PARTS, read_records
 from polydetr.data.readers.header import header_explained
 from polydetr.data.readers.lists import with_lists
+from polydetr.data.splits import without_group
 from polydetr.data.statistics import SplitStats, labels_of
 from polydetr.data.suspicious import MAX_ROWS, Suspicion, find_suspicious
 from polydetr.data.text_keys import row_text
-from polydetr.errors import DataFileError
+from polydetr.errors import DataFileError, SchemaError, nearest
 from polydetr.schema.infer import infer_schema
 from polydetr.schema.spec import Schema
-from polydetr.values.cells import decimal_marks, is_empty, words_are_missing
+from polydetr.values.cells import decimal_marks, is_empty, says_missing, words_are_missing
 
 _SAMPLE = 10_000
 
@@ -33,7 +34,8 @@ class Inspection:
     """The findings; ``to_dict`` is plain JSON, ``to_text`` is for reading, and Rich prints the object as tables.
 
     leaks: texts that stand in two splits; shared_images: images that do, byte for byte; same_files: a sentence for each
-    file that was given as two splits. giveaways: a sentence for each column that alone predicts a target.
+    file that was given as two splits; shared_groups: values of the group's column that stand in two.
+    giveaways: a sentence for each column that alone predicts a target.
     """
 
     schema: Schema
@@ -42,6 +44,7 @@ class Inspection:
     leaks: list[dict[str, Any]] = field(default_factory=list)
     shared_images: list[dict[str, Any]] = field(default_factory=list)
     same_files: list[str] = field(default_factory=list)
+    shared_groups: list[dict[str, Any]] = field(default_factory=list)
     giveaways: list[str] = field(default_factory=list)
     suspicious: dict[str, Suspicion] = field(default_factory=dict)
 
@@ -52,6 +55,7 @@ class Inspection:
             "leaks": self.leaks,
             "shared_images": self.shared_images,
             "same_files": self.same_files,
+            "shared_groups": self.shared_groups,
             "giveaways": self.giveaways,
             "suspicious_labels": {name: s.to_dict() for name, s in self.suspicious.items()},
         }
@@ -79,6 +83,7 @@ def inspect_data(
     test: Any = None,
     target: str | Sequence[str] | Mapping[str, str | None] | None = None,
     inputs: Mapping[str, str | None] | None = None,
+    group: str | None = None,
     reading: ReadOptions = ReadOptions(),
     suspicious: bool = True,
     time_limit: float = 30.0,
@@ -91,6 +96,7 @@ def inspect_data(
         target: a column, "column:task", several such, or a mapping column → task; when None a column of a usual name,
             if there is one.
         inputs: column → modality; inferred when None.
+        group: a column of which no value should stand in two splits, such as a patient; no input unless it is named.
         reading: what the files do not say about themselves; a row that cannot be read is left out and reported where
             ``on_error`` is None.
         suspicious: look for labels that a simple model disagrees with (classification; up to 20,000 rows,
@@ -119,13 +125,19 @@ def inspect_data(
             declared = reports[name].declared
             with header_explained(reports[name]):
                 schema = infer_schema(
-                    rows, targets=names_of(target), inputs=names_of(inputs), declared=declared, needs_target=False
-                )
+                    rows, targets=names_of(target), inputs=without_group(names_of(inputs), group), declared=declared,
+                    needs_target=False,
+                )  # fmt: skip
             inspection = Inspection(schema, {}, reports, giveaways=find_leaks(rows, schema))
             commas = [t.name for t in schema.targets if decimal_marks(row.get(t.name) for row in rows).comma]
-            numbered = [t.name for t in schema.targets if t.task == "classification" and _numbered(rows, t.name)]
-        reservoir = _Reservoir(inspection.schema, random.Random(seed)) if suspicious and name == "train" else None
-        stats = SplitStats(inspection.schema, _compared(inspection.schema), commas, numbered)
+            numbered = [t.name for t in schema.targets if t.task == "regression" or _numbered(rows, t.name)]
+        if group is not None and not any(group in r.row for r in head):
+            known = dict.fromkeys(column for r in head for column in r.row)
+            raise SchemaError(f"there is no column {group!r} to group by in {name}.", hint=nearest(group, known))
+        reservoir = (
+            _Reservoir(inspection.schema, random.Random(seed), numbered) if suspicious and name == "train" else None
+        )
+        stats = SplitStats(inspection.schema, _compared(inspection.schema), commas, numbered, group)
         lists = inspection.schema.lists
         for record in with_lists(chain(head, records), lists, report=reports[name], skip=reading.on_error == "skip"):
             number = stats.add(record)
@@ -140,6 +152,7 @@ def inspect_data(
         stats.compare_images(contents)
     first = {name: {k: row for k, (row, _) in stats.first.items()} for name, stats in inspection.splits.items()}
     inspection.leaks = _shared(first)
+    inspection.shared_groups = _shared({name: stats.groups for name, stats in inspection.splits.items()})
     inspection.shared_images = _shared({name: stats.images for name, stats in inspection.splits.items()})
     pairs = combinations(sources, 2)
     inspection.same_files = [
@@ -170,7 +183,8 @@ class _Reservoir:
     labels.
     """
 
-    def __init__(self, schema: Schema, rng: random.Random) -> None:
+    def __init__(self, schema: Schema, rng: random.Random, numbered: Collection[str]) -> None:
+        self._numbered = numbered
         self._targets = [t.name for t in schema.targets if t.task == "classification"]
         self._columns = _text_columns(schema)
         self._rng = rng
@@ -193,7 +207,10 @@ class _Reservoir:
         suspicions = {}
         for i, name in enumerate(self._targets):
             labeled = [
-                (r, t, v[i]) for r, t, v in self._kept if not is_empty(v[i]) and not isinstance(v[i], (list, tuple))
+                (r, t, v[i])
+                for r, t, v in self._kept
+                if not (says_missing if name in self._numbered else is_empty)(v[i])
+                and not isinstance(v[i], (list, tuple))
             ]
             if labeled:
                 rows, texts, values = zip(*labeled, strict=True)

@@ -76,7 +76,9 @@ def _labels(split: SplitStats) -> Iterator[RenderableType]:
 def findings(inspection: Inspection) -> list[str]:
     """One sentence per fault, the gravest kinds first; a good sentence when there is none."""
     lines = [f"Leak: {line}." for line in inspection.same_files]
-    for what, leaks in (("texts", inspection.leaks), ("images", inspection.shared_images)):
+    for what, leaks in (
+        ("texts", inspection.leaks), ("images", inspection.shared_images), ("groups", inspection.shared_groups),
+    ):  # fmt: skip
         for leak in leaks:
             if leak["count"]:
                 a, b = leak["splits"]
@@ -99,7 +101,7 @@ def findings(inspection: Inspection) -> list[str]:
         if suspicion.note:
             lines.append(f"Suspicious labels of {quoted(target)}: {suspicion.note}.")
     lines += inspection.schema.messages
-    return lines or ["Nothing suspicious was inspection."]
+    return lines or ["Nothing suspicious was found."]
 
 
 def _cautions(inspection: Inspection) -> list[str]:

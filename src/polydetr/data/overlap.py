@@ -9,7 +9,7 @@ from typing import Any
 
 from polydetr.core.records import Record
 from polydetr.data.copies import Compared, copy_keys, shared_rows
-from polydetr.values.cells import is_empty
+from polydetr.values.cells import category_name, is_empty
 
 _LISTS_PARTS = (".yaml", ".yml")
 
@@ -70,4 +70,4 @@ def _place(record: Record, index: int) -> str:
 
 
 def _groups(rows: Sequence[Record], column: str) -> list[list[Hashable]]:
-    return [[] if is_empty(value := record.row.get(column)) else [str(value)] for record in rows]
+    return [[] if is_empty(value := record.row.get(column)) else [category_name(value)] for record in rows]

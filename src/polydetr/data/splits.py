@@ -6,18 +6,28 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from polydetr.core.records import Record
 from polydetr.data.copies import Compared, copy_keys, repeated_columns
 from polydetr.errors import SchemaError, nearest
-from polydetr.schema.spec import Schema, TargetSpec
-from polydetr.values.cells import is_empty, is_missing, says_missing
+from polydetr.schema.infer import REST
+from polydetr.schema.spec import IGNORE, Schema, TargetSpec
+from polydetr.values.cells import category_name, is_empty, is_missing, says_missing, words_are_missing
 
 Groups = list[list[int]]
 """Rows, by their index, that stay on one side together."""
+Labeled = Sequence[Sequence[bool]]
+"""Per target, and there per row: whether the row has a value of it."""
+
+
+def without_group(inputs: Mapping[str, str | None] | None, group: str | None) -> Mapping[str, str | None] | None:
+    """The inputs to infer: without the column of the groups, unless it is named, as its values are never met again."""
+    if group is None or (inputs and (group in inputs or REST not in inputs)):
+        return inputs
+    return {**(inputs or {}), group: IGNORE}
 
 
 @dataclass(frozen=True)
@@ -80,10 +90,11 @@ def split_records(
             "takes two."
         )
     by = _labels(records, holding.stratify_by)
+    labeled = [_has_label(records, target) for target in holding.targets]
     held: set[int] = set()
-    for groups, kept in _attempts(records, holding, together, apart):
+    for groups, kept in _attempts(records, holding, labeled, together, apart):
         chosen = _hold_out(_strata(groups, by), fraction, random.Random(seed), kept)
-        chosen |= _labeled(records, holding.targets, groups, chosen, kept, random.Random(seed))
+        chosen |= _labeled(labeled, groups, chosen, kept, random.Random(seed))
         held = max(held, chosen, key=len)
         if held and len(held) >= 0.5 * fraction * len(records):
             break
@@ -93,12 +104,12 @@ def split_records(
 
 
 def _attempts(
-    records: Sequence[Record], holding: Holding, together: Groups, apart: Groups
+    records: Sequence[Record], holding: Holding, labeled: Labeled, together: Groups, apart: Groups
 ) -> Iterable[tuple[Groups, _Kept]]:
     """Groups to choose from, with copies ``together`` or ``apart``, and what training keeps: the next where the one
     before leaves too few rows to hold out. Copies part before a category loses a value.
     """
-    values = _values(records, holding)
+    values = _values(records, holding, labeled)
     yield together, _Kept(values)
     if holding.compared is not None:
         yield apart, _Kept(values)
@@ -115,7 +126,7 @@ def _fixed_keys(records: Sequence[Record], holding: Holding) -> list[list[Hashab
     if holding.group is not None:
         for own, record in zip(keys, records, strict=True):
             value = record.row.get(holding.group)
-            own += [] if is_empty(value) else [("group", str(value))]
+            own += [] if is_empty(value) else [("group", category_name(value))]
     return keys
 
 
@@ -170,7 +181,7 @@ class _Kept:
         return True
 
 
-def _values(records: Sequence[Record], holding: Holding) -> list[list[Hashable]]:
+def _values(records: Sequence[Record], holding: Holding, labeled: Labeled) -> list[list[Hashable]]:
     """The values that training keeps: every class; of another column in which most values occur once, those that do
     not.
     """
@@ -181,9 +192,9 @@ def _values(records: Sequence[Record], holding: Holding) -> list[list[Hashable]]
         least = 1 if column == holding.stratify_by or 2 * len(counts) <= len(records) else 2
         for own, row in zip(kept, values, strict=True):
             own += [(column, value) for value in row if counts[value] >= least]
-    for target in holding.targets:
-        for own, record in zip(kept, records, strict=True):
-            own += [("labeled", target.name)] if _has_label(record, target) else []
+    for target, having in zip(holding.targets, labeled, strict=True):
+        for own, has in zip(kept, having, strict=True):
+            own += [("labeled", target.name)] if has else []
     return kept
 
 
@@ -191,13 +202,16 @@ def _each(value: Any) -> list[str]:
     """The category of a cell; several where it is a list of them."""
     if is_empty(value):
         return []
-    return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
+    return [category_name(one) for one in (value if isinstance(value, list | tuple) else [value])]
 
 
-def _has_label(record: Record, target: TargetSpec) -> bool:
-    """Whether the row has a value of the target; an empty list is one: nothing is there."""
-    value = record.row.get(target.name)
-    return not (says_missing if target.task == "regression" else is_missing)(value)
+def _has_label(records: Sequence[Record], target: TargetSpec) -> list[bool]:
+    """Whether each row has a value of the target; an empty list is one: nothing is there. Among numbers "NA" is
+    none.
+    """
+    values = [record.row.get(target.name) for record in records]
+    words = target.task == "regression" or words_are_missing({name for value in values for name in _each(value)})
+    return [not (says_missing if words else is_missing)(value) for value in values]
 
 
 # -- choosing ---------------------------------------------------------------------------------------------------------
@@ -205,7 +219,7 @@ def _has_label(record: Record, target: TargetSpec) -> bool:
 
 def _labels(records: Sequence[Record], column: str | None) -> list[str]:
     values = [record.row.get(column) if column else None for record in records]
-    return ["" if is_empty(value) else str(value) for value in values]
+    return ["" if is_empty(value) else category_name(value) for value in values]
 
 
 def _strata(groups: Groups, labels: Sequence[str]) -> dict[str, Groups]:
@@ -235,16 +249,13 @@ def _hold_out(strata: dict[str, Groups], fraction: float, rng: random.Random, ke
     return held
 
 
-def _labeled(
-    records: Sequence[Record], targets: Iterable[TargetSpec], groups: Groups, held: set[int], kept: _Kept,
-    rng: random.Random,
-) -> set[int]:  # fmt: skip
+def _labeled(labeled: Labeled, groups: Groups, held: set[int], kept: _Kept, rng: random.Random) -> set[int]:
     """Rows to hold out besides, so that a target of which few rows have a label is measured where it can be."""
     more: set[int] = set()
-    for target in targets:
-        if any(_has_label(records[i], target) for i in held | more):
+    for has_label in labeled:
+        if any(has_label[i] for i in held | more):
             continue
-        having = [g for g in groups if any(_has_label(records[i], target) for i in g)]
+        having = [g for g in groups if any(has_label[i] for i in g)]
         rng.shuffle(having)
         having.sort(key=len)
         more.update(next((members for members in having if kept.take(members)), ()))

@@ -19,7 +19,7 @@ from polydetr.data.text_keys import field_text, fingerprint, normalize, row_text
 from polydetr.errors import RowError, quoted, shown
 from polydetr.schema.spec import Schema
 from polydetr.values.boxes import are_shares
-from polydetr.values.cells import is_empty, read_category, read_number, says_missing
+from polydetr.values.cells import category_name, is_empty, is_missing, read_number, says_missing
 from polydetr.values.objects import read_objects
 from polydetr.values.spans import split_words
 from polydetr.values.tags import iob2_to_word_spans, is_span_tag
@@ -177,9 +177,7 @@ def _label(value: Any) -> str:
         return str(value.get("label", ""))
     if isinstance(value, (list, tuple)):
         return str(value[2] if len(value) == 3 else value)
-    with suppress(RowError):  # raised for what is no label, which training names
-        return read_category(value, column="") or ""
-    return str(value)
+    return category_name(value)  # training names what is no label
 
 
 class _Shown(NamedTuple):
@@ -197,6 +195,7 @@ class SplitStats:
     """One split: columns, targets, and a fingerprint of each row's text with the row and label where it was first
     met (``first``).
 
+    group: a column whose values belong together; ``groups`` has each of them with the row where it was first met.
     compared: the columns by which two rows are compared, images by their content: rows with images are compared by
     ``compare_images``, once all of them are known. images: each with the row where it was first met. commas: targets
     with a decimal comma; numbered: targets whose labels are numbers, among which "n/a" is none.
@@ -206,6 +205,7 @@ class SplitStats:
     compared: Compared
     commas: Collection[str] = ()
     numbered: Collection[str] = ()
+    group: str | None = None
     rows: int = 0
     columns: dict[str, ColumnStats] = field(default_factory=dict)
     targets: dict[str, TargetStats] = field(default_factory=dict)
@@ -217,6 +217,7 @@ class SplitStats:
     conflict_examples: list[dict[str, Any]] = field(default_factory=list)
     empty_texts: int = 0
     images: dict[Hashable, int] = field(default_factory=dict)
+    groups: dict[str, int] = field(default_factory=dict)
     _exact: set[bytes] = field(default_factory=set)
     _waiting: list[_Shown] = field(default_factory=list)
 
@@ -246,17 +247,20 @@ class SplitStats:
         for name in row:
             if name not in self.columns:
                 kind = next((f.modality for f in self.schema.inputs if f.name == name), "target")
+                kind = "number" if name in self.numbered else kind
                 self.columns[name] = ColumnStats(name, kind, missing=self.rows - 1)
         for name, column in self.columns.items():
             column.add(row.get(name), number)
         for name, target in self.targets.items():
             target.add(row.get(name), number)
+        if self.group is not None and (value := category_name(row.get(self.group))):
+            self.groups.setdefault(value, number)
         self._add_text(record, number)
         return number
 
     def _add_text(self, record: Record, number: int) -> None:
         text = row_text(record.row, self.compared.inputs)
-        label = repr([record.row.get(t) for t in self.targets])
+        label = ", ".join(self._shown_label(name, record.row.get(name)) for name in self.targets)
         keys = fingerprint(text), fingerprint(normalize(text))
         if images := self.compared.sources(record):
             name = next((image.name for image in images if isinstance(image, Path)), "an image")
@@ -265,6 +269,14 @@ class SplitStats:
             self._compare(number, label, keys, shorten(text), self.first)
         else:
             self.empty_texts += bool(self.compared.inputs)
+
+    def _shown_label(self, target: str, value: Any) -> str:
+        """The label of a row, the same for all spellings of one; "" where it has none."""
+        if says_missing(value) if target in self.numbered else is_missing(value):
+            return ""
+        if isinstance(value, (list, tuple, Mapping)) or self.targets[target].task == "regression":
+            return repr(value)
+        return repr(category_name(value))
 
     @property
     def sources(self) -> Iterator[Path | Content]:
@@ -297,8 +309,8 @@ class SplitStats:
         example = {"rows": [first_number, number], "text": text}
         if len(self.same_text_examples) < 5:
             self.same_text_examples.append(example)
-        if first_label != label:
+        if label and first_label and first_label != label:
             self.conflicts += 1
             if len(self.conflict_examples) < 20:
-                labels = [shorten(first_label[1:-1]), shorten(label[1:-1])]
+                labels = [shorten(first_label), shorten(label)]
                 self.conflict_examples.append(example | {"labels": labels})

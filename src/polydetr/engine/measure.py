@@ -151,24 +151,24 @@ def left_out_labels(task: Task, records: Sequence[Record], golds: Sequence[objec
     return task.left_out(list(zip(places, golds, strict=True))) if isinstance(task, CountsLabels) else []
 
 
-def unseen_warnings(target: str, evaluation: Evaluation, *, where: str) -> list[str]:
+def unseen_warnings(target: str, evaluation: Evaluation, *, where: str, left_out: bool = True) -> list[str]:
     """A sentence that names the labels which occur in measured rows and were never seen in training, and those about
-    what was left out.
+    what was left out. left_out: False where the latter were told when the rows were encoded.
     """
-    left_out = [f"{where}: {line}" for line in evaluation.data.get("left_out", ())]
+    lines = [f"{where}: {line}" for line in evaluation.data.get("left_out", ())] if left_out else []
     unseen: Mapping[str, int] = evaluation.data.get("unseen_labels") or {}
     if not unseen:
-        return left_out
+        return lines
     shown = ", ".join(f"{label!r} ({count})" for label, count in list(unseen.items())[:10])
     more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
     sentence = f"{where} have labels of {target!r} that training never saw, so no answer can be right: {shown}{more}"
-    return [sentence, *left_out]
+    return [sentence, *lines]
 
 
-def evaluation_warnings(task: Task, evaluation: Evaluation, *, where: str) -> list[str]:
+def evaluation_warnings(task: Task, evaluation: Evaluation, *, where: str, left_out: bool = True) -> list[str]:
     """What is to be said of a score: labels that training never saw, what was left out, that nothing was learned."""
     return [
-        *unseen_warnings(task.target, evaluation, where=where),
+        *unseen_warnings(task.target, evaluation, where=where, left_out=left_out),
         *score_warnings(task, evaluation, where=where),
     ]
 

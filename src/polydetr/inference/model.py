@@ -407,6 +407,8 @@ class LoadedModel:
         for good, record in enumerate(self._records(rows, reading, report=report), start=1):
             number = good + len(report.rejected)
             if number == row:
+                for line in report.notes():  # the rows are not read to their end, where this would be told
+                    warnings.warn(line, ReadingWarning, stacklevel=2)
                 return load(EXPLAIN)(self._engine, record, target=target, choice=choice)
             if number > row:
                 break

@@ -4,7 +4,7 @@ Arrays of one row, with S images of all its image fields, in order of the fields
 
     pixels  uint8 (S, 3, H, W)  red, green, blue
     field   int8 (S,)           which field
-    frame   float32 (S, 6)      where it lies in the square that the model reads (values.images.Frame), if needed
+    frame   float32 (S, 6)      where it lies in the square that the model reads (values.framing.Frame), if needed
 
 Pixels stay bytes until the model reads them. Several images of one field are a set: their order is
 not encoded.
@@ -34,17 +34,9 @@ from polydetr.modalities.image_units import ImagePart
 from polydetr.schema.spec import FieldSpec
 from polydetr.specs.choose import choose_image_spec
 from polydetr.specs.image import ImageSpec
-from polydetr.values.images import (
-    Frame,
-    ImageReading,
-    deep_values,
-    file_stamps,
-    fit_image,
-    frame_of,
-    list_images,
-    opened_image,
-    outside_levels,
-)
+from polydetr.values.decoding import ImageReading
+from polydetr.values.framing import Frame, fit_image, frame_of
+from polydetr.values.images import deep_values, file_stamps, list_images, opened_image, outside_levels
 from polydetr.values.pixels import ALL_LEVELS, Levels
 
 _LEVELS_OF = 200

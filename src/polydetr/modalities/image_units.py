@@ -14,7 +14,8 @@ from polydetr.core.access import FileAccess
 from polydetr.core.examples import Arrays
 from polydetr.core.records import Row
 from polydetr.modalities.units import Part, Scores, UnitKind, shown_count
-from polydetr.values.images import Fit, fit_image, list_images
+from polydetr.values.framing import Fit, fit_image
+from polydetr.values.images import list_images
 
 FEWEST, MOST = 8, 16
 """Bounds of the cells per side, which are otherwise those that the model attends over: few enough to delete one by one.

@@ -105,7 +105,7 @@ class Embedded:
     """What an embedder makes of a ``TokenGroup``: tokens (B, L', D) and their mask (B, L'), True = real.
 
     maps: where a task needs them, the features of each row's first image by stride,
-    (B, C, h, w), those that are finer than its tokens; frame: (B, 6), a ``values.images.Frame`` each.
+    (B, C, h, w), those that are finer than its tokens; frame: (B, 6), a ``values.framing.Frame`` each.
     word_rows: where a task needs it, (B, L') int64: at the first token of each word of the
     windowed text 1 + the number of its row in the window's document, elsewhere 0.
     sums: of some heads, what each token adds to the outputs by itself, (B, L', outputs) in float32 (``nn.numbers``).

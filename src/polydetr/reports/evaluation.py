@@ -73,7 +73,8 @@ def write_evaluations(
     written. Of several targets each has its own name in those of its files.
 
     image_of: gives a row's image. before: what was measured before the calibration, drawn beside. names: target → as
-    part of a name, of all targets of the model. draws: diagrams and images too, for which a time limit may leave no time.
+    part of a name, of all targets of the model. draws: diagrams and images too, for which a time
+    limit may leave no time.
 
     Raises:
         OSError, SaveError: a file cannot be written.

@@ -27,6 +27,7 @@ from polydetr.schema.columns import (
     numbers_of,
     typical,
 )
+from polydetr.schema.doubts import labels_alike
 from polydetr.schema.lists import find_lists
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
 from polydetr.schema.words import beside, check_spans, words_column
@@ -101,6 +102,8 @@ def infer_schema(
     )
     lists |= _with_empty_cells(chosen, lists, written, options, messages)
     for target in chosen:
+        if target.task == "classification":
+            messages += labels_alike(target.name, columns.get(target.name, ()))
         if target.task in ("tagging", "entities"):
             check_spans(target.name, sample_rows)
     words = _words_of(chosen, sample_rows)
@@ -290,7 +293,7 @@ def _task_of_lists(name: str, lists: list[Any], rows: Sequence[Mapping[str, Any]
             return "detection"
         if {"start", "end"} <= first.keys():
             return _task_of_spans(name, items, messages)
-        if "text" in first:
+        if "text" in first and "label" not in first:
             return "qa"
         raise SchemaError(
             f"target {name!r} holds lists of {first!r:.80}.",

@@ -12,16 +12,16 @@ import numpy as np
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError
 from polydetr.schema.columns import numbers_of
+from polydetr.schema.doubts import joined_labels
 from polydetr.schema.words import beside
 from polydetr.values.cells import is_missing
-from polydetr.values.lists import ListColumn, ListForm, read_list, read_vector, split_items
+from polydetr.values.lists import MARKS, ListColumn, ListForm, read_list, read_vector, split_items
 from polydetr.values.tags import mark_spans
 
 _MOST = 0.9
 _OF_LISTS = (None, "classification", "tagging", "entities", "qa", "detection")
 """Tasks whose targets may hold lists; None: the task is yet to be inferred."""
 _READ_AS_LISTS = (None, "text", "history")
-_MARKS: tuple[ListForm, ...] = ("|", ";", ",")
 
 
 def find_lists(
@@ -73,8 +73,9 @@ def _of_target(
         return None
     lists, form = _in_brackets(values), "brackets"
     if lists is None:
-        form = _parted_by(name, values, rows, task) or ("|" if several else None)
+        form = _parted_by(name, values, rows, task) or (_likeliest_mark(values) if several else None)
         if form is None:
+            messages += joined_labels(name, values) if task in (None, "classification") else []
             return None
         lists = [split_items(str(value), form) for value in values]
     if task not in (None, "classification"):
@@ -120,7 +121,12 @@ def _parted_by(name: str, values: Sequence[Any], rows: Sequence[Row], task: str 
             return form
     if task not in (None, "classification") or numbers_of(name, values) is not None:
         return None
-    return next((form for form in _MARKS if _recurs({value.strip() for value in values}, form)), None)
+    return next((form for form in MARKS if _recurs({value.strip() for value in values}, form)), None)
+
+
+def _likeliest_mark(values: Sequence[Any]) -> ListForm:
+    """The mark that parts the most values into several labels, where the user says that there are several."""
+    return max(MARKS, key=lambda mark: sum(len(split_items(str(value), mark)) > 1 for value in values))
 
 
 def _recurs(values: Iterable[str], form: ListForm) -> bool:

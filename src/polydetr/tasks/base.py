@@ -20,7 +20,7 @@ from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, confidence, predicted
 from polydetr.errors import SchemaError, did_you_mean
 from polydetr.tasks.confidence import Calibration, SavedCalibration
-from polydetr.values.images import MAX_PIXELS
+from polydetr.values.decoding import MAX_PIXELS
 
 OLD_SECTIONS = ("detection", "entities")
 """Sections of older configurations and model folders: options of the targets of the task of that name."""

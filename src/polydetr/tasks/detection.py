@@ -37,7 +37,7 @@ from polydetr.tasks.confidence import withhold_items
 from polydetr.tasks.learned_objects import learned_objects, left_out_objects, refuse_shares
 from polydetr.values.boxes import SMALLEST_SIDE, cxcywh_to_xyxy, seen_boxes, xyxy_to_cxcywh
 from polydetr.values.cells import is_missing
-from polydetr.values.images import Frame
+from polydetr.values.framing import Frame
 from polydetr.values.objects import Objects, read_objects
 
 MOST = 100

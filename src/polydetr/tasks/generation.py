@@ -24,17 +24,10 @@ from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, predicted
 from polydetr.errors import ConfigError, Location, RowError
 from polydetr.tasks.base import NOTHING_KNOWN, LearnedState, Task, TaskContext, TaskOptions, WindowView, details_of
+from polydetr.values.decoding import MAX_PIXELS, ImageReading
 from polydetr.values.files import find_file
-from polydetr.values.images import (
-    MAX_PIXELS,
-    ImageReading,
-    deep_values,
-    file_stamps,
-    fit_image,
-    list_images,
-    open_image,
-    png_bytes,
-)
+from polydetr.values.framing import fit_image
+from polydetr.values.images import deep_values, file_stamps, list_images, open_image, png_bytes
 from polydetr.values.pixels import ALL_LEVELS, Levels
 
 SAMPLE = 1000

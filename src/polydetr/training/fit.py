@@ -198,7 +198,9 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     before, evaluations = measured.before, measured.evaluations
     for split, by_target in evaluations.items():
         for target, evaluation in by_target.items():
-            for message in evaluation_warnings(engine.tasks[target], evaluation, where=f"the {split} rows"):
+            for message in evaluation_warnings(
+                engine.tasks[target], evaluation, where=f"the {split} rows", left_out=False
+            ):
                 display.note(message)
     for message in short_run(engine.tasks, progress, epochs=config.epochs or 0.0, time_limit=config.time_limit):
         display.note(message)

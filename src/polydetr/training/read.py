@@ -16,11 +16,11 @@ from polydetr.data.overlap import overlap_lines
 from polydetr.data.readers import TEST_PARTS, TRAIN_PARTS, VALID_PARTS, read_records
 from polydetr.data.readers.header import header_explained
 from polydetr.data.readers.lists import with_lists
-from polydetr.data.splits import Holding, split_records
+from polydetr.data.splits import Holding, split_records, without_group
 from polydetr.data.statistics import label_counts
 from polydetr.errors import Location, SchemaError
 from polydetr.schema.infer import REST, infer_schema
-from polydetr.schema.spec import IGNORE, Schema
+from polydetr.schema.spec import Schema
 from polydetr.training.budget import Budget
 from polydetr.training.check import check_columns
 from polydetr.training.encode import Splits
@@ -64,7 +64,7 @@ def read_splits(
     sample = [r.row for r in rows[:: max(1, len(rows) // SAMPLE_ROWS)]]
     with header_explained(report):
         schema = infer_schema(
-            sample, targets=config.target or None, inputs=_without_group(config.inputs, config.group),
+            sample, targets=config.target or None, inputs=without_group(config.inputs, config.group),
             options=config.tasks, declared=report.declared,
         )  # fmt: skip
     for message in schema.messages:  # before anything is split, which may fail by them
@@ -134,13 +134,6 @@ def _sampled(
 
     by = next((target.name for target in schema.targets if target.task == "classification"), None)
     return sample(records, budget, name, prepare, by=by, seed=config.seed, notify=display.note)
-
-
-def _without_group(inputs: dict[str, str | None] | None, group: str | None) -> dict[str, str | None] | None:
-    """The inputs to infer: without the column of the groups, unless it is named, as its values are never met again."""
-    if group is None or (inputs and (group in inputs or REST not in inputs)):
-        return inputs
-    return {**(inputs or {}), group: IGNORE}
 
 
 def _cautions(schema: Schema, splits: Mapping[str, Sequence[Record]]) -> list[str]:

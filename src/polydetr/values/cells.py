@@ -264,6 +264,14 @@ def read_category(value: Any, *, column: str) -> str | None:
     )
 
 
+def category_name(value: Any) -> str:
+    """``read_category`` where anything may stand: "" for what is missing, the text of what is no category."""
+    try:
+        return read_category(value, column="") or ""
+    except RowError:
+        return str(value)
+
+
 def _one_name(text: str) -> str:
     """The same name for all spellings of a truth value, and for a whole number with and without .0 or .00, which
     programs write where a column has a gap.

@@ -21,6 +21,9 @@ from polydetr.values.cells import is_missing
 ListForm = Literal["brackets", "blanks", "|", ";", ","]
 """How a column writes its lists: ``['a', 'b']``, ``a b``, ``a|b``, ``a;b``, ``a,b``."""
 
+MARKS: tuple[ListForm, ...] = ("|", ";", ",")
+"""The marks that part items, the surest first."""
+
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<mark>[][(){},:])|(?P<word>[^][(){},:"'\s]+))""", re.S
 )
@@ -35,11 +38,11 @@ _DEEPEST = 20
 def read_list(text: str) -> list[Any] | dict[str, Any] | None:
     """The list or mapping that a text writes between brackets; None where it writes neither.
 
-    ``["a", 1]``, ``['a', None]``, ``['a' 'b']`` (NumPy), ``{"a": [1]}``, ``{'a', 'b'}`` and ``[a, b]`` are read. Round
-    brackets are left alone: in them accountants write negative numbers.
+    ``["a", 1]``, ``['a', None]``, ``['a' 'b']`` (NumPy), ``{"a": [1]}``, ``{'a', 'b'}``, ``('a',)`` and ``[a, b]`` are
+    read. Round brackets around anything but quoted texts are left alone: in them accountants write negative numbers.
     """
     text = text.strip()
-    if text[:1] + text[-1:] not in ("[]", "{}"):
+    if text[:1] + text[-1:] not in ("[]", "{}") and not (text[:2] in ("('", '("') and text.endswith(")")):
         return None
     with suppress(ValueError, RecursionError):
         return json.loads(text)

@@ -19,7 +19,7 @@ from polydetr.values.boxes import (
     share_inside,
 )
 from polydetr.values.cells import is_empty
-from polydetr.values.images import Frame
+from polydetr.values.framing import Frame
 
 CROWD, MOSTLY_OUTSIDE, TOO_SMALL, CROPPED = "crowd", "mostly outside", "too small", "cropped"
 """Why objects that are measured cannot be learned; ``values.boxes`` has the kinds of those that are left out."""

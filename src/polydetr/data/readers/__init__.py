@@ -140,7 +140,7 @@ def _read_path(
     if str(source) != "-" and (inside := data_file_in(existing(source), reading.format)):
         report.note("files that stand for their folder", f"{inside.name} is read", Location(str(source)))
         source = inside
-    if str(source) != "-" and (folder := find_folder_format(existing(source), reading.format)):
+    if str(source) != "-" and (folder := find_folder_format(existing(source), reading.format, labels=labels)):
         if folder == "voc":
             return read_voc(Path(source), report=report, skip=skip, access=access, encoding=reading.encoding)
         if folder == "images":

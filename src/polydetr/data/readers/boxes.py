@@ -7,6 +7,7 @@ may meet without being right or wrong) and "inside" (``values.objects.mostly_out
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +22,13 @@ from polydetr.data.readers.source import reject
 from polydetr.errors import DataFileError, Location, RowError, quoted
 from polydetr.values.boxes import number, repair_box
 from polydetr.values.cells import is_empty
+from polydetr.values.decoding import shown_size
 from polydetr.values.files import spellings
-from polydetr.values.images import shown_size
 from polydetr.values.objects import mostly_outside
 
 TURNED = "turned boxes (the box around each is taken)"
-"""A kind of problem, as a ReadReport counts them."""
+TWICE = "image listed twice (both are read)"
+"""Kinds of problems, as a ReadReport counts them."""
 _LONGEST_SIDE = 10**6
 
 
@@ -120,8 +122,8 @@ class ImageFinder:
         return f"looked in {', '.join(map(repr, shown))}" if shown else "there is no folder to look in"
 
 
-_Served = dict[str, tuple[str, Any, Location]]
-"""An image's file → name, id and place of the entry that it belongs to."""
+_Served = dict[str, tuple[str, Location]]
+"""An image's file → name and place of the first entry that it belongs to."""
 
 
 def is_file(path: Path) -> bool:
@@ -173,14 +175,22 @@ def _record(image: RawImage, path: Path, served: _Served, report: ReadReport) ->
     """The record of one image. Raises RowError where the image is unusable; nothing is reported then."""
     width, height = size = checked_size(path, image.size)
     file = str(path.absolute())
-    name, image_id, location = served.setdefault(file, (image.name, image.image_id, image.location))
-    if image.labeled and (name, image_id) != (image.name, image.image_id):
+    name, location = served.setdefault(file, (image.name, image.location))
+    if image.labeled and _plain(name) != _plain(image.name):
         raise RowError(
             f"the image {image.name!r:.120} is the file {file!r}, which is that of {name!r:.120} ({location}) "
             "already: the boxes of one of the two belong to another image (unpack the images with their folders)."
         )
     objects: list[dict[str, Any]] = []
     problems: list[tuple[str, str, Location]] = []  # reported once the whole image is known to be usable
+    if location != image.location:
+        problems.append(
+            (
+                TWICE,
+                f"{image.name!r:.120} is listed in {location} already; each entry keeps its own objects",
+                image.location,
+            )
+        )
     for raw in image.objects:
         box = raw.box
         if image.fractions:
@@ -204,6 +214,11 @@ def _record(image: RawImage, path: Path, served: _Served, report: ReadReport) ->
     if image.labeled:
         row = {"image": file, "objects": objects, **row, "width": width, "height": height}
     return Record(row, image.location)
+
+
+def _plain(name: str) -> str:
+    """The same for all spellings of one path: two annotators may both list an image."""
+    return posixpath.normpath(name.replace("\\", "/"))
 
 
 def _repeated(objects: Sequence[Mapping[str, Any]], location: Location) -> Iterator[tuple[str, str, Location]]:

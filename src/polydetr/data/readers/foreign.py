@@ -87,10 +87,10 @@ def refuse_table(names: Iterable[str], location: Location) -> None:
         )
 
 
-def refuse_folder(path: Path, kind_of: Callable[[Path], str | None]) -> None:
+def refuse_folder(path: Path, kind_of: Callable[[Path], str | None], *, labels: bool = True) -> None:
     """Raises DataFileError for a folder that holds the parts of a data set, or an export of a known tool.
 
-    kind_of: the format of a folder, None where it has none.
+    kind_of: the format of a folder, None where it has none. labels: whether the labels that lie beside images matter.
     """
     folders = sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
     location = Location(str(path))
@@ -106,6 +106,8 @@ def refuse_folder(path: Path, kind_of: Callable[[Path], str | None]) -> None:
             hint=f"Name one of them, such as {str(path / next(iter(kinds)))!r}; if these are labels, say so with "
             "--format images (format='images').",
         )
+    if not labels:
+        return
     others = sorted(f for f in path.iterdir() if f.suffix.lower() in (".json", ".csv") and f.is_file())
     boxes = next((f for f in others[:_LOOKED_AT] if _holds_boxes(f)), None)
     if boxes is not None:

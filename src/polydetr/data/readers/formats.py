@@ -91,9 +91,9 @@ def data_file_in(folder: Path, wanted: str | None = None) -> Path | None:
     return None
 
 
-def find_folder_format(path: Path, wanted: str | None = None) -> Format | None:
+def find_folder_format(path: Path, wanted: str | None = None, *, labels: bool = True) -> Format | None:
     """ "voc" or "yolo" for boxes whose data set is more than one file (a folder, a list of its parts), "images" for
-    images alone, else None.
+    images alone, else None. labels: see ``read_records``.
 
     Raises:
         DataFileError: a folder of a layout that is known and not read.
@@ -102,7 +102,7 @@ def find_folder_format(path: Path, wanted: str | None = None) -> Format | None:
         return next((f for f in ("voc", "yolo", "images") if f == wanted.lower().lstrip(".")), None)
     kind = _kind_of_folder(path)
     if path.is_dir() and kind not in ("voc", "yolo"):
-        refuse_folder(path, _kind_of_folder)
+        refuse_folder(path, _kind_of_folder, labels=labels or kind is None)
     return kind
 
 

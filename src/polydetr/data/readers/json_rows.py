@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from polydetr.core.access import IN_MEMORY, FileAccess
+from polydetr.core.memory import free_memory
 from polydetr.core.reading import option
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
@@ -18,6 +20,9 @@ from polydetr.data.readers.label_studio import is_label_studio, read_label_studi
 from polydetr.data.readers.shapes import MAX_DEPTH, check_values, plain_row, usual_answers, usual_shape
 from polydetr.data.readers.source import Source, refuse, reject
 from polydetr.errors import DataFileError, Location, RowError, quoted, shown
+
+_MEMORY_PER_BYTE = 5
+"""Of a document: its text, in lines and joined, and the values that it writes (4.3 bytes where these are numbers)."""
 
 
 def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Record]:
@@ -73,9 +78,9 @@ def read_json(
     ``read_coco``; labels: whether answers (to questions, of Label Studio) are read.
 
     Raises:
-        DataFileError: not JSON, or no rows in it.
+        DataFileError: not JSON, no rows in it, or too large for the memory that is free.
     """
-    text = "".join(source.lines())
+    text = _whole(source)
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -109,6 +114,26 @@ def read_json(
     if not value:
         raise DataFileError("is empty, expected rows of data.", location=location)
     return read_rows(value, name=source.name, report=report, skip=skip, halves=_may_hold_halves(text))
+
+
+def _whole(source: Source) -> str:
+    """The text of a document. Raises DataFileError where it is too large for the memory that is free."""
+    free = free_memory()
+    most = None if free is None else free // _MEMORY_PER_BYTE
+    size = source.path.stat().st_size if source.path else 0  # one line may be all there is
+    lines: list[str] = []
+    for line in chain([""], source.lines()):
+        if most is not None and size > most:
+            raise DataFileError(
+                f"is one JSON document of {'' if source.path else 'more than '}{size / 1e6:,.0f} MB, too large for the "
+                f"memory that is free ({(free or 0) / 1e9:.1f} GB).",
+                location=Location(source.name),
+                hint="Write one object per line (JSON lines, .jsonl), which is read row by row, or read it where more "
+                "memory is free.",
+            )
+        lines.append(line)
+        size += 0 if source.path else len(line)
+    return "".join(lines)
 
 
 def read_rows(rows: Any, *, name: str | None, report: ReadReport, skip: bool, halves: bool = True) -> Iterator[Record]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 import string
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from polydetr.core.files import read_whole
 from polydetr.core.reading import SKIP, option
@@ -120,19 +121,39 @@ def read_text(path: Path, encoding: str | None = None) -> str:
     return "".join(source.lines()).removeprefix("\ufeff") if source else ""
 
 
+class _Wide(NamedTuple):
+    """What tells text in an encoding of two bytes a character from Latin letters, of which each stands alone between
+    ASCII: the first bytes of its commonest characters, the least of their second bytes, and how many of all characters
+    beyond ASCII are such.
+    """
+
+    first: tuple[range, ...]
+    second: int
+    share: float
+
+
+_WIDE = {
+    "gb18030": _Wide((range(0xA1, 0xA4), range(0xB0, 0xD8)), 0xA1, 0.6),  # GB 2312's punctuation and first level
+    "big5": _Wide((range(0xA1, 0xA4), range(0xA4, 0xC7)), 0x40, 0.7),  # its punctuation and first level
+    "shift_jis": _Wide((range(0x82, 0x84),), 0x40, 0.2),  # kana
+}
+
+
 def guess_encoding(raw: bytes) -> str:
     """The likely encoding of a line that is not UTF-8: a Chinese or Japanese one if it decodes to common characters,
-    else latin-1.
+    else that of western Windows or latin-1.
     """
-    for name, low, high in (("gb18030", 0x4E00, 0x9FFF), ("big5", 0x4E00, 0x9FFF), ("shift_jis", 0x3040, 0x9FFF)):
+    for name, wide in _WIDE.items():
         try:
-            wide = [c for c in raw.decode(name) if ord(c) > 127]
+            text = raw.decode(name)
         except UnicodeDecodeError:
             continue
-        common = sum(low <= ord(c) <= high or 0x3000 <= ord(c) <= 0x303F or 0xFF00 <= ord(c) <= 0xFFEF for c in wide)
-        if wide and common >= 0.8 * len(wide):
+        pairs = [c.encode(name) for c in text if c > "\x7f"]
+        common = sum(len(p) == 2 and any(p[0] in part for part in wide.first) and p[1] >= wide.second for p in pairs)
+        runs = name == "gb18030" or re.search(r"[^\x00-\x7f]{2}", text)  # its second bytes are enough of a proof
+        if pairs and runs and common >= wide.share * len(pairs):
             return name
-    return "latin-1"
+    return "cp1252" if any(0x80 <= byte < 0xA0 for byte in raw) else "latin-1"
 
 
 def refuse(

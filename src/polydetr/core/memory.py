@@ -1,0 +1,31 @@
+"""How much memory a program may still take."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+_MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still take, as far as the system says; None where it does not.
+
+    The least of what is available (Linux) or built in (elsewhere), the container's limit and the process's own.
+    """
+    found: list[int] = []
+    with suppress(OSError, ValueError, IndexError):
+        lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines() if ":" in line)
+        found.append(int(lines.get("MemAvailable", "").split()[0]) << 10)
+    if not found:
+        with suppress(OSError, ValueError, AttributeError):
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with suppress(OSError, ValueError):
+        found.append(int(_CGROUP.read_text()))
+    with suppress(ImportError, OSError, ValueError):
+        import resource  # Windows has none
+
+        own = resource.getrlimit(resource.RLIMIT_AS)[0]
+        found += [own] if own != resource.RLIM_INFINITY else []
+    return min(found, default=None)
