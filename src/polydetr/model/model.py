@@ -93,7 +93,9 @@ class PolyModel(nn.Module):
         """Target → the modality whose cells add up to a part of its logits."""
         reader = next((n for n, m in modalities.items() if m.fields and isinstance(self.embedders[n], AddsUp)), None)
         added: dict[str, str] = {}
-        for target, slot in self._slots.items() if reader is not None else ():
+        if reader is None:
+            return added
+        for target, slot in self._slots.items():
             head, embedder = self.heads[slot], self.embedders[reader]
             if isinstance(head, TakesSums) and isinstance(embedder, AddsUp):
                 embedder.add_up(slot, head.num_outputs)
@@ -175,7 +177,7 @@ class PolyModel(nn.Module):
                 outputs[target] = head(encoded, last_only=last_only, by_shape=by_shape)
             else:
                 outputs[target] = head(encoded)
-                if target in self.additive:
+                if target in self.additive and self.gate is not None:
                     logits = self._sum(embedded, target) + self.gate * outputs[target]["logits"]
                     outputs[target] = {**outputs[target], "logits": logits}
         for target, group in batch.positives.items():

@@ -103,7 +103,8 @@ def _add_means(
         for linear, part, (center, spread) in zip(linears.values(), parts, moments, strict=True):
             linear.weight.copy_((part / spread[:, None]).T)
             linear.bias.copy_(-(center / spread) @ part)
-        assembly.model.adder_of(target)[1].bias += weights.bias.to(assembly.model.adder_of(target)[1].bias)
+        bias = assembly.model.adder_of(target)[1].bias
+        bias.add_(weights.bias.to(bias))
 
 
 @torch.no_grad()
