@@ -204,6 +204,11 @@ class TrainingConfig(_Section):
     lora: LoRAConfig = LoRAConfig()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     devices: int = Field(default=1, ge=1, le=1024, description="GPUs, or processes on a CPU, that train it together")
+    few_rows: bool | None = Field(
+        default=None,
+        description="classify by what suits few rows: cross-validation, contrastive pairs, a regression; null: where "
+        "classes have 64 rows or fewer and there is a pretrained backbone, unless epochs are named",
+    )
     patience: int = Field(
         default=3, ge=0, le=1_000_000, description="evaluations without progress before it stops; 0 = never"
     )

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from polydetr.config.sections import Config
+from polydetr.core.documents import EncodedDocument
 from polydetr.core.files import cache_dir
 from polydetr.core.lock import held
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
 from polydetr.engine.measure import unseen_warnings, with_coverage
-from polydetr.errors import RowError, SaveError
+from polydetr.errors import Interrupted, RowError, SaveError
 from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
 from polydetr.model.build import Assembly, build_model
@@ -37,18 +38,22 @@ from polydetr.nn.batch import Batch
 from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
 from polydetr.training.calibrate import calibrate, measure_precision, proving_rows
-from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
+from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest, learning_state
+from polydetr.training.cross_fitted import cross_fitted, with_intervals
 from polydetr.training.devices import Devices, open_devices
 from polydetr.training.encode import (
     EncodedRows,
     MeasuredRows,
     Splits,
+    encode_measured_rows,
     encode_rows,
     measure,
     rejected_lines,
     rejected_row,
 )
 from polydetr.training.features import with_features
+from polydetr.training.few_rows import has_few_rows, train_few_rows
+from polydetr.training.head_start import start_heads
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.tracking import make_tracker
@@ -147,15 +152,21 @@ def fit(config: Config, schema: Schema, splits: Splits, *, out: Path | None, res
 
 def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     config, schema, out, devices, display = run.config, run.schema, run.out, run.devices, run.display
-    data_hash = _hash_rows(splits.train)
     # A backbone may have to be fetched first, and the rows be written to the cache: once.
     assembly = devices.first_then_all(lambda: _build(config, schema, splits, notify=display.note))
     engine = assembly.engine
+    few = has_few_rows(config, assembly, splits)
+    splits = splits.with_all_rows() if few else splits
+    data_hash = _hash_rows(splits.train)
     encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, notify=run.notify))
     if splits.rejected:
         for message in rejected_lines(splits.rejected, listed=out is not None):
             display.note(message)
-    rows, progress, precision = _train(run, assembly, encoded, resume=resume)
+    measured_as = assembly
+    if few:
+        rows, progress, precision, measured_as = _train_few(run, assembly, encoded, splits)
+    else:
+        rows, progress, precision = _train(run, assembly, encoded, resume=resume)
     weights = _restore_best(assembly.model, run.checkpoints)
     # Features that were computed once, by a frozen backbone, are measured as they are: in the backbone's own precision.
     proves = config.training.precision == "auto" and not config.training.freeze_backbones
@@ -165,11 +176,13 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     assembly.runner.masters = Masters(assembly.model, weights)
     del weights
     with measured.step():
-        measured.before, measured.evaluations["valid"] = calibrate(assembly, rows.valid, notify=display.note)
+        measured.before, measured.evaluations["valid"] = calibrate(measured_as, rows.valid, notify=display.note)
     with measured.step():
         if rows.test is not None:
             results, evaluated = measure(engine, rows.test)
             measured.evaluations["test"] = with_coverage(engine, results, evaluated)
+    if few:
+        measured.evaluations = {split: with_intervals(by) for split, by in measured.evaluations.items()}
     before, evaluations = measured.before, measured.evaluations
     for split, by_target in evaluations.items():
         for target, evaluation in by_target.items():
@@ -186,6 +199,7 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
             "tokens_per_second": round(progress.tokens / max(progress.step_seconds, 1e-9)),
             "best_step": progress.best_step,
             "precision": precision,
+            "cross_validated": rows.valid.is_crossed,
             "total_seconds": round(time.monotonic() - run.started, 1),
         },
         "prediction": measured.prediction,
@@ -218,6 +232,10 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         raw = rows
         rows = devices.first_then_all(lambda: with_features(assembly, raw, notify=run.notify))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
+    start = None
+    if not resume:
+        start = devices.in_first(lambda: start_heads(assembly, rows.train, seed=config.seed, notify=display.note))
+        devices.same_weights(model)
     groups = parameter_groups(
         model,
         lr=settings.lr if pretrained else settings.head_lr,
@@ -242,11 +260,49 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         header={"fingerprint": fingerprint, "precision": precision},
         prepared=time.monotonic() - run.started,
         displays=(display, tracker),
+        start_loss=start,
     )
     try:
         return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
     finally:
         tracker.close()
+
+
+def _train_few(
+    run: _Run, assembly: Assembly, rows: EncodedRows, splits: Splits
+) -> tuple[EncodedRows, Progress, Plain, Assembly]:
+    """Few rows (``few_rows``), in float32. Returns as ``_train``, and what answers the validation rows: the model, or
+    where these are the training rows, models that had not seen them.
+    """
+    config, engine, display = run.config, assembly.engine, run.display
+    assembly.model.to(run.devices.device)
+    documents, crossed = rows.valid.documents, splits.is_held_out
+    if not crossed:
+        documents = encode_measured_rows(
+            engine, splits.train, config, splits.rejected, split="training", notify=run.notify
+        ).documents
+    items = engine.encode(splits.unlabeled, on_error="return")
+    unlabeled = [item for item in items if isinstance(item, EncodedDocument)]
+    limit = config.time_limit
+    left = None if limit is None else max(0.0, 0.6 * (limit - (time.monotonic() - run.started)))
+    try:
+        found = train_few_rows(assembly, documents, unlabeled, seed=config.seed, seconds=left, display=display)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; nothing is kept of a training from few rows, which takes a minute.") from None
+    run.checkpoints.save_best(learning_state(assembly.model))
+    progress = Progress(
+        epoch=found.epochs, step=found.epochs, seconds=found.seconds, step_seconds=found.seconds, tokens=found.tokens,
+        best_step=found.epochs, finished=True, history=found.history,
+    )  # fmt: skip
+    if not crossed:
+        return rows, progress, "fp32", assembly
+    display.note(
+        f"nothing is held out: each of the {len(documents)} rows is answered by a model that had not seen it, which "
+        "measures and calibrates the one that has seen them all"
+    )
+    target = next(iter(engine.tasks))
+    asked = cross_fitted(assembly, documents, target, found.logits)
+    return replace(rows, valid=replace(rows.valid, is_crossed=True)), progress, "fp32", asked
 
 
 def _set_precision(run: _Run, runner: TorchRunner, wanted: ForTraining, store: ExampleStore) -> Plain:

@@ -73,7 +73,8 @@ class Loop:
 
     header: kept with every checkpoint; ``header["fingerprint"]`` identifies this run's checkpoints.
     prepared: seconds spent before the first step, which count towards the time limit. displays: get every step and
-    every evaluation.
+    every evaluation. start_loss: of the training rows before the first step, where the model already answers then: it is
+        measured as it is, so that training never ends with less.
     """
 
     def __init__(
@@ -87,12 +88,14 @@ class Loop:
         header: Mapping[str, Any],
         prepared: float,
         displays: Sequence[Display],
+        start_loss: float | None = None,
     ) -> None:
         self.assembly, self.optimizer, self.config = assembly, optimizer, config
         self.model, self.engine = assembly.model, assembly.engine
         self.devices, self.checkpoints, self.header = devices, checkpoints, header
         self.prepared = devices.agree(prepared)
         self.displays = displays
+        self.start_loss = start_loss
         self.state = Progress()
         self._evaluation_seconds = 0.0
         self._stop = False
@@ -116,6 +119,9 @@ class Loop:
         state = self.state
         started = time.monotonic() - state.seconds
         saved = time.monotonic()
+        if self.start_loss is not None and not state.history:
+            state.loss_sum, state.loss_count = self.start_loss, 1
+            self._evaluate(valid, 1)
         while not state.finished:
             for batch_ids, batches, total_steps in self._rest_of_epoch(train):
                 before = self._progress(state.step, total_steps)

@@ -73,6 +73,7 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
         held_out if held_out is not None else with_their_lists(read(valid, known, VALID_PARTS)),
         with_their_lists(read(test, known, TEST_PARTS)) if test is not None else None,
         [r.to_dict() for r in report.rejected],
+        is_held_out=held_out is not None,
     )
     with header_explained(report):
         if held_out is None:
