@@ -224,6 +224,9 @@ class Config(_Section):
     train: str | None = None
     valid: str | None = None
     test: str | None = None
+    unlabelled: str | None = Field(
+        default=None, description="rows without labels, which help where those with labels are few"
+    )
     reading: ReadingConfig = ReadingConfig()
     target: dict[str, str | None] = Field(default_factory=dict, description="target column → task, or null to infer it")
     inputs: dict[str, str | None] | None = Field(

@@ -63,7 +63,7 @@ def paired_batches(y: Array, *, seed: int, epoch: int) -> Iterator[list[int]]:
 
 def tune_backbone(
     runner: TorchRunner, examples: Sequence[Example], y: Array, *, epochs: int, seed: int,
-    after_epoch: Callable[[int], bool],
+    after_epoch: Callable[[int], bool], lr: float = LEARNING_RATE,
 ) -> int:  # fmt: skip
     """Tunes everything below the heads on the examples, of which y (N, C) are the labels; returns the tokens read.
 
@@ -72,7 +72,7 @@ def tune_backbone(
     """
     model = runner.model
     shared = torch.from_numpy(shared_labels(y)).float()
-    optimizer = MasterAdamW(_groups(model))
+    optimizer = MasterAdamW(_groups(model, lr=lr))
     torch.manual_seed(seed)
     steps = tokens = 0
     for epoch in range(epochs):
@@ -94,12 +94,10 @@ def tune_backbone(
     return tokens
 
 
-def _groups(model: PolyModel) -> list[dict]:
+def _groups(model: PolyModel, *, lr: float = LEARNING_RATE) -> list[dict]:
     """The parameters below the heads, of which the backbone's word embeddings stay as they are."""
     heads = {id(p) for p in model.heads.parameters()}
-    groups = parameter_groups(
-        model, lr=LEARNING_RATE, head_lr=LEARNING_RATE, layer_decay=0.9, freeze_embeddings=True
-    )
+    groups = parameter_groups(model, lr=lr, head_lr=lr, layer_decay=0.9, freeze_embeddings=True)
     for group in groups:
         kept = [(n, p) for n, p in zip(group["names"], group["params"], strict=True) if id(p) not in heads]
         group["names"], group["params"] = [n for n, _ in kept], [p for _, p in kept]

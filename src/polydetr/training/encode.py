@@ -41,7 +41,7 @@ MIN_PARTED = 40
 class Splits:
     """The rows of a run; ``rejected`` are those left out with ``on_error: skip``, each with its place and reason.
 
-    is_held_out: whether the validation rows were taken from the training rows. unlabeled: rows without labels.
+    is_held_out: whether the validation rows were taken from the training rows. unlabelled: rows without labels.
     """
 
     train: list[Record]
@@ -49,7 +49,7 @@ class Splits:
     test: list[Record] | None = None
     rejected: list[dict[str, Any]] = field(default_factory=list)
     is_held_out: bool = False
-    unlabeled: list[Record] = field(default_factory=list)
+    unlabelled: list[Record] = field(default_factory=list)
 
     @property
     def given(self) -> list[Record]:
@@ -65,13 +65,13 @@ class Splits:
 class MeasuredRows:
     """Rows that are measured again and again: encoded once, their windows read from a file.
 
-    positives: target → what belongs to the rows, each distinct one once (``measure.encode_positives``). is_crossed:
-    whether each row is answered by a model that had not seen it (``cross_fitted``).
+    positives: target → what belongs to the rows, each distinct one once (``measure.encode_positives``). is_unseen:
+    whether no row took part in choosing the weights that answer it (``few_rows``).
     """
 
     documents: Sequence[EncodedDocument]
     positives: Mapping[str, Sequence[EncodedDocument]]
-    is_crossed: bool = False
+    is_unseen: bool = False
 
     @property
     def records(self) -> list[Record]:
@@ -86,7 +86,7 @@ class MeasuredRows:
         """Whether one half of the documents chooses the weights and the other half calibrates. What belongs to rows
         (``positives``) is not parted.
         """
-        return len(self.documents) >= MIN_PARTED and not self.positives and not self.is_crossed
+        return len(self.documents) >= MIN_PARTED and not self.positives and not self.is_unseen
 
     @property
     def choosing(self) -> MeasuredRows:

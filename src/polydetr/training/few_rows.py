@@ -4,7 +4,7 @@
    and whether the names of the classes are rows too.
 2. For each fold the backbone is tuned on the other rows (``contrastive``), and after some epochs its features are tried
    in the same way. The number of epochs that answers held-out rows best is kept; 0 where the frozen features are best.
-3. Unlabeled rows become rows where their answers are believed, if that helps held-out rows (``self_training``).
+3. Unlabelled rows become rows where their answers are believed, if that helps held-out rows (``self_training``).
 4. All this once more with all rows, into the model. It is measured and calibrated by the held-out answers of 2 and 3.
 
 What is tried is bounded by the pace that is measured: ``SECONDS`` of the machine's cores.
@@ -12,6 +12,7 @@ What is tried is bounded by the pace that is measured: ``SECONDS`` of the machin
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -38,6 +39,8 @@ MOST_PER_CLASS = 64
 """Rows of a class, on average, up to which rows count as few."""
 SECONDS = 50.0
 """That tuning may take on all cores of the machine, unless a time limit leaves less."""
+MOST_UNLABELLED = 2000
+"""Unlabelled rows that are read at most."""
 _FOLDS = 4
 _MARKS = (1, 2, 4, 8, 16, 24)
 """Epochs after which the features are tried."""
@@ -77,16 +80,16 @@ class FewRows:
 
 
 def train_few_rows(
-    assembly: Assembly, documents: Sequence[EncodedDocument], unlabeled: Sequence[EncodedDocument] = (), *,
+    assembly: Assembly, documents: Sequence[EncodedDocument], unlabelled: Sequence[EncodedDocument] = (), *,
     seed: int, seconds: float | None, display: Display,
 ) -> FewRows:  # fmt: skip
     """Trains the model in place. documents: the labeled rows, one each; seconds: what is left of a time limit."""
-    return _Training(assembly, documents, unlabeled, seed, seconds, display).run()
+    return _Training(assembly, documents, unlabelled, seed, seconds, display).run()
 
 
 class _Training:
     def __init__(
-        self, assembly: Assembly, documents: Sequence[EncodedDocument], unlabeled: Sequence[EncodedDocument], seed: int,
+        self, assembly: Assembly, documents: Sequence[EncodedDocument], unlabelled: Sequence[EncodedDocument], seed: int,
         seconds: float | None, display: Display,
     ) -> None:  # fmt: skip
         self.assembly, self.runner, self.model = assembly, assembly.runner, assembly.model
@@ -98,9 +101,9 @@ class _Training:
         # A row's windows have one label; the mean of their logits is the logit of their mean.
         self.known, self.labels = labels_of(head, self.target, [windows[0] for windows in self.all])
         self.rows = [self.all[i] for i in self.known]
-        self.more = [list(document.examples) for document in unlabeled]
+        self.more = [list(document.examples) for document in unlabelled]
         self.names = _class_names(assembly, self.target)
-        self.folds = stratified_folds(self.labels, _FOLDS, seed=seed)
+        self.folds = _copies_together(stratified_folds(self.labels, _FOLDS, seed=seed), self.rows)
         self.started = time.monotonic()
         self.clock = _Clock(seconds)
         self.history: list[dict[str, Any]] = []
@@ -136,32 +139,27 @@ class _Training:
         in the first fold as many as there is time for in all, then just these.
         """
         rows, _ = list(parted(self.folds))[fold]
-        marks = [epochs for epochs in tried if epochs]
+        marks = _MARKS if fold == 0 else [epochs for epochs in tried if epochs]
+        # The last fit, on all rows, takes somewhat longer than a fold.
+        runs = len(tried[0]) + _FOLDS / (_FOLDS - 1)
 
         def after_epoch(done: int) -> bool:
-            if done in (_MARKS if fold == 0 else marks):
+            if done in marks:
                 tried.setdefault(done, []).append(self._features())
-            if fold:
-                return done < max(marks, default=0)
-            # Each of the other folds takes as long as this one, and the last fit on all rows somewhat longer.
-            per_epoch, runs = self.clock.seconds / done, len(np.unique(self.folds)) + _FOLDS / (_FOLDS - 1)
-            following = next((mark for mark in _MARKS if mark > done), 0)
-            return following > 0 and runs * following * per_epoch <= self.clock.limit
+            following = next((mark for mark in marks if mark > done), None)
+            if following is None or fold:
+                return following is not None
+            return runs * following * self.clock.seconds / done <= self.clock.limit
 
-        if fold == 0:
-            self.clock.start()
-            if self.clock.limit > 0:
-                self._tune(rows, max(_MARKS), after_epoch)
-        elif marks:
+        self.clock.start()
+        if marks and self.clock.limit > 0:
             self._tune(rows, max(marks), after_epoch)
 
     def _tune(self, rows: Array, epochs: int, after_epoch: Callable[[int], bool]) -> None:
         """A row's first window stands for it."""
         examples = [self.rows[i][0] for i in rows]
         y = self.labels.of(rows).y
-        self.tokens += tune_backbone(
-            self.runner, examples, y, epochs=epochs, seed=self.seed, after_epoch=after_epoch
-        )
+        self.tokens += tune_backbone(self.runner, examples, y, epochs=epochs, seed=self.seed, after_epoch=after_epoch)
 
     def _features(self) -> Features:
         """By the backbone as it is now."""
@@ -197,7 +195,7 @@ class _Training:
         if believed is not None:
             head, count = believed.fit(features, self.labels)
             self.display.note(
-                f"{count} of {len(self.more)} unlabeled rows became training rows: their answers are right with a "
+                f"{count} of {len(self.more)} unlabelled rows became training rows: their answers are right with a "
                 f"probability of {believed.least:.2f} or more, and held-out rows are answered better so"
             )
             best = believed.chosen
@@ -205,7 +203,7 @@ class _Training:
             head = best.recipe.fit(features, self.labels)
             if self.more:
                 self.display.note(
-                    f"{len(self.more)} unlabeled rows were left aside: held-out rows are answered no better with them"
+                    f"{len(self.more)} unlabelled rows were left aside: held-out rows are answered no better with them"
                 )
         set_head(self.head, head)
         how = f"backbone tuned for {epochs} epochs on pairs" if epochs else "backbone as it is"
@@ -214,6 +212,17 @@ class _Training:
             f"few rows: by cross-validation, {how}, then a logistic regression (C = {best.recipe.strength:g}){names}; "
             f"accuracy {best.accuracy:.3f} on held-out rows (training.few_rows: false trains in the usual way)"
         )
+
+
+def _copies_together(folds: np.ndarray, rows: Sequence[Sequence[Example]]) -> np.ndarray:
+    """The folds, with rows that the model cannot tell apart in one: a copy of a row would answer it by heart."""
+    first: dict[bytes, int] = {}
+    together = folds.copy()
+    for number, windows in enumerate(rows):
+        arrays = [array for window in windows for arrays in window.groups.values() for array in arrays.values()]
+        key = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).digest()
+        together[number] = folds[first.setdefault(key, number)]
+    return together if len(np.unique(together)) > 1 else folds
 
 
 class _Clock:

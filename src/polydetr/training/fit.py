@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import platform
+import random
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from polydetr.core.lock import held
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
+from polydetr.engine.engine import Engine
 from polydetr.engine.measure import unseen_warnings, with_coverage
 from polydetr.errors import Interrupted, RowError, SaveError
 from polydetr.modalities.base import Notify
@@ -52,8 +54,8 @@ from polydetr.training.encode import (
     rejected_row,
 )
 from polydetr.training.features import with_features
-from polydetr.training.few_rows import has_few_rows, train_few_rows
-from polydetr.training.head_start import start_heads
+from polydetr.training.few_rows import MOST_UNLABELLED, has_few_rows, train_few_rows
+from polydetr.training.head_start import heads_to_start, start_heads
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.tracking import make_tracker
@@ -157,8 +159,17 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     engine = assembly.engine
     few = has_few_rows(config, assembly, splits)
     splits = splits.with_all_rows() if few else splits
+    if splits.unlabelled and not few:
+        display.note(
+            f"the {len(splits.unlabelled)} unlabelled rows are left aside: they help where a single target of classes is "
+            "learned from few rows over a pretrained backbone (training.few_rows)"
+        )
     data_hash = _hash_rows(splits.train)
     encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, notify=run.notify))
+    if few:  # they were read twice
+        splits.rejected[:] = {
+            json.dumps([e.get(p) for p in ("file", "row", "line", "reason")]): e for e in splits.rejected
+        }.values()
     if splits.rejected:
         for message in rejected_lines(splits.rejected, listed=out is not None):
             display.note(message)
@@ -199,7 +210,7 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
             "tokens_per_second": round(progress.tokens / max(progress.step_seconds, 1e-9)),
             "best_step": progress.best_step,
             "precision": precision,
-            "cross_validated": rows.valid.is_crossed,
+            "cross_validated": few and splits.is_held_out,
             "total_seconds": round(time.monotonic() - run.started, 1),
         },
         "prediction": measured.prediction,
@@ -232,7 +243,7 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         raw = rows
         rows = devices.first_then_all(lambda: with_features(assembly, raw, notify=run.notify))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
-    start = None
+    start, _ = None, heads_to_start(assembly)
     if not resume:
         start = devices.in_first(lambda: start_heads(assembly, rows.train, seed=config.seed, notify=display.note))
         devices.same_weights(model)
@@ -276,17 +287,16 @@ def _train_few(
     """
     config, engine, display = run.config, assembly.engine, run.display
     assembly.model.to(run.devices.device)
-    documents, crossed = rows.valid.documents, splits.is_held_out
-    if not crossed:
+    documents = rows.valid.documents
+    if not splits.is_held_out:
         documents = encode_measured_rows(
             engine, splits.train, config, splits.rejected, split="training", notify=run.notify
         ).documents
-    items = engine.encode(splits.unlabeled, on_error="return")
-    unlabeled = [item for item in items if isinstance(item, EncodedDocument)]
+    unlabelled = _encoded_unlabelled(run, engine, splits.unlabelled)
     limit = config.time_limit
     left = None if limit is None else max(0.0, 0.6 * (limit - (time.monotonic() - run.started)))
     try:
-        found = train_few_rows(assembly, documents, unlabeled, seed=config.seed, seconds=left, display=display)
+        found = train_few_rows(assembly, documents, unlabelled, seed=config.seed, seconds=left, display=display)
     except KeyboardInterrupt:
         raise Interrupted("stopped; nothing is kept of a training from few rows, which takes a minute.") from None
     run.checkpoints.save_best(learning_state(assembly.model))
@@ -294,15 +304,27 @@ def _train_few(
         epoch=found.epochs, step=found.epochs, seconds=found.seconds, step_seconds=found.seconds, tokens=found.tokens,
         best_step=found.epochs, finished=True, history=found.history,
     )  # fmt: skip
-    if not crossed:
+    rows = replace(rows, valid=replace(rows.valid, is_unseen=True))
+    if not splits.is_held_out:
         return rows, progress, "fp32", assembly
     display.note(
         f"nothing is held out: each of the {len(documents)} rows is answered by a model that had not seen it, which "
         "measures and calibrates the one that has seen them all"
     )
     target = next(iter(engine.tasks))
-    asked = cross_fitted(assembly, documents, target, found.logits)
-    return replace(rows, valid=replace(rows.valid, is_crossed=True)), progress, "fp32", asked
+    return rows, progress, "fp32", cross_fitted(assembly, documents, target, found.logits)
+
+
+def _encoded_unlabelled(run: _Run, engine: Engine, records: Sequence[Record]) -> list[EncodedDocument]:
+    """``MOST_UNLABELLED`` of them at most; what is left out is told."""
+    if len(records) > MOST_UNLABELLED:
+        run.display.note(f"of {len(records):,} unlabelled rows {MOST_UNLABELLED:,} are read, drawn at random")
+        records = random.Random(run.config.seed).sample(list(records), MOST_UNLABELLED)
+    items = list(engine.encode(records, on_error="return"))
+    rejected = [item for item in items if not isinstance(item, EncodedDocument)]
+    if rejected:
+        run.display.note(f"{len(rejected)} unlabelled rows cannot be read, for example: {rejected[0].error}")
+    return [item for item in items if isinstance(item, EncodedDocument)]
 
 
 def _set_precision(run: _Run, runner: TorchRunner, wanted: ForTraining, store: ExampleStore) -> Plain:
@@ -442,7 +464,7 @@ def _content(value: object) -> str:
 
 def _fingerprint(config: Config, schema: Schema, rows_hash: str, frozen: str) -> str:
     """The same for calls that give the same model: places of files and tracking do not matter."""
-    settings = config.model_dump(exclude={"out", "test", "train", "valid", "track"})
+    settings = config.model_dump(exclude={"out", "test", "train", "valid", "unlabelled", "track"})
     content = json.dumps([settings, schema.to_dict(), rows_hash, frozen], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

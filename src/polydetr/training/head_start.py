@@ -39,9 +39,8 @@ def start_heads(assembly: Assembly, rows: Sequence[Example], *, seed: int, notif
     """Sets every classification head over a pretrained backbone to a logistic regression on the pooled features of
     ``rows``, ``MOST_ROWS`` of them at most. Returns the mean loss of these rows, None where no head was set.
     """
-    model = assembly.model
-    heads = {t: h for t in assembly.engine.tasks if isinstance(h := model.head_of(t), ClassificationHead)}
-    if not heads or not any(m.is_pretrained for m in assembly.engine.encoder.modalities.values()):
+    heads = heads_to_start(assembly)
+    if not heads:
         return None
     numbers = np.random.default_rng(seed).permutation(len(rows))[:MOST_ROWS]
     examples = [rows[int(i)] for i in numbers]
@@ -61,6 +60,19 @@ def start_heads(assembly: Assembly, rows: Sequence[Example], *, seed: int, notif
             f"(accuracy there {accuracy:.3f})"
         )
     return float(np.mean(losses)) if losses else None
+
+
+def heads_to_start(assembly: Assembly) -> dict[str, ClassificationHead]:
+    """The heads that ``start_heads`` sets, by target, from now on without dropout: a regression on features whose mean
+    is far from zero, as that of many encoders is, answers at random where some of them are left out.
+    """
+    if not any(m.is_pretrained for m in assembly.engine.encoder.modalities.values()):
+        return {}
+    found = {t: assembly.model.head_of(t) for t in assembly.engine.tasks}
+    heads = {target: head for target, head in found.items() if isinstance(head, ClassificationHead)}
+    for head in heads.values():
+        head.dropout.p = 0.0
+    return heads
 
 
 def _fitted(features: Array, labels: Labels, *, seed: int) -> LinearHead:

@@ -151,7 +151,7 @@ def parted(folds: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.integer], NDAr
 
 @dataclass(frozen=True)
 class Features:
-    """What one backbone makes of the data. rows (N, D); names (C, D), of the classes' names; more (U, D), of unlabeled
+    """What one backbone makes of the data. rows (N, D); names (C, D), of the classes' names; more (U, D), of unlabelled
     rows.
     """
 
@@ -208,7 +208,6 @@ def choose_head(
     best: Chosen | None = None
     for name_weight in name_weights:
         starts: list[LinearHead | None] = [None] * len(folded)
-        lowest, worse = np.inf, 0
         for strength in strengths:
             recipe, logits = Recipe(strength, name_weight), np.empty_like(labels.y)
             heads = []
@@ -221,14 +220,11 @@ def choose_head(
             if best is None or loss < best.loss:
                 accuracy, train_loss = float(labels.right(logits).mean()), float(np.mean([h.loss for h in heads]))
                 best = Chosen(recipe, loss, accuracy, train_loss, logits)
-            lowest, worse = min(lowest, loss), 0 if loss < lowest else worse + 1
-            if worse == 3:  # the loss has its minimum behind it
-                break
     assert best is not None
     return best
 
 
-_TEMPERATURES = np.geomspace(0.1, 10.0, 41)
+_TEMPERATURES = np.append(np.geomspace(0.1, 10.0, 41), 1e6)  # the last one: nothing is known
 
 
 def calibrated_loss(logits: Array, labels: Labels) -> float:

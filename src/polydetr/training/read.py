@@ -26,7 +26,9 @@ SAMPLE_ROWS = 2000
 """Rows from which a schema is inferred."""
 
 
-def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: Display) -> tuple[Splits, Schema]:
+def read_splits(
+    config: Config, *, train: Any, valid: Any, test: Any, display: Display, unlabelled: Any = None
+) -> tuple[Splits, Schema]:
     """The splits, and the schema, which is inferred from the training rows where the configuration leaves it open; what
     was inferred is shown.
 
@@ -68,12 +70,15 @@ def read_splits(config: Config, *, train: Any, valid: Any, test: Any, display: D
     holding = Holding.of(schema, rows, group=config.group)
     if valid is None:
         rows, held_out = split_records(rows, config.training.valid_fraction, seed=config.seed, holding=holding)
+    unlabelled = unlabelled if unlabelled is not None else config.unlabelled
+    inputs_alone = replace(known, targets=())
     splits = Splits(
         rows,
         held_out if held_out is not None else with_their_lists(read(valid, known, VALID_PARTS)),
         with_their_lists(read(test, known, TEST_PARTS)) if test is not None else None,
         [r.to_dict() for r in report.rejected],
         is_held_out=held_out is not None,
+        unlabelled=list(read(unlabelled, inputs_alone, TRAIN_PARTS)) if unlabelled is not None else [],
     )
     with header_explained(report):
         if held_out is None:

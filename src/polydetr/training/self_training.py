@@ -1,4 +1,4 @@
-"""Unlabeled rows as more rows of the classifier, where its answers to them are to be believed (Yarowsky 1995; with a
+"""Unlabelled rows as more rows of the classifier, where its answers to them are to be believed (Yarowsky 1995; with a
 threshold on calibrated confidence as in FixMatch, Sohn et al. 2020, arXiv 2001.07685).
 
 The confidence is the one of the contract (``tasks.confidence``): it rests on rows that the answering head had not seen.
@@ -26,7 +26,7 @@ from polydetr.training.linear_head import (
 ACCURACY = 0.9
 """Answers at least so often right become labels."""
 WEIGHT = 0.5
-"""What an unlabeled row counts beside a labeled one."""
+"""What an unlabelled row counts beside a labeled one."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SelfTraining:
     def fit(
         self, features: Features, labels: Labels, rows: NDArray[np.integer] | None = None
     ) -> tuple[LinearHead, int]:
-        """A head on the rows (all of them where None) and the unlabeled ones that are believed, and how many these
+        """A head on the rows (all of them where None) and the unlabelled ones that are believed, and how many these
         are.
         """
         head = self.chosen.recipe.fit(features, labels, rows, tolerance=1e-4)
@@ -69,7 +69,7 @@ def choose_self_training(
     threshold = calibration.threshold(ACCURACY)
     if threshold is None or not threshold.reached:
         return None
-    candidate = SelfTraining(calibration, threshold.threshold, chosen)
+    candidate = SelfTraining(calibration, max(threshold.threshold, ACCURACY), chosen)
     logits = np.empty_like(chosen.logits)
     for number, (rows, held) in enumerate(parted(folds)):
         head, _ = candidate.fit(folded[number], labels, rows)

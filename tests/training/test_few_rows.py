@@ -1,0 +1,191 @@
+"""Few rows over a pretrained backbone: chosen by itself, cross-validated, nothing held out, unlabelled rows."""
+
+from __future__ import annotations
+
+import json
+from itertools import permutations
+
+import numpy as np
+import pytest
+from tiny_runs import BAD, GOOD, Watched, write_encoder
+from typer.testing import CliRunner
+
+from polydetr import Predictor
+from polydetr.cli.app import app
+from polydetr.config.loading import load_config
+from polydetr.metrics.calibration import wilson_interval
+from polydetr.model.build import build_model
+from polydetr.schema.infer import infer_schema
+from polydetr.training.encode import Splits
+from polydetr.training.few_rows import MOST_PER_CLASS, has_few_rows
+from polydetr.training.linear_head import Features, Labels, choose_head, stratified_folds
+from polydetr.training.self_training import choose_self_training
+from tiny_models import as_records
+
+
+def scenes(count: int, *, start: int = 0) -> list[dict[str, str]]:
+    """Rows that differ in the order of their words, and two classes that one word tells apart."""
+    orders = list(permutations(["scene", "of", "a", "evening"]))
+    rows = []
+    for i in range(start, start + count):
+        words, word = list(orders[i * 7 % 24]), (GOOD if i % 2 else BAD)[i % 3]
+        words.insert(i % 5, word)
+        rows.append({"text": " ".join(words), "label": "good" if i % 2 else "bad"})
+    return rows
+
+
+ROWS, VALID = scenes(40), scenes(20, start=40)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("POLYDETR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("polydetr.training.few_rows._MARKS", (1, 2))
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    return str(write_encoder(tmp_path / "encoder"))
+
+
+def fit(encoder: str, rows=ROWS, **given) -> tuple[Predictor, Watched]:
+    watched = Watched()
+    return Predictor.fit(rows, "label", backbone=encoder, display=watched, **given), watched
+
+
+def test_it_is_chosen_by_itself_and_says_so(encoder, tmp_path):
+    predictor, watched = fit(encoder, out=tmp_path / "out", test=scenes(10, start=50))
+    (note,) = [note for note in watched.notes if note.startswith("few rows: by cross-validation")]
+    assert "training.few_rows: false" in note
+    assert predictor.info["rows"]["train"] == 40, "no row is lost to a hold-out"
+    assert predictor.info["training"]["cross_validated"]
+    assert [entry["epoch"] for entry in watched.entries] == [0, 1, 2]
+    loaded = Predictor.load(tmp_path / "out")
+    assert loaded.predict(VALID) == predictor.predict(VALID)
+    assert sum(answer["label"] == row["label"] for answer, row in zip(loaded.predict(VALID), VALID, strict=True)) >= 14
+    assert not (tmp_path / "out.checkpoint").exists()
+
+
+def test_scores_are_of_rows_not_seen_and_have_an_interval(encoder, tmp_path):
+    rng = np.random.default_rng(0)
+    noise = [{**row, "label": str(rng.choice(["good", "bad"]))} for row in scenes(40)]
+    predictor, _ = fit(encoder, noise, out=tmp_path / "out")
+    metrics = predictor.metrics["valid"]["label"]
+    answered = [answer["label"] == row["label"] for answer, row in zip(predictor.predict(noise), noise, strict=True)]
+    assert metrics["accuracy"] < 0.75, "labels drawn at random cannot be known"
+    assert metrics["accuracy"] <= np.mean(answered) + 0.1
+    assert (metrics["accuracy_low"], metrics["accuracy_high"]) == wilson_interval(metrics["accuracy"], 40)
+    assert "95 % interval" in predictor.tables["valid"]["label interval"]
+    assert "of 40 rows" in (tmp_path / "out/reports/valid-interval.txt").read_text()
+
+
+def test_the_same_seed_gives_the_same_model(encoder, tmp_path):
+    for name in ("a", "b"):
+        fit(encoder, out=tmp_path / name)
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+
+
+def test_rows_to_measure_by_that_were_given_are_only_that(encoder):
+    predictor, watched = fit(encoder, valid=VALID)
+    assert predictor.info["rows"] == {"train": 40, "valid": 20, "test": 0, "rejected": 0}
+    assert not predictor.info["training"]["cross_validated"]
+    metrics = predictor.metrics["valid"]["label"]
+    assert (metrics["accuracy_low"], metrics["accuracy_high"]) == wilson_interval(metrics["accuracy"], 20)
+    assert not any("nothing is held out" in note for note in watched.notes)
+
+
+@pytest.mark.parametrize(
+    ("given", "few"),
+    [
+        ({}, True),
+        ({"epochs": 3}, False),
+        ({"training": {"few_rows": False}}, False),
+        ({"epochs": 3, "training": {"few_rows": True}}, True),
+        ({"training": {"freeze_backbones": True}}, False),
+        ({"group": "text"}, False),
+    ],
+)
+def test_settings_that_say_how_to_train_are_followed(encoder, given, few):
+    config = load_config(given, target={"label": "classification"}, backbone=encoder)
+    schema = infer_schema(ROWS, targets=config.target, inputs=config.inputs)
+    assembly = build_model(config, schema, as_records(ROWS), notify=lambda message: None)
+    assert has_few_rows(config, assembly, Splits(as_records(ROWS), [])) == few
+    many = as_records(scenes(2 * MOST_PER_CLASS + 1))
+    assert has_few_rows(config, assembly, Splits(many, [])) == (few and "few_rows" in given.get("training", {}))
+
+
+def test_copies_of_a_row_do_not_answer_one_another(encoder):
+    rng = np.random.default_rng(1)
+    drawn = [{**row, "label": str(rng.choice(["x", "y"]))} for row in ROWS]
+    predictor, _ = fit(encoder, [row for row in drawn for _ in range(2)])
+    assert predictor.metrics["valid"]["label"]["accuracy"] < 0.8
+
+
+def test_several_labels(encoder):
+    rows = [{**row, "label": [row["label"], "film"]} for row in ROWS]
+    predictor, watched = fit(encoder, rows)
+    assert any(note.startswith("few rows") for note in watched.notes)
+    assert predictor.metrics["valid"]["label"]["accuracy"] > 0.7
+    assert predictor.predict(rows[:2])[0]["label"] == rows[0]["label"]
+
+
+def test_a_row_without_a_label_and_one_that_cannot_be_read(encoder):
+    rows = [*ROWS, {"text": "a scene", "label": None}, {"text": ["no", {"text": 1}], "label": "good"}]
+    predictor, watched = fit(encoder, rows, settings={"on_error": "skip"})
+    assert predictor.info["rows"]["train"] == 41
+    assert predictor.info["rows"]["rejected"] == 1
+    assert any("1 rows are left out" in note for note in watched.notes)
+    assert "of 40 rows" in predictor.tables["valid"]["label interval"]
+
+
+# -- unlabelled rows ---------------------------------------------------------------------------------------------------
+
+
+def blobs(count: int, seed: int, *, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Two classes along one of forty axes."""
+    rng, numbers = np.random.default_rng(seed), np.arange(count) % 2
+    features = spread * rng.normal(size=(count, 40))
+    features[:, 0] += np.where(numbers, 2.0, -2.0)
+    return features, numbers
+
+
+def test_unlabelled_rows_are_used_where_held_out_rows_are_answered_better():
+    features, numbers = blobs(16, 0, spread=0.9)
+    more, _ = blobs(600, 1, spread=0.9)
+    labels, folded = Labels.of_classes(numbers, 2), [Features(features, more=more)] * 4
+    folds = stratified_folds(labels, 4)
+    chosen = choose_head(folded, labels, folds)
+    found = choose_self_training(folded, labels, folds, chosen)
+    assert found is not None
+    assert found.chosen.loss < chosen.loss
+    head, count = found.fit(folded[0], labels)
+    tests, gold = blobs(2000, 2, spread=0.9)
+    alone = chosen.recipe.fit(folded[0], labels)
+    assert 100 < count <= 600
+    assert (head.logits(tests).argmax(1) == gold).mean() > (alone.logits(tests).argmax(1) == gold).mean()
+
+
+def test_answers_that_are_not_right_often_enough_become_no_labels():
+    features, numbers = blobs(24, 0, spread=1.0)
+    random = np.random.default_rng(5).permutation(numbers)
+    labels, folded = Labels.of_classes(random, 2), [Features(features, more=features)] * 4
+    folds = stratified_folds(labels, 4)
+    assert choose_self_training(folded, labels, folds, choose_head(folded, labels, folds)) is None
+
+
+def test_the_command_line_takes_a_file_of_unlabelled_rows(encoder, tmp_path):
+    files = {"rows": ROWS, "more": [{"text": row["text"]} for row in scenes(30, start=200)]}
+    for name, rows in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    call = ["train", str(tmp_path / "rows.jsonl"), "--unlabelled", str(tmp_path / "more.jsonl"), "--target", "label"]
+    result = CliRunner().invoke(app, [*call, "--backbone", encoder, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    said = result.stderr
+    assert "unlabelled rows became training rows" in said or "unlabelled rows were left aside" in said
+    config = json.loads((tmp_path / "out/polydetr.json").read_text())["config"]
+    assert config["unlabelled"] == "more.jsonl", "the folder does not tell where the file lay"
+
+
+def test_unlabelled_rows_of_another_run_are_said_to_be_left_aside(encoder):
+    _, watched = fit(encoder, unlabelled=[{"text": "a warm evening"}], epochs=1)
+    assert any("the 1 unlabelled rows are left aside" in note for note in watched.notes)
