@@ -68,7 +68,7 @@ class Predictor(LoadedModel):
         Args:
             train, valid, test: a path, a data frame (pandas, polars, pyarrow) or a list of rows. Without ``valid`` a
                 share of the training rows is held out.
-            unlabelled: rows without labels, likewise, which help where those with labels are few (``training.few_rows``).
+            unlabelled: rows without labels, likewise, which help where those with labels are few.
             target: the column to predict, several, or column → task; inferred when it has a usual name.
             inputs: the columns to read, or column → modality; all others when not given.
             group: a column of which no value stands on both sides when rows are held out (a patient, a day); it is not

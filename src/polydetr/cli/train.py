@@ -71,8 +71,8 @@ def train(
     settings = merge(settings, {"image": {"max_pixels": max_pixels}} if max_pixels else {})
     with stdout_kept_clean(as_json):
         predictor = Predictor.fit(
-            train, target, valid=valid, test=test, unlabelled=unlabelled, inputs=input, group=group, out=out, backbone=backbone,
-            preset=preset,  # type: ignore[arg-type]
+            train, target, valid=valid, test=test, unlabelled=unlabelled, inputs=input, group=group, out=out,
+            backbone=backbone, preset=preset,  # type: ignore[arg-type]
             epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, reading=reading,
             resume=resume,
         )  # fmt: skip

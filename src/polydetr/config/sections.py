@@ -204,6 +204,10 @@ class TrainingConfig(_Section):
     lora: LoRAConfig = LoRAConfig()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     devices: int = Field(default=1, ge=1, le=1024, description="GPUs, or processes on a CPU, that train it together")
+    head_start: bool = Field(
+        default=True,
+        description="over a pretrained backbone, heads of classification begin as a logistic regression",
+    )
     few_rows: bool | None = Field(
         default=None,
         description="classify by what suits few rows: cross-validation, contrastive pairs, a regression; null: where "

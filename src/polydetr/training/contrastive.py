@@ -1,8 +1,9 @@
 """A contrastive stage before the classifier, for few rows: texts (pictures) of one class move together, others apart.
 
 In the manner of SetFit (Tunstall et al. 2022, arXiv 2209.11055), whose pairs are here all pairs of a batch at once, by
-the supervised contrastive loss (Khosla et al. 2020, arXiv 2004.11362, eq. 2): a row is read once per epoch, not once per
-pair. With z a row's pooled vector at length 1, S_ij how much of their labels two rows share (1 for one class, 0 for two),
+the supervised contrastive loss (Khosla et al. 2020, arXiv 2004.11362, eq. 2): a row is read once per epoch, not once
+per pair. With z a row's pooled vector at length 1, and S_ij how much of their labels two rows share (1 for one class, 0
+for two),
 
     L = -mean_i Σ_{j≠i} S_ij log( exp(z_i·z_j / τ) / Σ_{k≠i} exp(z_i·z_k / τ) ) / Σ_{j≠i} S_ij
 """
@@ -23,10 +24,10 @@ from polydetr.training.linear_head import Array
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 
 TEMPERATURE = 0.1
-LEARNING_RATE = 1e-4
-BATCH_ROWS = 64
+LEARNING_RATE = 2e-4
+BATCH_ROWS = 32
 """Rows that are compared with one another: half of them bring a second one of their class."""
-_WARMUP_STEPS = 5
+_WARMUP_STEPS = 3
 _CHUNK_TOKENS = 512
 
 

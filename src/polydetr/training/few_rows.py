@@ -89,11 +89,11 @@ def train_few_rows(
 
 class _Training:
     def __init__(
-        self, assembly: Assembly, documents: Sequence[EncodedDocument], unlabelled: Sequence[EncodedDocument], seed: int,
-        seconds: float | None, display: Display,
+        self, assembly: Assembly, documents: Sequence[EncodedDocument], unlabelled: Sequence[EncodedDocument],
+        seed: int, seconds: float | None, display: Display,
     ) -> None:  # fmt: skip
         self.assembly, self.runner, self.model = assembly, assembly.runner, assembly.model
-        self.target, self.task = next(iter(assembly.engine.tasks.items()))
+        (self.target,) = assembly.engine.tasks
         head = self.model.head_of(self.target)
         assert isinstance(head, ClassificationHead)
         self.head, self.seed, self.display = head, seed, display
@@ -128,7 +128,7 @@ class _Training:
         if epochs:
             self._tune(np.arange(len(self.rows)), epochs, lambda done: True)
         self._set_head(self._features() if epochs else frozen, epochs, best, believed)
-        logits = np.zeros((len(self.all), len(self.task.labels)))
+        logits = np.zeros((len(self.all), self.head.output.out_features))
         logits[self.known] = (believed.chosen if believed else best).logits
         return FewRows(logits, epochs, self.tokens, time.monotonic() - self.started, self.history)
 
@@ -155,7 +155,7 @@ class _Training:
         if marks and self.clock.limit > 0:
             self._tune(rows, max(marks), after_epoch)
 
-    def _tune(self, rows: Array, epochs: int, after_epoch: Callable[[int], bool]) -> None:
+    def _tune(self, rows: np.ndarray, epochs: int, after_epoch: Callable[[int], bool]) -> None:
         """A row's first window stands for it."""
         examples = [self.rows[i][0] for i in rows]
         y = self.labels.of(rows).y
@@ -250,8 +250,9 @@ def _class_names(assembly: Assembly, target: str) -> list[Example]:
     """The names of the classes, each as a row; none where the model reads other things than text, or the classes have
     numbers for names.
     """
-    modalities, labels = assembly.engine.encoder.modalities, assembly.engine.tasks[target].labels
-    names = [re.sub(r"[\W_]+", " ", label).strip() for label in labels]
+    modalities, task = assembly.engine.encoder.modalities, assembly.engine.tasks[target]
+    assert isinstance(task, ClassificationTask)
+    names = [re.sub(r"[\W_]+", " ", label).strip() for label in task.labels]
     if list(modalities) != ["text"] or not all(re.search(r"[^\W\d]", name) for name in names):
         return []
     reader = modalities["text"].over(["label"])

@@ -161,15 +161,14 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     splits = splits.with_all_rows() if few else splits
     if splits.unlabelled and not few:
         display.note(
-            f"the {len(splits.unlabelled)} unlabelled rows are left aside: they help where a single target of classes is "
+            f"the {len(splits.unlabelled)} unlabelled rows are left aside: they help where one target of classes is "
             "learned from few rows over a pretrained backbone (training.few_rows)"
         )
     data_hash = _hash_rows(splits.train)
     encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, notify=run.notify))
     if few:  # they were read twice
-        splits.rejected[:] = {
-            json.dumps([e.get(p) for p in ("file", "row", "line", "reason")]): e for e in splits.rejected
-        }.values()
+        places = ("file", "row", "line", "reason")
+        splits.rejected[:] = {tuple(e.get(p) for p in places): e for e in splits.rejected}.values()
     if splits.rejected:
         for message in rejected_lines(splits.rejected, listed=out is not None):
             display.note(message)
@@ -243,8 +242,8 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         raw = rows
         rows = devices.first_then_all(lambda: with_features(assembly, raw, notify=run.notify))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
-    start, _ = None, heads_to_start(assembly)
-    if not resume:
+    start = None
+    if settings.head_start and heads_to_start(assembly) and not resume:
         start = devices.in_first(lambda: start_heads(assembly, rows.train, seed=config.seed, notify=display.note))
         devices.same_weights(model)
     groups = parameter_groups(

@@ -14,6 +14,7 @@ import torch
 
 from polydetr.core.examples import IGNORE_INDEX, Example
 from polydetr.data.batching import token_budget_batches
+from polydetr.data.store import ExampleStore
 from polydetr.heads.classification import ClassificationHead
 from polydetr.modalities.base import Notify
 from polydetr.model.build import Assembly
@@ -35,7 +36,9 @@ _FEW = 500
 """From so many rows on one fold is held out, not each in turn, and fewer strengths are tried."""
 
 
-def start_heads(assembly: Assembly, rows: Sequence[Example], *, seed: int, notify: Notify) -> float | None:
+def start_heads(
+    assembly: Assembly, rows: ExampleStore | Sequence[Example], *, seed: int, notify: Notify
+) -> float | None:
     """Sets every classification head over a pretrained backbone to a logistic regression on the pooled features of
     ``rows``, ``MOST_ROWS`` of them at most. Returns the mean loss of these rows, None where no head was set.
     """
@@ -98,12 +101,14 @@ def labels_of(head: ClassificationHead, target: str, examples: Sequence[Example]
     targets = [example.targets[target] for example in examples]
     if head.multi_label:
         known = np.flatnonzero([float(t["known"]) > 0 for t in targets])
-        y = np.array([targets[i]["labels"] for i in known], dtype=np.float64).reshape(-1, head.output.out_features)
+        y = np.array([targets[i]["labels"] for i in known.tolist()], dtype=np.float64).reshape(
+            -1, head.output.out_features
+        )
     else:
         numbers = np.array([int(t["label"]) for t in targets], dtype=np.int64)
         known = np.flatnonzero(numbers != IGNORE_INDEX)
         y = np.eye(head.output.out_features)[numbers[known]]
-    weights = np.array([examples[i].weight for i in known], dtype=np.float64)
+    weights = np.array([examples[i].weight for i in known.tolist()], dtype=np.float64)
     balance = np.array(head.class_weights) if head.class_weights else None
     return known, Labels(y, head.multi_label, weights, balance)
 

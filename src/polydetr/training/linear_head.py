@@ -2,9 +2,9 @@
 
     J(W, b) = Σ_i w_i ℓ(W z_i + b, y_i) + s² ‖W‖² / (2 C)
 
-ℓ is the cross-entropy of a softmax, or with several labels per row the sum of one binary cross-entropy per label; s, the
-root mean square of the centered features, makes a strength mean the same for every backbone. J is convex, so that its
-minimum (L-BFGS, full batch, float64; Liu and Nocedal 1989) depends on nothing but the rows.
+ℓ is the cross-entropy of a softmax, or with several labels per row the sum of one binary cross-entropy per label; s,
+the root mean square of the centered features, makes a strength mean the same for every backbone. J is convex, so that
+its minimum (L-BFGS, full batch, float64; Liu and Nocedal 1989) depends on nothing but the rows.
 
 Shapes: N rows, D features, C classes. Everything here is a pure function over NumPy arrays.
 """

@@ -73,8 +73,8 @@ class Loop:
 
     header: kept with every checkpoint; ``header["fingerprint"]`` identifies this run's checkpoints.
     prepared: seconds spent before the first step, which count towards the time limit. displays: get every step and
-    every evaluation. start_loss: of the training rows before the first step, where the model already answers then: it is
-        measured as it is, so that training never ends with less.
+    every evaluation. start_loss: of the training rows before the first step, where the model already answers then: it
+    is measured as it is, so that training never ends with less.
     """
 
     def __init__(
