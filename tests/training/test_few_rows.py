@@ -91,7 +91,7 @@ def test_rows_to_measure_by_that_were_given_are_only_that(encoder):
     assert not predictor.info["training"]["cross_validated"]
     metrics = predictor.metrics["valid"]["label"]
     assert (metrics["accuracy_low"], metrics["accuracy_high"]) == wilson_interval(metrics["accuracy"], 20)
-    assert not any("nothing is held out" in note for note in watched.notes)
+    assert not any("nothing is held out in the end" in note for note in watched.notes)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,24 @@ def test_several_labels(encoder):
     assert any(note.startswith("few rows") for note in watched.notes)
     assert predictor.metrics["valid"]["label"]["accuracy"] > 0.7
     assert predictor.predict(rows[:2])[0]["label"] == rows[0]["label"]
+
+
+def test_pictures(tmp_path):
+    hf = pytest.importorskip("transformers")
+    import torch
+
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    hf.AutoModel.from_config(hf.ViTConfig(image_size=32, patch_size=8, **sizes)).save_pretrained(tmp_path / "vit")
+    rng = np.random.default_rng(0)
+    shades = [(40, "dark"), (200, "light")] * 12
+    rows = [
+        {"photo": rng.integers(shade, shade + 40, (32, 32, 3)).astype(np.uint8), "label": label}
+        for shade, label in shades
+    ]
+    predictor, watched = fit(str(tmp_path / "vit"), rows, settings={"image": {"size": 32}})
+    assert any(note.startswith("few rows") for note in watched.notes)
+    assert predictor.metrics["valid"]["label"]["accuracy"] == 1.0
 
 
 def test_a_row_without_a_label_and_one_that_cannot_be_read(encoder):

@@ -31,7 +31,16 @@ from polydetr.tasks.classification import ClassificationTask
 from polydetr.training.contrastive import learned_below_heads, put_back, tune_backbone
 from polydetr.training.encode import Splits
 from polydetr.training.head_start import labels_of, pooled_features, set_head
-from polydetr.training.linear_head import Array, Chosen, Features, choose_head, parted, stratified_folds
+from polydetr.training.linear_head import (
+    STRENGTHS,
+    Array,
+    Chosen,
+    Features,
+    Recipe,
+    choose_head,
+    parted,
+    stratified_folds,
+)
 from polydetr.training.loop import Display
 from polydetr.training.self_training import SelfTraining, choose_self_training
 
@@ -44,7 +53,9 @@ MOST_UNLABELLED = 2000
 _FOLDS = 4
 _MARKS = (1, 2, 4, 8, 16, 24)
 """Epochs after which the features are tried."""
-_NAME_WEIGHTS = (0.0, 3.0)
+_NAME_WEIGHT = 3.0
+_MOST_LABELS = 100_000
+"""Rows times classes up to which every strength is tried, not every second one: a regression takes as long."""
 
 
 def has_few_rows(config: Config, assembly: Assembly, splits: Splits) -> bool:
@@ -107,6 +118,7 @@ class _Training:
         self.started = time.monotonic()
         self.clock = _Clock(seconds)
         self.history: list[dict[str, Any]] = []
+        self.frozen: Recipe | None = None
         self.tokens = 0
 
     def run(self) -> FewRows:
@@ -175,8 +187,7 @@ class _Training:
     # -- the head -----------------------------------------------------------------------------------------------------
 
     def _choose(self, epochs: int, folded: Sequence[Features]) -> Chosen:
-        weights = _NAME_WEIGHTS if self.names else _NAME_WEIGHTS[:1]
-        chosen = choose_head(folded, self.labels, self.folds, name_weights=weights)
+        chosen = self._chosen_head(folded)
         entry = {
             "step": epochs,
             "epoch": float(epochs),
@@ -188,6 +199,23 @@ class _Training:
         }
         self.history.append(entry)
         self.display.evaluation(entry)
+        return chosen
+
+    def _chosen_head(self, folded: Sequence[Features]) -> Chosen:
+        """Of the frozen features, from all recipes; of others, from those near that one."""
+        if self.frozen is not None:
+            weight, strengths = self.frozen.name_weight, _near(self.frozen.strength)
+            return choose_head(folded, self.labels, self.folds, name_weights=[weight], strengths=strengths)
+        strengths = STRENGTHS if self.labels.y.size <= _MOST_LABELS else STRENGTHS[1::2]
+        chosen = choose_head(
+            folded, self.labels, self.folds, name_weights=[_NAME_WEIGHT if self.names else 0.0], strengths=strengths
+        )
+        if self.names:
+            near = _near(chosen.recipe.strength)
+            chosen = min(
+                chosen, choose_head(folded, self.labels, self.folds, strengths=near), key=lambda found: found.loss
+            )
+        self.frozen = chosen.recipe
         return chosen
 
     def _set_head(self, features: Features, epochs: int, best: Chosen, believed: SelfTraining | None) -> None:
@@ -223,6 +251,12 @@ def _copies_together(folds: np.ndarray, rows: Sequence[Sequence[Example]]) -> np
         key = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).digest()
         together[number] = folds[first.setdefault(key, number)]
     return together if len(np.unique(together)) > 1 else folds
+
+
+def _near(strength: float) -> Sequence[float]:
+    """The strength and those beside it."""
+    place = STRENGTHS.index(strength)
+    return STRENGTHS[max(0, place - 1) : place + 2]
 
 
 class _Clock:

@@ -159,6 +159,10 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     engine = assembly.engine
     few = has_few_rows(config, assembly, splits)
     splits = splits.with_all_rows() if few else splits
+    if config.training.few_rows and not few:
+        display.note(
+            "training.few_rows is for one target of classes over a pretrained backbone: it changes nothing here"
+        )
     if splits.unlabelled and not few:
         display.note(
             f"the {len(splits.unlabelled)} unlabelled rows are left aside: they help where one target of classes is "
@@ -307,8 +311,8 @@ def _train_few(
     if not splits.is_held_out:
         return rows, progress, "fp32", assembly
     display.note(
-        f"nothing is held out: each of the {len(documents)} rows is answered by a model that had not seen it, which "
-        "measures and calibrates the one that has seen them all"
+        f"nothing is held out in the end: each of the {len(documents)} rows is answered by a model that had not seen it, "
+        "which measures and calibrates the one that has seen them all"
     )
     target = next(iter(engine.tasks))
     return rows, progress, "fp32", cross_fitted(assembly, documents, target, found.logits)
