@@ -24,10 +24,10 @@ from polydetr.training.linear_head import Array
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 
 TEMPERATURE = 0.1
-LEARNING_RATE = 2e-4
-BATCH_ROWS = 32
+LEARNING_RATE = 1e-4
+BATCH_ROWS = 64
 """Rows that are compared with one another: half of them bring a second one of their class."""
-_WARMUP_STEPS = 3
+_WARMUP_STEPS = 5
 _CHUNK_TOKENS = 512
 
 

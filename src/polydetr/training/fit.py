@@ -311,8 +311,8 @@ def _train_few(
     if not splits.is_held_out:
         return rows, progress, "fp32", assembly
     display.note(
-        f"nothing is held out in the end: each of the {len(documents)} rows is answered by a model that had not seen it, "
-        "which measures and calibrates the one that has seen them all"
+        f"nothing is held out in the end: each of the {len(documents)} rows is answered by a model that had not "
+        "seen it, which measures and calibrates the one that has seen them all"
     )
     target = next(iter(engine.tasks))
     return rows, progress, "fp32", cross_fitted(assembly, documents, target, found.logits)
