@@ -45,6 +45,7 @@ class Predictor(LoadedModel):
         *,
         valid: Any = None,
         test: Any = None,
+        unlabelled: Any = None,
         inputs: str | Sequence[str] | Mapping[str, str | None] | None = None,
         group: str | None = None,
         out: str | Path | None = None,
@@ -68,6 +69,7 @@ class Predictor(LoadedModel):
         Args:
             train, valid, test: a path, a data frame (pandas, polars, pyarrow) or a list of rows. Without ``valid`` a
                 share of the training rows is held out.
+            unlabelled: rows without labels, likewise, which help where those with labels are few.
             target: the column to predict, several, or column → task; inferred when it has a usual name.
             inputs: the columns to read, or column → modality; all others when not given.
             group: a column of which no value stands on both sides when rows are held out (a patient, a day); it is not
@@ -85,6 +87,7 @@ class Predictor(LoadedModel):
         Raises:
             ConfigError, InputError, BackboneError, SaveError, Interrupted: see ``polydetr.errors``.
         """
+        given = {"train": train, "valid": valid, "test": test, "unlabelled": unlabelled}
         how = reading.given() if reading else {}
         on_error = how.pop("on_error", None)
         resolved = load_config(
@@ -99,7 +102,7 @@ class Predictor(LoadedModel):
             time_limit=time_limit,
             seed=seed,
             on_error=on_error,
-            **{k: v for k, v in {"train": train, "valid": valid, "test": test}.items() if isinstance(v, str)},
+            **{k: v for k, v in given.items() if isinstance(v, str)},
         )
         from polydetr.model.folder import reserved
         from polydetr.training.devices import is_first_process
@@ -109,13 +112,13 @@ class Predictor(LoadedModel):
         with reserved(folder) if folder is not None and is_first_process() else nullcontext():
             if folder is not None and is_first_process():
                 check_told(folder, overwrite=overwrite, resume=resume)
-            return cls._fitted(resolved, (train, valid, test), folder, resume=resume, display=display)
+            return cls._fitted(resolved, given, folder, resume=resume, display=display)
 
     @classmethod
     def _fitted(
-        cls, config: Config, rows: tuple[Any, Any, Any], folder: Path | None, *, resume: bool, display: Display | None
+        cls, config: Config, rows: Mapping[str, Any], folder: Path | None, *, resume: bool, display: Display | None
     ) -> Predictor:
-        """``fit``, once the configuration is known. rows: training, validation and test rows."""
+        """``fit``, once the configuration is known. rows: those of each part, None where none were given."""
         from polydetr.tasks.options import read_options
         from polydetr.training.devices import is_first_process
         from polydetr.training.display import make_display
@@ -126,12 +129,11 @@ class Predictor(LoadedModel):
         from polydetr.training.read import read_splits
 
         shown = (display or make_display()) if is_first_process() else Display()
-        train, valid, test = rows
         if folder is not None:
             shown.note(f"the model will be saved in {str(folder)!r}")
         budget = open_budget(config, out=folder, resume=resume)
         try:
-            splits, schema = read_splits(config, train=train, valid=valid, test=test, display=shown, budget=budget)
+            splits, schema = read_splits(config, **rows, display=shown, budget=budget)
             read_options(config, schema)  # raises before anything takes long
             config = for_tasks(config, [target.task for target in schema.targets])
             trained = fit(config, schema, splits, out=folder, resume=resume, display=shown, budget=budget)

@@ -22,7 +22,9 @@ def classifier(**options):
 
 def test_the_most_frequent_class():
     known = baseline_data(classifier(), [*GOLDS, None])
-    assert known == {"baseline": {"metric": "accuracy", "value": pytest.approx(8 / 12), "answer": "a"}}
+    assert known == {
+        "baseline": {"metric": "accuracy", "value": pytest.approx(8 / 12), "answer": "a", "lower_is_better": False}
+    }
     worse = Evaluation({"accuracy": 0.5}, data=known)
     (line,) = score_warnings(classifier(), worse, where="the test rows")
     assert line.startswith(
@@ -36,14 +38,19 @@ def test_the_most_frequent_of_several_labels():
     """Always answering "a" is right 10 times, of 12 answers and 14 labels: 2 · 10 / (12 + 14)."""
     golds = [["a"]] * 8 + [["a", "b"]] * 2 + [["b"], ["c"]]
     (known,) = baseline_data(classifier(multi_label=True), golds).values()
-    assert known == {"metric": "micro_f1", "value": pytest.approx(20 / 26), "answer": "a"}
+    assert known == {"metric": "micro_f1", "value": pytest.approx(20 / 26), "answer": "a", "lower_is_better": False}
 
 
 def test_the_mean():
     golds = [1.0, 2.0, 3.0, 6.0] * 5
     task = RegressionTask("price", RegressionTask.Options())
     known = baseline_data(task, golds)
-    assert known["baseline"] == {"metric": "rmse", "value": pytest.approx(np.std(golds)), "answer": 3.0}
+    assert known["baseline"] == {
+        "metric": "rmse",
+        "value": pytest.approx(np.std(golds)),
+        "answer": 3.0,
+        "lower_is_better": True,
+    }
     (line,) = score_warnings(task, Evaluation({"rmse": 2.5}, data=known), where="these rows")
     assert "rmse 2.5 on these rows is no better than 1.871, which always answering the mean (3)" in line
     assert not score_warnings(task, Evaluation({"rmse": 1.5}, data=known), where="these rows")

@@ -113,4 +113,4 @@ def test_the_command_line_withholds_and_says_what_that_costs(folder: Path, tmp_p
     assert "answers to validation rows" in run.stderr
     run = CliRunner().invoke(app, ["evaluate", str(folder), str(data), "--out", str(tmp_path / "plots")])
     assert run.exit_code == 0
-    assert (tmp_path / "plots" / f"{data.stem}-coverage.png").stat().st_size > 5000
+    assert (tmp_path / "plots" / f"{data.stem}-label-coverage.png").stat().st_size > 5000

@@ -1,60 +1,209 @@
-"""Where rows are few, batches become smaller and epochs more; where they are many, nothing changes."""
+"""Few rows over a pretrained backbone: chosen by itself, cross-validated, nothing held out, unlabelled rows."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from itertools import permutations
 
+import numpy as np
 import pytest
-from tiny_runs import TRAIN, VALID, Watched
+from tiny_runs import BAD, GOOD, Watched, write_encoder
+from typer.testing import CliRunner
 
 from polydetr import Predictor
+from polydetr.cli.app import app
 from polydetr.config.loading import load_config
-from polydetr.training.few_rows import EVALUATIONS, LEAST_ROWS, PATIENCE, PRETRAINED_TOKENS, pace
-
-HOW: dict[str, Any] = {"batch_tokens": 1024, "epochs": 5, "min_steps": 600}
-
-
-def test_many_rows_are_trained_as_they_were() -> None:
-    assert pace([100] * 2000, pretrained=True, **HOW) == (1024, 0)
-    assert pace([13] * 10, pretrained=False, **{**HOW, "min_steps": 0}) == (1024, 0)
-
-
-def test_a_small_table_takes_the_steps_that_are_asked_for_in_batches_of_few_rows() -> None:
-    assert pace([13] * 142, pretrained=False, **HOW) == (13 * LEAST_ROWS, 600)
+from polydetr.metrics.calibration import wilson_interval
+from polydetr.model.build import build_model
+from polydetr.schema.infer import infer_schema
+from polydetr.training.encode import Splits
+from polydetr.training.few_rows import MOST_PER_CLASS, has_few_rows
+from polydetr.training.linear_head import Features, Labels, choose_head, stratified_folds
+from polydetr.training.self_training import choose_self_training
+from tiny_models import as_records
 
 
-def test_batches_shrink_no_further_than_the_steps_need() -> None:
-    budget, steps = pace([20] * 5000, pretrained=True, **HOW)
-    assert budget == pytest.approx(5 * 20 * 5000 / 600, abs=1)
-    assert steps == pytest.approx(600, abs=1)
+def scenes(count: int, *, start: int = 0) -> list[dict[str, str]]:
+    """Rows that differ in the order of their words, and two classes that one word tells apart."""
+    orders = list(permutations(["scene", "of", "a", "evening"]))
+    rows = []
+    for i in range(start, start + count):
+        words, word = list(orders[i * 7 % 24]), (GOOD if i % 2 else BAD)[i % 3]
+        words.insert(i % 5, word)
+        rows.append({"text": " ".join(words), "label": "good" if i % 2 else "bad"})
+    return rows
 
 
-def test_a_backbone_is_taken_through_few_tokens_more() -> None:
-    budget, steps = pace([50] * 100, pretrained=True, **HOW)
-    assert budget == 50 * LEAST_ROWS
-    assert steps * budget == pytest.approx(PRETRAINED_TOKENS, rel=0.01)
-    long_texts = pace([300] * 250, pretrained=True, **HOW)  # five epochs are dear enough
-    assert long_texts.steps * long_texts.budget == pytest.approx(5 * 300 * 250, rel=0.01)
+ROWS, VALID = scenes(40), scenes(20, start=40)
 
 
-def test_a_batch_size_that_was_set_stays() -> None:
-    assert pace([13] * 142, pretrained=False, as_given=True, **HOW) == (1024, 600)
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("POLYDETR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("polydetr.training.few_rows._MARKS", (1, 2))
 
 
-def test_whoever_counts_in_epochs_gets_no_more_of_them() -> None:
-    assert load_config({}).training.min_steps == 600
-    assert load_config({}, epochs=2).training.min_steps == 0
-    assert load_config({"training": {"min_steps": 50}}, epochs=2).training.min_steps == 50
+@pytest.fixture
+def encoder(tmp_path):
+    return str(write_encoder(tmp_path / "encoder"))
 
 
-def test_a_run_on_few_rows_takes_so_many_steps_and_is_measured_now_and_then() -> None:
-    shown = Watched()
-    settings = {
-        "model": {"embed_dim": 16, "num_layers": 1, "num_heads": 2},
-        "training": {"min_steps": 40, "precision": "fp32", "patience": 1},
-    }
-    found = Predictor.fit(TRAIN[:24], "label", valid=VALID, backbone="none", settings=settings, display=shown)
-    steps = found.info["training"]["steps"]
-    if steps < 40:  # patience is that of evaluations which are few steps apart
-        assert steps - found.info["training"]["best_step"] >= 40 * PATIENCE // EVALUATIONS
-    assert len(shown.entries) == steps * EVALUATIONS // 40
+def fit(encoder: str, rows=ROWS, **given) -> tuple[Predictor, Watched]:
+    watched = Watched()
+    return Predictor.fit(rows, "label", backbone=encoder, display=watched, **given), watched
+
+
+def test_it_is_chosen_by_itself_and_says_so(encoder, tmp_path):
+    predictor, watched = fit(encoder, out=tmp_path / "out", test=scenes(10, start=50))
+    (note,) = [note for note in watched.notes if note.startswith("few rows: by cross-validation")]
+    assert "training.few_rows: false" in note
+    assert predictor.info["rows"]["train"] == 40, "no row is lost to a hold-out"
+    assert predictor.info["training"]["cross_validated"]
+    assert [entry["epoch"] for entry in watched.entries] == [0, 1, 2]
+    loaded = Predictor.load(tmp_path / "out")
+    assert loaded.predict(VALID) == predictor.predict(VALID)
+    assert sum(answer["label"] == row["label"] for answer, row in zip(loaded.predict(VALID), VALID, strict=True)) >= 14
+    assert not (tmp_path / "out.checkpoint").exists()
+
+
+def test_scores_are_of_rows_not_seen_and_have_an_interval(encoder, tmp_path):
+    rng = np.random.default_rng(0)
+    noise = [{**row, "label": str(rng.choice(["good", "bad"]))} for row in scenes(40)]
+    predictor, _ = fit(encoder, noise, out=tmp_path / "out")
+    metrics = predictor.metrics["valid"]["label"]
+    answered = [answer["label"] == row["label"] for answer, row in zip(predictor.predict(noise), noise, strict=True)]
+    assert metrics["accuracy"] < 0.75, "labels drawn at random cannot be known"
+    assert metrics["accuracy"] <= np.mean(answered) + 0.1
+    assert (metrics["accuracy_low"], metrics["accuracy_high"]) == wilson_interval(metrics["accuracy"], 40)
+    assert "95 % interval" in predictor.tables["valid"]["label interval"]
+    assert "of 40 rows" in (tmp_path / "out/reports/valid-interval.txt").read_text()
+
+
+def test_the_same_seed_gives_the_same_model(encoder, tmp_path):
+    for name in ("a", "b"):
+        fit(encoder, out=tmp_path / name)
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+
+
+def test_rows_to_measure_by_that_were_given_are_only_that(encoder):
+    predictor, watched = fit(encoder, valid=VALID)
+    assert predictor.info["rows"] == {"train": 40, "valid": 20, "test": 0, "rejected": 0}
+    assert not predictor.info["training"]["cross_validated"]
+    metrics = predictor.metrics["valid"]["label"]
+    assert (metrics["accuracy_low"], metrics["accuracy_high"]) == wilson_interval(metrics["accuracy"], 20)
+    assert not any("nothing is held out in the end" in note for note in watched.notes)
+
+
+@pytest.mark.parametrize(
+    ("given", "few"),
+    [
+        ({}, True),
+        ({"epochs": 3}, False),
+        ({"training": {"few_rows": False}}, False),
+        ({"epochs": 3, "training": {"few_rows": True}}, True),
+        ({"training": {"freeze_backbones": True}}, False),
+        ({"group": "text"}, False),
+    ],
+)
+def test_settings_that_say_how_to_train_are_followed(encoder, given, few):
+    config = load_config(given, target={"label": "classification"}, backbone=encoder)
+    schema = infer_schema(ROWS, targets=config.target, inputs=config.inputs)
+    assembly = build_model(config, schema, as_records(ROWS), notify=lambda message: None)
+    assert has_few_rows(config, assembly, Splits(as_records(ROWS), [])) == few
+    many = as_records(scenes(2 * MOST_PER_CLASS + 1))
+    assert has_few_rows(config, assembly, Splits(many, [])) == (few and "few_rows" in given.get("training", {}))
+
+
+def test_copies_of_a_row_do_not_answer_one_another(encoder):
+    rng = np.random.default_rng(1)
+    drawn = [{**row, "label": str(rng.choice(["x", "y"]))} for row in ROWS]
+    predictor, _ = fit(encoder, [row for row in drawn for _ in range(2)])
+    assert predictor.metrics["valid"]["label"]["accuracy"] < 0.8
+
+
+def test_several_labels(encoder):
+    rows = [{**row, "label": [row["label"], "film"]} for row in ROWS]
+    predictor, watched = fit(encoder, rows)
+    assert any(note.startswith("few rows") for note in watched.notes)
+    assert predictor.metrics["valid"]["label"]["accuracy"] > 0.7
+    assert predictor.predict(rows[:2])[0]["label"] == rows[0]["label"]
+
+
+def test_pictures(tmp_path):
+    hf = pytest.importorskip("transformers")
+    import torch
+
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    hf.AutoModel.from_config(hf.ViTConfig(image_size=32, patch_size=8, **sizes)).save_pretrained(tmp_path / "vit")
+    rng = np.random.default_rng(0)
+    shades = [(40, "dark"), (200, "light")] * 12
+    rows = [
+        {"photo": rng.integers(shade, shade + 40, (32, 32, 3)).astype(np.uint8), "label": label}
+        for shade, label in shades
+    ]
+    predictor, watched = fit(str(tmp_path / "vit"), rows, settings={"image": {"size": 32}})
+    assert any(note.startswith("few rows") for note in watched.notes)
+    assert predictor.metrics["valid"]["label"]["accuracy"] == 1.0
+
+
+def test_a_row_without_a_label_and_one_that_cannot_be_read(encoder):
+    rows = [*ROWS, {"text": "a scene", "label": None}, {"text": ["no", {"text": 1}], "label": "good"}]
+    predictor, watched = fit(encoder, rows, settings={"on_error": "skip"})
+    assert predictor.info["rows"]["train"] == 41
+    assert predictor.info["rows"]["rejected"] == 1
+    assert any("1 rows are left out" in note for note in watched.notes)
+    assert "of 40 rows" in predictor.tables["valid"]["label interval"]
+
+
+# -- unlabelled rows ---------------------------------------------------------------------------------------------------
+
+
+def blobs(count: int, seed: int, *, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Two classes along one of forty axes."""
+    rng, numbers = np.random.default_rng(seed), np.arange(count) % 2
+    features = spread * rng.normal(size=(count, 40))
+    features[:, 0] += np.where(numbers, 2.0, -2.0)
+    return features, numbers
+
+
+def test_unlabelled_rows_are_used_where_held_out_rows_are_answered_better():
+    features, numbers = blobs(16, 0, spread=0.9)
+    more, _ = blobs(600, 1, spread=0.9)
+    labels, folded = Labels.of_classes(numbers, 2), [Features(features, more=more)] * 4
+    folds = stratified_folds(labels, 4)
+    chosen = choose_head(folded, labels, folds)
+    found = choose_self_training(folded, labels, folds, chosen)
+    assert found is not None
+    assert found.chosen.loss < chosen.loss
+    head, count = found.fit(folded[0], labels)
+    tests, gold = blobs(2000, 2, spread=0.9)
+    alone = chosen.recipe.fit(folded[0], labels)
+    assert 100 < count <= 600
+    assert (head.logits(tests).argmax(1) == gold).mean() > (alone.logits(tests).argmax(1) == gold).mean()
+
+
+def test_answers_that_are_not_right_often_enough_become_no_labels():
+    features, numbers = blobs(24, 0, spread=1.0)
+    random = np.random.default_rng(5).permutation(numbers)
+    labels, folded = Labels.of_classes(random, 2), [Features(features, more=features)] * 4
+    folds = stratified_folds(labels, 4)
+    assert choose_self_training(folded, labels, folds, choose_head(folded, labels, folds)) is None
+
+
+def test_the_command_line_takes_a_file_of_unlabelled_rows(encoder, tmp_path):
+    files = {"rows": ROWS, "more": [{"text": row["text"]} for row in scenes(30, start=200)]}
+    for name, rows in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    call = ["train", str(tmp_path / "rows.jsonl"), "--unlabelled", str(tmp_path / "more.jsonl"), "--target", "label"]
+    result = CliRunner().invoke(app, [*call, "--backbone", encoder, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    said = result.stderr
+    assert "unlabelled rows became training rows" in said or "unlabelled rows were left aside" in said
+    config = json.loads((tmp_path / "out/polydetr.json").read_text())["config"]
+    assert config["unlabelled"] == "more.jsonl", "the folder does not tell where the file lay"
+
+
+def test_unlabelled_rows_of_another_run_are_said_to_be_left_aside(encoder):
+    _, watched = fit(encoder, unlabelled=[{"text": "a warm evening"}], epochs=1)
+    assert any("the 1 unlabelled rows are left aside" in note for note in watched.notes)

@@ -40,7 +40,7 @@ def in_int8(predictor):
 
 def run(tmp_path, wanted="auto"):
     shown = Watched()
-    settings = {"training": {"precision": wanted}}
+    settings = {"training": {"precision": wanted, "head_start": False}}
     backbone = str(write_encoder(tmp_path / "encoder"))
     return train(tmp_path / "out", backbone=backbone, display=shown, settings=settings, epochs=0.2), shown.notes
 

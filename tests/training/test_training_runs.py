@@ -122,7 +122,7 @@ def learned(out, backbone) -> tuple[dict[str, torch.Tensor], dict[str, torch.Ten
 
 def test_frozen_layers_stay_and_the_others_learn(tmp_path):
     backbone = write_encoder(tmp_path / "encoder")
-    settings = {"training": {"freeze_layers": 1, "precision": "fp32"}}
+    settings = {"training": {"freeze_layers": 1, "precision": "fp32", "head_start": False}}
     train(tmp_path / "out", backbone=str(backbone), settings=settings)
     saved, before = learned(tmp_path / "out", backbone)
     for name, tensor in before.items():
@@ -133,7 +133,7 @@ def test_frozen_layers_stay_and_the_others_learn(tmp_path):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_adapters_are_folded_into_plain_weights(tmp_path, precision):
     backbone = write_encoder(tmp_path / "encoder")
-    settings = {"training": {"lora": {"rank": 2, "alpha": 4}, "precision": precision, "lr": 0.01}}
+    settings = {"training": {"lora": {"rank": 2, "alpha": 4}, "precision": precision, "lr": 0.01, "head_start": False}}
     shown = Watched()
     found = train(tmp_path / "out", display=shown, backbone=str(backbone), settings=settings)
     assert any("adapters of rank 2 in 8 layers" in note for note in shown.notes)

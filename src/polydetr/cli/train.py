@@ -27,6 +27,9 @@ def train(
         str | None, typer.Option("--valid", help="Rows to choose the best weights by; otherwise held out.")
     ] = None,
     test: Annotated[str | None, typer.Option("--test", help="Rows to measure the finished model on.")] = None,
+    unlabelled: Annotated[
+        str | None, typer.Option("--unlabelled", help="Rows without labels, which help where labeled ones are few.")
+    ] = None,
     target: Annotated[
         list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK; may be repeated.")
     ] = None,
@@ -78,8 +81,8 @@ def train(
     settings = merge(settings, {"image": {"max_pixels": max_pixels}} if max_pixels else {})
     with stdout_kept_clean(as_json), no_empty_runs():
         predictor = Predictor.fit(
-            train, target, valid=valid, test=test, inputs=input, group=group, out=out, backbone=backbone,
-            preset=preset,  # type: ignore[arg-type]
+            train, target, valid=valid, test=test, unlabelled=unlabelled, inputs=input, group=group, out=out,
+            backbone=backbone, preset=preset,  # type: ignore[arg-type]
             epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, reading=reading,
             resume=resume, overwrite=overwrite,
         )  # fmt: skip

@@ -220,6 +220,15 @@ class TrainingConfig(_Section):
     lora: LoRAConfig = LoRAConfig()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     devices: int = Field(default=1, ge=1, le=1024, description="GPUs, or processes on a CPU, that train it together")
+    head_start: bool = Field(
+        default=True,
+        description="over a pretrained backbone, heads of classification begin as a logistic regression",
+    )
+    few_rows: bool | None = Field(
+        default=None,
+        description="classify by what suits few rows: cross-validation, contrastive pairs, a regression; null: where "
+        "classes have 64 rows or fewer and there is a pretrained backbone, unless epochs are named",
+    )
     patience: int = Field(
         default=3, ge=0, le=1_000_000, description="evaluations without progress before it stops; 0 = never"
     )
@@ -235,6 +244,9 @@ class Config(_Section):
     train: str | None = None
     valid: str | None = None
     test: str | None = None
+    unlabelled: str | None = Field(
+        default=None, description="rows without labels, which help where those with labels are few"
+    )
     reading: ReadingConfig = ReadingConfig()
     target: dict[str, str | None] = Field(default_factory=dict, description="target column → task, or null to infer it")
     inputs: dict[str, str | None] | None = Field(

@@ -61,11 +61,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What one answer, the same for every row, reaches on measured rows: by which metric, its value, the answer."""
+    """What one answer, the same for every row, reaches on measured rows: by which metric, its value, the answer.
+    lower_is_better: of this metric.
+    """
 
     metric: str
     value: float
     answer: Any
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ def score_warnings(task: Task, evaluation: Evaluation, *, where: str) -> list[st
     if known is not None:
         base = Baseline(**known)
         value = evaluation.metrics.get(base.metric)
-        if value is None or not (value >= base.value if task.lower_is_better else value <= base.value):
+        if value is None or not (value >= base.value if base.lower_is_better else value <= base.value):
             return []
-        always = "the mean" if task.lower_is_better else "the most frequent class"
+        always = "the mean" if base.lower_is_better else "the most frequent class"
         return [
             f"{quoted(task.target)}: {base.metric} {value:.4g} on {where} is no better than {base.value:.4g}, which "
             f"always answering {always} ({_shown(base.answer)}) reaches there: nothing that helps was learned (too few "

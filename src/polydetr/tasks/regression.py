@@ -142,7 +142,7 @@ class RegressionTask(Task):
     def baseline(self, golds: Sequence[Any]) -> Baseline | None:
         """Of the rows' mean: its RMSE is their standard deviation."""
         deviation = float(np.std(golds))
-        return Baseline("rmse", deviation, float(np.mean(golds))) if deviation else None
+        return Baseline("rmse", deviation, float(np.mean(golds)), lower_is_better=True) if deviation else None
 
     def learned(self) -> dict[str, Any]:
         return {"mean": self.mean, "deviation": self.std, "comma": self.comma, "half_width": self.half_width}

@@ -51,7 +51,7 @@ def calibrate(
         results = list(engine.answered(valid.documents))
     rested = [result for result, calibrates in zip(results, valid.calibrating, strict=True) if calibrates]
     for task in engine.tasks.values():
-        for message in _fit_confidence(task, rested, apart=valid.is_parted):
+        for message in _fit_confidence(task, rested, apart=valid.is_parted, unseen=valid.is_unseen):
             notify(message)
     if any(
         isinstance(task, Conforms) or (isinstance(task, Judged) and task.rescales) for task in engine.tasks.values()
@@ -89,7 +89,7 @@ def _listen(assembly: Assembly, valid: MeasuredRows) -> tuple[list[RowResult], d
     return [next(ordered[int(calibrates)]) for calibrates in valid.calibrating], pairs
 
 
-def _fit_confidence(task: Task, results: Sequence[RowResult], *, apart: bool) -> list[str]:
+def _fit_confidence(task: Task, results: Sequence[RowResult], *, apart: bool, unseen: bool) -> list[str]:
     """Learns when to believe the task's answers; returns what that rests on, as messages."""
     predictions, golds = [r.predictions[task.target] for r in results], [r.golds[task.target] for r in results]
     if isinstance(task, Conforms):
@@ -100,7 +100,10 @@ def _fit_confidence(task: Task, results: Sequence[RowResult], *, apart: bool) ->
     answers = [answer for p, gold in labeled for answer in task.judge(p, gold)]
     if not answers:
         return []
-    task.calibration = Calibration.fit(answers, rescale=task.rescales, rows=len(labeled), apart=apart)
+    task.calibration = Calibration.fit(answers, rescale=task.rescales, rows=len(labeled), apart=apart or unseen)
+    if unseen:
+        how = "each of which a model answered that had not seen it"
+        return [f"confidence in {task.target!r} rests on {len(answers)} answers to {len(labeled)} rows, {how}"]
     how = "that did not choose the weights" if apart else "that also chose the weights: they are too few to part"
     return [f"confidence in {task.target!r} rests on {len(answers)} answers to {len(labeled)} validation rows {how}"]
 

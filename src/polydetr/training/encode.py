@@ -39,23 +39,39 @@ MIN_PARTED = 40
 
 @dataclass
 class Splits:
-    """The rows of a run; ``rejected`` are those left out with ``on_error: skip``, each with its place and reason."""
+    """The rows of a run; ``rejected`` are those left out with ``on_error: skip``, each with its place and reason.
+
+    is_held_out: whether the validation rows were taken from the training rows. unlabelled: rows without labels.
+    """
 
     train: list[Record]
     valid: list[Record]
     test: list[Record] | None = None
     rejected: list[dict[str, Any]] = field(default_factory=list)
+    is_held_out: bool = False
+    unlabelled: list[Record] = field(default_factory=list)
+
+    @property
+    def given(self) -> list[Record]:
+        """The training rows as they were given, with those that were held out."""
+        return [*self.train, *self.valid] if self.is_held_out else self.train
+
+    def with_all_rows(self) -> Splits:
+        """Nothing held out: the rows given are those to train on and, where none were named, those to measure by."""
+        return replace(self, train=[*self.given], valid=[*self.given] if self.is_held_out else self.valid)
 
 
 @dataclass(frozen=True)
 class MeasuredRows:
     """Rows that are measured again and again: encoded once, their windows read from a file.
 
-    positives: target → what belongs to the rows, each distinct one once (``measure.encode_positives``).
+    positives: target → what belongs to the rows, each distinct one once (``measure.encode_positives``). is_unseen:
+    whether no row took part in choosing the weights that answer it (``few_rows``).
     """
 
     documents: Sequence[EncodedDocument]
     positives: Mapping[str, Sequence[EncodedDocument]]
+    is_unseen: bool = False
 
     @property
     def records(self) -> list[Record]:
@@ -70,7 +86,7 @@ class MeasuredRows:
         """Whether one half of the documents chooses the weights and the other half calibrates. What belongs to rows
         (``positives``) is not parted.
         """
-        return len(self.documents) >= MIN_PARTED and not self.positives
+        return len(self.documents) >= MIN_PARTED and not self.positives and not self.is_unseen
 
     @property
     def choosing(self) -> MeasuredRows:

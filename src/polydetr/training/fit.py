@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import platform
+import random
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,14 +19,16 @@ import torch
 from torch import Tensor
 
 from polydetr.config.sections import Config
+from polydetr.core.documents import EncodedDocument
 from polydetr.core.files import cache_dir
 from polydetr.core.lock import held
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
+from polydetr.engine.engine import Engine
 from polydetr.engine.measure import evaluation_warnings, with_coverage
 from polydetr.engine.mistakes import with_mistakes
-from polydetr.errors import RowError, SaveError
+from polydetr.errors import Interrupted, RowError, SaveError
 from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
 from polydetr.model.build import Assembly, build_model
@@ -41,18 +44,22 @@ from polydetr.training.adapters import add_adapters, plain_weights, remove_adapt
 from polydetr.training.budget import Budget
 from polydetr.training.calibrate import calibrate, measure_precision, proving_rows
 from polydetr.training.cautions import short_run
-from polydetr.training.checkpoint import Checkpoints, Progress, checkpoint_of, frozen_digest
+from polydetr.training.checkpoint import Checkpoints, Progress, checkpoint_of, frozen_digest, learning_state
+from polydetr.training.cross_fitted import cross_fitted, with_intervals
 from polydetr.training.devices import Devices, open_devices
 from polydetr.training.encode import (
     EncodedRows,
     MeasuredRows,
     Splits,
+    encode_measured_rows,
     encode_rows,
     measure,
     rejected_lines,
     rejected_row,
 )
 from polydetr.training.features import with_features
+from polydetr.training.few_rows import MOST_UNLABELLED, has_few_rows, train_few_rows
+from polydetr.training.head_start import heads_to_start, start_heads
 from polydetr.training.limited import after_training, draws_reports, fitting, plan_run
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
@@ -171,14 +178,33 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     schema, out, devices, display = run.schema, run.out, run.devices, run.display
     # A backbone may have to be fetched first, and the rows be written to the cache: once.
     assembly = devices.first_then_all(lambda: _build(run.config, schema, splits, notify=display.note))
-    run, assembly = _planned(run, splits, assembly)
+    few = has_few_rows(run.config, assembly, splits)
+    splits = splits.with_all_rows() if few else splits
+    if not few:
+        run, assembly = _planned(run, splits, assembly)
     config, engine = run.config, assembly.engine
+    if config.training.few_rows and not few:
+        display.note(
+            "training.few_rows is for one target of classes over a pretrained backbone: it changes nothing here"
+        )
+    if splits.unlabelled and not few:
+        display.note(
+            f"the {len(splits.unlabelled)} unlabelled rows are left aside: they help where one target of classes is "
+            "learned from few rows over a pretrained backbone (training.few_rows)"
+        )
     data_hash = _hash_rows(splits.train)
     encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, notify=run.notify))
+    if few:  # they were read twice
+        places = ("file", "row", "line", "reason")
+        splits.rejected[:] = {tuple(e.get(p) for p in places): e for e in splits.rejected}.values()
     if splits.rejected:
         for message in rejected_lines(splits.rejected, listed=out is not None):
             display.note(message)
-    rows, progress, precision = _train(run, assembly, encoded, resume=resume)
+    measured_as = assembly
+    if few:
+        rows, progress, precision, measured_as = _train_few(run, assembly, encoded, splits)
+    else:
+        rows, progress, precision = _train(run, assembly, encoded, resume=resume)
     weights = _restore_best(assembly.model, run.checkpoints)
     # Features that were computed once, by a frozen backbone, are measured as they are: in the backbone's own precision.
     proves = config.training.precision == "auto" and not config.training.freeze_backbones
@@ -190,11 +216,13 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     assembly.runner.masters = Masters(assembly.model, weights)
     del weights
     with measured.step():
-        measured.before, measured.evaluations["valid"] = calibrate(assembly, rows.valid, notify=display.note)
+        measured.before, measured.evaluations["valid"] = calibrate(measured_as, rows.valid, notify=display.note)
     with measured.step():
         if rows.test is not None:
             results, evaluated = measure(engine, rows.test)
             measured.evaluations["test"] = with_mistakes(engine, results, with_coverage(engine, results, evaluated))
+    if few:
+        measured.evaluations = {split: with_intervals(by) for split, by in measured.evaluations.items()}
     before, evaluations = measured.before, measured.evaluations
     for split, by_target in evaluations.items():
         for target, evaluation in by_target.items():
@@ -215,6 +243,7 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
             "tokens_per_second": round(progress.tokens / max(progress.step_seconds, 1e-9)),
             "best_step": progress.best_step,
             "precision": precision,
+            "cross_validated": few and splits.is_held_out,
             "total_seconds": round(time.monotonic() - run.started, 1),
         },
         "prediction": measured.prediction,
@@ -261,10 +290,18 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         raw, limit = rows, run.budget if devices.count == 1 else None
         rows = devices.first_then_all(lambda: with_features(assembly, raw, notify=run.notify, budget=limit))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
+    started = False
     if devices.is_first and not resume:
-        started = start_from_tables(assembly, rows.train, seed=config.seed)
-        if started:
-            display.note(f"begins with an additive model of the table, fitted at once ({_strengths(started)})")
+        tables = start_from_tables(assembly, rows.train, seed=config.seed, most=_start_rows(run.budget))
+        started = bool(tables)
+        if tables:
+            display.note(f"begins with an additive model of the table, fitted at once ({_strengths(tables)})")
+    if settings.head_start and heads_to_start(assembly) and not resume:
+        started |= devices.in_first(
+            lambda: start_heads(
+                assembly, rows.train, seed=config.seed, notify=display.note, most=_start_rows(run.budget)
+            )
+        )
     devices.same_weights(model)
     groups = parameter_groups(
         model,
@@ -299,7 +336,8 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         header=header,
         prepared=prepared,
         displays=(display, tracker),
-        looks_first=bool(model.additive),
+        looks_first=bool(model.additive) or started,
+        start_stands=bool(model.additive),
         **reserving,
     )
     try:
@@ -309,9 +347,63 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
         tracker.close()
 
 
+def _start_rows(budget: Budget | None) -> int | None:
+    """Rows that may be read for what a run begins with: a tenth of a time limit; None without one."""
+    if budget is None or not budget.pace:
+        return None
+    return max(50, int(0.1 * budget.limit / budget.pace))
+
+
 def _strengths(started: Mapping[str, float]) -> str:
     """What was fitted, for a message."""
     return ", ".join(f"{target!r}: ridge penalty {strength:g}" for target, strength in started.items())
+
+
+def _train_few(
+    run: _Run, assembly: Assembly, rows: EncodedRows, splits: Splits
+) -> tuple[EncodedRows, Progress, Plain, Assembly]:
+    """Few rows (``few_rows``), in float32. Returns as ``_train``, and what answers the validation rows: the model, or
+    where these are the training rows, models that had not seen them.
+    """
+    config, engine, display = run.config, assembly.engine, run.display
+    assembly.model.to(run.devices.device)
+    documents = rows.valid.documents
+    if not splits.is_held_out:
+        documents = encode_measured_rows(
+            engine, splits.train, config, splits.rejected, split="training", notify=run.notify
+        ).documents
+    unlabelled = _encoded_unlabelled(run, engine, splits.unlabelled)
+    left = None if run.budget is None else max(0.0, 0.6 * run.budget.left())
+    try:
+        found = train_few_rows(assembly, documents, unlabelled, seed=config.seed, seconds=left, display=display)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; nothing is kept of a training from few rows, which takes a minute.") from None
+    run.checkpoints.save_best(learning_state(assembly.model))
+    progress = Progress(
+        epoch=found.epochs, step=found.epochs, seconds=found.seconds, step_seconds=found.seconds, tokens=found.tokens,
+        best_step=found.epochs, finished=True, history=found.history,
+    )  # fmt: skip
+    rows = replace(rows, valid=replace(rows.valid, is_unseen=True))
+    if not splits.is_held_out:
+        return rows, progress, "fp32", assembly
+    display.note(
+        f"nothing is held out in the end: each of the {len(documents)} rows is answered by a model that had not "
+        "seen it, which measures and calibrates the one that has seen them all"
+    )
+    target = next(iter(engine.tasks))
+    return rows, progress, "fp32", cross_fitted(assembly, documents, target, found.logits)
+
+
+def _encoded_unlabelled(run: _Run, engine: Engine, records: Sequence[Record]) -> list[EncodedDocument]:
+    """``MOST_UNLABELLED`` of them at most; what is left out is told."""
+    if len(records) > MOST_UNLABELLED:
+        run.display.note(f"of {len(records):,} unlabelled rows {MOST_UNLABELLED:,} are read, drawn at random")
+        records = random.Random(run.config.seed).sample(list(records), MOST_UNLABELLED)
+    items = list(engine.encode(records, on_error="return"))
+    rejected = [item for item in items if not isinstance(item, EncodedDocument)]
+    if rejected:
+        run.display.note(f"{len(rejected)} unlabelled rows cannot be read, for example: {rejected[0].error}")
+    return [item for item in items if isinstance(item, EncodedDocument)]
 
 
 def _set_precision(run: _Run, runner: TorchRunner, wanted: ForTraining, store: ExampleStore) -> Plain:
@@ -445,7 +537,7 @@ def _content(value: object) -> str:
 
 def _fingerprint(config: Config, schema: Schema, rows_hash: str, frozen: str) -> str:
     """The same for calls that give the same model: places of files and tracking do not matter."""
-    settings = config.model_dump(exclude={"out", "test", "train", "valid", "track"})
+    settings = config.model_dump(exclude={"out", "test", "train", "valid", "unlabelled", "track"})
     content = json.dumps([settings, schema.to_dict(), rows_hash, frozen], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

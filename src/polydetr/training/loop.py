@@ -29,8 +29,8 @@ from polydetr.tasks.capabilities import CountsSteps
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
 from polydetr.training.devices import Devices
 from polydetr.training.encode import MeasuredRows, measure
-from polydetr.training.few_rows import EVALUATIONS, PATIENCE, Pace, pace
 from polydetr.training.optimizer import MasterAdamW, learning_rate_factor
+from polydetr.training.pacing import EVALUATIONS, PATIENCE, Pace, pace
 from polydetr.training.perturb import TOKEN_GROUPS, hide_modalities, mix_examples
 from polydetr.training.shares import BatchShares
 
@@ -84,7 +84,8 @@ class Loop:
     header: kept with every checkpoint; ``header["fingerprint"]`` identifies this run's checkpoints.
     prepared: seconds spent before the first step, which count towards the time limit. reserve: measured seconds per
     document that is answered (0 before the first) → seconds of the limit for all that comes after the last evaluation.
-    displays: get every step and every evaluation. looks_first: the weights that it begins with are worth measuring.
+    displays: get every step and every evaluation. looks_first: the weights that it begins with are worth measuring;
+    start_stands: they give way to weights alone that are worse in nothing.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Loop:
         prepared: float,
         displays: Sequence[Display],
         looks_first: bool = False,
+        start_stands: bool = False,
         reserve: Callable[[float], float] = lambda pace: 0.0,
     ) -> None:
         self.assembly, self.optimizer, self.config = assembly, optimizer, config
@@ -107,7 +109,7 @@ class Loop:
         self.prepared = devices.agree(prepared)
         self.displays = displays
         self.state = Progress()
-        self.looks_first = looks_first
+        self.looks_first, self.start_stands = looks_first, start_stands
         self._reserve, self._reserved = reserve, devices.agree(reserve(0.0))
         self._answer_seconds = self._evaluation_seconds = self._last_step = self._evaluated = 0.0
         self._step_of_valid = 1
@@ -376,6 +378,8 @@ class Loop:
         rests on few weights, so that a little luck on few rows is no reason to leave it.
         """
         start = self.state.history[0]
+        if not self.start_stands:
+            return True
         return start["step"] > 0 or (entry["score"] >= start["score"] and entry["valid_loss"] <= start["valid_loss"])
 
     def _affordable(self, valid: MeasuredRows) -> MeasuredRows:

@@ -34,7 +34,14 @@ SAMPLE_ROWS = 2000
 
 
 def read_splits(
-    config: Config, *, train: Any, valid: Any, test: Any, display: Display, budget: Budget | None = None
+    config: Config,
+    *,
+    train: Any,
+    valid: Any,
+    test: Any,
+    display: Display,
+    unlabelled: Any = None,
+    budget: Budget | None = None,
 ) -> tuple[Splits, Schema]:
     """The splits, and the schema, which is inferred from the training rows where the configuration leaves it open; what
     was inferred is shown. budget: what a time limit leaves; rows that do not fit into it are not read.
@@ -82,11 +89,15 @@ def read_splits(
         found = _in_time(read(source, known, parts), name, budget, display)
         return with_their_lists(_sampled(found, name, config, schema, budget, display))
 
+    unlabelled = unlabelled if unlabelled is not None else config.unlabelled
+    inputs_alone = replace(known, targets=())
     splits = Splits(
         rows,
         held_out if held_out is not None else measured(valid, VALID_PARTS, "validation"),
         measured(test, TEST_PARTS, "test") if test is not None else None,
         [r.to_dict() for r in report.rejected],
+        is_held_out=held_out is not None,
+        unlabelled=list(read(unlabelled, inputs_alone, TRAIN_PARTS)) if unlabelled is not None else [],
     )
     with header_explained(report):
         if held_out is None:

@@ -109,7 +109,12 @@ def _card(trained: Trained) -> dict[str, Any]:
 
 def _limits(info: dict[str, Any]) -> list[str]:
     limits = ["It was measured on rows like those it was trained on; other kinds of text may be predicted worse."]
-    if "test" not in info["metrics"]:
+    if info["training"]["cross_validated"]:
+        limits.append(
+            "Its rows are few. Each was answered by a model that had not seen it: these scores are of such models, "
+            "which learned from fewer rows; how they were trained was chosen by the same rows."
+        )
+    elif "test" not in info["metrics"]:
         limits.append(
             "Its best weights and its calibration were chosen on the validation rows: those scores are a bit too good."
         )

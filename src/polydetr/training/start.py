@@ -40,9 +40,11 @@ BACKBONE_TOKENS = 100_000
 """Through so many tokens at most backbones go, once, for what their means add."""
 
 
-def start_from_tables(assembly: Assembly, store: ExampleStore, *, seed: int) -> dict[str, float]:
+def start_from_tables(
+    assembly: Assembly, store: ExampleStore, *, seed: int, most: int | None = None
+) -> dict[str, float]:
     """Fits what cells add up to, of every target that has it (``PolyModel.additive``), while the rest of the network
-    adds nothing yet. Returns target → λ.
+    adds nothing yet. Returns target → λ. most: rows at most that backbones read for it.
     """
     model = assembly.model
     if not model.additive:
@@ -68,7 +70,7 @@ def start_from_tables(assembly: Assembly, store: ExampleStore, *, seed: int) -> 
             sums.levels.weight.copy_(weights.levels)
             sums.bias.copy_(weights.bias)
         if model.means_of(target):
-            _add_means(assembly, target, rows, rows.logits(weights, rows.all), store, sample)
+            _add_means(assembly, target, rows, rows.logits(weights, rows.all), store, sample[:most])
     return chosen
 
 

@@ -1,0 +1,153 @@
+"""Few rows per class: ours as it comes, a logistic regression on the same frozen encoder, and SetFit by its own library.
+
+    python benchmarks/few_rows.py ours banking77 --per-class 8 --draws 3 --test 1000
+    python benchmarks/few_rows.py regression banking77 --per-class 8
+    /path/to/a/setfit/venv/bin/python benchmarks/few_rows.py setfit banking77 --per-class 8 --encoder FOLDER
+
+Each draw takes the same rows for every side. The regression is scikit-learn's, on the mean of the encoder's tokens, its
+C chosen by cross-validation, as a careful user would do it. SetFit reads an encoder that sentence-transformers can load,
+with its defaults (one epoch over all pairs that it samples), and needs packages of its own: ``pip install setfit``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections import defaultdict
+from typing import Any
+
+import data
+import recording
+
+ENCODERS = {"banking77": "minilm", "clinc150": "minilm", "tnews": "e5-multilingual", "chnsenticorp": "e5-multilingual"}
+SETFIT_SECONDS = 20 * 60
+
+
+def draw(rows: data.Rows, target: str, per_class: int, seed: int) -> data.Rows:
+    """``per_class`` rows of every class."""
+    by_class: dict[str, data.Rows] = defaultdict(list)
+    for record in rows:
+        by_class[str(record.row[target])].append(record)
+    rng = random.Random(seed)
+    return [record for label in sorted(by_class) for record in rng.sample(by_class[label], per_class)]
+
+
+def ours(train: data.Rows, test: data.Rows, split: data.Split, name: str, seed: int) -> dict[str, Any]:
+    from polydetr import Predictor
+
+    began, cpu = time.monotonic(), time.process_time()
+    predictor = Predictor.fit(
+        [r.row for r in train], split.target, inputs=split.inputs, backbone=ENCODERS[name], seed=seed
+    )
+    seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+    (target,) = split.target
+    found = predictor.predict([{k: v for k, v in r.row.items() if k != target} for r in test])
+    right = sum(str(p[target]) == str(r.row[target]) for p, r in zip(found, test, strict=True))
+    valid = predictor.info["metrics"]["valid"][target]
+    return {
+        "accuracy": right / len(test),
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu, 1),
+        "training_seconds": predictor.info["training"]["seconds"],
+        "epochs": predictor.info["training"]["best_step"],
+        "cross_validated": [round(valid[k], 4) for k in ("accuracy", "accuracy_low", "accuracy_high") if k in valid],
+    }
+
+
+def regression(train: data.Rows, test: data.Rows, split: data.Split, name: str, seed: int) -> dict[str, Any]:
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+    from polydetr.config.loading import load_config
+    from polydetr.model.build import build_model
+    from polydetr.schema.infer import infer_schema
+    from polydetr.training.head_start import pooled_features
+
+    config = load_config(target=split.target, inputs=split.inputs, backbone=ENCODERS[name])
+    schema = infer_schema([r.row for r in train], targets=config.target, inputs=config.inputs)
+    assembly = build_model(config, schema, train, notify=lambda message: None)
+    (target,) = split.target
+
+    def features(rows: data.Rows) -> np.ndarray:
+        parts = [document.examples for document in assembly.engine.encode(rows)]  # type: ignore[union-attr]
+        flat = pooled_features(assembly.runner, [window for windows in parts for window in windows])
+        starts = np.cumsum([0, *[len(windows) for windows in parts[:-1]]])
+        return np.add.reduceat(flat, starts) / np.array([len(windows) for windows in parts])[:, None]
+
+    began = time.monotonic()
+    x, y = features(train), np.array([str(r.row[target]) for r in train])
+    center, scale = x.mean(0), x.std()
+    folds = StratifiedKFold(4, shuffle=True, random_state=seed)
+    grid = {"C": [0.01, 0.03, 0.1, 0.3, 1, 3, 10]}
+    search = GridSearchCV(LogisticRegression(max_iter=1000), grid, cv=folds).fit((x - center) / scale, y)
+    seconds = time.monotonic() - began
+    found = search.predict((features(test) - center) / scale)
+    right = float(np.mean(found == np.array([str(r.row[target]) for r in test])))
+    return {"accuracy": right, "seconds": round(seconds, 1), "C": search.best_params_["C"]}
+
+
+def setfit(
+    train: data.Rows, test: data.Rows, split: data.Split, name: str, seed: int, *, encoder: str
+) -> dict[str, Any]:
+    """In a process that is ended after ``SETFIT_SECONDS``."""
+    import multiprocessing
+
+    queue: Any = multiprocessing.Queue()
+    arguments = ([r.row for r in train], [r.row for r in test], split, seed, encoder, queue)
+    process = multiprocessing.Process(target=_setfit, args=arguments)
+    process.start()
+    try:
+        return queue.get(timeout=SETFIT_SECONDS)
+    except Exception:
+        return {"accuracy": None, "reason": f"not finished in {SETFIT_SECONDS // 60} minutes"}
+    finally:
+        process.terminate()
+
+
+def _setfit(train: list[dict], test: list[dict], split: data.Split, seed: int, encoder: str, queue: Any) -> None:
+    from datasets import Dataset
+    from setfit import SetFitModel, Trainer, TrainingArguments
+
+    (target,) = split.target
+    (text,) = split.inputs or {"text": "text"}
+    labels = sorted({str(row[target]) for row in train})
+    rows = Dataset.from_dict(
+        {"text": [row[text] for row in train], "label": [labels.index(str(row[target])) for row in train]}
+    )
+    began = time.monotonic()
+    model = SetFitModel.from_pretrained(encoder)
+    Trainer(model=model, args=TrainingArguments(batch_size=16, num_epochs=1, seed=seed), train_dataset=rows).train()
+    seconds = time.monotonic() - began
+    found = model.predict([row[text] for row in test])
+    right = sum(labels[int(p)] == str(row[target]) for p, row in zip(found, test, strict=True))
+    queue.put({"accuracy": right / len(test), "seconds": round(seconds, 1)})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("side", choices=("ours", "regression", "setfit"))
+    parser.add_argument("set", choices=ENCODERS)
+    parser.add_argument("--per-class", type=int, required=True)
+    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--test", type=int, help="test rows, the same random ones for every side")
+    parser.add_argument("--encoder", help="for setfit: a folder or name that sentence-transformers loads")
+    given = parser.parse_args()
+    split = data.fewer(data.SETS[given.set](), None, given.test)
+    (target,) = split.target
+    for seed in range(given.draws):
+        train = draw(split.train, target, given.per_class, seed)
+        if given.side == "setfit":
+            found = setfit(train, split.test, split, given.set, seed, encoder=given.encoder)
+        else:
+            found = {"ours": ours, "regression": regression}[given.side](train, split.test, split, given.set, seed)
+        line = {
+            "set": given.set, "per_class": given.per_class, "draw": seed, "side": given.side, "rows": len(train),
+            "test": len(split.test), "encoder": given.encoder or ENCODERS[given.set], **found,
+        }  # fmt: skip
+        print(recording.keep("few_rows", line), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Unlabelled rows as more rows of the classifier, where its answers to them are to be believed (Yarowsky 1995; with a
+threshold on calibrated confidence as in FixMatch, Sohn et al. 2020, arXiv 2001.07685).
+
+The confidence is the one of the contract (``tasks.confidence``): it rests on rows that the answering head had not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polydetr.tasks.confidence import Calibration
+from polydetr.training.linear_head import (
+    Array,
+    Chosen,
+    Features,
+    Labels,
+    LinearHead,
+    calibrated_loss,
+    parted,
+)
+
+ACCURACY = 0.9
+"""Answers at least so often right become labels."""
+WEIGHT = 0.5
+"""What an unlabelled row counts beside a labeled one."""
+
+
+@dataclass(frozen=True)
+class SelfTraining:
+    """calibration, least: an answer whose probability of being right is below ``least`` becomes no label. chosen: the
+    choice before, with the cross-validated logits that self-training gives.
+    """
+
+    calibration: Calibration
+    least: float
+    chosen: Chosen
+
+    def fit(
+        self, features: Features, labels: Labels, rows: NDArray[np.integer] | None = None
+    ) -> tuple[LinearHead, int]:
+        """A head on the rows (all of them where None) and the unlabelled ones that are believed, and how many these
+        are.
+        """
+        head = self.chosen.recipe.fit(features, labels, rows, tolerance=1e-4)
+        assert features.more is not None
+        logits = head.logits(features.more)
+        sure = np.array([self.calibration(c) for c in confidences(logits, labels)]) >= self.least
+        if not sure.any():
+            return head, 0
+        own, known = (features.rows, labels) if rows is None else (features.rows[rows], labels.of(rows))
+        more = _answered(logits[sure], labels)
+        both = known.and_also(more, weight=WEIGHT)
+        together = Features(np.r_[own, features.more[sure]], features.names)
+        return self.chosen.recipe.fit(together, both, start=head, tolerance=1e-5), int(sure.sum())
+
+
+def choose_self_training(
+    folded: Sequence[Features], labels: Labels, folds: NDArray[np.int64], chosen: Chosen
+) -> SelfTraining | None:
+    """Self-training, where it lowers the loss of held-out rows; None where it does not, or where no answers are right
+    often enough.
+    """
+    answers = list(zip(confidences(chosen.logits, labels).tolist(), labels.right(chosen.logits).tolist(), strict=True))
+    calibration = Calibration.fit(answers, rescale=True, rows=len(answers), apart=True)
+    threshold = calibration.threshold(ACCURACY)
+    if threshold is None or not threshold.reached:
+        return None
+    candidate = SelfTraining(calibration, max(threshold.threshold, ACCURACY), chosen)
+    logits = np.empty_like(chosen.logits)
+    for number, (rows, held) in enumerate(parted(folds)):
+        head, _ = candidate.fit(folded[number], labels, rows)
+        logits[held] = head.logits(folded[number].rows[held])
+    loss, accuracy = calibrated_loss(logits, labels), float(labels.right(logits).mean())
+    if loss >= chosen.loss or accuracy < chosen.accuracy:
+        return None
+    return replace(candidate, chosen=replace(chosen, loss=loss, accuracy=accuracy, logits=logits))
+
+
+def confidences(logits: Array, labels: Labels) -> Array:
+    """(N,) the probability of each row's answer as the logits (N, C) give it."""
+    if labels.several:
+        return np.prod(1 / (1 + np.exp(-np.abs(logits))), axis=1)
+    raised = np.exp(logits - logits.max(1, keepdims=True))
+    return raised.max(1) / raised.sum(1)
+
+
+def _answered(logits: Array, labels: Labels) -> Labels:
+    y = (logits > 0).astype(np.float64) if labels.several else np.eye(logits.shape[1])[logits.argmax(1)]
+    return Labels(y, labels.several, np.ones(len(y)))
