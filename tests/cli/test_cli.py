@@ -101,7 +101,7 @@ def test_predict_into_a_table_and_a_page(run, model, base, tmp_path):
     assert json.loads(out.splitlines()[0])["probabilities"]["label"].keys() == {"good", "bad"}
     code, _, err = run("predict", model, table, "--out", tmp_path / "again.csv")
     assert code == 0
-    assert "the answers stand in 'predicted_label_2'" in err
+    assert "the answers stand in 'predicted_label_2', 'label_confidence_2'" in err
 
 
 def test_predict_texts_of_the_command_line_and_of_a_text_file(run, model, tmp_path):

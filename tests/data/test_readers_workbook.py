@@ -44,6 +44,14 @@ def test_a_workbook_gives_rows(book) -> None:
     assert any("blank rows" in note for note in report.notes())
 
 
+def test_cells_beyond_the_names_are_kept(book) -> None:
+    records = list(read_records(book([["id", None, "n"], [1], [2, "x", 3, "y"]])))
+    assert [record.row for record in records] == [
+        {"id": 1, "column 2": None, "n": None},
+        {"id": 2, "column 2": "x", "n": 3, "column 4": "y"},
+    ]
+
+
 def test_workbooks_that_hold_no_rows(book, tmp_path: Path) -> None:
     with pytest.raises(DataFileError, match="without rows"):
         list(read_records(book([["id", "n"]])))

@@ -79,14 +79,14 @@ def test_no_cell_of_a_spreadsheet_begins_a_formula(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3+cmd|' /C calc'!A0", "\tx", "\rx", "\n=1", "  =1+1", "＝1+1", "-a",
-     "+1 555 123", "-1-2"],
+     "-1 -2", "-1-2"],
 )  # fmt: skip
 def test_formulas(text: str) -> None:
     assert without_formula(text) == f"'{text}"
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-5", "+3.2", "-1,234.50", "-.5", "-1e-5", "-12%", "-", "--", "a=b", "'=1", "3-4"]
+    "text", ["", "-5", "+3.2", "-1,234.50", "-.5", "-1e-5", "-12%", "-", "--", "+1 555 123", "a=b", "'=1", "3-4"]
 )
 def test_numbers_and_other_text_stay(text: str) -> None:
     assert without_formula(text) == text

@@ -111,7 +111,9 @@ def test_answers_of_an_answered_file_have_names_of_their_own(classes: LoadedMode
     classes.write(ROWS, tmp_path / "once.csv")
     with pytest.warns(WritingWarning) as messages:
         classes.write(tmp_path / "once.csv", tmp_path / "twice.csv")
-    assert "'predicted_label': the answers stand in 'predicted_label_2'" in str(messages[0].message)
+    (message,) = [str(one.message) for one in messages]
+    assert "called 'predicted_label', 'label_confidence', 'warnings', 'error': the answers stand in" in message
+    assert message.endswith("'predicted_label_2', 'label_confidence_2', 'warnings_2', 'error_2'")
     once, twice = read(tmp_path / "once.csv"), read(tmp_path / "twice.csv")
     assert [{name: row[name] for name in once[0]} for row in twice] == once
     assert list(twice[0])[-4:] == ["predicted_label_2", "label_confidence_2", "warnings_2", "error_2"]

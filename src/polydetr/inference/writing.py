@@ -185,8 +185,10 @@ class _TableRows:
     def close(self) -> list[str]:
         """Writes what is left; returns messages."""
         writer = self._writer or self._begin()
-        messages = [f"the rows have a column {quoted(old)}: the answers stand in {quoted(new)}"
-                    for old, new in self._table.renamed(self._own).items()]  # fmt: skip
+        messages = []
+        if renamed := self._table.renamed(self._own):
+            stand = f"the answers stand in {listed(renamed.values())}"
+            messages.append(f"the rows have columns called {listed(renamed)}: {stand}")
         if self._late:
             name, row = next(iter(self._late.items()))
             messages.append(

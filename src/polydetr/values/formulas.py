@@ -9,8 +9,8 @@ import re
 
 _BEGINS = re.compile(r"[\t\r\n]|\s*[=+\-@＝＋－＠]")
 """What a cell begins with that may be a formula, white space and full-width forms among it."""
-_HARMLESS = re.compile(r"\s*(?:[+-]?(?:\d[\d.,]*|[.,]\d+)(?:e[+-]?\d+)?%?|[+-]+)\s*", re.IGNORECASE)
-"""A number, or signs that stand for "nothing here"."""
+_HARMLESS = re.compile(r"\s*(?:[+-]?(?:\d[\d., ’\xa0\u202f]*|[.,]\d+)(?:e[+-]?\d+)?%?|[+-]+)\s*", re.IGNORECASE)
+"""Digits with a sign and what parts them (a number, a telephone number), or signs that stand for "nothing here"."""
 
 
 def without_formula(text: str) -> str:

@@ -71,17 +71,24 @@ def _records(rows: Iterator[tuple[int, Sequence[Any]]], file: str, report: ReadR
             report.note("blank rows of a sheet are left out", "a row between the others is blank", blank)
             blank = None
         number += 1
-        yield Record(dict(zip(names, cells, strict=False)), Location(file, number, None, line))
+        row = dict.fromkeys(names) | dict(zip(names, cells, strict=False))
+        row |= {_unnamed(i): cell for i, cell in enumerate(cells, start=1) if i > len(names) and cell is not None}
+        yield Record(row, Location(file, number, None, line))
     if not number:
         raise DataFileError("is an Excel workbook without rows in its first sheet.", location=Location(file))
 
 
 def _names(cells: Sequence[Any], location: Location) -> list[str]:
-    """The names in the first row, up to the last one; "column 3" where one is empty."""
+    """The names in the first row, up to the last one."""
     cells = list(cells)
     while cells[-1] is None:
         cells.pop()
-    names = [f"column {i}" if cell is None else str(cell).strip() for i, cell in enumerate(cells, start=1)]
+    names = [_unnamed(i) if cell is None else str(cell).strip() for i, cell in enumerate(cells, start=1)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise SchemaError(f"the column {quoted(twice[0])} is there twice.", location=location, hint="Rename one.")
     return names
+
+
+def _unnamed(number: int) -> str:
+    """What a column is called that has no name in the first row; number: from 1."""
+    return f"column {number}"
