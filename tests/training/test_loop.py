@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,6 +18,7 @@ from tiny_runs import Watched, train
 
 from polydetr.model.build import Assembly
 from polydetr.training import fit, loop
+from polydetr.training.checkpoint import MOST_LOSSES, Progress
 from polydetr.training.encode import MeasuredRows
 from polydetr.training.optimizer import MasterAdamW
 
@@ -113,3 +117,20 @@ def test_a_time_limit_leaves_time_for_the_last_evaluations(monkeypatch: pytest.M
     train(display=shown, epochs=100_000, time_limit=f"{LIMIT:.0f}s", settings=settings)
     assert len(shown.entries) > 2
     assert shown.entries[-1]["seconds"] == LIMIT - PREPARING - 3 * EVALUATION
+
+
+def test_losses_of_a_long_run_are_means_and_a_resumed_run_records_the_same() -> None:
+    losses = np.random.default_rng(0).random(9001).tolist()
+    whole, first = Progress(), Progress()
+    for loss in losses:
+        whole.add_loss(loss)
+    for loss in losses[:4321]:
+        first.add_loss(loss)
+    second = Progress(**json.loads(json.dumps(asdict(first))))
+    for loss in losses[4321:]:
+        second.add_loss(loss)
+    assert asdict(second) == asdict(whole)
+    assert len(whole.losses) <= MOST_LOSSES
+    assert whole.steps_per_loss == 8
+    means = np.array(losses[: 8 * len(whole.losses)]).reshape(-1, 8).mean(1)
+    assert whole.losses == pytest.approx(means.tolist())
