@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -231,3 +233,14 @@ def test_reports_import_neither_matplotlib_nor_rich_nor_torch():
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, timeout=60)
+
+
+def test_an_explanation_keeps_the_spacing_and_parts_the_columns():
+    words, fields = ["Who", "?", "The", "don", "'t", "end"], ["q"] * 2 + ["passage"] * 4
+    before = ["", "", "", "\n  ", "", "\t"]
+    html = explanation_html(words, [1.0] * 6, title="", prediction="", before=before, fields=fields)
+    texts = re.findall(r'<p class="words" dir="auto">(.*?)</p>', html, re.S)
+    assert [unescape(re.sub("<[^>]*>", "", text)) for text in texts] == ["qWho?", "passageThe\n  don't\tend"]
+    alone = explanation_html(words, [1.0] * 6, title="", prediction="", before=before, fields=["q"] * 6)
+    assert alone.count('class="words"') == 1
+    assert '<span class="field">' not in alone

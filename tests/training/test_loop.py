@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,6 +14,7 @@ from tiny_runs import Watched, train
 
 from polydetr.model.build import Assembly
 from polydetr.training import loop
+from polydetr.training.checkpoint import MOST_LOSSES, Progress
 from polydetr.training.encode import MeasuredRows
 from polydetr.training.optimizer import MasterAdamW
 
@@ -80,3 +84,20 @@ def test_of_equal_scores_the_lower_loss_is_the_better_model(monkeypatch: pytest.
     assert len(seen) == 6  # three more than the best: patience counts from there
     for name, tensor in found._engine.runner.model.state_dict().items():
         assert torch.equal(tensor, seen[2][name]), name
+
+
+def test_losses_of_a_long_run_are_means_and_a_resumed_run_records_the_same() -> None:
+    losses = np.random.default_rng(0).random(9001).tolist()
+    whole, first = Progress(), Progress()
+    for loss in losses:
+        whole.add_loss(loss)
+    for loss in losses[:4321]:
+        first.add_loss(loss)
+    second = Progress(**json.loads(json.dumps(asdict(first))))
+    for loss in losses[4321:]:
+        second.add_loss(loss)
+    assert asdict(second) == asdict(whole)
+    assert len(whole.losses) <= MOST_LOSSES
+    assert whole.steps_per_loss == 8
+    means = np.array(losses[: 8 * len(whole.losses)]).reshape(-1, 8).mean(1)
+    assert whole.losses == pytest.approx(means.tolist())

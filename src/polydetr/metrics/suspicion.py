@@ -9,7 +9,7 @@ of at least t_j, as to rows that are j, and more than ``ABOVE``, and its own lab
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -24,10 +24,12 @@ def class_thresholds(pairs: Iterable[tuple[L, float]]) -> dict[L, float]:
     """Class → its threshold, from (label, the model's probability of it) of each row; classes with too few rows have
     none.
     """
-    found: dict[L, list[float]] = defaultdict(list)
+    sums: dict[L, float] = defaultdict(float)
+    counts: Counter[L] = Counter()
     for label, probability in pairs:
-        found[label].append(probability)
-    return {label: sum(p) / len(p) for label, p in found.items() if len(p) >= MIN_OF_CLASS}
+        sums[label] += probability
+        counts[label] += 1
+    return {label: sums[label] / count for label, count in counts.items() if count >= MIN_OF_CLASS}
 
 
 def is_suspicious(thresholds: Mapping[Any, float], *, of_label: float, answer: Hashable, of_answer: float) -> bool:
