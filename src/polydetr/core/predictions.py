@@ -60,11 +60,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What one answer, the same for every row, reaches on measured rows: by which metric, its value, the answer."""
+    """What one answer, the same for every row, reaches on measured rows: by which metric, its value, the answer; None
+    where that is to find nothing.
+    """
 
     metric: str
     value: float
-    answer: Any
+    answer: Any = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
-from polydetr.core.predictions import Details, Evaluation, Prediction
+from polydetr.core.predictions import Baseline, Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.errors import SchemaError
 from polydetr.metrics.entities import best_threshold, entity_report, nested_recall
@@ -237,6 +237,10 @@ class EntitiesTask(Task):
 
     def withhold(self, prediction: Prediction, least: float) -> Prediction:
         return withhold_items(prediction, least)
+
+    def baseline(self, golds: Sequence[GoldSpans]) -> Baseline | None:
+        """Of no entity at all."""
+        return Baseline("entity_f1", 0.0) if any(gold.spans for gold in golds) else None
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = self.labeled(predictions, golds)
