@@ -26,7 +26,7 @@ from polydetr.modalities.text_subwords import cut_run, joins_characters, place_o
 from polydetr.model.build import build_model
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema
-from polydetr.training.features import _chunk_features
+from polydetr.training.features import features_of
 from tiny_models import answers, as_records, overfit
 from tiny_pieces import backbone
 
@@ -250,7 +250,7 @@ def test_frozen_backbones_keep_the_places_of_positions(monkeypatch: pytest.Monke
         e for group in made.encoder.documents(valid) for e in made.encoder.encode(group, with_targets=True).examples
     ]
     torch.nn.init.normal_(made.runner.model.embedders["text"].piece_reader.down.weight)
-    featured = _chunk_features(made.runner, examples, ["text"])
+    featured = features_of(made.runner, examples, ["text"])
     for plain, computed in zip(examples, featured, strict=True):
         assert set(computed.groups["text"]) == {"features", "place"}
         first, second = (made.runner.model(Batch.collate([e]))["entities"]["logits"] for e in (plain, computed))

@@ -61,13 +61,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What one answer, the same for every row, reaches on measured rows: by which metric, its value, the answer.
-    lower_is_better: of this metric.
+    """What one answer, the same for every row, reaches on measured rows: by which metric, its value, the answer; None
+    where that is to find nothing. lower_is_better: of this metric.
     """
 
     metric: str
     value: float
-    answer: Any
+    answer: Any = None
     lower_is_better: bool = False
 
 

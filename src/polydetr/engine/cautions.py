@@ -11,7 +11,7 @@ from polydetr.errors import quoted
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import HasBaseline
 
-LEAST_ROWS = 10
+LEAST_ROWS = 20
 """With fewer rows chance decides which is better."""
 
 
@@ -28,25 +28,26 @@ def baseline_data(task: Task, golds: Sequence[Any]) -> dict[str, Any]:
 
 
 def score_warnings(task: Task, evaluation: Evaluation, *, where: str) -> list[str]:
-    """A sentence where nothing useful was learned: the score is no better than the baseline's on the same rows, or not
-    one answer is right. where: "the test rows".
+    """A sentence where nothing useful was learned: the score is no better than the baseline's on the same rows. where:
+    "the test rows".
     """
     known = evaluation.data.get("baseline")
-    if known is not None:
-        base = Baseline(**known)
-        value = evaluation.metrics.get(base.metric)
-        if value is None or not (value >= base.value if base.lower_is_better else value <= base.value):
-            return []
-        always = "the mean" if base.lower_is_better else "the most frequent class"
-        return [
-            f"{quoted(task.target)}: {base.metric} {value:.4g} on {where} is no better than {base.value:.4g}, which "
-            f"always answering {always} ({_shown(base.answer)}) reaches there: nothing that helps was learned (too few "
-            "rows or steps, or inputs that do not tell)"
-        ]
-    metric = task.primary_metric
-    if task.lower_is_better or evaluation.metrics.get(metric) != 0:
+    if known is None:
         return []
-    return [f"{quoted(task.target)}: {metric} is 0 on {where}: not one answer is right"]
+    base = Baseline(**known)
+    value = evaluation.metrics.get(base.metric)
+    if value is None or not (value >= base.value if base.lower_is_better else value <= base.value):
+        return []
+    if base.answer is None:
+        return [
+            f"{quoted(task.target)}: {base.metric} is {value:.4g} on {where}: nothing was found of what is marked there"
+        ]
+    always = "the mean" if base.lower_is_better else "the most frequent"
+    return [
+        f"{quoted(task.target)}: {base.metric} {value:.4g} on {where} is no better than {base.value:.4g}, which always "
+        f"answering {always} ({_shown(base.answer)}) reaches there: nothing that helps was learned (too few rows or "
+        "steps, or inputs that do not tell)"
+    ]
 
 
 def _shown(answer: Any) -> str:

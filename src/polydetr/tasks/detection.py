@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
-from polydetr.core.predictions import Details, Evaluation, Prediction
+from polydetr.core.predictions import Baseline, Details, Evaluation, Prediction
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, listed
 from polydetr.errors import ConfigError, Location, SchemaError
@@ -229,6 +229,10 @@ class DetectionTask(Task):
         order = np.argsort(-scores, axis=None, kind="stable")[:MOST]
         query, label = np.unravel_index(order, scores.shape)
         return scores.flat[order], label, cxcywh_to_xyxy(boxes_cxcywh)[query]
+
+    def baseline(self, golds: Sequence[Objects]) -> Baseline | None:
+        """Of no object at all."""
+        return Baseline("map", 0.0) if any(gold.items for gold in golds) else None
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = self.labeled(predictions, golds)

@@ -17,7 +17,7 @@ from pydantic import Field
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.mistakes import Mistake
-from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
+from polydetr.core.predictions import Baseline, Details, Evaluation, Figures, Prediction
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, listed
 from polydetr.errors import SchemaError
@@ -251,6 +251,10 @@ class EntitiesTask(Task):
 
     def withhold(self, prediction: Prediction, least: float) -> Prediction:
         return withhold_items(prediction, least)
+
+    def baseline(self, golds: Sequence[GoldSpans]) -> Baseline | None:
+        """Of no entity at all."""
+        return Baseline("entity_f1", 0.0) if any(gold.spans for gold in golds) else None
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = self.labeled(predictions, golds)

@@ -14,7 +14,7 @@ from pydantic import Field
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layout, Layouts
 from polydetr.core.mistakes import Mark, Mistake
-from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
+from polydetr.core.predictions import Baseline, Details, Evaluation, Figures, Prediction
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, confidence, predicted
 from polydetr.errors import Location, RowError, SchemaError
@@ -211,6 +211,11 @@ class QuestionAnsweringTask(Task):
 
     def withhold(self, prediction: Prediction, least: float) -> Prediction:
         return withhold_row(prediction, least)
+
+    def baseline(self, golds: Sequence[GoldAnswers]) -> Baseline | None:
+        """Of no answer at all: the share of the questions that have none."""
+        share = sum(not gold.answers for gold in golds) / len(golds)
+        return Baseline("f1", share, "no answer" if share else None) if share < 1 else None
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = self.labeled(predictions, golds)

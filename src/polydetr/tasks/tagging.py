@@ -13,7 +13,7 @@ from pydantic import Field
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.mistakes import Mark, Mistake
-from polydetr.core.predictions import Details, Evaluation, Figures, Prediction
+from polydetr.core.predictions import Baseline, Details, Evaluation, Figures, Prediction
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, confidence, listed
 from polydetr.errors import SchemaError
@@ -261,6 +261,14 @@ class TaggingTask(Task):
 
     def withhold(self, prediction: Prediction, least: float) -> Prediction:
         return withhold_items(prediction, least)
+
+    def baseline(self, golds: Sequence[GoldTags]) -> Baseline | None:
+        """Of no entity at all; of plain tags, of the most frequent one."""
+        if not self.plain:
+            return Baseline("entity_f1", 0.0) if any(gold.spans for gold in golds) else None
+        counts = Counter(tag for gold in golds for tag in gold.tags)
+        tag, count = counts.most_common(1)[0] if counts else ("", 0)
+        return Baseline("accuracy", count / counts.total(), tag) if len(counts) > 1 else None
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
         pairs = self.labeled(predictions, golds)

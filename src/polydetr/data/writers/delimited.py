@@ -17,10 +17,14 @@ class DelimitedWriter:
     def __init__(self, file: IO[bytes], columns: Sequence[TableColumn], *, delimiter: str = ",") -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         self._rows = csv.writer(self._text, delimiter=delimiter, lineterminator="\n")
+        self._quoted = csv.writer(self._text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
         self._rows.writerow([text_cell(column.name) for column in columns])
 
     def write(self, cells: Sequence[Any]) -> None:
-        self._rows.writerow([text_cell(cell) for cell in cells])
+        texts = [text_cell(cell) for cell in cells]
+        # Before Python 3.13 the writer leaves a carriage return bare where its own rows end with a line feed.
+        rows = self._quoted if any("\r" in text for text in texts) else self._rows
+        rows.writerow(texts)
 
     def close(self) -> Sequence[str]:
         self._text.flush()
