@@ -81,18 +81,28 @@ def test_nothing_found_at_all():
 def test_what_nothing_found_is_worth_to_each_task():
     objects = Objects(({"box": [0, 0, 1, 1], "label": "cup"},))
     detection = DetectionTask("y", DetectionTask.Options())
-    assert baseline_data(detection, [objects] * 20)["baseline"] == {"metric": "map", "value": 0.0, "answer": None}
+    assert baseline_data(detection, [objects] * 20)["baseline"] == {
+        "metric": "map",
+        "value": 0.0,
+        "answer": None,
+        "lower_is_better": False,
+    }
     assert not baseline_data(detection, [Objects(())] * 20)
     entities = EntitiesTask("y", EntitiesTask.Options())
     assert baseline_data(entities, [GoldSpans([Span(0, 1, "X")], [(0, 1, "X")], ["B-X"])] * 20)
     qa = QuestionAnsweringTask("y", QuestionAnsweringTask.Options())
     golds = [GoldAnswers([Answer("x", 0)])] * 15 + [GoldAnswers([])] * 5
-    assert baseline_data(qa, golds)["baseline"] == {"metric": "f1", "value": 0.25, "answer": "no answer"}
+    assert baseline_data(qa, golds)["baseline"] == {
+        "metric": "f1",
+        "value": 0.25,
+        "answer": "no answer",
+        "lower_is_better": False,
+    }
     tags = TaggingTask("y", TaggingTask.Options())
     tags.plain = True
     golds = [GoldTags(["NOUN", "NOUN", "VERB"], [])] * 20
     assert baseline_data(tags, golds)["baseline"] == {
-        "metric": "accuracy", "value": pytest.approx(2 / 3), "answer": "NOUN"
+        "metric": "accuracy", "value": pytest.approx(2 / 3), "answer": "NOUN", "lower_is_better": False
     }  # fmt: skip
 
 
