@@ -47,15 +47,16 @@ def measure(seconds: float) -> dict[str, float]:
     split, steps = banking77(), []
     count_step = Loop._count_step
 
-    def counted(loop: Loop, loss: float, tokens: int, started: float, began: float) -> float:
+    def counted(loop: Loop, loss: float, tokens: int, rows: int, started: float, began: float) -> float:
         steps.append((tokens, time.monotonic() - began))
         if sum(took for _, took in steps[WARM:]) > seconds:
             raise Enough
-        return count_step(loop, loss, tokens, started, began)
+        return count_step(loop, loss, tokens, rows, started, began)
 
     Loop._count_step = counted  # type: ignore[method-assign]
     rows, valid = [r.row for r in split.train], [r.row for r in split.valid[:100]]
-    given: dict[str, Any] = {"valid": valid, "backbone": "minilm", "display": Display()}
+    given: dict[str, Any] = {"valid": valid, "backbone": "minilm", "display": Display(),
+                             "settings": {"training": {"head_start": False}}}  # fmt: skip
     with suppress(Enough):
         polydetr.Predictor.fit(rows, "category", epochs=100, **given)
     Loop._count_step = count_step  # type: ignore[method-assign]
