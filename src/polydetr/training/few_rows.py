@@ -53,6 +53,8 @@ MOST_UNLABELLED = 2000
 _FOLDS = 4
 _MARKS = (1, 2, 4, 8, 16, 24)
 """Epochs after which the features are tried."""
+_PASSES_OF_AN_EPOCH = 2.5
+"""Forward passes over all rows that take as long as an epoch over three quarters of them, at least."""
 _NAME_WEIGHT = 3.0
 _MOST_LABELS = 100_000
 """Rows times classes up to which every strength is tried, not every second one: a regression takes as long."""
@@ -123,7 +125,9 @@ class _Training:
 
     def run(self) -> FewRows:
         pretrained = learned_below_heads(self.model)
+        self.clock.start()
         frozen = self._features()
+        self.clock.took_a_pass()
         tried = {0: [frozen] * len(np.unique(self.folds))}
         chosen = {0: self._choose(0, tried[0])}
         for fold in range(len(tried[0])):
@@ -156,6 +160,8 @@ class _Training:
         runs = len(tried[0]) + _FOLDS / (_FOLDS - 1)
 
         def after_epoch(done: int) -> bool:
+            if fold == 0 and runs * self.clock.seconds > self.clock.limit:
+                return False
             if done in marks:
                 tried.setdefault(done, []).append(self._features())
             following = next((mark for mark in marks if mark > done), None)
@@ -164,7 +170,7 @@ class _Training:
             return runs * following * self.clock.seconds / done <= self.clock.limit
 
         self.clock.start()
-        if marks and self.clock.limit > 0:
+        if marks and runs * _PASSES_OF_AN_EPOCH * self.clock.of_a_pass <= self.clock.limit:
             self._tune(rows, max(marks), after_epoch)
 
     def _tune(self, rows: np.ndarray, epochs: int, after_epoch: Callable[[int], bool]) -> None:
@@ -267,10 +273,15 @@ class _Clock:
     def __init__(self, left: float | None) -> None:
         self.limit = SECONDS if left is None else min(SECONDS, left)
         self._by_wall = left is not None
+        self.of_a_pass = 0.0
         self.start()
 
     def start(self) -> None:
         self._began = self._now()
+
+    def took_a_pass(self) -> None:
+        """What was timed since the start is one forward pass over all rows."""
+        self.of_a_pass = self.seconds
 
     @property
     def seconds(self) -> float:
