@@ -105,7 +105,7 @@ The models that were trained on all three (`--only text+image+table`), asked wit
 
 ## Tables alone
 
-`python benchmarks/tables.py`: five folds, the same for all; scikit-learn's models by their defaults.
+`python benchmarks/tables.py`, and `small_tables.py` with nothing said: five folds, the same for all; scikit-learn's models by their defaults.
 
 {tables.tables(results)}
 

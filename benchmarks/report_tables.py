@@ -72,17 +72,26 @@ def article(results: Results) -> str:
 def speed(results: Results) -> str:
     """What the ratios are made of."""
     lines = []
-    if run := results.newest("speed", job="training"):
-        pace = [statistics.median(r[k] for r in run[side]) for side, k in (
-            ("ours", "tokens_per_s"), ("peer_default", "train_tokens_per_s"), ("peer_best", "train_tokens_per_s"))]  # fmt: skip
-        f1 = [statistics.median(r["entity_f1"] for r in run[side]) for side in ("ours", "peer_default", "peer_best")]
+
+    def median(run: Line, side: str, what: str) -> float:
+        return statistics.median(found[what] for found in run[side])
+
+    run = results.newest("speed", job="training")
+    if run and "peer_like" in run:
+        sides = ("ours", "peer_like", "peer_default")
+        pace, f1 = ([median(run, side, what) for side in sides] for what in ("tokens_per_s", "entity_f1"))
         lines.append(
             f"Training `minilm` for one epoch on the same sentences: {pace[0]:,.0f} tokens/s at entity F1 {f1[0]:.3f}; "
-            f"`transformers.Trainer` by its defaults {pace[1]:,.0f} at {f1[1]:.3f}, with bf16 and batches of 32 {pace[2]:,.0f} at {f1[2]:.3f}."
+            f"`transformers.Trainer` in bf16 with rows of like length together {pace[1]:,.0f} at {f1[1]:.3f}, by its "
+            f"defaults {pace[2]:,.0f} at {f1[2]:.3f}."
         )
-    if run := results.newest("speed", job="prediction"):
-        ours, peer = statistics.median(run["ours"]), statistics.median(run["peer"])
-        lines.append(f"Prediction: {ours:,.0f} texts/s; the pipeline at its best batch size {peer:,.0f}.")
+    run = results.newest("speed", job="prediction")
+    if run and "ours_auto" in run:
+        ours = ", ".join(
+            f"{kind} {median(run, f'ours_{kind}', 'texts_per_s'):,.0f}" for kind in ("auto", "bf16", "fp32")
+        )
+        peer = ", ".join(f"{kind} {median(run, f'peer_{kind}', 'texts_per_s'):,.0f}" for kind in ("bf16", "fp32"))
+        lines.append(f"Prediction, texts/s: ours {ours}; the pipeline at its better batch size {peer}.")
     if run := results.newest("speed", job="latency"):
         lines.append(f"One text: {run['predict_ms']:.2f} ms, of which the forward pass {run['forward_ms']:.2f} ms.")
     return "\n\n".join(lines) or MISSING
@@ -142,6 +151,10 @@ def tables(results: Results) -> str:
         [model, *(f"{at(newest[n].get(model), 'mean') or 0:.4f}" if model in newest[n] else "–" for n in names)]
         for model in models
     ]
+    default = results.newest_by("small_tables", "data", model="polydetr")
+    cells = (f"{default[n]['mean']:.4f}" if n in default else "–" for n in names)
+    rows = [["polydetr, tuned" if row[0] == "polydetr" else row[0], *row[1:]] for row in rows]
+    rows.append(["polydetr, nothing said", *cells])
     return table(["model", "breast cancer, accuracy", "wine, accuracy", "diabetes, R²"], rows)
 
 
@@ -299,7 +312,7 @@ def mechanisms(results: Results) -> str:
 def set_speed(results: Results) -> str:
     newest: dict[tuple[Any, ...], Line] = {}
     for line in results.all("detr_speed"):
-        if "times_faster" in line:
+        if {"times_faster", "times_faster_bf16"} & line.keys():
             keys = ("part", "kind", "layers", "gradients", "size", "queries")
             newest[tuple(line.get(k) for k in keys)] = line
     rows = []
@@ -311,9 +324,14 @@ def set_speed(results: Results) -> str:
             ) if line.get(key)
         )  # fmt: skip
         limit = f"{line['limit_ms']:.1f}" if "limit_ms" in line else "–"
-        for name, words in (("polydetr", ""), ("polydetr_bf16", ", bfloat16")):
-            if name in line:
-                pair = (f"{line[who]['cpu_ms']:.1f}" for who in (name, "transformers"))
+        pairs = (
+            ("polydetr", "transformers", "times_faster", ""),
+            ("polydetr_bf16", "transformers_bf16", "times_faster_bf16", ", both bfloat16"),
+            ("polydetr_fp32", "transformers_fp32", "times_faster_fp32", ", both float32"),
+        )
+        for ours, theirs, times, words in pairs:
+            if ours in line and theirs in line:
+                pair = (f"{line[who]['cpu_ms']:.1f}" for who in (ours, theirs))
                 rest = limit, str(line["threads"]), line["date"]
-                rows.append([what + words, *pair, f"{line['times_faster']:.2f}×", *rest])
+                rows.append([what + words, *pair, f"{line[times]:.2f}×", *rest])
     return table(["part", "CPU ms", "`transformers`, CPU ms", "", "products alone, ms", "threads", "date"], rows)
