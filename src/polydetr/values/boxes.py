@@ -29,6 +29,8 @@ SWAPPED, CLIPPED, OUTSIDE, ZERO_AREA = (
 
 def number(value: Any) -> float:
     """Raises ValueError where it is not one; NaN passes, and is refused with its whole box."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool):
         raise ValueError(f"{value!r} is not a number.")
     try:
@@ -74,27 +76,30 @@ def repair_box(
         RowError: a coordinate is not a finite number. An object without a place cannot be left out, for the image
         would then teach that nothing is there; the caller refuses the image.
     """
-    shown = "[" + ", ".join(f"{v:g}" for v in box) + "]"
     if not all(math.isfinite(v) for v in box):
-        raise RowError(f"the box {shown} has a coordinate that is not a finite number.")
+        raise RowError(f"the box {_shown(box)} has a coordinate that is not a finite number.")
     left, top, right, bottom = box
     messages: list[tuple[str, str]] = []
     if right < left or bottom < top:
-        messages.append((SWAPPED, f"the box {shown} has its corners in the wrong order; they were put right"))
+        messages.append((SWAPPED, f"the box {_shown(box)} has its corners in the wrong order; they were put right"))
         left, right, top, bottom = min(left, right), max(left, right), min(top, bottom), max(top, bottom)
     if right == left or bottom == top:
-        return None, [*messages, (ZERO_AREA, f"the box {shown} has no area")]
+        return None, [*messages, (ZERO_AREA, f"the box {_shown(box)} has no area")]
     if size is not None:
         width, height = size
         beyond = max(-left, -top, right - width, bottom - height)
         left, top, right, bottom = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
         if right <= left or bottom <= top:
-            return None, [*messages, (OUTSIDE, f"the box {shown} lies outside its image of {width}×{height}")]
+            return None, [*messages, (OUTSIDE, f"the box {_shown(box)} lies outside its image of {width}×{height}")]
         if beyond > ROUNDING:
             messages.append(
-                (CLIPPED, f"the box {shown} reaches {beyond:g} pixels out of its image of {width}×{height}")
+                (CLIPPED, f"the box {_shown(box)} reaches {beyond:g} pixels out of its image of {width}×{height}")
             )
     return (float(left), float(top), float(right), float(bottom)), messages
+
+
+def _shown(box: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{v:g}" for v in box) + "]"
 
 
 def share_inside(box_xyxy: Sequence[float], cut_xyxy: Sequence[float]) -> float:

@@ -7,6 +7,7 @@ may meet without being right or wrong) and "inside" (``values.objects.mostly_out
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -101,7 +102,7 @@ class ImageFinder:
         image's suffix with each of them.
         """
         for spelled in spellings(name):
-            if Path(spelled).is_absolute() and (path := self._reached(Path(), spelled)) is not None:
+            if os.path.isabs(spelled) and (path := self._reached(Path(), spelled)) is not None:
                 return path
             for candidate in dict.fromkeys((spelled.lstrip("/"), spelled.rpartition("/")[2])):
                 for folder in self.folders:
@@ -176,7 +177,7 @@ def _record(image: RawImage, path: Path, served: _Served, report: ReadReport) ->
     width, height = size = checked_size(path, image.size)
     file = str(path.absolute())
     name, location = served.setdefault(file, (image.name, image.location))
-    if image.labeled and _plain(name) != _plain(image.name):
+    if image.labeled and name != image.name and _plain(name) != _plain(image.name):
         raise RowError(
             f"the image {image.name!r:.120} is the file {file!r}, which is that of {name!r:.120} ({location}) "
             "already: the boxes of one of the two belong to another image (unpack the images with their folders)."
@@ -207,7 +208,8 @@ def _record(image: RawImage, path: Path, served: _Served, report: ReadReport) ->
             if raw.area is not None:
                 extra["area"] = raw.area
             objects.append({"box": list(repaired), "label": raw.label, **extra})
-    problems += _repeated(objects, image.location)
+    if len(objects) > 1:
+        problems += _repeated(objects, image.location)
     for kind, message, location in problems:
         report.note(kind, message, location)
     row = {"image": file, **image.columns, "image_id": image.key}
@@ -253,6 +255,8 @@ def claimed_size(width: Any, height: Any) -> tuple[int, int] | None:
     Raises:
         ValueError: they are no numbers of pixels.
     """
+    if type(width) is type(height) is int and 0 < width < _LONGEST_SIDE and 0 < height < _LONGEST_SIDE:
+        return width, height
     if is_empty(width) or is_empty(height):
         return None
     sides = number(width), number(height)

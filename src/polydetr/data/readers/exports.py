@@ -27,6 +27,8 @@ _ANSWERS = ("accept", "reject", "ignore")
 _OF_PRODIGY = frozenset({"spans", "accept", "options", "tokens"})
 _ABOUT = frozenset({"answer", "config", "options", "accept", "tokens", "spans", "priority", "score", "relations"})
 """Keys of Prodigy that are about the annotating, and those that are brought to another form."""
+_MARKS = frozenset({"_task_hash", "_input_hash", "answer", "Comments", "bbox", "entities"})
+"""A row of one of these layouts has one of these keys: most rows have none, and are not looked at further."""
 
 
 def usual_export(row: Mapping[str, Any], location: Location, report: ReadReport) -> Mapping[str, Any] | None:
@@ -35,6 +37,8 @@ def usual_export(row: Mapping[str, Any], location: Location, report: ReadReport)
     Raises:
         RowError: a span or a box without numbers.
     """
+    if _MARKS.isdisjoint(row):
+        return row
     if _is_prodigy(row):
         answer = row.get("answer", "accept")
         if answer != "accept":

@@ -53,7 +53,7 @@ def _object(text: str) -> dict[str, Any]:
         raise RowError(f"is not JSON: {error.msg} at column {error.colno}: {shorten(text)}") from None
     except ValueError:
         raise RowError(f"holds a number of thousands of digits: {shorten(text)}") from None
-    if _may_hold_halves(text) or text.count("[") + text.count("{") > MAX_DEPTH:
+    if _may_hold_halves(text) or (len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH):
         check_values(value)
     if not isinstance(value, dict):
         raise RowError(f"holds {_kind(value)}, expected one object ({{...}}) with a field per column.")

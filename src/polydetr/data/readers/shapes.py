@@ -114,7 +114,10 @@ def usual_shape(row: Mapping[str, Any], location: Location, report: ReadReport) 
 
 
 def _in_usual_shape(row: Mapping[str, Any], location: Location, report: ReadReport) -> Mapping[str, Any]:
-    text, label, context, answers = (row.get(name) for name in ("text", "label", "context", "answers"))
+    label, answers = row.get("label"), row.get("answers")
+    if not isinstance(label, dict) and answers is None:
+        return row
+    text, context = row.get("text"), row.get("context")
     if isinstance(label, dict) and isinstance(text, str) and all(isinstance(v, dict) for v in label.values()):
         rest = {k: v for k, v in row.items() if k != "label"}
         return {**rest, "entities": _cluener(text, label, location, report)}
