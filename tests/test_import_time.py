@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -37,3 +38,15 @@ def test_the_public_face_waits_with_torch():
     found = modules_after("from polydetr import Predictor")
     assert "polydetr.predictor" in found
     assert not found & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    ("code", "policy"),
+    [("from polydetr import Predictor", ""), ("import polydetr.training.fit", "PASSIVE"),
+     ("import os; os.environ['GOMP_SPINCOUNT'] = '9'; import polydetr.training", "")],
+)  # fmt: skip
+def test_threads_sleep_while_they_wait_only_in_a_process_that_trains(code: str, policy: str) -> None:
+    given = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")}
+    shown = "import os; print(os.environ.get('OMP_WAIT_POLICY', ''))"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{shown}"], env=given, capture_output=True, text=True)
+    assert done.stdout.strip() == policy, done.stderr

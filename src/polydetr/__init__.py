@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -19,11 +17,6 @@ if TYPE_CHECKING:
     from polydetr.predictor import Predictor
     from polydetr.reports.spans_terminal import colored_entities
     from polydetr.values.spans import Span
-
-# Threads that wait for one another at every operation spin, unless told not to before PyTorch is loaded. Beside another
-# program they then burn the very core that the last of them needs: training fell to a fifteenth with two such programs.
-if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 __version__ = "0.1.0"
 __all__ = [

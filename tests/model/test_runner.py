@@ -101,6 +101,18 @@ def test_the_number_of_threads_of_the_process_is_never_set(
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.parametrize(("policy", "own_thread"), [("PASSIVE", False), ("", True)])
+def test_where_threads_sleep_one_row_is_computed_by_one_that_is_awake(
+    engine: Engine, case: Case, policy: str, own_thread: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    runner = runner_of(engine, threads=2)
+    threads: list[str] = []
+    runner.model.register_forward_pre_hook(lambda *_: threads.append(threading.current_thread().name))
+    plain_answers(engine, answers(engine.with_runner(runner), case.rows[:1]))
+    assert [name == threading.current_thread().name for name in threads] == [own_thread]
+
+
 def test_eight_threads_at_once_get_the_answers_that_they_get_alone(engine: Engine, case: Case) -> None:
     shared = engine.with_runner(runner_of(engine, threads=2))
     alone = plain_answers(engine, answers(shared, case.rows))

@@ -172,11 +172,12 @@ class TextTokens:
             last = np.minimum(word, len(bounds) - 1)
             start = np.maximum(start, np.minimum(bounds[last, 0], end - 1))  # white space in front belongs to no token
             inside = (word < len(bounds)) & (bounds[last, 0] <= start)
-            out[WORD] = np.where(inside, word, -1)
-            out[FIRST] = inside & (np.diff(out[WORD], prepend=-1) != 0)
+            out[WORD] = word = np.where(inside, word, -1)
+            inside[1:] &= word[1:] != word[:-1]
+            out[FIRST] = inside
             if self.word_shape:
                 shapes = np.array([word_shape(text.text[a:b]) for a, b in text.words], dtype=np.int32)
-                out[SHAPE] = np.where(inside, shapes[last], 0)
+                out[SHAPE] = np.where(word >= 0, shapes[last], 0)
         out[START], out[END] = start, end
         return out
 

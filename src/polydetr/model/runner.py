@@ -23,7 +23,13 @@ from polydetr.nn.cpu.threads import single_threaded_pool
 
 Listener = Callable[[Mapping[str, Mapping[str, Tensor]], Batch], None]
 """Takes the outputs of a batch, target → named tensors, and the batch itself."""
+SMALL = 256
+"""Tokens that one thread is done with before threads that sleep at every operation are woken for them."""
 _Forwarded = tuple[list[int], Batch, Mapping[str, Mapping[str, Tensor]]]
+
+
+def _waits_asleep() -> bool:
+    return os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
 
 
 class TorchRunner:
@@ -69,7 +75,8 @@ class TorchRunner:
             PolydetrError: the model lies on a GPU, and this process was forked from the one that loaded it.
         """
         results: list[dict[str, Arrays]] = [{} for _ in examples]
-        batches = token_budget_batches([e.num_tokens for e in examples], self.batch_tokens, seed=None)
+        tokens = [e.num_tokens for e in examples]
+        batches = token_budget_batches(tokens, self.batch_tokens, seed=None)
         device = next(self.model.parameters()).device
         if device.type == "cuda" and self._process != os.getpid():
             raise PolydetrError(
@@ -83,7 +90,7 @@ class TorchRunner:
                 return ids, batch, self.model(batch, targets)
 
         with torch.inference_mode():
-            for ids, batch, outputs in self._side_by_side(forward, batches, device):
+            for ids, batch, outputs in self._side_by_side(forward, batches, device, small=sum(tokens) <= SMALL):
                 if self._listener is not None:
                     self._listener(outputs, batch)
                 for target, tensors in outputs.items():
@@ -93,10 +100,16 @@ class TorchRunner:
         return list[Outputs](results)
 
     def _side_by_side(
-        self, forward: Callable[[list[int]], _Forwarded], batches: Sequence[list[int]], device: torch.device
+        self,
+        forward: Callable[[list[int]], _Forwarded],
+        batches: Sequence[list[int]],
+        device: torch.device,
+        *,
+        small: bool,
     ) -> Iterator[_Forwarded]:
         """``map`` in order."""
-        if device.type != "cpu" or self.threads < 2 or len(batches) < 2 or self._process != os.getpid():
+        one_at_a_time = len(batches) < 2 and not (batches and small and _waits_asleep())
+        if device.type != "cpu" or self.threads < 2 or one_at_a_time or self._process != os.getpid():
             return map(forward, batches)
         if self._pool is None:
             self._pool = single_threaded_pool(self.threads)

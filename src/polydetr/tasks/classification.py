@@ -206,8 +206,9 @@ class ClassificationTask(Task):
     # -- answers ------------------------------------------------------------------------------------------------------
 
     def decode(self, outputs: Sequence[Arrays], layouts: Layouts, texts: Sequence[FieldText]) -> list[Prediction]:
-        # A long text is read in windows; their logits are averaged.
-        logits = np.mean([o["logits"].astype(np.float64) for o in outputs], axis=0)
+        logits = outputs[0]["logits"].astype(np.float64)
+        if len(outputs) > 1:  # a long text is read in windows; their logits are averaged
+            logits = np.mean([o["logits"].astype(np.float64) for o in outputs], axis=0)
         values = self.classes.values
         if self.multi_label:
             p = 1 / (1 + np.exp(-logits / self.temperature))
