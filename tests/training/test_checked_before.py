@@ -76,7 +76,7 @@ def test_what_fails_after_the_training_costs_no_model(tmp_path, monkeypatch, fai
     def fails(*given, **more):
         raise KeyError("a label that nobody thought of")
 
-    monkeypatch.setattr(f"polydetr.training.fit.{failing}", fails)
+    monkeypatch.setattr(f"polydetr.training.finish.{failing}", fails)
     out = tmp_path / "model"
     with pytest.raises(PolydetrError, match=r"training is done and the model is saved in .*KeyError.*--resume"):
         train(out, test=VALID)

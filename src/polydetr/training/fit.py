@@ -3,67 +3,52 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import platform
-import random
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from polydetr.config.sections import Config
-from polydetr.core.documents import EncodedDocument
-from polydetr.core.files import cache_dir
-from polydetr.core.lock import held
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
-from polydetr.engine.engine import Engine
-from polydetr.engine.measure import evaluation_warnings, with_coverage
-from polydetr.engine.mistakes import with_mistakes
-from polydetr.errors import Interrupted, RowError, SaveError
+from polydetr.errors import RowError
 from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
 from polydetr.model.build import Assembly, build_model
 from polydetr.model.folder import describe_model
-from polydetr.model.masters import Masters
-from polydetr.model.model import PolyModel
-from polydetr.model.precision import ForTraining, Plain, Precision, apply, choose_for_prediction, choose_for_training
+from polydetr.model.precision import ForTraining, Plain, apply, choose_for_training
 from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Batch
 from polydetr.nn.cpu.threads import limited_to
 from polydetr.schema.spec import Schema
-from polydetr.training.adapters import add_adapters, plain_weights, remove_adapters
+from polydetr.training.adapters import add_adapters
 from polydetr.training.budget import Budget
-from polydetr.training.calibrate import calibrate, measure_precision, proving_rows
 from polydetr.training.cautions import short_run
-from polydetr.training.checkpoint import Checkpoints, Progress, checkpoint_of, frozen_digest, learning_state
-from polydetr.training.cross_fitted import cross_fitted, with_intervals
+from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
 from polydetr.training.devices import Devices, open_devices
 from polydetr.training.encode import (
     EncodedRows,
-    MeasuredRows,
     Splits,
-    encode_measured_rows,
     encode_rows,
-    measure,
     rejected_lines,
     rejected_row,
 )
 from polydetr.training.features import with_features
-from polydetr.training.few_rows import MOST_UNLABELLED, has_few_rows, train_few_rows
+from polydetr.training.few_rows import has_few_rows
+from polydetr.training.few_run import train_few
+from polydetr.training.finish import finish
 from polydetr.training.head_start import heads_to_start, start_heads
-from polydetr.training.limited import after_training, draws_reports, fitting, plan_run
+from polydetr.training.limited import after_training, draws_reports, plan_run
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.places import tracking_folder
+from polydetr.training.run import Run, checkpoint_folder, fingerprint_of, hash_rows, resumes
 from polydetr.training.start import start_from_tables
 from polydetr.training.tracking import make_tracker
 
@@ -86,48 +71,6 @@ class Trained:
     failure: Exception | None = None
     step_losses: Mapping[str, Any] = field(default_factory=dict)
     draws: bool = True
-
-
-@dataclass
-class _Measured:
-    """What is known of a trained model. Whatever ends the measuring is kept as its ``failure``, to be raised once the
-    model is saved: the training took hours, and this takes seconds.
-
-    prediction: see ``_set_prediction``; before, evaluations: by target before the calibration, by split after it.
-    """
-
-    prediction: dict[str, Any]
-    before: Mapping[str, Evaluation] = field(default_factory=dict)
-    evaluations: dict[str, Mapping[str, Evaluation]] = field(default_factory=dict)
-    failure: Exception | None = None
-
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """One step of it; the next ones do without what it was to find."""
-        try:
-            yield
-        except Exception as error:
-            self.failure = self.failure or error
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What the steps of one run share. notify: shows a message, each once; rows_hash: of the training and validation
-    rows; started: when it began, by ``time.monotonic``; budget: of its time limit. identity: what tells its checkpoint
-    from those of other runs: the configuration before a plan changed it.
-    """
-
-    config: Config
-    schema: Schema
-    out: Path | None
-    devices: Devices
-    checkpoints: Checkpoints
-    display: Display
-    notify: Notify
-    rows_hash: str
-    started: float
-    budget: Budget | None
-    identity: Config
 
 
 @contextmanager
@@ -159,14 +102,14 @@ def fit(
     if not devices.is_first:
         display = Display()
     notify = functools.cache(display.note)  # each message once
-    rows_hash = _hash_rows([*splits.train, *splits.valid])
-    with _checkpoint_folder(config, schema, rows_hash, out=out, devices=devices, notify=notify) as folder:
+    rows_hash = hash_rows([*splits.train, *splits.valid])
+    with checkpoint_folder(config, schema, rows_hash, out=out, devices=devices, notify=notify) as folder:
         checkpoints = Checkpoints(folder, devices)
         checkpoints.prepare()
-        resume = devices.agree(_resumes(checkpoints, wanted=resume, notify=notify))
+        resume = devices.agree(resumes(checkpoints, wanted=resume, notify=notify))
         if budget is not None and resume:
             budget.kept = checkpoints.header().get("budget", {})
-        run = _Run(config, schema, out, devices, checkpoints, display, notify, rows_hash, started, budget, config)
+        run = Run(config, schema, out, devices, checkpoints, display, notify, rows_hash, started, budget, config)
         try:
             return _fit(run, splits, resume=resume)
         except BaseException:
@@ -174,7 +117,7 @@ def fit(
             raise
 
 
-def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
+def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
     schema, out, devices, display = run.schema, run.out, run.devices, run.display
     # A backbone may have to be fetched first, and the rows be written to the cache: once.
     assembly = devices.first_then_all(lambda: _build(run.config, schema, splits, notify=display.note))
@@ -192,7 +135,7 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
             f"the {len(splits.unlabelled)} unlabelled rows are left aside: they help where one target of classes is "
             "learned from few rows over a pretrained backbone (training.few_rows)"
         )
-    data_hash = _hash_rows(splits.train)
+    data_hash = hash_rows(splits.train)
     encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, notify=run.notify))
     if few:  # they were read twice
         places = ("file", "row", "line", "reason")
@@ -202,34 +145,11 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
             display.note(message)
     measured_as = assembly
     if few:
-        rows, progress, precision, measured_as = _train_few(run, assembly, encoded, splits)
+        rows, progress, precision, measured_as = train_few(run, assembly, encoded, splits)
     else:
         rows, progress, precision = _train(run, assembly, encoded, resume=resume)
-    weights = _restore_best(assembly.model, run.checkpoints)
-    # Features that were computed once, by a frozen backbone, are measured as they are: in the backbone's own precision.
-    proves = config.training.precision == "auto" and not config.training.freeze_backbones
-    if run.budget is not None and devices.count == 1:
-        rows, proves = fitting(run.budget, assembly, rows, proves=proves, notify=display.note)
-    measured = _Measured({"precision": precision})
-    with measured.step():
-        measured.prediction = _set_prediction(run, assembly, weights, precision, rows.valid if proves else None)
-    assembly.runner.masters = Masters(assembly.model, weights)
-    del weights
-    with measured.step():
-        measured.before, measured.evaluations["valid"] = calibrate(measured_as, rows.valid, notify=display.note)
-    with measured.step():
-        if rows.test is not None:
-            results, evaluated = measure(engine, rows.test)
-            measured.evaluations["test"] = with_mistakes(engine, results, with_coverage(engine, results, evaluated))
-    if few:
-        measured.evaluations = {split: with_intervals(by) for split, by in measured.evaluations.items()}
+    measured = finish(run, assembly, rows, trained_in=precision, measured_as=measured_as, few=few)
     before, evaluations = measured.before, measured.evaluations
-    for split, by_target in evaluations.items():
-        for target, evaluation in by_target.items():
-            for message in evaluation_warnings(
-                engine.tasks[target], evaluation, where=f"the {split} rows", left_out=False
-            ):
-                display.note(message)
     for message in short_run(engine.tasks, progress, epochs=config.epochs or 0.0, time_limit=config.time_limit):
         display.note(message)
     info = {
@@ -260,7 +180,7 @@ def _fit(run: _Run, splits: Splits, *, resume: bool) -> Trained:
     )  # fmt: skip
 
 
-def _planned(run: _Run, splits: Splits, assembly: Assembly) -> tuple[_Run, Assembly]:
+def _planned(run: Run, splits: Splits, assembly: Assembly) -> tuple[Run, Assembly]:
     """The run as a time limit allows it, and its model; the splits keep the rows that are read."""
     budget, config = run.budget, run.config
     if budget is None or run.devices.count > 1:
@@ -272,7 +192,7 @@ def _planned(run: _Run, splits: Splits, assembly: Assembly) -> tuple[_Run, Assem
     return replace(run, config=config), assembly
 
 
-def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> tuple[EncodedRows, Progress, Plain]:
+def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> tuple[EncodedRows, Progress, Plain]:
     """Precision, adapters, optimizer, loop. Returns the rows as the loop read them, where the run ended, and in which
     precision.
     """
@@ -316,7 +236,7 @@ def _train(run: _Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) ->
     optimizer = MasterAdamW(groups, clip_norm=settings.clip_norm, ema_decay=settings.ema_decay or None)
     if not devices.is_first:
         torch.manual_seed(config.seed + devices.rank)  # each device has a dropout of its own
-    fingerprint = _fingerprint(run.identity, run.schema, run.rows_hash, frozen_digest(model))
+    fingerprint = fingerprint_of(run.identity, run.schema, run.rows_hash, frozen_digest(model))
     tracked = config.track if devices.is_first else "none"
     tracker = make_tracker(tracked, tracking_folder(run.out), config=config.model_dump())
     reserving: dict[str, Any] = {}
@@ -359,54 +279,7 @@ def _strengths(started: Mapping[str, float]) -> str:
     return ", ".join(f"{target!r}: ridge penalty {strength:g}" for target, strength in started.items())
 
 
-def _train_few(
-    run: _Run, assembly: Assembly, rows: EncodedRows, splits: Splits
-) -> tuple[EncodedRows, Progress, Plain, Assembly]:
-    """Few rows (``few_rows``), in float32. Returns as ``_train``, and what answers the validation rows: the model, or
-    where these are the training rows, models that had not seen them.
-    """
-    config, engine, display = run.config, assembly.engine, run.display
-    assembly.model.to(run.devices.device)
-    documents = rows.valid.documents
-    if not splits.is_held_out:
-        documents = encode_measured_rows(
-            engine, splits.train, config, splits.rejected, split="training", notify=run.notify
-        ).documents
-    unlabelled = _encoded_unlabelled(run, engine, splits.unlabelled)
-    left = None if run.budget is None else max(0.0, 0.6 * run.budget.left())
-    try:
-        found = train_few_rows(assembly, documents, unlabelled, seed=config.seed, seconds=left, display=display)
-    except KeyboardInterrupt:
-        raise Interrupted("stopped; nothing is kept of a training from few rows, which takes a minute.") from None
-    run.checkpoints.save_best(learning_state(assembly.model))
-    progress = Progress(
-        epoch=found.epochs, step=found.epochs, seconds=found.seconds, step_seconds=found.seconds, tokens=found.tokens,
-        best_step=found.epochs, finished=True, history=found.history,
-    )  # fmt: skip
-    rows = replace(rows, valid=replace(rows.valid, is_unseen=True))
-    if not splits.is_held_out:
-        return rows, progress, "fp32", assembly
-    display.note(
-        f"nothing is held out in the end: each of the {len(documents)} rows is answered by a model that had not "
-        "seen it, which measures and calibrates the one that has seen them all"
-    )
-    target = next(iter(engine.tasks))
-    return rows, progress, "fp32", cross_fitted(assembly, documents, target, found.logits)
-
-
-def _encoded_unlabelled(run: _Run, engine: Engine, records: Sequence[Record]) -> list[EncodedDocument]:
-    """``MOST_UNLABELLED`` of them at most; what is left out is told."""
-    if len(records) > MOST_UNLABELLED:
-        run.display.note(f"of {len(records):,} unlabelled rows {MOST_UNLABELLED:,} are read, drawn at random")
-        records = random.Random(run.config.seed).sample(list(records), MOST_UNLABELLED)
-    items = list(engine.encode(records, on_error="return"))
-    rejected = [item for item in items if not isinstance(item, EncodedDocument)]
-    if rejected:
-        run.display.note(f"{len(rejected)} unlabelled rows cannot be read, for example: {rejected[0].error}")
-    return [item for item in items if isinstance(item, EncodedDocument)]
-
-
-def _set_precision(run: _Run, runner: TorchRunner, wanted: ForTraining, store: ExampleStore) -> Plain:
+def _set_precision(run: Run, runner: TorchRunner, wanted: ForTraining, store: ExampleStore) -> Plain:
     """Puts the model into the precision it trains in; on all devices what the first one measured."""
 
     def batch() -> Batch:
@@ -417,36 +290,6 @@ def _set_precision(run: _Run, runner: TorchRunner, wanted: ForTraining, store: E
     run.display.note(f"precision: {chosen.name}{masters} ({chosen.reason})")
     apply(runner.model, chosen)
     return "bf16" if chosen.name == "bf16" else "fp32"
-
-
-def _set_prediction(
-    run: _Run, assembly: Assembly, weights: Mapping[str, Tensor], trained_in: Plain, valid: MeasuredRows | None
-) -> dict[str, Any]:
-    """Puts the model into the precision it predicts in, and returns what the folder records of that. valid: rows that
-    prove another precision than ``trained_in``; None keeps that one.
-    """
-    if valid is None:
-        return {"precision": trained_in}
-    rows = proving_rows(valid)
-    chosen = run.devices.in_first(
-        lambda: choose_for_prediction(
-            assembly.model, weights, trained_in=trained_in, rows=len(rows.records),
-            measure=lambda: measure_precision(assembly.engine, rows), notify=run.display.note,
-        )
-    )  # fmt: skip
-    if not run.devices.is_first:
-        apply(assembly.model, Precision(chosen["precision"], around=trained_in), weights)
-    return chosen
-
-
-def _resumes(checkpoints: Checkpoints, *, wanted: bool, notify: Notify) -> bool:
-    if wanted and not checkpoints.exists():
-        notify(f"there is no checkpoint in {str(checkpoints.folder)!r}: the run starts from the beginning")
-    elif not wanted and checkpoints.exists():
-        notify(
-            f"an interrupted run left a checkpoint in {str(checkpoints.folder)!r}; this run starts anew and replaces it"
-        )
-    return wanted and checkpoints.exists()
 
 
 def _build(config: Config, schema: Schema, splits: Splits, *, notify: Notify) -> Assembly:
@@ -482,64 +325,6 @@ def _find_row(error: RowError, schema: Schema, records: Sequence[Record]) -> tup
         except RowError as unreadable:
             return record, unreadable.at(record.location)
     return None, error
-
-
-def _restore_best(model: PolyModel, checkpoints: Checkpoints) -> dict[str, Tensor]:
-    """Puts the best weights into the model; returns all of them under their plain names, the learned ones in fp32.
-
-    What was not learned is the model's own, not a copy.
-    """
-    weights = plain_weights(model, dict(model.state_dict()) | checkpoints.load_best())
-    remove_adapters(model)
-    model.load_state_dict(weights)
-    model.eval()
-    return weights
-
-
-@contextmanager
-def _checkpoint_folder(
-    config: Config, schema: Schema, rows_hash: str, *, out: Path | None, devices: Devices, notify: Notify
-) -> Iterator[Path]:
-    """Beside the model folder, so that saving the model never touches it; in the cache when nothing is to be kept, or,
-    where the same run has that or it cannot be written, among the temporary files.
-    """
-    folder = cache_dir() / "runs" / _fingerprint(config, schema, rows_hash, "")[:24]
-    with ExitStack() as stack:
-        if out is not None:
-            folder = checkpoint_of(out)
-        elif devices.is_first:
-            try:
-                stack.enter_context(held(folder.with_suffix(".lock"), what=f"the checkpoint in {str(folder)!r}"))
-            except SaveError as error:
-                notify(f"{error.message.removesuffix('.')}: this run keeps its checkpoint elsewhere, for itself")
-                folder = Path(tempfile.mkdtemp(prefix="polydetr-"))
-        yield devices.agree(folder)
-
-
-def _hash_rows(records: Sequence[Record]) -> str:
-    digest = hashlib.sha256()
-    for record in records:
-        row = [record.document, record.row]
-        try:
-            text = json.dumps(row, sort_keys=True, default=_content, ensure_ascii=False)
-        except (TypeError, ValueError):  # names that are no text, an object within itself
-            text = repr(row)
-        digest.update(text.encode(errors="surrogatepass"))
-    return digest.hexdigest()
-
-
-def _content(value: object) -> str:
-    """A value that JSON does not know, as text that differs where the value does: pixels, dates, decimals."""
-    if hasattr(value, "tobytes"):  # NumPy and PIL
-        value = value.tobytes() + repr(getattr(value, "shape", None) or getattr(value, "size", None)).encode()  # type: ignore[attr-defined]
-    return hashlib.sha256(value).hexdigest() if isinstance(value, (bytes, bytearray, memoryview)) else str(value)
-
-
-def _fingerprint(config: Config, schema: Schema, rows_hash: str, frozen: str) -> str:
-    """The same for calls that give the same model: places of files and tracking do not matter."""
-    settings = config.model_dump(exclude={"out", "test", "train", "valid", "unlabelled", "track"})
-    content = json.dumps([settings, schema.to_dict(), rows_hash, frozen], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _describe(splits: Splits, rows: EncodedRows) -> dict[str, Any]:
