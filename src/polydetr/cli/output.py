@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 _ESCAPED = "polydetr.escaped"
 
-if TYPE_CHECKING:
-    from polydetr.metrics.calibration import Threshold
-
 
 @contextlib.contextmanager
 def counting() -> Iterator[Callable[[int], None] | None]:
