@@ -37,7 +37,8 @@ def evaluate(
     reading: ReadOptions,
 ) -> None:
     """Measure a model on labeled rows."""
-    from polydetr.inference.model import LoadedModel, report_name
+    from polydetr.inference.measuring import report_name
+    from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
         evaluations = LoadedModel.load(model, max_pixels=max_pixels).evaluation(file, out=out, reading=reading)
@@ -95,7 +96,8 @@ def predict(
     Generated images are written as PNG files into a folder beside --out (answers.csv: answers-files/).
     """
     from polydetr.inference.asked import rows_of_texts
-    from polydetr.inference.model import LoadedModel, Options
+    from polydetr.inference.model import LoadedModel
+    from polydetr.inference.options import Options
     from polydetr.inference.writing import check_outputs
 
     if strict and lenient:
