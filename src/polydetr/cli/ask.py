@@ -22,10 +22,12 @@ from polydetr.cli.reading import JsonFlag, MaxPixels, reads_rows
 from polydetr.core.reading import ReadOptions
 from polydetr.errors import ConfigError, shown
 
+ModelFolder = Annotated[Path, typer.Argument(help="A model folder.")]
+
 
 @reads_rows
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    model: ModelFolder,
     file: Annotated[str, typer.Argument(help="Labeled rows.")],
     out: Annotated[
         Path | None,
@@ -56,7 +58,7 @@ def evaluate(
 
 @reads_rows
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    model: ModelFolder,
     file: Annotated[str | None, typer.Argument(help="Rows, or - for standard input.")] = None,
     text: Annotated[
         list[str] | None,
@@ -126,7 +128,7 @@ def predict(
 
 @reads_rows
 def explain(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    model: ModelFolder,
     file: Annotated[str, typer.Argument(help="Rows, or - for standard input.")],
     row: Annotated[int, typer.Option(help="Which row, counted from 1.", min=1)] = 1,
     target: Annotated[str | None, typer.Option(help="Which answer, where the model gives several.")] = None,
