@@ -12,18 +12,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
-import os
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from polydetr import Predictor
-from recording import keep
-from tables import fit_predict, folds, load, score
+from tables import fit_predict, measure_and_keep, with_own_cache
 
 MODELS = ("polydetr", "linear", "boosting", "hist_boosting", "mlp")
 
@@ -47,19 +43,12 @@ def with_nothing_said(
     return np.array(values if regression else [int(v.removeprefix("class ")) for v in values])
 
 
-def measured(data: str, model: str, *, seed: int) -> tuple[list[float], float]:
-    """(score of every fold, seconds)."""
-    x, y, names, regression = load(data)
-    scores, started = [], time.perf_counter()
-    for train, test in folds(x, y, regression=regression, number=5, seed=seed):
-        if model == "polydetr":
-            predicted = with_nothing_said(x[train], y[train], x[test], names, regression=regression)
-        else:
-            predicted = fit_predict(
-                model, x[train], y[train], x[test], names, regression=regression, seed=seed, settings={}
-            )
-        scores.append(score(predicted, y[test], regression=regression))
-    return scores, time.perf_counter() - started
+def predicted(
+    model: str, x: np.ndarray, y: np.ndarray, new: np.ndarray, names: Sequence[str], *, regression: bool, seed: int
+) -> np.ndarray:
+    if model == "polydetr":
+        return with_nothing_said(x, y, new, names, regression=regression)
+    return fit_predict(model, x, y, new, names, regression=regression, seed=seed, settings={})
 
 
 def main() -> None:
@@ -69,25 +58,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--label", default="")
     arguments = parser.parse_args()
-    if "POLYDETR_CACHE" not in os.environ:  # many tiny runs would fill the user's own
-        folder = tempfile.TemporaryDirectory()
-        os.environ["POLYDETR_CACHE"] = folder.name
+    with_own_cache()
     for data in arguments.data:
         for model in arguments.models:
-            scores, seconds = measured(data, model, seed=arguments.seed)
-            result = {
-                "data": data,
-                "model": model,
-                "label": arguments.label,
-                "metric": "r2" if load(data)[3] else "accuracy",
-                "mean": round(float(np.mean(scores)), 4),
-                "folds": [round(s, 4) for s in scores],
-                "settings": "nothing said" if model == "polydetr" else "defaults",
-                "seconds": round(seconds, 1),
-                "seed": arguments.seed,
-            }
-            print(json.dumps({k: result[k] for k in ("data", "model", "mean", "folds", "seconds")}), flush=True)
-            keep("small_tables", result)
+            said = {"settings": "nothing said" if model == "polydetr" else "defaults", "label": arguments.label}
+            measure_and_keep("small_tables", predicted, data, model, seed=arguments.seed, said=said)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ settings (SETTINGS, OF_TABLE) were chosen by ``tune`` (--tune), which sees the t
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,8 +50,8 @@ OF_TABLE: dict[str, dict[str, Any]] = {
 and of breast cancer alone, with standard numbers and the linear embedding: one layer 0.980; weight decay 0.1 0.978;
 label smoothing 0.1 0.974; a fifth of the cells hidden 0.974; head_lr 3e-3 0.971.
 """
-Score = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
-"""(training rows, their targets, rows to predict, names of the columns, seed) → predictions."""
+Predict = Callable[..., np.ndarray]
+"""(model, training rows, their targets, rows to predict, names of the columns, regression=, seed=) → predictions."""
 
 
 def load(name: str) -> tuple[np.ndarray, np.ndarray, list[str], bool]:
@@ -121,21 +123,44 @@ def fit_predict(
         return baseline(model, regression=regression, seed=seed).fit(x, y).predict(new)
 
 
-def cross_validate(
-    data: str, model: str, *, repeats: int, settings: dict[str, Any], seed: int
-) -> tuple[list[float], float]:
-    """(score of every fold, seconds)."""
+def cross_validate(predict: Predict, data: str, model: str, *, repeats: int, seed: int) -> tuple[list[float], float]:
+    """(score of every fold, seconds). predict: see ``fit_predict``."""
     x, y, names, regression = load(data)
     started = time.perf_counter()
     scores = []
     for repeat in range(repeats):
         for train, test in folds(x, y, regression=regression, number=5, seed=seed + repeat):
-            predicted = fit_predict(
-                model, x[train], y[train], x[test], names,
-                regression=regression, seed=seed + repeat, settings=settings,
-            )  # fmt: skip
-            scores.append(score(predicted, y[test], regression=regression))
+            answers = predict(model, x[train], y[train], x[test], names, regression=regression, seed=seed + repeat)
+            scores.append(score(answers, y[test], regression=regression))
     return scores, time.perf_counter() - started
+
+
+def measure_and_keep(
+    benchmark: str, predict: Predict, data: str, model: str, *, seed: int, said: dict[str, Any], repeats: int = 1
+) -> None:
+    """Prints a line of one table and model, and keeps it. said: what the record holds beside the scores."""
+    scores, seconds = cross_validate(predict, data, model, repeats=repeats, seed=seed)
+    result = {
+        "data": data,
+        "model": model,
+        "metric": "r2" if load(data)[3] else "accuracy",
+        "mean": round(float(np.mean(scores)), 4),
+        "deviation_of_folds": round(float(np.std(scores)), 4),
+        "folds": [round(s, 4) for s in scores],
+        **said,
+        "seconds": round(seconds, 1),
+        "seed": seed,
+    }
+    print(json.dumps({k: result[k] for k in ("data", "model", "mean", "deviation_of_folds", "seconds")}), flush=True)
+    keep(benchmark, result)
+
+
+def with_own_cache() -> None:
+    """Hundreds of tiny runs would fill the user's cache: they get one that goes with the process."""
+    if "POLYDETR_CACHE" not in os.environ:
+        folder = tempfile.TemporaryDirectory()
+        atexit.register(folder.cleanup)
+        os.environ["POLYDETR_CACHE"] = folder.name
 
 
 def tune(data: str, *, settings: dict[str, Any], seed: int, number: int = 4) -> float:
@@ -163,33 +188,22 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings")
     arguments = parser.parse_args()
     given = parse_settings(arguments.settings)
-    if "POLYDETR_CACHE" not in os.environ:  # hundreds of tiny runs would fill the user's own
-        folder = tempfile.TemporaryDirectory()
-        os.environ["POLYDETR_CACHE"] = folder.name
+    with_own_cache()
     for data in arguments.data:
         settings = merge(merge(SETTINGS, {} if arguments.tune else OF_TABLE.get(data, {})), given)
         if arguments.tune:
             print(json.dumps({"data": data, "inner": round(tune(data, settings=settings, seed=arguments.seed), 4)}))
             continue
         for model in arguments.models:
-            scores, seconds = cross_validate(
-                data, model, repeats=arguments.repeats, settings=settings, seed=arguments.seed
-            )
-            result = {
-                "data": data,
-                "model": model,
-                "label": arguments.label,
-                "metric": "r2" if load(data)[3] else "accuracy",
-                "mean": round(float(np.mean(scores)), 4),
-                "deviation_of_folds": round(float(np.std(scores)), 4),
-                "folds": [round(s, 4) for s in scores],
+            said = {
                 "repeats": arguments.repeats,
                 "settings": settings if model == "polydetr" else "defaults",
-                "seconds": round(seconds, 1),
-                "seed": arguments.seed,
+                "label": arguments.label,
             }
-            print(json.dumps({k: result[k] for k in ("data", "model", "mean", "deviation_of_folds", "seconds")}))
-            keep("tables", result)
+            measure_and_keep(
+                "tables", partial(fit_predict, settings=settings), data, model,
+                seed=arguments.seed, said=said, repeats=arguments.repeats,
+            )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from polydetr.errors import (
     MESSAGE_LIMIT,
@@ -14,6 +15,7 @@ from polydetr.errors import (
     bounded,
     did_you_mean,
     escaped,
+    faults,
     listed,
     nearest,
     quoted,
@@ -22,6 +24,37 @@ from polydetr.errors import (
 )
 
 COMMAND = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f"
+
+
+class _Encoder(BaseModel):
+    layers: int = 1
+    sizes: list[int] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _whole(self) -> _Encoder:
+        if self.layers < 0:
+            raise ValueError("layers are counted from 0")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"layers": -1}, "layers are counted from 0"),
+        ({"sizes": [1, "a"]}, "sizes.1: Input should be a valid integer, unable to parse string as an integer"),
+        ([], "Input should be a valid dictionary or instance of _Encoder"),
+    ],
+)
+def test_faults_of_a_file_have_their_place_where_they_have_one(content, expected) -> None:
+    with pytest.raises(ValidationError) as raised:
+        _Encoder.model_validate(content)
+    assert faults(raised.value) == expected
+
+
+def test_no_more_faults_of_a_file_are_told_than_are_read() -> None:
+    with pytest.raises(ValidationError) as raised:
+        _Encoder.model_validate({"sizes": ["a"] * 5})
+    assert faults(raised.value).endswith("; and 2 more")
 
 
 def test_text_of_the_data_commands_nothing() -> None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from polydetr.engine.outputs import Answer, Problem
     from polydetr.errors import PolydetrError
     from polydetr.fetch.samples import fetch_sample
-    from polydetr.inference.model import LoadedModel, MeasureWarning, Options
+    from polydetr.inference.model import LoadedModel, MeasureWarning
+    from polydetr.inference.options import Options
     from polydetr.predictor import Predictor
     from polydetr.reports.spans_terminal import colored_entities
     from polydetr.values.spans import Span
@@ -42,7 +43,7 @@ _HOMES = {
     "Evaluation": "core.predictions",
     "LoadedModel": "inference.model",
     "MeasureWarning": "inference.model",
-    "Options": "inference.model",
+    "Options": "inference.options",
     "PolydetrError": "errors",
     "Prediction": "core.predictions",
     "Predictor": "predictor",

@@ -25,13 +25,18 @@ import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 MESSAGE_LIMIT = 1000
 """Characters of an error, its place and its hint included."""
 _HINT_LIMIT = 300
 _FILE_LIMIT = 200
 FAULTS_SHOWN = 12
+_OF_FILES_SHOWN = 3
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but line feeds and tabs, what turns the direction of writing, and halves of characters."""
 
@@ -238,6 +243,19 @@ def did_you_mean(value: str, known: Iterable[str], *, limit: int = 240) -> str:
     if near := nearest(value, options):
         return near
     return f"Known: {listed(options, limit=limit)}." if options else "None is known."
+
+
+def fault_reason(fault: ErrorDetails) -> str:
+    """What pydantic found wrong: of a check of ours its own words."""
+    return fault["msg"].removeprefix("Value error, ")
+
+
+def faults(error: ValidationError) -> str:
+    """The first few faults of a file in words, each with its place in the file, where it has one."""
+    details = error.errors(include_input=False)
+    lines = [": ".join([*filter(None, [".".join(map(str, fault["loc"]))]), fault_reason(fault)]) for fault in details]
+    more = f"; and {len(lines) - _OF_FILES_SHOWN} more" if len(lines) > _OF_FILES_SHOWN else ""
+    return "; ".join(f"{line:.160}" for line in lines[:_OF_FILES_SHOWN]) + more
 
 
 def listed(names: Iterable[Any], *, limit: int = 240) -> str:

@@ -135,6 +135,7 @@ def test_what_a_task_has_learned_is_checked(tmp_path, name, key, value):
     [
         ("text", "backbone.json", ("cls_id",), 10**6),
         ("text", "backbone.json", ("max_positions",), 10**6),
+        ("text", "backbone.json", ("hidden_dim",), 5),
         ("text", "backbone.json", ("config", "encoder", "norm_eps"), "small"),
         ("text", "backbone.json", ("config",), None),
         ("text", "backbone.json", ("config", "architecture"), "pickle"),
@@ -148,8 +149,10 @@ def test_what_a_task_has_learned_is_checked(tmp_path, name, key, value):
 def test_what_encoders_and_columns_say_of_themselves_is_checked(tmp_path, name, file, place, value):
     folder = copy_of(name, tmp_path)
     change(folder, file, *place, to=value)
-    with pytest.raises(ModelFolderError, match=f"{file.partition('.')[0]}"):
+    with pytest.raises(ModelFolderError, match=f"{file.partition('.')[0]}") as raised:
         LoadedModel.load(folder)
+    assert ": :" not in str(raised.value)
+    assert "Value error" not in str(raised.value)
 
 
 @pytest.mark.parametrize("where", ["folder", "manifest"])

@@ -10,8 +10,8 @@ from polydetr.core.mistakes import Mark, Mistake, Mistakes, ShownMistake, Worst
 from polydetr.core.records import Record
 from polydetr.errors import Location
 from polydetr.metrics.suspicion import class_thresholds, is_suspicious
-from polydetr.reports.marked_excerpt import excerpts, marked_html
-from polydetr.reports.mistakes_page import mistakes_page
+from polydetr.reports.excerpts import excerpts
+from polydetr.reports.mistakes_page import mistakes_page, passage
 
 HOSTILE = "</p><script>alert(1)</script> & \"' \u202e x"
 
@@ -112,7 +112,7 @@ def test_pictures_are_opened_for_what_is_shown_and_one_that_is_gone_costs_no_pag
 def test_marks_inside_and_across_one_another_keep_the_text(across):
     text = "The mayor of New Oslo met Anna."
     marks = [Mark(4, 21, "PER", "gold"), Mark(*across, "LOC", "gold", True)]
-    html = marked_html(text, marks, {}, start=0, end=len(text))
+    html = passage(text, marks, {}, start=0, end=len(text))
     parsed = Tags(html)
     assert "".join(parsed.text).replace("PER", "").replace("LOC", "") == text
     assert parsed.text.count("PER") == parsed.text.count("LOC") == 1

@@ -20,8 +20,9 @@ from polydetr.errors import InputError, SaveError
 from polydetr.metrics.classification import classification_report
 from polydetr.reports.explanation import deletion_verdict
 from polydetr.reports.html import explanation_html
+from polydetr.reports.marked_text import segments
 from polydetr.reports.model_card import model_card
-from polydetr.reports.spans_terminal import colored_entities, segments
+from polydetr.reports.spans_terminal import colored_entities
 from polydetr.values.spans import Span
 
 EVIL = '<script>alert("x")</script>'

@@ -22,10 +22,12 @@ from polydetr.cli.reading import JsonFlag, MaxPixels, reads_rows
 from polydetr.core.reading import ReadOptions
 from polydetr.errors import ConfigError, shown
 
+ModelFolder = Annotated[Path, typer.Argument(help="A model folder.")]
+
 
 @reads_rows
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    model: ModelFolder,
     file: Annotated[str, typer.Argument(help="Labeled rows.")],
     out: Annotated[
         Path | None,
@@ -37,7 +39,8 @@ def evaluate(
     reading: ReadOptions,
 ) -> None:
     """Measure a model on labeled rows."""
-    from polydetr.inference.model import LoadedModel, report_name
+    from polydetr.inference.measuring import report_name
+    from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
         evaluations = LoadedModel.load(model, max_pixels=max_pixels).evaluation(file, out=out, reading=reading)
@@ -55,7 +58,7 @@ def evaluate(
 
 @reads_rows
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    model: ModelFolder,
     file: Annotated[str | None, typer.Argument(help="Rows, or - for standard input.")] = None,
     text: Annotated[
         list[str] | None,
@@ -95,7 +98,8 @@ def predict(
     Generated images are written as PNG files into a folder beside --out (answers.csv: answers-files/).
     """
     from polydetr.inference.asked import rows_of_texts
-    from polydetr.inference.model import LoadedModel, Options
+    from polydetr.inference.model import LoadedModel
+    from polydetr.inference.options import Options
     from polydetr.inference.writing import check_outputs
 
     if strict and lenient:
@@ -124,7 +128,7 @@ def predict(
 
 @reads_rows
 def explain(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    model: ModelFolder,
     file: Annotated[str, typer.Argument(help="Rows, or - for standard input.")],
     row: Annotated[int, typer.Option(help="Which row, counted from 1.", min=1)] = 1,
     target: Annotated[str | None, typer.Option(help="Which answer, where the model gives several.")] = None,

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from polydetr.config.sections import Config
 from polydetr.config.yaml_text import YamlFault, read_yaml
-from polydetr.errors import FAULTS_SHOWN, ConfigError, did_you_mean, first_of, quoted, shown
+from polydetr.errors import FAULTS_SHOWN, ConfigError, did_you_mean, fault_reason, first_of, quoted, shown
 
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"epochs": 2, "steps": 600, "training": {"patience": 0, "min_steps": 300}},
@@ -187,9 +187,9 @@ def fault_lines(faults: Sequence[ErrorDetails], root: type[BaseModel], *, place:
             hint = did_you_mean(str(fault["loc"][-1]), known, limit=100) if number < FAULTS_SHOWN else ""
             lines.append(f"unknown key {quoted(key)}. {hint}")
         else:
-            message = fault["msg"].removeprefix("Value error, ")
+            message = fault_reason(fault)
             setting = f"{shown(key)} = {quoted(fault['input'])}" if fault["loc"] else key
-            lines.append(f"{setting}: {message[0].lower()}{message[1:]}")
+            lines.append(": ".join([*filter(None, [setting]), f"{message[0].lower()}{message[1:]}"]))
     return lines
 
 

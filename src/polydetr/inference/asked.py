@@ -1,11 +1,12 @@
-"""Texts that are asked one by one, as rows of the columns that a model reads."""
+"""Single rows: texts that are asked one by one, and the row of a number."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from polydetr.errors import InputError, listed, quoted
+from polydetr.core.records import ReadReport, Record
+from polydetr.errors import InputError, RowError, listed, quoted
 from polydetr.schema.spec import IGNORE, Schema
 
 
@@ -38,3 +39,26 @@ def _only(of_text: Sequence[str], text: str, names: Sequence[str]) -> str:
         f"which column is the text {quoted(text, 60)}? The model reads {listed(names)}.",
         hint=f"Name the column before each text: {quoted(f'{names[0]}=...')}, {quoted(f'{names[-1]}=...')}.",
     )
+
+
+def row_number(wanted: int, records: Iterable[Record], report: ReadReport) -> Record:
+    """Row number ``wanted``, counted from 1; nothing after it is read. report: of the reader, with the rows that it
+    rejected, which are counted, too.
+
+    Raises:
+        InputError: there is no such row. RowError: it cannot be read.
+    """
+    good = 0
+    for good, record in enumerate(records, start=1):
+        number = good + len(report.rejected)
+        if number == wanted:
+            return record
+        if number > wanted:
+            break
+    else:
+        good += 1
+    if wanted - good >= len(report.rejected):
+        number = good - 1 + len(report.rejected)
+        raise InputError(f"there is no row {wanted}: the input has {number}", hint="Rows are counted from 1.")
+    bad = report.rejected[wanted - good]
+    raise RowError(bad.reason, location=bad.location)

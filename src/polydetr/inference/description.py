@@ -9,18 +9,9 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from polydetr.config.sections import ModelConfig
-
-_SHOWN = 3
-
-
-def faults(error: ValidationError) -> str:
-    """The first few faults in words, each with its place."""
-    lines = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False)]
-    more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-    return "; ".join(f"{line:.160}" for line in lines[:_SHOWN]) + more
 
 
 def _inside(name: str) -> str:

@@ -23,8 +23,8 @@ from pydantic import ValidationError
 
 from polydetr import __version__
 from polydetr.core.files import sha256_of
-from polydetr.errors import ModelFolderError
-from polydetr.inference.description import Description, FileEntry, faults
+from polydetr.errors import ModelFolderError, faults
+from polydetr.inference.description import Description, FileEntry
 
 FORMAT_VERSION = 1
 MANIFEST = "polydetr.json"

@@ -11,8 +11,15 @@ from pydantic import ValidationError
 
 from polydetr.core.plugs import MODALITIES, RUNNERS, TASKS, load
 from polydetr.engine.engine import Engine
-from polydetr.errors import BackboneError, ConfigError, ModelFolderError, PolydetrError, SchemaError, did_you_mean
-from polydetr.inference.description import faults
+from polydetr.errors import (
+    BackboneError,
+    ConfigError,
+    ModelFolderError,
+    PolydetrError,
+    SchemaError,
+    did_you_mean,
+    faults,
+)
 from polydetr.inference.folder import COPY_AGAIN, read_manifest
 from polydetr.modalities.base import Modality, Needs
 from polydetr.modalities.image import ImageModality

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 import numpy as np
 
 from polydetr.core.access import IN_MEMORY
-from polydetr.core.files import file_names
 from polydetr.core.plugs import EXPLAIN, load
 from polydetr.core.predictions import ByLabel, Evaluation, Prediction
 from polydetr.core.reading import ExpectedColumns, ReadOptions
@@ -22,22 +21,17 @@ from polydetr.engine.check import ContractReport, check_records
 from polydetr.engine.encode import Strictness
 from polydetr.engine.engine import Engine
 from polydetr.engine.inputs import ReadingWarning, asked_records, target_records, with_targets
-from polydetr.engine.measure import (
-    evaluate_results,
-    evaluation_warnings,
-    label_warnings,
-    unmeasured_warnings,
-    with_coverage,
-)
-from polydetr.engine.mistakes import with_mistakes
 from polydetr.engine.outputs import Answer, answers
 from polydetr.engine.render import ShownImage, image_of
-from polydetr.errors import InputError, RowError, did_you_mean
+from polydetr.errors import InputError, did_you_mean
+from polydetr.inference.asked import row_number
 from polydetr.inference.load import load_engine
+from polydetr.inference.measuring import evaluated, report_name
+from polydetr.inference.options import Options, least_probabilities, thresholds
 from polydetr.inference.writing import Written, check_outputs, write_answers
 from polydetr.metrics.calibration import Threshold
 from polydetr.schema.spec import Schema
-from polydetr.tasks.capabilities import HasLabels, HasPositive, Judged
+from polydetr.tasks.capabilities import HasLabels, HasPositive
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,26 +43,6 @@ class MeasureWarning(UserWarning):
     """What was measured is not all that was to be: rows were left out, a target has no labels, the model never saw some
     labels in training, and so cannot predict them, or labels do not fit their text.
     """
-
-
-@dataclass(frozen=True)
-class Options:
-    """How rows are read and answered.
-
-    reading: what a file does not say about itself, and what becomes of a row that cannot be read: an answer with its
-        error stands in its place, unless ``on_error`` is "raise" or "skip".
-    strictness: "strict" refuses rows that are in any way unlike what the model was trained on (``check`` lists them);
-        "lenient" takes a value that cannot be read, or a column that is not there, as missing.
-    seed: for targets that are drawn at random (generation): the same seed and rows give the same images.
-    min_confidence: answers of a lower probability are withheld (``Prediction.abstained``), the best guess beside them.
-    accuracy: the same, with the probability that reaches this share of right answers (see ``thresholds``).
-    """
-
-    reading: ReadOptions = ReadOptions()
-    strictness: Strictness = "normal"
-    seed: int = 0
-    min_confidence: float | None = None
-    accuracy: float | None = None
 
 
 class LoadedModel:
@@ -129,9 +103,8 @@ class LoadedModel:
         on_error = options.reading.on_error
         reading = replace(options.reading, on_error=on_error or "skip")
         records = self._records(rows, reading, strictness=options.strictness, report=report)
-        every = answers(
-            engine, records, report, on_error="raise" if on_error == "raise" else "return", least=self._least(options)
-        )
+        least = least_probabilities(engine, options)
+        every = answers(engine, records, report, on_error="raise" if on_error == "raise" else "return", least=least)
         return _without_errors(every) if on_error == "skip" else every
 
     def thresholds(self, accuracy: float) -> dict[str, Threshold]:
@@ -143,31 +116,7 @@ class LoadedModel:
             InputError: ``accuracy`` is not between 0 and 1, or no answer of this model can be withheld: it answers
                 quantities, vectors or images, or was saved without what this takes.
         """
-        judged = {t: task for t, task in self._engine.tasks.items() if isinstance(task, Judged)}
-        found = {t: chosen for t, task in judged.items() if (chosen := task.calibration.threshold(accuracy))}
-        if not found:
-            reason = "was saved without answers to validation rows" if judged else "answers with no probabilities"
-            raise InputError(
-                f"this model {reason}, so no threshold reaches an accuracy of {accuracy:g}",
-                hint="Train it anew, or name a probability: min_confidence (predict --min-confidence)."
-                if judged
-                else "Leave the accuracy out.",
-            )
-        return found
-
-    def _least(self, options: Options) -> dict[str, float]:
-        """Target → the probability below which answers are withheld."""
-        if options.min_confidence is not None and not 0 <= options.min_confidence <= 1:
-            raise InputError(f"a confidence of {options.min_confidence:g} is no probability between 0 and 1.")
-        least = {}
-        if options.accuracy is not None:
-            least = {target: chosen.threshold for target, chosen in self.thresholds(options.accuracy).items()}
-        if options.min_confidence is not None:
-            judged = [t for t, task in self._engine.tasks.items() if isinstance(task, Judged)]
-            if not judged:
-                raise InputError("this model answers with no probabilities.", hint="Leave min_confidence out.")
-            least = {t: max(options.min_confidence, least.get(t, 0.0)) for t in judged}
-        return least
+        return thresholds(self._engine, accuracy)
 
     def predict(
         self, rows: Any, *, strictness: Strictness = "normal", seed: int = 0, reading: ReadOptions = ReadOptions()
@@ -260,7 +209,7 @@ class LoadedModel:
         return write_answers(
             self.answer(rows, options=options), self._engine, place, html=None if html is None else Path(html),
             draw=None if draw is None else Path(draw), title=title, probabilities=probabilities,
-            withheld=list(self._least(options)), progress=progress,
+            withheld=list(least_probabilities(self._engine, options)), progress=progress,
         )  # fmt: skip
 
     def _check_classes(self) -> None:
@@ -335,21 +284,7 @@ class LoadedModel:
         report = ReadReport()
         asked = self._records(rows, reading, report=report, labels=True, split=TEST_PARTS)
         records = with_targets(asked, self._engine.tasks)
-        on_error = "return" if reading.on_error == "skip" else "raise"
-        results = []
-        for result in self._engine.run(records, with_targets=True, on_error=on_error):
-            if result.error is None:
-                results.append(result)
-            else:
-                report.reject(result.error.location or result.record.location, result.error.message)
-        evaluations = with_coverage(self._engine, results, evaluate_results(self._engine, results))
-        evaluations = with_mistakes(self._engine, results, evaluations)
-        lines = unmeasured_warnings(self._engine.tasks, evaluations, where="these rows")
-        if report.rejected:
-            lines.append(f"{len(report.rejected)} of the rows were left out (first: {report.rejected[0]})")
-        for target, evaluation in evaluations.items():
-            lines += label_warnings(target, results, where="these rows")
-            lines += evaluation_warnings(self._engine.tasks[target], evaluation, where="these rows")
+        evaluations, lines = evaluated(self._engine, records, report, skip=reading.on_error == "skip")
         for line in lines:
             warnings.warn(line, MeasureWarning, stacklevel=2)
         if out is not None:
@@ -402,23 +337,12 @@ class LoadedModel:
         Raises:
             InputError: there is no such row; and what ``explain`` raises.
         """
-        good, report = 0, ReadReport()
+        report = ReadReport()
         reading = replace(reading, on_error="skip")  # a row before it is none of its concern
-        for good, record in enumerate(self._records(rows, reading, report=report), start=1):
-            number = good + len(report.rejected)
-            if number == row:
-                for line in report.notes():  # the rows are not read to their end, where this would be told
-                    warnings.warn(line, ReadingWarning, stacklevel=2)
-                return load(EXPLAIN)(self._engine, record, target=target, choice=choice)
-            if number > row:
-                break
-        else:
-            good += 1
-        if row - good >= len(report.rejected):
-            number = good - 1 + len(report.rejected)
-            raise InputError(f"there is no row {row}: the input has {number}", hint="Rows are counted from 1.")
-        bad = report.rejected[row - good]
-        raise RowError(bad.reason, location=bad.location)
+        record = row_number(row, self._records(rows, reading, report=report), report)
+        for line in report.notes():  # the rows are not read to their end, where this would be told
+            warnings.warn(line, ReadingWarning, stacklevel=2)
+        return load(EXPLAIN)(self._engine, record, target=target, choice=choice)
 
     # -- images -------------------------------------------------------------------------------------------------------
 
@@ -471,12 +395,6 @@ class LoadedModel:
         """The folder that was named for the images of the training rows, where asking names none."""
         config = self._manifest.get("config", {})
         return config.get("reading", {}).get("images") or config.get("image", {}).get("root")
-
-
-def report_name(rows: Any) -> str:
-    """How the names of the files about these rows begin: as the file of rows is called."""
-    stem = Path(rows).stem if isinstance(rows, str | Path) and str(rows) != "-" else ""
-    return file_names([stem])[stem] or "rows"
 
 
 def _without_errors(every: Iterable[Answer]) -> Iterator[Answer]:

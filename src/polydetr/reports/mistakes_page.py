@@ -21,13 +21,16 @@ from polydetr.core.mistakes import Mark, Mistake, Mistakes, ShownMistake
 from polydetr.core.records import Record
 from polydetr.errors import Location, escaped
 from polydetr.reports.box_drawing import data_url
+from polydetr.reports.excerpts import excerpt, excerpts
 from polydetr.reports.filters import filter_form, filter_rules
 from polydetr.reports.html import page
-from polydetr.reports.marked_excerpt import excerpt, excerpts, marked_html, rgb
-from polydetr.reports.style import label_colors, shorten
+from polydetr.reports.marked_text import marked, plain_html
+from polydetr.reports.style import BLUE, GOOD, label_colors, shorten
 
 _TILE = 320  # pixels of an image's longer side
 _CELL = 600  # characters of a column
+_SIDES = {"gold": GOOD, "answer": BLUE}
+"""The colors of marks without a label."""
 
 ImageOf = Callable[[Record], Any]
 """The row's first image: something with ``name`` and ``open()``, or None."""
@@ -134,7 +137,7 @@ def _tile(
         _pair(mistake, passages, colors),
         passages.get("", ""),
         _scores(mistake),
-        f'<p class="note">{escape(escaped(mistake.note))}</p>' if mistake.note else "",
+        f'<p class="note">{plain_html(mistake.note)}</p>' if mistake.note else "",
     ]
     return f'<article class="{" ".join(names)}" id="m{number}" tabindex="0">{"".join(parts)}</article>'
 
@@ -155,7 +158,7 @@ def _pair(mistake: Mistake, passages: Mapping[str, str], colors: Mapping[str, st
     parts = []
     for side, value, more in (("gold", mistake.gold, ""), ("answer", mistake.answer, sure)):
         color = f' style="--c:{colors[value]}"' if value in colors else ""
-        shown = f'<span class="chip"{color}>{escape(escaped(value))}</span>' if value else "none"
+        shown = f'<span class="chip"{color}>{plain_html(value)}</span>' if value else "none"
         parts.append(
             f'<div class="{side}"><dt>{side}{more}</dt><dd dir="auto">{shown}</dd>{passages.get(side, "")}</div>'
         )
@@ -169,14 +172,29 @@ def _passages(one: ShownMistake, colors: Mapping[str, str]) -> dict[str, str]:
         return {}
     if not marks:
         start, end = excerpt(one.text, ())
-        return {"": f'<p class="passage" dir="auto">{marked_html(one.text, (), {}, start=start, end=end)}</p>'}
-    hues = {label: rgb(color) for label, color in colors.items()}
+        return {"": f'<p class="passage" dir="auto">{passage(one.text, (), {}, start=start, end=end)}</p>'}
     return {
         side: '<dd class="passage" dir="auto">'
-        + marked_html(one.text, [mark for mark in marks if mark.side == side], hues, start=start, end=end)
+        + passage(one.text, [mark for mark in marks if mark.side == side], colors, start=start, end=end)
         + "</dd>"
         for side, (start, end) in excerpts(one.text, marks).items()
     }
+
+
+def passage(text: str, marks: Sequence[Mark], colors: Mapping[str, str], *, start: int, end: int) -> str:
+    """``text[start:end]`` as HTML with its marks; the label of each stands behind it, where it has one. What is cut off
+    is shown as "…".
+    """
+
+    def opened(mark: Mark) -> str:
+        focus = " class=focus" if mark.focus else ""
+        return f'<mark{focus} style="--c:{colors.get(mark.label) or _SIDES[mark.side]}">'
+
+    def behind(mark: Mark) -> str:
+        return f'<span class="tag">{plain_html(mark.label)}</span>' if mark.label else ""
+
+    html = marked(text, marks, opened, behind, start=start, end=end)
+    return f"{'…' if start else ''}{html}{'…' if end < len(text) else ''}"
 
 
 def _columns(one: ShownMistake) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from polydetr.errors import InputError, escaped, shown
+from polydetr.errors import escaped, shown
+from polydetr.reports.marked_text import check_spans, segments
 from polydetr.reports.style import ink_on, label_colors
 from polydetr.values.spans import Span
 
@@ -27,6 +27,7 @@ def colored_entities(text: str, spans: Sequence[Span]) -> Text:
     from rich.style import Style
     from rich.text import Text
 
+    check_spans(text, spans)
     colors = label_colors(span.label for span in spans)
     out = Text()
     for part, cover, ended in segments(text, spans):
@@ -45,20 +46,3 @@ def colored_entities(text: str, spans: Sequence[Span]) -> Text:
             out.append("■ ", Style(color=colors[label]))
             out.append(f"{shown(label)} × {number}")
     return out
-
-
-def segments(text: str, spans: Sequence[Span]) -> Iterator[tuple[str, list[Span], list[Span]]]:
-    """Cuts ``text`` where a span begins or ends: (part, spans that cover it, longest first, spans that end with it,
-    shortest first).
-    """
-    for span in spans:
-        if not 0 <= span.start < span.end <= len(text):
-            raise InputError(
-                f"Span {span.start}-{span.end} ({span.label!r}) does not lie in a text of {len(text)} characters; "
-                "spans count characters of the original string, the end exclusive."
-            )
-    cuts = sorted({0, len(text), *(span.start for span in spans), *(span.end for span in spans)})
-    for start, end in pairwise(cuts):
-        cover = [span for span in spans if span.start <= start and end <= span.end]
-        cover.sort(key=lambda span: (span.start - span.end, span.label))
-        yield text[start:end], cover, [span for span in reversed(cover) if span.end == end]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from polydetr.core.files import write_json
-from polydetr.errors import BackboneError, ModelFolderError, SaveError, did_you_mean, nearest
+from polydetr.errors import BackboneError, ModelFolderError, SaveError, did_you_mean, faults, nearest
 from polydetr.fetch.backbones import fetch_backbone
 from polydetr.fetch.catalog import BACKBONES
 from polydetr.fetch.hub import fetch_from_hub
@@ -97,9 +97,7 @@ def load_fields(fields: Sequence[str], path: Path, form: type[SavedFields]) -> d
     try:
         form.model_validate(content)
     except ValidationError as error:
-        fault = error.errors(include_input=False)[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise ModelFolderError(f"{path} describes no encoder: {where}: {fault['msg']:.200}.", hint=COPY_AGAIN) from None
+        raise ModelFolderError(f"{path} describes no encoder: {faults(error)}.", hint=COPY_AGAIN) from None
     return {field: content[field] for field in fields}
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,16 +18,17 @@ from polydetr.config.sections import Config
 from polydetr.core.access import FileAccess
 from polydetr.core.documents import EncodedDocument
 from polydetr.core.examples import Example
-from polydetr.core.files import cache_dir, json_text, write_json
+from polydetr.core.files import cache_dir, json_text
 from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record, Rejection, Row, access_of
-from polydetr.data.store import ExampleStore, StoredExamples, trim_cache
+from polydetr.data.store import ExampleStore
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import encode_positives, evaluate_results, left_out_labels
-from polydetr.errors import DataFileError, Location, RowError, SaveError, SchemaError, shown
+from polydetr.errors import Location, RowError, SchemaError, shown
 from polydetr.modalities.base import Modality, Notify, ReadsFiles
 from polydetr.tasks.capabilities import CountsLabels, NamesFiles
 from polydetr.training.check import check_labels
+from polydetr.training.row_store import keep_account, kept_with_account, on_disk, stored
 
 _PLACE = ("file", "row", "line")
 _REJECTED_SHOWN = 5
@@ -112,58 +111,6 @@ class MeasuredRows:
         return MeasuredRows(changed(self.documents), positives)
 
 
-def stored(examples: Callable[[], Iterable[Example]], name: str | None = None, *, notify: Notify) -> ExampleStore:
-    """The examples in a file of the cache: one that a later run finds by its ``name``, or one of this process alone.
-    Where the cache cannot be written or is full, the user is told, and the file lies among the temporary ones.
-
-    Raises:
-        SaveError: neither folder can be written.
-    """
-    folder = cache_dir() / "encoded"
-    try:
-        return ExampleStore.write(examples(), folder / name) if name else _private(examples(), folder)
-    except SaveError as error:
-        reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error.message
-        notify(f"the run does without a cache: {str(folder)!r}: {reason} (POLYDETR_CACHE names another folder)")
-        return _private(examples(), Path(tempfile.gettempdir()))
-
-
-def _private(examples: Iterable[Example], folder: Path) -> ExampleStore:
-    """In a file that goes with this process. Raises SaveError."""
-    store = ExampleStore.write(examples, folder / f"measured-{secrets.token_hex(8)}.arrow")
-    with suppress(OSError):  # it is open: where the system does not allow this, it goes when the cache is trimmed
-        store.path.unlink()
-    return store
-
-
-def on_disk(
-    documents: Callable[[], Iterable[EncodedDocument]],
-    change: Callable[[Iterator[Example]], Iterator[Example]] = iter,
-    *,
-    notify: Notify,
-) -> list[EncodedDocument]:
-    """The documents with their examples, or what ``change`` makes of those, in a file of this process alone.
-
-    Raises:
-        SaveError: the file cannot be written.
-    """
-    kept: list[EncodedDocument] = []
-
-    def examples() -> Iterator[Example]:
-        kept.clear()
-        for document in documents():
-            kept.append(replace(document, examples=range(len(document.examples))))  # type: ignore[arg-type]
-            yield from document.examples
-
-    store = stored(lambda: change(examples()), notify=notify)
-    results, start = [], 0
-    for document in kept:
-        places = range(start, start + len(document.examples))
-        results.append(replace(document, examples=StoredExamples(store, places)))
-        start = places.stop
-    return results
-
-
 @dataclass(frozen=True)
 class EncodedRows:
     """All rows of a run, encoded."""
@@ -230,7 +177,7 @@ def encode_training_rows(
             raise SchemaError(f"no training row can be read: {''.join(reasons) or 'there are none'}.")
         return chain([first], found)
 
-    store = _kept(cache_dir() / "encoded" / name, account)
+    store = kept_with_account(cache_dir() / "encoded" / name, account)
     if store is None:
         store = stored(examples, name, notify=notify)
         account["rejected"] = _in_order(account["rejected"])
@@ -238,7 +185,7 @@ def encode_training_rows(
             line for target, golds in labeled.items() for line in counting[target].learned_from(golds)
         ]
         if store.path.name == name:
-            _keep_account(store.path, account)
+            keep_account(store.path, account)
     for message in account["messages"]:
         notify(message)
     splits.rejected += account["rejected"]
@@ -247,39 +194,6 @@ def encode_training_rows(
     for line in _warning_lines(account["warnings"], "training"):
         notify(line)
     return store
-
-
-def _kept(path: Path, account: dict[str, list[Any]]) -> ExampleStore | None:
-    """What an earlier run wrote to ``path``, and into ``account`` what it left out and warned of; None where there is
-    none that can be read.
-    """
-    try:
-        kept = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        account.update({name: kept[name] for name in ("rejected", "warnings", "messages")})
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return kept_store(path)
-
-
-def kept_store(path: Path) -> ExampleStore | None:
-    """The file of an earlier run, marked as used; None where there is none that can be read."""
-    try:
-        store = ExampleStore(path)
-    except DataFileError:
-        return None
-    with suppress(OSError):  # of another user
-        path.touch()
-    return store
-
-
-def _keep_account(path: Path, account: Mapping[str, Any]) -> None:
-    """Writes the account beside the rows, without which they are not read again, and tidies the cache."""
-    with suppress(OSError):
-        write_json(path.with_suffix(".json"), account)
-        trim_cache(path.parent, keep=path)
-        for stray in path.parent.glob("*.json"):
-            if not stray.with_suffix(".arrow").exists():
-                stray.unlink(missing_ok=True)
 
 
 def _warning_lines(warnings: Sequence[Sequence[Any]], split: str) -> list[str]:

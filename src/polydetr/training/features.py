@@ -27,8 +27,9 @@ from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.training.budget import Budget
 from polydetr.training.checkpoint import frozen_digest
-from polydetr.training.encode import EncodedRows, kept_store, stored
+from polydetr.training.encode import EncodedRows
 from polydetr.training.plan import FEATURES_SHARE
+from polydetr.training.row_store import kept_store, stored
 
 _FORMAT = 3
 """Raised whenever other features would be written for the same rows: files made before are then not read."""

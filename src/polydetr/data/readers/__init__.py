@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.reading import SAY_IMAGES, ExpectedColumns, ReadOptions
@@ -82,12 +82,11 @@ def read_records(
     }  # fmt: skip
     reading = replace(reading, **{name: value for name, value in keywords.items() if value is not None})
     report = report if report is not None else ReadReport()
-    skip = reading.on_error == "skip"
     images = reading.images
     access = FileAccess.named(Path() if images is None and _is_stream(source) else images, also=also)
     if images is not None and not Path(images).expanduser().is_dir():
         raise DataFileError(f"{str(images)!r} is no folder of images.", hint=f"Name another: {SAY_IMAGES}.")
-    records = _open(source, reading, expected, report=report, skip=skip, access=access, labels=labels)
+    records = _Reader(reading, expected, report, access, labels).records(source)
     if access == IN_MEMORY:
         return records
     return (replace(r, access=replace(access, folder=access_of(r).folder)) for r in records)
@@ -103,103 +102,96 @@ def _is_stream(source: Any) -> bool:
     return not path.is_file() and not path.is_dir()
 
 
-def _open(
-    source: Any,
-    reading: ReadOptions,
-    expected: ExpectedColumns,
-    *,
-    report: ReadReport,
-    skip: bool,
-    access: FileAccess,
-    labels: bool,
-) -> Iterator[Record]:
+_WITH_CLASS_NAMES: tuple[Format, ...] = ("csv", "tsv", "parquet", "jsonl", "json")
+"""Formats of Hugging Face's tables, whose numbers may have names beside the file."""
+
+
+class _Told(TypedDict):
+    """What every reader that may reject rows is told."""
+
+    report: ReadReport
+    skip: bool
+
+
+@dataclass(frozen=True)
+class _Reader:
     """``read_records``, with the reader of the source's kind."""
-    if frame_kind(source):
-        return read_frame(source, report=report, skip=skip)
-    if not isinstance(source, (str, Path)):
+
+    options: ReadOptions
+    expected: ExpectedColumns
+    report: ReadReport
+    access: FileAccess
+    labels: bool
+
+    def records(self, source: Any) -> Iterator[Record]:
+        """The rows of whatever can be read."""
+        if frame_kind(source):
+            return read_frame(source, **self._told)
+        if isinstance(source, (str, Path)):
+            return self._of_path(source)
         if isinstance(source, Mapping) or not isinstance(source, Iterable):
             raise SchemaError(
                 f"cannot read rows from {type(source).__name__}.",
                 hint="Expected a path, a list of rows ({field: value}), or a pandas, polars or pyarrow table.",
             )
-        return read_rows(source, name=None, report=report, skip=skip)
-    return _read_path(source, reading, expected, report=report, skip=skip, access=access, labels=labels)
+        return read_rows(source, name=None, **self._told)
 
+    @property
+    def _told(self) -> _Told:
+        return {"report": self.report, "skip": self.options.on_error == "skip"}
 
-def _read_path(
-    source: str | Path,
-    reading: ReadOptions,
-    expected: ExpectedColumns,
-    *,
-    report: ReadReport,
-    skip: bool,
-    access: FileAccess,
-    labels: bool,
-) -> Iterator[Record]:
-    """The rows of a file, a folder, or standard input."""
-    if str(source) != "-" and (inside := data_file_in(existing(source), reading.format)):
-        report.note("files that stand for their folder", f"{inside.name} is read", Location(str(source)))
-        source = inside
-    if str(source) != "-" and (folder := find_folder_format(existing(source), reading.format, labels=labels)):
-        if folder == "voc":
-            return read_voc(Path(source), report=report, skip=skip, access=access, encoding=reading.encoding)
-        if folder == "images":
-            return read_image_folder(Path(source), report=report)
-        return read_yolo(
-            Path(source), report=report, skip=skip, access=access, split=reading.split, encoding=reading.encoding
-        )
-    file = open_source(source, encoding=reading.encoding)
-    kind = find_format(file, reading.format, asked=expected.texts is not None)
-    records = _read_file(file, kind, reading, expected, report=report, skip=skip, access=access, labels=labels)
-    if kind in _WITH_CLASS_NAMES and file.path is not None:
-        names, said_by = names_beside(file.path)
-        return records_with_class_names(records, names, said_by, report) if names else records
-    return records
+    def _of_path(self, source: str | Path) -> Iterator[Record]:
+        """The rows of a file, a folder, or standard input."""
+        options = self.options
+        if str(source) != "-" and (inside := data_file_in(existing(source), options.format)):
+            self.report.note("files that stand for their folder", f"{inside.name} is read", Location(str(source)))
+            source = inside
+        if str(source) != "-" and (folder := find_folder_format(existing(source), options.format, labels=self.labels)):
+            if folder == "images":
+                return read_image_folder(Path(source), report=self.report)
+            if folder == "voc":
+                return read_voc(Path(source), access=self.access, encoding=options.encoding, **self._told)
+            return read_yolo(
+                Path(source), access=self.access, split=options.split, encoding=options.encoding, **self._told
+            )
+        file = open_source(source, encoding=options.encoding)
+        kind = find_format(file, options.format, asked=self.expected.texts is not None)
+        records = self._of_file(file, kind)
+        if kind in _WITH_CLASS_NAMES and file.path is not None:
+            names, said_by = names_beside(file.path)
+            return records_with_class_names(records, names, said_by, self.report) if names else records
+        return records
 
-
-_WITH_CLASS_NAMES: tuple[Format, ...] = ("csv", "tsv", "parquet", "jsonl", "json")
-"""Formats of Hugging Face's tables, whose numbers may have names beside the file."""
-
-
-def _read_file(
-    file: Source,
-    kind: Format,
-    reading: ReadOptions,
-    expected: ExpectedColumns,
-    *,
-    report: ReadReport,
-    skip: bool,
-    access: FileAccess,
-    labels: bool,
-) -> Iterator[Record]:
-    """The rows of a file of this kind."""
-    delimiter, header, columns = reading.delimiter, reading.header, reading.columns
-    if kind == "boxes":
-        return read_boxes_csv(
-            file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns, access=access
-        )
-    if kind in ("csv", "tsv"):
-        delimiter = delimiter or ("\t" if kind == "tsv" else None)
-        return read_delimited(
-            file, report=report, skip=skip, delimiter=delimiter, header=header, columns=columns, expected=expected
-        )
-    if idle := reading.given().keys() & {"delimiter", "header", "columns"}:
-        message = f"{', '.join(sorted(idle))}: of tables of text, but this is {kind}"
-        report.note("ways to read that mean nothing here", message, Location(file.name))
-    if kind == "parquet":
-        return read_parquet(file, report=report, skip=skip)
-    if kind == "xlsx":
-        return read_workbook(file, report=report, skip=skip)
-    if kind == "text":
-        return read_plain_text(file, report=report, expected=expected)
-    if kind == "conll":
-        return read_columns(
-            file, report=report, skip=skip, scheme=reading.scheme, columns=columns,
-            tags=name_of_tags(expected.targets), labels=labels,
-        )  # fmt: skip
-    if kind == "cvat":
-        return read_cvat(file, report=report, skip=skip, access=access)
-    if kind == "jsonl":
-        return read_jsonl(file, report=report, skip=skip)
-    only = kind if kind in ("squad", "coco", "labelstudio") else None
-    return read_json(file, report=report, skip=skip, only=only, access=access, labels=labels)
+    def _of_file(self, file: Source, kind: Format) -> Iterator[Record]:
+        """The rows of a file of this kind."""
+        options, access = self.options, self.access
+        delimiter, header, columns = options.delimiter, options.header, options.columns
+        if kind == "boxes":
+            return read_boxes_csv(
+                file, delimiter=delimiter, header=header, columns=columns, access=access, **self._told
+            )
+        if kind in ("csv", "tsv"):
+            delimiter = delimiter or ("\t" if kind == "tsv" else None)
+            return read_delimited(
+                file, delimiter=delimiter, header=header, columns=columns, expected=self.expected, **self._told
+            )
+        if idle := options.given().keys() & {"delimiter", "header", "columns"}:
+            message = f"{', '.join(sorted(idle))}: of tables of text, but this is {kind}"
+            self.report.note("ways to read that mean nothing here", message, Location(file.name))
+        if kind == "parquet":
+            return read_parquet(file, **self._told)
+        if kind == "xlsx":
+            return read_workbook(file, **self._told)
+        if kind == "text":
+            return read_plain_text(file, report=self.report, expected=self.expected)
+        if kind == "conll":
+            tags = name_of_tags(self.expected.targets)
+            return read_columns(
+                file, scheme=options.scheme, columns=columns, tags=tags, labels=self.labels, **self._told
+            )
+        if kind == "cvat":
+            return read_cvat(file, access=access, **self._told)
+        if kind == "jsonl":
+            return read_jsonl(file, **self._told)
+        only = kind if kind in ("squad", "coco", "labelstudio") else None
+        return read_json(file, only=only, access=access, labels=self.labels, **self._told)
