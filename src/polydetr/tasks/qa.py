@@ -19,6 +19,7 @@ from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, confidence, predicted
 from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.qa import answer_scores, best_no_answer_threshold, language_of, qa_report
+from polydetr.metrics.suspicion import class_thresholds, is_suspicious
 from polydetr.tasks.base import LearnedState, Task, TaskOptions, WindowView, details_of, log_softmax
 from polydetr.tasks.confidence import withhold_row
 from polydetr.values.cells import is_missing
@@ -237,9 +238,11 @@ class QuestionAnsweringTask(Task):
     ) -> Iterator[tuple[int, Mistake]]:
         rows = [(i, p, g) for i, (p, g) in enumerate(zip(predictions, golds, strict=True)) if g is not None]
         language = language_of([gold.texts for _, _, gold in rows], [p.value["text"] for _, p, _ in rows])
-        for row, prediction, gold in rows:
+        scores = [answer_scores(gold.texts, p.value["text"], language) for _, p, gold in rows]
+        right = (p for (_, p, _), (exact, _) in zip(rows, scores, strict=True) if exact == 1)
+        thresholds = class_thresholds((p.value["start"] is None, p.probability or 0.0) for p in right)
+        for (row, prediction, gold), (exact, f1) in zip(rows, scores, strict=True):
             answer, sure = prediction.value, prediction.probability or 0.0
-            exact, f1 = answer_scores(gold.texts, answer["text"], language)
             if exact == 1:
                 continue
             if not gold.texts:
@@ -255,6 +258,7 @@ class QuestionAnsweringTask(Task):
                 marks.append(Mark(answer["start"], answer["end"], "", "answer", True))
             yield row, Mistake(
                 kind, sure, " / ".join(dict.fromkeys(gold.texts)), answer["text"], (), sure,
+                is_suspicious(thresholds, of_label=1 - sure, answer=answer["start"] is None, of_answer=sure),
                 marks=tuple(dict.fromkeys(marks)), note=f"F1 {f1:.2f}" if 0 < f1 < 1 else "",
             )  # fmt: skip
 

@@ -19,6 +19,7 @@ from polydetr.errors import Location, RowError, SchemaError
 from polydetr.metrics.calibration import conformal_width
 from polydetr.metrics.figures import NumberFigures
 from polydetr.metrics.regression import regression_report
+from polydetr.metrics.suspicion import far_out
 from polydetr.tasks.base import LearnedState, Task, WindowView, details_of
 from polydetr.values.cells import decimal_marks, read_number
 
@@ -127,9 +128,12 @@ class RegressionTask(Task):
         self, predictions: Sequence[Prediction], golds: Sequence[Any], figures: Figures
     ) -> Iterator[tuple[int, Mistake]]:
         pairs = [(i, p, g) for i, (p, g) in enumerate(zip(predictions, golds, strict=True)) if g is not None]
-        rmse = float(np.sqrt(np.mean([(p.value - gold) ** 2 for _, p, gold in pairs]))) or 1.0
-        for row, prediction, gold in pairs:
-            residual = prediction.value - gold
+        residuals = np.array([p.value - gold for _, p, gold in pairs])
+        rmse = float(np.sqrt(np.mean(residuals**2))) or 1.0
+        suspicious = far_out(np.array([p.value for _, p, _ in pairs]), residuals)
+        for (row, prediction, gold), residual, doubted in zip(
+            pairs, residuals.tolist(), suspicious.tolist(), strict=True
+        ):
             if not residual:
                 continue
             note = f"{residual:+.4g}, {abs(residual) / rmse:.1f} times the RMSE"
@@ -137,7 +141,10 @@ class RegressionTask(Task):
             if interval is not None and not interval[0] <= gold <= interval[1]:
                 note += f"; outside its interval from {interval[0]:.5g} to {interval[1]:.5g}"
             side = "too high" if residual > 0 else "too low"
-            yield row, Mistake("residual", abs(residual), f"{gold:.6g}", f"{prediction.value:.6g}", (side,), note=note)
+            yield row, Mistake(
+                "residual", abs(residual), f"{gold:.6g}", f"{prediction.value:.6g}", (side,),
+                suspicious=doubted, note=note,
+            )  # fmt: skip
 
     def baseline(self, golds: Sequence[Any]) -> Baseline | None:
         """Of the rows' mean: its RMSE is their standard deviation."""

@@ -29,18 +29,19 @@ _NEAR = 400
 @dataclass(frozen=True)
 class AnsweredSpans:
     """A row: its true spans, the answered ones as predictions have them, and how sure the model is that there is none
-    at a span.
+    at a span. nothing: how sure it is of that at each place where nothing is; empty where the task does not tell.
     """
 
     row: int
     gold: Sequence[Span]
     answered: Sequence[Mapping[str, Any]]
     none_at: Callable[[Key], float]
+    nothing: Sequence[float] = ()
 
 
 def span_mistakes(rows: Sequence[AnsweredSpans]) -> Iterator[tuple[int, Mistake]]:
     """Each of ``KINDS``, with the number of its row. An answer is suspicious where it has the probability of right
-    answers of its label.
+    answers of its label; a missed span where the model is as sure of nothing as where nothing is.
     """
     thresholds = class_thresholds(_right(rows))
     for one in rows:
@@ -51,27 +52,27 @@ def span_mistakes(rows: Sequence[AnsweredSpans]) -> Iterator[tuple[int, Mistake]
             continue
         near = _Neighbors([*((key, "gold") for key in gold), *((key, "answer") for key in probability)])
         for pair in pairs:
-            found = 0.0 if pair.predicted is None else probability[pair.predicted]
-            confidence = one.none_at(pair.gold) if pair.predicted is None and pair.gold else found
+            answer = pair.predicted[2] if pair.predicted else None
+            confidence = probability[pair.predicted] if pair.predicted else one.none_at(pair.gold) if pair.gold else 0.0
             yield (
                 one.row,
                 Mistake(
                     kind=_KIND[pair.kind],
                     severity=confidence,
                     gold=pair.gold[2] if pair.gold else "",
-                    answer=pair.predicted[2] if pair.predicted else "",
+                    answer=answer or "",
                     labels=tuple(dict.fromkeys(key[2] for key in (pair.gold, pair.predicted) if key)),
                     confidence=confidence,
-                    suspicious=pair.predicted is not None
-                    and is_suspicious(thresholds, of_label=1 - found, answer=pair.predicted[2], of_answer=found),
+                    suspicious=is_suspicious(thresholds, of_label=1 - confidence, answer=answer, of_answer=confidence),
                     marks=near.marks(pair.gold, pair.predicted),
                 ),
             )
 
 
-def _right(rows: Iterable[AnsweredSpans]) -> Iterator[tuple[str, float]]:
-    """Label and probability of each right answer."""
+def _right(rows: Iterable[AnsweredSpans]) -> Iterator[tuple[str | None, float]]:
+    """Label and probability of each right answer; None stands for nothing."""
     for one in rows:
+        yield from ((None, probability) for probability in one.nothing)
         true = {span.key for span in one.gold}
         yield from ((span["label"], float(span["probability"])) for span in one.answered if _key(span) in true)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -309,9 +309,7 @@ class TaggingTask(Task):
         rows = [(i, p, g) for i, (p, g) in enumerate(zip(predictions, golds, strict=True)) if g is not None]
         if self.plain:
             return _word_mistakes([(i, details_of(p, TagDetails), gold.tags) for i, p, gold in rows])
-        return span_mistakes(
-            [AnsweredSpans(i, g.spans, p.value, _nothing_at(details_of(p, TagDetails))) for i, p, g in rows]
-        )
+        return span_mistakes([_answered_spans(i, details_of(p, TagDetails), p.value, g.spans) for i, p, g in rows])
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
@@ -332,14 +330,21 @@ def _allowed_pairs(labels: Sequence[str]) -> np.ndarray:
     return table
 
 
-def _nothing_at(details: TagDetails) -> Callable[[Key], float]:
-    """The least probability with which the words of a span have the tags that they were given."""
+def _answered_spans(
+    row: int, details: TagDetails, answered: Sequence[Mapping[str, Any]], gold: Sequence[Span]
+) -> AnsweredSpans:
+    """There is nothing at a span by the least probability with which its words have the tags that they were given."""
 
-    def sure(key: Key) -> float:
+    def nothing_at(key: Key) -> float:
         words = zip(details.words, details.word_probability, strict=True)
         return min((float(p) for (start, end), p in words if start < key[1] and end > key[0]), default=0.0)
 
-    return sure
+    words = zip(details.words, details.tags, details.word_probability, strict=True)
+    taken = {at for span in gold for at in range(span.start, span.end)}
+    nothing = [
+        float(p if tag == "O" else 1 - p) for (start, end), tag, p in words if taken.isdisjoint(range(start, end))
+    ]
+    return AnsweredSpans(row, gold, answered, nothing_at, nothing)
 
 
 def _word_mistakes(rows: Sequence[tuple[int, TagDetails, Sequence[str]]]) -> Iterator[tuple[int, Mistake]]:
