@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+RECORD_FILE = "study.json"
+"""Where a study's record is kept, in its folder."""
 State = Literal["complete", "pruned", "failed", "running"]
 
 

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from polydetr.core.files import json_text, save_json, save_text
-from polydetr.core.studies import StudyRecord, TrialRecord
+from polydetr.core.studies import RECORD_FILE, StudyRecord, TrialRecord
 from polydetr.core.tables import distinct_names
 from polydetr.errors import InputError, escaped, shown
 from polydetr.reports.evaluation import expendable
@@ -37,7 +37,7 @@ from polydetr.reports.tuning_words import (
 )
 from polydetr.values.formulas import without_formula
 
-RECORD, TRIALS, PAGE_FILE = "study.json", "trials.csv", "report.html"
+TRIALS, PAGE_FILE = "trials.csv", "report.html"
 _DRAWN: Mapping[str, tuple[Callable[..., None], str]] = {
     "importances": (importances_png, "how much of the scores' variance each setting explains"),
     "parallel": (parallel_png, "the settings and scores of the completed trials, as parallel coordinates"),
@@ -57,7 +57,7 @@ def write_study(record: StudyRecord, folder: Path) -> list[Path]:
     Raises:
         SaveError: a file cannot be written.
     """
-    written = [save_json(folder / RECORD, asdict(record)), save_text(folder / TRIALS, trials_csv(record))]
+    written = [save_json(folder / RECORD_FILE, asdict(record)), save_text(folder / TRIALS, trials_csv(record))]
     images: dict[str, str] = {}
     for name, (draw, meaning) in _DRAWN.items():
         with expendable(f"{name}.png"):
