@@ -192,9 +192,16 @@ def _importances(record: StudyRecord) -> str:
 
 
 def _searched(one: Mapping[str, Any]) -> str:
+    only = "; ".join(
+        f"where {shown(str(key), 60)} is {' or '.join(map(value_text, values))}"
+        for key, values in (one.get("when") or {}).items()
+    )
     if "low" in one and "high" in one:
-        return f"{value_text(one['low'])} to {value_text(one['high'])}{', log' if one.get('log') else ''}"
-    return ", ".join(value_text(value) for value in one.get("values", ()))
+        more = (", by the logarithm" * bool(one.get("log"))) + (f", step {one['step']:g}" if one.get("step") else "")
+        what = f"{value_text(one['low'])} to {value_text(one['high'])}{more}"
+    else:
+        what = ", ".join(value_text(value) for value in one.get("values", ()))
+    return ", ".join(filter(None, (what, only)))
 
 
 def _best_quarter(trials: Sequence[TrialRecord], key: str) -> str:
