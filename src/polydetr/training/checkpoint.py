@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from polydetr.core.files import take_usual_rights
 from polydetr.errors import ModelFolderError, SaveError
 from polydetr.inference.folder import LAST
+from polydetr.inference.folder import checkpoint_of as checkpoint_of
 from polydetr.training.devices import Devices
 
 BEST = "best.safetensors"

@@ -13,14 +13,13 @@ from polydetr.config.loading import PRESETS
 from polydetr.config.sections import Config
 from polydetr.core.clock import began
 from polydetr.core.records import Record
-from polydetr.inference.folder import checkpoint_of
 from polydetr.modalities.base import Notify
 from polydetr.model.build import Assembly
 from polydetr.schema.spec import Schema
 from polydetr.tasks.capabilities import Conforms, CountsSteps, HasLabels, Judged, Tunes
 from polydetr.training.budget import Budget
 from polydetr.training.calibrate import MAX_ROWS
-from polydetr.training.checkpoint import Checkpoints
+from polydetr.training.checkpoint import Checkpoints, checkpoint_of
 from polydetr.training.encode import EncodedRows, MeasuredRows, Splits
 from polydetr.training.loop import LEAST_EVALUATED
 from polydetr.training.optimizer import num_layers

@@ -15,11 +15,10 @@ from polydetr.core.files import cache_dir
 from polydetr.core.lock import held
 from polydetr.core.records import Record
 from polydetr.errors import SaveError
-from polydetr.inference.folder import checkpoint_of
 from polydetr.modalities.base import Notify
 from polydetr.schema.spec import Schema
 from polydetr.training.budget import Budget
-from polydetr.training.checkpoint import Checkpoints
+from polydetr.training.checkpoint import Checkpoints, checkpoint_of
 from polydetr.training.devices import Devices
 from polydetr.training.loop import Display
 
