@@ -8,8 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
-from film_models import FLAGS, plain_rows, polydetr, write_csv
+from film_models import FLAGS, plain_rows, write_csv
+from polydetr.cli import app
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +21,19 @@ def base(tmp_path_factory):
     write_csv(folder / "new rows.csv", plain_rows(30, start=200))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYDETR_CACHE", str(folder / "cache"))
-        done = polydetr("train", "--train", folder / "train.csv", "--target", "label", "--epochs", "1",
-                        "--out", folder / "model", *FLAGS)  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        train = [
+            "train",
+            "--train",
+            folder / "train.csv",
+            "--target",
+            "label",
+            "--epochs",
+            "1",
+            "--out",
+            folder / "model",
+        ]
+        done = CliRunner().invoke(app, [*map(str, train), *FLAGS])
+        assert done.exit_code == 0, done.output
         yield folder
 
 

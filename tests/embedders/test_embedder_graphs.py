@@ -40,8 +40,19 @@ def exported(embedder: nn.Module, group: TokenGroup, *, no_grad: bool, fixed_len
         ).module()
 
 
-@pytest.mark.parametrize("no_grad", [True, False])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+IN_MODELS = ("text", "image", "table", "history")
+"""Exported without gradients in whole models (tests/model/test_export_graphs.py)."""
+
+
+@pytest.mark.parametrize(
+    ("case", "no_grad"),
+    [
+        pytest.param(case, no_grad, id=f"{case.name}-{no_grad}")
+        for case in CASES
+        for no_grad in (True, False)
+        if not (no_grad and case.name in IN_MODELS)
+    ],
+)
 def test_a_graph_of_any_batch_answers_as_the_embedder(case: EmbedderCase, no_grad: bool) -> None:
     modality, embedder = case.make()
     embedder.eval()

@@ -17,8 +17,8 @@ from polydetr.explain import Explanation
 from polydetr.modalities.image import ImageModality
 from tiny_models import make_engine
 
-ASKED = 12
-"""Rows per target: shares of 48 rows hold on every processor, whose rounding leads training to other weights."""
+ASKED = 8
+"""Rows per target: shares of 32 rows hold on every processor, whose rounding leads training to other weights."""
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYDETR_CACHE", str(tmp_path_factory.mktemp("cache")))
         return Predictor.fit(
-            rows(600), dict.fromkeys(TARGETS, "classification"), valid=rows(40, seed=1000), inputs=INPUTS,
+            rows(450), dict.fromkeys(TARGETS, "classification"), valid=rows(40, seed=1000), inputs=INPUTS,
             backbone="none", epochs=8, settings=SETTINGS,
         )  # fmt: skip
 

@@ -335,6 +335,6 @@ if computes_int8():
 
 
 def test_no_constant_is_born_without_memory_whoever_imports_first():
-    """As transformers does, which builds pretrained models on the device "meta"."""
+    """As transformers does, which builds pretrained models on the device "meta", and backbones.text.pretrained."""
     done = subprocess.run([sys.executable, "-c", ON_META], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,8 @@
 """A package that is not polydetr's adds a task and a modality by entry points, and all the house serves both.
 
-The package lies beside this file; each test installs it as pip would (its sources, and a ``.dist-info`` folder that
-names its entry points) in a folder of its own and asks a fresh interpreter, which finds it on its path.
+The package lies beside this file; it is installed as pip would (its sources, and a ``.dist-info`` folder that names its
+entry points), and fresh interpreters, which find it on their path, are asked: one trains, one loads what was saved, one
+is the command line.
 """
 
 from __future__ import annotations
@@ -85,24 +86,33 @@ answer = {
 LOAD = """
 from polydetr.inference.model import LoadedModel
 model = LoadedModel.load(given["out"])
-answer = {"answers": model.predict(given["rows"]), "metrics": model.evaluate(given["rows"])["hours"]}
-"""
-EXPLAIN = """
-from polydetr.inference.model import LoadedModel
-found = LoadedModel.load(given["out"]).explain(given["rows"][0])
+found = model.explain(given["rows"][0])
 answer = {
+    "answers": model.predict(given["rows"]), "metrics": model.evaluate(given["rows"])["hours"],
     "task": found.task, "quantity": found.quantity, "complete": found.is_complete,
     "columns": [cell.column for cell in found.columns], "modalities": sorted(found.modalities), "html": found.to_html(),
 }
 """
 REFUSED = """
 from polydetr import PolydetrError, Predictor
-answer = []
+refused = []
 for target, inputs in given["wrong"]:
+    rows = given["rows"] + given.get("unreadable", [])
     try:
-        Predictor.fit(given["rows"], target, inputs=inputs, backbone="none", epochs=1, settings=given["settings"])
+        Predictor.fit(rows, target, inputs=inputs, backbone="none", epochs=1, settings=given["settings"])
     except PolydetrError as error:
-        answer.append([type(error).__name__, str(error)])
+        refused.append([type(error).__name__, str(error)])
+"""
+VERBS = """
+import contextlib, io
+from polydetr.cli import main
+answer = []
+for words in given:
+    sys.argv = ["polydetr", *words]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        main()
+    answer.append(said.getvalue())
 """
 
 
@@ -115,8 +125,23 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The package's model, its folder, and what it said in the process that trained it."""
     folder = tmp_path_factory.mktemp("trained")
-    given = {"rows": ROWS, "out": str(folder / "model"), "settings": SETTINGS}
-    return {**given, "said": run_fresh(TRAIN, given, package=package, cache=folder / "cache")}
+    given = {
+        "rows": ROWS, "out": str(folder / "model"), "settings": SETTINGS,
+        "unreadable": [{"shop": "bar", "open": "Mon Noday", "hours": [1, 2]}],
+        "wrong": [
+            ["hours:interval", {"open": "weekdays"}],
+            ["hours:intervall", {"open": "weekdays"}],
+            ["hours:interval", {"open": "weekday"}],
+        ],
+    }  # fmt: skip
+    code = f"{TRAIN}{REFUSED}answer['refused'] = refused"
+    return {**given, "said": run_fresh(code, given, package=package, cache=folder / "cache")}
+
+
+@pytest.fixture(scope="module")
+def loaded(trained: dict[str, Any], package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a process says that has loaded the saved model."""
+    return run_fresh(LOAD, trained, package=package, cache=tmp_path_factory.mktemp("cache"))
 
 
 def test_it_trains_answers_and_is_measured(trained: dict[str, Any]) -> None:
@@ -134,8 +159,7 @@ def test_it_trains_answers_and_is_measured(trained: dict[str, Any]) -> None:
     assert said["missing"] != said["answers"][:1]
 
 
-def test_a_saved_model_answers_the_same(trained: dict[str, Any], package: Path, tmp_path: Path) -> None:
-    loaded = run_fresh(LOAD, trained, package=package, cache=tmp_path)
+def test_a_saved_model_answers_the_same(trained: dict[str, Any], loaded: dict[str, Any]) -> None:
     assert loaded["answers"] == trained["said"]["answers"]
     assert loaded["metrics"] == trained["said"]["metrics"]
     manifest = json.loads(Path(trained["out"], "polydetr.json").read_text(encoding="utf-8"))
@@ -144,23 +168,16 @@ def test_a_saved_model_answers_the_same(trained: dict[str, Any], package: Path, 
     assert "hours" in Path(trained["out"], "README.md").read_text(encoding="utf-8")
 
 
-def test_it_is_explained(trained: dict[str, Any], package: Path, tmp_path: Path) -> None:
-    found = run_fresh(EXPLAIN, trained, package=package, cache=tmp_path)
-    assert (found["task"], found["quantity"]) == ("interval", "middle")
-    assert found["complete"]
-    assert set(found["columns"]) == {"shop", "open"}
-    assert found["modalities"] == ["table", "weekdays"]
-    assert "open" in found["html"]
+def test_it_is_explained(loaded: dict[str, Any]) -> None:
+    assert (loaded["task"], loaded["quantity"]) == ("interval", "middle")
+    assert loaded["complete"]
+    assert set(loaded["columns"]) == {"shop", "open"}
+    assert loaded["modalities"] == ["table", "weekdays"]
+    assert "open" in loaded["html"]
 
 
-def test_what_it_cannot_read_is_reported_like_anywhere(package: Path, trained: dict[str, Any], tmp_path: Path) -> None:
-    rows = [*ROWS, {"shop": "bar", "open": "Mon Noday", "hours": [1, 2]}]
-    wrong = [
-        ["hours:interval", {"open": "weekdays"}],
-        ["hours:intervall", {"open": "weekdays"}],
-        ["hours:interval", {"open": "weekday"}],
-    ]
-    day, task, kind = run_fresh(REFUSED, {**trained, "rows": rows, "wrong": wrong}, package=package, cache=tmp_path)
+def test_what_it_cannot_read_is_reported_like_anywhere(trained: dict[str, Any]) -> None:
+    day, task, kind = trained["said"]["refused"]
     assert day[0] == "RowError"
     assert "'Noday' is no day of the week" in day[1]
     assert task[0] == kind[0] == "SchemaError"
@@ -173,22 +190,20 @@ def test_what_it_cannot_read_is_reported_like_anywhere(package: Path, trained: d
 def test_the_command_line_takes_both(package: Path, tmp_path: Path) -> None:
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
-    call = [sys.executable, "-m", "polydetr"]
     train = [
         "train", str(data), "--target", "hours:interval", "--input", "open:weekdays", "--backbone", "none",
         "--epochs", "1", "--set", "tasks.hours.digits=3", "--set", "model.embed_dim=32", "--out", str(tmp_path / "m"),
     ]  # fmt: skip
-    for words in (
+    verbs = [
         ["inspect", str(data), "--target", "hours:interval"],
         train,
         ["evaluate", str(tmp_path / "m"), str(data)],
         ["predict", str(tmp_path / "m"), str(data)],
-    ):
-        done = subprocess.run(
-            [*call, *words], capture_output=True, text=True, check=False, env=environment(package, tmp_path / "cache")
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert len([line for line in done.stdout.splitlines() if "hours" in line]) == len(ROWS)
+    ]
+    inspected, _, evaluated, predicted = run_fresh(VERBS, verbs, package=package, cache=tmp_path / "cache")
+    assert "hours" in inspected
+    assert "iou" in evaluated
+    assert len([line for line in predicted.splitlines() if "hours" in line]) == len(ROWS)
 
 
 def test_without_the_package_the_folder_names_what_is_missing(trained: dict[str, Any], tmp_path: Path) -> None:
@@ -212,7 +227,7 @@ def test_half_a_task_is_reported(tmp_path: Path) -> None:
         rest = {name: points for name, points in ENTRY_POINTS.items() if name != group}
         package = install(tmp_path / what, rest)
         given = {"rows": ROWS, "settings": SETTINGS, "wrong": [["hours:interval", {"open": "weekdays"}]]}
-        ((name, message),) = run_fresh(REFUSED, given, package=package, cache=tmp_path / "cache")
+        ((name, message),) = run_fresh(f"{REFUSED}answer = refused", given, package=package, cache=tmp_path / "cache")
         assert name == "ConfigError", message
         assert f"'{what}'" in message
         assert group in message

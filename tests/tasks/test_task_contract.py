@@ -89,13 +89,6 @@ def _cells(i: int) -> dict[str, Any]:
     return {name: None if (i + k) % 4 == 3 else value for k, (name, value) in enumerate(cells.items())}
 
 
-def _picture(i: int) -> np.ndarray:
-    """Six by six pixels: one bright row, another in each image."""
-    picture = np.full((6, 6), 20, dtype=np.uint8)
-    picture[i % 6] = 150 + 12 * i
-    return picture
-
-
 SMALL_PICTURES = {"image": {"size": 16, "patch_size": 8, "augment": {"flip": False, "crop": 1.0, "color": 0.0}}}
 
 
