@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from polydetr.core.lock import held
 from polydetr.training.trackers.base import Status, TrackedRun, Tracker, flat
 
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
@@ -35,12 +36,13 @@ class MLflow(Tracker):
         super().__init__(run)
         from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
 
-        run.place.mkdir(parents=True, exist_ok=True)
-        self._client = MlflowClient(store_of(run.place))
-        self._experiment = self._experiment_id(os.environ.get("MLFLOW_EXPERIMENT_NAME", "polydetr"))
         tags = {RUN: run.key}
-        if run.group:
-            tags["mlflow.parentRunId"] = self._study(run.group, replace(run, name="").key)
+        # Two that make the store, an experiment or a study at once would find it half made.
+        with held(run.place / "mlflow.lock", what="the store", wait=True):
+            self._client = MlflowClient(store_of(run.place))
+            self._experiment = self._experiment_id(os.environ.get("MLFLOW_EXPERIMENT_NAME", "polydetr"))
+            if run.group:
+                tags["mlflow.parentRunId"] = self._study(run.group, replace(run, name="").key)
         found = self._found(RUN, run.key) if run.resumed else None
         self._id = found or self._client.create_run(self._experiment, run_name=run.name, tags=tags).info.run_id
         if found:
@@ -83,27 +85,18 @@ class MLflow(Tracker):
             return found.experiment_id
         local = "MLFLOW_TRACKING_URI" not in os.environ
         place = (self.run.place.resolve() / "mlflow-artifacts").as_uri() if local else None
-        try:
-            return self._client.create_experiment(name, artifact_location=place)
-        except Exception:  # another process made it meanwhile
-            found = self._client.get_experiment_by_name(name)
-            if found is None:
-                raise
-            return found.experiment_id
+        return self._client.create_experiment(name, artifact_location=place)
 
     def _study(self, group: str, key: str) -> str:
-        """The run that the trials of a study are nested in; the first, where processes made several at once."""
-        if self._found(STUDY, key) is None:
-            made = self._client.create_run(self._experiment, run_name=group, tags={STUDY: key})
-            self._client.set_terminated(made.info.run_id)
-        found = self._found(STUDY, key)
-        assert found is not None
-        return found
+        """The run that the trials of a study are nested in."""
+        if found := self._found(STUDY, key):
+            return found
+        made = self._client.create_run(self._experiment, run_name=group, tags={STUDY: key}).info.run_id
+        self._client.set_terminated(made)
+        return made
 
     def _found(self, tag: str, value: str) -> str | None:
-        runs = self._client.search_runs(
-            [self._experiment], f"tags.`{tag}` = '{value}'", max_results=1, order_by=["attributes.start_time ASC"]
-        )
+        runs = self._client.search_runs([self._experiment], f"tags.`{tag}` = '{value}'", max_results=1)
         return runs[0].info.run_id if runs else None
 
     def _parameters(self, settings: Mapping[str, Any]) -> None:
