@@ -20,6 +20,7 @@ class Kept(Tracker):
         self.say("opened", run.name)
 
     def say(self, *what) -> None:
+        Path(self.run.folder).mkdir(parents=True, exist_ok=True)
         with (Path(self.run.folder) / "said").open("a") as file:
             print(*what, file=file)
 

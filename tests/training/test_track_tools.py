@@ -153,7 +153,7 @@ class Store:
 
 @contextmanager
 def quick_folder() -> Iterator[Path]:
-    """In memory where that is possible: MLflow makes its store in hundreds of writes, each of which waits for the disk."""
+    """In memory where possible: MLflow makes its store in hundreds of writes, each of which waits for the disk."""
     memory = Path("/dev/shm")
     with TemporaryDirectory(dir=memory if memory.is_dir() and os.access(memory, os.W_OK) else None) as folder:
         yield Path(folder)

@@ -45,7 +45,7 @@ def parse_track(value: object) -> object:
     unknown = [name for name in asked if name not in (*get_args(Tool), "none", "")]
     if unknown:
         raise ValueError(f"{quoted(unknown[0])} is no tracker. {did_you_mean(unknown[0], (*get_args(Tool), 'none'))}")
-    return tuple(name for name in asked if name not in ("none", ""))
+    return [name for name in asked if name not in ("none", "")]
 
 
 _DECADE = 10 * 365.25 * 24 * 3600
@@ -287,8 +287,9 @@ class Config(_Section):
     seed: int = Field(default=0, ge=0, lt=2**32)
     out: str | None = None
     on_error: Literal["raise", "skip"] = "raise"
-    track: Annotated[tuple[Tool, ...], BeforeValidator(parse_track)] = Field(
-        default=(), description="also record the run, beside the models in tracking.runs/: tensorboard, wandb, mlflow"
+    track: Annotated[list[Tool], BeforeValidator(parse_track)] = Field(
+        default_factory=list,
+        description="also record the run, beside the models in tracking.runs/: tensorboard, wandb, mlflow",
     )
     text: TextConfig = TextConfig()
     image: ImageConfig = ImageConfig()

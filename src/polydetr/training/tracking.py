@@ -71,8 +71,7 @@ class Trackers(Display):
     def evaluation(self, entry: Mapping[str, Any]) -> None:
         """Losses and every target's metrics."""
         self._step = entry["step"]
-        losses = {"train/mean_loss": entry.get("train_loss"), "valid/loss": entry.get("valid_loss")}
-        values = {name: value for name, value in losses.items() if value is not None}
+        values = {"train/mean_loss": entry["train_loss"], "valid/loss": entry["valid_loss"]}
         for target, metrics in entry["metrics"].items():
             values |= {f"valid/{target}/{name}": value for name, value in metrics.items()}
         self.scalars(values, step=entry["step"])
