@@ -151,7 +151,8 @@ def _explained(trained: Trained) -> Iterator[Record]:
             except PolydetrError:  # a task that has no explanation, or a row without a word
                 continue
             yield _picture(f"explanation/{target}/{number}", path)
-            yield Record("text", {"name": f"explanation/{target}/{number}", "text": explanation.statement})
+            # Under a name of its own: TensorBoard shows one thing of a name.
+            yield Record("text", {"name": f"explanation/{target}/{number} check", "text": explanation.statement})
             if (attention := explanation.attention.get("rollout")) is not None:
                 words = [word.text for word in explanation.words]
                 attention_png(words, attention, path, title=f"Attention: {shorten(explanation.answer, 40)}")
