@@ -149,6 +149,29 @@ def test_one_that_is_slow_at_the_end_goes_on_by_itself(started, tmp_path):
     assert started.said()[-1] == "closed finished"
 
 
+def test_ctrl_c_while_the_end_waits_only_ends_the_waiting(started, tmp_path):
+    trackers = started("Kept")
+    stepped(trackers, 1)
+    guard = trackers._guards[0]
+    written = guard.wait
+
+    def interrupted(until: float) -> None:
+        raise KeyboardInterrupt
+
+    guard.wait = interrupted  # type: ignore[method-assign]
+    trackers.close("interrupted")
+    written(time.monotonic() + 30)
+    assert started.said()[-1] == "closed interrupted"
+
+
+def test_half_a_character_is_no_reason_to_fail(started):
+    trackers = started("Kept")
+    trackers.note("a\ud83d b 花")
+    trackers.close()
+    assert started.said()[1:] == ["text messages a? b 花 0", "closed finished"]
+    assert started.notes == []
+
+
 def test_what_a_tool_prints_is_not_the_run_s(started, capfd):
     trackers = started("Prints")
     stepped(trackers, 1)

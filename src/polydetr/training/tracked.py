@@ -5,6 +5,7 @@ The one exception are explanations of two rows, which a run has no other use for
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -35,6 +36,8 @@ MOST_MISTAKES = 20
 """Of the worst mistakes of a target, and as many of its measured rows, right or wrong."""
 LARGEST_PICTURE = 4 * 2**20
 EXPLAINED, DRAWN = 2, 4
+EXPLAINING_SECONDS = 10.0
+"""After so many, nothing more is explained."""
 LEAST_SCORE = 0.3
 """Of a box that is drawn."""
 _LONGEST = 300
@@ -143,7 +146,10 @@ def _explained(trained: Trained) -> Iterator[Record]:
         chosen += [(target, of_kind[0].record) for of_kind in islice(filter(None, wrong), 1)]
         chosen += [(target, result.record) for result in evaluation.samples[:1]]
     with TemporaryDirectory() as place:
+        began = time.monotonic()
         for number, (target, row) in enumerate(chosen[:EXPLAINED], start=1):
+            if time.monotonic() - began > EXPLAINING_SECONDS:
+                return
             path = Path(place) / "explanation.png"
             try:
                 explanation = explain_record(engine, row, target=target)

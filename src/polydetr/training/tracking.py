@@ -104,13 +104,15 @@ class Trackers(Display):
         for guard in self._guards:
             guard.finish(status)
         until = time.monotonic() + CLOSE_SECONDS
-        late = [guard for guard in self._guards if not guard.wait(until)]
+        with suppress(KeyboardInterrupt):  # the run has ended: what is not waited for is written nevertheless
+            for guard in self._guards:
+                guard.wait(until)
         self._tell_failures()
         for guard in self._guards:
             if guard.dropped:
                 self._notify(f"track: {guard.kind} was too slow for {guard.dropped} records, which it lacks")
-        for guard in late:
-            if not guard.failure:
+        for guard in self._guards:
+            if guard.is_writing and not guard.failure:
                 self._notify(f"track: {guard.kind} is still writing, which nothing here waits for")
 
     def _put(self, do: str, **given: Any) -> None:

@@ -55,10 +55,13 @@ class Guard:
         except queue.Full:  # it has not taken anything for long
             self._kill()
 
-    def wait(self, until: float) -> bool:
-        """Whether all is written, by ``time.monotonic() == until`` at the latest."""
+    def wait(self, until: float) -> None:
+        """Until all is written, or ``time.monotonic() == until``."""
         self._thread.join(max(0.0, until - time.monotonic()))
-        return not self._thread.is_alive()
+
+    @property
+    def is_writing(self) -> bool:
+        return self._thread.is_alive()
 
     def _work(self) -> None:
         failure = ""
@@ -88,7 +91,8 @@ class Guard:
     def _send(self, item: Mapping[str, Any]) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(plain(dict(item))).encode() + b"\n")
+        line = json.dumps(plain(dict(item)), ensure_ascii=False)  # halves of characters become question marks
+        self._process.stdin.write(line.encode(errors="replace") + b"\n")
         self._process.stdin.flush()
 
     def _ending(self, code: int) -> str:
