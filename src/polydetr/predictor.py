@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from polydetr.model.runner import TorchRunner
     from polydetr.training.fit import Trained
     from polydetr.training.loop import Display
+    from polydetr.training.tracking import Trackers
 
 
 class Predictor(LoadedModel):
@@ -106,37 +107,42 @@ class Predictor(LoadedModel):
         )
         from polydetr.model.folder import reserved
         from polydetr.training.devices import is_first_process
+        from polydetr.training.display import make_display
+        from polydetr.training.loop import Display
         from polydetr.training.places import check_told
+        from polydetr.training.tracking import tracked
 
         folder = Path(resolved.out) if resolved.out else None
+        shown = (display or make_display()) if is_first_process() else Display()
         with reserved(folder) if folder is not None and is_first_process() else nullcontext():
             if folder is not None and is_first_process():
                 check_told(folder, overwrite=overwrite, resume=resume)
-            return cls._fitted(resolved, given, folder, resume=resume, display=display)
+            with tracked(resolved, folder, display=shown, resume=resume) as trackers:
+                return cls._fitted(resolved, given, folder, resume=resume, shown=shown, trackers=trackers)
 
     @classmethod
     def _fitted(
-        cls, config: Config, rows: Mapping[str, Any], folder: Path | None, *, resume: bool, display: Display | None
-    ) -> Predictor:
+        cls, config: Config, rows: Mapping[str, Any], folder: Path | None, *,
+        resume: bool, shown: Display, trackers: Trackers,
+    ) -> Predictor:  # fmt: skip
         """``fit``, once the configuration is known. rows: those of each part, None where none were given."""
         from polydetr.tasks.options import read_options
-        from polydetr.training.devices import is_first_process
-        from polydetr.training.display import make_display
         from polydetr.training.fit import fit
         from polydetr.training.limited import open_budget
-        from polydetr.training.loop import Display
         from polydetr.training.places import compared, earlier_model
         from polydetr.training.read import read_splits
+        from polydetr.training.tracked import records_of
+        from polydetr.training.tracking import Both
 
-        shown = (display or make_display()) if is_first_process() else Display()
+        told = Both(shown, trackers)
         if folder is not None:
             shown.note(f"the model will be saved in {str(folder)!r}")
         budget = open_budget(config, out=folder, resume=resume)
         try:
-            splits, schema = read_splits(config, **rows, display=shown, budget=budget)
+            splits, schema = read_splits(config, **rows, display=told, budget=budget)
             read_options(config, schema)  # raises before anything takes long
             config = for_tasks(config, [target.task for target in schema.targets])
-            trained = fit(config, schema, splits, out=folder, resume=resume, display=shown, budget=budget)
+            trained = fit(config, schema, splits, out=folder, resume=resume, display=told, budget=budget)
             if folder is not None and (earlier := earlier_model(folder)):
                 for line in compared(earlier, trained.info):
                     shown.note(line)
@@ -152,6 +158,7 @@ class Predictor(LoadedModel):
             except SaveError as error:
                 hint = f"{error.hint} The same call with --resume (resume=True) saves it without training again."
                 raise SaveError(error.message, hint=hint) from error
+        trackers.records(records_of(trained, folder))
         if trained.failure is not None:
             raise _unmeasured(trained.failure, folder) from trained.failure
         trained.checkpoints.discard()

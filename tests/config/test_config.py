@@ -133,3 +133,32 @@ def test_columns_may_be_called_by_numbers():
     assert config.target == {"3": "regression"}
     assert config.inputs == {"0": None, "1": None}
     assert config.tasks == {"3": {"loss_weight": 2}}
+
+
+@pytest.mark.parametrize(
+    ("written", "track"),
+    [
+        ("wandb", ["wandb"]),
+        ("tensorboard, mlflow,", ["tensorboard", "mlflow"]),
+        (["mlflow", "wandb", "mlflow"], ["mlflow", "wandb"]),
+        ("none", []),
+        ([], []),
+    ],
+)
+def test_trackers_are_a_list_or_a_text_with_commas(written: object, track: list[str]) -> None:
+    assert load_config({"track": written}).track == track
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("tensorboard,wanbd", "'wanbd' is no tracker. Did you mean 'wandb'"),
+        (["comet"], "'comet' is no tracker. Known: 'tensorboard', 'wandb', 'mlflow', 'none'"),
+        (3, "write it like tensorboard,wandb"),
+        ([1], "write it like tensorboard,wandb"),
+    ],
+)
+def test_what_is_no_tracker(written: object, told: str) -> None:
+    with pytest.raises(ConfigError, match="track") as error:
+        load_config({"track": written})
+    assert told in str(error.value)

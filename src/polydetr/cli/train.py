@@ -55,6 +55,9 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Any configuration key, for example training.lr=1e-4; may be repeated."),
     ] = None,
+    track: Annotated[
+        str | None, typer.Option(help="Also record the run: tensorboard, wandb, mlflow, several with commas, or none.")
+    ] = None,
     out: Annotated[
         str | None, typer.Option(help="Where the model folder is written. When not given: runs/NAME-DATE.")
     ] = None,
@@ -79,6 +82,7 @@ def train(
     if out is None and not (load_config_mapping(config) | settings).get("out"):
         out = str(place_of_run(train or load_config_mapping(config).get("train"), resume=resume))
     settings = merge(settings, {"image": {"max_pixels": max_pixels}} if max_pixels else {})
+    settings = merge(settings, {"track": track} if track else {})
     with stdout_kept_clean(as_json), no_empty_runs():
         predictor = Predictor.fit(
             train, target, valid=valid, test=test, unlabelled=unlabelled, inputs=input, group=group, out=out,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from polydetr.errors import did_you_mean, quoted
 
 Preset = Literal["fast", "balanced", "best"]
 
@@ -29,6 +31,21 @@ def parse_backbone(value: object) -> object:
     if not all(name.strip() and equals and kind.strip() for name, equals, kind in pairs):
         raise ValueError(f"{value!r} is not of the form text=NAME,image=NAME")
     return {name.strip(): kind.strip() for name, _, kind in pairs}
+
+
+Tool = Literal["tensorboard", "wandb", "mlflow"]
+
+
+def parse_track(value: object) -> object:
+    """``"tensorboard,wandb"`` → the names, each once; ``"none"`` → none."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"write it like tensorboard,wandb; known are {', '.join(get_args(Tool))} and none")
+    asked = dict.fromkeys(name.strip() for name in names)
+    unknown = [name for name in asked if name not in (*get_args(Tool), "none", "")]
+    if unknown:
+        raise ValueError(f"{quoted(unknown[0])} is no tracker. {did_you_mean(unknown[0], (*get_args(Tool), 'none'))}")
+    return [name for name in asked if name not in ("none", "")]
 
 
 _DECADE = 10 * 365.25 * 24 * 3600
@@ -270,8 +287,9 @@ class Config(_Section):
     seed: int = Field(default=0, ge=0, lt=2**32)
     out: str | None = None
     on_error: Literal["raise", "skip"] = "raise"
-    track: Literal["none", "tensorboard", "wandb"] = Field(
-        default="none", description="also log losses and metrics for a dashboard, into <out>.runs/"
+    track: Annotated[list[Tool], BeforeValidator(parse_track)] = Field(
+        default_factory=list,
+        description="also record the run, beside the models in tracking.runs/: tensorboard, wandb, mlflow",
     )
     text: TextConfig = TextConfig()
     image: ImageConfig = ImageConfig()

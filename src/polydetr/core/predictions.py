@@ -74,7 +74,7 @@ class Baseline:
 @dataclass(frozen=True)
 class Evaluation:
     """A task's scores: ``metrics`` by their standard names, ``tables`` as printed text, ``data`` as JSON, ``figures``
-    for plots, the worst ``mistakes`` where they were looked for.
+    for plots, the worst ``mistakes`` where they were looked for, and ``samples``: a few of the measured rows.
     """
 
     metrics: Mapping[str, float]
@@ -82,6 +82,7 @@ class Evaluation:
     data: Mapping[str, Any] = field(default_factory=dict)
     figures: Figures = Figures()
     mistakes: Mistakes | None = None
+    samples: Sequence[RowResult] = ()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from polydetr.errors import RowError, shown
 from polydetr.modalities.text import TextModality, as_text
 from polydetr.tasks.capabilities import HasPositive, ShowsMistakes
 
+SAMPLES = 20
 _LONGEST = 2000
 """Characters of another column that are shown."""
 
@@ -21,9 +22,11 @@ def with_mistakes(
     engine: Engine, results: Sequence[RowResult], evaluations: Mapping[str, Evaluation], *, most: int = 60
 ) -> dict[str, Evaluation]:
     """The evaluations with the worst mistakes among ``results``, the rows that they measured; ``most`` of each kind
-    (see ``core.mistakes.Worst``, which bounds the memory). Nothing changes for a task that cannot show any.
+    (see ``core.mistakes.Worst``, which bounds the memory), where the task can show any; with samples of the rows.
     """
-    return {target: _with_mistakes(engine, target, results, e, most) for target, e in evaluations.items()}
+    samples = tuple(results[:: -(-len(results) // SAMPLES) or 1])
+    with_samples = {target: replace(e, samples=samples) for target, e in evaluations.items()}
+    return {target: _with_mistakes(engine, target, results, e, most) for target, e in with_samples.items()}
 
 
 def _with_mistakes(

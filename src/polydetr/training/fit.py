@@ -48,10 +48,8 @@ from polydetr.training.head_start import heads_to_start, start_heads
 from polydetr.training.limited import after_training, draws_reports, plan_run
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
-from polydetr.training.places import tracking_folder
 from polydetr.training.run import Run, checkpoint_folder, fingerprint_of, hash_rows, resumes
 from polydetr.training.start import start_from_tables
-from polydetr.training.tracking import make_tracker
 
 
 @dataclass(frozen=True)
@@ -238,8 +236,6 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
     if not devices.is_first:
         torch.manual_seed(config.seed + devices.rank)  # each device has a dropout of its own
     fingerprint = fingerprint_of(run.identity, run.schema, run.rows_hash, frozen_digest(model))
-    tracked = config.track if devices.is_first else "none"
-    tracker = make_tracker(tracked, tracking_folder(run.out), config=config.model_dump())
     reserving: dict[str, Any] = {}
     about = plain(describe_model(config, run.schema, model))  # for `polydetr runs`, should this one be interrupted
     header: dict[str, Any] = {"fingerprint": fingerprint, "precision": precision, "run": about}
@@ -257,16 +253,13 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
         checkpoints=checkpoints,
         header=header,
         prepared=prepared,
-        displays=(display, tracker),
+        displays=(display,),
         looks_first=bool(model.additive) or started,
         start_stands=bool(model.additive),
         **reserving,
     )
-    try:
-        with limited_to(run.budget.decided.get("threads") if run.budget is not None else None):
-            return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
-    finally:
-        tracker.close()
+    with limited_to(run.budget.decided.get("threads") if run.budget is not None else None):
+        return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
 
 
 def _start_rows(budget: Budget | None) -> int | None:

@@ -16,9 +16,8 @@ from polydetr.inference.folder import LAST, MANIFEST, RUNS, checkpoint_of, read_
 
 
 def tracking_folder(out: Path | None) -> Path:
-    """One folder per run, all of them beside the model: ``tensorboard --logdir`` compares them."""
-    base = out.with_name(f"{out.name}.runs") if out else RUNS
-    return base / time.strftime("%Y%m%d-%H%M%S")
+    """One for all runs whose models lie beside one another: the tools compare them."""
+    return (out.parent if out else RUNS) / "tracking.runs"
 
 
 def place_of_run(rows: str | None, *, resume: bool) -> Path:

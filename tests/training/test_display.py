@@ -1,4 +1,4 @@
-"""What a run shows and logs: a bar in a terminal, lines elsewhere, event files for a dashboard."""
+"""What a run shows while it works: a bar in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ import pty
 import re
 import subprocess
 import sys
-import time
 
-import pytest
 from rich.console import Console
-from tiny_runs import Watched, train
 
-from polydetr.errors import ConfigError
 from polydetr.training import display
 from polydetr.training.display import BarDisplay, LineDisplay, describe_step, format_seconds
 from polydetr.training.loop import StepInfo
-from polydetr.training.tracking import Tracker, make_tracker
 
 INFO = StepInfo(0.25, 50, 1.2, 0.4321, 2560.4, "2,560 tokens/s", 90.0, 1e-3)
 ENTRY = {"step": 9, "epoch": 1.0, "seconds": 75.0, "train_loss": 0.5, "valid_loss": 0.6,
@@ -105,81 +100,3 @@ def test_a_log_is_not_flooded(capsys):
     for _ in range(100):
         shown.step(INFO)
     assert capsys.readouterr().err == ""
-
-
-class Kept(Tracker):
-    def __init__(self) -> None:
-        super().__init__()
-        self.points: list[tuple[int, dict]] = []
-
-    def scalars(self, values, *, step):
-        self.points.append((step, dict(values)))
-
-
-def test_what_is_tracked():
-    tracker = Kept()
-    for _ in range(5):
-        tracker.step(INFO)
-    tracker.evaluation(ENTRY)
-    assert tracker.points == [
-        (50, {"train/loss": 0.4321, "train/lr": 1e-3, "train/tokens_per_second": 2560.4}),
-        (9, {"train/mean_loss": 0.5, "valid/loss": 0.6, "valid/label/accuracy": 0.75, "valid/label/macro_f1": 0.7,
-             "valid/label/ece": 0.1}),
-    ]  # fmt: skip
-    time.sleep(0)
-
-
-def test_tensorboard_reads_what_a_run_wrote(tmp_path, monkeypatch):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    monkeypatch.setenv("POLYDETR_CACHE", str(tmp_path / "cache"))
-    shown = Watched()
-    train(tmp_path / "out", display=shown, settings={"track": "tensorboard"})
-    (folder,) = (tmp_path / "out.runs").iterdir()
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    assert {"train/loss", "train/lr", "valid/loss", "valid/label/accuracy"} <= set(events.Tags()["scalars"])
-    points = [(p.step, p.value) for p in events.Scalars("valid/loss")]
-    assert points == [(e["step"], pytest.approx(e["valid_loss"], rel=1e-5)) for e in shown.entries]
-
-
-@pytest.mark.parametrize(
-    ("kind", "module"), [("tensorboard", "tensorboard.summary.writer.event_file_writer"), ("wandb", "wandb")]
-)
-def test_a_missing_tracker_is_a_configuration_error(tmp_path, monkeypatch, kind, module):
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigError, match=f"track = '{kind}': {kind} is not installed.*pip install.*track: none"):
-        make_tracker(kind, tmp_path, config={})
-
-
-def test_wandb_stays_offline_unless_told(tmp_path, monkeypatch):
-    started: dict = {}
-
-    class Run:
-        def log(self, values, step):
-            started["logged"] = (dict(values), step)
-
-        def finish(self):
-            started["finished"] = True
-
-    class Wandb:
-        @staticmethod
-        def init(**given):
-            started.update(given)
-            return Run()
-
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setitem(sys.modules, "wandb", Wandb)  # type: ignore[arg-type]
-    tracker = make_tracker("wandb", tmp_path / "runs", config={"seed": 3})
-    tracker.scalars({"x": 1.0}, step=4)
-    tracker.close()
-    assert started["mode"] == "offline"
-    assert started["config"] == {"seed": 3}
-    assert started["logged"] == ({"x": 1.0}, 4)
-    assert started["finished"]
-
-
-def test_nothing_is_tracked_by_default(tmp_path):
-    assert type(make_tracker("none", tmp_path / "runs", config={})) is Tracker
-    assert not (tmp_path / "runs").exists()
