@@ -22,7 +22,7 @@ from polydetr.errors import ConfigError, Interrupted, SaveError
 from polydetr.modalities.base import Notify
 from polydetr.training.checkpoint import LAST, checkpoint_of
 from polydetr.training.devices import is_first_process
-from polydetr.training.loop import Display, StepInfo
+from polydetr.training.loop import Display, Pruned, StepInfo
 from polydetr.training.places import tracking_folder
 from polydetr.training.trackers.base import Status, TrackedRun
 from polydetr.training.trackers.guard import Guard
@@ -194,6 +194,9 @@ def tracked(
     try:
         yield trackers
         status = "finished"
+    except Pruned:
+        status = "finished"
+        raise
     except (KeyboardInterrupt, Interrupted):
         status = "interrupted"
         raise
