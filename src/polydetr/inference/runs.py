@@ -21,8 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from polydetr.core.lock import is_held
 from polydetr.core.studies import RECORD_FILE, StudyRecord
-from polydetr.errors import InputError, ModelFolderError, did_you_mean, quoted, shown
-from polydetr.inference.description import faults
+from polydetr.errors import InputError, ModelFolderError, did_you_mean, faults, quoted, shown
 from polydetr.inference.folder import (
     FORMAT_VERSION,
     LAST,

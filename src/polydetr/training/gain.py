@@ -32,8 +32,9 @@ def gain(default: Path, best: Path, rows: SharedRows) -> Gain | None:
     Raises:
         ModelFolderError: a folder cannot be loaded. RowError, SchemaError: a row cannot be read, or none has a label.
     """
-    kept = [_kept(folder) for folder in (default, best)]
-    if kept[0] is not None and kept[1] is not None:
+    found = [_kept(folder) for folder in (default, best)]
+    kept = [one for one in found if one is not None]
+    if len(kept) == len(found):
         # Folds and ``few_rows`` answer other rows: then the draws are not paired, and the interval is wider.
         count = min(len(one["resampled"]) for one in kept)
         scores = [np.array(one["resampled"][:count], dtype=float) for one in kept]
