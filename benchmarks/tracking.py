@@ -4,8 +4,10 @@
 
 Pairs of runs on the same rows with the same seed, one with all three trackers and one with none, in processes of their
 own, first this one and then that one by turns. Compared are tokens per second of the loop's steps, and the whole run
-from the call to the saved model. Each writes to folders of its own, so that MLflow makes its store every time, the most
-expensive thing that a tracker does. Appends to benchmarks/results/tracking.jsonl.
+from the call to the saved model. On a machine that is busy with other things the clock says little: so
+the seconds of processor are kept too, those of the training during its steps, and those of the trackers from beginning to
+end (without W&B's service, about a hundredth of a core). Each run writes to folders of its own, so that MLflow makes its
+store every time, the most expensive thing that a tracker does. Appends to benchmarks/results/tracking.jsonl.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -49,26 +52,32 @@ def run(track: str, seconds: float, seed: int, out: Path) -> dict[str, Any]:
     from polydetr.training.loop import Display
 
     class Told(Display):
-        """Says what a tracker did not do."""
+        """Keeps the processor seconds of the steps, evaluations between them included; says what a tracker did not do."""
+
+        first = last = 0.0
+
+        def step(self, info: Any) -> None:
+            self.last = time.process_time()
+            self.first = self.first or self.last
 
         def note(self, message: str) -> None:
             if message.startswith("track: "):
                 print(message, file=sys.stderr)
 
-    settings = {"track": track, "training": {"patience": 0}}
-    began = time.monotonic()
+    settings = {"track": track, "training": {"patience": 0, "precision": "fp32"}}
+    told, began = Told(), time.monotonic()
     predictor = Predictor.fit(
         rows(2400, seed), "label", valid=rows(300, seed + 1), out=out, backbone="none", epochs=seconds / 10,
-        seed=seed, settings=settings, display=Told(),
+        seed=seed, settings=settings, display=told,
     )  # fmt: skip
     whole = time.monotonic() - began
     training = predictor.info["training"]
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
-        "tokens_per_second": training["tokens_per_second"],
-        "seconds": training["seconds"],
-        "whole": round(whole, 2),
-        "steps": training["steps"],
-    }
+        "tokens_per_second": training["tokens_per_second"], "seconds": training["seconds"], "whole": round(whole, 2),
+        "processor": round(told.last - told.first, 2), "steps": training["steps"],
+        "trackers_processor": round(children.ru_utime + children.ru_stime, 2),
+    }  # fmt: skip
 
 
 def measured(track: str, seconds: float, seed: int, number: int) -> dict[str, Any]:
@@ -117,6 +126,8 @@ def main() -> None:
         "tokens_per_second": [[alone["tokens_per_second"], tracked["tokens_per_second"]] for alone, tracked in pairs],
         "slower_percent": [round(100 * s, 2) for s in slower],
         "slower_percent_median": round(100 * statistics.median(slower), 2),
+        "processor_seconds_of_the_steps": [[alone["processor"], tracked["processor"]] for alone, tracked in pairs],
+        "processor_seconds_of_the_trackers": [tracked["trackers_processor"] for _, tracked in pairs],
         "whole_seconds_longer_median": round(statistics.median(longer), 2),
     }  # fmt: skip
     print(json.dumps(keep("tracking", line)))
