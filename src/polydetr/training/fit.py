@@ -240,7 +240,7 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
     if not devices.is_first:
         torch.manual_seed(config.seed + devices.rank)  # each device has a dropout of its own
     fingerprint = fingerprint_of(run.identity, run.schema, run.rows_hash, frozen_digest(model))
-    tracked = config.track if devices.is_first and run.hooks.tracks else "none"
+    tracked = config.track if devices.is_first else "none"
     tracker = make_tracker(tracked, tracking_folder(run.out), config=config.model_dump())
     reserving: dict[str, Any] = {}
     header: dict[str, Any] = {"fingerprint": fingerprint, "precision": precision}

@@ -63,8 +63,7 @@ class Hooks:
 
     encode, with_features: take what an earlier run encoded or computed. on_evaluation: see ``Loop``. plans: whether a
     time limit may change settings and rows. measured: gets the engine that answers the validation rows, and these.
-    again: how an earlier run went that it repeats. tracks: whether trackers record it; group: the study that they file
-    it under.
+    again: how an earlier run went that it repeats.
     """
 
     encode: Encode | None = None
@@ -73,8 +72,6 @@ class Hooks:
     plans: bool = True
     measured: Callable[[Engine, MeasuredRows], None] = lambda engine, rows: None
     again: Again | None = None
-    tracks: bool = True
-    group: str | None = None
 
 
 ALONE = Hooks()
