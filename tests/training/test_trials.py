@@ -44,7 +44,8 @@ def counted(monkeypatch):
 
 def test_a_trial_is_a_plain_training(tmp_path):
     rows = study()
-    found = rows.train({"training.weight_decay": 0.1}, out=tmp_path / "000")
+    saved = []
+    found = rows.train({"training.weight_decay": 0.1}, out=tmp_path / "000", on_saved=saved.append)
     settings = {**rows.config.model_dump(include={"model", "training"}), "backbone": "none", "epochs": 2}
     settings["training"]["weight_decay"] = 0.1
     plain = Predictor.fit(
@@ -56,6 +57,7 @@ def test_a_trial_is_a_plain_training(tmp_path):
     assert (found.score, found.metrics) == (best["score"], best["metrics"])
     assert found.curve == [(e["step"], e["score"]) for e in plain.info["history"]]
     assert Predictor.load(tmp_path / "000").metrics == plain.metrics
+    assert [e["score"] for e in saved[0].history] == [e["score"] for e in plain.info["history"]]
     assert rows.metric == "label accuracy"
 
 

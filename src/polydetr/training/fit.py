@@ -36,9 +36,11 @@ from polydetr.training.devices import Devices, open_devices
 from polydetr.training.encode import (
     EncodedRows,
     Splits,
+    encode_rows,
     rejected_lines,
     rejected_row,
 )
+from polydetr.training.features import with_features
 from polydetr.training.few_rows import has_few_rows
 from polydetr.training.few_run import train_few
 from polydetr.training.finish import finish
@@ -133,7 +135,8 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
             "learned from few rows over a pretrained backbone (training.few_rows)"
         )
     data_hash = hash_rows(splits.train)
-    encoded = devices.first_then_all(lambda: run.hooks.encode(engine, splits, config, data_hash, notify=run.notify))
+    encode = run.hooks.encode or encode_rows
+    encoded = devices.first_then_all(lambda: encode(engine, splits, config, data_hash, notify=run.notify))
     if few:  # they were read twice
         places = ("file", "row", "line", "reason")
         splits.rejected[:] = {tuple(e.get(p) for p in places): e for e in splits.rejected}.values()
@@ -206,7 +209,8 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
     pretrained = any(m.is_pretrained for m in assembly.engine.encoder.modalities.values())
     if settings.freeze_backbones:
         raw, limit = rows, run.budget if devices.count == 1 else None
-        rows = devices.first_then_all(lambda: run.hooks.with_features(assembly, raw, notify=run.notify, budget=limit))
+        featured = run.hooks.with_features or with_features
+        rows = devices.first_then_all(lambda: featured(assembly, raw, notify=run.notify, budget=limit))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
     started = False
     if devices.is_first and not resume:

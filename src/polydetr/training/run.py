@@ -23,8 +23,7 @@ from polydetr.schema.spec import Schema
 from polydetr.training.budget import Budget
 from polydetr.training.checkpoint import Checkpoints, checkpoint_of
 from polydetr.training.devices import Devices
-from polydetr.training.encode import EncodedRows, MeasuredRows, Splits, encode_rows
-from polydetr.training.features import with_features
+from polydetr.training.encode import EncodedRows, MeasuredRows, Splits
 from polydetr.training.loop import Display
 
 
@@ -67,8 +66,8 @@ class Hooks:
     again: how an earlier run went that it repeats.
     """
 
-    encode: Encode = encode_rows
-    with_features: WithFeatures = with_features
+    encode: Encode | None = None
+    with_features: WithFeatures | None = None
     on_evaluation: Callable[[Mapping[str, Any]], bool] = lambda entry: False
     plans: bool = True
     measured: Callable[[Engine, MeasuredRows], None] = lambda engine, rows: None

@@ -186,10 +186,10 @@ class _Trial:
         return best
 
     def _fit(
-        self, splits: Splits, display: Display | None, *, runs: int, on_evaluation: Asked,
+        self, splits: Splits, display: Display, *, runs: int, on_evaluation: Asked,
         measured: Callable[[Engine, MeasuredRows], None] = lambda engine, rows: None, encode: Encode | None = None,
     ) -> Trained:  # fmt: skip
-        """One of the ``runs`` trainings that are left, in its part of the time; unseen where there is no display."""
+        """One of the ``runs`` trainings that are left, in its part of the time."""
         limit, budget = None, None
         if self.seconds is not None:
             now = time.monotonic()
@@ -201,15 +201,9 @@ class _Trial:
         )  # fmt: skip
         config = self.config.model_copy(update={"time_limit": limit})
         trained = fit(
-            config,
-            self.rows.schema,
-            splits,
-            out=self.out,
-            resume=False,
-            display=display or Display(),
-            budget=budget,
-            hooks=hooks,
+            config, self.rows.schema, splits, out=self.out, resume=False, display=display, budget=budget, hooks=hooks
         )
+        trained.checkpoints.discard()
         if trained.failure is not None:
             raise trained.failure
         self.steps += trained.info["training"]["steps"]
@@ -224,8 +218,7 @@ class _Trial:
             held.extend([test] if test is not None else [])
             return rows
 
-        trained = self._fit(fold.splits(), None, runs=runs, on_evaluation=lambda entry: False, encode=encode)
-        trained.checkpoints.discard()
+        trained = self._fit(fold.splits(), Display(), runs=runs, on_evaluation=lambda entry: False, encode=encode)
         for rows in held:
             self.answers.add(trained.assembly.engine, rows)
 
