@@ -58,8 +58,8 @@ class StudyRecord:
     "kind": "choice" or "range", "values" or "low", "high", "log" and "step", and "when": key → the values for which
     alone it is varied}. importances: key → share of the scores' variance that it explains; {} where there are too few
     trials. best, kept: numbers of trials; ``kept`` is the one that was saved, 0 where nothing was gained. gain: None
-    where it was not measured. cross_validated: each trial is, as rows are few. rows: what → how many ("train", "choose",
-    ...). seconds: of the whole study.
+    where it was not measured. cross_validated: each trial is, as rows are few. rows: what → how many ("train", ...).
+    seconds: of the whole study.
     """
 
     name: str
