@@ -137,7 +137,8 @@ def _ranking(words: Sequence[str], scores: Sequence[float], strength: NDArray[np
         rows.append(
             f'<tr><td>{i + 1}</td><th scope="row" dir="auto">{escape(shorten(words[i], 60))}</th>'
             f'<td class="number">{scores[i]:+.4f}</td>'
-            f'<td><span class="meter {side}" style="width:{abs(strength[i]) * 10:.2f}em"></span> {side}</td></tr>'
+            f'<td><span class="meter {side}" style="width:calc({abs(strength[i]):.3f} * min(10em, 30vw))"></span> '
+            f"{side}</td></tr>"
         )
     return f"<h2>Strongest words</h2>\n{table(('place', 'word', 'score', 'speaks'), rows)}"
 

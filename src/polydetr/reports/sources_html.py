@@ -11,9 +11,10 @@ from polydetr.reports.style import shorten
 
 
 def table(heads: Sequence[str], rows: Iterable[str]) -> str:
-    """A table with one escaped ``<tr>`` per row."""
+    """A table with one escaped ``<tr>`` per row, which scrolls by itself where the screen is narrower."""
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody></table>"
+    body = "\n".join(rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
 
 
 def side_of(score: float) -> str:
