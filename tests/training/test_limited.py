@@ -17,7 +17,7 @@ from polydetr.core import clock as core_clock
 from polydetr.core.records import Record
 from polydetr.errors import Interrupted, Location
 from polydetr.model.runner import TorchRunner
-from polydetr.training import budget, features, fit, limited, loop, pilot, read
+from polydetr.training import budget, features, finish, fit, limited, loop, pilot, read, start
 from polydetr.training.limited import chosen
 
 LIMIT = 100.0
@@ -40,7 +40,7 @@ class Machine:
         fake = SimpleNamespace(
             monotonic=lambda: self.now, process_time=lambda: 0.0, strftime=time.strftime
         )  # fmt: skip
-        for module in (fit, loop, budget, limited, pilot, core_clock):
+        for module in (fit, loop, budget, limited, pilot, start, core_clock):
             monkeypatch.setattr(module, "time", fake)
         monkeypatch.setattr(fit, "encode_rows", self.taking(lambda _: self.preparing, fit.encode_rows))
         monkeypatch.setattr(pilot, "_step", self.taking(lambda _: self.step, pilot._step))
@@ -89,7 +89,7 @@ def test_without_a_limit_nothing_is_planned(monkeypatch: pytest.MonkeyPatch) -> 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("planned")
 
-    for module, name in ((fit, "plan_run"), (fit, "fitting"), (fit, "after_training"), (read, "sample")):
+    for module, name in ((fit, "plan_run"), (finish, "fitting"), (fit, "after_training"), (read, "sample")):
         monkeypatch.setattr(module, name, refuse)
     shown = Watched()
     train(display=shown, epochs=1)
@@ -181,8 +181,9 @@ def test_a_step_is_timed_with_fewer_threads_too(
     def step() -> None:
         machine.now += seconds[count]
 
-    assert pilot._threads(step, until=100) == chosen_count
-    assert pilot._threads(step, until=machine.now + 1) is None  # there is no time to find out
+    assert pilot._threads(step, until=100, busy=True) == chosen_count
+    assert pilot._threads(step, until=machine.now + 1, busy=False) is None  # there is no time to find out
+    assert pilot._threads(step, until=machine.now + 1, busy=True) == 1
 
 
 def test_when_the_limit_is_long_over_the_figures_are_saved_and_the_pictures_left_out(

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from polydetr.training.plan import Paces
+
 _T = TypeVar("_T")
 
 
@@ -16,7 +18,7 @@ class Budget:
 
     limit: all of them; began: by ``time.monotonic``. given: settings of the user's, "section.key". kept: what the
     interrupted run that is resumed had decided, by name, which is not measured anew; decided: the same of this run.
-    pace: seconds per validation row that is answered, planned and then measured.
+    pace: seconds per validation row that is answered, planned and then measured; paces: what was measured before.
     """
 
     limit: float
@@ -25,6 +27,7 @@ class Budget:
     kept: Mapping[str, Any] = field(default_factory=dict)
     decided: dict[str, Any] = field(default_factory=dict)
     pace: float = 0.0
+    paces: Paces | None = None
     opened: tuple[float, float] = field(default_factory=lambda: (time.monotonic(), time.process_time()))
 
     def spent(self) -> float:

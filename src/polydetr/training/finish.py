@@ -21,7 +21,7 @@ from polydetr.training.calibrate import calibrate, measure_precision, proving_ro
 from polydetr.training.checkpoint import Checkpoints
 from polydetr.training.cross_fitted import with_intervals
 from polydetr.training.encode import EncodedRows, MeasuredRows, measure
-from polydetr.training.limited import fitting
+from polydetr.training.ending import fitting, tested_in_time
 from polydetr.training.run import Run
 
 
@@ -59,8 +59,9 @@ def finish(
     weights = _restore_best(assembly.model, run.checkpoints)
     # Features that were computed once, by a frozen backbone, are measured as they are: in the backbone's own precision.
     proves = config.training.precision == "auto" and not config.training.freeze_backbones
-    if run.budget is not None and run.devices.count == 1:
-        rows, proves = fitting(run.budget, assembly, rows, proves=proves, notify=notify)
+    limit = run.budget if run.devices.count == 1 else None
+    if limit is not None and not few:
+        rows, proves = fitting(limit, assembly, rows, proves=proves, notify=notify)
     measured = Measured({"precision": trained_in})
     with measured.step():
         measured.prediction = _set_prediction(run, assembly, weights, trained_in, rows.valid if proves else None)
@@ -70,7 +71,8 @@ def finish(
         measured.before, measured.evaluations["valid"] = calibrate(measured_as, rows.valid, notify=notify)
     with measured.step():
         if rows.test is not None:
-            results, evaluated = measure(engine, rows.test)
+            test = rows.test if limit is None else tested_in_time(limit, rows.test, notify=notify)
+            results, evaluated = measure(engine, test)
             measured.evaluations["test"] = with_mistakes(engine, results, with_coverage(engine, results, evaluated))
     if few:
         measured.evaluations = {split: with_intervals(by) for split, by in measured.evaluations.items()}

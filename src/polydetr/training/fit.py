@@ -39,15 +39,18 @@ from polydetr.training.encode import (
     rejected_lines,
     rejected_row,
 )
+from polydetr.training.ending import after_training, draws_reports
 from polydetr.training.features import with_features
 from polydetr.training.few_rows import has_few_rows
 from polydetr.training.few_run import train_few
 from polydetr.training.finish import finish
+from polydetr.training.freezing import stays_frozen
 from polydetr.training.head_start import heads_to_start, start_heads
-from polydetr.training.limited import after_training, draws_reports, plan_run
+from polydetr.training.limited import encoded_in_time, few_in_time, plan_run, told_in_time
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.places import tracking_folder
+from polydetr.training.plan import Plan
 from polydetr.training.run import Run, checkpoint_folder, fingerprint_of, hash_rows, resumes
 from polydetr.training.start import start_from_tables
 from polydetr.training.tracking import make_tracker
@@ -122,9 +125,19 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
     # A backbone may have to be fetched first, and the rows be written to the cache: once.
     assembly = devices.first_then_all(lambda: _build(run.config, schema, splits, notify=display.note))
     few = has_few_rows(run.config, assembly, splits)
+    if few and run.budget is not None and devices.count == 1:
+        few = few_in_time(run.config, splits, assembly, run.budget, notify=display.note)
     splits = splits.with_all_rows() if few else splits
+    plan = None
+    if not few and stays_frozen(run.config, assembly, len(splits.train)):
+        frozen = run.config.training.model_copy(update={"freeze_backbones": True})
+        run = replace(run, config=run.config.model_copy(update={"training": frozen}))
+        display.note(
+            f"{len(splits.train)} rows with images beside a table: the backbones stay as they are "
+            "(training.freeze_backbones: false tunes them)"
+        )
     if not few:
-        run, assembly = _planned(run, splits, assembly)
+        run, assembly, plan = _planned(run, splits, assembly)
     config, engine = run.config, assembly.engine
     if config.training.few_rows and not few:
         display.note(
@@ -136,7 +149,10 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
             "learned from few rows over a pretrained backbone (training.few_rows)"
         )
     data_hash = hash_rows(splits.train)
-    encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, notify=run.notify))
+    in_time = encoded_in_time(run.budget, plan) if run.budget is not None else None
+    encoded = devices.first_then_all(
+        lambda: encode_rows(engine, splits, config, data_hash, notify=run.notify, in_time=in_time)
+    )
     if few:  # they were read twice
         places = ("file", "row", "line", "reason")
         splits.rejected[:] = {tuple(e.get(p) for p in places): e for e in splits.rejected}.values()
@@ -144,11 +160,12 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
         for message in rejected_lines(splits.rejected, listed=out is not None):
             display.note(message)
     measured_as = assembly
-    if few:
-        rows, progress, precision, measured_as = train_few(run, assembly, encoded, splits)
-    else:
-        rows, progress, precision = _train(run, assembly, encoded, resume=resume)
-    measured = finish(run, assembly, rows, trained_in=precision, measured_as=measured_as, few=few)
+    with limited_to(run.budget.decided.get("threads") if run.budget is not None else None):
+        if few:
+            rows, progress, precision, measured_as = train_few(run, assembly, encoded, splits)
+        else:
+            rows, progress, precision = _train(run, assembly, encoded, resume=resume, plan=plan)
+        measured = finish(run, assembly, rows, trained_in=precision, measured_as=measured_as, few=few)
     before, evaluations = measured.before, measured.evaluations
     for message in short_run(engine.tasks, progress, epochs=config.epochs or 0.0, time_limit=config.time_limit):
         display.note(message)
@@ -180,19 +197,21 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
     )  # fmt: skip
 
 
-def _planned(run: Run, splits: Splits, assembly: Assembly) -> tuple[Run, Assembly]:
-    """The run as a time limit allows it, and its model; the splits keep the rows that are read."""
+def _planned(run: Run, splits: Splits, assembly: Assembly) -> tuple[Run, Assembly, Plan | None]:
+    """The run as a time limit allows it, its model, and the plan; the splits keep the rows that are read."""
     budget, config = run.budget, run.config
     if budget is None or run.devices.count > 1:
-        return run, assembly
+        return run, assembly, None
     built = time.monotonic() - run.started
     config, plan = plan_run(config, run.schema, splits, assembly, budget, built=built, notify=run.display.note)
     if plan is not None and plan.image_size is not None:
         assembly = _build(config, run.schema, splits, notify=run.notify)
-    return replace(run, config=config), assembly
+    return replace(run, config=config), assembly, plan
 
 
-def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> tuple[EncodedRows, Progress, Plain]:
+def _train(
+    run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool, plan: Plan | None
+) -> tuple[EncodedRows, Progress, Plain]:
     """Precision, adapters, optimizer, loop. Returns the rows as the loop read them, where the run ended, and in which
     precision.
     """
@@ -210,16 +229,25 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
         raw, limit = rows, run.budget if devices.count == 1 else None
         rows = devices.first_then_all(lambda: with_features(assembly, raw, notify=run.notify, budget=limit))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
+    if run.budget is not None:
+        told_in_time(run.budget, plan, rows, notify=display.note)
     started = False
     if devices.is_first and not resume:
-        tables = start_from_tables(assembly, rows.train, seed=config.seed, most=_start_rows(run.budget))
+        tables = start_from_tables(
+            assembly, rows.train, seed=config.seed, most=_start_rows(run.budget), seconds=_start_seconds(run.budget)
+        )
         started = bool(tables)
         if tables:
             display.note(f"begins with an additive model of the table, fitted at once ({_strengths(tables)})")
     if settings.head_start and heads_to_start(assembly) and not resume:
         started |= devices.in_first(
             lambda: start_heads(
-                assembly, rows.train, seed=config.seed, notify=display.note, most=_start_rows(run.budget)
+                assembly,
+                rows.train,
+                seed=config.seed,
+                notify=display.note,
+                most=_start_rows(run.budget),
+                quick=run.budget is not None,
             )
         )
     devices.same_weights(model)
@@ -261,8 +289,7 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
         **reserving,
     )
     try:
-        with limited_to(run.budget.decided.get("threads") if run.budget is not None else None):
-            return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
+        return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
     finally:
         tracker.close()
 
@@ -272,6 +299,11 @@ def _start_rows(budget: Budget | None) -> int | None:
     if budget is None or not budget.pace:
         return None
     return max(50, int(0.1 * budget.limit / budget.pace))
+
+
+def _start_seconds(budget: Budget | None) -> float | None:
+    """Seconds after which fitting what a run begins with does not go on to try other ways; None without a limit."""
+    return None if budget is None else min(0.1 * budget.limit, max(0.0, 0.3 * budget.left()))
 
 
 def _strengths(started: Mapping[str, float]) -> str:

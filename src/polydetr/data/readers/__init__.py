@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polydetr.core.access import IN_MEMORY, FileAccess
-from polydetr.core.reading import SAY_IMAGES, ExpectedColumns, ReadOptions
+from polydetr.core.reading import SAY_IMAGES, ExpectedColumns, Leaps, ReadOptions
 from polydetr.core.records import ReadReport, Record, access_of
 from polydetr.data.readers.boxes_csv import read_boxes_csv
 from polydetr.data.readers.class_names import names_beside, records_with_class_names
@@ -52,6 +52,7 @@ def read_records(
     also: str | Path | None = None,
     split: str | Sequence[str] | None = None,
     labels: bool = True,
+    leaps: Leaps | None = None,
 ) -> Iterator[Record]:
     """The rows of ``source``, one at a time.
 
@@ -71,6 +72,7 @@ def read_records(
             column file, which names none.
         labels: False for rows to predict: what is wrong or missing in the labels of column files and of questions is
             then not looked at.
+        leaps: by which whoever takes the rows leaves out parts of a CSV file, TSV or JSON lines while reading.
 
     Raises:
         DataFileError, SchemaError: at once, where the source as a whole cannot be read.
@@ -87,7 +89,7 @@ def read_records(
     access = FileAccess.named(Path() if images is None and _is_stream(source) else images, also=also)
     if images is not None and not Path(images).expanduser().is_dir():
         raise DataFileError(f"{str(images)!r} is no folder of images.", hint=f"Name another: {SAY_IMAGES}.")
-    records = _open(source, reading, expected, report=report, skip=skip, access=access, labels=labels)
+    records = _open(source, reading, expected, report=report, skip=skip, access=access, labels=labels, leaps=leaps)
     if access == IN_MEMORY:
         return records
     return (replace(r, access=replace(access, folder=access_of(r).folder)) for r in records)
@@ -112,6 +114,7 @@ def _open(
     skip: bool,
     access: FileAccess,
     labels: bool,
+    leaps: Leaps | None,
 ) -> Iterator[Record]:
     """``read_records``, with the reader of the source's kind."""
     if frame_kind(source):
@@ -123,7 +126,7 @@ def _open(
                 hint="Expected a path, a list of rows ({field: value}), or a pandas, polars or pyarrow table.",
             )
         return read_rows(source, name=None, report=report, skip=skip)
-    return _read_path(source, reading, expected, report=report, skip=skip, access=access, labels=labels)
+    return _read_path(source, reading, expected, report=report, skip=skip, access=access, labels=labels, leaps=leaps)
 
 
 def _read_path(
@@ -135,6 +138,7 @@ def _read_path(
     skip: bool,
     access: FileAccess,
     labels: bool,
+    leaps: Leaps | None,
 ) -> Iterator[Record]:
     """The rows of a file, a folder, or standard input."""
     if str(source) != "-" and (inside := data_file_in(existing(source), reading.format)):
@@ -150,6 +154,8 @@ def _read_path(
         )
     file = open_source(source, encoding=reading.encoding)
     kind = find_format(file, reading.format, asked=expected.texts is not None)
+    if kind in ("csv", "tsv", "jsonl"):
+        file = file.leaping(leaps)
     records = _read_file(file, kind, reading, expected, report=report, skip=skip, access=access, labels=labels)
     if kind in _WITH_CLASS_NAMES and file.path is not None:
         names, said_by = names_beside(file.path)
