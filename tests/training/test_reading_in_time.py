@@ -93,7 +93,9 @@ def test_a_file_that_there_is_time_for_is_read_whole(tmp_path: Path, monkeypatch
         assert spent.decided == {"read": None}
 
 
-def test_a_leap_into_a_row_of_several_lines_gives_no_half_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_leap_into_a_row_of_several_lines_gives_no_half_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [
         {**row, "text": f'{row["text"]},\nand\n"more", of it'} if i % 150 == 149 else row
         for i, row in enumerate(SORTED)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from polydetr.core.reading import Leaps
@@ -35,7 +36,8 @@ def read_in_time(
     began = time.monotonic()
     if name in budget.kept:
         return _read_again(records, leaps, budget, name, budget.kept[name], seed=seed)
-    rows, found = iter(records), list[Record]()
+    rows = iter(records)
+    found = list(islice(rows, 1))  # with which the reader knows whether it can leap
     all_of_them = _add_until(began + (seconds / 3 if leaps.size else seconds), rows, found, least=least)
     if not all_of_them and leaps.size and not _lines_are_rows(found):
         all_of_them = _add_until(began + seconds, rows, found, least=0)
