@@ -22,7 +22,7 @@ from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
 from polydetr.model.build import Assembly, build_model
 from polydetr.model.folder import describe_model
-from polydetr.model.precision import ForTraining, Plain, apply, choose_for_training
+from polydetr.model.precision import ForTraining, Plain, Precision, apply, choose_for_training
 from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Batch
 from polydetr.nn.cpu.threads import limited_to
@@ -219,7 +219,8 @@ def _train(
     settings, model = config.training, assembly.model
     devices.same_weights(model.to(devices.device))
     saved = checkpoints.header().get("precision") if resume else None
-    precision = _set_precision(run, assembly.runner, saved or settings.precision, rows.train)
+    measured = run.budget.precision if run.budget is not None and devices.count == 1 else None
+    precision = _set_precision(run, assembly.runner, saved or settings.precision, rows.train, measured=measured)
     torch.manual_seed(config.seed)
     if settings.lora.rank:
         wrapped = add_adapters(model, rank=settings.lora.rank, alpha=settings.lora.alpha)
@@ -234,7 +235,7 @@ def _train(
     started = False
     if devices.is_first and not resume:
         tables = start_from_tables(
-            assembly, rows.train, seed=config.seed, most=_start_rows(run.budget), seconds=_start_seconds(run.budget)
+            assembly, rows.train, seed=config.seed, most=_start_rows(run), seconds=_start_seconds(run.budget)
         )
         started = bool(tables)
         if tables:
@@ -246,7 +247,7 @@ def _train(
                 rows.train,
                 seed=config.seed,
                 notify=display.note,
-                most=_start_rows(run.budget),
+                most=_start_rows(run),
                 quick=run.budget is not None,
             )
         )
@@ -294,9 +295,12 @@ def _train(
         tracker.close()
 
 
-def _start_rows(budget: Budget | None) -> int | None:
-    """Rows that may be read for what a run begins with: a tenth of a time limit; None without one."""
-    if budget is None or not budget.pace:
+def _start_rows(run: Run) -> int | None:
+    """Rows that backbones may read for what a run begins with: a tenth of a time limit; None without one, and where
+    their features have been computed.
+    """
+    budget = run.budget
+    if budget is None or not budget.pace or run.config.training.freeze_backbones:
         return None
     return max(50, int(0.1 * budget.limit / budget.pace))
 
@@ -311,13 +315,18 @@ def _strengths(started: Mapping[str, float]) -> str:
     return ", ".join(f"{target!r}: ridge penalty {strength:g}" for target, strength in started.items())
 
 
-def _set_precision(run: Run, runner: TorchRunner, wanted: ForTraining, store: ExampleStore) -> Plain:
-    """Puts the model into the precision it trains in; on all devices what the first one measured."""
+def _set_precision(
+    run: Run, runner: TorchRunner, wanted: ForTraining, store: ExampleStore, *, measured: Precision | None
+) -> Plain:
+    """Puts the model into the precision it trains in; on all devices what the first one measured. measured: what
+    "auto" has been found to be.
+    """
 
     def batch() -> Batch:
         return runner.batch([store[i] for i in range(min(8, len(store)))])
 
-    chosen = run.devices.in_first(lambda: choose_for_training(runner.model, wanted, batch))
+    found = measured if wanted == "auto" else None
+    chosen = found or run.devices.in_first(lambda: choose_for_training(runner.model, wanted, batch))
     masters = " with fp32 master weights" if chosen.name == "bf16" else ""
     run.display.note(f"precision: {chosen.name}{masters} ({chosen.reason})")
     apply(runner.model, chosen)

@@ -18,12 +18,13 @@ from polydetr.model.build import Assembly
 from polydetr.schema.spec import Schema
 from polydetr.tasks.capabilities import CountsSteps, HasLabels
 from polydetr.training.budget import Budget
+from polydetr.training.cautions import STEPS_FOR_SETS
 from polydetr.training.checkpoint import Checkpoints, checkpoint_of
 from polydetr.training.encode import EncodedRows, InTime, Splits
 from polydetr.training.ending import passes, report_seconds
 from polydetr.training.optimizer import num_layers
 from polydetr.training.pilot import backbone_groups, may_freeze, measure_paces, spread
-from polydetr.training.plan import LEAST_MEASURED, MIN_MEASURED, Mode, Open, Paces, Plan, Sizes, make_plan
+from polydetr.training.plan import ENOUGH_STEPS, LEAST_MEASURED, MIN_MEASURED, Mode, Open, Paces, Plan, Sizes, make_plan
 
 READING_SHARE, PREPARING_SHARE, PILOT_SHARE = 0.2, 0.04, 0.05
 """Shares of the limit: for reading rows, for splitting and comparing them, for measuring paces."""
@@ -191,7 +192,7 @@ def _paces(config: Config, splits: Splits, assembly: Assembly, budget: Budget, *
     )  # fmt: skip
     if found is None:
         return None
-    budget.paces, threads = found
+    budget.paces, threads, budget.precision = found
     budget.decided["threads"] = threads
     if threads is not None:
         notify(f"computes with {threads} of the threads, as other programs are busy on this machine")
@@ -250,6 +251,7 @@ def _open(config: Config, assembly: Assembly, budget: Budget, rows: Sizes, *, bu
         epochs=epochs,
         lengthens=epochs == PRESETS[config.preset]["epochs"],
         enough_passes=10.0 if counts_steps else 2.0,
+        enough_steps=STEPS_FOR_SETS if counts_steps else ENOUGH_STEPS,
         passes=passes(assembly),
         rebuild=built,
         least=min(200, 2 * max((len(task.labels) for task in tasks if isinstance(task, HasLabels)), default=0)),

@@ -18,7 +18,7 @@ from polydetr.data.batching import token_budget_batches
 from polydetr.embedders.base import HasBackbone
 from polydetr.errors import SchemaError
 from polydetr.model.build import Assembly
-from polydetr.model.precision import apply, choose_for_training
+from polydetr.model.precision import Precision, apply, choose_for_training
 from polydetr.nn.cpu.threads import limited_to
 from polydetr.tasks.capabilities import FindsInImages
 from polydetr.training.encode import MeasuredRows, documents_of, measure
@@ -46,10 +46,10 @@ def spread(records: Sequence[Record], count: int) -> list[Record]:
 
 def measure_paces(
     assembly: Assembly, records: Sequence[Record], config: Config, *, seconds: float, left: float, busy: bool = False
-) -> tuple[Paces, int | None] | None:
-    """What ``Paces`` holds, on the model as it is, in about ``seconds``, with the number of threads that is returned
-    beside it: fewer than all where they are faster; None where none of the rows tried can be read. The model is left
-    with the weights that it had, in the precision that it would be trained in.
+) -> tuple[Paces, int | None, Precision] | None:
+    """What ``Paces`` holds, on the model as it is, in about ``seconds``; the number of threads that it was measured with,
+    fewer than all where they are faster; and the precision, which the model is left in, with the weights that it had.
+    None where none of the rows tried can be read.
 
     left: seconds that training may take. Where the backbones alone are too slow for that, steps through them are not
     timed: they take about three times as long as the way forward. busy: whether other programs were seen to compute,
@@ -65,7 +65,8 @@ def measure_paces(
     if not examples:
         return None
     runner = assembly.runner
-    precision = choose_for_training(runner.model, config.training.precision, lambda: runner.batch(examples[:8]))
+    with limited_to(1 if busy else None):
+        precision = choose_for_training(runner.model, config.training.precision, lambda: runner.batch(examples[:8]))
     apply(runner.model, precision)
     batch = _one_batch(examples, config.training.batch_tokens)
     tried = _one_batch(examples, min(config.training.batch_tokens, _TOKENS))
@@ -92,7 +93,7 @@ def measure_paces(
         a_step = a_step or _timed(step, until=ends)[0] * _UPDATE * per_row / len(tried)
         answer = _answer_pace(assembly, documents, until=max(ends, time.monotonic() + seconds / 4))
     paces = Paces(encode, answer * len(documents) / rows, features, a_step, head_step, len(batch) / per_row)
-    return paces, threads
+    return paces, threads, precision
 
 
 def _threads(step: Callable[[], object], *, until: float, busy: bool) -> int | None:

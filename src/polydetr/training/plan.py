@@ -76,10 +76,10 @@ class Open:
 
     modes: how backbones may be trained, the best first. image_sizes: pixels per side, the wanted one first; empty where
     no image is read. epochs: passes at most; lengthens: whether that may be more, for what stands on frozen backbones.
-    enough_passes: over the rows, from which backbones are trained. passes: how often validation rows are answered
-    after the training. rebuild: seconds to build the model again. least:
-    training rows at least. starts: whether the run begins with a model of the table that is fitted at once, which many
-    rows improve though training never sees them. fixed: seconds for reports and saving.
+    enough_passes: over the rows, and enough_steps, from which backbones are trained. passes: how often validation rows
+    are answered after the training. rebuild: seconds to build the model again. least: training rows at least. starts:
+    whether the run begins with a model of the table that is fitted at once, which many rows improve though training
+    never sees them. fixed: seconds for reports and saving.
     """
 
     modes: Sequence[Mode]
@@ -87,6 +87,7 @@ class Open:
     epochs: float = 5.0
     lengthens: bool = False
     enough_passes: float = 2.0
+    enough_steps: int = ENOUGH_STEPS
     passes: float = 4.0
     rebuild: float = 0.0
     least: int = 0
@@ -226,7 +227,7 @@ def _is_enough(plan: Plan, paces: Paces, rows: Sizes, what: Open) -> bool:
     if plan.mode == "frozen":
         return plan.rows.train >= min(rows.train, ENOUGH_ROWS / 10) and plan.seen >= plan.rows.train
     passes = min(what.enough_passes, what.epochs)
-    least = min(ENOUGH_STEPS * paces.batch, what.epochs * rows.train)
+    least = min(what.enough_steps * paces.batch, what.epochs * rows.train)
     return plan.seen >= 0.999 * max(least, min(passes * rows.train, ENOUGH_ROWS))
 
 
