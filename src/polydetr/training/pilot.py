@@ -47,9 +47,9 @@ def spread(records: Sequence[Record], count: int) -> list[Record]:
 def measure_paces(
     assembly: Assembly, records: Sequence[Record], config: Config, *, seconds: float, left: float, busy: bool = False
 ) -> tuple[Paces, int | None, Precision] | None:
-    """What ``Paces`` holds, on the model as it is, in about ``seconds``; the number of threads that it was measured with,
-    fewer than all where they are faster; and the precision, which the model is left in, with the weights that it had.
-    None where none of the rows tried can be read.
+    """What ``Paces`` holds, on the model as it is, in about ``seconds``; the number of threads that it was measured
+    with, fewer than all where they are faster; and the precision, which the model is left in, with its
+    weights. None where none of the rows tried can be read.
 
     left: seconds that training may take. Where the backbones alone are too slow for that, steps through them are not
     timed: they take about three times as long as the way forward. busy: whether other programs were seen to compute,

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -56,29 +55,11 @@ def limited_to(count: int | None) -> Iterator[None]:
             local(before)
 
 
-_ONE_CORE = threading.Lock()
-_on_one_core = 0
-_before: threadpool_limits | None = None
-
-
-@contextmanager
-def numpy_on_one_core() -> Iterator[None]:
+def numpy_on_one_core() -> AbstractContextManager[object]:
     """Within it NumPy and SciPy multiply matrices on one core: OpenBLAS parts small products too, and its threads spin
     while they wait for one another, so that beside other programs a thousand small products take forty times as long.
-    Its count is the process's; the last of several threads to leave puts it back.
     """
-    global _on_one_core, _before
-    with _ONE_CORE:
-        if not _on_one_core:
-            _before = threadpool_limits(1, user_api="blas")
-        _on_one_core += 1
-    try:
-        yield
-    finally:
-        with _ONE_CORE:
-            _on_one_core -= 1
-            if not _on_one_core and _before is not None:
-                _before.restore_original_limits()
+    return threadpool_limits(1, user_api="blas")
 
 
 def _mkl_threads_of_this_thread() -> Callable[[int], int] | None:
