@@ -42,6 +42,8 @@ FEW_SHARE, MEASURED_SHARE = 0.5, 0.15
 """Of the seconds left, what few rows may take before their backbone is tuned; what measuring rows may take there."""
 REGRESSION_SECONDS = 1.3e-7
 """Of choosing a regression on features, for each row, class and feature: some 2,600 passes on one core."""
+LEAST_STARTED = 500
+"""Rows of a table that are encoded however short the time is: from them it begins, in a second or two."""
 LEAST_SECONDS = 6.0
 """Where preparing took nearly all of a short limit, so much is planned for all the same: a model must come of it."""
 _PILOT = 1000
@@ -245,6 +247,7 @@ def _open(config: Config, assembly: Assembly, budget: Budget, rows: Sizes, *, bu
     counts_steps = any(isinstance(task, CountsSteps) for task in tasks)
     if counts_steps:
         epochs = max(epochs, (config.steps or 0) * batch / max(1, rows.train))
+    starts = bool(assembly.model.additive) and not backbone_groups(assembly)
     return Open(
         modes,
         _image_sizes(config, assembly, budget),
@@ -254,10 +257,17 @@ def _open(config: Config, assembly: Assembly, budget: Budget, rows: Sizes, *, bu
         enough_steps=STEPS_FOR_SETS if counts_steps else ENOUGH_STEPS,
         passes=passes(assembly),
         rebuild=built,
-        least=min(200, 2 * max((len(task.labels) for task in tasks if isinstance(task, HasLabels)), default=0)),
-        starts=bool(assembly.model.additive) and not backbone_groups(assembly),
+        least=LEAST_STARTED
+        if starts
+        else min(200, 2 * max((len(t.labels) for t in tasks if isinstance(t, HasLabels)), default=0)),
+        starts=starts,
         fixed=report_seconds(budget),
     )
+
+
+def _most_classes(assembly: Assembly) -> int:
+    """Of a target; 0 where none has classes."""
+    return max((len(task.labels) for task in assembly.engine.tasks.values() if isinstance(task, HasLabels)), default=0)
 
 
 def _image_sizes(config: Config, assembly: Assembly, budget: Budget) -> list[int]:
