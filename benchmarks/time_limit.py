@@ -7,7 +7,7 @@
 Each run is ``polydetr train ... --time-limit`` in a process of its own, from its start to its end; the limit holds where that is at
 most a tenth or ten seconds more, whichever is more. The model is then scored apart, on rows that it never saw, beside the most frequent
 class (accuracy) or the mean (R²), and, where the rows have a table, beside gradient boosting (scikit-learn's, its defaults) on the
-table's columns alone.
+table's columns alone. ``load`` is the system's at the end of the run: programs that want to compute, over the last minute.
 
 text       300 sentences of 20 classes of BANKING77; 30,000 of TNEWS (Chinese, 15 classes); 300,000 of BANKING77 and CLINC150 (227
            classes), which have 37,000 in all: the others are those again with two words put in at random places, so that hardly two
@@ -24,6 +24,7 @@ import argparse
 import csv
 import json
 import math
+import os
 import random
 import signal
 import subprocess
@@ -188,11 +189,12 @@ def run(name: str, limit: str, busy: int, *, verbose: bool) -> dict[str, Any]:
             began = time.monotonic()
             done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=folder)
             total = time.monotonic() - began
+            load = os.getloadavg()[0]
         if verbose or done.returncode:
             print(done.stderr, file=sys.stderr)
         seconds = float(parse_duration(limit))  # type: ignore[arg-type]
         line = {
-            "name": name, "rows": case.rows, "limit": seconds, "busy": busy, "total": round(total, 1),
+            "name": name, "rows": case.rows, "limit": seconds, "busy": busy, "load": round(load, 1), "total": round(total, 1),
             "holds": total <= seconds + max(10.0, seconds / 10),
             "plan": next((text for text in done.stderr.splitlines() if text.startswith("plan: ")), None),
             "metric": case.metric, "baseline": round(case.baseline, 4),

@@ -17,7 +17,7 @@ from polydetr.core import clock as core_clock
 from polydetr.core.records import Record
 from polydetr.errors import Interrupted, Location
 from polydetr.model.runner import TorchRunner
-from polydetr.training import budget, features, fit, limited, loop, pilot, read
+from polydetr.training import budget, encode, features, finish, fit, limited, loop, pilot, read, start
 from polydetr.training.limited import chosen
 
 LIMIT = 100.0
@@ -40,7 +40,7 @@ class Machine:
         fake = SimpleNamespace(
             monotonic=lambda: self.now, process_time=lambda: 0.0, strftime=time.strftime
         )  # fmt: skip
-        for module in (fit, loop, budget, limited, pilot, core_clock):
+        for module in (fit, loop, budget, limited, pilot, start, core_clock):
             monkeypatch.setattr(module, "time", fake)
         monkeypatch.setattr(fit, "encode_rows", self.taking(lambda _: self.preparing, fit.encode_rows))
         monkeypatch.setattr(pilot, "_step", self.taking(lambda _: self.step, pilot._step))
@@ -89,7 +89,7 @@ def test_without_a_limit_nothing_is_planned(monkeypatch: pytest.MonkeyPatch) -> 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("planned")
 
-    for module, name in ((fit, "plan_run"), (fit, "fitting"), (fit, "after_training"), (read, "sample")):
+    for module, name in ((fit, "plan_run"), (finish, "fitting"), (fit, "after_training"), (read, "sample")):
         monkeypatch.setattr(module, name, refuse)
     shown = Watched()
     train(display=shown, epochs=1)
@@ -181,8 +181,9 @@ def test_a_step_is_timed_with_fewer_threads_too(
     def step() -> None:
         machine.now += seconds[count]
 
-    assert pilot._threads(step, until=100) == chosen_count
-    assert pilot._threads(step, until=machine.now + 1) is None  # there is no time to find out
+    assert pilot._threads(step, until=100, busy=True) == chosen_count
+    assert pilot._threads(step, until=machine.now + 1, busy=False) is None  # there is no time to find out
+    assert pilot._threads(step, until=machine.now + 1, busy=True) == 1
 
 
 def test_when_the_limit_is_long_over_the_figures_are_saved_and_the_pictures_left_out(
@@ -200,6 +201,71 @@ def test_when_the_limit_is_long_over_the_figures_are_saved_and_the_pictures_left
     assert (reports / "valid.json").exists()
     assert (tmp_path / "late" / "README.md").exists()
     assert any(note.startswith("the time limit is over: the pictures") for note in shown.notes)
+
+
+@pytest.mark.parametrize(("answer", "is_few"), [(0.001, True), (1.0, False)])
+def test_few_rows_are_trained_as_such_only_where_there_is_time_to_read_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: float, is_few: bool
+) -> None:
+    encoder = str(write_encoder(tmp_path / "encoder"))
+    machine = Machine(preparing=0, step=0.1, answer=answer)
+    machine.run_on(monkeypatch)
+    shown = Watched()
+    settings = {"training": {"few_rows": True}}
+    train(train=film_rows(100), valid=None, backbone=encoder, display=shown, time_limit=LIMIT, settings=settings)
+    assert any(note.startswith("few rows: by cross-validation") for note in shown.notes) is is_few
+    assert any(note.startswith("plan: ") for note in shown.notes) is not is_few
+    assert machine.now <= LIMIT + 10
+
+
+def test_of_few_rows_no_more_test_rows_are_measured_than_there_is_time_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = str(write_encoder(tmp_path / "encoder"))
+    machine = Machine(preparing=0, step=0.1, answer=0.1)
+    machine.run_on(monkeypatch)
+    shown, settings = Watched(), {"training": {"few_rows": True}}
+    model = train(
+        train=film_rows(60), valid=None, test=film_rows(2000, start=500), backbone=encoder, display=shown,
+        time_limit=LIMIT, settings=settings,
+    )  # fmt: skip
+    measured = model.info["rows"]["test"]
+    assert 20 < measured < 300
+    assert any(f"{measured:,} of 2,000 test rows are measured" in note for note in shown.notes)
+    assert machine.now <= LIMIT + 10
+
+
+def test_rows_that_are_slow_to_encode_are_left_out_when_their_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(preparing=0, step=0.05, answer=0.01)
+    machine.run_on(monkeypatch)
+    documents = encode.documents_of
+
+    def slower(engine: Any, records: Any, *args: Any) -> Any:  # than the pilot found
+        def slow() -> Iterator[Record]:
+            for record in records:
+                machine.now += 0.5
+                yield record
+
+        return documents(engine, slow(), *args)
+
+    monkeypatch.setattr(encode, "documents_of", slower)
+    shown = Watched()
+    model = train(train=film_rows(900), valid=film_rows(300, start=1000), display=shown, time_limit=LIMIT, epochs=1e5)
+    rows = model.info["rows"]
+    assert limited.MIN_MEASURED <= rows["train"] < 200
+    assert 8 <= rows["valid"] < 50
+    assert any(
+        "rows were read in the time planned" in note and f"{rows['train']:,} training" in note for note in shown.notes
+    )
+    assert machine.now <= LIMIT + 10
+
+
+def test_a_drawn_sample_is_one_wherever_it_is_cut() -> None:
+    rows = [_record(i, "rare" if i in (700, 900) else f"c{i // 400}") for i in range(1000)]
+    drawn = chosen(rows, 1000, by="label", seed=3, as_drawn=True)
+    assert sorted(r.location.row or 0 for r in drawn) == list(range(1000))
+    assert {r.row["label"] for r in drawn[:8]} == {"rare", "c0", "c1", "c2"}
+    assert {r.row["label"] for r in drawn[8:40]} == {"c0", "c1", "c2"}
 
 
 def _record(i: int, label: str, document: str | None = None) -> Record:

@@ -86,3 +86,23 @@ def test_a_plan_is_told_in_one_line_and_comes_back_from_a_checkpoint() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(-1, "0 s"), (8.4, "8 s"), (150, "2 min"), (7200, "2.0 h")])
 def test_seconds_are_shown_as_people_say_them(seconds: float, text: str) -> None:
     assert seconds_text(seconds) == text
+
+
+def test_a_table_is_given_rows_for_its_start_though_training_will_not_see_them() -> None:
+    paces = Paces(encode=0.0005, answer=0.004, features=0.0, step=0.02, head_step=0.0, batch=64)
+    without, with_start = (
+        make_plan(12.0, Sizes(90_000, 10_000), paces, Open(("all",), passes=3, starts=starts))
+        for starts in (False, True)
+    )
+    assert with_start.rows.train > 5 * without.rows.train
+    assert total(with_start) <= 12.0 + 1e-6
+
+
+def test_what_is_enough_for_sets_is_counted_in_steps() -> None:
+    paces = Paces(encode=0.01, answer=0.1, features=0.05, step=0.15, head_step=0.0, batch=4)
+    what = Open(("all", "upper"), passes=2, enough_passes=10, enough_steps=600, epochs=60)
+    plan = make_plan(60.0, Sizes(184, 21), paces, what)
+    assert plan.enough is not None
+    longer = make_plan(plan.enough, Sizes(184, 21), paces, what)
+    assert longer.enough is None
+    assert longer.seen >= 0.999 * 600 * paces.batch

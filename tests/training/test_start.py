@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -159,3 +160,32 @@ def test_without_it_the_network_is_what_it_was() -> None:
     )
     assert shown.entries[0]["step"] > 0
     assert not any("additive" in note for note in shown.notes)
+
+
+def test_when_its_seconds_are_over_no_further_way_is_tried_and_all_rows_are_fitted(
+    begun: tuple[Assembly, ExampleStore, dict[str, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assembly, store, chosen = begun
+    now, fits = 0.0, list[float]()
+    minimum = start._Rows.minimum
+
+    def timed(rows: Any, weights: Any, strength: float, index: torch.Tensor) -> Any:
+        nonlocal now
+        now += 1.0
+        fits.append(strength)
+        return minimum(rows, weights, strength, index)
+
+    monkeypatch.setattr(start._Rows, "minimum", timed)
+    monkeypatch.setattr(start, "time", SimpleNamespace(monotonic=lambda: now))
+    assert start_from_tables(assembly, store, seed=0, seconds=1e9) == chosen
+    whole = len(fits)
+    fits.clear()
+    found = start_from_tables(assembly, store, seed=0, seconds=8.0)
+    assert len(fits) < whole / 4
+    assert set(found) == set(chosen)
+    assert now < 1e9
+    fits.clear()
+    start_from_tables(assembly, store, seed=0, seconds=0.0)
+    assert len(fits) == 2 * len(chosen)  # one to be told by, one on all rows
+    sums = assembly.model.adder_of("value")[1]
+    assert bool(sums.curves.weight.any())

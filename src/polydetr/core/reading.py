@@ -51,6 +51,22 @@ class ReadOptions:
         return {name: value for name, value in asdict(self).items() if value != defaults[name]}
 
 
+@dataclass
+class Leaps:
+    """Parts of a file that are not read, so that a time limit leaves rows from all of it: whoever takes the rows sets
+    ``skip``, and the reader passes over so many bytes, to the end of the line there, before it gives the next row.
+
+    size: of the file in bytes, 0 where its reader knows no leaps; offset: where the next line begins. lines: how many
+    were passed over; count: of the leaps made.
+    """
+
+    size: int = 0
+    offset: int = 0
+    skip: int = 0
+    lines: int = 0
+    count: int = 0
+
+
 @dataclass(frozen=True)
 class ExpectedColumns:
     """The columns that a file should have: what a run is to predict, or what a model reads, in the order of its

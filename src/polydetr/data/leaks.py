@@ -17,6 +17,7 @@ import numpy as np
 
 from polydetr.core.records import Row
 from polydetr.errors import RowError
+from polydetr.metrics.regression import mean_ranks
 from polydetr.schema.spec import Schema
 from polydetr.values.cells import decimal_marks, read_category, read_number
 from polydetr.values.dates import day_order, read_date
@@ -133,11 +134,9 @@ def _most_frequent(values: list[Any], y: np.ndarray) -> np.ndarray:
 
 def _folds(y: np.ndarray) -> np.ndarray:
     """Each row's fold; a class is dealt out over all of them, shuffled: files are often sorted."""
-    from sklearn.model_selection import StratifiedKFold
-
+    order = np.random.default_rng(0).permutation(len(y))
     folds = np.empty(len(y), dtype=int)
-    for k, (_, members) in enumerate(StratifiedKFold(_FOLDS, shuffle=True, random_state=0).split(y, y)):
-        folds[members] = k
+    folds[order[np.argsort(y[order], kind="stable")]] = np.arange(len(y)) % _FOLDS
     return folds
 
 
@@ -172,8 +171,6 @@ def _of_numbers(values: list[Any], y: np.ndarray, *, is_category: bool) -> str:
     if len(y) < MIN_ROWS or np.ptp(x) == 0 or np.ptp(y) == 0:
         return ""
     if not is_category:
-        from scipy.stats import rankdata
-
-        x, y = rankdata(x), rankdata(y)
+        x, y = mean_ranks(x), mean_ranks(y)
     correlation = float(np.corrcoef(x, y)[0, 1])
     return f"{sentence} (correlation {correlation:.3f})" if abs(correlation) >= CORRELATION else ""

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from polydetr.model.precision import Precision
+from polydetr.training.plan import Paces
+
 _T = TypeVar("_T")
 
 
@@ -16,7 +19,8 @@ class Budget:
 
     limit: all of them; began: by ``time.monotonic``. given: settings of the user's, "section.key". kept: what the
     interrupted run that is resumed had decided, by name, which is not measured anew; decided: the same of this run.
-    pace: seconds per validation row that is answered, planned and then measured.
+    pace: seconds per validation row that is answered, planned and then measured; paces: what was measured before,
+    in which precision.
     """
 
     limit: float
@@ -25,6 +29,8 @@ class Budget:
     kept: Mapping[str, Any] = field(default_factory=dict)
     decided: dict[str, Any] = field(default_factory=dict)
     pace: float = 0.0
+    paces: Paces | None = None
+    precision: Precision | None = None
     opened: tuple[float, float] = field(default_factory=lambda: (time.monotonic(), time.process_time()))
 
     def spent(self) -> float:

@@ -100,15 +100,19 @@ class MeasuredRows:
         )
 
     def with_examples(
-        self, change: Callable[[Iterator[Example]], Iterator[Example]], *, notify: Notify
+        self,
+        change: Callable[[Iterator[Example]], Iterator[Example]],
+        *,
+        notify: Notify,
+        in_time: Callable[[Iterable[EncodedDocument]], Iterable[EncodedDocument]] = iter,
     ) -> MeasuredRows:
-        """The same rows with other examples, one for each, in order."""
+        """The same rows, or the first that are ``in_time``, with other examples, one for each, in order."""
 
         def changed(documents: Sequence[EncodedDocument]) -> list[EncodedDocument]:
             return on_disk(lambda: documents, change, notify=notify)
 
         positives = {target: changed(documents) for target, documents in self.positives.items()}
-        return MeasuredRows(changed(self.documents), positives)
+        return MeasuredRows(on_disk(lambda: in_time(self.documents), change, notify=notify), positives)
 
 
 @dataclass(frozen=True)
@@ -120,17 +124,26 @@ class EncodedRows:
     test: MeasuredRows | None
 
 
-def encode_rows(engine: Engine, splits: Splits, config: Config, data_hash: str, *, notify: Notify) -> EncodedRows:
-    """Every row of the run, once; those that are left out are added to ``splits.rejected``.
+InTime = Callable[[Sequence[Record], str], Iterator[Record]]
+"""The rows of a split, "training", "validation" or "test", up to where a time limit leaves no more time for them."""
+
+
+def encode_rows(
+    engine: Engine, splits: Splits, config: Config, data_hash: str, *, notify: Notify, in_time: InTime | None = None
+) -> EncodedRows:
+    """Every row of the run, once, or those that are ``in_time``; those that are left out are added to
+    ``splits.rejected``.
 
     Raises:
         RowError: a row cannot be read, and ``on_error`` is "raise". SchemaError: no training row is left, they teach
         nothing, or there are none to measure on. SaveError: a file cannot be written.
     """
-    train = encode_training_rows(engine, splits, config, data_hash, notify=notify)
+    train = encode_training_rows(engine, splits, config, data_hash, notify=notify, in_time=in_time)
 
     def measured(records: Sequence[Record], split: str) -> MeasuredRows:
-        return encode_measured_rows(engine, records, config, splits.rejected, split=split, notify=notify)
+        return encode_measured_rows(
+            engine, records, config, splits.rejected, split=split, notify=notify, in_time=in_time
+        )
 
     valid = measured(splits.valid, "validation")
     test = measured(splits.test, "test") if splits.test else None
@@ -153,9 +166,10 @@ def measure(engine: Engine, rows: MeasuredRows) -> tuple[list[RowResult], dict[s
 
 
 def encode_training_rows(
-    engine: Engine, splits: Splits, config: Config, data_hash: str, *, notify: Notify
+    engine: Engine, splits: Splits, config: Config, data_hash: str, *, notify: Notify, in_time: InTime | None = None
 ) -> ExampleStore:
-    """The training rows as tokens in an Arrow file, made once for the same rows, tokenizer and settings.
+    """The training rows as tokens in an Arrow file, made once for the same rows, tokenizer and settings. Of rows that
+    have to be ``in_time`` there may be a part alone, which no later run is to find.
 
     Raises:
         RowError: a row cannot be read, and ``on_error`` is "raise".
@@ -166,10 +180,14 @@ def encode_training_rows(
     counting = {target: task for target, task in engine.tasks.items() if isinstance(task, CountsLabels)}
     labeled: dict[str, list[tuple[Location, Any]]] = {}
 
+    read: list[Record] = []
+
     def examples() -> Iterator[Example]:
+        read.clear()
         account.update(rejected=[], warnings=[])
         labeled.update({target: [] for target in counting})
-        documents = _gathered(documents_of(engine, splits.train, config, account), labeled)
+        records = splits.train if in_time is None else in_time(splits.train, "training")
+        documents = _gathered(documents_of(engine, _counted(records, read), config, account), labeled)
         found = (example for document in documents for example in document.examples)
         first = next(found, None)
         if first is None:
@@ -179,7 +197,8 @@ def encode_training_rows(
 
     store = kept_with_account(cache_dir() / "encoded" / name, account)
     if store is None:
-        store = stored(examples, name, notify=notify)
+        store = stored(examples, name if in_time is None else None, notify=notify)
+        splits.train = read
         account["rejected"] = _in_order(account["rejected"])
         account["messages"] = [
             line for target, golds in labeled.items() for line in counting[target].learned_from(golds)
@@ -194,6 +213,13 @@ def encode_training_rows(
     for line in _warning_lines(account["warnings"], "training"):
         notify(line)
     return store
+
+
+def _counted(records: Iterable[Record], read: list[Record]) -> Iterator[Record]:
+    """The records, each of them noted in ``read``."""
+    for record in records:
+        read.append(record)
+        yield record
 
 
 def _warning_lines(warnings: Sequence[Sequence[Any]], split: str) -> list[str]:
@@ -221,6 +247,7 @@ def encode_measured_rows(
     *,
     split: str,
     notify: Notify,
+    in_time: InTime | None = None,
 ) -> MeasuredRows:
     """The rows that can be read and measured, encoded once for all evaluations of the run: a bad one is found before
     the training, not after its first epoch.
@@ -232,7 +259,7 @@ def encode_measured_rows(
 
     def encoded() -> Iterator[EncodedDocument]:
         account.update(rejected=[], warnings=[])
-        return documents_of(engine, records, config, account)
+        return documents_of(engine, records if in_time is None else in_time(records, split), config, account)
 
     documents = on_disk(encoded, notify=notify)
     rejected += _in_order(account["rejected"])
@@ -286,7 +313,7 @@ def encoding_key(engine: Engine, records: Sequence[Record], config: Config, data
 
 
 def documents_of(
-    engine: Engine, records: Sequence[Record], config: Config, account: dict[str, list[Any]]
+    engine: Engine, records: Iterable[Record], config: Config, account: dict[str, list[Any]]
 ) -> Iterator[EncodedDocument]:
     """The rows with their targets; warnings and rejected rows are added to ``account``."""
     on_error = "raise" if config.on_error == "raise" else "return"

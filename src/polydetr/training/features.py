@@ -8,9 +8,9 @@ model and the evaluation are the ones of every other run.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from itertools import islice
 
 import torch
 
@@ -27,16 +27,18 @@ from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.training.budget import Budget
 from polydetr.training.checkpoint import frozen_digest
-from polydetr.training.encode import EncodedRows
-from polydetr.training.plan import FEATURES_SHARE
+from polydetr.training.encode import EncodedRows, MeasuredRows
+from polydetr.training.plan import FEATURES_SHARE, LEAST_MEASURED, MIN_MEASURED
 from polydetr.training.row_store import kept_store, stored
 
 _FORMAT = 3
 """Raised whenever other features would be written for the same rows: files made before are then not read."""
-_AT_ONCE, _AT_ONCE_IN_TIME = 512, 64
-"""Examples whose features are computed and written together: a bound on memory, and on the time between two looks at
-the clock.
+_AT_ONCE, _TOKENS_IN_TIME = 512, 2048
+"""Examples whose features are computed and written together, which bounds memory; under a time limit the tokens of
+these, which bound the time between two looks at the clock.
 """
+MEASURED_SHARE = 0.15
+"""Of the seconds for features and steps, what the features of validation rows may take, and of test rows."""
 
 
 def freeze_backbones(model: PolyModel) -> list[str]:
@@ -73,13 +75,20 @@ def with_features(
     key = hashlib.sha256(f"{_FORMAT}{frozen_digest(model)}".encode()).hexdigest()[:16]
     folder = cache_dir() / "encoded"
 
-    at_once = _AT_ONCE if budget is None else _AT_ONCE_IN_TIME
+    most = None if budget is None else _TOKENS_IN_TIME
 
     def features(examples: Iterator[Example]) -> Iterator[Example]:
-        return _features(assembly.runner, examples, groups, at_once=at_once)
+        return _features(assembly.runner, examples, groups, most_tokens=most)
 
-    test = rows.test.with_examples(features, notify=notify) if rows.test is not None else None
-    valid = rows.valid.with_examples(features, notify=notify)
+    def measured(part: MeasuredRows, name: str) -> MeasuredRows:
+        if budget is None:
+            return part.with_examples(features, notify=notify)
+        seconds = MEASURED_SHARE * _left(budget)
+        within = functools.partial(budget.within, name=f"featured {name}", seconds=seconds, least=LEAST_MEASURED)
+        return part.with_examples(features, notify=notify, in_time=within)
+
+    test = measured(rows.test, "test") if rows.test is not None else None
+    valid = measured(rows.valid, "validation")
     name = f"{rows.train.path.stem}-{key}.arrow"
     train = kept_store(folder / name)
     if train is None:
@@ -87,17 +96,30 @@ def with_features(
         if budget is None:
             train = stored(lambda: features(examples), name, notify=notify)
         else:  # it may hold a part of the rows: no later run is to find it
-            seconds = FEATURES_SHARE * (budget.left() - budget.decided["plan"]["measuring"])
-            in_time = budget.within(examples, "featured", seconds=max(1.0, seconds), least=min(200, len(rows.train)))
+            seconds = FEATURES_SHARE * _left(budget)
+            in_time = budget.within(examples, "featured", seconds=seconds, least=min(MIN_MEASURED, len(rows.train)))
             train = stored(lambda: features(in_time), notify=notify)
     trim_cache(folder, keep=train.path)
     return EncodedRows(train, valid, test)
 
 
+def _left(budget: Budget) -> float:
+    """Seconds for features and steps."""
+    return max(1.0, budget.left() - budget.decided.get("plan", {}).get("measuring", 0.0))
+
+
 def _features(
-    runner: TorchRunner, examples: Iterator[Example], groups: Sequence[str], *, at_once: int
+    runner: TorchRunner, examples: Iterator[Example], groups: Sequence[str], *, most_tokens: int | None
 ) -> Iterator[Example]:
-    for chunk in iter(lambda: list(islice(examples, at_once)), []):  # until nothing is left
+    chunk: list[Example] = []
+    tokens = 0
+    for example in examples:
+        chunk.append(example)
+        tokens += example.num_tokens
+        if len(chunk) == _AT_ONCE or (most_tokens is not None and tokens >= most_tokens):
+            yield from features_of(runner, chunk, groups)
+            chunk, tokens = [], 0
+    if chunk:
         yield from features_of(runner, chunk, groups)
 
 

@@ -21,7 +21,7 @@ from polydetr.training.calibrate import calibrate, measure_precision, proving_ro
 from polydetr.training.checkpoint import Checkpoints
 from polydetr.training.cross_fitted import with_intervals
 from polydetr.training.encode import EncodedRows, MeasuredRows, measure
-from polydetr.training.limited import fitting
+from polydetr.training.ending import fitting, tested_in_time
 from polydetr.training.run import Run
 
 
@@ -60,8 +60,9 @@ def finish(
     # Features that were computed once, by a frozen backbone, are measured as they are: in the backbone's own precision.
     again = run.hooks.again
     proves = config.training.precision == "auto" and not config.training.freeze_backbones and again is None
-    if run.budget is not None and run.devices.count == 1:
-        rows, proves = fitting(run.budget, assembly, rows, proves=proves, notify=notify)
+    limit = run.budget if run.devices.count == 1 else None
+    if limit is not None and not few:
+        rows, proves = fitting(limit, assembly, rows, proves=proves, notify=notify)
     measured = Measured({"precision": trained_in})
     with measured.step():
         if again is not None and again.prediction["precision"] not in ("fp32", "bf16"):  # proved before
@@ -76,7 +77,8 @@ def finish(
             measured.before, measured.evaluations["valid"] = calibrate(measured_as, rows.valid, notify=notify)
     with measured.step():
         if rows.test is not None:
-            results, evaluated = measure(engine, rows.test)
+            test = rows.test if limit is None else tested_in_time(limit, rows.test, notify=notify)
+            results, evaluated = measure(engine, test)
             measured.evaluations["test"] = with_mistakes(engine, results, with_coverage(engine, results, evaluated))
     if few:
         measured.evaluations = {split: with_intervals(by) for split, by in measured.evaluations.items()}

@@ -23,7 +23,7 @@ from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
 from polydetr.model.build import Assembly, build_model
 from polydetr.model.folder import describe_model
-from polydetr.model.precision import ForTraining, Plain, apply, choose_for_training
+from polydetr.model.precision import ForTraining, Plain, Precision, apply, choose_for_training
 from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Batch
 from polydetr.nn.cpu.threads import limited_to
@@ -40,14 +40,17 @@ from polydetr.training.encode import (
     rejected_lines,
     rejected_row,
 )
+from polydetr.training.ending import after_training, draws_reports
 from polydetr.training.features import with_features
 from polydetr.training.few_rows import has_few_rows
 from polydetr.training.few_run import train_few
 from polydetr.training.finish import finish
+from polydetr.training.freezing import stays_frozen
 from polydetr.training.head_start import heads_to_start, start_heads
-from polydetr.training.limited import after_training, draws_reports, plan_run
+from polydetr.training.limited import encoded_in_time, few_in_time, plan_run, told_in_time
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
+from polydetr.training.plan import Plan
 from polydetr.training.run import ALONE, Hooks, Run, checkpoint_folder, fingerprint_of, hash_rows, resumes
 from polydetr.training.start import start_from_tables
 
@@ -121,9 +124,19 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
     # A backbone may have to be fetched first, and the rows be written to the cache: once.
     assembly = devices.first_then_all(lambda: _build(run, splits, notify=display.note))
     few = has_few_rows(run.config, assembly, splits)
+    if few and run.budget is not None and run.hooks.plans and devices.count == 1:
+        few = few_in_time(run.config, splits, assembly, run.budget, notify=display.note)
     splits = splits.with_all_rows() if few else splits
+    plan = None
+    if not few and stays_frozen(run.config, assembly, len(splits.train)):
+        frozen = run.config.training.model_copy(update={"freeze_backbones": True})
+        run = replace(run, config=run.config.model_copy(update={"training": frozen}))
+        display.note(
+            f"{len(splits.train)} rows with images beside a table: the backbones stay as they are "
+            "(training.freeze_backbones: false tunes them)"
+        )
     if not few:
-        run, assembly = _planned(run, splits, assembly)
+        run, assembly, plan = _planned(run, splits, assembly)
     config, engine = run.config, assembly.engine
     if config.training.few_rows and not few:
         display.note(
@@ -135,7 +148,11 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
             "learned from few rows over a pretrained backbone (training.few_rows)"
         )
     data_hash = hash_rows(splits.train)
-    encode = run.hooks.encode or encode_rows
+    if run.hooks.encode is not None:
+        encode = run.hooks.encode
+    else:
+        in_time = encoded_in_time(run.budget, plan) if run.budget is not None else None
+        encode = functools.partial(encode_rows, in_time=in_time)
     encoded = devices.first_then_all(lambda: encode(engine, splits, config, data_hash, notify=run.notify))
     if few:  # they were read twice
         places = ("file", "row", "line", "reason")
@@ -144,11 +161,12 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
         for message in rejected_lines(splits.rejected, listed=out is not None):
             display.note(message)
     measured_as = assembly
-    if few:
-        rows, progress, precision, measured_as = train_few(run, assembly, encoded, splits)
-    else:
-        rows, progress, precision = _train(run, assembly, encoded, resume=resume)
-    measured = finish(run, assembly, rows, trained_in=precision, measured_as=measured_as, few=few)
+    with limited_to(run.budget.decided.get("threads") if run.budget is not None else None):
+        if few:
+            rows, progress, precision, measured_as = train_few(run, assembly, encoded, splits)
+        else:
+            rows, progress, precision = _train(run, assembly, encoded, resume=resume, plan=plan)
+        measured = finish(run, assembly, rows, trained_in=precision, measured_as=measured_as, few=few)
     before, evaluations = measured.before, measured.evaluations
     run.hooks.measured(measured_as.engine, rows.valid)
     for message in short_run(engine.tasks, progress, epochs=config.epochs or 0.0, time_limit=config.time_limit):
@@ -181,19 +199,21 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
     )  # fmt: skip
 
 
-def _planned(run: Run, splits: Splits, assembly: Assembly) -> tuple[Run, Assembly]:
-    """The run as a time limit allows it, and its model; the splits keep the rows that are read."""
+def _planned(run: Run, splits: Splits, assembly: Assembly) -> tuple[Run, Assembly, Plan | None]:
+    """The run as a time limit allows it, its model, and the plan; the splits keep the rows that are read."""
     budget, config = run.budget, run.config
     if budget is None or run.devices.count > 1 or not run.hooks.plans:
-        return run, assembly
+        return run, assembly, None
     built = time.monotonic() - run.started
     config, plan = plan_run(config, run.schema, splits, assembly, budget, built=built, notify=run.display.note)
     if plan is not None and plan.image_size is not None:
         assembly = _build(replace(run, config=config), splits, notify=run.notify)
-    return replace(run, config=config), assembly
+    return replace(run, config=config), assembly, plan
 
 
-def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> tuple[EncodedRows, Progress, Plain]:
+def _train(
+    run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool, plan: Plan | None
+) -> tuple[EncodedRows, Progress, Plain]:
     """Precision, adapters, optimizer, loop. Returns the rows as the loop read them, where the run ended, and in which
     precision.
     """
@@ -201,7 +221,8 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
     settings, model = config.training, assembly.model
     devices.same_weights(model.to(devices.device))
     saved = checkpoints.header().get("precision") if resume else None
-    precision = _set_precision(run, assembly.runner, saved or settings.precision, rows.train)
+    measured = run.budget.precision if run.budget is not None and devices.count == 1 else None
+    precision = _set_precision(run, assembly.runner, saved or settings.precision, rows.train, measured=measured)
     torch.manual_seed(config.seed)
     if settings.lora.rank:
         wrapped = add_adapters(model, rank=settings.lora.rank, alpha=settings.lora.alpha)
@@ -212,16 +233,25 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
         featured = run.hooks.with_features or with_features
         rows = devices.first_then_all(lambda: featured(assembly, raw, notify=run.notify, budget=limit))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
+    if run.budget is not None:
+        told_in_time(run.budget, plan, rows, notify=display.note)
     started = False
     if devices.is_first and not resume:
-        tables = start_from_tables(assembly, rows.train, seed=config.seed, most=_start_rows(run.budget))
+        tables = start_from_tables(
+            assembly, rows.train, seed=config.seed, most=_start_rows(run), seconds=_start_seconds(run.budget)
+        )
         started = bool(tables)
         if tables:
             display.note(f"begins with an additive model of the table, fitted at once ({_strengths(tables)})")
     if settings.head_start and heads_to_start(assembly) and not resume:
         started |= devices.in_first(
             lambda: start_heads(
-                assembly, rows.train, seed=config.seed, notify=display.note, most=_start_rows(run.budget)
+                assembly,
+                rows.train,
+                seed=config.seed,
+                notify=display.note,
+                most=_start_rows(run),
+                quick=run.budget is not None,
             )
         )
     devices.same_weights(model)
@@ -263,15 +293,22 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
         until=(run.hooks.again.step, run.hooks.again.steps) if run.hooks.again else None,
         **reserving,
     )
-    with limited_to(run.budget.decided.get("threads") if run.budget is not None else None):
-        return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
+    return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
 
 
-def _start_rows(budget: Budget | None) -> int | None:
-    """Rows that may be read for what a run begins with: a tenth of a time limit; None without one."""
-    if budget is None or not budget.pace:
+def _start_rows(run: Run) -> int | None:
+    """Rows that backbones may read for what a run begins with: a tenth of a time limit; None without one, and where
+    their features have been computed.
+    """
+    budget = run.budget
+    if budget is None or not budget.pace or run.config.training.freeze_backbones:
         return None
     return max(50, int(0.1 * budget.limit / budget.pace))
+
+
+def _start_seconds(budget: Budget | None) -> float | None:
+    """Seconds after which fitting what a run begins with does not go on to try other ways; None without a limit."""
+    return None if budget is None else min(0.1 * budget.limit, max(0.0, 0.3 * budget.left()))
 
 
 def _strengths(started: Mapping[str, float]) -> str:
@@ -279,13 +316,18 @@ def _strengths(started: Mapping[str, float]) -> str:
     return ", ".join(f"{target!r}: ridge penalty {strength:g}" for target, strength in started.items())
 
 
-def _set_precision(run: Run, runner: TorchRunner, wanted: ForTraining, store: ExampleStore) -> Plain:
-    """Puts the model into the precision it trains in; on all devices what the first one measured."""
+def _set_precision(
+    run: Run, runner: TorchRunner, wanted: ForTraining, store: ExampleStore, *, measured: Precision | None
+) -> Plain:
+    """Puts the model into the precision it trains in; on all devices what the first one measured. measured: what
+    "auto" has been found to be.
+    """
 
     def batch() -> Batch:
         return runner.batch([store[i] for i in range(min(8, len(store)))])
 
-    chosen = run.devices.in_first(lambda: choose_for_training(runner.model, wanted, batch))
+    found = measured if wanted == "auto" else None
+    chosen = found or run.devices.in_first(lambda: choose_for_training(runner.model, wanted, batch))
     masters = " with fp32 master weights" if chosen.name == "bf16" else ""
     run.display.note(f"precision: {chosen.name}{masters} ({chosen.reason})")
     apply(runner.model, chosen)

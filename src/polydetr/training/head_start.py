@@ -43,9 +43,11 @@ def start_heads(
     seed: int,
     notify: Notify,
     most: int | None = None,
+    quick: bool = False,
 ) -> bool:
     """Sets every classification head over a pretrained backbone to a logistic regression on the pooled features of
-    ``rows``, ``MOST_ROWS`` (and ``most``) of them at most. Returns whether a head was set.
+    ``rows``, ``MOST_ROWS`` (and ``most``) of them at most. Returns whether a head was set. quick: however few the rows
+    are, one part of them is held out to choose by.
     """
     heads = heads_to_start(assembly)
     if not heads:
@@ -59,7 +61,7 @@ def start_heads(
         classes = np.flatnonzero(labels.y.any(0))  # others would be pushed away without end
         if len(known) < 2 or (len(classes) < 2 and not head.multi_label):
             continue
-        fitted = _fitted(features[known], _of_classes(labels, classes), seed=seed)
+        fitted = _fitted(features[known], _of_classes(labels, classes), seed=seed, quick=quick)
         set_head(head, fitted, classes)
         started = True
         accuracy = float(_of_classes(labels, classes).right(fitted.logits(features[known])).mean())
@@ -84,8 +86,8 @@ def heads_to_start(assembly: Assembly) -> dict[str, ClassificationHead]:
     return heads
 
 
-def _fitted(features: Array, labels: Labels, *, seed: int) -> LinearHead:
-    many = len(labels) >= _FEW
+def _fitted(features: Array, labels: Labels, *, seed: int, quick: bool) -> LinearHead:
+    many = quick or len(labels) >= _FEW
     folds = stratified_folds(labels, seed=seed)
     if many:  # the rows of fold 0 alone are held out
         train, held = np.flatnonzero(folds > 0), np.flatnonzero(folds == 0)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,34 @@ from polydetr.core.records import Record
 from polydetr.modalities.base import Notify
 from polydetr.model.build import Assembly
 from polydetr.schema.spec import Schema
-from polydetr.tasks.capabilities import Conforms, CountsSteps, HasLabels, Judged, Tunes
+from polydetr.tasks.capabilities import CountsSteps, HasLabels
 from polydetr.training.budget import Budget
-from polydetr.training.calibrate import MAX_ROWS
+from polydetr.training.cautions import STEPS_FOR_SETS
 from polydetr.training.checkpoint import Checkpoints, checkpoint_of
-from polydetr.training.encode import EncodedRows, MeasuredRows, Splits
-from polydetr.training.loop import LEAST_EVALUATED
+from polydetr.training.encode import EncodedRows, InTime, Splits
+from polydetr.training.ending import passes, report_seconds
 from polydetr.training.optimizer import num_layers
 from polydetr.training.pilot import backbone_groups, may_freeze, measure_paces, spread
-from polydetr.training.plan import Mode, Open, Plan, Sizes, make_plan
+from polydetr.training.plan import ENOUGH_STEPS, LEAST_MEASURED, MIN_MEASURED, Mode, Open, Paces, Plan, Sizes, make_plan
 
 READING_SHARE, PREPARING_SHARE, PILOT_SHARE = 0.2, 0.04, 0.05
 """Shares of the limit: for reading rows, for splitting and comparing them, for measuring paces."""
-REPORT_SECONDS = 2.5
-"""Drawing and saving what a run leaves, on an idle machine."""
-SAFETY = 1.25
-"""The measuring is given so many times what the paces say it takes."""
+BUSY = 1.3
+"""Where one thread waits so much longer than it computes, other programs compute too."""
 LINEAR_LR = 1e-2
 """Peak learning rate of a head that stands on frozen features alone and is trained for hundreds of steps:
 after 105 steps on 300 rows of TNEWS 5e-3 has an accuracy of 0.42 and 2e-2 0.48, where the usual 1e-3 has 0.22.
 """
+HEADROOM, SLACK, LEAST_ENCODING = 2.0, 2.0, 0.02
+"""So many times the planned training rows are drawn, of which those are read that there is time for; so many times its
+planned seconds, and such a share of the limit at least, the encoding of rows may take where none are to spare.
+"""
+FEW_SHARE, MEASURED_SHARE = 0.5, 0.15
+"""Of the seconds left, what few rows may take before their backbone is tuned; what measuring rows may take there."""
+REGRESSION_SECONDS = 1.3e-7
+"""Of choosing a regression on features, for each row, class and feature: some 2,600 passes on one core."""
+LEAST_STARTED = 500
+"""Rows of a table that are encoded however short the time is: from them it begins, in a second or two."""
 LEAST_SECONDS = 6.0
 """Where preparing took nearly all of a short limit, so much is planned for all the same: a model must come of it."""
 _PILOT = 1000
@@ -74,11 +82,12 @@ def sample(
     return chosen(records, count, by=by, seed=seed)
 
 
-def chosen(records: Sequence[Record], count: int, *, by: str | None, seed: int) -> list[Record]:
+def chosen(records: Sequence[Record], count: int, *, by: str | None, seed: int, as_drawn: bool = False) -> list[Record]:
     """``count`` rows at random, in their order, rows of one document together, and two rows of each value of ``by``
-    where there are as many; so a few more than ``count`` at most.
+    where there are as many; so a few more than ``count`` at most. as_drawn: in the order of the draw, with those two
+    first, so that however many of them are read, they are a sample.
     """
-    if count >= len(records):
+    if count >= len(records) and not as_drawn:
         return list(records)
     if any(record.document is not None for record in records):
         documents: dict[Hashable, list[int]] = {}
@@ -96,12 +105,12 @@ def chosen(records: Sequence[Record], count: int, *, by: str | None, seed: int) 
             met[value] = met.get(value, 0) + 1
             if met[value] <= 2:
                 first.append(members)
-    taken: set[int] = set()
+    taken: dict[int, None] = {}
     for members in [*first, *order]:
         if len(taken) >= count:
             break
-        taken.update(members)
-    return [records[i] for i in sorted(taken)]
+        taken.update(dict.fromkeys(members))
+    return [records[i] for i in (taken if as_drawn else sorted(taken))]
 
 
 def plan_run(
@@ -112,32 +121,59 @@ def plan_run(
     built: seconds that building the model took.
     """
     whole = Sizes(len(splits.train), len(splits.valid), len(splits.test or ()))
-    plan = _planned(config, splits, assembly, budget, whole, built=built)
+    plan = _planned(config, splits, assembly, budget, whole, built=built, notify=notify)
     if plan is None:
         return config, None
     for line in plan.lines(whole, spent=budget.spent()):
         notify(line)
-    if budget.decided["threads"] is not None:
-        notify(f"trains with {budget.decided['threads']} threads, measured to be faster than all: the machine is busy")
     by = _class_column(schema)
-    splits.train = chosen(splits.train, plan.rows.train, by=by, seed=config.seed)
-    splits.valid = chosen(splits.valid, plan.rows.valid, by=by, seed=config.seed)
+
+    def drawn(records: list[Record], count: int, *, by: str | None = None) -> list[Record]:
+        return chosen(records, count, by=by, seed=config.seed, as_drawn=True)
+
+    splits.train = drawn(splits.train, math.ceil(HEADROOM * plan.rows.train), by=by)
+    splits.valid = drawn(splits.valid, plan.rows.valid, by=by)
     if splits.test:
-        splits.test = chosen(splits.test, plan.rows.test, by=None, seed=config.seed)
+        splits.test = drawn(splits.test, plan.rows.test)
     return _with(config, plan, assembly, budget), plan
 
 
+def encoded_in_time(budget: Budget, plan: Plan | None) -> InTime | None:
+    """The rows of a split that are read and encoded in the seconds that the plan has for them: of the training rows
+    more than planned where the machine has become faster, of all of them fewer where it is slower. None without a plan.
+    """
+    if plan is None:
+        return None
+
+    def in_time(records: Sequence[Record], split: str) -> Iterator[Record]:
+        planned = {"training": plan.rows.train, "validation": plan.rows.valid, "test": plan.rows.test}[split]
+        least = MIN_MEASURED if split == "training" else LEAST_MEASURED
+        slack = 1.0 if split == "training" and len(records) > planned else SLACK
+        seconds = max(slack * plan.encode * planned, LEAST_ENCODING * budget.limit)
+        return budget.within(records, f"encoded {split}", seconds=seconds, least=least)
+
+    return in_time
+
+
+def told_in_time(budget: Budget, plan: Plan | None, rows: EncodedRows, *, notify: Notify) -> None:
+    """Says how many rows there came to be, where they are not as many as planned."""
+    if plan is None:
+        return
+    read = {"training": len(rows.train), "validation": len(rows.valid.documents)}
+    planned = {"training": plan.rows.train, "validation": plan.rows.valid}
+    kinds = [f"{n:,} {kind} rows" for kind, n in read.items() if abs(n - planned[kind]) > 0.1 * planned[kind]]
+    if kinds:
+        notify(f"time limit: {' and '.join(kinds)} were read in the time planned")
+
+
 def _planned(
-    config: Config, splits: Splits, assembly: Assembly, budget: Budget, whole: Sizes, *, built: float
+    config: Config, splits: Splits, assembly: Assembly, budget: Budget, whole: Sizes, *, built: float, notify: Notify
 ) -> Plan | None:
     kept = budget.kept.get("plan")
     if kept is None:
-        found = measure_paces(
-            assembly, splits.train, config, seconds=PILOT_SHARE * budget.limit, left=0.6 * budget.left()
-        )
-        if found is None:
+        paces = _paces(config, splits, assembly, budget, notify=notify)
+        if paces is None:
             return None
-        paces, budget.decided["threads"] = found
         what = _open(config, assembly, budget, whole, built=built, batch=paces.batch)
         left = max(budget.left(), min(LEAST_SECONDS, 0.3 * budget.limit))
         kept = make_plan(left, whole, paces, what).to_dict()
@@ -146,6 +182,52 @@ def _planned(
     plan = Plan.from_dict(kept)
     budget.pace = plan.answer
     return plan
+
+
+def _paces(config: Config, splits: Splits, assembly: Assembly, budget: Budget, *, notify: Notify) -> Paces | None:
+    """Measured once; the number of threads to compute with is decided with them."""
+    if budget.paces is not None:
+        return budget.paces
+    found = measure_paces(
+        assembly, splits.train, config, seconds=PILOT_SHARE * budget.limit, left=0.6 * budget.left(),
+        busy=budget.slowness() > BUSY,
+    )  # fmt: skip
+    if found is None:
+        return None
+    budget.paces, threads, budget.precision = found
+    budget.decided["threads"] = threads
+    if threads is not None:
+        notify(f"computes with {threads} of the threads, as other programs are busy on this machine")
+    return budget.paces
+
+
+def few_in_time(config: Config, splits: Splits, assembly: Assembly, budget: Budget, *, notify: Notify) -> bool:
+    """Whether a run on few rows (``few_rows``) has the time to read all of them, to compute their features and to
+    choose a regression on these; the splits then keep the rows that can be measured in time.
+    """
+    paces = _paces(config, splits, assembly, budget, notify=notify)
+    if paces is None or "few" in budget.kept:
+        return bool(budget.choose("few", True))
+    rows, left = len(splits.given), budget.left()
+    classes = max(
+        (len(task.labels) for task in assembly.engine.tasks.values() if isinstance(task, HasLabels)), default=1
+    )
+    regression = rows * classes * assembly.model.embed_dim * REGRESSION_SECONDS * budget.slowness()
+    if not budget.choose("few", rows * (2 * paces.encode + paces.answer) + regression <= FEW_SHARE * left):
+        return False
+    budget.pace = paces.answer
+
+    def fewer(records: list[Record], name: str, each: float) -> list[Record]:
+        count = max(LEAST_MEASURED, int(MEASURED_SHARE * left / max(paces.encode + each, 1e-9)))
+        if count < len(records):
+            notify(f"time limit: {count:,} of {len(records):,} {name} rows are measured")
+        return chosen(records, count, by=None, seed=config.seed)
+
+    if splits.test:
+        splits.test = fewer(splits.test, "test", paces.answer)
+    if not splits.is_held_out:
+        splits.valid = fewer(splits.valid, "validation", passes(assembly) * paces.answer)
+    return True
 
 
 def _open(config: Config, assembly: Assembly, budget: Budget, rows: Sizes, *, built: float, batch: float) -> Open:
@@ -165,17 +247,27 @@ def _open(config: Config, assembly: Assembly, budget: Budget, rows: Sizes, *, bu
     counts_steps = any(isinstance(task, CountsSteps) for task in tasks)
     if counts_steps:
         epochs = max(epochs, (config.steps or 0) * batch / max(1, rows.train))
+    starts = bool(assembly.model.additive) and not backbone_groups(assembly)
     return Open(
         modes,
         _image_sizes(config, assembly, budget),
         epochs=epochs,
         lengthens=epochs == PRESETS[config.preset]["epochs"],
         enough_passes=10.0 if counts_steps else 2.0,
+        enough_steps=STEPS_FOR_SETS if counts_steps else ENOUGH_STEPS,
         passes=passes(assembly),
         rebuild=built,
-        least=min(200, 2 * max((len(task.labels) for task in tasks if isinstance(task, HasLabels)), default=0)),
-        fixed=_report_seconds(budget),
+        least=LEAST_STARTED
+        if starts
+        else min(200, 2 * max((len(t.labels) for t in tasks if isinstance(t, HasLabels)), default=0)),
+        starts=starts,
+        fixed=report_seconds(budget),
     )
+
+
+def _most_classes(assembly: Assembly) -> int:
+    """Of a target; 0 where none has classes."""
+    return max((len(task.labels) for task in assembly.engine.tasks.values() if isinstance(task, HasLabels)), default=0)
 
 
 def _image_sizes(config: Config, assembly: Assembly, budget: Budget) -> list[int]:
@@ -184,14 +276,6 @@ def _image_sizes(config: Config, assembly: Assembly, budget: Budget) -> list[int
         return []
     wanted = config.image.size
     return [wanted, *(size for size in (320, 256, 128, 96) if wanted / 2.5 < size < wanted)]
-
-
-def passes(assembly: Assembly) -> float:
-    """How often validation rows are answered after the training (``calibrate``, and the proof of a precision)."""
-    tasks = assembly.engine.tasks.values()
-    tunes = any(isinstance(task, Tunes) and task.tunes_answers for task in tasks)
-    conforms = any(isinstance(task, Conforms) or (isinstance(task, Judged) and task.rescales) for task in tasks)
-    return 2.0 + tunes + conforms
 
 
 def _class_column(schema: Schema) -> str | None:
@@ -213,70 +297,3 @@ def _with(config: Config, plan: Plan, assembly: Assembly, budget: Budget) -> Con
     if plan.image_size is not None:
         changed["image"] = config.image.model_copy(update={"size": plan.image_size})
     return config.model_copy(update=changed)
-
-
-def after_training(budget: Budget, assembly: Assembly, rows: EncodedRows, *, proves: bool) -> Callable[[float], float]:
-    """Seconds that the loop leaves for all that comes after it, by measured seconds per document that is answered. At
-    most two fifths of the limit: later fewer rows are measured (``fitting``).
-    """
-    each = _answered(assembly, rows, proves=proves)
-
-    def reserve(pace: float) -> float:
-        budget.pace = pace or budget.pace
-        return min(SAFETY * budget.pace * each, 0.4 * budget.limit) + _report_seconds(budget)
-
-    return reserve
-
-
-def _report_seconds(budget: Budget) -> float:
-    """For drawing and saving; of a short limit no more than a third, which it outlasts by seconds then."""
-    return min(REPORT_SECONDS * budget.slowness(), budget.limit / 3)
-
-
-def _answered(assembly: Assembly, rows: EncodedRows, *, proves: bool) -> float:
-    """Documents that are answered after the training, counted as often as they are."""
-    valid = len(rows.valid.documents)
-    test = len(rows.test.documents) if rows.test is not None else 0
-    return valid * passes(assembly) + test + (2 * min(valid, MAX_ROWS) if proves else 0)
-
-
-def fitting(
-    budget: Budget, assembly: Assembly, rows: EncodedRows, *, proves: bool, notify: Notify
-) -> tuple[EncodedRows, bool]:
-    """The rows that are still measured in what is left, by the pace of the evaluations so far, and whether they prove
-    another precision.
-    """
-    left = max(budget.left() - _report_seconds(budget), 0.05 * budget.limit)
-
-    def share(proves: bool) -> float:
-        return SAFETY * budget.pace * _answered(assembly, rows, proves=proves) / left
-
-    proves = proves and share(proves) <= 1
-    if share(proves) <= 1:
-        return rows, proves
-    step = int(share(proves)) + 1
-    step += 1 - step % 2  # odd: halves of the rows that choose and calibrate stay apart
-    valid = _every(rows.valid, step)
-    test = _every(rows.test, step) if rows.test is not None else None
-    if valid is not rows.valid or test is not rows.test:
-        counts = f"{len(valid.documents):,} of {len(rows.valid.documents):,} validation rows"
-        if test is not None and rows.test is not None:
-            counts += f" and {len(test.documents):,} of {len(rows.test.documents):,} test rows"
-        notify(f"answering is slower than planned: {counts} are measured")
-    return replace(rows, valid=valid, test=test), proves
-
-
-def draws_reports(budget: Budget, *, notify: Notify) -> bool:
-    """Whether there is time for the pictures of the report, with most of what a limit may be outlasted by."""
-    tolerance = 0.8 * max(0.1 * budget.limit, 10.0)
-    if budget.left() + tolerance >= REPORT_SECONDS * budget.slowness():
-        return True
-    notify("the time limit is over: the pictures of the report are not drawn; the model and its figures are saved")
-    return False
-
-
-def _every(rows: MeasuredRows, step: int) -> MeasuredRows:
-    """Every so many, but ``LEAST_EVALUATED`` where there are as many."""
-    most = max(1, len(rows.documents) // LEAST_EVALUATED)
-    step = min(step, most - (1 - most % 2))
-    return rows.every(step) if step > 1 else rows

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from polydetr.nn.cpu.threads import numpy_on_one_core
+
 Array = NDArray[np.float64]
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -114,7 +116,8 @@ def fit_logistic(
     if start is not None:  # in the coordinates of z
         first[:, :-1], first[:, -1] = start.weight * scale, start.bias + start.weight @ center
     options = {"maxiter": 1000, "maxfun": 2000, "gtol": tolerance, "ftol": 1e-15, "maxcor": 20}
-    found = minimize(objective, first.ravel(), jac=True, method="L-BFGS-B", options=options).x
+    with numpy_on_one_core():
+        found = minimize(objective, first.ravel(), jac=True, method="L-BFGS-B", options=options).x
     found = found.reshape(classes, dimension + 1)
     weight = found[:, :-1] / scale
     bias = found[:, -1] - weight @ center

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 import torch
 
@@ -17,7 +18,7 @@ from polydetr.data.batching import token_budget_batches
 from polydetr.embedders.base import HasBackbone
 from polydetr.errors import SchemaError
 from polydetr.model.build import Assembly
-from polydetr.model.precision import apply, choose_for_training
+from polydetr.model.precision import Precision, apply, choose_for_training
 from polydetr.nn.cpu.threads import limited_to
 from polydetr.tasks.capabilities import FindsInImages
 from polydetr.training.encode import MeasuredRows, documents_of, measure
@@ -25,10 +26,12 @@ from polydetr.training.features import features_of
 from polydetr.training.loop import total_loss
 from polydetr.training.plan import ENOUGH_STEPS, Paces
 
+_T = TypeVar("_T")
+
 ROWS = 64
 """Rows at most that are tried."""
-_TOKENS, _ANSWERED = 512, 16
-"""Tokens of a batch that is tried, and documents."""
+_TOKENS, _ANSWERED, _FEWER = 512, 16, 4
+"""Tokens of a batch that is tried, documents, and examples to try threads on."""
 _TURNS = 2
 FASTER = 1.2
 """Fewer threads are taken where they are so many times as fast."""
@@ -42,14 +45,15 @@ def spread(records: Sequence[Record], count: int) -> list[Record]:
 
 
 def measure_paces(
-    assembly: Assembly, records: Sequence[Record], config: Config, *, seconds: float, left: float
-) -> tuple[Paces, int | None] | None:
-    """What ``Paces`` holds, on the model as it is, in about ``seconds``, and the number of threads to train with where
-    fewer are faster than all; None where none of the rows tried can be read. The model is left with the weights that it
-    had, in the precision that it would be trained in.
+    assembly: Assembly, records: Sequence[Record], config: Config, *, seconds: float, left: float, busy: bool = False
+) -> tuple[Paces, int | None, Precision] | None:
+    """What ``Paces`` holds, on the model as it is, in about ``seconds``; the number of threads that it was measured
+    with, fewer than all where they are faster; and the precision, which the model is left in, with its
+    weights. None where none of the rows tried can be read.
 
     left: seconds that training may take. Where the backbones alone are too slow for that, steps through them are not
-    timed: they take about three times as long as the way forward.
+    timed: they take about three times as long as the way forward. busy: whether other programs were seen to compute,
+    which makes one thread the choice where there is no time to find out.
 
     Raises:
         RowError: a row cannot be read, and ``on_error`` is "raise".
@@ -61,44 +65,52 @@ def measure_paces(
     if not examples:
         return None
     runner = assembly.runner
-    precision = choose_for_training(runner.model, config.training.precision, lambda: runner.batch(examples[:8]))
+    with limited_to(1 if busy else None):
+        precision = choose_for_training(runner.model, config.training.precision, lambda: runner.batch(examples[:8]))
     apply(runner.model, precision)
     batch = _one_batch(examples, config.training.batch_tokens)
     tried = _one_batch(examples, min(config.training.batch_tokens, _TOKENS))
     per_row = len(examples) / rows
-
-    def each(function: Callable[[], object], count: int) -> float:
-        return _timed(function, until=ends) / count
-
-    features = head_step = step = 0.0
-    computed: Sequence[Example] = ()
     groups = backbone_groups(assembly)
-    if groups and may_freeze(assembly):
-        features = each(lambda: features_of(runner, tried, groups), len(tried)) * per_row
-        computed = features_of(runner, tried, groups)
-        head_step = each(lambda: _step(assembly, computed), len(tried)) * per_row * _UPDATE
-        too_slow = 3 * features * len(batch) / per_row * ENOUGH_STEPS > left
-        step = 3 * features + head_step if too_slow else 0.0
-    trained = computed if step else tried
-    step = step or each(lambda: _step(assembly, tried), len(tried)) * per_row * _UPDATE
-    answer = _answer_pace(assembly, documents, until=max(ends, time.monotonic() + seconds / 4))
-    paces = Paces(encode, answer * len(documents) / rows, features, step, head_step, len(batch) / per_row)
-    return paces, _threads(lambda: _step(assembly, trained), until=ends + seconds / 4)
+    through_backbones = bool(groups) and may_freeze(assembly)
+
+    def forward() -> None:
+        features_of(runner, tried[:_FEWER], groups)
+
+    def step() -> None:
+        _step(assembly, tried)
+
+    threads = _threads(forward if through_backbones else step, until=time.monotonic() + seconds / 4, busy=busy)
+    ends = max(ends, time.monotonic() + seconds / 2)
+    with limited_to(threads):
+        features = head_step = a_step = 0.0
+        if through_backbones:
+            features, computed = _timed(lambda: features_of(runner, tried, groups), until=ends)
+            features *= per_row / len(tried)
+            head_step = _timed(lambda: _step(assembly, computed), until=ends)[0] * _UPDATE * per_row / len(tried)
+            too_slow = 3 * features * len(batch) / per_row * ENOUGH_STEPS > left
+            a_step = 3 * features + head_step if too_slow else 0.0
+        a_step = a_step or _timed(step, until=ends)[0] * _UPDATE * per_row / len(tried)
+        answer = _answer_pace(assembly, documents, until=max(ends, time.monotonic() + seconds / 4))
+    paces = Paces(encode, answer * len(documents) / rows, features, a_step, head_step, len(batch) / per_row)
+    return paces, threads, precision
 
 
-def _threads(step: Callable[[], None], *, until: float) -> int | None:
-    """How many threads a step is fastest with; None for as many as there are, also where measuring would take long."""
+def _threads(step: Callable[[], object], *, until: float, busy: bool) -> int | None:
+    """How many threads a step is fastest with; None for as many as there are. Where measuring would take long, all of
+    them, or one beside other programs: of threads that compute side by side all wait for the one that is held up.
+    """
     all_of_them = torch.get_num_threads()
     fewer = sorted({count for count in (all_of_them // 2, 1) if 0 < count < all_of_them}, reverse=True)
-    took = dict.fromkeys([None, *fewer], 0.0)
-    for _ in range(_TURNS):  # in turn, so that what other programs do meanwhile decides little
+    took = dict.fromkeys([*fewer, None], 0.0)
+    for turn in range(_TURNS + 1):  # in turn, so that what other programs do meanwhile decides little
         for count in took:
             with limited_to(count):
                 began = time.monotonic()
                 step()
-                took[count] += time.monotonic() - began
+                took[count] += (time.monotonic() - began) if turn else 0.0  # the first one brings kernels and memory
             if time.monotonic() + took[count] > until:
-                return None
+                return 1 if busy and fewer else None
     best = min(fewer, key=took.__getitem__, default=None)
     return best if best is not None and FASTER * took[best] < took[None] else None
 
@@ -136,16 +148,17 @@ def _one_batch(examples: Sequence[Example], tokens: int) -> list[Example]:
     return [examples[i] for i in max(batches, key=len)]
 
 
-def _timed(function: Callable[[], object], *, until: float) -> float:
-    """Seconds that it takes; the first turn, which also brings kernels and memory, counts only where time is short."""
-    took = 0.0
-    for _ in range(_TURNS):
+def _timed(function: Callable[[], _T], *, until: float) -> tuple[float, _T]:
+    """Seconds that it takes, and what it gives; the first turn, which also brings kernels and memory, counts only where
+    time is short.
+    """
+    for turn in range(_TURNS):
         began = time.monotonic()
-        function()
+        found = function()
         took = time.monotonic() - began
-        if time.monotonic() + took > until:
-            break
-    return took
+        if turn + 1 == _TURNS or time.monotonic() + took > until:
+            return took, found
+    raise AssertionError
 
 
 def _step(assembly: Assembly, examples: Sequence[Example]) -> None:
@@ -171,7 +184,7 @@ def _answer_pace(assembly: Assembly, documents: Sequence[EncodedDocument], *, un
     for count in counts:
         some = documents[:count]
         if time.monotonic() + took * len(some) < until or not took:
-            took = _timed(lambda some=some: _answer(assembly, some), until=until) / len(some)
+            took = _timed(lambda some=some: _answer(assembly, some), until=until)[0] / len(some)
     return took
 
 

@@ -29,6 +29,10 @@ ENOUGH_STEPS = 60
 """Backbones that are trained for fewer steps than this have barely begun."""
 HEAD_STEPS = 600
 """What stands on frozen backbones is trained for about so many steps."""
+START_ROWS, START_SHARE = 10_000, 0.5
+"""Rows that a table's additive start is given, where encoding them takes at most such a share of the seconds for
+training.
+"""
 MIN_MEASURED, HARD_SHARE, LEAST_MEASURED = 40, 0.5, 8
 """Rows of a split are not reduced below so many, for which measuring gets up to half of what is left; never below the
 least.
@@ -72,9 +76,10 @@ class Open:
 
     modes: how backbones may be trained, the best first. image_sizes: pixels per side, the wanted one first; empty where
     no image is read. epochs: passes at most; lengthens: whether that may be more, for what stands on frozen backbones.
-    enough_passes: over the rows, from which backbones are trained. passes: how often validation rows are answered
-    after the training. rebuild: seconds to build the model again. least:
-    training rows at least. fixed: seconds for reports and saving.
+    enough_passes: over the rows, and enough_steps, from which backbones are trained. passes: how often validation rows
+    are answered after the training. rebuild: seconds to build the model again. least: training rows at least. starts:
+    whether the run begins with a model of the table that is fitted at once, which many rows improve though training
+    never sees them. fixed: seconds for reports and saving.
     """
 
     modes: Sequence[Mode]
@@ -82,17 +87,19 @@ class Open:
     epochs: float = 5.0
     lengthens: bool = False
     enough_passes: float = 2.0
+    enough_steps: int = ENOUGH_STEPS
     passes: float = 4.0
     rebuild: float = 0.0
     least: int = 0
+    starts: bool = False
     fixed: float = 0.0
 
 
 @dataclass(frozen=True)
 class Plan:
     """What is done. reading, training, measuring: seconds. answer: those of a validation row. seen: rows that training
-    sees, a row counted as often as it comes; epochs: passes at most. enough: seconds from now on that would
-    be, where the limit is too short to be of use.
+    sees, a row counted as often as it comes; epochs: passes at most. encode: seconds to read and encode a row. enough:
+    seconds from now on that would be, where the limit is too short to be of use.
     """
 
     mode: Mode
@@ -104,6 +111,7 @@ class Plan:
     answer: float
     seen: float
     epochs: float
+    encode: float = 0.0
     enough: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,6 +187,8 @@ def _plan(left: float, rows: Sizes, paces: Paces, what: Open, mode: Mode, size: 
         train = min(rows.train, int(FEATURES_SHARE * rest / max(once, 1e-9)))
     else:
         train = min(rows.train, int(rest / max(once + step, 1e-9)))
+        if what.starts:
+            train = max(train, min(rows.train, START_ROWS, int(START_SHARE * rest / max(once, 1e-9))))
     train = max(min(rows.train, max(what.least, MIN_MEASURED)), train)
     training = max(0.0, rest - train * once)
     seen = training / max(step, 1e-9)
@@ -188,7 +198,8 @@ def _plan(left: float, rows: Sizes, paces: Paces, what: Open, mode: Mode, size: 
         seen = epochs * train
         training = seen * step
     reading = rebuilt + (train + valid + test) * once
-    return Plan(mode, Sizes(train, valid, test), size, reading, training, measuring + what.fixed, answer, seen, epochs)
+    sizes = Sizes(train, valid, test)
+    return Plan(mode, sizes, size, reading, training, measuring + what.fixed, answer, seen, epochs, encode=paces.encode)
 
 
 def _measured(seconds: float, rows: Sizes, per_valid: float, per_test: float) -> tuple[int, int]:
@@ -216,7 +227,7 @@ def _is_enough(plan: Plan, paces: Paces, rows: Sizes, what: Open) -> bool:
     if plan.mode == "frozen":
         return plan.rows.train >= min(rows.train, ENOUGH_ROWS / 10) and plan.seen >= plan.rows.train
     passes = min(what.enough_passes, what.epochs)
-    least = min(ENOUGH_STEPS * paces.batch, what.epochs * rows.train)
+    least = min(what.enough_steps * paces.batch, what.epochs * rows.train)
     return plan.seen >= 0.999 * max(least, min(passes * rows.train, ENOUGH_ROWS))
 
 

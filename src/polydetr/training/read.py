@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from polydetr.config.sections import Config
-from polydetr.core.reading import ExpectedColumns, ReadOptions
+from polydetr.core.reading import ExpectedColumns, Leaps, ReadOptions
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.cautions import cautions_of_rows
 from polydetr.data.leaks import find_leaks
@@ -26,6 +26,7 @@ from polydetr.training.check import check_columns
 from polydetr.training.encode import Splits
 from polydetr.training.limited import READING_SHARE, sample
 from polydetr.training.loop import Display
+from polydetr.training.reading import read_in_time
 
 _LEAST_READ = 200
 """Rows of a file that are read however little time there is."""
@@ -55,15 +56,20 @@ def read_splits(
     report = ReadReport()
     reading = ReadOptions(**config.reading.model_dump(), on_error=config.on_error)
     reading = replace(reading, images=reading.images or config.image.root)
-    named = ExpectedColumns(tuple(name for name in config.inputs or () if name != REST), tuple(config.target))
+    said = ExpectedColumns(tuple(name for name in config.inputs or () if name != REST), tuple(config.target))
 
-    def read(rows: Any, expected: ExpectedColumns, parts: str | Sequence[str]) -> Iterator[Record]:
-        return read_records(rows, reading=reading, expected=expected, report=report, split=parts)
+    def read(
+        rows: Any, expected: ExpectedColumns, parts: str | Sequence[str], leaps: Leaps | None = None
+    ) -> Iterator[Record]:
+        return read_records(rows, reading=reading, expected=expected, report=report, split=parts, leaps=leaps)
 
     def with_their_lists(records: Iterable[Record]) -> list[Record]:
         return list(with_lists(records, schema.lists, report=report, skip=config.on_error == "skip"))
 
-    rows = _in_time(read(source, named, reading.split or TRAIN_PARTS), "training", budget, display)
+    rows = _in_time(
+        lambda leaps: read(source, said, reading.split or TRAIN_PARTS, leaps), "training", budget, display,
+        seed=config.seed,
+    )  # fmt: skip
     if not rows:
         raise SchemaError(
             "there are no training rows", location=Location(file=source if isinstance(source, str) else None)
@@ -86,7 +92,7 @@ def read_splits(
         rows, held_out = split_records(rows, config.training.valid_fraction, seed=config.seed, holding=holding)
 
     def measured(source: Any, parts: str | Sequence[str], name: str) -> list[Record]:
-        found = _in_time(read(source, known, parts), name, budget, display)
+        found = _in_time(lambda leaps: read(source, known, parts, leaps), name, budget, display, seed=config.seed)
         return with_their_lists(_sampled(found, name, config, schema, budget, display))
 
     unlabelled = unlabelled if unlabelled is not None else config.unlabelled
@@ -115,17 +121,21 @@ def read_splits(
     return splits, schema
 
 
-def _in_time(records: Iterable[Record], name: str, budget: Budget | None, display: Display) -> list[Record]:
-    """The rows, or the first of them where a time limit does not leave the time for all."""
+def _in_time(
+    read: Callable[[Leaps], Iterable[Record]], name: str, budget: Budget | None, display: Display, *, seed: int
+) -> list[Record]:
+    """The rows, or some of them where a time limit does not leave the time for all."""
+    leaps = Leaps()
     if budget is None:
-        return list(records)
-    share = READING_SHARE * budget.limit * (1.0 if name == "training" else 0.25)
-    found = list(budget.within(records, f"read {name}", seconds=share, least=_LEAST_READ))
-    if budget.decided[f"read {name}"] is not None:
-        display.note(
-            f"time limit: the first {len(found):,} {name} rows were read, the others not; shuffle the file where it is "
-            "in an order, or give more time"
-        )
+        return list(read(leaps))
+    share = READING_SHARE * (1.0 if name == "training" else 0.25)
+    seconds = min(share * budget.limit, 1.5 * share * max(0.0, budget.left()))
+    found, which = read_in_time(
+        read(leaps), leaps, budget, f"read {name}", seconds=seconds, least=_LEAST_READ, seed=seed
+    )
+    if which is not None:
+        hint = "; shuffle the file where it is in an order, or give more time" if "first" in which else ""
+        display.note(f"time limit: of the {name} rows {which} were read, the others not{hint}")
     return found
 
 

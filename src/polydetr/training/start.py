@@ -10,6 +10,7 @@ goes on from there with all weights, as linear probing followed by fine-tuning d
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -41,10 +42,13 @@ BACKBONE_TOKENS = 100_000
 
 
 def start_from_tables(
-    assembly: Assembly, store: ExampleStore, *, seed: int, most: int | None = None
+    assembly: Assembly, store: ExampleStore, *, seed: int, most: int | None = None, seconds: float | None = None
 ) -> dict[str, float]:
     """Fits what cells add up to, of every target that has it (``PolyModel.additive``), while the rest of the network
-    adds nothing yet. Returns target → λ. most: rows at most that backbones read for it.
+    adds nothing yet. Returns target → λ.
+
+    most: rows at most that backbones read for it. seconds: of a time limit, after which no further λ is tried; what
+    has been found by then is fitted all the same.
     """
     model = assembly.model
     if not model.additive:
@@ -52,7 +56,11 @@ def start_from_tables(
     model.open_gate(0.0)
     order = np.random.default_rng(seed).permutation(len(store)).tolist()
     chosen: dict[str, float] = {}
+    left = len(model.additive)
+    ends = float("inf") if seconds is None else time.monotonic() + seconds
     for target, group in model.additive.items():
+        until = ends if seconds is None else time.monotonic() + (ends - time.monotonic()) / left
+        left -= 1
         embedder, sums = model.adder_of(target)
         sample = order[: max(1, min(SAMPLE, MOST_NUMBERS // sums.num_designed))]
         batch = _batch(store, sample, group)
@@ -63,14 +71,14 @@ def start_from_tables(
         rows = _Rows(model.head_of(target), target, batch, design, codes, sums.levels.num_embeddings, sums.num_outputs)
         if not float(rows.counted(rows.all)):
             continue
-        weights, chosen[target] = _fit(rows, STRENGTHS)
+        weights, chosen[target] = _fit(rows, STRENGTHS, until=until)
         with torch.no_grad():
             for part, value in zip((sums.lines, sums.curves), sums.designed(weights.design), strict=True):
                 part.weight.copy_(value)
             sums.levels.weight.copy_(weights.levels)
             sums.bias.copy_(weights.bias)
         if model.means_of(target):
-            _add_means(assembly, target, rows, rows.logits(weights, rows.all), store, sample[:most])
+            _add_means(assembly, target, rows, rows.logits(weights, rows.all), store, sample[:most], until=until)
     return chosen
 
 
@@ -80,14 +88,16 @@ def _batch(store: ExampleStore, rows: Sequence[int], group: str) -> Batch:
 
 
 def _add_means(
-    assembly: Assembly, target: str, rows: _Rows, answered: Tensor, store: ExampleStore, sample: Sequence[int]
-) -> None:
+    assembly: Assembly, target: str, rows: _Rows, answered: Tensor, store: ExampleStore, sample: Sequence[int],
+    *, until: float,
+) -> None:  # fmt: skip
     """Fits what the means of the backbones' tokens add to what the table has ``answered`` (n, outputs) already, where
-    that helps on rows left out. The backbones read ``BACKBONE_TOKENS`` at most for it.
+    that helps on rows left out. The backbones read ``BACKBONE_TOKENS`` at most for it, unless their features are there.
     """
     costs = np.cumsum(store.lengths[list(sample)])
-    count = max(1, int(np.searchsorted(costs, BACKBONE_TOKENS)))
     linears = assembly.model.means_of(target)
+    computed = all("features" in store[0].groups.get(name, ()) for name in linears)
+    count = len(sample) if computed else max(1, int(np.searchsorted(costs, BACKBONE_TOKENS)))
     means = _means(assembly, store, sample[:count], list(linears))
     scaled, moments = [], []
     for mean, there in means.values():
@@ -99,7 +109,7 @@ def _add_means(
     few = _batch(store, sample[:count], assembly.model.additive[target])
     none = torch.zeros(count, 1, dtype=torch.int64)
     rest = _Rows(rows.head, target, few, torch.cat(scaled, 1), none, 1, answered.shape[1], offset=answered[:count])
-    weights, _ = _fit(rest, [10 * strength for strength in STRENGTHS], or_nothing=True)
+    weights, _ = _fit(rest, [10 * strength for strength in STRENGTHS], or_nothing=True, until=until)
     parts = weights.design.split([len(center) for center, _ in moments])
     with torch.no_grad():
         for linear, part, (center, spread) in zip(linears.values(), parts, moments, strict=True):
@@ -183,22 +193,32 @@ class _Rows:
         return _Weights(*(tensor.detach() for tensor in weights))
 
 
-def _fit(rows: _Rows, strengths: Sequence[float], *, or_nothing: bool = False) -> tuple[_Weights, float]:
+def _fit(rows: _Rows, strengths: Sequence[float], *, until: float, or_nothing: bool = False) -> tuple[_Weights, float]:
     """The weights, and the λ by which rows that were left out have the least loss. or_nothing: zeros, and an infinite
-    λ, where none is better.
+    λ, where none is better. until: the time, by ``time.monotonic``, from which on no further rows are left out and no
+    weaker λ is tried.
     """
-    losses, nothing = np.zeros(len(strengths)), 0.0
+    losses, nothing, tried = np.zeros(len(strengths)), 0.0, len(strengths)
+    starts: list[_Weights] = []
     for fold in range(1 if len(rows.all) >= ONE_FOLD_FROM else FOLDS):
+        if fold and time.monotonic() > until:
+            break
         out = rows.all % FOLDS == fold
         kept, held = rows.all[~out], rows.all[out]
         weights, count = rows.zero, rows.counted(held)
         nothing += float(rows.loss(weights, held) * count)
-        for i, strength in enumerate(strengths) if float(rows.counted(kept)) else ():
+        for i, strength in enumerate(strengths[:tried]) if float(rows.counted(kept)) else ():
+            if i and not fold and time.monotonic() > until:
+                tried = i
+                break
             weights = rows.minimum(weights, strength, kept)
             losses[i] += float(rows.loss(weights, held) * count)
-    best = int(losses.argmin())
+            starts += [] if fold else [weights]
+    best = int(losses[:tried].argmin())
     if or_nothing and losses[best] >= nothing:
         return rows.zero, float("inf")
+    if starts and time.monotonic() > until:  # from where the first fold came to
+        return rows.minimum(starts[best], strengths[best], rows.all), strengths[best]
     weights = rows.zero
     for strength in strengths[: best + 1]:
         weights = rows.minimum(weights, strength, rows.all)

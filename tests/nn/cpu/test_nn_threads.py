@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from polydetr.nn.cpu.int8 import computes_int8, int8_speedup
-from polydetr.nn.cpu.threads import limited_to, single_threaded_pool
+from polydetr.nn.cpu.threads import limited_to, numpy_on_one_core, single_threaded_pool
 
 CPU_TIME = """
 import os, time
@@ -79,6 +80,17 @@ def test_a_limit_holds_for_the_thread_that_asked_and_ends_with_its_block() -> No
     assert torch.get_num_threads() == before
     with limited_to(None):
         assert torch.get_num_threads() == before
+
+
+def blas_counts() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_numpy_multiplies_on_one_core_to_the_end_of_the_block() -> None:
+    before = blas_counts()
+    with numpy_on_one_core():
+        assert blas_counts() == {1}
+    assert blas_counts() == before
 
 
 def test_no_other_core_works_for_a_worker() -> None:

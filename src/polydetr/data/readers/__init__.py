@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from polydetr.core.access import IN_MEMORY, FileAccess
-from polydetr.core.reading import SAY_IMAGES, ExpectedColumns, ReadOptions
+from polydetr.core.reading import SAY_IMAGES, ExpectedColumns, Leaps, ReadOptions
 from polydetr.core.records import ReadReport, Record, access_of
 from polydetr.data.readers.boxes_csv import read_boxes_csv
 from polydetr.data.readers.class_names import names_beside, records_with_class_names
@@ -52,6 +52,7 @@ def read_records(
     also: str | Path | None = None,
     split: str | Sequence[str] | None = None,
     labels: bool = True,
+    leaps: Leaps | None = None,
 ) -> Iterator[Record]:
     """The rows of ``source``, one at a time.
 
@@ -71,6 +72,7 @@ def read_records(
             column file, which names none.
         labels: False for rows to predict: what is wrong or missing in the labels of column files and of questions is
             then not looked at.
+        leaps: by which whoever takes the rows leaves out parts of a CSV file, TSV or JSON lines while reading.
 
     Raises:
         DataFileError, SchemaError: at once, where the source as a whole cannot be read.
@@ -86,7 +88,7 @@ def read_records(
     access = FileAccess.named(Path() if images is None and _is_stream(source) else images, also=also)
     if images is not None and not Path(images).expanduser().is_dir():
         raise DataFileError(f"{str(images)!r} is no folder of images.", hint=f"Name another: {SAY_IMAGES}.")
-    records = _Reader(reading, expected, report, access, labels).records(source)
+    records = _Reader(reading, expected, report, access, labels, leaps).records(source)
     if access == IN_MEMORY:
         return records
     return (replace(r, access=replace(access, folder=access_of(r).folder)) for r in records)
@@ -122,6 +124,7 @@ class _Reader:
     report: ReadReport
     access: FileAccess
     labels: bool
+    leaps: Leaps | None
 
     def records(self, source: Any) -> Iterator[Record]:
         """The rows of whatever can be read."""
@@ -156,6 +159,8 @@ class _Reader:
             )
         file = open_source(source, encoding=options.encoding)
         kind = find_format(file, options.format, asked=self.expected.texts is not None)
+        if kind in ("csv", "tsv", "jsonl"):
+            file = file.leaping(self.leaps)
         records = self._of_file(file, kind)
         if kind in _WITH_CLASS_NAMES and file.path is not None:
             names, said_by = names_beside(file.path)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 
-from polydetr.core.reading import SKIP, ExpectedColumns
+from polydetr.core.reading import SKIP, ExpectedColumns, Leaps
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.header import has_header, name_columns
 from polydetr.data.readers.quoting import Dialect, cut_rows
@@ -64,9 +64,14 @@ def _rows(
     rows = cut_rows(source.lines(), dialect, sample)
     if header:
         next(rows, None)
-    number, width = 0, len(names)
+    number, width, leaps = 0, len(names), source.leaps or Leaps()
+    landed = 0
     for number, (line, cells, fault, warning) in enumerate(rows, 1):
-        location = Location(source.name, number, None, line)
+        location = Location(source.name, number + leaps.lines, None, line + leaps.lines)
+        if leaps.count > landed:
+            if fault or warning or len(cells) != width:  # still inside of a row of several lines
+                continue
+            landed = leaps.count
         if len(cells) != width and not fault:
             shown = ", ".join(names[:8]) + (", ..." if width > 8 else "")
             fault = f"{len(cells)} fields, expected {width} ({shown})."

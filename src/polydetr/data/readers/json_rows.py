@@ -11,7 +11,7 @@ from typing import Any
 
 from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.memory import free_memory
-from polydetr.core.reading import option
+from polydetr.core.reading import Leaps, option
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.coco import is_coco, read_coco
 from polydetr.data.readers.exports import usual_export
@@ -27,12 +27,12 @@ _MEMORY_PER_BYTE = 5
 
 def read_jsonl(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Record]:
     """One JSON object per line; blank lines are passed over. A line that is not one is a RowError (or rejected)."""
-    row = 0
+    row, leaps = 0, source.leaps or Leaps()
     for line, text in enumerate(source.lines(), 1):
         if not text.strip():
             continue
         row += 1
-        location = Location(source.name, row=row, line=line)
+        location = Location(source.name, row=row + leaps.lines, line=line + leaps.lines)
         try:
             values = usual_export(_object(text), location, report)
             if values is None:

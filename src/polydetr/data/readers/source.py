@@ -13,12 +13,12 @@ import string
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from polydetr.core.files import read_whole
-from polydetr.core.reading import SKIP, option
+from polydetr.core.reading import SKIP, Leaps, option
 from polydetr.core.records import ReadReport
 from polydetr.errors import DataFileError, Location, RowError, row_fault, shown
 
@@ -45,6 +45,15 @@ class Source:
     head: bytes
     encoding: str
     held: BinaryIO | None = None  # a stream that can be read only once
+    leaps: Leaps | None = None
+
+    def leaping(self, leaps: Leaps | None) -> Source:
+        """A copy that passes over parts of the file where ``leaps`` says so, if its lines end in line feeds alone."""
+        wide = self.returns or self.encoding.startswith(("utf-16", "utf-32"))
+        if leaps is None or self.path is None or self.held is not None or wide:
+            return self
+        leaps.size = self.path.stat().st_size
+        return replace(self, leaps=leaps)
 
     @property
     def returns(self) -> bool:
@@ -75,7 +84,7 @@ class Source:
                 yield from self._wide_lines(stream)
                 return
             offset = 0
-            for number, raw in enumerate(stream, 1):
+            for number, raw in enumerate(stream if self.leaps is None else _leaping(stream, self.leaps), 1):
                 if number == 1 and raw.startswith(codecs.BOM_UTF8) and self.encoding == "utf-8":
                     raw, offset = raw[3:], 3
                 try:
@@ -103,6 +112,28 @@ class Source:
             location=Location(self.name, line=line),
             hint=f"It is likely {likely}: pass {option('encoding', likely)}, or save the file as UTF-8.",
         )
+
+
+def _leaping(stream: BinaryIO, leaps: Leaps) -> Iterator[bytes]:
+    """The lines, without those that are leaped over: up to the end of the line where the leap ends, and on over lines
+    with an odd number of quotation marks, which begin or end a row of several lines.
+    """
+    while True:
+        wanted, leaps.skip = leaps.skip, 0
+        leaps.count += wanted > 0
+        left = wanted
+        while left > 0 and (block := stream.read(min(left, HEAD_BYTES))):
+            left -= len(block)
+            leaps.offset, leaps.lines = leaps.offset + len(block), leaps.lines + block.count(b"\n")
+        raw = stream.readline()
+        while wanted and raw and (left == 0 or raw.count(b'"') % 2):
+            left = -1  # the rest of the line where it ended
+            leaps.offset, leaps.lines = leaps.offset + len(raw), leaps.lines + 1
+            raw = stream.readline()
+        if not raw:
+            return
+        leaps.offset += len(raw)
+        yield raw
 
 
 def read_text(path: Path, encoding: str | None = None) -> str:

@@ -14,7 +14,7 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -53,6 +53,13 @@ def limited_to(count: int | None) -> Iterator[None]:
     finally:
         if local is not None:
             local(before)
+
+
+def numpy_on_one_core() -> AbstractContextManager[object]:
+    """Within it NumPy and SciPy multiply matrices on one core: OpenBLAS parts small products too, and its threads spin
+    while they wait for one another, so that beside other programs a thousand small products take forty times as long.
+    """
+    return threadpool_limits(1, user_api="blas")
 
 
 def _mkl_threads_of_this_thread() -> Callable[[int], int] | None:
