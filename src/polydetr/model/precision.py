@@ -205,7 +205,8 @@ def bf16_speedup(num_threads: int) -> float:
     busy the machine is; a smaller one is measured again next time, as a busy machine may hide the true one.
     """
     path = cache_dir() / "bf16-speedup.json"
-    capability = torch.backends.cpu.get_cpu_capability()
+    # Machines of one name differ in what decides this most: tiles for bfloat16 products.
+    capability = torch.backends.cpu.get_cpu_capability() + (" AMX" if torch.cpu._is_amx_tile_supported() else "")
     key = f"{platform.node()} {platform.machine()} {capability}, torch {torch.__version__}, {num_threads} threads"
     try:
         kept = dict(json.loads(path.read_text(encoding="utf-8")))

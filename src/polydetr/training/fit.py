@@ -16,15 +16,12 @@ import torch
 from polydetr.config.sections import Config
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
-from polydetr.data.store import ExampleStore
 from polydetr.errors import RowError
 from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
 from polydetr.model.build import Assembly, build_model
 from polydetr.model.folder import describe_model
-from polydetr.model.precision import ForTraining, Plain, apply, choose_for_training
-from polydetr.model.runner import TorchRunner
-from polydetr.nn.batch import Batch
+from polydetr.model.precision import Plain
 from polydetr.nn.cpu.threads import limited_to
 from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters
@@ -48,6 +45,7 @@ from polydetr.training.limited import after_training, draws_reports, plan_run
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.places import tracking_folder
+from polydetr.training.precision import set_precision
 from polydetr.training.run import Run, checkpoint_folder, fingerprint_of, hash_rows, resumes
 from polydetr.training.start import start_from_tables
 from polydetr.training.tracking import make_tracker
@@ -145,12 +143,15 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
             display.note(message)
     measured_as = assembly
     if few:
-        rows, progress, precision, measured_as = train_few(run, assembly, encoded, splits)
+        rows, progress, precision, measured_as = train_few(run, assembly, encoded, splits, resume=resume)
     else:
         rows, progress, precision = _train(run, assembly, encoded, resume=resume)
     measured = finish(run, assembly, rows, trained_in=precision, measured_as=measured_as, few=few)
     before, evaluations = measured.before, measured.evaluations
-    for message in short_run(engine.tasks, progress, epochs=config.epochs or 0.0, time_limit=config.time_limit):
+    # Cross-validation and the time decide how long a run on few rows is.
+    for message in (
+        () if few else short_run(engine.tasks, progress, epochs=config.epochs or 0.0, time_limit=config.time_limit)
+    ):
         display.note(message)
     info = {
         **describe_model(config, schema, assembly.model),
@@ -200,7 +201,7 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
     settings, model = config.training, assembly.model
     devices.same_weights(model.to(devices.device))
     saved = checkpoints.header().get("precision") if resume else None
-    precision = _set_precision(run, assembly.runner, saved or settings.precision, rows.train)
+    precision = set_precision(run, assembly.runner, saved or settings.precision, rows.train)
     torch.manual_seed(config.seed)
     if settings.lora.rank:
         wrapped = add_adapters(model, rank=settings.lora.rank, alpha=settings.lora.alpha)
@@ -277,19 +278,6 @@ def _start_rows(budget: Budget | None) -> int | None:
 def _strengths(started: Mapping[str, float]) -> str:
     """What was fitted, for a message."""
     return ", ".join(f"{target!r}: ridge penalty {strength:g}" for target, strength in started.items())
-
-
-def _set_precision(run: Run, runner: TorchRunner, wanted: ForTraining, store: ExampleStore) -> Plain:
-    """Puts the model into the precision it trains in; on all devices what the first one measured."""
-
-    def batch() -> Batch:
-        return runner.batch([store[i] for i in range(min(8, len(store)))])
-
-    chosen = run.devices.in_first(lambda: choose_for_training(runner.model, wanted, batch))
-    masters = " with fp32 master weights" if chosen.name == "bf16" else ""
-    run.display.note(f"precision: {chosen.name}{masters} ({chosen.reason})")
-    apply(runner.model, chosen)
-    return "bf16" if chosen.name == "bf16" else "fp32"
 
 
 def _build(config: Config, schema: Schema, splits: Splits, *, notify: Notify) -> Assembly:
