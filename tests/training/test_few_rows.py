@@ -124,21 +124,39 @@ def test_many_classes_may_have_more_rows_and_more_rows_per_class_get_less_time()
     assert seconds_for(77 * MOST_PER_CLASS, 77) == seconds_for(8, 2) > seconds_for(MOST_ROWS, 2)
 
 
-def test_less_time_tries_fewer_folds_and_none_the_frozen_features(encoder, monkeypatch):
-    found = {}
-    for passes in (12, 0):
-        monkeypatch.setattr("polydetr.training.few_watch.Clock.of_a_pass", 1.0, raising=False)
-        monkeypatch.setattr("polydetr.training.few_watch.Clock.took_a_pass", lambda clock: None)
-        monkeypatch.setattr("polydetr.training.few_watch.Clock.start", lambda clock, p=passes: _limit(clock, p))
-        predictor, watched = fit(encoder)
-        found[passes] = [entry["epoch"] for entry in watched.entries], predictor.metrics["valid"]["label"]["accuracy"]
-    assert found[12][0] == [0, 1, 2]
-    assert found[0][0] == [0]
-    assert 0.5 < found[0][1] <= 1.0
+@pytest.mark.parametrize(
+    ("passes", "epochs", "rows"), [(12, [0, 1, 2], {40}), (5, [0, 1, 2], {10, 40}), (0, [0], {40})]
+)
+def test_less_time_tries_fewer_folds_then_one_then_the_frozen_features(encoder, monkeypatch, passes, epochs, rows):
+    def start(clock):
+        clock.of_a_pass, clock.limit, clock._began = 1.0, float(passes), clock._now()
+
+    monkeypatch.setattr("polydetr.training.few_watch.Clock.took_a_pass", lambda clock: None)
+    monkeypatch.setattr("polydetr.training.few_watch.Clock.start", start)
+    predictor, watched = fit(encoder)
+    assert [entry["epoch"] for entry in watched.entries] == epochs
+    accuracy = predictor.metrics["valid"]["label"]["accuracy"]
+    (measured,) = (int(line.split("of ")[1].split()[0]) for line in [predictor.tables["valid"]["label interval"]])
+    assert measured in rows
+    assert (predictor.info["training"]["best_step"] == 0) <= (measured == 40)
+    note = next(note for note in watched.notes if note.startswith("few rows"))
+    assert ("10 rows held out" in note) == (measured == 10)
+    assert 0.4 < accuracy <= 1.0
 
 
-def _limit(clock, passes):
-    clock.of_a_pass, clock.limit, clock._began = 1.0, float(passes), clock._now()
+def test_what_was_tuned_once_is_what_answers(encoder, monkeypatch):
+    """Held out once, of rows that tuning helps with: the weights kept are those that were measured."""
+    monkeypatch.setattr("polydetr.training.few_rows._FOLDS", ())
+    monkeypatch.setattr("polydetr.training.few_rows._MARKS_OF_ONE", (8, 16))
+    predictor, watched = fit(encoder)
+    best = predictor.info["training"]["best_step"]
+    assert best > 0, "tuning was to help"
+    entry = next(entry for entry in watched.entries if entry["step"] == best)
+    measured = predictor.metrics["valid"]["label"]["accuracy"]
+    assert measured == pytest.approx(entry["metrics"]["label"]["accuracy"])
+    answers = predictor.predict(VALID)
+    right = np.mean([answer["label"] == row["label"] for answer, row in zip(answers, VALID, strict=True)])
+    assert right > 0.8
 
 
 def test_losses_and_evaluations_are_told_at_steps_that_count_up(encoder):

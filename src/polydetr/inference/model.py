@@ -22,6 +22,7 @@ from polydetr.engine.check import ContractReport, check_records
 from polydetr.engine.encode import Strictness
 from polydetr.engine.engine import Engine
 from polydetr.engine.inputs import ReadingWarning, asked_records, target_records, with_targets
+from polydetr.engine.intervals import with_intervals
 from polydetr.engine.measure import (
     evaluate_results,
     evaluation_warnings,
@@ -344,6 +345,7 @@ class LoadedModel:
                 report.reject(result.error.location or result.record.location, result.error.message)
         evaluations = with_coverage(self._engine, results, evaluate_results(self._engine, results))
         evaluations = with_mistakes(self._engine, results, evaluations)
+        evaluations = with_intervals(self._engine.tasks, evaluations)
         lines = unmeasured_warnings(self._engine.tasks, evaluations, where="these rows")
         if report.rejected:
             lines.append(f"{len(report.rejected)} of the rows were left out (first: {report.rejected[0]})")

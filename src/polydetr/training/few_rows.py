@@ -7,6 +7,9 @@
 3. Unlabelled rows become rows where their answers are believed, if that helps held-out rows (``self_training``).
 4. All this once more with all rows, into the model. It is measured and calibrated by the held-out answers of 2 and 3.
 
+Where there is no time for that, a fourth of the rows is held out once: the backbone stays as the others tuned it, or as
+it was, and then only these rows measure and calibrate.
+
 What is tried is bounded by the pace that is measured: ``SECONDS`` of the machine's cores. A run that is stopped keeps
 the folds that are done (``few_watch``).
 """
@@ -28,7 +31,7 @@ from polydetr.heads.classification import ClassificationHead
 from polydetr.model.build import Assembly
 from polydetr.tasks.classification import ClassificationTask
 from polydetr.training.checkpoint import learning_state
-from polydetr.training.contrastive import Step, paired_batches, put_back, tune_backbone
+from polydetr.training.contrastive import Step, learned_below_heads, paired_batches, put_back, tune_backbone
 from polydetr.training.encode import Splits
 from polydetr.training.few_examples import class_names, copies_together
 from polydetr.training.few_watch import Tried, Watch
@@ -55,6 +58,8 @@ MOST_UNLABELLED = 2000
 """Unlabelled rows that are read at most."""
 _FOLDS = (4, 2)
 """The rows are dealt into so many; into the smaller number where there is no time for more."""
+_ONE_OF, _MARKS_OF_ONE = 4, (1, 2)
+"""Where there is no time for these, one of so many is held out, once; the epochs after which it is tried."""
 _MARKS = (1, 2, 4, 8, 16, 24)
 """Epochs after which the features are tried."""
 _PASSES_OF_A_STEP = 3
@@ -90,8 +95,8 @@ def seconds_for(rows: int, classes: int) -> float:
 
 @dataclass(frozen=True)
 class FewRows:
-    """What came of it. logits (documents, C): of each row by a model that had not seen it. weights: what was learned,
-    by name, in float32.
+    """What came of it. logits (documents, C): of each row by a model that had not seen it, NaN where it had. weights:
+    what was learned, by name, in float32.
     """
 
     logits: Array
@@ -130,6 +135,7 @@ class _Training:
         self.more = [list(document.examples) for document in unlabelled]
         self.names = class_names(assembly, self.target)
         self.frozen: Recipe | None = None
+        self.once: dict[int, Mapping[str, Tensor]] = {}
 
     def run(self) -> FewRows:
         self.clock.start()
@@ -137,32 +143,39 @@ class _Training:
         self.clock.took_a_pass()
         self._deal()
         tried: Tried = {0: [frozen] * len(np.unique(self.folds))}
-        chosen = {0: self._choose(tried[0])}
+        at_once = self._choose(tried[0], self.folds)
+        # What is compared is compared on the same rows.
+        chosen = {0: at_once if self.holds_all else at_once.on(self.held, self.labels)}
         self.watch.evaluation(self._entry(0, 0, chosen[0]))
-        tried |= self._tuned_in_folds()
-        chosen |= {epochs: self._choose(folded) for epochs, folded in tried.items() if epochs}
+        tried |= self._tuned_in_folds() if self.holds_all else self._tuned_once()
+        chosen |= {epochs: self._choose(folded, self.held) for epochs, folded in tried.items() if epochs}
         epochs = min(chosen, key=lambda e: (chosen[e].loss, e))
-        best = chosen[epochs]
+        best, folds = (chosen[epochs], self.held) if epochs else (at_once, self.folds)
         believed = None
         if self.more:
-            believed = choose_self_training(tried[epochs], self.labels, self.folds, best)
-        self._learn(frozen, epochs, chosen, believed)
+            believed = choose_self_training(tried[epochs], self.labels, folds, best)
+        features = self._learn(tried[epochs][0], epochs, chosen)
+        set_head(self.head, self._fit_head(features, epochs, best, believed))
         logits = np.zeros((len(self.all), self.head.output.out_features))
         logits[self.known] = (believed.chosen if believed else best).logits
         return FewRows(logits, epochs, learning_state(self.model))
 
     def _deal(self) -> None:
-        """Deals the rows into folds: into as many as there is time for."""
+        """Deals the rows into folds, as many as there is time for, or holds one out."""
         if self.watch.folds is None:
-            self.watch.folds = next((count for count in _FOLDS if self._has_time_for(count)), _FOLDS[0])
-        folds = stratified_folds(self.labels, self.watch.folds, seed=self.seed)
-        self.folds = copies_together(folds, self.rows)
+            self.watch.folds = next((count for count in _FOLDS if self._has_time_for(count)), None)
+        folds = stratified_folds(self.labels, self.watch.folds or _ONE_OF, seed=self.seed)
+        self.folds = self.held = copies_together(folds, self.rows)
+        self.holds_all = self.watch.folds is not None
+        if not self.holds_all:
+            self.held = np.where(self.folds == self.folds.min(), self.folds, -1)
 
     def _has_time_for(self, folds: int) -> bool:
-        """Whether there is time for one epoch in each fold and the last one, each with a look at all features."""
-        steps = (folds - 1) + 1
-        passes = _PASSES_OF_A_STEP * steps + folds + 1
-        return passes * self.clock.of_a_pass <= self.clock.limit
+        """Whether there is time for one epoch in each of so many folds and in the last fit, each with a look at all
+        features; or where they are one, for that without a last fit.
+        """
+        steps, looks = (folds - 1 + 1, folds + 1) if folds > 1 else ((_ONE_OF - 1) / _ONE_OF, 1)
+        return (_PASSES_OF_A_STEP * steps + looks) * self.clock.of_a_pass <= self.clock.limit
 
     # -- the backbone -------------------------------------------------------------------------------------------------
 
@@ -172,11 +185,10 @@ class _Training:
         """
         tried = self.watch.kept
         count = len(np.unique(self.folds))
-        done = len(next(iter(tried.values()), ()))
-        if not done and not self._has_time_for(count):
-            return {}
-        for fold in range(done, count):
-            found = self._tune_fold(fold, list(tried))
+        # The last fit, on all rows, takes somewhat longer than a fold.
+        runs = count + count / (count - 1)
+        for fold in range(len(next(iter(tried.values()), ())), count):
+            found = self._tune_fold(fold, list(tried), runs, _MARKS)
             put_back(self.model, self.pretrained)
             if not found:
                 return {}
@@ -184,26 +196,37 @@ class _Training:
             self.watch.keep(tried)
         return tried
 
-    def _tune_fold(self, fold: int, marks: Sequence[int]) -> dict[int, Features]:
-        """marks: of the folds before; none in the first one."""
-        parts = list(parted(self.folds))
-        rows, found = parts[fold][0], dict[int, Features]()
-        # The last fit, on all rows, takes somewhat longer than a fold.
-        runs = len(parts) + len(parts) / (len(parts) - 1)
+    def _tuned_once(self) -> Tried:
+        """The same, of the one fold that is held out. What was tuned stays, for want of time for a last fit."""
+        if not self._has_time_for(1):
+            return {}
+        found = self._tune_fold(0, (), 1.0, _MARKS_OF_ONE)
+        put_back(self.model, self.pretrained)
+        return {epochs: [features] for epochs, features in found.items()}
+
+    def _tune_fold(
+        self, fold: int, marks: Sequence[int], runs: float, first_marks: Sequence[int]
+    ) -> dict[int, Features]:
+        """marks: the epochs to try; none in the first fold, which tries ``first_marks`` as long as there is time for
+        ``runs`` times as much in all.
+        """
+        rows, found = list(parted(self.held))[fold][0], dict[int, Features]()
+        first, marks = not marks, marks or first_marks
 
         def after_epoch(done: int) -> bool:
-            first = not marks
             if first and runs * self.clock.seconds > self.clock.limit:
                 return False
-            if done in (marks or _MARKS):
+            if done in marks:
                 found[done] = self._features()
-            following = next((mark for mark in marks or _MARKS if mark > done), None)
+                if not self.holds_all:
+                    self.once[done] = learned_below_heads(self.model)
+            following = next((mark for mark in marks if mark > done), None)
             if following is None or not first:
                 return following is not None
             return runs * following * self.clock.seconds / done <= self.clock.limit
 
         self.clock.start()
-        self._tune(rows, max(marks or _MARKS), after_epoch)
+        self._tune(rows, max(marks), after_epoch)
         return found
 
     def _tune(self, rows: np.ndarray, epochs: int, after_epoch: Callable[[int], bool]) -> Mapping[str, Tensor]:
@@ -247,28 +270,26 @@ class _Training:
             "score": -chosen.loss,
         }
 
-    def _choose(self, folded: Sequence[Features]) -> Chosen:
+    def _choose(self, folded: Sequence[Features], folds: np.ndarray) -> Chosen:
         """Of the frozen features, from all recipes; of others, from those near that one."""
         if self.frozen is not None:
             weight, strengths = self.frozen.name_weight, _near(self.frozen.strength)
-            return choose_head(folded, self.labels, self.folds, name_weights=[weight], strengths=strengths)
+            return choose_head(folded, self.labels, folds, name_weights=[weight], strengths=strengths)
         strengths = STRENGTHS if self.labels.y.size <= _MOST_LABELS else STRENGTHS[1::2]
         chosen = choose_head(
-            folded, self.labels, self.folds, name_weights=[_NAME_WEIGHT if self.names else 0.0], strengths=strengths
+            folded, self.labels, folds, name_weights=[_NAME_WEIGHT if self.names else 0.0], strengths=strengths
         )
         if self.names:
             near = _near(chosen.recipe.strength)
-            chosen = min(
-                chosen, choose_head(folded, self.labels, self.folds, strengths=near), key=lambda found: found.loss
-            )
+            chosen = min(chosen, choose_head(folded, self.labels, folds, strengths=near), key=lambda found: found.loss)
         self.frozen = chosen.recipe
         return chosen
 
-    def _learn(
-        self, frozen: Features, epochs: int, chosen: Mapping[int, Chosen], believed: SelfTraining | None
-    ) -> None:
-        """The last fit, on all rows. What was measured after some epochs is told when it has made as many."""
-        before = self.watch.progress.step
+    def _learn(self, features: Features, epochs: int, chosen: Mapping[int, Chosen]) -> Features:
+        """The last fit of the backbone, on all rows; returns its features. What was measured after some epochs is told
+        when it has made as many. features: those of the first fold.
+        """
+        before, state = self.watch.progress.step, self.watch.progress
         per_epoch = len(list(paired_batches(self.labels.y, seed=self.seed, epoch=0)))
         entries = {e: self._entry(e, before + e * per_epoch, chosen[e]) for e in sorted(chosen) if e}
 
@@ -277,18 +298,16 @@ class _Training:
                 self.watch.evaluation(entries.pop(done))
             return True
 
-        learned, features = self.pretrained, frozen
-        if epochs:
+        learned = self.once.get(epochs, self.pretrained)
+        if epochs and self.holds_all:
             learned = self._tune(np.arange(len(self.rows)), epochs, after_epoch)
             features = self._features()
         for entry in entries.values():
             self.watch.evaluation(entry)
-        state = self.watch.progress
         state.best_step = next(e["step"] for e in state.history if e["epoch"] == epochs)
-        head = self._fit_head(features, epochs, chosen[epochs], believed)
         self.model.float()
         put_back(self.model, learned)
-        set_head(self.head, head)
+        return features
 
     def _fit_head(self, features: Features, epochs: int, best: Chosen, believed: SelfTraining | None) -> LinearHead:
         if believed is not None:
@@ -305,9 +324,10 @@ class _Training:
                     f"{len(self.more)} unlabelled rows were left aside: held-out rows are answered no better with them"
                 )
         how = f"backbone tuned for {epochs} epochs on pairs" if epochs else "backbone as it is"
+        by = "cross-validation" if self.holds_all or not epochs else f"{np.sum(self.held >= 0)} rows held out"
         names = ", with the names of the classes as rows" if best.recipe.name_weight else ""
         self.display.note(
-            f"few rows: by cross-validation, {how}, then a logistic regression (C = {best.recipe.strength:g}){names}; "
+            f"few rows: by {by}, {how}, then a logistic regression (C = {best.recipe.strength:g}){names}; "
             f"accuracy {best.accuracy:.3f} on held-out rows (training.few_rows: false trains in the usual way)"
         )
         return head

@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from polydetr.core.documents import EncodedDocument
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
@@ -17,6 +19,7 @@ from polydetr.training.contrastive import learned_below_heads
 from polydetr.training.cross_fitted import cross_fitted
 from polydetr.training.encode import (
     EncodedRows,
+    MeasuredRows,
     Splits,
     encode_measured_rows,
 )
@@ -68,14 +71,20 @@ def train_few(
     apply(model, Precision(precision))
     progress = watch.progress
     progress.epoch, progress.seconds, progress.finished = found.epochs, watch.seconds, True
-    rows = replace(rows, valid=replace(rows.valid, is_unseen=True))
     if not splits.is_held_out:
-        return rows, progress, precision, assembly
-    display.note(
-        f"nothing is held out in the end: each of the {len(documents)} rows is answered by a model that had not "
-        "seen it, which measures and calibrates the one that has seen them all"
-    )
-    return rows, progress, precision, cross_fitted(assembly, documents, next(iter(engine.tasks)), found.logits)
+        return replace(rows, valid=replace(rows.valid, is_unseen=True)), progress, precision, assembly
+    unseen = np.flatnonzero(~np.isnan(found.logits).any(1))
+    measured = [documents[i] for i in unseen.tolist()]
+    if len(measured) == len(documents):
+        display.note(
+            f"nothing is held out in the end: each of the {len(documents)} rows is answered by a model that had not "
+            "seen it, which measures and calibrates the one that has seen them all"
+        )
+    else:
+        display.note(f"the {len(measured)} rows that the backbone has not seen measure and calibrate the model")
+    rows = replace(rows, valid=MeasuredRows(measured, {}, is_unseen=True))
+    answering = cross_fitted(assembly, measured, next(iter(engine.tasks)), found.logits[unseen])
+    return rows, progress, precision, answering
 
 
 def _encoded_unlabelled(run: Run, engine: Engine, records: Sequence[Record]) -> list[EncodedDocument]:
