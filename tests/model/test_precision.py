@@ -72,6 +72,17 @@ def test_the_measurement_is_made_once_a_process() -> None:
     assert time.perf_counter() - start < 0.01
 
 
+def test_other_programs_do_not_make_bf16_look_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock on the wall that jumps, as it does for a process that has to wait, changes nothing."""
+    precision._measured_speedup.cache_clear()
+    jumps = iter(range(10**6))
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: float(next(jumps) ** 2))
+    jumping = precision._measured_speedup(1)
+    monkeypatch.undo()
+    precision._measured_speedup.cache_clear()
+    assert jumping == pytest.approx(precision._measured_speedup(1), rel=0.5)
+
+
 def test_a_gain_once_seen_is_kept_for_later_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([1.1, 2.5, 0.9])
     monkeypatch.setattr(precision, "_measured_speedup", lambda _: next(found))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from itertools import permutations
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 from tiny_runs import BAD, GOOD, Watched, write_encoder
 from typer.testing import CliRunner
 
 from polydetr import Predictor
 from polydetr.cli.app import app
 from polydetr.config.loading import load_config
+from polydetr.errors import Interrupted
 from polydetr.metrics.calibration import wilson_interval
 from polydetr.model.build import build_model
 from polydetr.schema.infer import infer_schema
 from polydetr.training.encode import Splits
-from polydetr.training.few_rows import MOST_PER_CLASS, has_few_rows
+from polydetr.training.few_rows import MOST_PER_CLASS, MOST_ROWS, has_few_rows, seconds_for
 from polydetr.training.linear_head import Features, Labels, choose_head, stratified_folds
 from polydetr.training.self_training import choose_self_training
 from tiny_models import as_records
@@ -110,8 +115,99 @@ def test_settings_that_say_how_to_train_are_followed(encoder, given, few):
     schema = infer_schema(ROWS, targets=config.target, inputs=config.inputs)
     assembly = build_model(config, schema, as_records(ROWS), notify=lambda message: None)
     assert has_few_rows(config, assembly, Splits(as_records(ROWS), [])) == few
-    many = as_records(scenes(2 * MOST_PER_CLASS + 1))
+    assert has_few_rows(config, assembly, Splits(as_records(scenes(MOST_ROWS)), [])) == few
+    many = as_records(scenes(MOST_ROWS + 1))
     assert has_few_rows(config, assembly, Splits(many, [])) == (few and "few_rows" in given.get("training", {}))
+
+
+def test_many_classes_may_have_more_rows_and_more_rows_per_class_get_less_time():
+    assert seconds_for(77 * MOST_PER_CLASS, 77) == seconds_for(8, 2) > seconds_for(MOST_ROWS, 2)
+
+
+@pytest.mark.parametrize(
+    ("passes", "epochs", "rows"), [(12, [0, 1, 2], {40}), (5, [0, 1, 2], {10, 40}), (0, [0], {40})]
+)
+def test_less_time_tries_fewer_folds_then_one_then_the_frozen_features(encoder, monkeypatch, passes, epochs, rows):
+    def start(clock):
+        clock.of_a_pass, clock.limit, clock._began = 1.0, float(passes), clock._now()
+
+    monkeypatch.setattr("polydetr.training.few_watch.Clock.took_a_pass", lambda clock: None)
+    monkeypatch.setattr("polydetr.training.few_watch.Clock.start", start)
+    predictor, watched = fit(encoder)
+    assert [entry["epoch"] for entry in watched.entries] == epochs
+    accuracy = predictor.metrics["valid"]["label"]["accuracy"]
+    (measured,) = (int(line.split("of ")[1].split()[0]) for line in [predictor.tables["valid"]["label interval"]])
+    assert measured in rows
+    assert (predictor.info["training"]["best_step"] == 0) <= (measured == 40)
+    note = next(note for note in watched.notes if note.startswith("few rows"))
+    assert ("10 rows held out" in note) == (measured == 10)
+    assert 0.4 < accuracy <= 1.0
+
+
+def test_what_was_tuned_once_is_what_answers(encoder, monkeypatch):
+    """Held out once, of rows that tuning helps with: the weights kept are those that were measured."""
+    monkeypatch.setattr("polydetr.training.few_rows._FOLDS", ())
+    monkeypatch.setattr("polydetr.training.few_rows._MARKS_OF_ONE", (8, 16))
+    predictor, watched = fit(encoder)
+    best = predictor.info["training"]["best_step"]
+    assert best > 0, "tuning was to help"
+    entry = next(entry for entry in watched.entries if entry["step"] == best)
+    measured = predictor.metrics["valid"]["label"]["accuracy"]
+    assert measured == pytest.approx(entry["metrics"]["label"]["accuracy"])
+    answers = predictor.predict(VALID)
+    right = np.mean([answer["label"] == row["label"] for answer, row in zip(answers, VALID, strict=True)])
+    assert right > 0.8
+
+
+def test_losses_and_evaluations_are_told_at_steps_that_count_up(encoder):
+    told: list[int] = []
+    watched = Watched(lambda info: told.append(info.step))
+    told_of = watched.evaluation
+    watched.evaluation = lambda entry: (told.append(entry["step"]), told_of(entry))  # type: ignore[method-assign]
+    predictor = Predictor.fit(ROWS, "label", backbone=encoder, display=watched)
+    training, history = predictor.info["training"], predictor.info["history"]
+    assert told == sorted(told), "dashboards draw over steps"
+    assert len(watched.losses) >= 4, "each fold makes a step per epoch at least"
+    assert all(loss == loss for loss in watched.losses)
+    assert [entry["step"] for entry in history] == [entry["step"] for entry in watched.entries]
+    assert training["best_step"] in [entry["step"] for entry in history]
+    assert not any("still getting better" in note for note in watched.notes), "how long it is was chosen"
+
+
+def test_it_computes_in_the_precision_asked_for_and_keeps_float32(encoder, tmp_path):
+    predictor, _ = fit(encoder, out=tmp_path / "out", settings={"training": {"precision": "bf16"}})
+    assert predictor.info["training"]["precision"] == "bf16"
+    weights = load_file(tmp_path / "out/model.safetensors")
+    head = next(w for name, w in weights.items() if name.startswith("heads.") and name.endswith("output.weight"))
+    assert head.dtype == torch.float32
+    assert not torch.equal(head, head.bfloat16().float()), "the regression is kept as it was found"
+    assert Predictor.load(tmp_path / "out").predict(VALID) == predictor.predict(VALID)
+
+
+def stop_at(step: int) -> Watched:
+    def at_step(info):
+        if info.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return Watched(at_step)
+
+
+def test_a_stopped_run_goes_on_with_the_folds_that_are_done(encoder, tmp_path):
+    fit(encoder, out=tmp_path / "whole")
+    with pytest.raises(Interrupted, match=r"stopped after 1 of 4 folds, which are kept in '.*out\.check.*--resume"):
+        Predictor.fit(ROWS, "label", backbone=encoder, display=stop_at(3), out=tmp_path / "out")
+    rest = Watched()
+    Predictor.fit(ROWS, "label", backbone=encoder, display=rest, out=tmp_path / "out", resume=True)
+    whole, found = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "out"))
+    assert all(torch.equal(whole[name], found[name]) for name in whole)
+    assert [entry["epoch"] for entry in rest.entries] == [0, 1, 2]
+    assert not (tmp_path / "out.checkpoint").exists()
+
+
+def test_a_run_stopped_in_its_first_fold_keeps_nothing(encoder, tmp_path):
+    with pytest.raises(Interrupted, match="nothing is kept"):
+        Predictor.fit(ROWS, "label", backbone=encoder, display=stop_at(1), out=tmp_path / "out")
+    assert not (tmp_path / "out.checkpoint").exists()
 
 
 def test_copies_of_a_row_do_not_answer_one_another(encoder):
@@ -131,8 +227,6 @@ def test_several_labels(encoder):
 
 def test_pictures(tmp_path):
     hf = pytest.importorskip("transformers")
-    import torch
-
     torch.manual_seed(1)
     sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
     hf.AutoModel.from_config(hf.ViTConfig(image_size=32, patch_size=8, **sizes)).save_pretrained(tmp_path / "vit")

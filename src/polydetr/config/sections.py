@@ -243,8 +243,8 @@ class TrainingConfig(_Section):
     )
     few_rows: bool | None = Field(
         default=None,
-        description="classify by what suits few rows: cross-validation, contrastive pairs, a regression; null: where "
-        "classes have 64 rows or fewer and there is a pretrained backbone, unless epochs are named",
+        description="classify by what suits few rows: cross-validation, contrastive pairs, a regression; null: with up "
+        "to 64 rows per class, or 400 in all, where there is a pretrained backbone, unless epochs are named",
     )
     patience: int = Field(
         default=3, ge=0, le=1_000_000, description="evaluations without progress before it stops; 0 = never"

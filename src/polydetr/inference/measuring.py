@@ -10,6 +10,7 @@ from polydetr.core.files import file_names
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import ReadReport, Record
 from polydetr.engine.engine import Engine
+from polydetr.engine.intervals import with_intervals
 from polydetr.engine.measure import (
     evaluate_results,
     evaluation_warnings,
@@ -36,7 +37,7 @@ def evaluated(
         else:
             report.reject(result.error.location or result.record.location, result.error.message)
     evaluations = with_coverage(engine, results, evaluate_results(engine, results))
-    evaluations = with_mistakes(engine, results, evaluations)
+    evaluations = with_intervals(engine.tasks, with_mistakes(engine, results, evaluations))
     lines = unmeasured_warnings(engine.tasks, evaluations, where="these rows")
     if report.rejected:
         lines.append(f"{len(report.rejected)} of the rows were left out (first: {report.rejected[0]})")

@@ -11,6 +11,7 @@ for two),
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -62,11 +63,22 @@ def paired_batches(y: Array, *, seed: int, epoch: int) -> Iterator[list[int]]:
         yield [int(row) for number in numbers for row in pairs[number]]
 
 
+class Step(NamedTuple):
+    """A step that was made. epoch: epochs done by then; tokens: that it read."""
+
+    loss: float
+    epoch: float
+    tokens: int
+    learning_rate: float
+
+
 def tune_backbone(
     runner: TorchRunner, examples: Sequence[Example], y: Array, *, epochs: int, seed: int,
-    after_epoch: Callable[[int], bool], lr: float = LEARNING_RATE,
-) -> int:  # fmt: skip
-    """Tunes everything below the heads on the examples, of which y (N, C) are the labels; returns the tokens read.
+    after_epoch: Callable[[int], bool], after_step: Callable[[Step], None] = lambda step: None,
+    lr: float = LEARNING_RATE,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Tunes everything below the heads on the examples, of which y (N, C) are the labels; returns what was tuned, by
+    name, in float32.
 
     The learning rate stays the same after the first steps, so that the first epochs of a longer stage are those of a
     shorter one. after_epoch: takes the number of epochs done, and says whether to go on.
@@ -75,9 +87,10 @@ def tune_backbone(
     shared = torch.from_numpy(shared_labels(y)).float()
     optimizer = MasterAdamW(_groups(model, lr=lr))
     torch.manual_seed(seed)
-    steps = tokens = 0
+    steps = 0
     for epoch in range(epochs):
-        for rows in paired_batches(y, seed=seed, epoch=epoch):
+        batches = list(paired_batches(y, seed=seed, epoch=epoch))
+        for number, rows in enumerate(batches, start=1):
             steps += 1
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * min(1.0, steps / _WARMUP_STEPS)
@@ -88,11 +101,13 @@ def tune_backbone(
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            tokens += sum(examples[i].num_tokens for i in rows)
+            rate = max(group["lr"] for group in optimizer.param_groups)
+            read = sum(examples[i].num_tokens for i in rows)
+            after_step(Step(float(loss.detach()), epoch + number / len(batches), read, rate))
         model.eval()
         if not after_epoch(epoch + 1):
             break
-    return tokens
+    return optimizer.learned()
 
 
 def _groups(model: PolyModel, *, lr: float = LEARNING_RATE) -> list[dict]:
@@ -116,7 +131,7 @@ def _pooled(runner: TorchRunner, examples: Sequence[Example]) -> tuple[list[int]
 
 
 def learned_below_heads(model: PolyModel) -> Mapping[str, Tensor]:
-    """Copies of what ``tune_backbone`` changes, by name."""
+    """Copies of what ``tune_backbone`` changes, by name, in the model's precision."""
     names = {name for group in _groups(model) for name in group["names"]}
     return {name: p.detach().clone() for name, p in model.named_parameters() if name in names}
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 
 from polydetr.core.documents import EncodedDocument
 from polydetr.core.examples import Example
-from polydetr.core.predictions import Evaluation
 from polydetr.core.runner import Outputs
-from polydetr.metrics.calibration import wilson_interval
-from polydetr.metrics.figures import ClassFigures
 from polydetr.model.build import Assembly
 from polydetr.model.runner import Listener, TorchRunner
 
@@ -50,18 +46,3 @@ def cross_fitted(assembly: Assembly, documents: Sequence[EncodedDocument], targe
     windows = np.repeat(np.arange(len(documents)), [len(document.examples) for document in documents])
     runner = CrossFittedRunner(assembly.runner, {target: logits[windows]})
     return Assembly(assembly.model, assembly.engine.with_runner(runner), runner)
-
-
-def with_intervals(evaluations: Mapping[str, Evaluation]) -> dict[str, Evaluation]:
-    """With the 95 % interval of the accuracy (Wilson 1927), as metrics and as a table."""
-    return {target: _with_interval(evaluation) for target, evaluation in evaluations.items()}
-
-
-def _with_interval(evaluation: Evaluation) -> Evaluation:
-    if not isinstance(evaluation.figures, ClassFigures):
-        return evaluation
-    rows, accuracy = len(evaluation.figures.correct), float(evaluation.metrics["accuracy"])
-    low, high = wilson_interval(accuracy, rows)
-    table = f"accuracy {accuracy:.3f}, 95 % interval {low:.3f} to {high:.3f}, of {rows} rows"
-    metrics = {**evaluation.metrics, "accuracy_low": low, "accuracy_high": high}
-    return replace(evaluation, metrics=metrics, tables={**evaluation.tables, "interval": table})

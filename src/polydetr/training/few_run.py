@@ -6,56 +6,85 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from polydetr.core.documents import EncodedDocument
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
-from polydetr.errors import Interrupted
 from polydetr.model.build import Assembly
-from polydetr.model.precision import Plain
-from polydetr.training.checkpoint import Progress, learning_state
+from polydetr.model.precision import Plain, Precision, apply
+from polydetr.tasks.classification import ClassificationTask
+from polydetr.training.checkpoint import Progress, frozen_digest
+from polydetr.training.contrastive import learned_below_heads
 from polydetr.training.cross_fitted import cross_fitted
 from polydetr.training.encode import (
     EncodedRows,
+    MeasuredRows,
     Splits,
     encode_measured_rows,
 )
-from polydetr.training.few_rows import MOST_UNLABELLED, train_few_rows
-from polydetr.training.run import Run
+from polydetr.training.few_rows import MOST_UNLABELLED, seconds_for, train_few_rows
+from polydetr.training.few_watch import Clock, Watch
+from polydetr.training.precision import set_precision
+from polydetr.training.run import Run, fingerprint_of
+from polydetr.training.signals import asked_to_stop
 
 
 def train_few(
-    run: Run, assembly: Assembly, rows: EncodedRows, splits: Splits
+    run: Run, assembly: Assembly, rows: EncodedRows, splits: Splits, *, resume: bool
 ) -> tuple[EncodedRows, Progress, Plain, Assembly]:
-    """Few rows (``few_rows``), in float32. Returns as ``_train``, and what answers the validation rows: the model, or
-    where these are the training rows, models that had not seen them.
+    """Few rows (``few_rows``). Returns as ``_train``, and what answers the validation rows: the model, or where these
+    are the training rows, models that had not seen them.
+
+    Raises:
+        Interrupted: Ctrl-C or a termination signal; the folds that are done are kept.
     """
-    config, engine, display = run.config, assembly.engine, run.display
-    assembly.model.to(run.devices.device)
+    config, engine, display, checkpoints = run.config, assembly.engine, run.display, run.checkpoints
+    model = assembly.model.to(run.devices.device)
     documents = rows.valid.documents
     if not splits.is_held_out:
         documents = encode_measured_rows(
             engine, splits.train, config, splits.rejected, split="training", notify=run.notify
         ).documents
     unlabelled = _encoded_unlabelled(run, engine, splits.unlabelled)
+    pretrained = learned_below_heads(model)
+    saved = checkpoints.header().get("precision") if resume else None
+    precision = set_precision(run, assembly.runner, saved or config.training.precision, rows.train)
+    header = {
+        "fingerprint": fingerprint_of(run.identity, run.schema, run.rows_hash, frozen_digest(model)),
+        "precision": precision,
+    }
+    (task,) = engine.tasks.values()
+    assert isinstance(task, ClassificationTask)
     left = None if run.budget is None else max(0.0, 0.6 * run.budget.left())
-    try:
-        found = train_few_rows(assembly, documents, unlabelled, seed=config.seed, seconds=left, display=display)
-    except KeyboardInterrupt:
-        raise Interrupted("stopped; nothing is kept of a training from few rows, which takes a minute.") from None
-    run.checkpoints.save_best(learning_state(assembly.model))
-    progress = Progress(
-        epoch=found.epochs, step=found.epochs, seconds=found.seconds, step_seconds=found.seconds, tokens=found.tokens,
-        best_step=found.epochs, finished=True, history=found.history,
-    )  # fmt: skip
-    rows = replace(rows, valid=replace(rows.valid, is_unseen=True))
+    clock = Clock(seconds_for(len(documents), len(task.labels)), left)
+    with asked_to_stop() as stop:
+        watch = Watch(display, clock, stop, checkpoints=checkpoints, header=header, resume=resume)
+        try:
+            found = train_few_rows(
+                assembly, documents, unlabelled, pretrained=pretrained, seed=config.seed, watch=watch
+            )
+            watch.check()
+        except KeyboardInterrupt:
+            raise watch.interrupted() from None
+    checkpoints.save_best(found.weights)
+    apply(model, Precision(precision))
+    progress = watch.progress
+    progress.epoch, progress.seconds, progress.finished = found.epochs, watch.seconds, True
     if not splits.is_held_out:
-        return rows, progress, "fp32", assembly
-    display.note(
-        f"nothing is held out in the end: each of the {len(documents)} rows is answered by a model that had not "
-        "seen it, which measures and calibrates the one that has seen them all"
-    )
-    target = next(iter(engine.tasks))
-    return rows, progress, "fp32", cross_fitted(assembly, documents, target, found.logits)
+        return replace(rows, valid=replace(rows.valid, is_unseen=True)), progress, precision, assembly
+    unseen = np.flatnonzero(~np.isnan(found.logits).any(1))
+    measured = [documents[i] for i in unseen.tolist()]
+    if len(measured) == len(documents):
+        display.note(
+            f"nothing is held out in the end: each of the {len(documents)} rows is answered by a model that had not "
+            "seen it, which measures and calibrates the one that has seen them all"
+        )
+    else:
+        display.note(f"the {len(measured)} rows that the backbone has not seen measure and calibrate the model")
+    rows = replace(rows, valid=MeasuredRows(measured, {}, is_unseen=True))
+    answering = cross_fitted(assembly, measured, next(iter(engine.tasks)), found.logits[unseen])
+    return rows, progress, precision, answering
 
 
 def _encoded_unlabelled(run: Run, engine: Engine, records: Sequence[Record]) -> list[EncodedDocument]:

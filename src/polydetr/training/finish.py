@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from polydetr.core.predictions import Evaluation
+from polydetr.engine.intervals import with_intervals
 from polydetr.engine.measure import evaluation_warnings, with_coverage
 from polydetr.engine.mistakes import with_mistakes
 from polydetr.model.build import Assembly
@@ -19,7 +20,6 @@ from polydetr.model.precision import Plain, Precision, apply, choose_for_predict
 from polydetr.training.adapters import plain_weights, remove_adapters
 from polydetr.training.calibrate import calibrate, measure_precision, proving_rows
 from polydetr.training.checkpoint import Checkpoints
-from polydetr.training.cross_fitted import with_intervals
 from polydetr.training.encode import EncodedRows, MeasuredRows, measure
 from polydetr.training.ending import fitting, tested_in_time
 from polydetr.training.run import Run
@@ -53,7 +53,7 @@ def finish(
     """Puts the best weights into the model, settles the precision it predicts in, calibrates and measures it.
 
     rows: as the loop read them. measured_as: what answers the validation rows, see ``train_few``; few: whether the
-    scores rest on few rows, so that they get intervals.
+    model rests on few rows, so that all scores get intervals.
     """
     config, engine, notify = run.config, assembly.engine, run.display.note
     weights = _restore_best(assembly.model, run.checkpoints)
@@ -80,8 +80,7 @@ def finish(
             test = rows.test if limit is None else tested_in_time(limit, rows.test, notify=notify)
             results, evaluated = measure(engine, test)
             measured.evaluations["test"] = with_mistakes(engine, results, with_coverage(engine, results, evaluated))
-    if few:
-        measured.evaluations = {split: with_intervals(by) for split, by in measured.evaluations.items()}
+    measured.evaluations = {s: with_intervals(engine.tasks, by, always=few) for s, by in measured.evaluations.items()}
     for split, by_target in measured.evaluations.items():
         for target, evaluation in by_target.items():
             task, where = engine.tasks[target], f"the {split} rows"

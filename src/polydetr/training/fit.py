@@ -17,15 +17,12 @@ from polydetr.config.sections import Config
 from polydetr.core.files import plain
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
-from polydetr.data.store import ExampleStore
 from polydetr.errors import RowError
 from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
 from polydetr.model.build import Assembly, build_model
 from polydetr.model.folder import describe_model
-from polydetr.model.precision import ForTraining, Plain, Precision, apply, choose_for_training
-from polydetr.model.runner import TorchRunner
-from polydetr.nn.batch import Batch
+from polydetr.model.precision import Plain
 from polydetr.nn.cpu.threads import limited_to
 from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters
@@ -51,6 +48,7 @@ from polydetr.training.limited import encoded_in_time, few_in_time, plan_run, to
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.plan import Plan
+from polydetr.training.precision import set_precision
 from polydetr.training.run import ALONE, Hooks, Run, checkpoint_folder, fingerprint_of, hash_rows, resumes
 from polydetr.training.start import start_from_tables
 
@@ -163,13 +161,16 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
     measured_as = assembly
     with limited_to(run.budget.decided.get("threads") if run.budget is not None else None):
         if few:
-            rows, progress, precision, measured_as = train_few(run, assembly, encoded, splits)
+            rows, progress, precision, measured_as = train_few(run, assembly, encoded, splits, resume=resume)
         else:
             rows, progress, precision = _train(run, assembly, encoded, resume=resume, plan=plan)
         measured = finish(run, assembly, rows, trained_in=precision, measured_as=measured_as, few=few)
     before, evaluations = measured.before, measured.evaluations
     run.hooks.measured(measured_as.engine, rows.valid)
-    for message in short_run(engine.tasks, progress, epochs=config.epochs or 0.0, time_limit=config.time_limit):
+    # Cross-validation and the time decide how long a run on few rows is.
+    for message in (
+        () if few else short_run(engine.tasks, progress, epochs=config.epochs or 0.0, time_limit=config.time_limit)
+    ):
         display.note(message)
     info = {
         **describe_model(config, schema, assembly.model),
@@ -222,7 +223,7 @@ def _train(
     devices.same_weights(model.to(devices.device))
     saved = checkpoints.header().get("precision") if resume else None
     measured = run.budget.precision if run.budget is not None and devices.count == 1 else None
-    precision = _set_precision(run, assembly.runner, saved or settings.precision, rows.train, measured=measured)
+    precision = set_precision(run, assembly.runner, saved or settings.precision, rows.train, measured=measured)
     torch.manual_seed(config.seed)
     if settings.lora.rank:
         wrapped = add_adapters(model, rank=settings.lora.rank, alpha=settings.lora.alpha)
@@ -314,24 +315,6 @@ def _start_seconds(budget: Budget | None) -> float | None:
 def _strengths(started: Mapping[str, float]) -> str:
     """What was fitted, for a message."""
     return ", ".join(f"{target!r}: ridge penalty {strength:g}" for target, strength in started.items())
-
-
-def _set_precision(
-    run: Run, runner: TorchRunner, wanted: ForTraining, store: ExampleStore, *, measured: Precision | None
-) -> Plain:
-    """Puts the model into the precision it trains in; on all devices what the first one measured. measured: what
-    "auto" has been found to be.
-    """
-
-    def batch() -> Batch:
-        return runner.batch([store[i] for i in range(min(8, len(store)))])
-
-    found = measured if wanted == "auto" else None
-    chosen = found or run.devices.in_first(lambda: choose_for_training(runner.model, wanted, batch))
-    masters = " with fp32 master weights" if chosen.name == "bf16" else ""
-    run.display.note(f"precision: {chosen.name}{masters} ({chosen.reason})")
-    apply(runner.model, chosen)
-    return "bf16" if chosen.name == "bf16" else "fp32"
 
 
 def _build(run: Run, splits: Splits, *, notify: Notify) -> Assembly:

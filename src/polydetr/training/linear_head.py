@@ -147,8 +147,8 @@ def stratified_folds(labels: Labels, count: int = FOLDS, *, seed: int = 0) -> ND
 
 
 def parted(folds: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.integer], NDArray[np.integer]]]:
-    """(training rows, held-out rows) of each fold."""
-    for fold in np.unique(folds):
+    """(training rows, held-out rows) of each fold; those of a negative number are never held out."""
+    for fold in np.unique(folds[folds >= 0]):
         yield np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
 
 
@@ -187,7 +187,8 @@ class Recipe:
 @dataclass(frozen=True)
 class Chosen:
     """What cross-validation chose. loss: of the held-out rows, after temperature scaling; accuracy: of these; logits
-    (N, C): of each row by a head that had not seen it; train_loss: of the rows that the heads were fitted on.
+    (N, C): of each row by a head that had not seen it, NaN where all have; train_loss: of the rows that the heads were
+    fitted on.
     """
 
     recipe: Recipe
@@ -195,6 +196,18 @@ class Chosen:
     accuracy: float
     train_loss: float
     logits: Array = field(repr=False, compare=False)
+
+    @staticmethod
+    def of(recipe: Recipe, logits: Array, labels: Labels, *, train_loss: float) -> Chosen:
+        """What the logits of the held-out rows, NaN elsewhere, make of a recipe."""
+        held = np.flatnonzero(~np.isnan(logits).any(1))
+        loss = calibrated_loss(logits[held], labels.of(held))
+        return Chosen(recipe, loss, float(labels.of(held).right(logits[held]).mean()), train_loss, logits)
+
+    def on(self, folds: NDArray[np.int64], labels: Labels) -> Chosen:
+        """The same, by the rows alone that these folds hold out."""
+        logits = np.where((folds >= 0)[:, None], self.logits, np.nan)
+        return Chosen.of(self.recipe, logits, labels, train_loss=self.train_loss)
 
 
 def choose_head(
@@ -212,17 +225,16 @@ def choose_head(
     for name_weight in name_weights:
         starts: list[LinearHead | None] = [None] * len(folded)
         for strength in strengths:
-            recipe, logits = Recipe(strength, name_weight), np.empty_like(labels.y)
+            recipe, logits = Recipe(strength, name_weight), np.full_like(labels.y, np.nan)
             heads = []
             for number, (rows, held) in enumerate(parted(folds)):
                 head = recipe.fit(folded[number], labels, rows, start=starts[number], tolerance=1e-4)
                 heads.append(head)
                 logits[held] = head.logits(folded[number].rows[held])
             starts = [*heads]
-            loss = calibrated_loss(logits, labels)
-            if best is None or loss < best.loss:
-                accuracy, train_loss = float(labels.right(logits).mean()), float(np.mean([h.loss for h in heads]))
-                best = Chosen(recipe, loss, accuracy, train_loss, logits)
+            found = Chosen.of(recipe, logits, labels, train_loss=float(np.mean([head.loss for head in heads])))
+            if best is None or found.loss < best.loss:
+                best = found
     assert best is not None
     return best
 

@@ -6,11 +6,9 @@ modality by name.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +32,7 @@ from polydetr.training.optimizer import MasterAdamW, learning_rate_factor
 from polydetr.training.pacing import EVALUATIONS, PATIENCE, Pace, pace
 from polydetr.training.perturb import TOKEN_GROUPS, hide_modalities, mix_examples
 from polydetr.training.shares import BatchShares
+from polydetr.training.signals import StopRequest, asked_to_stop
 
 CHECKPOINT_SECONDS = 60.0
 """The last state is written at most this often, and on stopping: a resumed run repeats the steps since, to the bit."""
@@ -123,7 +122,7 @@ class Loop:
         self._reserve, self._reserved = reserve, devices.agree(reserve(0.0))
         self._answer_seconds = self._evaluation_seconds = self._last_step = self._evaluated = 0.0
         self._step_of_valid = 1
-        self._stop = False
+        self._stop = StopRequest()
         self._pace = Pace(config.training.batch_tokens, 0)
 
     def run(self, train: ExampleStore, valid: MeasuredRows, *, resume: bool) -> Progress:
@@ -134,7 +133,7 @@ class Loop:
         """
         if resume:
             self._resume()
-        with self._signals():
+        with asked_to_stop() as self._stop:
             try:
                 self._train(train, valid)
             except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for the step under way
@@ -288,7 +287,7 @@ class Loop:
 
     def _stop_or_save(self, *, due: bool) -> tuple[bool, bool]:
         """Whether a signal came, to any device, and whether a checkpoint is due by the first one's clock."""
-        signals, dues = zip(*self.devices.gather([self._stop, due]), strict=True)
+        signals, dues = zip(*self.devices.gather([self._stop.wanted, due]), strict=True)
         return any(signals), bool(dues[0])
 
     def _augmented(self, batch: Batch, progress: float) -> Batch:
@@ -434,12 +433,8 @@ class Loop:
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
     def _learned(self) -> dict[str, Tensor]:
-        """What is to be kept, in fp32: the running mean where that is on, or else the optimizer's masters."""
-        kept = self.optimizer.state_tensors()
-        weights = learning_state(self.model)
-        for name in weights:
-            weights[name] = next((kept[k + name] for k in ("ema/", "master/") if k + name in kept), weights[name])
-        return weights
+        """What is to be kept, in fp32."""
+        return learning_state(self.model) | self.optimizer.learned()
 
     def _save(self) -> None:
         model, optimizer = learning_state(self.model), self.optimizer.state_tensors()
@@ -449,26 +444,6 @@ class Loop:
         self.state, model, optimizer = self.checkpoints.load_last(self.header["fingerprint"])
         self.model.load_state_dict(model, strict=False)  # frozen parameters are as they were built
         self.optimizer.load_state_tensors(optimizer)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C and termination end the run after the step under way, not inside it; a second Ctrl-C at once."""
-
-        def handle(number: int, frame: Any) -> None:
-            if self._stop and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._stop = True
-
-        try:
-            before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: whoever owns it handles signals
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def total_loss(

@@ -203,6 +203,10 @@ class MasterAdamW:
             with torch.no_grad():
                 torch._foreach_copy_(parameters, before)
 
+    def learned(self) -> dict[str, Tensor]:
+        """Every parameter by name, in float32: the running mean where that is on, or else the master."""
+        return {name: self.state[p].get("ema", self._master(p)) for name, p in self._named()}
+
     def state_tensors(self) -> dict[str, Tensor]:
         """All state as named tensors (``exp_avg/NAME`` ...), fit for safetensors; rates belong to the schedule."""
         tensors = {f"{kind}/{name}": t for name, p in self._named() for kind, t in self.state[p].items()}

@@ -19,7 +19,6 @@ from polydetr.training.linear_head import (
     Features,
     Labels,
     LinearHead,
-    calibrated_loss,
     parted,
 )
 
@@ -64,20 +63,22 @@ def choose_self_training(
     """Self-training, where it lowers the loss of held-out rows; None where it does not, or where no answers are right
     often enough.
     """
-    answers = list(zip(confidences(chosen.logits, labels).tolist(), labels.right(chosen.logits).tolist(), strict=True))
+    held = np.flatnonzero(folds >= 0)
+    answered, own = chosen.logits[held], labels.of(held)
+    answers = list(zip(confidences(answered, own).tolist(), own.right(answered).tolist(), strict=True))
     calibration = Calibration.fit(answers, rescale=True, rows=len(answers), apart=True)
     threshold = calibration.threshold(ACCURACY)
     if threshold is None or not threshold.reached:
         return None
     candidate = SelfTraining(calibration, max(threshold.threshold, ACCURACY), chosen)
-    logits = np.empty_like(chosen.logits)
-    for number, (rows, held) in enumerate(parted(folds)):
+    logits = np.full_like(chosen.logits, np.nan)
+    for number, (rows, out) in enumerate(parted(folds)):
         head, _ = candidate.fit(folded[number], labels, rows)
-        logits[held] = head.logits(folded[number].rows[held])
-    loss, accuracy = calibrated_loss(logits, labels), float(labels.right(logits).mean())
-    if loss >= chosen.loss or accuracy < chosen.accuracy:
+        logits[out] = head.logits(folded[number].rows[out])
+    found = Chosen.of(chosen.recipe, logits, labels, train_loss=chosen.train_loss)
+    if found.loss >= chosen.loss or found.accuracy < chosen.accuracy:
         return None
-    return replace(candidate, chosen=replace(chosen, loss=loss, accuracy=accuracy, logits=logits))
+    return replace(candidate, chosen=found)
 
 
 def confidences(logits: Array, labels: Labels) -> Array:
