@@ -149,6 +149,14 @@ def test_one_that_is_slow_at_the_end_goes_on_by_itself(started, tmp_path):
     assert started.said()[-1] == "closed finished"
 
 
+def test_of_a_time_limit_the_end_waits_only_for_what_is_left(started):
+    trackers = started("SleepsOpening", wait=60.0, patience=5.0)
+    trackers.over_at = time.monotonic() + 0.2
+    began = time.monotonic()
+    trackers.close()
+    assert time.monotonic() - began < 2.0
+
+
 def test_ctrl_c_while_the_end_waits_only_ends_the_waiting(started, tmp_path):
     trackers = started("Kept")
     stepped(trackers, 1)

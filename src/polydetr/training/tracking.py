@@ -34,6 +34,8 @@ EVERY_SECONDS = 1.0
 """The least time between two recorded steps; evaluations are always recorded."""
 CLOSE_SECONDS = 5.0
 """How long the end waits for all trackers together; what they have not written by then, they go on to write."""
+LEAST_SECONDS = 0.5
+"""How long it waits where a time limit is over."""
 MOST_NOTES = 500
 
 _HOME = "polydetr.training.trackers"
@@ -54,6 +56,7 @@ class Trackers(Display):
         self._told: set[str] = set()
         self._notes: list[str] = []
         self._last, self._step, self._closed = float("-inf"), 0, False
+        self.over_at = float("inf")  # by time.monotonic, of a run under a time limit
 
     def note(self, message: str) -> None:
         """Kept, to be recorded at the end as the text "messages"."""
@@ -95,7 +98,7 @@ class Trackers(Display):
         return any(not guard.failure for guard in self._guards)
 
     def close(self, status: Status = "finished") -> None:
-        """Waits ``CLOSE_SECONDS`` at most; the second time it does nothing."""
+        """Waits ``CLOSE_SECONDS`` at most, of a time limit only what is left; the second time it does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -103,7 +106,8 @@ class Trackers(Display):
             self._put("text", name="messages", text="\n".join(self._notes), step=self._step)
         for guard in self._guards:
             guard.finish(status)
-        until = time.monotonic() + CLOSE_SECONDS
+        now = time.monotonic()
+        until = min(now + CLOSE_SECONDS, max(now + LEAST_SECONDS, self.over_at))
         with suppress(KeyboardInterrupt):  # the run has ended: what is not waited for is written nevertheless
             for guard in self._guards:
                 guard.wait(until)
@@ -189,6 +193,8 @@ def tracked(
     trackers = make_trackers(
         config.track, folder, config=settings, name=name, group=group, resumed=resumed, notify=display.note
     )
+    if config.time_limit is not None:
+        trackers.over_at = time.monotonic() + config.time_limit
     display.note(f"tracked by {', '.join(config.track)} as {name!r} in {str(folder)!r}")
     status: Status = "failed"
     try:
