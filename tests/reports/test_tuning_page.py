@@ -73,7 +73,7 @@ def test_the_page_begins_with_what_was_gained() -> None:
     found = Page(study_html(study(), {})).text
     head = found[: found.index("Settings to write")]
     for said in ("Trial 1 gains +0.0312 标签 accuracy, and is kept", "On 488 rows that chose nothing",
-                 "+0.0101 to +0.0523", "97% of the resamples", "0.8400 against the default's 0.8000"):  # fmt: skip
+                 "+0.0101 to +0.0523", "in 97 % of the resamples", "0.8400 against the default's 0.8000"):  # fmt: skip
         assert said in head
     assert "lr: 0.0002" in found
     assert "0.5 to 2, step 0.5, where training.schedule is cosine" in found
