@@ -67,6 +67,7 @@ def test_explanation_escapes_everything_and_needs_no_other_host():
     assert "http" not in html
     assert "url(" not in html
     assert "prefers-color-scheme: dark" in html
+    assert html.count("<table") == html.count('<div class="scroll"><table')  # on a phone
     assert page.tags.count("rect") == 9
     assert "Deletion check: passed." in html
 
