@@ -27,7 +27,7 @@ from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.training.budget import Budget
 from polydetr.training.checkpoint import frozen_digest
 from polydetr.training.encode import EncodedRows, MeasuredRows, kept_store, stored
-from polydetr.training.plan import FEATURES_SHARE, LEAST_MEASURED, MIN_MEASURED
+from polydetr.training.plan import FEATURES_SHARE, LEAST_MEASURED, LEAST_TRAINED
 
 _FORMAT = 3
 """Raised whenever other features would be written for the same rows: files made before are then not read."""
@@ -98,7 +98,7 @@ def with_features(
             train = stored(lambda: features(examples), name, notify=notify)
         else:  # it may hold a part of the rows: no later run is to find it
             seconds = FEATURES_SHARE * _left(budget)
-            in_time = budget.within(examples, "featured", seconds=seconds, least=min(MIN_MEASURED, len(rows.train)))
+            in_time = budget.within(examples, "featured", seconds=seconds, least=min(LEAST_TRAINED, len(rows.train)))
             train = stored(lambda: features(in_time), notify=notify)
     trim_cache(folder, keep=train.path)
     return EncodedRows(train, valid, test)
