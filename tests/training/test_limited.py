@@ -181,9 +181,10 @@ def test_a_step_is_timed_with_fewer_threads_too(
     def step() -> None:
         machine.now += seconds[count]
 
-    assert pilot._threads(step, until=100, busy=True) == chosen_count
-    assert pilot._threads(step, until=machine.now + 1, busy=False) is None  # there is no time to find out
-    assert pilot._threads(step, until=machine.now + 1, busy=True) == 1
+    assert pilot._threads(step, until=100, slowness=2.0) == chosen_count
+    assert pilot._threads(step, until=machine.now + 1, slowness=1.0) is None  # there is no time to find out
+    assert pilot._threads(step, until=machine.now + 1, slowness=2.0) == 1
+    assert pilot._threads(step, until=machine.now + 100, slowness=5.0) == 1
 
 
 def test_when_the_limit_is_long_over_the_figures_are_saved_and_the_pictures_left_out(
@@ -252,7 +253,7 @@ def test_rows_that_are_slow_to_encode_are_left_out_when_their_time_is_over(monke
     shown = Watched()
     model = train(train=film_rows(900), valid=film_rows(300, start=1000), display=shown, time_limit=LIMIT, epochs=1e5)
     rows = model.info["rows"]
-    assert limited.MIN_MEASURED <= rows["train"] < 200
+    assert limited.LEAST_TRAINED <= rows["train"] < 200
     assert 8 <= rows["valid"] < 50
     assert any(
         "rows were read in the time planned" in note and f"{rows['train']:,} training" in note for note in shown.notes

@@ -28,7 +28,7 @@ from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.training.budget import Budget
 from polydetr.training.checkpoint import frozen_digest
 from polydetr.training.encode import EncodedRows, MeasuredRows
-from polydetr.training.plan import FEATURES_SHARE, LEAST_MEASURED, MIN_MEASURED
+from polydetr.training.plan import FEATURES_SHARE, LEAST_MEASURED, LEAST_TRAINED
 from polydetr.training.row_store import kept_store, stored
 
 _FORMAT = 3
@@ -97,7 +97,7 @@ def with_features(
             train = stored(lambda: features(examples), name, notify=notify)
         else:  # it may hold a part of the rows: no later run is to find it
             seconds = FEATURES_SHARE * _left(budget)
-            in_time = budget.within(examples, "featured", seconds=seconds, least=min(MIN_MEASURED, len(rows.train)))
+            in_time = budget.within(examples, "featured", seconds=seconds, least=min(LEAST_TRAINED, len(rows.train)))
             train = stored(lambda: features(in_time), notify=notify)
     trim_cache(folder, keep=train.path)
     return EncodedRows(train, valid, test)

@@ -24,12 +24,20 @@ from polydetr.training.encode import EncodedRows, InTime, Splits
 from polydetr.training.ending import passes, report_seconds
 from polydetr.training.optimizer import num_layers
 from polydetr.training.pilot import backbone_groups, may_freeze, measure_paces, spread
-from polydetr.training.plan import ENOUGH_STEPS, LEAST_MEASURED, MIN_MEASURED, Mode, Open, Paces, Plan, Sizes, make_plan
+from polydetr.training.plan import (
+    ENOUGH_STEPS,
+    LEAST_MEASURED,
+    LEAST_TRAINED,
+    Mode,
+    Open,
+    Paces,
+    Plan,
+    Sizes,
+    make_plan,
+)
 
 READING_SHARE, PREPARING_SHARE, PILOT_SHARE = 0.2, 0.04, 0.05
 """Shares of the limit: for reading rows, for splitting and comparing them, for measuring paces."""
-BUSY = 1.3
-"""Where one thread waits so much longer than it computes, other programs compute too."""
 LINEAR_LR = 1e-2
 """Peak learning rate of a head that stands on frozen features alone and is trained for hundreds of steps:
 after 105 steps on 300 rows of TNEWS 5e-3 has an accuracy of 0.42 and 2e-2 0.48, where the usual 1e-3 has 0.22.
@@ -147,7 +155,7 @@ def encoded_in_time(budget: Budget, plan: Plan | None) -> InTime | None:
 
     def in_time(records: Sequence[Record], split: str) -> Iterator[Record]:
         planned = {"training": plan.rows.train, "validation": plan.rows.valid, "test": plan.rows.test}[split]
-        least = MIN_MEASURED if split == "training" else LEAST_MEASURED
+        least = LEAST_TRAINED if split == "training" else LEAST_MEASURED
         slack = 1.0 if split == "training" and len(records) > planned else SLACK
         seconds = max(slack * plan.encode * planned, LEAST_ENCODING * budget.limit)
         return budget.within(records, f"encoded {split}", seconds=seconds, least=least)
@@ -190,7 +198,7 @@ def _paces(config: Config, splits: Splits, assembly: Assembly, budget: Budget, *
         return budget.paces
     found = measure_paces(
         assembly, splits.train, config, seconds=PILOT_SHARE * budget.limit, left=0.6 * budget.left(),
-        busy=budget.slowness() > BUSY,
+        slowness=budget.slowness(),
     )  # fmt: skip
     if found is None:
         return None

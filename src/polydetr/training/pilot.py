@@ -33,6 +33,10 @@ ROWS = 64
 _TOKENS, _ANSWERED, _FEWER = 512, 16, 4
 """Tokens of a batch that is tried, documents, and examples to try threads on."""
 _TURNS = 2
+BUSY, CROWDED = 1.3, 4.0
+"""Where one thread takes so many times as long as it computes, other programs compute too; where it takes so much
+longer, no second thread is of use.
+"""
 FASTER = 1.2
 """Fewer threads are taken where they are so many times as fast."""
 _UPDATE = 1.2
@@ -45,15 +49,15 @@ def spread(records: Sequence[Record], count: int) -> list[Record]:
 
 
 def measure_paces(
-    assembly: Assembly, records: Sequence[Record], config: Config, *, seconds: float, left: float, busy: bool = False
+    assembly: Assembly, records: Sequence[Record], config: Config, *, seconds: float, left: float, slowness: float = 1.0
 ) -> tuple[Paces, int | None, Precision] | None:
     """What ``Paces`` holds, on the model as it is, in about ``seconds``; the number of threads that it was measured
     with, fewer than all where they are faster; and the precision, which the model is left in, with its
     weights. None where none of the rows tried can be read.
 
     left: seconds that training may take. Where the backbones alone are too slow for that, steps through them are not
-    timed: they take about three times as long as the way forward. busy: whether other programs were seen to compute,
-    which makes one thread the choice where there is no time to find out.
+    timed: they take about three times as long as the way forward. slowness: see ``Budget``, by which one thread is the
+    choice where there is no time to find out, or nothing to be found out.
 
     Raises:
         RowError: a row cannot be read, and ``on_error`` is "raise".
@@ -65,7 +69,7 @@ def measure_paces(
     if not examples:
         return None
     runner = assembly.runner
-    with limited_to(1 if busy else None):
+    with limited_to(1 if slowness > BUSY else None):
         precision = choose_for_training(runner.model, config.training.precision, lambda: runner.batch(examples[:8]))
     apply(runner.model, precision)
     batch = _one_batch(examples, config.training.batch_tokens)
@@ -80,7 +84,7 @@ def measure_paces(
     def step() -> None:
         _step(assembly, tried)
 
-    threads = _threads(forward if through_backbones else step, until=time.monotonic() + seconds / 4, busy=busy)
+    threads = _threads(forward if through_backbones else step, until=time.monotonic() + seconds / 4, slowness=slowness)
     ends = max(ends, time.monotonic() + seconds / 2)
     with limited_to(threads):
         features = head_step = a_step = 0.0
@@ -96,12 +100,14 @@ def measure_paces(
     return paces, threads, precision
 
 
-def _threads(step: Callable[[], object], *, until: float, busy: bool) -> int | None:
+def _threads(step: Callable[[], object], *, until: float, slowness: float) -> int | None:
     """How many threads a step is fastest with; None for as many as there are. Where measuring would take long, all of
     them, or one beside other programs: of threads that compute side by side all wait for the one that is held up.
     """
     all_of_them = torch.get_num_threads()
     fewer = sorted({count for count in (all_of_them // 2, 1) if 0 < count < all_of_them}, reverse=True)
+    if slowness > CROWDED and fewer:
+        return 1
     took = dict.fromkeys([*fewer, None], 0.0)
     for turn in range(_TURNS + 1):  # in turn, so that what other programs do meanwhile decides little
         for count in took:
@@ -110,7 +116,7 @@ def _threads(step: Callable[[], object], *, until: float, busy: bool) -> int | N
                 step()
                 took[count] += (time.monotonic() - began) if turn else 0.0  # the first one brings kernels and memory
             if time.monotonic() + took[count] > until:
-                return 1 if busy and fewer else None
+                return 1 if slowness > BUSY and fewer else None
     best = min(fewer, key=took.__getitem__, default=None)
     return best if best is not None and FASTER * took[best] < took[None] else None
 

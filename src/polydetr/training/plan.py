@@ -33,6 +33,8 @@ START_ROWS, START_SHARE = 10_000, 0.5
 """Rows that a table's additive start is given, where encoding them takes at most such a share of the seconds for
 training.
 """
+LEAST_TRAINED, LEAST_SHARE = 16, 0.25
+"""Training rows below which no plan goes, and the share of what is left that more of them may take."""
 MIN_MEASURED, HARD_SHARE, LEAST_MEASURED = 40, 0.5, 8
 """Rows of a split are not reduced below so many, for which measuring gets up to half of what is left; never below the
 least.
@@ -189,7 +191,10 @@ def _plan(left: float, rows: Sizes, paces: Paces, what: Open, mode: Mode, size: 
         train = min(rows.train, int(rest / max(once + step, 1e-9)))
         if what.starts:
             train = max(train, min(rows.train, START_ROWS, int(START_SHARE * rest / max(once, 1e-9))))
-    train = max(min(rows.train, max(what.least, MIN_MEASURED)), train)
+    least = max(what.least, MIN_MEASURED)
+    if least * once > LEAST_SHARE * left:
+        least = max(LEAST_TRAINED, int(LEAST_SHARE * left / once))
+    train = max(min(rows.train, least), train)
     training = max(0.0, rest - train * once)
     seen = training / max(step, 1e-9)
     lengthens = mode == "frozen" and what.lengthens

@@ -129,7 +129,7 @@ def _in_time(
     if budget is None:
         return list(read(leaps))
     share = READING_SHARE * (1.0 if name == "training" else 0.25)
-    seconds = min(share * budget.limit, 1.5 * share * max(0.0, budget.left()))
+    seconds = share * max(0.0, budget.left())
     found, which = read_in_time(
         read(leaps), leaps, budget, f"read {name}", seconds=seconds, least=_LEAST_READ, seed=seed
     )
