@@ -1,0 +1,293 @@
+"""A study in its database: who it is, which trial is next, and what came of each.
+
+Every change of who has a trial happens under a lock (``database.locked``). A trial is written in one piece, with its
+settings and its owner; one whose owner is dead is taken up by the next process that asks, with the same number and the
+same settings. So none is lost and none is done twice, whenever a process is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from polydetr.core.studies import TrialRecord
+from polydetr.errors import OutputError, StudyError
+from polydetr.tuning.database import Address, locked, open_database, told_as_error
+from polydetr.tuning.owners import beating, is_alive, this_process, told
+from polydetr.tuning.pruning import falls_behind
+from polydetr.tuning.sampling import Drawn, default, draw, importances
+from polydetr.tuning.space import Space, differences
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
+
+    from polydetr.training.trials import TrialResult
+
+_IDENTITY, _READING = "polydetr", "reading"
+_SETTINGS, _OWNER, _BEAT, _RESULT = "settings", "owner", "beat", "result"
+_DIFFERENCES = 4
+"""That are named where a study is another one."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A trial that this process has. again: an earlier process did not end it."""
+
+    number: int
+    settings: Mapping[str, Any]
+    again: bool
+    id: int
+
+
+class Studies:
+    """The studies of one database."""
+
+    def __init__(self, address: Address) -> None:
+        """Raises StudyError, SaveError, ConfigError: see ``open_database``."""
+        self.address, self.storage = address, open_database(address)
+
+    def reading(self, name: str) -> dict[str, Any] | None:
+        """What a time limit decided about the rows, when the study of this name was begun; None where there is none."""
+        with told_as_error(self.address):
+            found = self._id(name)
+            return None if found is None else self.storage.get_study_user_attrs(found).get(_READING, {})
+
+    def remove(self, name: str) -> None:
+        """Removes a study of this name, if there is one.
+
+        Raises:
+            OutputError: a process works on it.
+        """
+        with told_as_error(self.address), locked(self.storage, self.address, name):
+            if (found := self._id(name)) is None:
+                return
+            for trial in self.storage.get_all_trials(found, deepcopy=False):
+                if not trial.state.is_finished() and _lives(trial):
+                    raise OutputError(
+                        f"the study {name!r} in {self.address.shown} is being worked on by "
+                        f"{told(trial.user_attrs[_OWNER])}.",
+                        hint="Wait for it, or name another study.",
+                    )
+            self.storage.delete_study(found)
+
+    def open(
+        self, name: str, space: Space, identity: Mapping[str, Any], *, seed: int, reading: Mapping[str, Any]
+    ) -> KeptStudy:
+        """The study of this name, which is made where there is none.
+
+        identity: what its trials depend on beside the space: section → content; reading: see there.
+
+        Raises:
+            StudyError: there is one that was made for another space, other rows, or by another program.
+        """
+        from optuna.study import StudyDirection
+
+        whole = json.loads(json.dumps({**identity, "space": space.to_list(), "seed": seed}, default=str))
+        with told_as_error(self.address), locked(self.storage, self.address, name):
+            found = self._id(name)
+            if found is None:
+                found = self.storage.create_new_study([StudyDirection.MAXIMIZE], name)
+            known = self.storage.get_study_user_attrs(found).get(_IDENTITY)
+            if known is None and self.storage.get_n_trials(found):
+                raise StudyError(
+                    f"the study {name!r} in {self.address.shown} was not made by polydetr.", hint="Name another one."
+                )
+            if known is None:  # new, or its maker was killed before it wrote this
+                self.storage.set_study_user_attr(found, _READING, dict(reading))
+                self.storage.set_study_user_attr(found, _IDENTITY, whole)
+            elif lines := _others(whole, known):
+                raise StudyError(
+                    f"the study {name!r} in {self.address.shown} was made for something else: {'; '.join(lines)}.",
+                    hint="Name another one (--name), or replace it: --overwrite (overwrite=True).",
+                )
+        return KeptStudy(name, self.storage, self.address, found, space, seed)
+
+    def _id(self, name: str) -> int | None:
+        try:
+            return self.storage.get_study_id_from_name(name)
+        except KeyError:
+            return None
+
+
+class KeptStudy:
+    """A study that is there, and made for what this process does."""
+
+    def __init__(
+        self, name: str, storage: RDBStorage, address: Address, study_id: int, space: Space, seed: int
+    ) -> None:
+        self.name, self.space, self.seed = name, space, seed
+        self._storage, self._address, self._id = storage, address, study_id
+        self._me = this_process()
+
+    def take(self, *, most: int | None) -> Taken | None:
+        """The next trial, which is now this process's: one that a dead process left, else a new one, of which there are
+        ``most`` at most. None where there is none, at least now (see ``busy``).
+        """
+        with told_as_error(self._address), locked(self._storage, self._address, self.name):
+            trials = self._trials()
+            for trial in trials:
+                if not trial.state.is_finished() and not _lives(trial):
+                    self._storage.set_trial_user_attr(trial._trial_id, _OWNER, self._me)
+                    self._storage.set_trial_user_attr(trial._trial_id, _BEAT, time.time())
+                    return Taken(trial.number, trial.user_attrs[_SETTINGS], True, trial._trial_id)
+            if most is not None and len(trials) >= most:
+                return None
+            drawn = self._next(trials)
+            return None if drawn is None else self._begun(drawn, len(trials))
+
+    def busy(self) -> list[str]:
+        """The processes that have a trial under way."""
+        return [told(trial.user_attrs[_OWNER]) for trial in self._running() if _lives(trial)]
+
+    @contextmanager
+    def held(self, taken: Taken) -> Iterator[None]:
+        """Others see during the block that the trial goes on. Where the user stops it, it is free for whoever goes on.
+        """
+        def beat(now: float) -> None:
+            self._storage.set_trial_user_attr(taken.id, _BEAT, now)
+
+        with beating(beat):
+            yield
+
+    def release(self, taken: Taken) -> None:
+        """The trial was stopped: whoever goes on begins it anew."""
+        with told_as_error(self._address):
+            self._storage.set_trial_user_attr(taken.id, _OWNER, None)
+
+    def behind(self, own: Mapping[int, float]) -> str | None:
+        """Why a trial with these scores so far (percent of the run → score) is given up; None where it is not."""
+        with told_as_error(self._address):
+            from optuna.trial import TrialState
+
+            ended = [t.intermediate_values for t in self._trials() if t.state == TrialState.COMPLETE]
+        return falls_behind(own, ended)
+
+    def complete(self, taken: Taken, result: TrialResult, curve: Mapping[int, float]) -> None:
+        """Keeps what came of a trial; curve: percent of the run → score. A score that is none is a failure."""
+        from optuna.trial import TrialState
+
+        self._end(taken, TrialState.COMPLETE, _kept(result), curve, score=result.score)
+
+    def pruned(self, taken: Taken, result: TrialResult, curve: Mapping[int, float], *, reason: str) -> None:
+        from optuna.trial import TrialState
+
+        self._end(taken, TrialState.PRUNED, {**_kept(result), "reason": reason}, curve)
+
+    def failed(self, taken: Taken, *, reason: str, seconds: float) -> None:
+        from optuna.trial import TrialState
+
+        self._end(taken, TrialState.FAIL, {"reason": reason, "seconds": seconds}, {})
+
+    def records(self) -> list[TrialRecord]:
+        """All trials, by number."""
+        with told_as_error(self._address):
+            return [_record(trial) for trial in self._trials()]
+
+    def importances(self) -> dict[str, float]:
+        """See ``sampling.importances``."""
+        with told_as_error(self._address):
+            return importances(self.space, self._trials())
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """The block for one process at a time."""
+        with locked(self._storage, self._address, f"{self.name} end"):
+            yield
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _trials(self) -> list[FrozenTrial]:
+        return sorted(self._storage.get_all_trials(self._id, deepcopy=False), key=lambda trial: trial.number)
+
+    def _running(self) -> list[FrozenTrial]:
+        with told_as_error(self._address):
+            return [trial for trial in self._trials() if not trial.state.is_finished()]
+
+    def _next(self, trials: Sequence[FrozenTrial]) -> Drawn | None:
+        if not trials:
+            return default(self.space)
+        return draw(self.space, trials, [t.user_attrs[_SETTINGS] for t in trials], seed=self.seed)
+
+    def _begun(self, drawn: Drawn, number: int) -> Taken:
+        from optuna.trial import FrozenTrial, TrialState
+
+        trial = FrozenTrial(
+            number=number, state=TrialState.RUNNING, value=None, datetime_start=datetime.now(), datetime_complete=None,
+            params=dict(drawn.params), distributions=dict(drawn.distributions),
+            user_attrs={_SETTINGS: dict(drawn.settings), _OWNER: self._me, _BEAT: time.time()},
+            system_attrs={}, intermediate_values={}, trial_id=-1,
+        )  # fmt: skip
+        made = self._storage.create_new_trial(self._id, template_trial=trial)
+        return Taken(number, drawn.settings, False, made)
+
+    def _end(
+        self, taken: Taken, state: Any, result: Mapping[str, Any], curve: Mapping[int, float], *,
+        score: float | None = None,
+    ) -> None:  # fmt: skip
+        """The state comes last: a trial that is killed while this is written is begun anew."""
+        with told_as_error(self._address):
+            for share, value in curve.items():
+                self._storage.set_trial_intermediate_value(taken.id, share, value)
+            self._storage.set_trial_user_attr(taken.id, _RESULT, json.loads(json.dumps(dict(result), default=float)))
+            self._storage.set_trial_state_values(taken.id, state, None if score is None else [score])
+
+
+def _lives(trial: FrozenTrial) -> bool:
+    owner = trial.user_attrs.get(_OWNER)
+    return owner is not None and is_alive(owner, trial.user_attrs.get(_BEAT))
+
+
+def _kept(result: TrialResult) -> dict[str, Any]:
+    return {
+        "metrics": {target: dict(metrics) for target, metrics in result.metrics.items()},
+        "curve": [list(point) for point in result.curve],
+        "steps": result.steps,
+        "seconds": result.seconds,
+    }
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    result = trial.user_attrs.get(_RESULT, {}) if trial.state.is_finished() else {}
+    state = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}.get(trial.state.name, "running")
+    return TrialRecord(
+        number=trial.number,
+        settings=trial.user_attrs.get(_SETTINGS, {}),
+        state=state,  # type: ignore[arg-type]
+        score=trial.value if state == "complete" else None,
+        metrics=result.get("metrics", {}),
+        curve=[(int(step), float(score)) for step, score in result.get("curve", ())],
+        steps=int(result.get("steps", 0)),
+        seconds=float(result.get("seconds", 0.0)),
+        reason=str(result.get("reason", "")),
+    )
+
+
+def _others(mine: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
+    """What two studies were made for, where that is not the same."""
+    lines = []
+    if mine["rows"] != known.get("rows"):
+        lines.append("other training or validation rows")
+    if mine["schema"] != known.get("schema"):
+        lines.append("other columns or tasks")
+    if mine["seed"] != known.get("seed"):
+        lines.append(f"seed {mine['seed']} here, {known.get('seed')} there")
+    ours, theirs = _flat(mine["config"]), _flat(known.get("config", {}))
+    for key in sorted(ours.keys() | theirs.keys()):
+        if ours.get(key) != theirs.get(key):
+            lines.append(f"{key} is {ours.get(key)!r} here, {theirs.get(key)!r} there")
+    lines += [f"another space: {line}" for line in differences(mine["space"], known.get("space", []))]
+    more = len(lines) - _DIFFERENCES
+    return [*lines[:_DIFFERENCES], f"and {more} more differences"] if more > 0 else lines
+
+
+def _flat(section: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in section.items():
+        found |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return found
