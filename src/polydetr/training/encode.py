@@ -214,7 +214,7 @@ def encode_training_rows(
         RowError: a row cannot be read, and ``on_error`` is "raise".
         SchemaError: no row is left. SaveError: the file cannot be written.
     """
-    name = f"{_key(engine, splits.train, config, data_hash)}.arrow"
+    name = f"{encoding_key(engine, splits.train, config, data_hash)}.arrow"
     account: dict[str, list[Any]] = {}
     counting = {target: task for target, task in engine.tasks.items() if isinstance(task, CountsLabels)}
     labeled: dict[str, list[tuple[Location, Any]]] = {}
@@ -352,7 +352,8 @@ def _target_files(task: NamesFiles, records: Sequence[Record]) -> str:
     return task.content_key(rows)
 
 
-def _key(engine: Engine, records: Sequence[Record], config: Config, data_hash: str) -> str:
+def encoding_key(engine: Engine, records: Sequence[Record], config: Config, data_hash: str) -> str:
+    """The same for runs whose rows are encoded to the same tokens and targets."""
     state = {
         "data": data_hash,
         "modalities": {n: m.state() for n, m in engine.encoder.modalities.items()},

@@ -35,11 +35,9 @@ from polydetr.training.devices import Devices, open_devices
 from polydetr.training.encode import (
     EncodedRows,
     Splits,
-    encode_rows,
     rejected_lines,
     rejected_row,
 )
-from polydetr.training.features import with_features
 from polydetr.training.few_rows import has_few_rows
 from polydetr.training.few_run import train_few
 from polydetr.training.finish import finish
@@ -48,7 +46,7 @@ from polydetr.training.limited import after_training, draws_reports, plan_run
 from polydetr.training.loop import Display, Loop
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.places import tracking_folder
-from polydetr.training.run import Run, checkpoint_folder, fingerprint_of, hash_rows, resumes
+from polydetr.training.run import ALONE, Hooks, Run, checkpoint_folder, fingerprint_of, hash_rows, resumes
 from polydetr.training.start import start_from_tables
 from polydetr.training.tracking import make_tracker
 
@@ -89,9 +87,9 @@ def _smallest_floats_are_zero() -> Iterator[None]:
 @_smallest_floats_are_zero()
 def fit(
     config: Config, schema: Schema, splits: Splits, *, out: Path | None, resume: bool, display: Display,
-    budget: Budget | None = None,
+    budget: Budget | None = None, hooks: Hooks = ALONE,
 ) -> Trained:  # fmt: skip
-    """Trains one model. budget: what is left of a time limit; None where there is none.
+    """Trains one model. budget: what is left of a time limit; None where there is none. hooks: of one run of many.
 
     Raises:
         InputError, ConfigError, BackboneError, SaveError: before or between steps, naming what is wrong.
@@ -109,7 +107,7 @@ def fit(
         resume = devices.agree(resumes(checkpoints, wanted=resume, notify=notify))
         if budget is not None and resume:
             budget.kept = checkpoints.header().get("budget", {})
-        run = Run(config, schema, out, devices, checkpoints, display, notify, rows_hash, started, budget, config)
+        run = Run(config, schema, out, devices, checkpoints, display, notify, rows_hash, started, budget, config, hooks)
         try:
             return _fit(run, splits, resume=resume)
         except BaseException:
@@ -136,7 +134,7 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
             "learned from few rows over a pretrained backbone (training.few_rows)"
         )
     data_hash = hash_rows(splits.train)
-    encoded = devices.first_then_all(lambda: encode_rows(engine, splits, config, data_hash, notify=run.notify))
+    encoded = devices.first_then_all(lambda: run.hooks.encode(engine, splits, config, data_hash, notify=run.notify))
     if few:  # they were read twice
         places = ("file", "row", "line", "reason")
         splits.rejected[:] = {tuple(e.get(p) for p in places): e for e in splits.rejected}.values()
@@ -150,6 +148,7 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
         rows, progress, precision = _train(run, assembly, encoded, resume=resume)
     measured = finish(run, assembly, rows, trained_in=precision, measured_as=measured_as, few=few)
     before, evaluations = measured.before, measured.evaluations
+    run.hooks.measured(measured_as.engine, rows.valid)
     for message in short_run(engine.tasks, progress, epochs=config.epochs or 0.0, time_limit=config.time_limit):
         display.note(message)
     info = {
@@ -183,7 +182,7 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
 def _planned(run: Run, splits: Splits, assembly: Assembly) -> tuple[Run, Assembly]:
     """The run as a time limit allows it, and its model; the splits keep the rows that are read."""
     budget, config = run.budget, run.config
-    if budget is None or run.devices.count > 1:
+    if budget is None or run.devices.count > 1 or not run.hooks.plans:
         return run, assembly
     built = time.monotonic() - run.started
     config, plan = plan_run(config, run.schema, splits, assembly, budget, built=built, notify=run.display.note)
@@ -208,7 +207,7 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
     pretrained = any(m.is_pretrained for m in assembly.engine.encoder.modalities.values())
     if settings.freeze_backbones:
         raw, limit = rows, run.budget if devices.count == 1 else None
-        rows = devices.first_then_all(lambda: with_features(assembly, raw, notify=run.notify, budget=limit))
+        rows = devices.first_then_all(lambda: run.hooks.with_features(assembly, raw, notify=run.notify, budget=limit))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
     started = False
     if devices.is_first and not resume:
@@ -258,6 +257,7 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
         displays=(display, tracker),
         looks_first=bool(model.additive) or started,
         start_stands=bool(model.additive),
+        on_evaluation=run.hooks.on_evaluation,
         **reserving,
     )
     try:

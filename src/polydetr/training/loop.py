@@ -25,6 +25,7 @@ from polydetr.errors import Interrupted, PolydetrError
 from polydetr.heads.base import TransformsTargets
 from polydetr.model.build import Assembly
 from polydetr.nn.batch import Batch, Scene, TokenGroup
+from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import CountsSteps
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
 from polydetr.training.devices import Devices
@@ -78,6 +79,10 @@ class ValidScore:
     evaluations: Mapping[str, Evaluation]
 
 
+class Pruned(Exception):
+    """``on_evaluation`` ended the run: whoever gave it takes it from here."""
+
+
 class Loop:
     """Trains the model in place; the weights that did best on the validation rows lie in ``checkpoints``.
 
@@ -85,7 +90,9 @@ class Loop:
     prepared: seconds spent before the first step, which count towards the time limit. reserve: measured seconds per
     document that is answered (0 before the first) → seconds of the limit for all that comes after the last evaluation.
     displays: get every step and every evaluation. looks_first: the weights that it begins with are worth measuring;
-    start_stands: they give way to weights alone that are worse in nothing.
+    start_stands: they give way to weights alone that are worse in nothing. on_evaluation: is asked after each
+    evaluation, with its entry of the history; True ends the run, which raises ``Pruned``. until: the share of the run
+    after which it ends, with the weights of then, whatever the validation rows say, which are not answered.
     """
 
     def __init__(
@@ -102,6 +109,8 @@ class Loop:
         looks_first: bool = False,
         start_stands: bool = False,
         reserve: Callable[[float], float] = lambda pace: 0.0,
+        on_evaluation: Callable[[Mapping[str, Any]], bool] = lambda entry: False,
+        until: float | None = None,
     ) -> None:
         self.assembly, self.optimizer, self.config = assembly, optimizer, config
         self.model, self.engine = assembly.model, assembly.engine
@@ -110,6 +119,7 @@ class Loop:
         self.displays = displays
         self.state = Progress()
         self.looks_first, self.start_stands = looks_first, start_stands
+        self._on_evaluation, self._until, self._done = on_evaluation, until, 0.0
         self._reserve, self._reserved = reserve, devices.agree(reserve(0.0))
         self._answer_seconds = self._evaluation_seconds = self._last_step = self._evaluated = 0.0
         self._step_of_valid = 1
@@ -137,7 +147,9 @@ class Loop:
         self._pace = self._paced(train)
         started = time.monotonic() - state.seconds
         saved = time.monotonic()
-        if self.looks_first and not state.history:
+        if self._until is not None and self._until <= 0.0:
+            self._keep_last()
+        elif self._until is None and self.looks_first and not state.history:
             self._look_first(train, valid)
         while not state.finished:
             for batch_ids, batches, total_steps in self._rest_of_epoch(train):
@@ -145,8 +157,12 @@ class Loop:
                 info = self._step(train, batch_ids, total_steps, started, batches=batches, shares=shares)
                 for display in self.displays:
                     display.step(info)
+                self._done = info.progress
                 last = self._out_of_time() or info.progress >= 1.0
-                if last or self._evaluation_due(batches, before, info.progress):
+                if self._until is not None:
+                    if last or info.progress >= self._until:
+                        self._keep_last()
+                elif last or self._evaluation_due(batches, before, info.progress):
                     self._evaluate(valid, batches)
                     state.finished = state.finished or last
                 stop, due = self._stop_or_save(due=time.monotonic() - saved > CHECKPOINT_SECONDS)
@@ -372,6 +388,13 @@ class Loop:
         state.finished = patience > 0 and state.stale >= patience
         for display in self.displays:
             display.evaluation(entry)
+        if self._on_evaluation(entry):
+            raise Pruned
+
+    def _keep_last(self) -> None:
+        """Ends the run with the weights that it has now."""
+        self.state.best_step, self.state.finished = self.state.step, True
+        self.checkpoints.save_best(self._learned())
 
     def _beats_start(self, entry: Mapping[str, Any]) -> bool:
         """Whether neither score nor loss is worse than at the start, where that was measured: what was fitted at once
@@ -398,6 +421,7 @@ class Loop:
         state = self.state
         return {
             "step": state.step,
+            "progress": round(self._done, 4),
             "epoch": round(state.epoch + state.batch / batches, 3),
             "seconds": round(state.seconds, 1),
             "train_loss": state.loss_sum / max(1, state.loss_count),
@@ -478,13 +502,14 @@ def validate(assembly: Assembly, rows: MeasuredRows) -> ValidScore:
     assembly.model.eval()
     engine = assembly.engine.with_runner(assembly.runner.listened_by(collect))
     _, evaluations = measure(engine, rows)
-    scores = []
-    for target, evaluation in evaluations.items():
-        task = engine.tasks[target]
-        value = evaluation.metrics[task.primary_metric]
-        scores.append(-value if task.lower_is_better else value)
     device = next(assembly.model.parameters()).device
     means = {t: {name: v / (counts[t] or 1.0) for name, v in named.items()} for t, named in sums.items()}
     terms = {t: {name: torch.tensor(v, device=device) for name, v in named.items()} for t, named in means.items()}
     loss = float(assembly.model.total_loss(terms, assembly.engine.tasks).detach())
-    return ValidScore(sum(scores) / len(scores), loss, evaluations)
+    return ValidScore(score_of(engine.tasks, evaluations), loss, evaluations)
+
+
+def score_of(tasks: Mapping[str, Task], evaluations: Mapping[str, Evaluation]) -> float:
+    """The mean of the targets' first metrics, higher is better: what is compared wherever weights or settings are."""
+    values = {target: e.metrics[tasks[target].primary_metric] for target, e in evaluations.items()}
+    return sum(-v if tasks[t].lower_is_better else v for t, v in values.items()) / len(values)

@@ -5,29 +5,68 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from polydetr.config.sections import Config
 from polydetr.core.files import cache_dir
 from polydetr.core.lock import held
 from polydetr.core.records import Record
+from polydetr.engine.engine import Engine
 from polydetr.errors import SaveError
 from polydetr.modalities.base import Notify
+from polydetr.model.build import Assembly
 from polydetr.schema.spec import Schema
 from polydetr.training.budget import Budget
 from polydetr.training.checkpoint import Checkpoints, checkpoint_of
 from polydetr.training.devices import Devices
+from polydetr.training.encode import EncodedRows, MeasuredRows, Splits, encode_rows
+from polydetr.training.features import with_features
 from polydetr.training.loop import Display
+
+
+class Encode(Protocol):
+    """As ``encode.encode_rows``."""
+
+    def __call__(
+        self, engine: Engine, splits: Splits, config: Config, data_hash: str, *, notify: Notify
+    ) -> EncodedRows: ...
+
+
+class WithFeatures(Protocol):
+    """As ``features.with_features``."""
+
+    def __call__(
+        self, assembly: Assembly, rows: EncodedRows, *, notify: Notify, budget: Budget | None = None
+    ) -> EncodedRows: ...
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a run does otherwise where it is one of many over the same rows.
+
+    encode, with_features: take what an earlier run encoded or computed. on_evaluation: see ``Loop``. plans: whether a
+    time limit may change settings and rows. measured: gets the engine that answers the validation rows, and these.
+    """
+
+    encode: Encode = encode_rows
+    with_features: WithFeatures = with_features
+    on_evaluation: Callable[[Mapping[str, Any]], bool] = lambda entry: False
+    plans: bool = True
+    measured: Callable[[Engine, MeasuredRows], None] = lambda engine, rows: None
+
+
+ALONE = Hooks()
 
 
 @dataclass(frozen=True)
 class Run:
     """What the steps of one run share. notify: shows a message, each once; rows_hash: of the training and validation
     rows; started: when it began, by ``time.monotonic``; budget: of its time limit. identity: what tells its checkpoint
-    from those of other runs: the configuration before a plan changed it.
+    from those of other runs: the configuration before a plan changed it. hooks: what it does otherwise.
     """
 
     config: Config
@@ -41,6 +80,7 @@ class Run:
     started: float
     budget: Budget | None
     identity: Config
+    hooks: Hooks
 
 
 @contextmanager
