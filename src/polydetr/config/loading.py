@@ -154,33 +154,6 @@ def join_key(parts: Iterable[str]) -> str:
     return ".".join(f'"{part}"' if re.search(r"""[.=\\"']""", part) else part for part in parts)
 
 
-def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
-    """The configuration with other values under some dotted keys. Whoever counts in epochs gets no more of them, as in
-    ``load_config``.
-
-    Raises:
-        ConfigError: with every fault found, each on a line of its own.
-    """
-    values = config.model_dump(exclude_unset=True)
-    if "epochs" in settings:
-        preset = PRESETS[config.preset]
-        if values.get("steps") == preset["steps"]:
-            values["steps"] = None
-        training = values.get("training", {})
-        if training.get("min_steps") == preset["training"]["min_steps"]:
-            values["training"] = {key: value for key, value in training.items() if key != "min_steps"}
-    for key, value in settings.items():
-        *sections, name = split_key(key)
-        nested: dict[str, Any] = {name: value}
-        for section in reversed(sections):
-            nested = {section: nested}
-        values = merge(values, nested)
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise config_error(fault_lines(error.errors(), Config)) from None
-
-
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """``over`` laid on ``base``, sections merged key by key."""
     result = dict(base)

@@ -159,7 +159,9 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise ConfigError("tuning needs Optuna, which is not installed.", hint="pip install 'polydetr[tune]'.") from None
+        raise ConfigError(
+            "tuning needs Optuna, which is not installed.", hint="pip install 'polydetr[tune]'."
+        ) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 

@@ -1,4 +1,4 @@
-"""What is varied where nothing was said: the keys that matter most for these tasks and backbones, around their defaults.
+"""What is varied where nothing was said: the keys that matter most for these tasks and backbones, near their defaults.
 
 What the user wrote in the configuration stays as it is. Ranges are about a factor of five to either side, as wide as
 results differ by and no wider: the less there is to try, the sooner something better is found.
@@ -13,6 +13,7 @@ from typing import Any
 
 from polydetr.config.loading import PRESETS, split_key
 from polydetr.config.sections import Config
+from polydetr.core.plugs import MODALITIES
 from polydetr.errors import ConfigError
 from polydetr.schema.spec import Schema
 from polydetr.tuning.space import Dimension, Space, in_order, value_at
@@ -24,9 +25,7 @@ _TUNED = {"training.freeze_backbones": (False,)}
 _BY_STEPS = {"training.few_rows": (None, False)}
 
 
-def default_space(
-    config: Config, schema: Schema, *, pretrained: Collection[str], rows: int, few_rows: bool
-) -> Space:
+def default_space(config: Config, schema: Schema, *, pretrained: Collection[str], rows: int, few_rows: bool) -> Space:
     """The space for these tasks, modalities and rows.
 
     pretrained: the modalities that a pretrained backbone reads; rows: for training; few_rows: whether the default is
@@ -70,7 +69,8 @@ def _proposed(
     config: Config, schema: Schema, *, pretrained: frozenset[str], rows: int, few_rows: bool
 ) -> Iterator[Dimension]:
     tasks = {target.task for target in schema.targets}
-    modalities = {field.modality for field in schema.inputs} - {"ignore"}
+    kinds = {field.modality for field in schema.inputs}
+    modalities = {name for name, modality in MODALITIES.items() if kinds & set(modality.reads)}
     scratch = modalities - pretrained
     if few_rows:
         yield Dimension("training.few_rows", choices=(None, False))

@@ -1,4 +1,4 @@
-"""``search:`` of a configuration, read into a space: every fault at once, each with its key and the nearest valid one."""
+"""``search:`` of a configuration, read into a space. All faults at once, each with its key and the nearest one."""
 
 from __future__ import annotations
 
@@ -9,39 +9,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from polydetr.config.loading import config_error, join_key, split_key, with_settings
+from polydetr.config.loading import config_error, join_key, split_key
 from polydetr.config.sections import Config
 from polydetr.core.plugs import TASKS
 from polydetr.errors import ConfigError, did_you_mean, quoted, shown
 from polydetr.schema.spec import Schema
 from polydetr.tasks.options import read_options
+from polydetr.training.trial_settings import REFUSED, with_settings
 from polydetr.tuning.space import MOST_CHOICES, Dimension, Space, in_order, value_at
 
 _WORDS = ("choices", "low", "high", "log", "step", "when")
-_OF_NAMES = ("tasks", "detection", "entities")
-"""Sections whose keys are those of a task."""
-REFUSED = {
-    "target": "it says what is learned; scores of different targets cannot be compared",
-    "inputs": "it says which columns are read; leave one out by --input NAME:ignore and compare two runs",
-    "group": "it says which rows are held out; scores on other rows cannot be compared",
-    "train": "trials are compared on the same rows",
-    "valid": "trials are compared on the same rows",
-    "test": "no trial sees test rows",
-    "unlabelled": "trials are compared on the same rows",
-    "reading": "it says how the files are read; trials are compared on the same rows",
-    "seed": "the luckiest seed is no better setting",
-    "preset": "vary what it sets: epochs, training.min_steps, training.ema_decay",
-    "time_limit": "every trial has the same time",
-    "out": "it says where files are written",
-    "track": "it says where numbers are logged",
-    "on_error": "trials are compared on the same rows",
-    "search": "it is the search itself",
-    "training.valid_fraction": "it says which rows are held out; scores on other rows cannot be compared",
-    "training.devices": "it changes the speed",
-    "image.root": "it says where files are read",
-    "image.max_pixels": "it says which images are refused; trials are compared on the same rows",
-}
-"""Key → why it is not varied."""
 
 
 def read_space(search: Mapping[str, Any], config: Config, schema: Schema | None = None) -> Space:
@@ -85,7 +62,9 @@ def _leaves(
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     """(parts of the key, what stands there) of all that is varied."""
     for name, given in search.items():
-        parts = (*above, *(split_key(str(name)) or [str(name)]))
+        # The name of a target may hold a dot.
+        own = [str(name)] if above == ("tasks",) else split_key(str(name)) or [str(name)]
+        parts = (*above, *own)
         if isinstance(given, Mapping) and not _is_leaf(parts, given):
             if not given:
                 faults.append(f"search.{join_key(parts)} is empty")
@@ -100,7 +79,7 @@ def _is_leaf(parts: tuple[str, ...], given: Mapping[Any, Any]) -> bool:
         return True
     if parts[0] == "backbone":
         return False
-    return join_key(parts) in set(all_keys()) - set(_OF_NAMES) or (parts[0] == "tasks" and len(parts) > 2)
+    return join_key(parts) in set(all_keys()) - {"tasks"} or (parts[0] == "tasks" and len(parts) > 2)
 
 
 def _refused(parts: Sequence[str]) -> str | None:
@@ -111,9 +90,7 @@ def _refused(parts: Sequence[str]) -> str | None:
     return None
 
 
-def _dimension(
-    key: str, given: Any, config: Config, schema: Schema | None, faults: list[str]
-) -> Dimension | None:
+def _dimension(key: str, given: Any, config: Config, schema: Schema | None, faults: list[str]) -> Dimension | None:
     """The dimension, or None where it has a fault, which is told."""
     described = given if isinstance(given, Mapping) else {"choices": given}
     if not isinstance(given, Mapping | list | tuple):
@@ -213,7 +190,7 @@ def _value(key: str, given: Any, config: Config, schema: Schema | None, faults: 
 def _tried(key: str, given: Any, config: Config, schema: Schema | None) -> tuple[Config | None, list[str]]:
     try:
         changed = with_settings(config, {key: given})
-        if schema is not None and split_key(key)[0] in _OF_NAMES:
+        if schema is not None and split_key(key)[0] == "tasks":
             read_options(changed, schema)
     except ConfigError as error:
         return None, [line.removeprefix("  - ") for line in error.message.splitlines()[1:]]
@@ -235,7 +212,7 @@ def _unknown(key: str, config: Config, schema: Schema | None) -> str | None:
             return f"tasks.{shown(parts[1])}: {quoted(parts[1])} is not a target. {did_you_mean(parts[1], tasks)}"
         fields = TASKS[tasks[parts[1]]].Options.model_fields
         return f"unknown key {quoted(key)}. {did_you_mean(parts[2], [join_key((*parts[:2], f)) for f in fields])}"
-    same = [other for other in known if parts and split_key(other)[-1] == parts[-1]]
+    same = [other for other in known if parts and parts[-1] in split_key(other)]
     hint = f"Did you mean {quoted(same[0])}?" if same else did_you_mean(key, known, limit=100)
     return f"unknown key {quoted(key)}. {hint}"
 
@@ -246,7 +223,7 @@ def _takes_any_name(parts: Sequence[str], schema: Schema | None) -> bool:
     if parts[0] == "tasks" and schema is not None and len(parts) == 3:
         of_task = {target.name: TASKS[target.task].Options.model_fields for target in schema.targets}
         return parts[2] in of_task.get(parts[1], ())
-    return parts[0] in ("detection", "entities") and len(parts) == 2
+    return False
 
 
 def _conditions(

@@ -1,5 +1,5 @@
-"""What the next trial tries: a tree of Parzen estimators (Bergstra et al. 2011; multivariate, as in BOHB, Falkner et al.
-2018, arXiv 1807.01774) over the trials before it.
+"""What the next trial tries: a tree of Parzen estimators (Bergstra et al. 2011; multivariate, as in BOHB of Falkner et
+al. 2018, arXiv 1807.01774) over the trials before it.
 
 The sampler is made anew for each trial, seeded by the study's seed and the trial's number, and knows nothing but the
 trials that are there: a study that was interrupted goes on as if it had not been.
@@ -41,7 +41,9 @@ def default(space: Space) -> Drawn:
     return Drawn({}, values, {d.key: d.distribution() for d in space.dimensions if d.key in values})
 
 
-def draw(space: Space, trials: Sequence[FrozenTrial], settings: Sequence[Mapping[str, Any]], *, seed: int) -> Drawn | None:
+def draw(
+    space: Space, trials: Sequence[FrozenTrial], settings: Sequence[Mapping[str, Any]], *, seed: int
+) -> Drawn | None:
     """What a trial behind these ``trials``, which had these ``settings``, tries; None where no settings are left that
     none of them had.
     """
@@ -59,7 +61,6 @@ def importances(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, float]
     largest first; {} where too few trials ended to tell.
     """
     import optuna
-
     from optuna.trial import TrialState
 
     ended = [trial for trial in trials if trial.state == TrialState.COMPLETE]

@@ -1,4 +1,4 @@
-"""What a study varies: a dimension per key of the configuration, some of them only where another has a certain value."""
+"""What a study varies: a dimension per key of the configuration, some only where another key has a certain value."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def value_at(config: Config, key: str) -> Any:
 
 
 def in_order(dimensions: Iterable[Dimension]) -> tuple[tuple[Dimension, ...], list[str]]:
-    """The dimensions, each behind those that its condition names, and the keys whose conditions go round in a circle."""
+    """The dimensions, each behind those that its condition names; and keys whose conditions go round in a circle."""
     left, done = list(dimensions), []
     keys = {dimension.key for dimension in left}
     known: set[str] = set()

@@ -147,8 +147,8 @@ class KeptStudy:
 
     @contextmanager
     def held(self, taken: Taken) -> Iterator[None]:
-        """Others see during the block that the trial goes on. Where the user stops it, it is free for whoever goes on.
-        """
+        """Others see during the block that the trial goes on, on other machines too."""
+
         def beat(now: float) -> None:
             self._storage.set_trial_user_attr(taken.id, _BEAT, now)
 

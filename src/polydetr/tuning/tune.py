@@ -1,4 +1,4 @@
-"""The study itself: the default first, then trial by trial what the sampler proposes, and in the end one model.
+"""A study from its rows to its model: open it, read the rows once, train trial by trial, choose, report, save.
 
 The default has to be beaten: the best trial is kept where it is the better one in ``BETTER`` of the resamples of
 validation rows that chose nothing (neither weights nor settings). Otherwise the default is.
@@ -6,266 +6,201 @@ validation rows that chose nothing (neither weights nor settings). Otherwise the
 
 from __future__ import annotations
 
-import math
 import re
-import shutil
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polydetr.config.loading import config_error, for_tasks
+from polydetr.config.sections import Config
+from polydetr.core.clock import began
 from polydetr.core.files import make_folder
 from polydetr.core.studies import Gain, StudyRecord, TrialRecord
-from polydetr.errors import Interrupted, PolydetrError, SaveError, StudyError, first_of, shown
-from polydetr.training.loop import Display, StepInfo
-from polydetr.training.trials import SharedRows, TrialResult
-from polydetr.tuning.study import KeptStudy, Taken
+from polydetr.errors import ConfigError, Interrupted, PolydetrError, RowError, StudyError, first_of
+from polydetr.inference.load import load_engine
+from polydetr.model.build import build_model
+from polydetr.model.folder import reserved
+from polydetr.reports.tuning_page import write_study
+from polydetr.reports.tuning_words import verdict
+from polydetr.schema.spec import Schema
+from polydetr.tasks.options import read_options
+from polydetr.training.encode import Splits
+from polydetr.training.few_rows import has_few_rows
+from polydetr.training.limited import open_budget
+from polydetr.training.loop import Display
+from polydetr.training.read import read_splits
+from polydetr.training.run import hash_rows
+from polydetr.training.trial_settings import check_settings
+from polydetr.training.trials import SharedRows
+from polydetr.tuning.database import read_address
+from polydetr.tuning.default_space import default_space
+from polydetr.tuning.places import Place
+from polydetr.tuning.reading import read_space
+from polydetr.tuning.saving import save_model
+from polydetr.tuning.space import Space
+from polydetr.tuning.study import KeptStudy, Studies
 from polydetr.tuning.times import Times
+from polydetr.tuning.work import Steps, Wanted, Work
 
 BETTER = 0.8
 """Share of the resamples in which the best trial has to be better than the default, to be kept."""
-MOST_FAILED = 10
-"""Trials that fail, with none that does not, after which no more are begun."""
 TRIALS = 20
 """Where neither a number of trials nor a time limit is given."""
-_WAIT_SECONDS = 1.0
+_NOT_THE_SAME = frozenset({"out", "test", "train", "valid", "unlabelled", "track", "time_limit", "search", "seed"})
+"""Keys that a study may be gone on with otherwise, and what is compared by itself."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """trials: so many in all, the default among them; None: as many as the time limit has room for. keep: the best so
-    many have their models kept, beside the default's. refit: train the kept settings once more, on all rows.
+def check_call(config: Config, wanted: Wanted) -> None:
+    """All faults of a call that can be seen before anything is read.
+
+    Raises:
+        ConfigError: with every fault found, each on a line of its own.
     """
+    lines = []
+    if wanted.trials is not None and wanted.trials < 1:
+        lines.append(f"trials = {wanted.trials}: expected at least 1, which is the default; 20 are a good number")
+    if wanted.keep < 1:
+        lines.append(f"keep = {wanted.keep}: expected at least 1, the best trial, whose model is wanted")
+    if config.training.devices > 1:
+        lines.append(f"training.devices = {config.training.devices}: a trial trains on one; start several processes")
+    if config.search:
+        try:
+            check_settings(config, [dimension.key for dimension in read_space(config.search, config).dimensions])
+        except ConfigError as error:
+            lines += [line.removeprefix("  - ") for line in error.message.splitlines()[1:]]
+    if lines:
+        raise config_error(lines)
 
-    trials: int | None
-    keep: int = 3
-    refit: bool = False
+
+def tune(
+    config: Config, given: Mapping[str, Any], wanted: Wanted, place: Place, *, resume: bool, overwrite: bool,
+    display: Display,
+) -> StudyRecord:  # fmt: skip
+    """The whole study, or this process's part of it.
+
+    config: as it is where nothing is varied; its time limit is the whole command's. given: rows of each part, None
+    where the configuration names them.
+
+    Raises:
+        ConfigError, InputError, StudyError, SaveError: before the first trial. Interrupted: by the user. PolydetrError:
+            no trial ended well.
+    """
+    check_call(config, wanted)
+    place.check(resume=resume, overwrite=overwrite)
+    studies = Studies(read_address(place.address))
+    kept = studies.reading(place.name)
+    if kept is not None and not (resume or overwrite):
+        raise StudyError(
+            f"{studies.address.shown} holds a study {place.name!r} already.",
+            hint="Go on with it, or join it: --resume (resume=True). Or name another one, or replace it: --overwrite.",
+        )
+    if kept is not None and overwrite and not resume:
+        studies.remove(place.name)
+        place.clear()
+        kept = None
+    if resume and kept is None:
+        display.note(f"there is no study {place.name!r} in {studies.address.shown}: it is begun")
+    display.note(f"the study {place.name!r} is kept in {studies.address.shown}; go on with it by {place.how_to_resume}")
+    budget = open_budget(config, out=None, resume=False)
+    if budget is not None:
+        budget.kept = kept or {}
+    splits, schema = read_splits(config, **given, display=display, budget=budget)
+    read_options(config, schema)
+    # As a trial sees it: for_tasks changes what the user left open, which a default space must know.
+    space = _space(config, schema, splits, display)
+    config = for_tasks(_of_trials(config), [target.task for target in schema.targets])
+    space = Space(space.dimensions, config)
+    rows = SharedRows(config, schema, splits, notify=display.note)
+    study = studies.open(
+        place.name, space, _identity(config, schema, splits), seed=config.seed,
+        reading={} if budget is None else dict(budget.decided),
+    )  # fmt: skip
+    _say_what_is_varied(space, config, display)
+    times = Times(None if budget is None else budget.limit, began() if budget is None else budget.began, wanted.refit)
+    work = Work(study, rows, wanted, times, place.folder, display)
+    with _resumable(study, place):
+        work.run()
+        with study.ending(), reserved(place.out):
+            record = _record(work, _choose(work), splits)
+            _report(record, place, display)
+            model = work.model_of(record.kept)
+            if wanted.refit:
+                model = _refitted(work, record, model)
+            save_model(record, model, place.out, rows, notify=display.note)
+    return record
+
+
+def _of_trials(config: Config) -> Config:
+    """What the trials change: the limit and the search are the study's."""
+    return config.model_copy(update={"search": {}, "time_limit": None, "out": None})
+
+
+def _space(config: Config, schema: Schema, splits: Splits, display: Display) -> Space:
+    """The space that the configuration describes, or else the one that suits its rows."""
+    if config.search:
+        return read_space(config.search, config, schema)
+    built = None
+    with suppress(RowError):  # with on_error: skip, which the trials see to
+        built = build_model(
+            for_tasks(config, [t.task for t in schema.targets]), schema, splits.train, notify=display.note
+        )
+    modalities = {} if built is None else built.engine.encoder.modalities
+    pretrained = {name for name, modality in modalities.items() if modality.is_pretrained}
+    few = built is not None and has_few_rows(config, built, splits)
+    return default_space(config, schema, pretrained=pretrained, rows=len(splits.train), few_rows=few)
+
+
+def _identity(config: Config, schema: Schema, splits: Splits) -> dict[str, Any]:
+    """What the trials of a study depend on, beside its space."""
+    settings = config.model_dump(mode="json", exclude=set(_NOT_THE_SAME))
+    return {"config": settings, "schema": schema.to_dict(), "rows": hash_rows([*splits.train, *splits.valid])}
+
+
+def _say_what_is_varied(space: Space, config: Config, display: Display) -> None:
+    display.note(f"varies {'; '.join(map(str, space.dimensions))}")
+    if again := check_settings(config, [dimension.key for dimension in space.dimensions]):
+        display.note(
+            f"the rows are encoded anew for each value of {', '.join(again)}: once, for all trials that have it"
+        )
 
 
 @dataclass(frozen=True)
-class Found:
-    """best, kept: numbers of trials; gain: of the best against the default, None where it was not measured."""
-
+class _Found:
     best: int
     kept: int
     gain: Gain | None
 
 
-class Tuning:
-    """One process's work on a study. folder: of the study's files; ``folder/trials/NNN`` are the models that are kept.
+def _choose(work: Work) -> _Found:
+    """Which trial did best, and which one's model is saved.
+
+    Raises:
+        PolydetrError: every trial failed, with the reasons counted.
     """
+    records = work.study.records()
+    ended = [record for record in records if record.score is not None]
+    if not ended:
+        raise PolydetrError(f"no trial ended well: {_counted(records)}.", hint="Nothing was saved.")
+    best = work.best_of(records)[0].number
+    if best == 0 or records[0].score is None:
+        return _Found(best, best, None)
+    from polydetr.training.gain import gain  # XXX
 
-    def __init__(
-        self, study: KeptStudy, rows: SharedRows, wanted: Wanted, times: Times, folder: Path, display: Display
-    ) -> None:
-        self.study, self.rows, self.wanted, self.times = study, rows, wanted, times
-        self.folder, self.display = folder, display
-
-    def run(self) -> None:
-        """Trains until there are as many trials as wanted, the time is over, or nothing is left to try.
-
-        Raises:
-            Interrupted: by the user; the trial under way is free to be begun anew. PolydetrError: every trial failed.
-        """
-        told = False
-        while True:
-            records = self.study.records()
-            if self._all_failed(records):
-                break
-            fits, seconds = self._time(records)
-            if not fits:
-                break
-            taken = self.study.take(most=self.wanted.trials)
-            if taken is not None:
-                self._train(taken, seconds)
-                self._tidy()
-                continue
-            others = self.study.busy()
-            if not others:
-                break
-            if not told:
-                self.display.note(f"waits for the trials that {', '.join(sorted(set(others)))} trains")
-                told = True
-            time.sleep(_WAIT_SECONDS)
-        self._say_how_far(self.study.records())
-
-    def choose(self) -> Found:
-        """The trial whose model is saved.
-
-        Raises:
-            PolydetrError: every trial failed, with the reasons counted.
-        """
-        records = self.study.records()
-        ended = [record for record in records if record.score is not None]
-        if not ended:
-            raise PolydetrError(f"no trial ended well: {_counted(records)}.", hint="Nothing was saved.")
-        best = max(ended, key=lambda record: (record.score, -record.number))
-        default = records[0]
-        if best.number == 0 or default.score is None:
-            return Found(best.number, best.number, None)
-        gain = self.rows_gain(0, best.number)
-        return Found(best.number, best.number if gain.share_better >= BETTER else 0, gain)
-
-    def rows_gain(self, default: int, best: int) -> Gain:
-        from polydetr.training.trials import gain
-
-        return gain(self.model_of(default), self.model_of(best), self.rows)
-
-    def model_of(self, number: int) -> Path:
-        """The model folder of a trial; it is trained again where another machine has it."""
-        from polydetr.inference.folder import MANIFEST
-
-        folder = self._folder(number)
-        if not (folder / MANIFEST).exists():
-            record = self.study.records()[number]
-            self.display.note(f"trial {number} is trained again: its model is not in {str(folder)!r}")
-            self.rows.train(record.settings, out=folder, display=_Steps(self.display))
-        return folder
-
-    # -- one trial ----------------------------------------------------------------------------------------------------
-
-    def _train(self, taken: Taken, seconds: float | None) -> None:
-        folder, began = self._folder(taken.number), time.monotonic()
-        again = ", begun anew" if taken.again else ""
-        try:
-            self._remove(taken.number)
-            make_folder(folder.parent)
-        except OSError as error:
-            self.study.release(taken)
-            raise SaveError(f"cannot write to {str(folder.parent)!r}: {error.strerror or error}.") from None
-        self.display.note(f"trial {taken.number}{self._of_all}{again}: {settings_told(taken.settings)}")
-        steps = _Steps(self.display)
-        asked = _Asked(self.study)
-        try:
-            with self.study.held(taken):
-                result = self.rows.train(
-                    taken.settings, out=folder, on_evaluation=asked, seconds=seconds, display=steps
-                )
-        except (Interrupted, KeyboardInterrupt):
-            self.study.release(taken)
-            raise
-        except StudyError:
-            raise
-        except Exception as error:
-            self._failed(taken, reason_of(error), time.monotonic() - began)
-            return
-        if result.pruned:
-            self.study.pruned(taken, result, asked.curve, reason=asked.reason)
-            self.display.note(f"trial {taken.number} was given up: {asked.reason}")
-        elif not math.isfinite(result.score):
-            self._failed(taken, "its score is not a number", result.seconds)
-        else:
-            self._complete(taken, result, asked.curve)
-
-    def _complete(self, taken: Taken, result: TrialResult, curve: Mapping[int, float]) -> None:
-        self.study.complete(taken, result, curve)
-        ended = [record for record in self.study.records() if record.score is not None]
-        best = max(ended, key=lambda record: (record.score, -record.number))
-        standing = "the best so far" if best.number == taken.number else f"trial {best.number} has {best.score:.4f}"
-        self.display.note(f"trial {taken.number} reached {result.score:.4f} in {result.seconds:.1f} s ({standing})")
-
-    def _failed(self, taken: Taken, reason: str, seconds: float) -> None:
-        self._remove(taken.number)
-        self.study.failed(taken, reason=reason, seconds=seconds)
-        self.display.note(f"trial {taken.number} failed: {reason}")
-
-    def _time(self, records: Sequence[TrialRecord]) -> tuple[bool, float | None]:
-        if not records or records[0].state == "running":
-            return True, self.times.of_default(alone=self.wanted.trials == 1)
-        return self.times.of_next(records)
-
-    def _all_failed(self, records: Sequence[TrialRecord]) -> bool:
-        return len(records) >= MOST_FAILED and all(record.state == "failed" for record in records)
-
-    def _say_how_far(self, records: Sequence[TrialRecord]) -> None:
-        most, count = self.wanted.trials, len(records)
-        if most is not None and count < most and not self._all_failed(records):
-            fits, _ = self._time(records)
-            why = "no settings are left that were not tried" if fits else "the time limit has no room for more"
-            self.display.note(f"{count} of {most} trials: {why}")
-        if count == 1 and not self._time(records)[0]:
-            took = records[0].seconds
-            self.display.note(
-                f"the time limit leaves no time for a second trial: nothing was compared with the default, which took "
-                f"{took:.0f} s; a limit of {6 * took + 30:.0f}s has room for a few"
-            )
-
-    # -- folders ------------------------------------------------------------------------------------------------------
-
-    def _folder(self, number: int) -> Path:
-        return self.folder / "trials" / f"{number:03d}"
-
-    def _tidy(self) -> None:
-        """Removes the models of all trials that ended, but those that are kept."""
-        records = self.study.records()
-        best = sorted((r for r in records if r.score is not None), key=lambda record: (-(record.score or 0.0), record.number))
-        kept = {0, *(record.number for record in best[: self.wanted.keep])}
-        for record in records:
-            if record.state != "running" and record.number not in kept:
-                self._remove(record.number)
-
-    def _remove(self, number: int) -> None:
-        """The model of a trial, and what a process that was killed left of it."""
-        folder = self._folder(number)
-        left = re.compile(rf"\.?{re.escape(folder.name)}(\..*)?")
-        if not folder.parent.is_dir():
-            return
-        for path in folder.parent.iterdir():
-            if left.fullmatch(path.name) and path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            elif left.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-
-    @property
-    def _of_all(self) -> str:
-        return f" of 0 … {self.wanted.trials - 1}" if self.wanted.trials else ""
+    measured = gain(work.model_of(0), work.model_of(best), work.rows)
+    # Where no rows are left that chose nothing, there is only the score that chose it.
+    return _Found(best, best if measured is None or measured.share_better >= BETTER else 0, measured)
 
 
-class _Steps(Display):
-    """Shows the steps of a trial; what it notes was noted by the first one, or is about its settings alone."""
+def _refitted(work: Work, record: StudyRecord, model: Path) -> Path:
+    """The folder of a model that learned from the validation rows too; that of the trial where it had seen all rows."""
+    from polydetr.training.refit import refit  # XXX
 
-    def __init__(self, display: Display) -> None:
-        self._display = display
-
-    def step(self, info: StepInfo) -> None:
-        self._display.step(info)
-
-
-class _Asked:
-    """What a trial asks after each evaluation: whether it is given up. curve: percent of the run → score."""
-
-    def __init__(self, study: KeptStudy) -> None:
-        self.study, self.reason = study, ""
-        self.curve: dict[int, float] = {}
-
-    def __call__(self, entry: Mapping[str, Any]) -> bool:
-        if not math.isfinite(entry["score"]):
-            return False
-        self.curve[round(100 * entry["progress"])] = float(entry["score"])
-        if entry["progress"] >= 1.0:
-            return False
-        self.reason = self.study.behind(self.curve) or ""
-        return bool(self.reason)
-
-
-def settings_told(settings: Mapping[str, Any]) -> str:
-    """For a line of progress."""
-    return ", ".join(f"{key}={shown(value, 40)}" for key, value in settings.items()) or "the default, nothing changed"
-
-
-def reason_of(error: BaseException) -> str:
-    """Why a trial failed, in a line."""
-    if isinstance(error, PolydetrError):
-        return error.message.rstrip(".")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "it needs more memory than there is"
-    text = " ".join(str(error).split())[:200]
-    if "memory" in text and "alloc" in text:  # PyTorch on a CPU
-        return f"it needs more memory than there is ({text[:80]})"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    again = work.folder / "refit"
+    settings = record.trials[record.kept].settings
+    return again if refit(settings, model, work.rows, out=again, display=Steps(work.display)) else model
 
 
 def _counted(records: Sequence[TrialRecord]) -> str:
@@ -276,51 +211,36 @@ def _counted(records: Sequence[TrialRecord]) -> str:
     return "; ".join(first_of(f"{count} × {example[kind]}" for kind, count in kinds.most_common()))
 
 
-@contextmanager
-def resumable(study: KeptStudy, how: str) -> Iterator[None]:
-    """Whatever the user stops is told as what is kept and how to go on.
+def _record(work: Work, found: _Found, splits: Splits) -> StudyRecord:
+    engine, manifest = load_engine(work.model_of(found.kept))
+    named = [f"{target} {task.primary_metric}" for target, task in engine.tasks.items()]
+    metric = named[0] if len(named) == 1 else f"mean of {', '.join(named)}"
+    records = work.study.records()
+    return StudyRecord(
+        name=work.study.name, metric=metric, trials=records, space=work.study.space.to_list(),
+        importances=work.study.importances(), best=found.best, kept=found.kept, gain=found.gain,
+        cross_validated=work.rows.is_cross_validated or bool(manifest["training"].get("cross_validated")),
+        rows={"train": len(splits.train), "valid": len(splits.valid)}, seed=work.study.seed,
+        seconds=sum(record.seconds for record in records),
+    )  # fmt: skip
 
-    how: options with which the same call goes on.
-    """
+
+def _report(record: StudyRecord, place: Place, display: Display) -> None:
+    said = verdict(record)
+    display.note(f"{said.head} {said.text}")
+    make_folder(place.folder)
+    write_study(record, place.folder)
+
+
+@contextmanager
+def _resumable(study: KeptStudy, place: Place) -> Iterator[None]:
+    """Whatever the user stops is told as what is kept and how to go on."""
     try:
         yield
     except (Interrupted, KeyboardInterrupt):
         ended = sum(record.state != "running" for record in study.records())
+        count = f"{ended} trial{'' if ended == 1 else 's'}"
         raise Interrupted(
-            f"stopped; {ended} trial{'s' if ended != 1 else ''} of the study {study.name!r} {'are' if ended != 1 else 'is'} kept.",
-            hint=f"Go on with the same call and {how}.",
+            f"stopped; {count} of the study {study.name!r} {'is' if ended == 1 else 'are'} kept.",
+            hint=f"Go on with the same call and {place.how_to_resume}.",
         ) from None
-
-
-def record_of(
-    study: KeptStudy, found: Found, *, rows: Mapping[str, int], metric: str, cross_validated: bool, seconds: float
-) -> StudyRecord:
-    """The study as it is reported."""
-    return StudyRecord(
-        name=study.name, metric=metric, trials=study.records(), space=study.space.to_list(),
-        importances=study.importances(), best=found.best, kept=found.kept, gain=found.gain,
-        cross_validated=cross_validated, rows=rows, seed=study.seed, seconds=seconds,
-    )  # fmt: skip
-
-
-def gain_told(record: StudyRecord) -> list[str]:
-    """What was gained over saying nothing, for people."""
-    trials = {trial.number: trial for trial in record.trials}
-    best, default, gain = trials[record.best], trials[0], record.gain
-    scores = f"{record.metric} {best.score:.4f}" if best.score is not None else record.metric
-    if default.score is None:
-        return [f"trial {best.number} is the best ({scores}); the default failed: {default.reason}"]
-    if best.number == 0:
-        return [f"nothing was gained: of {len(trials)} trials none beats the default ({scores}), which is kept"]
-    lines = [f"trial {best.number} is the best: {scores}, the default has {default.score:.4f}"]
-    if gain is not None:
-        lines.append(
-            f"on {gain.rows} rows that chose nothing it differs by {gain.difference:+.4f} (90 % interval {gain.low:+.4f} to "
-            f"{gain.high:+.4f}); it is the better one in {gain.share_better:.0%} of the resamples: "
-            + ("it is kept" if record.kept else "nothing was gained that these rows can show, the default is kept")
-        )
-    return lines
-
-
-Save = Callable[[Path, Mapping[str, Any]], None]
-"""Writes the final model: from a model folder, with what its description says of the study."""
