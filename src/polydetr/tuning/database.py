@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ def open_database(address: Address) -> RDBStorage:
     """
     storage = _optuna().storages.RDBStorage
     from optuna.exceptions import OptunaError
-    from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+    from sqlalchemy.exc import SQLAlchemyError
 
     arguments: dict[str, Any] = {"timeout": _BUSY_SECONDS}
     if address.file is None:
@@ -91,12 +92,11 @@ def open_database(address: Address) -> RDBStorage:
                 f"the database {address.shown} cannot be used: {reason}.",
                 hint="Nothing was trained. See that it runs and lets you in; or leave out --storage.",
             ) from None
-        if isinstance(error, DatabaseError) and "readonly" in reason:
-            raise SaveError(f"the study file {address.shown!r} cannot be written: {reason}.") from None
-        raise StudyError(
-            f"the study file {address.shown!r} is damaged, or no study: {reason}.",
-            hint="Nothing was trained and nothing changed. Name another, or remove it.",
-        ) from None
+        if "readonly" in reason or "unable to open" in reason:
+            raise SaveError(
+                f"the study file {address.shown!r} cannot be written: {reason}.", hint="Name another place."
+            ) from None
+        raise _damaged(address.file, reason) from None
 
 
 @contextmanager
@@ -137,7 +137,8 @@ def locked(storage: RDBStorage, address: Address, name: str) -> Iterator[None]:
 
 
 def _check_file(file: Path) -> None:
-    """Raises SaveError where the file could not be made; StudyError where it is none."""
+    """Whether it is a study, or may become one. Raises SaveError where it cannot be made, StudyError where it is neither.
+    """
     try:
         make_folder(file.parent)
     except OSError as error:
@@ -146,12 +147,37 @@ def _check_file(file: Path) -> None:
         ) from None
     if file.is_dir():
         raise StudyError(f"the study file {str(file)!r} is a folder.", hint="Name a file, for example study.db.")
+    if not file.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:  # locked by another process, which is none of our business yet
+        if "locked" in str(error):
+            return
+        raise _damaged(file, str(error)) from None
+    except sqlite3.DatabaseError as error:
+        raise _damaged(file, str(error)) from None
+    if found != "ok":
+        raise _damaged(file, str(found))
+    if tables and not {"studies", "trials", "version_info"} <= tables:
+        raise StudyError(
+            f"the file {str(file)!r} is a database of something else: it has no studies.", hint="Name another one."
+        )
+
+
+def _damaged(file: Path, reason: str) -> StudyError:
+    return StudyError(
+        f"the study file {str(file)!r} is damaged, or no study: {shown(reason, 200)}.",
+        hint="Nothing was trained and nothing changed. Name another, or remove it.",
+    )
 
 
 def _reason(error: BaseException) -> str:
     cause = getattr(error, "orig", None) or error.__cause__ or error
     cause = getattr(cause, "orig", None) or cause
-    return " ".join(str(cause).split()).rstrip(".")[:200]
+    return " ".join(str(cause).split()).rstrip(".?")[:200]
 
 
 def _optuna() -> Any:

@@ -22,7 +22,7 @@ _CLASSES = frozenset({"classification", "tagging"})
 _MANY_ROWS = 2000
 """From which larger networks without a pretrained backbone are tried."""
 _TUNED = {"training.freeze_backbones": (False,)}
-_BY_STEPS = {"training.few_rows": (None, False)}
+_BY_STEPS = {"training.few_rows": (False,)}
 
 
 def default_space(config: Config, schema: Schema, *, pretrained: Collection[str], rows: int, few_rows: bool) -> Space:

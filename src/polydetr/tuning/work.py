@@ -99,7 +99,7 @@ class Work:
         except OSError as error:
             self.study.release(taken)
             raise SaveError(f"cannot write to {str(folder.parent)!r}: {error.strerror or error}.") from None
-        self.display.note(f"trial {taken.number}{self._of_all}{again}: {settings_told(taken.settings)}")
+        self.display.note(f"trial {taken.number}{again}: {settings_told(taken.settings)}")
         steps = Steps(self.display, notes=taken.number == 0)
         asked = _Asked(self.study)
         try:
@@ -180,10 +180,6 @@ class Work:
                 shutil.rmtree(path, ignore_errors=True)
             elif left.fullmatch(path.name) and not path.is_dir():
                 path.unlink(missing_ok=True)
-
-    @property
-    def _of_all(self) -> str:
-        return f" of 0 … {self.wanted.trials - 1}" if self.wanted.trials else ""
 
 
 class Steps(Display):
