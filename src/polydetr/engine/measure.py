@@ -38,7 +38,7 @@ def evaluate_results(
         task = engine.tasks[target]
         if isinstance(task, HasPositive):
             documents = (positives or {}).get(target) or encode_positives(engine, target, golds, results)
-            golds = _with_vectors(engine, target, golds, documents)
+            golds = golds_with_vectors(engine, target, golds, documents)
         evaluation = task.evaluate([r.predictions[target] for r in results], golds)
         evaluation = replace(evaluation, data={**evaluation.data, **baseline_data(task, golds)})
         if isinstance(evaluation.figures, BoxFigures):  # mistakes are shown in their images
@@ -122,7 +122,9 @@ def encode_positives(
     return [item for item in items if isinstance(item, EncodedDocument)]
 
 
-def _with_vectors(engine: Engine, target: str, golds: Sequence[Any], documents: Sequence[EncodedDocument]) -> list[Any]:
+def golds_with_vectors(
+    engine: Engine, target: str, golds: Sequence[Any], documents: Sequence[EncodedDocument]
+) -> list[Any]:
     """The gold values with their vectors."""
     keys = dict.fromkeys(gold.key for gold in golds if gold is not None)
     answers = engine.of_positives(target).answered(documents)

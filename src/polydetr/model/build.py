@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -34,14 +35,20 @@ class Assembly:
     runner: TorchRunner
 
 
-def build_model(config: Config, schema: Schema, records: Sequence[Record], *, notify: Notify) -> Assembly:
+def build_model(
+    config: Config, schema: Schema, records: Sequence[Record], *, notify: Notify,
+    states: Mapping[str, Mapping[str, Any]] = {},
+) -> Assembly:  # fmt: skip
     """A fresh model with pretrained or random weights, in evaluation mode, its labels learned from ``records``.
 
-    notify: takes the messages about what was inferred or left out. Raises:
+    notify: takes the messages about what was inferred or left out. states: target → what its task has learned and how
+    it was calibrated, in place of what it learns here. Raises:
         ConfigError, SchemaError, RowError, BackboneError: what does not fit, by name.
     """
     rows = [record.row for record in records]
     tasks = build_tasks(config, schema, records, notify=notify)
+    for target, state in states.items():
+        tasks[target].take(state)
     access = access_of(records[0]) if records else IN_MEMORY
     modalities = build_modalities(config, schema, rows, tasks, notify=notify, access=access)
     torch.manual_seed(config.seed)

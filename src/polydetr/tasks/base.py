@@ -249,11 +249,15 @@ class Task(ABC):
         """
         saved = {**state["config"], **(state.get(cls.kind, {}) if cls.kind in OLD_SECTIONS else {})}
         task = cls(state["target"], cls.Options(**{k: v for k, v in saved.items() if k in cls.Options.model_fields}))
-        learned = cls.Learned.model_validate(state)
-        task.temperature = learned.temperature
-        task.calibration = Calibration() if learned.calibration is None else learned.calibration.restored()
-        task.restore(learned.model_dump())
+        task.take(state)
         return task
+
+    def take(self, state: Mapping[str, Any]) -> None:
+        """Learns and is calibrated as the task that has this ``state``; its options stay. Raises ValueError."""
+        learned = self.Learned.model_validate(state)
+        self.temperature = learned.temperature
+        self.calibration = Calibration() if learned.calibration is None else learned.calibration.restored()
+        self.restore(learned.model_dump())
 
 
 def details_of(prediction: Prediction, kind: type[D]) -> D:

@@ -58,16 +58,22 @@ def finish(
     config, engine, notify = run.config, assembly.engine, run.display.note
     weights = _restore_best(assembly.model, run.checkpoints)
     # Features that were computed once, by a frozen backbone, are measured as they are: in the backbone's own precision.
-    proves = config.training.precision == "auto" and not config.training.freeze_backbones
+    again = run.hooks.again
+    proves = config.training.precision == "auto" and not config.training.freeze_backbones and again is None
     if run.budget is not None and run.devices.count == 1:
         rows, proves = fitting(run.budget, assembly, rows, proves=proves, notify=notify)
     measured = Measured({"precision": trained_in})
     with measured.step():
-        measured.prediction = _set_prediction(run, assembly, weights, trained_in, rows.valid if proves else None)
+        if again is not None and again.prediction["precision"] not in ("fp32", "bf16"):  # proved before
+            measured.prediction = dict(again.prediction)
+            apply(assembly.model, Precision(again.prediction["precision"], around=trained_in), weights)
+        else:
+            measured.prediction = _set_prediction(run, assembly, weights, trained_in, rows.valid if proves else None)
     assembly.runner.masters = Masters(assembly.model, weights)
     del weights
-    with measured.step():
-        measured.before, measured.evaluations["valid"] = calibrate(measured_as, rows.valid, notify=notify)
+    if again is None:
+        with measured.step():
+            measured.before, measured.evaluations["valid"] = calibrate(measured_as, rows.valid, notify=notify)
     with measured.step():
         if rows.test is not None:
             results, evaluated = measure(engine, rows.test)

@@ -118,7 +118,7 @@ def fit(
 def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
     schema, out, devices, display = run.schema, run.out, run.devices, run.display
     # A backbone may have to be fetched first, and the rows be written to the cache: once.
-    assembly = devices.first_then_all(lambda: _build(run.config, schema, splits, notify=display.note))
+    assembly = devices.first_then_all(lambda: _build(run, splits, notify=display.note))
     few = has_few_rows(run.config, assembly, splits)
     splits = splits.with_all_rows() if few else splits
     if not few:
@@ -187,7 +187,7 @@ def _planned(run: Run, splits: Splits, assembly: Assembly) -> tuple[Run, Assembl
     built = time.monotonic() - run.started
     config, plan = plan_run(config, run.schema, splits, assembly, budget, built=built, notify=run.display.note)
     if plan is not None and plan.image_size is not None:
-        assembly = _build(config, run.schema, splits, notify=run.notify)
+        assembly = _build(replace(run, config=config), splits, notify=run.notify)
     return replace(run, config=config), assembly
 
 
@@ -236,7 +236,7 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
     if not devices.is_first:
         torch.manual_seed(config.seed + devices.rank)  # each device has a dropout of its own
     fingerprint = fingerprint_of(run.identity, run.schema, run.rows_hash, frozen_digest(model))
-    tracked = config.track if devices.is_first else "none"
+    tracked = config.track if devices.is_first and run.hooks.tracks else "none"
     tracker = make_tracker(tracked, tracking_folder(run.out), config=config.model_dump())
     reserving: dict[str, Any] = {}
     header: dict[str, Any] = {"fingerprint": fingerprint, "precision": precision}
@@ -258,6 +258,7 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
         looks_first=bool(model.additive) or started,
         start_stands=bool(model.additive),
         on_evaluation=run.hooks.on_evaluation,
+        until=(run.hooks.again.step, run.hooks.again.steps) if run.hooks.again else None,
         **reserving,
     )
     try:
@@ -292,11 +293,12 @@ def _set_precision(run: Run, runner: TorchRunner, wanted: ForTraining, store: Ex
     return "bf16" if chosen.name == "bf16" else "fp32"
 
 
-def _build(config: Config, schema: Schema, splits: Splits, *, notify: Notify) -> Assembly:
+def _build(run: Run, splits: Splits, *, notify: Notify) -> Assembly:
     """The model; with ``on_error: skip`` rows whose labels or texts cannot be read are rejected on the way."""
+    config, schema, again = run.config, run.schema, run.hooks.again
     while True:
         try:
-            return build_model(config, schema, splits.train, notify=notify)
+            return build_model(config, schema, splits.train, notify=notify, states=again.tasks if again else {})
         except RowError as error:
             bad, located = _find_row(error, schema, splits.train)
             if config.on_error == "raise" or bad is None:

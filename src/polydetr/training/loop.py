@@ -91,8 +91,8 @@ class Loop:
     document that is answered (0 before the first) → seconds of the limit for all that comes after the last evaluation.
     displays: get every step and every evaluation. looks_first: the weights that it begins with are worth measuring;
     start_stands: they give way to weights alone that are worse in nothing. on_evaluation: is asked after each
-    evaluation, with its entry of the history; True ends the run, which raises ``Pruned``. until: the share of the run
-    after which it ends, with the weights of then, whatever the validation rows say, which are not answered.
+    evaluation, with its entry of the history; True ends the run, which raises ``Pruned``. until: the step after which
+    the run ends, with the weights of then, and the steps of its whole schedule: no validation row is answered.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Loop:
         start_stands: bool = False,
         reserve: Callable[[float], float] = lambda pace: 0.0,
         on_evaluation: Callable[[Mapping[str, Any]], bool] = lambda entry: False,
-        until: float | None = None,
+        until: tuple[int, float] | None = None,
     ) -> None:
         self.assembly, self.optimizer, self.config = assembly, optimizer, config
         self.model, self.engine = assembly.model, assembly.engine
@@ -147,7 +147,7 @@ class Loop:
         self._pace = self._paced(train)
         started = time.monotonic() - state.seconds
         saved = time.monotonic()
-        if self._until is not None and self._until <= 0.0:
+        if self._until is not None and self._until[0] <= state.step:
             self._keep_last()
         elif self._until is None and self.looks_first and not state.history:
             self._look_first(train, valid)
@@ -160,7 +160,7 @@ class Loop:
                 self._done = info.progress
                 last = self._out_of_time() or info.progress >= 1.0
                 if self._until is not None:
-                    if last or info.progress >= self._until:
+                    if last or info.step >= self._until[0]:
                         self._keep_last()
                 elif last or self._evaluation_due(batches, before, info.progress):
                     self._evaluate(valid, batches)
@@ -208,7 +208,8 @@ class Loop:
         assert self.config.epochs is not None
         for i in range(self.state.batch, rounds):
             steps = float(self.config.steps or 0) if self._counts_steps else self._pace.steps
-            yield batches[(i * world + rank) % len(batches)], rounds, max(1.0, rounds * self.config.epochs, steps)
+            total = max(1.0, rounds * self.config.epochs, steps) if self._until is None else self._until[1]
+            yield batches[(i * world + rank) % len(batches)], rounds, total
 
     def _paced(self, train: ExampleStore) -> Pace:
         settings = self.config.training

@@ -109,7 +109,12 @@ def _card(trained: Trained) -> dict[str, Any]:
 
 def _limits(info: dict[str, Any]) -> list[str]:
     limits = ["It was measured on rows like those it was trained on; other kinds of text may be predicted worse."]
-    if info["training"]["cross_validated"]:
+    if "refit_rows" in info["training"]:
+        limits.append(
+            f"It was trained on all {info['training']['refit_rows']:,} rows, as many steps as a model that had not "
+            "seen the validation rows: its scores on these, and its calibration, are of that model."
+        )
+    elif info["training"]["cross_validated"]:
         limits.append(
             "Its rows are few. Each was answered by a model that had not seen it: these scores are of such models, "
             "which learned from fewer rows; how they were trained was chosen by the same rows."

@@ -45,11 +45,27 @@ class WithFeatures(Protocol):
 
 
 @dataclass(frozen=True)
+class Again:
+    """A run that repeats an earlier one on more rows, of which none is left to choose or to calibrate by.
+
+    step, steps: see ``Loop``, ``until``. tasks: target → state of its task as it was calibrated; prediction: what the
+    earlier model folder records of the precision it predicts in.
+    """
+
+    step: int
+    steps: float
+    tasks: Mapping[str, Mapping[str, Any]]
+    prediction: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Hooks:
     """What a run does otherwise where it is one of many over the same rows.
 
     encode, with_features: take what an earlier run encoded or computed. on_evaluation: see ``Loop``. plans: whether a
     time limit may change settings and rows. measured: gets the engine that answers the validation rows, and these.
+    again: how an earlier run went that it repeats. tracks: whether trackers record it; group: the study that they file
+    it under.
     """
 
     encode: Encode = encode_rows
@@ -57,6 +73,9 @@ class Hooks:
     on_evaluation: Callable[[Mapping[str, Any]], bool] = lambda entry: False
     plans: bool = True
     measured: Callable[[Engine, MeasuredRows], None] = lambda engine, rows: None
+    again: Again | None = None
+    tracks: bool = True
+    group: str | None = None
 
 
 ALONE = Hooks()

@@ -1,7 +1,7 @@
-"""Cross-validation of a trial's settings where rows are few: folds that are the same for all trials, and their answers.
+"""Cross-validation of a trial's settings where rows are few: the same folds for all trials, and their answers.
 
-A fold is a whole training on the other rows, of which a part chooses the weights, as ``fit`` does with all rows. Its own
-rows are answered by the model that comes of it, which nothing of them has touched. The answers of all folds are put
+A fold is a whole training on the other rows, of which a part chooses the weights, as ``fit`` does with all rows. Its
+own rows are answered by the model that comes of it, which nothing of them has touched. The answers of all folds are put
 together and dealt out: every second document for the score by which trials are compared, the others for ``gain``.
 """
 
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polydetr.config.sections import Config
-from polydetr.core.plugs import TASKS
 from polydetr.core.predictions import RowResult
 from polydetr.core.records import Record
 from polydetr.data.splits import Holding, split_records
@@ -21,7 +20,6 @@ from polydetr.engine.engine import Engine
 from polydetr.errors import SchemaError
 from polydetr.schema.spec import Schema
 from polydetr.tasks.base import Task
-from polydetr.tasks.capabilities import HasPositive
 from polydetr.training.bootstrap import evaluations_of, resampled_scores
 from polydetr.training.encode import MeasuredRows, Splits
 from polydetr.training.loop import score_of
@@ -50,14 +48,9 @@ class Fold:
 
 
 def make_folds(config: Config, schema: Schema, splits: Splits) -> list[Fold]:
-    """Two or more where the rows are few and some of them were held out; otherwise none: the validation rows will do.
-
-    A target with positives (an embedding's) is measured among all rows at once, never by folds.
-    """
+    """Two or more where the rows are few and some of them were held out; otherwise none: the validation rows will do."""
     rows = splits.given
     if not splits.is_held_out or len(rows) >= FEW:
-        return []
-    if any(issubclass(TASKS[target.task], HasPositive) for target in schema.targets):
         return []
     folds: list[Fold] = []
     left = rows

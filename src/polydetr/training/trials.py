@@ -27,11 +27,13 @@ from polydetr.core.files import save_json
 from polydetr.engine.engine import Engine
 from polydetr.errors import Interrupted
 from polydetr.modalities.base import Notify
+from polydetr.model.build import build_tasks
 from polydetr.model.folder import save_folder
 from polydetr.schema.spec import Schema
+from polydetr.tasks.capabilities import HasPositive
 from polydetr.training.budget import Budget
 from polydetr.training.checkpoint import Checkpoints, checkpoint_of
-from polydetr.training.encode import EncodedRows, MeasuredRows, Splits
+from polydetr.training.encode import MIN_PARTED, EncodedRows, MeasuredRows, Splits
 from polydetr.training.fit import Trained, fit
 from polydetr.training.loop import Display, Pruned
 from polydetr.training.report import write_run_reports
@@ -70,7 +72,12 @@ class SharedRows:
     def __init__(self, config: Config, schema: Schema, splits: Splits, *, notify: Notify) -> None:
         self.config, self.schema, self.splits, self.notify = config, schema, splits, notify
         self.encodings = SharedEncodings()
-        self.folds: Sequence[Fold] = make_folds(config, schema, splits)
+        self._tasks = build_tasks(config, schema, splits.train, notify=lambda message: None)
+        # Half of the validation rows where a target is measured among all of them at once (an embedding's): there none
+        # of those that a trial sees is left out when it chooses its weights.
+        among_all = any(isinstance(task, HasPositive) for task in self._tasks.values())
+        self.withheld = splits.valid[1::2] if among_all and len(splits.valid) >= MIN_PARTED else []
+        self.folds: Sequence[Fold] = [] if among_all else make_folds(config, schema, splits)
         self._best = float("-inf")
         if self.folds:
             notify(
@@ -79,33 +86,44 @@ class SharedRows:
             )
 
     @property
+    def metric(self) -> str:
+        """What a score is: "label accuracy", or "mean of label accuracy and …"."""
+        names = [
+            f"{target} {'negative ' if task.lower_is_better else ''}{task.primary_metric}"
+            for target, task in self._tasks.items()
+        ]
+        return names[0] if len(names) == 1 else f"mean of {', '.join(names[:-1])} and {names[-1]}"
+
+    @property
     def is_cross_validated(self) -> bool:
         return bool(self.folds)
 
     def train(
         self, settings: Mapping[str, Any], *, out: Path, on_evaluation: Asked = lambda entry: False,
-        seconds: float | None = None, display: Display | None = None,
+        seconds: float | None = None, display: Display | None = None, group: str | None = None,
     ) -> TrialResult:  # fmt: skip
         """One trial; its model is saved in the folder ``out``. Whatever ends it early leaves nothing there.
 
         settings: dotted key → value, laid over the configuration. on_evaluation: gets each evaluation as the history
         keeps it ("step", "progress" of 0 … 1, "score" ...), after which the trial goes on unless it answers True; where
-        trials are cross-validated, after each fold. seconds: the time of this trial, within which its steps end.
+            trials are cross-validated, after each fold. seconds: the time of this trial, within which its steps end.
+            group: the study that trackers file it under.
 
         Raises:
             PolydetrError, MemoryError ...: what ended the training. Interrupted: by the user.
         """
-        return _Trial(self, with_settings(self.config, settings), out, on_evaluation, seconds, display).run()
+        return _Trial(self, with_settings(self.config, settings), out, on_evaluation, seconds, display, group).run()
 
     def is_best(self, score: float) -> bool:
         """Whether no trial before had a higher score; remembers it."""
         best, self._best = self._best, max(self._best, score)
-        return score >= best
+        return score > best
 
     def of_a_trial(self) -> Splits:
-        """The rows as a trial gets them, to change as it likes: without those of the test."""
-        given = self.splits
-        return replace(given, train=[*given.train], valid=[*given.valid], test=None, rejected=[*given.rejected])
+        """The rows as a trial gets them, to change as it likes: without those of the test, and what is withheld."""
+        given, away = self.splits, {id(record) for record in self.withheld}
+        valid = [record for record in given.valid if id(record) not in away]
+        return replace(given, train=[*given.train], valid=valid, test=None, rejected=[*given.rejected])
 
 
 class _Trial:
@@ -113,10 +131,10 @@ class _Trial:
 
     def __init__(
         self, rows: SharedRows, config: Config, out: Path, on_evaluation: Asked, seconds: float | None,
-        display: Display | None,
+        display: Display | None, group: str | None,
     ) -> None:  # fmt: skip
         self.rows, self.config, self.out, self.asked = rows, config, out, on_evaluation
-        self.seconds, self.display = seconds, display or Display()
+        self.seconds, self.display, self.group = seconds, display or Display(), group
         self.began = time.monotonic()
         self.entries: list[Mapping[str, Any]] = []
         self.answers = Answers()
@@ -124,7 +142,7 @@ class _Trial:
 
     def run(self) -> TrialResult:
         try:
-            with _nothing_left(self.out):
+            with no_checkpoint_left(self.out):
                 return self._run()
         except Pruned:
             best = max(self.entries, key=lambda entry: entry["score"])
@@ -152,10 +170,10 @@ class _Trial:
         return self._result(best["score"], best["metrics"])
 
     def _fit(
-        self, splits: Splits, display: Display, *, runs: int, on_evaluation: Asked,
+        self, splits: Splits, display: Display | None, *, runs: int, on_evaluation: Asked,
         measured: Callable[[Engine, MeasuredRows], None] = lambda engine, rows: None, encode: Encode | None = None,
     ) -> Trained:  # fmt: skip
-        """One of the ``runs`` trainings that are left, in its part of the time."""
+        """One of the ``runs`` trainings that are left, in its part of the time; unseen where there is no display."""
         limit, budget = None, None
         if self.seconds is not None:
             now = time.monotonic()
@@ -164,10 +182,18 @@ class _Trial:
         hooks = Hooks(
             encode=encode or self.rows.encodings.encode, with_features=self.rows.encodings.with_features,
             on_evaluation=on_evaluation, plans=False, measured=measured,
+            tracks=display is not None, group=self.group,
         )  # fmt: skip
         config = self.config.model_copy(update={"time_limit": limit})
         trained = fit(
-            config, self.rows.schema, splits, out=self.out, resume=False, display=display, budget=budget, hooks=hooks
+            config,
+            self.rows.schema,
+            splits,
+            out=self.out,
+            resume=False,
+            display=display or Display(),
+            budget=budget,
+            hooks=hooks,
         )
         if trained.failure is not None:
             raise trained.failure
@@ -183,7 +209,7 @@ class _Trial:
             held.extend([test] if test is not None else [])
             return rows
 
-        trained = self._fit(fold.splits(), Display(), runs=runs, on_evaluation=lambda entry: False, encode=encode)
+        trained = self._fit(fold.splits(), None, runs=runs, on_evaluation=lambda entry: False, encode=encode)
         trained.checkpoints.discard()
         for rows in held:
             self.answers.add(trained.assembly.engine, rows)
@@ -199,14 +225,12 @@ class _Trial:
 
 
 @contextmanager
-def _nothing_left(out: Path) -> Iterator[None]:
-    """Whatever happens, no checkpoint is left beside ``out``, and no model in memory."""
+def no_checkpoint_left(out: Path) -> Iterator[None]:
+    """Whatever ends the block, no checkpoint is left beside ``out``, and no model in memory."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise Interrupted("stopped within a trial, of which nothing is kept.") from None
-    except Interrupted as error:
-        raise Interrupted("stopped within a trial, of which nothing is kept.") from error
+    except (KeyboardInterrupt, Interrupted):
+        raise Interrupted("stopped: nothing is kept of the training under way.") from None
     except Exception as error:
         traceback.clear_frames(error.__traceback__)  # they hold the model for as long as the error is known
         raise
