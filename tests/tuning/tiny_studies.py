@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +29,8 @@ SEARCH: dict[str, Any] = {
     "model": {"dropout": [0.0, 0.1, 0.3]},
 }
 CONFIG = load_config({"search": SEARCH, "backbone": "none"})
+OPENED: list[Studies] = []
+"""Closed after each test."""
 IDENTITY: dict[str, Any] = {"config": {"model": {"num_heads": 8}}, "schema": {}, "rows": "these"}
 
 
@@ -36,7 +39,14 @@ def open_study(
     seed: int = 0,
 ) -> KeptStudy:  # fmt: skip
     space = read_space(config.search, config)
-    return Studies(read_address(str(address))).open(name, space, identity, seed=seed, reading={})
+    OPENED.append(Studies(read_address(str(address))))
+    return OPENED[-1].open(name, space, identity, seed=seed, reading={})
+
+
+def score_of(settings: Mapping[str, Any]) -> float:
+    """1 at a learning rate of 1e-3 without dropout, less with every power of ten away from it."""
+    away = abs(math.log10(settings.get("training.head_lr", 1e-2) / 1e-3))
+    return 1.0 / (1.0 + away + settings.get("model.dropout", 0.1))
 
 
 class Rows:
@@ -56,8 +66,7 @@ class Rows:
             with self.log.open("a") as file:
                 file.write(f"{os.getpid()} {out.name} {sorted(settings.items())}\n")
         began = time.monotonic()
-        lr, dropout = settings.get("training.head_lr", 1e-2), settings.get("model.dropout", 0.1)
-        final = 1.0 / (1.0 + abs(lr - 1e-3) * 100 + dropout)
+        final = score_of(settings)
         curve = []
         for step in range(1, 5):
             self.at(step)

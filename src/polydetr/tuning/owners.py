@@ -22,6 +22,10 @@ def this_process() -> dict[str, Any]:
     return {"pid": os.getpid(), "started": _started(os.getpid()), "machine": _machine(), "name": platform.node()}
 
 
+def is_this_process(owner: Mapping[str, Any]) -> bool:
+    return all(owner.get(key) == value for key, value in this_process().items())
+
+
 def is_alive(owner: Mapping[str, Any], beat: float | None) -> bool:
     """Whether the process goes on. beat: its last sign of life, by ``time.time``; None where it gave none."""
     if owner.get("machine") == _machine():

@@ -211,7 +211,7 @@ def _unknown(key: str, config: Config, schema: Schema | None) -> str | None:
         if parts[1] not in tasks:
             return f"tasks.{shown(parts[1])}: {quoted(parts[1])} is not a target. {did_you_mean(parts[1], tasks)}"
         fields = TASKS[tasks[parts[1]]].Options.model_fields
-        return f"unknown key {quoted(key)}. {did_you_mean(parts[2], [join_key((*parts[:2], f)) for f in fields])}"
+        return f"unknown key {quoted(key)}. {did_you_mean(parts[2], fields)}"
     same = [other for other in known if parts and parts[-1] in split_key(other)]
     hint = f"Did you mean {quoted(same[0])}?" if same else did_you_mean(key, known, limit=100)
     return f"unknown key {quoted(key)}. {hint}"

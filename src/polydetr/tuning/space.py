@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -135,11 +134,6 @@ class Space:
 
     def to_list(self) -> list[dict[str, Any]]:
         return [dimension.to_dict() for dimension in self.dimensions]
-
-    @property
-    def digest(self) -> str:
-        """The same for spaces that are the same."""
-        return hashlib.sha256(json.dumps(self.to_list(), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def value_at(config: Config, key: str) -> Any:

@@ -8,6 +8,7 @@ same settings. So none is lost and none is done twice, whenever a process is kil
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from polydetr.core.studies import TrialRecord
 from polydetr.errors import OutputError, StudyError
 from polydetr.tuning.database import Address, locked, open_database, told_as_error
-from polydetr.tuning.owners import beating, is_alive, this_process, told
-from polydetr.tuning.pruning import falls_behind
+from polydetr.tuning.owners import beating, is_alive, is_this_process, this_process, told
 from polydetr.tuning.sampling import Drawn, default, draw, importances
 from polydetr.tuning.space import Space, differences
 
@@ -30,19 +30,27 @@ if TYPE_CHECKING:
     from polydetr.training.trials import TrialResult
 
 _IDENTITY, _READING = "polydetr", "reading"
-_SETTINGS, _OWNER, _BEAT, _RESULT = "settings", "owner", "beat", "result"
+_SETTINGS, _OWNER, _BEAT, _RESULT, _SHARES = "settings", "owner", "beat", "result", "shares"
 _DIFFERENCES = 4
 """That are named where a study is another one."""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """A trial that this process has. again: an earlier process did not end it."""
+    """A trial that this process has. again: an earlier process did not end it. others: percent of the run → score, of
+    each trial that had run to its end by then. id, token: of the trial in the database, and of this turn at it.
+    """
 
     number: int
     settings: Mapping[str, Any]
     again: bool
+    others: Sequence[Mapping[int, float]]
     id: int
+    token: str
+
+
+_HELD: set[str] = set()
+"""The trials that are trained in this process now: one that an error ended is nobody's, though the process lives."""
 
 
 class Studies:
@@ -108,6 +116,10 @@ class Studies:
                 )
         return KeptStudy(name, self.storage, self.address, found, space, seed)
 
+    def close(self) -> None:
+        """Lets go of the database."""
+        self.storage.engine.dispose()
+
     def _id(self, name: str) -> int | None:
         try:
             return self.storage.get_study_id_from_name(name)
@@ -123,7 +135,6 @@ class KeptStudy:
     ) -> None:
         self.name, self.space, self.seed = name, space, seed
         self._storage, self._address, self._id = storage, address, study_id
-        self._me = this_process()
 
     def take(self, *, most: int | None) -> Taken | None:
         """The next trial, which is now this process's: one that a dead process left, else a new one, of which there are
@@ -131,15 +142,21 @@ class KeptStudy:
         """
         with told_as_error(self._address), locked(self._storage, self._address, self.name):
             trials = self._trials()
+            token, curves = secrets.token_hex(8), _curves(trials)
+            owner = {**this_process(), "token": token}
+            _HELD.add(token)
             for trial in trials:
                 if not trial.state.is_finished() and not _lives(trial):
-                    self._storage.set_trial_user_attr(trial._trial_id, _OWNER, self._me)
                     self._storage.set_trial_user_attr(trial._trial_id, _BEAT, time.time())
-                    return Taken(trial.number, trial.user_attrs[_SETTINGS], True, trial._trial_id)
+                    self._storage.set_trial_user_attr(trial._trial_id, _OWNER, owner)
+                    return Taken(trial.number, trial.user_attrs[_SETTINGS], True, curves, trial._trial_id, token)
             if most is not None and len(trials) >= most:
                 return None
             drawn = self._next(trials)
-            return None if drawn is None else self._begun(drawn, len(trials))
+            if drawn is None:
+                return None
+            made = self._begun(drawn, owner, number=len(trials))
+            return Taken(len(trials), drawn.settings, False, curves, made, token)
 
     def busy(self) -> list[str]:
         """The processes that have a trial under way."""
@@ -152,37 +169,35 @@ class KeptStudy:
         def beat(now: float) -> None:
             self._storage.set_trial_user_attr(taken.id, _BEAT, now)
 
-        with beating(beat):
-            yield
+        try:
+            with beating(beat):
+                yield
+        finally:
+            _HELD.discard(taken.token)
 
     def release(self, taken: Taken) -> None:
         """The trial was stopped: whoever goes on begins it anew."""
         with told_as_error(self._address):
             self._storage.set_trial_user_attr(taken.id, _OWNER, None)
 
-    def behind(self, own: Mapping[int, float]) -> str | None:
-        """Why a trial with these scores so far (percent of the run → score) is given up; None where it is not."""
-        with told_as_error(self._address):
-            from optuna.trial import TrialState
-
-            ended = [t.intermediate_values for t in self._trials() if t.state == TrialState.COMPLETE]
-        return falls_behind(own, ended)
-
     def complete(self, taken: Taken, result: TrialResult, curve: Mapping[int, float]) -> None:
-        """Keeps what came of a trial; curve: percent of the run → score. A score that is none is a failure."""
+        """Keeps what came of a trial. curve: percent of the run → score, of each evaluation."""
         from optuna.trial import TrialState
 
-        self._end(taken, TrialState.COMPLETE, _kept(result), curve, score=result.score)
+        self._end(taken, TrialState.COMPLETE, _kept(result, curve), score=result.score)
 
     def pruned(self, taken: Taken, result: TrialResult, curve: Mapping[int, float], *, reason: str) -> None:
+        """Keeps how far a trial came. Optuna ranks it by the last that is known of it."""
         from optuna.trial import TrialState
 
-        self._end(taken, TrialState.PRUNED, {**_kept(result), "reason": reason}, curve)
+        with told_as_error(self._address):
+            self._storage.set_trial_intermediate_value(taken.id, max(curve), curve[max(curve)])
+        self._end(taken, TrialState.PRUNED, {**_kept(result, curve), "reason": reason})
 
     def failed(self, taken: Taken, *, reason: str, seconds: float) -> None:
         from optuna.trial import TrialState
 
-        self._end(taken, TrialState.FAIL, {"reason": reason, "seconds": seconds}, {})
+        self._end(taken, TrialState.FAIL, {"reason": reason, "seconds": seconds})
 
     def records(self) -> list[TrialRecord]:
         """All trials, by number."""
@@ -214,37 +229,41 @@ class KeptStudy:
             return default(self.space)
         return draw(self.space, trials, [t.user_attrs[_SETTINGS] for t in trials], seed=self.seed)
 
-    def _begun(self, drawn: Drawn, number: int) -> Taken:
+    def _begun(self, drawn: Drawn, owner: Mapping[str, Any], *, number: int) -> int:
+        """Writes a new trial in one piece; its id."""
         from optuna.trial import FrozenTrial, TrialState
 
         trial = FrozenTrial(
             number=number, state=TrialState.RUNNING, value=None, datetime_start=datetime.now(), datetime_complete=None,
             params=dict(drawn.params), distributions=dict(drawn.distributions),
-            user_attrs={_SETTINGS: dict(drawn.settings), _OWNER: self._me, _BEAT: time.time()},
+            user_attrs={_SETTINGS: dict(drawn.settings), _OWNER: dict(owner), _BEAT: time.time()},
             system_attrs={}, intermediate_values={}, trial_id=-1,
         )  # fmt: skip
-        made = self._storage.create_new_trial(self._id, template_trial=trial)
-        return Taken(number, drawn.settings, False, made)
+        return self._storage.create_new_trial(self._id, template_trial=trial)
 
-    def _end(
-        self, taken: Taken, state: Any, result: Mapping[str, Any], curve: Mapping[int, float], *,
-        score: float | None = None,
-    ) -> None:  # fmt: skip
+    def _end(self, taken: Taken, state: Any, result: Mapping[str, Any], *, score: float | None = None) -> None:
         """The state comes last: a trial that is killed while this is written is begun anew."""
         with told_as_error(self._address):
-            for share, value in curve.items():
-                self._storage.set_trial_intermediate_value(taken.id, share, value)
             self._storage.set_trial_user_attr(taken.id, _RESULT, json.loads(json.dumps(dict(result), default=float)))
             self._storage.set_trial_state_values(taken.id, state, None if score is None else [score])
 
 
 def _lives(trial: FrozenTrial) -> bool:
+    """Whether a process has this trial under way."""
     owner = trial.user_attrs.get(_OWNER)
-    return owner is not None and is_alive(owner, trial.user_attrs.get(_BEAT))
+    if owner is None or not is_alive(owner, trial.user_attrs.get(_BEAT)):
+        return False
+    return owner.get("token") in _HELD or not is_this_process(owner)
 
 
-def _kept(result: TrialResult) -> dict[str, Any]:
+def _curves(trials: Sequence[FrozenTrial]) -> list[dict[int, float]]:
+    ended = [trial.user_attrs[_RESULT][_SHARES] for trial in trials if trial.state.name == "COMPLETE"]
+    return [{int(share): float(score) for share, score in curve} for curve in ended]
+
+
+def _kept(result: TrialResult, curve: Mapping[int, float]) -> dict[str, Any]:
     return {
+        _SHARES: sorted(curve.items()),
         "metrics": {target: dict(metrics) for target, metrics in result.metrics.items()},
         "curve": [list(point) for point in result.curve],
         "steps": result.steps,

@@ -29,9 +29,11 @@ from polydetr.schema.spec import Schema
 from polydetr.tasks.options import read_options
 from polydetr.training.encode import Splits
 from polydetr.training.few_rows import has_few_rows
+from polydetr.training.gain import gain
 from polydetr.training.limited import open_budget
 from polydetr.training.loop import Display
 from polydetr.training.read import read_splits
+from polydetr.training.refit import refit
 from polydetr.training.run import hash_rows
 from polydetr.training.trial_settings import check_settings
 from polydetr.training.trials import SharedRows
@@ -90,7 +92,7 @@ def tune(
     """
     check_call(config, wanted)
     place.check(resume=resume, overwrite=overwrite)
-    studies = Studies(read_address(place.address))
+    studies = opened.enter_context(closing(Studies(read_address(place.address))))
     kept = studies.reading(place.name)
     if kept is not None and not (resume or overwrite):
         raise StudyError(
@@ -187,8 +189,6 @@ def _choose(work: Work) -> _Found:
     best = work.best_of(records)[0].number
     if best == 0 or records[0].score is None:
         return _Found(best, best, None)
-    from polydetr.training.gain import gain  # XXX
-
     measured = gain(work.model_of(0), work.model_of(best), work.rows)
     # Where no rows are left that chose nothing, there is only the score that chose it.
     return _Found(best, best if measured is None or measured.share_better >= BETTER else 0, measured)
@@ -196,8 +196,6 @@ def _choose(work: Work) -> _Found:
 
 def _refitted(work: Work, record: StudyRecord, model: Path) -> Path:
     """The folder of a model that learned from the validation rows too; that of the trial where it had seen all rows."""
-    from polydetr.training.refit import refit  # XXX
-
     again = work.folder / "refit"
     settings = record.trials[record.kept].settings
     return again if refit(settings, model, work.rows, out=again, display=Steps(work.display)) else model

@@ -13,10 +13,11 @@ from typing import Any
 
 from polydetr.core.files import make_folder
 from polydetr.core.studies import TrialRecord
-from polydetr.errors import Interrupted, PolydetrError, SaveError, StudyError, shown
+from polydetr.errors import Interrupted, PolydetrError, SaveError, shown
 from polydetr.inference.folder import MANIFEST
 from polydetr.training.loop import Display, StepInfo
 from polydetr.training.trials import SharedRows, TrialResult
+from polydetr.tuning.pruning import falls_behind
 from polydetr.tuning.study import KeptStudy, Taken
 from polydetr.tuning.times import Times
 
@@ -49,29 +50,26 @@ class Work:
         """Trains until there are as many trials as wanted, the time is over, or nothing is left to try.
 
         Raises:
-            Interrupted: by the user; the trial under way is free to be begun anew. PolydetrError: every trial failed.
+            Interrupted: by the user; the trial under way is free to be begun anew. StudyError: the database is away.
+            SaveError: nothing can be written.
         """
         told = False
         while True:
             records = self.study.records()
-            if self._all_failed(records):
-                break
+            self._tidy(records)
             fits, seconds = self._time(records)
-            if not fits:
-                break
-            taken = self.study.take(most=self.wanted.trials)
+            taken = self.study.take(most=self.wanted.trials) if fits and not _all_failed(records) else None
             if taken is not None:
-                self._train(taken, seconds)
-                self._tidy()
+                self._train(taken, seconds, records)
                 continue
-            others = self.study.busy()
+            others = self.study.busy() if fits else []
             if not others:
                 break
             if not told:
                 self.display.note(f"waits for the trials that {', '.join(sorted(set(others)))} trains")
                 told = True
             time.sleep(_WAIT_SECONDS)
-        self._say_how_far(self.study.records())
+        self._say_how_far(records)
 
     @staticmethod
     def best_of(records: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -90,43 +88,35 @@ class Work:
 
     # -- one trial ----------------------------------------------------------------------------------------------------
 
-    def _train(self, taken: Taken, seconds: float | None) -> None:
-        folder, began = self._folder(taken.number), time.monotonic()
+    def _train(self, taken: Taken, seconds: float | None, records: Sequence[TrialRecord]) -> None:
         again = ", begun anew" if taken.again else ""
-        try:
-            self._remove(taken.number)
-            make_folder(folder.parent)
-        except OSError as error:
-            self.study.release(taken)
-            raise SaveError(f"cannot write to {str(folder.parent)!r}: {error.strerror or error}.") from None
         self.display.note(f"trial {taken.number}{again}: {settings_told(taken.settings)}")
-        steps = Steps(self.display, notes=taken.number == 0)
-        asked = _Asked(self.study)
-        try:
-            with self.study.held(taken):
+        asked, began = _Asked(taken.others), time.monotonic()
+        with self.study.held(taken):
+            try:
                 result = self.rows.train(
-                    taken.settings, out=folder, on_evaluation=asked, seconds=seconds, display=steps
-                )
-        except (Interrupted, KeyboardInterrupt):
-            self.study.release(taken)
-            raise
-        except StudyError:
-            raise
-        except Exception as error:
-            self._failed(taken, reason_of(error), time.monotonic() - began)
-            return
-        if result.pruned:
-            self.study.pruned(taken, result, asked.curve, reason=asked.reason)
-            self.display.note(f"trial {taken.number} was given up: {asked.reason}")
-        elif not math.isfinite(result.score):
-            self._failed(taken, "its score is not a number", result.seconds)
-        else:
-            self._complete(taken, result, asked.curve)
+                    taken.settings, out=self._free(taken.number), on_evaluation=asked, seconds=seconds,
+                    display=Steps(self.display, notes=taken.number == 0),
+                )  # fmt: skip
+            except (Interrupted, KeyboardInterrupt, OutOfPlace):
+                self.study.release(taken)
+                raise
+            except Exception as error:
+                self._failed(taken, reason_of(error), time.monotonic() - began)
+                return
+            if result.pruned:
+                self.study.pruned(taken, result, asked.curve, reason=asked.reason)
+                self.display.note(f"trial {taken.number} was given up: {asked.reason}")
+            elif not math.isfinite(result.score):
+                self._failed(taken, "its score is not a number", result.seconds)
+            else:
+                self.study.complete(taken, result, asked.curve)
+                self._say_reached(taken, result, records)
 
-    def _complete(self, taken: Taken, result: TrialResult, curve: Mapping[int, float]) -> None:
-        self.study.complete(taken, result, curve)
-        best = self.best_of(self.study.records())[0]
-        standing = "the best so far" if best.number == taken.number else f"trial {best.number} has {best.score:.4f}"
+    def _say_reached(self, taken: Taken, result: TrialResult, records: Sequence[TrialRecord]) -> None:
+        best = next(iter(self.best_of(records)), None)
+        beaten = best is None or best.score is None or best.score < result.score
+        standing = "the best so far" if beaten else f"trial {best.number} has {best.score:.4f}"  # type: ignore[union-attr]
         self.display.note(f"trial {taken.number} reached {result.score:.4f} in {result.seconds:.1f} s ({standing})")
 
     def _failed(self, taken: Taken, reason: str, seconds: float) -> None:
@@ -139,12 +129,9 @@ class Work:
             return True, self.times.of_default(alone=self.wanted.trials == 1)
         return self.times.of_next(records)
 
-    def _all_failed(self, records: Sequence[TrialRecord]) -> bool:
-        return len(records) >= MOST_FAILED and all(record.state == "failed" for record in records)
-
     def _say_how_far(self, records: Sequence[TrialRecord]) -> None:
         most, count = self.wanted.trials, len(records)
-        if most is not None and count < most and not self._all_failed(records):
+        if most is not None and count < most and not _all_failed(records):
             fits, _ = self._time(records)
             why = "no settings are left that were not tried" if fits else "the time limit has no room for more"
             self.display.note(f"{count} of {most} trials: {why}")
@@ -160,11 +147,22 @@ class Work:
     def _folder(self, number: int) -> Path:
         return self.folder / "trials" / f"{number:03d}"
 
-    def _tidy(self) -> None:
+    def _free(self, number: int) -> Path:
+        """The folder of a trial, in which nothing is left of an earlier process. Raises OutOfPlace."""
+        folder = self._folder(number)
+        try:
+            self._remove(number)
+            make_folder(folder.parent)
+        except OSError as error:
+            raise OutOfPlace(
+                f"cannot write to {str(folder.parent)!r}: {error.strerror or error}.",
+                hint="Make room, then go on with the same call and --resume (resume=True).",
+            ) from None
+        return folder
+
+    def _tidy(self, records: Sequence[TrialRecord]) -> None:
         """Removes the models of all trials that ended, but those that are kept."""
-        records = self.study.records()
-        best = self.best_of(records)
-        kept = {0, *(record.number for record in best[: self.wanted.keep])}
+        kept = {0, *(record.number for record in self.best_of(records)[: self.wanted.keep])}
         for record in records:
             if record.state != "running" and record.number not in kept:
                 self._remove(record.number)
@@ -197,20 +195,29 @@ class Steps(Display):
 
 
 class _Asked:
-    """What a trial asks after each evaluation: whether it is given up. curve: percent of the run → score."""
+    """What a trial asks after each evaluation: whether it is given up. others: the curves of trials that ran to their
+    end; curve: its own; both percent of the run → score.
+    """
 
-    def __init__(self, study: KeptStudy) -> None:
-        self.study, self.reason = study, ""
+    def __init__(self, others: Sequence[Mapping[int, float]]) -> None:
+        self.others, self.reason = others, ""
         self.curve: dict[int, float] = {}
 
     def __call__(self, entry: Mapping[str, Any]) -> bool:
         if not math.isfinite(entry["score"]):
             return False
         self.curve[round(100 * entry["progress"])] = float(entry["score"])
-        if entry["progress"] >= 1.0:
-            return False
-        self.reason = self.study.behind(self.curve) or ""
+        if entry["progress"] < 1.0:
+            self.reason = falls_behind(self.curve, self.others) or ""
         return bool(self.reason)
+
+
+class OutOfPlace(SaveError):
+    """The folder of a study can no longer be written: no trial's fault."""
+
+
+def _all_failed(records: Sequence[TrialRecord]) -> bool:
+    return len(records) >= MOST_FAILED and all(record.state == "failed" for record in records)
 
 
 def settings_told(settings: Mapping[str, Any]) -> str:
