@@ -48,7 +48,7 @@ class Fold:
 
 
 def make_folds(config: Config, schema: Schema, splits: Splits) -> list[Fold]:
-    """Two or more where the rows are few and some of them were held out; otherwise none: the validation rows will do."""
+    """Two or more where rows are few and some of them were held out; otherwise none: the validation rows will do."""
     rows = splits.given
     if not splits.is_held_out or len(rows) >= FEW:
         return []

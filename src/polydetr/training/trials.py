@@ -106,8 +106,8 @@ class SharedRows:
 
         settings: dotted key → value, laid over the configuration. on_evaluation: gets each evaluation as the history
         keeps it ("step", "progress" of 0 … 1, "score" ...), after which the trial goes on unless it answers True; where
-            trials are cross-validated, after each fold. seconds: the time of this trial, within which its steps end.
-            group: the study that trackers file it under.
+        trials are cross-validated, after each fold. seconds: the time of this trial, within which its steps end. group:
+        the study that trackers file it under.
 
         Raises:
             PolydetrError, MemoryError ...: what ended the training. Interrupted: by the user.
@@ -160,10 +160,12 @@ class _Trial:
             entry = {"step": self.steps, "progress": (number + 1) / len(folds), **self.answers.scored(tasks)}
             if self._goes_wrong(entry):
                 raise Pruned
+        best: Mapping[str, Any]
         judged = None
-        best = next(e for e in trained.history if e["step"] == trained.info["training"]["best_step"])
         if self.answers.documents:
             best, judged = self.answers.scored(tasks), self.answers.judged(tasks, seed=self.config.seed)
+        else:
+            best = next(e for e in trained.history if e["step"] == trained.info["training"]["best_step"])
         # The figures of a trial that is not the best one would be drawn for nobody.
         drawn = replace(trained, draws=trained.draws and self.rows.is_best(best["score"]))
         _save(self.out, drawn, None if judged is None else {**best, "folds": len(folds), JUDGED: judged})
