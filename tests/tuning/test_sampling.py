@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from tiny_studies import CONFIG, score_of
 
 from polydetr.config.loading import load_config
 from polydetr.tuning.pruning import EARLIEST, OTHERS, falls_behind
 from polydetr.tuning.reading import read_space
 from polydetr.tuning.sampling import RANDOM_TRIALS, Drawn, default, draw, importances
 from polydetr.tuning.space import Space
-from tiny_studies import CONFIG, score_of
 
 
 def ended(drawn: Drawn) -> FrozenTrial:

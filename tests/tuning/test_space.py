@@ -14,7 +14,7 @@ from polydetr.errors import ConfigError
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
 from polydetr.training.trial_settings import with_settings
 from polydetr.tuning.default_space import default_space, is_given
-from polydetr.tuning.reading import read_space
+from polydetr.tuning.reading import all_keys, read_space
 from polydetr.tuning.space import Dimension, Space, differences
 
 CLASSES = Schema((FieldSpec("text", "text"),), (TargetSpec("net.price", "classification"),))
@@ -158,7 +158,7 @@ def test_what_two_spaces_have_otherwise() -> None:
     ]
 
 
-# -- default spaces -----------------------------------------------------------------------------------------------------
+# -- default spaces ----------------------------------------------------------------------------------------------------
 
 
 def proposed(
@@ -166,7 +166,9 @@ def proposed(
     few: bool = False, **config: Any,
 ) -> Space:  # fmt: skip
     schema = Schema(tuple(FieldSpec(f"c{i}", kind) for i, kind in enumerate(kinds)), (TargetSpec("y", task),))
-    return default_space(load_config(config), schema, pretrained=pretrained, rows=rows, few_rows=few)
+    given = load_config(config)
+    keys = [key for key in all_keys() if is_given(given, key)]
+    return default_space(given, schema, pretrained=pretrained, rows=rows, few_rows=few, given=keys)
 
 
 @pytest.mark.parametrize(
@@ -204,8 +206,8 @@ def test_what_the_user_set_stays() -> None:
     assert is_given(config, "training.lr")
     assert not is_given(config, "training.ema_decay")  # the preset's
     assert not is_given(config, "epochs")
+    settings = {"head_lr": 2e-3, "weight_decay": 0.1, "label_smoothing": 0.1}
     with pytest.raises(ConfigError, match="there is nothing to search"):
-        settings = {"head_lr": 1e-3, "weight_decay": 0.1, "label_smoothing": 0.0}
         proposed(("text",), training=settings, model={"embed_dim": 64, "num_layers": 1, "dropout": 0.0})
 
 

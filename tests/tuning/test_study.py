@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tiny_studies import CONFIG, IDENTITY, SEARCH, Rows, open_study, summary, work_on
 
 from polydetr.config.loading import load_config
 from polydetr.errors import ConfigError, OutputError, SaveError, StudyError
 from polydetr.tuning.database import open_database, read_address
 from polydetr.tuning.owners import is_alive, this_process
 from polydetr.tuning.study import KeptStudy, Studies
-from tiny_studies import CONFIG, IDENTITY, SEARCH, Rows, open_study, summary, work_on
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_a_study_is_not_removed_while_somebody_works_on_it(tmp_path: Path) -> No
     assert studies.reading("films") is None
 
 
-# -- addresses and files ------------------------------------------------------------------------------------------------
+# -- addresses and files -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,9 @@ def test_an_unreachable_database_is_told_without_its_password(given: str, said: 
     assert "Nothing was trained" in str(refused.value)
 
 
-@pytest.mark.parametrize("given", ["mysql://somewhere/studies", "sqlite://", "sqlite:///:memory:", "postgresql://[::1/x"])
+@pytest.mark.parametrize(
+    "given", ["mysql://somewhere/studies", "sqlite://", "sqlite:///:memory:", "postgresql://[::1/x"]
+)
 def test_other_addresses_are_refused(given: str) -> None:
     with pytest.raises(ConfigError):
         Studies(read_address(given))

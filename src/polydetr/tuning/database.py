@@ -137,8 +137,7 @@ def locked(storage: RDBStorage, address: Address, name: str) -> Iterator[None]:
 
 
 def _check_file(file: Path) -> None:
-    """Whether it is a study, or may become one. Raises SaveError where it cannot be made, StudyError where it is neither.
-    """
+    """Raises SaveError where it cannot be made, StudyError where it is there and is no whole study."""
     try:
         make_folder(file.parent)
     except OSError as error:

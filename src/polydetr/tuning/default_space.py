@@ -25,11 +25,14 @@ _TUNED = {"training.freeze_backbones": (False,)}
 _BY_STEPS = {"training.few_rows": (False,)}
 
 
-def default_space(config: Config, schema: Schema, *, pretrained: Collection[str], rows: int, few_rows: bool) -> Space:
+def default_space(
+    config: Config, schema: Schema, *, pretrained: Collection[str], rows: int, few_rows: bool,
+    given: Collection[str] = (),
+) -> Space:  # fmt: skip
     """The space for these tasks, modalities and rows.
 
     pretrained: the modalities that a pretrained backbone reads; rows: for training; few_rows: whether the default is
-    trained as few rows are (``training.few_rows``).
+    trained as few rows are (``training.few_rows``); given: keys that the user set, which stay as they are.
 
     Raises:
         ConfigError: everything that would be varied is set already.
@@ -37,7 +40,7 @@ def default_space(config: Config, schema: Schema, *, pretrained: Collection[str]
     found = [
         _around(dimension, config)
         for dimension in _proposed(config, schema, pretrained=frozenset(pretrained), rows=rows, few_rows=few_rows)
-        if not is_given(config, dimension.key)
+        if dimension.key not in given
     ]
     keys = {dimension.key for dimension in found}
     kept = [

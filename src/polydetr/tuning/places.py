@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,15 +56,25 @@ class Place:
             f" --name {self.name}" if self.storage or self.name != self.out.name else ""
         )
 
-    def check(self, *, resume: bool, overwrite: bool) -> None:
-        """Whether this place can be written to, and nothing there is replaced untold.
+    @contextmanager
+    def taken(self, *, resume: bool, overwrite: bool) -> Iterator[Callable[[], None]]:
+        """Makes the study's folder. A block that ends before it calls what it is given leaves no new one behind.
 
         Raises:
-            OutputError: something else is there. SaveError: it cannot be written.
+            OutputError: something else is there, which is not replaced untold. SaveError: nothing can be written there.
         """
         check_replaceable(self.out)
         if not (resume and self.folder.exists() and (self.out / MANIFEST).exists()):
             check_told(self.out, overwrite=overwrite, resume=False)
+        is_new, kept = not self.folder.exists(), []
+        try:
+            self._check_writable()
+            yield lambda: kept.append(True)
+        finally:
+            if is_new and not kept:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _check_writable(self) -> None:
         trials = self.folder / "trials"
         try:
             make_folder(trials)

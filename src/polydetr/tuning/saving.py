@@ -28,9 +28,7 @@ TUNING = "tuning"
 """The key of a model folder's description that tells of the study."""
 
 
-def save_model(
-    record: StudyRecord, model: Path, out: Path, rows: SharedRows, *, notify: Callable[[str], None]
-) -> None:
+def save_model(record: StudyRecord, model: Path, out: Path, rows: SharedRows, *, notify: Callable[[str], None]) -> None:
     """Saves the model in the folder ``model`` at ``out``, with what its description says of the study.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from typing import Any
 from polydetr.config.loading import config_error, for_tasks
 from polydetr.config.sections import Config
 from polydetr.core.clock import began
-from polydetr.core.files import make_folder
 from polydetr.core.studies import Gain, StudyRecord, TrialRecord
 from polydetr.errors import ConfigError, Interrupted, PolydetrError, RowError, StudyError, first_of
 from polydetr.inference.load import load_engine
@@ -38,9 +37,9 @@ from polydetr.training.run import hash_rows
 from polydetr.training.trial_settings import check_settings
 from polydetr.training.trials import SharedRows
 from polydetr.tuning.database import read_address
-from polydetr.tuning.default_space import default_space
+from polydetr.tuning.default_space import default_space, is_given
 from polydetr.tuning.places import Place
-from polydetr.tuning.reading import read_space
+from polydetr.tuning.reading import all_keys, read_space
 from polydetr.tuning.saving import save_model
 from polydetr.tuning.space import Space
 from polydetr.tuning.study import KeptStudy, Studies
@@ -91,48 +90,58 @@ def tune(
             no trial ended well.
     """
     check_call(config, wanted)
-    place.check(resume=resume, overwrite=overwrite)
-    studies = opened.enter_context(closing(Studies(read_address(place.address))))
-    kept = studies.reading(place.name)
-    if kept is not None and not (resume or overwrite):
+    with (
+        place.taken(resume=resume, overwrite=overwrite) as keep,
+        closing(Studies(read_address(place.address))) as studies,
+    ):
+        reading = _found(studies, place, resume=resume, overwrite=overwrite, display=display)
+        budget = open_budget(config, out=None, resume=False)
+        if budget is not None:
+            budget.kept = reading
+        splits, schema = read_splits(config, **given, display=display, budget=budget)
+        read_options(config, schema)
+        space = _space(config, schema, splits, display)
+        rows = SharedRows(space.config, schema, splits, notify=display.note)
+        study = studies.open(
+            place.name, space, _identity(space.config, schema, splits), seed=config.seed,
+            reading={} if budget is None else dict(budget.decided),
+        )  # fmt: skip
+        keep()
+        _say_what_is_varied(space, display)
+        limit, since = (None, began()) if budget is None else (budget.limit, budget.began)
+        work = Work(study, rows, wanted, Times(limit, since, wanted.refit), place.folder, display)
+        with _resumable(study, place):
+            work.run()
+            with study.ending(), reserved(place.out):
+                record = _record(work, _choose(work), splits)
+                _report(record, place, display)
+                model = work.model_of(record.kept)
+                if wanted.refit:
+                    model = _refitted(work, record, model)
+                save_model(record, model, place.out, rows, notify=display.note)
+    return record
+
+
+def _found(studies: Studies, place: Place, *, resume: bool, overwrite: bool, display: Display) -> dict[str, Any]:
+    """What a time limit decided about the rows when the study was begun; {} for one that is begun now.
+
+    Raises:
+        StudyError: there is one of this name, and it is not to be gone on with. OutputError: nor to be replaced yet.
+    """
+    found = studies.reading(place.name)
+    if found is not None and not (resume or overwrite):
         raise StudyError(
             f"{studies.address.shown} holds a study {place.name!r} already.",
             hint="Go on with it, or join it: --resume (resume=True). Or name another one, or replace it: --overwrite.",
         )
-    if kept is not None and overwrite and not resume:
+    if found is not None and not resume:
         studies.remove(place.name)
         place.clear()
-        kept = None
-    if resume and kept is None:
+        found = None
+    if found is None and resume:
         display.note(f"there is no study {place.name!r} in {studies.address.shown}: it is begun")
     display.note(f"the study {place.name!r} is kept in {studies.address.shown}; go on with it by {place.how_to_resume}")
-    budget = open_budget(config, out=None, resume=False)
-    if budget is not None:
-        budget.kept = kept or {}
-    splits, schema = read_splits(config, **given, display=display, budget=budget)
-    read_options(config, schema)
-    # As a trial sees it: for_tasks changes what the user left open, which a default space must know.
-    space = _space(config, schema, splits, display)
-    config = for_tasks(_of_trials(config), [target.task for target in schema.targets])
-    space = Space(space.dimensions, config)
-    rows = SharedRows(config, schema, splits, notify=display.note)
-    study = studies.open(
-        place.name, space, _identity(config, schema, splits), seed=config.seed,
-        reading={} if budget is None else dict(budget.decided),
-    )  # fmt: skip
-    _say_what_is_varied(space, config, display)
-    times = Times(None if budget is None else budget.limit, began() if budget is None else budget.began, wanted.refit)
-    work = Work(study, rows, wanted, times, place.folder, display)
-    with _resumable(study, place):
-        work.run()
-        with study.ending(), reserved(place.out):
-            record = _record(work, _choose(work), splits)
-            _report(record, place, display)
-            model = work.model_of(record.kept)
-            if wanted.refit:
-                model = _refitted(work, record, model)
-            save_model(record, model, place.out, rows, notify=display.note)
-    return record
+    return found or {}
 
 
 def _of_trials(config: Config) -> Config:
@@ -141,18 +150,20 @@ def _of_trials(config: Config) -> Config:
 
 
 def _space(config: Config, schema: Schema, splits: Splits, display: Display) -> Space:
-    """The space that the configuration describes, or else the one that suits its rows."""
+    """The space that the configuration describes, or else the one that suits its rows; with the configuration that the
+    trials vary.
+    """
+    varied = for_tasks(_of_trials(config), [target.task for target in schema.targets])
     if config.search:
-        return read_space(config.search, config, schema)
+        return read_space(config.search, varied, schema)
     built = None
     with suppress(RowError):  # with on_error: skip, which the trials see to
-        built = build_model(
-            for_tasks(config, [t.task for t in schema.targets]), schema, splits.train, notify=display.note
-        )
+        built = build_model(varied, schema, splits.train, notify=display.note)
     modalities = {} if built is None else built.engine.encoder.modalities
     pretrained = {name for name, modality in modalities.items() if modality.is_pretrained}
-    few = built is not None and has_few_rows(config, built, splits)
-    return default_space(config, schema, pretrained=pretrained, rows=len(splits.train), few_rows=few)
+    few = built is not None and has_few_rows(varied, built, splits)
+    given = frozenset(key for key in all_keys() if is_given(config, key))
+    return default_space(varied, schema, pretrained=pretrained, rows=len(splits.train), few_rows=few, given=given)
 
 
 def _identity(config: Config, schema: Schema, splits: Splits) -> dict[str, Any]:
@@ -161,9 +172,9 @@ def _identity(config: Config, schema: Schema, splits: Splits) -> dict[str, Any]:
     return {"config": settings, "schema": schema.to_dict(), "rows": hash_rows([*splits.train, *splits.valid])}
 
 
-def _say_what_is_varied(space: Space, config: Config, display: Display) -> None:
+def _say_what_is_varied(space: Space, display: Display) -> None:
     display.note(f"varies {'; '.join(map(str, space.dimensions))}")
-    if again := check_settings(config, [dimension.key for dimension in space.dimensions]):
+    if again := check_settings(space.config, [dimension.key for dimension in space.dimensions]):
         display.note(
             f"the rows are encoded anew for each value of {', '.join(again)}: once, for all trials that have it"
         )
@@ -226,7 +237,6 @@ def _record(work: Work, found: _Found, splits: Splits) -> StudyRecord:
 def _report(record: StudyRecord, place: Place, display: Display) -> None:
     said = verdict(record)
     display.note(f"{said.head} {said.text}")
-    make_folder(place.folder)
     write_study(record, place.folder)
 
 
