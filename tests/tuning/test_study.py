@@ -13,7 +13,7 @@ from polydetr.config.loading import load_config
 from polydetr.errors import ConfigError, OutputError, SaveError, StudyError
 from polydetr.tuning.database import open_database, read_address
 from polydetr.tuning.owners import is_alive, this_process
-from polydetr.tuning.study import KeptStudy, Studies
+from polydetr.tuning.study import MOST_TURNS, KeptStudy, Studies
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,34 @@ def test_a_trial_that_another_process_trains_is_not_taken(address: str, tmp_path
     again = second.take(most=2)
     assert again is not None
     assert (again.number, again.again) == (0, True)
+
+
+def test_a_trial_that_kills_every_process_is_a_failed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = open_study(tmp_path / "s.db")
+    for turn in range(MOST_TURNS):
+        taken = study.take(most=2)
+        assert taken is not None
+        assert (taken.number, taken.again) == (0, turn > 0)
+        monkeypatch.setattr("polydetr.tuning.study._HELD", set())  # as if its process were dead
+    taken = study.take(most=2)
+    assert taken is not None
+    assert taken.number == 1
+    assert study.records()[0].state == "failed"
+    assert "killed 5 times" in study.records()[0].reason
+
+
+def test_what_another_process_took_up_is_that_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = open_study(tmp_path / "s.db")
+    slept = study.take(most=1)
+    assert slept is not None
+    monkeypatch.setattr("polydetr.tuning.study._HELD", set())
+    other = study.take(most=1)
+    assert other is not None
+    study.failed(slept, reason="late", seconds=1.0)
+    assert study.records()[0].state == "running"
+    study.failed(other, reason="in time", seconds=1.0)
+    study.failed(slept, reason="later", seconds=1.0)
+    assert study.records()[0].reason == "in time"
 
 
 def test_who_lives() -> None:

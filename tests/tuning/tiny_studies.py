@@ -58,7 +58,8 @@ class Rows:
         self.log, self.at, self.trained = log, at, []
 
     def train(
-        self, settings: Mapping[str, Any], *, out: Path, on_evaluation: Callable[[Mapping[str, Any]], bool],
+        self, settings: Mapping[str, Any], *, out: Path,
+        on_evaluation: Callable[[Mapping[str, Any]], bool] = lambda entry: False,
         seconds: float | None = None, display: Display | None = None,
     ) -> TrialResult:  # fmt: skip
         self.trained.append((dict(settings), seconds))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 import zlib
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 _CONNECT_SECONDS, _BUSY_SECONDS = 10, 60
+_TRIES = 3
+_TABLES = {"studies", "trials", "version_info", "alembic_version"}
+"""Some of those of a study: whoever made it may have been killed before all were there."""
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+]*)://")
 
 
@@ -84,7 +88,8 @@ def open_database(address: Address) -> RDBStorage:
     else:
         _check_file(address.file)
     try:
-        return storage(address.url, engine_kwargs={"connect_args": arguments})
+        with nullcontext() if address.file is None else _file_locked(address.file):
+            return _opened(lambda: storage(address.url, engine_kwargs={"connect_args": arguments}))
     except (SQLAlchemyError, OptunaError, RuntimeError, AssertionError) as error:
         reason = _reason(error)
         if address.file is None:
@@ -97,6 +102,23 @@ def open_database(address: Address) -> RDBStorage:
                 f"the study file {address.shown!r} cannot be written: {reason}.", hint="Name another place."
             ) from None
         raise _damaged(address.file, reason) from None
+
+
+def _opened(make: Callable[[], RDBStorage]) -> RDBStorage:
+    """Another process may be making the same tables: then they are there at the next try."""
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    for _ in range(_TRIES - 1):
+        with suppress(IntegrityError, ProgrammingError):
+            return make()
+        time.sleep(1.0)
+    return make()
+
+
+@contextmanager
+def _file_locked(file: Path) -> Iterator[None]:
+    with held(file.with_name(f"{file.name}.lock"), what=repr(str(file)), wait=True):
+        yield
 
 
 @contextmanager
@@ -122,7 +144,7 @@ def told_as_error(address: Address) -> Iterator[None]:
 def locked(storage: RDBStorage, address: Address, name: str) -> Iterator[None]:
     """The block for one process at a time, whatever becomes of that process."""
     if address.file is not None:
-        with held(address.file.with_name(f"{address.file.name}.lock"), what=address.shown, wait=True):
+        with _file_locked(address.file):
             yield
         return
     from sqlalchemy import text
@@ -160,7 +182,7 @@ def _check_file(file: Path) -> None:
         raise _damaged(file, str(error)) from None
     if found != "ok":
         raise _damaged(file, str(found))
-    if tables and not {"studies", "trials", "version_info"} <= tables:
+    if tables and not tables & _TABLES:
         raise StudyError(
             f"the file {str(file)!r} is a database of something else: it has no studies.", hint="Name another one."
         )

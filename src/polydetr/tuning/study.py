@@ -49,6 +49,8 @@ class Taken:
     token: str
 
 
+MOST_TURNS = 5
+"""Processes that may be killed over one trial."""
 _HELD: set[str] = set()
 """The trials that are trained in this process now: one that an error ended is nobody's, though the process lives."""
 
@@ -143,12 +145,10 @@ class KeptStudy:
         with told_as_error(self._address), locked(self._storage, self._address, self.name):
             trials = self._trials()
             token, curves = secrets.token_hex(8), _curves(trials)
-            owner = {**this_process(), "token": token}
+            owner = {**this_process(), "token": token, "turn": 1}
             _HELD.add(token)
             for trial in trials:
-                if not trial.state.is_finished() and not _lives(trial):
-                    self._storage.set_trial_user_attr(trial._trial_id, _BEAT, time.time())
-                    self._storage.set_trial_user_attr(trial._trial_id, _OWNER, owner)
+                if not trial.state.is_finished() and not _lives(trial) and self._take_up(trial, owner):
                     return Taken(trial.number, trial.user_attrs[_SETTINGS], True, curves, trial._trial_id, token)
             if most is not None and len(trials) >= most:
                 return None
@@ -182,22 +182,16 @@ class KeptStudy:
 
     def complete(self, taken: Taken, result: TrialResult, curve: Mapping[int, float]) -> None:
         """Keeps what came of a trial. curve: percent of the run → score, of each evaluation."""
-        from optuna.trial import TrialState
-
-        self._end(taken, TrialState.COMPLETE, _kept(result, curve), score=result.score)
+        self._end(taken, "COMPLETE", _kept(result, curve), score=result.score)
 
     def pruned(self, taken: Taken, result: TrialResult, curve: Mapping[int, float], *, reason: str) -> None:
         """Keeps how far a trial came. Optuna ranks it by the last that is known of it."""
-        from optuna.trial import TrialState
-
-        with told_as_error(self._address):
-            self._storage.set_trial_intermediate_value(taken.id, max(curve), curve[max(curve)])
-        self._end(taken, TrialState.PRUNED, {**_kept(result, curve), "reason": reason})
+        last = max(curve)
+        self._end(taken, "PRUNED", {**_kept(result, curve), "reason": reason}, last=(last, curve[last]))
 
     def failed(self, taken: Taken, *, reason: str, seconds: float) -> None:
-        from optuna.trial import TrialState
-
-        self._end(taken, TrialState.FAIL, {"reason": reason, "seconds": seconds})
+        """Keeps why a trial came to nothing."""
+        self._end(taken, "FAIL", {"reason": reason, "seconds": seconds})
 
     def records(self) -> list[TrialRecord]:
         """All trials, by number."""
@@ -229,6 +223,19 @@ class KeptStudy:
             return default(self.space)
         return draw(self.space, trials, [t.user_attrs[_SETTINGS] for t in trials], seed=self.seed)
 
+    def _take_up(self, trial: FrozenTrial, owner: Mapping[str, Any]) -> bool:
+        """Whether the trial of a dead process is now this one's; one that no process survives is a failure."""
+        before = trial.user_attrs.get(_OWNER) or {"turn": 0}  # released: the user stopped it
+        turn = int(before["turn"]) + 1
+        if turn > MOST_TURNS:
+            killed = f"its process was killed {MOST_TURNS} times, perhaps as there was no more memory"
+            self._storage.set_trial_user_attr(trial._trial_id, _RESULT, {"reason": killed})
+            self._storage.set_trial_state_values(trial._trial_id, _state("FAIL"))
+            return False
+        self._storage.set_trial_user_attr(trial._trial_id, _BEAT, time.time())
+        self._storage.set_trial_user_attr(trial._trial_id, _OWNER, {**owner, "turn": turn})
+        return True
+
     def _begun(self, drawn: Drawn, owner: Mapping[str, Any], *, number: int) -> int:
         """Writes a new trial in one piece; its id."""
         from optuna.trial import FrozenTrial, TrialState
@@ -241,11 +248,27 @@ class KeptStudy:
         )  # fmt: skip
         return self._storage.create_new_trial(self._id, template_trial=trial)
 
-    def _end(self, taken: Taken, state: Any, result: Mapping[str, Any], *, score: float | None = None) -> None:
-        """The state comes last: a trial that is killed while this is written is begun anew."""
-        with told_as_error(self._address):
+    def _end(
+        self, taken: Taken, state: str, result: Mapping[str, Any], *, score: float | None = None,
+        last: tuple[int, float] | None = None,
+    ) -> None:  # fmt: skip
+        """The state comes last: a trial that is killed while this is written is begun anew. What another process took
+        up, as this one gave no sign of life for long, is that one's.
+        """
+        with told_as_error(self._address), locked(self._storage, self._address, self.name):
+            now = self._storage.get_trial(taken.id)
+            if now.state.is_finished() or (now.user_attrs.get(_OWNER) or {}).get("token") != taken.token:
+                return
+            if last is not None:
+                self._storage.set_trial_intermediate_value(taken.id, *last)
             self._storage.set_trial_user_attr(taken.id, _RESULT, json.loads(json.dumps(dict(result), default=float)))
-            self._storage.set_trial_state_values(taken.id, state, None if score is None else [score])
+            self._storage.set_trial_state_values(taken.id, _state(state), None if score is None else [score])
+
+
+def _state(name: str) -> Any:
+    from optuna.trial import TrialState
+
+    return TrialState[name]
 
 
 def _lives(trial: FrozenTrial) -> bool:
