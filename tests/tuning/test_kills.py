@@ -1,4 +1,4 @@
-"""Processes that are killed at some moment of a study, and several that share one: no trial is lost, none done twice."""
+"""Processes that are killed at some moment of a study, and several that share one: no trial is lost or done twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from tiny_studies import OPENED, Rows, open_study, summary, work_on
 
 TRIALS = 8
@@ -93,7 +92,7 @@ def test_what_a_killed_process_had_is_done_by_one_that_lives(tmp_path: Path) -> 
     while not (tmp_path / "log").exists():
         time.sleep(0.01)
     study = open_study(tmp_path / "s.db")
-    assert study.busy() == [f"process {slow} on {os.uname().nodename}"]
+    assert study.under_way() == [f"process {slow} on {os.uname().nodename}"]
     other = begin(lambda: part(tmp_path, trials=3))
     while sum(record.state != "running" for record in study.records()) < 2:
         time.sleep(0.05)

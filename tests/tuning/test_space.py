@@ -14,8 +14,9 @@ from polydetr.errors import ConfigError
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
 from polydetr.training.trial_settings import with_settings
 from polydetr.tuning.default_space import default_space, is_given
+from polydetr.tuning.identity import differences
 from polydetr.tuning.reading import all_keys, read_space
-from polydetr.tuning.space import Dimension, Space, differences
+from polydetr.tuning.space import Dimension, Space
 
 CLASSES = Schema((FieldSpec("text", "text"),), (TargetSpec("net.price", "classification"),))
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_studies import Notes, Rows, open_study, summary, work_on
 
 from polydetr.core.studies import TrialRecord
 from polydetr.errors import ConfigError, Interrupted, PolydetrError
 from polydetr.training.trials import TrialResult
 from polydetr.tuning.times import Times
 from polydetr.tuning.work import MOST_FAILED, OutOfPlace, reason_of
-from tiny_studies import Notes, Rows, open_study, summary, work_on
 
 
 class Failing(Rows):
@@ -75,7 +75,7 @@ def test_an_interrupted_trial_is_begun_anew_with_the_same_settings(stop: BaseExc
         work_on(study, tmp_path, trials=6, rows=Failing(stop, {3})).run()
     before = summary(study)
     assert [state for _, _, state, *_ in before] == ["complete"] * 3 + ["running"]
-    assert study.busy() == []  # though this process lives
+    assert study.under_way() == ["nobody"]  # though this process lives
     rows = Rows()
     work_on(study, tmp_path, trials=6, rows=rows).run()
     assert rows.trained[0][0] == before[3][1]

@@ -31,16 +31,15 @@ SEARCH: dict[str, Any] = {
 CONFIG = load_config({"search": SEARCH, "backbone": "none"})
 OPENED: list[Studies] = []
 """Closed after each test."""
-IDENTITY: dict[str, Any] = {"config": {"model": {"num_heads": 8}}, "schema": {}, "rows": "these"}
+IDENTITY: dict[str, Any] = {"config": {"model": {"num_heads": 8}}, "schema": {}, "rows": "these", "seed": 0}
 
 
 def open_study(
     address: str | Path, *, name: str = "films", config: Config = CONFIG, identity: Mapping[str, Any] = IDENTITY,
-    seed: int = 0,
 ) -> KeptStudy:  # fmt: skip
     space = read_space(config.search, config)
     OPENED.append(Studies(read_address(str(address))))
-    return OPENED[-1].open(name, space, identity, seed=seed, reading={})
+    return OPENED[-1].open(name, space, {**identity, "space": space.to_list()}, reading={})
 
 
 def score_of(settings: Mapping[str, Any]) -> float:

@@ -170,8 +170,8 @@ def _check_file(file: Path) -> None:
         raise StudyError(f"the study file {str(file)!r} is a folder.", hint="Name a file, for example study.db.")
     if not file.exists():
         return
-    try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    try:  # to be written, too: what a killed process left half done is undone
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:  # locked by another process, which is none of our business yet

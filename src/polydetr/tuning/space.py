@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -158,24 +158,6 @@ def in_order(dimensions: Iterable[Dimension]) -> tuple[tuple[Dimension, ...], li
         known |= {d.key for d in free}
         left = [d for d in left if d.key not in known]
     return tuple(done), []
-
-
-def differences(mine: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A line per dimension that two spaces, as ``to_list`` gives them, have otherwise."""
-    ours, theirs = ({str(d["key"]): dict(d) for d in space} for space in (mine, other))
-    lines = []
-    for key in sorted(ours.keys() | theirs.keys()):
-        if key not in theirs:
-            lines.append(f"{key} is varied here, not there")
-        elif key not in ours:
-            lines.append(f"{key} is varied there, not here")
-        elif json.dumps(ours[key], sort_keys=True) != json.dumps(theirs[key], sort_keys=True):
-            lines.append(f"{key}: {_told(ours[key])} here, {_told(theirs[key])} there")
-    return lines
-
-
-def _told(dimension: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in dimension.items() if name not in ("key", "kind"))
 
 
 def _suggest(trial: Trial, dimension: Dimension) -> Any:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from polydetr.core.studies import TrialRecord
 from polydetr.errors import OutputError, StudyError
 from polydetr.tuning.database import Address, locked, open_database, told_as_error
+from polydetr.tuning.identity import other_things
 from polydetr.tuning.owners import beating, is_alive, is_this_process, this_process, told
 from polydetr.tuning.sampling import Drawn, default, draw, importances
-from polydetr.tuning.space import Space, differences
+from polydetr.tuning.space import Space
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 _IDENTITY, _READING = "polydetr", "reading"
 _SETTINGS, _OWNER, _BEAT, _RESULT, _SHARES = "settings", "owner", "beat", "result", "shares"
-_DIFFERENCES = 4
-"""That are named where a study is another one."""
 
 
 @dataclass(frozen=True)
@@ -86,19 +85,16 @@ class Studies:
                     )
             self.storage.delete_study(found)
 
-    def open(
-        self, name: str, space: Space, identity: Mapping[str, Any], *, seed: int, reading: Mapping[str, Any]
-    ) -> KeptStudy:
+    def open(self, name: str, space: Space, identity: Mapping[str, Any], *, reading: Mapping[str, Any]) -> KeptStudy:
         """The study of this name, which is made where there is none.
 
-        identity: what its trials depend on beside the space: section → content; reading: see there.
+        identity: see ``identity_of``; reading: see there.
 
         Raises:
-            StudyError: there is one that was made for another space, other rows, or by another program.
+            StudyError: there is one that was made for something else, or by another program.
         """
         from optuna.study import StudyDirection
 
-        whole = json.loads(json.dumps({**identity, "space": space.to_list(), "seed": seed}, default=str))
         with told_as_error(self.address), locked(self.storage, self.address, name):
             found = self._id(name)
             if found is None:
@@ -110,13 +106,13 @@ class Studies:
                 )
             if known is None:  # new, or its maker was killed before it wrote this
                 self.storage.set_study_user_attr(found, _READING, dict(reading))
-                self.storage.set_study_user_attr(found, _IDENTITY, whole)
-            elif lines := _others(whole, known):
+                self.storage.set_study_user_attr(found, _IDENTITY, dict(identity))
+            elif lines := other_things(identity, known):
                 raise StudyError(
                     f"the study {name!r} in {self.address.shown} was made for something else: {'; '.join(lines)}.",
                     hint="Name another one (--name), or replace it: --overwrite (overwrite=True).",
                 )
-        return KeptStudy(name, self.storage, self.address, found, space, seed)
+        return KeptStudy(name, self.storage, self.address, found, space, int(identity["seed"]))
 
     def close(self) -> None:
         """Lets go of the database."""
@@ -158,9 +154,11 @@ class KeptStudy:
             made = self._begun(drawn, owner, number=len(trials))
             return Taken(len(trials), drawn.settings, False, curves, made, token)
 
-    def busy(self) -> list[str]:
-        """The processes that have a trial under way."""
-        return [told(trial.user_attrs[_OWNER]) for trial in self._running() if _lives(trial)]
+    def under_way(self) -> list[str]:
+        """Who has the trials that did not end: one of them may have died since."""
+        with told_as_error(self._address):
+            running = [trial for trial in self._trials() if not trial.state.is_finished()]
+        return [told(trial.user_attrs[_OWNER]) if trial.user_attrs.get(_OWNER) else "nobody" for trial in running]
 
     @contextmanager
     def held(self, taken: Taken) -> Iterator[None]:
@@ -213,10 +211,6 @@ class KeptStudy:
 
     def _trials(self) -> list[FrozenTrial]:
         return sorted(self._storage.get_all_trials(self._id, deepcopy=False), key=lambda trial: trial.number)
-
-    def _running(self) -> list[FrozenTrial]:
-        with told_as_error(self._address):
-            return [trial for trial in self._trials() if not trial.state.is_finished()]
 
     def _next(self, trials: Sequence[FrozenTrial]) -> Drawn | None:
         if not trials:
@@ -308,28 +302,3 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         seconds=float(result.get("seconds", 0.0)),
         reason=str(result.get("reason", "")),
     )
-
-
-def _others(mine: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
-    """What two studies were made for, where that is not the same."""
-    lines = []
-    if mine["rows"] != known.get("rows"):
-        lines.append("other training or validation rows")
-    if mine["schema"] != known.get("schema"):
-        lines.append("other columns or tasks")
-    if mine["seed"] != known.get("seed"):
-        lines.append(f"seed {mine['seed']} here, {known.get('seed')} there")
-    ours, theirs = _flat(mine["config"]), _flat(known.get("config", {}))
-    for key in sorted(ours.keys() | theirs.keys()):
-        if ours.get(key) != theirs.get(key):
-            lines.append(f"{key} is {ours.get(key)!r} here, {theirs.get(key)!r} there")
-    lines += [f"another space: {line}" for line in differences(mine["space"], known.get("space", []))]
-    more = len(lines) - _DIFFERENCES
-    return [*lines[:_DIFFERENCES], f"and {more} more differences"] if more > 0 else lines
-
-
-def _flat(section: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in section.items():
-        found |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
-    return found

@@ -33,11 +33,11 @@ from polydetr.training.limited import open_budget
 from polydetr.training.loop import Display
 from polydetr.training.read import read_splits
 from polydetr.training.refit import refit
-from polydetr.training.run import hash_rows
 from polydetr.training.trial_settings import check_settings
 from polydetr.training.trials import SharedRows
 from polydetr.tuning.database import read_address
 from polydetr.tuning.default_space import default_space, is_given
+from polydetr.tuning.identity import identity_of
 from polydetr.tuning.places import Place
 from polydetr.tuning.reading import all_keys, read_space
 from polydetr.tuning.saving import save_model
@@ -50,8 +50,6 @@ BETTER = 0.8
 """Share of the resamples in which the best trial has to be better than the default, to be kept."""
 TRIALS = 20
 """Where neither a number of trials nor a time limit is given."""
-_NOT_THE_SAME = frozenset({"out", "test", "train", "valid", "unlabelled", "track", "time_limit", "search", "seed"})
-"""Keys that a study may be gone on with otherwise, and what is compared by itself."""
 
 
 def check_call(config: Config, wanted: Wanted) -> None:
@@ -102,10 +100,8 @@ def tune(
         read_options(config, schema)
         space = _space(config, schema, splits, display)
         rows = SharedRows(space.config, schema, splits, notify=display.note)
-        study = studies.open(
-            place.name, space, _identity(space.config, schema, splits), seed=config.seed,
-            reading={} if budget is None else dict(budget.decided),
-        )  # fmt: skip
+        decided = {} if budget is None else budget.decided
+        study = studies.open(place.name, space, identity_of(space, schema, splits), reading=decided)
         keep()
         _say_what_is_varied(space, display)
         limit, since = (None, began()) if budget is None else (budget.limit, budget.began)
@@ -164,12 +160,6 @@ def _space(config: Config, schema: Schema, splits: Splits, display: Display) -> 
     few = built is not None and has_few_rows(varied, built, splits)
     given = frozenset(key for key in all_keys() if is_given(config, key))
     return default_space(varied, schema, pretrained=pretrained, rows=len(splits.train), few_rows=few, given=given)
-
-
-def _identity(config: Config, schema: Schema, splits: Splits) -> dict[str, Any]:
-    """What the trials of a study depend on, beside its space."""
-    settings = config.model_dump(mode="json", exclude=set(_NOT_THE_SAME))
-    return {"config": settings, "schema": schema.to_dict(), "rows": hash_rows([*splits.train, *splits.valid])}
 
 
 def _say_what_is_varied(space: Space, display: Display) -> None:

@@ -58,11 +58,12 @@ class Work:
             records = self.study.records()
             self._tidy(records)
             fits, seconds = self._time(records)
-            taken = self.study.take(most=self.wanted.trials) if fits and not _all_failed(records) else None
-            if taken is not None:
+            if not fits or _all_failed(records):
+                break
+            if (taken := self.study.take(most=self.wanted.trials)) is not None:
                 self._train(taken, seconds, records)
                 continue
-            others = self.study.busy() if fits else []
+            others = self.study.under_way()
             if not others:
                 break
             if not told:
