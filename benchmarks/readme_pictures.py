@@ -1,4 +1,4 @@
-"""Takes the pictures of the READMEs: what a terminal and a browser show of finished models.
+"""Takes pictures of the READMEs and of the guide: what a terminal and a browser show of finished models.
 
     make demo && python benchmarks/readme_pictures.py demo
     polydetr train --train BCCD/ImageSets/Main/train.txt --valid BCCD/ImageSets/Main/val.txt \\
@@ -6,6 +6,11 @@
         --set steps=1000 --set image.size=224 --set image.augment.flip_vertical=true \\
         --set training.batch_tokens=245 --set training.freeze_layers=9
     python benchmarks/readme_pictures.py mistakes cells/reports/test-mistakes.html
+    polydetr data fetch film-reviews
+    polydetr tune data/film-reviews/train.csv --target label --valid data/film-reviews/dev.csv \\
+        --test data/film-reviews/test.csv --backbone none --preset fast --trials 20 --out reviews
+    python benchmarks/readme_pictures.py tuning reviews.study/report.html
+    polydetr runs compare --runs reviews.study/trials --out docs/guide/pictures/runs.png
 
 Needs Chromium; ``--font FILE`` names a font with Chinese characters where the system has none. The third picture there,
 of an explanation, is one of benchmarks/explain_picture.py.
@@ -29,6 +34,7 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+GUIDE = PICTURES.parent / "guide" / "pictures"
 COLUMNS = 84
 SCALE = 1.25
 FIRST, LAST = "Test rows: whole entities", "■ LOC × 2   ■ PER × 2"
@@ -82,16 +88,22 @@ def photograph(page: Path, picture: Path, *, width: int, top: int = 0, height: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", choices=["demo", "mistakes"])
-    parser.add_argument("page", nargs="?", type=Path, help="for mistakes: the page of a finished model")
+    parser.add_argument("picture", choices=["demo", "mistakes", "tuning"])
+    parser.add_argument(
+        "page", nargs="?", type=Path, help="for mistakes, tuning: the page of a finished model or study"
+    )
     parser.add_argument("--font", type=Path, help="a font with Chinese characters")
     parser.add_argument("--browser", default="chromium")
     parser.add_argument("--top", type=int, default=1250, help="for mistakes: where on the page the picture begins")
     parser.add_argument("--height", type=int, help="of the part that is shown, in pixels of the page")
     asked = parser.parse_args()
+    if asked.picture != "demo" and (asked.page is None or not asked.page.exists()):
+        parser.error("name the page, for example cells/reports/test-mistakes.html")
+    if asked.picture == "tuning":
+        picture, height = GUIDE / "tuning.png", asked.height or 1500
+        photograph(asked.page, picture, width=1000, height=height, browser=asked.browser)
+        return
     if asked.picture == "mistakes":
-        if asked.page is None or not asked.page.exists():
-            parser.error("name the page, for example cells/reports/test-mistakes.html")
         picture, height = PICTURES / "mistakes.png", asked.height or 905
         photograph(asked.page, picture, width=1000, top=asked.top, height=height, browser=asked.browser)
         return

@@ -26,6 +26,7 @@ NOT_RUN: dict[str, str] = {
     r"make (demo|test|check|docs)": "sets up an environment; that the target exists is tested in test_readme.py",
     r"polydetr backbones fetch .*": "downloads; tests/fetch does it from an index of its own",
     r"nvidia-smi": "needs a GPU",
+    r"polydetr tune .* --storage postgresql:.*": "needs a database; tests/tuning has one of its own",
 }
 """Commands (whole, as expressions) that no test types, and why. Every other command of every page is run."""
 if find_spec("openpyxl") is None:
@@ -36,7 +37,9 @@ SMALLER: Sequence[str] = (
     "--set", "training.precision=fp32", "--set", "text.max_tokens=48", "--set", "text.overlap=8",
     "--set", "image.size=32", "--set", "image.patch_size=8", "--set", "training.batch_tokens=512",
 )  # fmt: skip
-"""What the reader adds to every ``polydetr train``, so that it takes a second: later options win over printed ones."""
+"""What the reader adds to every ``polydetr train`` and ``tune``, so that it takes a second: later options win over
+printed ones.
+"""
 FROM_NOTHING: Sequence[str] = ("--backbone", "none", "--set", "model.embed_dim=16")
 """And where the command names no backbone in a folder of the reader's own."""
 
@@ -117,7 +120,7 @@ def _environment() -> dict[str, str]:
 
 
 def _smaller(words: Sequence[str]) -> list[str]:
-    if words[0] != "train":
+    if words[0] not in ("train", "tune"):
         return list(words)
     targets = [words[i + 1].split(":")[0] for i, word in enumerate(words[:-1]) if word == "--target"]
     added = [*SMALLER]
@@ -126,4 +129,4 @@ def _smaller(words: Sequence[str]) -> list[str]:
             added += ["--set", f"tasks.{target}.{option}"]
     if not any(word.startswith("image=") for word in words):  # a folder of the reader's own is read as it is
         added += FROM_NOTHING
-    return [*words, *added]
+    return [*words, *added, *(("--trials", "2") if words[0] == "tune" else ())]

@@ -11,7 +11,15 @@ from polydetr.core.studies import Gain, StudyRecord, TrialRecord
 SPACE: list[Mapping[str, Any]] = [
     {"key": "training.lr", "kind": "range", "low": 1e-5, "high": 1e-3, "log": True},
     {"key": "training.schedule", "kind": "choice", "values": ["linear", "cosine"]},
-    {"key": 'tasks."净.价".loss_weight', "kind": "range", "low": 0.5, "high": 2.0, "log": False},
+    {
+        "key": 'tasks."净.价".loss_weight',
+        "kind": "range",
+        "low": 0.5,
+        "high": 2.0,
+        "log": False,
+        "step": 0.5,
+        "when": {"training.schedule": ["cosine"]},
+    },
 ]
 WEIGHT = str(SPACE[2]["key"])
 GAIN = Gain(difference=0.0312, low=0.0101, high=0.0523, rows=488, share_better=0.97)

@@ -69,6 +69,7 @@ GIVEN: Mapping[str, Mapping[str, Maker]] = {
     "guide/retrieval.md": {"faq.csv": table(ASKED)},
     "guide/targets.md": {"messages.jsonl": table(MESSAGES)},
     "guide/training.md": LABELED | {"new.csv": table(columns(reviews(8), "text"))},
+    "guide/tuning.md": {"reviews.csv": table(reviews())},
 }  # fmt: skip
 """Page → the reader's own files. A name that ends in a slash is a folder for what a command writes."""
 
@@ -94,11 +95,11 @@ def _has_commands(page: Path) -> bool:
 SLOW = {
     "README.md", "guide/backbones.md", "guide/cache.md", "guide/detection.md", "guide/entities.md",
     "guide/generation.md", "guide/gpu.md", "guide/images.md", "guide/qa.md", "guide/tagging.md", "guide/targets.md",
-    "guide/training.md",
+    "guide/training.md", "guide/tuning.md",
 }  # fmt: skip
 """Pages whose commands take more than two seconds of one core; their Python alone is quicker."""
-NEEDS_COMMANDS = {"guide/training.md"}
-"""Python that asks a model that the page's commands have trained."""
+NEEDS_COMMANDS = {"guide/training.md", "guide/tuning.md"}
+"""Python that asks a model that the page's commands have trained, or takes as long as they do."""
 
 
 @pytest.mark.parametrize(

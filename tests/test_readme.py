@@ -140,10 +140,9 @@ class SmallerFit:
 
 def ways_here(readme: Path) -> list[str]:
     """The last column of the table of other libraries."""
-    rows = re.findall(
-        r"^\| (?:Hugging Face|spaCy|AutoGluon|Ultralytics) \| `.+` \| `(.+)` \|$", readme.read_text("utf-8"), re.M
-    )
-    assert len(rows) == 10
+    libraries = "Hugging Face|spaCy|AutoGluon|Ultralytics|MLflow"
+    rows = re.findall(rf"^\| (?:{libraries}) \| `.+` \| `(.+)` \|$", readme.read_text("utf-8"), re.M)
+    assert len(rows) == 12
     return rows
 
 

@@ -76,6 +76,7 @@ def test_the_page_begins_with_what_was_gained() -> None:
                  "+0.0101 to +0.0523", "97% of the resamples", "0.8400 against the default's 0.8000"):  # fmt: skip
         assert said in head
     assert "lr: 0.0002" in found
+    assert "0.5 to 2, step 0.5, where training.schedule is cosine" in found
     assert "1 × out of memory" in found
     assert "5 trials: 3 complete, 1 pruned, 1 failed" in found
 

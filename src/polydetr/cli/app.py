@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from polydetr import __version__
-from polydetr.cli import ask, backbones, data, train, tune
+from polydetr.cli import ask, backbones, data, runs, train, tune
 from polydetr.cli.output import fit_streams_to_encoding, say
 from polydetr.core.clock import command
 from polydetr.errors import PolydetrError, bounded
@@ -42,6 +42,12 @@ data_app = typer.Typer(
     rich_markup_mode=None,
     context_settings=_HELP,
 )
+runs_app = typer.Typer(
+    help="What was trained: list the runs, show one, compare several.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=_HELP,
+)
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(data_app, name="data")
 for _verb in (train.train, tune.tune, ask.evaluate, ask.predict, ask.explain, data.inspect):
@@ -51,6 +57,10 @@ backbones_app.command("list")(backbones.backbones_list)
 backbones_app.command("fetch")(backbones.backbones_fetch)
 data_app.command("list")(data.data_list)
 data_app.command("fetch")(data.data_fetch)
+app.add_typer(runs_app, name="runs")
+runs_app.command("list")(runs.runs_list)
+runs_app.command("show")(runs.runs_show)
+runs_app.command("compare")(runs.runs_compare)
 
 
 def main() -> None:

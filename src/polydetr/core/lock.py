@@ -53,6 +53,24 @@ def held(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
         os.close(handle)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock file ``path``; False where that cannot be known."""
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return False
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass  # a file system without locks
+    finally:
+        os.close(handle)
+    return False
+
+
 def _locked(path: Path, *, wait: bool) -> int:
     """An open handle of the file of this name, locked. Raises OSError; BlockingIOError where another holds it."""
     while True:

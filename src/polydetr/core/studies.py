@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+RECORD_FILE = "study.json"
+"""Where a study's record is kept, in its folder."""
 State = Literal["complete", "pruned", "failed", "running"]
 
 
@@ -53,10 +55,11 @@ class StudyRecord:
     """A whole study, as it is reported.
 
     metric: what ``score`` is: "label accuracy", or "mean of ..." for several targets. space: per dimension {"key",
-    "kind": "choice" or "range", "values" or "low", "high" and "log"}. importances: key → share of the scores' variance
-    that it explains; {} where there are too few trials. best, kept: numbers of trials; ``kept`` is the one that was
-    saved, 0 where nothing was gained. gain: None where it was not measured. cross_validated: scores are means over
-    folds. rows: what → how many ("train", "choose", ...). seconds: of the whole study.
+    "kind": "choice" or "range", "values" or "low", "high", "log" and "step", and "when": key → the values for which
+    alone it is varied}. importances: key → share of the scores' variance that it explains; {} where there are too few
+    trials. best, kept: numbers of trials; ``kept`` is the one that was saved, 0 where nothing was gained. gain: None
+    where it was not measured. cross_validated: scores are means over folds. rows: what → how many ("train", "choose",
+    ...). seconds: of the whole study.
     """
 
     name: str

@@ -31,6 +31,10 @@ MANIFEST = "polydetr.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
 SEAL = "manifest_sha256"
+RUNS = Path("runs")
+"""Where runs are saved for which the command line names no folder."""
+LAST = "last.safetensors"
+"""The state of a run, in the folder of its checkpoint."""
 COPY_AGAIN = "Copy the whole model folder again."
 MOST_JSON = 64 << 20
 """Bytes of a file that is read whole."""
@@ -162,3 +166,13 @@ def _check_file(folder: Path, name: str, expected: FileEntry | None) -> None:
 
 def beside(folder: Path, kind: str) -> Path:
     return folder.with_name(f".{folder.name}.{kind}")
+
+
+def lock_of(folder: Path) -> Path:
+    """What a run holds while it is under way; no shorter than what a save writes beside the folder."""
+    return beside(folder, "is-being-written.lock")
+
+
+def checkpoint_of(out: Path) -> Path:
+    """The folder of a run's checkpoint: beside the model folder, so that saving the model never touches it."""
+    return out.with_name(f"{out.name}.checkpoint")

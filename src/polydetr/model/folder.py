@@ -33,6 +33,7 @@ from polydetr.inference.folder import (
     SEAL,
     WEIGHTS,
     beside,
+    lock_of,
     own_file,
     read_json,
     seal_of,
@@ -193,7 +194,7 @@ def reserved(folder: Path) -> Iterator[None]:
     """
     check_replaceable(folder)
     place = Path(os.path.realpath(folder))
-    with held(beside(place, "is-being-written.lock"), what=repr(str(folder))):  # no shorter than what a save writes
+    with held(lock_of(place), what=repr(str(folder))):
         yield
 
 

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from polydetr.core.files import json_text, save_json, save_text
-from polydetr.core.studies import StudyRecord, TrialRecord
+from polydetr.core.studies import RECORD_FILE, StudyRecord, TrialRecord
 from polydetr.core.tables import distinct_names
 from polydetr.errors import InputError, escaped, shown
 from polydetr.reports.evaluation import expendable
@@ -37,7 +37,7 @@ from polydetr.reports.tuning_words import (
 )
 from polydetr.values.formulas import without_formula
 
-RECORD, TRIALS, PAGE_FILE = "study.json", "trials.csv", "report.html"
+TRIALS, PAGE_FILE = "trials.csv", "report.html"
 _DRAWN: Mapping[str, tuple[Callable[..., None], str]] = {
     "importances": (importances_png, "how much of the scores' variance each setting explains"),
     "parallel": (parallel_png, "the settings and scores of the completed trials, as parallel coordinates"),
@@ -57,7 +57,7 @@ def write_study(record: StudyRecord, folder: Path) -> list[Path]:
     Raises:
         SaveError: a file cannot be written.
     """
-    written = [save_json(folder / RECORD, asdict(record)), save_text(folder / TRIALS, trials_csv(record))]
+    written = [save_json(folder / RECORD_FILE, asdict(record)), save_text(folder / TRIALS, trials_csv(record))]
     images: dict[str, str] = {}
     for name, (draw, meaning) in _DRAWN.items():
         with expendable(f"{name}.png"):
@@ -192,9 +192,16 @@ def _importances(record: StudyRecord) -> str:
 
 
 def _searched(one: Mapping[str, Any]) -> str:
+    only = "; ".join(
+        f"where {shown(str(key), 60)} is {' or '.join(map(value_text, values))}"
+        for key, values in (one.get("when") or {}).items()
+    )
     if "low" in one and "high" in one:
-        return f"{value_text(one['low'])} to {value_text(one['high'])}{', log' if one.get('log') else ''}"
-    return ", ".join(value_text(value) for value in one.get("values", ()))
+        more = (", by the logarithm" * bool(one.get("log"))) + (f", step {one['step']:g}" if one.get("step") else "")
+        what = f"{value_text(one['low'])} to {value_text(one['high'])}{more}"
+    else:
+        what = ", ".join(value_text(value) for value in one.get("values", ()))
+    return ", ".join(filter(None, (what, only)))
 
 
 def _best_quarter(trials: Sequence[TrialRecord], key: str) -> str:

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 from polydetr.core.files import take_usual_rights
 from polydetr.errors import ModelFolderError, SaveError
+from polydetr.inference.folder import LAST
+from polydetr.inference.folder import checkpoint_of as checkpoint_of
 from polydetr.training.devices import Devices
 
-LAST, BEST = "last.safetensors", "best.safetensors"
+BEST = "best.safetensors"
 MOST_LOSSES = 2000
 """Losses of steps that are kept; an even number, as they are joined in pairs."""
 
@@ -69,11 +71,6 @@ class Progress:
         if len(self.losses) == MOST_LOSSES:
             pairs = zip(self.losses[::2], self.losses[1::2], strict=True)
             self.losses, self.steps_per_loss = [(a + b) / 2 for a, b in pairs], 2 * self.steps_per_loss
-
-
-def checkpoint_of(out: Path) -> Path:
-    """The folder of a run's checkpoint: beside the model folder, so that saving the model never touches it."""
-    return out.with_name(f"{out.name}.checkpoint")
 
 
 class Checkpoints:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from polydetr.config.sections import Config
+from polydetr.core.files import plain
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
 from polydetr.data.store import ExampleStore
@@ -239,7 +240,8 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
     tracked = config.track if devices.is_first and run.hooks.tracks else "none"
     tracker = make_tracker(tracked, tracking_folder(run.out), config=config.model_dump())
     reserving: dict[str, Any] = {}
-    header: dict[str, Any] = {"fingerprint": fingerprint, "precision": precision}
+    about = plain(describe_model(config, run.schema, model))  # for `polydetr runs`, should this one be interrupted
+    header: dict[str, Any] = {"fingerprint": fingerprint, "precision": precision, "run": about}
     prepared = time.monotonic() - run.started
     if run.budget is not None:
         proves = settings.precision == "auto" and not settings.freeze_backbones

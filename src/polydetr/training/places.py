@@ -12,11 +12,7 @@ from typing import Any
 
 from polydetr.core.files import file_names
 from polydetr.errors import ModelFolderError, OutputError
-from polydetr.inference.folder import MANIFEST, read_manifest
-from polydetr.training.checkpoint import LAST, checkpoint_of
-
-RUNS = Path("runs")
-"""Where runs are saved for which the command line names no folder."""
+from polydetr.inference.folder import LAST, MANIFEST, RUNS, checkpoint_of, read_manifest
 
 
 def tracking_folder(out: Path | None) -> Path:
