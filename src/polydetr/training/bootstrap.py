@@ -18,7 +18,7 @@ from polydetr.errors import SchemaError
 from polydetr.tasks.base import Task
 from polydetr.training.loop import score_of
 
-MOST_DRAWS, LEAST_DRAWS, ROWS_EVALUATED = 1000, 100, 200_000
+MOST_DRAWS, LEAST_DRAWS, ROWS_EVALUATED = 1000, 100, 400_000
 """So many draws, but of many rows fewer, down to the least: about so many rows are evaluated for each model."""
 INTERVAL = 0.9
 Answered = Sequence[Sequence[RowResult]]

@@ -2,15 +2,16 @@
 
 A fold is a whole training on the other rows, of which a part chooses the weights, as ``fit`` does with all rows. Its
 own rows are answered by the model that comes of it, which nothing of them has touched. The answers of all folds are put
-together and dealt out: every second document for the score by which trials are compared, the others for ``gain``.
+together and dealt out: one of every two documents for the score by which trials are compared, the other for ``gain``.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from polydetr.config.sections import Config
 from polydetr.core.predictions import RowResult
@@ -25,6 +26,7 @@ from polydetr.training.encode import MeasuredRows, Splits
 from polydetr.training.loop import score_of
 from polydetr.training.run import hash_rows
 
+T = TypeVar("T")
 FEW = 300
 """Rows, those held out among them, below which a trial is cross-validated: of 30 rows held out, 15 choose, and the
 accuracy of these is known to ± 0.1.
@@ -66,10 +68,24 @@ def make_folds(config: Config, schema: Schema, splits: Splits) -> list[Fold]:
     return folds if len(folds) > 1 else []
 
 
+def halves(items: Sequence[T], *, seed: int) -> tuple[list[T], list[T]]:
+    """Of every two neighbors one here and one there, at random: rows are often in an order. More items that follow
+    change nothing for those before.
+    """
+    rng = random.Random(seed)
+    parts: tuple[list[T], list[T]] = ([], [])
+    for first in range(0, len(items), 2):
+        here = rng.getrandbits(1)
+        for place, item in enumerate(items[first : first + 2]):
+            parts[(here + place) % 2].append(item)
+    return parts
+
+
 @dataclass
 class Answers:
     """Rows answered by models that had not seen them, by document."""
 
+    seed: int
     documents: list[Sequence[RowResult]] = field(default_factory=list)
 
     def add(self, engine: Engine, rows: MeasuredRows) -> None:
@@ -83,18 +99,18 @@ class Answers:
             self.add(engine, rows)
 
     def scored(self, tasks: Mapping[str, Task]) -> dict[str, Any]:
-        """The score of every second document, with its metrics, as an evaluation of the loop has them."""
-        evaluations = evaluations_of(tasks, self.documents[::2])
+        """The score of one half, with its metrics, as an evaluation of the loop has them."""
+        evaluations = evaluations_of(tasks, halves(self.documents, seed=self.seed)[0])
         metrics = {target: dict(evaluation.metrics) for target, evaluation in evaluations.items()}
         return {"score": score_of(tasks, evaluations), "metrics": metrics}
 
-    def judged(self, tasks: Mapping[str, Task], *, seed: int) -> dict[str, Any]:
-        """Of the other documents: the rows, their score, and the scores of draws of them (``bootstrap``)."""
-        documents = self.documents[1::2]
+    def judged(self, tasks: Mapping[str, Task]) -> dict[str, Any]:
+        """Of the other half: the rows, their score, and the scores of draws of them (``bootstrap``)."""
+        documents = halves(self.documents, seed=self.seed)[1]
         rows = [row.record for document in documents for row in document]
         return {
             "rows": len(rows),
             "sha256": hash_rows(rows),
             "score": score_of(tasks, evaluations_of(tasks, documents)),
-            "resampled": [round(float(score), 6) for score in resampled_scores(tasks, documents, seed=seed)],
+            "resampled": [round(float(score), 6) for score in resampled_scores(tasks, documents, seed=self.seed)],
         }

@@ -12,6 +12,7 @@ how. No trial sees the test rows. What a trial's score rests on:
 from __future__ import annotations
 
 import gc
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ import torch
 from polydetr.config.sections import Config
 from polydetr.core.files import save_json
 from polydetr.engine.engine import Engine
-from polydetr.errors import Interrupted
+from polydetr.errors import Interrupted, PolydetrError
 from polydetr.modalities.base import Notify
 from polydetr.model.build import build_tasks
 from polydetr.model.folder import save_folder
@@ -39,7 +40,7 @@ from polydetr.training.loop import Display, Pruned
 from polydetr.training.report import write_run_reports
 from polydetr.training.run import Encode, Hooks
 from polydetr.training.shared_encodings import SharedEncodings
-from polydetr.training.trial_folds import Answers, Fold, make_folds
+from polydetr.training.trial_folds import Answers, Fold, halves, make_folds
 from polydetr.training.trial_settings import with_settings
 
 REPORT, JUDGED = "reports/cross_validation.json", "judged"
@@ -76,7 +77,9 @@ class SharedRows:
         # Half of the validation rows where a target is measured among all of them at once (an embedding's): there none
         # of those that a trial sees is left out when it chooses its weights.
         among_all = any(isinstance(task, HasPositive) for task in self._tasks.values())
-        self.withheld = splits.valid[1::2] if among_all and len(splits.valid) >= MIN_PARTED else []
+        self.withheld = (
+            halves(splits.valid, seed=config.seed)[1] if among_all and len(splits.valid) >= MIN_PARTED else []
+        )
         self.folds: Sequence[Fold] = [] if among_all else make_folds(config, schema, splits)
         self._best = float("-inf")
         if self.folds:
@@ -137,18 +140,21 @@ class _Trial:
         self.seconds, self.display, self.group = seconds, display or Display(), group
         self.began = time.monotonic()
         self.entries: list[Mapping[str, Any]] = []
-        self.answers = Answers()
+        self.answers = Answers(config.seed)
         self.steps = 0
 
     def run(self) -> TrialResult:
         try:
             with no_checkpoint_left(self.out):
-                return self._run()
+                best, pruned = self._run(), False
         except Pruned:
-            best = max(self.entries, key=lambda entry: entry["score"])
-            return self._result(best["score"], best["metrics"], pruned=True)
+            best, pruned = max(self.entries, key=lambda entry: entry["score"]), True
+        curve = [(entry["step"], entry["score"]) for entry in self.entries] or [(self.steps, best["score"])]
+        steps, seconds = max(self.steps, curve[-1][0]), time.monotonic() - self.began
+        return TrialResult(best["score"], best["metrics"], curve, steps, seconds, pruned)
 
-    def _run(self) -> TrialResult:
+    def _run(self) -> Mapping[str, Any]:
+        """Trains and saves; the score with its metrics."""
         folds = self.rows.folds
         trained = self._fit(
             self.rows.of_a_trial(), self.display, runs=1 + len(folds),
@@ -163,13 +169,15 @@ class _Trial:
         best: Mapping[str, Any]
         judged = None
         if self.answers.documents:
-            best, judged = self.answers.scored(tasks), self.answers.judged(tasks, seed=self.config.seed)
+            best, judged = self.answers.scored(tasks), self.answers.judged(tasks)
         else:
             best = next(e for e in trained.history if e["step"] == trained.info["training"]["best_step"])
+        if not math.isfinite(best["score"]):
+            raise PolydetrError(f"the score is not a number ({best['score']})", hint="Lower training.lr.")
         # The figures of a trial that is not the best one would be drawn for nobody.
         drawn = replace(trained, draws=trained.draws and self.rows.is_best(best["score"]))
         _save(self.out, drawn, None if judged is None else {**best, "folds": len(folds), JUDGED: judged})
-        return self._result(best["score"], best["metrics"])
+        return best
 
     def _fit(
         self, splits: Splits, display: Display | None, *, runs: int, on_evaluation: Asked,
@@ -220,27 +228,30 @@ class _Trial:
         self.entries.append(entry)
         return self.asked(entry)
 
-    def _result(self, score: float, metrics: Mapping[str, Mapping[str, float]], *, pruned: bool = False) -> TrialResult:
-        curve = [(entry["step"], entry["score"]) for entry in self.entries] or [(self.steps, score)]
-        steps = self.steps or self.entries[-1]["step"]
-        return TrialResult(score, metrics, curve, steps, time.monotonic() - self.began, pruned)
-
 
 @contextmanager
 def no_checkpoint_left(out: Path) -> Iterator[None]:
     """Whatever ends the block, no checkpoint is left beside ``out``, and no model in memory."""
     try:
         yield
-    except (KeyboardInterrupt, Interrupted):
+    except (KeyboardInterrupt, Interrupted) as error:
+        _let_go(error)
         raise Interrupted("stopped: nothing is kept of the training under way.") from None
     except Exception as error:
-        traceback.clear_frames(error.__traceback__)  # they hold the model for as long as the error is known
+        _let_go(error)
         raise
     finally:
         Checkpoints(checkpoint_of(out)).discard()
         gc.collect()  # modules refer to one another
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Frees what the frames of an error hold, such as a model, for as long as the error is known."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def _save(out: Path, trained: Trained, cross_validation: Mapping[str, Any] | None) -> None:
