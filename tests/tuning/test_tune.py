@@ -41,8 +41,8 @@ search:
 
 
 def tune(out: Path, **given: Any) -> Predictor:
-    arguments = {"train": TRAIN, "target": "label", "valid": VALID, "search": SEARCH, "trials": 3, **SMALL, **given}
-    return Predictor.tune(out=out, display=given.pop("display", None) or Notes(), **arguments)
+    usual = {"train": TRAIN, "target": "label", "valid": VALID, "search": SEARCH, "trials": 3, "display": Notes()}
+    return Predictor.tune(out=out, **{**usual, **SMALL, **given})
 
 
 @pytest.fixture
