@@ -33,9 +33,12 @@ def gain(default: Path, best: Path, rows: SharedRows) -> Gain | None:
         ModelFolderError: a folder cannot be loaded. RowError, SchemaError: a row cannot be read, or none has a label.
     """
     kept = [_kept(folder) for folder in (default, best)]
-    if kept[0] is not None and kept[1] is not None and kept[0]["sha256"] == kept[1]["sha256"]:
-        scores = [np.array(one["resampled"], dtype=float) for one in kept]
-        return gain_between(*scores, difference=kept[1]["score"] - kept[0]["score"], rows=kept[0]["rows"])
+    if kept[0] is not None and kept[1] is not None:
+        # Folds and ``few_rows`` answer other rows: then the draws are not paired, and the interval is wider.
+        count = min(len(one["resampled"]) for one in kept)
+        scores = [np.array(one["resampled"][:count], dtype=float) for one in kept]
+        least = min(one["rows"] for one in kept)
+        return gain_between(*scores, difference=kept[1]["score"] - kept[0]["score"], rows=least)
     sides = [_Side.of(folder, rows) for folder in (default, best)]
     common = sides[0].answers.keys() & sides[1].answers.keys()
     # The rows of one document, as the default reads it, are drawn together.

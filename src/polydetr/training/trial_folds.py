@@ -21,10 +21,11 @@ from polydetr.engine.engine import Engine
 from polydetr.errors import SchemaError
 from polydetr.schema.spec import Schema
 from polydetr.tasks.base import Task
+from polydetr.tasks.classification import ClassificationTask
 from polydetr.training.bootstrap import evaluations_of, resampled_scores
 from polydetr.training.encode import MeasuredRows, Splits
+from polydetr.training.few_rows import MOST_PER_CLASS
 from polydetr.training.loop import score_of
-from polydetr.training.run import hash_rows
 
 T = TypeVar("T")
 FEW = 300
@@ -49,10 +50,14 @@ class Fold:
         return Splits([*self.train], [*self.valid], [*self.held], is_held_out=True)
 
 
-def make_folds(config: Config, schema: Schema, splits: Splits) -> list[Fold]:
-    """Two or more where rows are few and some of them were held out; otherwise none: the validation rows will do."""
+def make_folds(config: Config, schema: Schema, splits: Splits, tasks: Mapping[str, Task]) -> list[Fold]:
+    """Two or more where rows are few and some of them were held out; otherwise none: the validation rows will do. Few
+    are those, too, of which a training may learn that holds none out (``few_rows``): the others are compared with it.
+    """
     rows = splits.given
-    if not splits.is_held_out or len(rows) >= FEW:
+    classes = [len(task.labels) for task in tasks.values() if isinstance(task, ClassificationTask)]
+    few = len(rows) < FEW or (len(tasks) == len(classes) == 1 and len(rows) <= MOST_PER_CLASS * classes[0])
+    if not splits.is_held_out or not few:
         return []
     folds: list[Fold] = []
     left = rows
@@ -107,10 +112,9 @@ class Answers:
     def judged(self, tasks: Mapping[str, Task]) -> dict[str, Any]:
         """Of the other half: the rows, their score, and the scores of draws of them (``bootstrap``)."""
         documents = halves(self.documents, seed=self.seed)[1]
-        rows = [row.record for document in documents for row in document]
+        scores = resampled_scores(tasks, documents, seed=self.seed)
         return {
-            "rows": len(rows),
-            "sha256": hash_rows(rows),
+            "rows": sum(map(len, documents)),
             "score": score_of(tasks, evaluations_of(tasks, documents)),
-            "resampled": [round(float(score), 6) for score in resampled_scores(tasks, documents, seed=self.seed)],
+            "resampled": [None if score != score else round(float(score), 6) for score in scores],
         }

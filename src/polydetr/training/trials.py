@@ -80,7 +80,7 @@ class SharedRows:
         self.withheld = (
             halves(splits.valid, seed=config.seed)[1] if among_all and len(splits.valid) >= MIN_PARTED else []
         )
-        self.folds: Sequence[Fold] = [] if among_all else make_folds(config, schema, splits)
+        self.folds: Sequence[Fold] = [] if among_all else make_folds(config, schema, splits, self._tasks)
         self._best = float("-inf")
         if self.folds:
             notify(
