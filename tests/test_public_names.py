@@ -80,7 +80,7 @@ def test_the_arguments_of_fit():
 
 def test_the_arguments_of_tune_are_those_of_fit_and_the_searchs_own():
     fit, tune = (set(inspect.signature(verb).parameters) for verb in (Predictor.fit, Predictor.tune))
-    assert tune - fit == {"trials", "search", "storage", "name", "keep", "refit"}
+    assert tune - fit == {"trials", "search", "storage", "name", "keep", "refit", "metric"}
     assert fit <= tune
 
 

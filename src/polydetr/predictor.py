@@ -123,6 +123,7 @@ class Predictor(LoadedModel):
         out: str | Path | None = None,
         storage: str | None = None,
         name: str | None = None,
+        metric: str | None = None,
         keep: int = 3,
         refit: bool = False,
         backbone: str | None = None,
@@ -149,6 +150,7 @@ class Predictor(LoadedModel):
                 database and the models of the best trials.
             storage: where the study is kept for several processes: the name of a file, or
                 ``postgresql://USER@HOST/NAME``. name: of the study, by which others join it.
+            metric: by which weights and settings are chosen, for example "macro_f1"; default: the first of each target.
             keep: trials whose models stay on the disk, the best ones, beside the default's.
             refit: train the kept settings once more, on the validation rows too.
             resume: go on with the study of this place, or of this name, or begin it where there is none.
@@ -173,7 +175,7 @@ class Predictor(LoadedModel):
         )  # fmt: skip
         place = Place.of(resolved.out, storage, name, rows=resolved.train, resume=resume)
         most = trials if trials is not None or resolved.time_limit is not None else TRIALS
-        wanted, shown = Wanted(most, keep, refit), display or make_display()
+        wanted, shown = Wanted(most, keep, refit, metric), display or make_display()
         try:
             study = tune(resolved, given, wanted, place, resume=resume, overwrite=overwrite, display=shown)
         except KeyboardInterrupt:

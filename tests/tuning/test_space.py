@@ -106,6 +106,7 @@ def test_a_condition_may_rest_on_a_key_that_is_not_varied() -> None:
         ({"target": ["a", "b"]}, "search.target is not varied: it says what is learned"),
         ({"inputs": {"text": ["text", "ignore"]}}, "search.inputs is not varied"),
         ({"seed": [1, 2]}, "luck"),
+        ({"tasks": {"label": {"metric": ["accuracy", "macro_f1"]}}}, "compared by the same metric"),
         ({"reading": {"delimiter": [",", ";"]}}, "search.reading.delimiter is not varied"),
         ({"search": [1, 2]}, "search.search is not varied"),
     ],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_studies import Notes
 
 from film_models import plain_rows, write_csv
 from polydetr import Predictor
@@ -15,7 +16,6 @@ from polydetr.core.studies import Gain
 from polydetr.errors import ConfigError, Interrupted, PolydetrError, StudyError
 from polydetr.training.loop import Display, StepInfo
 from polydetr.training.trials import SharedRows, TrialResult
-from tiny_studies import Notes
 
 SEARCH = {"training": {"head_lr": {"low": 1e-4, "high": 2e-2, "log": True}}, "model": {"dropout": [0.0, 0.3]}}
 SMALL: dict[str, Any] = {
@@ -69,6 +69,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return asked
 
 
+@pytest.mark.filterwarnings("ignore::polydetr.MeasureWarning")
 def test_a_study_ends_with_the_best_model_and_a_report(tmp_path: Path) -> None:
     display = Notes()
     predictor = tune(tmp_path / "model", test=TEST, display=display)
@@ -160,6 +161,15 @@ def test_a_key_that_changes_the_encoding_is_varied_and_told(tmp_path: Path) -> N
     assert any("no settings are left that were not tried" in note for note in display.notes)
 
 
+def test_trials_may_be_compared_by_another_metric(tmp_path: Path) -> None:
+    predictor = tune(tmp_path / "m", trials=2, metric="macro_f1")
+    assert predictor.study is not None
+    assert predictor.study.metric == "label macro_f1"
+    for trial in predictor.study.trials:
+        assert trial.score == trial.metrics["label"]["macro_f1"]
+    assert predictor.info["config"]["tasks"] == {"label": {"metric": "macro_f1"}}
+
+
 def test_without_a_search_a_fitting_space_is_searched(tmp_path: Path) -> None:
     display = Notes()
     predictor = tune(tmp_path / "m", search=None, trials=2, display=display)
@@ -211,6 +221,8 @@ def test_the_command_line(films: Path, run: Callable) -> None:
         (("--resume",), "there is no study on"),
         (("--out", "films.csv"), "is not a polydetr model"),
         (("--out", "films.csv/model"), "cannot write to"),
+        (("--metric", "acuracy"), "metric = 'acuracy': no target has it. Did you mean 'accuracy'?"),
+        (("--set", "tasks.label.metric=f2"), "tasks.label.metric = 'f2': the target has no such metric."),
         (("--time-limit", "soon"), "is not a duration"),
     ],
 )  # fmt: skip

@@ -49,6 +49,10 @@ def tune(
         typer.Option(help="Where the study is kept: a file, or postgresql://USER@HOST/NAME, which processes share."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study, by which other processes join it.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="By which weights and settings are chosen, for example macro_f1; else each target's first."),
+    ] = None,
     keep: Annotated[int, typer.Option(help="Best trials whose models stay on the disk, beside the default's.")] = 3,
     refit: Annotated[
         bool, typer.Option("--refit", help="Train the kept settings once more, on the validation rows too.")
@@ -89,8 +93,8 @@ def tune(
     with stdout_kept_clean(as_json), no_empty_runs():
         predictor = Predictor.tune(
             train, target, trials=trials, time_limit=time_limit, valid=valid, test=test, unlabelled=unlabelled,
-            inputs=input, group=group, out=out, storage=storage, name=name, keep=keep, refit=refit, backbone=backbone,
-            preset=preset,  # type: ignore[arg-type]
+            inputs=input, group=group, out=out, storage=storage, name=name, metric=metric, keep=keep, refit=refit,
+            backbone=backbone, preset=preset,  # type: ignore[arg-type]
             epochs=epochs, seed=seed, config=config, settings=settings, reading=reading, resume=resume,
             overwrite=overwrite,
         )  # fmt: skip

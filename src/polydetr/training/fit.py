@@ -45,6 +45,7 @@ from polydetr.training.finish import finish
 from polydetr.training.head_start import heads_to_start, start_heads
 from polydetr.training.limited import after_training, draws_reports, plan_run
 from polydetr.training.loop import Display, Loop
+from polydetr.training.metric_names import check_metrics
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.places import tracking_folder
 from polydetr.training.run import ALONE, Hooks, Run, checkpoint_folder, fingerprint_of, hash_rows, resumes
@@ -136,6 +137,7 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
         )
     data_hash = hash_rows(splits.train)
     encoded = devices.first_then_all(lambda: run.hooks.encode(engine, splits, config, data_hash, notify=run.notify))
+    check_metrics(engine, encoded.valid)
     if few:  # they were read twice
         places = ("file", "row", "line", "reason")
         splits.rejected[:] = {tuple(e.get(p) for p in places): e for e in splits.rejected}.values()

@@ -87,6 +87,8 @@ def _refused(parts: Sequence[str]) -> str | None:
     for depth in range(1, len(parts) + 1):
         if reason := REFUSED.get(join_key(parts[:depth])):
             return f"search.{shown(join_key(parts))} is not varied: {reason}"
+    if parts[0] == "tasks" and parts[-1] == "metric":
+        return f"search.{shown(join_key(parts))} is not varied: all trials are compared by the same metric"
     return None
 
 

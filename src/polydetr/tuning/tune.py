@@ -19,7 +19,7 @@ from polydetr.config.sections import Config
 from polydetr.core.clock import began
 from polydetr.core.studies import Gain, StudyRecord, TrialRecord
 from polydetr.errors import ConfigError, Interrupted, PolydetrError, RowError, StudyError, first_of
-from polydetr.inference.load import load_engine
+from polydetr.inference.folder import read_manifest
 from polydetr.model.build import build_model
 from polydetr.model.folder import reserved
 from polydetr.reports.tuning_page import write_study
@@ -38,6 +38,7 @@ from polydetr.training.trials import SharedRows
 from polydetr.tuning.database import read_address
 from polydetr.tuning.default_space import default_space, is_given
 from polydetr.tuning.identity import identity_of
+from polydetr.tuning.metric import by_metric
 from polydetr.tuning.places import Place
 from polydetr.tuning.reading import all_keys, read_space
 from polydetr.tuning.saving import save_model
@@ -97,8 +98,7 @@ def tune(
         if budget is not None:
             budget.kept = reading
         splits, schema = read_splits(config, **given, display=display, budget=budget)
-        read_options(config, schema)
-        space = _space(config, schema, splits, display)
+        space = _space(config, wanted, schema, splits, display)
         rows = SharedRows(space.config, schema, splits, notify=display.note)
         decided = {} if budget is None else budget.decided
         study = studies.open(place.name, space, identity_of(space, schema, splits), reading=decided)
@@ -145,16 +145,23 @@ def _of_trials(config: Config) -> Config:
     return config.model_copy(update={"search": {}, "time_limit": None, "out": None})
 
 
-def _space(config: Config, schema: Schema, splits: Splits, display: Display) -> Space:
+def _space(config: Config, wanted: Wanted, schema: Schema, splits: Splits, display: Display) -> Space:
     """The space that the configuration describes, or else the one that suits its rows; with the configuration that the
     trials vary.
+
+    Raises:
+        ConfigError: faults of the search; a metric that no target has.
     """
     varied = for_tasks(_of_trials(config), [target.task for target in schema.targets])
+    options = read_options(varied, schema)
+    built, names_metric = None, bool(wanted.metric) or any(one.metric for one in options.values())
+    with suppress(RowError):  # with on_error: skip, which the trials see to
+        if names_metric or not config.search:
+            built = build_model(varied, schema, splits.train, notify=display.note)
+    if built is not None and names_metric:
+        varied = by_metric(varied, wanted.metric, built.engine, splits.valid)
     if config.search:
         return read_space(config.search, varied, schema)
-    built = None
-    with suppress(RowError):  # with on_error: skip, which the trials see to
-        built = build_model(varied, schema, splits.train, notify=display.note)
     modalities = {} if built is None else built.engine.encoder.modalities
     pretrained = {name for name, modality in modalities.items() if modality.is_pretrained}
     few = built is not None and has_few_rows(varied, built, splits)
@@ -211,12 +218,10 @@ def _counted(records: Sequence[TrialRecord]) -> str:
 
 
 def _record(work: Work, found: _Found, splits: Splits) -> StudyRecord:
-    engine, manifest = load_engine(work.model_of(found.kept))
-    named = [f"{target} {task.primary_metric}" for target, task in engine.tasks.items()]
-    metric = named[0] if len(named) == 1 else f"mean of {', '.join(named)}"
+    manifest = read_manifest(work.model_of(found.kept))
     records = work.study.records()
     return StudyRecord(
-        name=work.study.name, metric=metric, trials=records, space=work.study.space.to_list(),
+        name=work.study.name, metric=work.rows.metric, trials=records, space=work.study.space.to_list(),
         importances=work.study.importances(), best=found.best, kept=found.kept, gain=found.gain,
         cross_validated=work.rows.is_cross_validated or bool(manifest["training"].get("cross_validated")),
         rows={"train": len(splits.train), "valid": len(splits.valid)}, seed=work.study.seed,

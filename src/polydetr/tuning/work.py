@@ -29,12 +29,14 @@ _WAIT_SECONDS = 1.0
 @dataclass(frozen=True)
 class Wanted:
     """trials: so many in all, the default among them; None: as many as the time limit has room for. keep: the best so
-    many have their models kept, beside the default's. refit: train the kept settings once more, on all rows.
+    many have their models kept, beside the default's. refit: train the kept settings once more, on all rows. metric: by
+    which weights and settings are chosen, of each target that has it; None: the first one of each.
     """
 
     trials: int | None
     keep: int = 3
     refit: bool = False
+    metric: str | None = None
 
 
 class Work:
