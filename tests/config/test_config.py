@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from polydetr.config.loading import PRESETS, load_config, merge, names_of, parse_settings
+from polydetr.config.loading import PRESETS, load_config, load_config_mapping, merge, names_of, parse_settings
 from polydetr.config.sections import Config
 from polydetr.errors import ConfigError
 
@@ -27,6 +27,18 @@ def test_a_file_and_arguments_are_the_same_thing(tmp_path: Path) -> None:
         == arguments
     )
     assert Config.model_validate(arguments.model_dump()) == arguments
+
+
+def test_a_preset_or_epochs_beside_a_file_count_as_if_they_stood_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("target: label\nformat: csv\ntraining: {patience: 7}\n", encoding="utf-8")
+    for given in ({"preset": "fast"}, {"epochs": 1}, {"preset": "best", "epochs": 1}):
+        beside = load_config(load_config_mapping(path), **given)
+        assert beside == load_config({"target": "label", "format": "csv", "training": {"patience": 7}, **given})
+    assert load_config(load_config_mapping(path), preset="fast").steps == PRESETS["fast"]["steps"]
+    path.write_text("training: {lrr: 1}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"run\.yaml: 1 fault"):
+        load_config_mapping(path)
 
 
 def test_arguments_win_over_the_file_and_presets_lie_below_both(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def load_config_mapping(config: str | Path | Mapping[str, Any] | None) -> dict[s
         return {}
     if isinstance(config, Mapping):
         return _renamed(config)
-    return load_config(config).model_dump(exclude_unset=True)
+    load_config(config)  # names the file where something is wrong in it
+    return _renamed(_read_yaml(Path(config)))
 
 
 def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
