@@ -212,7 +212,7 @@ def test_the_command_line(films: Path, run: Callable) -> None:
         (("--set", "search.training.lr={low: 2, high: 1}"), "the range is empty"),
         (("--set", "search.target=[a, b]"), "search.target is not varied"),
         (("--set", "search.inputs={text: [text, ignore]}"), "search.inputs is not varied"),
-        (("--set", "search.tasks={label: {loss_weigth: [1, 2]}}"), "'tasks.label.loss_weigth'. Did you mean 'loss_weight'?"),
+        (("--set", "search.tasks={label: {loss_weigth: [1, 2]}}"), "Did you mean 'loss_weight'?"),
         (("--set", "search=7"), "search = 7"),
         (("--storage", "postgresql://me:secret@127.0.0.1:1/x", "--name", "n"), "cannot be used"),
         (("--storage", "mysql://somewhere/x", "--name", "n"), "SQLite or PostgreSQL"),
