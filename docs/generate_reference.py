@@ -220,6 +220,7 @@ LAYER_NOTES = {
     "cli": "the command line",
     "apps": "stand on the exported names alone",
     "predictor": "the public face",
+    "tuning": "searches for settings, training by training",
     "training": "loop, devices; what an answer rests on",
     "model": "the network, put together",
     "heads": "tensors of tasks and modalities; asking",

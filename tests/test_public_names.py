@@ -41,7 +41,7 @@ def test_the_verbs_are_there():
         "thresholds",
         "open_image",
     }
-    assert public == {"fit", "from_checkpoint", "save", "tables"}
+    assert public == {"fit", "tune", "from_checkpoint", "save", "tables"}
     assert verbs(LoadedModel) == (promised | also) - public
 
 
@@ -76,6 +76,12 @@ def test_the_arguments_of_fit():
     }
     assert promised <= set(parameters)
     assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name not in ("train", "target"))
+
+
+def test_the_arguments_of_tune_are_those_of_fit_and_the_searchs_own():
+    fit, tune = (set(inspect.signature(verb).parameters) for verb in (Predictor.fit, Predictor.tune))
+    assert tune - fit == {"trials", "search", "storage", "name", "keep", "refit", "metric"}
+    assert fit <= tune
 
 
 def test_the_version_is_that_of_the_package():

@@ -8,6 +8,7 @@
     ├── ConfigError           configuration: all faults at once (exit code 2)
     ├── BackboneError         a backbone is unknown, missing, or not the file it should be
     ├── ModelFolderError      a saved model is truncated, tampered with, or from a newer version
+    ├── StudyError            a study of settings cannot be opened, or is another one (exit code 2)
     ├── SaveError             writing failed; what was there before is untouched
     │   └── OutputError       the place named for the output holds something else, or another run has it (exit code 2)
     └── Interrupted           stopped by the user; says what was kept and how to go on
@@ -204,6 +205,12 @@ class BackboneError(PolydetrError):
 
 class ModelFolderError(PolydetrError):
     """A saved model cannot be loaded: truncated, tampered with, or written by a newer version."""
+
+    exit_code = 2
+
+
+class StudyError(PolydetrError):
+    """A study of settings cannot be opened, or was made for something else."""
 
     exit_code = 2
 

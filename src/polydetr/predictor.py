@@ -14,6 +14,7 @@ from polydetr.inference.model import LoadedModel
 
 if TYPE_CHECKING:
     from polydetr.config.sections import Config
+    from polydetr.core.studies import StudyRecord
     from polydetr.engine.engine import Engine
     from polydetr.model.masters import Masters
     from polydetr.model.runner import TorchRunner
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Predictor(LoadedModel):
-    """A trained model. Make one with ``Predictor.fit`` or ``Predictor.load``."""
+    """A trained model. Make one with ``Predictor.fit``, ``Predictor.tune`` or ``Predictor.load``."""
 
     def __init__(
         self,
@@ -35,6 +36,8 @@ class Predictor(LoadedModel):
     ) -> None:
         super().__init__(engine, manifest, folder=folder)
         self._trained = trained
+        self.study: StudyRecord | None = None
+        """What ``tune`` found."""
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -89,22 +92,11 @@ class Predictor(LoadedModel):
             ConfigError, InputError, BackboneError, SaveError, Interrupted: see ``polydetr.errors``.
         """
         given = {"train": train, "valid": valid, "test": test, "unlabelled": unlabelled}
-        how = reading.given() if reading else {}
-        on_error = how.pop("on_error", None)
-        resolved = load_config(
-            merge(merge(load_config_mapping(config), load_config_mapping(settings)), {"reading": how}),
-            target=names_of(target),
-            inputs=names_of(inputs),
-            group=group,
-            out=None if out is None else str(out),
-            backbone=backbone,
-            preset=preset,
-            epochs=epochs,
-            time_limit=time_limit,
-            seed=seed,
-            on_error=on_error,
-            **{k: v for k, v in given.items() if isinstance(v, str)},
-        )
+        resolved = _resolved(
+            given, config, settings, reading, target=names_of(target), inputs=names_of(inputs), group=group,
+            out=None if out is None else str(out), backbone=backbone, preset=preset, epochs=epochs,
+            time_limit=time_limit, seed=seed,
+        )  # fmt: skip
         from polydetr.model.folder import reserved
         from polydetr.training.devices import is_first_process
         from polydetr.training.display import make_display
@@ -119,6 +111,86 @@ class Predictor(LoadedModel):
                 check_told(folder, overwrite=overwrite, resume=resume)
             with tracked(resolved, folder, display=shown, resume=resume) as trackers:
                 return cls._fitted(resolved, given, folder, resume=resume, shown=shown, trackers=trackers)
+
+    @classmethod
+    def tune(
+        cls,
+        train: Any = None,
+        target: str | Sequence[str] | Mapping[str, str | None] | None = None,
+        *,
+        trials: int | None = None,
+        time_limit: str | float | None = None,
+        search: Mapping[str, Any] | None = None,
+        valid: Any = None,
+        test: Any = None,
+        unlabelled: Any = None,
+        inputs: str | Sequence[str] | Mapping[str, str | None] | None = None,
+        group: str | None = None,
+        out: str | Path | None = None,
+        storage: str | None = None,
+        name: str | None = None,
+        metric: str | None = None,
+        keep: int = 3,
+        refit: bool = False,
+        backbone: str | None = None,
+        preset: Literal["fast", "balanced", "best"] | None = None,
+        epochs: float | None = None,
+        seed: int | None = None,
+        config: str | Path | Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        reading: ReadOptions | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        display: Display | None = None,
+    ) -> Predictor:
+        """Searches for better settings: trains with the default, then with others, and saves the best model where rows
+        that chose nothing show it to be better; otherwise the default's. ``study`` of what is returned tells the rest,
+        and so does ``OUT.study/report.html``. No trial sees the test rows.
+
+        Args:
+            trials: trainings in all, the default among them; 20, or as many as ``time_limit`` has room for.
+            time_limit: of the whole call: seconds, or "90s", "10m", "1h30m".
+            search: what is varied, key by key as in the configuration: ``{"training": {"lr": {"low": 1e-5, "high":
+                1e-3, "log": True}, "batch_tokens": [512, 1024]}}``; default: a space that fits tasks and backbones.
+            out: the folder of the final model, runs/NAME-DATE by default; beside it ``OUT.study`` holds report,
+                database and the models of the best trials.
+            storage: where the study is kept for several processes: the name of a file, or
+                ``postgresql://USER@HOST/NAME``. name: of the study, by which others join it.
+            metric: by which weights and settings are chosen, for example "macro_f1"; default: the first of each target.
+            keep: trials whose models stay on the disk, the best ones, beside the default's.
+            refit: train the kept settings once more, on the validation rows too.
+            resume: go on with the study of this place, or of this name, or begin it where there is none.
+            overwrite: replace that study, and the model.
+            train, valid, test, unlabelled, target, inputs, group, backbone, preset, epochs, seed, config, settings,
+                reading, display: see ``fit``.
+
+        Raises:
+            ConfigError, InputError, BackboneError, StudyError, SaveError, Interrupted: see ``polydetr.errors``.
+            PolydetrError: no trial ended well.
+        """
+        from polydetr.training.display import make_display
+        from polydetr.tuning.places import Place
+        from polydetr.tuning.tune import TRIALS, tune
+        from polydetr.tuning.work import Wanted
+
+        given = {"train": train, "valid": valid, "test": test, "unlabelled": unlabelled}
+        resolved = _resolved(
+            given, config, settings, reading, target=names_of(target), inputs=names_of(inputs), group=group,
+            out=None if out is None else str(out), backbone=backbone, preset=preset, epochs=epochs,
+            time_limit=time_limit, seed=seed, search=None if search is None else dict(search),
+        )  # fmt: skip
+        place = Place.of(resolved.out, storage, name, rows=resolved.train, resume=resume)
+        most = trials if trials is not None or resolved.time_limit is not None else TRIALS
+        wanted, shown = Wanted(most, keep, refit, metric), display or make_display()
+        try:
+            study = tune(resolved, given, wanted, place, resume=resume, overwrite=overwrite, display=shown)
+        except KeyboardInterrupt:
+            raise Interrupted("stopped; no trial was begun.") from None
+        finally:
+            shown.close()
+        predictor = cls.load(place.out)
+        predictor.study = study
+        return predictor
 
     @classmethod
     def _fitted(
@@ -239,6 +311,21 @@ class Predictor(LoadedModel):
             from polydetr.model.folder import copy_reports
 
             copy_reports(self.folder, folder, seal=self._manifest.get(SEAL))
+
+
+def _resolved(
+    rows: Mapping[str, Any], config: str | Path | Mapping[str, Any] | None, settings: Mapping[str, Any] | None,
+    reading: ReadOptions | None, **given: Any,
+) -> Config:  # fmt: skip
+    """The configuration with all that a call gives beside it. Raises ConfigError."""
+    how = reading.given() if reading else {}
+    on_error = how.pop("on_error", None)
+    return load_config(
+        merge(merge(load_config_mapping(config), load_config_mapping(settings)), {"reading": how}),
+        on_error=on_error,
+        **given,
+        **{k: v for k, v in rows.items() if isinstance(v, str)},
+    )
 
 
 def _unmeasured(failure: Exception, folder: Path | None) -> PolydetrError:

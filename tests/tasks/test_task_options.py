@@ -41,7 +41,7 @@ def test_every_fault_is_reported_with_its_key_and_the_nearest_valid_one() -> Non
         "unknown key 'entities.taging'. Did you mean 'tagging'",
         "tasks.ner.schem = 'iob2': the task 'tagging' has no such option. Did you mean 'scheme'?",
         "tasks.y.loss_weight = -1: input should be greater than 0",
-        "tasks.y.nesting = 'any': the task 'classification' has no such option. Known: 'loss_weight', 'labels'",
+        "tasks.y.nesting = 'any': the task 'classification' has no such option. Known: 'loss_weight', 'metric'",
         "tasks.objects: 'mosaic' was removed, for it gives nothing",
         "tasks.found: 'denoising' was removed, for it costs",
     ):

@@ -145,6 +145,16 @@ def _key_of(setting: str) -> tuple[list[str], str]:
     return [], ""
 
 
+def split_key(key: str) -> list[str]:
+    """``'tasks."net.price".loss_weight'`` → its parts, as ``--set`` reads them; [] where it is none."""
+    return _key_of(f"{key}=")[0]
+
+
+def join_key(parts: Iterable[str]) -> str:
+    """The key that ``split_key`` reads into these parts."""
+    return ".".join(f'"{part}"' if re.search(r"""[.=\\"']""", part) else part for part in parts)
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """``over`` laid on ``base``, sections merged key by key."""
     result = dict(base)

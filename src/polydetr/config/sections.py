@@ -300,6 +300,11 @@ class Config(_Section):
     tasks: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="target → the options of its task, see below; read once the tasks are known"
     )
+    search: dict[str, Any] = Field(
+        default_factory=dict,
+        description="what `polydetr tune` varies, key by key as in this file: `[a, b]`, or `{low, high, log, step, "
+        "when}`; empty: a space that fits tasks and backbones",
+    )
     detection: dict[str, Any] = Field(
         default_factory=dict, description="old: options for every target of this task; write `tasks.NAME` instead"
     )

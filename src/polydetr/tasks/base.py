@@ -25,6 +25,8 @@ from polydetr.values.decoding import MAX_PIXELS
 OLD_SECTIONS = ("detection", "entities")
 """Sections of older configurations and model folders: options of the targets of the task of that name."""
 D = TypeVar("D", bound=Details)
+LOWER_IS_BETTER = frozenset({"rmse", "mae", "median_absolute_error", "ece", "flow_loss", "interval_width"})
+"""Metrics that measure errors."""
 LabelName = Annotated[str, BeforeValidator(lambda label: str(label) if isinstance(label, (int, float)) else label)]
 """A label in a list of them: a number is its text."""
 
@@ -41,6 +43,9 @@ class TaskOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     loss_weight: float = Field(default=1.0, gt=0, le=1_000_000, description="factor on this target's loss")
+    metric: str | None = Field(
+        default=None, description="by which the best weights, and settings, are chosen; default: the task's first one"
+    )
 
 
 class LearnedState(BaseModel):
@@ -149,6 +154,12 @@ class Task(ABC):
         self.temperature = 1.0
         """What logits are divided by; fitted by calibration."""
         self.calibration = Calibration()
+
+    @property
+    def chosen_by(self) -> tuple[str, bool]:
+        """The metric by which weights and settings are chosen, and whether less of it is better."""
+        named = self.options.metric
+        return (named, named in LOWER_IS_BETTER) if named else (self.primary_metric, self.lower_is_better)
 
     # -- before training ----------------------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ from polydetr.training.freezing import stays_frozen
 from polydetr.training.head_start import heads_to_start, start_heads
 from polydetr.training.limited import encoded_in_time, few_in_time, plan_run, told_in_time
 from polydetr.training.loop import Display, Loop
+from polydetr.training.metric_names import check_metrics
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.plan import Plan
 from polydetr.training.precision import set_precision
@@ -152,6 +153,7 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
         in_time = encoded_in_time(run.budget, plan) if run.budget is not None else None
         encode = functools.partial(encode_rows, in_time=in_time)
     encoded = devices.first_then_all(lambda: encode(engine, splits, config, data_hash, notify=run.notify))
+    check_metrics(engine, encoded.valid)
     if few:  # they were read twice
         places = ("file", "row", "line", "reason")
         splits.rejected[:] = {tuple(e.get(p) for p in places): e for e in splits.rejected}.values()

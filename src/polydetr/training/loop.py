@@ -486,6 +486,19 @@ def validate(assembly: Assembly, rows: MeasuredRows) -> ValidScore:
 
 
 def score_of(tasks: Mapping[str, Task], evaluations: Mapping[str, Evaluation]) -> float:
-    """The mean of the targets' first metrics, higher is better: what is compared wherever weights or settings are."""
-    values = {target: e.metrics[tasks[target].primary_metric] for target, e in evaluations.items()}
-    return sum(-v if tasks[t].lower_is_better else v for t, v in values.items()) / len(values)
+    """The mean of the targets' metrics (``Task.chosen_by``), higher is better: what is compared wherever weights or
+    settings are. Not a number where these rows are such that there is no such metric.
+    """
+    values = []
+    for target, evaluation in evaluations.items():
+        name, less = tasks[target].chosen_by
+        value = float(evaluation.metrics.get(name, float("nan")))
+        values.append(-value if less else value)
+    return sum(values) / len(values)
+
+
+def score_name(tasks: Mapping[str, Task]) -> str:
+    """What that is, for people: "label accuracy", or "mean of label accuracy and …"."""
+    chosen = {target: task.chosen_by for target, task in tasks.items()}
+    names = [f"{target} {'negative ' if less else ''}{name}" for target, (name, less) in chosen.items()]
+    return names[0] if len(names) == 1 else f"mean of {', '.join(names[:-1])} and {names[-1]}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from polydetr.config.loading import config_error, fault_lines
+from polydetr.config.loading import config_error, fault_lines, merge, split_key
 from polydetr.config.sections import Config
 from polydetr.errors import ConfigError, did_you_mean
 
@@ -16,13 +16,13 @@ _SAME_BUDGET = "every trial has the same budget, or the longest one would win"
 _NOT_OF_THE_MODEL = "it changes nothing about the model"
 REFUSED: dict[str, str] = {
     **dict.fromkeys(("train", "valid", "test", "unlabelled", "reading", "group", "on_error"), _SAME_ROWS),
-    **dict.fromkeys(("training.valid_fraction", "image.root"), _SAME_ROWS),
+    **dict.fromkeys(("training.valid_fraction", "image.root", "image.max_pixels"), _SAME_ROWS),
     **dict.fromkeys(("target", "inputs"), "it says what is learned, not how well"),
     **dict.fromkeys(("epochs", "steps", "time_limit", "training.min_steps"), _SAME_BUDGET),
     "preset": "it stands for other settings: vary these, for example training.ema_decay",
     "seed": "the best of several seeds is luck, which new rows do not have",
     "training.devices": "a study trains on one device",
-    **dict.fromkeys(("out", "track"), _NOT_OF_THE_MODEL),
+    **dict.fromkeys(("out", "track", "search"), _NOT_OF_THE_MODEL),
     **dict.fromkeys(("detection", "entities"), "it is an old name: vary tasks.NAME.KEY"),
 }
 """Key, or the section it stands in, → why it is not varied."""
@@ -47,18 +47,22 @@ def check_settings(config: Config, keys: Iterable[str]) -> list[str]:
 
 
 def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
-    """The configuration with the values of dotted keys ("training.lr") in it.
+    """The configuration with the values of dotted keys ("training.lr") in it; what was given stays given, defaults stay
+    defaults.
 
     Raises:
         ConfigError: a key is unknown, or its value is out of bounds.
     """
+    values = config.model_dump(exclude_unset=True)
     for key, value in settings.items():
-        try:
-            config = _with(config, key.split("."), value)
-        except ValidationError as error:
-            lines = fault_lines(error.errors(include_url=False), Config, place=key.rpartition(".")[0])
-            raise config_error(lines or [f"{key}: {value!r}"]) from None
-    return config
+        nested = value
+        for part in reversed(split_key(key)):
+            nested = {part: nested}
+        values = merge(values, nested)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise config_error(fault_lines(error.errors(include_url=False), Config)) from None
 
 
 def _faults(config: Config, key: str) -> list[str]:
@@ -75,25 +79,10 @@ def _within(key: str, sections: Iterable[str]) -> bool:
 def _unknown(config: Config, key: str) -> str | None:
     """The nearest names, where ``key`` leads to no setting."""
     at: Any = config
-    for name in key.split("."):
+    for name in split_key(key):
         if not isinstance(at, BaseModel):
             return None  # within a mapping: a task's own options, a modality's backbone
         if name not in type(at).model_fields:
             return did_you_mean(name, type(at).model_fields)
         at = getattr(at, name)
     return f"{key} is a section: vary one of its keys." if isinstance(at, BaseModel) else None
-
-
-def _with(section: Any, path: list[str], value: Any) -> Any:
-    """The section, or mapping, with ``value`` at ``path``; what was given in it stays given, defaults stay defaults."""
-    name, rest = path[0], path[1:]
-    if not isinstance(section, BaseModel):
-        section = dict(section) if isinstance(section, Mapping) else {}
-        return {**section, name: _with(section.get(name), rest, value) if rest else value}
-    if name not in type(section).model_fields:
-        raise ConfigError(
-            f"{'.'.join(path)}: there is no such setting. {did_you_mean(name, type(section).model_fields)}"
-        )
-    new = _with(getattr(section, name), rest, value) if rest else value
-    given = {n: getattr(section, n) for n in section.model_fields_set}
-    return type(section).model_validate({**given, name: new})

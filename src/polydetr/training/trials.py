@@ -36,7 +36,7 @@ from polydetr.training.budget import Budget
 from polydetr.training.checkpoint import Checkpoints, checkpoint_of
 from polydetr.training.encode import MIN_PARTED, EncodedRows, MeasuredRows, Splits
 from polydetr.training.fit import Trained, fit
-from polydetr.training.loop import Display, Pruned
+from polydetr.training.loop import Display, Pruned, score_name
 from polydetr.training.report import write_run_reports
 from polydetr.training.run import Encode, Hooks
 from polydetr.training.shared_encodings import SharedEncodings
@@ -93,11 +93,7 @@ class SharedRows:
     @property
     def metric(self) -> str:
         """What a score is: "label accuracy", or "mean of label accuracy and …"."""
-        names = [
-            f"{target} {'negative ' if task.lower_is_better else ''}{task.primary_metric}"
-            for target, task in self._tasks.items()
-        ]
-        return names[0] if len(names) == 1 else f"mean of {', '.join(names[:-1])} and {names[-1]}"
+        return score_name(self._tasks)
 
     @property
     def is_cross_validated(self) -> bool:
