@@ -109,7 +109,7 @@ def _dimension(key: str, given: Any, config: Config, schema: Schema | None, faul
         if word not in _WORDS:
             faults.append(f"search.{shown(key)}: {quoted(word)} is unknown. {did_you_mean(str(word), _WORDS)}")
     when = _conditions(key, described.get("when"), config, schema, faults)
-    is_range = "low" in described or "high" in described
+    is_range, found = "low" in described or "high" in described, Dimension(key)
     if is_range and "choices" in described:
         faults.append(f"search.{shown(key)}: choices, or low and high, not both")
     elif is_range:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polydetr.core.studies import TrialRecord
-from polydetr.training.limited import REPORT_SECONDS
+from polydetr.training.ending import REPORT_SECONDS
 
 _DEFAULT_SHARE = 0.4
 """Of what is left, for the first trial at most: one other fits then, whatever the limit."""

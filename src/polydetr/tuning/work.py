@@ -99,7 +99,7 @@ class Work:
             try:
                 result = self.rows.train(
                     taken.settings, out=self._free(taken.number), on_evaluation=asked, seconds=seconds,
-                    display=Steps(self.display, notes=taken.number == 0),
+                    display=Steps(self.display, notes=taken.number == 0), group=self.study.name,
                 )  # fmt: skip
             except (Interrupted, KeyboardInterrupt, OutOfPlace):
                 self.study.release(taken)
