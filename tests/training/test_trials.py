@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import threading
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +21,8 @@ from polydetr.inference.folder import WEIGHTS
 from polydetr.model.model import PolyModel
 from polydetr.training import loop, shared_encodings
 from polydetr.training.loop import Loop, total_loss
+
+PROCESS = Path("/proc/self")
 
 
 @pytest.fixture
@@ -44,7 +46,8 @@ def counted(monkeypatch):
 
 def test_a_trial_is_a_plain_training(tmp_path):
     rows = study()
-    found = rows.train({"training.weight_decay": 0.1}, out=tmp_path / "000")
+    saved = []
+    found = rows.train({"training.weight_decay": 0.1}, out=tmp_path / "000", on_saved=saved.append)
     settings = {**rows.config.model_dump(include={"model", "training"}), "backbone": "none", "epochs": 2}
     settings["training"]["weight_decay"] = 0.1
     plain = Predictor.fit(
@@ -56,6 +59,7 @@ def test_a_trial_is_a_plain_training(tmp_path):
     assert (found.score, found.metrics) == (best["score"], best["metrics"])
     assert found.curve == [(e["step"], e["score"]) for e in plain.info["history"]]
     assert Predictor.load(tmp_path / "000").metrics == plain.metrics
+    assert [e["score"] for e in saved[0].history] == [e["score"] for e in plain.info["history"]]
     assert rows.metric == "label accuracy"
 
 
@@ -172,6 +176,7 @@ def test_a_trial_ends_within_its_seconds(tmp_path):
     assert found.seconds == pytest.approx(time.monotonic() - began, abs=0.5)
 
 
+@pytest.mark.skipif(not PROCESS.exists(), reason="the system does not tell")
 def test_trials_leave_no_models_threads_or_open_files_behind(tmp_path):
     rows = study()
 
@@ -179,11 +184,22 @@ def test_trials_leave_no_models_threads_or_open_files_behind(tmp_path):
         for number in range(count):
             rows.train({"training.head_lr": 1e-3 * (1 + number)}, out=tmp_path / "same")
         gc.collect()
-        return len(_models()), threading.active_count(), len(os.listdir("/proc/self/fd"))
+        return len(_models()), threading.active_count(), len(list((PROCESS / "fd").iterdir()))
 
     first = after(2)
     assert first[0] == 0
     assert after(4) == first
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PROCESS.exists(), reason="the system does not tell")
+def test_memory_after_thirty_trials_is_that_after_three(tmp_path):
+    rows, resident = study(draws=True), []
+    for number in range(30):
+        tried = {"training.head_lr": 1e-3 * (1 + number % 5), "text.max_tokens": (8, 16)[number % 2]}
+        rows.train(tried, out=tmp_path / "same")
+        resident.append(int((PROCESS / "statm").read_text().split()[1]))
+    assert resident[-1] <= 1.05 * resident[2]
 
 
 def test_only_the_best_trial_so_far_draws_figures(tmp_path):

@@ -26,7 +26,7 @@ def study(
     settings = merge(merge(TINY, {"backbone": "none", "epochs": 2}), given)
     config = load_config(settings, target={target: task})
     splits, schema = read_splits(config, **parts, display=Display())
-    rows = SharedRows(config, schema, splits, notify=(notes if notes is not None else []).append)
+    shared = SharedRows(config, schema, splits, notify=(notes if notes is not None else []).append)
     if not draws:  # they take longer than the training
-        rows.is_best = lambda score: False  # type: ignore[method-assign]
-    return rows
+        shared.is_best = lambda score: False  # type: ignore[method-assign]
+    return shared

@@ -36,9 +36,11 @@ from polydetr.training.devices import Devices, open_devices
 from polydetr.training.encode import (
     EncodedRows,
     Splits,
+    encode_rows,
     rejected_lines,
     rejected_row,
 )
+from polydetr.training.features import with_features
 from polydetr.training.few_rows import has_few_rows
 from polydetr.training.few_run import train_few
 from polydetr.training.finish import finish
@@ -136,7 +138,8 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
             "learned from few rows over a pretrained backbone (training.few_rows)"
         )
     data_hash = hash_rows(splits.train)
-    encoded = devices.first_then_all(lambda: run.hooks.encode(engine, splits, config, data_hash, notify=run.notify))
+    encode = run.hooks.encode or encode_rows
+    encoded = devices.first_then_all(lambda: encode(engine, splits, config, data_hash, notify=run.notify))
     check_metrics(engine, encoded.valid)
     if few:  # they were read twice
         places = ("file", "row", "line", "reason")
@@ -210,7 +213,8 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
     pretrained = any(m.is_pretrained for m in assembly.engine.encoder.modalities.values())
     if settings.freeze_backbones:
         raw, limit = rows, run.budget if devices.count == 1 else None
-        rows = devices.first_then_all(lambda: run.hooks.with_features(assembly, raw, notify=run.notify, budget=limit))
+        featured = run.hooks.with_features or with_features
+        rows = devices.first_then_all(lambda: featured(assembly, raw, notify=run.notify, budget=limit))
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
     started = False
     if devices.is_first and not resume:
@@ -239,7 +243,7 @@ def _train(run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool) -> 
     if not devices.is_first:
         torch.manual_seed(config.seed + devices.rank)  # each device has a dropout of its own
     fingerprint = fingerprint_of(run.identity, run.schema, run.rows_hash, frozen_digest(model))
-    tracked = config.track if devices.is_first and run.hooks.tracks else "none"
+    tracked = config.track if devices.is_first else "none"
     tracker = make_tracker(tracked, tracking_folder(run.out), config=config.model_dump())
     reserving: dict[str, Any] = {}
     about = plain(describe_model(config, run.schema, model))  # for `polydetr runs`, should this one be interrupted

@@ -32,13 +32,13 @@ def gain(default: Path, best: Path, rows: SharedRows) -> Gain | None:
     Raises:
         ModelFolderError: a folder cannot be loaded. RowError, SchemaError: a row cannot be read, or none has a label.
     """
-    kept = [_kept(folder) for folder in (default, best)]
-    if kept[0] is not None and kept[1] is not None:
+    before, after = _kept(default), _kept(best)
+    if before is not None and after is not None:
         # Folds and ``few_rows`` answer other rows: then the draws are not paired, and the interval is wider.
-        count = min(len(one["resampled"]) for one in kept)
-        scores = [np.array(one["resampled"][:count], dtype=float) for one in kept]
-        least = min(one["rows"] for one in kept)
-        return gain_between(*scores, difference=kept[1]["score"] - kept[0]["score"], rows=least)
+        count = min(len(one["resampled"]) for one in (before, after))
+        scores = [np.array(one["resampled"][:count], dtype=float) for one in (before, after)]
+        rows_judged, difference = min(before["rows"], after["rows"]), after["score"] - before["score"]
+        return gain_between(*scores, difference=difference, rows=rows_judged)
     sides = [_Side.of(folder, rows) for folder in (default, best)]
     common = sides[0].answers.keys() & sides[1].answers.keys()
     # The rows of one document, as the default reads it, are drawn together.

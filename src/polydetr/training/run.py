@@ -23,8 +23,7 @@ from polydetr.schema.spec import Schema
 from polydetr.training.budget import Budget
 from polydetr.training.checkpoint import Checkpoints, checkpoint_of
 from polydetr.training.devices import Devices
-from polydetr.training.encode import EncodedRows, MeasuredRows, Splits, encode_rows
-from polydetr.training.features import with_features
+from polydetr.training.encode import EncodedRows, MeasuredRows, Splits
 from polydetr.training.loop import Display
 
 
@@ -64,18 +63,15 @@ class Hooks:
 
     encode, with_features: take what an earlier run encoded or computed. on_evaluation: see ``Loop``. plans: whether a
     time limit may change settings and rows. measured: gets the engine that answers the validation rows, and these.
-    again: how an earlier run went that it repeats. tracks: whether trackers record it; group: the study that they file
-    it under.
+    again: how an earlier run went that it repeats.
     """
 
-    encode: Encode = encode_rows
-    with_features: WithFeatures = with_features
+    encode: Encode | None = None
+    with_features: WithFeatures | None = None
     on_evaluation: Callable[[Mapping[str, Any]], bool] = lambda entry: False
     plans: bool = True
     measured: Callable[[Engine, MeasuredRows], None] = lambda engine, rows: None
     again: Again | None = None
-    tracks: bool = True
-    group: str | None = None
 
 
 ALONE = Hooks()
@@ -153,6 +149,6 @@ def _content(value: object) -> str:
 
 def fingerprint_of(config: Config, schema: Schema, rows_hash: str, frozen: str) -> str:
     """The same for calls that give the same model: places of files and tracking do not matter."""
-    settings = config.model_dump(exclude={"out", "test", "train", "valid", "unlabelled", "track"})
+    settings = config.model_dump(exclude={"out", "test", "train", "valid", "unlabelled", "track", "search"})
     content = json.dumps([settings, schema.to_dict(), rows_hash, frozen], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

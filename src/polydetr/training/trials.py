@@ -99,19 +99,20 @@ class SharedRows:
 
     def train(
         self, settings: Mapping[str, Any], *, out: Path, on_evaluation: Asked = lambda entry: False,
-        seconds: float | None = None, display: Display | None = None, group: str | None = None,
+        seconds: float | None = None, display: Display | None = None,
+        on_saved: Callable[[Trained], None] = lambda trained: None,
     ) -> TrialResult:  # fmt: skip
         """One trial; its model is saved in the folder ``out``. Whatever ends it early leaves nothing there.
 
         settings: dotted key → value, laid over the configuration. on_evaluation: gets each evaluation as the history
         keeps it ("step", "progress" of 0 … 1, "score" ...), after which the trial goes on unless it answers True; where
-        trials are cross-validated, after each fold. seconds: the time of this trial, within which its steps end. group:
-        the study that trackers file it under.
+        trials are cross-validated, after each fold. seconds: the time of this trial, within which its steps end.
+        on_saved: gets what came of the training, once its model lies in ``out``.
 
         Raises:
             PolydetrError, MemoryError ...: what ended the training. Interrupted: by the user.
         """
-        return _Trial(self, with_settings(self.config, settings), out, on_evaluation, seconds, display, group).run()
+        return _Trial(self, with_settings(self.config, settings), out, on_evaluation, seconds, display, on_saved).run()
 
     def is_best(self, score: float) -> bool:
         """Whether no trial before had a higher score; remembers it."""
@@ -130,10 +131,10 @@ class _Trial:
 
     def __init__(
         self, rows: SharedRows, config: Config, out: Path, on_evaluation: Asked, seconds: float | None,
-        display: Display | None, group: str | None,
+        display: Display | None, on_saved: Callable[[Trained], None],
     ) -> None:  # fmt: skip
         self.rows, self.config, self.out, self.asked = rows, config, out, on_evaluation
-        self.seconds, self.display, self.group = seconds, display or Display(), group
+        self.seconds, self.display, self.on_saved = seconds, display or Display(), on_saved
         self.began = time.monotonic()
         self.entries: list[Mapping[str, Any]] = []
         self.answers = Answers(config.seed)
@@ -173,13 +174,14 @@ class _Trial:
         # The figures of a trial that is not the best one would be drawn for nobody.
         drawn = replace(trained, draws=trained.draws and self.rows.is_best(best["score"]))
         _save(self.out, drawn, None if judged is None else {**best, "folds": len(folds), JUDGED: judged})
+        self.on_saved(drawn)
         return best
 
     def _fit(
-        self, splits: Splits, display: Display | None, *, runs: int, on_evaluation: Asked,
+        self, splits: Splits, display: Display, *, runs: int, on_evaluation: Asked,
         measured: Callable[[Engine, MeasuredRows], None] = lambda engine, rows: None, encode: Encode | None = None,
     ) -> Trained:  # fmt: skip
-        """One of the ``runs`` trainings that are left, in its part of the time; unseen where there is no display."""
+        """One of the ``runs`` trainings that are left, in its part of the time."""
         limit, budget = None, None
         if self.seconds is not None:
             now = time.monotonic()
@@ -188,19 +190,12 @@ class _Trial:
         hooks = Hooks(
             encode=encode or self.rows.encodings.encode, with_features=self.rows.encodings.with_features,
             on_evaluation=on_evaluation, plans=False, measured=measured,
-            tracks=display is not None, group=self.group,
         )  # fmt: skip
         config = self.config.model_copy(update={"time_limit": limit})
         trained = fit(
-            config,
-            self.rows.schema,
-            splits,
-            out=self.out,
-            resume=False,
-            display=display or Display(),
-            budget=budget,
-            hooks=hooks,
+            config, self.rows.schema, splits, out=self.out, resume=False, display=display, budget=budget, hooks=hooks
         )
+        trained.checkpoints.discard()
         if trained.failure is not None:
             raise trained.failure
         self.steps += trained.info["training"]["steps"]
@@ -215,8 +210,7 @@ class _Trial:
             held.extend([test] if test is not None else [])
             return rows
 
-        trained = self._fit(fold.splits(), None, runs=runs, on_evaluation=lambda entry: False, encode=encode)
-        trained.checkpoints.discard()
+        trained = self._fit(fold.splits(), Display(), runs=runs, on_evaluation=lambda entry: False, encode=encode)
         for rows in held:
             self.answers.add(trained.assembly.engine, rows)
 
