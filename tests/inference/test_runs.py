@@ -103,6 +103,13 @@ def test_an_interrupted_run_tells_as_much_and_how_to_go_on(runs: Path) -> None:
         assert one(runs, "cut-20260101-000000").state == "running"
 
 
+def test_a_trial_that_was_interrupted_belongs_to_its_study(runs: Path) -> None:
+    trials = runs / "a.study" / "trials"
+    trials.mkdir(parents=True)
+    (runs / "cut-20260101-000000.checkpoint").rename(trials / "003.checkpoint")
+    assert one(trials, "003").reason == "a trial, which its study goes on with"
+
+
 def test_a_run_before_its_first_checkpoint_runs_or_has_failed(tmp_path: Path) -> None:
     (tmp_path / "early.checkpoint").mkdir()
     assert one(tmp_path, "early").state == "failed"
@@ -203,6 +210,8 @@ def test_names_are_found_by_beginning_by_path_or_refused_with_the_nearest(
     assert one(runs, ".").state == "finished"
     with pytest.raises(InputError, match="'/' is no run"):
         find_runs(["/"], runs)
+    with pytest.raises(InputError, match=r"no run at '/nowhere/at/all'. Check the path"):
+        find_runs(["/nowhere/at/all"], runs)
     with pytest.raises(InputError, match=r"cannot be read: No such file.*--runs"):
         list_runs(runs / "nowhere")
 

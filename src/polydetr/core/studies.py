@@ -37,7 +37,7 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Gain:
-    """The best trial against the default on ``rows`` validation rows that chose nothing: a paired bootstrap over rows.
+    """The best trial against the default on ``rows`` rows that chose nothing: a paired bootstrap over rows.
 
     difference: of the score, best minus default; low, high: its 90 % interval. share_better: of the resamples in which
     the best is better, 0 … 1.
@@ -58,8 +58,8 @@ class StudyRecord:
     "kind": "choice" or "range", "values" or "low", "high", "log" and "step", and "when": key → the values for which
     alone it is varied}. importances: key → share of the scores' variance that it explains; {} where there are too few
     trials. best, kept: numbers of trials; ``kept`` is the one that was saved, 0 where nothing was gained. gain: None
-    where it was not measured. cross_validated: scores are means over folds. rows: what → how many ("train", "choose",
-    ...). seconds: of the whole study.
+    where it was not measured. cross_validated: each trial is, as rows are few. rows: what → how many ("train", ...).
+    seconds: of the whole study.
     """
 
     name: str

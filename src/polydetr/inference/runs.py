@@ -86,6 +86,8 @@ def _find(name: str, known: Mapping[str, SavedRun], folder: Path) -> SavedRun:
     if begin:
         few = ", ".join(quoted(one) for one in begin[:4])
         raise InputError(f"{len(begin)} runs in {str(folder)!r} begin with {quoted(name)}: {few}.", hint="Name one.")
+    if Path(name).name != name:
+        raise InputError(f"there is no run at {quoted(name, 200)}.", hint="Check the path.")
     raise InputError(f"there is no run {quoted(name)} in {str(folder)!r}.", hint=did_you_mean(name, known))
 
 
@@ -171,7 +173,9 @@ def _stopped(out: Path, checkpoint: Path) -> SavedRun | None:
     about = header.get("run")
     training = {"steps": progress.get("step"), "seconds": progress.get("seconds")}
     info = {**(about if isinstance(about, Mapping) else {}), "training": training}
-    reason = "" if running else f"go on with --out {out} --resume"
+    in_study = out.parent.parent.name.endswith(_STUDY)
+    how = "a trial, which its study goes on with" if in_study else f"go on with --out {out} --resume"
+    reason = "" if running else how
     return SavedRun(
         name, out, "running" if running else "stopped", info, _entries(progress.get("history")), reason, changed
     )

@@ -175,19 +175,23 @@ def _importances(record: StudyRecord) -> str:
     keys = sorted({**offered, **record.importances}, key=lambda key: (-record.importances.get(key, -1.0), key))
     if not keys:
         return "<p>Nothing was varied.</p>"
-    heads = ["setting", "share", "searched", "best trial", "best quarter"]
-    rows = []
+    cells_of = {}
     for key in keys:
         share = record.importances.get(key)
         of_best = best.settings.get(key) if best is not None else None
-        cells = [
+        cells_of[key] = [
             ("share", "" if share is None else f"{share:.0%}", "number"),
             ("searched:", _searched(offered.get(key, {})), ""),
             ("best trial:", "" if of_best is None else value_text(of_best), ""),
             ("best quarter:", _best_quarter(record.trials, key), ""),
         ]
-        rows.append(f'<tr><th scope="row"><code>{_text(key)}</code></th>{_cells(cells)}</tr>')
     note = "" if record.importances else "<p>Too few completed trials to say which setting mattered.</p>"
+    columns = [i for i in range(4) if any(cells[i][1] for cells in cells_of.values())]
+    rows = [
+        f'<tr><th scope="row"><code>{_text(key)}</code></th>{_cells([cells[i] for i in columns])}</tr>'
+        for key, cells in cells_of.items()
+    ]
+    heads = ["setting", *(("share", "searched", "best trial", "best quarter")[i] for i in columns)]
     return f"{note}{_table(heads, rows, numbers={'share'})}"
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from polydetr.core.studies import StudyRecord, TrialRecord
 from polydetr.errors import InputError
 from polydetr.reports.label_names import label_names
-from polydetr.reports.style import BAD, BLUE, FAINT, GRID, INK, ORANGE, canvas, quiet_grid, shorten
+from polydetr.reports.style import BAD, BLUE, FAINT, INK, ORANGE, canvas, quiet_grid, shorten
 from polydetr.reports.tuning_words import score_of, value_text
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def _draw_best_so_far(axes: Axes, trials: Sequence[TrialRecord]) -> None:
         if trial.state == "complete" and (score := _last_score(trial)) is not None:
             points.append((trial.number, max(score, points[-1][1]) if points else score))
     if points:
+        points.append((max(trial.number for trial in trials), points[-1][1]))
         axes.step(*zip(*points, strict=True), where="post", color=ORANGE, lw=1.8, label="best so far", zorder=1)
 
 
@@ -221,7 +222,7 @@ def parallel_png(record: StudyRecord, path: str | Path, *, width: float = PAGE) 
         raise InputError("Parallel coordinates need two completed trials that differ; the study has too few.")
     upright = width <= PHONE
     names = _names([one.key for one in found], narrow=False) if upright else _last_parts([one.key for one in found])
-    shades = LinearSegmentedColormap.from_list("score", [GRID, BLUE, "#123a66"])
+    shades = LinearSegmentedColormap.from_list("score", ["#b3cbe6", BLUE, "#123a66"])
     scores = found[-1].places
     height = 1.0 + 0.72 * len(found) if upright else 4.2
     with canvas(width, height, path=path) as figure:

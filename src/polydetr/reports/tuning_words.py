@@ -60,15 +60,15 @@ def _best_is_default(record: StudyRecord) -> str:
 
 def _measured(gain: Gain, metric: str) -> str:
     return (
-        f"On {gain.rows:,} validation rows that chose nothing, the difference in {shown(metric, 60)} is "
+        f"On {gain.rows:,} rows that chose nothing, the difference in {shown(metric, 60)} is "
         f"{_signed(gain.difference)}, with a 90 % interval from {_signed(gain.low)} to {_signed(gain.high)}; it is "
-        f"better in {gain.share_better:.0%} of the resamples of these rows, and kept from 80 % on."
+        f"better in {100 * gain.share_better:.0f} % of the resamples of these rows (from 80 % on it is kept)."
     )
 
 
 def _while_choosing(record: StudyRecord, best: TrialRecord, default: TrialRecord | None) -> str:
     against = "" if default is None or score_of(default) is None else f" against the default's {_scored(default)}"
-    how = " Scores are means over folds, as the rows are few." if record.cross_validated else ""
+    how = " As the rows are few, every trial is cross-validated." if record.cross_validated else ""
     return (
         f"Among the rows that chose it, it scored {_scored(best)}{against}, which flatters it: the best of many "
         f"is partly luck.{how}"
