@@ -6,7 +6,7 @@
 
 overhead: pairs of a plain training (``Predictor.fit``, saved) and a trial of the same settings over rows that are read
 already, by turns; the first trial of a study, which encodes the rows as the plain training does, and a later one.
-Seconds by the clock, and of the processor, which other programs do not make longer. Two cases: 800 sentences of
+Seconds by the clock, and of the processor, which other programs do not make longer. Two cases: 400 sentences of
 PhraseBank with the default backbone, and 800 short texts with a small model of its own, where steps cost nearly nothing.
 
 memory: resident memory after 3 trials and after all, of settings that differ, in one process.
@@ -59,7 +59,7 @@ def texts(count: int, start: int = 0) -> list[dict[str, str]]:
 
 def cases() -> dict[str, tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]], dict[str, Any]]]:
     """Name → training rows, validation rows, settings."""
-    split = data.fewer(data.phrasebank(0), 800, None)
+    split = data.fewer(data.phrasebank(0), 400, None)
     rows = [[dict(record.row) for record in part] for part in (split.train, split.valid)]
     return {
         "phrasebank": (rows[0], rows[1], {"epochs": 1, "training": {"few_rows": False}}),
