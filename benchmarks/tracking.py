@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import statistics
@@ -76,7 +77,7 @@ def run(track: str, seconds: float, seed: int, out: Path) -> dict[str, Any]:
     return {
         "tokens_per_second": training["tokens_per_second"], "seconds": training["seconds"], "whole": round(whole, 2),
         "processor": round(told.last - told.first, 2), "steps": training["steps"],
-        "trackers_processor": round(children.ru_utime + children.ru_stime, 2),
+        "trackers_processor": round(children.ru_utime + children.ru_stime, 2), "load": round(os.getloadavg()[0], 1),
     }  # fmt: skip
 
 
@@ -128,6 +129,7 @@ def main() -> None:
         "slower_percent_median": round(100 * statistics.median(slower), 2),
         "processor_seconds_of_the_steps": [[alone["processor"], tracked["processor"]] for alone, tracked in pairs],
         "processor_seconds_of_the_trackers": [tracked["trackers_processor"] for _, tracked in pairs],
+        "load": [[alone["load"], tracked["load"]] for alone, tracked in pairs],  # programs that wanted a core, a minute's mean
         "whole_seconds_longer_median": round(statistics.median(longer), 2),
     }  # fmt: skip
     print(json.dumps(keep("tracking", line)))
