@@ -189,3 +189,29 @@ def test_when_its_seconds_are_over_no_further_way_is_tried_and_all_rows_are_fitt
     assert len(fits) == 2 * len(chosen)  # one to be told by, one on all rows
     sums = assembly.model.adder_of("value")[1]
     assert bool(sums.curves.weight.any())
+
+
+def test_a_start_is_fitted_on_the_cells_of_more_rows_than_were_read_whole(
+    begun: tuple[Assembly, ExampleStore, dict[str, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tiny_models import as_records
+
+    assembly, _, _ = begun
+    some, more = rows(20), [*rows(400, seed=2), {"x": "no number", "y": 1.0, "color": "red", "value": 1.0, "much": "a"}]
+    store = ExampleStore.write(encode_all(assembly.engine, some, with_targets=True), tmp_path / "few")
+    cells = start.cells_in_time(assembly, as_records(more), seconds=100.0, seed=0)
+    assert len(cells) >= 400
+    new = rows(300, seed=1)
+    truth = np.array([row["value"] for row in new])
+
+    def error() -> float:
+        results = list(assembly.engine.answered(encoded(assembly, new)))
+        return float(np.square(truth - [result.predictions["value"].value for result in results]).mean())
+
+    start_from_tables(assembly, store, seed=0)
+    of_few = error()
+    start_from_tables(assembly, store, seed=0, cells=cells)
+    assert error() < 0.7 * of_few
+    now = iter(range(1000))
+    monkeypatch.setattr(start, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
+    assert 3 <= len(start.cells_in_time(assembly, as_records(more), seconds=5.0, seed=0)) <= 6

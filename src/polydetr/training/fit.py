@@ -51,7 +51,7 @@ from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.plan import Plan
 from polydetr.training.precision import set_precision
 from polydetr.training.run import ALONE, Hooks, Run, checkpoint_folder, fingerprint_of, hash_rows, resumes
-from polydetr.training.start import start_from_tables
+from polydetr.training.start import SAMPLE, cells_in_time, start_from_tables
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
     if few and run.budget is not None and run.hooks.plans and devices.count == 1:
         few = few_in_time(run.config, splits, assembly, run.budget, notify=display.note)
     splits = splits.with_all_rows() if few else splits
-    plan = None
+    plan, whole = None, splits.train
     if not few and stays_frozen(run.config, assembly, len(splits.train)):
         frozen = run.config.training.model_copy(update={"freeze_backbones": True})
         run = replace(run, config=run.config.model_copy(update={"training": frozen}))
@@ -165,7 +165,7 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
         if few:
             rows, progress, precision, measured_as = train_few(run, assembly, encoded, splits, resume=resume)
         else:
-            rows, progress, precision = _train(run, assembly, encoded, resume=resume, plan=plan)
+            rows, progress, precision = _train(run, assembly, encoded, resume=resume, plan=plan, whole=whole)
         measured = finish(run, assembly, rows, trained_in=precision, measured_as=measured_as, few=few)
     before, evaluations = measured.before, measured.evaluations
     run.hooks.measured(measured_as.engine, rows.valid)
@@ -215,10 +215,10 @@ def _planned(run: Run, splits: Splits, assembly: Assembly) -> tuple[Run, Assembl
 
 
 def _train(
-    run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool, plan: Plan | None
+    run: Run, assembly: Assembly, rows: EncodedRows, *, resume: bool, plan: Plan | None, whole: Sequence[Record]
 ) -> tuple[EncodedRows, Progress, Plain]:
     """Precision, adapters, optimizer, loop. Returns the rows as the loop read them, where the run ended, and in which
-    precision.
+    precision. whole: the training rows before a plan made them fewer.
     """
     config, devices, checkpoints, display = run.config, run.devices, run.checkpoints, run.display
     settings, model = config.training, assembly.model
@@ -240,8 +240,15 @@ def _train(
         told_in_time(run.budget, plan, rows, notify=display.note)
     started = False
     if devices.is_first and not resume:
+        seconds = _start_seconds(run.budget)
+        fewer = seconds is not None and bool(model.additive) and len(rows.train) < min(len(whole), SAMPLE)
+        cells = (
+            cells_in_time(assembly, whole, seconds=seconds / 2, seed=config.seed)
+            if fewer and seconds is not None
+            else []
+        )
         tables = start_from_tables(
-            assembly, rows.train, seed=config.seed, most=_start_rows(run), seconds=_start_seconds(run.budget)
+            assembly, rows.train, seed=config.seed, most=_start_rows(run), seconds=seconds, cells=cells
         )
         started = bool(tables)
         if tables:

@@ -30,8 +30,8 @@ _T = TypeVar("_T")
 
 ROWS = 64
 """Rows at most that are tried."""
-_TOKENS, _ANSWERED, _FEWER = 512, 16, 4
-"""Tokens of a batch that is tried, documents, and examples to try threads on."""
+_TOKENS, _LEAST_TOKENS, _ANSWERED, _FEWER = 512, 64, 16, 4
+"""Tokens of a batch that is tried, at most and at least; documents; examples that threads are tried on."""
 _TURNS = 2
 BUSY, CROWDED = 1.3, 4.0
 """Where one thread takes so many times as long as it computes, other programs compute too; where it takes so much
@@ -69,11 +69,12 @@ def measure_paces(
     if not examples:
         return None
     runner = assembly.runner
+    few = max(2, int(8 / slowness))
     with limited_to(1 if slowness > BUSY else None):
-        precision = choose_for_training(runner.model, config.training.precision, lambda: runner.batch(examples[:8]))
+        precision = choose_for_training(runner.model, config.training.precision, lambda: runner.batch(examples[:few]))
     apply(runner.model, precision)
     batch = _one_batch(examples, config.training.batch_tokens)
-    tried = _one_batch(examples, min(config.training.batch_tokens, _TOKENS))
+    tried = _one_batch(examples, min(config.training.batch_tokens, max(_LEAST_TOKENS, int(_TOKENS / slowness))))
     per_row = len(examples) / rows
     groups = backbone_groups(assembly)
     through_backbones = bool(groups) and may_freeze(assembly)

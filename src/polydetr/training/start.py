@@ -10,8 +10,10 @@ goes on from there with all weights, as linear probing followed by fine-tuning d
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -20,8 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from polydetr.core.examples import Example
+from polydetr.core.records import Record
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.store import ExampleStore
+from polydetr.engine.encode import RowEncoder
+from polydetr.errors import RowError
 from polydetr.heads.base import Head
 from polydetr.model.build import Assembly
 from polydetr.nn.batch import Batch
@@ -42,33 +48,35 @@ BACKBONE_TOKENS = 100_000
 
 
 def start_from_tables(
-    assembly: Assembly, store: ExampleStore, *, seed: int, most: int | None = None, seconds: float | None = None
-) -> dict[str, float]:
+    assembly: Assembly, store: ExampleStore, *, seed: int, most: int | None = None, seconds: float | None = None,
+    cells: Sequence[Example] = (),
+) -> dict[str, float]:  # fmt: skip
     """Fits what cells add up to, of every target that has it (``PolyModel.additive``), while the rest of the network
     adds nothing yet. Returns target → λ.
 
     most: rows at most that backbones read for it. seconds: of a time limit, after which no further λ is tried; what
-    has been found by then is fitted all the same.
+    has been found by then is fitted all the same. cells: rows of the table alone (``cells_in_time``), where these are
+    more than there are in the store.
     """
     model = assembly.model
     if not model.additive:
         return {}
     model.open_gate(0.0)
-    order = np.random.default_rng(seed).permutation(len(store)).tolist()
     chosen: dict[str, float] = {}
     left = len(model.additive)
     ends = float("inf") if seconds is None else time.monotonic() + seconds
-    for target, group in model.additive.items():
+    order = np.random.default_rng(seed).permutation(len(store)).tolist()
+    of_table = np.random.default_rng(seed).permutation(len(cells)).tolist() if len(cells) > len(store) else []
+    for target in model.additive:
         until = ends if seconds is None else time.monotonic() + (ends - time.monotonic()) / left
         left -= 1
-        embedder, sums = model.adder_of(target)
-        sample = order[: max(1, min(SAMPLE, MOST_NUMBERS // sums.num_designed))]
-        batch = _batch(store, sample, group)
-        cells = embedder.cells_of(batch.groups[group].to(sums.bias.device))
-        cells, mask = Cells(*(tensor.cpu() for tensor in cells)), batch.groups[group].mask
-        codes = cells.codes.masked_fill(~mask, 0)
-        design = sums.design(cells, mask)
-        rows = _Rows(model.head_of(target), target, batch, design, codes, sums.levels.num_embeddings, sums.num_outputs)
+        _, sums = model.adder_of(target)
+        few = max(1, min(SAMPLE, MOST_NUMBERS // sums.num_designed))
+        rows = (
+            _rows_of(assembly, target, cells, of_table[:few])
+            if of_table
+            else _rows_of(assembly, target, store, order[:few])
+        )
         if not float(rows.counted(rows.all)):
             continue
         weights, chosen[target] = _fit(rows, STRENGTHS, until=until)
@@ -78,11 +86,42 @@ def start_from_tables(
             sums.levels.weight.copy_(weights.levels)
             sums.bias.copy_(weights.bias)
         if model.means_of(target):
-            _add_means(assembly, target, rows, rows.logits(weights, rows.all), store, sample[:most], until=until)
+            sample = order[:few]
+            own = _rows_of(assembly, target, store, sample) if of_table else rows
+            _add_means(assembly, target, own, own.logits(weights, own.all), store, sample[:most], until=until)
     return chosen
 
 
-def _batch(store: ExampleStore, rows: Sequence[int], group: str) -> Batch:
+def cells_in_time(assembly: Assembly, records: Sequence[Record], *, seconds: float, seed: int) -> list[Example]:
+    """The table's cells and the labels of rows drawn at random, ``SAMPLE`` at most, as long as there is time: they are quick to read
+    where images or long texts beside them are not. Rows that cannot be read are left to whoever reads them whole.
+    """
+    ends = time.monotonic() + seconds
+    encoder, additive = assembly.engine.encoder, assembly.model.additive
+    readers = {reader: encoder.modalities[reader] for reader in additive.values()}
+    alone = RowEncoder(readers, {target: assembly.engine.tasks[target] for target in additive}, context=False)
+    found: list[Example] = []
+    for record in random.Random(seed).sample(records, min(SAMPLE, len(records))):
+        if time.monotonic() > ends:
+            break
+        with suppress(RowError):
+            found += alone.encode([record], with_targets=True).examples
+    return found
+
+
+def _rows_of(assembly: Assembly, target: str, examples: ExampleStore | Sequence[Example], some: Sequence[int]) -> _Rows:
+    """What the additive model of a target is fitted to."""
+    group = assembly.model.additive[target]
+    embedder, sums = assembly.model.adder_of(target)
+    batch = _batch(examples, some, group)
+    cells = embedder.cells_of(batch.groups[group].to(sums.bias.device))
+    cells, mask = Cells(*(tensor.cpu() for tensor in cells)), batch.groups[group].mask
+    codes = cells.codes.masked_fill(~mask, 0)
+    head, outputs = assembly.model.head_of(target), sums.num_outputs
+    return _Rows(head, target, batch, sums.design(cells, mask), codes, sums.levels.num_embeddings, outputs)
+
+
+def _batch(store: ExampleStore | Sequence[Example], rows: Sequence[int], group: str) -> Batch:
     examples = (store[i] for i in rows)
     return Batch.collate([replace(e, groups={group: e.groups[group]}, positives={}) for e in examples])
 
