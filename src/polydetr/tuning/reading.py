@@ -109,7 +109,8 @@ def _dimension(key: str, given: Any, config: Config, schema: Schema | None, faul
         if word not in _WORDS:
             faults.append(f"search.{shown(key)}: {quoted(word)} is unknown. {did_you_mean(str(word), _WORDS)}")
     when = _conditions(key, described.get("when"), config, schema, faults)
-    is_range, found = "low" in described or "high" in described, Dimension(key)
+    is_range = "low" in described or "high" in described
+    found = None
     if is_range and "choices" in described:
         faults.append(f"search.{shown(key)}: choices, or low and high, not both")
     elif is_range:
@@ -118,7 +119,7 @@ def _dimension(key: str, given: Any, config: Config, schema: Schema | None, faul
         found = _choices(key, described, config, schema, faults)
     elif len(faults) == before:
         faults.append(f"search.{shown(key)}: neither choices nor low and high are given")
-    return None if len(faults) > before else replace(found, when=when)
+    return None if found is None or len(faults) > before else replace(found, when=when)
 
 
 def _choices(

@@ -21,6 +21,7 @@ from polydetr.errors import OutputError, StudyError
 from polydetr.tuning.database import Address, locked, open_database, told_as_error
 from polydetr.tuning.identity import other_things
 from polydetr.tuning.owners import beating, is_alive, is_this_process, this_process, told
+from polydetr.tuning.results import RESULT, SETTINGS, curves_of, kept_result, record_of
 from polydetr.tuning.sampling import Drawn, default, draw, importances
 from polydetr.tuning.space import Space
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from polydetr.training.trials import TrialResult
 
 _IDENTITY, _READING = "polydetr", "reading"
-_SETTINGS, _OWNER, _BEAT, _RESULT, _SHARES = "settings", "owner", "beat", "result", "shares"
+_OWNER, _BEAT = "owner", "beat"
 
 
 @dataclass(frozen=True)
@@ -140,12 +141,12 @@ class KeptStudy:
         """
         with told_as_error(self._address), locked(self._storage, self._address, self.name):
             trials = self._trials()
-            token, curves = secrets.token_hex(8), _curves(trials)
+            token, curves = secrets.token_hex(8), curves_of(trials)
             owner = {**this_process(), "token": token, "turn": 1}
             _HELD.add(token)
             for trial in trials:
                 if not trial.state.is_finished() and not _lives(trial) and self._take_up(trial, owner):
-                    return Taken(trial.number, trial.user_attrs[_SETTINGS], True, curves, trial._trial_id, token)
+                    return Taken(trial.number, trial.user_attrs[SETTINGS], True, curves, trial._trial_id, token)
             if most is not None and len(trials) >= most:
                 return None
             drawn = self._next(trials)
@@ -180,12 +181,12 @@ class KeptStudy:
 
     def complete(self, taken: Taken, result: TrialResult, curve: Mapping[int, float]) -> None:
         """Keeps what came of a trial. curve: percent of the run → score, of each evaluation."""
-        self._end(taken, "COMPLETE", _kept(result, curve), score=result.score)
+        self._end(taken, "COMPLETE", kept_result(result, curve), score=result.score)
 
     def pruned(self, taken: Taken, result: TrialResult, curve: Mapping[int, float], *, reason: str) -> None:
         """Keeps how far a trial came. Optuna ranks it by the last that is known of it."""
         last = max(curve)
-        self._end(taken, "PRUNED", {**_kept(result, curve), "reason": reason}, last=(last, curve[last]))
+        self._end(taken, "PRUNED", {**kept_result(result, curve), "reason": reason}, last=(last, curve[last]))
 
     def failed(self, taken: Taken, *, reason: str, seconds: float) -> None:
         """Keeps why a trial came to nothing."""
@@ -194,7 +195,7 @@ class KeptStudy:
     def records(self) -> list[TrialRecord]:
         """All trials, by number."""
         with told_as_error(self._address):
-            return [_record(trial) for trial in self._trials()]
+            return [record_of(trial) for trial in self._trials()]
 
     def importances(self) -> dict[str, float]:
         """See ``sampling.importances``."""
@@ -215,7 +216,7 @@ class KeptStudy:
     def _next(self, trials: Sequence[FrozenTrial]) -> Drawn | None:
         if not trials:
             return default(self.space)
-        return draw(self.space, trials, [t.user_attrs[_SETTINGS] for t in trials], seed=self.seed)
+        return draw(self.space, trials, [t.user_attrs[SETTINGS] for t in trials], seed=self.seed)
 
     def _take_up(self, trial: FrozenTrial, owner: Mapping[str, Any]) -> bool:
         """Whether the trial of a dead process is now this one's; one that no process survives is a failure."""
@@ -223,7 +224,7 @@ class KeptStudy:
         turn = int(before["turn"]) + 1
         if turn > MOST_TURNS:
             killed = f"its process was killed {MOST_TURNS} times, perhaps as there was no more memory"
-            self._storage.set_trial_user_attr(trial._trial_id, _RESULT, {"reason": killed})
+            self._storage.set_trial_user_attr(trial._trial_id, RESULT, {"reason": killed})
             self._storage.set_trial_state_values(trial._trial_id, _state("FAIL"))
             return False
         self._storage.set_trial_user_attr(trial._trial_id, _BEAT, time.time())
@@ -237,7 +238,7 @@ class KeptStudy:
         trial = FrozenTrial(
             number=number, state=TrialState.RUNNING, value=None, datetime_start=datetime.now(), datetime_complete=None,
             params=dict(drawn.params), distributions=dict(drawn.distributions),
-            user_attrs={_SETTINGS: dict(drawn.settings), _OWNER: dict(owner), _BEAT: time.time()},
+            user_attrs={SETTINGS: dict(drawn.settings), _OWNER: dict(owner), _BEAT: time.time()},
             system_attrs={}, intermediate_values={}, trial_id=-1,
         )  # fmt: skip
         return self._storage.create_new_trial(self._id, template_trial=trial)
@@ -255,7 +256,7 @@ class KeptStudy:
                 return
             if last is not None:
                 self._storage.set_trial_intermediate_value(taken.id, *last)
-            self._storage.set_trial_user_attr(taken.id, _RESULT, json.loads(json.dumps(dict(result), default=float)))
+            self._storage.set_trial_user_attr(taken.id, RESULT, json.loads(json.dumps(dict(result), default=float)))
             self._storage.set_trial_state_values(taken.id, _state(state), None if score is None else [score])
 
 
@@ -271,34 +272,3 @@ def _lives(trial: FrozenTrial) -> bool:
     if owner is None or not is_alive(owner, trial.user_attrs.get(_BEAT)):
         return False
     return owner.get("token") in _HELD or not is_this_process(owner)
-
-
-def _curves(trials: Sequence[FrozenTrial]) -> list[dict[int, float]]:
-    ended = [trial.user_attrs[_RESULT][_SHARES] for trial in trials if trial.state.name == "COMPLETE"]
-    return [{int(share): float(score) for share, score in curve} for curve in ended]
-
-
-def _kept(result: TrialResult, curve: Mapping[int, float]) -> dict[str, Any]:
-    return {
-        _SHARES: sorted(curve.items()),
-        "metrics": {target: dict(metrics) for target, metrics in result.metrics.items()},
-        "curve": [list(point) for point in result.curve],
-        "steps": result.steps,
-        "seconds": result.seconds,
-    }
-
-
-def _record(trial: FrozenTrial) -> TrialRecord:
-    result = trial.user_attrs.get(_RESULT, {}) if trial.state.is_finished() else {}
-    state = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}.get(trial.state.name, "running")
-    return TrialRecord(
-        number=trial.number,
-        settings=trial.user_attrs.get(_SETTINGS, {}),
-        state=state,  # type: ignore[arg-type]
-        score=trial.value if state == "complete" else None,
-        metrics=result.get("metrics", {}),
-        curve=[(int(step), float(score)) for step, score in result.get("curve", ())],
-        steps=int(result.get("steps", 0)),
-        seconds=float(result.get("seconds", 0.0)),
-        reason=str(result.get("reason", "")),
-    )
