@@ -93,8 +93,9 @@ def start_from_tables(
 
 
 def cells_in_time(assembly: Assembly, records: Sequence[Record], *, seconds: float, seed: int) -> list[Example]:
-    """The table's cells and the labels of rows drawn at random, ``SAMPLE`` at most, as long as there is time: they are quick to read
-    where images or long texts beside them are not. Rows that cannot be read are left to whoever reads them whole.
+    """The table's cells and the labels of rows drawn at random, ``SAMPLE`` at most, as long as there is time: they are
+    quick to read where images or long texts beside them are not. Rows that cannot be read are passed over: whoever
+    reads them whole reports them.
     """
     ends = time.monotonic() + seconds
     encoder, additive = assembly.engine.encoder, assembly.model.additive
