@@ -22,7 +22,7 @@ def begin(run: Run, assembly: Assembly, rows: EncodedRows, whole: Sequence[Recor
     if run.devices.is_first and not resume:
         seconds, cells = _seconds(run.budget), []
         if seconds is not None and assembly.model.additive and len(rows.train) < min(len(whole), SAMPLE):
-            cells = cells_in_time(assembly, whole, seconds=seconds / 2, seed=seed)
+            cells = cells_in_time(assembly, whole, seconds=seconds, seed=seed)
         tables = start_from_tables(assembly, rows.train, seed=seed, most=_most(run), seconds=seconds, cells=cells)
         started = bool(tables)
         if tables:
@@ -47,8 +47,8 @@ def _most(run: Run) -> int | None:
 
 
 def _seconds(budget: Budget | None) -> float | None:
-    """Seconds after which a fit does not go on to try other ways; None without a limit."""
-    return None if budget is None else min(0.1 * budget.limit, max(0.0, 0.3 * budget.left()))
+    """For reading cells, and for fits after which they do not go on to try other ways; None without a limit."""
+    return None if budget is None else min(0.1 * budget.limit, max(0.05 * budget.limit, 0.3 * budget.left()))
 
 
 def _strengths(started: Mapping[str, float]) -> str:
