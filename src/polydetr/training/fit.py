@@ -26,6 +26,7 @@ from polydetr.model.precision import Plain
 from polydetr.nn.cpu.threads import limited_to
 from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters
+from polydetr.training.beginning import begin
 from polydetr.training.budget import Budget
 from polydetr.training.cautions import short_run
 from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
@@ -43,7 +44,6 @@ from polydetr.training.few_rows import has_few_rows
 from polydetr.training.few_run import train_few
 from polydetr.training.finish import finish
 from polydetr.training.freezing import stays_frozen
-from polydetr.training.head_start import heads_to_start, start_heads
 from polydetr.training.limited import encoded_in_time, few_in_time, plan_run, told_in_time
 from polydetr.training.loop import Display, Loop
 from polydetr.training.metric_names import check_metrics
@@ -51,7 +51,6 @@ from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.plan import Plan
 from polydetr.training.precision import set_precision
 from polydetr.training.run import ALONE, Hooks, Run, checkpoint_folder, fingerprint_of, hash_rows, resumes
-from polydetr.training.start import SAMPLE, cells_in_time, start_from_tables
 
 
 @dataclass(frozen=True)
@@ -238,32 +237,7 @@ def _train(
         display.note(f"the backbones are frozen: their features were computed once, for {len(rows.train)} rows")
     if run.budget is not None:
         told_in_time(run.budget, plan, rows, notify=display.note)
-    started = False
-    if devices.is_first and not resume:
-        seconds = _start_seconds(run.budget)
-        fewer = seconds is not None and bool(model.additive) and len(rows.train) < min(len(whole), SAMPLE)
-        cells = (
-            cells_in_time(assembly, whole, seconds=seconds / 2, seed=config.seed)
-            if fewer and seconds is not None
-            else []
-        )
-        tables = start_from_tables(
-            assembly, rows.train, seed=config.seed, most=_start_rows(run), seconds=seconds, cells=cells
-        )
-        started = bool(tables)
-        if tables:
-            display.note(f"begins with an additive model of the table, fitted at once ({_strengths(tables)})")
-    if settings.head_start and heads_to_start(assembly) and not resume:
-        started |= devices.in_first(
-            lambda: start_heads(
-                assembly,
-                rows.train,
-                seed=config.seed,
-                notify=display.note,
-                most=_start_rows(run),
-                quick=run.budget is not None,
-            )
-        )
+    started = begin(run, assembly, rows, whole, resume=resume)
     devices.same_weights(model)
     groups = parameter_groups(
         model,
@@ -304,26 +278,6 @@ def _train(
         **reserving,
     )
     return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
-
-
-def _start_rows(run: Run) -> int | None:
-    """Rows that backbones may read for what a run begins with: a tenth of a time limit; None without one, and where
-    their features have been computed.
-    """
-    budget = run.budget
-    if budget is None or not budget.pace or run.config.training.freeze_backbones:
-        return None
-    return max(50, int(0.1 * budget.limit / budget.pace))
-
-
-def _start_seconds(budget: Budget | None) -> float | None:
-    """Seconds after which fitting what a run begins with does not go on to try other ways; None without a limit."""
-    return None if budget is None else min(0.1 * budget.limit, max(0.0, 0.3 * budget.left()))
-
-
-def _strengths(started: Mapping[str, float]) -> str:
-    """What was fitted, for a message."""
-    return ", ".join(f"{target!r}: ridge penalty {strength:g}" for target, strength in started.items())
 
 
 def _build(run: Run, splits: Splits, *, notify: Notify) -> Assembly:

@@ -40,6 +40,8 @@ MOST_NUMBERS = 30_000_000
 """That are held at a time, which bounds the rows of wide tables."""
 STRENGTHS = (1000.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 """The values of λ that are tried, the strongest first: each fit begins where the one before it ended."""
+IN_TIME = (100.0, 10.0, 1.0)
+"""Those that are tried under a time limit, all of them however little time there is."""
 FOLDS, ONE_FOLD_FROM = 5, 2000
 """Parts of the rows of which each is left out once; from so many rows on, one part alone."""
 ITERATIONS = 100
@@ -54,9 +56,9 @@ def start_from_tables(
     """Fits what cells add up to, of every target that has it (``PolyModel.additive``), while the rest of the network
     adds nothing yet. Returns target → λ.
 
-    most: rows at most that backbones read for it. seconds: of a time limit, after which no further λ is tried; what
-    has been found by then is fitted all the same. cells: rows of the table alone (``cells_in_time``), where these are
-    more than there are in the store.
+    most: rows at most that backbones read for it. seconds: of a time limit, after which no further rows are left out to
+    choose λ by; what has been found by then is fitted all the same. cells: rows of the table alone
+    (``cells_in_time``), where these are more than there are in the store.
     """
     model = assembly.model
     if not model.additive:
@@ -79,7 +81,7 @@ def start_from_tables(
         )
         if not float(rows.counted(rows.all)):
             continue
-        weights, chosen[target] = _fit(rows, STRENGTHS, until=until)
+        weights, chosen[target] = _fit(rows, STRENGTHS if seconds is None else IN_TIME, until=until)
         with torch.no_grad():
             for part, value in zip((sums.lines, sums.curves), sums.designed(weights.design), strict=True):
                 part.weight.copy_(value)
@@ -94,8 +96,8 @@ def start_from_tables(
 
 def cells_in_time(assembly: Assembly, records: Sequence[Record], *, seconds: float, seed: int) -> list[Example]:
     """The table's cells and the labels of rows drawn at random, ``SAMPLE`` at most, as long as there is time: they are
-    quick to read where images or long texts beside them are not. Rows that cannot be read are left to whoever reads
-    them whole.
+    quick to read where images or long texts beside them are not. Rows that cannot be read are passed over: whoever
+    reads them whole reports them.
     """
     ends = time.monotonic() + seconds
     encoder, additive = assembly.engine.encoder, assembly.model.additive
@@ -149,7 +151,8 @@ def _add_means(
     few = _batch(store, sample[:count], assembly.model.additive[target])
     none = torch.zeros(count, 1, dtype=torch.int64)
     rest = _Rows(rows.head, target, few, torch.cat(scaled, 1), none, 1, answered.shape[1], offset=answered[:count])
-    weights, _ = _fit(rest, [10 * strength for strength in STRENGTHS], or_nothing=True, until=until)
+    tried = STRENGTHS if until == float("inf") else IN_TIME
+    weights, _ = _fit(rest, [10 * strength for strength in tried], or_nothing=True, until=until)
     parts = weights.design.split([len(center) for center, _ in moments])
     with torch.no_grad():
         for linear, part, (center, spread) in zip(linears.values(), parts, moments, strict=True):
@@ -235,10 +238,9 @@ class _Rows:
 
 def _fit(rows: _Rows, strengths: Sequence[float], *, until: float, or_nothing: bool = False) -> tuple[_Weights, float]:
     """The weights, and the λ by which rows that were left out have the least loss. or_nothing: zeros, and an infinite
-    λ, where none is better. until: the time, by ``time.monotonic``, from which on no further rows are left out and no
-    weaker λ is tried.
+    λ, where none is better. until: the time, by ``time.monotonic``, from which on no further rows are left out.
     """
-    losses, nothing, tried = np.zeros(len(strengths)), 0.0, len(strengths)
+    losses, nothing = np.zeros(len(strengths)), 0.0
     starts: list[_Weights] = []
     for fold in range(1 if len(rows.all) >= ONE_FOLD_FROM else FOLDS):
         if fold and time.monotonic() > until:
@@ -247,14 +249,11 @@ def _fit(rows: _Rows, strengths: Sequence[float], *, until: float, or_nothing: b
         kept, held = rows.all[~out], rows.all[out]
         weights, count = rows.zero, rows.counted(held)
         nothing += float(rows.loss(weights, held) * count)
-        for i, strength in enumerate(strengths[:tried]) if float(rows.counted(kept)) else ():
-            if i and not fold and time.monotonic() > until:
-                tried = i
-                break
+        for i, strength in enumerate(strengths) if float(rows.counted(kept)) else ():
             weights = rows.minimum(weights, strength, kept)
             losses[i] += float(rows.loss(weights, held) * count)
             starts += [] if fold else [weights]
-    best = int(losses[:tried].argmin())
+    best = int(losses.argmin())
     if or_nothing and losses[best] >= nothing:
         return rows.zero, float("inf")
     if starts and time.monotonic() > until:  # from where the first fold came to
