@@ -13,7 +13,7 @@ from polydetr.errors import ConfigError
 from polydetr.model import precision
 from polydetr.nn.cpu import int8
 from polydetr.nn.cpu.linear import Linear
-from polydetr.training import fit
+from polydetr.training import finish
 
 pytestmark = pytest.mark.skipif(not int8.computes_int8(), reason="this CPU sums no products of bytes")
 
@@ -83,7 +83,7 @@ def test_a_format_that_was_asked_for_is_kept(tmp_path):
 
 @pytest.mark.parametrize("worse", ["metric", "probabilities"])
 def test_other_answers_are_refused_and_the_model_is_as_before(tmp_path, gain, monkeypatch, worse):
-    exact, calls = fit.measure_precision, []
+    exact, calls = finish.measure_precision, []
 
     def answers(engine, rows):
         metrics, sure = exact(engine, rows)
@@ -92,7 +92,7 @@ def test_other_answers_are_refused_and_the_model_is_as_before(tmp_path, gain, mo
             metrics = {t: m - 2 * precision.INT8_TOLERANCE for t, m in metrics.items()}
         return metrics, sure + 2 * precision.INT8_SHIFT * (len(calls) == 2 and worse == "probabilities")
 
-    monkeypatch.setattr(fit, "measure_precision", answers)
+    monkeypatch.setattr(finish, "measure_precision", answers)
     found, notes = run(tmp_path)
     assert len(calls) == 2
     assert (calls[0] != calls[1]).any()  # the second time in int8

@@ -53,7 +53,7 @@ def test_a_killed_study_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     folder, rng, kills = folders[1], random.Random(0), 0
     while True:
         child = begin(lambda: part(folder))
-        deadline = time.monotonic() + rng.uniform(0.3, 1.5)
+        deadline = time.monotonic() + rng.uniform(0.05, 0.6)
         done, status = 0, 0
         while not done and time.monotonic() < deadline:
             done, status = os.waitpid(child, os.WNOHANG)

@@ -59,7 +59,7 @@ class Rows:
     def train(
         self, settings: Mapping[str, Any], *, out: Path,
         on_evaluation: Callable[[Mapping[str, Any]], bool] = lambda entry: False,
-        seconds: float | None = None, display: Display | None = None,
+        seconds: float | None = None, display: Display | None = None, group: str | None = None,
     ) -> TrialResult:  # fmt: skip
         self.trained.append((dict(settings), seconds))
         if self.log is not None:

@@ -12,6 +12,7 @@ from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
 from polydetr.core.studies import StudyRecord
 from polydetr.engine.engine import Engine
+from polydetr.engine.intervals import with_intervals
 from polydetr.engine.measure import with_coverage
 from polydetr.engine.mistakes import with_mistakes
 from polydetr.engine.render import image_of
@@ -62,7 +63,8 @@ def _tested(
     """Every target's evaluation of the test rows, which nothing before has seen."""
     measured = encode_measured_rows(engine, records, rows.config, rows.splits.rejected, split="test", notify=notify)
     results, evaluations = measure(engine, measured)
-    return with_mistakes(engine, results, with_coverage(engine, results, evaluations))
+    evaluations = with_mistakes(engine, results, with_coverage(engine, results, evaluations))
+    return with_intervals(engine.tasks, evaluations)
 
 
 def _told(record: StudyRecord) -> dict[str, Any]:
