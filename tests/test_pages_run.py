@@ -69,6 +69,7 @@ GIVEN: Mapping[str, Mapping[str, Maker]] = {
     "guide/retrieval.md": {"faq.csv": table(ASKED)},
     "guide/targets.md": {"messages.jsonl": table(MESSAGES)},
     "guide/training.md": LABELED | {"new.csv": table(columns(reviews(8), "text"))},
+    "guide/tracking.md": {"reviews.csv": table(reviews())},
     "guide/tuning.md": {"reviews.csv": table(reviews())},
 }  # fmt: skip
 """Page → the reader's own files. A name that ends in a slash is a folder for what a command writes."""
