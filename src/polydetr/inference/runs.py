@@ -52,7 +52,7 @@ def list_runs(folder: Path) -> list[SavedRun]:
     except OSError as error:
         raise InputError(
             f"the folder of runs {str(folder)!r} cannot be read: {error.strerror or error}.",
-            hint="Name another with --runs FOLDER; polydetr train keeps its models in runs/ where --out is not given.",
+            hint="Name another with --runs FOLDER; polydetr train keeps its models in runs/ unless told otherwise.",
         ) from None
     found = [run for name in names if (run := _run_at(folder / name, inside=True)) is not None]
     return sorted(found, key=lambda run: (run.created, run.changed, run.name), reverse=True)
@@ -173,7 +173,11 @@ def _stopped(out: Path, checkpoint: Path) -> SavedRun | None:
     training = {"steps": progress.get("step"), "seconds": progress.get("seconds")}
     info = {**(about if isinstance(about, Mapping) else {}), "training": training}
     in_study = out.parent.parent.name.endswith(_STUDY)
-    how = "a trial, which its study goes on with" if in_study else f"go on with --out {out} --resume"
+    how = (
+        "a trial, which its study goes on with"
+        if in_study
+        else f"go on with the same polydetr train --out {out} --resume"
+    )
     reason = "" if running else how
     return SavedRun(
         name, out, "running" if running else "stopped", info, _entries(progress.get("history")), reason, changed
