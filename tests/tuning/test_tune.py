@@ -301,3 +301,24 @@ def test_errors_of_the_python_call(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="is a folder"):
         tune(tmp_path / "m", storage=str(tmp_path))
     assert isinstance(Notes(), Display)
+
+
+def test_trials_are_tracked_in_the_group_of_their_study(tmp_path: Path) -> None:
+    notes = Notes()
+    tune(tmp_path / "model", trials=2, settings={**SMALL["settings"], "track": "tensorboard"}, display=notes)
+    where = tmp_path / "model.study" / "tracking.runs"
+    trials = {path.parent for path in where.rglob("events.out.tfevents*") if path.stat().st_size > 500}
+    assert sorted(path.name.partition("-")[0] for path in trials) == ["000", "001"]
+    assert len({path.parent for path in trials}) == 1  # of the study
+    assert sum("tracked by tensorboard" in line for line in notes.notes) == 1
+    assert not [line for line in notes.notes if line.startswith("track: ")]
+
+
+def test_a_tracker_that_is_not_installed_ends_the_call_before_anything_is_trained(
+    films: Path, run: Callable, untrained: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polydetr.training.tracking._is_installed", lambda name: name != "wandb")
+    code, _, errors = run("tune", str(films), "--target", "label", "--track", "tensorboard,wandb")
+    assert code == 2
+    assert 'pip install "polydetr[wandb]"' in errors
+    assert not untrained

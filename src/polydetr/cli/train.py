@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,55 @@ from polydetr.errors import ConfigError, did_you_mean
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the model that is there, or an interrupted run's checkpoint.")
 ]
+Train = Annotated[str | None, typer.Option("--train", help="Labeled rows: a file.")]
+Unlabelled = Annotated[
+    str | None, typer.Option("--unlabelled", help="Rows without labels, which help where labeled ones are few.")
+]
+Target = Annotated[
+    list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK; may be repeated.")
+]
+Input = Annotated[
+    list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")
+]
+Group = Annotated[
+    str | None,
+    typer.Option("--group", help="Column whose rows stay together when some are held out, for example a patient."),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        help="A name (polydetr backbones list), a folder, a Hugging Face id, none or auto; "
+        "text=NAME,image=NAME where both are read.",
+    ),
+]
+Preset = Annotated[str | None, typer.Option("--preset", help="fast, balanced or best.")]
+TimeLimit = Annotated[str | None, typer.Option("--time-limit", help="End the whole command in time: 90s, 10m, 1h30m.")]
+Track = Annotated[
+    str | None,
+    typer.Option("--track", help="Also record each run: tensorboard, wandb, mlflow, several with commas, or none."),
+]
+
+
+def config_and_rows(file: str | None, train: str | None) -> tuple[str | None, str | None]:
+    """The YAML file and the file of rows, of which the first argument may be either.
+
+    Raises:
+        ConfigError: rows are named twice.
+    """
+    if not file or Path(file).suffix.lower() in (".yaml", ".yml"):
+        return file, train
+    if train:
+        raise ConfigError(f"the training rows are named twice: {file!r} and --train {train!r}.")
+    return None, file
+
+
+def settings_of(set_: list[str] | None, *, max_pixels: int | None, track: str | None) -> dict[str, Any]:
+    """What --set says, and options that are configuration keys. Raises ConfigError."""
+    from polydetr.config.loading import merge, parse_settings
+
+    settings = merge(parse_settings(set_ or []), {"image": {"max_pixels": max_pixels}} if max_pixels else {})
+    return merge(settings, {"track": track} if track else {})
 
 
 @reads_rows
@@ -22,42 +71,25 @@ def train(
     file: Annotated[
         str | None, typer.Argument(help="Labeled rows, or a YAML file with these same names; options win over it.")
     ] = None,
-    train: Annotated[str | None, typer.Option("--train", help="Labeled rows: a file.")] = None,
+    train: Train = None,
     valid: Annotated[
         str | None, typer.Option("--valid", help="Rows to choose the best weights by; otherwise held out.")
     ] = None,
     test: Annotated[str | None, typer.Option("--test", help="Rows to measure the finished model on.")] = None,
-    unlabelled: Annotated[
-        str | None, typer.Option("--unlabelled", help="Rows without labels, which help where labeled ones are few.")
-    ] = None,
-    target: Annotated[
-        list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK; may be repeated.")
-    ] = None,
-    input: Annotated[
-        list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(help="Column whose rows stay together when some are held out, for example a patient."),
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="A name (polydetr backbones list), a folder, a Hugging Face id, none or auto; "
-            "text=NAME,image=NAME where both are read."
-        ),
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="fast, balanced or best.")] = None,
+    unlabelled: Unlabelled = None,
+    target: Target = None,
+    input: Input = None,
+    group: Group = None,
+    backbone: Backbone = None,
+    preset: Preset = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
-    time_limit: Annotated[str | None, typer.Option(help="End the whole command in time: 90s, 10m, 1h30m.")] = None,
+    time_limit: TimeLimit = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model on the same machine.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any configuration key, for example training.lr=1e-4; may be repeated."),
     ] = None,
-    track: Annotated[
-        str | None, typer.Option(help="Also record the run: tensorboard, wandb, mlflow, several with commas, or none.")
-    ] = None,
+    track: Track = None,
     out: Annotated[
         str | None, typer.Option(help="Where the model folder is written. When not given: runs/NAME-DATE.")
     ] = None,
@@ -69,20 +101,14 @@ def train(
     reading: ReadOptions,
 ) -> None:
     """Train a model, measure it, save it."""
-    from polydetr.config.loading import load_config_mapping, merge, parse_settings
+    from polydetr.config.loading import load_config_mapping
     from polydetr.predictor import Predictor
     from polydetr.training.places import no_empty_runs, place_of_run
 
-    config = file if file and Path(file).suffix.lower() in (".yaml", ".yml") else None
-    if file and not config:
-        if train:
-            raise ConfigError(f"the training rows are named twice: {file!r} and --train {train!r}.")
-        train = file
-    settings = parse_settings(set_ or [])
+    config, train = config_and_rows(file, train)
+    settings = settings_of(set_, max_pixels=max_pixels, track=track)
     if out is None and not (load_config_mapping(config) | settings).get("out"):
         out = str(place_of_run(train or load_config_mapping(config).get("train"), resume=resume))
-    settings = merge(settings, {"image": {"max_pixels": max_pixels}} if max_pixels else {})
-    settings = merge(settings, {"track": track} if track else {})
     with stdout_kept_clean(as_json), no_empty_runs():
         predictor = Predictor.fit(
             train, target, valid=valid, test=test, unlabelled=unlabelled, inputs=input, group=group, out=out,

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from polydetr.cli.output import print_json, print_metrics, say, stdout_kept_clean
 from polydetr.cli.reading import JsonFlag, MaxPixels, reads_rows
+from polydetr.cli.train import (
+    Backbone,
+    Group,
+    Input,
+    Preset,
+    Target,
+    TimeLimit,
+    Track,
+    Train,
+    Unlabelled,
+    config_and_rows,
+    settings_of,
+)
 from polydetr.core.reading import ReadOptions
-from polydetr.errors import ConfigError
 
 
 @reads_rows
@@ -19,31 +30,22 @@ def tune(
         str | None,
         typer.Argument(help="Labeled rows, or a YAML file, in which search: says what is varied; options win over it."),
     ] = None,
-    train: Annotated[str | None, typer.Option("--train", help="Labeled rows: a file.")] = None,
+    train: Train = None,
     valid: Annotated[
         str | None, typer.Option("--valid", help="Rows to compare the trials by; otherwise held out.")
     ] = None,
     test: Annotated[
         str | None, typer.Option("--test", help="Rows to measure the final model on, which no trial sees.")
     ] = None,
-    unlabelled: Annotated[
-        str | None, typer.Option("--unlabelled", help="Rows without labels, which help where labeled ones are few.")
-    ] = None,
-    target: Annotated[
-        list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK; may be repeated.")
-    ] = None,
-    input: Annotated[
-        list[str] | None, typer.Option("--input", help="Column to read, NAME or NAME:MODALITY; may be repeated.")
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(help="Column whose rows stay together when some are held out, for example a patient."),
-    ] = None,
+    unlabelled: Unlabelled = None,
+    target: Target = None,
+    input: Input = None,
+    group: Group = None,
     trials: Annotated[
         int | None,
         typer.Option(help="Trainings in all, the default among them; 20, or as many as the time limit has room for."),
     ] = None,
-    time_limit: Annotated[str | None, typer.Option(help="End the whole command in time: 90s, 10m, 1h30m.")] = None,
+    time_limit: TimeLimit = None,
     storage: Annotated[
         str | None,
         typer.Option(help="Where the study is kept: a file, or postgresql://USER@HOST/NAME, which processes share."),
@@ -57,16 +59,15 @@ def tune(
     refit: Annotated[
         bool, typer.Option("--refit", help="Train the kept settings once more, on the validation rows too.")
     ] = False,
-    backbone: Annotated[
-        str | None, typer.Option(help="A name (polydetr backbones list), a folder, a Hugging Face id, none or auto.")
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="fast, balanced or best.")] = None,
+    backbone: Backbone = None,
+    preset: Preset = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows, in each trial.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed and one process give the same trials.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any configuration key, which stays as it is; may be repeated."),
     ] = None,
+    track: Track = None,
     out: Annotated[
         str | None, typer.Option(help="The final model's folder; OUT.study holds the rest. Default: runs/NAME-DATE.")
     ] = None,
@@ -80,16 +81,11 @@ def tune(
     reading: ReadOptions,
 ) -> None:
     """Search for better settings, and save the best model."""
-    from polydetr.config.loading import merge, parse_settings
     from polydetr.predictor import Predictor
     from polydetr.training.places import no_empty_runs
 
-    config = file if file and Path(file).suffix.lower() in (".yaml", ".yml") else None
-    if file and not config:
-        if train:
-            raise ConfigError(f"the training rows are named twice: {file!r} and --train {train!r}.")
-        train = file
-    settings = merge(parse_settings(set_ or []), {"image": {"max_pixels": max_pixels}} if max_pixels else {})
+    config, train = config_and_rows(file, train)
+    settings = settings_of(set_, max_pixels=max_pixels, track=track)
     with stdout_kept_clean(as_json), no_empty_runs():
         predictor = Predictor.tune(
             train, target, trials=trials, time_limit=time_limit, valid=valid, test=test, unlabelled=unlabelled,

@@ -195,7 +195,8 @@ def tracked(
     )
     if config.time_limit is not None:
         trackers.over_at = time.monotonic() + config.time_limit
-    display.note(f"tracked by {', '.join(config.track)} as {name!r} in {str(folder)!r}")
+    if group is None:  # a study says where it is
+        display.note(f"tracked by {', '.join(config.track)} as {name!r} in {str(folder)!r}")
     status: Status = "failed"
     try:
         yield trackers

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,16 @@ class SharedRows:
         return replace(given, train=[*given.train], valid=valid, test=None, rejected=[*given.rejected])
 
 
+class _Told(Display):
+    """Tells what it is told, and shows nothing else."""
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify = notify
+
+    def note(self, message: str) -> None:
+        self._notify(message)
+
+
 class _Trial:
     """One training, or several of them."""
 
@@ -152,7 +163,10 @@ class _Trial:
         return TrialResult(best["score"], best["metrics"], curve, steps, seconds, pruned)
 
     def _tracked(self) -> AbstractContextManager[Trackers]:
-        return tracked(self.config, self.out.parent, display=self.display, name=self.out.name, group=self.group)
+        """The trackers of this trial. It is dated: one that was stopped is begun anew, with a record of its own."""
+        name = f"{self.out.name}-{datetime.now():%Y%m%d-%H%M%S}"
+        display = _Told(self.rows.notify)
+        return tracked(self.config, self.out.parent, display=display, name=name, group=self.group)
 
     def _run(self, trackers: Trackers) -> Mapping[str, Any]:
         """Trains and saves; the score with its metrics."""

@@ -31,8 +31,10 @@ from polydetr.training.few_rows import has_few_rows
 from polydetr.training.gain import gain
 from polydetr.training.limited import open_budget
 from polydetr.training.loop import Display
+from polydetr.training.places import tracking_folder
 from polydetr.training.read import read_splits
 from polydetr.training.refit import refit
+from polydetr.training.tracking import check_installed
 from polydetr.training.trial_settings import check_settings
 from polydetr.training.trials import SharedRows
 from polydetr.tuning.database import read_address
@@ -59,6 +61,8 @@ def check_call(config: Config, wanted: Wanted) -> None:
     Raises:
         ConfigError: with every fault found, each on a line of its own.
     """
+    for kind in config.track:
+        check_installed(kind)
     lines = []
     if wanted.trials is not None and wanted.trials < 1:
         lines.append(f"trials = {wanted.trials}: expected at least 1, which is the default; 20 are a good number")
@@ -104,6 +108,9 @@ def tune(
         study = studies.open(place.name, space, identity_of(space, schema, splits), reading=decided)
         keep()
         _say_what_is_varied(space, display)
+        if config.track:
+            where = str(tracking_folder(place.folder / "trials"))
+            display.note(f"the trials are tracked by {', '.join(config.track)} in {where!r}")
         limit, since = (None, began()) if budget is None else (budget.limit, budget.began)
         work = Work(study, rows, wanted, Times(limit, since, wanted.refit), place.folder, display)
         with _resumable(study, place):
