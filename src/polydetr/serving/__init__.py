@@ -1,0 +1,1 @@
+"""The service: models over HTTP. One process speaks HTTP, others hold the models and compute."""
