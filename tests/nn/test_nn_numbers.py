@@ -11,7 +11,7 @@ from shapes_nn import checked
 from polydetr.errors import ConfigError
 from polydetr.nn.numbers import BINS, Cells, CellSums, LinearNumbers, PeriodicNumbers, piecewise_linear
 
-B, L, K, C, F, D = 2, 5, 3, 7, 11, 13
+B, L, K, C, F, D, R = 2, 5, 3, 7, 11, 13, 4
 
 
 def cells(*tail: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,7 +101,7 @@ def test_pieces_are_the_shares_of_the_bins_below_a_number() -> None:
 
 def sums_and_cells() -> tuple[CellSums, Cells, torch.Tensor]:
     torch.manual_seed(0)
-    sums = CellSums(C, F, D, width=K)
+    sums = CellSums(C, F, D, rank=R, width=K)
     assert all(not parameter.any() for parameter in sums.parameters())
     for parameter in sums.parameters():
         torch.nn.init.normal_(parameter)
@@ -118,9 +118,9 @@ def test_cell_sums_equal_the_formula() -> None:
         for place in range(L):
             c, code = int(cells_read.columns[b, place]), int(cells_read.codes[b, place])
             x = cells_read.numbers[b, place]
-            expected = sum(x[k] * sums.lines.weight[c].view(K, D)[k] for k in range(K))
+            expected = sum(x[k] * sums.lines.weight[c].view(K, D + R)[k] for k in range(K))
             if cells_read.is_curve[b, place]:
-                expected = expected + piecewise_linear(x[0]) @ sums.curves.weight[c].view(BINS, D)
+                expected = expected + piecewise_linear(x[0]) @ sums.curves.weight[c].view(BINS, D + R)
             if code:
                 expected = expected + sums.levels.weight[code]
             torch.testing.assert_close(found[b, place], expected)
@@ -128,10 +128,23 @@ def test_cell_sums_equal_the_formula() -> None:
 
 def test_the_design_adds_up_to_the_same() -> None:
     sums, cells_read, mask = sums_and_cells()
-    weights = torch.randn(sums.num_designed, D)
+    weights = torch.randn(C, sums.num_designed, D + R)
     with torch.no_grad():
         for part, value in zip((sums.lines, sums.curves), sums.designed(weights), strict=True):
             part.weight.copy_(value)
         sums.levels.weight.zero_()
     expected = sums(cells_read).masked_fill(~mask[..., None], 0.0).sum(1)
-    torch.testing.assert_close(sums.design(cells_read, mask) @ weights, expected)
+    torch.testing.assert_close(torch.einsum("bcf,cfz->bz", sums.design(cells_read, mask), weights), expected)
+
+
+def test_the_total_is_every_cell_and_every_pair_of_cells() -> None:
+    sums, cells_read, mask = sums_and_cells()
+    z = sums(cells_read).masked_fill(~mask[..., None], 0.0)
+    totals = checked(CellSums.total)(sums, z)
+    assert sums.mix is not None
+    for b in range(B):
+        expected = sums.bias + z[b, :, :D].sum(0)
+        for c in range(L):
+            for d in range(c + 1, L):
+                expected = expected + (z[b, c, D:] * z[b, d, D:]) @ sums.mix
+        torch.testing.assert_close(totals[b], expected)

@@ -44,7 +44,7 @@ def rows(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
 def begun(tmp_path: Path) -> tuple[Assembly, ExampleStore, dict[str, float]]:
     assembly = make_assembly(
         rows(200), {"value": "regression", "much": "classification"},
-        inputs={"x": "number", "y": "number", "color": "category"},
+        inputs={"x": "number", "y": "number", "color": "category"}, settings={"model": {"pair_factors": 0}},
     )  # fmt: skip
     store = ExampleStore.write(encode_all(assembly.engine, rows(200), with_targets=True), tmp_path / "rows")
     return assembly, store, start_from_tables(assembly, store, seed=0)
@@ -56,12 +56,12 @@ def test_it_is_the_minimum_of_the_penalized_loss(begun: tuple[Assembly, ExampleS
     assert strengths.keys() == {"value", "much"}
     for target, strength in strengths.items():
         head, (embedder, sums) = model.head_of(target), model.adder_of(target)
-        logits = sums(embedder.cells_of(batch.groups["table"])).sum(1) + sums.bias  # no cell is padding here
+        logits = sums.total(sums(embedder.cells_of(batch.groups["table"])))  # no cell is padding here
         loss = sum(head.loss({"logits": logits}, batch.targets[target], batch.weights).values())
         penalty = sum(p.square().sum() for p in sums.parameters() if p is not sums.bias) * strength / (2 * len(store))
         slopes = torch.autograd.grad(loss + penalty, list(sums.parameters()), retain_graph=True)
         (pull,) = torch.autograd.grad(penalty, [sums.curves.weight])
-        assert max(float(s.abs().max()) for s in slopes) < 0.1 * float(pull.abs().max()), target
+        assert max(float(s.abs().max()) for s in slopes) < 0.2 * float(pull.abs().max()), target
 
 
 def test_what_it_answers_is_that_model_and_the_random_network_adds_nothing(
@@ -84,6 +84,48 @@ def encoded(assembly: Assembly, some: list[dict[str, Any]]) -> list[Any]:
     return [encoder.encode(group, with_targets=False) for group in encoder.documents(as_records(some))]
 
 
+def test_cells_act_in_pairs_where_that_answers_other_rows_better(tmp_path: Path) -> None:
+    """A product, and a level of one category that another one scales, are no sum of curves and levels."""
+
+    def made(count: int, *, seed: int, paired: bool) -> list[dict[str, Any]]:
+        rng = np.random.default_rng(seed)
+        found = []
+        for a, b, noise in rng.normal(size=(count, 3)):
+            port, kind = rng.integers(4), rng.integers(2)
+            value = a * b + (port - 1.5) * (1.0 if kind else -1.0) if paired else a + b + port
+            found.append({"a": a, "b": b, "port": f"p{port}", "kind": f"k{kind}", "value": value + 0.2 * noise})
+        return found
+
+    for paired in (True, False):
+        train, new = made(400, seed=0, paired=paired), made(400, seed=1, paired=paired)
+        assembly = make_assembly(train, {"value": "regression"})
+        store = ExampleStore.write(encode_all(assembly.engine, train, with_targets=True), tmp_path / str(paired))
+        start_from_tables(assembly, store, seed=0)
+        results = assembly.engine.answered(encoded(assembly, new))
+        answers = np.array([result.predictions["value"].value for result in results])
+        truth = np.array([row["value"] for row in new])
+        assert 1 - np.square(truth - answers).mean() / truth.var() > 0.9
+        mix = assembly.model.adder_of("value")[1].mix
+        assert mix is not None
+        assert bool(mix.any()) == paired
+
+
+def test_pairs_wait_where_the_time_is_over_and_their_search_looks_at_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assembly = make_assembly(rows(200), {"value": "regression"})
+    store = ExampleStore.write(encode_all(assembly.engine, rows(200), with_targets=True), tmp_path / "rows")
+    start_from_tables(assembly, store, seed=0, seconds=0.0)
+    mix = assembly.model.adder_of("value")[1].mix
+    assert mix is not None
+    assert not mix.any()
+    looks: list[float] = []
+    monkeypatch.setattr(start, "time", SimpleNamespace(monotonic=lambda: looks.append(0.0) or float(len(looks))))
+    fitted = start._rows_of(assembly, "value", store, range(200))
+    fitted.minimum(fitted.zero.with_factors(2, seed=0), 1.0, fitted.all, until=3.5)
+    assert len(looks) == 4 < start.IN_PARTS
+
+
 def test_noise_is_answered_by_the_mean(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = [{**{f"x{i}": rng.normal() for i in range(8)}, "value": rng.normal()} for _ in range(60)]
@@ -104,7 +146,8 @@ def test_a_wide_table_is_fitted_from_fewer_rows(
         return batch(store, some, group)
 
     monkeypatch.setattr(start, "_batch", watched)
-    monkeypatch.setattr(start, "MOST_NUMBERS", 50 * assembly.model.adder_of("value")[1].num_designed)
+    sums = assembly.model.adder_of("value")[1]
+    monkeypatch.setattr(start, "MOST_NUMBERS", 50 * sums.num_designed * sums.lines.num_embeddings)
     start_from_tables(assembly, store, seed=0)
     assert seen == [50, 50]
 

@@ -183,6 +183,9 @@ class ModelConfig(_Section):
         default=True,
         description="of a table: answers begin as a sum over its cells, fitted at once; attention adds the rest",
     )
+    pair_factors: int = Field(
+        default=8, ge=0, le=64, description="of such a sum: factors by which its cells also act in pairs; 0: alone"
+    )
     share_decoder: bool = Field(
         default=False, description="entities and objects are found by one and the same decoder, which learns from both"
     )

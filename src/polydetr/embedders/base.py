@@ -121,8 +121,8 @@ class GivesMaps(Protocol):
 class AddsUp(Protocol):
     """Can also add up outputs of a head over its tokens, without any attention (``Embedded.sums``)."""
 
-    def add_up(self, name: str, num_outputs: int) -> None:
-        """From now on for the head of this name. It begins with zeros."""
+    def add_up(self, name: str, num_outputs: int, *, rank: int) -> None:
+        """From now on for the head of this name. It begins with zeros. rank: factors of its pairs (``CellSums``)."""
         ...
 
     def sums_of(self, name: str) -> CellSums:

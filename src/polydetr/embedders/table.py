@@ -49,9 +49,10 @@ class TableEmbedder(Embedder):
     def from_modality(cls, modality: TableModality, *, embed_dim: int | None, others: Mapping[str, nn.Module]) -> Self:
         return cls(modality, embed_dim=embed_dim or 64)
 
-    def add_up(self, name: str, num_outputs: int) -> None:
+    def add_up(self, name: str, num_outputs: int, *, rank: int) -> None:
         num_columns, num_codes = len(self.categories) or 1, 1 + self.offsets[-1]
-        self.sums[name] = CellSums(num_columns, num_codes, num_outputs, width=self.width)
+        rank = rank if len(self.categories) > 1 else 0
+        self.sums[name] = CellSums(num_columns, num_codes, num_outputs, rank=rank, width=self.width)
 
     def sums_of(self, name: str) -> CellSums:
         return cast(CellSums, self.sums[name])

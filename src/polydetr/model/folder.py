@@ -213,7 +213,8 @@ def load_runner(
         KeyError, TypeError, ValueError, RuntimeError: they do not fit the description.
     """
     check_choice("precision", precision, get_args(ForLoading))
-    config = ModelConfig(**{"additive": False, **manifest["model"]})  # older folders know nothing of it
+    older = {"additive": False, "pair_factors": 0}  # of folders that know nothing of them
+    config = ModelConfig(**{**older, **manifest["model"]})
     try:
         check_sizes(folder / WEIGHTS, modalities, tasks, config)
         state = load_file(folder / WEIGHTS)

@@ -76,7 +76,7 @@ class PolyModel(nn.Module):
             {self._slots[t]: heads.build(task, shape, label_smoothing=label_smoothing) for t, task in tasks.items()}
         )
         self.decoder = _share_decoder(self.heads) if config.share_decoder else None
-        self.additive = self._add_up(modalities) if config.additive else {}
+        self.additive = self._add_up(modalities, rank=config.pair_factors) if config.additive else {}
         self.means = nn.ModuleDict()
         """Slot → modality → what the mean of its backbone's tokens adds to the same logits."""
         for target, reader in self.additive.items():
@@ -89,7 +89,7 @@ class PolyModel(nn.Module):
         # Log variances that balance several losses (Kendall et al. 2018, arXiv 1705.07115, eq. 7)
         self.log_variance = nn.Parameter(torch.zeros(len(tasks))) if len(tasks) > 1 else None
 
-    def _add_up(self, modalities: Mapping[str, Modality]) -> dict[str, str]:
+    def _add_up(self, modalities: Mapping[str, Modality], *, rank: int) -> dict[str, str]:
         """Target → the modality whose cells add up to a part of its logits."""
         reader = next((n for n, m in modalities.items() if m.fields and isinstance(self.embedders[n], AddsUp)), None)
         added: dict[str, str] = {}
@@ -98,7 +98,7 @@ class PolyModel(nn.Module):
         for target, slot in self._slots.items():
             head, embedder = self.heads[slot], self.embedders[reader]
             if isinstance(head, TakesSums) and isinstance(embedder, AddsUp):
-                embedder.add_up(slot, head.num_outputs)
+                embedder.add_up(slot, head.num_outputs, rank=rank)
                 added[target] = reader
         return added
 
@@ -191,7 +191,7 @@ class PolyModel(nn.Module):
         """(B, outputs): what a row's cells add up to, nothing of those that are hidden."""
         group = embedded[self.additive[target]]
         summands = group.sums[self._slots[target]].masked_fill(~group.mask[..., None], 0.0)
-        logits = summands.sum(1) + self.adder_of(target)[1].bias.float()
+        logits = self.adder_of(target)[1].total(summands)
         for name, linear in self.means_of(target).items():
             tokens, mask = embedded[name].tokens, embedded[name].mask
             logits = logits + linear(masked_mean(tokens, mask)) * mask.any(1, keepdim=True)

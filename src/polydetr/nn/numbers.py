@@ -103,56 +103,70 @@ class Cells(NamedTuple):
 
 
 class CellSums(nn.Module):
-    """The summands of an additive model, s = Σ_c f_c(cell of column c), one per cell and output.
+    """What the cells of a row add up to, alone and by twos: an additive model with the interactions of a factorization
+    machine, of which every cell has one row of numbers, z = (f, v).
 
-        f_c = Σ_k x_k w_ck + Σ_t e_t(x) v_ct + u_code
+        s_o = b_o + Σ_c f_co + Σ_k m_ko Σ_{c<d} v_ck v_dk,   Σ_{c<d} v_ck v_dk = ½ [(Σ_c v_ck)² − Σ_c v_ck²]
+        z_c = Σ_k x_k w_ck + Σ_t e_t(x) v_ct + u_code
 
-    The model's constant is ``bias``, which whoever sums adds once. A line through every number, a curve of linear
-    pieces (``piecewise_linear``) through those that are one number, and a level for every code. All begin at zero.
-    Source: generalized additive models, Hastie & Tibshirani 1986; the linear part beside a deep one is that of Cheng et
-    al. 2016 (arXiv 1606.07792).
+    A line through every number, a curve of linear pieces (``piecewise_linear``) through those that are one number, and
+    a level for every code. All begin at zero. L cells, O outputs, R factors (``rank``; 0: no interactions).
+    Sources: generalized additive models, Hastie & Tibshirani 1986; factorization machines, Rendle 2010 (eq. 1, 5), with
+    factors that all outputs share; the linear part beside a deep one is that of Cheng et al. 2016 (arXiv 1606.07792).
     """
 
-    def __init__(self, num_columns: int, num_codes: int, num_outputs: int, *, width: int = 1) -> None:
+    def __init__(self, num_columns: int, num_codes: int, num_outputs: int, *, rank: int = 0, width: int = 1) -> None:
         super().__init__()
-        self.num_outputs, self.width = num_outputs, width
-        self.lines = nn.Embedding(num_columns, width * num_outputs)
-        self.curves = nn.Embedding(num_columns, BINS * num_outputs)
-        self.levels = nn.Embedding(num_codes, num_outputs)
+        self.num_outputs, self.rank, self.width = num_outputs, rank, width
+        self.lines = nn.Embedding(num_columns, width * self.size)
+        self.curves = nn.Embedding(num_columns, BINS * self.size)
+        self.levels = nn.Embedding(num_codes, self.size)
         self.bias = nn.Parameter(torch.zeros(num_outputs))
         for table in (self.lines, self.curves, self.levels):
             nn.init.zeros_(table.weight)
+        self.mix = nn.Parameter(torch.zeros(rank, num_outputs)) if rank else None
 
-    def forward(self, cells: Cells) -> Float[Tensor, "B L {self.num_outputs}"]:
-        """In float32, also where the weights are rounded."""
-        lines = self.lines(cells.columns).unflatten(-1, (self.width, self.num_outputs)).float()
-        curves = self.curves(cells.columns).unflatten(-1, (BINS, self.num_outputs)).float()
+    @property
+    def size(self) -> int:
+        """O + R, the numbers of a cell."""
+        return self.num_outputs + self.rank
+
+    def forward(self, cells: Cells) -> Float[Tensor, "B L {self.size}"]:
+        """z of every cell, in float32, also where the weights are rounded."""
+        lines = self.lines(cells.columns).unflatten(-1, (self.width, self.size)).float()
+        curves = self.curves(cells.columns).unflatten(-1, (BINS, self.size)).float()
         levels = self.levels(cells.codes).float() * (cells.codes != 0)[..., None]
         straight = (cells.numbers[..., None].float() * lines).sum(-2)
         return straight + (_pieces(cells)[..., None] * curves).sum(-2) + levels
 
+    def total(self, z: Float[Tensor, "B L {self.size}"]) -> Float[Tensor, "B {self.num_outputs}"]:
+        """s of every row; z: of its cells, zero of those that are hidden."""
+        alone = z[..., : self.num_outputs].sum(1) + self.bias.float()
+        return alone if self.mix is None else alone + by_twos(z[..., self.num_outputs :]) @ self.mix.float()
+
     @property
     def num_designed(self) -> int:
-        """F, the columns of the design."""
-        return self.lines.num_embeddings * (self.width + BINS)
+        """F, the columns of the design, of every column of the table."""
+        return self.width + BINS
 
-    def design(self, cells: Cells, mask: Bool[Tensor, "B L"]) -> Float[Tensor, "B F"]:
-        """What the weights of ``lines`` and ``curves`` multiply, one row per example: C · width numbers, then C · BINS.
+    def design(self, cells: Cells, mask: Bool[Tensor, "B L"]) -> Float[Tensor, "B C {self.num_designed}"]:
+        """What the weights of ``lines`` and ``curves`` multiply, by column of the table: ``width`` numbers, then BINS.
 
         ``designed`` adds up the same as ``forward``.
         """
-        count = self.lines.num_embeddings
-        parts = []
-        for values in (cells.numbers.float(), _pieces(cells)):
-            per_column = values.new_zeros(len(values), count, values.shape[-1])
-            index = cells.columns[..., None].expand_as(values)
-            parts.append(per_column.scatter_add(1, index, values * mask[..., None]).flatten(1))
-        return torch.cat(parts, dim=1)
+        values = torch.cat([cells.numbers.float(), _pieces(cells)], dim=-1)
+        per_column = values.new_zeros(len(values), self.lines.num_embeddings, values.shape[-1])
+        return per_column.scatter_add(1, cells.columns[..., None].expand_as(values), values * mask[..., None])
 
-    def designed(self, weights: Float[Tensor, "F {self.num_outputs}"]) -> tuple[Tensor, Tensor]:
+    def designed(self, weights: Float[Tensor, "C F {self.size}"]) -> tuple[Tensor, Tensor]:
         """Weights by the columns of the design → those of ``lines`` and ``curves``."""
-        lines, curves = weights.split([weights.shape[0] * n // (self.width + BINS) for n in (self.width, BINS)])
+        lines, curves = weights.split([self.width, BINS], dim=1)
         return lines.reshape_as(self.lines.weight), curves.reshape_as(self.curves.weight)
+
+
+def by_twos(v: Float[Tensor, "B L R"]) -> Float[Tensor, "B R"]:
+    """Σ_{c<d} v_c v_d over the L cells, in linear time."""
+    return 0.5 * (v.sum(1).square() - v.square().sum(1))
 
 
 def _pieces(cells: Cells) -> Float[Tensor, "B L T"]:

@@ -3,16 +3,17 @@
     min over w and b:  L(s(w) + b) + λ / 2n · |w|²
 
 L is the head's own loss, a mean over n rows: logistic or Huber regression, which is convex in w, so that L-BFGS (Liu &
-Nocedal 1989) finds the minimum in a second. λ is the one with the least loss on rows that were left out. Training then
-goes on from there with all weights, as linear probing followed by fine-tuning does (Kumar et al. 2022, arXiv
-2202.10054); the validation rows choose the start itself where nothing improves on it.
+Nocedal 1989) finds the minimum in a second. λ is the one with the least loss on rows that were left out. Then the cells
+may act in pairs, too (the factors of ``CellSums``, fitted likewise from small random numbers), where that answers rows
+that were left out better. Training goes on from there with all weights, as linear probing followed by fine-tuning does
+(Kumar et al. 2022, arXiv 2202.10054); the validation rows choose the start itself where nothing improves on it.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -31,7 +32,7 @@ from polydetr.errors import RowError
 from polydetr.heads.base import Head
 from polydetr.model.build import Assembly
 from polydetr.nn.batch import Batch
-from polydetr.nn.numbers import Cells
+from polydetr.nn.numbers import Cells, CellSums, by_twos
 from polydetr.nn.pooling import masked_mean
 
 SAMPLE = 10_000
@@ -42,9 +43,14 @@ STRENGTHS = (1000.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 """The values of λ that are tried, the strongest first: each fit begins where the one before it ended."""
 IN_TIME = (100.0, 10.0, 1.0)
 """Those that are tried under a time limit, all of them however little time there is."""
+PAIR_STRENGTHS = (10.0, 1.0, 0.1)
+"""The values of λ that are tried where cells act in pairs."""
+FIRST_FACTORS = 0.1
+"""The standard deviation of the random numbers that factors begin with: at zero their slopes are zero, too."""
 FOLDS, ONE_FOLD_FROM = 5, 2000
 """Parts of the rows of which each is left out once; from so many rows on, one part alone."""
-ITERATIONS = 100
+ITERATIONS, IN_PARTS = 100, 10
+"""Of a search; and so many times it looks at the clock where its time is limited."""
 BACKBONE_TOKENS = 100_000
 """Through so many tokens at most backbones go, once, for what their means add."""
 
@@ -73,7 +79,8 @@ def start_from_tables(
         until = ends if seconds is None else time.monotonic() + (ends - time.monotonic()) / left
         left -= 1
         _, sums = model.adder_of(target)
-        few = max(1, min(SAMPLE, MOST_NUMBERS // sums.num_designed))
+        designed = sums.num_designed * sums.lines.num_embeddings
+        few = max(1, min(SAMPLE, MOST_NUMBERS // designed))
         rows = (
             _rows_of(assembly, target, cells, of_table[:few])
             if of_table
@@ -82,16 +89,25 @@ def start_from_tables(
         if not float(rows.counted(rows.all)):
             continue
         weights, chosen[target] = _fit(rows, STRENGTHS if seconds is None else IN_TIME, until=until)
-        with torch.no_grad():
-            for part, value in zip((sums.lines, sums.curves), sums.designed(weights.design), strict=True):
-                part.weight.copy_(value)
-            sums.levels.weight.copy_(weights.levels)
-            sums.bias.copy_(weights.bias)
+        if sums.mix is not None and time.monotonic() < until:
+            weights = _with_pairs(rows, weights, chosen[target], sums.rank, seed=seed, until=until)
+        _set(sums, weights)
         if model.means_of(target):
             sample = order[:few]
             own = _rows_of(assembly, target, store, sample) if of_table else rows
             _add_means(assembly, target, own, own.logits(weights, own.all), store, sample[:most], until=until)
     return chosen
+
+
+@torch.no_grad()
+def _set(sums: CellSums, weights: _Weights) -> None:
+    wide = sums.size - weights.levels.shape[1]  # factors that were not fitted are zero
+    for part, value in zip((sums.lines, sums.curves), sums.designed(F.pad(weights.design, (0, wide))), strict=True):
+        part.weight.copy_(value)
+    sums.levels.weight.copy_(F.pad(weights.levels, (0, wide)))
+    sums.bias.copy_(weights.bias)
+    if weights.mix is not None and sums.mix is not None:
+        sums.mix.copy_(weights.mix)
 
 
 def cells_in_time(assembly: Assembly, records: Sequence[Record], *, seconds: float, seed: int) -> list[Example]:
@@ -119,9 +135,10 @@ def _rows_of(assembly: Assembly, target: str, examples: ExampleStore | Sequence[
     batch = _batch(examples, some, group)
     cells = embedder.cells_of(batch.groups[group].to(sums.bias.device))
     cells, mask = Cells(*(tensor.cpu() for tensor in cells)), batch.groups[group].mask
-    codes = cells.codes.masked_fill(~mask, 0)
+    design = sums.design(cells, mask)
+    codes = cells.codes.new_zeros(design.shape[:2]).scatter(1, cells.columns, cells.codes.masked_fill(~mask, 0))
     head, outputs = assembly.model.head_of(target), sums.num_outputs
-    return _Rows(head, target, batch, sums.design(cells, mask), codes, sums.levels.num_embeddings, outputs)
+    return _Rows(head, target, batch, design, codes, sums.levels.num_embeddings, outputs)
 
 
 def _batch(store: ExampleStore | Sequence[Example], rows: Sequence[int], group: str) -> Batch:
@@ -150,10 +167,11 @@ def _add_means(
         moments.append((center, spread))
     few = _batch(store, sample[:count], assembly.model.additive[target])
     none = torch.zeros(count, 1, dtype=torch.int64)
-    rest = _Rows(rows.head, target, few, torch.cat(scaled, 1), none, 1, answered.shape[1], offset=answered[:count])
+    design = torch.cat(scaled, 1)[:, None]
+    rest = _Rows(rows.head, target, few, design, none, 1, answered.shape[1], offset=answered[:count])
     tried = STRENGTHS if until == float("inf") else IN_TIME
     weights, _ = _fit(rest, [10 * strength for strength in tried], or_nothing=True, until=until)
-    parts = weights.design.split([len(center) for center, _ in moments])
+    parts = weights.design[0].split([len(center) for center, _ in moments])
     with torch.no_grad():
         for linear, part, (center, spread) in zip(linears.values(), parts, moments, strict=True):
             linear.weight.copy_((part / spread[:, None]).T)
@@ -182,17 +200,34 @@ def _means(
 
 
 class _Weights(NamedTuple):
-    """Of an additive model: of the design (F, outputs), of the codes (codes, outputs), and the bias (outputs,)."""
+    """As ``CellSums`` has them: of the design (C, F, outputs + factors), of the codes (codes, outputs + factors), the
+    bias (outputs,), and how the factors are mixed (factors, outputs), None where there are none.
+    """
 
     design: Tensor
     levels: Tensor
     bias: Tensor
+    mix: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> _Weights:
+        mix = None if self.mix is None else change(self.mix)
+        return _Weights(change(self.design), change(self.levels), change(self.bias), mix)
+
+    def with_factors(self, rank: int, *, seed: int) -> _Weights:
+        """Followed by small random ones. seed: of these."""
+        drawn = torch.Generator().manual_seed(seed)
+        design, levels = (
+            torch.cat([part, FIRST_FACTORS * torch.randn(*part.shape[:-1], rank, generator=drawn)], -1)
+            for part in (self.design, self.levels)
+        )
+        levels[0] = 0.0  # no code
+        return _Weights(design, levels, self.bias, torch.randn(rank, len(self.bias), generator=drawn) / rank**0.5)
 
 
 class _Rows:
     """The rows of a fit: what the weights are multiplied with, and the loss of the head on them; on the CPU.
 
-    design (n, F); codes (n, L), 0 for none; offset (n, outputs): what is answered already.
+    design (n, C, F); codes (n, C), 0 for none; offset (n, outputs): what is answered already.
     """
 
     def __init__(
@@ -204,36 +239,49 @@ class _Rows:
         self.offset = torch.zeros(len(design), num_outputs) if offset is None else offset
         self.all = torch.arange(len(design))
         self.zero = _Weights(
-            torch.zeros(design.shape[1], num_outputs), torch.zeros(num_codes, num_outputs), torch.zeros(num_outputs)
+            torch.zeros(*design.shape[1:], num_outputs), torch.zeros(num_codes, num_outputs), torch.zeros(num_outputs)
         )
 
     def counted(self, index: Tensor) -> Tensor:
         return self.head.counted({n: t[index] for n, t in self.labels.items()}, self.batch.weights[index])
 
     def logits(self, weights: _Weights, index: Tensor) -> Tensor:
-        levels = F.embedding_bag(self.codes[index], weights.levels, mode="sum", padding_idx=0)
-        return self.offset[index] + self.design[index] @ weights.design + levels + weights.bias
+        design, codes, answered = self.design[index], self.codes[index], self.offset[index] + weights.bias
+        if weights.mix is None:
+            levels = F.embedding_bag(codes, weights.levels, mode="sum", padding_idx=0)
+            return answered + design.flatten(1) @ weights.design.flatten(0, 1) + levels
+        z = torch.einsum("ncf,cfz->ncz", design, weights.design) + F.embedding(codes, weights.levels, padding_idx=0)
+        alone, factors = z.split([len(weights.bias), len(weights.mix)], dim=-1)
+        return answered + alone.sum(1) + by_twos(factors) @ weights.mix
 
     def loss(self, weights: _Weights, index: Tensor) -> Tensor:
         labels = {name: tensor[index] for name, tensor in self.labels.items()}
         outputs = {"logits": self.logits(weights, index)}
         return torch.stack([*self.head.loss(outputs, labels, self.batch.weights[index]).values()]).sum()
 
-    def minimum(self, start: _Weights, strength: float, index: Tensor) -> _Weights:
-        weights = _Weights(*(tensor.clone().requires_grad_() for tensor in start))
+    def minimum(self, start: _Weights, strength: float, index: Tensor, *, until: float = float("inf")) -> _Weights:
+        """until: the time, by ``time.monotonic``, at which the search ends where it has come to."""
+        weights = start.each(lambda tensor: tensor.clone().requires_grad_())
+        pulled = [tensor for tensor in (weights.design, weights.levels, weights.mix) if tensor is not None]
         pull = strength / (2 * float(self.counted(index)))
-        search = torch.optim.LBFGS(weights, max_iter=ITERATIONS, history_size=20, line_search_fn="strong_wolfe")
+        steps = 1 if until == float("inf") else IN_PARTS
+        search = torch.optim.LBFGS(
+            [*pulled, weights.bias], max_iter=ITERATIONS // steps, history_size=20, line_search_fn="strong_wolfe"
+        )
 
         def objective() -> Tensor:
             search.zero_grad()
-            penalty = weights.design.square().sum() + weights.levels.square().sum()
+            penalty = torch.stack([tensor.square().sum() for tensor in pulled]).sum()
             value = self.loss(weights, index) + pull * penalty
             value.backward()
             return value
 
         with torch.enable_grad():
-            search.step(objective)
-        return _Weights(*(tensor.detach() for tensor in weights))
+            for _ in range(steps):
+                search.step(objective)
+                if time.monotonic() > until:
+                    break
+        return weights.each(Tensor.detach)
 
 
 def _fit(rows: _Rows, strengths: Sequence[float], *, until: float, or_nothing: bool = False) -> tuple[_Weights, float]:
@@ -262,3 +310,29 @@ def _fit(rows: _Rows, strengths: Sequence[float], *, until: float, or_nothing: b
     for strength in strengths[: best + 1]:
         weights = rows.minimum(weights, strength, rows.all)
     return weights, strengths[best]
+
+
+def _with_pairs(rows: _Rows, alone: _Weights, strength: float, rank: int, *, seed: int, until: float) -> _Weights:
+    """The weights of a sum whose cells act in pairs, too; ``alone``, the minimum without, at ``strength``, where that
+    answers rows that were left out as well.
+    """
+    strengths = PAIR_STRENGTHS if until == float("inf") else PAIR_STRENGTHS[1:2]
+    losses, nothing = np.zeros(len(strengths)), 0.0
+    for fold in range(1 if len(rows.all) >= ONE_FOLD_FROM else FOLDS):
+        out = rows.all % FOLDS == fold
+        kept, held = rows.all[~out], rows.all[out]
+        if not float(rows.counted(kept)) or (fold and time.monotonic() > until):
+            continue
+        count, weights = rows.counted(held), rows.minimum(alone, strength, kept)
+        nothing += float(rows.loss(weights, held) * count)
+        weights = weights.with_factors(rank, seed=seed)
+        for i, pulled in enumerate(strengths):
+            weights = rows.minimum(weights, pulled, kept, until=until)
+            losses[i] += float(rows.loss(weights, held) * count)
+    best = int(losses.argmin())
+    if losses[best] >= nothing:
+        return alone
+    weights = alone.with_factors(rank, seed=seed)
+    for pulled in strengths[: best + 1]:
+        weights = rows.minimum(weights, pulled, rows.all, until=until)
+    return weights
