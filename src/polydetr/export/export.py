@@ -122,7 +122,7 @@ def export_model(
     def fill(new: Path) -> None:
         for file, graph in graphs.items():
             save_bytes(new / file, graph.SerializeToString())
-        runners = TorchRunner(model), runner_of(new, described["export"], tasks)
+        runners = TorchRunner(model), runner_of(new, described["export"], modalities, tasks)
         found = compared(engine, *runners, examples)
         if quantized is None and not found["largest_difference"] <= TOLERANCE:
             raise PolydetrError(
