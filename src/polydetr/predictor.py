@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from polydetr.config.loading import for_tasks, load_config, load_config_mapping, merge, names_of
 from polydetr.core.reading import ReadOptions
-from polydetr.errors import Interrupted, PolydetrError, SaveError
+from polydetr.errors import ConfigError, Interrupted, PolydetrError, SaveError
 from polydetr.inference.model import LoadedModel
 
 if TYPE_CHECKING:
     from polydetr.config.sections import Config
     from polydetr.core.studies import StudyRecord
     from polydetr.engine.engine import Engine
+    from polydetr.export.export import Exported
     from polydetr.model.masters import Masters
     from polydetr.model.runner import TorchRunner
     from polydetr.training.fit import Trained
@@ -271,12 +272,33 @@ class Predictor(LoadedModel):
         """Writes the model folder; what was there before is replaced as a whole or not at all.
 
         Raises:
-            SaveError: the disk is full, or the folder holds something that is not a model.
+            SaveError: the disk is full, or the folder holds something that is not a model. ConfigError: the model is an
+                exported one, which has no weights.
         """
         from polydetr.model.folder import save_folder
 
         save_folder(Path(folder), self._engine, self._masters.tensors(), self._manifest, extra=self._write_reports)
         self._saved_in(Path(folder))
+
+    def export(self, out: str | Path, *, overwrite: bool = False) -> Exported:
+        """Writes the model to the folder ``out`` as graphs for ONNX Runtime, which ``load`` reads also where PyTorch is
+        not installed: the same rows in, the same answers out. Before the folder takes its place, the graphs are
+        compared with PyTorch in float32.
+
+        overwrite: replace the exported model that ``out`` holds; a trained one is never replaced.
+
+        Raises:
+            ConfigError: a package is not installed (``pip install "polydetr[export]"``), or the model was exported
+                already. OutputError: ``out`` is taken. PolydetrError: the model cannot be exported. SaveError: the
+                folder cannot be written.
+        """
+        from polydetr.export.export import check_export, export_model
+
+        check_export(Path(out), self._manifest, overwrite=overwrite)
+        weights = self._masters.tensors()
+        return export_model(
+            self._engine, weights, self._manifest, Path(out), overwrite=overwrite, extra=self._write_reports
+        )
 
     @property
     def tables(self) -> dict[str, dict[str, str]]:
@@ -291,6 +313,10 @@ class Predictor(LoadedModel):
 
     @property
     def _masters(self) -> Masters:
+        if "export" in self._manifest:
+            raise ConfigError(
+                "an exported model has graphs in place of weights.", hint="Copy its folder, or save the trained model."
+            )
         masters = cast("TorchRunner", self._engine.runner).masters
         assert masters is not None  # it was trained, or loaded from a folder
         return masters
