@@ -3,6 +3,7 @@
 polydetr.json        format, versions, schema, configuration, labels, metrics, and the sha256 of every other file
 model.safetensors    all weights, fp32
 backbone.json, tokenizer.json
+rows.safetensors     some of the validation rows, encoded (``kept_rows``)
 README.md            the model card
 reports/             tables, JSON and images of the evaluation
 """

@@ -38,6 +38,7 @@ from polydetr.inference.folder import (
     read_json,
     seal_of,
 )
+from polydetr.inference.kept_rows import ROWS
 from polydetr.modalities.base import Modality
 from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
@@ -232,7 +233,7 @@ def load_runner(
 
 
 def copy_reports(source: Path, target: Path, *, seal: object) -> None:
-    """The model card and the reports of one model folder into another, where ``source`` still holds the model with this
+    """The model card, the reports and the kept rows of one model folder into another, where ``source`` still holds the model with this
     ``seal``: those of another one, trained there since, say nothing about it.
 
     Raises:
@@ -244,7 +245,7 @@ def copy_reports(source: Path, target: Path, *, seal: object) -> None:
         unchanged = False
     if not unchanged:
         return
-    names = [CARD] if (source / CARD).exists() else []
+    names = [name for name in (CARD, ROWS) if (source / name).exists()]
     for folder, inner, files in os.walk(source / "reports"):
         below = Path(folder).relative_to(source)
         names += [str(below / name) for name in (*files, *inner) if name in files or Path(folder, name).is_symlink()]
