@@ -26,6 +26,7 @@ from polydetr.errors import ConfigError, OutputError, PolydetrError, listed
 from polydetr.export.graphs import OPSET, Plan, plan
 from polydetr.export.samples import random_examples
 from polydetr.inference.folder import EXPORT_FORMAT, MANIFEST, SEAL, read_json
+from polydetr.inference.proof import Proof
 from polydetr.model.folder import check_replaceable, write_folder
 from polydetr.model.model import PolyModel
 from polydetr.model.runner import TorchRunner
@@ -46,7 +47,7 @@ EXTRA = 'pip install "polydetr[export]"'
 @dataclass(frozen=True)
 class Exported:
     """What was written. largest_difference: of any output from PyTorch's, relative where it is above 1, on ``rows``
-    encoded windows, which are those of the validation or made at random (``rows_are``).
+    encoded windows, which are those of the validation or made at random (``rows_are``). proof: of 8-bit integers.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class Exported:
     rows: int
     rows_are: str
     largest_difference: float
+    proof: Proof | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -99,13 +101,15 @@ def export_model(
     overwrite: bool = False,
     examples: Sequence[Example] | None = None,
     quantized: Callable[[ModelProto], ModelProto] | None = None,
+    prove: Callable[[Runner, Runner], Proof] | None = None,
     extra: Callable[[Path], None] = lambda new: None,
 ) -> Exported:
     """Writes the model to the folder ``out``, from which it is answered by ONNX Runtime.
 
     weights: float32. info: the model's description. examples: encoded rows of the validation, on which the graphs are
     compared with PyTorch; random ones otherwise. quantized: makes each graph one in 8-bit integers, whose difference is
-    measured and not judged here. extra: writes card and reports.
+    measured, and judged by ``prove`` alone: it takes PyTorch's runner in float32 and that of the graphs, and raises
+    where the latter is not good enough. extra: writes card and reports.
 
     Raises:
         ConfigError, OutputError: see ``check_export``. SaveError: the folder cannot be written. PolydetrError: the
@@ -134,8 +138,10 @@ def export_model(
                 f"{TOLERANCE:g}: nothing is written."
             )
         described["export"]["compared"] = compared
+        proof = None if prove is None else prove(*runners)
+        described["export"] |= {} if proof is None else {"proof": proof.to_dict()}
         size = sum((new / file).stat().st_size for file in graphs)
-        done.append(Exported(out, tuple(graphs), size, **compared))
+        done.append(Exported(out, tuple(graphs), size, **compared, proof=proof))
         extra(new)
 
     write_folder(out, engine, described, fill)

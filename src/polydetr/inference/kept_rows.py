@@ -28,7 +28,7 @@ from polydetr.core.layout import FieldText, Layout
 from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
-from polydetr.engine.measure import evaluate_results
+from polydetr.engine.measure import encode_positives, evaluate_results
 from polydetr.errors import Location, ModelFolderError
 from polydetr.inference.folder import COPY_AGAIN, own_file
 from polydetr.tasks.base import Task
@@ -104,6 +104,22 @@ def chosen_rows(
         chosen.append(_plain(document, tasks))
     kept = {target: _positives_of(chosen, target, found, documents) for target, found in positives.items()}
     return KeptRows(chosen, kept) if chosen else None
+
+
+def encoded_rows(engine: Engine, records: Iterable[Record], *, skip: bool) -> KeptRows | None:
+    """The same of rows that are read now; None where none of them can be used. skip: those that cannot be read.
+
+    Raises:
+        RowError: a row cannot be read, unless ``skip``.
+    """
+    items = engine.encode(records, with_targets=True, on_error="return" if skip else "raise")
+    documents = [item for item in items if isinstance(item, EncodedDocument)]
+    rows = [record for document in documents for record in document.records]
+    positives = {}
+    for target in engine.encoder.positives:
+        golds = [gold for document in documents for gold in document.golds[target]]
+        positives[target] = encode_positives(engine, target, golds, rows)
+    return chosen_rows(documents, positives, engine.tasks)
 
 
 def _every(documents: Sequence[EncodedDocument], count: int) -> list[EncodedDocument]:

@@ -66,7 +66,8 @@ def runner_of(folder: Path, exported: Mapping[str, Any], tasks: Mapping[str, Tas
     if answered != tasks.keys():
         raise ModelFolderError(f"the graphs in {str(folder)!r} are those of other targets.", hint=_AGAIN)
     sides = {t: task.positive_modality for t, task in tasks.items() if isinstance(task, HasPositive)}
-    return OnnxRunner(graphs, painters, {t: side for t, side in sides.items() if side is not None}, threads=threads)
+    read = {target: side for target, side in sides.items() if side is not None}
+    return OnnxRunner(graphs, painters, read, threads=threads, precision=exported.get("precision", "fp32"))
 
 
 def _painter(tasks: Mapping[str, Task], target: str, step: Graph) -> Painter:

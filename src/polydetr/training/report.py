@@ -21,7 +21,8 @@ from polydetr.training.fit import Trained
 
 
 def write_run_reports(folder: Path, trained: Trained) -> None:
-    """``reports/``, ``README.md`` and the kept rows. A report that cannot be made is a warning: the model is saved without it.
+    """``reports/``, ``README.md`` and the kept rows. A report that cannot be made is a warning: the model is saved
+    without it.
 
     Raises:
         OSError, SaveError: a file cannot be written.
