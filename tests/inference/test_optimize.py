@@ -26,7 +26,7 @@ def _few_rounds():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(room, "ROUNDS", 3)
         patch.setattr(room, "BATCHES", (64, 128))
-        patch.setattr(room, "cores", lambda: 2)
+        patch.setattr(room, "_thread_counts", lambda most: [1, 2])
         yield
 
 
@@ -190,7 +190,7 @@ def test_an_exported_model_is_measured_too(folder, tmp_path):
     assert rows is not None
     found = optimize(tmp_path / "onnx", rows)
     assert {t.way.runner for t in found.timings} == {"onnx"}
-    assert {t.way.threads for t in found.timings} == {1, 2}
+    assert {t.way.threads for t in found.timings} == {1, 2}  # of which it has perhaps one
     assert read_way(tmp_path / "onnx", loaded.info)[0] == found.chosen
     assert way_of(Predictor.load(tmp_path / "onnx"))[1] == found.chosen.threads
 

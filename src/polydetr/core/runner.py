@@ -34,14 +34,18 @@ class Runner(Protocol):
 
 @runtime_checkable
 class SizedRunner(Runner, Protocol):
-    """A runner whose speed depends on these. threads: batches computed side by side, at most; batch_tokens: padded
-    tokens per batch, at most; precision: what it computes in, "fp32", "bf16" or "int8".
+    """A runner whose speed depends on two sizes. batch_tokens: padded tokens per batch, at most; precision: what it
+    computes in, "fp32", "bf16" or "int8".
     """
 
-    threads: int
     batch_tokens: int
     precision: str
 
+    @property
+    def threads(self) -> int:
+        """Batches computed side by side, at most."""
+        ...
+
     def sized(self, *, threads: int, batch_tokens: int) -> Self:
-        """The same with other sizes; the two share the model."""
+        """The same with other sizes, no more ``threads`` than it has; the two share the model."""
         ...

@@ -14,17 +14,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import Tensor
 
 from polydetr.config.sections import ModelConfig
 from polydetr.core.examples import Example
 from polydetr.core.files import save_bytes
-from polydetr.core.runner import Outputs, Runner
+from polydetr.core.runner import Runner
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, OutputError, PolydetrError, listed
+from polydetr.export.compare import compared
 from polydetr.export.graphs import OPSET, Plan, plan
-from polydetr.export.samples import random_examples
 from polydetr.inference.folder import EXPORT_FORMAT, MANIFEST, SEAL, read_json
 from polydetr.inference.proof import Proof
 from polydetr.model.folder import check_replaceable, write_folder
@@ -35,8 +34,6 @@ from polydetr.runtime.folder import runner_of
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-ROWS = 64
-"""Random rows that are compared where there are none of the validation."""
 TOLERANCE = 1e-3
 """By how much an output may differ, relative where it is above 1: ten times what is promised of a score, since random
 rows are further from any sense than real ones."""
@@ -130,18 +127,18 @@ def export_model(
     def fill(new: Path) -> None:
         for file, graph in graphs.items():
             save_bytes(new / file, graph.SerializeToString())
-        runners = TorchRunner(model), runner_of(new, described["export"], tasks)
-        compared = _compared(engine, *runners, examples)
-        if quantized is None and not compared["largest_difference"] <= TOLERANCE:
+        runners = TorchRunner(model), runner_of(new, described["export"], modalities, tasks)
+        found = compared(engine, *runners, examples)
+        if quantized is None and not found["largest_difference"] <= TOLERANCE:
             raise PolydetrError(
-                f"the exported graphs differ from the model by {compared['largest_difference']:.2g}, more than "
+                f"the exported graphs differ from the model by {found['largest_difference']:.2g}, more than "
                 f"{TOLERANCE:g}: nothing is written."
             )
-        described["export"]["compared"] = compared
+        described["export"]["compared"] = found
         proof = None if prove is None else prove(*runners)
         described["export"] |= {} if proof is None else {"proof": proof.to_dict()}
         size = sum((new / file).stat().st_size for file in graphs)
-        done.append(Exported(out, tuple(graphs), size, **compared, proof=proof))
+        done.append(Exported(out, tuple(graphs), size, **found, proof=proof))
         extra(new)
 
     write_folder(out, engine, described, fill)
@@ -176,33 +173,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # under another name, such as onnxruntime-gpu
         return "?"
-
-
-def _compared(engine: Engine, ours: Runner, theirs: Runner, examples: Sequence[Example] | None) -> dict[str, Any]:
-    """The largest difference between the outputs of two runners, on both sides of every embedding."""
-    rows = list(examples) if examples else random_examples(engine.encoder, ROWS)
-    difference = _difference(ours, theirs, rows, list(engine.tasks))
-    for target in engine.encoder.positives:
-        side = random_examples(engine.encoder.of_positives(target), ROWS)
-        difference = max(difference, _difference(ours, theirs, side, [target]))
-    rows_are = "validation" if examples else "random"
-    return {"rows": len(rows), "rows_are": rows_are, "largest_difference": float(f"{difference:.3g}")}
-
-
-def _difference(ours: Runner, theirs: Runner, examples: Sequence[Example], targets: Sequence[str]) -> float:
-    numbers = range(len(examples))
-    pairs = [runner.run(examples, targets, seed=0, numbers=numbers) for runner in (ours, theirs)]
-    return max((_of_outputs(a, b) for a, b in zip(*pairs, strict=True)), default=0.0)
-
-
-def _of_outputs(ours: Outputs, theirs: Outputs) -> float:
-    """Of one example. An axis of tokens may end in padding, which the two need not have alike."""
-    largest = 0.0
-    for target, arrays in ours.items():
-        for name, array in arrays.items():
-            other = theirs[target][name]
-            common = tuple(slice(min(sizes)) for sizes in zip(array.shape, other.shape, strict=True))
-            a, b = (np.asarray(found[common], dtype=np.float64) for found in (array, other))
-            apart = np.where(a == b, 0.0, np.abs(a - b) / np.maximum(1.0, np.abs(a)))  # infinities may be equal
-            largest = max(largest, float(np.nan_to_num(apart, nan=np.inf).max(initial=0.0)))
-    return largest

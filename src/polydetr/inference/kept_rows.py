@@ -61,6 +61,11 @@ class KeptRows:
         return sum(len(document.records) for document in self.documents)
 
     @property
+    def have_labels(self) -> bool:
+        """Whether any of them has a label of any target."""
+        return any(gold is not None for d in self.documents for golds in d.golds.values() for gold in golds)
+
+    @property
     def examples(self) -> list[Example]:
         """All windows of the rows."""
         return [example for document in self.documents for example in document.examples]

@@ -339,11 +339,10 @@ class LoadedModel:
             ConfigError: there are none.
         """
         kept = self.kept_rows(rows, reading=reading)
-        if kept is None:
+        if kept is None or not kept.have_labels:
+            where = "the model folder keeps none" if kept is None and rows is None else "none has a label"
             raise ConfigError(
-                "there are no labeled rows to prove this by: the model folder keeps none."
-                if rows is None
-                else "there are no labeled rows to prove this by.",
+                f"there are no labeled rows to prove this by: {where}.",
                 hint="Name some: --rows FILE (rows=FILE), or train the model again: training keeps validation rows in "
                 "the folder, unless training.keep_rows is 0.",
             )

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from polydetr.core.ahead import cores
 from polydetr.core.runner import SizedRunner
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError
@@ -135,8 +134,7 @@ def _precision_of(default: Engine, engines: Mapping[str, Engine]) -> Precision:
 
 
 def _thread_counts(most: int) -> list[int]:
-    """1, 2, 4, … and all cores."""
-    most = max(most, cores())
+    """1, 2, 4, … and as many as it has by default."""
     return sorted({1, most, *(2**i for i in range(1, most.bit_length()) if 2**i < most)})
 
 

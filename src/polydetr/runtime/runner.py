@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from threading import Semaphore
 
 import numpy as np
 
@@ -24,6 +25,8 @@ Names = Mapping[str, tuple[str, str]]
 BATCH_TOKENS = 256
 """Padded tokens per batch: what the layers of such a batch pass on stays in a core's own cache. At 384 numbers per
 token and with 2 MB, ONNX Runtime takes 1.25 times as long with 1,024."""
+IMAGE_TOKENS = 512
+"""The same where a batch has all cores."""
 _Batch = tuple[list[int], dict[str, dict[str, np.ndarray]]]
 
 
@@ -32,7 +35,10 @@ class OnnxRunner:
 
     graphs: what goes in, by name → the graph that reads it, with what its outputs are. painters: by target, what
     generates its images. sides: by target, the modality that reads its positive side. batch_tokens: padded tokens per
-    batch, at most. threads: batches computed side by side, at most.
+    batch, at most.
+    at_once: batches that are computed side by side at most, whoever asks for them: as many as there are cores where
+    each is computed on a single thread, 1 where the graphs have all cores for themselves (``in_fork`` is False then: a
+    forked process has none of its parent's threads, and would wait for them for ever).
     """
 
     def __init__(
@@ -41,20 +47,28 @@ class OnnxRunner:
         painters: Mapping[str, Painter],
         sides: Mapping[str, str],
         *,
-        threads: int,
+        at_once: int,
+        in_fork: bool = True,
         batch_tokens: int = BATCH_TOKENS,
         precision: str = "fp32",
     ) -> None:
         keep_freed_memory()
         self.graphs, self.painters, self.sides = dict(graphs), dict(painters), dict(sides)
-        self.threads, self.batch_tokens, self.precision = threads, batch_tokens, precision
+        self.at_once, self.in_fork, self.batch_tokens, self.precision = at_once, in_fork, batch_tokens, precision
+        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="polydetr")  # begins no thread before it is used
+        self._free = Semaphore(at_once)
         self._process = os.getpid()
+
+    @property
+    def threads(self) -> int:
+        """See ``core.runner.SizedRunner``."""
+        return self.at_once
 
     def sized(self, *, threads: int, batch_tokens: int) -> OnnxRunner:
         """See ``core.runner.SizedRunner``."""
         return OnnxRunner(
-            self.graphs, self.painters, self.sides, threads=threads, batch_tokens=batch_tokens,
-            precision=self.precision,
+            self.graphs, self.painters, self.sides, at_once=min(threads, self.at_once), in_fork=self.in_fork,
+            batch_tokens=batch_tokens, precision=self.precision,
         )  # fmt: skip
 
     def run(
@@ -63,16 +77,26 @@ class OnnxRunner:
         """See ``core.runner.Runner``.
 
         Raises:
-            PolydetrError: no graph reads what the examples hold.
+            PolydetrError: no graph reads what the examples hold; or this process was forked from the one that loaded
+                the model, and the graphs compute on threads of that one.
         """
+        is_forked = self._process != os.getpid()
+        if is_forked and not self.in_fork:
+            raise PolydetrError(
+                "this exported model cannot answer in a process that was forked after it was loaded.",
+                hint="Start the processes with spawn, or load the model in each of them.",
+            )
         results: list[dict[str, Arrays]] = [{} for _ in examples]
         batches = token_budget_batches([e.num_tokens for e in examples], self.batch_tokens, seed=None)
 
         def forward(ids: list[int]) -> _Batch:
             chosen, counted = [examples[i] for i in ids], [numbers[i] for i in ids]
-            return ids, self._forward(chosen, targets, seed=seed, numbers=counted)
+            with nullcontext() if is_forked else self._free:  # perhaps held for ever by a thread of the parent's
+                return ids, self._forward(chosen, targets, seed=seed, numbers=counted)
 
-        for ids, outputs in self._side_by_side(forward, batches):
+        one_by_one = is_forked or self.at_once < 2 or len(batches) < 2
+        ahead = map(forward, batches) if one_by_one else ahead_in(self._pool, forward, batches, window=2 * self.at_once)
+        for ids, outputs in ahead:
             for target, arrays in outputs.items():
                 for row, i in enumerate(ids):
                     results[i][target] = {name: array[row] for name, array in arrays.items()}
@@ -114,13 +138,3 @@ class OnnxRunner:
                 target, output = names[name]
                 outputs.setdefault(target, {})[output] = array
         return outputs, {name: array for name, array in found.items() if name not in names}
-
-    @functools.cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.threads, thread_name_prefix="polydetr")
-
-    def _side_by_side(self, forward: Callable[[list[int]], _Batch], batches: Sequence[list[int]]) -> Iterable[_Batch]:
-        """``map`` in order. A forked process has none of its parent's threads: there the calling one computes."""
-        if self.threads < 2 or len(batches) < 2 or self._process != os.getpid():
-            return map(forward, batches)
-        return ahead_in(self._pool, forward, batches, window=2 * self.threads)
