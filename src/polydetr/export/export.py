@@ -23,7 +23,7 @@ from polydetr.core.runner import Runner
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, OutputError, PolydetrError, listed
 from polydetr.export.compare import compared
-from polydetr.export.graphs import OPSET, Plan, plan
+from polydetr.export.graphs import OPSET, Plan, plan, recorded
 from polydetr.inference.folder import EXPORT_FORMAT, MANIFEST, SEAL, read_json
 from polydetr.inference.proof import Proof
 from polydetr.model.folder import check_replaceable, write_folder
@@ -117,7 +117,7 @@ def export_model(
     model = PolyModel(modalities, tasks, ModelConfig(**{"additive": False, **info["model"]}))
     model.load_state_dict({name: tensor.float().cpu() for name, tensor in weights.items()})
     planned = plan(model.eval(), engine.encoder, tasks)
-    graphs = {file: graph.onnx() for file, graph in planned.graphs.items()}
+    graphs = recorded(planned, model, engine.encoder, tasks)
     if quantized is not None:
         graphs = {file: quantized(graph) for file, graph in graphs.items()}
     precision = "fp32" if quantized is None else "int8"
