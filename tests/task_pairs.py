@@ -1,4 +1,4 @@
-"""A small model of every task with every modality: the pairs that the README's table calls "yes", with rows for each."""
+"""A small model of every task with every modality: the pairs that the README's table calls "yes", with their rows."""
 
 from __future__ import annotations
 

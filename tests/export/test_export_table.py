@@ -1,4 +1,4 @@
-"""Every task with every modality, exported and asked beside PyTorch: the same rows are encoded to the same bits, the same
+"""Every task with every modality, exported and asked beside PyTorch: rows are encoded to the same bits, the same
 code decodes, the answers are equal and the scores within 1e-4.
 
 A graph is recorded with sizes that no row has, and compared on rows made at random while it is exported; the rows here

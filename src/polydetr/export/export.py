@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-3
 """By how much an output may differ, relative where it is above 1: ten times what is promised of a score, since random
 rows are further from any sense than real ones."""
+MOST_BYTES = 2_000_000_000
+"""Of weights: a message of protobuf has less than 2 GiB."""
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 EXTRA = 'pip install "polydetr[export]"'
 
@@ -113,6 +115,12 @@ def export_model(
         model cannot be exported, or the graphs compute something else.
     """
     check_export(out, info, overwrite=overwrite)
+    size = sum(4 * tensor.numel() for tensor in weights.values())
+    if size > MOST_BYTES:
+        raise PolydetrError(
+            f"the model cannot be exported: its weights take {size / 1e9:.1f} GB, and one file of ONNX holds 2.",
+            hint="Train one with a smaller backbone.",
+        )
     modalities, tasks = engine.encoder.modalities, engine.tasks
     model = PolyModel(modalities, tasks, ModelConfig(**{"additive": False, **info["model"]}))
     model.load_state_dict({name: tensor.float().cpu() for name, tensor in weights.items()})
@@ -137,8 +145,8 @@ def export_model(
         described["export"]["compared"] = found
         proof = None if prove is None else prove(*runners)
         described["export"] |= {} if proof is None else {"proof": proof.to_dict()}
-        size = sum((new / file).stat().st_size for file in graphs)
-        done.append(Exported(out, tuple(graphs), size, **found, proof=proof))
+        written = sum((new / file).stat().st_size for file in graphs)
+        done.append(Exported(out, tuple(graphs), written, **found, proof=proof))
         extra(new)
 
     write_folder(out, engine, described, fill)
