@@ -11,12 +11,16 @@ from polydetr.config.loading import for_tasks, load_config, load_config_mapping,
 from polydetr.core.reading import ReadOptions
 from polydetr.errors import ConfigError, Interrupted, PolydetrError, SaveError
 from polydetr.inference.model import LoadedModel
+from polydetr.inference.proof import MAX_DROP
 
 if TYPE_CHECKING:
     from polydetr.config.sections import Config
+    from polydetr.core.runner import Runner
     from polydetr.core.studies import StudyRecord
     from polydetr.engine.engine import Engine
     from polydetr.export.export import Exported
+    from polydetr.inference.kept_rows import KeptRows
+    from polydetr.inference.proof import Proof
     from polydetr.model.masters import Masters
     from polydetr.model.runner import TorchRunner
     from polydetr.training.fit import Trained
@@ -280,25 +284,57 @@ class Predictor(LoadedModel):
         save_folder(Path(folder), self._engine, self._masters.tensors(), self._manifest, extra=self._write_reports)
         self._saved_in(Path(folder))
 
-    def export(self, out: str | Path, *, overwrite: bool = False) -> Exported:
+    def export(
+        self,
+        out: str | Path,
+        *,
+        int8: bool = False,
+        rows: Any = None,
+        max_drop: float = MAX_DROP,
+        overwrite: bool = False,
+        reading: ReadOptions = ReadOptions(),
+    ) -> Exported:
         """Writes the model to the folder ``out`` as graphs for ONNX Runtime, which ``load`` reads also where PyTorch is
         not installed: the same rows in, the same answers out. Before the folder takes its place, the graphs are
         compared with PyTorch in float32.
 
+        int8: large linear layers multiply 8-bit integers, which is faster and has to be proved: each target's first
+            metric, measured in both ways on the same labeled rows, may fall by at most ``max_drop`` points.
+        rows: labeled rows to compare by, a path, a data frame or a list; the validation rows that the model folder
+            keeps when not given. reading: what a file of rows does not say about itself.
         overwrite: replace the exported model that ``out`` holds; a trained one is never replaced.
 
         Raises:
-            ConfigError: a package is not installed (``pip install "polydetr[export]"``), or the model was exported
-                already. OutputError: ``out`` is taken. PolydetrError: the model cannot be exported. SaveError: the
-                folder cannot be written.
+            ConfigError: a package is not installed (``pip install "polydetr[export]"``), the model was exported
+                already, or 8-bit integers cannot be proved, as there are no rows, or bring nothing. OutputError:
+                ``out`` is taken. PolydetrError: the model cannot be exported, or loses more than ``max_drop``.
+                SaveError: the folder cannot be written.
         """
         from polydetr.export.export import check_export, export_model
+        from polydetr.inference.proof import check_max_drop, proved
 
         check_export(Path(out), self._manifest, overwrite=overwrite)
-        weights = self._masters.tensors()
+        check_max_drop(max_drop)
+        kept = self.proving_rows(rows, reading=reading) if int8 else self.kept_rows(rows, reading=reading)
+        how: dict[str, Any] = {}
+        if int8 and kept is not None:
+            from polydetr.export.int8 import quantized
+
+            def prove(ours: Runner, theirs: Runner) -> Proof:
+                engines = self._engine.with_runner(ours), self._engine.with_runner(theirs)
+                return proved(*engines, kept, max_drop=max_drop, how="in 8-bit integers the model answers otherwise")
+
+            how = {"quantized": quantized, "prove": prove}
         return export_model(
-            self._engine, weights, self._manifest, Path(out), overwrite=overwrite, extra=self._write_reports
-        )
+            self._engine, self._masters.tensors(), self._manifest, Path(out), overwrite=overwrite,
+            examples=kept.examples if kept is not None else None, extra=self._write_reports, **how,
+        )  # fmt: skip
+
+    def kept_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows | None:
+        """See ``LoadedModel``; a model that was just trained has its rows in memory."""
+        if rows is None and self._trained is not None:
+            return self._trained.kept
+        return super().kept_rows(rows, reading=reading)
 
     @property
     def tables(self) -> dict[str, dict[str, str]]:

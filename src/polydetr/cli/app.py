@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from polydetr import __version__
-from polydetr.cli import ask, backbones, data, export, runs, train, tune
+from polydetr.cli import ask, backbones, data, export, optimize, runs, train, tune
 from polydetr.cli.output import fit_streams_to_encoding, say
 from polydetr.core.clock import command
 from polydetr.errors import PolydetrError, bounded
@@ -50,7 +50,9 @@ runs_app = typer.Typer(
 )
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(data_app, name="data")
-for _verb in (train.train, tune.tune, ask.evaluate, ask.predict, ask.explain, data.inspect, export.export):
+for _verb in (train.train, tune.tune, ask.evaluate, ask.predict, ask.explain, data.inspect):
+    app.command()(_verb)
+for _verb in (export.export, optimize.optimize):
     app.command()(_verb)
 app.command("import")(train.import_checkpoint)
 backbones_app.command("list")(backbones.backbones_list)

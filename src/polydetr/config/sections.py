@@ -256,6 +256,12 @@ class TrainingConfig(_Section):
     valid_fraction: float = Field(
         default=0.1, gt=0, lt=0.9, description="share of the training rows held out when no valid file is given"
     )
+    keep_rows: int = Field(
+        default=500,
+        ge=0,
+        le=10_000,
+        description="validation rows that the model folder keeps, encoded, to prove faster ways to answer by; 0: none",
+    )
 
 
 class Config(_Section):

@@ -19,11 +19,13 @@ from torch import Tensor
 from polydetr.config.sections import ModelConfig
 from polydetr.core.examples import Example
 from polydetr.core.files import save_bytes
+from polydetr.core.runner import Runner
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, OutputError, PolydetrError, listed
 from polydetr.export.compare import compared
 from polydetr.export.graphs import OPSET, Plan, plan, recorded
 from polydetr.inference.folder import EXPORT_FORMAT, MANIFEST, SEAL, read_json
+from polydetr.inference.proof import Proof
 from polydetr.model.folder import check_replaceable, write_folder
 from polydetr.model.model import PolyModel
 from polydetr.model.runner import TorchRunner
@@ -44,7 +46,7 @@ EXTRA = 'pip install "polydetr[export]"'
 @dataclass(frozen=True)
 class Exported:
     """What was written. largest_difference: of any output from PyTorch's, relative where it is above 1, on ``rows``
-    encoded windows, which are those of the validation or made at random (``rows_are``).
+    encoded windows, which are those of the validation or made at random (``rows_are``). proof: of 8-bit integers.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class Exported:
     rows: int
     rows_are: str
     largest_difference: float
+    proof: Proof | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -97,13 +100,15 @@ def export_model(
     overwrite: bool = False,
     examples: Sequence[Example] | None = None,
     quantized: Callable[[ModelProto], ModelProto] | None = None,
+    prove: Callable[[Runner, Runner], Proof] | None = None,
     extra: Callable[[Path], None] = lambda new: None,
 ) -> Exported:
     """Writes the model to the folder ``out``, from which it is answered by ONNX Runtime.
 
     weights: float32. info: the model's description. examples: encoded rows of the validation, on which the graphs are
     compared with PyTorch; random ones otherwise. quantized: makes each graph one in 8-bit integers, whose difference is
-    measured and not judged here. extra: writes card and reports.
+    measured, and judged by ``prove`` alone: it takes PyTorch's runner in float32 and that of the graphs, and raises
+    where the latter is not good enough. extra: writes card and reports.
 
     Raises:
         ConfigError, OutputError: see ``check_export``. SaveError: the folder cannot be written. PolydetrError: the
@@ -138,8 +143,10 @@ def export_model(
                 f"{TOLERANCE:g}: nothing is written."
             )
         described["export"]["compared"] = found
+        proof = None if prove is None else prove(*runners)
+        described["export"] |= {} if proof is None else {"proof": proof.to_dict()}
         written = sum((new / file).stat().st_size for file in graphs)
-        done.append(Exported(out, tuple(graphs), written, **found))
+        done.append(Exported(out, tuple(graphs), written, **found, proof=proof))
         extra(new)
 
     write_folder(out, engine, described, fill)

@@ -4,6 +4,8 @@ polydetr.json        format, versions, schema, configuration, labels, metrics, a
 model.safetensors    all weights, fp32
 *.onnx               in its place, where the model was exported: graphs, which hold the weights
 backbone.json, tokenizer.json
+optimized.json       what ``optimize`` found on one machine
+rows.safetensors     some of the validation rows, encoded (``kept_rows``)
 README.md            the model card
 reports/             tables, JSON and images of the evaluation
 """
@@ -34,6 +36,8 @@ MANIFEST = "polydetr.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
 SEAL = "manifest_sha256"
+OPTIMIZED = "optimized.json"
+"""How to compute the model on one machine (``optimized``); no part of what is sealed, as it is found later."""
 RUNS = Path("runs")
 """Where runs are saved for which the command line names no folder."""
 LAST = "last.safetensors"

@@ -23,8 +23,9 @@ from polydetr.engine.engine import Engine
 from polydetr.engine.inputs import ReadingWarning, asked_records, target_records, with_targets
 from polydetr.engine.outputs import Answer, answers
 from polydetr.engine.render import ShownImage, image_of
-from polydetr.errors import InputError, did_you_mean
+from polydetr.errors import ConfigError, InputError, did_you_mean
 from polydetr.inference.asked import row_number
+from polydetr.inference.kept_rows import KeptRows, encoded_rows, read_rows
 from polydetr.inference.load import load_engine
 from polydetr.inference.measuring import evaluated, report_name
 from polydetr.inference.options import Options, least_probabilities, thresholds
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from polydetr.explain import Explanation
+    from polydetr.inference.optimize import Optimized
 
 
 class MeasureWarning(UserWarning):
@@ -75,7 +77,8 @@ class LoadedModel:
 
         precision: "auto" computes in 8-bit integers where they were proved on the validation rows and are faster on
             this machine; otherwise in bf16 what was trained in bf16, where this machine has instructions for it, and
-            all else in fp32. Whether each is accurate enough for the model was checked when it was trained.
+            all else in fp32. Whether each is accurate enough for the model was checked when it was trained. Where
+            ``optimize`` was run on this machine, "auto" takes what it found, threads included.
         runner: what computes the forward pass: "torch", or "onnx" for what ``export`` wrote; "auto" takes the one that
             the folder is for.
         max_pixels: of an image, in place of ``image.max_pixels`` of the training.
@@ -293,6 +296,57 @@ class LoadedModel:
 
             write_evaluations(Path(out), evaluations, name=report_name(rows), image_of=partial(image_of, self._engine))
         return evaluations
+
+    def kept_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows | None:
+        """Labeled rows, encoded: at most ``kept_rows.MAX_ROWS`` of ``rows``, at equal distances, or those that the
+        model folder keeps; None where it keeps none.
+
+        Raises:
+            InputError: the rows cannot be read. ModelFolderError: those of the folder cannot.
+        """
+        if rows is None:
+            return None if self.folder is None else read_rows(self.folder, self._engine.tasks)
+        asked = self._records(rows, reading, labels=True, split=TEST_PARTS)
+        return encoded_rows(self._engine, with_targets(asked, self._engine.tasks), skip=reading.on_error == "skip")
+
+    @classmethod
+    def optimize(
+        cls,
+        folder: str | Path,
+        rows: Any = None,
+        *,
+        reading: ReadOptions = ReadOptions(),
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> Optimized:
+        """Measures the ways to compute the model of a folder on this machine: threads, number formats, tokens per
+        batch; on labeled rows, or the validation rows that the folder keeps. The fastest that answers as well as
+        float32 is written into the folder, and ``load`` obeys it on this machine.
+
+        Raises:
+            ConfigError: there are no labeled rows. ModelFolderError: see ``load``. SaveError: the folder cannot be
+            written.
+        """
+        from polydetr.inference.optimize import optimize
+
+        engine, manifest = load_engine(Path(folder), obeys=False)
+        model = cls(engine, manifest, folder=Path(folder))
+        return optimize(Path(folder), model.proving_rows(rows, reading=reading), progress=progress)
+
+    def proving_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows:
+        """``kept_rows``, which have to be there.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        kept = self.kept_rows(rows, reading=reading)
+        if kept is None or not kept.have_labels:
+            where = "the model folder keeps none" if kept is None and rows is None else "none has a label"
+            raise ConfigError(
+                f"there are no labeled rows to prove this by: {where}.",
+                hint="Name some: --rows FILE (rows=FILE), or train the model again: training keeps validation rows in "
+                "the folder, unless training.keep_rows is 0.",
+            )
+        return kept
 
     # -- explaining ---------------------------------------------------------------------------------------------------
 

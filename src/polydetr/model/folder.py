@@ -30,6 +30,7 @@ from polydetr.inference.folder import (
     FORMAT_VERSION,
     LEFT,
     MANIFEST,
+    OPTIMIZED,
     SEAL,
     WEIGHTS,
     beside,
@@ -38,6 +39,7 @@ from polydetr.inference.folder import (
     read_json,
     seal_of,
 )
+from polydetr.inference.kept_rows import ROWS
 from polydetr.modalities.base import Modality
 from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
@@ -151,7 +153,7 @@ def _own_files(folder: Path) -> set[str]:
         names = set(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         names = set()
-    return {*names, MANIFEST, CARD}
+    return {*names, MANIFEST, CARD, OPTIMIZED}
 
 
 def _hand_over(old: Path, new: Path, own: Collection[str], below: str = "") -> None:
@@ -241,15 +243,17 @@ def load_runner(
     except (OSError, SafetensorError) as error:
         raise ModelFolderError(f"{str(folder / WEIGHTS)!r} cannot be read: {error}.", hint=COPY_AGAIN) from error
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    apply(model, choose_for_loading(model, precision, manifest))
+    chosen = choose_for_loading(model, precision, manifest)
+    apply(model, chosen)
     runner = TorchRunner(model.eval())
+    runner.precision = chosen.name
     runner.masters = Masters.in_file(model, folder / WEIGHTS)
     return runner
 
 
 def copy_reports(source: Path, target: Path, *, seal: object) -> None:
-    """The model card and the reports of one model folder into another, where ``source`` still holds the model with this
-    ``seal``: those of another one, trained there since, say nothing about it.
+    """The model card, the reports and the kept rows of one model folder into another, where ``source`` still holds the
+    model with this ``seal``: those of another one, trained there since, say nothing about it.
 
     Raises:
         ModelFolderError: one of them is no ordinary file in this folder. OSError.
@@ -260,7 +264,7 @@ def copy_reports(source: Path, target: Path, *, seal: object) -> None:
         unchanged = False
     if not unchanged:
         return
-    names = [CARD] if (source / CARD).exists() else []
+    names = [name for name in (CARD, ROWS) if (source / name).exists()]
     for folder, inner, files in os.walk(source / "reports"):
         below = Path(folder).relative_to(source)
         names += [str(below / name) for name in (*files, *inner) if name in files or Path(folder, name).is_symlink()]

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from polydetr.core.ahead import ahead_in
 from polydetr.core.examples import Arrays, Example
+from polydetr.core.memory import keep_freed_memory
 from polydetr.core.runner import Outputs
 from polydetr.data.batching import token_budget_batches
 from polydetr.errors import PolydetrError
 from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
 from polydetr.nn.batch import Batch
-from polydetr.nn.cpu.attention import keep_freed_memory
 from polydetr.nn.cpu.threads import single_threaded_pool
 
 Listener = Callable[[Mapping[str, Mapping[str, Tensor]], Batch], None]
@@ -53,6 +53,8 @@ class TorchRunner:
         self._listener: Listener | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
+        self.precision = "fp32"
+        """As it was loaded."""
 
     def listened_by(self, listener: Listener) -> TorchRunner:
         """A runner over the same model that passes every batch and its outputs to ``listener`` before they become
@@ -60,6 +62,12 @@ class TorchRunner:
         """
         other = copy.copy(self)
         other._listener = listener
+        return other
+
+    def sized(self, *, threads: int, batch_tokens: int) -> TorchRunner:
+        """See ``core.runner.SizedRunner``."""
+        other = copy.copy(self)
+        other.threads, other.batch_tokens, other._pool = threads, batch_tokens, None
         return other
 
     def batch(self, examples: Sequence[Example], numbers: Sequence[int] | None = None, *, seed: int = 0) -> Batch:

@@ -11,7 +11,7 @@ from polydetr.errors import ConfigError, ModelFolderError, check_choice, quoted
 from polydetr.modalities.base import Modality
 from polydetr.modalities.image import ImageModality
 from polydetr.runtime.painting import Painter
-from polydetr.runtime.runner import OnnxRunner
+from polydetr.runtime.runner import BATCH_TOKENS, IMAGE_TOKENS, OnnxRunner
 from polydetr.runtime.sessions import Graph
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import HasPositive
@@ -76,8 +76,11 @@ def runner_of(
         raise ModelFolderError(f"the graphs in {str(folder)!r} are those of other targets.", hint=_AGAIN)
     sides = {t: task.positive_modality for t, task in tasks.items() if isinstance(task, HasPositive)}
     positive_sides = {target: side for target, side in sides.items() if side is not None}
-    at_once, in_fork = (1, threads == 1) if shared else (threads, True)
-    return OnnxRunner(graphs, painters, positive_sides, at_once=at_once, in_fork=in_fork)
+    at_once, in_fork, batch_tokens = (1, threads == 1, IMAGE_TOKENS) if shared else (threads, True, BATCH_TOKENS)
+    return OnnxRunner(
+        graphs, painters, positive_sides, at_once=at_once, in_fork=in_fork, batch_tokens=batch_tokens,
+        precision=exported["precision"],
+    )  # fmt: skip
 
 
 def _painter(tasks: Mapping[str, Task], target: str, step: Graph) -> Painter:
