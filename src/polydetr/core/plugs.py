@@ -85,5 +85,3 @@ EMBEDDERS = Registry("polydetr.embedders", _table("embedders", "Embedder", _MODA
 
 RUNNERS: Mapping[str, str] = {"torch": "polydetr.model.folder:load_runner"}
 """Name → what makes a ``core.runner.Runner`` out of a model folder."""
-EXPLAIN = "polydetr.explain.run:explain_record"
-"""What explains a row: by gradients where the runner has them, so that it needs torch; by occlusion otherwise."""
