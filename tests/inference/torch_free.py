@@ -17,19 +17,9 @@ from typing import Any
 
 BLOCKED = set(sys.argv[1].split(","))
 ROOMS = (
-    "core",
-    "values",
-    "config",
-    "schema",
-    "specs",
-    "metrics",
-    "tasks",
-    "modalities",
-    "engine",
-    "explain",
-    "inference",
+    "core", "values", "config", "schema", "specs", "metrics", "tasks", "modalities", "engine", "explain", "inference",
     "runtime",
-)
+)  # fmt: skip
 
 
 class Blocker:
