@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import importlib.util
 
 from polydetr.errors import ConfigError
 
@@ -15,7 +15,7 @@ NOT_IN_CORE = frozenset(
 def is_installed(module: str) -> bool:
     """Without importing it."""
     try:
-        return find_spec(module) is not None
+        return importlib.util.find_spec(module) is not None
     except ValueError:  # it was put among the imported modules without a specification
         return True
 
