@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from polydetr.config.sections import Config
     from polydetr.core.studies import StudyRecord
     from polydetr.engine.engine import Engine
+    from polydetr.export.export import Exported
     from polydetr.model.masters import Masters
     from polydetr.model.runner import TorchRunner
     from polydetr.training.fit import Trained
@@ -281,6 +282,26 @@ class Predictor(LoadedModel):
 
         save_folder(Path(folder), self._engine, self._masters.tensors(), self._manifest, extra=self._write_reports)
         self._saved_in(Path(folder))
+
+    def export(self, out: str | Path, *, overwrite: bool = False) -> Exported:
+        """Writes the model to the folder ``out`` as graphs for ONNX Runtime, which ``load`` reads also where PyTorch is
+        not installed: the same rows in, the same answers out. Before the folder takes its place, the graphs are
+        compared with PyTorch in float32.
+
+        overwrite: replace the exported model that ``out`` holds; a trained one is never replaced.
+
+        Raises:
+            ConfigError: a package is not installed (``pip install "polydetr[export]"``), or the model was exported
+                already. OutputError: ``out`` is taken. PolydetrError: the model cannot be exported. SaveError: the
+                folder cannot be written.
+        """
+        from polydetr.export.export import check_export, export_model
+
+        check_export(Path(out), self._manifest, overwrite=overwrite)
+        weights = self._masters.tensors()
+        return export_model(
+            self._engine, weights, self._manifest, Path(out), overwrite=overwrite, extra=self._write_reports
+        )
 
     @property
     def tables(self) -> dict[str, dict[str, str]]:

@@ -18,7 +18,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from polydetr.model.graph import NOISY, TIME, GraphModel, PaintingStep, tensors_of
+from polydetr.core.graphs import NOISY, TIME
+from polydetr.model.graph import GraphModel, PaintingStep
 from polydetr.nn.batch import Batch
 from tiny_models import encode_all, make_assembly
 

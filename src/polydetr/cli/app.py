@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from polydetr import __version__
-from polydetr.cli import ask, backbones, data, runs, train, tune
+from polydetr.cli import ask, backbones, data, export, runs, train, tune
 from polydetr.cli.output import fit_streams_to_encoding, say
 from polydetr.core.clock import command
 from polydetr.core.installed import NOT_IN_CORE
@@ -51,7 +51,7 @@ runs_app = typer.Typer(
 )
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(data_app, name="data")
-for _verb in (train.train, tune.tune, ask.evaluate, ask.predict, ask.explain, data.inspect):
+for _verb in (train.train, tune.tune, ask.evaluate, ask.predict, ask.explain, data.inspect, export.export):
     app.command()(_verb)
 app.command("import")(train.import_checkpoint)
 backbones_app.command("list")(backbones.backbones_list)

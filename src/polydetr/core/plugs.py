@@ -87,5 +87,8 @@ MODALITIES = Registry("polydetr.modalities", _table("modalities", "Modality", _M
 EMBEDDERS = Registry("polydetr.embedders", _table("embedders", "Embedder", _MODALITIES))
 
 
-RUNNERS: Mapping[str, str] = {"torch": "polydetr.model.folder:load_runner"}
+RUNNERS: Mapping[str, str] = {
+    "torch": "polydetr.model.folder:load_runner",
+    "onnx": "polydetr.runtime.folder:load_runner",
+}
 """Name → what makes a ``core.runner.Runner`` out of a model folder."""

@@ -19,6 +19,7 @@ from polydetr.errors import (
     SchemaError,
     did_you_mean,
     faults,
+    quoted,
 )
 from polydetr.inference.folder import COPY_AGAIN, read_manifest
 from polydetr.modalities.base import Modality, Needs
@@ -60,8 +61,30 @@ def _with_needs(states: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[st
     return {name: {"needs": derived[name], **state} for name, state in states.items()}
 
 
+def runner_for(manifest: Mapping[str, Any], wanted: str) -> str:
+    """The name of the runner for a folder: with "auto" the one that computes from what the folder holds.
+
+    Raises:
+        ConfigError: the runner is not known, or the folder holds nothing that it computes from.
+    """
+    if wanted != "auto" and wanted not in RUNNERS:
+        raise ConfigError(f"runner {quoted(wanted)} is not known.", hint=did_you_mean(wanted, ["auto", *RUNNERS]))
+    is_exported = "export" in manifest
+    if wanted == "torch" and is_exported:
+        raise ConfigError(
+            "runner 'torch': the folder holds an exported model, graphs for ONNX Runtime and no weights of PyTorch's.",
+            hint="Load it with runner='onnx' or 'auto', or load the model that it was exported from.",
+        )
+    if wanted == "onnx" and not is_exported:
+        raise ConfigError(
+            "runner 'onnx': the folder holds a trained model that was not exported.",
+            hint="Export it and load what that writes: polydetr export MODEL, or Predictor.load(MODEL).export(OUT).",
+        )
+    return wanted if wanted != "auto" else "onnx" if is_exported else "torch"
+
+
 def load_engine(
-    folder: Path, *, runner: str = "torch", precision: str = "auto", max_pixels: int | None = None
+    folder: Path, *, runner: str = "auto", precision: str = "auto", max_pixels: int | None = None
 ) -> tuple[Engine, dict[str, Any]]:
     """A saved model, ready to answer, and its description. max_pixels: in place of that of the training.
 
@@ -69,15 +92,16 @@ def load_engine(
         ConfigError: an unknown runner or precision, a limit for a model that reads no images. ModelFolderError: see
             ``read_manifest``; or the parts do not fit.
     """
-    if runner not in RUNNERS:
-        raise ConfigError(f"runner {runner!r} is not known.", hint=did_you_mean(runner, RUNNERS))
+    if runner != "auto" and runner not in RUNNERS:  # before the folder is looked at
+        runner_for({}, runner)
     manifest = read_manifest(folder)
+    chosen = runner_for(manifest, runner)
     try:
         modalities, tasks = read_parts(folder, manifest)
         Schema.from_dict(manifest["schema"])
         if max_pixels is not None:
             modalities = {**modalities, "image": _with_limit(modalities.get("image"), max_pixels)}
-        loaded = load(RUNNERS[runner])(folder, manifest, modalities, tasks, precision=precision)
+        loaded = load(RUNNERS[chosen])(folder, manifest, modalities, tasks, precision=precision)
         return Engine.of(modalities, tasks, loaded, context=manifest["context"]), manifest
     except SchemaError as error:
         raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error.message:.300}", hint=COPY_AGAIN) from error

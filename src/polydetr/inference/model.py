@@ -67,7 +67,7 @@ class LoadedModel:
         folder: str | Path,
         *,
         precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
-        runner: str = "torch",
+        runner: str = "auto",
         max_pixels: int | None = None,
     ) -> Self:
         """A saved model.
@@ -75,7 +75,8 @@ class LoadedModel:
         precision: "auto" computes in 8-bit integers where they were proved on the validation rows and are faster on
             this machine; otherwise in bf16 what was trained in bf16, where this machine has instructions for it, and
             all else in fp32. Whether each is accurate enough for the model was checked when it was trained.
-        runner: what computes the forward pass (``core.plugs.RUNNERS``).
+        runner: what computes the forward pass: "torch", or "onnx" for what ``export`` wrote; "auto" takes the one that
+            the folder is for.
         max_pixels: of an image, in place of ``image.max_pixels`` of the training.
 
         Raises:

@@ -76,16 +76,33 @@ def save_folder(
     *,
     extra: Callable[[Path], None] = lambda new: None,
 ) -> None:
-    """Writes a whole new folder beside ``folder``, then swaps the two; a failure leaves the old model as it was.
+    """Writes a model folder; what was there before is replaced as a whole or not at all (``write_folder``).
 
     extra: writes reports and card into the new folder before it is sealed.
 
     Raises:
         SaveError: the disk is full, the place cannot be written, or ``folder`` holds something that is not a model.
     """
+    plain = {name: tensor.detach().float().contiguous().cpu() for name, tensor in weights.items()}
+
+    def fill(new: Path) -> None:
+        save_file(plain, new / WEIGHTS)
+        take_usual_rights(new / WEIGHTS)
+        extra(new)
+
+    write_folder(folder, engine, info, fill)
+
+
+def write_folder(folder: Path, engine: Engine, info: Mapping[str, Any], fill: Callable[[Path], None]) -> None:
+    """Writes a whole new folder beside ``folder``, then swaps the two; a failure leaves the old model as it was.
+
+    fill: writes what computes the forward pass, and all that is for people; encoding and decoding are written here.
+
+    Raises:
+        SaveError: the disk is full, the place cannot be written, or ``folder`` holds something that is not a model.
+    """
     check_replaceable(folder)
     place = Path(os.path.realpath(folder))  # a link to a folder stays one
-    plain = {name: tensor.detach().float().contiguous().cpu() for name, tensor in weights.items()}
     new = beside(place, f"{secrets.token_hex(8)}.new")
     try:
         with held(beside(place, "saving"), what=repr(str(folder)), wait=True):
@@ -94,9 +111,7 @@ def save_folder(
                 new.mkdir()
                 for modality in engine.encoder.modalities.values():
                     modality.save_files(new)
-                save_file(plain, new / WEIGHTS)
-                take_usual_rights(new / WEIGHTS)
-                extra(new)
+                fill(new)
                 write_text(new / MANIFEST, _sealed(_manifest(new, engine, info)))
                 if place.exists():
                     shutil.copymode(place, new)

@@ -1,0 +1,202 @@
+"""From a model to a folder that is answered from without PyTorch: graphs in place of the weights, all else as it was.
+
+Nothing is written before every graph is recorded, and the folder takes its place only once what its graphs compute was
+compared with what PyTorch computes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from polydetr.config.sections import ModelConfig
+from polydetr.core.examples import Example
+from polydetr.core.files import save_bytes
+from polydetr.core.runner import Outputs, Runner
+from polydetr.engine.engine import Engine
+from polydetr.errors import ConfigError, OutputError, PolydetrError, listed
+from polydetr.export.graphs import OPSET, Plan, plan
+from polydetr.export.samples import random_examples
+from polydetr.inference.folder import EXPORT_FORMAT, MANIFEST, SEAL, read_json
+from polydetr.model.folder import check_replaceable, write_folder
+from polydetr.model.model import PolyModel
+from polydetr.model.runner import TorchRunner
+from polydetr.runtime.folder import runner_of
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+ROWS = 64
+"""Random rows that are compared where there are none of the validation."""
+TOLERANCE = 1e-3
+"""By how much an output may differ, relative where it is above 1: ten times what is promised of a score, since random
+rows are further from any sense than real ones."""
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+EXTRA = 'pip install "polydetr[export]"'
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written. largest_difference: of any output from PyTorch's, relative where it is above 1, on ``rows``
+    encoded windows, which are those of the validation or made at random (``rows_are``).
+    """
+
+    folder: Path
+    graphs: tuple[str, ...]
+    bytes: int
+    rows: int
+    rows_are: str
+    largest_difference: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_export(out: Path, info: Mapping[str, Any], *, overwrite: bool) -> None:
+    """All that can be known before work begins.
+
+    Raises:
+        ConfigError: a package is not installed, or the model is an exported one. OutputError: ``out`` is taken.
+    """
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"exporting needs {listed(missing)}, not installed here.", hint=f"Install: {EXTRA}")
+    if "export" in info:
+        raise ConfigError(
+            "the model was exported already: it has graphs in place of weights.",
+            hint="Export the model that it was made from.",
+        )
+    check_replaceable(out)
+    if not os.path.lexists(out / MANIFEST):
+        return
+    earlier = read_json(out, MANIFEST)
+    if not isinstance(earlier, Mapping) or "export" not in earlier:
+        raise OutputError(
+            f"{str(out)!r} holds a trained model, whose weights would be lost: it is not overwritten.",
+            hint="Name another folder.",
+        )
+    if not overwrite:
+        raise OutputError(
+            f"{str(out)!r} holds an exported model already.",
+            hint="Name another folder, or replace it: --overwrite (overwrite=True).",
+        )
+
+
+def export_model(
+    engine: Engine,
+    weights: Mapping[str, Tensor],
+    info: Mapping[str, Any],
+    out: Path,
+    *,
+    overwrite: bool = False,
+    examples: Sequence[Example] | None = None,
+    quantized: Callable[[ModelProto], ModelProto] | None = None,
+    extra: Callable[[Path], None] = lambda new: None,
+) -> Exported:
+    """Writes the model to the folder ``out``, from which it is answered by ONNX Runtime.
+
+    weights: float32. info: the model's description. examples: encoded rows of the validation, on which the graphs are
+    compared with PyTorch; random ones otherwise. quantized: makes each graph one in 8-bit integers, whose difference is
+    measured and not judged here. extra: writes card and reports.
+
+    Raises:
+        ConfigError, OutputError: see ``check_export``. SaveError: the folder cannot be written. PolydetrError: the
+        model cannot be exported, or the graphs compute something else.
+    """
+    check_export(out, info, overwrite=overwrite)
+    modalities, tasks = engine.encoder.modalities, engine.tasks
+    model = PolyModel(modalities, tasks, ModelConfig(**{"additive": False, **info["model"]}))
+    model.load_state_dict({name: tensor.float().cpu() for name, tensor in weights.items()})
+    planned = plan(model.eval(), engine.encoder, tasks)
+    graphs = {file: graph.onnx() for file, graph in planned.graphs.items()}
+    if quantized is not None:
+        graphs = {file: quantized(graph) for file, graph in graphs.items()}
+    precision = "fp32" if quantized is None else "int8"
+    described = dict(info) | {"export": _described(planned, graphs, info) | {"precision": precision}}
+    done: list[Exported] = []
+
+    def fill(new: Path) -> None:
+        for file, graph in graphs.items():
+            save_bytes(new / file, graph.SerializeToString())
+        runners = TorchRunner(model), runner_of(new, described["export"], tasks)
+        compared = _compared(engine, *runners, examples)
+        if quantized is None and not compared["largest_difference"] <= TOLERANCE:
+            raise PolydetrError(
+                f"the exported graphs differ from the model by {compared['largest_difference']:.2g}, more than "
+                f"{TOLERANCE:g}: nothing is written."
+            )
+        described["export"]["compared"] = compared
+        size = sum((new / file).stat().st_size for file in graphs)
+        done.append(Exported(out, tuple(graphs), size, **compared))
+        extra(new)
+
+    write_folder(out, engine, described, fill)
+    return done[0]
+
+
+def _described(planned: Plan, graphs: Mapping[str, ModelProto], info: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry ``export`` of the description."""
+    step_of = {file: target for target, file in planned.steps.items()}
+    entries: dict[str, Any] = {}
+    for file, graph in planned.graphs.items():
+        if file in step_of:
+            entries[file] = {"step_of": step_of[file]}
+        else:
+            gives = {name: list(output) for name, output in graph.gives.items()}
+            entries[file] = {"reads": sorted(graph.feeds), "gives": gives}
+    first = next(iter(graphs.values()))
+    return {
+        "format": EXPORT_FORMAT,
+        "runtime": "onnx",
+        "opset": OPSET,
+        "ir_version": first.ir_version,
+        "exporter": f"{first.producer_name} {first.producer_version}".strip(),
+        "versions": {name: _version(name) for name in ("polydetr", "torch", "numpy", *_PACKAGES)},
+        "graphs": entries,
+        "of": info.get(SEAL),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # under another name, such as onnxruntime-gpu
+        return "?"
+
+
+def _compared(engine: Engine, ours: Runner, theirs: Runner, examples: Sequence[Example] | None) -> dict[str, Any]:
+    """The largest difference between the outputs of two runners, on both sides of every embedding."""
+    rows = list(examples) if examples else random_examples(engine.encoder, ROWS)
+    difference = _difference(ours, theirs, rows, list(engine.tasks))
+    for target in engine.encoder.positives:
+        side = random_examples(engine.encoder.of_positives(target), ROWS)
+        difference = max(difference, _difference(ours, theirs, side, [target]))
+    rows_are = "validation" if examples else "random"
+    return {"rows": len(rows), "rows_are": rows_are, "largest_difference": float(f"{difference:.3g}")}
+
+
+def _difference(ours: Runner, theirs: Runner, examples: Sequence[Example], targets: Sequence[str]) -> float:
+    numbers = range(len(examples))
+    pairs = [runner.run(examples, targets, seed=0, numbers=numbers) for runner in (ours, theirs)]
+    return max((_of_outputs(a, b) for a, b in zip(*pairs, strict=True)), default=0.0)
+
+
+def _of_outputs(ours: Outputs, theirs: Outputs) -> float:
+    """Of one example. An axis of tokens may end in padding, which the two need not have alike."""
+    largest = 0.0
+    for target, arrays in ours.items():
+        for name, array in arrays.items():
+            other = theirs[target][name]
+            common = tuple(slice(min(sizes)) for sizes in zip(array.shape, other.shape, strict=True))
+            a, b = (np.asarray(found[common], dtype=np.float64) for found in (array, other))
+            apart = np.where(a == b, 0.0, np.abs(a - b) / np.maximum(1.0, np.abs(a)))  # infinities may be equal
+            largest = max(largest, float(np.nan_to_num(apart, nan=np.inf).max(initial=0.0)))
+    return largest

@@ -1,0 +1,109 @@
+"""The forward pass by ONNX Runtime: examples in, each one's outputs out, in NumPy, without PyTorch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from polydetr.core.ahead import ahead_in
+from polydetr.core.examples import Arrays, Example, PaddedGroup, collate
+from polydetr.core.graphs import MASK, TOKENS, feeds_of
+from polydetr.core.runner import Outputs
+from polydetr.data.batching import token_budget_batches
+from polydetr.errors import PolydetrError, listed
+from polydetr.runtime.painting import Painter
+from polydetr.runtime.sessions import Graph
+
+Names = Mapping[str, tuple[str, str]]
+"""A graph's name of an output → its target, and the output's own name."""
+_Batch = tuple[list[int], dict[str, dict[str, np.ndarray]]]
+
+
+class OnnxRunner:
+    """A ``core.runner.Runner`` over the graphs of an exported model.
+
+    graphs: what goes in, by name → the graph that reads it, with what its outputs are. painters: by target, what
+    generates its images. sides: by target, the modality that reads its positive side. batch_tokens: padded tokens per
+    batch, at most. threads: batches computed side by side, at most.
+    """
+
+    def __init__(
+        self,
+        graphs: Mapping[frozenset[str], tuple[Graph, Names]],
+        painters: Mapping[str, Painter],
+        sides: Mapping[str, str],
+        *,
+        threads: int,
+        batch_tokens: int = 1024,
+    ) -> None:
+        self.graphs, self.painters, self.sides = dict(graphs), dict(painters), dict(sides)
+        self.threads, self.batch_tokens = threads, batch_tokens
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="polydetr")  # begins no thread before it is used
+        self._process = os.getpid()
+
+    def run(
+        self, examples: Sequence[Example], targets: Sequence[str], *, seed: int, numbers: Sequence[int]
+    ) -> list[Outputs]:
+        """See ``core.runner.Runner``.
+
+        Raises:
+            PolydetrError: no graph reads what the examples hold.
+        """
+        results: list[dict[str, Arrays]] = [{} for _ in examples]
+        batches = token_budget_batches([e.num_tokens for e in examples], self.batch_tokens, seed=None)
+
+        def forward(ids: list[int]) -> _Batch:
+            chosen, counted = [examples[i] for i in ids], [numbers[i] for i in ids]
+            return ids, self._forward(chosen, targets, seed=seed, numbers=counted)
+
+        for ids, outputs in self._side_by_side(forward, batches):
+            for target, arrays in outputs.items():
+                for row, i in enumerate(ids):
+                    results[i][target] = {name: array[row] for name, array in arrays.items()}
+        return list[Outputs](results)
+
+    def _forward(
+        self, examples: Sequence[Example], targets: Sequence[str], *, seed: int, numbers: Sequence[int]
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Target → named arrays of one batch, each beginning with B."""
+        batch = collate(examples)
+        outputs, row = self._graph_of(batch.groups, targets)
+        for target, side in batch.positives.items():
+            if target in outputs:
+                positive, _ = self._graph_of({self.sides[target]: side}, [target])
+                outputs[target]["positive"] = positive[target]["vector"]
+        for target in targets:
+            if target in self.painters:
+                painter = self.painters[target]
+                outputs[target] = painter.outputs(row, batch.targets.get(target), seed=seed, numbers=numbers)
+        return {target: outputs[target] for target in targets if target in outputs}
+
+    def _graph_of(
+        self, groups: Mapping[str, PaddedGroup], targets: Iterable[str]
+    ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
+        """The targets' outputs, and the row's tokens where one of the targets is generated from them."""
+        feeds = feeds_of(groups)
+        known = self.graphs.get(frozenset(feeds))
+        if known is None:
+            raise PolydetrError(f"no graph of the exported model reads {listed(sorted(feeds))}.")
+        graph, names = known
+        wanted = set(targets)
+        fetched = [name for name, (target, _) in names.items() if target in wanted]
+        if wanted & self.painters.keys():
+            fetched += [name for name in graph.outputs if name.startswith((TOKENS, MASK))]
+        found = graph(feeds, fetched) if fetched else {}
+        outputs: dict[str, dict[str, np.ndarray]] = {}
+        for name, array in found.items():
+            if name in names:
+                target, output = names[name]
+                outputs.setdefault(target, {})[output] = array
+        return outputs, {name: array for name, array in found.items() if name not in names}
+
+    def _side_by_side(self, forward: Callable[[list[int]], _Batch], batches: Sequence[list[int]]) -> Iterable[_Batch]:
+        """``map`` in order. A forked process has none of its parent's threads: there the calling one computes."""
+        if self.threads < 2 or len(batches) < 2 or self._process != os.getpid():
+            return map(forward, batches)
+        return ahead_in(self._pool, forward, batches, window=2 * self.threads)
