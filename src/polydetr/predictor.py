@@ -295,6 +295,7 @@ class Predictor(LoadedModel):
                 already. OutputError: ``out`` is taken. PolydetrError: the model cannot be exported. SaveError: the
                 folder cannot be written.
         """
+        check_torch("exporting")
         from polydetr.export.export import check_export, export_model
 
         check_export(Path(out), self._manifest, overwrite=overwrite)
