@@ -36,11 +36,16 @@ def answers(predictor: Any, rows: list[dict[str, Any]]) -> Any:
 
 
 def explained(predictor: Any, row: dict[str, Any], folder: Path) -> dict[str, Any]:
-    explanation = predictor.explain(row)
+    """The probability that is explained, the method, and what was written; or why there is nothing to explain."""
+    from polydetr.errors import InputError
+
+    try:
+        explanation = predictor.explain(row)
+    except InputError as error:
+        return {"error": str(error)}
     names = [path.name for path in explanation.save(folder)]
-    found = explanation.to_dict()
-    page = (folder / "explanation.html").read_text(encoding="utf-8")
-    return {"method": found["method"], "value": found["explained"]["value"], "files": names, "page": len(page)}
+    size = len((folder / "explanation.html").read_text(encoding="utf-8"))
+    return {"original": explanation.original, "method": explanation.method, "files": names, "characters": size}
 
 
 if __name__ == "__main__":
