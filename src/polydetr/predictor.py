@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from polydetr.core.installed import check_torch
 from polydetr.core.reading import ReadOptions
-from polydetr.errors import Interrupted, PolydetrError, SaveError
+from polydetr.errors import ConfigError, Interrupted, PolydetrError, SaveError
 from polydetr.inference.model import LoadedModel
 
 if TYPE_CHECKING:
@@ -276,7 +276,8 @@ class Predictor(LoadedModel):
         """Writes the model folder; what was there before is replaced as a whole or not at all.
 
         Raises:
-            SaveError: the disk is full, or the folder holds something that is not a model.
+            SaveError: the disk is full, or the folder holds something that is not a model. ConfigError: the model is an
+                exported one, which has no weights.
         """
         from polydetr.model.folder import save_folder
 
@@ -317,6 +318,10 @@ class Predictor(LoadedModel):
 
     @property
     def _masters(self) -> Masters:
+        if "export" in self._manifest:
+            raise ConfigError(
+                "an exported model has graphs in place of weights.", hint="Copy its folder, or save the trained model."
+            )
         masters = cast("TorchRunner", self._engine.runner).masters
         assert masters is not None  # it was trained, or loaded from a folder
         return masters

@@ -21,7 +21,9 @@ def rows_from(text: str) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """For JSON: arrays as lists."""
+    """For JSON: an image as its pixels, another array as a list."""
+    if getattr(value, "dtype", None) == "uint8":
+        return {"pixels": value.tolist()}
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
@@ -32,7 +34,7 @@ def answers(predictor: Any, rows: list[dict[str, Any]]) -> Any:
         {"value": one.value, "probability": one.probability, "all": getattr(one.details, "probabilities", None)}
         for one in every
     ]
-    return json.loads(json.dumps(found, default=plain))
+    return rows_from(json.dumps(found, default=plain))
 
 
 def explained(predictor: Any, row: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -58,4 +60,4 @@ if __name__ == "__main__":
     if how == "explain":
         done["explanation"] = explained(predictor, given[0], Path(out).with_suffix(""))
     done["imported"] = sorted({name.partition(".")[0] for name in sys.modules})
-    Path(out).write_text(json.dumps(done), encoding="utf-8")
+    Path(out).write_text(json.dumps(done, default=plain), encoding="utf-8")

@@ -12,16 +12,14 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import asked_apart
-import numpy as np
 import pytest
 
 import polydetr
 from clean_environment import Environment
-from exported_pairs import INPUTS, PAIRS, SETTINGS, rows_of
 from polydetr import Predictor
+from task_pairs import PAIRS, assert_alike, save_pair
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 NOT_THERE = {"torch", "transformers", "rich", "pyarrow", "scipy", "scikit-learn", "matplotlib", "pip"}
@@ -92,27 +90,23 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], P
     def folder(task: str, modality: str) -> Path:
         place = top / f"{task}-{modality}"
         if not place.exists():
-            rows = rows_of(task, modality)
-            settings = {**SETTINGS, "tasks": {"y": SETTINGS["tasks"].get(task, {})}}
-            predictor = Predictor.fit(
-                rows, {"y": task}, valid=rows, inputs=INPUTS[modality, task], out=place / "model", backbone="none",
-                epochs=1, settings=settings,
-            )  # fmt: skip
-            predictor.export(place / "graphs")
+            place.mkdir()
+            rows = save_pair(task, modality, place / "model")
+            trained = Predictor.load(place / "model", precision="fp32")
+            trained.export(place / "graphs")
             asked = [{name: value for name, value in row.items() if name != "y"} for row in rows]
-            shown = json.dumps(asked, default=lambda pixels: {"pixels": pixels.tolist()})
+            shown = json.dumps(asked, default=asked_apart.plain)
             (place / "rows.json").write_text(shown, encoding="utf-8")
-            trained, given = Predictor.load(place / "model"), asked_apart.rows_from(shown)
+            given = asked_apart.rows_from(shown)
             known = {"answers": asked_apart.answers(trained, given)}
             if task in EXPLAINED:
                 known["explanation"] = asked_apart.explained(trained, given[0], place)
-            (place / "answers.json").write_text(json.dumps(known), encoding="utf-8")
+            (place / "answers.json").write_text(json.dumps(known, default=asked_apart.plain), encoding="utf-8")
         return place
 
     return folder
 
 
-@pytest.mark.filterwarnings("ignore")  # what is said of training on eight rows
 @pytest.mark.parametrize(("task", "modality"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
 def test_every_exported_pair_answers_as_pytorch_does(
     task: str, modality: str, exported: Callable[[str, str], Path], core_with: CoreWith, tmp_path: Path
@@ -120,9 +114,9 @@ def test_every_exported_pair_answers_as_pytorch_does(
     place = exported(task, modality)
     out, how = tmp_path / "found.json", "explain" if task in EXPLAINED else "answer"
     core_with("").run(asked_apart.__file__, place / "graphs", place / "rows.json", out, how)
-    found = json.loads(out.read_text(encoding="utf-8"))
+    found = asked_apart.rows_from(out.read_text(encoding="utf-8"))
     assert not set(found["imported"]) & {"torch", "scipy", "sklearn", "pyarrow", "matplotlib", "rich", "transformers"}
-    known = json.loads((place / "answers.json").read_text(encoding="utf-8"))
+    known = asked_apart.rows_from((place / "answers.json").read_text(encoding="utf-8"))
     assert_alike(found["answers"], known["answers"])
     if how == "explain" and "error" in known["explanation"]:  # a model of one step finds no entity
         assert found["explanation"] == known["explanation"]
@@ -133,28 +127,9 @@ def test_every_exported_pair_answers_as_pytorch_does(
         assert explanation["characters"] > 2_000
 
 
-def assert_alike(found: Any, expected: Any) -> None:
-    """The same, and numbers within 1e-4 of one another; a pixel of a generated image by one step of 256."""
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        for name, value in expected.items():
-            assert_alike(found[name], value)
-    elif isinstance(expected, list) and expected and isinstance(expected[0], list):
-        np.testing.assert_allclose(np.array(found), np.array(expected), atol=1, rtol=0)
-    elif isinstance(expected, list):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_alike(one, other)
-    elif isinstance(expected, float):
-        assert found == pytest.approx(expected, abs=1e-4, rel=1e-4)
-    else:
-        assert found == expected
-
-
 # -- what it says of what it cannot -----------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_what_needs_pytorch_says_so_in_one_line(
     exported: Callable[[str, str], Path], core_with: CoreWith, tmp_path: Path
 ) -> None:
@@ -184,7 +159,6 @@ def test_what_needs_pytorch_says_so_in_one_line(
     )
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_the_command_line_answers_and_explains(
     exported: Callable[[str, str], Path], core_with: CoreWith, tmp_path: Path
 ) -> None:

@@ -14,18 +14,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import Tensor
 
 from polydetr import __version__
 from polydetr.config.sections import ModelConfig
 from polydetr.core.examples import Example
 from polydetr.core.files import save_bytes
-from polydetr.core.runner import Outputs, Runner
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, OutputError, PolydetrError, listed
-from polydetr.export.graphs import OPSET, Plan, plan
-from polydetr.export.samples import random_examples
+from polydetr.export.compare import compared
+from polydetr.export.graphs import OPSET, Plan, plan, recorded
 from polydetr.inference.folder import EXPORT_FORMAT, MANIFEST, SEAL, read_json
 from polydetr.model.folder import check_replaceable, write_folder
 from polydetr.model.model import PolyModel
@@ -35,11 +33,11 @@ from polydetr.runtime.folder import runner_of
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-ROWS = 64
-"""Random rows that are compared where there are none of the validation."""
 TOLERANCE = 1e-3
 """By how much an output may differ, relative where it is above 1: ten times what is promised of a score, since random
 rows are further from any sense than real ones."""
+MOST_BYTES = 2_000_000_000
+"""Of weights: a message of protobuf has less than 2 GiB."""
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 EXTRA = 'pip install "polydetr[export]"'
 
@@ -113,11 +111,17 @@ def export_model(
         model cannot be exported, or the graphs compute something else.
     """
     check_export(out, info, overwrite=overwrite)
+    size = sum(4 * tensor.numel() for tensor in weights.values())
+    if size > MOST_BYTES:
+        raise PolydetrError(
+            f"the model cannot be exported: its weights take {size / 1e9:.1f} GB, and one file of ONNX holds 2.",
+            hint="Train one with a smaller backbone.",
+        )
     modalities, tasks = engine.encoder.modalities, engine.tasks
     model = PolyModel(modalities, tasks, ModelConfig(**{"additive": False, **info["model"]}))
     model.load_state_dict({name: tensor.float().cpu() for name, tensor in weights.items()})
     planned = plan(model.eval(), engine.encoder, tasks)
-    graphs = {file: graph.onnx() for file, graph in planned.graphs.items()}
+    graphs = recorded(planned, model, engine.encoder, tasks)
     if quantized is not None:
         graphs = {file: quantized(graph) for file, graph in graphs.items()}
     precision = "fp32" if quantized is None else "int8"
@@ -127,16 +131,16 @@ def export_model(
     def fill(new: Path) -> None:
         for file, graph in graphs.items():
             save_bytes(new / file, graph.SerializeToString())
-        runners = TorchRunner(model), runner_of(new, described["export"], tasks)
-        compared = _compared(engine, *runners, examples)
-        if quantized is None and not compared["largest_difference"] <= TOLERANCE:
+        runners = TorchRunner(model), runner_of(new, described["export"], modalities, tasks)
+        found = compared(engine, *runners, examples)
+        if quantized is None and not found["largest_difference"] <= TOLERANCE:
             raise PolydetrError(
-                f"the exported graphs differ from the model by {compared['largest_difference']:.2g}, more than "
+                f"the exported graphs differ from the model by {found['largest_difference']:.2g}, more than "
                 f"{TOLERANCE:g}: nothing is written."
             )
-        described["export"]["compared"] = compared
-        size = sum((new / file).stat().st_size for file in graphs)
-        done.append(Exported(out, tuple(graphs), size, **compared))
+        described["export"]["compared"] = found
+        written = sum((new / file).stat().st_size for file in graphs)
+        done.append(Exported(out, tuple(graphs), written, **found))
         extra(new)
 
     write_folder(out, engine, described, fill)
@@ -171,33 +175,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # under another name, such as onnxruntime-gpu
         return "?"
-
-
-def _compared(engine: Engine, ours: Runner, theirs: Runner, examples: Sequence[Example] | None) -> dict[str, Any]:
-    """The largest difference between the outputs of two runners, on both sides of every embedding."""
-    rows = list(examples) if examples else random_examples(engine.encoder, ROWS)
-    difference = _difference(ours, theirs, rows, list(engine.tasks))
-    for target in engine.encoder.positives:
-        side = random_examples(engine.encoder.of_positives(target), ROWS)
-        difference = max(difference, _difference(ours, theirs, side, [target]))
-    rows_are = "validation" if examples else "random"
-    return {"rows": len(rows), "rows_are": rows_are, "largest_difference": float(f"{difference:.3g}")}
-
-
-def _difference(ours: Runner, theirs: Runner, examples: Sequence[Example], targets: Sequence[str]) -> float:
-    numbers = range(len(examples))
-    pairs = [runner.run(examples, targets, seed=0, numbers=numbers) for runner in (ours, theirs)]
-    return max((_of_outputs(a, b) for a, b in zip(*pairs, strict=True)), default=0.0)
-
-
-def _of_outputs(ours: Outputs, theirs: Outputs) -> float:
-    """Of one example. An axis of tokens may end in padding, which the two need not have alike."""
-    largest = 0.0
-    for target, arrays in ours.items():
-        for name, array in arrays.items():
-            other = theirs[target][name]
-            common = tuple(slice(min(sizes)) for sizes in zip(array.shape, other.shape, strict=True))
-            a, b = (np.asarray(found[common], dtype=np.float64) for found in (array, other))
-            apart = np.where(a == b, 0.0, np.abs(a - b) / np.maximum(1.0, np.abs(a)))  # infinities may be equal
-            largest = max(largest, float(np.nan_to_num(apart, nan=np.inf).max(initial=0.0)))
-    return largest

@@ -40,6 +40,10 @@ OPSET = 20
 MAIN = "model.onnx"
 
 
+class NotRecorded(Exception):
+    """A layer makes no graph: what it does depends on values, or ONNX has no operator for it."""
+
+
 @dataclass(frozen=True)
 class Graph:
     """A graph to be recorded: its module, a batch that goes in, and by name the axes of it that have any length."""
@@ -60,7 +64,7 @@ class Graph:
         """The graph in ONNX, with its weights.
 
         Raises:
-            PolydetrError: something in it cannot be recorded.
+            NotRecorded: something in it cannot be recorded.
         """
         tensors = {name: torch.from_numpy(array) for name, array in self.feeds.items()}
         dynamic = {n: {0: Dim.DYNAMIC, 1: Dim.DYNAMIC} if self.lengths[n] else {0: Dim.DYNAMIC} for n in tensors}
@@ -72,7 +76,7 @@ class Graph:
                     recorded, (), input_names=list(tensors), output_names=outputs, opset_version=OPSET, verbose=False
                 )
         except Exception as error:  # whatever a layer that cannot be recorded leads to
-            raise PolydetrError(f"it cannot be recorded: {type(error).__name__}: {shown(str(error), 400)}") from error
+            raise NotRecorded(f"{type(error).__name__}: {shown(str(error), 300)}") from error
         assert program is not None
         return self._tidied(program.model_proto)
 
@@ -132,6 +136,37 @@ def plan(model: PolyModel, encoder: RowEncoder, tasks: Mapping[str, Task]) -> Pl
         assert isinstance(task, GenerationTask)
         graphs[file] = _step(model, main, target, task)
     return Plan(graphs, steps)
+
+
+def recorded(planned: Plan, model: PolyModel, encoder: RowEncoder, tasks: Mapping[str, Task]) -> dict[str, ModelProto]:
+    """Every graph in ONNX, by the name of its file.
+
+    Raises:
+        PolydetrError: one cannot be recorded; it names the modality or the target whose layers are why.
+    """
+    try:
+        return {file: graph.onnx() for file, graph in planned.graphs.items()}
+    except NotRecorded as error:
+        part = _unrecorded(model, encoder, tasks)
+        raise PolydetrError(
+            f"the model cannot be exported: {part} makes no graph ({error}).",
+            hint="No layer may branch on the values of a tensor, or take a size from them.",
+        ) from error
+
+
+def _unrecorded(model: PolyModel, encoder: RowEncoder, tasks: Mapping[str, Task]) -> str:
+    """The first part of a model that cannot be recorded by itself."""
+    for name, modality in encoder.read.items():
+        try:
+            _of_inputs(GraphModel(model, [], with_tokens=True), {name: modality}).onnx()
+        except NotRecorded:
+            return f"the modality {name!r}"
+    for target, task in tasks.items():
+        try:
+            _of_inputs(GraphModel(model, [target]), encoder.read).onnx()
+        except NotRecorded:
+            return f"the target {quoted(target)} ({task.kind})"
+    return "one of its graphs"
 
 
 def _of_inputs(module: nn.Module, modalities: Mapping[str, Modality]) -> Graph:

@@ -9,6 +9,7 @@ from typing import Any
 from polydetr.core.ahead import cores
 from polydetr.errors import ConfigError, ModelFolderError, check_choice, quoted
 from polydetr.modalities.base import Modality
+from polydetr.modalities.image import ImageModality
 from polydetr.runtime.painting import Painter
 from polydetr.runtime.runner import OnnxRunner
 from polydetr.runtime.sessions import Graph
@@ -45,14 +46,22 @@ def load_runner(
             f"precision {precision!r}: the model was exported in {exported['precision']}.",
             hint="Load it with precision='auto', or load the model that it was exported from.",
         )
-    return runner_of(folder, exported, tasks)
+    return runner_of(folder, exported, modalities, tasks)
 
 
-def runner_of(folder: Path, exported: Mapping[str, Any], tasks: Mapping[str, Task]) -> OnnxRunner:
-    """exported: what the description says of the graphs in ``folder``. Raises ConfigError, ModelFolderError."""
-    threads, graphs, painters = cores(), {}, {}
+def runner_of(
+    folder: Path, exported: Mapping[str, Any], modalities: Mapping[str, Modality], tasks: Mapping[str, Task]
+) -> OnnxRunner:
+    """exported: what the description says of the graphs in ``folder``. Raises ConfigError, ModelFolderError.
+
+    Batches of short rows are computed side by side, one per core: on two cores that took a tenth less of the
+    processors' time than to share the work of each operator. One image alone is work enough for all cores.
+    """
+    shared = any(isinstance(modality, ImageModality) for modality in modalities.values())
+    threads = cores()
+    graphs, painters = {}, {}
     for file, entry in exported["graphs"].items():
-        graph = Graph(folder / file, threads=1)
+        graph = Graph(folder / file, threads=threads if shared else 1)
         target = entry.get("step_of")
         if target is not None:
             painters[target] = _painter(tasks, target, graph)
@@ -66,7 +75,9 @@ def runner_of(folder: Path, exported: Mapping[str, Any], tasks: Mapping[str, Tas
     if answered != tasks.keys():
         raise ModelFolderError(f"the graphs in {str(folder)!r} are those of other targets.", hint=_AGAIN)
     sides = {t: task.positive_modality for t, task in tasks.items() if isinstance(task, HasPositive)}
-    return OnnxRunner(graphs, painters, {t: side for t, side in sides.items() if side is not None}, threads=threads)
+    positive_sides = {target: side for target, side in sides.items() if side is not None}
+    at_once, in_fork = (1, threads == 1) if shared else (threads, True)
+    return OnnxRunner(graphs, painters, positive_sides, at_once=at_once, in_fork=in_fork)
 
 
 def _painter(tasks: Mapping[str, Task], target: str, step: Graph) -> Painter:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from threading import Semaphore
 
 import numpy as np
 
@@ -27,7 +29,10 @@ class OnnxRunner:
 
     graphs: what goes in, by name → the graph that reads it, with what its outputs are. painters: by target, what
     generates its images. sides: by target, the modality that reads its positive side. batch_tokens: padded tokens per
-    batch, at most. threads: batches computed side by side, at most.
+    batch, at most.
+    at_once: batches that are computed side by side at most, whoever asks for them: as many as there are cores where
+    each is computed on a single thread, 1 where the graphs have all cores for themselves (``in_fork`` is False then: a
+    forked process has none of its parent's threads, and would wait for them for ever).
     """
 
     def __init__(
@@ -36,12 +41,14 @@ class OnnxRunner:
         painters: Mapping[str, Painter],
         sides: Mapping[str, str],
         *,
-        threads: int,
-        batch_tokens: int = 1024,
+        at_once: int,
+        in_fork: bool = True,
+        batch_tokens: int = 512,
     ) -> None:
         self.graphs, self.painters, self.sides = dict(graphs), dict(painters), dict(sides)
-        self.threads, self.batch_tokens = threads, batch_tokens
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="polydetr")  # begins no thread before it is used
+        self.at_once, self.in_fork, self.batch_tokens = at_once, in_fork, batch_tokens
+        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="polydetr")  # begins no thread before it is used
+        self._free = Semaphore(at_once)
         self._process = os.getpid()
 
     def run(
@@ -50,16 +57,26 @@ class OnnxRunner:
         """See ``core.runner.Runner``.
 
         Raises:
-            PolydetrError: no graph reads what the examples hold.
+            PolydetrError: no graph reads what the examples hold; or this process was forked from the one that loaded
+                the model, and the graphs compute on threads of that one.
         """
+        is_forked = self._process != os.getpid()
+        if is_forked and not self.in_fork:
+            raise PolydetrError(
+                "this exported model cannot answer in a process that was forked after it was loaded.",
+                hint="Start the processes with spawn, or load the model in each of them.",
+            )
         results: list[dict[str, Arrays]] = [{} for _ in examples]
         batches = token_budget_batches([e.num_tokens for e in examples], self.batch_tokens, seed=None)
 
         def forward(ids: list[int]) -> _Batch:
             chosen, counted = [examples[i] for i in ids], [numbers[i] for i in ids]
-            return ids, self._forward(chosen, targets, seed=seed, numbers=counted)
+            with nullcontext() if is_forked else self._free:  # perhaps held for ever by a thread of the parent's
+                return ids, self._forward(chosen, targets, seed=seed, numbers=counted)
 
-        for ids, outputs in self._side_by_side(forward, batches):
+        one_by_one = is_forked or self.at_once < 2 or len(batches) < 2
+        ahead = map(forward, batches) if one_by_one else ahead_in(self._pool, forward, batches, window=2 * self.at_once)
+        for ids, outputs in ahead:
             for target, arrays in outputs.items():
                 for row, i in enumerate(ids):
                     results[i][target] = {name: array[row] for name, array in arrays.items()}
@@ -101,9 +118,3 @@ class OnnxRunner:
                 target, output = names[name]
                 outputs.setdefault(target, {})[output] = array
         return outputs, {name: array for name, array in found.items() if name not in names}
-
-    def _side_by_side(self, forward: Callable[[list[int]], _Batch], batches: Sequence[list[int]]) -> Iterable[_Batch]:
-        """``map`` in order. A forked process has none of its parent's threads: there the calling one computes."""
-        if self.threads < 2 or len(batches) < 2 or self._process != os.getpid():
-            return map(forward, batches)
-        return ahead_in(self._pool, forward, batches, window=2 * self.threads)
