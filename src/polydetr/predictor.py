@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from polydetr.config.loading import for_tasks, load_config, load_config_mapping, merge, names_of
+from polydetr.core.installed import check_torch
 from polydetr.core.reading import ReadOptions
 from polydetr.errors import ConfigError, Interrupted, PolydetrError, SaveError
 from polydetr.inference.model import LoadedModel
@@ -96,9 +96,10 @@ class Predictor(LoadedModel):
         Raises:
             ConfigError, InputError, BackboneError, SaveError, Interrupted: see ``polydetr.errors``.
         """
+        check_torch("training")
         given = {"train": train, "valid": valid, "test": test, "unlabelled": unlabelled}
         resolved = _resolved(
-            given, config, settings, reading, target=names_of(target), inputs=names_of(inputs), group=group,
+            given, config, settings, reading, target=target, inputs=inputs, group=group,
             out=None if out is None else str(out), backbone=backbone, preset=preset, epochs=epochs,
             time_limit=time_limit, seed=seed,
         )  # fmt: skip
@@ -173,6 +174,7 @@ class Predictor(LoadedModel):
             ConfigError, InputError, BackboneError, StudyError, SaveError, Interrupted: see ``polydetr.errors``.
             PolydetrError: no trial ended well.
         """
+        check_torch("training")
         from polydetr.training.display import make_display
         from polydetr.tuning.places import Place
         from polydetr.tuning.tune import TRIALS, tune
@@ -180,7 +182,7 @@ class Predictor(LoadedModel):
 
         given = {"train": train, "valid": valid, "test": test, "unlabelled": unlabelled}
         resolved = _resolved(
-            given, config, settings, reading, target=names_of(target), inputs=names_of(inputs), group=group,
+            given, config, settings, reading, target=target, inputs=inputs, group=group,
             out=None if out is None else str(out), backbone=backbone, preset=preset, epochs=epochs,
             time_limit=time_limit, seed=seed, search=None if search is None else dict(search),
         )  # fmt: skip
@@ -203,6 +205,7 @@ class Predictor(LoadedModel):
         resume: bool, shown: Display, trackers: Trackers,
     ) -> Predictor:  # fmt: skip
         """``fit``, once the configuration is known. rows: those of each part, None where none were given."""
+        from polydetr.config.loading import for_tasks
         from polydetr.tasks.options import read_options
         from polydetr.training.fit import fit
         from polydetr.training.limited import open_budget
@@ -263,6 +266,7 @@ class Predictor(LoadedModel):
         Raises:
             BackboneError: it is no DETR with a ResNet. OutputError, SaveError: ``out`` is taken, or cannot be written.
         """
+        check_torch("a published DETR")
         from polydetr.model.checkpoint import import_detr
         from polydetr.training.places import check_told
 
@@ -310,6 +314,7 @@ class Predictor(LoadedModel):
                 ``out`` is taken. PolydetrError: the model cannot be exported, or loses more than ``max_drop``.
                 SaveError: the folder cannot be written.
         """
+        check_torch("exporting")
         from polydetr.export.export import check_export, export_model
         from polydetr.inference.proof import check_max_drop, proved
 
@@ -377,14 +382,18 @@ class Predictor(LoadedModel):
 
 def _resolved(
     rows: Mapping[str, Any], config: str | Path | Mapping[str, Any] | None, settings: Mapping[str, Any] | None,
-    reading: ReadOptions | None, **given: Any,
+    reading: ReadOptions | None, *, target: Any, inputs: Any, **given: Any,
 ) -> Config:  # fmt: skip
     """The configuration with all that a call gives beside it. Raises ConfigError."""
+    from polydetr.config.loading import load_config, load_config_mapping, merge, names_of
+
     how = reading.given() if reading else {}
     on_error = how.pop("on_error", None)
     return load_config(
         merge(merge(load_config_mapping(config), load_config_mapping(settings)), {"reading": how}),
         on_error=on_error,
+        target=names_of(target),
+        inputs=names_of(inputs),
         **given,
         **{k: v for k, v in rows.items() if isinstance(v, str)},
     )

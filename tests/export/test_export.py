@@ -116,9 +116,7 @@ def test_an_exported_model_cannot_be_saved_as_a_trained_one(exported: Path, tmp_
 @pytest.mark.usefixtures("no_work")
 def test_what_one_file_cannot_hold_is_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "MOST_BYTES", 1000)
-    with pytest.raises(
-        PolydetrError, match=r"its weights take .* GB, and one file of ONNX holds 2"
-    ):
+    with pytest.raises(PolydetrError, match=r"its weights take .* GB, and one file of ONNX holds 2"):
         Predictor.load(model).export(tmp_path / "out")
 
 

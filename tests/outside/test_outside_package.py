@@ -22,8 +22,8 @@ import polydetr
 
 SOURCES = Path(__file__).parent / "polydetr_calendar"
 ENTRY_POINTS = {
-    "polydetr.tasks": {"interval": "task:IntervalTask"},
-    "polydetr.heads": {"interval": "explained:ExplainedHead"},
+    "polydetr.tasks": {"interval": "explained:ExplainedTask"},
+    "polydetr.heads": {"interval": "head:IntervalHead"},
     "polydetr.modalities": {"weekdays": "explained:ExplainedModality"},
     "polydetr.embedders": {"weekdays": "embedder:WeekdaysEmbedder"},
 }

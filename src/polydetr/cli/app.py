@@ -18,6 +18,7 @@ from polydetr import __version__
 from polydetr.cli import ask, backbones, data, export, optimize, runs, train, tune
 from polydetr.cli.output import fit_streams_to_encoding, say
 from polydetr.core.clock import command
+from polydetr.core.installed import NOT_IN_CORE
 from polydetr.errors import PolydetrError, bounded
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -99,6 +100,9 @@ def _run() -> int:
             return int(getattr(error, "exit_code", 2))
         if os.environ.get("POLYDETR_DEBUG"):
             raise
+        if isinstance(error, ModuleNotFoundError) and error.name in NOT_IN_CORE:
+            say(f"polydetr: this needs {error.name}, which is not installed. pip install polydetr brings it.")
+            return 2
         kind = type(error).__name__
         say(
             f"polydetr: {bounded(f'{kind}: {error}')}. This is a fault of polydetr; POLYDETR_DEBUG=1 shows where it is."

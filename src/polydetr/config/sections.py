@@ -54,7 +54,7 @@ Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=_DECA
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, protected_namespaces=())
 
 
 class ReadingConfig(_Section):

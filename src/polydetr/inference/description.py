@@ -25,7 +25,9 @@ def _inside(name: str) -> str:
 class _Part(BaseModel):
     """Unknown keys are left to those who know them."""
 
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        defer_build=True, extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class FileEntry(_Part):

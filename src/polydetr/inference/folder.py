@@ -20,14 +20,14 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from polydetr import __version__
 from polydetr.core.files import sha256_of
 from polydetr.errors import ModelFolderError, faults
-from polydetr.inference.description import Description, FileEntry
+
+if TYPE_CHECKING:
+    from polydetr.inference.description import FileEntry
 
 FORMAT_VERSION = 1
 EXPORT_FORMAT = 1
@@ -63,6 +63,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         ModelFolderError: not a model folder, truncated, tampered with, or from a newer version.
     """
+    from pydantic import ValidationError
+
+    from polydetr.inference.description import Description  # takes a while, for which no import waits
+
     manifest = _description(folder)
     _check_version(folder, manifest, manifest.get("format_version"), FORMAT_VERSION, "written")
     exported = manifest.get("export")

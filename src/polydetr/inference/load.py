@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from polydetr.core.installed import check_torch
 from polydetr.core.plugs import MODALITIES, RUNNERS, TASKS, load
 from polydetr.core.runner import Runner, SizedRunner
 from polydetr.engine.engine import Engine
@@ -127,6 +128,8 @@ def load_engine(
         runner_for({}, runner)
     manifest = read_manifest(folder)
     chosen = runner_for(manifest, runner)
+    if chosen == "torch":
+        check_torch(f"the model {str(folder)!r}", hint="Or export it where that is: polydetr export MODEL.")
     try:
         modalities, tasks = read_parts(folder, manifest)
         Schema.from_dict(manifest["schema"])

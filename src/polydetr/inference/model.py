@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 import numpy as np
 
 from polydetr.core.access import IN_MEMORY
-from polydetr.core.plugs import EXPLAIN, load
 from polydetr.core.predictions import ByLabel, Evaluation, Prediction
 from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
@@ -372,8 +371,10 @@ class LoadedModel:
                 has no explanation.
             SaveError: ``out`` cannot be written to.
         """
+        from polydetr.explain.run import explain_record
+
         record = next(iter(self._records([row], reading)))
-        explanation = load(EXPLAIN)(self._engine, record, target=target, choice=choice)
+        explanation = explain_record(self._engine, record, target=target, choice=choice)
         if out is not None:
             explanation.save(out)
         return explanation
@@ -392,12 +393,14 @@ class LoadedModel:
         Raises:
             InputError: there is no such row; and what ``explain`` raises.
         """
+        from polydetr.explain.run import explain_record
+
         report = ReadReport()
         reading = replace(reading, on_error="skip")  # a row before it is none of its concern
         record = row_number(row, self._records(rows, reading, report=report), report)
         for line in report.notes():  # the rows are not read to their end, where this would be told
             warnings.warn(line, ReadingWarning, stacklevel=2)
-        return load(EXPLAIN)(self._engine, record, target=target, choice=choice)
+        return explain_record(self._engine, record, target=target, choice=choice)
 
     # -- images -------------------------------------------------------------------------------------------------------
 

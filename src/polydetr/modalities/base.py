@@ -9,9 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
-from polydetr.config.sections import Config
 from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup
 from polydetr.core.records import Row
@@ -19,6 +18,9 @@ from polydetr.errors import ConfigError
 from polydetr.schema.spec import FieldSpec
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import FindsInImages, MarksWords
+
+if TYPE_CHECKING:
+    from polydetr.config.sections import Config
 
 Notify = Callable[[str], None]
 """Takes a message for the user, one sentence."""

@@ -23,12 +23,11 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from polydetr.config.sections import Config, HistoryConfig
 from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
@@ -51,6 +50,9 @@ from polydetr.modalities.text import TextModality
 from polydetr.schema.spec import FieldSpec
 from polydetr.values.cells import is_missing, read_number
 
+if TYPE_CHECKING:
+    from polydetr.config.sections import Config, HistoryConfig
+
 _FOLDER = "history"
 _ENCODING = 1
 """Raised whenever ``encode`` gives other arrays for the same items."""
@@ -69,7 +71,7 @@ class _Item(NamedTuple):
 class _Saved(BaseModel):
     """What a model folder holds of it, beside what every modality has."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, allow_inf_nan=False)
 
     item_fields: list[tuple[str, str]]
     table: dict[str, Any] | None
@@ -326,6 +328,8 @@ class HistoryModality(Modality):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
+        from polydetr.config.sections import HistoryConfig
+
         saved, table = _Saved.model_validate(state), None
         if saved.table is not None:
             table = TableModality.from_state({"needs": {}, **saved.table}, folder / _FOLDER, others={})

@@ -17,18 +17,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import PIL
 from PIL.Image import Image
 
-from polydetr.config.sections import ImageConfig
 from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError
-from polydetr.fetch.catalog import BACKBONES
 from polydetr.modalities.base import BuildContext, Modality, Needs, digest
 from polydetr.modalities.image_units import ImagePart
 from polydetr.schema.spec import FieldSpec
@@ -38,6 +36,9 @@ from polydetr.values.decoding import ImageReading
 from polydetr.values.framing import Frame, fit_image, frame_of
 from polydetr.values.images import deep_values, file_stamps, list_images, opened_image, outside_levels
 from polydetr.values.pixels import ALL_LEVELS, Levels
+
+if TYPE_CHECKING:
+    from polydetr.config.sections import ImageConfig
 
 _LEVELS_OF = 200
 """Images of a column from which its levels are learned, and the share of its pixels from which one is unlike them."""
@@ -86,6 +87,8 @@ class ImageModality(Modality):
         """
         config = context.config
         name = config.backbone_of("image")
+        from polydetr.fetch.catalog import BACKBONES
+
         if isinstance(config.backbone, str) and name in BACKBONES and BACKBONES[name].kind == "text":
             name = "auto"
         spec = choose_image_spec(
@@ -210,6 +213,8 @@ class ImageModality(Modality):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
+        from polydetr.config.sections import ImageConfig
+
         return cls(
             state["fields"],
             ImageSpec.from_folder(folder),

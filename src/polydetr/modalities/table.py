@@ -14,11 +14,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from polydetr.config.sections import TableConfig
 from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.examples import Arrays
@@ -35,6 +34,9 @@ from polydetr.modalities.table_columns import (
 )
 from polydetr.modalities.units import Part, UnitKind
 from polydetr.schema.spec import FieldSpec
+
+if TYPE_CHECKING:
+    from polydetr.config.sections import TableConfig
 
 COLUMNS_FILE = "table.json"
 _ENCODING = 1
@@ -119,6 +121,8 @@ class TableModality(Modality):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
+        from polydetr.config.sections import TableConfig
+
         path = folder / COLUMNS_FILE
         try:
             columns = columns_from_state(json.loads(path.read_text(encoding="utf-8")))

@@ -14,17 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from polydetr.config.sections import TableConfig
 from polydetr.core.records import Finding
 from polydetr.errors import RowError, SchemaError, did_you_mean
 from polydetr.modalities.base import Notify
 from polydetr.values.cells import decimal_marks, read_category, read_number, says_missing, words_are_missing
 from polydetr.values.dates import day_order, read_date
+
+if TYPE_CHECKING:
+    from polydetr.config.sections import TableConfig
 
 PRESENT, MISSING, UNSEEN, RARE = range(4)
 """Codes of a cell. A column has ``num_codes`` of them beside the first. Those of the categories follow; numbers and
@@ -264,7 +266,7 @@ def columns_from_state(states: Any) -> list[Column]:
 
 
 class _Saved(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, extra="ignore", strict=True, allow_inf_nan=False)
 
 
 class _Scale(_Saved):

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from polydetr import __version__
 from polydetr.config.sections import Config, ModelConfig
 from polydetr.core.files import json_text, make_folder, sha256_of, take_usual_rights, write_text
 from polydetr.core.lock import held
@@ -52,9 +53,9 @@ from polydetr.tasks.base import Task
 
 def describe_model(config: Config, schema: Schema, model: nn.Module) -> dict[str, Any]:
     """What every model folder records: versions, date, configuration, schema and size."""
-    names = ("polydetr", "torch", "numpy", "tokenizers", "safetensors")
+    names = ("torch", "numpy", "tokenizers", "safetensors")
     return {
-        "versions": {name: version(name) for name in names},
+        "versions": {"polydetr": __version__, **{name: version(name) for name in names}},
         "python": platform.python_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "schema": schema.to_dict(),

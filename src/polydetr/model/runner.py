@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,6 +21,10 @@ from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
 from polydetr.nn.batch import Batch
 from polydetr.nn.cpu.threads import single_threaded_pool
+
+if TYPE_CHECKING:
+    from polydetr.engine.engine import Engine
+    from polydetr.model.insides import TorchInsides
 
 Listener = Callable[[Mapping[str, Mapping[str, Tensor]], Batch], None]
 """Takes the outputs of a batch, target → named tensors, and the batch itself."""
@@ -69,6 +74,12 @@ class TorchRunner:
         other = copy.copy(self)
         other.threads, other.batch_tokens, other._pool = threads, batch_tokens, None
         return other
+
+    def insides(self, engine: Engine) -> TorchInsides:
+        """What explanations see inside the model (``explain.insides``)."""
+        from polydetr.model.insides import TorchInsides
+
+        return TorchInsides.of(engine, self.model)
 
     def batch(self, examples: Sequence[Example], numbers: Sequence[int] | None = None, *, seed: int = 0) -> Batch:
         """The examples side by side, where the model computes."""

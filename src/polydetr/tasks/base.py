@@ -40,7 +40,7 @@ def distinct(labels: list[str]) -> list[str]:
 class TaskOptions(BaseModel):
     """The options of one target, under ``tasks.<target>`` of the configuration. Each task adds its own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, protected_namespaces=())
 
     loss_weight: float = Field(default=1.0, gt=0, le=1_000_000, description="factor on this target's loss")
     metric: str | None = Field(
@@ -51,7 +51,9 @@ class TaskOptions(BaseModel):
 class LearnedState(BaseModel):
     """What a task has learned, as a model folder holds it: checked before it is used. Each task adds its own."""
 
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        defer_build=True, extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
     temperature: float = Field(ge=1e-6, le=1e6)
     calibration: SavedCalibration | None = None

@@ -37,6 +37,7 @@ from polydetr.tasks.base import (
 from polydetr.tasks.class_mistakes import KINDS, KINDS_OF_SEVERAL, class_mistakes, mistakes_of_several
 from polydetr.tasks.classes import Classes, Label
 from polydetr.tasks.confidence import withhold_row
+from polydetr.tasks.explained import Answer, Counterpart, Reading
 from polydetr.values.cells import is_missing, says_missing
 
 IN_SCOPE_SHARE = 0.95
@@ -353,6 +354,12 @@ class ClassificationTask(Task):
         return (mistakes_of_several if self.multi_label else class_mistakes)(rows, self.classes)
 
     # -- state ---------------------------------------------------------------------------------------------------------
+
+    def answer_of(self, reading: Reading, choice: Any, *, counterpart: Counterpart) -> Answer:
+        """choice: a label."""
+        from polydetr.tasks.explained_rows import ClassAnswer
+
+        return ClassAnswer.of(self, reading, choice)
 
     def learned(self) -> dict[str, Any]:
         return {

@@ -34,6 +34,7 @@ from polydetr.tasks.base import (
     label_set,
 )
 from polydetr.tasks.confidence import withhold_items
+from polydetr.tasks.explained import Answer, Counterpart, Reading
 from polydetr.tasks.learned_objects import learned_objects, left_out_objects, refuse_shares
 from polydetr.values.boxes import SMALLEST_SIDE, cxcywh_to_xyxy, seen_boxes, xyxy_to_cxcywh
 from polydetr.values.cells import is_missing
@@ -259,6 +260,12 @@ class DetectionTask(Task):
         ]
 
     # -- state ---------------------------------------------------------------------------------------------------------
+
+    def answer_of(self, reading: Reading, choice: Any, *, counterpart: Counterpart) -> Answer:
+        """choice: the number of an object, from 0."""
+        from polydetr.tasks.explained_objects import ObjectAnswer
+
+        return ObjectAnswer.of(self, reading, details_of(reading.prediction, BoxDetails), choice)
 
     def learned(self) -> dict[str, Any]:
         return {"labels": self.labels, "threshold": self.threshold}

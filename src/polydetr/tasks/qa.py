@@ -22,6 +22,8 @@ from polydetr.metrics.qa import answer_scores, best_no_answer_threshold, languag
 from polydetr.metrics.suspicion import class_thresholds, is_suspicious
 from polydetr.tasks.base import LearnedState, Task, TaskOptions, WindowView, details_of, log_softmax
 from polydetr.tasks.confidence import withhold_row
+from polydetr.tasks.explained import Answer as Explained
+from polydetr.tasks.explained import Counterpart, Reading, no_choice
 from polydetr.values.cells import is_missing
 from polydetr.values.spans import NOT_FOUND, Span, place_of, read_offset
 
@@ -275,6 +277,12 @@ class QuestionAnsweringTask(Task):
             f"{self.target}: answers 'no answer' unless a span is better by {self.no_answer_threshold:.2f} "
             "(log probability)"
         ]
+
+    def answer_of(self, reading: Reading, choice: Any, *, counterpart: Counterpart) -> Explained:
+        from polydetr.tasks.explained_spans import SpanAnswer
+
+        no_choice(self, choice)
+        return SpanAnswer.of(self, reading)
 
     def learned(self) -> dict[str, Any]:
         return {"no_answer": self.no_answer, "no_answer_threshold": self.no_answer_threshold}

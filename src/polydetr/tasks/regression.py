@@ -21,6 +21,7 @@ from polydetr.metrics.figures import NumberFigures
 from polydetr.metrics.regression import regression_report
 from polydetr.metrics.suspicion import far_out
 from polydetr.tasks.base import LearnedState, Task, WindowView, details_of
+from polydetr.tasks.explained import Answer, Counterpart, Reading, no_choice
 from polydetr.values.cells import decimal_marks, read_number
 
 LEVEL = 0.9
@@ -150,6 +151,12 @@ class RegressionTask(Task):
         """Of the rows' mean: its RMSE is their standard deviation."""
         deviation = float(np.std(golds))
         return Baseline("rmse", deviation, float(np.mean(golds)), lower_is_better=True) if deviation else None
+
+    def answer_of(self, reading: Reading, choice: Any, *, counterpart: Counterpart) -> Answer:
+        from polydetr.tasks.explained_rows import ValueAnswer
+
+        no_choice(self, choice)
+        return ValueAnswer.of(self, reading)
 
     def learned(self) -> dict[str, Any]:
         return {"mean": self.mean, "deviation": self.std, "comma": self.comma, "half_width": self.half_width}
