@@ -89,7 +89,6 @@ class ModelProcess:
             self._asked.pop(id, None)
         if failed := message.get("failed"):
             raise error_of(failed)
-        self.loaded.add(handle)
         return message["loaded"], parts
 
     def drop(self, handle: int) -> None:

@@ -8,6 +8,7 @@ socket is then closed. Signals of a terminal are the front process's affair.
 from __future__ import annotations
 
 import gc
+import math
 import os
 import queue
 import signal
@@ -23,7 +24,10 @@ from typing import Any
 from polydetr.errors import PolydetrError
 from polydetr.serving import frames
 from polydetr.serving.contract import Ask
-from polydetr.serving.parcels import Parcel, computed
+from polydetr.serving.parcels import Parcel, ServedModel, computed
+from polydetr.serving.shadow import MOST_WAITING, compare
+
+_TOLD_ROWS, _TOLD_S = 128, 1.0
 
 
 class Worker:
@@ -39,6 +43,8 @@ class Worker:
         self.models = Models()
         self._slow: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._explaining: dict[int, Parcel] = {}
+        self._shadows: dict[int, int] = {}
+        self._told_at = 0.0
 
     def serve(self) -> None:
         """Until the front process is gone or says so."""
@@ -55,6 +61,8 @@ class Worker:
                         parcel.gone = parcel.gone or parcel.request == message["request"]
                 case "load":
                     self._slow.put(lambda message=message: self._load(message))
+                case "shadows":
+                    self._shadows = dict(message["pairs"])
                 case "drop":
                     self._slow.put(lambda handle=message["handle"]: self._drop(handle))
 
@@ -68,8 +76,9 @@ class Worker:
     def _answer(self, message: dict[str, Any], parts: Sequence[bytes]) -> None:
         id = message["id"]
         try:
+            rows = list(self._codec.rows(message["images"], parts))
             parcel = Parcel.read(
-                list(self._codec.rows(message["images"], parts)),
+                rows,
                 id=id,
                 request=message["request"],
                 served=self.models[message["handle"]],
@@ -81,10 +90,20 @@ class Worker:
         except Exception as fault:
             self.send({"id": id, "failed": failure(fault)})
             return
+        if parcel.served.handle in self._shadows:
+            parcel.rows = rows
+        self._tell_columns(parcel.served)
         if parcel.pieces:
             self._pool.add(parcel.pieces)
         else:
             self._finish(parcel)
+
+    def _tell_columns(self, served: ServedModel) -> None:
+        """What was counted in the columns, now and then."""
+        now = time.monotonic()
+        if served.counted.rows >= _TOLD_ROWS or now - self._told_at > _TOLD_S:
+            self._told_at = now
+            self.send({"columns": {"handle": served.handle, "counts": served.counted.take()}})
 
     def _compute(self) -> None:
         while pieces := self._pool.take():
@@ -95,7 +114,11 @@ class Worker:
             computed(pieces)
             self.send({"turn": {"rows": len(pieces), "tokens": sum(piece.tokens for piece in pieces)}})
             for parcel in {id(piece.parcel): piece.parcel for piece in pieces}.values():
-                if not parcel.left and not parcel.gone:
+                if parcel.left or parcel.gone:
+                    continue
+                if parcel.twin is not None:
+                    self._compared(parcel.twin, parcel.replies)
+                else:
                     self._finish(parcel)
 
     def _finish(self, parcel: Parcel) -> None:
@@ -115,6 +138,31 @@ class Worker:
                 "reasons": parcel.reasons,
             }
         )
+        if parcel.rows:
+            self._slow.put(lambda: self._ask_shadow(parcel))
+
+    def _ask_shadow(self, parcel: Parcel) -> None:
+        """The same rows for the shadow, where there is time."""
+        handle = self._shadows.get(parcel.served.handle)
+        if handle is None:
+            return
+        try:
+            shadow = Parcel.read(
+                parcel.rows, id=0, request=0, served=self.models[handle], ask=parcel.ask, first=parcel.first,
+                deadline=math.inf, checked=True,
+            )  # fmt: skip
+        except Exception:  # columns are the same, so that it is this shadow that cannot read them
+            self._compared(parcel, [None] * len(parcel.replies), skipped=len(parcel.replies))
+            return
+        shadow.twin, parcel.rows = parcel, ()
+        if not shadow.pieces:
+            self._compared(parcel, shadow.replies)
+        elif not self._pool.add_spare(shadow.pieces, most=MOST_WAITING):
+            self._compared(parcel, [None] * len(parcel.replies), skipped=len(parcel.replies))
+
+    def _compared(self, parcel: Parcel, replies: Sequence[Any], *, skipped: int = 0) -> None:
+        targets = compare(parcel.replies, replies)
+        self.send({"compared": {"handle": parcel.served.handle, "targets": targets, "skipped": skipped}})
 
     def _explain(self, parcel: Parcel, places: Any) -> None:
         """One row at a time, so that the explanations of several requests take turns."""
