@@ -7,7 +7,6 @@ socket is then closed. Signals of a terminal are the front process's affair.
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import queue
@@ -51,20 +50,22 @@ class Worker:
         for work in (self._compute, self._do_slow_work):
             threading.Thread(target=_or_end, args=(work,), daemon=True).start()
         while True:
-            message, parts = frames.receive(self._sock)
-            match message["do"]:
-                case "answer":
-                    self._answer(message, parts)
-                case "forget":
-                    self._pool.forget(message["request"])
-                    for parcel in list(self._explaining.values()):
-                        parcel.gone = parcel.gone or parcel.request == message["request"]
-                case "load":
-                    self._slow.put(lambda message=message: self._load(message))
-                case "shadows":
-                    self._shadows = dict(message["pairs"])
-                case "drop":
-                    self._slow.put(lambda handle=message["handle"]: self._drop(handle))
+            self._heed(*frames.receive(self._sock))
+
+    def _heed(self, message: dict[str, Any], parts: Sequence[bytes]) -> None:
+        match message["do"]:
+            case "answer":
+                self._answer(message, parts)
+            case "forget":
+                self._pool.forget(message["request"])
+                for parcel in list(self._explaining.values()):
+                    parcel.gone = parcel.gone or parcel.request == message["request"]
+            case "load":
+                self._slow.put(lambda: self._load(message))
+            case "shadows":
+                self._shadows = dict(message["pairs"])
+            case "drop":
+                self._slow.put(lambda: self.models.drop(message["handle"]))
 
     def send(self, message: dict[str, Any], parts: Sequence[bytes] = ()) -> None:
         data = frames.pack(message, parts)
@@ -106,20 +107,27 @@ class Worker:
             self.send({"columns": {"handle": served.handle, "counts": served.counted.take()}})
 
     def _compute(self) -> None:
-        while pieces := self._pool.take():
-            if pieces[0].parcel.gone:
-                for parcel in {id(piece.parcel): piece.parcel for piece in pieces}.values():
-                    self.send({"id": parcel.id, "late": True})
-                continue
+        while self._compute_turn():
+            pass  # between two turns nothing is held, so that a model that is dropped is freed
+
+    def _compute_turn(self) -> bool:
+        pieces = self._pool.take()
+        parcels = {id(piece.parcel): piece.parcel for piece in pieces}.values()
+        if pieces and pieces[0].parcel.gone:
+            for parcel in parcels:
+                self.send({"id": parcel.id, "late": True})
+            return True
+        if pieces:
             computed(pieces)
             self.send({"turn": {"rows": len(pieces), "tokens": sum(piece.tokens for piece in pieces)}})
-            for parcel in {id(piece.parcel): piece.parcel for piece in pieces}.values():
-                if parcel.left or parcel.gone:
-                    continue
-                if parcel.twin is not None:
-                    self._compared(parcel.twin, parcel.replies)
-                else:
-                    self._finish(parcel)
+        for parcel in parcels:
+            if parcel.left or parcel.gone:
+                continue
+            if parcel.twin is not None:
+                self._compared(parcel.twin, parcel.replies)
+            else:
+                self._finish(parcel)
+        return bool(pieces)
 
     def _finish(self, parcel: Parcel) -> None:
         if parcel.ask.explain and parcel.records:
@@ -187,10 +195,6 @@ class Worker:
             return
         example = self._codec.pack(info.pop("example"), 1)
         self.send({"id": message["id"], "loaded": info}, example)
-
-    def _drop(self, handle: int) -> None:
-        self.models.drop(handle)
-        gc.collect()
 
     def _do_slow_work(self) -> None:
         while True:
