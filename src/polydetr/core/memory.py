@@ -33,8 +33,8 @@ def free_memory() -> int | None:
 
 
 def give_back_memory() -> None:
-    """Hands freed memory back to the system, where the C library keeps it: after something large was freed that will not
-    come again at once (a model).
+    """Hands freed memory back to the system, where the C library keeps it: after something large was freed that will
+    not come again at once (a model).
     """
     with suppress(OSError, AttributeError, TypeError):  # another library than glibc
         ctypes.CDLL(None).malloc_trim(0)

@@ -57,5 +57,5 @@ def _key(tensor: Tensor) -> Any:
     in_memory = tensor.device.type == "cpu" and tensor.layout == torch.strided
     if not in_memory or tensor.numel() * tensor.element_size() < LEAST_BYTES:
         return None
-    content = memoryview(tensor.detach().contiguous().view(torch.uint8).numpy()).cast("B")
+    content = tensor.detach().contiguous().view(torch.uint8).numpy().data.cast("B")
     return tuple(tensor.shape), str(tensor.dtype), hashlib.blake2b(content, digest_size=16).digest()

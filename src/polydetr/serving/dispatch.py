@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from polydetr.core.ahead import cores
-from polydetr.errors import ConfigError, ModelFolderError, PolydetrError
+from polydetr.errors import ConfigError, InputError, ModelFolderError, PolydetrError
 from polydetr.serving.contract import TooLate, Unavailable
 from polydetr.serving.frames import RowCodec
 from polydetr.serving.lanes import Lane
@@ -300,7 +300,9 @@ class Dispatcher:
             if request.is_answered:
                 self._complete(request)
                 return
-        self._fail(request, error_of(failed))
+        error = error_of(failed)
+        wrong = isinstance(error, ConfigError)  # of a caller, options are input
+        self._fail(request, InputError(error.message, hint=error.hint) if wrong else error)
 
     def _fail(self, request: Request, error: PolydetrError) -> None:
         if not request.done.done():

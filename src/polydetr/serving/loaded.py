@@ -36,7 +36,7 @@ class Models:
         Raises:
             PolydetrError: see ``LoadedModel.load``.
         """
-        model = LoadedModel.load(folder, **({} if runtime is None else {"runner": runtime}))
+        model = LoadedModel.load(folder) if runtime is None else LoadedModel.load(folder, runner=runtime)
         runner = model.engine.runner
         with self._lock:
             if isinstance(runner, SharesWeights):

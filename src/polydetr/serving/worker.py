@@ -1,8 +1,9 @@
 """A model process: ``python -m polydetr.serving.worker FD``, with a socket to the front process as its file FD.
 
-Three threads: one reads messages and encodes rows, one computes turns (``turns.Pool``) and sends replies, one does what
-may take long: loading, explaining, and asking a shadow. It ends when the front process ends, however that happens: the
-socket is then closed. Signals of a terminal are the front process's affair.
+Three threads: one takes messages in, one encodes rows and computes turns (``turns.Pool``) and sends replies, one does
+what may take long: loading, explaining, and asking a shadow. Encoding and computing stand in one thread, as two would
+wait for the interpreter's lock at every operation of the network. It ends when the front process ends, however that
+happens: the socket is then closed. Signals of a terminal are the front process's affair.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from typing import Any
 from polydetr.errors import PolydetrError
 from polydetr.serving import frames
 from polydetr.serving.contract import Ask
-from polydetr.serving.parcels import Parcel, ServedModel, computed
+from polydetr.serving.parcels import Parcel, Piece, ServedModel, computed
 from polydetr.serving.shadow import MOST_WAITING, compare
+from polydetr.serving.turns import Arrival, Pool
 
 _TOLD_ROWS, _TOLD_S = 128, 1.0
+_SWITCH_S = 0.001
+"""After so long a thread that explains lets the one that answers go on."""
 
 
 class Worker:
@@ -34,7 +38,6 @@ class Worker:
 
     def __init__(self, sock: socket.socket, *, budget: int, mark: str) -> None:
         from polydetr.serving.loaded import Models
-        from polydetr.serving.turns import Pool
 
         self._sock, self._codec = sock, frames.RowCodec(mark)
         self._sending = threading.Lock()
@@ -46,8 +49,8 @@ class Worker:
         self._told_at = 0.0
 
     def serve(self) -> None:
-        """Until the front process is gone or says so."""
-        for work in (self._compute, self._do_slow_work):
+        """Until the front process is gone."""
+        for work in (self._work, self._do_slow_work):
             threading.Thread(target=_or_end, args=(work,), daemon=True).start()
         while True:
             self._heed(*frames.receive(self._sock))
@@ -55,7 +58,7 @@ class Worker:
     def _heed(self, message: dict[str, Any], parts: Sequence[bytes]) -> None:
         match message["do"]:
             case "answer":
-                self._answer(message, parts)
+                self._pool.arrive(Arrival(message, parts, time.monotonic() + message["left"]))
             case "forget":
                 self._pool.forget(message["request"])
                 for parcel in list(self._explaining.values()):
@@ -74,30 +77,57 @@ class Worker:
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
-    def _answer(self, message: dict[str, Any], parts: Sequence[bytes]) -> None:
-        id = message["id"]
+    def _work(self) -> None:
+        while self._do_next():
+            pass  # in between nothing is held, so that a model that is dropped is freed
+
+    def _do_next(self) -> bool:
+        work = self._pool.take()
+        if work is None:
+            return False
+        for id in work.late:
+            self.send({"id": id, "late": True})
+        if work.encode is not None:
+            self._encode(work.encode)
+        if work.compute:
+            self._compute(work.compute)
+        return True
+
+    def _encode(self, arrival: Arrival) -> None:
+        message = arrival.message
         try:
-            rows = list(self._codec.rows(message["images"], parts))
+            rows = list(self._codec.rows(message["images"], arrival.parts))
             parcel = Parcel.read(
                 rows,
-                id=id,
+                id=message["id"],
                 request=message["request"],
                 served=self.models[message["handle"]],
                 ask=Ask(**message["ask"]),
                 first=message["first"],
-                deadline=time.monotonic() + message["left"],
+                deadline=arrival.deadline,
                 checked=message["checked"],
             )
         except Exception as fault:
-            self.send({"id": id, "failed": failure(fault)})
+            self.send({"id": message["id"], "failed": failure(fault)})
             return
         if parcel.served.handle in self._shadows:
             parcel.rows = rows
         self._tell_columns(parcel.served)
         if parcel.pieces:
-            self._pool.add(parcel.pieces)
+            self._pool.add(parcel.pieces, tag=arrival.tag)
         else:
             self._finish(parcel)
+
+    def _compute(self, pieces: Sequence[Piece]) -> None:
+        computed(pieces)
+        self.send({"turn": {"rows": len(pieces), "tokens": sum(piece.tokens for piece in pieces)}})
+        for parcel in {id(piece.parcel): piece.parcel for piece in pieces}.values():
+            if parcel.left:
+                continue
+            if parcel.twin is not None:
+                self._compared(parcel.twin, parcel.replies)
+            else:
+                self._finish(parcel)
 
     def _tell_columns(self, served: ServedModel) -> None:
         """What was counted in the columns, now and then."""
@@ -105,29 +135,6 @@ class Worker:
         if served.counted.rows >= _TOLD_ROWS or now - self._told_at > _TOLD_S:
             self._told_at = now
             self.send({"columns": {"handle": served.handle, "counts": served.counted.take()}})
-
-    def _compute(self) -> None:
-        while self._compute_turn():
-            pass  # between two turns nothing is held, so that a model that is dropped is freed
-
-    def _compute_turn(self) -> bool:
-        pieces = self._pool.take()
-        parcels = {id(piece.parcel): piece.parcel for piece in pieces}.values()
-        if pieces and pieces[0].parcel.gone:
-            for parcel in parcels:
-                self.send({"id": parcel.id, "late": True})
-            return True
-        if pieces:
-            computed(pieces)
-            self.send({"turn": {"rows": len(pieces), "tokens": sum(piece.tokens for piece in pieces)}})
-        for parcel in parcels:
-            if parcel.left or parcel.gone:
-                continue
-            if parcel.twin is not None:
-                self._compared(parcel.twin, parcel.replies)
-            else:
-                self._finish(parcel)
-        return bool(pieces)
 
     def _finish(self, parcel: Parcel) -> None:
         if parcel.ask.explain and parcel.records:
@@ -222,6 +229,7 @@ def _or_end(work: Callable[[], None]) -> None:
 def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.setswitchinterval(_SWITCH_S)
     warnings.simplefilter("ignore")  # they quote rows, and rows are the callers'
     sock = socket.socket(fileno=descriptor)
     try:
