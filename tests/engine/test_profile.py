@@ -12,10 +12,16 @@ from polydetr.engine.profile import ColumnProfile, Counted, profile_of, profiles
 from tiny_models import as_records, make_engine
 
 ROWS = [
-    {"note": "word " * (1 + i % 7), "price": i % 50, "tint": ["red", "green", "blue"][i % 3], "day": f"2024-01-{1 + i % 28:02}",
-     "bought": ["tea"] * (i % 4), "label": "ab"[i % 2]}
+    {
+        "note": "word " * (1 + i % 7),
+        "price": i % 50,
+        "tint": ["red", "green", "blue"][i % 3],
+        "day": f"2024-01-{1 + i % 28:02}",
+        "bought": ["tea"] * (i % 4),
+        "label": "ab"[i % 2],
+    }
     for i in range(200)
-]  # fmt: skip
+]
 INPUTS = {"note": "text", "price": "number", "tint": "category", "day": "date", "bought": "history"}
 
 
@@ -39,7 +45,8 @@ def test_every_column_has_a_profile_that_its_own_rows_agree_with() -> None:
     ("column", "value"),
     [
         ("note", "word " * 50), ("note", None), ("note", 5), ("price", 99), ("price", "much"), ("price", "n/a"),
-        ("tint", "violet"), ("tint", None), ("tint", []), ("day", "1999-01-01"), ("bought", ["tea"] * 40), ("bought", []),
+        ("tint", "violet"), ("tint", None), ("tint", []), ("day", "1999-01-01"), ("bought", ["tea"] * 40),
+        ("bought", []),
     ],
 )  # fmt: skip
 def test_a_column_that_changes_is_noticed_and_no_other(column: str, value: object) -> None:
