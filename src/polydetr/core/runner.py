@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from polydetr.core.examples import Arrays, Example
 
@@ -29,4 +29,26 @@ class Runner(Protocol):
         targets: those that are to be answered.
         seed, numbers: what is drawn at random for an example depends on the seed and on the example's number alone.
         """
+        ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A runner that says what it computes in: "torch bf16", "onnx int8"."""
+
+    runtime: str
+
+
+@runtime_checkable
+class SharesWeights(Protocol):
+    """A runner whose weights may be those of another one in the same process, where they are equal to the bit: models
+    that were trained on one frozen backbone.
+    """
+
+    def share_weights(self, known: dict[Any, Any]) -> None:
+        """Uses what is ``known`` in place of its own, and adds what is new."""
+        ...
+
+    def release_weights(self, known: dict[Any, Any]) -> None:
+        """It is used no more: what nobody else uses is known no more."""
         ...

@@ -136,6 +136,14 @@ class Modality(ABC):
             RowError: a value cannot be read as this modality.
         """
 
+    def value_schema(self, column: str) -> dict[str, Any]:
+        """JSON schema of what a row may have in this column, as a page or a form shows it; {} for anything."""
+        return {}
+
+    def example_value(self, column: str) -> Any:
+        """A typical value of this column, from what was learned; none of a training row. None where it is missing."""
+        return None
+
     @property
     def tokens_per_entry(self) -> int:
         """How many tokens the model attends over per entry of the group's arrays."""

@@ -207,6 +207,10 @@ class Task(ABC):
         row unless the task ``reads_document``.
         """
 
+    def answer_schema(self) -> dict[str, Any]:
+        """JSON schema of a prediction's value in JSON terms; {} for anything."""
+        return {}
+
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         """What of a prediction stands in a table, beside the user's own columns. probabilities: also a column for the
         probability of each class, where it answers with classes.
