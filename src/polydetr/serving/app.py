@@ -23,7 +23,7 @@ from polydetr.serving.asking import AskQuery, model_named, replies_to
 from polydetr.serving.bodies import STREAMS, content_type, items_of_body
 from polydetr.serving.contract import Fleet, Reply
 from polydetr.serving.counters import CONTENT_TYPE, Counters
-from polydetr.serving.gate import CALLER, Caller, Gate
+from polydetr.serving.gate import CALLER, Caller, Gate, fault
 from polydetr.serving.job_routes import job_routes
 from polydetr.serving.jobs import JobStore
 from polydetr.serving.keys import KeyFile
@@ -72,7 +72,7 @@ def create_app(
     app = FastAPI(
         title="polydetr", lifespan=life, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
     )
-    for kind in (PolydetrError, HTTPException, RequestValidationError):
+    for kind in (PolydetrError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _refused)
     _add_pages(app)
     _add_state(app, fleet, counters)
@@ -178,7 +178,7 @@ def _add_predict(app: FastAPI, fleet: Fleet, counters: Counters, limits: Limits)
         wanted = _wanted(request)
         if content_type(request) in STREAMS:
             lines = answered_lines(request, fleet, name, columns, query.ask(), limits, told=told)
-            return Streamed(await anext(lines, None), lines)  # type: ignore[return-value]
+            return Streamed(await anext(lines, None), lines)
         items = await items_of_body(request, columns, limits, query.strictness)
         ask = query.ask(cells=wanted in DELIMITERS)
         replies = await replies_to(fleet, name, items, ask, timeout_s=limits.timeout_s)
@@ -212,8 +212,9 @@ async def _refused(request: Request, error: Exception) -> Response:
         raw = {name.lower().encode(): value.encode() for name, value in (error.headers or {}).items()}
         message = said.get(error.status_code, str(error.detail)[:200])
         refused = Refused(error.status_code, message, reason="address", headers=list(raw.items()))
+    elif not isinstance(error, PolydetrError):
+        refused = fault(request.scope[CALLER])  # the gate logs it
     else:
-        assert isinstance(error, PolydetrError)
         refused = refusal(error)
         if refused.status >= 500:
             log("failed", level=logging.WARNING, error=error, id=request.scope[CALLER].request_id)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from polydetr.errors import RowError, did_you_mean, quoted
 from polydetr.serving.contract import Ask, Busy, Fleet, ModelInfo, Reply, Unavailable, UnknownModel
 from polydetr.serving.refusal import error_dict
-from polydetr.serving.rows import Item
+from polydetr.serving.rows import Columns, Item
 
 
 class AskQuery(BaseModel):
@@ -71,12 +71,21 @@ async def replies_to(
 
 
 async def replies_patiently(
-    fleet: Fleet, model: str, items: Sequence[Item], ask: Ask, *, timeout_s: float, first: int, patience_s: float
+    fleet: Fleet,
+    model: str,
+    items: Sequence[Item],
+    ask: Ask,
+    *,
+    columns: Columns,
+    timeout_s: float,
+    first: int,
+    patience_s: float,
 ) -> list[Reply]:
-    """The same, for rows that can wait: it asks again where too much is waiting or a model is just being exchanged,
-    for ``patience_s`` in all.
+    """The same for a part of many rows, which can wait: it asks again where too much is waiting or a model is just
+    being exchanged, for ``patience_s`` in all. A column that no row of the part has is missing in each of them: that
+    it is in none of all rows cannot be known.
     """
-    began = time.monotonic()
+    items, began = _with_all_columns(items, columns), time.monotonic()
     while True:
         try:
             return await replies_to(fleet, model, items, ask, timeout_s=timeout_s, first=first)
@@ -85,6 +94,14 @@ async def replies_patiently(
             if time.monotonic() - began + wait > patience_s:
                 raise
             await asyncio.sleep(max(wait, 0.05))
+
+
+def _with_all_columns(items: Sequence[Item], columns: Columns) -> list[Item]:
+    place = next((i for i, item in enumerate(items) if not isinstance(item, RowError)), None)
+    found = list(items)
+    if place is not None:
+        found[place] = {**items[place], **{n: None for n in columns.inputs if n not in items[place]}}  # type: ignore[dict-item]
+    return found
 
 
 def _numbered(reply: Reply, number: int) -> Reply:

@@ -41,6 +41,7 @@ _SECURITY = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 ]
+_NUMBERS = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}|\[[0-9a-f:.]+\]")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _LINGER_S = 2.0
 """How long the rest of a refused body is read and thrown away: a connection that is closed on data that was not read
@@ -155,8 +156,10 @@ class Gate:
             body.most = self._checked(scope, headers, caller, path)
             await self._app(scope, body, answer)
         except Exception as error:
-            refused = refusal(error) if isinstance(error, PolydetrError) else _fault(error, caller)
+            refused = refusal(error) if isinstance(error, PolydetrError) else fault(caller)
             reason = refused.reason
+            if not isinstance(error, PolydetrError):
+                log("fault", level=logging.ERROR, error=error, id=caller.request_id)
             if answer.begun and not answer.ended:  # the head of an answer is out: that it breaks off is all it can say
                 raise
             if not answer.begun:
@@ -191,6 +194,8 @@ class Gate:
         name = re.sub(r":\d*$", "", hosts[0].decode("latin-1").lower()) if len(hosts) == 1 else ""
         for allowed in map(str.lower, self._place.hosts):
             if allowed in ("*", name) or (allowed.startswith("*.") and name.endswith(allowed[1:])):
+                return
+            if allowed == Place.NUMBERS and _NUMBERS.fullmatch(name):
                 return
         raise Refused(
             400, "this service is not known by the name in the Host header.", reason="host",
@@ -255,9 +260,8 @@ class _Answer:
         await self._send(message)
 
 
-def _fault(error: Exception, caller: Caller) -> Refused:
+def fault(caller: Caller) -> Refused:
     """What nobody foresaw: where it happened stands in the log, and nothing of it in the answer."""
-    log("fault", level=logging.ERROR, error=error, id=caller.request_id)
     return Refused(
         500, "the service failed.", reason="fault",
         hint=f"Tell whoever runs it this request's id: {caller.request_id}.",

@@ -190,7 +190,7 @@ class JobStore:
             table = AnswersAsTable(file, delimiter=DELIMITERS[job.answers]) if job.answers in DELIMITERS else None
             while items := await asyncio.to_thread(_next, rows):
                 replies = await replies_patiently(
-                    self._fleet, job.model, items, job.ask, timeout_s=self._limits.timeout_s * 4,
+                    self._fleet, job.model, items, job.ask, columns=columns, timeout_s=self._limits.timeout_s * 4,
                     first=job.rows_done + 1, patience_s=_PATIENCE_S,
                 )  # fmt: skip
                 if table is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 MEGABYTE = 1 << 20
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -56,9 +57,11 @@ class JobLimits:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the service stands. hosts: what may stand in Host, "*.example.org" for what ends so, "*" for any.
-    root_path: what a reverse proxy takes off the addresses.
+    """Where the service stands. hosts: what may stand in Host, "*.example.org" for what ends so, "*" for any, and
+    ``NUMBERS`` for every address that is no name. root_path: what a reverse proxy puts before the addresses.
     """
+
+    NUMBERS: ClassVar[str] = "<numbers>"
 
     hosts: Sequence[str] = LOOPBACK
     root_path: str = ""

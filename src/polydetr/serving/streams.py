@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
 from polydetr.errors import Location, PolydetrError, RowError
 from polydetr.serving.asking import replies_patiently
@@ -76,7 +77,14 @@ async def _read(
             items = [_item(line, columns) for line in lines]
             last = asyncio.create_task(
                 replies_patiently(
-                    fleet, model, items, ask, timeout_s=limits.timeout_s, first=number, patience_s=limits.timeout_s
+                    fleet,
+                    model,
+                    items,
+                    ask,
+                    columns=columns,
+                    timeout_s=limits.timeout_s,
+                    first=number,
+                    patience_s=limits.timeout_s,
                 )
             )
             number += len(items)
@@ -117,16 +125,14 @@ def _line(value: Any) -> bytes:
     return json_bytes(value) + b"\n"
 
 
-class Streamed:
+class Streamed(Response):
     """A response whose body is read out of a request that is still coming. Starlette's own would read the request's
     messages meanwhile, to learn of a client that goes away, and so lose rows.
     """
 
-    status_code = 200
-
     def __init__(self, first: bytes | None, rest: AsyncIterator[bytes]) -> None:
+        self.status_code, self.background = 200, None
         self._first, self._rest = first, rest
-        self.background = None
 
     async def __call__(
         self,
