@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -239,11 +240,12 @@ def _sent(value: Any) -> Any:
         return {str(name): _sent(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_sent(one) for one in value]
-    if isinstance(value, float) and value != value:
-        return None
-    if hasattr(value, "tolist"):  # of NumPy
-        return _sent(value.tolist())
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if tolist := getattr(value, "tolist", None):  # of NumPy
+        return _sent(tolist())
+    isoformat = getattr(value, "isoformat", None)
+    return isoformat() if isoformat else value
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

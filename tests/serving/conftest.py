@@ -34,7 +34,8 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """A text and a number in; a class, a quantity and entities out."""
     rows = [{**row, "minutes": 80 + i % 30} for i, row in enumerate(film_rows(40))]
     target = {"label": "classification", "stars": "regression", "entities": "entities"}
-    return of_rows(rows, tmp_path_factory.mktemp("served") / "several", target=target)
+    inputs = {"text": "text", "minutes": "number"}
+    return of_rows(rows, tmp_path_factory.mktemp("served") / "several", target=target, inputs=inputs)
 
 
 Service = Callable[..., TestClient]

@@ -193,9 +193,10 @@ class Gate:
         hosts = headers.get(b"host", [])
         name = re.sub(r":\d*$", "", hosts[0].decode("latin-1").lower()) if len(hosts) == 1 else ""
         for allowed in map(str.lower, self._place.hosts):
-            if allowed in ("*", name) or (allowed.startswith("*.") and name.endswith(allowed[1:])):
-                return
-            if allowed == Place.NUMBERS and _NUMBERS.fullmatch(name):
+            if allowed == Place.NUMBERS:
+                if _NUMBERS.fullmatch(name):
+                    return
+            elif allowed in ("*", name) or (allowed.startswith("*.") and name.endswith(allowed[1:])):
                 return
         raise Refused(
             400, "this service is not known by the name in the Host header.", reason="host",
@@ -214,7 +215,7 @@ class Gate:
                 )  # fmt: skip
             return None
         given = _given_key(headers)
-        key = self._keys.find(given) if given else None
+        key = self._found(given) if given else None
         if key is None:
             if given and (wait := self._failures.note(address)):
                 raise Refused(
@@ -231,6 +232,16 @@ class Gate:
                 403, "this key exchanges no models.", reason="admin", hint="polydetr keys add NAME --admin makes one."
             )
         return key
+
+
+    def _found(self, given: str) -> Key | None:
+        """None also where the keys cannot be read: nobody is let in by a damaged file."""
+        assert self._keys is not None
+        try:
+            return self._keys.find(given)
+        except PolydetrError as error:
+            log("keys", level=logging.ERROR, error=error)
+            return None
 
 
 class _Answer:
