@@ -60,7 +60,7 @@ def asked_records(
     what ``reading`` says.
     """
     report = report if report is not None else ReadReport()
-    rows = _each(rows, lambda row: _as_row(row, fields), lambda rows: _as_rows(rows, fields, single))
+    rows = _each(rows, lambda row: as_row(row, fields), lambda rows: _as_rows(rows, fields, single))
     are_images = isinstance(rows, str | Path) and (Path(rows).is_dir() or is_image_name(rows))
     expected = expected or ExpectedColumns(tuple(fields))
     records = read_records(
@@ -218,8 +218,8 @@ def with_targets(records: Iterable[Record], targets: Iterable[str]) -> Iterator[
         raise no_column(wanted[0], record.row, "the target to measure against", file=where, hint=remedy)
 
 
-def _as_row(row: Any, fields: Sequence[str]) -> Any:
-    """A bare value (a string, an image) is a row where the model reads one column."""
+def as_row(row: Any, fields: Sequence[str]) -> Any:
+    """A bare value (a string, an image) is a row where the model reads one column. Raises SchemaError elsewhere."""
     if isinstance(row, (Mapping, Record)):
         return row
     if column_kind(row) == "pandas":
