@@ -1,4 +1,4 @@
-"""How much memory a program may still take, and what becomes of memory that it gives back."""
+"""How much memory a program may still take, what becomes of memory that it gives back, and giving it back."""
 
 from __future__ import annotations
 
@@ -44,3 +44,11 @@ def keep_freed_memory() -> bool:
         return False
     mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD in malloc.h
     return bool(mallopt(mmap_threshold, 1 << 30)) and bool(mallopt(trim_threshold, (1 << 31) - 1))
+
+
+def give_back_memory() -> None:
+    """Hands freed memory back to the system, where the C library keeps it: after something large was freed that will
+    not come again at once (a model).
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another library than glibc
+        ctypes.CDLL(None).malloc_trim(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from polydetr.core.examples import Arrays, Example
 
@@ -34,10 +34,11 @@ class Runner(Protocol):
 
 @runtime_checkable
 class SizedRunner(Runner, Protocol):
-    """A runner whose speed depends on two sizes. batch_tokens: padded tokens per batch, at most; precision: what it
-    computes in, "fp32", "bf16" or "int8".
+    """A runner whose speed depends on two sizes. batch_tokens: padded tokens per batch, at most; runtime: what computes,
+    a name of ``core.plugs.RUNNERS``; precision: in what, "fp32", "bf16" or "int8".
     """
 
+    runtime: str
     batch_tokens: int
     precision: str
 
@@ -48,4 +49,15 @@ class SizedRunner(Runner, Protocol):
 
     def sized(self, *, threads: int, batch_tokens: int) -> Self:
         """The same with other sizes, no more ``threads`` than it has; the two share the model."""
+        ...
+
+
+@runtime_checkable
+class SharesWeights(Protocol):
+    """A runner whose weights may be those of another one in the same process, where they are equal to the bit: models
+    that were trained on one frozen backbone.
+    """
+
+    def share_weights(self, known: dict[Any, Any]) -> None:
+        """Uses what is ``known`` in place of its own, and adds what is new; holds nothing alive by it."""
         ...

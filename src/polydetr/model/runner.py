@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from polydetr.data.batching import token_budget_batches
 from polydetr.errors import PolydetrError
 from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
+from polydetr.model.sharing import share
 from polydetr.nn.batch import Batch
 from polydetr.nn.cpu.threads import single_threaded_pool
 
@@ -48,6 +49,8 @@ class TorchRunner:
 
     batch_tokens: padded tokens per batch, at most.
     """
+
+    runtime = "torch"
 
     def __init__(self, model: PolyModel, *, batch_tokens: int = 1024) -> None:
         keep_freed_memory()
@@ -80,6 +83,10 @@ class TorchRunner:
         from polydetr.model.insides import TorchInsides
 
         return TorchInsides.of(engine, self.model)
+
+    def share_weights(self, known: dict[Any, Any]) -> None:
+        """See ``core.runner.SharesWeights``."""
+        share(self.model, known)
 
     def batch(self, examples: Sequence[Example], numbers: Sequence[int] | None = None, *, seed: int = 0) -> Batch:
         """The examples side by side, where the model computes."""

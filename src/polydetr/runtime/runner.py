@@ -41,6 +41,8 @@ class OnnxRunner:
     forked process has none of its parent's threads, and would wait for them for ever).
     """
 
+    runtime = "onnx"
+
     def __init__(
         self,
         graphs: Mapping[frozenset[str], tuple[Graph, Names]],
