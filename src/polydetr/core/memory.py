@@ -1,7 +1,8 @@
-"""How much memory a program may still take."""
+"""How much memory a program may still take, and giving back what it needs no more."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -29,3 +30,11 @@ def free_memory() -> int | None:
         own = resource.getrlimit(resource.RLIMIT_AS)[0]
         found += [own] if own != resource.RLIM_INFINITY else []
     return min(found, default=None)
+
+
+def give_back_memory() -> None:
+    """Hands freed memory back to the system, where the C library keeps it: after something large was freed that will
+    not come again at once (a model).
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another library than glibc
+        ctypes.CDLL(None).malloc_trim(0)

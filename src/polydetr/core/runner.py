@@ -46,9 +46,5 @@ class SharesWeights(Protocol):
     """
 
     def share_weights(self, known: dict[Any, Any]) -> None:
-        """Uses what is ``known`` in place of its own, and adds what is new."""
-        ...
-
-    def release_weights(self, known: dict[Any, Any]) -> None:
-        """It is used no more: what nobody else uses is known no more."""
+        """Uses what is ``known`` in place of its own, and adds what is new; holds nothing alive by it."""
         ...

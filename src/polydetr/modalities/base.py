@@ -19,7 +19,10 @@ from polydetr.errors import ConfigError
 from polydetr.schema.spec import FieldSpec
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import FindsInImages, MarksWords
+from polydetr.values.cells import is_missing
 
+PRESENT = "present"
+"""What stands for a value that is there, where no more is known of it."""
 Notify = Callable[[str], None]
 """Takes a message for the user, one sentence."""
 
@@ -143,6 +146,15 @@ class Modality(ABC):
     def example_value(self, column: str) -> Any:
         """A typical value of this column, from what was learned; none of a training row. None where it is missing."""
         return None
+
+    def measure(self, column: str, value: Any) -> float | str | None:
+        """One number or name that stands for a value of this column, by which rows are compared with the training rows
+        (``engine.profile``); None where it is missing. Cheap: nothing is opened.
+
+        Raises:
+            RowError: the value cannot be read.
+        """
+        return None if is_missing(value) else PRESENT
 
     @property
     def tokens_per_entry(self) -> int:

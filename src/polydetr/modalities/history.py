@@ -289,6 +289,28 @@ class HistoryModality(Modality):
             parts["text"] = min(self._room("text"), 2 + round(1.4 * self.words))
         return max(1, sum(parts.values()))
 
+    def value_schema(self, column: str) -> dict[str, Any]:
+        parts = [(spec.name, part) for spec in self.item_fields for part in [self._part_of(spec.name)] if part]
+        fields = {name: part.value_schema(name) for name, part in parts}
+        item = {
+            "anyOf": [{"type": "object", "properties": fields}, {"type": "string"}, {"type": ["integer", "null"]}],
+            "description": "a mapping of its fields, a text, or the number that names it",
+        }
+        said = f"items, the latest last, of which the last {self.config.max_items} are read"
+        return {"anyOf": [{"type": "array", "items": item}, item], "description": said}
+
+    def example_value(self, column: str) -> list[dict[str, Any]]:
+        """One item of typical values."""
+        parts = [(spec.name, part) for spec in self.item_fields for part in [self._part_of(spec.name)] if part]
+        return [{name: part.example_value(name) for name, part in parts}]
+
+    def measure(self, column: str, value: Any) -> float | None:
+        """How many items."""
+        return None if is_missing(value) else float(len(as_list(value)))
+
+    def _part_of(self, field: str) -> Modality | None:
+        return next((part for part in self.parts.values() if field in part.fields), None)
+
     @property
     def reads_files(self) -> bool:
         return any(isinstance(part, ReadsFiles) and part.reads_files for part in self.parts.values())

@@ -36,7 +36,7 @@ from polydetr.specs.choose import choose_image_spec
 from polydetr.specs.image import ImageSpec
 from polydetr.values.decoding import ImageReading
 from polydetr.values.framing import Frame, fit_image, frame_of
-from polydetr.values.images import deep_values, file_stamps, list_images, opened_image, outside_levels
+from polydetr.values.images import deep_values, file_stamps, list_images, opened_image, outside_levels, png_bytes
 from polydetr.values.pixels import ALL_LEVELS, Levels
 
 _LEVELS_OF = 200
@@ -175,6 +175,22 @@ class ImageModality(Modality):
             for field in self.fields:
                 key.update("\0".join(file_stamps(row.get(field), reading)).encode(errors="surrogatepass") + b"\n")
         return key.hexdigest()
+
+    def value_schema(self, column: str) -> dict[str, Any]:
+        image = {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/*"}
+        several = {"type": "array", "items": image}
+        return {
+            "anyOf": [image, *([several] if self.config.max_images > 1 else []), {"type": "null"}],
+            "description": f"the bytes of an image, of at most {self.config.max_pixels:,} pixels",
+        }
+
+    def example_value(self, column: str) -> bytes:
+        """A gray square."""
+        return png_bytes(np.full((self.config.size, self.config.size, 3), 128, dtype=np.uint8))
+
+    def measure(self, column: str, value: Any) -> float | None:
+        """How many images."""
+        return float(len(list_images(value))) or None
 
     # -- explanations ------------------------------------------------------------------------------------------------
 

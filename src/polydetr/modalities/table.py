@@ -52,6 +52,7 @@ class TableModality(Modality):
     def __init__(self, columns: Sequence[Column], *, config: TableConfig, needs: Needs) -> None:
         super().__init__([column.name for column in columns], needs=needs)
         self.columns = tuple(columns)
+        self._by_name = {column.name: column for column in columns}
         self.config = config
         self.width = max((column.width for column in columns), default=1) or 1
         # Code 0 is "present"; each column's other codes follow those of the column before it.
@@ -101,6 +102,15 @@ class TableModality(Modality):
                 code[i] = self.offsets[i] + cell.code
             all_missing = all_missing and cell.code == MISSING
         return (number[:0], code[:0]) if all_missing else (number, code)
+
+    def value_schema(self, column: str) -> dict[str, Any]:
+        return self._by_name[column].schema()
+
+    def example_value(self, column: str) -> Any:
+        return self._by_name[column].typical
+
+    def measure(self, column: str, value: Any) -> float | str | None:
+        return self._by_name[column].measure(value)
 
     # -- explanations -------------------------------------------------------------------------------------------------
 

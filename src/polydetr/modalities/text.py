@@ -206,6 +206,20 @@ class TextModality(Modality):
             arrays["word_rows"] = np.where(first, row + 1, 0).astype(np.int16)
         return Window(arrays, Layout(row, whole[START], whole[END], np.where(real, whole[WORD], -1), first, margin))
 
+    def value_schema(self, column: str) -> dict[str, Any]:
+        words = {"type": "array", "items": {"type": "string"}, "description": "its words"}
+        return {"anyOf": [{"type": "string"}, words, {"type": "null"}], "description": "a text, or its words"}
+
+    def example_value(self, column: str) -> str:
+        return "a short text"
+
+    def measure(self, column: str, value: Any) -> float | None:
+        """Its characters."""
+        if is_missing_text(value):
+            return None
+        whole = isinstance(value, str)
+        return float(len(value)) if whole else float(len(as_text(value, field=column).text))
+
     # -- explanations ----------------------------------------------------------------------------------------------
 
     def units(self, row: Row, windows: Sequence[Window]) -> TextPart:

@@ -225,8 +225,10 @@ def load_runner(
     except (OSError, SafetensorError) as error:
         raise ModelFolderError(f"{str(folder / WEIGHTS)!r} cannot be read: {error}.", hint=COPY_AGAIN) from error
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    apply(model, choose_for_loading(model, precision, manifest))
+    chosen = choose_for_loading(model, precision, manifest)
+    apply(model, chosen)
     runner = TorchRunner(model.eval())
+    runner.runtime = f"torch {chosen.name}"
     runner.masters = Masters.in_file(model, folder / WEIGHTS)
     return runner
 

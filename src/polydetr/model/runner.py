@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from polydetr.data.batching import token_budget_batches
 from polydetr.errors import PolydetrError
 from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
+from polydetr.model.sharing import share
 from polydetr.nn.batch import Batch
 from polydetr.nn.cpu.attention import keep_freed_memory
 from polydetr.nn.cpu.threads import single_threaded_pool
@@ -48,6 +50,8 @@ class TorchRunner:
         keep_freed_memory()
         self.model, self.batch_tokens = model, batch_tokens
         self.threads = torch.get_num_threads()
+        self.runtime = "torch"
+        """With the format that it computes in, once that is chosen: "torch int8"."""
         self.masters: Masters | None = None
         """The weights as a folder keeps them, where they were trained or loaded."""
         self._listener: Listener | None = None
@@ -61,6 +65,10 @@ class TorchRunner:
         other = copy.copy(self)
         other._listener = listener
         return other
+
+    def share_weights(self, known: dict[Any, Any]) -> None:
+        """See ``core.runner.SharesWeights``."""
+        share(self.model, known)
 
     def batch(self, examples: Sequence[Example], numbers: Sequence[int] | None = None, *, seed: int = 0) -> Batch:
         """The examples side by side, where the model computes."""

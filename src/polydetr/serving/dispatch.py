@@ -1,8 +1,8 @@
 """In the front process: which model process computes what, and what becomes of it where one ends.
 
-A process is sent a little more than it computes in a few turns, so that it always has rows to choose from, and little is
-lost with it. The rows that were in a process that ended are sent once more, each parcel alone in its process: where one
-of them ended it, the others do not suffer a second time.
+A process is sent a little more than it computes in a few turns, so that it always has rows to choose from, and little
+is lost with it. The rows that were in a process that ended are sent once more, each parcel alone in its process: where
+one of them ended it, the others do not suffer a second time.
 """
 
 from __future__ import annotations
@@ -12,46 +12,28 @@ import contextlib
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from polydetr.core.ahead import cores
-from polydetr.errors import PolydetrError
+from polydetr.errors import ConfigError, InputError, ModelFolderError, PolydetrError
 from polydetr.serving.contract import TooLate, Unavailable
 from polydetr.serving.frames import RowCodec
-from polydetr.serving.process import ModelProcess, error_of
+from polydetr.serving.lanes import Lane
+from polydetr.serving.process import error_of
 from polydetr.serving.versions import Version
 from polydetr.serving.waiting import Request, Sending, Waiting, parcels_of
 
 TURNS_AHEAD = 8
-MOST_BYTES_AHEAD = 64 << 20
 _SLOWEST_RESTART_S = 30.0
 Notify = Callable[[str, Mapping[str, Any]], None]
 """Takes an event of the service by its name, with numbers and names that tell of it and no text of a caller."""
 
 
-class Lane:
-    """One model process and what was sent to it. alone: nothing more is sent until it is done with that."""
-
-    def __init__(self, number: int) -> None:
-        self.number, self.process, self.is_ready = number, ModelProcess(number), False
-        self.out: dict[int, Sending] = {}
-        self.tokens = self.bytes = 0.0
-        self.alone = False
-        self.failures = 0
-
-    def has_room(self, tokens: float) -> bool:
-        within = self.tokens < tokens and self.bytes < MOST_BYTES_AHEAD
-        return self.is_ready and not self.alone and (within or not self.out)
-
-    def take(self, sending: Sending, *, sign: int) -> None:
-        request = sending.request
-        self.tokens += sign * len(sending.places) * request.version.tokens
-        self.bytes += sign * request.size * len(sending.places) / request.count
-
-
 class Dispatcher:
-    """measured: what counts (``measured.Measured``); versions: gives those that every process has to hold."""
+    """measured: what counts (``measured.Measured``); versions: gives those that every process has to hold, first those
+    without which it cannot answer.
+    """
 
     def __init__(
         self,
@@ -60,7 +42,7 @@ class Dispatcher:
         runtime: str | None,
         budget: int,
         waiting: Waiting,
-        versions: Callable[[], list[Version]],
+        versions: Callable[[], tuple[list[Version], list[Version]]],
         measured: Any,
         notify: Notify,
     ) -> None:
@@ -69,7 +51,8 @@ class Dispatcher:
         self.lanes = [Lane(number) for number in range(workers)]
         self._ids = itertools.count(1)
         self._suspects: deque[Sending] = deque()
-        self._restarts: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._shadows: dict[int, int] = {}
         self._ending = False
         threads = max(1, cores() // workers)
         self._environment = (
@@ -88,9 +71,9 @@ class Dispatcher:
 
     async def end(self) -> None:
         self._ending = True
-        for task in self._restarts:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*(lane.process.end() for lane in self.lanes), *self._restarts, return_exceptions=True)
+        await asyncio.gather(*(lane.process.end() for lane in self.lanes), *self._tasks, return_exceptions=True)
 
     @property
     def ready(self) -> int:
@@ -102,29 +85,69 @@ class Dispatcher:
         return [lane.process.pid for lane in self.lanes if lane.process.is_up]
 
     async def _begin(self, lane: Lane, *, again: bool = False) -> None:
-        lane.process, lane.out, lane.tokens, lane.bytes, lane.alone = ModelProcess(lane.number), {}, 0.0, 0.0, False
-        hello = {"budget": self._budget, "mark": self.codec.mark}
-        await lane.process.start(
-            hello,
+        """A process that answers; what no request waits for is loaded later."""
+        await lane.begin(
+            {"budget": self._budget, "mark": self.codec.mark},
             environment=self._environment,
-            heard=lambda _, m: self._heard(lane, m),
+            heard=lambda _, message: self._heard(lane, message),
             gone=lambda _: self._gone(lane),
         )
-        for version in self._versions():
+        needed, others = self._versions()
+        await self._load_all(lane, needed if again else [*needed, *others], again=again)
+        lane.is_ready = True
+        self._tell_shadows(lane)
+        self.pump()
+        if again and others:
+            self._do(self._load_all(lane, others, again=True))
+
+    async def _load_all(self, lane: Lane, versions: Sequence[Version], *, again: bool) -> None:
+        for version in versions:
             try:
-                await self.load(lane, version)
-            except PolydetrError as error:
-                if not again or isinstance(error, Unavailable):
+                await lane.load(version, self._runtime, self.codec)
+            except (ModelFolderError, ConfigError) as error:
+                if not again:
                     raise
                 version.fault = f"{version.name!r} cannot be loaded again: {error.message}"
                 self._notify("model_failed", {"model": version.name, "error": type(error).__name__})
-        lane.is_ready = True
-        self.pump()
 
-    async def load(self, lane: Lane, version: Version) -> None:
-        """Brings a model into a process. Raises ModelFolderError, ConfigError, Unavailable."""
-        told, parts = await lane.process.load(version.handle, version.folder, self._runtime)
-        version.describe(told, self.codec.unpack(parts[0], parts[1:]))
+    async def bring(self, version: Version) -> None:
+        """Brings a model, which ``versions`` gives already, into every process, also into those that begin meanwhile.
+
+        Raises:
+            ModelFolderError, ConfigError: it cannot be loaded. Unavailable: the service ends.
+        """
+        for lane in self.lanes:
+            while version.handle not in lane.process.loaded:
+                if self._ending:
+                    raise Unavailable("the service is ending.")
+                if version.fault is not None:
+                    raise ModelFolderError(version.fault)
+                if lane.is_ready:
+                    with contextlib.suppress(Unavailable):
+                        await lane.load(version, self._runtime, self.codec)
+                else:
+                    await asyncio.sleep(0.02)
+
+    def drop(self, version: Version) -> None:
+        """Frees its memory in every process."""
+        for lane in self.lanes:
+            lane.process.drop(version.handle)
+
+    def shadows(self, pairs: Mapping[int, int]) -> None:
+        """pairs: the handle of a version that answers → that of its shadow."""
+        self._shadows = dict(pairs)
+        for lane in self.lanes:
+            self._tell_shadows(lane)
+
+    def _tell_shadows(self, lane: Lane) -> None:
+        loaded = lane.process.loaded
+        lane.process.send({"do": "shadows", "pairs": [pair for pair in self._shadows.items() if pair[1] in loaded]})
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Beside everything else, and no longer than the service."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _gone(self, lane: Lane) -> None:
         if self._ending:
@@ -141,18 +164,22 @@ class Dispatcher:
                 )
             else:
                 self._suspects.append(sending)
-        task = asyncio.create_task(self._revive(lane))
-        self._restarts.add(task)
-        task.add_done_callback(self._restarts.discard)
+        self._do(self._revive(lane))
 
     async def _revive(self, lane: Lane) -> None:
         await lane.process.end(wait_s=0.2)
-        lane.failures += 1
-        if lane.failures > 1:
-            await asyncio.sleep(min(_SLOWEST_RESTART_S, 0.25 * 2**lane.failures))
-        with contextlib.suppress(Unavailable):  # it ended again: ``_gone`` was told, and tries once more
-            await self._begin(lane, again=True)
-            self._notify("process_ready", {"process": lane.number})
+        while True:
+            lane.failures += 1
+            if lane.failures > 1:
+                await asyncio.sleep(min(_SLOWEST_RESTART_S, 0.25 * 2**lane.failures))
+            try:
+                await self._begin(lane, again=True)
+                self._notify("process_ready", {"process": lane.number})
+                return
+            except Unavailable:  # it ended again: ``_gone`` was told, and begins anew
+                return
+            except OSError:  # no memory or no files for another process, at this moment
+                continue
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
@@ -170,7 +197,7 @@ class Dispatcher:
         for lane in self.lanes:
             mine = [id for id, sending in lane.out.items() if sending.request is request]
             for id in mine:
-                self._take_back(lane, id)
+                lane.take_back(id)
             if mine:
                 lane.process.send({"do": "forget", "request": request.id})
         self.pump()
@@ -195,8 +222,7 @@ class Dispatcher:
     def _send(self, lane: Lane, sending: Sending) -> None:
         request, loop = sending.request, asyncio.get_running_loop()
         sending.id, sending.sent = next(self._ids), loop.time()
-        lane.out[sending.id] = sending
-        lane.take(sending, sign=1)
+        lane.put(sending)
         rows = [row for place in sending.places if (row := request.rows[place]) is not None]
         message = {
             "do": "answer",
@@ -211,20 +237,18 @@ class Dispatcher:
         }
         lane.process.send(message, [part for row in rows for part in row])
 
-    def _take_back(self, lane: Lane, id: int) -> Sending | None:
-        sending = lane.out.pop(id, None)
-        if sending is not None:
-            lane.take(sending, sign=-1)
-            lane.alone = lane.alone and bool(lane.out)
-            if not lane.out:
-                lane.tokens = lane.bytes = 0.0
-        return sending
-
     def _heard(self, lane: Lane, message: dict[str, Any]) -> None:
         if turn := message.get("turn"):
             self.measured.turn(**turn)
             return
-        sending = self._take_back(lane, message["id"])
+        if columns := message.get("columns"):
+            if (version := self._known(columns["handle"])) is not None:
+                version.windows.add(columns["counts"])
+            return
+        if compared := message.get("compared"):
+            self._compared(compared)
+            return
+        sending = lane.take_back(message["id"])
         if sending is not None and not sending.request.done.done():
             lane.failures = 0
             if "replies" in message:
@@ -234,6 +258,16 @@ class Dispatcher:
             else:
                 self._refused(sending, message["failed"])
         self.pump()
+
+    def _known(self, handle: int) -> Version | None:
+        needed, others = self._versions()
+        return next((version for version in [*needed, *others] if version.handle == handle), None)
+
+    def _compared(self, compared: Mapping[str, Any]) -> None:
+        if (version := self._known(compared["handle"])) is not None:
+            self.measured.compared(version.name, compared["targets"], skipped=compared["skipped"])
+            if any(count["different"] for count in compared["targets"].values()):
+                self._notify("shadow_differs", {"model": version.name, "version": version.seal, **compared["targets"]})
 
     def _answered(self, sending: Sending, message: Mapping[str, Any]) -> None:
         request, rows = sending.request, len(sending.places)
@@ -266,7 +300,9 @@ class Dispatcher:
             if request.is_answered:
                 self._complete(request)
                 return
-        self._fail(request, error_of(failed))
+        error = error_of(failed)
+        wrong = isinstance(error, ConfigError)  # of a caller, options are input
+        self._fail(request, InputError(error.message, hint=error.hint) if wrong else error)
 
     def _fail(self, request: Request, error: PolydetrError) -> None:
         if not request.done.done():

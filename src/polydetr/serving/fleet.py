@@ -13,11 +13,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from polydetr.errors import InputError, RowError, did_you_mean
+from polydetr.errors import InputError, ModelFolderError, PolydetrError, RowError, did_you_mean
 from polydetr.serving.contract import Ask, Busy, ModelInfo, Reply, Row, TooLate, Unavailable, UnknownModel
 from polydetr.serving.dispatch import Dispatcher, Notify
 from polydetr.serving.measured import Measured
-from polydetr.serving.versions import Line, Version
+from polydetr.serving.versions import Line, Version, below, columns_differ, without_place
 from polydetr.serving.waiting import Request, Waiting
 
 QUEUE_ROWS = 20_000
@@ -46,7 +46,9 @@ class ModelFleet:
         notify: Notify,
     ) -> None:
         self._lines: dict[str, Line] = {}
+        self._arriving: list[Version] = []
         self._leaving: list[Version] = []
+        self._swapping = asyncio.Lock()
         self._root, self._notify = root, notify
         self._handles, self._requests = itertools.count(1), itertools.count(1)
         self._measured = Measured()
@@ -186,19 +188,64 @@ class ModelFleet:
     def _version(self, name: str, folder: Path) -> Version:
         return Version(next(self._handles), name, str(folder.absolute()))
 
-    def _versions(self) -> list[Version]:
-        """Those that a process has to hold, the ones that answer first."""
-        first = [line.current for line in self._lines.values()]
+    def _versions(self) -> tuple[list[Version], list[Version]]:
+        """Those that a process has to hold: those by which requests are answered, and all others."""
+        answering = [line.current for line in self._lines.values()] + [v for v in self._leaving if v.users]
         others = [v for line in self._lines.values() for v in line.versions if v is not line.current]
-        return [*first, *others, *self._leaving]
+        return answering, [*others, *self._arriving]
 
     def _state(self, line: Line) -> str:
         if line.current.fault is not None:
             return line.current.fault
         return "ready" if self._dispatcher.ready else "loading"
 
+    async def replace(self, model: str, folder: str, *, shadow: bool = False) -> ModelInfo:
+        """See ``contract.Fleet``. The model that answered until now stays in memory, as the one that ``roll_back``
+        brings back; the one before it is freed once its last request is answered.
+        """
+        line = self._line(model)
+        async with self._swapping:
+            version = self._version(model, below(self._root, folder))
+            version.row_s, version.tokens = line.current.row_s, line.current.tokens
+            self._arriving.append(version)
+            self._leaving.append(version)
+            try:
+                await self._dispatcher.bring(version)
+                if differ := columns_differ(line.current, version):
+                    raise ModelFolderError(f"the model in {folder!r:.80} does not replace {model!r:.80}: {differ}")
+                self._leaving.remove(version)
+                self._leaving += line.take_over(version, shadow=shadow)
+            except PolydetrError as error:
+                raise without_place(error, self._root) from None
+            finally:
+                self._arriving.remove(version)
+                self._free()
+            self._settle("shadow" if shadow else "replaced", line)
+            return line.info(state=self._state(line))
+
+    async def roll_back(self, model: str) -> ModelInfo:
+        """See ``contract.Fleet``. The model that is taken back is freed."""
+        line = self._line(model)
+        async with self._swapping:
+            event = "shadow_ended" if line.shadow else "rolled_back"
+            if line.previous is not None and not line.shadow:
+                await self._dispatcher.bring(line.previous)
+            self._leaving += line.roll_back()
+            self._settle(event, line)
+            return line.info(state=self._state(line))
+
+    def _settle(self, event: str, line: Line) -> None:
+        """After a change: the processes know the shadows, and free what is not needed."""
+        shadows = {line.current.handle: line.shadow.handle for line in self._lines.values() if line.shadow}
+        self._dispatcher.shadows(shadows)
+        self._free()
+        self._notify(f"model_{event}", {"model": line.name, "version": line.current.seal})
+
     def _free(self) -> None:
         """Frees the versions that nobody needs any more."""
+        for version in [v for v in self._leaving if not v.users and v not in self._arriving]:
+            self._leaving.remove(version)
+            self._dispatcher.drop(version)
 
     # -- figures and the end ------------------------------------------------------------------------------------------
 
@@ -206,6 +253,9 @@ class ModelFleet:
         """See ``contract.Fleet``."""
         self._measured.waiting_rows.set(self._waiting.rows)
         self._measured.waiting_bytes.set(self._waiting.bytes)
+        self._measured.forget_columns()
+        for name, line in self._lines.items():
+            self._measured.columns(name, line.current.windows.told())
         self._measured.processes.set(self._dispatcher.ready)
         return self._measured.text()
 

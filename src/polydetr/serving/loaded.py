@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from polydetr.core.memory import give_back_memory
 from polydetr.core.runner import Named, SharesWeights
 from polydetr.inference.folder import SEAL
 from polydetr.inference.model import LoadedModel
@@ -34,11 +36,12 @@ class Models:
         Raises:
             PolydetrError: see ``LoadedModel.load``.
         """
-        model = LoadedModel.load(folder, **({} if runtime is None else {"runner": runtime}))
+        model = LoadedModel.load(folder) if runtime is None else LoadedModel.load(folder, runner=runtime)
         runner = model.engine.runner
         with self._lock:
             if isinstance(runner, SharesWeights):
                 runner.share_weights(self._weights)
+                give_back_memory()
         served = ServedModel(handle, model)
         example = example_row(model)
         _warm(served, example)
@@ -55,10 +58,9 @@ class Models:
 
     def drop(self, handle: int) -> None:
         """Frees what this model alone used."""
-        served = self._models.pop(handle, None)
-        if served is not None and isinstance(runner := served.model.engine.runner, SharesWeights):
-            with self._lock:
-                runner.release_weights(self._weights)
+        self._models.pop(handle, None)
+        gc.collect()
+        give_back_memory()
 
 
 def _warm(served: ServedModel, example: Mapping[str, Any]) -> None:

@@ -55,13 +55,8 @@ class Measured:
         self.waiting_bytes = gauge("waiting_bytes", "Bytes of the requests that are accepted and not answered.")
         self.processes = gauge("processes_ready", "Model processes that answer.")
         self.ended = counter("processes_ended", "Model processes that ended by themselves.")
-        self.shadow = counter(
-            "shadow_rows",
-            "Answers of a shadow: same, different, or skipped for want of time.",
-            "model",
-            "target",
-            "result",
-        )
+        results = "Answers of a shadow: same, different, or skipped for want of time."
+        self.shadow = counter("shadow_rows", results, "model", "target", "result")
         self.drift = gauge(
             "drift_psi",
             "Population stability index of an input column: rows of the last windows against the training rows.",
@@ -80,6 +75,26 @@ class Measured:
     def turn(self, rows: int, tokens: int) -> None:
         self.turn_rows.observe(rows)
         self.turn_tokens.observe(tokens)
+
+    def forget_columns(self) -> None:
+        """What was told of columns is not true of the models that answer now."""
+        for one in (self.drift, self.missing, self.drift_rows):
+            one.clear()
+
+    def columns(self, model: str, told: Mapping[str, tuple[float, float, int]]) -> None:
+        """told: see ``drift.Windows``."""
+        for column, (psi, missing, rows) in told.items():
+            self.drift.labels(model, column).set(psi)
+            self.missing.labels(model, column).set(missing)
+            self.drift_rows.labels(model, column).set(rows)
+
+    def compared(self, model: str, targets: Mapping[str, Mapping[str, int]], *, skipped: int) -> None:
+        """The answers of a shadow: of each target, how many are the same and how many different."""
+        for target, counts in targets.items():
+            for result, count in counts.items():
+                self.shadow.labels(model, target, result).inc(count)
+        if skipped:
+            self.shadow.labels(model, "", "skipped").inc(skipped)
 
     def request(self, model: str, status: str, seconds: float) -> None:
         self.requests.labels(model, status).inc()

@@ -19,6 +19,7 @@ from polydetr.core.runner import Outputs
 from polydetr.engine.answer_table import AnswerTable
 from polydetr.engine.engine import Engine
 from polydetr.engine.outputs import Answer, answered_row, rejected_row
+from polydetr.engine.profile import Counted, profiles_in
 from polydetr.errors import PolydetrError, row_fault
 from polydetr.inference.model import LoadedModel
 from polydetr.inference.options import Options, least_probabilities
@@ -34,6 +35,7 @@ class ServedModel:
 
     def __init__(self, handle: int, model: LoadedModel) -> None:
         self.handle, self.model = handle, model
+        self.counted = Counted(model.engine.encoder, profiles_in(model.info))
         self.draws = any(isinstance(task, BringsTokens) for task in model.engine.tasks.values())
 
     def engine(self, ask: Ask) -> Engine:
@@ -56,7 +58,7 @@ class Piece:
 class Parcel:
     """Some rows of one request. first: the number of its first row in the request, from 1; deadline: of
     ``time.monotonic``; records: of the rows that could be read; numbers: of each piece's first window, among those of
-    the request.
+    the request; rows: as they were sent, where a shadow is asked too; twin: what a shadow's rows are compared with.
     """
 
     id: int
@@ -75,6 +77,8 @@ class Parcel:
     tokens: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"encode": 0.0, "forward": 0.0, "decode": 0.0})
     gone: bool = False
+    rows: Sequence[Any] = ()
+    twin: Parcel | None = None
     table: AnswerTable | None = None
 
     @property
@@ -109,7 +113,10 @@ class Parcel:
         if ask.cells:
             tasks = engine.tasks
             parcel.table = AnswerTable(tasks, probabilities=ask.probabilities, withheld=list(parcel.least))
-        parcel._encode(_read(served.model, rows, ask, checked=checked))
+        entries = _read(served.model, rows, ask, checked=checked)
+        parcel._encode(entries)
+        if request > 0:  # of a caller
+            served.counted.add(entry.row for entry in entries if isinstance(entry, Record))
         parcel.seconds["encode"] = time.perf_counter() - began
         return parcel
 

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from polydetr.errors import ConfigError, InputError, ModelFolderError, PolydetrError
+from polydetr.errors import ConfigError, InputError, ModelFolderError, PolydetrError, RowError, SchemaError
 from polydetr.serving import frames
 from polydetr.serving.contract import Unavailable
 
 _ERRORS: dict[str, type[PolydetrError]] = {
-    error.__name__: error for error in (ModelFolderError, ConfigError, PolydetrError, InputError)
+    error.__name__: error for error in (ModelFolderError, ConfigError, PolydetrError, InputError, SchemaError, RowError)
 }
 
 
@@ -89,7 +89,6 @@ class ModelProcess:
             self._asked.pop(id, None)
         if failed := message.get("failed"):
             raise error_of(failed)
-        self.loaded.add(handle)
         return message["loaded"], parts
 
     def drop(self, handle: int) -> None:
@@ -138,5 +137,5 @@ class ModelProcess:
 
 def error_of(failed: Mapping[str, Any]) -> PolydetrError:
     """The error that a process tells of."""
-    kind = _ERRORS.get(failed["kind"], InputError if failed["kind"].endswith("SchemaError") else Unavailable)
+    kind = _ERRORS.get(failed["kind"], Unavailable)
     return kind(failed["message"], hint=failed.get("hint"))

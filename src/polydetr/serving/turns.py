@@ -1,6 +1,6 @@
-"""In a model process: which rows are computed next, and which travel together.
+"""In a model process: which rows are encoded and computed next, and which are computed together.
 
-Nothing waits for company: whoever asks for a turn gets what is there at once, so that a lone row goes alone, and rows
+Nothing waits for company: whoever asks for work gets what is there at once, so that a lone row goes alone, and rows
 gather only while the model is busy. A turn is a budget of tokens, not of requests. It begins with the row whose turn it
 is, and is filled with the rows nearest to it in length, so that little is padding.
 
@@ -12,35 +12,78 @@ request's last row), where V is the tag of the last row that was served, and end
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from polydetr.serving.parcels import Piece
 
+ENCODED_TURNS = 4
+"""So many turns of rows are encoded before the next is computed, if there are: enough to choose by length from."""
+_TOKENS = 32.0
+
+
+@dataclass(eq=False)
+class Arrival:
+    """Rows of one request as they came, not read yet. deadline: of ``time.monotonic``."""
+
+    message: dict[str, Any]
+    parts: Sequence[bytes]
+    deadline: float
+    tag: float = 0.0
+
+    @property
+    def request(self) -> int:
+        return self.message["request"]
+
+    @property
+    def rows(self) -> int:
+        return len(self.message["images"])
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done next: rows to encode, a turn to compute, or those that are too late for either."""
+
+    encode: Arrival | None = None
+    compute: Sequence[Piece] = ()
+    late: Sequence[int] = ()
+
 
 class Pool:
-    """Rows that wait. Filled by one thread, emptied by another; rows of ``spare`` only where no others wait."""
+    """Rows that wait. Filled by one thread, emptied by another; rows of ``add_spare`` only where no others wait."""
 
     def __init__(self, *, budget: int) -> None:
         """budget: tokens per turn."""
         self.budget = budget
         self._changed = threading.Condition()
+        self._arrived: list[Arrival] = []
         self._waiting: list[Piece] = []
         self._spare: list[Piece] = []
         self._ends: dict[int, float] = {}
         self._now = 0.0
+        self._mean = _TOKENS
         self._closed = False
 
-    def add(self, pieces: Iterable[Piece]) -> None:
+    def arrive(self, arrival: Arrival) -> None:
+        with self._changed:
+            arrival.tag = max(self._now, self._ends.get(arrival.request, 0.0))
+            self._ends[arrival.request] = arrival.tag + arrival.rows * self._mean
+            self._arrived.append(arrival)
+            self._changed.notify()
+
+    def add(self, pieces: Iterable[Piece], *, tag: float) -> None:
+        """Encoded rows of an arrival, which had this tag."""
         with self._changed:
             for piece in pieces:
-                request = piece.parcel.request
-                piece.tag = max(self._now, self._ends.get(request, 0.0))
-                self._ends[request] = piece.tag + piece.tokens
+                piece.tag, tag = tag, tag + piece.tokens
+                self._mean += (piece.tokens - self._mean) / 64
                 self._waiting.append(piece)
             self._changed.notify()
 
     def add_spare(self, pieces: Sequence[Piece], *, most: int) -> bool:
-        """Rows for idle times. False where more than ``most`` wait already: these are not taken."""
+        """Rows for idle times. False where more than ``most`` would wait: these are not taken."""
         with self._changed:
             if len(self._spare) + len(pieces) > most:
                 return False
@@ -51,48 +94,55 @@ class Pool:
     def forget(self, request: int) -> None:
         """Nobody waits for the answers to this request any more."""
         with self._changed:
-            for piece in self._waiting:
-                if piece.parcel.request == request:
-                    piece.parcel.gone = True
+            self._arrived = [arrival for arrival in self._arrived if arrival.request != request]
+            self._waiting = [piece for piece in self._waiting if piece.parcel.request != request]
+            self._ends.pop(request, None)
 
-    def take(self) -> list[Piece]:
-        """The rows of the next turn, of one model and one seed; blocks while there are none; [] once it is closed.
-
-        Rows that nobody waits for, or that are too late, are given back as a turn of their own, not to be computed.
-        """
+    def take(self) -> Work | None:
+        """The next work; blocks while there is none; None once it is closed. A turn has one model and one seed."""
         with self._changed:
-            while not (self._waiting or self._spare or self._closed):
+            while not (self._arrived or self._waiting or self._spare or self._closed):
                 self._changed.wait()
-            if dead := [p for p in self._waiting if p.parcel.gone or p.parcel.is_late]:
-                self._leave(dead)
-                for piece in dead:
-                    piece.parcel.gone = True
-                return dead
+            if late := self._late():
+                return Work(late=late)
+            if self._arrived and sum(p.tokens for p in self._waiting) < ENCODED_TURNS * self.budget:
+                first = min(self._arrived, key=lambda arrival: arrival.tag)
+                self._arrived.remove(first)
+                return Work(encode=first)
             if self._waiting:
-                chosen = _turn(self._waiting, self.budget)
-                self._now = max(self._now, min(piece.tag for piece in chosen))
-                self._leave(chosen)
-                return chosen
-            chosen, self._spare = self._spare[:1], self._spare[1:]
-            return chosen
+                return Work(compute=self._turn())
+            if self._spare:
+                return Work(compute=[self._spare.pop(0)])
+            return None
 
     def close(self) -> None:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    def _leave(self, pieces: Sequence[Piece]) -> None:
-        taken = set(map(id, pieces))
+    def _late(self) -> list[int]:
+        """The numbers of the parcels whose time is over, which are taken out."""
+        now = time.monotonic()
+        late = {a.message["id"] for a in self._arrived if a.deadline < now}
+        late |= {p.parcel.id for p in self._waiting if p.parcel.deadline < now}
+        if late:
+            self._arrived = [a for a in self._arrived if a.message["id"] not in late]
+            self._waiting = [p for p in self._waiting if p.parcel.id not in late]
+        return sorted(late)
+
+    def _turn(self) -> list[Piece]:
+        chosen = turn_of(self._waiting, self.budget)
+        self._now = max(self._now, chosen[0].tag)
+        taken = set(map(id, chosen))
         self._waiting = [p for p in self._waiting if id(p) not in taken]
-        present = {p.parcel.request for p in self._waiting}
-        self._ends = {request: end for request, end in self._ends.items() if request in present or end > self._now}
-
-    @property
-    def depth(self) -> int:
-        return len(self._waiting)
+        self._ends = {request: end for request, end in self._ends.items() if end > self._now}
+        return chosen
 
 
-def _turn(waiting: Sequence[Piece], budget: int) -> list[Piece]:
+def turn_of(waiting: Sequence[Piece], budget: int) -> list[Piece]:
+    """The row of the least tag, and those of the same model that are nearest to it in length, within the budget of
+    padded tokens.
+    """
     first = min(waiting, key=lambda piece: piece.tag)
     parcel = first.parcel
     if parcel.served.draws:  # numbered within its request, and computed with its seed

@@ -96,7 +96,7 @@ class Waiting:
         """
         ahead_s = min(self.seconds, self.requests * rows * row_s) / max(1, lanes)
         full = self.requests and (self.rows + rows > self.most_rows or self.bytes + size > self.most_bytes)
-        if full or ahead_s > timeout_s:
+        if full or ahead_s > max(0.0, timeout_s):
             over = max(ahead_s - timeout_s / 2, self.seconds / max(1, lanes) / 2)
             raise Busy(
                 f"{self.rows:,} rows are waiting, more than can be answered in time.",

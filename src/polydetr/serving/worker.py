@@ -1,13 +1,14 @@
 """A model process: ``python -m polydetr.serving.worker FD``, with a socket to the front process as its file FD.
 
-Three threads: one reads messages and encodes rows, one computes turns (``turns.Pool``) and sends replies, one does what
-may take long: loading, explaining, and asking a shadow. It ends when the front process ends, however that happens: the
-socket is then closed. Signals of a terminal are the front process's affair.
+Three threads: one takes messages in, one encodes rows and computes turns (``turns.Pool``) and sends replies, one does
+what may take long: loading, explaining, and asking a shadow. Encoding and computing stand in one thread, as two would
+wait for the interpreter's lock at every operation of the network. It ends when the front process ends, however that
+happens: the socket is then closed. Signals of a terminal are the front process's affair.
 """
 
 from __future__ import annotations
 
-import gc
+import math
 import os
 import queue
 import signal
@@ -23,7 +24,13 @@ from typing import Any
 from polydetr.errors import PolydetrError
 from polydetr.serving import frames
 from polydetr.serving.contract import Ask
-from polydetr.serving.parcels import Parcel, computed
+from polydetr.serving.parcels import Parcel, Piece, ServedModel, computed
+from polydetr.serving.shadow import MOST_WAITING, compare
+from polydetr.serving.turns import Arrival, Pool
+
+_TOLD_ROWS, _TOLD_S = 128, 1.0
+_SWITCH_S = 0.001
+"""After so long a thread that explains lets the one that answers go on."""
 
 
 class Worker:
@@ -31,7 +38,6 @@ class Worker:
 
     def __init__(self, sock: socket.socket, *, budget: int, mark: str) -> None:
         from polydetr.serving.loaded import Models
-        from polydetr.serving.turns import Pool
 
         self._sock, self._codec = sock, frames.RowCodec(mark)
         self._sending = threading.Lock()
@@ -39,24 +45,30 @@ class Worker:
         self.models = Models()
         self._slow: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._explaining: dict[int, Parcel] = {}
+        self._shadows: dict[int, int] = {}
+        self._told_at = 0.0
 
     def serve(self) -> None:
-        """Until the front process is gone or says so."""
-        for work in (self._compute, self._do_slow_work):
+        """Until the front process is gone."""
+        for work in (self._work, self._do_slow_work):
             threading.Thread(target=_or_end, args=(work,), daemon=True).start()
         while True:
-            message, parts = frames.receive(self._sock)
-            match message["do"]:
-                case "answer":
-                    self._answer(message, parts)
-                case "forget":
-                    self._pool.forget(message["request"])
-                    for parcel in list(self._explaining.values()):
-                        parcel.gone = parcel.gone or parcel.request == message["request"]
-                case "load":
-                    self._slow.put(lambda message=message: self._load(message))
-                case "drop":
-                    self._slow.put(lambda handle=message["handle"]: self._drop(handle))
+            self._heed(*frames.receive(self._sock))
+
+    def _heed(self, message: dict[str, Any], parts: Sequence[bytes]) -> None:
+        match message["do"]:
+            case "answer":
+                self._pool.arrive(Arrival(message, parts, time.monotonic() + message["left"]))
+            case "forget":
+                self._pool.forget(message["request"])
+                for parcel in list(self._explaining.values()):
+                    parcel.gone = parcel.gone or parcel.request == message["request"]
+            case "load":
+                self._slow.put(lambda: self._load(message))
+            case "shadows":
+                self._shadows = dict(message["pairs"])
+            case "drop":
+                self._slow.put(lambda: self.models.drop(message["handle"]))
 
     def send(self, message: dict[str, Any], parts: Sequence[bytes] = ()) -> None:
         data = frames.pack(message, parts)
@@ -65,38 +77,64 @@ class Worker:
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
-    def _answer(self, message: dict[str, Any], parts: Sequence[bytes]) -> None:
-        id = message["id"]
+    def _work(self) -> None:
+        while self._do_next():
+            pass  # in between nothing is held, so that a model that is dropped is freed
+
+    def _do_next(self) -> bool:
+        work = self._pool.take()
+        if work is None:
+            return False
+        for id in work.late:
+            self.send({"id": id, "late": True})
+        if work.encode is not None:
+            self._encode(work.encode)
+        if work.compute:
+            self._compute(work.compute)
+        return True
+
+    def _encode(self, arrival: Arrival) -> None:
+        message = arrival.message
         try:
+            rows = list(self._codec.rows(message["images"], arrival.parts))
             parcel = Parcel.read(
-                list(self._codec.rows(message["images"], parts)),
-                id=id,
+                rows,
+                id=message["id"],
                 request=message["request"],
                 served=self.models[message["handle"]],
                 ask=Ask(**message["ask"]),
                 first=message["first"],
-                deadline=time.monotonic() + message["left"],
+                deadline=arrival.deadline,
                 checked=message["checked"],
             )
         except Exception as fault:
-            self.send({"id": id, "failed": failure(fault)})
+            self.send({"id": message["id"], "failed": failure(fault)})
             return
+        if parcel.served.handle in self._shadows:
+            parcel.rows = rows
+        self._tell_columns(parcel.served)
         if parcel.pieces:
-            self._pool.add(parcel.pieces)
+            self._pool.add(parcel.pieces, tag=arrival.tag)
         else:
             self._finish(parcel)
 
-    def _compute(self) -> None:
-        while pieces := self._pool.take():
-            if pieces[0].parcel.gone:
-                for parcel in {id(piece.parcel): piece.parcel for piece in pieces}.values():
-                    self.send({"id": parcel.id, "late": True})
+    def _compute(self, pieces: Sequence[Piece]) -> None:
+        computed(pieces)
+        self.send({"turn": {"rows": len(pieces), "tokens": sum(piece.tokens for piece in pieces)}})
+        for parcel in {id(piece.parcel): piece.parcel for piece in pieces}.values():
+            if parcel.left:
                 continue
-            computed(pieces)
-            self.send({"turn": {"rows": len(pieces), "tokens": sum(piece.tokens for piece in pieces)}})
-            for parcel in {id(piece.parcel): piece.parcel for piece in pieces}.values():
-                if not parcel.left and not parcel.gone:
-                    self._finish(parcel)
+            if parcel.twin is not None:
+                self._compared(parcel.twin, parcel.replies)
+            else:
+                self._finish(parcel)
+
+    def _tell_columns(self, served: ServedModel) -> None:
+        """What was counted in the columns, now and then."""
+        now = time.monotonic()
+        if served.counted.rows >= _TOLD_ROWS or now - self._told_at > _TOLD_S:
+            self._told_at = now
+            self.send({"columns": {"handle": served.handle, "counts": served.counted.take()}})
 
     def _finish(self, parcel: Parcel) -> None:
         if parcel.ask.explain and parcel.records:
@@ -115,6 +153,31 @@ class Worker:
                 "reasons": parcel.reasons,
             }
         )
+        if parcel.rows:
+            self._slow.put(lambda: self._ask_shadow(parcel))
+
+    def _ask_shadow(self, parcel: Parcel) -> None:
+        """The same rows for the shadow, where there is time."""
+        handle = self._shadows.get(parcel.served.handle)
+        if handle is None:
+            return
+        try:
+            shadow = Parcel.read(
+                parcel.rows, id=0, request=0, served=self.models[handle], ask=parcel.ask, first=parcel.first,
+                deadline=math.inf, checked=True,
+            )  # fmt: skip
+        except Exception:  # columns are the same, so that it is this shadow that cannot read them
+            self._compared(parcel, [None] * len(parcel.replies), skipped=len(parcel.replies))
+            return
+        shadow.twin, parcel.rows = parcel, ()
+        if not shadow.pieces:
+            self._compared(parcel, shadow.replies)
+        elif not self._pool.add_spare(shadow.pieces, most=MOST_WAITING):
+            self._compared(parcel, [None] * len(parcel.replies), skipped=len(parcel.replies))
+
+    def _compared(self, parcel: Parcel, replies: Sequence[Any], *, skipped: int = 0) -> None:
+        targets = compare(parcel.replies, replies)
+        self.send({"compared": {"handle": parcel.served.handle, "targets": targets, "skipped": skipped}})
 
     def _explain(self, parcel: Parcel, places: Any) -> None:
         """One row at a time, so that the explanations of several requests take turns."""
@@ -139,10 +202,6 @@ class Worker:
             return
         example = self._codec.pack(info.pop("example"), 1)
         self.send({"id": message["id"], "loaded": info}, example)
-
-    def _drop(self, handle: int) -> None:
-        self.models.drop(handle)
-        gc.collect()
 
     def _do_slow_work(self) -> None:
         while True:
@@ -170,6 +229,7 @@ def _or_end(work: Callable[[], None]) -> None:
 def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.setswitchinterval(_SWITCH_S)
     warnings.simplefilter("ignore")  # they quote rows, and rows are the callers'
     sock = socket.socket(fileno=descriptor)
     try:

@@ -297,6 +297,29 @@ def label_set(target: str, configured: Sequence[str] | None, in_rows: Iterable[s
     return labels
 
 
+SHOWN_LABELS = 200
+"""Labels that a schema lists; of more it says the type alone."""
+
+
+def labels_schema(labels: Sequence[Any]) -> dict[str, Any]:
+    """JSON schema of one label out of these."""
+    kinds = {bool: "boolean", int: "integer", float: "number"}
+    if len(labels) <= SHOWN_LABELS:
+        return {"enum": list(labels)}
+    return {"type": sorted({kinds.get(type(label), "string") for label in labels})}
+
+
+def spans_schema(labels: Sequence[str]) -> dict[str, Any]:
+    """JSON schema of a list of spans: characters start … end (exclusive) of the text, counted as Python does."""
+    properties = {"start": {"type": "integer"}, "end": {"type": "integer"}, "label": labels_schema(labels)}
+    properties |= {name: {"type": kind} for name, kind in _OF_SPANS.items()}
+    required = ["start", "end", "label", "text"]
+    return {"type": "array", "items": {"type": "object", "properties": properties, "required": required}}
+
+
+_OF_SPANS = {"text": "string", "score": "number", "probability": "number", "abstained": "boolean"}
+
+
 def log_softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Over the last axis, in float64, so that decoding does not depend on the training precision."""
     scaled = logits.astype(np.float64) / temperature

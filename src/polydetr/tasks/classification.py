@@ -32,6 +32,7 @@ from polydetr.tasks.base import (
     WindowView,
     details_of,
     distinct,
+    labels_schema,
     log_softmax,
 )
 from polydetr.tasks.class_mistakes import KINDS, KINDS_OF_SEVERAL, class_mistakes, mistakes_of_several
@@ -224,6 +225,10 @@ class ClassificationTask(Task):
         in_scope = None if self.energy_threshold is None else energy <= self.energy_threshold
         details = ClassDetails(dict(zip(values, map(float, p), strict=True)), energy, in_scope)
         return [Prediction(values[best], float(p[best]), details)]
+
+    def answer_schema(self) -> dict[str, Any]:
+        label = labels_schema(self.classes.values)
+        return {"type": "array", "items": label} if self.multi_label else label
 
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         values, target = self.classes.values, self.target

@@ -32,6 +32,7 @@ from polydetr.tasks.base import (
     WindowView,
     details_of,
     label_set,
+    labels_schema,
 )
 from polydetr.tasks.confidence import withhold_items
 from polydetr.tasks.learned_objects import learned_objects, left_out_objects, refuse_shares
@@ -197,6 +198,13 @@ class DetectionTask(Task):
         answered = [one for one in every if one["score"] >= self.threshold]
         value = [{**one, "probability": self.calibration(one["score"])} for one in answered]
         return [Prediction(value, None, BoxDetails(every))]
+
+    def answer_schema(self) -> dict[str, Any]:
+        box = {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}
+        box["description"] = "left, top, right, bottom, in pixels of the image as it was sent"
+        properties = {"box": box, "label": labels_schema(self.labels), "score": {"type": "number"}}
+        properties |= {"probability": {"type": "number"}, "abstained": {"type": "boolean"}}
+        return {"type": "array", "items": {"type": "object", "properties": properties, "required": ["box", "label"]}}
 
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         return listed(self.target, lambda box: f"{box['label']} {box['probability']:.2f}")

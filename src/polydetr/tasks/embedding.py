@@ -113,6 +113,9 @@ class EmbeddingTask(Task):
         vector = np.mean([o["vector"].astype(np.float64) for o in outputs], axis=0)
         return [Prediction((vector / max(float(np.linalg.norm(vector)), 1e-12)).tolist())]
 
+    def answer_schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": {"type": "number"}, "description": "a vector of length 1"}
+
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         return [predicted(self.target, "vector")]
 

@@ -33,6 +33,7 @@ from polydetr.tasks.base import (
     WindowView,
     details_of,
     label_set,
+    spans_schema,
 )
 from polydetr.tasks.confidence import withhold_items
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
@@ -233,6 +234,9 @@ class EntitiesTask(Task):
         answered = [one for one in every if one["score"] >= self.threshold]
         value = [{**one, "probability": self.calibration(one["score"])} for one in answered]
         return Prediction(value, None, SpanDetails(every))
+
+    def answer_schema(self) -> dict[str, Any]:
+        return spans_schema(self.labels)
 
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         return listed(self.target, lambda span: f"{span['text']} [{span['label']}]")

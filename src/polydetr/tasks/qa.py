@@ -175,6 +175,15 @@ class QuestionAnsweringTask(Task):
         probability = self.calibration(probability)
         return [Prediction(value, probability, QaDetails(float(np.exp(null)), advantage, candidate))]
 
+    def answer_schema(self) -> dict[str, Any]:
+        """Where there is no answer, its text is empty."""
+        place = {"type": ["integer", "null"]}
+        return {
+            "type": "object",
+            "properties": {"text": {"type": "string"}, "start": place, "end": place},
+            "required": ["text", "start", "end"],
+        }
+
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         def column(name: Literal["start", "end"]) -> AnswerColumn:
             return AnswerColumn(f"{self.target}_{name}", "whole", lambda p: p.value[name])

@@ -89,6 +89,9 @@ class RegressionTask(Task):
         interval = (value - self.half_width, value + self.half_width) if known else None  # type: ignore[operator]
         return [Prediction(value, None, QuantityDetails(interval))]
 
+    def answer_schema(self) -> dict[str, Any]:
+        return {"type": "number"}
+
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         def end(number: int) -> Callable[[Prediction], float | None]:
             return lambda p: interval[number] if (interval := details_of(p, QuantityDetails).interval) else None

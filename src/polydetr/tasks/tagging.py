@@ -32,6 +32,7 @@ from polydetr.tasks.base import (
     WindowView,
     details_of,
     log_softmax,
+    spans_schema,
 )
 from polydetr.tasks.confidence import withhold_items
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
@@ -213,6 +214,9 @@ class TaggingTask(Task):
             )
         probability = float(confidence.min()) if len(confidence) else None
         return Prediction(entities, probability, TagDetails(tags, list(text.words), confidence.tolist()))
+
+    def answer_schema(self) -> dict[str, Any]:
+        return spans_schema(self.marked_labels)
 
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         columns = listed(self.target, lambda span: f"{span['text']} [{span['label']}]")

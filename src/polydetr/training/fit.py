@@ -17,6 +17,7 @@ from polydetr.config.sections import Config
 from polydetr.core.files import plain
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
+from polydetr.engine.profile import profile_of
 from polydetr.errors import RowError
 from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
@@ -176,6 +177,7 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
     info = {
         **describe_model(config, schema, assembly.model),
         **_describe(splits, encoded),
+        "profile": profile_of(engine.encoder, splits.train),
         "data_sha256": data_hash,
         "embed_dim": assembly.model.embed_dim,
         "training": {
