@@ -34,8 +34,8 @@ class Runner(Protocol):
 
 @runtime_checkable
 class SizedRunner(Runner, Protocol):
-    """A runner whose speed depends on two sizes. runtime: what computes, a name of ``core.plugs.RUNNERS``; precision: in
-    what, "fp32", "bf16" or "int8"; batch_tokens: padded tokens per batch, at most.
+    """A runner whose speed depends on two sizes. runtime: what computes, a name of ``core.plugs.RUNNERS``; precision:
+    in what, "fp32", "bf16" or "int8"; batch_tokens: padded tokens per batch, at most.
     """
 
     runtime: str

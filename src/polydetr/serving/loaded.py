@@ -52,7 +52,7 @@ class Models:
             "columns": column_schemas(model),
             "answers": answer_schemas(model),
             "example": example,
-            "runtime": f"{runner.runtime} {runner.precision}" if isinstance(runner, SizedRunner) else runtime or "?",
+            "runtime": f"{runner.runtime} {runner.precision}" if isinstance(runner, SizedRunner) else runtime,
             "draws": served.draws,
         }
 
