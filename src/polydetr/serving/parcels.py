@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from polydetr.core.documents import EncodedDocument
-from polydetr.core.plugs import EXPLAIN, load
 from polydetr.core.predictions import RowResult
 from polydetr.core.records import ReadReport, Record, Rejection
 from polydetr.core.runner import Outputs
@@ -21,6 +20,7 @@ from polydetr.engine.engine import Engine
 from polydetr.engine.outputs import Answer, answered_row, rejected_row
 from polydetr.engine.profile import Counted, profiles_in
 from polydetr.errors import PolydetrError, row_fault
+from polydetr.explain.run import explain_record
 from polydetr.inference.model import LoadedModel
 from polydetr.inference.options import Options, least_probabilities
 from polydetr.serving.contract import Ask, Reply
@@ -165,7 +165,7 @@ class Parcel:
         if "error" in reply:
             return
         try:
-            explanation = load(EXPLAIN)(
+            explanation = explain_record(
                 self.engine, self.records[place], target=self.ask.target, choice=self.ask.choice
             )
             reply["explanation"] = explanation.to_dict()
