@@ -67,6 +67,10 @@ GIVEN: Mapping[str, Mapping[str, Maker]] = {
     "guide/mixed.md": {"data.csv": table(files.mixed())},
     "guide/qa.md": {"train-v2.0.json": files.squad, "dev-v2.0.json": files.squad},
     "guide/retrieval.md": {"faq.csv": table(ASKED)},
+    "guide/serve.md": {
+        "reviews.csv": table(reviews()), "new.csv": table(columns(reviews(8), "text")),
+        "photo-model": files.model_of_boxes, "cat.png": files.photo,
+    },
     "guide/targets.md": {"messages.jsonl": table(MESSAGES)},
     "guide/training.md": LABELED | {"new.csv": table(columns(reviews(8), "text"))},
     "guide/tracking.md": {"reviews.csv": table(reviews())},
@@ -95,11 +99,12 @@ def _has_commands(page: Path) -> bool:
 
 SLOW = {
     "README.md", "guide/backbones.md", "guide/cache.md", "guide/detection.md", "guide/entities.md",
-    "guide/generation.md", "guide/gpu.md", "guide/images.md", "guide/qa.md", "guide/tagging.md", "guide/targets.md",
+    "guide/generation.md", "guide/gpu.md", "guide/images.md", "guide/qa.md", "guide/serve.md", "guide/tagging.md",
+    "guide/targets.md",
     "guide/training.md", "guide/tuning.md",
 }  # fmt: skip
 """Pages whose commands take more than two seconds of one core; their Python alone is quicker."""
-NEEDS_COMMANDS = {"guide/training.md", "guide/tuning.md"}
+NEEDS_COMMANDS = {"guide/serve.md", "guide/training.md", "guide/tuning.md"}
 """Python that asks a model that the page's commands have trained, or takes as long as they do."""
 
 

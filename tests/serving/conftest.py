@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from local_fleet import LocalFleet, of_rows
+from running_service import Running, Service
 from starlette.testclient import TestClient
 
 from film_models import film_rows, plain_rows
@@ -38,9 +39,6 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return of_rows(rows, tmp_path_factory.mktemp("served") / "several", target=target, inputs=inputs)
 
 
-Service = Callable[..., TestClient]
-
-
 @pytest.fixture
 def service(film: LoadedModel) -> Iterator[Service]:
     """Starts a service over models by name (of ``film`` where none are given); ``fleet`` of the client is its fleet."""
@@ -56,3 +54,17 @@ def service(film: LoadedModel) -> Iterator[Service]:
             return stack.enter_context(client)
 
         yield start
+
+
+@pytest.fixture
+def running(film: LoadedModel) -> Iterator[Callable[..., Running]]:
+    """Starts services as ``service`` does, behind sockets."""
+    started: list[Running] = []
+
+    def start(models: dict[str, LoadedModel] | None = None, **how: Any) -> Running:
+        started.append(Running(LocalFleet(models or {"film": film}), **how))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()

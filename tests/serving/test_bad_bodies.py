@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import Service
+from running_service import Service
 
 from polydetr.serving.json_body import NotJson, parsed
 from polydetr.serving.limits import Limits
@@ -98,7 +98,9 @@ def test_markup_in_texts_and_names_stays_text(service: Service) -> None:
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
 
 
-@pytest.mark.parametrize("name", ["..", "../film", "%2e%2e", "..%2f..%2fetc", "%2fetc%2fpasswd", "film%00", "a" * 5_000, "\u202e"])
+@pytest.mark.parametrize(
+    "name", ["..", "../film", "%2e%2e", "..%2f..%2fetc", "%2fetc%2fpasswd", "film%00", "a" * 5_000, "\u202e"]
+)
 def test_a_model_is_a_name_and_no_path(service: Service, name: str) -> None:
     for path in (f"/v1/models/{name}", f"/v1/models/{name}/predict"):
         answer = service().post(path, json={"rows": []})

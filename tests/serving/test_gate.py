@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Service
+from running_service import Service
 
 from polydetr.serving.keys import KeyFile
 from polydetr.serving.limits import Limits, Place
@@ -100,7 +100,7 @@ def test_ten_thousand_keys_are_not_tried(service: Service, keys: KeyFile) -> Non
     answer = client.get("/v1/models", headers=bearer("pdk_x"))
     assert 1 <= int(answer.headers["retry-after"]) <= 60
     assert client.get("/v1/models", headers=bearer(key)).status_code == 200  # of the same address
-    for i in range(10_000 - 200):
+    for _ in range(10_000 - 200):
         client.app._failures.note("testclient")  # type: ignore[attr-defined]
     assert len(client.app._failures._tried["testclient"]) == 20  # type: ignore[attr-defined]
 
@@ -240,9 +240,7 @@ def test_the_log_has_ids_and_numbers_and_no_texts(
     assert key not in told
 
 
-def test_a_fault_of_ours_says_nothing_of_the_machine(
-    service: Service, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_fault_of_ours_says_nothing_of_the_machine(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     client = service()
     client.fleet.failing.append(RuntimeError("/home/somebody: secret"))
     with caplog.at_level(logging.INFO, "polydetr.serving"):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Service
+from running_service import Service
 
 from polydetr.serving.contract import Busy
 from polydetr.serving.keys import KeyFile

@@ -32,7 +32,13 @@ def test_the_file_holds_hashes_alone_and_is_its_owners(tmp_path: Path) -> None:
 def test_a_name_is_given_once(tmp_path: Path) -> None:
     keys = KeyFile(tmp_path / "keys.json")
     keys.add("app")
-    for name, says in {"app": "already", "": "no name", "a/b": "no name", "a\nb": "no name", "x" * 99: "no name"}.items():
+    for name, says in {
+        "app": "already",
+        "": "no name",
+        "a/b": "no name",
+        "a\nb": "no name",
+        "x" * 99: "no name",
+    }.items():
         with pytest.raises(InputError, match=says):
             keys.add(name)
     with pytest.raises(InputError, match="Did you mean 'app'"):
@@ -41,7 +47,9 @@ def test_a_name_is_given_once(tmp_path: Path) -> None:
     assert keys.keys() == []
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"keys": [1]}', '{"keys": [{"name": "a", "sha256": "b"}]}', "[" * 9_999])
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"keys": [1]}', '{"keys": [{"name": "a", "sha256": "b"}]}', "[" * 9_999]
+)
 def test_what_is_no_file_of_keys(tmp_path: Path, content: str) -> None:
     path = tmp_path / "keys.json"
     path.write_text(content)
@@ -58,7 +66,8 @@ def test_many_may_write_at_once(tmp_path: Path) -> None:
         writer.start()
     for writer in writers:
         writer.join()
-    assert {key.name for key in KeyFile(path).keys()} == {f"k{i}" for i in range(8)}
+    written = KeyFile(path).keys()
+    assert {key.name for key in written} == {f"k{i}" for i in range(8)}
 
 
 def test_on_the_command_line(run: Run, tmp_path: Path) -> None:

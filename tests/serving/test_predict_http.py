@@ -1,4 +1,4 @@
-"""What is answered over HTTP is what ``predict`` answers: values, errors, tables; by every way that rows can be sent."""
+"""What is answered over HTTP is what ``predict`` answers: values, errors, tables; however the rows are sent."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Service
 from PIL import Image
+from running_service import Service
 
 from film_models import plain_rows
 from huge_pictures import huge_png
@@ -61,9 +61,7 @@ def test_a_row_that_is_no_mapping(service: Service, several: LoadedModel) -> Non
     assert [a["prediction"] for a in ask(service(), ["a warm evening"])] == [
         a["prediction"] for a in ask(service(), [{"text": "a warm evening"}])
     ]
-    good, bad = ask(
-        service({"several": several}), [{"text": "a", "minutes": 1}, 7], path="/v1/models/several/predict"
-    )
+    good, bad = ask(service({"several": several}), [{"text": "a", "minutes": 1}, 7], path="/v1/models/several/predict")
     assert "prediction" in good
     assert "a row is 7, but the model reads 2 columns: 'text', 'minutes'" in bad["error"]["message"]
 
@@ -89,7 +87,9 @@ def test_options_are_those_of_predict(service: Service, film: LoadedModel, name:
     key, _, value = name.partition("=")
     if key == "explain":
         assert answers[0]["explanation"]["method"]
-        assert {word["text"] for word in answers[0]["explanation"]["words"]} if "words" in answers[0]["explanation"] else 1
+        assert (
+            {word["text"] for word in answers[0]["explanation"]["words"]} if "words" in answers[0]["explanation"] else 1
+        )
         return
     given: Any = {key: value if key == "strictness" else float(value) if "." in value else int(value)}
     expected = list(film.answer(ROWS[:2], options=Options(**given)))
@@ -188,6 +188,25 @@ def test_what_a_parquet_file_unpacks_to_is_bounded(service: Service) -> None:
     assert "unpacks to more than" in answer.json()["error"]["message"]
 
 
+def test_a_full_disk_is_told_without_its_place(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device", str(path))
+
+    client = service()
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for how in (
+        {"content": b"text\na\n", "headers": {"content-type": "text/csv"}},
+        {"files": {"file": ("a.csv", b"text\na\n")}},
+    ):
+        answer = client.post(PREDICT, **how)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["message"] == "the file cannot be kept: No space left on device."
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_csv_answers_are_what_predict_writes(service: Service, film: LoadedModel, tmp_path: Path) -> None:
     rows = [{"id": "1", "text": "=1+1"}, {"id": "@x", "text": "a warm evening"}, {"id": None, "text": None}]
     out = tmp_path / "answers.csv"
@@ -277,9 +296,7 @@ def test_a_string_is_never_a_path(service: Service, photos: LoadedModel, value: 
         (png()[:60], "is broken or cut off"),
     ],
 )  # fmt: skip
-def test_a_bad_image_is_the_error_of_its_row(
-    service: Service, photos: LoadedModel, content: bytes, says: str
-) -> None:
+def test_a_bad_image_is_the_error_of_its_row(service: Service, photos: LoadedModel, content: bytes, says: str) -> None:
     client = service({"photos": photos})
     good, bad = (whole_row(photos, {"base64": base64.b64encode(c).decode()}) for c in (png(), content))
     first, second = ask(client, [good, bad], path="/v1/models/photos/predict?strictness=normal")

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from conftest import Service
 from local_fleet import LocalFleet
+from running_service import Service
 
 from polydetr.inference.model import LoadedModel
 from polydetr.serving.app import create_app
@@ -87,7 +87,11 @@ class Conversation:
         return message
 
     def begin(self) -> asyncio.Task[None]:
-        headers = [(b"host", b"localhost"), (b"content-type", b"application/x-ndjson"), (b"transfer-encoding", b"chunked")]
+        headers = [
+            (b"host", b"localhost"),
+            (b"content-type", b"application/x-ndjson"),
+            (b"transfer-encoding", b"chunked"),
+        ]
         scope = {
             "type": "http", "method": "POST", "path": PREDICT, "raw_path": PREDICT.encode(), "query_string": b"",
             "headers": headers, "client": ("test", 1), "server": ("localhost", 80), "scheme": "http", "root_path": "",

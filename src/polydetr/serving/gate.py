@@ -211,7 +211,7 @@ class Gate:
             if admin:
                 raise Refused(
                     401, "exchanging models takes an admin key, and this service has no keys.", reason="key",
-                    hint="polydetr keys add NAME --admin, then polydetr serve --keys FILE.",
+                    hint="polydetr keys add --admin NAME, then polydetr serve --keys FILE.",
                 )  # fmt: skip
             return None
         given = _given_key(headers)
@@ -229,10 +229,9 @@ class Gate:
             )  # fmt: skip
         if admin and not key.admin:
             raise Refused(
-                403, "this key exchanges no models.", reason="admin", hint="polydetr keys add NAME --admin makes one."
+                403, "this key exchanges no models.", reason="admin", hint="polydetr keys add --admin NAME makes one."
             )
         return key
-
 
     def _found(self, given: str) -> Key | None:
         """None also where the keys cannot be read: nobody is let in by a damaged file."""

@@ -27,7 +27,7 @@ from polydetr.serving.asking import model_named, replies_patiently
 from polydetr.serving.contract import Ask, Busy, Fleet
 from polydetr.serving.limits import JobLimits, Limits
 from polydetr.serving.log import log
-from polydetr.serving.refusal import Refused, error_dict, json_bytes, refusal
+from polydetr.serving.refusal import Refused, error_dict, json_bytes, not_kept, refusal
 from polydetr.serving.rows import Columns, Item
 from polydetr.serving.table_body import items_of_file
 
@@ -128,7 +128,7 @@ class JobStore:
         except BaseException as error:
             await self.forget(job)
             if isinstance(error, OSError):
-                raise _disk(error) from None
+                raise not_kept(error) from None
             raise
         job.task = asyncio.create_task(self._run(job))
 
@@ -170,7 +170,7 @@ class JobStore:
             told = refusal(error)
             job.state, job.error = "failed", error_dict(told.message, hint=told.hint)
         except OSError as error:
-            job.state, job.error = "failed", error_dict(_disk(error).message, hint=_disk(error).hint)
+            job.state, job.error = "failed", error_dict(not_kept(error).message, hint=not_kept(error).hint)
         except Exception as error:
             log("fault", error=error, job=job.id)
             job.state, job.error = "failed", error_dict("the service failed.")
@@ -233,10 +233,3 @@ def _empty_folder(wanted: Path | None) -> Path:
         if _OF_A_JOB.fullmatch(left.name) and left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
     return wanted
-
-
-def _disk(error: OSError) -> Refused:
-    return Refused(
-        503, f"the file cannot be kept: {error.strerror or 'the disk failed'}.", reason="disk",
-        hint="Ask whoever runs the service to free space, or send fewer rows at once.",
-    )  # fmt: skip

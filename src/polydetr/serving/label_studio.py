@@ -31,7 +31,6 @@ _LONGEST_CONFIG = 1 << 20
 _TASKS_OF = {
     "Choices": ("classification",),
     "Labels": ("tagging", "entities"),
-    "HyperTextLabels": (),
     "RectangleLabels": ("detection",),
     "Number": ("regression",),
     "Rating": ("regression",),

@@ -121,6 +121,7 @@ def bound(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: it is taken, or is no address of this machine.
     """
+    place = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -130,6 +131,8 @@ def bound(host: str, port: int) -> socket.socket:
             place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.bind(address)
     except OSError as error:
+        if place is not None:
+            place.close()
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(f"port {port} of {host} is taken.", hint="Name another: --port 8001.") from None
         raise ConfigError(
