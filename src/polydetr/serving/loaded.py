@@ -52,7 +52,7 @@ class Models:
             "columns": column_schemas(model),
             "answers": answer_schemas(model),
             "example": example,
-            "runtime": runner.runtime if isinstance(runner, Named) else runtime or "torch",
+            "runtime": runner.runtime if isinstance(runner, Named) else runtime or type(runner).__name__,
             "draws": served.draws,
         }
 
