@@ -174,7 +174,7 @@ async def _serve(
             started(address_of(wanted, place.getsockname()[1]), fleet.models())
 
     def noted(event: str, about: Mapping[str, Any]) -> None:
-        log(event, **about)
+        log(event, about)
 
     to_standard_error()
     fleet = await ModelFleet.start(
