@@ -20,9 +20,10 @@ from polydetr.serving.admin import admin_routes
 from polydetr.serving.answer_table import DELIMITERS, table_bytes
 from polydetr.serving.asking import AskQuery, model_named, query_of, replies_to
 from polydetr.serving.bodies import STREAMS, content_type, items_of_body
+from polydetr.serving.body_limit import CALLER, Caller
 from polydetr.serving.contract import Fleet, Reply
 from polydetr.serving.counters import CONTENT_TYPE, Counters
-from polydetr.serving.gate import CALLER, Caller, Gate, fault
+from polydetr.serving.gate import Gate, fault
 from polydetr.serving.job_routes import job_routes
 from polydetr.serving.jobs import JobStore
 from polydetr.serving.keys import KeyFile

@@ -13,8 +13,8 @@ from polydetr.errors import quoted
 from polydetr.serving.answer_table import DELIMITERS
 from polydetr.serving.asking import AskQuery, model_named, query_of
 from polydetr.serving.bodies import content_type
+from polydetr.serving.body_limit import CALLER
 from polydetr.serving.contract import Fleet
-from polydetr.serving.gate import CALLER
 from polydetr.serving.jobs import JobStore
 from polydetr.serving.refusal import Refused, json_bytes
 from polydetr.serving.table_body import FORMATS
