@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -88,7 +89,9 @@ class Client:
             RequestError: the request is wrong. ServiceError: it cannot be answered now.
         """
         body = json.dumps({"rows": [_sent(row) for row in rows]}, allow_nan=False).encode()
-        answered = self._json("POST", f"v1/models/{model}/predict", content=body, params=_query(options))
+        answered = self._json(
+            "POST", f"v1/models/{quote(model, safe='')}/predict", content=body, params=_query(options)
+        )
         return answered["answers"]
 
     def stream(self, model: str, rows: Iterable[Row | str], **options: Any) -> Iterator[dict[str, Any]]:
@@ -100,7 +103,7 @@ class Client:
         lines = (json.dumps(_sent(row), allow_nan=False).encode() + b"\n" for row in rows)
         headers = {"content-type": _NDJSON, "accept": _NDJSON}
         request = self._http.build_request(
-            "POST", f"v1/models/{model}/predict", content=lines, params=_query(options), headers=headers
+            "POST", f"v1/models/{quote(model, safe='')}/predict", content=lines, params=_query(options), headers=headers
         )
         try:
             answer = self._http.send(request, stream=True)
@@ -160,14 +163,16 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Raises ServiceError."""
-        for attempt in range(self._retries + 1):
+        left = self._retries
+        while True:
             try:
                 body = _chunks(file) if file is not None else content
                 answer = self._http.request(method, path, content=body, params=params, headers=headers)
             except httpx.HTTPError as error:
                 raise _unreachable(error) from error
-            if answer.status_code != 429 or attempt == self._retries:
+            if answer.status_code != 429 or not left:
                 break
+            left -= 1
             time.sleep(_wait_of(answer))
         if answer.is_error:
             raise _error(answer)
@@ -250,8 +255,7 @@ def _sent(value: Any) -> Any:
 
 def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while data := file.read(1 << 20):
-            yield data
+        yield from iter(lambda: file.read(1 << 20), b"")
 
 
 def _query(options: Mapping[str, Any]) -> dict[str, str]:

@@ -18,8 +18,8 @@ from polydetr.serving.parcels import Parcel, ServedModel
 
 
 class LocalFleet:
-    """See ``serving.contract.Fleet``. asked: the rows of each call; hold: where set, answers wait for it; failing: an
-    error that the next call raises.
+    """See ``serving.contract.Fleet``. asked: the rows of each call; hold, delay_s: answers wait for it, and then so
+    long; failing: errors that the next calls raise.
     """
 
     def __init__(self, models: Mapping[str, LoadedModel], *, root: Path | None = None) -> None:
@@ -29,6 +29,7 @@ class LocalFleet:
         self.asked: list[list[Row]] = []
         self.hold: asyncio.Event | None = None
         self.failing: list[Exception] = []
+        self.delay_s = 0.0
         self.states: dict[str, str] = {}
         self.stopped = False
 
@@ -51,6 +52,7 @@ class LocalFleet:
         self.asked.append(list(rows))
         if self.hold is not None:
             await self.hold.wait()
+        await asyncio.sleep(self.delay_s)
         return await asyncio.to_thread(self._answer, model, rows, ask)
 
     def _answer(self, model: str, rows: Sequence[Row], ask: Ask) -> list[Reply]:

@@ -51,7 +51,8 @@ def test_a_model_is_exchanged_and_taken_back(admin: Any) -> None:
     "folder",
     [
         "../film", "films/../../film", "/etc", "//etc", "films//2", "films/2/", "", ".", "..", "films\\2", "C:\\x", "~",
-        "films/2\0", "absent", "file", "link", "linked/2", None, 5, ["films/2"], "x" * 5_000, "<script>", "films/\u202e2",
+        "films/2\0", "absent", "file", "link", "linked/2", None, 5, ["films/2"], "x" * 5_000, "<script>",
+        "films/\u202e2",
     ],
 )  # fmt: skip
 def test_a_folder_is_a_name_below_the_root(admin: Any, root: Path, tmp_path: Path, folder: Any) -> None:

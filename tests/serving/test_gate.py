@@ -100,7 +100,7 @@ def test_ten_thousand_keys_are_not_tried(service: Service, keys: KeyFile) -> Non
     answer = client.get("/v1/models", headers=bearer("pdk_x"))
     assert 1 <= int(answer.headers["retry-after"]) <= 60
     assert client.get("/v1/models", headers=bearer(key)).status_code == 200  # of the same address
-    for i in range(10_000 - 200):
+    for _ in range(10_000 - 200):
         client.app._failures.note("testclient")  # type: ignore[attr-defined]
     assert len(client.app._failures._tried["testclient"]) == 20  # type: ignore[attr-defined]
 

@@ -66,7 +66,8 @@ def test_many_may_write_at_once(tmp_path: Path) -> None:
         writer.start()
     for writer in writers:
         writer.join()
-    assert {key.name for key in KeyFile(path).keys()} == {f"k{i}" for i in range(8)}
+    written = KeyFile(path).keys()
+    assert {key.name for key in written} == {f"k{i}" for i in range(8)}
 
 
 def test_on_the_command_line(run: Run, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from polydetr.serving.limits import Limits
 
 SAVED = Path(__file__).parents[1] / "model" / "saved_by_old"
 CHOICES = """<View><Text name="review" value="$text"/>
-<Choices name="sentiment" toName="review" choice="single"><Choice value="good"/><Choice value="bad"/></Choices></View>"""
+<Choices name="sentiment" toName="review" choice="single">
+<Choice value="good"/><Choice value="bad"/></Choices></View>"""
 SPANS = """<View><Labels name="label" toName="text"><Label value="MOOD" background="red"/></Labels>
 <Text name="text" value="$text"/></View>"""
 BOXES = """<View><Image name="image" value="$photo" zoom="true"/><RectangleLabels name="tag" toName="image">

@@ -1,4 +1,4 @@
-"""What is answered over HTTP is what ``predict`` answers: values, errors, tables; by every way that rows can be sent."""
+"""What is answered over HTTP is what ``predict`` answers: values, errors, tables; however the rows are sent."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_options_are_those_of_predict(service: Service, film: LoadedModel, name:
         ("sed=1", "'sed' in the address is unknown"), ("seed=x", "'seed' in the address is 'x'"),
         ("seed=-1", "greater than or equal to 0"), ("min_confidence=2", "less than or equal to 1"),
         ("min_confidence=nan", "finite number"), ("strictness=hard", "'normal', 'strict' or 'lenient'"),
-        ("explain=maybe", "valid boolean"), ("seed=99999999999999999999", "less than"),
+        ("explain=maybe", "valid boolean"), ("seed=99999999999999999999", "less than"), ("seed=1&seed=2", "twice"),
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_one_error_that_names_it(service: Service, query: str, says: str) -> None:
@@ -186,6 +186,25 @@ def test_what_a_parquet_file_unpacks_to_is_bounded(service: Service) -> None:
     answer = service().post(PREDICT, content=file.getvalue(), headers=headers)
     assert answer.status_code == 413
     assert "unpacks to more than" in answer.json()["error"]["message"]
+
+
+def test_a_full_disk_is_told_without_its_place(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device", str(path))
+
+    client = service()
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for how in (
+        {"content": b"text\na\n", "headers": {"content-type": "text/csv"}},
+        {"files": {"file": ("a.csv", b"text\na\n")}},
+    ):
+        answer = client.post(PREDICT, **how)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["message"] == "the file cannot be kept: No space left on device."
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_csv_answers_are_what_predict_writes(service: Service, film: LoadedModel, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from polydetr.engine.encode import Strictness
 from polydetr.errors import PolydetrError, RowError, listed, nearest, quoted
 from polydetr.serving.json_body import json_object
 from polydetr.serving.limits import Limits
-from polydetr.serving.refusal import Refused
+from polydetr.serving.refusal import Refused, not_kept
 from polydetr.serving.rows import Columns, Item, items_of
 from polydetr.serving.table_body import FORMATS, SUFFIXES, items_of_file, written
 
@@ -34,8 +34,17 @@ async def items_of_body(request: Request, columns: Columns, limits: Limits, stri
     """The rows of a body that is answered as a whole.
 
     Raises:
-        Refused: it is of no kind that is taken, is not what it claims to be, or holds too many rows.
+        Refused: it is of no kind that is taken, is not what it claims to be, holds too many rows, or the disk has no
+        room for its file.
     """
+    try:
+        return await _items(request, columns, limits, strictness)
+    except OSError as error:
+        raise not_kept(error) from error
+
+
+async def _items(request: Request, columns: Columns, limits: Limits, strictness: Strictness) -> list[Item]:
+    """Raises Refused, OSError."""
     kind = content_type(request)
     if kind == FORM:
         form = await request.form(max_files=limits.parts, max_fields=limits.parts, max_part_size=limits.body_bytes)

@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from polydetr.core.ahead import cores
-from polydetr.errors import ConfigError, InputError, ModelFolderError, PolydetrError
+from polydetr.errors import ConfigError, InputError, ModelFolderError
 from polydetr.serving.contract import TooLate, Unavailable
 from polydetr.serving.frames import RowCodec
-from polydetr.serving.lanes import Lane
+from polydetr.serving.lanes import Lane, environment
 from polydetr.serving.process import error_of
 from polydetr.serving.versions import Version
 from polydetr.serving.waiting import Request, Sending, Waiting, parcels_of
@@ -54,10 +53,8 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._shadows: dict[int, int] = {}
         self._ending = False
-        threads = max(1, cores() // workers)
-        self._environment = (
-            {"OMP_NUM_THREADS": str(threads)} if workers > 1 and "OMP_NUM_THREADS" not in os.environ else {}
-        )
+        self._environment = environment(workers)
+        self._ahead = TURNS_AHEAD * budget * max(1, cores() // workers)
 
     # -- processes ----------------------------------------------------------------------------------------------------
 
@@ -159,9 +156,7 @@ class Dispatcher:
         for sending in lost:
             sending.tried += 1
             if sending.tried > 1:
-                self._fail(
-                    sending.request, Unavailable("the model process ended while it answered, twice.", hint=_LATER)
-                )
+                sending.request.fail(Unavailable("the model process ended while it answered, twice.", hint=_LATER))
             else:
                 self._suspects.append(sending)
         self._do(self._revive(lane))
@@ -205,7 +200,7 @@ class Dispatcher:
     def pump(self) -> None:
         """Sends what the processes have room for, to the one with the least before it."""
         while True:
-            room = [lane for lane in self.lanes if lane.has_room(TURNS_AHEAD * self._budget)]
+            room = [lane for lane in self.lanes if lane.has_room(self._ahead)]
             while self._suspects and self._suspects[0].request.done.done():
                 self._suspects.popleft()
             if self._suspects:
@@ -254,7 +249,7 @@ class Dispatcher:
             if "replies" in message:
                 self._answered(sending, message)
             elif message.get("late"):
-                self._fail(sending.request, TooLate(_TOO_LATE))
+                sending.request.fail(TooLate(_TOO_LATE))
             else:
                 self._refused(sending, message["failed"])
         self.pump()
@@ -271,42 +266,31 @@ class Dispatcher:
 
     def _answered(self, sending: Sending, message: Mapping[str, Any]) -> None:
         request, rows = sending.request, len(sending.places)
-        for place, reply in zip(sending.places, message["replies"], strict=True):
-            request.replies[place] = reply
-            request.rows[place] = None
+        request.fill(sending, message["replies"])
         request.version.learn(rows=rows, seconds=sum(message["seconds"].values()), tokens=message["tokens"])
         seconds = asyncio.get_running_loop().time() - sending.sent
         self.measured.parcel(request, sending, message, seconds=seconds)
-        request.left -= rows
-        request.is_answered = True
-        self._complete(request)
+        self._go_on(request)
 
-    def _complete(self, request: Request) -> None:
+    def _go_on(self, request: Request) -> None:
+        """A request of which all parcels that were sent have come back is done, or what lacked a column goes again."""
         if request.left == 0:
             request.done.set_result(None)
-        elif request.without_column and request.left == sum(len(s.places) for s in request.without_column):
-            for sending in request.without_column:  # other rows of the request have the column
-                sending.checked = True
-                self.waiting.put_back(sending)
-            request.without_column.clear()
+            return
+        for sending in request.to_be_sent_again():
+            self.waiting.put_back(sending)
 
     def _refused(self, sending: Sending, failed: Mapping[str, Any]) -> None:
+        """A column is missing in a whole parcel: the request's affair, of which other parcels may have it."""
         request = sending.request
         if failed["kind"] == "SchemaError" and not sending.checked:
             request.without_column.append(sending)
-            refused = sum(len(s.places) for s in request.without_column)
-            if refused < request.left:
-                return  # the others are still to come
-            if request.is_answered:
-                self._complete(request)
+            if request.is_answered or not request.all_lack_a_column:
+                self._go_on(request)
                 return
         error = error_of(failed)
         wrong = isinstance(error, ConfigError)  # of a caller, options are input
-        self._fail(request, InputError(error.message, hint=error.hint) if wrong else error)
-
-    def _fail(self, request: Request, error: PolydetrError) -> None:
-        if not request.done.done():
-            request.done.set_exception(error)
+        request.fail(InputError(error.message, hint=error.hint) if wrong else error)
 
 
 _LATER = "Ask again in a few seconds."

@@ -27,7 +27,7 @@ from polydetr.serving.asking import model_named, replies_patiently
 from polydetr.serving.contract import Ask, Busy, Fleet
 from polydetr.serving.limits import JobLimits, Limits
 from polydetr.serving.log import log
-from polydetr.serving.refusal import Refused, error_dict, json_bytes, refusal
+from polydetr.serving.refusal import Refused, error_dict, json_bytes, not_kept, refusal
 from polydetr.serving.rows import Columns, Item
 from polydetr.serving.table_body import items_of_file
 
@@ -128,7 +128,7 @@ class JobStore:
         except BaseException as error:
             await self.forget(job)
             if isinstance(error, OSError):
-                raise _disk(error) from None
+                raise not_kept(error) from None
             raise
         job.task = asyncio.create_task(self._run(job))
 
@@ -170,7 +170,7 @@ class JobStore:
             told = refusal(error)
             job.state, job.error = "failed", error_dict(told.message, hint=told.hint)
         except OSError as error:
-            job.state, job.error = "failed", error_dict(_disk(error).message, hint=_disk(error).hint)
+            job.state, job.error = "failed", error_dict(not_kept(error).message, hint=not_kept(error).hint)
         except Exception as error:
             log("fault", error=error, job=job.id)
             job.state, job.error = "failed", error_dict("the service failed.")
@@ -221,22 +221,17 @@ def _next(rows: Iterator[Item]) -> list[Item]:
 
 
 def _empty_folder(wanted: Path | None) -> Path:
-    """A folder that is this user's alone, without what an earlier service left there. Raises OSError."""
-    if wanted is None:
+    """A folder that is this user's alone, without what an earlier service left there; another one where somebody else
+    has taken its name. Raises OSError.
+    """
+    if wanted is not None:
+        with suppress(FileExistsError):
+            wanted.mkdir(parents=True, mode=0o700)
+    theirs = wanted is not None and hasattr(os, "getuid") and wanted.lstat().st_uid != os.getuid()
+    if wanted is None or theirs or wanted.is_symlink() or not wanted.is_dir():
         return Path(tempfile.mkdtemp(prefix="polydetr-jobs-"))
-    wanted.mkdir(parents=True, exist_ok=True, mode=0o700)
-    status = wanted.lstat()
-    if wanted.is_symlink() or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
-        raise PermissionError(1, "is not a folder of this user", str(wanted))
     wanted.chmod(0o700)
     for left in wanted.iterdir():
         if _OF_A_JOB.fullmatch(left.name) and left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
     return wanted
-
-
-def _disk(error: OSError) -> Refused:
-    return Refused(
-        503, f"the file cannot be kept: {error.strerror or 'the disk failed'}.", reason="disk",
-        hint="Ask whoever runs the service to free space, or send fewer rows at once.",
-    )  # fmt: skip

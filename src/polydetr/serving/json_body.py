@@ -12,7 +12,7 @@ from polydetr.data.readers.shapes import MAX_DEPTH
 from polydetr.errors import InputError, quoted
 from polydetr.serving.refusal import Refused
 
-_NO_JSON = "Check it with a validator; curl takes a file with --data-binary @FILE."
+_NO_JSON = "Check it with a validator; curl --data-binary @FILE sends a file as it is."
 
 
 class NotJson(InputError):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from polydetr.core.ahead import cores
 from polydetr.serving.frames import RowCodec
 from polydetr.serving.process import ModelProcess
 from polydetr.serving.versions import Version
@@ -13,6 +15,18 @@ from polydetr.serving.waiting import Sending
 
 MOST_BYTES = 64 << 20
 """That are sent to a process and not answered."""
+
+
+CACHES = {"LRU_CACHE_CAPACITY": "64", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
+"""oneDNN, and PyTorch's layer over it, keep what they compile for each shape, by default for 1,024 of them, and a
+service meets every shape. After 300 requests of 1 to 32 texts a process with MiniLM had 538 MB, and no more since the
+200th, in place of 772, and rising; both took the same CPU time (25 s)."""
+
+
+def environment(workers: int) -> dict[str, str]:
+    """What a model process finds in its environment, where the user says nothing else: the cores are shared out."""
+    usual = {**CACHES, **({"OMP_NUM_THREADS": str(max(1, cores() // workers))} if workers > 1 else {})}
+    return {name: value for name, value in usual.items() if name not in os.environ}
 
 
 class Lane:

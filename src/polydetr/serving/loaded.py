@@ -52,7 +52,9 @@ class Models:
             "columns": column_schemas(model),
             "answers": answer_schemas(model),
             "example": example,
-            "runtime": f"{runner.runtime} {runner.precision}" if isinstance(runner, SizedRunner) else runtime,
+            "runtime": f"{runner.runtime} {runner.precision}"
+            if isinstance(runner, SizedRunner)
+            else runtime or type(runner).__name__,
             "draws": served.draws,
         }
 

@@ -44,6 +44,14 @@ def refusal(error: PolydetrError) -> Refused:
     return Refused(400 if isinstance(error, InputError) else 500, error.message, hint=hint)
 
 
+def not_kept(error: OSError) -> Refused:
+    """The refusal where the disk takes no more; without the place on it."""
+    return Refused(
+        503, f"the file cannot be kept: {error.strerror or 'the disk failed'}.", reason="disk",
+        hint="Ask whoever runs the service to free space, or send fewer rows at once.",
+    )  # fmt: skip
+
+
 def retry_after(seconds: float) -> tuple[bytes, bytes]:
     """The header, in whole seconds, at least one."""
     return b"retry-after", str(max(1, round(seconds + 0.4999))).encode()

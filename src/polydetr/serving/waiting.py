@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from polydetr.errors import PolydetrError
 from polydetr.serving.contract import Busy, Reply
 
 if TYPE_CHECKING:
@@ -44,6 +45,30 @@ class Request:
     @property
     def count(self) -> int:
         return len(self.rows)
+
+    @property
+    def all_lack_a_column(self) -> bool:
+        """Whether no row is left that may have the column that the others lack."""
+        return self.left == sum(len(sending.places) for sending in self.without_column)
+
+    def fill(self, sending: Sending, replies: Sequence[Reply]) -> None:
+        for place, reply in zip(sending.places, replies, strict=True):
+            self.replies[place], self.rows[place] = reply, None
+        self.left -= len(sending.places)
+        self.is_answered = True
+
+    def to_be_sent_again(self) -> list[Sending]:
+        """What lacked a column, once it is known that other rows of the request have it."""
+        if not (self.is_answered and self.all_lack_a_column):
+            return []
+        again, self.without_column = self.without_column, []
+        for sending in again:
+            sending.checked = True
+        return again
+
+    def fail(self, error: PolydetrError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
 
 
 @dataclass(eq=False)

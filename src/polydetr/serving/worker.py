@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from polydetr.core.ahead import cores
 from polydetr.errors import PolydetrError
 from polydetr.serving import frames
 from polydetr.serving.contract import Ask
@@ -41,7 +42,7 @@ class Worker:
 
         self._sock, self._codec = sock, frames.RowCodec(mark)
         self._sending = threading.Lock()
-        self._pool = Pool(budget=budget)
+        self._pool = Pool(budget=budget * cores())  # a runner computes one batch per core, side by side
         self.models = Models()
         self._slow: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._explaining: dict[int, Parcel] = {}
