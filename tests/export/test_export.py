@@ -43,6 +43,14 @@ def exported(model: Path) -> Path:
     return out
 
 
+@pytest.fixture
+def no_recording(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graphs that were recorded for ``exported``, for what goes on after that."""
+    import onnx
+
+    monkeypatch.setattr(exporting, "recorded", lambda *_: {"model.onnx": onnx.load(exported / "model.onnx")})
+
+
 def names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
@@ -116,9 +124,7 @@ def test_an_exported_model_cannot_be_saved_as_a_trained_one(exported: Path, tmp_
 @pytest.mark.usefixtures("no_work")
 def test_what_one_file_cannot_hold_is_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "MOST_BYTES", 1000)
-    with pytest.raises(
-        PolydetrError, match=r"its weights take .* GB, and one file of ONNX holds 2"
-    ):
+    with pytest.raises(PolydetrError, match=r"its weights take .* GB, and one file of ONNX holds 2"):
         Predictor.load(model).export(tmp_path / "out")
 
 
@@ -168,6 +174,7 @@ def test_a_modality_that_makes_no_graph_is_refused_by_name(
 # -- whole or not at all ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_recording")
 def test_graphs_that_differ_from_the_model_are_not_written(
     model: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +194,7 @@ def test_graphs_that_differ_from_the_model_are_not_written(
     }
 
 
+@pytest.mark.usefixtures("no_recording")
 def test_a_full_disk_leaves_what_was_there(model: Path, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: path.read_bytes() for path in exported.iterdir()}
 
@@ -209,32 +217,45 @@ def mixed_rows() -> list[dict[str, Any]]:
             "size": None if i == 4 else float(i), "color": WORDS[i % 2],
             "seen": [{"title": WORDS[(i + k) % 5], "price": float(k)} for k in range(i % 4)],
             "kind": WORDS[i % 2], "worth": float(i), "like": {"title": WORDS[i % 5], "price": 1.0},
-            "drawn": image(i + 50)[:, :, 0],
+            "said": f"a {WORDS[i % 5]} thing", "drawn": image(i + 50)[:, :, 0],
         }
         for i in range(1, 9)
     ]  # fmt: skip
 
 
-def test_several_targets_modalities_and_windows_in_one_model(tmp_path: Path) -> None:
-    """Two kinds of graph beside the main one: an item of a history is the positive side, and images are drawn."""
+SETTINGS = {
+    "model": {"embed_dim": 16, "num_heads": 2}, "text": {"max_tokens": 12, "overlap": 4},
+    "image": {"size": 16, "patch_size": 8}, "history": {"max_items": 3, "item_tokens": 8},
+    "tasks": {"drawn": {"image_size": 8, "patch_size": 4, "sampling_steps": 3}},
+}  # fmt: skip
+SOME = {"text": "text", "size": "number", "color": "category"}
+ALL = {**SOME, "photo": "image", "seen": "history"}
+MIXED = [
+    pytest.param({"kind": "classification", "worth": "regression", "said": "embedding"}, SOME, id="text and table"),
+    pytest.param(
+        {"kind": "classification", "worth": "regression", "like": "embedding", "drawn": "generation"}, ALL,
+        id="everything", marks=pytest.mark.slow,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("targets", "inputs"), MIXED)
+def test_several_targets_modalities_and_windows_in_one_model(
+    targets: dict[str, str], inputs: dict[str, str], tmp_path: Path
+) -> None:
+    """With what an embedding belongs to, which other arrays hold than those of the inputs, and steps of generation."""
     rows = mixed_rows()
-    targets = {"kind": "classification", "worth": "regression", "like": "embedding", "drawn": "generation"}
-    inputs = {"text": "text", "photo": "image", "size": "number", "color": "category", "seen": "history"}
-    settings = {
-        "model": {"embed_dim": 16, "num_heads": 2}, "text": {"max_tokens": 12, "overlap": 4},
-        "image": {"size": 16, "patch_size": 8}, "history": {"max_items": 3, "item_tokens": 8},
-        "tasks": {"drawn": {"image_size": 8, "patch_size": 4, "sampling_steps": 3}},
-    }  # fmt: skip
+    settings = SETTINGS if "drawn" in targets else {k: v for k, v in SETTINGS.items() if k != "tasks"}
     save_model(rows, targets, inputs, settings, tmp_path / "model")
     torch_model = Predictor.load(tmp_path / "model", precision="fp32")
     done = torch_model.export(tmp_path / "exported")
-    assert done.graphs == ("model.onnx", "positive-1.onnx", "step-1.onnx")
+    assert done.graphs == ("model.onnx", "positive-1.onnx", *(["step-1.onnx"] if "drawn" in targets else []))
     onnx_model = LoadedModel.load(tmp_path / "exported")
     assert len(encode_all(torch_model._engine, rows, with_targets=False)) > len(rows)
     assert_alike(onnx_model.predictions(rows, seed=3), torch_model.predictions(rows, seed=3))
     assert_alike(onnx_model.predictions(rows[2:3]), torch_model.predictions(rows[2:3]))
     assert_alike(onnx_model.evaluate(rows), torch_model.evaluate(rows))
-    sides = [model.embed(rows, target="like", side="target") for model in (onnx_model, torch_model)]
+    sides = [model.embed(rows, side="target") for model in (onnx_model, torch_model)]
     np.testing.assert_allclose(*sides, atol=1e-4)
 
 
@@ -246,7 +267,7 @@ def test_a_fitted_model_is_exported_with_its_masters(tmp_path: Path) -> None:
         out=tmp_path / "model", backbone="none", settings=settings, epochs=1, display=Quiet(),
     )  # fmt: skip
     fitted.export(tmp_path / "exported")
-    assert {"README.md", "reports/valid.json"} <= names(tmp_path / "exported")
+    assert {"README.md", "reports/history.json"} <= names(tmp_path / "exported")
     texts = [row["text"] for row in film_rows(6, start=80)]
     expected = Predictor.load(tmp_path / "model", precision="fp32").predictions(texts)
     assert_alike(LoadedModel.load(tmp_path / "exported").predictions(texts), expected)
@@ -263,6 +284,11 @@ def test_the_verb_writes_beside_the_model_and_says_how_close_the_graphs_are(mode
     assert "largest difference from PyTorch on" in said
     assert f"polydetr predict {out} FILE" in said
     assert run("export", model)[0] == 2
+
+
+@pytest.mark.usefixtures("no_recording")
+def test_the_verb_prints_one_json_document(model: Path, exported: Path, run: Run) -> None:
+    out = exported
     code, printed, _ = run("export", model, "--overwrite", "--json")
     written = json.loads(printed)
     assert code == 0
