@@ -22,11 +22,12 @@ READ = {"train", "evaluate", "predict", "explain", "inspect"}
 PRINTED_BY = {
     "training": {"train"}, "predictor.py": {"train"}, "model": {"train"}, "schema": {"train", "inspect"},
     "tuning": {"tune"}, "inference/runs.py": {"runs list", "runs show", "runs compare"},
+    "export": {"export"}, "inference/proof.py": {"export", "optimize"},
 }  # fmt: skip
 """Room or module → the verbs that can print its messages, where these are not all that read rows."""
 NOT_OURS = ("apps", "cli", "fetch")  # the demo names whole commands, the command line its own options, pip has its own
-VERBS = "|".join([*READ, "import", "pip install"])
-WORD = re.compile(rf"--[a-z][a-z-]+|\b(?:{VERBS})\b(?= (?:without )?--)")
+VERBS = "|".join([*READ, "import", "export", "pip install"])
+WORD = re.compile(rf"--[a-z][a-z0-9-]+|\b(?:{VERBS})\b(?= (?:without )?--)")
 """An option, or a verb before its first option; the others of the sentence are its own as well."""
 
 

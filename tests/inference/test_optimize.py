@@ -186,7 +186,7 @@ def test_an_exported_model_is_measured_too(folder, tmp_path):
     pytest.importorskip("onnxruntime")
     Predictor.load(folder, precision="fp32").export(tmp_path / "onnx")
     loaded = Predictor.load(tmp_path / "onnx")
-    rows = loaded.kept_rows()
+    rows = loaded._kept_rows()
     assert rows is not None
     found = optimize(tmp_path / "onnx", rows)
     assert {t.way.runner for t in found.timings} == {"onnx"}
