@@ -32,6 +32,7 @@ def test_the_verbs_are_there():
         "write",
         "check",
         "embed",
+        "export",
         "predictions",
         "evaluation",
         "explain_file",

@@ -21,8 +21,8 @@ READ = {"train", "evaluate", "predict", "explain", "inspect"}
 """The verbs that read rows; a message that names an option which not all of them have names the verb as well."""
 PRINTED_BY = {
     "training": {"train"}, "predictor.py": {"train"}, "model": {"train"}, "schema": {"train", "inspect"},
-    "tuning": {"tune"}, "inference/runs.py": {"runs list", "runs show", "runs compare"},
-    "export": {"export"}, "inference/proof.py": {"export", "optimize"},
+    "tuning": {"tune"}, "export": {"export"}, "inference/runs.py": {"runs list", "runs show", "runs compare"},
+    "inference/proof.py": {"export", "optimize"},
 }  # fmt: skip
 """Room or module → the verbs that can print its messages, where these are not all that read rows."""
 NOT_OURS = ("apps", "cli", "fetch")  # the demo names whole commands, the command line its own options, pip has its own
