@@ -40,6 +40,7 @@ def test_the_verbs_are_there():
     } | {
         "thresholds",
         "open_image",
+        "optimize",
     }
     assert public == {"fit", "tune", "from_checkpoint", "save", "export", "tables"}
     assert verbs(LoadedModel) == (promised | also) - public

@@ -320,7 +320,7 @@ class Predictor(LoadedModel):
 
         check_export(Path(out), self._manifest, overwrite=overwrite)
         check_max_drop(max_drop)
-        kept = self.proving_rows(rows, reading=reading) if int8 else self.kept_rows(rows, reading=reading)
+        kept = self._proving_rows(rows, reading=reading) if int8 else self._kept_rows(rows, reading=reading)
         how: dict[str, Any] = {}
         if int8 and kept is not None:
             from polydetr.export.int8 import quantized
@@ -335,11 +335,11 @@ class Predictor(LoadedModel):
             examples=kept.examples if kept is not None else None, extra=self._write_reports, **how,
         )  # fmt: skip
 
-    def kept_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows | None:
+    def _kept_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows | None:
         """See ``LoadedModel``; a model that was just trained has its rows in memory."""
         if rows is None and self._trained is not None:
             return self._trained.kept
-        return super().kept_rows(rows, reading=reading)
+        return super()._kept_rows(rows, reading=reading)
 
     @property
     def tables(self) -> dict[str, dict[str, str]]:

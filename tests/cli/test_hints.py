@@ -21,14 +21,14 @@ READ = {"train", "evaluate", "predict", "explain", "inspect"}
 """The verbs that read rows; a message that names an option which not all of them have names the verb as well."""
 PRINTED_BY = {
     "training": {"train"}, "predictor.py": {"train"}, "model": {"train"}, "schema": {"train", "inspect"},
-    "tuning": {"tune"}, "export": {"export"}, "serving": {"serve"},
+    "tuning": {"tune"}, "export": {"export"}, "serving": {"serve"}, "inference/proof.py": {"export", "optimize"},
     "inference/runs.py": {"runs list", "runs show", "runs compare"},
 }  # fmt: skip
 """Room or module → the verbs that can print its messages, where these are not all that read rows."""
 NOT_OURS = ("apps", "cli", "fetch")  # the demo names whole commands, the command line its own options, pip has its own
 ELSEWHERE = {"pip install", "curl"}
-VERBS = "|".join([*READ, "import", "serve", "keys add", *sorted(ELSEWHERE)])
-WORD = re.compile(rf"--[a-z][a-z-]+|\b(?:{VERBS})\b(?= (?:without )?--)")
+VERBS = "|".join([*READ, "import", "export", "serve", "keys add", *sorted(ELSEWHERE)])
+WORD = re.compile(rf"--[a-z][a-z0-9-]+|\b(?:{VERBS})\b(?= (?:without )?--)")
 """An option, or a verb before its first option; the others of the sentence are its own as well."""
 
 

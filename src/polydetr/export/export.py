@@ -24,7 +24,7 @@ from polydetr.core.runner import Runner
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, OutputError, PolydetrError, listed
 from polydetr.export.compare import compared
-from polydetr.export.graphs import OPSET, Plan, plan, recorded
+from polydetr.export.graphs import Plan, plan, recorded
 from polydetr.inference.folder import EXPORT_FORMAT, MANIFEST, SEAL, read_json
 from polydetr.inference.proof import Proof
 from polydetr.model.folder import check_replaceable, write_folder
@@ -107,9 +107,9 @@ def export_model(
     """Writes the model to the folder ``out``, from which it is answered by ONNX Runtime.
 
     weights: float32. info: the model's description. examples: encoded rows of the validation, on which the graphs are
-    compared with PyTorch; random ones otherwise. quantized: makes each graph one in 8-bit integers, whose difference is
-    measured, and judged by ``prove`` alone: it takes PyTorch's runner in float32 and that of the graphs, and raises
-    where the latter is not good enough. extra: writes card and reports.
+    compared with PyTorch; random ones otherwise. quantized: makes each graph one in 8-bit integers, or gives it back
+    where that brings nothing; the difference is measured, and judged by ``prove`` alone: it takes PyTorch's runner in
+    float32 and that of the graphs, and raises where the latter is not good enough. extra: writes card and reports.
 
     Raises:
         ConfigError, OutputError: see ``check_export``. SaveError: the folder cannot be written. PolydetrError: the
@@ -128,7 +128,13 @@ def export_model(
     planned = plan(model.eval(), engine.encoder, tasks)
     graphs = recorded(planned, model, engine.encoder, tasks)
     if quantized is not None:
-        graphs = {file: quantized(graph) for file, graph in graphs.items()}
+        rounded = {file: quantized(graph) for file, graph in graphs.items()}
+        if all(rounded[file] is graph for file, graph in graphs.items()):
+            raise ConfigError(
+                "8-bit integers would not make this model faster: it has no linear layer that is large enough.",
+                hint="Export it in float32: leave --int8 (int8=True) out.",
+            )
+        graphs = rounded
     precision = "fp32" if quantized is None else "int8"
     described = dict(info) | {"export": _described(planned, graphs, info) | {"precision": precision}}
     done: list[Exported] = []
@@ -168,8 +174,8 @@ def _described(planned: Plan, graphs: Mapping[str, ModelProto], info: Mapping[st
     return {
         "format": EXPORT_FORMAT,
         "runtime": "onnx",
-        "opset": OPSET,
-        "ir_version": first.ir_version,
+        "opset": max(entry.version for graph in graphs.values() for entry in graph.opset_import if not entry.domain),
+        "ir_version": max(graph.ir_version for graph in graphs.values()),
         "exporter": f"{first.producer_name} {first.producer_version}".strip(),
         "versions": {"polydetr": __version__, **{name: _version(name) for name in ("torch", "numpy", *_PACKAGES)}},
         "graphs": entries,

@@ -26,12 +26,12 @@ import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 from onnx.helper import make_node, make_opsetid
 
-from polydetr.errors import ConfigError
-
 LEAST = 128
 """Inputs and outputs of a layer that is worth it: roundings cost as much as so small a product."""
 OPSET = 21
 """The first in which ``QuantizeLinear`` takes a scale for each row."""
+IR_VERSION = 10
+"""The first that has it."""
 CONTRIB = "com.microsoft"
 _SMALLEST = 1e-28
 """Scales are no smaller."""
@@ -41,23 +41,18 @@ _INPUT_STEPS = 254
 
 
 def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with each product of a token by a constant matrix of at least ``LEAST`` × ``LEAST`` in 8-bit integers.
-
-    Raises:
-        ConfigError: it has none.
+    """The graph with each product of a token by a constant matrix of at least ``LEAST`` × ``LEAST`` in 8-bit integers;
+    the same one where it has none.
     """
     result = copy.deepcopy(model)
-    rewritten = _Rewriting(result.graph)
-    if not rewritten.layers:
-        raise ConfigError(
-            f"the model has no linear layer of {LEAST} × {LEAST} or more: 8-bit integers would not make it faster.",
-            hint="Export it in float32: leave --int8 (int8=True) out.",
-        )
-    if sum(entry.domain == CONTRIB for entry in result.opset_import) == 0:
+    if not _Rewriting(result.graph).layers:
+        return model
+    if all(entry.domain != CONTRIB for entry in result.opset_import):
         result.opset_import.append(make_opsetid(CONTRIB, 1))
     for entry in result.opset_import:
         if entry.domain == "":
             entry.version = max(entry.version, OPSET)
+    result.ir_version = max(result.ir_version, IR_VERSION)
     return result
 
 

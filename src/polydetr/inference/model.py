@@ -22,12 +22,13 @@ from polydetr.engine.engine import Engine
 from polydetr.engine.inputs import ReadingWarning, asked_records, target_records, with_targets
 from polydetr.engine.outputs import Answer, answers
 from polydetr.engine.render import ShownImage, image_of
-from polydetr.errors import ConfigError, InputError, did_you_mean
+from polydetr.errors import InputError, did_you_mean
 from polydetr.inference.asked import row_number
 from polydetr.inference.kept_rows import KeptRows, encoded_rows, read_rows
 from polydetr.inference.load import load_engine
 from polydetr.inference.measuring import evaluated, report_name
 from polydetr.inference.options import Options, least_probabilities, thresholds
+from polydetr.inference.proof import no_rows
 from polydetr.inference.writing import Written, check_outputs, write_answers
 from polydetr.metrics.calibration import Threshold
 from polydetr.schema.spec import Schema
@@ -296,7 +297,7 @@ class LoadedModel:
             write_evaluations(Path(out), evaluations, name=report_name(rows), image_of=partial(image_of, self._engine))
         return evaluations
 
-    def kept_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows | None:
+    def _kept_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows | None:
         """Labeled rows, encoded: at most ``kept_rows.MAX_ROWS`` of ``rows``, at equal distances, or those that the
         model folder keeps; None where it keeps none.
 
@@ -329,22 +330,17 @@ class LoadedModel:
 
         engine, manifest = load_engine(Path(folder), obeys=False)
         model = cls(engine, manifest, folder=Path(folder))
-        return optimize(Path(folder), model.proving_rows(rows, reading=reading), progress=progress)
+        return optimize(Path(folder), model._proving_rows(rows, reading=reading), progress=progress)
 
-    def proving_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows:
-        """``kept_rows``, which have to be there.
+    def _proving_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows:
+        """``_kept_rows``, which have to be there.
 
         Raises:
             ConfigError: there are none.
         """
-        kept = self.kept_rows(rows, reading=reading)
+        kept = self._kept_rows(rows, reading=reading)
         if kept is None or not kept.have_labels:
-            where = "the model folder keeps none" if kept is None and rows is None else "none has a label"
-            raise ConfigError(
-                f"there are no labeled rows to prove this by: {where}.",
-                hint="Name some: --rows FILE (rows=FILE), or train the model again: training keeps validation rows in "
-                "the folder, unless training.keep_rows is 0.",
-            )
+            raise no_rows("the model folder keeps none" if kept is None and rows is None else "none has a label")
         return kept
 
     # -- explaining ---------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from polydetr.inference.proof import MAX_DROP, Measured, Proof, compared, measur
 ROUNDS = 5
 WORTH = 1.05
 """A way that is less faster than the default one is not worth another number format."""
-SECONDS = 1.0
+SECONDS = 0.5
 """Of one pass over the rows, about: fewer of them are taken where they take longer."""
 BATCHES = (256, 512, 1024, 2048)
 """Tokens per batch that are tried, with the best of the rest."""

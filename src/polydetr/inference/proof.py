@@ -102,9 +102,18 @@ def proved(engine: Engine, other: Engine, rows: KeptRows, *, max_drop: float, ho
     if not proof.worst.points <= max_drop:
         raise PolydetrError(
             f"{how}: {proof.worst} on {proof.rows} rows, more than {max_drop:g} allows: nothing is written.",
-            hint=f"Allow more: --max-drop {_above(proof.worst.points):g} (max_drop=), or leave --int8 out.",
+            hint=f"Allow more: export --max-drop {_above(proof.worst.points):g} (max_drop=), or leave --int8 out.",
         )
     return proof
+
+
+def no_rows(why: str) -> ConfigError:
+    """The error where nothing can be proved, with both remedies."""
+    return ConfigError(
+        f"there are no labeled rows to prove this by: {why}.",
+        hint="Name some: --rows FILE (rows=FILE), or train the model again: training keeps validation rows in the "
+        "folder, unless training.keep_rows is 0.",
+    )
 
 
 def check_max_drop(max_drop: float) -> None:
