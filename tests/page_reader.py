@@ -25,11 +25,13 @@ from markdown_blocks import ROOT, Block, PythonSession, blocks_of
 
 NOT_RUN: dict[str, str] = {
     r"git clone .*": "there is no address",
-    r"(python -m )?pip install .*": "installs; make test does it before any test",
+    r"(python -m |/opt/polydetr/bin/)?pip install .*": "installs; make test does it before any test",
+    r"python -m venv /opt/polydetr": "makes an environment outside of the page's folder; tests/deploy makes one",
     r"conda .*": "installs; the file it reads is tested in test_readme.py",
     r"make (demo|test|check|docs)": "sets up an environment; that the target exists is tested in test_readme.py",
     r"polydetr backbones fetch .*": "downloads; tests/fetch does it from an index of its own",
     r"nvidia-smi": "needs a GPU",
+    r"polydetr serve .* --root(-path)? .*": "behind a proxy, beside models to come; tests/serving starts both",
     r"polydetr tune .* --storage postgresql:.*": "needs a database; tests/tuning has one of its own",
 }
 """Commands (whole, as expressions) that no test types, and why. Every other command of every page is run."""

@@ -69,6 +69,7 @@ GIVEN: Mapping[str, Mapping[str, Maker]] = {
         "test/boxes.json": files.boxes_coco("test/pictures"),
     },
     "guide/mixed.md": {"data.csv": table(files.mixed())},
+    "guide/operate.md": {"model": files.model_of_reviews},
     "guide/qa.md": {"train-v2.0.json": files.squad, "dev-v2.0.json": files.squad},
     "guide/retrieval.md": {"faq.csv": table(ASKED)},
     "guide/serve.md": {
@@ -103,7 +104,8 @@ def _has_commands(page: Path) -> bool:
 
 SLOW = {
     "README.md", "guide/backbones.md", "guide/cache.md", "guide/detection.md", "guide/entities.md", "guide/export.md",
-    "guide/generation.md", "guide/gpu.md", "guide/images.md", "guide/qa.md", "guide/serve.md", "guide/tagging.md",
+    "guide/generation.md", "guide/gpu.md", "guide/images.md", "guide/operate.md", "guide/qa.md", "guide/serve.md",
+    "guide/tagging.md",
     "guide/targets.md", "guide/training.md", "guide/tuning.md",
 }  # fmt: skip
 """Pages whose commands take more than two seconds of one core; their Python alone is quicker."""

@@ -20,9 +20,19 @@ def is_installed(module: str) -> bool:
         return True
 
 
+def project() -> str:
+    """The distribution that is installed: ``polydetr``, or ``polydetr-core`` where there is no PyTorch."""
+    return "polydetr" if is_installed("torch") else "polydetr-core"
+
+
 def pip_install(extra: str) -> str:
     """The command that adds an extra to what is installed, and brings no PyTorch where there is none."""
-    return f"pip install '{'polydetr' if is_installed('torch') else 'polydetr-core'}[{extra}]'"
+    return f"pip install '{project()}[{extra}]'"
+
+
+def pip_upgrade() -> str:
+    """The command that upgrades what is installed."""
+    return f"pip install --upgrade {project()}"
 
 
 def check_torch(what: str, *, hint: str = "") -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from polydetr import __version__
 from polydetr.core.files import sha256_of
+from polydetr.core.installed import pip_upgrade
 from polydetr.errors import ModelFolderError, faults
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _check_version(folder: Path, by: Mapping[str, Any], version: object, most: i
     raise ModelFolderError(
         f"{str(folder)!r} was {how} in format {version!r} by polydetr {name!s:.40}; "
         f"this version, {__version__}, reads up to format {most}.",
-        hint="Upgrade polydetr: pip install --upgrade polydetr.",
+        hint=f"Upgrade polydetr: {pip_upgrade()}.",
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polydetr.core.ahead import cores
+from polydetr.core.installed import pip_upgrade
 from polydetr.errors import ConfigError, ModelFolderError, check_choice, quoted
 from polydetr.modalities.base import Modality
 from polydetr.modalities.image import ImageModality
@@ -38,7 +39,7 @@ def load_runner(
     if exported["runtime"] != "onnx":
         raise ModelFolderError(
             f"{str(folder)!r} was exported for {quoted(exported['runtime'])}, which this version does not know.",
-            hint="Upgrade polydetr: pip install --upgrade polydetr.",
+            hint=f"Upgrade polydetr: {pip_upgrade()}.",
         )
     check_choice("precision", precision, ("auto", "fp32", "bf16", "int8"))
     if precision not in ("auto", exported["precision"]):
