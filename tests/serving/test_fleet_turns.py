@@ -195,7 +195,9 @@ def test_a_row_that_cannot_be_computed_fails_alone() -> None:
     served = ServedModel(1, model)
     parcel = Parcel.read(rows, id=1, request=0, served=served, ask=Ask(), first=11, deadline=math.inf)
     parcel.engine = parcel.engine.with_runner(Failing(model.engine.runner, parcel.pieces[3].document.examples[0]))
+    assert len(parcel.pieces) == len(rows)
     parcel.compute_alone()
+    assert parcel.pieces == []
     assert [reply is not None and "error" in reply for reply in parcel.replies] == [i == 3 for i in range(len(rows))]
     failed = parcel.replies[3]
     assert failed is not None

@@ -46,6 +46,7 @@ class Models:
         example = example_row(model)
         _warm(served, example)
         self._models[handle] = served
+        gc.freeze()  # half a million objects of imports, which a look for garbage need not pass every time
         return {
             "seal": model.info.get(SEAL, ""),
             "description": model.info,
@@ -59,7 +60,9 @@ class Models:
     def drop(self, handle: int) -> None:
         """Frees what this model alone used."""
         self._models.pop(handle, None)
+        gc.unfreeze()
         gc.collect()
+        gc.freeze()
         give_back_memory()
 
 

@@ -153,10 +153,15 @@ class Parcel:
         self._answer(piece.place, answered_row(piece.place + 1, result, self.engine, self.least))
         self.left -= 1
 
+    def hand_over(self) -> list[Piece]:
+        """Its rows to be computed, which it then knows no more: in a circle they would stay in memory for long."""
+        pieces, self.pieces = self.pieces, []
+        return pieces
+
     def compute_alone(self) -> None:
         """All of its rows, at once and beside no others."""
-        if self.pieces:
-            computed(self.pieces)
+        if pieces := self.hand_over():
+            computed(pieces)
 
     def explain(self, place: int) -> None:
         """Adds to the reply of a row why it was answered so; or, where that cannot be told, the reason."""
