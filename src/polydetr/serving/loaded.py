@@ -11,7 +11,7 @@ from typing import Any
 from polydetr.core.memory import give_back_memory
 from polydetr.core.runner import Named, SharesWeights
 from polydetr.inference.folder import SEAL
-from polydetr.inference.model import LoadedModel
+from polydetr.inference.service import ServiceModel
 from polydetr.serving.contract import Ask
 from polydetr.serving.describe import answer_schemas, column_schemas, example_row
 from polydetr.serving.parcels import Parcel, ServedModel
@@ -36,7 +36,7 @@ class Models:
         Raises:
             PolydetrError: see ``LoadedModel.load``.
         """
-        model = LoadedModel.load(folder) if runtime is None else LoadedModel.load(folder, runner=runtime)
+        model = ServiceModel.load(folder) if runtime is None else ServiceModel.load(folder, runner=runtime)
         runner = model.engine.runner
         with self._lock:
             if isinstance(runner, SharesWeights):
