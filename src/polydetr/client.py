@@ -255,8 +255,7 @@ def _sent(value: Any) -> Any:
 
 def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while data := file.read(1 << 20):
-            yield data
+        yield from iter(lambda: file.read(1 << 20), b"")
 
 
 def _query(options: Mapping[str, Any]) -> dict[str, str]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -19,7 +20,6 @@ from polydetr.client import Client, RequestError, ServiceError
 from polydetr.inference.model import LoadedModel
 from polydetr.serving.contract import Busy
 from polydetr.serving.keys import KeyFile
-from polydetr.serving.limits import Limits
 
 ROWS = [{"text": row["text"]} for row in plain_rows(5, start=60)]
 SAVED = Path(__file__).parents[1] / "model" / "saved_by_old"
@@ -123,8 +123,8 @@ def test_errors_are_the_services_own_words(running: Callable[..., Any], tmp_path
 
 def test_it_asks_again_after_as_long_as_it_is_told_to(running: Callable[..., Any], monkeypatch: Any) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("polydetr.client.time.sleep", waited.append)
-    service = running(limits=Limits())
+    service = running()
+    monkeypatch.setattr("polydetr.client.time", SimpleNamespace(sleep=waited.append))
     with Client(service.url) as client:
         service.fleet.failing += [Busy("full", retry_after=3), Busy("full", retry_after=1)]
         assert len(client.predict("film", ROWS)) == 5

@@ -179,6 +179,16 @@ def test_a_start_forgets_what_another_left_and_nothing_else(service: Service, tm
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links")
+def test_a_name_that_somebody_else_has_taken_is_not_used(service: Service, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs" / ("a" * 32)
+    theirs.mkdir(parents=True)
+    (tmp_path / "jobs").symlink_to(tmp_path / "theirs")
+    client = service(jobs=tmp_path / "jobs")
+    assert ended(client, begin(client, "text\na\n")["id"])["state"] == "done"
+    assert [p.name for p in (tmp_path / "theirs").iterdir()] == [theirs.name]
+
+
 def test_a_row_of_a_file_opens_no_file(service: Service) -> None:
     """A path in a cell is a text; a reader that looks for images is not chosen by a file's content."""
     content = "image,text,xmin,ymin,xmax,ymax,label\n/etc/passwd,a,1,1,2,2,x\n"

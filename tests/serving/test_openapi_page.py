@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from local_fleet import LocalFleet
-from running_service import Service
+from running_service import Running, Service
 
 from polydetr.inference.model import LoadedModel
 from polydetr.serving import openapi as described
@@ -18,7 +21,8 @@ from polydetr.serving.app import create_app
 from polydetr.serving.keys import KeyFile
 from polydetr.serving.limits import Place
 
-SCRIPT = "</script><script>alert(1)</script>"
+SCRIPT = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 SAVED = Path(__file__).parents[1] / "model" / "saved_by_old"
 
 
@@ -103,28 +107,41 @@ def test_the_script_of_the_page_writes_text_and_never_markup(service: Service) -
     assert "textContent" in script
 
 
-def test_a_script_in_a_column_or_label_stays_text(service: Service, film: LoadedModel) -> None:
-    class Marked(LocalFleet):
-        def _info(self, name: str) -> Any:
-            info = super()._info(name)
-            schema = {
-                "inputs": [{"name": SCRIPT, "modality": "text"}],
-                "targets": [{"name": SCRIPT, "task": "classification"}],
-            }
-            return info.__class__(
-                **vars(info) | {
-                    "description": {"schema": schema, "metrics": {}}, "columns": {SCRIPT: {"type": "string"}},
-                    "answers": {SCRIPT: {"enum": [SCRIPT, "b"]}}, "example": {SCRIPT: SCRIPT},
-                }
-            )  # fmt: skip
+class Marked(LocalFleet):
+    """Its column, target, labels and example are markup."""
 
+    def _info(self, name: str) -> Any:
+        inputs, targets = [{"name": SCRIPT, "modality": "text"}], [{"name": SCRIPT, "task": "classification"}]
+        return replace(
+            super()._info(name), description={"schema": {"inputs": inputs, "targets": targets}, "metrics": {}},
+            columns={SCRIPT: {"type": "string"}}, answers={SCRIPT: {"enum": [SCRIPT, "b"]}}, example={SCRIPT: SCRIPT},
+        )  # fmt: skip
+
+
+def test_a_script_in_a_column_or_label_stays_text(service: Service, film: LoadedModel) -> None:
     client = service(fleet=Marked({"film": film}))
     for path in ("/openapi.json", "/v1/models", "/v1/models/film"):
         answer = client.get(path)
         assert answer.headers["content-type"] == "application/json"
-        assert SCRIPT in json.dumps(answer.json(), ensure_ascii=False)
+        assert json.dumps(SCRIPT)[1:-1] in json.dumps(answer.json())
     assert client.get("/v1/models/film").json()["labels"] == {SCRIPT: [SCRIPT, "b"]}
     assert SCRIPT not in client.get("/docs").text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="there is no browser")
+def test_a_browser_shows_markup_as_text(film: LoadedModel) -> None:
+    """In a browser, where there is one: the page is drawn by its script, and no other script runs."""
+    running = Running(Marked({"film": film}))
+    try:
+        look = [str(BROWSER), "--headless", "--no-sandbox", "--virtual-time-budget=10000", "--dump-dom", running.url]
+        seen = subprocess.run(look, capture_output=True, text=True, timeout=120).stdout
+    finally:
+        running.stop()
+    assert "<code>/v1/models/film/predict</code>" in seen
+    assert "&lt;img src=x onerror=" in seen
+    assert "<img" not in seen
+    assert "<title>polydetr: the service</title>" in seen
 
 
 def test_below_a_path_of_a_proxy(film: LoadedModel) -> None:

@@ -102,7 +102,7 @@ def test_options_are_those_of_predict(service: Service, film: LoadedModel, name:
         ("sed=1", "'sed' in the address is unknown"), ("seed=x", "'seed' in the address is 'x'"),
         ("seed=-1", "greater than or equal to 0"), ("min_confidence=2", "less than or equal to 1"),
         ("min_confidence=nan", "finite number"), ("strictness=hard", "'normal', 'strict' or 'lenient'"),
-        ("explain=maybe", "valid boolean"), ("seed=99999999999999999999", "less than"),
+        ("explain=maybe", "valid boolean"), ("seed=99999999999999999999", "less than"), ("seed=1&seed=2", "twice"),
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_one_error_that_names_it(service: Service, query: str, says: str) -> None:

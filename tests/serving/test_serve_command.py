@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from polydetr.client import Client
@@ -80,8 +82,10 @@ def test_an_address_that_is_not_ours() -> None:
 def test_a_whole_service(film_folder: Path, tmp_path: Path) -> None:
     """Started, asked as it says itself, stopped by SIGTERM; keys and logs among it."""
     keys = KeyFile(tmp_path / "keys.json")
-    key = keys.add("app")
+    key, boss = keys.add("app"), keys.add("boss", admin=True)
+    shutil.copytree(film_folder, tmp_path / "models" / "second")
     command = [sys.executable, "-m", "polydetr", "serve", str(film_folder), "--port", "0", "--keys", str(keys.path)]
+    command += ["--root", str(tmp_path / "models")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as service:
         assert service.stderr is not None
@@ -102,6 +106,16 @@ def test_a_whole_service(film_folder: Path, tmp_path: Path) -> None:
             assert answer["prediction"]["label"] in ("good", "bad")
             (table,) = client.predict("film", [{"text": "a"}], explain=True)
             assert table["explanation"]
+            lines = list(client.stream("film", ({"text": f"evening {i}"} for i in range(600))))
+            assert [line["row"] for line in lines] == list(range(1, 601))
+        with httpx.Client(base_url=url[1], headers={"x-api-key": boss}, timeout=60) as admin:
+            absent = admin.post("/v1/admin/models/film", json={"folder": "third"})
+            assert (absent.status_code, str(tmp_path) in absent.text) == (400, False)
+            exchanged = admin.post("/v1/admin/models/film", json={"folder": "second"})
+            assert exchanged.status_code == 200, exchanged.text
+            assert exchanged.json()["previous"]
+            back = admin.post("/v1/admin/models/film/rollback", json={})
+            assert (back.status_code, back.json()["previous"]) == (200, None)
         began = time.monotonic()
         service.send_signal(signal.SIGTERM)
         rest = service.stderr.read()
@@ -109,7 +123,8 @@ def test_a_whole_service(film_folder: Path, tmp_path: Path) -> None:
         assert time.monotonic() - began < 15
     assert rest.rstrip().endswith("polydetr: stopped")
     lines = [json.loads(line) for line in rest.splitlines() if line.startswith("{")]
-    assert {line["key"] for line in lines if line["event"] == "request"} == {"app"}
+    assert {line["key"] for line in lines if line["event"] == "request"} == {"app", "boss"}
+    assert {"model_replaced", "model_rolled_back", "exchanged"} <= {line["event"] for line in lines}
     assert "lovely" not in rest
     assert key not in rest
     assert [p for p in tmp_path.iterdir() if p.name.startswith("polydetr-jobs")] == []

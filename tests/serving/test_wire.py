@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,6 +146,23 @@ def test_connections_are_bounded(running: Callable[..., Any]) -> None:
     for connection in held:
         connection.close()
     time.sleep(0.2)
+    still_alive(service)
+
+
+def test_a_file_that_does_not_come_to_its_end_is_forgotten(running: Callable[..., Any], tmp_path: Path) -> None:
+    service = running(jobs=tmp_path)
+    head = (
+        b"POST /v1/jobs?model=film HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\nContent-Length: 900\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
+        connection.sendall(head + b"text\na\n")
+        while not list(tmp_path.iterdir()):
+            time.sleep(0.01)
+    for _ in range(200):
+        if not list(tmp_path.iterdir()):
+            break
+        time.sleep(0.01)
+    assert list(tmp_path.iterdir()) == []
     still_alive(service)
 
 

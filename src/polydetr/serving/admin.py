@@ -13,8 +13,8 @@ from starlette.responses import Response
 from polydetr.errors import quoted
 from polydetr.serving.about import model_dict
 from polydetr.serving.bodies import content_type
+from polydetr.serving.body_limit import CALLER
 from polydetr.serving.contract import Fleet, ModelInfo
-from polydetr.serving.gate import CALLER
 from polydetr.serving.json_body import json_object
 from polydetr.serving.log import log
 from polydetr.serving.refusal import Refused, json_bytes

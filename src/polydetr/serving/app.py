@@ -7,23 +7,23 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Query
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from polydetr.errors import PolydetrError, did_you_mean, fault_reason, quoted
+from polydetr.errors import PolydetrError, quoted
 from polydetr.serving.about import model_dict
 from polydetr.serving.admin import admin_routes
 from polydetr.serving.answer_table import DELIMITERS, table_bytes
-from polydetr.serving.asking import AskQuery, model_named, replies_to
+from polydetr.serving.asking import AskQuery, model_named, query_of, replies_to
 from polydetr.serving.bodies import STREAMS, content_type, items_of_body
+from polydetr.serving.body_limit import CALLER, Caller
 from polydetr.serving.contract import Fleet, Reply
 from polydetr.serving.counters import CONTENT_TYPE, Counters
-from polydetr.serving.gate import CALLER, Caller, Gate, fault
+from polydetr.serving.gate import Gate, fault
 from polydetr.serving.job_routes import job_routes
 from polydetr.serving.jobs import JobStore
 from polydetr.serving.keys import KeyFile
@@ -72,7 +72,7 @@ def create_app(
     app = FastAPI(
         title="polydetr", lifespan=life, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
     )
-    for kind in (PolydetrError, HTTPException, RequestValidationError, Exception):
+    for kind in (PolydetrError, HTTPException, Exception):
         app.add_exception_handler(kind, _refused)
     _add_pages(app)
     _add_state(app, fleet, counters)
@@ -164,7 +164,8 @@ def _add_state(app: FastAPI, fleet: Fleet, counters: Counters) -> None:
 
 def _add_predict(app: FastAPI, fleet: Fleet, counters: Counters, limits: Limits) -> None:
     @app.post("/v1/models/{name}/predict")
-    async def predict(name: str, request: Request, query: Annotated[AskQuery, Query()]) -> Response:
+    async def predict(name: str, request: Request) -> Response:
+        query = query_of(request, AskQuery)
         columns = Columns.of(model_named(fleet, name))
         caller: Caller = request.scope[CALLER]
         caller.facts |= {"model": name, "rows": 0, "rejected": 0}
@@ -203,10 +204,8 @@ def _wanted(request: Request) -> str:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """Every error of ours, of the framework, and of the query, in one shape."""
-    if isinstance(error, RequestValidationError):
-        refused = Refused(400, _of_query(error), hint=_query_hint(error), reason="query")
-    elif isinstance(error, HTTPException):
+    """Every error of ours, and of the framework, in one shape."""
+    if isinstance(error, HTTPException):
         path = quoted(request.url.path, 60)
         said = {404: f"there is no address {path}.", 405: f"{path} takes no {quoted(request.method, 20)}."}
         raw = {name.lower().encode(): value.encode() for name, value in (error.headers or {}).items()}
@@ -222,18 +221,6 @@ async def _refused(request: Request, error: Exception) -> Response:
     response = _json(error_body(refused), status=refused.status)
     response.raw_headers += refused.headers
     return response
-
-
-def _of_query(error: RequestValidationError) -> str:
-    fault = error.errors()[0]
-    name = quoted(".".join(map(str, fault["loc"][1:])), 60)
-    if fault["type"] == "extra_forbidden":
-        return f"the option {name} in the address is unknown."
-    return f"the option {name} in the address is {quoted(fault.get('input'), 60)}: {fault_reason(fault)}."  # type: ignore[arg-type]
-
-
-def _query_hint(error: RequestValidationError) -> str:
-    return did_you_mean(str(error.errors()[0]["loc"][-1]), AskQuery.model_fields)
 
 
 def _json(value: Mapping[str, Any], *, status: int = 200) -> Response:

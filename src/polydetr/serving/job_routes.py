@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 
 from polydetr.errors import quoted
 from polydetr.serving.answer_table import DELIMITERS
-from polydetr.serving.asking import AskQuery, model_named
+from polydetr.serving.asking import AskQuery, model_named, query_of
 from polydetr.serving.bodies import content_type
+from polydetr.serving.body_limit import CALLER
 from polydetr.serving.contract import Fleet
-from polydetr.serving.gate import CALLER
 from polydetr.serving.jobs import JobStore
 from polydetr.serving.refusal import Refused, json_bytes
 from polydetr.serving.table_body import FORMATS
@@ -31,7 +31,8 @@ def job_routes(store: JobStore, fleet: Fleet) -> APIRouter:
     router = APIRouter(prefix="/v1/jobs")
 
     @router.post("")
-    async def begin(request: Request, query: Annotated[JobQuery, Query()]) -> Response:
+    async def begin(request: Request) -> Response:
+        query = query_of(request, JobQuery)
         model = model_named(fleet, query.model).name
         kind = content_type(request)
         if kind not in FORMATS:

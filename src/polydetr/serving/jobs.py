@@ -221,13 +221,15 @@ def _next(rows: Iterator[Item]) -> list[Item]:
 
 
 def _empty_folder(wanted: Path | None) -> Path:
-    """A folder that is this user's alone, without what an earlier service left there. Raises OSError."""
-    if wanted is None:
+    """A folder that is this user's alone, without what an earlier service left there; another one where somebody else
+    has taken its name. Raises OSError.
+    """
+    if wanted is not None:
+        with suppress(FileExistsError):
+            wanted.mkdir(parents=True, mode=0o700)
+    theirs = wanted is not None and hasattr(os, "getuid") and wanted.lstat().st_uid != os.getuid()
+    if wanted is None or theirs or wanted.is_symlink() or not wanted.is_dir():
         return Path(tempfile.mkdtemp(prefix="polydetr-jobs-"))
-    wanted.mkdir(parents=True, exist_ok=True, mode=0o700)
-    status = wanted.lstat()
-    if wanted.is_symlink() or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
-        raise PermissionError(1, "is not a folder of this user", str(wanted))
     wanted.chmod(0o700)
     for left in wanted.iterdir():
         if _OF_A_JOB.fullmatch(left.name) and left.is_dir() and not left.is_symlink():

@@ -19,8 +19,8 @@ from starlette.responses import Response
 from polydetr.errors import RowError, quoted
 from polydetr.serving.asking import model_named, replies_to
 from polydetr.serving.bodies import content_type
+from polydetr.serving.body_limit import CALLER
 from polydetr.serving.contract import Ask, Fleet, ModelInfo, Reply
-from polydetr.serving.gate import CALLER
 from polydetr.serving.json_body import json_object
 from polydetr.serving.limits import Limits
 from polydetr.serving.refusal import Refused, json_bytes

@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 LOGGER = logging.getLogger("polydetr.serving")
@@ -23,8 +24,8 @@ class JsonLines(logging.Formatter):
             "time": f"{seconds}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "event": record.getMessage(),
-            **getattr(record, "fields", {}),
         }
+        found = {**found, **getattr(record, "fields", {}), **found}
         if record.exc_info and record.exc_info[1]:
             frames = traceback.extract_tb(record.exc_info[2])
             found["error"] = type(record.exc_info[1]).__name__
@@ -32,9 +33,16 @@ class JsonLines(logging.Formatter):
         return json.dumps(found, ensure_ascii=True, default=str)
 
 
-def log(event: str, *, level: int = logging.INFO, error: BaseException | None = None, **fields: Any) -> None:
-    """One line. Fields hold names and numbers, no texts of users."""
-    LOGGER.log(level, event, extra={"fields": fields}, exc_info=error)
+def log(
+    event: str,
+    about: Mapping[str, Any] = {},
+    *,
+    level: int = logging.INFO,
+    error: BaseException | None = None,
+    **fields: Any,
+) -> None:
+    """One line. Its fields, ``about`` among them, hold names and numbers, no texts of users."""
+    LOGGER.log(level, event, extra={"fields": {**about, **fields}}, exc_info=error)
 
 
 def to_standard_error(level: int = logging.INFO) -> None:

@@ -126,7 +126,7 @@ def bound(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        place = socket.socket(family, kind, protocol)
+        place = socket.socket(family, kind, protocol)  # asyncio turns Nagle off only where the protocol is said
         if os.name == "posix":
             place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.bind(address)
@@ -174,7 +174,7 @@ async def _serve(
             started(address_of(wanted, place.getsockname()[1]), fleet.models())
 
     def noted(event: str, about: Mapping[str, Any]) -> None:
-        log(event, **about)
+        log(event, about)
 
     to_standard_error()
     fleet = await ModelFleet.start(
@@ -185,7 +185,7 @@ async def _serve(
         if faulty := next((info for info in fleet.models().values() if info.state not in ("ready", "loading")), None):
             raise PolydetrError(f"the model {faulty.name!r} cannot be served: {faulty.state}")
         user = os.getuid() if hasattr(os, "getuid") else 0
-        jobs = Path(tempfile.gettempdir(), f"polydetr-jobs-{user}-{place.getsockname()[1]}")
+        jobs = Path(tempfile.gettempdir(), f"polydetr-jobs-{user}-{_address(place)}")
         app = create_app(
             fleet, limits=wanted.limits, place=wanted.place, keys=keys, root=wanted.root, jobs=jobs, grace_s=GRACE_S
         )
@@ -197,6 +197,12 @@ async def _serve(
         await Told(config).serve(sockets=[place])
     finally:
         await fleet.stop(grace_s=0.0)
+
+
+def _address(place: socket.socket) -> str:
+    """As a part of a file's name: of two services of one user only one can be there."""
+    host, port = place.getsockname()[:2]
+    return f"{re.sub('[^0-9a-zA-Z.]', '_', host)}-{port}"
 
 
 def address_of(wanted: Wanted, port: int) -> str:
