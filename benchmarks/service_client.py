@@ -246,7 +246,8 @@ async def open_loop(
         if not free:
             unsent += 1
             continue
-        task = asyncio.create_task(one(free.pop(), body_of([next(source) for _ in range(rows)], column), due))
+        body = body_of([next(source) for _ in range(rows)], column)
+        task = asyncio.create_task(one(free.pop(), body, due))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)

@@ -17,7 +17,7 @@ from polydetr.core.records import Record
 from polydetr.engine.profile import profile_of
 from polydetr.errors import Location
 from polydetr.inference.folder import MANIFEST, SEAL, WEIGHTS, seal_of
-from polydetr.inference.model import LoadedModel
+from polydetr.inference.service import ServiceModel
 
 SAVED = Path(__file__).parents[1] / "model" / "saved_by_old"
 NAMES = sorted(path.name for path in SAVED.iterdir() if (path / "model").is_dir())
@@ -72,7 +72,7 @@ def copied(name: str, place: Path) -> Path:
 
 def profiled(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """The model in the folder, which remembers these rows as its training rows."""
-    model = LoadedModel.load(folder)
+    model = ServiceModel.load(folder)
     records = [Record(row, Location(row=i)) for i, row in enumerate(rows, 1)]
     return changed(folder, extra={"profile": profile_of(model.engine.encoder, records)})
 

@@ -13,7 +13,7 @@ from fleet_cases import SAVED, rows_of
 
 from polydetr.core.examples import Example
 from polydetr.core.runner import Outputs
-from polydetr.inference.model import LoadedModel
+from polydetr.inference.service import ServiceModel
 from polydetr.serving.contract import Ask, Busy
 from polydetr.serving.parcels import Parcel, ServedModel
 from polydetr.serving.shadow import compare
@@ -190,12 +190,14 @@ class Failing:
 
 
 def test_a_row_that_cannot_be_computed_fails_alone() -> None:
-    model = LoadedModel.load(SAVED / "text" / "model")
+    model = ServiceModel.load(SAVED / "text" / "model")
     rows = rows_of("text")
     served = ServedModel(1, model)
     parcel = Parcel.read(rows, id=1, request=0, served=served, ask=Ask(), first=11, deadline=math.inf)
     parcel.engine = parcel.engine.with_runner(Failing(model.engine.runner, parcel.pieces[3].document.examples[0]))
+    assert len(parcel.pieces) == len(rows)
     parcel.compute_alone()
+    assert parcel.pieces == []
     assert [reply is not None and "error" in reply for reply in parcel.replies] == [i == 3 for i in range(len(rows))]
     failed = parcel.replies[3]
     assert failed is not None

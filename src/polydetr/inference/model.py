@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
 import numpy as np
 
-from polydetr.core.access import IN_MEMORY, NOWHERE
+from polydetr.core.access import IN_MEMORY
 from polydetr.core.predictions import ByLabel, Evaluation, Prediction
 from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
@@ -421,23 +421,6 @@ class LoadedModel:
     def info(self) -> dict[str, Any]:
         """Everything the model folder says about itself: schema, configuration, versions, metrics, history."""
         return dict(self._manifest)
-
-    # -- for services -------------------------------------------------------------------------------------------------
-
-    @property
-    def engine(self) -> Engine:
-        """What answers, for whoever takes its three steps apart: a service computes rows of many requests together."""
-        return self._engine
-
-    def sent_records(self, rows: Sequence[Any], *, strictness: Strictness, report: ReadReport) -> Iterator[Record]:
-        """Rows that someone else sent, as ``answer`` reads rows in memory, but that no file is opened on their word.
-        One that cannot be read is rejected into ``report``.
-
-        Raises:
-            SchemaError: a column that the model reads is in none of the rows.
-        """
-        reading = ReadOptions(on_error="skip")
-        return self._records(rows, reading, strictness=strictness, report=report, access=NOWHERE)
 
     # -- inside -------------------------------------------------------------------------------------------------------
 

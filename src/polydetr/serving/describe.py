@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from polydetr.inference.model import LoadedModel
+from polydetr.inference.service import ServiceModel
 
 
-def column_schemas(model: LoadedModel) -> dict[str, Any]:
+def column_schemas(model: ServiceModel) -> dict[str, Any]:
     """Column → JSON schema of its values, in the order of the schema; ``x-modality`` is how it is read.
 
     A schema describes, and does not decide: whether a value can be read, the model says.
@@ -23,12 +23,12 @@ def column_schemas(model: LoadedModel) -> dict[str, Any]:
     }
 
 
-def answer_schemas(model: LoadedModel) -> dict[str, Any]:
+def answer_schemas(model: ServiceModel) -> dict[str, Any]:
     """Target → JSON schema of its answer; ``x-task`` is the task."""
     return {target: {**task.answer_schema(), "x-task": task.kind} for target, task in model.engine.tasks.items()}
 
 
-def example_row(model: LoadedModel) -> dict[str, Any]:
+def example_row(model: ServiceModel) -> dict[str, Any]:
     """A row that the model accepts, of typical values: column → value, bytes for an image."""
     return {
         column: modality.example_value(column)

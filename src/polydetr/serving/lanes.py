@@ -17,10 +17,11 @@ MOST_BYTES = 64 << 20
 """That are sent to a process and not answered."""
 
 
-CACHES = {"LRU_CACHE_CAPACITY": "64", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
+CACHES = {"LRU_CACHE_CAPACITY": "64", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "MALLOC_ARENA_MAX": "1"}
 """oneDNN, and PyTorch's layer over it, keep what they compile for each shape, by default for 1,024 of them, and a
 service meets every shape. After 300 requests of 1 to 32 texts a process with MiniLM had 538 MB, and no more since the
-200th, in place of 772, and rising; both took the same CPU time (25 s)."""
+200th, in place of 772, and rising; both took the same CPU time (25 s). glibc gives each thread heaps of its own, where
+what a thread freed waits for this thread alone; here one thread computes, and another loads."""
 
 
 def environment(workers: int) -> dict[str, str]:

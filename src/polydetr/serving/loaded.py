@@ -11,7 +11,7 @@ from typing import Any
 from polydetr.core.memory import give_back_memory
 from polydetr.core.runner import SharesWeights, SizedRunner
 from polydetr.inference.folder import SEAL
-from polydetr.inference.model import LoadedModel
+from polydetr.inference.service import ServiceModel
 from polydetr.serving.contract import Ask
 from polydetr.serving.describe import answer_schemas, column_schemas, example_row
 from polydetr.serving.parcels import Parcel, ServedModel
@@ -36,7 +36,7 @@ class Models:
         Raises:
             PolydetrError: see ``LoadedModel.load``.
         """
-        model = LoadedModel.load(folder) if runtime is None else LoadedModel.load(folder, runner=runtime)
+        model = ServiceModel.load(folder) if runtime is None else ServiceModel.load(folder, runner=runtime)
         runner = model.engine.runner
         with self._lock:
             if isinstance(runner, SharesWeights):
@@ -46,6 +46,7 @@ class Models:
         example = example_row(model)
         _warm(served, example)
         self._models[handle] = served
+        gc.freeze()  # half a million objects of imports, which a look for garbage need not pass every time
         return {
             "seal": model.info.get(SEAL, ""),
             "description": model.info,
@@ -61,7 +62,9 @@ class Models:
     def drop(self, handle: int) -> None:
         """Frees what this model alone used."""
         self._models.pop(handle, None)
+        gc.unfreeze()
         gc.collect()
+        gc.freeze()
         give_back_memory()
 
 

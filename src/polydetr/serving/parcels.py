@@ -21,8 +21,8 @@ from polydetr.engine.outputs import Answer, answered_row, rejected_row
 from polydetr.engine.profile import Counted, profiles_in
 from polydetr.errors import PolydetrError, row_fault
 from polydetr.explain.run import explain_record
-from polydetr.inference.model import LoadedModel
 from polydetr.inference.options import Options, least_probabilities
+from polydetr.inference.service import ServiceModel
 from polydetr.serving.contract import Ask, Reply
 from polydetr.tasks.capabilities import BringsTokens
 
@@ -33,7 +33,7 @@ class ServedModel:
     draws: it draws at random, so that an answer depends on the number of its row in the request.
     """
 
-    def __init__(self, handle: int, model: LoadedModel) -> None:
+    def __init__(self, handle: int, model: ServiceModel) -> None:
         self.handle, self.model = handle, model
         self.counted = Counted(model.engine.encoder, profiles_in(model.info))
         self.draws = any(isinstance(task, BringsTokens) for task in model.engine.tasks.values())
@@ -153,10 +153,15 @@ class Parcel:
         self._answer(piece.place, answered_row(piece.place + 1, result, self.engine, self.least))
         self.left -= 1
 
+    def hand_over(self) -> list[Piece]:
+        """Its rows to be computed, which it then knows no more: in a circle they would stay in memory for long."""
+        pieces, self.pieces = self.pieces, []
+        return pieces
+
     def compute_alone(self) -> None:
         """All of its rows, at once and beside no others."""
-        if self.pieces:
-            computed(self.pieces)
+        if pieces := self.hand_over():
+            computed(pieces)
 
     def explain(self, place: int) -> None:
         """Adds to the reply of a row why it was answered so; or, where that cannot be told, the reason."""
@@ -226,7 +231,7 @@ def computed(pieces: Sequence[Piece]) -> None:
         piece.parcel.seconds["decode"] += share * (ended - done)
 
 
-def _read(model: LoadedModel, rows: Sequence[Any], ask: Ask, *, checked: bool) -> list[Record | Rejection]:
+def _read(model: ServiceModel, rows: Sequence[Any], ask: Ask, *, checked: bool) -> list[Record | Rejection]:
     """The rows as records, in order, with those that are rejected in their places."""
     report, entries = ReadReport(), list[Record | Rejection]()
     if checked:

@@ -114,8 +114,8 @@ class Worker:
         if parcel.served.handle in self._shadows:
             parcel.rows = rows
         self._tell_columns(parcel.served)
-        if parcel.pieces:
-            self._pool.add(parcel.pieces, tag=arrival.tag)
+        if pieces := parcel.hand_over():
+            self._pool.add(pieces, tag=arrival.tag)
         else:
             self._finish(parcel)
 
@@ -171,9 +171,9 @@ class Worker:
             self._compared(parcel, [None] * len(parcel.replies), skipped=len(parcel.replies))
             return
         shadow.twin, parcel.rows = parcel, ()
-        if not shadow.pieces:
+        if not (pieces := shadow.hand_over()):
             self._compared(parcel, shadow.replies)
-        elif not self._pool.add_spare(shadow.pieces, most=MOST_WAITING):
+        elif not self._pool.add_spare(pieces, most=MOST_WAITING):
             self._compared(parcel, [None] * len(parcel.replies), skipped=len(parcel.replies))
 
     def _compared(self, parcel: Parcel, replies: Sequence[Any], *, skipped: int = 0) -> None:
