@@ -17,7 +17,8 @@ $(BIN)/python:
 $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing polydetr (once)"
 	@$(PIP) torch
-	@$(PIP) -e .
+	@$(BIN)/python -m pip uninstall --quiet --yes polydetr 2> /dev/null # of a checkout from before polydetr-core
+	@$(PIP) -e '.[train]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.core

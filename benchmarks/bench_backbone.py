@@ -43,7 +43,7 @@ import torch
 from torch import Tensor, nn
 
 from polydetr.backbones.bert import BertEncoder, BertSizes, from_hf_state_dict
-from polydetr.nn.cpu.attention import keep_freed_memory
+from polydetr.core.memory import keep_freed_memory
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 
 SIZES = BertSizes(vocab_size=30522, hidden_dim=384, num_layers=6, num_heads=12, ffn_dim=1536, max_positions=512)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -240,6 +241,16 @@ def model_of_questions(path: Path) -> None:
     squad(Path("questions.squad"))
     settings = {"model": {"embed_dim": 16, "num_layers": 1}, "training": {"precision": "fp32"}}
     Predictor.fit("questions.squad", {"answers": "qa"}, backbone="none", epochs=1, out=path, settings=settings)
+
+
+def model_of_boxes(path: Path) -> None:
+    """A small model that finds boxes in pictures."""
+    shutil.copytree(Path(__file__).parent / "model" / "saved_by_old" / "detection" / "model", path)
+
+
+def photo(path: Path) -> None:
+    """A picture for it."""
+    Image.fromarray(scene(0)["photo"]).save(path)
 
 
 def texts(path: Path) -> None:

@@ -8,9 +8,13 @@ import io
 import os
 import re
 import shlex
+import shutil
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,14 +25,18 @@ from markdown_blocks import ROOT, Block, PythonSession, blocks_of
 
 NOT_RUN: dict[str, str] = {
     r"git clone .*": "there is no address",
-    r"(python -m )?pip install .*": "installs; make test does it before any test",
+    r"(python -m |/opt/polydetr/bin/)?pip install .*": "installs; make test does it before any test",
+    r"python -m venv /opt/polydetr": "makes an environment outside of the page's folder; tests/deploy makes one",
     r"conda .*": "installs; the file it reads is tested in test_readme.py",
     r"make (demo|test|check|docs)": "sets up an environment; that the target exists is tested in test_readme.py",
     r"polydetr backbones fetch .*": "downloads; tests/fetch does it from an index of its own",
     r"nvidia-smi": "needs a GPU",
+    r"polydetr serve .* --root(-path)? .*": "behind a proxy, beside models to come; tests/serving starts both",
     r"polydetr tune .* --storage postgresql:.*": "needs a database; tests/tuning has one of its own",
 }
 """Commands (whole, as expressions) that no test types, and why. Every other command of every page is run."""
+if shutil.which("curl") is None:
+    NOT_RUN[r"(printf .* \| )?curl .*"] = "curl is not installed here"
 if find_spec("openpyxl") is None:
     NOT_RUN[r".*\.xlsx.*"] = "needs the extra xlsx, which is not installed here"
 
@@ -71,6 +79,8 @@ class PageReader:
     def __init__(self, run: Run, monkeypatch: pytest.MonkeyPatch, *, names: Mapping[str, Any] | None = None) -> None:
         self._run, self._monkeypatch = run, monkeypatch
         self._names = names or {}
+        self._port = 0
+        self._services: list[subprocess.Popen[str]] = []
 
     def read(self, page: Path) -> list[str]:
         """Types the whole page; returns the commands that were run.
@@ -83,11 +93,19 @@ class PageReader:
             if block.title and " " not in block.title:
                 Path(block.title).write_text(block.content, encoding="utf-8")
         self._monkeypatch.setenv("PWD", os.getcwd())  # as a shell has it
+        try:
+            return self._typed(page, blocks)
+        finally:
+            for service in self._services:
+                service.terminate()
+                service.communicate()
+
+    def _typed(self, page: Path, blocks: Sequence[Block]) -> list[str]:
         session = PythonSession(page, self._names)
         typed = []
         for block in blocks:
             if block.language == "python":
-                session.type(block)
+                session.type(replace(block, content=self._here(block.content)))
             elif block.language == "sh":
                 session.finish()
                 for command in filter(is_run, commands_of(block)):
@@ -100,6 +118,10 @@ class PageReader:
         if exported := re.fullmatch(r"export (\w+)=(.*)", command):
             self._monkeypatch.setenv(exported[1], os.path.expandvars("".join(shlex.split(exported[2]))))
             return
+        if serving := re.fullmatch(r"polydetr (serve .*) &", command):
+            self._serve(shlex.split(serving[1]))
+            return
+        command = self._here(command)
         said, piped, asked = command.rpartition(" | ") if " | polydetr " in command else ("", "", command)
         words = shlex.split(asked)
         if words[0] != "polydetr":
@@ -111,6 +133,26 @@ class PageReader:
             self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(typed, encoding="utf-8"))
         code, _, errors = self._run(*_smaller(words[1:]))
         assert code == 0, f"{command}\n{errors}"
+
+    def _here(self, text: str) -> str:
+        """With the port at which the page's service stands here; a refusal is a failure."""
+        text = text.replace("curl -s", "curl --fail -s")
+        return text.replace("localhost:8000", f"localhost:{self._port}") if self._port else text
+
+    def _serve(self, words: Sequence[str]) -> None:
+        """Starts a service beside the page, at a port that is free."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        call = [sys.executable, "-m", "polydetr", *words, "--port", str(self._port)]
+        service = subprocess.Popen(call, stderr=subprocess.PIPE, text=True, env=_environment())
+        self._services.append(service)
+        assert service.stderr is not None
+        told = []
+        while not told or "answering at" not in told[-1]:
+            told.append(service.stderr.readline())
+            assert told[-1], "".join(told)
+        threading.Thread(target=service.stderr.read, daemon=True).start()  # what it logs must go somewhere
 
 
 def _environment() -> dict[str, str]:

@@ -34,10 +34,11 @@ def test_nothing_heavy_is_imported(code):
     assert not found & {*HEAVY, *LIGHT_TOO}
 
 
-def test_the_public_face_waits_with_torch():
+def test_the_public_face_waits_with_torch_and_with_what_a_loaded_model_needs_later_or_never():
     found = modules_after("from polydetr import Predictor")
     assert "polydetr.predictor" in found
-    assert not found & set(HEAVY)
+    assert not found & {*HEAVY, "rich", "onnxruntime", "safetensors", "yaml", "tokenizers", "importlib.metadata"}
+    assert not {name for name in found if name.startswith(("polydetr.fetch", "polydetr.config.sections"))}
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,10 @@ GIVEN: Mapping[str, Mapping[str, Maker]] = {
     "guide/generation.md": {
         "digits.jsonl": files.digits, "wanted.csv": table([{"digit": "3"}, {"digit": "7"}]), "images/": Path.mkdir,
     },
+    "guide/export.md": {
+        "labeled.csv": table([{"text": f"a {word} evening", "label": word} for word in ("red", "blue") * 9]),
+        "new.csv": table(columns(reviews(8), "text")),
+    },
     "guide/gpu.md": {"reviews.csv": table(reviews())},
     "guide/images.md": {
         "photos/train": files.labeled_images, "photos/valid": files.labeled_images, "photos/new": files.images(3),
@@ -65,8 +69,13 @@ GIVEN: Mapping[str, Mapping[str, Maker]] = {
         "test/boxes.json": files.boxes_coco("test/pictures"),
     },
     "guide/mixed.md": {"data.csv": table(files.mixed())},
+    "guide/operate.md": {"model": files.model_of_reviews},
     "guide/qa.md": {"train-v2.0.json": files.squad, "dev-v2.0.json": files.squad},
     "guide/retrieval.md": {"faq.csv": table(ASKED)},
+    "guide/serve.md": {
+        "reviews.csv": table(reviews()), "new.csv": table(columns(reviews(8), "text")),
+        "photo-model": files.model_of_boxes, "cat.png": files.photo,
+    },
     "guide/targets.md": {"messages.jsonl": table(MESSAGES)},
     "guide/training.md": LABELED | {"new.csv": table(columns(reviews(8), "text"))},
     "guide/tracking.md": {"reviews.csv": table(reviews())},
@@ -94,12 +103,13 @@ def _has_commands(page: Path) -> bool:
 
 
 SLOW = {
-    "README.md", "guide/backbones.md", "guide/cache.md", "guide/detection.md", "guide/entities.md",
-    "guide/generation.md", "guide/gpu.md", "guide/images.md", "guide/qa.md", "guide/tagging.md", "guide/targets.md",
-    "guide/training.md", "guide/tuning.md",
+    "README.md", "guide/backbones.md", "guide/cache.md", "guide/detection.md", "guide/entities.md", "guide/export.md",
+    "guide/generation.md", "guide/gpu.md", "guide/images.md", "guide/operate.md", "guide/qa.md", "guide/serve.md",
+    "guide/tagging.md",
+    "guide/targets.md", "guide/training.md", "guide/tuning.md",
 }  # fmt: skip
 """Pages whose commands take more than two seconds of one core; their Python alone is quicker."""
-NEEDS_COMMANDS = {"guide/training.md", "guide/tuning.md"}
+NEEDS_COMMANDS = {"guide/export.md", "guide/serve.md", "guide/training.md", "guide/tuning.md"}
 """Python that asks a model that the page's commands have trained, or takes as long as they do."""
 
 

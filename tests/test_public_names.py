@@ -40,8 +40,9 @@ def test_the_verbs_are_there():
     } | {
         "thresholds",
         "open_image",
+        "optimize",
     }
-    assert public == {"fit", "tune", "from_checkpoint", "save", "tables"}
+    assert public == {"fit", "tune", "from_checkpoint", "save", "export", "tables"}
     assert verbs(LoadedModel) == (promised | also) - public
 
 
@@ -82,9 +83,3 @@ def test_the_arguments_of_tune_are_those_of_fit_and_the_searchs_own():
     fit, tune = (set(inspect.signature(verb).parameters) for verb in (Predictor.fit, Predictor.tune))
     assert tune - fit == {"trials", "search", "storage", "name", "keep", "refit", "metric"}
     assert fit <= tune
-
-
-def test_the_version_is_that_of_the_package():
-    from importlib.metadata import version
-
-    assert polydetr.__version__ == version("polydetr")

@@ -117,11 +117,13 @@ def test_the_environment_of_conda_has_what_conda_reads() -> None:
     assert made.keys() == {"name", "channels", "dependencies"}
     assert made["channels"] == ["conda-forge"]
     *specs, installed = made["dependencies"]
-    assert installed == {"pip": ["--editable ."]}
+    assert installed == {"pip": ["--editable .[train]"]}
     assert "pip" in specs  # conda warns where it is left out
     asked = dict(re.match(r"([\w-]+)(.*)", spec).groups() for spec in specs)  # type: ignore[union-attr]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    ours = dict(re.match(r"([\w-]+)(.*)", spec).groups() for spec in project["dependencies"])  # type: ignore[union-attr]
+    more = project["optional-dependencies"]
+    needed = [*project["dependencies"], *more["train"], *more["parquet"]]
+    ours = dict(re.match(r"([\w-]+)(.*)", spec).groups() for spec in needed)  # type: ignore[union-attr]
     of_pip = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
     versions = {of_pip.get(name, name): version for name, version in asked.items() if name not in ("python", "pip")}
     assert versions == {name: ours[name] for name in versions}

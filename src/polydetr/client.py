@@ -1,1 +1,300 @@
-"""A client of the service."""
+"""A client of the service: rows to answers over HTTP. It needs httpx and nothing else of this package's requirements.
+
+with Client("http://localhost:8000", key="...") as client:
+    for answer in client.predict("film", [{"text": "A lovely evening."}]):
+        print(answer["prediction"])
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from polydetr.errors import InputError, PolydetrError
+
+Row = Mapping[str, Any]
+_NDJSON = "application/x-ndjson"
+_TYPES = {".csv": "text/csv", ".tsv": "text/tab-separated-values", ".parquet": "application/vnd.apache.parquet",
+          ".jsonl": _NDJSON, ".ndjson": _NDJSON}  # fmt: skip
+_LONGEST_WAIT_S = 60.0
+
+
+class ServiceError(PolydetrError):
+    """The service refused, or could not be reached. status: of HTTP, None where nothing came back."""
+
+    def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class RequestError(ServiceError, InputError):
+    """The service says that the request is wrong: no such model, a wrong option, too many rows, a wrong key."""
+
+    exit_code = 2
+
+
+class Client:
+    """One service. It holds connections open: use it as a context manager, or call ``close``.
+
+    url: of the service, with whatever a reverse proxy put before its addresses. key: made by ``polydetr keys add``.
+    timeout: for one answer, in seconds. retries: how often a request is sent again that was refused because too much is
+    waiting, each time after as long as the service asked for. transport: of httpx, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://localhost:8000",
+        key: str | None = None,
+        *,
+        timeout: float = 60.0,
+        retries: int = 3,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._retries = retries
+        self._http = httpx.Client(base_url=url.rstrip("/") + "/", headers=headers, timeout=timeout, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def models(self) -> list[dict[str, Any]]:
+        """What is served: name, version, columns, answers, labels, metrics of each. Raises ServiceError."""
+        return self._json("GET", "v1/models")["models"]
+
+    def predict(self, model: str, rows: Sequence[Row | str], **options: Any) -> list[dict[str, Any]]:
+        """One answer per row, in order: ``prediction``, ``probability``, ... by target, or ``error``.
+
+        rows: as ``Predictor.predict`` takes them. A path (``pathlib.Path``) or bytes stand for an image: the file is
+        read here, and its bytes are sent. options: explain, min_confidence, accuracy, strictness, seed, probabilities,
+        target, choice.
+
+        Raises:
+            RequestError: the request is wrong. ServiceError: it cannot be answered now.
+        """
+        body = json.dumps({"rows": [_sent(row) for row in rows]}, allow_nan=False).encode()
+        answered = self._json(
+            "POST", f"v1/models/{quote(model, safe='')}/predict", content=body, params=_query(options)
+        )
+        return answered["answers"]
+
+    def stream(self, model: str, rows: Iterable[Row | str], **options: Any) -> Iterator[dict[str, Any]]:
+        """The same for any number of rows, one after the other, in constant memory: rows are taken as they are sent.
+
+        Raises:
+            RequestError, ServiceError: the stream ends there; what was answered before is not lost.
+        """
+        lines = (json.dumps(_sent(row), allow_nan=False).encode() + b"\n" for row in rows)
+        headers = {"content-type": _NDJSON, "accept": _NDJSON}
+        request = self._http.build_request(
+            "POST", f"v1/models/{quote(model, safe='')}/predict", content=lines, params=_query(options), headers=headers
+        )
+        try:
+            answer = self._http.send(request, stream=True)
+            try:
+                if answer.is_error:
+                    answer.read()
+                    raise _error(answer)
+                for line in answer.iter_lines():
+                    yield _answer_of(line)
+            finally:
+                answer.close()
+        except httpx.HTTPError as error:
+            raise _unreachable(error) from error
+
+    def job(self, model: str, file: str | Path, *, table: bool = False, **options: Any) -> ServiceJob:
+        """Has a long file answered. file: CSV, TSV, Parquet or JSON lines, by its name. table: answers as CSV, beside
+        the rows' own columns, in place of JSON lines.
+
+        Raises:
+            RequestError: the file is none of these, or too large. ServiceError: it cannot be taken now.
+        """
+        path = Path(file)
+        kind = _TYPES.get(path.suffix.lower())
+        if kind is None:
+            raise RequestError(f"{path.name!r} is no file of rows.", hint=f"Its name may end in {', '.join(_TYPES)}.")
+        headers = {"content-type": kind, "accept": "text/csv" if table else _NDJSON}
+        params = {"model": model, **_query(options)}
+        try:
+            told = self._json("POST", "v1/jobs", file=path, params=params, headers=headers)
+        except OSError as error:
+            raise RequestError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
+        return ServiceJob(self, told["id"])
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        file: Path | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        headers = {"content-type": "application/json", **(headers or {})}
+        return self._answered(method, path, content=content, file=file, params=params, headers=headers).json()
+
+    def _answered(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        file: Path | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """Raises ServiceError."""
+        left = self._retries
+        while True:
+            try:
+                body = _chunks(file) if file is not None else content
+                answer = self._http.request(method, path, content=body, params=params, headers=headers)
+            except httpx.HTTPError as error:
+                raise _unreachable(error) from error
+            if answer.status_code != 429 or not left:
+                break
+            left -= 1
+            time.sleep(_wait_of(answer))
+        if answer.is_error:
+            raise _error(answer)
+        return answer
+
+
+@dataclass(frozen=True)
+class ServiceJob:
+    """A long file that is being answered."""
+
+    client: Client
+    id: str
+
+    def state(self) -> dict[str, Any]:
+        """``state``, ``rows_done``, ``rows_rejected``, ``share_done``. Raises ServiceError."""
+        return self.client._json("GET", f"v1/jobs/{self.id}")
+
+    def wait(self, *, every: float = 1.0, timeout: float | None = None) -> dict[str, Any]:
+        """Until it has ended, for ``timeout`` seconds at most.
+
+        Raises:
+            ServiceError: it failed, or has not ended in time.
+        """
+        began = time.monotonic()
+        while (told := self.state())["state"] in ("waiting", "running"):
+            if timeout is not None and time.monotonic() - began > timeout:
+                raise ServiceError(f"the job has not ended within {timeout:g} s.", hint="Wait longer, or cancel it.")
+            time.sleep(every)
+        if told["state"] != "done":
+            error = told.get("error") or {}
+            raise ServiceError(error.get("message", f"the job is {told['state']}."), hint=error.get("hint"))
+        return told
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the answers into a file, which appears when it is whole. Raises ServiceError, OSError."""
+        place = Path(path)
+        part = place.with_name(f".{place.name}.part")
+        try:
+            with self.client._http.stream("GET", f"v1/jobs/{self.id}/result") as answer, part.open("wb") as file:
+                if answer.is_error:
+                    answer.read()
+                    raise _error(answer)
+                for data in answer.iter_bytes():
+                    file.write(data)
+            part.replace(place)
+        except httpx.HTTPError as error:
+            raise _unreachable(error) from error
+        finally:
+            part.unlink(missing_ok=True)
+        return place
+
+    def cancel(self) -> None:
+        """Ends it, and has its rows and answers forgotten. Raises ServiceError."""
+        self.client._answered("DELETE", f"v1/jobs/{self.id}")
+
+
+# -- what is sent and what comes back ---------------------------------------------------------------------------------
+
+
+def _sent(value: Any) -> Any:
+    """A row, or a value in it, as JSON: images as base64. Raises RequestError."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"base64": base64.b64encode(value).decode()}
+    if isinstance(value, Path):
+        try:
+            return {"base64": base64.b64encode(value.read_bytes()).decode()}
+        except OSError as error:
+            raise RequestError(f"{str(value)!r} cannot be read: {error.strerror}.") from None
+    if isinstance(value, Mapping):
+        return {str(name): _sent(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sent(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if tolist := getattr(value, "tolist", None):  # of NumPy
+        return _sent(tolist())
+    isoformat = getattr(value, "isoformat", None)
+    return isoformat() if isoformat else value
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from iter(lambda: file.read(1 << 20), b"")
+
+
+def _query(options: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: str(int(value)) if isinstance(value, bool) else str(value)
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def _answer_of(line: str) -> dict[str, Any]:
+    """Raises ServiceError where the line says that the stream ended there."""
+    answer = json.loads(line)
+    if "row" not in answer:
+        raise ServiceError(answer["error"]["message"], hint=answer["error"].get("hint"))
+    return answer
+
+
+def _wait_of(answer: httpx.Response) -> float:
+    try:
+        return min(float(answer.headers.get("retry-after", "1")), _LONGEST_WAIT_S)
+    except ValueError:
+        return 1.0
+
+
+def _error(answer: httpx.Response) -> ServiceError:
+    """What the service said, in its words."""
+    try:
+        told = answer.json()["error"]
+        message, hint = str(told["message"]), told.get("hint")
+    except (ValueError, KeyError, TypeError):
+        message, hint = f"the service answered {answer.status_code} {answer.reason_phrase}.", None
+    waits = answer.status_code in (408, 429) or answer.status_code >= 500
+    return (ServiceError if waits else RequestError)(message, hint=hint, status=answer.status_code)
+
+
+def _unreachable(error: httpx.HTTPError) -> ServiceError:
+    late = isinstance(error, httpx.TimeoutException)
+    return ServiceError(
+        "the service did not answer in time." if late else f"the service cannot be reached: {error}.",
+        hint="Ask for fewer rows at once, or give it longer: Client(timeout=...)." if late else "Check the address.",
+    )

@@ -7,15 +7,20 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from polydetr.config.loading import for_tasks, load_config, load_config_mapping, merge, names_of
+from polydetr.core.installed import check_torch
 from polydetr.core.reading import ReadOptions
-from polydetr.errors import Interrupted, PolydetrError, SaveError
+from polydetr.errors import ConfigError, Interrupted, PolydetrError, SaveError
 from polydetr.inference.model import LoadedModel
+from polydetr.inference.proof import MAX_DROP
 
 if TYPE_CHECKING:
     from polydetr.config.sections import Config
+    from polydetr.core.runner import Runner
     from polydetr.core.studies import StudyRecord
     from polydetr.engine.engine import Engine
+    from polydetr.export.export import Exported
+    from polydetr.inference.kept_rows import KeptRows
+    from polydetr.inference.proof import Proof
     from polydetr.model.masters import Masters
     from polydetr.model.runner import TorchRunner
     from polydetr.training.fit import Trained
@@ -91,9 +96,10 @@ class Predictor(LoadedModel):
         Raises:
             ConfigError, InputError, BackboneError, SaveError, Interrupted: see ``polydetr.errors``.
         """
+        check_torch("training")
         given = {"train": train, "valid": valid, "test": test, "unlabelled": unlabelled}
         resolved = _resolved(
-            given, config, settings, reading, target=names_of(target), inputs=names_of(inputs), group=group,
+            given, config, settings, reading, target=target, inputs=inputs, group=group,
             out=None if out is None else str(out), backbone=backbone, preset=preset, epochs=epochs,
             time_limit=time_limit, seed=seed,
         )  # fmt: skip
@@ -168,6 +174,7 @@ class Predictor(LoadedModel):
             ConfigError, InputError, BackboneError, StudyError, SaveError, Interrupted: see ``polydetr.errors``.
             PolydetrError: no trial ended well.
         """
+        check_torch("training")
         from polydetr.training.display import make_display
         from polydetr.tuning.places import Place
         from polydetr.tuning.tune import TRIALS, tune
@@ -175,7 +182,7 @@ class Predictor(LoadedModel):
 
         given = {"train": train, "valid": valid, "test": test, "unlabelled": unlabelled}
         resolved = _resolved(
-            given, config, settings, reading, target=names_of(target), inputs=names_of(inputs), group=group,
+            given, config, settings, reading, target=target, inputs=inputs, group=group,
             out=None if out is None else str(out), backbone=backbone, preset=preset, epochs=epochs,
             time_limit=time_limit, seed=seed, search=None if search is None else dict(search),
         )  # fmt: skip
@@ -198,6 +205,7 @@ class Predictor(LoadedModel):
         resume: bool, shown: Display, trackers: Trackers,
     ) -> Predictor:  # fmt: skip
         """``fit``, once the configuration is known. rows: those of each part, None where none were given."""
+        from polydetr.config.loading import for_tasks
         from polydetr.tasks.options import read_options
         from polydetr.training.fit import fit
         from polydetr.training.limited import open_budget
@@ -258,6 +266,7 @@ class Predictor(LoadedModel):
         Raises:
             BackboneError: it is no DETR with a ResNet. OutputError, SaveError: ``out`` is taken, or cannot be written.
         """
+        check_torch("a published DETR")
         from polydetr.model.checkpoint import import_detr
         from polydetr.training.places import check_told
 
@@ -271,12 +280,66 @@ class Predictor(LoadedModel):
         """Writes the model folder; what was there before is replaced as a whole or not at all.
 
         Raises:
-            SaveError: the disk is full, or the folder holds something that is not a model.
+            SaveError: the disk is full, or the folder holds something that is not a model. ConfigError: the model is an
+                exported one, which has no weights.
         """
         from polydetr.model.folder import save_folder
 
         save_folder(Path(folder), self._engine, self._masters.tensors(), self._manifest, extra=self._write_reports)
         self._saved_in(Path(folder))
+
+    def export(
+        self,
+        out: str | Path,
+        *,
+        int8: bool = False,
+        rows: Any = None,
+        max_drop: float = MAX_DROP,
+        overwrite: bool = False,
+        reading: ReadOptions = ReadOptions(),
+    ) -> Exported:
+        """Writes the model to the folder ``out`` as graphs for ONNX Runtime, which ``load`` reads also where PyTorch is
+        not installed: the same rows in, the same answers out. Before the folder takes its place, the graphs are
+        compared with PyTorch in float32.
+
+        int8: large linear layers multiply 8-bit integers, which is faster and has to be proved: each target's first
+            metric, measured in both ways on the same labeled rows, may fall by at most ``max_drop`` points.
+        rows: labeled rows to compare by, a path, a data frame or a list; the validation rows that the model folder
+            keeps when not given. reading: what a file of rows does not say about itself.
+        overwrite: replace the exported model that ``out`` holds; a trained one is never replaced.
+
+        Raises:
+            ConfigError: a package is not installed (``pip install "polydetr[export]"``), the model was exported
+                already, or 8-bit integers cannot be proved, as there are no rows, or bring nothing. OutputError:
+                ``out`` is taken. PolydetrError: the model cannot be exported, or loses more than ``max_drop``.
+                SaveError: the folder cannot be written.
+        """
+        check_torch("exporting")
+        from polydetr.export.export import check_export, export_model
+        from polydetr.inference.proof import check_max_drop, proved
+
+        check_export(Path(out), self._manifest, overwrite=overwrite)
+        check_max_drop(max_drop)
+        kept = self._proving_rows(rows, reading=reading) if int8 else self._kept_rows(rows, reading=reading)
+        how: dict[str, Any] = {}
+        if int8 and kept is not None:
+            from polydetr.export.int8 import quantized
+
+            def prove(ours: Runner, theirs: Runner) -> Proof:
+                engines = self._engine.with_runner(ours), self._engine.with_runner(theirs)
+                return proved(*engines, kept, max_drop=max_drop, how="in 8-bit integers the model answers otherwise")
+
+            how = {"quantized": quantized, "prove": prove}
+        return export_model(
+            self._engine, self._masters.tensors(), self._manifest, Path(out), overwrite=overwrite,
+            examples=kept.examples if kept is not None else None, extra=self._write_reports, **how,
+        )  # fmt: skip
+
+    def _kept_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows | None:
+        """See ``LoadedModel``; a model that was just trained has its rows in memory."""
+        if rows is None and self._trained is not None:
+            return self._trained.kept
+        return super()._kept_rows(rows, reading=reading)
 
     @property
     def tables(self) -> dict[str, dict[str, str]]:
@@ -291,6 +354,10 @@ class Predictor(LoadedModel):
 
     @property
     def _masters(self) -> Masters:
+        if "export" in self._manifest:
+            raise ConfigError(
+                "an exported model has graphs in place of weights.", hint="Copy its folder, or save the trained model."
+            )
         masters = cast("TorchRunner", self._engine.runner).masters
         assert masters is not None  # it was trained, or loaded from a folder
         return masters
@@ -315,14 +382,18 @@ class Predictor(LoadedModel):
 
 def _resolved(
     rows: Mapping[str, Any], config: str | Path | Mapping[str, Any] | None, settings: Mapping[str, Any] | None,
-    reading: ReadOptions | None, **given: Any,
+    reading: ReadOptions | None, *, target: Any, inputs: Any, **given: Any,
 ) -> Config:  # fmt: skip
     """The configuration with all that a call gives beside it. Raises ConfigError."""
+    from polydetr.config.loading import load_config, load_config_mapping, merge, names_of
+
     how = reading.given() if reading else {}
     on_error = how.pop("on_error", None)
     return load_config(
         merge(merge(load_config_mapping(config), load_config_mapping(settings)), {"reading": how}),
         on_error=on_error,
+        target=names_of(target),
+        inputs=names_of(inputs),
         **given,
         **{k: v for k, v in rows.items() if isinstance(v, str)},
     )

@@ -369,7 +369,7 @@ def test_auto_without_a_network_is_patches_and_says_so(monkeypatch: pytest.Monke
     def refuse(*_: object, **__: object) -> None:
         raise BackboneError("no network here.")
 
-    monkeypatch.setattr("polydetr.specs.folders.fetch_backbone", refuse)
+    monkeypatch.setattr("polydetr.fetch.backbones.fetch_backbone", refuse)
     notes: list[str] = []
     backbone = choose_image_spec("auto", hidden_dim=16, patch_size=8, notify=notes.append)
     assert backbone.name == "none"

@@ -9,6 +9,7 @@ import torch
 
 from bert_checkpoints import hf_state_dict
 from polydetr.backbones.bert import BertEncoder, BertSizes, from_hf_state_dict
+from polydetr.core.memory import keep_freed_memory
 from polydetr.errors import BackboneError
 from polydetr.nn.cpu import attention, linear
 from polydetr.nn.cpu.linear import pack
@@ -233,7 +234,7 @@ def test_packed_weights_give_the_same_and_are_never_stale() -> None:
 
 def test_freed_memory_is_kept() -> None:
     resource = pytest.importorskip("resource")
-    if not attention.keep_freed_memory():
+    if not keep_freed_memory():
         pytest.skip("this C library has no mallopt")
 
     def faults() -> int:

@@ -21,19 +21,22 @@ READ = {"train", "evaluate", "predict", "explain", "inspect"}
 """The verbs that read rows; a message that names an option which not all of them have names the verb as well."""
 PRINTED_BY = {
     "training": {"train"}, "predictor.py": {"train"}, "model": {"train"}, "schema": {"train", "inspect"},
-    "tuning": {"tune"}, "inference/runs.py": {"runs list", "runs show", "runs compare"},
+    "tuning": {"tune"}, "export": {"export"}, "serving": {"serve"}, "inference/proof.py": {"export", "optimize"},
+    "inference/runs.py": {"runs list", "runs show", "runs compare"},
 }  # fmt: skip
 """Room or module → the verbs that can print its messages, where these are not all that read rows."""
 NOT_OURS = ("apps", "cli", "fetch")  # the demo names whole commands, the command line its own options, pip has its own
-VERBS = "|".join([*READ, "import", "pip install"])
-WORD = re.compile(rf"--[a-z][a-z-]+|\b(?:{VERBS})\b(?= (?:without )?--)")
+ELSEWHERE = {"pip install", "curl"}
+VERBS = "|".join([*READ, "import", "export", "serve", "keys add", *sorted(ELSEWHERE)])
+WORD = re.compile(rf"--[a-z][a-z0-9-]+|\b(?:{VERBS})\b(?= (?:without )?--)")
 """An option, or a verb before its first option; the others of the sentence are its own as well."""
 
 
 def options_of() -> dict[str, set[str]]:
     """Verb → the options that it takes."""
     commands = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    commands |= {f"runs {name}": command for name, command in commands.pop("runs").commands.items()}
+    for group in ("runs", "keys"):
+        commands |= {f"{group} {name}": command for name, command in commands.pop(group).commands.items()}
     return {
         name: {word for parameter in command.params for word in (*parameter.opts, *parameter.secondary_opts)}
         for name, command in commands.items()
@@ -64,7 +67,7 @@ def faults(text: str, printed_by: set[str], known: dict[str, set[str]]) -> list[
             if not word.startswith("--"):
                 verbs = {word}
             else:
-                lacking += [f"{verb} {word}" for verb in sorted(verbs - {"pip install"}) if word not in known[verb]]
+                lacking += [f"{verb} {word}" for verb in sorted(verbs - ELSEWHERE) if word not in known[verb]]
     return lacking
 
 

@@ -65,8 +65,11 @@ def test_workbooks_that_hold_no_rows(book, tmp_path: Path) -> None:
 def test_the_package_that_reads_workbooks_is_named(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "rows.xlsx").write_bytes(b"PK\x03\x04 whatever")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(DataFileError, match=r"pip install 'polydetr\[xlsx\]'"):
+    with pytest.raises(DataFileError, match=r"pip install 'polydetr-core\[xlsx\]'"):  # for there is no torch either
         read_records(tmp_path / "rows.xlsx")
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1 whatever")
+    with pytest.raises(DataFileError, match=r"read by pyarrow.*pip install 'polydetr-core\[parquet\]', or save"):
+        read_records(tmp_path / "rows.parquet")
 
 
 def test_plain_text_is_a_text_per_line(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
 from polydetr.errors import InputError, Location, RowError
 from polydetr.explain import Explanation, explain_record
-from polydetr.explain.attention import rollout
-from polydetr.explain.gradients import integrated_gradients
 from polydetr.modalities.text import as_text
 from polydetr.modalities.text_units import without_words
+from polydetr.model.attention_maps import rollout
 from polydetr.model.build import build_model
+from polydetr.model.gradients import integrated_gradients
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema
 from polydetr.values.spans import split_words
@@ -193,7 +193,7 @@ def test_long_text_through_windows_is_complete(monkeypatch: pytest.MonkeyPatch) 
     assert whole.is_complete
     assert whole.attention["rollout"].shape == (100, 100)
     assert (whole.attention["rollout"].sum(1) > 0).all()
-    monkeypatch.setattr("polydetr.explain.gradients.MAX_TOKENS", 48)  # two windows at a time: read twice, same result
+    monkeypatch.setattr("polydetr.model.gradients.MAX_TOKENS", 48)  # two windows at a time: read twice, same result
     np.testing.assert_allclose(explain(engine, long).scores, whole.scores, atol=1e-5)
 
 

@@ -18,9 +18,10 @@ from polydetr.core.predictions import Prediction
 from polydetr.core.records import Record
 from polydetr.errors import InputError, Location
 from polydetr.explain import explain_record
-from polydetr.heads.detection_explained import FINEST, ObjectAnswer, looked_at
-from polydetr.heads.explained import Reading
+from polydetr.heads.detection_explained import FINEST, looked_at
 from polydetr.nn.batch import Batch
+from polydetr.tasks.explained import Reading
+from polydetr.tasks.explained_objects import ObjectAnswer
 from tiny_models import encode_all, make_engine
 
 TARGET = {"objects": "detection"}

@@ -22,11 +22,11 @@ from polydetr.engine.engine import Engine
 from polydetr.errors import InputError
 from polydetr.explain import Explanation, explain_record
 from polydetr.heads.base import EncoderShape, PooledHead
-from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer, no_choice
 from polydetr.modalities.base import BuildContext, Modality, Needs
 from polydetr.modalities.units import Part, Scores, UnitKind
 from polydetr.nn.batch import Embedded, TokenGroup
 from polydetr.tasks.base import Task
+from polydetr.tasks.explained import Answer, Counterpart, Reading, no_choice
 from tiny_models import as_records, make_engine, overfit
 
 ROWS = [{"text": "a good film in town", "size": 2.0}, {"text": "a bad film in town", "size": -2.0}] * 4
@@ -61,8 +61,21 @@ class SizeTask(Task):
         pass
 
 
-class SilentHead(PooledHead):
-    """Has no explanation."""
+class ExplainedSizeTask(SizeTask):
+    def answer_of(self, reading: Reading, choice: Any, *, counterpart: Counterpart) -> SizeAnswer:
+        no_choice(self, choice)
+        return SizeAnswer(f"size {reading.prediction.value:.2f}")
+
+
+class SizeAnswer(Answer):
+    quantity: ClassVar[str] = "size"
+
+    def probability(self, reading: Reading) -> float:
+        return 1 / (1 + np.exp(-reading.prediction.value))
+
+
+class PlainHead(PooledHead):
+    """Has no number that gradients are taken of."""
 
     @classmethod
     def from_task(cls, task: SizeTask, shape: EncoderShape, *, label_smoothing: float = 0.0) -> Any:
@@ -72,21 +85,9 @@ class SilentHead(PooledHead):
         return {"squares": (outputs["logits"][:, 0] - targets["size"]).square().mean()}
 
 
-class SizeHead(SilentHead):
-    @classmethod
-    def answer_of(cls, task: SizeTask, reading: Reading, choice: Any, *, counterpart: Counterpart) -> SizeAnswer:
-        no_choice(task, choice)
-        return SizeAnswer(f"size {reading.prediction.value:.2f}")
-
-
-class SizeAnswer(SmoothAnswer):
-    quantity: ClassVar[str] = "size"
-
-    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
+class SizeHead(PlainHead):
+    def explained(self, answer: SizeAnswer, outputs: Mapping[str, Tensor]) -> Tensor:
         return outputs["logits"][..., 0].mean(1)
-
-    def probability(self, reading: Reading) -> float:
-        return 1 / (1 + np.exp(-reading.prediction.value))
 
 
 def explain(engine: Engine, row: Mapping[str, Any], **options: Any) -> Explanation:
@@ -100,7 +101,7 @@ def register(patch: pytest.MonkeyPatch, registry: plugs.Registry, name: str, mad
 
 
 def test_a_task_from_outside_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    register(monkeypatch, plugs.TASKS, "size", SizeTask)
+    register(monkeypatch, plugs.TASKS, "size", ExplainedSizeTask)
     register(monkeypatch, plugs.HEADS, "size", SizeHead)
     engine = make_engine(ROWS, {"size": "size"}, inputs={"text": "text"})
     overfit(engine, ROWS)
@@ -111,7 +112,11 @@ def test_a_task_from_outside_is_explained(monkeypatch: pytest.MonkeyPatch) -> No
     assert max(e.words, key=lambda word: word.score).text == "good"
     with pytest.raises(InputError, match="means nothing for the task 'size'"):
         explain(engine, ROWS[0], choice=1)
-    register(monkeypatch, plugs.HEADS, "size", SilentHead)
+    register(monkeypatch, plugs.HEADS, "size", PlainHead)
+    engine = make_engine(ROWS, {"size": "size"}, inputs={"text": "text"})
+    assert explain(engine, ROWS[0]).method == "occlusion"
+    register(monkeypatch, plugs.TASKS, "size", SizeTask)
+    engine = make_engine(ROWS, {"size": "size"}, inputs={"text": "text"})
     with pytest.raises(InputError, match=r"the task 'size' has no explanation.*classification.*entities"):
         explain(engine, ROWS[0])
 

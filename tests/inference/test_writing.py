@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
 import re
@@ -190,10 +191,16 @@ def test_other_names_are_refused_before_anything_is_read(classes: LoadedModel, t
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_package_is_named_before_any_work(classes: LoadedModel, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(SaveError, match=r"pip install 'polydetr\[xlsx\]', or write \.csv"):
-        classes.write(tmp_path / "not there.csv", tmp_path / "a.xlsx")
+@pytest.mark.parametrize(("module", "extra"), [("openpyxl", "xlsx"), ("pyarrow", "parquet")])
+@pytest.mark.parametrize("project", ["polydetr", "polydetr-core"])
+def test_a_missing_package_is_named_before_any_work(
+    module: str, extra: str, project: str, classes: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without PyTorch it is added to the runtime, which it leaves without PyTorch."""
+    missing, find = {module} | ({"torch"} if project == "polydetr-core" else set()), importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in missing else find(name))
+    with pytest.raises(SaveError, match=rf"pip install '{project}\[{extra}\]', or write \.csv"):
+        classes.write(tmp_path / "not there.csv", tmp_path / f"a.{extra}")
 
 
 def test_nothing_is_left_of_what_did_not_become_whole(classes: LoadedModel, tmp_path: Path) -> None:

@@ -16,7 +16,10 @@ from pkgutil import walk_packages
 from typing import Any
 
 BLOCKED = set(sys.argv[1].split(","))
-ROOMS = ("core", "values", "config", "schema", "specs", "metrics", "tasks", "modalities", "engine", "inference")
+ROOMS = (
+    "core", "values", "config", "schema", "specs", "metrics", "tasks", "modalities", "engine", "explain", "inference",
+    "runtime",
+)  # fmt: skip
 
 
 class Blocker:

@@ -283,7 +283,7 @@ def test_building_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise BackboneError("no network.")
 
-    monkeypatch.setattr("polydetr.specs.folders.fetch_backbone", refuse)
+    monkeypatch.setattr("polydetr.fetch.backbones.fetch_backbone", refuse)
     assert build("minilm", notes).spec.name == "none"  # named for the text beside the image
     assert "efficientnet-lite0 cannot be had" in notes[-1]
     with pytest.raises(BackboneError):

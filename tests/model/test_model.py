@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from polydetr.config.loading import load_config
-from polydetr.explain.attention import attention_by_modality
+from polydetr.model.attention_maps import attention_by_modality
 from polydetr.model.build import build_model
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema

@@ -8,18 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from polydetr.core.flow import guided, interpolate, solve, velocity
 from polydetr.errors import ConfigError
-from polydetr.nn.flow import (
-    Modulation,
-    TimeEmbedding,
-    guided,
-    interpolate,
-    logit_normal_times,
-    patchify,
-    solve,
-    unpatchify,
-    velocity,
-)
+from polydetr.nn.flow import Modulation, TimeEmbedding, logit_normal_times, patchify, unpatchify
 
 
 def test_the_path_begins_in_noise_ends_in_data_and_has_the_velocity_as_its_slope() -> None:
@@ -48,8 +39,8 @@ def test_times_lie_inside_the_path_most_of_them_in_its_middle() -> None:
     assert float(((times > 0.25) & (times < 0.75)).float().mean()) == pytest.approx(0.728, abs=0.015)
 
 
-def _growth(x: Tensor, time: Tensor) -> Tensor:
-    return x * (1 + time[:, None])  # x(1) = x(0) · exp(1.5)
+def _growth(x: Tensor, time: float) -> Tensor:
+    return x * (1 + time)  # x(1) = x(0) · exp(1.5)
 
 
 def test_halving_the_step_divides_the_error_by_four() -> None:
@@ -62,8 +53,7 @@ def test_the_exact_field_of_a_normal_distribution_leads_noise_to_it() -> None:
     """For data from N(m, s²): E[data - noise | x_t = x] = m + (t s² - (1 - t)) / ((1 - t)² + t² s²) · (x - t m)."""
     m, s = 3.0, 0.5
 
-    def field(x: Tensor, time: Tensor) -> Tensor:
-        t = time[:, None].to(x.dtype)
+    def field(x: Tensor, t: float) -> Tensor:
         return m + (t * s**2 - (1 - t)) / ((1 - t) ** 2 + t**2 * s**2) * (x - t * m)
 
     noise = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

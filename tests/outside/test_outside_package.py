@@ -22,8 +22,8 @@ import polydetr
 
 SOURCES = Path(__file__).parent / "polydetr_calendar"
 ENTRY_POINTS = {
-    "polydetr.tasks": {"interval": "task:IntervalTask"},
-    "polydetr.heads": {"interval": "explained:ExplainedHead"},
+    "polydetr.tasks": {"interval": "explained:ExplainedTask"},
+    "polydetr.heads": {"interval": "head:IntervalHead"},
     "polydetr.modalities": {"weekdays": "explained:ExplainedModality"},
     "polydetr.embedders": {"weekdays": "embedder:WeekdaysEmbedder"},
 }
@@ -91,6 +91,16 @@ answer = {
     "answers": model.predict(given["rows"]), "metrics": model.evaluate(given["rows"])["hours"],
     "task": found.task, "quantity": found.quantity, "complete": found.is_complete,
     "columns": [cell.column for cell in found.columns], "modalities": sorted(found.modalities), "html": found.to_html(),
+}
+"""
+EXPORT = """
+from polydetr import Predictor
+from polydetr.inference.model import LoadedModel
+done = Predictor.load(given["out"]).export(given["exported"])
+model = LoadedModel.load(given["exported"])
+answer = {
+    "runner": type(model._engine.runner).__name__, "answers": model.predict(given["rows"]),
+    "metrics": model.evaluate(given["rows"])["hours"], "difference": done.largest_difference, "rows": done.rows,
 }
 """
 REFUSED = """
@@ -166,6 +176,18 @@ def test_a_saved_model_answers_the_same(trained: dict[str, Any], loaded: dict[st
     assert manifest["tasks"]["hours"]["kind"] == "interval"
     assert set(manifest["modalities"]) == {"table", "weekdays"}
     assert "hours" in Path(trained["out"], "README.md").read_text(encoding="utf-8")
+
+
+def test_it_is_exported(trained: dict[str, Any], package: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    given = {**trained, "exported": str(tmp_path / "exported")}
+    found = run_fresh(EXPORT, given, package=package, cache=tmp_path / "cache")
+    assert found["runner"] == "OnnxRunner"
+    assert found["answers"] == trained["said"]["answers"]
+    assert found["metrics"] == pytest.approx(trained["said"]["metrics"], abs=1e-4)
+    assert found["rows"] > 10
+    assert found["difference"] < 1e-4
 
 
 def test_it_is_explained(loaded: dict[str, Any]) -> None:

@@ -16,11 +16,10 @@ from polydetr import Predictor
 from polydetr.core.layout import FieldText, Layout
 from polydetr.core.predictions import Prediction
 from polydetr.errors import ConfigError, InputError, RowError, SchemaError
-from polydetr.heads.entities import EntitiesHead
-from polydetr.heads.explained import Reading
 from polydetr.modalities.text import _cuts
 from polydetr.nn.batch import Batch
 from polydetr.tasks.entities import EntitiesTask, SpanDetails
+from polydetr.tasks.explained import Reading
 from polydetr.tasks.span_answers import Candidate, merged, settled, window_candidates
 from polydetr.values.spans import go_together
 from tiny_models import answers, as_records, batch_loss, encode_all, make_engine, metrics, overfit
@@ -126,7 +125,7 @@ def test_an_entity_is_followed_to_its_new_place() -> None:
     spans = [{"start": 4, "end": 5, "label": "X", "text": "c", "score": 0.8}]
     reading = Reading(Prediction(spans, None, SpanDetails(spans)), [], [], text)
     task = EntitiesTask("entities", EntitiesTask.Options())
-    answer = EntitiesHead.answer_of(task, reading, None, counterpart=lambda: np.zeros(1))
+    answer = task.answer_of(reading, None, counterpart=lambda: np.zeros(1))
     assert (answer.words, answer.label) == ((2,), "X")
     shorter = FieldText("c d", ((0, 1), (2, 3)))
     later = [{"start": 0, "end": 3, "label": "X", "score": 0.6}, {"start": 0, "end": 1, "label": "Y", "score": 0.9}]

@@ -15,9 +15,10 @@ from typing import Annotated, Any
 import typer
 
 from polydetr import __version__
-from polydetr.cli import ask, backbones, data, runs, train, tune
+from polydetr.cli import ask, backbones, data, export, keys, optimize, runs, serve, train, tune
 from polydetr.cli.output import fit_streams_to_encoding, say
 from polydetr.core.clock import command
+from polydetr.core.installed import NOT_IN_CORE
 from polydetr.errors import PolydetrError, bounded
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -48,9 +49,17 @@ runs_app = typer.Typer(
     rich_markup_mode=None,
     context_settings=_HELP,
 )
+keys_app = typer.Typer(
+    help="Keys of the service: make one, list them, revoke one.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=_HELP,
+)
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(data_app, name="data")
-for _verb in (train.train, tune.tune, ask.evaluate, ask.predict, ask.explain, data.inspect):
+for _verb in (train.train, tune.tune, ask.evaluate, ask.predict, ask.explain, data.inspect, serve.serve):
+    app.command()(_verb)
+for _verb in (export.export, optimize.optimize):
     app.command()(_verb)
 app.command("import")(train.import_checkpoint)
 backbones_app.command("list")(backbones.backbones_list)
@@ -61,6 +70,10 @@ app.add_typer(runs_app, name="runs")
 runs_app.command("list")(runs.runs_list)
 runs_app.command("show")(runs.runs_show)
 runs_app.command("compare")(runs.runs_compare)
+app.add_typer(keys_app, name="keys")
+keys_app.command("add")(keys.keys_add)
+keys_app.command("list")(keys.keys_list)
+keys_app.command("revoke")(keys.keys_revoke)
 
 
 def main() -> None:
@@ -97,6 +110,9 @@ def _run() -> int:
             return int(getattr(error, "exit_code", 2))
         if os.environ.get("POLYDETR_DEBUG"):
             raise
+        if isinstance(error, ModuleNotFoundError) and error.name in NOT_IN_CORE:
+            say(f"polydetr: this needs {error.name}, which is not installed. pip install polydetr brings it.")
+            return 2
         kind = type(error).__name__
         say(
             f"polydetr: {bounded(f'{kind}: {error}')}. This is a fault of polydetr; POLYDETR_DEBUG=1 shows where it is."

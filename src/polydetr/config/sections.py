@@ -54,7 +54,7 @@ Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=_DECA
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, protected_namespaces=())
 
 
 class ReadingConfig(_Section):
@@ -255,6 +255,12 @@ class TrainingConfig(_Section):
     evaluations_per_epoch: int = Field(default=1, ge=1, le=10_000)
     valid_fraction: float = Field(
         default=0.1, gt=0, lt=0.9, description="share of the training rows held out when no valid file is given"
+    )
+    keep_rows: int = Field(
+        default=500,
+        ge=0,
+        le=10_000,
+        description="validation rows that the model folder keeps, encoded, to prove faster ways to answer by; 0: none",
     )
 
 

@@ -18,12 +18,14 @@ class FileAccess:
 
     root: the folder that the user named for the images. Relative paths begin there (or else at ``folder``), and nothing
     outside of it is opened, absolute or relative, after links are resolved. For rows from elsewhere (standard input, a
-    service) there must be one. also: another folder to look in, which confines nothing.
+    service) there must be one. also: another folder to look in, which confines nothing. closed: no file is opened at
+    all, whatever a row says: images are given by their content (``NOWHERE``).
     """
 
     folder: Path | None = None
     root: Path | None = None
     also: Path | None = None
+    closed: bool = False
 
     @classmethod
     def named(
@@ -47,6 +49,8 @@ class FileAccess:
         Raises:
             OSError, RuntimeError, ValueError: it is no path.
         """
+        if self.closed:
+            return None
         path = base / Path(name).expanduser()
         if self.root is not None:
             resolved = path.resolve()
@@ -57,6 +61,9 @@ class FileAccess:
 
 IN_MEMORY = FileAccess()
 """Rows of the program that asks: their paths begin at the working directory, and may be any."""
+
+NOWHERE = FileAccess(closed=True)
+"""Rows that a service was sent: a text in them is a text, and never the name of a file."""
 
 
 def _from_here(folder: str | Path | None) -> Path | None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polydetr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 class Registry(Mapping[str, Any]):
@@ -25,6 +27,8 @@ class Registry(Mapping[str, Any]):
 
     @functools.cached_property
     def _outside(self) -> dict[str, EntryPoint]:
+        from importlib.metadata import entry_points  # 20 ms, for which no import waits
+
         found = sorted(entry_points(group=self.group), key=lambda point: point.name)
         return {point.name: point for point in found if point.name not in self._built_in}
 
@@ -83,7 +87,8 @@ MODALITIES = Registry("polydetr.modalities", _table("modalities", "Modality", _M
 EMBEDDERS = Registry("polydetr.embedders", _table("embedders", "Embedder", _MODALITIES))
 
 
-RUNNERS: Mapping[str, str] = {"torch": "polydetr.model.folder:load_runner"}
+RUNNERS: Mapping[str, str] = {
+    "torch": "polydetr.model.folder:load_runner",
+    "onnx": "polydetr.runtime.folder:load_runner",
+}
 """Name → what makes a ``core.runner.Runner`` out of a model folder."""
-EXPLAIN = "polydetr.explain.run:explain_record"
-"""What explains a row: by gradients where the runner has them, so that it needs torch; by occlusion otherwise."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol, Self, runtime_checkable
 
 from polydetr.core.examples import Arrays, Example
 
@@ -29,4 +29,35 @@ class Runner(Protocol):
         targets: those that are to be answered.
         seed, numbers: what is drawn at random for an example depends on the seed and on the example's number alone.
         """
+        ...
+
+
+@runtime_checkable
+class SizedRunner(Runner, Protocol):
+    """A runner whose speed depends on two sizes. runtime: what computes, a name of ``core.plugs.RUNNERS``; precision:
+    in what, "fp32", "bf16" or "int8"; batch_tokens: padded tokens per batch, at most.
+    """
+
+    runtime: str
+    batch_tokens: int
+    precision: str
+
+    @property
+    def threads(self) -> int:
+        """Batches computed side by side, at most."""
+        ...
+
+    def sized(self, *, threads: int, batch_tokens: int) -> Self:
+        """The same with other sizes, no more ``threads`` than it has; the two share the model."""
+        ...
+
+
+@runtime_checkable
+class SharesWeights(Protocol):
+    """A runner whose weights may be those of another one in the same process, where they are equal to the bit: models
+    that were trained on one frozen backbone.
+    """
+
+    def share_weights(self, known: dict[Any, Any]) -> None:
+        """Uses what is ``known`` in place of its own, and adds what is new; holds nothing alive by it."""
         ...

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from polydetr.core.access import FileAccess
 from polydetr.core.reading import ExpectedColumns, ReadOptions, option
 from polydetr.core.records import ReadReport, Record, Rejection
 from polydetr.data.readers import TEST_PARTS, TRAIN_PARTS, read_records
@@ -47,6 +48,7 @@ def asked_records(
     image: str | None = None,
     lists: Mapping[str, ListColumn] = MappingProxyType({}),
     labels: bool = False,
+    access: FileAccess | None = None,
 ) -> Iterator[Record]:
     """What ``Predictor.predict`` takes, as records with the columns ``fields``; see ``read_records`` and
     ``with_columns``. At their end, a ``ReadingWarning`` for each kind of thing that reading left out or repaired.
@@ -54,15 +56,18 @@ def asked_records(
     lists: the columns that hold lists (``Schema.lists``). labels: whether rows are measured; without them nothing that
     is wrong with a label is an error. single: the fields that hold no lists, so that a mapping with lists of them is
     one of columns. image: the one column of images that is read, whose name stands for what readers of images call
-    "image". split: of a data.yaml, where ``reading`` names none.
+    "image". split: of a data.yaml, where ``reading`` names none. access: what paths in the rows may reach, in place of
+    what ``reading`` says.
     """
     report = report if report is not None else ReadReport()
-    rows = _each(rows, lambda row: _as_row(row, fields), lambda rows: _as_rows(rows, fields, single))
+    rows = _each(rows, lambda row: as_row(row, fields), lambda rows: _as_rows(rows, fields, single))
     are_images = isinstance(rows, str | Path) and (Path(rows).is_dir() or is_image_name(rows))
     expected = expected or ExpectedColumns(tuple(fields))
     records = read_records(
         rows, reading=reading, expected=expected, report=report, also=also, split=reading.split or split, labels=labels
     )
+    if access is not None:
+        records = (replace(record, access=access) for record in records)
     if image is not None:
         records = (_renamed(record, image, are_images=are_images) for record in records)
     if not labels:
@@ -213,8 +218,8 @@ def with_targets(records: Iterable[Record], targets: Iterable[str]) -> Iterator[
         raise no_column(wanted[0], record.row, "the target to measure against", file=where, hint=remedy)
 
 
-def _as_row(row: Any, fields: Sequence[str]) -> Any:
-    """A bare value (a string, an image) is a row where the model reads one column."""
+def as_row(row: Any, fields: Sequence[str]) -> Any:
+    """A bare value (a string, an image) is a row where the model reads one column. Raises SchemaError elsewhere."""
     if isinstance(row, (Mapping, Record)):
         return row
     if column_kind(row) == "pandas":

@@ -126,15 +126,16 @@ def answers(
     for index, result in enumerate(engine.run(tracked(), on_error=on_error)):
         for rejection in before.pop(index, ()):
             number += 1
-            yield _rejected(number, rejection)
+            yield rejected_row(number, rejection)
         number += 1
-        yield _answer(number, result, engine, least or {})
+        yield answered_row(number, result, engine, least or {})
     for rejection in report.rejected:
         number += 1
-        yield _rejected(number, rejection)
+        yield rejected_row(number, rejection)
 
 
-def _answer(number: int, result: RowResult, engine: Engine, least: Mapping[str, float]) -> Answer:
+def answered_row(number: int, result: RowResult, engine: Engine, least: Mapping[str, float]) -> Answer:
+    """The answer to a row that could be read; ``least``: see ``answers``."""
     error = result.error
     predictions = dict(result.predictions)
     for target, probability in least.items():
@@ -145,7 +146,8 @@ def _answer(number: int, result: RowResult, engine: Engine, least: Mapping[str, 
     return Answer(number, result.record, predictions, result.warnings, problem, engine.tasks, about, result.text)
 
 
-def _rejected(number: int, rejection: Rejection) -> Answer:
+def rejected_row(number: int, rejection: Rejection) -> Answer:
+    """The answer to a row that could not even be read."""
     problem = Problem(rejection.reason, rejection.location)
     return Answer(number, None, error=problem, about=rejection.about or _file(rejection.location))
 

@@ -9,29 +9,26 @@ from typing import Any
 import numpy as np
 
 from polydetr.core.documents import EncodedDocument, Window
-from polydetr.core.examples import Example
-from polydetr.core.plugs import HEADS
+from polydetr.core.plugs import TASKS
 from polydetr.core.records import Record, Row
 from polydetr.engine.engine import Engine
 from polydetr.errors import InputError, RowError, did_you_mean
-from polydetr.explain.reading import in_float32, readings_of
+from polydetr.explain.insides import HasInsides, Insides
+from polydetr.explain.reading import readings_of
 from polydetr.explain.units import Units
-from polydetr.heads.explained import Answer, Explains, Reading, SmoothAnswer
 from polydetr.modalities.units import HasUnits, Part
-from polydetr.model.model import PolyModel
-from polydetr.model.runner import TorchRunner
-from polydetr.nn.batch import Batch
 from polydetr.tasks.base import Task
+from polydetr.tasks.explained import Answer, Explains, Reading
 
 
 @dataclass(frozen=True)
 class Case:
-    """``engine`` and ``model`` compute in float32, whatever precision the model serves in; ``model`` is None where that
-    does not compute by PyTorch.
+    """``engine`` computes in float32, whatever precision the model serves in, where its network can be looked into;
+    ``insides`` is None where it cannot.
     """
 
     engine: Engine
-    model: PolyModel | None
+    insides: Insides | None
     record: Record
     task: Task
     document: EncodedDocument
@@ -48,7 +45,8 @@ class Case:
             RowError: the row cannot be read, or has no word where the model reads text alone.
         """
         task, explainer = chosen_task(engine.tasks, target)
-        engine, model = in_float32(engine)
+        insides = engine.runner.insides(engine) if isinstance(engine.runner, HasInsides) else None
+        engine = insides.engine if insides else engine
         document = engine.encoder.encode([record], with_targets=False)
         (reading,) = readings_of(engine, task, [record.row], record)
         assert reading is not None
@@ -57,10 +55,8 @@ class Case:
             raise RowError(
                 "the row has no word, cell, column or item: there is nothing to explain", location=record.location
             )
-        answer = explainer.answer_of(
-            task, reading, choice, counterpart=lambda: _counterpart(engine, task, record, choice)
-        )
-        return cls(engine, model, record, task, document, reading, units, answer)
+        answer = explainer.answer_of(reading, choice, counterpart=lambda: _counterpart(engine, task, record, choice))
+        return cls(engine, insides, record, task, document, reading, units, answer)
 
     @property
     def is_mixed(self) -> bool:
@@ -72,42 +68,29 @@ class Case:
         """Whether the answer is more than chance."""
         return self.answer.probability(self.reading) >= self.answer.floor
 
-    @property
-    def gradients(self) -> tuple[PolyModel, SmoothAnswer] | None:
-        """What gradients are taken of; None where there are none."""
-        if self.model is None or not isinstance(self.answer, SmoothAnswer):
-            return None
-        return self.model, self.answer
-
     def read(self, rows: Sequence[Row]) -> list[Reading | None]:
         """The model's readings of other rows, in one batched run; None for those that it cannot read."""
         return readings_of(self.engine, self.task, rows, self.record)
 
-    def batch(self, model: PolyModel, examples: Sequence[Example] | None = None) -> Batch:
-        """These windows, all of the row's when not given, where ``model`` computes."""
-        return TorchRunner(model).batch(examples or self.document.examples)
-
 
 def chosen_task(tasks: Mapping[str, Task], target: str | None) -> tuple[Task, Explains]:
-    """The task of ``target``, or the first that can be explained, and its head's class.
+    """The task of ``target``, or the first that can be explained; as a task, and as what explains its answers.
 
     Raises:
         InputError: there is no such target, or its task has no explanation.
     """
     if target is None:
-        explained = (name for name, task in tasks.items() if isinstance(HEADS[task.kind], Explains))
-        target = next(explained, next(iter(tasks)))
+        target = next((name for name, task in tasks.items() if isinstance(task, Explains)), next(iter(tasks)))
     if target not in tasks:
         raise InputError(f"the model has no target {target!r}. {did_you_mean(target, tasks)}")
     task = tasks[target]
-    head = HEADS[task.kind]
-    if not isinstance(head, Explains):
-        kinds = ", ".join(kind for kind, head in HEADS.items() if isinstance(head, Explains))
+    if not isinstance(task, Explains):
+        kinds = ", ".join(kind for kind, known in TASKS.items() if isinstance(known, Explains))
         raise InputError(
             f"target {target!r} cannot be explained: the task {task.kind!r} has no explanation",
             hint=f"Explained are {kinds}.",
         )
-    return task, head
+    return task, task
 
 
 def _parts(engine: Engine, document: EncodedDocument, row: Row) -> list[Part]:

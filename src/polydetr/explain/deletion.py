@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from polydetr.core.records import Row
 from polydetr.explain.reading import Read
 from polydetr.explain.units import Units
-from polydetr.heads.explained import Answer
+from polydetr.tasks.explained import Answer
 
 SHARE = 0.2
 """The share of the units that is deleted; at least one."""

@@ -1,5 +1,5 @@
 """Occlusion: what an answer loses where a part of the row is removed. For answers that gradients do not reach, and for
-models that do not compute by PyTorch.
+models that cannot be looked into.
 
 A detector chooses its queries and hands its boxes on without gradients (``nn.detr_fast``), and its answer jumps from
 one query to another: integrated gradients would miss most of it. So parts of the row are hidden one after another.
@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from polydetr.core.records import Row
+from polydetr.explain.attribution import Attribution
 from polydetr.explain.deletion import moved_answer, units_of_answer
-from polydetr.explain.gradients import Attribution
 from polydetr.explain.reading import Read
 from polydetr.explain.units import Units
-from polydetr.heads.explained import Answer
+from polydetr.tasks.explained import Answer
 
 
 def occlusion(read: Read, row: Row, units: Units, answer: Answer) -> Attribution:

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-
-import torch
 
 from polydetr.core.documents import EncodedDocument
 from polydetr.core.layout import FieldText
 from polydetr.core.records import Record, Row
 from polydetr.engine.engine import Engine
-from polydetr.heads.explained import Reading
-from polydetr.model.model import PolyModel
-from polydetr.model.runner import TorchRunner
 from polydetr.tasks.base import Task
+from polydetr.tasks.explained import Reading
 
 Read = Callable[[Sequence[Row]], list[Reading | None]]
 """Rows → the model's reading of each, in one batched run; None for one that it cannot read."""
 _AT_ONCE = 256
 """The most rows that are held encoded: a bound on memory."""
-
-
-def in_float32(engine: Engine) -> tuple[Engine, PolyModel | None]:
-    """The engine and its model where that computes in float32, else copies that do; no model where the engine does not
-    compute by PyTorch.
-    """
-    if not isinstance(engine.runner, TorchRunner):
-        return engine, None
-    model = engine.runner.model
-    if all(p.dtype == torch.float32 for p in model.parameters()):
-        return engine, model
-    model = copy.deepcopy(model).float().eval()
-    return engine.with_runner(TorchRunner(model)), model
 
 
 def readings_of(engine: Engine, task: Task, rows: Sequence[Row], like: Record) -> list[Reading | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +152,13 @@ class Explanation:
         return Path(path)
 
     def save(self, folder: str | Path, *, name: str = "explanation") -> list[Path]:
-        """Writes ``NAME.html`` and ``NAME.png``.
+        """Writes ``NAME.html`` and, where matplotlib is installed, ``NAME.png``.
 
         Raises:
             SaveError: the folder cannot be written to.
         """
         page = save_text(Path(folder) / f"{name}.html", self.to_html())
-        return [page, self.to_png(Path(folder) / f"{name}.png")]
+        return [page, self.to_png(Path(folder) / f"{name}.png")] if find_spec("matplotlib") else [page]
 
     @property
     def _shown(self) -> dict[str, Any]:

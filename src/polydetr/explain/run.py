@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
-from polydetr.core.examples import Example
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
-from polydetr.explain.attention import attention_between_words, attention_layers, rollout
+from polydetr.explain.attribution import Attribution
 from polydetr.explain.case import Case
 from polydetr.explain.deletion import deletion_check
-from polydetr.explain.gradients import Attribution, JointPath, integrated_gradients
 from polydetr.explain.occlusion import occlusion
-from polydetr.explain.result import ROLLOUT, ExplainedWord, Explanation
+from polydetr.explain.result import ExplainedWord, Explanation
 from polydetr.explain.sources import sources_of
-from polydetr.heads.explained import Answer
 from polydetr.modalities.units import ReadsWords, Scores
-from polydetr.model.model import PolyModel
-
-ATTENTION_WORDS = 256
-"""Beyond so many words the table of attention is left out: it grows with their square."""
+from polydetr.tasks.explained import Answer
 
 
 def explain_record(
@@ -40,8 +30,8 @@ def explain_record(
     detection; the highest-scoring when not given); what the row is compared with, in place of the target's own value
     (embedding).
 
-    All is computed in float32, whatever precision the model serves in. A model that does not compute by PyTorch has no
-    gradients and shows no attention: its answers are explained by occlusion.
+    A model that computes by PyTorch is looked into in float32, whatever precision it serves in. Any other has no
+    gradients and shows no attention: its answers are explained by occlusion, through ``Engine.outputs``.
 
     Raises:
         InputError: there is no such target or choice, or its task has no explanation.
@@ -49,11 +39,11 @@ def explain_record(
     """
     case = Case.of(engine, record, target=target, choice=choice)
     answer, units = case.answer, case.units
-    attribution, scores = _attribute(case)
+    attribution, scores, smooth = _attribute(case)
     deletion = None
     if case.is_confident:
         deletion = deletion_check(case.read, record.row, units, answer, scores=scores)
-    attention, notes = ({}, []) if case.is_mixed or case.model is None else _attention(case, case.model)
+    attention, notes = ({}, []) if case.is_mixed or case.insides is None else case.insides.between_words(case)
     if target is None and len(engine.tasks) > 1:
         others = ", ".join(name for name in engine.tasks if name != case.task.target)
         notes.append(f"The model also answers {others}: name a target to have it explained.")
@@ -62,8 +52,8 @@ def explain_record(
         task=case.task.kind,
         prediction=case.reading.prediction.value,
         answer=answer.shown,
-        quantity=answer.quantity if case.gradients else answer.level_name,
-        method="integrated gradients" if case.gradients else "occlusion",
+        quantity=answer.quantity if smooth else answer.level_name,
+        method="integrated gradients" if smooth else "occlusion",
         value=attribution.value,
         baseline=attribution.baseline,
         completeness_error=abs(float(scores.sum()) - (attribution.value - attribution.baseline)),
@@ -72,56 +62,22 @@ def explain_record(
         deletion=deletion,
         measure=answer.measure,
         attention=attention,
-        notes=(*map(str, case.document.warnings), *notes, *_notes(case, attribution, checked=deletion is not None)),
+        notes=(
+            *map(str, case.document.warnings),
+            *notes,
+            *_notes(case, attribution, smooth=smooth, checked=deletion is not None),
+        ),
         original=answer.level(case.reading),
         **sources_of(case, scores),
     )
 
 
-def _attribute(case: Case) -> tuple[Attribution, Scores]:
-    """The attribution of the answer, and the score of every unit."""
-    if case.gradients is None:
-        lost = occlusion(case.read, case.record.row, case.units, case.answer)
-        return lost, lost.scores
-    model, answer = case.gradients
-    parts, examples = case.units.parts, case.document.examples
-
-    def blanked(window: int, example: Example) -> Example:
-        blank = {part.group: part.blank(example.groups[part.group], window) for part in parts}
-        return replace(example, groups={**example.groups, **blank})
-
-    path = JointPath(
-        model,
-        case.batch(model),
-        blank=case.batch(model, [blanked(window, example) for window, example in enumerate(examples)]),
-        entries={part.group: model.embedder_of(part.group).entry() for part in parts},
-        target=case.task.target,
-        score=answer.score,
-    )
-    attribution = integrated_gradients(path.value_and_gradient, path.x, path.baseline, at_once=path.at_once)
-    by_group = path.by_group(attribution.scores)
-    return attribution, np.concatenate([part.scores(by_group[part.group]) for part in parts])
-
-
-def _attention(case: Case, model: PolyModel) -> tuple[dict[str, Any], list[str]]:
-    """The attention between words (W, W) by part of the model, and notes about tables that are missing."""
-    text = case.units.text
-    assert text is not None
-    count, is_known = len(text), True
-    if count > ATTENTION_WORDS:
-        return {}, [f"Attention is not shown: {count} words, and the table is made for up to {ATTENTION_WORDS}."]
-    tables: dict[str, list[np.ndarray]] = {}
-    for example in case.document.examples:
-        layers, is_known = attention_layers(model, case.batch(model, [example]), group=text.group)
-        rolled: dict[str, Tensor] = {name: rollout(part) for name, part in layers.items()}
-        if layers:
-            rolled[ROLLOUT] = rollout([weights for part in layers.values() for weights in part])
-        for name, table in rolled.items():
-            tables.setdefault(name, []).append(table[0].cpu().numpy())
-    notes = []
-    if not is_known:
-        notes.append("Attention inside this backbone is not shown: only BERT-like backbones can be looked into.")
-    return {name: attention_between_words(parts, text.windows, count) for name, parts in tables.items()}, notes
+def _attribute(case: Case) -> tuple[Attribution, Scores, bool]:
+    """The attribution of the answer, the score of every unit, and whether gradients gave them."""
+    if case.insides is not None and (found := case.insides.attributed(case)):
+        return *found, True
+    lost = occlusion(case.read, case.record.row, case.units, case.answer)
+    return lost, lost.scores, False
 
 
 def _words(text: ReadsWords, scores: Scores, answer: Answer) -> tuple[ExplainedWord, ...]:
@@ -132,7 +88,7 @@ def _words(text: ReadsWords, scores: Scores, answer: Answer) -> tuple[ExplainedW
     )
 
 
-def _notes(case: Case, attribution: Attribution, *, checked: bool) -> list[str]:
+def _notes(case: Case, attribution: Attribution, *, smooth: bool, checked: bool) -> list[str]:
     """Notes about the deletion check, and about the sum of the scores."""
     notes = [case.answer.remark] if case.answer.remark else []
     if not case.is_confident:
@@ -145,9 +101,9 @@ def _notes(case: Case, attribution: Attribution, *, checked: bool) -> list[str]:
         notes.append(f"The deletion check needs {needed}; there are fewer.")
     elif case.answer.words:
         notes.append("The words of the answer itself are never deleted.")
-    if case.model is None:
+    if case.insides is None:
         notes.append("No gradients: the model does not compute by PyTorch. A part scores what is lost without it.")
-    if case.gradients and not attribution.is_complete:
+    if smooth and not attribution.is_complete:
         off = abs(attribution.value - attribution.baseline)
         notes.append(f"The scores miss their sum by {attribution.error:.3g} of {off:.3g}: take small ones with care.")
     return notes

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from polydetr.core.records import Record, Row, access_of
-from polydetr.explain.attention import attention_by_modality
 from polydetr.explain.case import Case
 from polydetr.explain.reading import Read
 from polydetr.explain.units import Units
-from polydetr.heads.explained import Answer, PlacedAnswer
 from polydetr.modalities.base import Modality
 from polydetr.modalities.units import Scores, ShowsImages, ShowsItems
 from polydetr.reports.explained import ExplainedColumn, ExplainedImage, ExplainedItem
+from polydetr.tasks.explained import Answer, PlacedAnswer
 
 Ablation = tuple[str, str | None]
 """A modality and one of its columns; all of its columns where that is None."""
@@ -27,8 +26,8 @@ def sources_of(case: Case, scores: Scores) -> dict[str, Any]:
     read, row, units = case.engine.encoder.read, case.record.row, case.units
     without = _answers_without(case.read, row, case.answer, _ablations_of(read, units)) if case.is_mixed else {}
     attention: dict[str, float] = {}
-    if case.model is not None and len(read) > 1 and case.answer.is_pooled:
-        attention = attention_by_modality(case.model, case.batch(case.model))
+    if case.insides is not None and len(read) > 1 and case.answer.is_pooled:
+        attention = case.insides.by_modality(case)
     by_group = units.split(scores)
     images: list[ExplainedImage] = []
     items: list[ExplainedItem] = []
@@ -63,15 +62,10 @@ def _images(part: ShowsImages, record: Record, scores: Scores) -> list[Explained
 
 def _with_object(case: Case, images: Sequence[ExplainedImage]) -> tuple[ExplainedImage, ...]:
     """The images; where the answer lies in the first one, with its box there and where the model looked to find it."""
-    answer, model, target = case.answer, case.model, case.task.target
-    if not isinstance(answer, PlacedAnswer):
+    if not isinstance(case.answer, PlacedAnswer):
         return tuple(images)
-    first = replace(images[0], box=answer.box)
-    if model is not None:
-        batch = case.batch(model, case.document.examples[:1])
-        gaze = answer.looked_at(model.head_of(target), case.reading, lambda: model(batch, [target]))
-        first = replace(first, gaze=gaze)
-    return first, *images[1:]
+    gaze = case.insides.gaze(case) if case.insides is not None else None
+    return replace(images[0], box=case.answer.box, gaze=gaze), *images[1:]
 
 
 def _ablations_of(read: Mapping[str, Modality], units: Units) -> dict[Ablation, Sequence[str]]:

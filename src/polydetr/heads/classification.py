@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from polydetr.core.examples import IGNORE_INDEX
-from polydetr.errors import InputError, did_you_mean
 from polydetr.heads.base import EncoderShape, PooledHead, Tensors, weighted_mean
-from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer
-from polydetr.tasks.base import details_of
-from polydetr.tasks.classification import ClassDetails, ClassificationTask
+from polydetr.tasks.classification import ClassificationTask
+from polydetr.tasks.explained_rows import ClassAnswer
 
 
 class ClassificationHead(PooledHead):
@@ -68,47 +64,9 @@ class ClassificationHead(PooledHead):
         known = targets["label"] != IGNORE_INDEX
         return outputs["logits"].float()[known], targets["label"][known]
 
-    @classmethod
-    def answer_of(
-        cls, task: ClassificationTask, reading: Reading, choice: Any, *, counterpart: Counterpart
-    ) -> ClassAnswer:
-        """choice: a label."""
-        p_of = list(details_of(reading.prediction, ClassDetails).probabilities.values())
-        index = max(range(len(p_of)), key=p_of.__getitem__) if choice is None else task.classes.index(choice)
-        if index is None:
-            raise InputError(f"{choice!r} is not a label of {task.target!r}. {did_you_mean(str(choice), task.labels)}")
-        label, p = task.labels[index], p_of[index]
-        is_answered = not task.multi_label or p >= task.threshold
-        chance = 0.5 if task.multi_label else 1 / len(task.labels)
-        return ClassAnswer(
-            f"{label} ({p:.1%})" if is_answered else f"{label} ({p:.1%}, not answered)",
-            index,
-            task.temperature,
-            task.multi_label,
-            floor=chance + 0.3 * (1 - chance) if choice is None else 0.0,
-        )
-
-
-@dataclass(frozen=True)
-class ClassAnswer(SmoothAnswer):
-    """Calibrated log-odds of a class, ln p/(1-p), of the logits averaged over the windows, as ``decode`` does.
-
-    index: the number of the class.
-    """
-
-    quantity: ClassVar[str] = "log-odds"
-    is_pooled: ClassVar[bool] = True
-    index: int
-    temperature: float
-    multi_label: bool
-
-    def score(self, outputs: Tensors) -> Tensor:
-        logits = outputs["logits"].mean(1) / self.temperature
-        if self.multi_label:
-            return logits[:, self.index]
-        others = [i for i in range(logits.shape[1]) if i != self.index]
-        return logits[:, self.index] - logits[:, others].logsumexp(1)
-
-    def probability(self, reading: Reading) -> float:
-        mean = np.mean([output["logits"] for output in reading.outputs], axis=0)
-        return float(torch.sigmoid(self.score({"logits": torch.from_numpy(mean)[None, None].double()}))[0])
+    def explained(self, answer: ClassAnswer, outputs: Tensors) -> Tensor:
+        logits = outputs["logits"].mean(1) / answer.temperature
+        if answer.multi_label:
+            return logits[:, answer.index]
+        others = [i for i in range(logits.shape[1]) if i != answer.index]
+        return logits[:, answer.index] - logits[:, others].logsumexp(1)

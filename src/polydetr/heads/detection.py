@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polydetr.backbones.detr import PretrainedDetr
 from polydetr.backbones.folders import fitting
 from polydetr.core.examples import IGNORE_INDEX
-from polydetr.errors import ConfigError, InputError
+from polydetr.errors import ConfigError
 from polydetr.heads.base import EncoderShape, Head, Tensors
-from polydetr.heads.detection_explained import ObjectAnswer
-from polydetr.heads.explained import CLEAR_SCORE, Counterpart, Reading, numbered
+from polydetr.heads.detection_explained import looked_at
 from polydetr.nn.batch import Encoded, Scene
 from polydetr.nn.box_geometry import BoxGeometry
 from polydetr.nn.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
@@ -23,8 +24,9 @@ from polydetr.nn.detr import Detr, DetrSizes
 from polydetr.nn.detr_fast import DetrFast, FastSizes
 from polydetr.nn.matcher import SetTargets
 from polydetr.nn.set_loss import SetCriterion
-from polydetr.tasks.base import details_of
-from polydetr.tasks.detection import BoxDetails, DetectionOptions, DetectionTask
+from polydetr.tasks.detection import DetectionOptions, DetectionTask
+from polydetr.tasks.explained import Reading
+from polydetr.tasks.explained_objects import ObjectAnswer
 from polydetr.values.boxes import SMALLEST_SIDE, VISIBLE_SHARE
 
 _GROUP = "image"
@@ -130,28 +132,8 @@ class DetectionHead(Head):
         wanted = SetTargets(labels, labels != IGNORE_INDEX, {"boxes_cxcywh": boxes})
         return {"set": self.criterion(layers, wanted).total}
 
-    @classmethod
-    def answer_of(cls, task: DetectionTask, reading: Reading, choice: Any, *, counterpart: Counterpart) -> ObjectAnswer:
-        """choice: the number of an object, from 0; without one the highest-scoring is explained."""
-        objects, boxes = reading.prediction.value, details_of(reading.prediction, BoxDetails).all
-        if not boxes:
-            raise InputError("the row has no image: there is no object to explain")
-        number = numbered(choice, len(objects), "objects") or 0
-        # The answered objects and all that are measured both begin with the highest-scoring.
-        label, score = boxes[number]["label"], float(boxes[number]["score"])
-        outputs = reading.outputs[0]
-        _, _, boxes_xyxy = task.highest_scoring(outputs["logits"][-1], outputs["boxes_cxcywh"][-1])
-        shown = f"{label} ({score:.1%})" if objects else f"no object; nearest: {label} ({score:.1%})"
-        if len(objects) > 1:
-            shown += f", object {number + 1} of {len(objects)}"
-        left, top, right, bottom = map(float, boxes_xyxy[number])
-        return ObjectAnswer(
-            shown,
-            (left, top, right, bottom),
-            label=task.labels.index(label),
-            softmax=task.options.architecture == "detr",
-            floor=CLEAR_SCORE if choice is None else 0.0,
-        )
+    def looked_at(self, answer: ObjectAnswer, reading: Reading, forward: Callable[[], object]) -> NDArray[np.float64]:
+        return looked_at(self, query=answer.query(reading), forward=forward)
 
 
 def _published(shape: EncoderShape) -> dict[str, Any] | None:

@@ -1,15 +1,13 @@
-"""An object that was found in an image, explained: how confident the model is that there is such an object at this
-place, and the attention of the query that found it.
+"""The attention of the query that found an object in an image.
 
-Shapes: N layers, Q queries, C classes, H heads, V levels, P points.
+Shapes: H heads, V levels, P points.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,9 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from polydetr.heads.explained import PlacedAnswer, Reading
 from polydetr.nn.attention import MultiHeadAttention
-from polydetr.nn.boxes import box_iou, cxcywh_to_xyxy
 from polydetr.nn.decoder import DecoderLayer
 from polydetr.nn.deformable import DeformableAttention
 from polydetr.nn.detr_fast import DetrFast
@@ -30,43 +26,6 @@ if TYPE_CHECKING:
 
 FINEST = 24
 """Cells per side of the map of a query's attention, at most."""
-
-
-@dataclass(frozen=True)
-class ObjectAnswer(PlacedAnswer):
-    """max over queries of score · IoU: which query finds the object does not matter, as it may be another one in a
-    changed image. Source: Petsiuk et al. 2021, D-RISE (arXiv 2006.03204), equation 4, for one box of one class.
-
-    label: the number of its class; softmax: whether scores are a softmax over classes, not one sigmoid per class.
-    """
-
-    quantity: ClassVar[str] = "score × overlap"
-    measure: ClassVar[str] = "score"
-    level_name: ClassVar[str] = "score × overlap"
-    remark: ClassVar[str] = (
-        "An object's score is that of the best box of its label, times that box's overlap (IoU) with the one explained;"
-        " a part scores what is lost of that without it. Such losses need not add up."
-    )
-    label: int
-    softmax: bool
-
-    def probability(self, reading: Reading) -> float:
-        return float(self._of_queries(reading).max())
-
-    def query(self, reading: Reading) -> int:
-        """The query of the highest score · IoU."""
-        return int(self._of_queries(reading).argmax())
-
-    def looked_at(self, head: Any, reading: Reading, forward: Callable[[], object]) -> NDArray[np.float64]:
-        return looked_at(head, query=self.query(reading), forward=forward)
-
-    def _of_queries(self, reading: Reading) -> Tensor:
-        """score · IoU of every query of the last layer, (Q,)."""
-        logits, boxes = (torch.from_numpy(reading.outputs[0][name]).double() for name in ("logits", "boxes_cxcywh"))
-        if not reading.outputs[0]["frame"][0]:  # the image is missing
-            return torch.zeros(logits.shape[-2])
-        scores = logits[-1].softmax(-1) if self.softmax else logits[-1].sigmoid()
-        return scores[:, self.label] * box_iou(cxcywh_to_xyxy(boxes[-1]), boxes.new_tensor(self.box))
 
 
 def looked_at(head: DetectionHead, *, query: int, forward: Callable[[], object]) -> NDArray[np.float64]:

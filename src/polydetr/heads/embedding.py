@@ -13,19 +13,16 @@ those with the same positive or the same anchor, which are right answers too.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polydetr.heads.base import EncoderShape, Head, Tensors, weighted_mean
-from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer
 from polydetr.nn.batch import Encoded
 from polydetr.tasks.embedding import EmbeddingTask
+from polydetr.tasks.explained_rows import SimilarityAnswer
 
 START_SCALE, MAX_SCALE = 1 / 0.07, 100.0
 
@@ -62,33 +59,9 @@ class EmbeddingHead(Head):
     def counted(self, targets: Tensors, weights: Tensor) -> Tensor:
         return (weights * targets["known"]).sum()
 
-    @classmethod
-    def answer_of(
-        cls, task: EmbeddingTask, reading: Reading, choice: Any, *, counterpart: Counterpart
-    ) -> SimilarityAnswer:
-        """choice: what the row is compared with, in place of its own value of the target."""
-        other = counterpart()
-        similarity = float(np.asarray(reading.prediction.value) @ other)
-        return SimilarityAnswer(f"similarity to its counterpart ({similarity:.3f})", other)
-
-
-@dataclass(frozen=True, eq=False)
-class SimilarityAnswer(SmoothAnswer):
-    """Cosine of the row's vector, averaged over the windows as ``decode`` does, and ``vector`` (D,), of length 1."""
-
-    quantity: ClassVar[str] = "cosine"
-    measure: ClassVar[str] = "similarity"
-    level_name: ClassVar[str] = "cosine"
-    remark: ClassVar[str] = "The similarity is the cosine of the two vectors: 1 where they are the same."
-    is_pooled: ClassVar[bool] = True
-    vector: NDArray[np.floating]
-
-    def score(self, outputs: Tensors) -> Tensor:
+    def explained(self, answer: SimilarityAnswer, outputs: Tensors) -> Tensor:
         mean = F.normalize(outputs["vector"].mean(1), dim=-1)
-        return mean @ torch.as_tensor(self.vector, dtype=mean.dtype, device=mean.device)
-
-    def probability(self, reading: Reading) -> float:
-        return float(np.asarray(reading.prediction.value) @ self.vector)
+        return mean @ torch.as_tensor(answer.vector, dtype=mean.dtype, device=mean.device)
 
 
 def _no_negatives(targets: Tensors) -> Tensor:

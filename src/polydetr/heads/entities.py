@@ -1,20 +1,15 @@
-"""From the tokens of the shared encoder to a set of spans, with a tagging head beside it, their loss, and how a span is
-explained.
-"""
+"""From the tokens of the shared encoder to a set of spans, with a tagging head beside it, and their loss."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from polydetr.core.examples import IGNORE_INDEX
-from polydetr.errors import InputError
 from polydetr.heads.base import EncoderShape, Head, Tensors
-from polydetr.heads.explained import CLEAR_SCORE, Answer, Counterpart, Reading, numbered, words_between
 from polydetr.heads.tagging import TokenHead
 from polydetr.nn.batch import Encoded
 from polydetr.nn.decoder import SetDecoder, hold
@@ -22,8 +17,7 @@ from polydetr.nn.matcher import SetTargets
 from polydetr.nn.set_loss import SetCriterion
 from polydetr.nn.span_geometry import SpanGeometry
 from polydetr.nn.span_set import NO_SPAN, SpanSet, SpanSizes
-from polydetr.tasks.base import details_of
-from polydetr.tasks.entities import EntitiesTask, SpanDetails
+from polydetr.tasks.entities import EntitiesTask
 
 _GROUP = "text"
 
@@ -103,49 +97,6 @@ class EntitiesHead(Head):
         unknown = ~known.gather(1, outputs["seeds"][..., 0].long().clamp(min=0))
         layers["logits"] = layers["logits"].masked_fill(unknown[..., None], NO_SPAN)
         return self.criterion(layers, wanted).total / len(layers["logits"])
-
-    @classmethod
-    def answer_of(cls, task: EntitiesTask, reading: Reading, choice: Any, *, counterpart: Counterpart) -> EntityAnswer:
-        """choice: the number of a span, from 0; without one the highest-scoring is explained, or, where no span is
-        answered, the candidate of the highest score.
-        """
-        spans, candidates = reading.prediction.value, details_of(reading.prediction, SpanDetails).all
-        number = numbered(choice, len(spans), "entities")
-        if not candidates:
-            raise InputError("the text has no span that comes near to being an entity: there is nothing to explain")
-        chosen = spans[number] if number is not None else max(spans or candidates, key=lambda one: one["score"])
-        shown = f"{chosen['text']} = {chosen['label']} ({chosen['score']:.1%})"
-        return EntityAnswer(
-            shown if spans else f"no entity; nearest: {shown}",
-            chosen["label"],
-            words=tuple(words_between(reading.text, chosen["start"], chosen["end"])),
-            floor=CLEAR_SCORE if choice is None else 0.0,
-        )
-
-
-@dataclass(frozen=True)
-class EntityAnswer(Answer):
-    """max over the candidates of the label of score · overlap, where the overlap of two spans is the number of words in
-    both divided by that of words in either. Which query finds the span does not matter. This is the measure of objects
-    (D-RISE, Petsiuk et al. 2021, arXiv 2006.03204, equation 4) in one dimension.
-    """
-
-    quantity: ClassVar[str] = "score × overlap"
-    measure: ClassVar[str] = "score"
-    level_name: ClassVar[str] = "score × overlap"
-    remark: ClassVar[str] = (
-        "A span's score is that of the best span of its label, times the share of words that both have in common with "
-        "the one explained; a word scores what is lost of that without it. Such losses need not add up."
-    )
-    label: str
-
-    def probability(self, reading: Reading) -> float:
-        own, scores = set(self.words), [0.0]
-        for one in details_of(reading.prediction, SpanDetails).all:
-            words = set(words_between(reading.text, one["start"], one["end"]))
-            if one["label"] == self.label:
-                scores.append(float(one["score"]) * len(own & words) / len(own | words))
-        return max(scores)
 
 
 def word_tokens(word_rows: Tensor, *, by_shape: bool = False) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""An image per row, generated from noise by flow matching (see ``nn.flow``).
+"""An image per row, generated from noise by flow matching (see ``core.flow``).
 
 The patches of the noisy image enter the shared encoder beside the row's own tokens, and from the patches that come out
 the head predicts the velocity of each pixel.
@@ -14,19 +14,10 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from polydetr.core.flow import guided, interpolate, solve, velocity
 from polydetr.heads.base import Attend, EncoderShape, Head, Tensors, weighted_mean
 from polydetr.nn.batch import Embedded
-from polydetr.nn.flow import (
-    Modulation,
-    TimeEmbedding,
-    guided,
-    interpolate,
-    logit_normal_times,
-    patchify,
-    solve,
-    unpatchify,
-    velocity,
-)
+from polydetr.nn.flow import Modulation, TimeEmbedding, logit_normal_times, patchify, unpatchify
 from polydetr.nn.positions import SinusoidalPositions
 from polydetr.tasks.generation import GenerationTask, time_and_noise
 
@@ -50,7 +41,7 @@ class GenerationHead(Head):
     """Noisy images in, velocities out.
 
     shape: (channels, pixels per side); patch_size: pixels per side of a token; scale: (mean, standard deviation) of the
-    training images' pixels, 0 … 255; steps: from noise to an image; guidance: see ``nn.flow.guided``.
+    training images' pixels, 0 … 255; steps: from noise to an image; guidance: see ``core.flow.guided``.
     """
 
     def __init__(
@@ -124,7 +115,8 @@ class GenerationHead(Head):
     def _generate(self, attend: Attend, noise: Tensor) -> Tensor:
         """From noise to images; with guidance every step runs twice, with the row's inputs and without any."""
 
-        def field(x: Tensor, time: Tensor) -> Tensor:
+        def field(x: Tensor, at: float) -> Tensor:
+            time = x.new_full((x.shape[0],), at, dtype=torch.float32)
             conditional = self(x, time, attend)
             if self.guidance == 1.0:
                 return conditional

@@ -25,7 +25,9 @@ def _inside(name: str) -> str:
 class _Part(BaseModel):
     """Unknown keys are left to those who know them."""
 
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        defer_build=True, extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class FileEntry(_Part):
@@ -86,6 +88,33 @@ class _Config(_Part):
     image: _Image = _Image()
 
 
+class GraphEntry(_Part):
+    """A graph of an exported model. reads: the names of what goes in; gives: its own name of an output → the target's
+    and the output's; neither is there where it is one step of generating the images of the target ``step_of``.
+    """
+
+    reads: list[str] | None = None
+    gives: dict[str, Annotated[list[str], Field(min_length=2, max_length=2)]] | None = None
+    step_of: str | None = None
+
+    @model_validator(mode="after")
+    def _says_what_it_is_for(self) -> GraphEntry:
+        """Raises ValueError."""
+        if (self.step_of is None) != (self.reads is not None and self.gives is not None):
+            raise ValueError("either what a graph reads and gives, or whose step it is")
+        return self
+
+
+class Export(_Part):
+    """How a model was exported. graphs: by the names of their files."""
+
+    format: int = Field(ge=1)
+    runtime: str
+    opset: int
+    precision: Literal["fp32", "int8"]
+    graphs: dict[Annotated[str, AfterValidator(_inside)], GraphEntry] = Field(min_length=1)
+
+
 class Description(_Part):
     """A whole description, of this format or an older one."""
 
@@ -101,6 +130,7 @@ class Description(_Part):
     prediction: _Prediction = _Prediction()
     metrics: dict[str, dict[str, dict[str, Annotated[float | None, Field(allow_inf_nan=True)]]]] = {}
     embed_dim: int = Field(default=0, ge=0)
+    export: Export | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Description:

@@ -2,7 +2,10 @@
 
 polydetr.json        format, versions, schema, configuration, labels, metrics, and the sha256 of every other file
 model.safetensors    all weights, fp32
+*.onnx               in its place, where the model was exported: graphs, which hold the weights
 backbone.json, tokenizer.json
+optimized.json       what ``optimize`` found on one machine
+rows.safetensors     some of the validation rows, encoded (``kept_rows``)
 README.md            the model card
 reports/             tables, JSON and images of the evaluation
 """
@@ -17,20 +20,25 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from polydetr import __version__
 from polydetr.core.files import sha256_of
+from polydetr.core.installed import pip_upgrade
 from polydetr.errors import ModelFolderError, faults
-from polydetr.inference.description import Description, FileEntry
+
+if TYPE_CHECKING:
+    from polydetr.inference.description import FileEntry
 
 FORMAT_VERSION = 1
+EXPORT_FORMAT = 1
+"""Of what an exported model's folder says of its graphs."""
 MANIFEST = "polydetr.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
 SEAL = "manifest_sha256"
+OPTIMIZED = "optimized.json"
+"""How to compute the model on one machine (``optimized``); no part of what is sealed, as it is found later."""
 RUNS = Path("runs")
 """Where runs are saved for which the command line names no folder."""
 LAST = "last.safetensors"
@@ -56,30 +64,44 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         ModelFolderError: not a model folder, truncated, tampered with, or from a newer version.
     """
+    from pydantic import ValidationError
+
+    from polydetr.inference.description import Description  # takes a while, for which no import waits
+
     manifest = _description(folder)
-    version = manifest.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        versions = manifest.get("versions")
-        by = versions.get("polydetr", "?") if isinstance(versions, dict) else "?"
-        raise ModelFolderError(
-            f"{str(folder)!r} was written in format {version!r} by polydetr {by!s:.40}; "
-            f"this version, {__version__}, reads up to format {FORMAT_VERSION}.",
-            hint="Upgrade polydetr: pip install --upgrade polydetr.",
-        )
+    _check_version(folder, manifest, manifest.get("format_version"), FORMAT_VERSION, "written")
+    exported = manifest.get("export")
+    if isinstance(exported, dict):
+        _check_version(folder, exported, exported.get("format"), EXPORT_FORMAT, "exported")
     if manifest.get(SEAL) != seal_of(manifest):
         raise ModelFolderError(
             f"{str(folder / MANIFEST)!r} was changed after it was saved (sha256 differs).", hint=COPY_AGAIN
         )
     try:
-        files = Description.model_validate(manifest).files
+        described = Description.model_validate(manifest)
     except ValidationError as error:
         raise ModelFolderError(
             f"{str(folder / MANIFEST)!r} is no description of a model: {faults(error)}.", hint=COPY_AGAIN
         ) from None
-    for name in {WEIGHTS, *files}:
+    files = described.files
+    large = {WEIGHTS} if described.export is None else set(described.export.graphs)
+    for name in {*large, *files}:
         if name != CARD and not name.startswith("reports/"):
-            _check_file(folder, name, files.get(name))
+            _check_file(folder, name, files.get(name), is_large=name in large)
     return manifest
+
+
+def _check_version(folder: Path, by: Mapping[str, Any], version: object, most: int, how: str) -> None:
+    """Raises ModelFolderError where a format is newer than what is known here, or no number. by: who wrote it."""
+    if isinstance(version, int) and version <= most:
+        return
+    versions = by.get("versions")
+    name = versions.get("polydetr", "?") if isinstance(versions, dict) else "?"
+    raise ModelFolderError(
+        f"{str(folder)!r} was {how} in format {version!r} by polydetr {name!s:.40}; "
+        f"this version, {__version__}, reads up to format {most}.",
+        hint=f"Upgrade polydetr: {pip_upgrade()}.",
+    )
 
 
 def _description(folder: Path) -> dict[str, Any]:
@@ -146,8 +168,10 @@ def own_file(folder: Path, name: str) -> Path:
     return place
 
 
-def _check_file(folder: Path, name: str, expected: FileEntry | None) -> None:
-    """Raises ModelFolderError where a file is not the one that was saved, or (None) is not among them."""
+def _check_file(folder: Path, name: str, expected: FileEntry | None, *, is_large: bool) -> None:
+    """Raises ModelFolderError where a file is not the one that was saved, or (None) is not among them. is_large: it
+    holds weights, and is not read whole.
+    """
     file = own_file(folder, name)
     if expected is None:
         raise ModelFolderError(f"{str(folder / MANIFEST)!r} does not list {name!r}.", hint=COPY_AGAIN)
@@ -156,7 +180,7 @@ def _check_file(folder: Path, name: str, expected: FileEntry | None) -> None:
             f"{str(folder / name)!r} has {file.stat().st_size} bytes, expected {expected.bytes}: truncated or changed.",
             hint=COPY_AGAIN,
         )
-    if name != WEIGHTS and expected.bytes > MOST_JSON:
+    if not is_large and expected.bytes > MOST_JSON:
         raise ModelFolderError(f"{str(folder / name)!r} has more than {MOST_JSON >> 20} MB.", hint=COPY_AGAIN)
     if sha256_of(file) != expected.sha256:
         raise ModelFolderError(

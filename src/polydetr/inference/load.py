@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from polydetr.core.installed import check_torch
 from polydetr.core.plugs import MODALITIES, RUNNERS, TASKS, load
+from polydetr.core.runner import Runner, SizedRunner
 from polydetr.engine.engine import Engine
 from polydetr.errors import (
     BackboneError,
@@ -19,8 +23,10 @@ from polydetr.errors import (
     SchemaError,
     did_you_mean,
     faults,
+    quoted,
 )
-from polydetr.inference.folder import COPY_AGAIN, read_manifest
+from polydetr.inference.folder import COPY_AGAIN, OPTIMIZED, read_manifest
+from polydetr.inference.optimized import AGAIN, OptimizedWarning, read_way
 from polydetr.modalities.base import Modality, Needs
 from polydetr.modalities.image import ImageModality
 from polydetr.schema.spec import Schema
@@ -60,24 +66,80 @@ def _with_needs(states: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[st
     return {name: {"needs": derived[name], **state} for name, state in states.items()}
 
 
+def runner_for(manifest: Mapping[str, Any], wanted: str) -> str:
+    """The name of the runner for a folder: with "auto" the one that computes from what the folder holds.
+
+    Raises:
+        ConfigError: the runner is not known, or the folder holds nothing that it computes from.
+    """
+    if wanted != "auto" and wanted not in RUNNERS:
+        raise ConfigError(f"runner {quoted(wanted)} is not known.", hint=did_you_mean(wanted, ["auto", *RUNNERS]))
+    is_exported = "export" in manifest
+    if wanted == "torch" and is_exported:
+        raise ConfigError(
+            "runner 'torch': the folder holds an exported model, graphs for ONNX Runtime and no weights of PyTorch's.",
+            hint="Load it with runner='onnx' or 'auto', or load the model that it was exported from.",
+        )
+    if wanted == "onnx" and not is_exported:
+        raise ConfigError(
+            "runner 'onnx': the folder holds a trained model that was not exported.",
+            hint="Export it and load what that writes: polydetr export MODEL, or Predictor.load(MODEL).export(OUT).",
+        )
+    return wanted if wanted != "auto" else "onnx" if is_exported else "torch"
+
+
+def _by_choice(
+    load_runner: Callable[..., Runner], folder: Path, manifest: Mapping[str, Any], name: str
+) -> Runner | None:
+    """The runner that ``optimize`` chose for this machine; None where there is no choice, or one that does not hold,
+    of which it warns.
+    """
+    way, message = read_way(folder, manifest)
+    if way is not None:
+        try:
+            if way.runner != name:
+                raise ConfigError(f"the folder is not computed by {quoted(way.runner)}.")
+            loaded = load_runner(precision=way.precision)
+            if isinstance(loaded, SizedRunner):
+                return loaded.sized(threads=way.threads, batch_tokens=way.batch_tokens)
+        except ConfigError as error:
+            message = f"{str(folder / OPTIMIZED)!r} is not obeyed: {error.message} {AGAIN}"
+    if message is not None:
+        warnings.warn(message, OptimizedWarning, stacklevel=2)
+    return None
+
+
 def load_engine(
-    folder: Path, *, runner: str = "torch", precision: str = "auto", max_pixels: int | None = None
+    folder: Path,
+    *,
+    runner: str = "auto",
+    precision: str = "auto",
+    max_pixels: int | None = None,
+    obeys: bool = True,
 ) -> tuple[Engine, dict[str, Any]]:
-    """A saved model, ready to answer, and its description. max_pixels: in place of that of the training.
+    """A saved model, ready to answer, and its description. max_pixels: in place of that of the training. obeys: whether
+    it is computed as ``optimize`` found it to be best, where neither runner nor precision is named.
 
     Raises:
         ConfigError: an unknown runner or precision, a limit for a model that reads no images. ModelFolderError: see
             ``read_manifest``; or the parts do not fit.
     """
-    if runner not in RUNNERS:
-        raise ConfigError(f"runner {runner!r} is not known.", hint=did_you_mean(runner, RUNNERS))
+    if runner != "auto" and runner not in RUNNERS:  # before the folder is looked at
+        runner_for({}, runner)
     manifest = read_manifest(folder)
+    chosen = runner_for(manifest, runner)
+    if chosen == "torch":
+        check_torch(f"the model {str(folder)!r}", hint="Or export it where that is: polydetr export MODEL.")
     try:
         modalities, tasks = read_parts(folder, manifest)
         Schema.from_dict(manifest["schema"])
         if max_pixels is not None:
             modalities = {**modalities, "image": _with_limit(modalities.get("image"), max_pixels)}
-        loaded = load(RUNNERS[runner])(folder, manifest, modalities, tasks, precision=precision)
+        load_runner = partial(load(RUNNERS[chosen]), folder, manifest, modalities, tasks)
+        loaded = None
+        if obeys and runner == precision == "auto":
+            loaded = _by_choice(load_runner, folder, manifest, chosen)
+        loaded = loaded or load_runner(precision=precision)
         return Engine.of(modalities, tasks, loaded, context=manifest["context"]), manifest
     except SchemaError as error:
         raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error.message:.300}", hint=COPY_AGAIN) from error

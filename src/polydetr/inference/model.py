@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 import numpy as np
 
 from polydetr.core.access import IN_MEMORY
-from polydetr.core.plugs import EXPLAIN, load
 from polydetr.core.predictions import ByLabel, Evaluation, Prediction
 from polydetr.core.reading import ExpectedColumns, ReadOptions
 from polydetr.core.records import ReadReport, Record
@@ -25,9 +24,11 @@ from polydetr.engine.outputs import Answer, answers
 from polydetr.engine.render import ShownImage, image_of
 from polydetr.errors import InputError, did_you_mean
 from polydetr.inference.asked import row_number
+from polydetr.inference.kept_rows import KeptRows, encoded_rows, read_rows
 from polydetr.inference.load import load_engine
 from polydetr.inference.measuring import evaluated, report_name
 from polydetr.inference.options import Options, least_probabilities, thresholds
+from polydetr.inference.proof import no_rows
 from polydetr.inference.writing import Written, check_outputs, write_answers
 from polydetr.metrics.calibration import Threshold
 from polydetr.schema.spec import Schema
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from polydetr.explain import Explanation
+    from polydetr.inference.optimize import Optimized
 
 
 class MeasureWarning(UserWarning):
@@ -68,15 +70,17 @@ class LoadedModel:
         folder: str | Path,
         *,
         precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
-        runner: str = "torch",
+        runner: str = "auto",
         max_pixels: int | None = None,
     ) -> Self:
         """A saved model.
 
         precision: "auto" computes in 8-bit integers where they were proved on the validation rows and are faster on
             this machine; otherwise in bf16 what was trained in bf16, where this machine has instructions for it, and
-            all else in fp32. Whether each is accurate enough for the model was checked when it was trained.
-        runner: what computes the forward pass (``core.plugs.RUNNERS``).
+            all else in fp32. Whether each is accurate enough for the model was checked when it was trained. Where
+            ``optimize`` was run on this machine, "auto" takes what it found, threads included.
+        runner: what computes the forward pass: "torch", or "onnx" for what ``export`` wrote; "auto" takes the one that
+            the folder is for.
         max_pixels: of an image, in place of ``image.max_pixels`` of the training.
 
         Raises:
@@ -293,6 +297,52 @@ class LoadedModel:
             write_evaluations(Path(out), evaluations, name=report_name(rows), image_of=partial(image_of, self._engine))
         return evaluations
 
+    def _kept_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows | None:
+        """Labeled rows, encoded: at most ``kept_rows.MAX_ROWS`` of ``rows``, at equal distances, or those that the
+        model folder keeps; None where it keeps none.
+
+        Raises:
+            InputError: the rows cannot be read. ModelFolderError: those of the folder cannot.
+        """
+        if rows is None:
+            return None if self.folder is None else read_rows(self.folder, self._engine.tasks)
+        asked = self._records(rows, reading, labels=True, split=TEST_PARTS)
+        return encoded_rows(self._engine, with_targets(asked, self._engine.tasks), skip=reading.on_error == "skip")
+
+    @classmethod
+    def optimize(
+        cls,
+        folder: str | Path,
+        rows: Any = None,
+        *,
+        reading: ReadOptions = ReadOptions(),
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> Optimized:
+        """Measures the ways to compute the model of a folder on this machine: threads, number formats, tokens per
+        batch; on labeled rows, or the validation rows that the folder keeps. The fastest that answers as well as
+        float32 is written into the folder, and ``load`` obeys it on this machine.
+
+        Raises:
+            ConfigError: there are no labeled rows. ModelFolderError: see ``load``. SaveError: the folder cannot be
+            written.
+        """
+        from polydetr.inference.optimize import optimize
+
+        engine, manifest = load_engine(Path(folder), obeys=False)
+        model = cls(engine, manifest, folder=Path(folder))
+        return optimize(Path(folder), model._proving_rows(rows, reading=reading), progress=progress)
+
+    def _proving_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows:
+        """``_kept_rows``, which have to be there.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        kept = self._kept_rows(rows, reading=reading)
+        if kept is None or not kept.have_labels:
+            raise no_rows("the model folder keeps none" if kept is None and rows is None else "none has a label")
+        return kept
+
     # -- explaining ---------------------------------------------------------------------------------------------------
 
     def explain(
@@ -317,8 +367,10 @@ class LoadedModel:
                 has no explanation.
             SaveError: ``out`` cannot be written to.
         """
+        from polydetr.explain.run import explain_record
+
         record = next(iter(self._records([row], reading)))
-        explanation = load(EXPLAIN)(self._engine, record, target=target, choice=choice)
+        explanation = explain_record(self._engine, record, target=target, choice=choice)
         if out is not None:
             explanation.save(out)
         return explanation
@@ -337,12 +389,14 @@ class LoadedModel:
         Raises:
             InputError: there is no such row; and what ``explain`` raises.
         """
+        from polydetr.explain.run import explain_record
+
         report = ReadReport()
         reading = replace(reading, on_error="skip")  # a row before it is none of its concern
         record = row_number(row, self._records(rows, reading, report=report), report)
         for line in report.notes():  # the rows are not read to their end, where this would be told
             warnings.warn(line, ReadingWarning, stacklevel=2)
-        return load(EXPLAIN)(self._engine, record, target=target, choice=choice)
+        return explain_record(self._engine, record, target=target, choice=choice)
 
     # -- images -------------------------------------------------------------------------------------------------------
 

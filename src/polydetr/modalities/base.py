@@ -9,9 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
-from polydetr.config.sections import Config
 from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup
 from polydetr.core.records import Row
@@ -19,7 +18,13 @@ from polydetr.errors import ConfigError
 from polydetr.schema.spec import FieldSpec
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import FindsInImages, MarksWords
+from polydetr.values.cells import is_missing
 
+if TYPE_CHECKING:
+    from polydetr.config.sections import Config
+
+PRESENT = "present"
+"""What stands for a value that is there, where no more is known of it."""
 Notify = Callable[[str], None]
 """Takes a message for the user, one sentence."""
 
@@ -135,6 +140,23 @@ class Modality(ABC):
         Raises:
             RowError: a value cannot be read as this modality.
         """
+
+    def value_schema(self, column: str) -> dict[str, Any]:
+        """JSON schema of what a row may have in this column, as a page or a form shows it; {} for anything."""
+        return {}
+
+    def example_value(self, column: str) -> Any:
+        """A typical value of this column, from what was learned; none of a training row. None where it is missing."""
+        return None
+
+    def measure(self, column: str, value: Any) -> float | str | None:
+        """One number or name that stands for a value of this column, by which rows are compared with the training rows
+        (``engine.profile``); None where it is missing. Cheap: nothing is opened.
+
+        Raises:
+            RowError: the value cannot be read.
+        """
+        return None if is_missing(value) else PRESENT
 
     @property
     def tokens_per_entry(self) -> int:

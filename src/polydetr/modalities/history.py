@@ -23,12 +23,11 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from polydetr.config.sections import Config, HistoryConfig
 from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
@@ -51,6 +50,9 @@ from polydetr.modalities.text import TextModality
 from polydetr.schema.spec import FieldSpec
 from polydetr.values.cells import is_missing, read_number
 
+if TYPE_CHECKING:
+    from polydetr.config.sections import Config, HistoryConfig
+
 _FOLDER = "history"
 _ENCODING = 1
 """Raised whenever ``encode`` gives other arrays for the same items."""
@@ -69,7 +71,7 @@ class _Item(NamedTuple):
 class _Saved(BaseModel):
     """What a model folder holds of it, beside what every modality has."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, allow_inf_nan=False)
 
     item_fields: list[tuple[str, str]]
     table: dict[str, Any] | None
@@ -289,6 +291,28 @@ class HistoryModality(Modality):
             parts["text"] = min(self._room("text"), 2 + round(1.4 * self.words))
         return max(1, sum(parts.values()))
 
+    def value_schema(self, column: str) -> dict[str, Any]:
+        parts = [(spec.name, part) for spec in self.item_fields for part in [self._part_of(spec.name)] if part]
+        fields = {name: part.value_schema(name) for name, part in parts}
+        item = {
+            "anyOf": [{"type": "object", "properties": fields}, {"type": "string"}, {"type": ["integer", "null"]}],
+            "description": "a mapping of its fields, a text, or the number that names it",
+        }
+        said = f"items, the latest last, of which the last {self.config.max_items} are read"
+        return {"anyOf": [{"type": "array", "items": item}, item], "description": said}
+
+    def example_value(self, column: str) -> list[dict[str, Any]]:
+        """One item of typical values."""
+        parts = [(spec.name, part) for spec in self.item_fields for part in [self._part_of(spec.name)] if part]
+        return [{name: part.example_value(name) for name, part in parts}]
+
+    def measure(self, column: str, value: Any) -> float | None:
+        """How many items."""
+        return None if is_missing(value) else float(len(as_list(value)))
+
+    def _part_of(self, field: str) -> Modality | None:
+        return next((part for part in self.parts.values() if field in part.fields), None)
+
     @property
     def reads_files(self) -> bool:
         return any(isinstance(part, ReadsFiles) and part.reads_files for part in self.parts.values())
@@ -326,6 +350,8 @@ class HistoryModality(Modality):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
+        from polydetr.config.sections import HistoryConfig
+
         saved, table = _Saved.model_validate(state), None
         if saved.table is not None:
             table = TableModality.from_state({"needs": {}, **saved.table}, folder / _FOLDER, others={})

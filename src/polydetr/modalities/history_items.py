@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polydetr.config.sections import HistoryConfig
 from polydetr.core.records import Row
 from polydetr.errors import ConfigError, RowError, SchemaError, did_you_mean, listed
 from polydetr.schema.columns import holds_words, infer_modality, typical
 from polydetr.schema.spec import FieldSpec
 from polydetr.values.cells import is_missing, read_number
+
+if TYPE_CHECKING:
+    from polydetr.config.sections import HistoryConfig
 
 ITEM_TEXT = "text"
 """The field under which an item that is a string is read, where items have no text field of another name."""

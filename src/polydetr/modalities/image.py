@@ -17,18 +17,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import PIL
 from PIL.Image import Image
 
-from polydetr.config.sections import ImageConfig
 from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.records import Finding, Row
 from polydetr.errors import ConfigError
-from polydetr.fetch.catalog import BACKBONES
 from polydetr.modalities.base import BuildContext, Modality, Needs, digest
 from polydetr.modalities.image_units import ImagePart
 from polydetr.schema.spec import FieldSpec
@@ -36,8 +34,11 @@ from polydetr.specs.choose import choose_image_spec
 from polydetr.specs.image import ImageSpec
 from polydetr.values.decoding import ImageReading
 from polydetr.values.framing import Frame, fit_image, frame_of
-from polydetr.values.images import deep_values, file_stamps, list_images, opened_image, outside_levels
+from polydetr.values.images import deep_values, file_stamps, list_images, opened_image, outside_levels, png_bytes
 from polydetr.values.pixels import ALL_LEVELS, Levels
+
+if TYPE_CHECKING:
+    from polydetr.config.sections import ImageConfig
 
 _LEVELS_OF = 200
 """Images of a column from which its levels are learned, and the share of its pixels from which one is unlike them."""
@@ -86,6 +87,8 @@ class ImageModality(Modality):
         """
         config = context.config
         name = config.backbone_of("image")
+        from polydetr.fetch.catalog import BACKBONES
+
         if isinstance(config.backbone, str) and name in BACKBONES and BACKBONES[name].kind == "text":
             name = "auto"
         spec = choose_image_spec(
@@ -176,6 +179,22 @@ class ImageModality(Modality):
                 key.update("\0".join(file_stamps(row.get(field), reading)).encode(errors="surrogatepass") + b"\n")
         return key.hexdigest()
 
+    def value_schema(self, column: str) -> dict[str, Any]:
+        image = {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/*"}
+        several = {"type": "array", "items": image}
+        return {
+            "anyOf": [image, *([several] if self.config.max_images > 1 else []), {"type": "null"}],
+            "description": f"the bytes of an image, of at most {self.config.max_pixels:,} pixels",
+        }
+
+    def example_value(self, column: str) -> bytes:
+        """A gray square."""
+        return png_bytes(np.full((self.config.size, self.config.size, 3), 128, dtype=np.uint8))
+
+    def measure(self, column: str, value: Any) -> float | None:
+        """How many images."""
+        return float(len(list_images(value))) or None
+
     # -- explanations ------------------------------------------------------------------------------------------------
 
     def units(self, row: Row, windows: Sequence[Window]) -> ImagePart:
@@ -210,6 +229,8 @@ class ImageModality(Modality):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
+        from polydetr.config.sections import ImageConfig
+
         return cls(
             state["fields"],
             ImageSpec.from_folder(folder),

@@ -14,11 +14,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from polydetr.config.sections import TableConfig
 from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.examples import Arrays
@@ -36,6 +35,9 @@ from polydetr.modalities.table_columns import (
 from polydetr.modalities.units import Part, UnitKind
 from polydetr.schema.spec import FieldSpec
 
+if TYPE_CHECKING:
+    from polydetr.config.sections import TableConfig
+
 COLUMNS_FILE = "table.json"
 _ENCODING = 1
 """Raised whenever ``encode`` gives other tokens for the same columns."""
@@ -52,6 +54,7 @@ class TableModality(Modality):
     def __init__(self, columns: Sequence[Column], *, config: TableConfig, needs: Needs) -> None:
         super().__init__([column.name for column in columns], needs=needs)
         self.columns = tuple(columns)
+        self._by_name = {column.name: column for column in columns}
         self.config = config
         self.width = max((column.width for column in columns), default=1) or 1
         # Code 0 is "present"; each column's other codes follow those of the column before it.
@@ -102,6 +105,15 @@ class TableModality(Modality):
             all_missing = all_missing and cell.code == MISSING
         return (number[:0], code[:0]) if all_missing else (number, code)
 
+    def value_schema(self, column: str) -> dict[str, Any]:
+        return self._by_name[column].schema()
+
+    def example_value(self, column: str) -> Any:
+        return self._by_name[column].typical
+
+    def measure(self, column: str, value: Any) -> float | str | None:
+        return self._by_name[column].measure(value)
+
     # -- explanations -------------------------------------------------------------------------------------------------
 
     def units(self, row: Row, windows: Sequence[Window]) -> TablePart:
@@ -119,6 +131,8 @@ class TableModality(Modality):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
+        from polydetr.config.sections import TableConfig
+
         path = folder / COLUMNS_FILE
         try:
             columns = columns_from_state(json.loads(path.read_text(encoding="utf-8")))

@@ -14,17 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from polydetr.config.sections import TableConfig
 from polydetr.core.records import Finding
 from polydetr.errors import RowError, SchemaError, did_you_mean
 from polydetr.modalities.base import Notify
 from polydetr.values.cells import decimal_marks, read_category, read_number, says_missing, words_are_missing
 from polydetr.values.dates import day_order, read_date
+
+if TYPE_CHECKING:
+    from polydetr.config.sections import TableConfig
 
 PRESENT, MISSING, UNSEEN, RARE = range(4)
 """Codes of a cell. A column has ``num_codes`` of them beside the first. Those of the categories follow; numbers and
@@ -43,6 +45,7 @@ BEYOND = 0.5
 _NORMAL = NormalDist()
 _EDGE = 0.5 / KNOTS  # the outermost ranks lie at ±2.9 std
 _LARGEST = 1e4
+_SHOWN_NAMES = 100
 
 
 class Cell(NamedTuple):
@@ -86,6 +89,11 @@ class Scale:
         room = BEYOND * (self.high / 2 - self.low / 2) * 2
         largest = float(np.finfo(np.float64).max)
         return max(self.low - room, -largest), min(self.high + room, largest)
+
+    @property
+    def middle(self) -> float:
+        """The median where it is known, the mean otherwise."""
+        return self.knots[len(self.knots) // 2] if self.knots else self.mean
 
     def apply(self, value: float) -> float:
         """The scaled number, clipped to ``limits``: always finite."""
@@ -132,6 +140,20 @@ class NumberColumn:
         if numbers is None:
             return None
         return cls(name, Scale.learn(numbers, quantile=config.numbers == "quantile"), marks.comma)
+
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of its cells; the training range is said, and not enforced."""
+        scale = self.scale
+        said = f"a number; {scale.low:g} to {scale.high:g} in the training rows"
+        return {"type": ["number", "string", "boolean", "null"], "description": said, "examples": [self.typical]}
+
+    @property
+    def typical(self) -> float:
+        return float(f"{self.scale.middle:.4g}")
+
+    def measure(self, value: Any) -> float | None:
+        """The number."""
+        return read_number(value, column=self.name, comma=self.comma)
 
     def cell(self, value: Any) -> Cell:
         number = read_number(value, column=self.name, comma=self.comma)
@@ -181,6 +203,17 @@ class CategoryColumn:
             return cls(name, kept, open=True, words_missing=words_missing)
         return cls(name, kept, rare, words_missing=words_missing)
 
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of its cells. Other names than those of the training rows are answered, with a warning."""
+        shown = list(self.names[:_SHOWN_NAMES])
+        said = f"one of {len(self.names):,} names of the training rows"
+        return {"type": ["string", "number", "boolean", "null"], "description": said, "examples": shown}
+
+    @property
+    def typical(self) -> str:
+        """The most frequent name."""
+        return self.names[0]
+
     @property
     def num_codes(self) -> int:
         return RARE + len(self.names)
@@ -191,6 +224,11 @@ class CategoryColumn:
         named = [(word, RARE + 1 + i) for i, word in enumerate(self.names)]
         each = [*((word, RARE) for word in self.rare), *reversed(named)]
         return {read_category(word, column=self.name) or word: code for word, code in each}
+
+    def measure(self, value: Any) -> str | None:
+        """The name; one that training never saw is "other" to whoever knows the frequent ones alone."""
+        word = read_category(value, column=self.name)
+        return None if word is None or (self.words_missing and says_missing(word)) else word
 
     def cell(self, value: Any) -> Cell:
         word = read_category(value, column=self.name)
@@ -233,6 +271,22 @@ class DateColumn:
             return None
         return cls(name, Scale.learn([_decimal_year(m) for m in moments], quantile=False), days > months)
 
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of its cells."""
+        said = f"a date; the training rows are of {int(self.scale.low)} to {int(self.scale.high)}"
+        return {"type": ["string", "null"], "description": said, "examples": [self.typical]}
+
+    @property
+    def typical(self) -> str:
+        """The middle of the training rows' years, in ISO 8601."""
+        year = min(max(self.scale.middle, 1.0), 9998.0)
+        return (dt.date(int(year), 1, 1) + dt.timedelta(days=int(365 * (year % 1)))).isoformat()
+
+    def measure(self, value: Any) -> float | None:
+        """The year with its fraction."""
+        moment = read_date(value, column=self.name, day_first=self.day_first)
+        return None if moment is None else _decimal_year(moment)
+
     def cell(self, value: Any) -> Cell:
         moment = read_date(value, column=self.name, day_first=self.day_first)
         if moment is None:
@@ -264,7 +318,7 @@ def columns_from_state(states: Any) -> list[Column]:
 
 
 class _Saved(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, extra="ignore", strict=True, allow_inf_nan=False)
 
 
 class _Scale(_Saved):

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from polydetr.config.sections import TextConfig
 from polydetr.core.access import IN_MEMORY, FileAccess
 from polydetr.core.documents import EncodedGroup, Window
 from polydetr.core.layout import FieldText, Layout
@@ -40,6 +39,9 @@ from polydetr.specs.choose import choose_text_spec
 from polydetr.specs.text import TextSpec
 from polydetr.values.cells import is_missing
 from polydetr.values.spans import join_tokens, split_words, trim
+
+if TYPE_CHECKING:
+    from polydetr.config.sections import TextConfig
 
 _NO_EDGE = 1 << 20
 
@@ -206,6 +208,20 @@ class TextModality(Modality):
             arrays["word_rows"] = np.where(first, row + 1, 0).astype(np.int16)
         return Window(arrays, Layout(row, whole[START], whole[END], np.where(real, whole[WORD], -1), first, margin))
 
+    def value_schema(self, column: str) -> dict[str, Any]:
+        words = {"type": "array", "items": {"type": "string"}, "description": "its words"}
+        return {"anyOf": [{"type": "string"}, words, {"type": "null"}], "description": "a text, or its words"}
+
+    def example_value(self, column: str) -> str:
+        return "a short text"
+
+    def measure(self, column: str, value: Any) -> float | None:
+        """Its characters."""
+        if is_missing_text(value):
+            return None
+        whole = isinstance(value, str)
+        return float(len(value)) if whole else float(len(as_text(value, field=column).text))
+
     # -- explanations ----------------------------------------------------------------------------------------------
 
     def units(self, row: Row, windows: Sequence[Window]) -> TextPart:
@@ -234,6 +250,8 @@ class TextModality(Modality):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], folder: Path, *, others: Mapping[str, Modality]) -> Self:
+        from polydetr.config.sections import TextConfig
+
         spec, needs = TextSpec.from_folder(folder), Needs.from_state(state["needs"])
         config, encoding = TextConfig(**state["config"]), int(state.get("encoding", 2))
         return cls(state["fields"], spec, config=config, needs=needs, encoding=encoding)

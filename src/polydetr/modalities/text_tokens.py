@@ -8,11 +8,9 @@ import copy
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from tokenizers import Encoding
-from tokenizers.pre_tokenizers import Metaspace
 
 from polydetr.core.layout import FieldText
 from polydetr.errors import RowError
@@ -20,6 +18,10 @@ from polydetr.modalities.text_subwords import Position, cut_run, joins_character
 from polydetr.specs.folders import is_panic
 from polydetr.specs.text import TextSpec
 from polydetr.values.spans import is_unspaced
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+    from tokenizers.pre_tokenizers import Metaspace
 
 SHAPES = ("special", "lower", "title", "upper", "mixed", "digit", "symbol", "unspaced", "other")
 _SHAPE_ID = {name: i for i, name in enumerate(SHAPES)}
@@ -72,7 +74,7 @@ class TextTokens:
     ) -> None:
         self.spec, self.by_word, self.word_shape, self.encoding = spec, by_word, word_shape, encoding
         spec.tokenizer.encode_special_tokens = True  # "[SEP]" in a user's text is text
-        if by_word and encoding >= 3 and isinstance(mark := spec.tokenizer.pre_tokenizer, Metaspace):
+        if by_word and encoding >= 3 and (mark := _marks(spec.tokenizer)):
             mark.prepend_scheme = "never"  # a word without a space before it goes on: "S" in "U.S.", not "▁S"
         pretrained = by_word and encoding >= 3 and spec.num_layers > 0
         self.subwords = subwords and pretrained and joins_characters(spec.tokenizer)
@@ -155,9 +157,9 @@ class TextTokens:
             raise
 
     def _at_once(self, text: FieldText) -> np.ndarray:
-        mark = self.spec.tokenizer.pre_tokenizer
+        mark = _marks(self.spec.tokenizer)
         # A tokenizer that was changed for reading word by word (see ``whole``) does not mark the first word by itself.
-        space = int(isinstance(mark, Metaspace) and mark.prepend_scheme == "never" and text.text[:1] != " ")
+        space = int(mark is not None and mark.prepend_scheme == "never" and text.text[:1] != " ")
         encoding = self._encoded(" " * space + text.text)
         out = np.zeros((len(FIELDS), len(encoding.ids)), dtype=np.int32)
         out[IDS] = encoding.ids
@@ -188,3 +190,11 @@ def special_token(token: int) -> np.ndarray:
     table = np.array([[token], [0], [0], [-1], [0], [0], [1], [0]], dtype=np.int32)
     table.flags.writeable = False
     return table
+
+
+def _marks(tokenizer: Tokenizer) -> Metaspace | None:
+    """What marks the beginnings of words, where the tokenizer has it."""
+    from tokenizers.pre_tokenizers import Metaspace
+
+    found = tokenizer.pre_tokenizer
+    return found if isinstance(found, Metaspace) else None

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from polydetr import __version__
 from polydetr.config.sections import Config, ModelConfig
 from polydetr.core.files import json_text, make_folder, sha256_of, take_usual_rights, write_text
 from polydetr.core.lock import held
@@ -30,6 +31,7 @@ from polydetr.inference.folder import (
     FORMAT_VERSION,
     LEFT,
     MANIFEST,
+    OPTIMIZED,
     SEAL,
     WEIGHTS,
     beside,
@@ -38,6 +40,7 @@ from polydetr.inference.folder import (
     read_json,
     seal_of,
 )
+from polydetr.inference.kept_rows import ROWS
 from polydetr.modalities.base import Modality
 from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
@@ -50,9 +53,9 @@ from polydetr.tasks.base import Task
 
 def describe_model(config: Config, schema: Schema, model: nn.Module) -> dict[str, Any]:
     """What every model folder records: versions, date, configuration, schema and size."""
-    names = ("polydetr", "torch", "numpy", "tokenizers", "safetensors")
+    names = ("torch", "numpy", "tokenizers", "safetensors")
     return {
-        "versions": {name: version(name) for name in names},
+        "versions": {"polydetr": __version__, **{name: version(name) for name in names}},
         "python": platform.python_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "schema": schema.to_dict(),
@@ -75,16 +78,33 @@ def save_folder(
     *,
     extra: Callable[[Path], None] = lambda new: None,
 ) -> None:
-    """Writes a whole new folder beside ``folder``, then swaps the two; a failure leaves the old model as it was.
+    """Writes a model folder; what was there before is replaced as a whole or not at all (``write_folder``).
 
     extra: writes reports and card into the new folder before it is sealed.
 
     Raises:
         SaveError: the disk is full, the place cannot be written, or ``folder`` holds something that is not a model.
     """
+    plain = {name: tensor.detach().float().contiguous().cpu() for name, tensor in weights.items()}
+
+    def fill(new: Path) -> None:
+        save_file(plain, new / WEIGHTS)
+        take_usual_rights(new / WEIGHTS)
+        extra(new)
+
+    write_folder(folder, engine, info, fill)
+
+
+def write_folder(folder: Path, engine: Engine, info: Mapping[str, Any], fill: Callable[[Path], None]) -> None:
+    """Writes a whole new folder beside ``folder``, then swaps the two; a failure leaves the old model as it was.
+
+    fill: writes what computes the forward pass, and all that is for people; encoding and decoding are written here.
+
+    Raises:
+        SaveError: the disk is full, the place cannot be written, or ``folder`` holds something that is not a model.
+    """
     check_replaceable(folder)
     place = Path(os.path.realpath(folder))  # a link to a folder stays one
-    plain = {name: tensor.detach().float().contiguous().cpu() for name, tensor in weights.items()}
     new = beside(place, f"{secrets.token_hex(8)}.new")
     try:
         with held(beside(place, "saving"), what=repr(str(folder)), wait=True):
@@ -93,9 +113,7 @@ def save_folder(
                 new.mkdir()
                 for modality in engine.encoder.modalities.values():
                     modality.save_files(new)
-                save_file(plain, new / WEIGHTS)
-                take_usual_rights(new / WEIGHTS)
-                extra(new)
+                fill(new)
                 write_text(new / MANIFEST, _sealed(_manifest(new, engine, info)))
                 if place.exists():
                     shutil.copymode(place, new)
@@ -136,7 +154,7 @@ def _own_files(folder: Path) -> set[str]:
         names = set(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         names = set()
-    return {*names, MANIFEST, CARD}
+    return {*names, MANIFEST, CARD, OPTIMIZED}
 
 
 def _hand_over(old: Path, new: Path, own: Collection[str], below: str = "") -> None:
@@ -226,15 +244,17 @@ def load_runner(
     except (OSError, SafetensorError) as error:
         raise ModelFolderError(f"{str(folder / WEIGHTS)!r} cannot be read: {error}.", hint=COPY_AGAIN) from error
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    apply(model, choose_for_loading(model, precision, manifest))
+    chosen = choose_for_loading(model, precision, manifest)
+    apply(model, chosen)
     runner = TorchRunner(model.eval())
+    runner.precision = chosen.name
     runner.masters = Masters.in_file(model, folder / WEIGHTS)
     return runner
 
 
 def copy_reports(source: Path, target: Path, *, seal: object) -> None:
-    """The model card and the reports of one model folder into another, where ``source`` still holds the model with this
-    ``seal``: those of another one, trained there since, say nothing about it.
+    """The model card, the reports and the kept rows of one model folder into another, where ``source`` still holds the
+    model with this ``seal``: those of another one, trained there since, say nothing about it.
 
     Raises:
         ModelFolderError: one of them is no ordinary file in this folder. OSError.
@@ -245,7 +265,7 @@ def copy_reports(source: Path, target: Path, *, seal: object) -> None:
         unchanged = False
     if not unchanged:
         return
-    names = [CARD] if (source / CARD).exists() else []
+    names = [name for name in (CARD, ROWS) if (source / name).exists()]
     for folder, inner, files in os.walk(source / "reports"):
         below = Path(folder).relative_to(source)
         names += [str(below / name) for name in (*files, *inner) if name in files or Path(folder, name).is_symlink()]

@@ -143,7 +143,7 @@ class PolyModel(nn.Module):
 
     def encode(self, batch: Batch) -> Encoded:
         """Rows to attended tokens."""
-        return self._encoded(self._embed(batch))
+        return self._encoded(self.embed(batch))
 
     def forward(
         self,
@@ -152,15 +152,17 @@ class PolyModel(nn.Module):
         *,
         last_only: bool | None = None,
         by_shape: bool = False,
+        embedded: Mapping[str, Embedded] | None = None,
     ) -> dict[str, dict[str, Tensor]]:
         """Target → named outputs, for all targets or the named ones. A head that brings tokens has an encoder pass of
         its own, so that no other head sees them; so do the positives of an embedding, where the batch holds them.
 
         last_only: whether heads that decode in layers give the outputs of the last one alone; by default they do, but
         in training, where every layer has a loss. by_shape: no size depends on the values of a tensor, for export.
+        embedded: what ``embed`` made of the batch, where it was called before.
         """
         last_only = not self.training if last_only is None else last_only
-        embedded = self._embed(batch)
+        embedded = self.embed(batch) if embedded is None else embedded
         encoded = self._encoded(embedded) if len(self._bringing) < len(self._slots) else None
         outputs: dict[str, dict[str, Tensor]] = {}
         for target, slot in self._slots.items():
@@ -206,13 +208,12 @@ class PolyModel(nn.Module):
         """The embedder of a modality."""
         return cast(Embedder, self.embedders[name])
 
-    def velocity(self, target: str, batch: Batch | None, noisy: Tensor, time: Tensor) -> Tensor:
-        """The velocity that a generating head predicts for images (B, C, S, S) at time (B,) (``nn.flow``); without a
-        batch the unconditional one.
+    def velocity(self, target: str, embedded: Mapping[str, Embedded], noisy: Tensor, time: Tensor) -> Tensor:
+        """The velocity that a generating head predicts for images (B, C, S, S) at time (B,) (``core.flow``), beside
+        the row's tokens; without any the unconditional one.
         """
         head = self.head_of(target)
         assert isinstance(head, GeneratesImages)
-        embedded = self._embed(batch) if batch is not None else {}
         return head(noisy, time, partial(self._attend, embedded, self._slots[target]))
 
     def head_of(self, target: str) -> Head:
@@ -223,7 +224,8 @@ class PolyModel(nn.Module):
         """The modality that reads the positives of a target (``HasPositive``)."""
         return self._positives[target]
 
-    def _embed(self, batch: Batch) -> dict[str, Embedded]:
+    def embed(self, batch: Batch) -> dict[str, Embedded]:
+        """Rows to tokens of each modality, before the shared encoder."""
         return {name: self.embedders[name](group) for name, group in batch.groups.items()}
 
     def _encoded(self, embedded: Mapping[str, Embedded]) -> Encoded:

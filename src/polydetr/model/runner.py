@@ -6,20 +6,26 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from polydetr.core.ahead import ahead_in
 from polydetr.core.examples import Arrays, Example
+from polydetr.core.memory import keep_freed_memory
 from polydetr.core.runner import Outputs
 from polydetr.data.batching import token_budget_batches
 from polydetr.errors import PolydetrError
 from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
+from polydetr.model.sharing import share
 from polydetr.nn.batch import Batch
-from polydetr.nn.cpu.attention import keep_freed_memory
 from polydetr.nn.cpu.threads import single_threaded_pool
+
+if TYPE_CHECKING:
+    from polydetr.engine.engine import Engine
+    from polydetr.model.insides import TorchInsides
 
 Listener = Callable[[Mapping[str, Mapping[str, Tensor]], Batch], None]
 """Takes the outputs of a batch, target → named tensors, and the batch itself."""
@@ -44,6 +50,8 @@ class TorchRunner:
     batch_tokens: padded tokens per batch, at most.
     """
 
+    runtime = "torch"
+
     def __init__(self, model: PolyModel, *, batch_tokens: int = 1024) -> None:
         keep_freed_memory()
         self.model, self.batch_tokens = model, batch_tokens
@@ -53,6 +61,8 @@ class TorchRunner:
         self._listener: Listener | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
+        self.precision = "fp32"
+        """As it was loaded."""
 
     def listened_by(self, listener: Listener) -> TorchRunner:
         """A runner over the same model that passes every batch and its outputs to ``listener`` before they become
@@ -61,6 +71,22 @@ class TorchRunner:
         other = copy.copy(self)
         other._listener = listener
         return other
+
+    def sized(self, *, threads: int, batch_tokens: int) -> TorchRunner:
+        """See ``core.runner.SizedRunner``."""
+        other = copy.copy(self)
+        other.threads, other.batch_tokens, other._pool = threads, batch_tokens, None
+        return other
+
+    def insides(self, engine: Engine) -> TorchInsides:
+        """What explanations see inside the model (``explain.insides``)."""
+        from polydetr.model.insides import TorchInsides
+
+        return TorchInsides.of(engine, self.model)
+
+    def share_weights(self, known: dict[Any, Any]) -> None:
+        """See ``core.runner.SharesWeights``."""
+        share(self.model, known)
 
     def batch(self, examples: Sequence[Example], numbers: Sequence[int] | None = None, *, seed: int = 0) -> Batch:
         """The examples side by side, where the model computes."""

@@ -1,10 +1,4 @@
-"""Flow matching: an image as the end of a path that begins in noise, and a model of the direction at every point of it.
-
-    x_t = (1 - t) · noise + t · data          the straight path                (rectified flow, arXiv 2209.03003, eq. 1)
-    v   = dx_t / dt = data - noise            what the model learns            (flow matching, arXiv 2210.02747, eq. 14)
-    L   = E_{t, noise, data} |v_θ(x_t, t) - v|²
-
-New data come from solving dx / dt = v_θ(x, t) from noise at t = 0 to t = 1.
+"""The pieces of a network that learns by flow matching (``core.flow``): patches, and what tells it the time.
 
 Shapes: B examples, C channels, H × W pixels, P pixels per side of one patch, L = H / P · W / P patches.
 """
@@ -12,7 +6,6 @@ Shapes: B examples, C channels, H × W pixels, P pixels per side of one patch, L
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,27 +18,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-def interpolate(
-    noise: Float[Tensor, "B ..."], data: Float[Tensor, "B ..."], time: Float[Tensor, " B"]
-) -> Float[Tensor, "B ..."]:
-    """x_t = (1 - t) · noise + t · data, with a time of its own for each example."""
-    t = time.view(-1, *[1] * (data.dim() - 1)).to(data.dtype)
-    return noise + t * (data - noise)
-
-
-def velocity(noise: Float[Tensor, "B ..."], data: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
-    """v = data - noise, the same at every time of the straight path."""
-    return data - noise
-
-
-def guided(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
-    """v = v(x) + s · (v(x | c) - v(x)); s = 1 is the conditional model's own output, more of it stresses the condition.
-
-    Source: classifier-free guidance, Ho & Salimans 2022 (arXiv 2207.12598), eq. 6 with s = 1 + w.
-    """
-    return unconditional + scale * (conditional - unconditional)
-
-
 def logit_normal_times(
     count: int, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> Float[Tensor, " {count}"]:
@@ -54,30 +26,6 @@ def logit_normal_times(
     Source: Esser et al. 2024 (arXiv 2403.03206), section 3.1.
     """
     return torch.sigmoid(torch.randn(count, generator=generator, device=device))
-
-
-def solve(
-    field: Callable[[Tensor, Tensor], Tensor],
-    noise: Float[Tensor, "B ..."],
-    *,
-    steps: int,
-) -> Float[Tensor, "B ..."]:
-    """Follows dx / dt = field(x, t) from ``noise`` at t = 0 to t = 1 in equal steps.
-
-    field: (x (B, ...), t (B,)) → (B, ...). Heun's method: the field is evaluated twice per step, and the mean of the
-    slopes at both ends of the step is taken, so that the error falls with steps⁻².
-
-    Raises:
-        ConfigError: no step.
-    """
-    if steps < 1:
-        raise ConfigError(f"steps={steps} must be at least 1.")
-    x = noise
-    for i in range(steps):
-        now, then = (x.new_full((len(x),), (i + k) / steps, dtype=torch.float32) for k in (0, 1))
-        slope = field(x, now)
-        x = x + (slope + field(x + slope / steps, then)) / 2 / steps
-    return x
 
 
 def patchify(images: Float[Tensor, "B C H W"], patch_size: int) -> Float[Tensor, "B L E"]:

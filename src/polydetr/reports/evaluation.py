@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from polydetr.core.files import file_names, make_folder, save_json, save_text
+from polydetr.core.installed import check_installed
 from polydetr.core.predictions import Evaluation
 from polydetr.errors import SaveError
 from polydetr.metrics.calibration import reliability_curve
@@ -47,8 +48,9 @@ def report_folder(folder: str | Path) -> Path:
     """The folder, made where it is not there yet: a place that cannot be written is known before the work.
 
     Raises:
-        SaveError: it cannot be made, or is no folder.
+        SaveError: it cannot be made, or is no folder. ConfigError: what draws the diagrams is not installed.
     """
+    check_installed("matplotlib", "a folder of reports")
     try:
         make_folder(Path(folder))
     except OSError as error:

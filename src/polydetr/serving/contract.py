@@ -17,7 +17,8 @@ Row = Mapping[str, Any]
 Reply = dict[str, Any]
 """What became of one row, in JSON's own types: ``row`` (its number in the request, from 1) and ``prediction``,
 ``probability``, ``abstained``, ``warnings``, … as ``engine.outputs.Answer.to_dict`` has them, or ``error``, a mapping
-of ``message``, ``location`` ({"row", "column"}) and ``hint``, which names no file of the server."""
+of ``message``, ``location`` ({"row", "column"}) and ``hint``, which names no file of the server. ``explanation``
+(``Explanation.to_dict``) and ``cells`` where they were asked for, see ``Ask``."""
 
 
 class Busy(PolydetrError):
@@ -45,6 +46,8 @@ class Ask:
     """How the rows of a request are answered; see ``inference.options.Options``.
 
     probabilities: also those of every class. explain: with each answer, why; target, choice: of the explanation.
+    cells: with each reply, also of a rejected row, the columns of ``engine.answer_table`` → their cells, in order, for
+    answers that are written as a table.
     """
 
     strictness: Literal["normal", "strict", "lenient"] = "normal"
@@ -55,6 +58,7 @@ class Ask:
     explain: bool = False
     target: str | None = None
     choice: Any = None
+    cells: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
 
 from polydetr.core.files import write_json
 from polydetr.errors import BackboneError, ModelFolderError, SaveError, did_you_mean, faults, nearest
-from polydetr.fetch.backbones import fetch_backbone
-from polydetr.fetch.catalog import BACKBONES
-from polydetr.fetch.hub import fetch_from_hub
-from polydetr.fetch.wheels import Report
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from polydetr.fetch.wheels import Report
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _CONVERT = (
@@ -40,6 +37,10 @@ def find_backbone(name: str, kind: Literal["text", "image"], *, report: Report |
 
     ``report`` takes lines of progress. Raises :class:`BackboneError` where it cannot be had, or is of the other kind.
     """
+    from polydetr.fetch.backbones import fetch_backbone  # which a trained model never needs
+    from polydetr.fetch.catalog import BACKBONES
+    from polydetr.fetch.hub import fetch_from_hub
+
     known = [n for n, spec in BACKBONES.items() if spec.kind == kind]
     if name in BACKBONES:
         other = BACKBONES[name].kind
@@ -73,7 +74,9 @@ def save_fields(spec: Any, fields: Sequence[str], path: Path) -> None:
 class SavedFields(BaseModel):
     """The form of what :func:`save_fields` wrote: types and ranges, checked before anything is built from it."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        defer_build=True, extra="ignore", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
     name: str
     hidden_dim: int = Field(ge=1, le=1 << 20)
@@ -177,6 +180,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Name → shape of every tensor, from the headers of the safetensors files alone."""
+    from safetensors import SafetensorError, safe_open  # where backbones are read, which the runtime alone never does
+
     shapes: dict[str, tuple[int, ...]] = {}
     for path in weight_files(folder):
         try:

@@ -9,13 +9,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from polydetr.core import plugs
 from polydetr.errors import BackboneError
-from polydetr.fetch.wheels import Report
 from polydetr.specs import packaged, resnet
 from polydetr.specs.detr import BACKBONE, describe_detr, detr_labels, is_detr, our_keys
 from polydetr.specs.folders import (
@@ -30,6 +29,9 @@ from polydetr.specs.folders import (
 )
 from polydetr.specs.packaged import IMAGENET_MEAN, IMAGENET_STD, PACKAGED
 from polydetr.specs.resnet import describe_resnet, is_resnet, torchvision_key
+
+if TYPE_CHECKING:
+    from polydetr.fetch.wheels import Report
 
 _FILE = "vision.json"
 DEFAULT = "efficientnet-lite0"
@@ -109,7 +111,7 @@ _Size = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class _Blocks(_Part):

@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from polydetr.core import plugs
 from polydetr.core.files import save_text
 from polydetr.errors import BackboneError, ModelFolderError
-from polydetr.fetch.wheels import Report
 from polydetr.specs.folders import (
     COPY_AGAIN,
     MOST_LAYERS,
@@ -35,6 +34,8 @@ from polydetr.specs.folders import (
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from polydetr.fetch.wheels import Report
 
 _FILE = "backbone.json"
 _FIELDS = ("name", "config", "cls_id", "sep_id", "pad_id", "unk_id", "hidden_dim", "max_positions", "cased",
@@ -99,7 +100,7 @@ class TextSpec:
 class _Encoder(BaseModel):
     """The sizes of a ``backbones.bert.BertEncoder``."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     vocab_size: int = Field(ge=1)
     hidden_dim: int = Field(ge=1)
@@ -113,12 +114,12 @@ class _Encoder(BaseModel):
     activation: str = "gelu"
 
 
-class _Bert(BaseModel):
+class _Bert(BaseModel, defer_build=True):
     architecture: Literal["bert"]
     encoder: _Encoder
 
 
-class _Transformers(BaseModel):
+class _Transformers(BaseModel, defer_build=True):
     architecture: Literal["transformers"]
     hf_config: dict[str, Any]
 

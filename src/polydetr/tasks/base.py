@@ -40,7 +40,7 @@ def distinct(labels: list[str]) -> list[str]:
 class TaskOptions(BaseModel):
     """The options of one target, under ``tasks.<target>`` of the configuration. Each task adds its own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, protected_namespaces=())
 
     loss_weight: float = Field(default=1.0, gt=0, le=1_000_000, description="factor on this target's loss")
     metric: str | None = Field(
@@ -51,7 +51,9 @@ class TaskOptions(BaseModel):
 class LearnedState(BaseModel):
     """What a task has learned, as a model folder holds it: checked before it is used. Each task adds its own."""
 
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        defer_build=True, extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
     temperature: float = Field(ge=1e-6, le=1e6)
     calibration: SavedCalibration | None = None
@@ -207,6 +209,10 @@ class Task(ABC):
         row unless the task ``reads_document``.
         """
 
+    def answer_schema(self) -> dict[str, Any]:
+        """JSON schema of a prediction's value in JSON terms; {} for anything."""
+        return {}
+
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         """What of a prediction stands in a table, beside the user's own columns. probabilities: also a column for the
         probability of each class, where it answers with classes.
@@ -291,6 +297,29 @@ def label_set(target: str, configured: Sequence[str] | None, in_rows: Iterable[s
             f"{did_you_mean(unknown[0], labels)}"
         )
     return labels
+
+
+SHOWN_LABELS = 200
+"""Labels that a schema lists; of more it says the type alone."""
+
+
+def labels_schema(labels: Sequence[Any]) -> dict[str, Any]:
+    """JSON schema of one label out of these."""
+    kinds = {bool: "boolean", int: "integer", float: "number"}
+    if len(labels) <= SHOWN_LABELS:
+        return {"enum": list(labels)}
+    return {"type": sorted({kinds.get(type(label), "string") for label in labels})}
+
+
+def spans_schema(labels: Sequence[str]) -> dict[str, Any]:
+    """JSON schema of a list of spans: characters start … end (exclusive) of the text, counted as Python does."""
+    properties = {"start": {"type": "integer"}, "end": {"type": "integer"}, "label": labels_schema(labels)}
+    properties |= {name: {"type": kind} for name, kind in _OF_SPANS.items()}
+    required = ["start", "end", "label", "text"]
+    return {"type": "array", "items": {"type": "object", "properties": properties, "required": required}}
+
+
+_OF_SPANS = {"text": "string", "score": "number", "probability": "number", "abstained": "boolean"}
 
 
 def log_softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

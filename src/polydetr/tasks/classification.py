@@ -32,11 +32,13 @@ from polydetr.tasks.base import (
     WindowView,
     details_of,
     distinct,
+    labels_schema,
     log_softmax,
 )
 from polydetr.tasks.class_mistakes import KINDS, KINDS_OF_SEVERAL, class_mistakes, mistakes_of_several
 from polydetr.tasks.classes import Classes, Label
 from polydetr.tasks.confidence import withhold_row
+from polydetr.tasks.explained import Answer, Counterpart, Reading
 from polydetr.values.cells import is_missing, says_missing
 
 IN_SCOPE_SHARE = 0.95
@@ -225,6 +227,10 @@ class ClassificationTask(Task):
         details = ClassDetails(dict(zip(values, map(float, p), strict=True)), energy, in_scope)
         return [Prediction(values[best], float(p[best]), details)]
 
+    def answer_schema(self) -> dict[str, Any]:
+        label = labels_schema(self.classes.values)
+        return {"type": "array", "items": label} if self.multi_label else label
+
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         values, target = self.classes.values, self.target
         kinds: dict[type, CellKind] = {bool: "truth", int: "whole"}
@@ -353,6 +359,12 @@ class ClassificationTask(Task):
         return (mistakes_of_several if self.multi_label else class_mistakes)(rows, self.classes)
 
     # -- state ---------------------------------------------------------------------------------------------------------
+
+    def answer_of(self, reading: Reading, choice: Any, *, counterpart: Counterpart) -> Answer:
+        """choice: a label."""
+        from polydetr.tasks.explained_rows import ClassAnswer
+
+        return ClassAnswer.of(self, reading, choice)
 
     def learned(self) -> dict[str, Any]:
         return {

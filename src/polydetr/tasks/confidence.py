@@ -70,7 +70,7 @@ class Calibration:
 class SavedCalibration(BaseModel):
     """A ``Calibration`` as a model folder holds it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     slope: float = Field(gt=0)
     offset: float

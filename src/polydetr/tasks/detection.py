@@ -32,8 +32,10 @@ from polydetr.tasks.base import (
     WindowView,
     details_of,
     label_set,
+    labels_schema,
 )
 from polydetr.tasks.confidence import withhold_items
+from polydetr.tasks.explained import Answer, Counterpart, Reading
 from polydetr.tasks.learned_objects import learned_objects, left_out_objects, refuse_shares
 from polydetr.values.boxes import SMALLEST_SIDE, cxcywh_to_xyxy, seen_boxes, xyxy_to_cxcywh
 from polydetr.values.cells import is_missing
@@ -198,6 +200,13 @@ class DetectionTask(Task):
         value = [{**one, "probability": self.calibration(one["score"])} for one in answered]
         return [Prediction(value, None, BoxDetails(every))]
 
+    def answer_schema(self) -> dict[str, Any]:
+        box = {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}
+        box["description"] = "left, top, right, bottom, in pixels of the image as it was sent"
+        properties = {"box": box, "label": labels_schema(self.labels), "score": {"type": "number"}}
+        properties |= {"probability": {"type": "number"}, "abstained": {"type": "boolean"}}
+        return {"type": "array", "items": {"type": "object", "properties": properties, "required": ["box", "label"]}}
+
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         return listed(self.target, lambda box: f"{box['label']} {box['probability']:.2f}")
 
@@ -259,6 +268,12 @@ class DetectionTask(Task):
         ]
 
     # -- state ---------------------------------------------------------------------------------------------------------
+
+    def answer_of(self, reading: Reading, choice: Any, *, counterpart: Counterpart) -> Answer:
+        """choice: the number of an object, from 0."""
+        from polydetr.tasks.explained_objects import ObjectAnswer
+
+        return ObjectAnswer.of(self, reading, details_of(reading.prediction, BoxDetails), choice)
 
     def learned(self) -> dict[str, Any]:
         return {"labels": self.labels, "threshold": self.threshold}

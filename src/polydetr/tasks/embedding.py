@@ -26,6 +26,7 @@ from polydetr.metrics.figures import RankFigures
 from polydetr.metrics.ranking import rank_of, report_of_ranks
 from polydetr.schema.columns import infer_modality
 from polydetr.tasks.base import LearnedState, Task, WindowView
+from polydetr.tasks.explained import Answer, Counterpart, Reading
 from polydetr.values.cells import is_missing
 
 _AT_ONCE = 1024
@@ -113,6 +114,9 @@ class EmbeddingTask(Task):
         vector = np.mean([o["vector"].astype(np.float64) for o in outputs], axis=0)
         return [Prediction((vector / max(float(np.linalg.norm(vector)), 1e-12)).tolist())]
 
+    def answer_schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": {"type": "number"}, "description": "a vector of length 1"}
+
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         return [predicted(self.target, "vector")]
 
@@ -150,6 +154,12 @@ class EmbeddingTask(Task):
                 yield row, Mistake("not first", float(rank), note=note, instead=first)
 
     # -- state ---------------------------------------------------------------------------------------------------------
+
+    def answer_of(self, reading: Reading, choice: Any, *, counterpart: Counterpart) -> Answer:
+        """choice: what the row is compared with, in place of its own value of the target."""
+        from polydetr.tasks.explained_rows import SimilarityAnswer
+
+        return SimilarityAnswer.of(reading, counterpart())
 
     def learned(self) -> dict[str, Any]:
         return {"view": self.positive_modality}

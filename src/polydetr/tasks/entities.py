@@ -33,8 +33,10 @@ from polydetr.tasks.base import (
     WindowView,
     details_of,
     label_set,
+    spans_schema,
 )
 from polydetr.tasks.confidence import withhold_items
+from polydetr.tasks.explained import Answer, Counterpart, Reading
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.tasks.span_answers import Candidate, merged, settled
 from polydetr.tasks.span_mistakes import KINDS, AnsweredSpans, span_mistakes
@@ -234,6 +236,9 @@ class EntitiesTask(Task):
         value = [{**one, "probability": self.calibration(one["score"])} for one in answered]
         return Prediction(value, None, SpanDetails(every))
 
+    def answer_schema(self) -> dict[str, Any]:
+        return spans_schema(self.labels)
+
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         return listed(self.target, lambda span: f"{span['text']} [{span['label']}]")
 
@@ -304,6 +309,12 @@ class EntitiesTask(Task):
         return [f"{self.target!r}: answered from a score of {self.threshold:.3f} on (F1 {f1:.3f}, validation rows)"]
 
     # -- state ---------------------------------------------------------------------------------------------------------
+
+    def answer_of(self, reading: Reading, choice: Any, *, counterpart: Counterpart) -> Answer:
+        """choice: the number of a span, from 0."""
+        from polydetr.tasks.explained_spans import EntityAnswer
+
+        return EntityAnswer.of(reading, choice)
 
     def learned(self) -> dict[str, Any]:
         return {"labels": self.labels, "nesting": self.nesting, "threshold": self.threshold}

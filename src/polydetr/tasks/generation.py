@@ -196,6 +196,9 @@ class GenerationTask(Task):
         pixels = first["pixels"].transpose(1, 2, 0) * self.std + self.mean
         return [Prediction(np.rint(pixels).clip(0, 255).astype(np.uint8), None, FlowDetails())]
 
+    def answer_schema(self) -> dict[str, Any]:
+        return {"type": ["string", "null"], "description": "a PNG image as a data: URL"}
+
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         """The name of the image's file, see ``to_json``."""
         return [predicted(self.target, "text")]

@@ -22,6 +22,8 @@ from polydetr.metrics.qa import answer_scores, best_no_answer_threshold, languag
 from polydetr.metrics.suspicion import class_thresholds, is_suspicious
 from polydetr.tasks.base import LearnedState, Task, TaskOptions, WindowView, details_of, log_softmax
 from polydetr.tasks.confidence import withhold_row
+from polydetr.tasks.explained import Answer as Explained
+from polydetr.tasks.explained import Counterpart, Reading, no_choice
 from polydetr.values.cells import is_missing
 from polydetr.values.spans import NOT_FOUND, Span, place_of, read_offset
 
@@ -175,6 +177,15 @@ class QuestionAnsweringTask(Task):
         probability = self.calibration(probability)
         return [Prediction(value, probability, QaDetails(float(np.exp(null)), advantage, candidate))]
 
+    def answer_schema(self) -> dict[str, Any]:
+        """Where there is no answer, its text is empty."""
+        place = {"type": ["integer", "null"]}
+        return {
+            "type": "object",
+            "properties": {"text": {"type": "string"}, "start": place, "end": place},
+            "required": ["text", "start", "end"],
+        }
+
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         def column(name: Literal["start", "end"]) -> AnswerColumn:
             return AnswerColumn(f"{self.target}_{name}", "whole", lambda p: p.value[name])
@@ -275,6 +286,12 @@ class QuestionAnsweringTask(Task):
             f"{self.target}: answers 'no answer' unless a span is better by {self.no_answer_threshold:.2f} "
             "(log probability)"
         ]
+
+    def answer_of(self, reading: Reading, choice: Any, *, counterpart: Counterpart) -> Explained:
+        from polydetr.tasks.explained_spans import SpanAnswer
+
+        no_choice(self, choice)
+        return SpanAnswer.of(self, reading)
 
     def learned(self) -> dict[str, Any]:
         return {"no_answer": self.no_answer, "no_answer_threshold": self.no_answer_threshold}

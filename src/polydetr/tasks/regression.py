@@ -21,6 +21,7 @@ from polydetr.metrics.figures import NumberFigures
 from polydetr.metrics.regression import regression_report
 from polydetr.metrics.suspicion import far_out
 from polydetr.tasks.base import LearnedState, Task, WindowView, details_of
+from polydetr.tasks.explained import Answer, Counterpart, Reading, no_choice
 from polydetr.values.cells import decimal_marks, read_number
 
 LEVEL = 0.9
@@ -89,6 +90,9 @@ class RegressionTask(Task):
         interval = (value - self.half_width, value + self.half_width) if known else None  # type: ignore[operator]
         return [Prediction(value, None, QuantityDetails(interval))]
 
+    def answer_schema(self) -> dict[str, Any]:
+        return {"type": "number"}
+
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         def end(number: int) -> Callable[[Prediction], float | None]:
             return lambda p: interval[number] if (interval := details_of(p, QuantityDetails).interval) else None
@@ -150,6 +154,12 @@ class RegressionTask(Task):
         """Of the rows' mean: its RMSE is their standard deviation."""
         deviation = float(np.std(golds))
         return Baseline("rmse", deviation, float(np.mean(golds)), lower_is_better=True) if deviation else None
+
+    def answer_of(self, reading: Reading, choice: Any, *, counterpart: Counterpart) -> Answer:
+        from polydetr.tasks.explained_rows import ValueAnswer
+
+        no_choice(self, choice)
+        return ValueAnswer.of(self, reading)
 
     def learned(self) -> dict[str, Any]:
         return {"mean": self.mean, "deviation": self.std, "comma": self.comma, "half_width": self.half_width}

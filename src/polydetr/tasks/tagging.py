@@ -32,8 +32,10 @@ from polydetr.tasks.base import (
     WindowView,
     details_of,
     log_softmax,
+    spans_schema,
 )
 from polydetr.tasks.confidence import withhold_items
+from polydetr.tasks.explained import Answer, Counterpart, Reading
 from polydetr.tasks.gold_spans import items_of, rows_in, span_of, spans_in, spans_of_tags, tags_in
 from polydetr.tasks.span_mistakes import KINDS, AnsweredSpans, span_mistakes
 from polydetr.values.spans import Span
@@ -214,6 +216,9 @@ class TaggingTask(Task):
         probability = float(confidence.min()) if len(confidence) else None
         return Prediction(entities, probability, TagDetails(tags, list(text.words), confidence.tolist()))
 
+    def answer_schema(self) -> dict[str, Any]:
+        return spans_schema(self.marked_labels)
+
     def answer_columns(self, *, probabilities: bool = False) -> list[AnswerColumn]:
         columns = listed(self.target, lambda span: f"{span['text']} [{span['label']}]")
         return [*columns, confidence(self.target)]
@@ -312,6 +317,12 @@ class TaggingTask(Task):
         return span_mistakes([_answered_spans(i, details_of(p, TagDetails), p.value, g.spans) for i, p, g in rows])
 
     # -- state ---------------------------------------------------------------------------------------------------------
+
+    def answer_of(self, reading: Reading, choice: Any, *, counterpart: Counterpart) -> Answer:
+        """choice: the number of an entity, from 0."""
+        from polydetr.tasks.explained_spans import TagAnswer
+
+        return TagAnswer.of(self, reading, details_of(reading.prediction, TagDetails), choice)
 
     def learned(self) -> dict[str, Any]:
         return {"labels": self.labels, "plain": self.plain, "scheme": self.scheme}

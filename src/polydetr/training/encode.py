@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from polydetr import __version__
 from polydetr.config.sections import Config
 from polydetr.core.access import FileAccess
 from polydetr.core.documents import EncodedDocument
@@ -301,7 +301,7 @@ def encoding_key(engine: Engine, records: Sequence[Record], config: Config, data
         "tasks": {t: task.state() for t, task in engine.tasks.items()},
         "context": engine.encoder.context,
         "on_error": config.on_error,
-        "version": version("polydetr"),
+        "version": __version__,
         "tokenizer": [m.fingerprint() for m in engine.encoder.modalities.values()],
         "files": [_files(m, records) for m in engine.encoder.modalities.values()],
         "target_files": [

@@ -17,7 +17,9 @@ from polydetr.config.sections import Config
 from polydetr.core.files import plain
 from polydetr.core.predictions import Evaluation
 from polydetr.core.records import Record
+from polydetr.engine.profile import profile_of
 from polydetr.errors import RowError
+from polydetr.inference.kept_rows import KeptRows, chosen_rows
 from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
 from polydetr.model.build import Assembly, build_model
@@ -57,7 +59,8 @@ from polydetr.training.run import ALONE, Hooks, Run, checkpoint_folder, fingerpr
 class Trained:
     """A finished run. ``info`` is what the model folder keeps; ``evaluations`` by split and target; ``devices`` those
     it ran on, the first of which saves; ``failure``: what ended the measuring; ``step_losses``: see
-    ``Progress.add_loss``; ``draws``: whether a time limit leaves time for the pictures of the report.
+    ``Progress.add_loss``; ``draws``: whether a time limit leaves time for the pictures of the report; ``kept``: the
+    validation rows that the folder keeps.
     """
 
     assembly: Assembly
@@ -71,6 +74,7 @@ class Trained:
     failure: Exception | None = None
     step_losses: Mapping[str, Any] = field(default_factory=dict)
     draws: bool = True
+    kept: KeptRows | None = None
 
 
 @contextmanager
@@ -176,6 +180,7 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
     info = {
         **describe_model(config, schema, assembly.model),
         **_describe(splits, encoded),
+        "profile": profile_of(engine.encoder, splits.train),
         "data_sha256": data_hash,
         "embed_dim": assembly.model.embed_dim,
         "training": {
@@ -198,6 +203,7 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
     return Trained(
         assembly, info, evaluations, before, progress.history, run.checkpoints, devices, rejected, measured.failure,
         {"steps_per_loss": progress.steps_per_loss, "losses": progress.losses}, draws,
+        chosen_rows(encoded.valid.documents, encoded.valid.positives, engine.tasks, most=config.training.keep_rows),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from polydetr.core.files import file_names, save_json, save_text
 from polydetr.engine.engine import Engine
 from polydetr.engine.render import image_of
 from polydetr.fetch.catalog import BACKBONES
+from polydetr.inference.kept_rows import write_rows
 from polydetr.modalities.text import TextModality
 from polydetr.reports.evaluation import expendable, write_evaluations
 from polydetr.reports.model_card import model_card
@@ -20,10 +21,11 @@ from polydetr.training.fit import Trained
 
 
 def write_run_reports(folder: Path, trained: Trained) -> None:
-    """``reports/`` and ``README.md``. A report that cannot be made is a warning: the model is saved without it.
+    """``reports/``, ``README.md`` and the kept rows. A report that cannot be made is a warning: the model is saved
+    without it.
 
     Raises:
-        OSError: a file cannot be written.
+        OSError, SaveError: a file cannot be written.
     """
     reports = folder / "reports"
     reports.mkdir(exist_ok=True)
@@ -40,6 +42,8 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
             losses = _losses_by_epoch(trained)
             learning_curve_png(_curves(trained.history), reports / "learning_curve.png", best=best, losses=losses)
     save_json(reports / "history.json", {"evaluations": list(trained.history), "steps": dict(trained.step_losses)})
+    if trained.kept is not None:
+        write_rows(trained.kept, folder, engine.tasks)
     if trained.rejected:
         write_rejected(reports / "rejected.jsonl", trained.rejected)
     with expendable("README.md"):

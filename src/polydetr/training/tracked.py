@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from polydetr.core.mistakes import ShownMistake
-from polydetr.core.plugs import EXPLAIN, load
 from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record as Row
 from polydetr.engine.engine import Engine
@@ -137,7 +136,8 @@ def _picture(name: str, path: Path) -> Record:
 
 def _explained(trained: Trained) -> Iterator[Record]:
     """The worst mistake of each of the first targets, and a row as it came: what its answer rests on, drawn."""
-    explain_record = load(EXPLAIN)
+    from polydetr.explain.run import explain_record
+
     engine = trained.assembly.engine
     split = next(iter(trained.evaluations.values()), {})
     chosen: list[tuple[str, Row]] = []

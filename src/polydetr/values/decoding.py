@@ -233,23 +233,24 @@ def to_uint8(array: np.ndarray, levels: Levels) -> np.ndarray:
     return levels.to_uint8(array)
 
 
-def shown_size(path: Path) -> tuple[tuple[int, int], bool]:
-    """(width, height) of an image's file as :func:`open_image` shows it, from its header alone, and whether it lies on
-    its side in the file.
+def shown_size(image: Path | bytes) -> tuple[tuple[int, int], bool]:
+    """(width, height) of an image, a file or its content, as :func:`open_image` shows it, from its header alone, and
+    whether it lies on its side in the file.
 
     Raises:
         RowError: it is not an image.
     """
+    name = f"of {len(image)} bytes" if isinstance(image, bytes) else f"{image.name!r:.120}"
     try:
-        with Image.open(path, formats=_formats()) as image:
-            width, height = image.size
-            turned = _orientation(image) in _ON_THEIR_SIDE
-            if isinstance(image, TiffImageFile):  # some versions of Pillow turn its size already
-                width, height = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image, formats=_formats()) as opened:
+            width, height = opened.size
+            turned = _orientation(opened) in _ON_THEIR_SIDE
+            if isinstance(opened, TiffImageFile):  # some versions of Pillow turn its size already
+                width, height = opened.tag_v2[_WIDTH], opened.tag_v2[_HEIGHT]
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, KeyError, struct.error) as error:
         told = isinstance(error, OSError) and not isinstance(error, UnidentifiedImageError)  # others quote the file
         reason = str(error) if told else "no format that is known"
-        raise RowError(f"the image {path.name!r:.120} cannot be read: {reason}.") from None
+        raise RowError(f"the image {name} cannot be read: {reason}.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise RowError(f"the image {path.name!r:.120} cannot be read: {error}.") from None
+        raise RowError(f"the image {name} cannot be read: {error}.") from None
     return ((height, width) if turned else (width, height)), turned

@@ -51,6 +51,12 @@ def find_file(value: str | Path, access: FileAccess, *, column: str | None = Non
         RowError: an address, no path at all, or a path that leads out of what may be reached.
     """
     text, where = str(value), Location(column=column)
+    if access.closed:
+        raise RowError(
+            f"{text!r:.80} is text, expected the content of an image: no file and no address is opened here.",
+            location=where,
+            hint="Send the bytes of the file: in JSON as base64.",
+        )
     if address := _ADDRESS.match(text.strip()):
         raise RowError(
             f"{text!r:.300} is an address ({address[1]}:), and nothing is fetched while rows are read.",

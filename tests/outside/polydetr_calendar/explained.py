@@ -8,29 +8,26 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from polydetr.core.documents import Window
 from polydetr.core.examples import Arrays
 from polydetr.core.records import Row
-from polydetr.heads.explained import Counterpart, Reading, SmoothAnswer, no_choice
 from polydetr.modalities.units import Part, UnitKind
+from polydetr.tasks.explained import Answer, Counterpart, Reading, no_choice
 
-from .head import IntervalHead
 from .modality import WeekdaysModality
 from .task import IntervalTask
 
 
-class ExplainedHead(IntervalHead):
-    @classmethod
-    def answer_of(cls, task: IntervalTask, reading: Reading, choice: Any, *, counterpart: Counterpart) -> MiddleAnswer:
-        no_choice(task, choice)
+class ExplainedTask(IntervalTask):
+    def answer_of(self, reading: Reading, choice: Any, *, counterpart: Counterpart) -> MiddleAnswer:
+        no_choice(self, choice)
         low, high = reading.prediction.value
-        return MiddleAnswer(f"{low:g} to {high:g}", (low + high) / 2, float(task.mean[0]), float(task.std[0]))
+        return MiddleAnswer(f"{low:g} to {high:g}", (low + high) / 2, float(self.mean[0]), float(self.std[0]))
 
 
 @dataclass(frozen=True)
-class MiddleAnswer(SmoothAnswer):
+class MiddleAnswer(Answer):
     """The middle of the interval."""
 
     quantity: ClassVar[str] = "middle"
@@ -39,9 +36,6 @@ class MiddleAnswer(SmoothAnswer):
     middle: float
     mean: float
     std: float
-
-    def score(self, outputs: dict[str, Tensor]) -> Tensor:
-        return self.mean + self.std * outputs["logits"][..., 0].mean(1)
 
     def probability(self, reading: Reading) -> float:
         return math.exp(-0.5 * ((self.level(reading) - self.middle) / self.std) ** 2)

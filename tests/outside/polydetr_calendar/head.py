@@ -10,6 +10,7 @@ from torch import Tensor
 
 from polydetr.heads.base import EncoderShape, PooledHead
 
+from .explained import MiddleAnswer
 from .task import IntervalTask
 
 
@@ -22,3 +23,6 @@ class IntervalHead(PooledHead):
         weights = weights * targets["known"]
         per_row = F.huber_loss(outputs["logits"].float(), targets["ends"], reduction="none").mean(1)
         return {"ends": (per_row * weights).sum() / weights.sum().clamp(min=1e-6)}
+
+    def explained(self, answer: MiddleAnswer, outputs: Mapping[str, Tensor]) -> Tensor:
+        return answer.mean + answer.std * outputs["logits"][..., 0].mean(1)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from polydetr.core.installed import is_installed, pip_install
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.class_names import class_names, with_class_names
 from polydetr.data.readers.json_rows import read_rows
@@ -116,10 +117,16 @@ def read_parquet(source: Source, *, report: ReadReport, skip: bool) -> Iterator[
     """Row group by row group; the index of a frame is left out. Raises DataFileError for a file that is not Parquet, is
     truncated, or has no rows.
     """
+    location = Location(source.name)
+    if not is_installed("pyarrow"):
+        raise DataFileError(
+            "Parquet is read by pyarrow, which is not installed.",
+            location=location,
+            hint=f"{pip_install('parquet')}, or save the table as CSV.",
+        )
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    location = Location(source.name)
     if source.path is None:
         raise DataFileError("Parquet cannot be read from standard input.", hint="Name the file.")
     try:

@@ -4,13 +4,13 @@ columns. Of a formula its last result is read.
 
 from __future__ import annotations
 
-import importlib.util
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from polydetr.core.installed import is_installed, pip_install
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.json_rows import read_rows
 from polydetr.data.readers.source import Source
@@ -25,11 +25,11 @@ def read_workbook(source: Source, *, report: ReadReport, skip: bool) -> Iterator
         of one name.
     """
     location = Location(source.name)
-    if importlib.util.find_spec("openpyxl") is None:
+    if not is_installed("openpyxl"):
         raise DataFileError(
             "Excel workbooks are read by openpyxl, which is not installed.",
             location=location,
-            hint="pip install 'polydetr[xlsx]', or save the sheet as CSV.",
+            hint=f"{pip_install('xlsx')}, or save the sheet as CSV.",
         )
     if source.path is None or source.held is not None:
         raise DataFileError("a workbook cannot be read from a stream.", location=location, hint="Name the file.")

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from polydetr.config.yaml_text import YamlFault, read_yaml
 from polydetr.core.access import FileAccess
 from polydetr.data.readers.source import HEAD_BYTES, read_text
 from polydetr.data.readers.yolo_lines import ClassNames
@@ -42,6 +41,8 @@ def load_description(path: Path, encoding: str | None = None) -> Mapping[str, An
 
 def _yaml(text: str, path: Path) -> dict[str, Any]:
     """Empty for a file that is no YAML mapping. Raises DataFileError: it names classes, and cannot be read."""
+    from polydetr.config.yaml_text import YamlFault, read_yaml  # only a YOLO folder has one
+
     try:
         content = read_yaml(text, as_text=True)
     except YamlFault as fault:

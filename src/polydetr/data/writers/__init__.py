@@ -9,7 +9,7 @@ from typing import IO
 from polydetr.core.tables import TableColumn
 from polydetr.data.writers.base import TableWriter
 from polydetr.data.writers.delimited import DelimitedWriter
-from polydetr.data.writers.parquet import ParquetTable
+from polydetr.data.writers.parquet import ParquetTable, check_parquet
 from polydetr.data.writers.workbook import WorkbookWriter, check_workbooks
 
 __all__ = ["TABLES", "TableWriter", "check_table", "table_writer"]
@@ -20,14 +20,15 @@ _WRITERS: dict[str, Callable[[IO[bytes], Sequence[TableColumn]], TableWriter]] =
     ".parquet": ParquetTable,
     ".xlsx": WorkbookWriter,
 }
+_CHECKS = {".parquet": check_parquet, ".xlsx": check_workbooks}
 TABLES = tuple(_WRITERS)
 """The suffixes of files that are written as tables."""
 
 
 def check_table(path: Path) -> None:
     """Raises SaveError where a package is missing that writes a table of this name."""
-    if path.suffix.lower() == ".xlsx":
-        check_workbooks()
+    if check := _CHECKS.get(path.suffix.lower()):
+        check()
 
 
 def table_writer(path: Path, file: IO[bytes], columns: Sequence[TableColumn]) -> TableWriter:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from polydetr.core.installed import is_installed, pip_install
 from polydetr.core.tables import TableColumn
 from polydetr.data.writers.base import cell_text, plain_cell, whole_characters
 from polydetr.errors import SaveError, quoted
@@ -18,12 +19,22 @@ _BYTES = 64 << 20
 """Of a row group: so much is held in memory."""
 
 
+def check_parquet() -> None:
+    """Raises SaveError where pyarrow is not installed."""
+    if not is_installed("pyarrow"):
+        raise SaveError(
+            "Parquet is written by pyarrow, which is not installed.",
+            hint=f"{pip_install('parquet')}, or write .csv.",
+        )
+
+
 class ParquetTable:
     """See ``TableWriter``. The user's columns get the types of the cells of the first row group: numbers, truth values,
     dates and bytes as such, all else as text, lists and mappings as JSON.
     """
 
     def __init__(self, file: IO[bytes], columns: Sequence[TableColumn]) -> None:
+        check_parquet()
         self._file, self._columns = _Counted(file), columns
         self._writer: pq.ParquetWriter | None = None
         self._types: list[Any] = []

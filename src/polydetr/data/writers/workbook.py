@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib.util
 import math
 import re
 from collections.abc import Sequence
 from typing import IO, Any
 
+from polydetr.core.installed import is_installed, pip_install
 from polydetr.core.tables import TableColumn
 from polydetr.data.writers.base import plain_cell, text_cell
 from polydetr.errors import SaveError, quoted
@@ -28,10 +28,10 @@ _CUT = "… [cut]"
 
 def check_workbooks() -> None:
     """Raises SaveError where openpyxl is not installed."""
-    if importlib.util.find_spec("openpyxl") is None:
+    if not is_installed("openpyxl"):
         raise SaveError(
             "Excel workbooks are written by openpyxl, which is not installed.",
-            hint="pip install 'polydetr[xlsx]', or write .csv.",
+            hint=f"{pip_install('xlsx')}, or write .csv.",
         )
 
 

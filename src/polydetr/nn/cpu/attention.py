@@ -7,7 +7,6 @@ through PyTorch's own functions.
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import torch
@@ -22,20 +21,6 @@ CHUNK_SCORES = 2**17
 and short texts are not cut into more chunks than that needs (each costs some dozen thread barriers)."""
 SHORT = 64
 """Tokens of the longest text for which that holds in float32."""
-
-
-def keep_freed_memory() -> bool:
-    """Ask glibc to keep freed buffers instead of handing each back to the system and faulting it in again.
-
-    Activations are tens of megabytes and live for one step: by default a step of 4,096 tokens takes 30,000 to
-    200,000 page faults, 15 to 45 % of its time. Peak memory does not grow. False where there is no ``mallopt``.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD in malloc.h
-    return bool(mallopt(mmap_threshold, 1 << 30)) and bool(mallopt(trim_threshold, (1 << 31) - 1))
 
 
 def _attend_in_chunks(qkv: Tensor, bias: Tensor | None, keep: list[Tensor] | None = None) -> Tensor:

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from polydetr.embedders.entry import Entry
+from polydetr.explain.attribution import Attribution
 from polydetr.model.model import PolyModel
 from polydetr.nn.batch import Batch, TokenGroup
 
@@ -33,23 +33,6 @@ PIXELS_PER_TOKEN = 64
 
 ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 """(n, ...) points → (n,) values of F and (n, ...) their gradients."""
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """scores: x's shape without its last axis; value = F(x), baseline = F(x'); error = |Σ scores - (value -
-    baseline)|.
-    """
-
-    scores: np.ndarray
-    value: float
-    baseline: float
-    error: float
-
-    @property
-    def is_complete(self) -> bool:
-        """The sum is right within 5 % of the difference, or within 0.005 of F's unit where nothing changed."""
-        return self.error <= max(0.05 * abs(self.value - self.baseline), 0.005)
 
 
 def integrated_gradients(

@@ -1,0 +1,106 @@
+"""The verb ``serve``: models over HTTP."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polydetr.cli.output import say
+from polydetr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from polydetr.serving.contract import ModelInfo
+
+_NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+
+
+def serve(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Model folders; NAME=FOLDER gives one another name.")
+    ],
+    host: Annotated[
+        str, typer.Option(help="The address to answer at. Other than this machine's own take --keys.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any that is free.", min=0, max=65535)] = 8000,
+    runtime: Annotated[
+        str | None, typer.Option(help="What computes: torch or onnx; by default as the folder says.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Model processes, each with all models.", min=1)] = 1,
+    root_path: Annotated[
+        str, typer.Option(help="What a reverse proxy puts before the addresses, such as /models.")
+    ] = "",
+    root: Annotated[Path | None, typer.Option(help="The folder below which models lie that may be exchanged.")] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="The file of polydetr keys: without a key nothing is answered.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Requests per second of one key, at most.", min=0.01)] = None,
+    max_body: Annotated[float, typer.Option(help="MB of one request, at most.", min=0.001)] = 32.0,
+    max_rows: Annotated[int, typer.Option(help="Rows of one request, at most.", min=1)] = 1_000,
+    timeout: Annotated[float, typer.Option(help="Seconds until a request is answered, at most.", min=0.1)] = 30.0,
+    queue: Annotated[int | None, typer.Option(help="Rows that may wait; more are refused (429).", min=1)] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="Another name of this service in the Host header; *.example.org for many.")
+    ] = None,
+    proxy: Annotated[
+        list[str] | None, typer.Option(help="The address of a reverse proxy whose X-Forwarded-For is believed.")
+    ] = None,
+) -> None:
+    """Answer rows over HTTP, until it is stopped (Ctrl-C)."""
+    _check_installed()
+    from polydetr.serving.limits import LIMITS
+    from polydetr.serving.run import Wanted, named_models
+    from polydetr.serving.run import serve as run
+
+    if root_path and not (root_path.startswith("/") and not root_path.endswith("/")):
+        raise ConfigError(f"--root-path {root_path!r} begins with a slash and ends without one, such as /models.")
+    rate = rate if rate is not None or keys is None else _RATE
+    limits = dataclasses.replace(
+        LIMITS, body_bytes=int(max_body * 1_000_000), rows=max_rows, timeout_s=timeout, rate=rate,
+        burst=max(1, int(2 * rate)) if rate else LIMITS.burst,
+    )  # fmt: skip
+    wanted = Wanted(
+        named_models(models), host=host, port=port, runtime=runtime, workers=workers, root=root, root_path=root_path,
+        keys=keys, hosts=allowed_host or (), proxies=proxy or (), queue=queue, limits=limits,
+    )  # fmt: skip
+    say(f"polydetr: loading {', '.join(wanted.models)}")
+    run(wanted, started=lambda address, served: _tell(address, served, with_key=keys is not None))
+    say("polydetr: stopped")
+
+
+_RATE = 100.0
+"""Requests per second of one key, where nothing else is said: one key's slip leaves the others their share."""
+
+
+def _check_installed() -> None:
+    from importlib.util import find_spec
+
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise ConfigError(
+            f"{', '.join(missing)}: not installed, and serving takes it.", hint="pip install 'polydetr[serve]'"
+        )
+
+
+def _tell(address: str, models: Mapping[str, ModelInfo], *, with_key: bool) -> None:
+    """Where it answers, and a line to try it with."""
+    say(f"polydetr: answering at {address}; the page of its addresses: {address}/docs")
+    for info in models.values():
+        say(f"  {curl_line(address, info, with_key=with_key)}")
+
+
+def curl_line(address: str, info: ModelInfo, *, with_key: bool) -> str:
+    """A command that asks the model with a row that it accepts."""
+    words = ["curl", "-s", f"{address}/v1/models/{info.name}/predict"]
+    words += ["-H", "Authorization: Bearer KEY"] if with_key else []
+    if any(isinstance(value, bytes) for value in info.example.values()):
+        for name, value in info.example.items():
+            words += ["-F", f"{name}=@FILE" if isinstance(value, bytes) else f"{name}={value}"]
+    else:
+        body = json.dumps({"rows": [info.example]}, ensure_ascii=False)
+        words += ["-H", "Content-Type: application/json", "-d", body]
+    return " ".join(map(shlex.quote, words))

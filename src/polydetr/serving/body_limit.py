@@ -1,0 +1,94 @@
+"""A request's body, counted and timed while it comes; and who sent it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from polydetr.serving.keys import Key
+from polydetr.serving.limits import Limits
+from polydetr.serving.refusal import Refused
+
+CALLER = "polydetr.caller"
+"""Under this name of the scope stands the ``Caller``."""
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+_LINGER_S = 2.0
+"""How long the rest of a refused body is read and thrown away: a connection that is closed on data that was not read
+is reset, and the client may never see why.
+"""
+_LINGER_BYTES = 32 << 20
+
+
+@dataclass
+class Caller:
+    """Who asks, and what becomes of it; for the log."""
+
+    request_id: str
+    key: Key | None = None
+    began: float = field(default_factory=time.monotonic)
+    status: int = 0
+    received: int = 0
+    reason: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What a route adds to the log: names of models, numbers of rows; never a text of the user."""
+
+    @property
+    def name(self) -> str:
+        """Of its key; one and the same where no keys are used."""
+        return self.key.name if self.key else ""
+
+
+class BodyLimit:
+    """How much of a body may come, and how slowly: ``receive`` of ASGI, counted and timed. most: bytes, None for a
+    stream, of which every part may take its time. ended: there is none, or it was read to its end.
+    """
+
+    def __init__(self, receive: Receive, limits: Limits, caller: Caller, *, ended: bool) -> None:
+        self._receive, self._limits, self._caller, self.ended = receive, limits, caller, ended
+        self.most: int | None = 0
+        self._waited = 0.0
+
+    async def __call__(self) -> Message:
+        if self.ended:  # what comes now is that the client went away
+            return await self._receive()
+        earned = self._caller.received / self._limits.body_rate - self._waited
+        left = self._limits.body_s + (earned if self.most is not None else 0.0)
+        began = time.monotonic()
+        try:
+            message = await asyncio.wait_for(self._receive(), max(left, 0.01))
+        except TimeoutError:
+            raise Refused(
+                408, "the body came too slowly.", hint=f"It may take {self._limits.body_s:.0f} s.", reason="slow"
+            ) from None
+        self._waited += time.monotonic() - began
+        if message["type"] != "http.request":
+            self.ended = True
+            return message
+        self._caller.received += len(message.get("body", b""))
+        if self.most is not None and self._caller.received > self.most:
+            raise too_large(self.most)
+        self.ended = not message.get("more_body", False)
+        return message
+
+    async def thrown_away(self) -> None:
+        """Reads what still comes, for a moment, and forgets it."""
+        thrown = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while thrown < _LINGER_BYTES and not self.ended:
+                    message = await self._receive()
+                    thrown += len(message.get("body", b""))
+                    self.ended = message["type"] != "http.request" or not message.get("more_body", False)
+
+
+def too_large(most: int) -> Refused:
+    """The refusal of a body of more than ``most`` bytes."""
+    return Refused(
+        413, f"the body has more than {most:,} bytes.", reason="body",
+        hint="Send fewer rows at once, a stream (application/x-ndjson), or a job (POST /v1/jobs).",
+    )  # fmt: skip

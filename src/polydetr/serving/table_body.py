@@ -1,0 +1,97 @@
+"""A file of rows as a body: CSV, TSV or Parquet, read by the readers of the project out of a private folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from polydetr.core.reading import ExpectedColumns, ReadOptions
+from polydetr.core.records import ReadReport
+from polydetr.data.readers import read_records
+from polydetr.engine.encode import Strictness
+from polydetr.engine.inputs import with_columns
+from polydetr.errors import InputError, RowError
+from polydetr.serving.refusal import Refused
+from polydetr.serving.rows import Columns, Item, item_of
+
+FORMATS = {
+    "text/csv": "csv",
+    "text/tab-separated-values": "tsv",
+    "application/vnd.apache.parquet": "parquet",
+    "application/x-ndjson": "jsonl",
+    "application/jsonl": "jsonl",
+}
+"""Content type → a format of the readers."""
+SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_UNPACKED = 20
+"""How many times larger than it came a Parquet file may be once it is unpacked."""
+_LEAST_UNPACKED = 64 << 20
+
+
+@contextmanager
+def written(data: bytes, kind: str) -> Iterator[Path]:
+    """``data`` as a file that lies alone in a folder of its own, which nobody else may read."""
+    with tempfile.TemporaryDirectory(prefix="polydetr-") as folder:
+        path = Path(folder, f"rows.{kind}")
+        path.write_bytes(data)
+        yield path
+
+
+def items_of_file(path: Path, kind: str, columns: Columns, *, strictness: Strictness = "normal") -> Iterator[Item]:
+    """The rows of a file in a folder of its own, one at a time; one that cannot be read is an error in its place.
+
+    Raises:
+        Refused: the file as a whole cannot be read, or lacks a column that the model reads.
+    """
+    if kind == "parquet":
+        check_parquet(path)
+    report = ReadReport()
+    expected = ExpectedColumns(columns.inputs, columns.targets, columns.texts)
+    # The format is said: of others, some look for images. Nothing but the file itself lies in the folder.
+    reading = ReadOptions(format=kind, images=path.parent, on_error="skip")
+    try:
+        records = read_records(path, reading=reading, report=report, expected=expected, labels=False)
+        for record in with_columns(records, columns.inputs, strictness=strictness, report=report):
+            yield from _rejected(report)
+            yield item_of(record.row, columns)
+    except InputError as error:
+        line = error.location.line if error.location else None
+        where = f" (line {line})" if line else ""
+        raise Refused(400, f"the file {error.message}{where}", hint=error.hint, reason="file") from None
+    yield from _rejected(report)
+
+
+def _rejected(report: ReadReport) -> Iterator[RowError]:
+    for rejection in report.rejected:
+        yield RowError(rejection.reason, location=rejection.location)
+    report.rejected.clear()
+
+
+def check_parquet(path: Path) -> None:
+    """Raises Refused for a file that is none, or that unpacks to very much more than it is."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise Refused(
+            415, "Parquet is not read by this service.", hint="Send CSV, or install polydetr-core[parquet] there."
+        )
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    most = max(_LEAST_UNPACKED, _UNPACKED * path.stat().st_size)
+    try:
+        with pq.ParquetFile(path) as file:
+            found = file.metadata
+            groups = [found.row_group(i) for i in range(found.num_row_groups)]
+            claimed = sum(g.column(c).total_uncompressed_size for g in groups for c in range(g.num_columns))
+            held = 0
+            if claimed <= most:
+                for batch in file.iter_batches(batch_size=8, use_threads=False):
+                    held += batch.nbytes
+                    if held > most:
+                        break
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise Refused(400, f"the file is not readable as Parquet: {error!s:.200}", reason="file") from None
+    if max(claimed, held) > most:
+        raise Refused(413, f"the file unpacks to more than {most:,} bytes.", hint="Send fewer rows.", reason="body")
