@@ -174,8 +174,8 @@ print((resident() - before) >> 20)
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to ask for the memory held")
 def test_memory_does_not_grow_with_every_new_shape(folders: tuple[Path, Path]) -> None:
-    """ONNX Runtime's arena keeps what each shape took, here 107 MB (24 without it). In a process of its own, where nothing else has
-    told the system to keep what is freed.
+    """ONNX Runtime's arena keeps what each shape took, here 107 MB (24 without it). In a process of its own, where
+    nothing has told the system to keep what is freed.
     """
     asked = subprocess.run(
         [sys.executable, "-c", SHAPES, str(folders[1]), ROWS[-1]["text"]],
