@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from polydetr import __version__
 from polydetr.config.sections import ModelConfig
 from polydetr.core.examples import Example
 from polydetr.core.files import save_bytes
@@ -163,7 +164,7 @@ def _described(planned: Plan, graphs: Mapping[str, ModelProto], info: Mapping[st
         "opset": OPSET,
         "ir_version": first.ir_version,
         "exporter": f"{first.producer_name} {first.producer_version}".strip(),
-        "versions": {name: _version(name) for name in ("polydetr", "torch", "numpy", *_PACKAGES)},
+        "versions": {"polydetr": __version__, **{name: _version(name) for name in ("torch", "numpy", *_PACKAGES)}},
         "graphs": entries,
         "of": info.get(SEAL),
     }
