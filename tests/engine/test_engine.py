@@ -131,8 +131,8 @@ def test_building_names_what_does_not_fit() -> None:
 
 
 def test_records_that_were_read_already_are_rows() -> None:
-    from polydetr.engine.inputs import _as_row
+    from polydetr.engine.inputs import as_row
 
     record = as_records(ROWS)[0]
-    assert _as_row(record, ["tokens"]) is record
-    assert _as_row("Anna met Bob", ["tokens"]) == {"tokens": "Anna met Bob"}
+    assert as_row(record, ["tokens"]) is record
+    assert as_row("Anna met Bob", ["tokens"]) == {"tokens": "Anna met Bob"}

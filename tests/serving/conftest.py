@@ -13,7 +13,7 @@ from running_service import Running, Service
 from starlette.testclient import TestClient
 
 from film_models import film_rows, plain_rows
-from polydetr.inference.model import LoadedModel
+from polydetr.inference.service import ServiceModel
 from polydetr.serving.app import create_app
 
 
@@ -25,13 +25,13 @@ def film_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def film(film_folder: Path) -> LoadedModel:
+def film(film_folder: Path) -> ServiceModel:
     """One text in, one of two labels out."""
-    return LoadedModel.load(film_folder)
+    return ServiceModel.load(film_folder)
 
 
 @pytest.fixture(scope="session")
-def several(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+def several(tmp_path_factory: pytest.TempPathFactory) -> ServiceModel:
     """A text and a number in; a class, a quantity and entities out."""
     rows = [{**row, "minutes": 80 + i % 30} for i, row in enumerate(film_rows(40))]
     target = {"label": "classification", "stars": "regression", "entities": "entities"}
@@ -40,12 +40,12 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 
 @pytest.fixture
-def service(film: LoadedModel) -> Iterator[Service]:
+def service(film: ServiceModel) -> Iterator[Service]:
     """Starts a service over models by name (of ``film`` where none are given); ``fleet`` of the client is its fleet."""
     with ExitStack() as stack:
 
         def start(
-            models: dict[str, LoadedModel] | None = None, *, fleet: LocalFleet | None = None, **how: Any
+            models: dict[str, ServiceModel] | None = None, *, fleet: LocalFleet | None = None, **how: Any
         ) -> TestClient:
             fleet = fleet or LocalFleet(models or {"film": film})
             app = create_app(fleet, **how)
@@ -57,11 +57,11 @@ def service(film: LoadedModel) -> Iterator[Service]:
 
 
 @pytest.fixture
-def running(film: LoadedModel) -> Iterator[Callable[..., Running]]:
+def running(film: ServiceModel) -> Iterator[Callable[..., Running]]:
     """Starts services as ``service`` does, behind sockets."""
     started: list[Running] = []
 
-    def start(models: dict[str, LoadedModel] | None = None, **how: Any) -> Running:
+    def start(models: dict[str, ServiceModel] | None = None, **how: Any) -> Running:
         started.append(Running(LocalFleet(models or {"film": film}), **how))
         return started[-1]
 

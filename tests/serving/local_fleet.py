@@ -11,7 +11,7 @@ from typing import Any
 
 from polydetr.errors import InputError, ModelFolderError
 from polydetr.inference.folder import SEAL
-from polydetr.inference.model import LoadedModel
+from polydetr.inference.service import ServiceModel
 from polydetr.serving.contract import Ask, ModelInfo, Reply, Row, UnknownModel
 from polydetr.serving.describe import answer_schemas, column_schemas, example_row
 from polydetr.serving.parcels import Parcel, ServedModel
@@ -22,7 +22,7 @@ class LocalFleet:
     long; failing: errors that the next calls raise.
     """
 
-    def __init__(self, models: Mapping[str, LoadedModel], *, root: Path | None = None) -> None:
+    def __init__(self, models: Mapping[str, ServiceModel], *, root: Path | None = None) -> None:
         self._models = {name: [ServedModel(i, model)] for i, (name, model) in enumerate(models.items())}
         self._numbers = itertools.count(1)
         self._root = root
@@ -71,7 +71,7 @@ class LocalFleet:
             raise UnknownModel(f"no model {model!r} is served.")
         assert self._root is not None
         try:
-            loaded = LoadedModel.load(self._root / folder)
+            loaded = ServiceModel.load(self._root / folder)
         except ModelFolderError as error:
             raise ModelFolderError("it cannot be loaded.", hint=error.hint) from None
         self._models[model].append(ServedModel(99, loaded))
@@ -92,10 +92,10 @@ class LocalFleet:
         self.stopped = True
 
 
-def of_rows(rows: Sequence[Mapping[str, Any]], folder: Path, **how: Any) -> LoadedModel:
+def of_rows(rows: Sequence[Mapping[str, Any]], folder: Path, **how: Any) -> ServiceModel:
     """A model of a few weights, trained for a moment on these rows, saved, and loaded as a service loads it."""
     from polydetr import Predictor
 
     usual = {"model": {"embed_dim": 16, "num_layers": 1, "num_heads": 2}, "training": {"batch_tokens": 256}}
     Predictor.fit(list(rows), out=folder, backbone="none", epochs=1, seed=0, config=usual, **how)
-    return LoadedModel.load(folder)
+    return ServiceModel.load(folder)

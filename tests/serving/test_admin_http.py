@@ -11,7 +11,7 @@ import pytest
 from local_fleet import LocalFleet
 from running_service import Service
 
-from polydetr.inference.model import LoadedModel
+from polydetr.inference.service import ServiceModel
 from polydetr.serving.keys import KeyFile
 
 ADMIN = "/v1/admin/models/film"
@@ -27,7 +27,7 @@ def root(tmp_path: Path, film_folder: Path) -> Path:
 
 
 @pytest.fixture
-def admin(service: Service, film: LoadedModel, root: Path, tmp_path: Path) -> Any:
+def admin(service: Service, film: ServiceModel, root: Path, tmp_path: Path) -> Any:
     """A client with an admin's key."""
     keys = KeyFile(tmp_path / "keys.json")
     client = service(fleet=LocalFleet({"film": film}, root=root), root=root, keys=keys)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polydetr.inference.model import LoadedModel
+from polydetr.inference.service import ServiceModel
 from polydetr.serving.limits import Limits
 
 FUZZ = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "fuzz_http.py"))
@@ -26,9 +26,9 @@ def test_drawn_requests_are_answered_as_described(running: Callable[..., Any]) -
 
 @pytest.mark.parametrize("name", ["film", "detection", "table"])
 def test_mutated_bodies_are_answered_or_refused(
-    running: Callable[..., Any], several: LoadedModel, film: LoadedModel, name: str
+    running: Callable[..., Any], several: ServiceModel, film: ServiceModel, name: str
 ) -> None:
-    models = {"film": film} if name == "film" else {name: LoadedModel.load(SAVED / name / "model")}
+    models = {"film": film} if name == "film" else {name: ServiceModel.load(SAVED / name / "model")}
     service = running(models, limits=LIMITS)
     statuses, wrong = FUZZ["send_bodies"](service.url, FUZZ["columns_of"](service.url), seed=0, bodies=300)
     assert wrong == []

@@ -17,7 +17,7 @@ import pytest
 
 from film_models import plain_rows
 from polydetr.client import Client, RequestError, ServiceError
-from polydetr.inference.model import LoadedModel
+from polydetr.inference.service import ServiceModel
 from polydetr.serving.contract import Busy
 from polydetr.serving.keys import KeyFile
 
@@ -31,7 +31,7 @@ def client(running: Callable[..., Any]) -> Iterator[Client]:
         yield client
 
 
-def test_rows_are_answered_as_in_python(client: Client, film: LoadedModel) -> None:
+def test_rows_are_answered_as_in_python(client: Client, film: ServiceModel) -> None:
     answers = client.predict("film", [*ROWS, {"text": None}])
     assert [a["prediction"] for a in answers[:5]] == film.predict(ROWS)
     assert "text is missing" in answers[5]["error"]["message"]
@@ -56,7 +56,7 @@ def test_a_stream_in_both_directions(client: Client) -> None:
 
 
 def test_images_are_bytes_by_the_time_they_are_sent(running: Callable[..., Any]) -> None:
-    model = LoadedModel.load(SAVED / "detection" / "model")
+    model = ServiceModel.load(SAVED / "detection" / "model")
     path = SAVED / "detection" / "scene0.png"
     with Client(running({"d": model}).url) as client:
         by_path, by_bytes, as_text = client.predict(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from running_service import Service
 
-from polydetr.inference.model import LoadedModel
+from polydetr.inference.service import ServiceModel
 from polydetr.serving.limits import Limits
 
 SAVED = Path(__file__).parents[1] / "model" / "saved_by_old"
@@ -58,7 +58,7 @@ def test_its_three_addresses(service: Service) -> None:
     assert client.get("/label-studio/flim/health").status_code == 404
 
 
-def test_choices(service: Service, film: LoadedModel) -> None:
+def test_choices(service: Service, film: ServiceModel) -> None:
     text = "scene 3 of a lovely evening"
     answer = asked(service(), "film", [task(1, text=text)], CHOICES)
     (result,) = answer["results"]
@@ -77,8 +77,8 @@ def test_data_of_another_name_is_what_people_are_shown(service: Service) -> None
     assert result["result"]
 
 
-def test_spans_are_counted_as_its_browser_does(service: Service, several: LoadedModel) -> None:
-    model = LoadedModel.load(SAVED / "entities" / "model")
+def test_spans_are_counted_as_its_browser_does(service: Service, several: ServiceModel) -> None:
+    model = ServiceModel.load(SAVED / "entities" / "model")
     name = model.schema.names("text")[0]
     rows = json.loads((SAVED / "entities" / "rows.json").read_text())
     texts = ["\U0001f600 " + row[name] for row in rows]
@@ -96,7 +96,7 @@ def test_spans_are_counted_as_its_browser_does(service: Service, several: Loaded
 
 
 def test_boxes_in_percent(service: Service) -> None:
-    model = LoadedModel.load(SAVED / "detection" / "model")
+    model = ServiceModel.load(SAVED / "detection" / "model")
     content = (SAVED / "detection" / "scene0.png").read_bytes()
     image = "data:image/png;base64," + base64.b64encode(content).decode()
     expected = next(iter(model.answer([{"photo": content}]))).values["objects"]
@@ -123,7 +123,7 @@ def test_boxes_in_percent(service: Service) -> None:
     ],
 )
 def test_an_address_of_an_image_is_never_opened(service: Service, address: str) -> None:
-    model = LoadedModel.load(SAVED / "detection" / "model")
+    model = ServiceModel.load(SAVED / "detection" / "model")
     client = service({"d": model})
     (result,) = asked(client, "d", [task(1, photo=address)], BOXES)["results"]
     assert result["result"] == []
@@ -131,7 +131,7 @@ def test_an_address_of_an_image_is_never_opened(service: Service, address: str) 
     assert client.fleet.asked == []
 
 
-def test_several_targets_by_the_names_of_their_controls(service: Service, several: LoadedModel) -> None:
+def test_several_targets_by_the_names_of_their_controls(service: Service, several: ServiceModel) -> None:
     config = """<View><Text name="t" value="$text"/><Number name="stars" toName="t"/>
     <Labels name="entities" toName="t"><Label value="MOOD"/></Labels>
     <Choices name="other" toName="t"><Choice value="x"/></Choices>

@@ -15,7 +15,7 @@ import pytest
 from local_fleet import LocalFleet
 from running_service import Running, Service
 
-from polydetr.inference.model import LoadedModel
+from polydetr.inference.service import ServiceModel
 from polydetr.serving import openapi as described
 from polydetr.serving.app import create_app
 from polydetr.serving.keys import KeyFile
@@ -26,7 +26,7 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 SAVED = Path(__file__).parents[1] / "model" / "saved_by_old"
 
 
-def test_it_shows_the_users_own_columns_and_answers(service: Service, several: LoadedModel, film: LoadedModel) -> None:
+def test_it_shows_the_users_own_columns_and_answers(service: Service, several: ServiceModel, film: ServiceModel) -> None:
     document = service({"several": several, "film": film}).get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     row = document["components"]["schemas"]["several.Row"]
@@ -57,7 +57,7 @@ def test_every_address_is_described_and_every_reference_leads_somewhere(service:
 
 
 def test_images_are_described_as_what_is_taken(service: Service) -> None:
-    model = LoadedModel.load(SAVED / "detection" / "model")
+    model = ServiceModel.load(SAVED / "detection" / "model")
     document = service({"d": model}).get("/openapi.json").json()
     photo = document["components"]["schemas"]["d.Row"]["properties"]["photo"]
     assert photo["oneOf"][0]["required"] == ["base64"]
@@ -118,7 +118,7 @@ class Marked(LocalFleet):
         )  # fmt: skip
 
 
-def test_a_script_in_a_column_or_label_stays_text(service: Service, film: LoadedModel) -> None:
+def test_a_script_in_a_column_or_label_stays_text(service: Service, film: ServiceModel) -> None:
     client = service(fleet=Marked({"film": film}))
     for path in ("/openapi.json", "/v1/models", "/v1/models/film"):
         answer = client.get(path)
@@ -130,7 +130,7 @@ def test_a_script_in_a_column_or_label_stays_text(service: Service, film: Loaded
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="there is no browser")
-def test_a_browser_shows_markup_as_text(film: LoadedModel) -> None:
+def test_a_browser_shows_markup_as_text(film: ServiceModel) -> None:
     """In a browser, where there is one: the page is drawn by its script, and no other script runs."""
     running = Running(Marked({"film": film}))
     try:
@@ -144,7 +144,7 @@ def test_a_browser_shows_markup_as_text(film: LoadedModel) -> None:
     assert "<title>polydetr: the service</title>" in seen
 
 
-def test_below_a_path_of_a_proxy(film: LoadedModel) -> None:
+def test_below_a_path_of_a_proxy(film: ServiceModel) -> None:
     """As uvicorn calls it with ``--root-path``: the page's own addresses are relative, so that they lead there."""
     from starlette.testclient import TestClient
 

@@ -15,7 +15,7 @@ from running_service import Service
 
 from film_models import plain_rows
 from huge_pictures import huge_png
-from polydetr.inference.model import LoadedModel
+from polydetr.inference.service import ServiceModel
 from polydetr.inference.options import Options
 from polydetr.serving.limits import Limits
 
@@ -34,7 +34,7 @@ def ask(client: Any, rows: Any, path: str = PREDICT, **how: Any) -> Any:
     return answer.json()["answers"]
 
 
-def test_answers_are_those_of_predict_in_order(service: Service, film: LoadedModel) -> None:
+def test_answers_are_those_of_predict_in_order(service: Service, film: ServiceModel) -> None:
     answers = ask(service(), ROWS)
     assert [a["row"] for a in answers] == [1, 2, 3, 4, 5]
     for answer, expected in zip(answers, film.answer(ROWS), strict=True):
@@ -42,7 +42,7 @@ def test_answers_are_those_of_predict_in_order(service: Service, film: LoadedMod
         assert answer["probability"]["label"] == pytest.approx(expected.predictions["label"].probability, abs=1e-6)
 
 
-def test_a_bad_row_fails_alone_and_with_the_words_of_predict(service: Service, film: LoadedModel) -> None:
+def test_a_bad_row_fails_alone_and_with_the_words_of_predict(service: Service, film: ServiceModel) -> None:
     rows = [row for bad in BAD for row in (ROWS[0], bad)]
     answers = ask(service(), rows)
     expected = list(film.answer(rows))
@@ -56,7 +56,7 @@ def test_a_bad_row_fails_alone_and_with_the_words_of_predict(service: Service, f
             assert answer["error"]["location"].get("column") == one.error.location.column
 
 
-def test_a_row_that_is_no_mapping(service: Service, several: LoadedModel) -> None:
+def test_a_row_that_is_no_mapping(service: Service, several: ServiceModel) -> None:
     """For a model that reads one column its bare value is a row, as in Python; of others it is an error."""
     assert [a["prediction"] for a in ask(service(), ["a warm evening"])] == [
         a["prediction"] for a in ask(service(), [{"text": "a warm evening"}])
@@ -66,7 +66,7 @@ def test_a_row_that_is_no_mapping(service: Service, several: LoadedModel) -> Non
     assert "a row is 7, but the model reads 2 columns: 'text', 'minutes'" in bad["error"]["message"]
 
 
-def test_several_targets_with_their_own_kinds_of_answers(service: Service, several: LoadedModel) -> None:
+def test_several_targets_with_their_own_kinds_of_answers(service: Service, several: ServiceModel) -> None:
     row = {"text": "scene 1 of a lovely evening", "minutes": 91, "extra": [1]}
     (answer,) = ask(service({"several": several}), [row], path="/v1/models/several/predict?probabilities=1")
     assert answer["prediction"].keys() == {"label", "stars", "entities"}
@@ -82,7 +82,7 @@ def test_a_missing_column_is_one_error_as_in_predict(service: Service) -> None:
 
 
 @pytest.mark.parametrize("name", ["min_confidence=0.999", "accuracy=0.9", "strictness=lenient", "seed=4", "explain=1"])
-def test_options_are_those_of_predict(service: Service, film: LoadedModel, name: str) -> None:
+def test_options_are_those_of_predict(service: Service, film: ServiceModel, name: str) -> None:
     answers = ask(service(), ROWS[:2], path=f"{PREDICT}?{name}")
     key, _, value = name.partition("=")
     if key == "explain":
@@ -207,7 +207,7 @@ def test_a_full_disk_is_told_without_its_place(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_csv_answers_are_what_predict_writes(service: Service, film: LoadedModel, tmp_path: Path) -> None:
+def test_csv_answers_are_what_predict_writes(service: Service, film: ServiceModel, tmp_path: Path) -> None:
     rows = [{"id": "1", "text": "=1+1"}, {"id": "@x", "text": "a warm evening"}, {"id": None, "text": None}]
     out = tmp_path / "answers.csv"
     film.write(rows, out, probabilities=True)
@@ -227,8 +227,8 @@ def test_csv_answers_are_what_predict_writes(service: Service, film: LoadedModel
 
 
 @pytest.fixture(scope="module")
-def photos() -> LoadedModel:
-    return LoadedModel.load(SAVED / "image" / "model")
+def photos() -> ServiceModel:
+    return ServiceModel.load(SAVED / "image" / "model")
 
 
 def png(color: str = "red") -> bytes:
@@ -237,16 +237,16 @@ def png(color: str = "red") -> bytes:
     return file.getvalue()
 
 
-def image_column(model: LoadedModel) -> str:
+def image_column(model: ServiceModel) -> str:
     return model.schema.names("image")[0]
 
 
-def whole_row(model: LoadedModel, image: Any) -> dict[str, Any]:
+def whole_row(model: ServiceModel, image: Any) -> dict[str, Any]:
     """A row whose other columns are empty."""
     return {f.name: image if f.modality == "image" else "" for f in model.schema.inputs}
 
 
-def test_an_image_as_base64_data_address_and_part(service: Service, photos: LoadedModel) -> None:
+def test_an_image_as_base64_data_address_and_part(service: Service, photos: ServiceModel) -> None:
     client, path = service({"photos": photos}), "/v1/models/photos/predict?strictness=lenient"
     coded = base64.b64encode(png()).decode()
     answers = ask(
@@ -277,7 +277,7 @@ def test_an_image_as_base64_data_address_and_part(service: Service, photos: Load
         "data:image/png;base64,%%%", "data:text/html,x", ["/etc/passwd"], [{"path": "/etc/passwd"}], [["/etc/passwd"]],
     ],
 )  # fmt: skip
-def test_a_string_is_never_a_path(service: Service, photos: LoadedModel, value: Any) -> None:
+def test_a_string_is_never_a_path(service: Service, photos: ServiceModel, value: Any) -> None:
     """What names a file is refused here already: it does not reach a model process."""
     client = service({"photos": photos})
     path = "/v1/models/photos/predict"
@@ -296,7 +296,7 @@ def test_a_string_is_never_a_path(service: Service, photos: LoadedModel, value: 
         (png()[:60], "is broken or cut off"),
     ],
 )  # fmt: skip
-def test_a_bad_image_is_the_error_of_its_row(service: Service, photos: LoadedModel, content: bytes, says: str) -> None:
+def test_a_bad_image_is_the_error_of_its_row(service: Service, photos: ServiceModel, content: bytes, says: str) -> None:
     client = service({"photos": photos})
     good, bad = (whole_row(photos, {"base64": base64.b64encode(c).decode()}) for c in (png(), content))
     first, second = ask(client, [good, bad], path="/v1/models/photos/predict?strictness=normal")
@@ -304,7 +304,7 @@ def test_a_bad_image_is_the_error_of_its_row(service: Service, photos: LoadedMod
     assert says in second["error"]["message"]
 
 
-def test_a_body_that_is_an_image(service: Service, photos: LoadedModel) -> None:
+def test_a_body_that_is_an_image(service: Service, photos: ServiceModel) -> None:
     answer = service({"photos": photos}).post(
         "/v1/models/photos/predict", content=png(), headers={"content-type": "image/png"}
     )

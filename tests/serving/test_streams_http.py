@@ -11,7 +11,7 @@ import pytest
 from local_fleet import LocalFleet
 from running_service import Service
 
-from polydetr.inference.model import LoadedModel
+from polydetr.inference.service import ServiceModel
 from polydetr.serving.app import create_app
 from polydetr.serving.contract import Busy, Unavailable
 from polydetr.serving.limits import Limits
@@ -109,7 +109,7 @@ class Conversation:
                 yield json.loads(line)
 
 
-def test_an_answer_comes_before_the_next_row_is_sent(film: LoadedModel) -> None:
+def test_an_answer_comes_before_the_next_row_is_sent(film: ServiceModel) -> None:
     async def talk() -> None:
         speech = Conversation(create_app(LocalFleet({"film": film})))
         task = speech.begin()
@@ -125,7 +125,7 @@ def test_an_answer_comes_before_the_next_row_is_sent(film: LoadedModel) -> None:
     asyncio.run(talk())
 
 
-def test_no_more_is_read_than_is_answered(film: LoadedModel) -> None:
+def test_no_more_is_read_than_is_answered(film: ServiceModel) -> None:
     async def talk() -> None:
         fleet = LocalFleet({"film": film})
         fleet.hold = asyncio.Event()
@@ -145,7 +145,7 @@ def test_no_more_is_read_than_is_answered(film: LoadedModel) -> None:
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_a_client_that_goes_away_ends_its_stream(film: LoadedModel, held: bool) -> None:
+def test_a_client_that_goes_away_ends_its_stream(film: ServiceModel, held: bool) -> None:
     async def talk() -> None:
         fleet = LocalFleet({"film": film})
         if held:
