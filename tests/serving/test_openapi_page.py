@@ -26,7 +26,9 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 SAVED = Path(__file__).parents[1] / "model" / "saved_by_old"
 
 
-def test_it_shows_the_users_own_columns_and_answers(service: Service, several: ServiceModel, film: ServiceModel) -> None:
+def test_it_shows_the_users_own_columns_and_answers(
+    service: Service, several: ServiceModel, film: ServiceModel
+) -> None:
     document = service({"several": several, "film": film}).get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     row = document["components"]["schemas"]["several.Row"]

@@ -15,8 +15,8 @@ from running_service import Service
 
 from film_models import plain_rows
 from huge_pictures import huge_png
-from polydetr.inference.service import ServiceModel
 from polydetr.inference.options import Options
+from polydetr.inference.service import ServiceModel
 from polydetr.serving.limits import Limits
 
 PREDICT = "/v1/models/film/predict"
