@@ -174,14 +174,14 @@ print((resident() - before) >> 20)
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to ask for the memory held")
 def test_memory_does_not_grow_with_every_new_shape(folders: tuple[Path, Path]) -> None:
-    """ONNX Runtime's arena keeps what each shape took, here 107 MB (24 without it). In a process of its own, where
+    """ONNX Runtime's arena keeps what each shape took, here 107 MB (36 without it). In a process of its own, where
     nothing else has told the system to keep what is freed.
     """
     asked = subprocess.run(
         [sys.executable, "-c", SHAPES, str(folders[1]), ROWS[-1]["text"]],
         capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    assert int(asked.stdout) < 50
+    assert int(asked.stdout) < 90
 
 
 FORKED = """

@@ -96,6 +96,7 @@ def test_it_stands_once_in_the_file_and_comes_back(tmp_path: Path) -> None:
     assert all(torch.equal(first[t][name], second[t][name]) for t in first for name in first[t])
 
 
+@pytest.mark.slow
 def test_both_are_learned_by_heart() -> None:
     engine = engine_of(shared=True, detection={"iou_aware": False})  # which pays later
     for steps, lr in ((240, 1.5e-3), (120, 4e-4)):

@@ -176,6 +176,7 @@ def test_a_trial_ends_within_its_seconds(tmp_path):
 
 
 @pytest.mark.skipif(not PROCESS.exists(), reason="the system does not tell")
+@pytest.mark.slow
 def test_trials_leave_no_models_threads_or_open_files_behind(tmp_path):
     before, rows = len(_models()), study()
 

@@ -32,18 +32,20 @@ def free_memory() -> int | None:
     return min(found, default=None)
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory(*, most: int = 1 << 31) -> bool:
     """Ask glibc to keep freed buffers instead of handing each back to the system and faulting it in again.
 
     Activations are tens of megabytes and live for one step: by default a step of 4,096 tokens takes 30,000 to
     200,000 page faults, 15 to 45 % of its time. Peak memory does not grow. False where there is no ``mallopt``.
+
+    most: bytes that are kept at most at the end of the heap, and twice what a buffer may have to be kept.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
     mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD in malloc.h
-    return bool(mallopt(mmap_threshold, 1 << 30)) and bool(mallopt(trim_threshold, (1 << 31) - 1))
+    return bool(mallopt(mmap_threshold, most // 2)) and bool(mallopt(trim_threshold, min(most, (1 << 31) - 1)))
 
 
 def give_back_memory() -> None:

@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from polydetr.core.documents import EncodedDocument
 from polydetr.core.examples import Arrays, Example
@@ -168,6 +166,8 @@ def write_rows(rows: KeptRows, folder: Path, tasks: Mapping[str, Task]) -> None:
     parts = {"rows": _described(rows.documents, tensors, tasks)}
     parts |= {f"of {target}": _described(found, tensors, {}) for target, found in rows.positives.items()}
     header = {"format": FORMAT, "parts": parts}
+    from safetensors.numpy import save
+
     save_bytes(folder / ROWS, save(tensors, metadata={"polydetr": json_text(header)}))
 
 
@@ -240,6 +240,8 @@ def read_rows(folder: Path, tasks: Mapping[str, Task]) -> KeptRows | None:
     """
     if not (folder / ROWS).exists():
         return None
+    from safetensors import SafetensorError, safe_open  # nothing but a proof needs it
+
     path = own_file(folder, ROWS)
     try:
         with safe_open(path, framework="numpy") as file:

@@ -29,7 +29,7 @@ class OptimizedWarning(UserWarning):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True, protected_namespaces=())
+    model_config = ConfigDict(defer_build=True, extra="allow", strict=True, frozen=True, protected_namespaces=())
 
 
 class Way(_Part):

@@ -27,6 +27,8 @@ BATCH_TOKENS = 256
 token and with 2 MB, ONNX Runtime takes 1.25 times as long with 1,024."""
 IMAGE_TOKENS = 512
 """The same where a batch has all cores."""
+KEPT = 64 << 20
+"""Bytes of freed buffers that stay with the process: those of usual batches, and not those of the largest one ever."""
 _Batch = tuple[list[int], dict[str, dict[str, np.ndarray]]]
 
 
@@ -54,7 +56,7 @@ class OnnxRunner:
         batch_tokens: int = BATCH_TOKENS,
         precision: str = "fp32",
     ) -> None:
-        keep_freed_memory()
+        keep_freed_memory(most=KEPT)
         self.graphs, self.painters, self.sides = dict(graphs), dict(painters), dict(sides)
         self.at_once, self.in_fork, self.batch_tokens, self.precision = at_once, in_fork, batch_tokens, precision
         self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="polydetr")  # begins no thread before it is used
