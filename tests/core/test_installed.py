@@ -59,7 +59,7 @@ def test_an_extra_is_added_to_what_is_installed(monkeypatch: pytest.MonkeyPatch)
 def test_the_runtime_asks_for_nothing_heavy() -> None:
     project = PROJECT["project"]
     names = {re.split(r"[<>=\[]", line)[0] for line in project["dependencies"]}
-    assert names == {"numpy", "onnxruntime", "pillow", "pydantic", "pyyaml", "tokenizers"}
+    assert names == {"numpy", "onnxruntime", "pillow", "pydantic", "pyyaml", "safetensors", "tokenizers"}
     more = [*project["optional-dependencies"]["train"], *project["optional-dependencies"]["cli"],
             *project["optional-dependencies"]["parquet"]]  # fmt: skip
     added = {re.split(r"[<>=\[]", line)[0].replace("-", "_") for line in more}

@@ -239,6 +239,7 @@ MIXED = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("targets", "inputs"), MIXED)
 def test_several_targets_modalities_and_windows_in_one_model(
     targets: dict[str, str], inputs: dict[str, str], tmp_path: Path

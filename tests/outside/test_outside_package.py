@@ -178,6 +178,7 @@ def test_a_saved_model_answers_the_same(trained: dict[str, Any], loaded: dict[st
     assert "hours" in Path(trained["out"], "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_it_is_exported(trained: dict[str, Any], package: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")

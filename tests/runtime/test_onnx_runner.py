@@ -251,6 +251,7 @@ def test_rows_are_answered_where_nothing_heavy_can_be_imported(folders: tuple[Pa
     assert found["rows"] == len(rows)
 
 
+@pytest.mark.slow
 def test_images_are_generated_where_nothing_heavy_can_be_imported(tmp_path: Path) -> None:
     rows = save_pair("generation", "table", tmp_path / "model")
     model = Predictor.load(tmp_path / "model")

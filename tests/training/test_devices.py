@@ -64,6 +64,7 @@ def files_of(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_two_processes_leave_what_one_leaves(tmp_path):
     script, said = tmp_path / "script.py", tmp_path / "said"
     script.write_text(TWO_PROCESSES)

@@ -236,6 +236,7 @@ def test_of_few_rows_no_more_test_rows_are_measured_than_there_is_time_for(
     assert machine.now <= LIMIT + 10
 
 
+@pytest.mark.slow
 def test_rows_that_are_slow_to_encode_are_left_out_when_their_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(preparing=0, step=0.05, answer=0.01)
     machine.run_on(monkeypatch)

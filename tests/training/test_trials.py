@@ -80,6 +80,7 @@ def test_features_of_a_frozen_backbone_are_computed_once(tmp_path, counted):
     assert all(0 <= score <= 1 for score in scores)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_trials(tmp_path):
     tried = [{}, {"training.head_lr": 2e-3}, {"text.max_tokens": 8}]
     one, other = ([rows.train(s, out=tmp_path / str(i)) for i, s in enumerate(tried)] for rows in (study(), study()))

@@ -97,6 +97,7 @@ def test_a_study_ends_with_the_best_model_and_a_report(tmp_path: Path) -> None:
     assert not any(note.startswith("the rows are encoded anew") for note in display.notes)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_study_also_when_it_was_stopped(tmp_path: Path) -> None:
     class Stops(Notes):
         """Ctrl-C at the third step of the second trial."""

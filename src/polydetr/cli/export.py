@@ -56,4 +56,4 @@ def export(
         for change in written.proof.changes:
             say(f"in 8-bit integers, on {written.proof.rows} labeled rows: {change}")
         say(f"the answers' probabilities differ by {written.proof.probabilities_differ_by:.4f} on average")
-    say(f"saved to {written.folder}\nnext: polydetr predict {written.folder} FILE")
+    say(f"saved to {written.folder}\nnext: polydetr predict {written.folder} FILE, or polydetr serve {written.folder}")
