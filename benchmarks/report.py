@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import report_tables as tables
+import report_use as use
 from report_figures import FIGURES
 from report_results import Results
 
@@ -148,6 +149,45 @@ The models that were trained on all three (`--only text+image+table`), asked wit
 learned, not how well they could be.
 
 {tables.joint(results)}
+
+## Confidence
+
+`python benchmarks/confidence.py accuracy DATA`: train, validation and test rows drawn anew per split; an accuracy is asked for, and the rows answered
+with it are counted. `intervals`: five folds.
+
+{use.stated(results)}
+
+{use.intervals(results)}
+
+## Time limits
+
+`python benchmarks/time_limit.py --limits 30s [--busy 2] --keep`, on two cores; the promise is the limit and a tenth, or ten seconds.
+
+{use.limits(results)}
+
+## Few rows
+
+`python benchmarks/few_rows.py ours|usual|regression|setfit DATA --per-class N --draws 0 1 2`.
+
+{use.few(results)}
+
+## Studies and trackers
+
+`python benchmarks/tuning.py`, `python benchmarks/tracking.py`.
+
+{use.studies(results)}
+
+## Exported models, and the runtime without PyTorch
+
+`python benchmarks/runtime.py`, on one core and with the same weights; `python benchmarks/install.py --keep`.
+
+{use.runtimes(results)}
+
+## The service
+
+`python benchmarks/service.py`, over real HTTP, MiniLM, short texts of 5 to 60 words; one core for the model, the other for HTTP and the client.
+
+{use.service(results)}
 
 {notes}
 """
