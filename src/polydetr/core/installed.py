@@ -7,7 +7,7 @@ import importlib.util
 from polydetr.errors import ConfigError
 
 NOT_IN_CORE = frozenset(
-    {"torch", "lightning_fabric", "scipy", "sklearn", "matplotlib", "pyarrow", "safetensors", "threadpoolctl", "rich"}
+    {"torch", "lightning_fabric", "scipy", "sklearn", "matplotlib", "pyarrow", "threadpoolctl", "rich"}
 )
 """Modules that ``polydetr`` needs and its runtime does without."""
 
