@@ -47,7 +47,8 @@ def test_a_row_alone_is_answered_as_among_others(
         for i in (0, 6):
             (alone,) = model.predictions([rows[i]])
             for others in (rows, [rows[i], *rows[:3]], [rows[7], rows[i]]):
-                among = model.predictions(others)[others.index(rows[i]) if others is not rows else i]
+                place = next(number for number, row in enumerate(others) if row is rows[i])
+                among = model.predictions(others)[place]
                 assert_alike(among, alone, within=CLOSE)
     (change,) = written.proof.changes
     (evaluation,) = model.evaluate(rows).values()
