@@ -31,9 +31,11 @@ def make_model(folder: Path, *, backbone: str, seed: int, runtime: str) -> Path:
     polydetr = [sys.executable, "-m", "polydetr"]
     settings = ["--set", "training.few_rows=false", "--set", "training.freeze_backbones=true", "--epochs", "1"]
     training = ["train", "--train", str(rows), "--target", TARGET, "--backbone", backbone, "--seed", str(seed)]
-    subprocess.run([*polydetr, *training, *settings, "--out", str(folder)], check=True, capture_output=True)
+    trained = folder.with_name(f"{folder.name}-trained") if runtime == "onnx" else folder
+    subprocess.run([*polydetr, *training, *settings, "--out", str(trained)], check=True, capture_output=True)
     if runtime == "onnx":
-        subprocess.run([*polydetr, "export", str(folder)], check=True, capture_output=True)
+        export = [*polydetr, "export", str(trained), "--out", str(folder)]
+        subprocess.run(export, check=True, capture_output=True)
     return folder
 
 
