@@ -24,6 +24,7 @@ from polydetr.errors import InputError, PolydetrError
 
 Row = Mapping[str, Any]
 _NDJSON = "application/x-ndjson"
+_OF_JSON = {"content-type": "application/json"}
 _TYPES = {".csv": "text/csv", ".tsv": "text/tab-separated-values", ".parquet": "application/vnd.apache.parquet",
           ".jsonl": _NDJSON, ".ndjson": _NDJSON}  # fmt: skip
 _LONGEST_WAIT_S = 60.0
@@ -76,7 +77,7 @@ class Client:
 
     def models(self) -> list[dict[str, Any]]:
         """What is served: name, version, columns, answers, labels, metrics of each. Raises ServiceError."""
-        return self._json("GET", "v1/models")["models"]
+        return self._answered("GET", "v1/models").json()["models"]
 
     def predict(self, model: str, rows: Sequence[Row | str], **options: Any) -> list[dict[str, Any]]:
         """One answer per row, in order: ``prediction``, ``probability``, ... by target, or ``error``.
@@ -89,10 +90,8 @@ class Client:
             RequestError: the request is wrong. ServiceError: it cannot be answered now.
         """
         body = json.dumps({"rows": [_sent(row) for row in rows]}, allow_nan=False).encode()
-        answered = self._json(
-            "POST", f"v1/models/{quote(model, safe='')}/predict", content=body, params=_query(options)
-        )
-        return answered["answers"]
+        path = f"v1/models/{quote(model, safe='')}/predict"
+        return self._answered("POST", path, content=body, params=_query(options)).json()["answers"]
 
     def stream(self, model: str, rows: Iterable[Row | str], **options: Any) -> Iterator[dict[str, Any]]:
         """The same for any number of rows, one after the other, in constant memory: rows are taken as they are sent.
@@ -132,25 +131,12 @@ class Client:
         headers = {"content-type": kind, "accept": "text/csv" if table else _NDJSON}
         params = {"model": model, **_query(options)}
         try:
-            told = self._json("POST", "v1/jobs", file=path, params=params, headers=headers)
+            told = self._answered("POST", "v1/jobs", file=path, params=params, headers=headers).json()
         except OSError as error:
             raise RequestError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
         return ServiceJob(self, told["id"])
 
     # -- inside -------------------------------------------------------------------------------------------------------
-
-    def _json(
-        self,
-        method: str,
-        path: str,
-        *,
-        content: bytes | None = None,
-        file: Path | None = None,
-        params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> dict[str, Any]:
-        headers = {"content-type": "application/json", **(headers or {})}
-        return self._answered(method, path, content=content, file=file, params=params, headers=headers).json()
 
     def _answered(
         self,
@@ -160,7 +146,7 @@ class Client:
         content: bytes | None = None,
         file: Path | None = None,
         params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] = _OF_JSON,
     ) -> httpx.Response:
         """Raises ServiceError."""
         left = self._retries
@@ -188,7 +174,7 @@ class ServiceJob:
 
     def state(self) -> dict[str, Any]:
         """``state``, ``rows_done``, ``rows_rejected``, ``share_done``. Raises ServiceError."""
-        return self.client._json("GET", f"v1/jobs/{self.id}")
+        return self.client._answered("GET", f"v1/jobs/{self.id}").json()
 
     def wait(self, *, every: float = 1.0, timeout: float | None = None) -> dict[str, Any]:
         """Until it has ended, for ``timeout`` seconds at most.
@@ -246,7 +232,9 @@ def _sent(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_sent(one) for one in value]
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        if math.isinf(value):  # refused there, by name; None would be a missing value
+            return str(value)
+        return None if math.isnan(value) else value
     if tolist := getattr(value, "tolist", None):  # of NumPy
         return _sent(tolist())
     isoformat = getattr(value, "isoformat", None)

@@ -70,11 +70,18 @@ def test_images_are_bytes_by_the_time_they_are_sent(running: Callable[..., Any])
 
 
 def test_what_python_has_and_json_has_not(client: Client, running: Callable[..., Any]) -> None:
-    row: Any = {"text": "a", "n": np.float32(1.5), "m": [np.int64(2)], "x": float("nan"), "a": np.zeros(2)}
+    row: Any = {
+        "text": "a",
+        "n": np.float32(1.5),
+        "m": [np.int64(2)],
+        "x": float("nan"),
+        "y": np.float64("-inf"),
+        "a": np.zeros(2),
+    }
     service = running()
     with Client(service.url) as other:
         other.predict("film", [row])
-    assert service.fleet.asked == [[{"text": "a", "n": 1.5, "m": [2], "x": None, "a": [0.0, 0.0]}]]
+    assert service.fleet.asked == [[{"text": "a", "n": 1.5, "m": [2], "x": None, "y": "-inf", "a": [0.0, 0.0]}]]
 
 
 def test_a_job_from_file_to_file(client: Client, tmp_path: Path) -> None:
