@@ -109,7 +109,9 @@ def test_a_wrong_option_is_one_error_that_names_it(service: Service, query: str,
     answer = service().post(f"{PREDICT}?{query}", json={"rows": []})
     assert answer.status_code == 400
     assert says in answer.json()["error"]["message"]
-    assert answer.json()["error"]["hint"]
+    hint, name = answer.json()["error"]["hint"], query.partition("=")[0]
+    assert hint
+    assert f"mean {name!r}" not in hint  # what was written is no remedy
 
 
 def test_no_rows_are_no_answers_and_reach_no_model(service: Service) -> None:

@@ -66,16 +66,17 @@ def query_of(request: Request, kind: type[Q]) -> Q:
         found = kind.model_validate(dict(given))
     except ValidationError as error:
         fault = error.errors()[0]
-        name, known = str(fault["loc"][0]), list(kind.model_fields)
+        name = str(fault["loc"][0])
+        option = f"the option {quoted(name, 60)}"
         if fault["type"] == "extra_forbidden":
-            said = f"the option {quoted(name, 60)} in the address is unknown."
+            said, hint = f"{option} in the address is unknown.", did_you_mean(name, kind.model_fields)
         elif fault["type"] == "missing":
-            said = f"the address lacks the option {quoted(name, 60)}."
+            said, hint = f"the address lacks {option}.", f"Add it: ?{name}=..."
         else:
-            said = (
-                f"the option {quoted(name, 60)} in the address is {quoted(fault['input'], 60)}: {fault_reason(fault)}."
-            )
-        raise Refused(400, said, hint=did_you_mean(name, known), reason="query") from None
+            said = f"{option} in the address is {quoted(fault['input'], 60)}: {fault_reason(fault)}."
+            about = kind.model_fields[name].description
+            hint = f"What it does: {about}. Or leave it out." if about else "Leave it out."
+        raise Refused(400, said, hint=hint, reason="query") from None
     if len({name for name, _ in given}) < len(given):
         raise Refused(400, "an option stands in the address twice.", hint="Leave one of them out.", reason="query")
     return found
