@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +16,11 @@ from polydetr.cli.output import say
 from polydetr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from polydetr.serving.contract import ModelInfo
+    from polydetr.serving.contract import Fleet, ModelInfo
+    from polydetr.serving.pages import Pages
+    from polydetr.serving.run import Wanted
 
+_NEEDED_BY_PAGES = ("nicegui", "websockets", "sqlalchemy", "alembic", "argon2")
 _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
@@ -50,6 +54,13 @@ def serve(
     proxy: Annotated[
         list[str] | None, typer.Option(help="The address of a reverse proxy whose X-Forwarded-For is believed.")
     ] = None,
+    studio: Annotated[
+        bool | None, typer.Option(help="Pages beside the API; by default where polydetr[studio] is installed.")
+    ] = None,
+    store: Annotated[
+        str, typer.Option(help="Where corrections and people are kept: a file, or a PostgreSQL address.")
+    ] = "polydetr-studio.db",
+    runs: Annotated[Path, typer.Option(help="The folder of trainings that the pages show.")] = Path("runs"),
 ) -> None:
     """Answer rows over HTTP, until it is stopped (Ctrl-C)."""
     _check_installed()
@@ -69,7 +80,8 @@ def serve(
         keys=keys, hosts=allowed_host or (), proxies=proxy or (), queue=queue, limits=limits,
     )  # fmt: skip
     say(f"polydetr: loading {', '.join(wanted.models)}")
-    run(wanted, started=lambda address, served: _tell(address, served, with_key=keys is not None))
+    pages = _pages(wanted, studio, store, runs)
+    run(wanted, pages=pages, started=lambda address, served: _tell(address, served, with_key=keys is not None))
     say("polydetr: stopped")
 
 
@@ -77,9 +89,21 @@ _RATE = 100.0
 """Requests per second of one key, where nothing else is said: one key's slip leaves the others their share."""
 
 
-def _check_installed() -> None:
-    from importlib.util import find_spec
+def _pages(wanted: Wanted, studio: bool | None, store: str, runs: Path) -> Callable[[Fleet], Pages] | None:
+    missing = [name for name in _NEEDED_BY_PAGES if find_spec(name) is None]
+    if studio is False or (studio is None and missing):
+        return None
+    if missing:
+        raise ConfigError(
+            f"{', '.join(missing)}: not installed, and the pages take it.",
+            hint="pip install 'polydetr[studio]', or leave out --studio",
+        )
+    from polydetr.studio.opened import studio_pages
 
+    return studio_pages(wanted, store=store, runs=runs)
+
+
+def _check_installed() -> None:
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise ConfigError(
             f"{', '.join(missing)}: not installed, and serving takes it.", hint="pip install 'polydetr[serve]'"

@@ -31,6 +31,7 @@ from polydetr.serving.label_studio import label_studio_routes
 from polydetr.serving.limits import JOB_LIMITS, LIMITS, PLACE, JobLimits, Limits, Place
 from polydetr.serving.log import log
 from polydetr.serving.openapi import openapi, openapi_bytes
+from polydetr.serving.pages import Pages, is_below
 from polydetr.serving.refusal import Refused, error_body, json_bytes, refusal
 from polydetr.serving.rows import Columns
 from polydetr.serving.streams import NDJSON, Streamed, answered_lines
@@ -52,13 +53,14 @@ def create_app(
     jobs: Path | None = None,
     job_limits: JobLimits = JOB_LIMITS,
     grace_s: float = _GRACE_S,
+    pages: Pages | None = None,
 ) -> Gate:
     """The whole service as an ASGI application. It stops ``fleet`` when it ends.
 
     keys: who may ask; None: everybody who reaches it, but nobody may exchange models. root: the folder below which the
     models lie that may be exchanged for those that are served. jobs: a folder of its own for long files, emptied when
     the service starts; None: one in the system's folder for such. grace_s: how long requests that have begun are waited
-    for when it ends.
+    for when it ends. pages: what stands beside the API, and is shown first.
     """
     counters = Counters()
     store = JobStore(fleet, jobs, limits=limits, job_limits=job_limits)
@@ -74,7 +76,7 @@ def create_app(
     )
     for kind in (PolydetrError, HTTPException, Exception):
         app.add_exception_handler(kind, _refused)
-    _add_pages(app)
+    _add_pages(app, first="docs" if pages is None else f"{pages.prefix.strip('/')}/")
     _add_state(app, fleet, counters)
     _add_predict(app, fleet, counters, limits)
     app.include_router(job_routes(store, fleet))
@@ -94,6 +96,8 @@ def create_app(
         counters.request(route=route, method=scope["method"], status=caller.status, seconds=seconds)
         if reason or caller.reason:
             counters.refused(reason or caller.reason or "")
+        if pages is not None and not route and caller.status < 400 and is_below(scope["path"], pages.prefix):
+            return  # the parts of a page, thirty for each
         log(
             "request", id=caller.request_id, method=scope["method"][:10], route=route, status=caller.status,
             ms=round(1000 * seconds, 1), bytes=caller.received, key=caller.name, reason=reason or caller.reason,
@@ -105,14 +109,16 @@ def create_app(
             return job_limits.file_bytes
         return None if kind in STREAMS and path.endswith("/predict") else limits.body_bytes
 
-    return Gate(app, limits=limits, place=place, keys=keys, most_of=most_of, finished=finished)
+    if pages is not None:
+        pages.mount(app)
+    return Gate(app, limits=limits, place=place, keys=keys, most_of=most_of, finished=finished, pages=pages)
 
 
 # -- pages and state --------------------------------------------------------------------------------------------------
 
 
-def _add_pages(app: FastAPI) -> None:
-    """One page, its script and its style: all that a browser loads."""
+def _add_pages(app: FastAPI, *, first: str) -> None:
+    """The page of the addresses, with its script and its style; and which page comes first."""
     folder = files("polydetr.serving") / "page"
     for path, name, kind in (
         ("/docs", "page.html", "text/html"),
@@ -123,8 +129,8 @@ def _add_pages(app: FastAPI) -> None:
         app.add_route(path, _sent(content, kind), methods=["GET"])
 
     @app.get("/")
-    async def first(request: Request) -> Response:
-        return RedirectResponse("docs" if request.url.path.endswith("/") else f"{request.url.path}/docs", 307)
+    async def begin(request: Request) -> Response:
+        return RedirectResponse(first if request.url.path.endswith("/") else f"{request.url.path}/{first}", 307)
 
 
 def _sent(content: bytes, kind: str) -> Any:

@@ -68,7 +68,8 @@ class ModelInfo:
     version: the seal of its folder, which names its content; description: what its folder says (``LoadedModel.info``);
     columns: column → JSON schema of its values; answers: target → JSON schema of ``prediction``; runtime: what computes
     it ("torch fp32", "onnx int8", …); state: "ready", "loading", or why it cannot answer; previous: the version that
-    ``roll_back`` brings back; shadow: the version that is asked beside it.
+    ``roll_back`` brings back; shadow: the version that is asked beside it. folder: where it lies, which is never told
+    over the API.
     """
 
     name: str
@@ -81,6 +82,7 @@ class ModelInfo:
     previous: str | None = None
     shadow: str | None = None
     example: Row = field(default_factory=dict)
+    folder: str = ""
 
 
 class Fleet(Protocol):

@@ -19,6 +19,7 @@ from polydetr.serving.body_limit import CALLER, BodyLimit, Caller, Message, Rece
 from polydetr.serving.keys import Key, KeyFile
 from polydetr.serving.limits import Limits, Place
 from polydetr.serving.log import log
+from polydetr.serving.pages import Pages, is_below, is_own_origin
 from polydetr.serving.rates import Buckets, Failures
 from polydetr.serving.refusal import Refused, error_body, json_bytes, refusal, retry_after
 
@@ -27,14 +28,18 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 OPEN = frozenset({"/", "/docs", "/docs/page.js", "/docs/page.css", "/healthz", "/readyz"})
 """Addresses that need no key: nothing of any model stands there."""
+_POLICY, _FRAMES = b"content-security-policy", b"x-frame-options"
 _SECURITY = [
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+    (_POLICY, b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+    (_FRAMES, b"DENY"),
     (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 ]
+_SAFE = ("GET", "HEAD")
+_POLICY_VIOLATION = 1008
+"""Of RFC 6455, section 7.4.1."""
 _NUMBERS = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}|\[[0-9a-f:.]+\]")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -42,6 +47,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 class Gate:
     """The layer. keys: None where none are asked for; most_of: path and content type → how long a body may be.
     finished: told of every request when it ends: its scope, who asked, one word where it was refused here, seconds.
+    pages: what stands beside the API, with rules of its own.
     """
 
     def __init__(
@@ -53,13 +59,18 @@ class Gate:
         keys: KeyFile | None,
         most_of: Callable[[str, str], int | None],
         finished: Callable[[Mapping[str, Any], Caller, str | None, float], None],
+        pages: Pages | None = None,
     ) -> None:
         self._app, self._limits, self._place, self._keys = app, limits, place, keys
+        self._pages = pages
         self._most_of, self._finished = most_of, finished
         self._rates = Buckets(limits.rate, limits.burst) if limits.rate else None
         self._failures = Failures(limits.failures, limits.failures_s)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -68,10 +79,10 @@ class Gate:
         caller = Caller(given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
         scope[CALLER] = caller
         body = BodyLimit(receive, self._limits, caller, ended=not _has_body(headers))
-        answer = _Answer(send, body, caller)
+        path = self._path(scope)
+        answer = _Answer(send, body, caller, policy=self._pages.policy if self._of_pages(path) else None)  # type: ignore[union-attr]
         reason: str | None = None
         try:
-            path = scope["path"].removeprefix(self._place.root_path) or "/"
             body.most = self._checked(scope, headers, caller, path)
             await self._app(scope, body, answer)
         except Exception as error:
@@ -91,6 +102,8 @@ class Gate:
     ) -> int | None:
         """How long the body may be. Raises Refused."""
         self._check_host(headers)
+        if self._of_pages(path):
+            return self._checked_page(scope, headers, path)
         address = scope["client"][0] if scope.get("client") else ""
         if path not in OPEN:
             caller.key = self._key(headers, address, admin=path.startswith("/v1/admin/"))
@@ -105,6 +118,38 @@ class Gate:
         kind = headers.get(b"content-type", [b""])[0].decode("latin-1").partition(";")[0].strip().lower()
         most = self._most_of(path, kind)
         if most is not None and any(int(n) > most for n in headers.get(b"content-length", []) if n.isdigit()):
+            raise too_large(most)
+        return most
+
+    async def _socket(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """A WebSocket, which pages alone have: refused before it is accepted, where anything is wrong with it."""
+        headers, path = _headers(scope), self._path(scope)
+        try:
+            if not self._of_pages(path):
+                raise Refused(404, "there is no such address.", reason="address")
+            self._check_host(headers)
+            self._checked_page(scope, headers, path)
+        except PolydetrError as error:
+            log("socket", reason=refusal(error).reason, client=scope["client"][0] if scope.get("client") else "")
+            await receive()
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+            return
+        await self._app(scope, receive, send)
+
+    def _path(self, scope: Mapping[str, Any]) -> str:
+        return scope["path"].removeprefix(self._place.root_path) or "/"
+
+    def _of_pages(self, path: str) -> bool:
+        return self._pages is not None and is_below(path, self._pages.prefix)
+
+    def _checked_page(self, scope: Mapping[str, Any], headers: Mapping[bytes, list[bytes]], path: str) -> int:
+        """How long the body may be. Raises Refused."""
+        assert self._pages is not None
+        if (scope["type"] == "websocket" or scope["method"] not in _SAFE) and not is_own_origin(headers):
+            raise Refused(403, "this request comes from a page of another site.", reason="origin")
+        self._pages.check(scope, headers, path)
+        most = self._pages.most_of(path)
+        if any(int(n) > most for n in headers.get(b"content-length", []) if n.isdigit()):
             raise too_large(most)
         return most
 
@@ -167,8 +212,9 @@ class _Answer:
     ends with it, so that nobody has to take what is still to come.
     """
 
-    def __init__(self, send: Send, body: BodyLimit, caller: Caller) -> None:
+    def __init__(self, send: Send, body: BodyLimit, caller: Caller, *, policy: bytes | None = None) -> None:
         self._send, self._body, self._caller = send, body, caller
+        self._usual = _SECURITY if policy is None else [(_POLICY, policy), (_FRAMES, b"SAMEORIGIN"), *_SECURITY[2:]]
         self.begun = self.ended = self._closes = False
 
     async def __call__(self, message: Message) -> None:
@@ -179,7 +225,7 @@ class _Answer:
             there = {name.lower() for name, _ in own}
             more = [(b"x-request-id", self._caller.request_id.encode())]
             more += [(b"connection", b"close")] if self._closes else []
-            message = {**message, "headers": own + more + [h for h in _SECURITY if h[0] not in there]}
+            message = {**message, "headers": own + more + [h for h in self._usual if h[0] not in there]}
         elif not message.get("more_body", False):
             if self._closes and not self._body.ended:
                 await self._send({**message, "more_body": True})

@@ -13,6 +13,9 @@ from typing import Any
 LOGGER = logging.getLogger("polydetr.serving")
 
 
+_OURS = ("polydetr.serving", "polydetr.web", "polydetr.studio")
+
+
 class JsonLines(logging.Formatter):
     """time, level, event and the fields of ``log``. Of an exception its type and where it was raised: its message may
     quote what was being read.
@@ -23,7 +26,7 @@ class JsonLines(logging.Formatter):
         found = {
             "time": f"{seconds}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": record.getMessage() if record.name in _OURS or not record.exc_info else "fault",
         }
         found = {**found, **getattr(record, "fields", {}), **found}
         if record.exc_info and record.exc_info[1]:
@@ -49,7 +52,7 @@ def to_standard_error(level: int = logging.INFO) -> None:
     """Sends the lines of the service, and those of uvicorn, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name in ("polydetr.serving", "uvicorn", "uvicorn.error"):
+    for name in (*_OURS, "nicegui", "uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = ([handler] if name != "uvicorn.error" else []), name == "uvicorn.error"
-        logger.setLevel(level if name.startswith("polydetr") else logging.WARNING)
+        logger.setLevel(level if name in _OURS else logging.WARNING)

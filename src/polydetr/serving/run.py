@@ -18,13 +18,16 @@ from typing import Any
 
 from polydetr.errors import ConfigError, PolydetrError, did_you_mean, quoted
 from polydetr.inference.folder import read_manifest
-from polydetr.serving.contract import ModelInfo
+from polydetr.serving.contract import Fleet, ModelInfo
 from polydetr.serving.keys import KeyFile
-from polydetr.serving.limits import LIMITS, LOOPBACK, Limits, Place
+from polydetr.serving.limits import LIMITS, LOOPBACK, MEGABYTE, Limits, Place
+from polydetr.serving.pages import Pages
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 GRACE_S = 30.0
 """How long what was accepted may take when the service is stopped."""
+_SOCKET_BYTES = 4 * MEGABYTE
+"""Of one message of a page: a text of 100,000 characters, with what surrounds it."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +144,15 @@ def bound(host: str, port: int) -> socket.socket:
     return place
 
 
-def serve(wanted: Wanted, *, started: Callable[[str, Mapping[str, ModelInfo]], None]) -> None:
+def serve(
+    wanted: Wanted,
+    *,
+    started: Callable[[str, Mapping[str, ModelInfo]], None],
+    pages: Callable[[Fleet], Pages] | None = None,
+) -> None:
     """Loads the models and answers until it is stopped (SIGTERM, Ctrl-C), and then what it has accepted.
 
-    started: told of the address and the models when requests are taken.
+    started: told of the address and the models when requests are taken. pages: makes those that stand beside the API.
 
     Raises:
         ConfigError, ModelFolderError: it cannot begin.
@@ -152,7 +160,7 @@ def serve(wanted: Wanted, *, started: Callable[[str, Mapping[str, ModelInfo]], N
     keys = check(wanted)
     with bound(wanted.host, wanted.port) as place, suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # also while models are loaded
-        asyncio.run(_serve(wanted, keys, place, started))
+        asyncio.run(_serve(wanted, keys, place, started, pages))
 
 
 async def _serve(
@@ -160,6 +168,7 @@ async def _serve(
     keys: KeyFile | None,
     place: socket.socket,
     started: Callable[[str, Mapping[str, ModelInfo]], None],
+    pages: Callable[[Fleet], Pages] | None,
 ) -> None:
     import uvicorn
 
@@ -187,10 +196,12 @@ async def _serve(
         user = os.getuid() if hasattr(os, "getuid") else 0
         jobs = Path(tempfile.gettempdir(), f"polydetr-jobs-{user}-{_address(place)}")
         app = create_app(
-            fleet, limits=wanted.limits, place=wanted.place, keys=keys, root=wanted.root, jobs=jobs, grace_s=GRACE_S
-        )
+            fleet, limits=wanted.limits, place=wanted.place, keys=keys, root=wanted.root, jobs=jobs, grace_s=GRACE_S,
+            pages=None if pages is None else pages(fleet),
+        )  # fmt: skip
         config = uvicorn.Config(
-            app, http=PatientProtocol.within(wanted.limits), ws="none", lifespan="on", log_config=None,
+            app, http=PatientProtocol.within(wanted.limits), ws="none" if pages is None else "websockets-sansio",
+            ws_max_size=_SOCKET_BYTES, lifespan="on", log_config=None,
             access_log=False, server_header=False, root_path=wanted.root_path, timeout_graceful_shutdown=int(GRACE_S),
             proxy_headers=bool(wanted.proxies), forwarded_allow_ips=list(wanted.proxies),
         )  # fmt: skip

@@ -109,6 +109,7 @@ class Line:
             previous=self.previous.seal if self.previous else None,
             shadow=self.shadow.seal if self.shadow else None,
             example=self.current.example,
+            folder=self.current.folder,
         )
 
 

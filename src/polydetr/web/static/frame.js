@@ -1,0 +1,92 @@
+/* What every page does without asking the server: keys, language, light, relative times, notices, signing in again. */
+(() => {
+  const keep = (name, value) => { document.cookie = `${name}=${value};path=/;max-age=31536000;samesite=lax`; location.reload(); };
+  const themes = ["system", "light", "dark"];
+  const typing = (e) => e.target.closest?.("input, textarea, select, [contenteditable=true], .ag-root");
+
+  document.addEventListener("click", (event) => {
+    const at = (name) => event.target.closest?.(`[data-${name}]`);
+    let found;
+    if ((found = at("language"))) keep("polydetr_language", found.dataset.language);
+    else if ((found = at("theme"))) keep("polydetr_theme", themes[(themes.indexOf(found.dataset.theme) + 1) % 3]);
+    else if (at("help")) document.getElementById("pd-keys")?.showModal();
+    else if ((found = at("close"))) found.closest("dialog")?.close();
+    else if ((found = at("copy"))) copy(found);
+    else if ((found = at("logout")))
+      fetch(`${found.dataset.logout}/logout`, { method: "POST" }).then(() => location.reload());
+    for (const open of document.querySelectorAll("details.pd-choose[open]")) if (!open.contains(event.target)) open.open = false;
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") for (const open of document.querySelectorAll("details.pd-choose[open]")) open.open = false;
+    if (event.ctrlKey || event.metaKey || event.altKey || typing(event) || document.querySelector("dialog[open], .q-dialog")) return;
+    if (event.key === "?") document.getElementById("pd-keys")?.showModal();
+    else if (event.key === "/") document.querySelector("[data-search], [data-search] input, [data-search] textarea")?.focus();
+    else if (event.key === "j" || event.key === "k") move(event.key === "j" ? 1 : -1);
+    else {
+      const pressed = [...document.querySelectorAll("[data-key]")].find((b) => b.dataset.key === event.key && !b.disabled && b.offsetParent);
+      if (!pressed) return;
+      pressed.click();
+    }
+    event.preventDefault();
+  });
+
+  function move(step) {
+    const rows = [...document.querySelectorAll("[data-row]")].filter((row) => row.offsetParent);
+    const at = rows.findIndex((row) => row.contains(document.activeElement));
+    rows[Math.min(Math.max(at + step, 0), rows.length - 1)]?.focus();
+  }
+
+  async function copy(button) {
+    const text = button.closest("[data-copied]")?.querySelector("pre, code")?.innerText ?? button.dataset.copy;
+    await navigator.clipboard?.writeText(text);
+    window.polydetr.notice(button.dataset.done ?? "✓", "good");
+  }
+
+  const units = [["year", 31536000], ["month", 2592000], ["week", 604800], ["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+  function times() {
+    const language = document.documentElement.lang || "en", say = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+    for (const time of document.querySelectorAll("time[datetime]")) {
+      const at = new Date(time.dateTime), ago = (at - Date.now()) / 1000;
+      if (isNaN(ago)) continue;
+      const [unit, size] = units.find(([, size]) => Math.abs(ago) >= size) ?? units[6];
+      const said = say.format(Math.round(ago / size), unit);
+      if (time.textContent !== said) time.textContent = said;
+      time.title = at.toLocaleString(language);
+    }
+  }
+  setInterval(times, 30000);
+  let waiting = 0;
+  new MutationObserver(() => { waiting ||= requestAnimationFrame(() => { waiting = 0; times(); }); }).observe(document, { childList: true, subtree: true });
+
+  window.polydetr = {
+    /* A sentence at the edge of the page, read out by screen readers, gone after a while or a click. */
+    notice(words, kind) {
+      let place = document.getElementById("pd-notices");
+      if (!place) {
+        place = Object.assign(document.createElement("div"), { id: "pd-notices" });
+        place.setAttribute("role", "status");
+        place.setAttribute("aria-live", "polite");
+        document.body.append(place);
+      }
+      const one = document.createElement("div");
+      one.className = `pd-notice ${kind}`;
+      one.textContent = words;
+      one.addEventListener("click", () => one.remove());
+      setTimeout(() => one.remove(), Math.max(5000, words.length * 90));
+      place.append(one);
+      while (place.children.length > 4) place.firstChild.remove();
+    },
+    /* The session has ended while something was being done: signing in within the page loses nothing of it. */
+    signIn(base) {
+      if (document.getElementById("pd-sign-in")) return;
+      const dialog = Object.assign(document.createElement("dialog"), { id: "pd-sign-in", className: "pd-dialog" });
+      const frame = Object.assign(document.createElement("iframe"), { src: `${base}/login?inside=1`, title: "sign in" });
+      frame.style = "border: 0; width: min(400px, 84vw); height: 380px; color-scheme: normal";
+      frame.addEventListener("load", () => { if (!frame.contentWindow.location.pathname.endsWith("/login")) dialog.remove(); });
+      dialog.append(frame);
+      document.body.append(dialog);
+      dialog.showModal();
+    },
+  };
+})();

@@ -1,0 +1,86 @@
+"""A service with its pages in a process of its own, as a user starts it, and a real browser that looks at it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
+VIEWS: Mapping[str, Mapping[str, Any]] = {
+    "390-dark-zh": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "locale": "zh-CN"},
+    "1280-light-en": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light", "locale": "en-US"},
+    "1920-light-zh": {"viewport": {"width": 1920, "height": 1080}, "color_scheme": "light", "locale": "zh-CN"},
+}
+"""How every page is looked at."""
+PICTURES = Path(os.environ.get("POLYDETR_PICTURES", Path(tempfile.gettempdir()) / "polydetr-pictures"))
+"""Where pictures of the pages are kept."""
+
+
+@contextmanager
+def serving(models: Mapping[str, Path], *options: str, folder: Path) -> Iterator[str]:
+    """The address of a service over these models; ``folder``: its own, in which its store lies."""
+    command = [sys.executable, "-m", "polydetr", "serve", *[f"{n}={p}" for n, p in models.items()], "--port", "0"]
+    process = subprocess.Popen(
+        [*command, *options], cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    said: list[str] = []
+    address = ""
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            said.append(line)
+            if found := re.search(r"answering at (http://\S+?);?\s", line):
+                address = found[1]
+                break
+        assert address, "".join(said)
+        threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True).start()  # or it stops writing
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+@dataclass
+class Looked:
+    """What went wrong in a browser while it looked."""
+
+    host: str
+    faults: list[str] = field(default_factory=list)
+
+    def watch(self, page: Any, *, but: Sequence[str] = ()) -> None:
+        """Notes errors of scripts, and requests that left the service. but: words of errors that are meant."""
+
+        def said(message: Any) -> None:
+            if message.type == "error" and not any(word in message.text for word in but):
+                self.faults.append(message.text)
+
+        def asked(request: Any) -> None:
+            if not request.url.startswith((self.host, self.host.replace("http", "ws", 1), "data:", "blob:")):
+                self.faults.append(f"asked {request.url}")
+
+        page.on("console", said)
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("request", asked)
+
+
+def picture(page: Any, name: str) -> Path:
+    """Keeps what the page looks like now, all of it."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.evaluate("document.fonts.ready")
+    path = PICTURES / f"{name}.png"
+    page.screenshot(path=path, full_page=True)
+    return path
