@@ -54,7 +54,10 @@ def done(words: Words, *, theme: str) -> str:
 def policy() -> str:
     """The Content-Security-Policy of these pages: one style, known by its hash, and a form to the same place."""
     digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; form-action 'self'; frame-ancestors 'self'; base-uri 'none'"
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; form-action 'self'; frame-ancestors 'self'; "
+        "base-uri 'none'"
+    )
 
 
 def _document(words: Words, theme: str, inside: bool, title: str, content: str) -> str:
