@@ -165,7 +165,7 @@ def test_who_and_when_stand_beside_and_only_where_asked_for(tmp_path: Path) -> N
     assert export_corrections(made, tmp_path / "rows.jsonl").people is None
     exported = export_corrections(made, tmp_path / "asked.jsonl", people=True)
     assert exported.people == tmp_path / "asked.people.jsonl"
-    lines = [json.loads(line) for line in exported.people.read_text("utf-8").splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "asked.people.jsonl").read_text("utf-8").splitlines()]
     assert lines[4]["row"] == 5
     assert lines[4]["person"] == "Ada"
     assert lines[4]["at"].startswith("2026-11-29T12:00:04")

@@ -217,7 +217,7 @@ def test_they_come_out_as_training_rows_with_the_newest_value(kept: Corrections,
         kept.export("model", tmp_path / "other.jsonl", person="Cy")
 
 
-# -- rows ---------------------------------------------------------------------------------------------------------------
+# -- rows --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_row_is_named_by_its_inputs_alone() -> None:
