@@ -20,7 +20,6 @@ from polydetr.inference.service import ServiceModel
 from polydetr.serving.contract import ModelInfo
 from polydetr.serving.describe import answer_schemas, column_schemas
 from polydetr.studio.corrections import Corrections
-from polydetr.web.store import DEFAULT_ADDRESS
 from polydetr.web.store.database import Database
 
 SMALL = {"model": {"embed_dim": 16, "num_layers": 1, "num_heads": 2}, "training": {"few_rows": False}}
@@ -122,7 +121,3 @@ def test_a_store_with_several_models_wants_one_named(store: str, info: ModelInfo
         assert file is not None
         assert Path(file).read_text("utf-8") == '{"text": "another", "label": "bad"}\n'
     assert not Path(file).exists()
-
-
-def test_the_address_in_the_help_is_that_of_the_store() -> None:
-    assert command.STORE == DEFAULT_ADDRESS
