@@ -77,7 +77,7 @@ def test_they_are_written_and_a_training_takes_them(store: str, tmp_path: Path) 
     out = tmp_path / "rows.jsonl"
     code, _, said = call("corrections", "export", "--store", store, "--model", "film", "--out", out, "--people")
     assert code == 0
-    assert "3 rows with 4 corrections in" in said
+    assert "4 corrections of 3 rows in" in said
     assert f"polydetr train FILE --corrections {out}" in said
     assert sorted(path.name for path in tmp_path.glob("rows*")) == ["rows.jsonl", "rows.people.jsonl"]
     train = write_csv(tmp_path / "train.csv", plain_rows(40))

@@ -96,7 +96,7 @@ def test_a_formula_gets_an_apostrophe_in_csv_alone_and_its_spans_move_along(tmp_
     assert written(TAGS, [(row, spans)], tmp_path / "rows.jsonl") == [{**row, "tags": spans}]
     exported = export_corrections(corrections_of(TAGS, [(row, spans)]), tmp_path / "rows.csv")
     assert exported.messages == (
-        "an apostrophe was put before 1 cells that a spreadsheet might run; JSON lines need none",
+        "an apostrophe was put before 1 cell that a spreadsheet might run; JSON lines need none",
     )
     (read,) = written(TAGS, [(row, spans)], tmp_path / "rows.csv")
     (span,) = json.loads(read["tags"])

@@ -37,7 +37,7 @@ def read(train: Any, corrections: Any, **settings: Any) -> tuple[Splits, list[st
 
 
 def line_of(notes: Sequence[str]) -> str:
-    (line,) = [note for note in notes if " corrections: " in note]
+    (line,) = [note for note in notes if " repaired" in note]
     return line
 
 
@@ -72,7 +72,7 @@ def test_rows_are_repaired_where_they_stand_and_others_added_to_the_training_row
 def test_a_row_of_the_test_file_is_repaired_there_and_not_trained_on() -> None:
     test = [{"text": "measured", "minutes": 1, "label": "a"}, {"text": "too", "minutes": 2, "label": "b"}]
     splits, notes = read(ROWS, [{**test[0], "label": "b"}], test=test, valid=ROWS[:4])
-    assert line_of(notes) == "1 corrections: 1 rows repaired (1 test), 0 added"
+    assert line_of(notes) == "1 correction: 1 row repaired (1 test), 0 added"
     assert [record.row["label"] for record in splits.test or ()] == ["b", "b"]
     assert len(splits.train) == 40
 
@@ -104,7 +104,7 @@ def test_a_cell_that_was_kept_from_being_a_formula_is_the_row_it_was(tmp_path: P
     file = tmp_path / "corrected.csv"
     file.write_text(f'text,label\n"\'@Ada met 3","{moved}"\n"\'@Eve met 9","{moved}"\n', "utf-8")
     splits, notes = read(rows, str(file), target={"label": "tagging"})
-    assert "1 rows repaired" in line_of(notes)
+    assert "1 row repaired" in line_of(notes)
     assert "1 added" in line_of(notes)
     found = {record.row["text"]: record.row["label"] for record in [*splits.train, *splits.valid]}
     for text in ("@Ada met 3", "@Eve met 9"):
@@ -122,7 +122,7 @@ def test_images_are_the_same_by_their_bytes(tmp_path: Path) -> None:
         {"image": "beside/sha.png", "text": "row 3", "label": "c"}, {"image": "a.png", "text": "row 3", "label": "d"},
     ])  # fmt: skip
     splits, notes = read(json_lines(tmp_path / "rows.jsonl", rows), corrected)
-    assert "1 rows repaired" in line_of(notes)
+    assert "1 row repaired" in line_of(notes)
     found = {record.row["text"]: record.row["label"] for record in [*splits.train[:-1], *splits.valid]}
     assert found["row 3"] == "c"
     assert splits.train[-1].row == {"image": "a.png", "text": "row 3", "label": "d"}

@@ -43,7 +43,8 @@ def corrections_list(
         said = one.answer.get("prediction")
         changed = f"{quoted(said, 40)} → {quoted(one.value, 60)}" if one.kind == "repaired" else quoted(one.value, 60)
         show(f"{one.at:%Y-%m-%d %H:%M}  {quoted(one.person, 40)}  {one.kind}  {quoted(one.target, 40)}: {changed}")
-    say(f"polydetr: {len(found):,} corrections; polydetr corrections export --model {model} --out FILE writes them")
+    count = f"{len(found):,} correction{'s' * (len(found) != 1)}"
+    say(f"polydetr: {count}; polydetr corrections export --model {model} --out FILE writes them")
 
 
 def corrections_export(
@@ -66,7 +67,9 @@ def corrections_export(
         print_json(written.to_dict())
         return
     beside = [f"{what} in {path}" for what, path in (("images", written.images), ("people", written.people)) if path]
-    say(f"polydetr: {written.rows:,} rows with {written.corrections:,} corrections in {', '.join([str(out), *beside])}")
+    count = f"{written.corrections:,} correction{'s' * (written.corrections != 1)}"
+    rows = f"{written.rows:,} row{'s' * (written.rows != 1)}"
+    say(f"polydetr: {count} of {rows} in {', '.join([str(out), *beside])}")
     say(f"next: polydetr train FILE --corrections {out}")
 
 
