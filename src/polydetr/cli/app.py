@@ -15,7 +15,21 @@ from typing import Annotated, Any
 import typer
 
 from polydetr import __version__
-from polydetr.cli import ask, backbones, data, export, keys, optimize, people, runs, serve, store, train, tune
+from polydetr.cli import (
+    ask,
+    backbones,
+    corrections,
+    data,
+    export,
+    keys,
+    optimize,
+    people,
+    runs,
+    serve,
+    store,
+    train,
+    tune,
+)  # fmt: skip
 from polydetr.cli.output import fit_streams_to_encoding, say
 from polydetr.core.clock import command
 from polydetr.core.installed import NOT_IN_CORE
@@ -51,6 +65,12 @@ runs_app = typer.Typer(
 )
 keys_app = typer.Typer(
     help="Keys of the service: make one, list them, revoke one.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=_HELP,
+)
+corrections_app = typer.Typer(
+    help="What people corrected on the pages: list it, write it as training rows.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings=_HELP,
@@ -96,6 +116,9 @@ store_app.command("backup")(store.store_backup)
 store_app.command("restore")(store.store_restore)
 store_app.command("retain")(store.store_retain)
 store_app.command("erase")(store.store_erase)
+app.add_typer(corrections_app, name="corrections")
+corrections_app.command("list")(corrections.corrections_list)
+corrections_app.command("export")(corrections.corrections_export)
 
 
 def main() -> None:
