@@ -73,7 +73,7 @@ class Looked:
 
         def said(message: Any) -> None:
             if message.type == "error" and not any(word in message.text for word in but):
-                self.faults.append(message.text)
+                self.faults.append(f"{message.text} {message.location.get('url', '')}")
 
         def asked(request: Any) -> None:
             if not request.url.startswith((self.host, self.host.replace("http", "ws", 1), "data:", "blob:")):

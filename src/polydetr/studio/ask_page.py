@@ -139,7 +139,7 @@ class AskPage:
         info, row, reply = self.shown
         handed = Handed(self.name, info.version, row, reply, self.view.viewer.person.name)
         name = self.studio.handover.put(handed)
-        ui.navigate.to(f"{self.studio.base}/{quote(self.name, safe='')}/correct?row={name}")
+        ui.navigate.to(f"/{quote(self.name, safe='')}/correct?row={name}")  # NiceGUI knows what stands before it
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """In the place of what ran under this name; what fails is said on the page."""
