@@ -91,7 +91,9 @@ def test_a_form_without_the_tables_has_no_ranges(info: ModelInfo, tmp_path: Path
 
 
 def test_categories_dates_images_and_histories() -> None:
-    info = made_up("regression", {}, {"tint": "category", "sold": "date", "photo": "image", "bought": "history", "z": "odd"})
+    info = made_up(
+        "regression", {}, {"tint": "category", "sold": "date", "photo": "image", "bought": "history", "z": "odd"}
+    )
     image = {"type": "string", "contentMediaType": "image/*"}
     item = {"anyOf": [{"type": "object", "properties": {"name": {}, "price": {}}}, {"type": "string"}]}
     info.columns["photo"].update({"anyOf": [image, {"type": "array", "items": image}]})  # type: ignore[union-attr]
@@ -99,7 +101,12 @@ def test_categories_dates_images_and_histories() -> None:
         "photo": {"anyOf": [image, {"type": "array", "items": image}, {"type": "null"}]},
         "bought": {"anyOf": [{"type": "array", "items": item}, item]}, "tint": {"examples": ["a"]}, "sold": {}, "z": {},
     }  # fmt: skip
-    described = {**info.description, "modalities": {"history": {"item_fields": [["name", "text"], ["price", "number"]], "config": {"max_items": 20}}}}
+    described = {
+        **info.description,
+        "modalities": {
+            "history": {"item_fields": [["name", "text"], ["price", "number"]], "config": {"max_items": 20}}
+        },
+    }
     learned = {
         "tint": {"names": ["blue", "red"]}, "sold": {"scale": {"low": 2023.0, "high": 2024.9}},
         "history/price": {"scale": {"low": 1.5, "high": 5.5}},
@@ -108,7 +115,10 @@ def test_categories_dates_images_and_histories() -> None:
     assert (list(tint.names), tint.total) == (["blue", "red"], 2)
     assert (sold.kind, sold.low) == ("date", 2023.0)
     assert photo.several and odd.kind == "json"
-    assert [(one.name, one.kind, one.high) for one in bought.fields] == [("name", "text", None), ("price", "number", 5.5)]
+    assert [(one.name, one.kind, one.high) for one in bought.fields] == [
+        ("name", "text", None),
+        ("price", "number", 5.5),
+    ]
     assert bought.most == 20
 
 
@@ -163,8 +173,14 @@ def test_the_threshold_of_an_accuracy_is_the_models(info: ModelInfo, served: Ser
 
 
 def test_several_labels_have_the_threshold_of_the_model() -> None:
-    info = made_up("classification", {"type": "array", "items": {"enum": ["a", "b", "c"]}}, {"text": "text"}, threshold=0.4)
-    reply = {"prediction": {"y": ["b", "a"]}, "probability": {"y": 0.6}, "probabilities": {"y": {"a": 0.5, "b": 0.9, "c": 0.1}}}
+    info = made_up(
+        "classification", {"type": "array", "items": {"enum": ["a", "b", "c"]}}, {"text": "text"}, threshold=0.4
+    )
+    reply = {
+        "prediction": {"y": ["b", "a"]},
+        "probability": {"y": 0.6},
+        "probabilities": {"y": {"a": 0.5, "b": 0.9, "c": 0.1}},
+    }
     [part] = parts_of(info, {"text": "x"}, reply)
     assert isinstance(part, ClassPart)
     assert (part.threshold, [one.name for one in part.bars], part.several) == (0.4, ["b", "a", "c"], True)
@@ -173,7 +189,11 @@ def test_several_labels_have_the_threshold_of_the_model() -> None:
 def test_of_five_thousand_labels_the_likely_ones_are_shown() -> None:
     labels = [f"label {i}" for i in range(5000)]
     info = made_up("classification", {"enum": labels}, {"text": "text"})
-    reply = {"prediction": {"y": "label 7"}, "probability": {"y": 0.5}, "probabilities": {"y": {n: 0.5 if n == "label 7" else 1e-4 for n in labels}}}
+    reply = {
+        "prediction": {"y": "label 7"},
+        "probability": {"y": 0.5},
+        "probabilities": {"y": {n: 0.5 if n == "label 7" else 1e-4 for n in labels}},
+    }
     [part] = parts_of(info, {"text": "x"}, reply)
     assert isinstance(part, ClassPart)
     assert part.bars[0].name == "label 7" and len(part.bars) == 8 and part.others == 4992
@@ -187,13 +207,19 @@ def test_spans_stand_in_the_text_whose_characters_they_count() -> None:
     assert isinstance(part, PassagePart)
     assert (part.column, part.answer, part.marks[0].end) == ("context", "Kari", 4)
     assert text_of(info, row, [{"start": 0, "end": 3, "text": "Who"}])[0] == "question"
-    [none] = parts_of(info, row, {"prediction": {"y": {"text": "", "start": None, "end": None}}, "probability": {"y": 0.1}})
+    [none] = parts_of(
+        info, row, {"prediction": {"y": {"text": "", "start": None, "end": None}}, "probability": {"y": 0.1}}
+    )
     assert isinstance(none, PassagePart) and none.answer is None and not none.marks
 
 
 def test_boxes_images_vectors_and_what_nobody_knows() -> None:
     box = {"box": [1, 2, 3, 4], "label": "pear", "score": 0.3, "probability": 0.7, "abstained": True}
-    [part] = parts_of(made_up("detection", {"items": {"enum": ["pear"]}}, {"photo": "image"}), {"photo": b"img"}, {"prediction": {"y": [box]}})
+    [part] = parts_of(
+        made_up("detection", {"items": {"enum": ["pear"]}}, {"photo": "image"}),
+        {"photo": b"img"},
+        {"prediction": {"y": [box]}},
+    )
     assert isinstance(part, BoxesPart)
     assert part.image == b"img" and part.boxes[0].score == 0.7 and part.boxes[0].weak
     [part] = parts_of(made_up("generation", {}, {"a": "text"}), {}, {"prediction": {"y": "data:image/png;base64,AA"}})

@@ -19,9 +19,10 @@ from polydetr.serving.body_limit import CALLER, BodyLimit, Caller, Message, Rece
 from polydetr.serving.keys import Key, KeyFile
 from polydetr.serving.limits import Limits, Place
 from polydetr.serving.log import log
-from polydetr.serving.pages import Pages, is_below, is_own_origin
+from polydetr.serving.pages import Pages, is_below
 from polydetr.serving.rates import Buckets, Failures
 from polydetr.serving.refusal import Refused, error_body, json_bytes, refusal, retry_after
+from polydetr.web.origin import is_own_origin
 
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
@@ -32,11 +33,12 @@ _POLICY, _FRAMES = b"content-security-policy", b"x-frame-options"
 _SECURITY = [
     (_POLICY, b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
     (_FRAMES, b"DENY"),
-    (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 ]
+_OF_PAGES = [(_FRAMES, b"SAMEORIGIN"), (b"referrer-policy", b"same-origin")]  # "no-referrer" makes "Origin: null"
 _SAFE = ("GET", "HEAD")
 _POLICY_VIOLATION = 1008
 """Of RFC 6455, section 7.4.1."""
@@ -145,7 +147,7 @@ class Gate:
     async def _checked_page(self, scope: Mapping[str, Any], headers: Mapping[bytes, list[bytes]], path: str) -> int:
         """How long the body may be. Raises Refused."""
         assert self._pages is not None
-        if (scope["type"] == "websocket" or scope["method"] not in _SAFE) and not is_own_origin(headers):
+        if (scope["type"] == "websocket" or scope["method"] not in _SAFE) and not _is_own(headers):
             raise Refused(403, "this request comes from a page of another site.", reason="origin")
         await self._pages.check(scope, headers, path)
         most = self._pages.most_of(path)
@@ -214,7 +216,7 @@ class _Answer:
 
     def __init__(self, send: Send, body: BodyLimit, caller: Caller, *, policy: bytes | None = None) -> None:
         self._send, self._body, self._caller = send, body, caller
-        self._usual = _SECURITY if policy is None else [(_POLICY, policy), (_FRAMES, b"SAMEORIGIN"), *_SECURITY[2:]]
+        self._usual = _SECURITY if policy is None else [(_POLICY, policy), *_OF_PAGES, *_SECURITY[3:]]
         self.begun = self.ended = self._closes = False
 
     async def __call__(self, message: Message) -> None:
@@ -255,6 +257,11 @@ def _headers(scope: Mapping[str, Any]) -> dict[bytes, list[bytes]]:
     for name, value in scope["headers"]:
         found.setdefault(name.lower(), []).append(value)
     return found
+
+
+def _is_own(headers: Mapping[bytes, list[bytes]]) -> bool:
+    found = [headers.get(name, []) for name in (b"origin", b"host", b"sec-fetch-site")]
+    return len(found[0]) < 2 and is_own_origin(*[one[0].decode("latin-1") if one else None for one in found])
 
 
 def _has_body(headers: Mapping[bytes, list[bytes]]) -> bool:

@@ -35,16 +35,3 @@ class Pages(Protocol):
 def is_below(path: str, prefix: str) -> bool:
     """Whether an address belongs to pages."""
     return path == prefix or path.startswith(f"{prefix}/")
-
-
-def is_own_origin(headers: Headers) -> bool:
-    """Whether a browser says that the request comes from a page of this service, or no browser sent it.
-
-    A WebSocket and a form may be opened by any page of any site, with this site's cookies: Origin tells where it stands
-    (OWASP, "Cross-Site Request Forgery Prevention", Verifying Origin With Standard Headers; RFC 6454, section 7).
-    """
-    origin = headers.get(b"origin", [])
-    if not origin:
-        return headers.get(b"sec-fetch-site", [b"none"])[0] in (b"none", b"same-origin")
-    host = headers.get(b"host", [b""])[0].lower()
-    return len(origin) == 1 and origin[0].lower().split(b"://", 1)[-1] == host

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 PREFIX = "/studio"
 UPLOAD_BYTES = 512 * MEGABYTE
 """A file that is dropped on a page, at most."""
+_OPEN = frozenset(f"{PREFIX}/{name}" for name in ("login", "login/done", FONT))
 _HERE = Anybody("", "admin")
 """Who sits at this machine, where no people were set up."""
 _POLICY = (
@@ -148,7 +149,7 @@ class StudioPages:
         if studio.people is not None:
             from polydetr.web.people.login import login_routes
 
-            app.router.routes[:0] = login_routes(studio.people, prefix=PREFIX)
+            app.router.routes[:0] = login_routes(studio.people, prefix=PREFIX, font=FONT)
 
         @ui.page("/")
         async def first(request: Request) -> RedirectResponse:
@@ -161,7 +162,7 @@ class StudioPages:
         ui.run_with(app, mount_path=PREFIX, **configure(title="polydetr", base=studio.base))
 
     async def check(self, scope: Mapping[str, Any], headers: Headers, path: str) -> None:
-        if path == f"{PREFIX}/login" or (path.startswith(self._assets) and "/client/" not in path):
+        if path in _OPEN or (path.startswith(self._assets) and "/client/" not in path):
             return  # the page that signs in, and what every browser loads: nothing of anybody
         if await self.studio.person_of(_cookies(headers)) is not None:
             return

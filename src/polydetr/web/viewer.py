@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from starlette.requests import Request
 
 from polydetr.errors import PolydetrError
-from polydetr.web.words import COOKIE, Words, language_of
+from polydetr.web.people.roles import Role, reaches
+from polydetr.web.words import COOKIE, LANGUAGES, Words, language_of
 
-Role = Literal["viewer", "editor", "admin"]
-ROLES: tuple[Role, ...] = ("viewer", "editor", "admin")
-"""From who only looks to who decides; each may what those before it may."""
 THEMES = ("system", "light", "dark")
 THEME_COOKIE = "polydetr_theme"
 SESSION_COOKIE = "polydetr_session"
@@ -65,7 +63,7 @@ class Viewer:
 
     def may(self, role: Role) -> bool:
         """Whether a button of this role is shown; that it may be pressed is ``require``'s."""
-        return ROLES.index(self.person.role) >= ROLES.index(role)
+        return reaches(self.person.role, role)
 
     async def require(self, role: Role) -> SomeOne:
         """The person, who has at least this role now.
@@ -76,7 +74,7 @@ class Viewer:
         person = await self.now()
         if person is None:
             raise NotAllowed(self.words("people.ended"), hint=self.words("people.ended.hint"), ended=True)
-        if ROLES.index(person.role) < ROLES.index(role):
+        if not reaches(person.role, role):
             wanted = self.words(f"people.role.{role}")
             raise NotAllowed(self.words("people.role.needed", role=wanted), hint=self.words("people.role.hint"))
         return person
@@ -84,6 +82,8 @@ class Viewer:
 
 def taste_of(request: Request) -> tuple[Words, str]:
     """The words and the theme that a request asks for."""
-    language = language_of(request.cookies.get(COOKIE), request.headers.get("accept-language"))
+    chosen = request.query_params.get("language")
+    chosen = chosen if chosen in LANGUAGES else request.cookies.get(COOKIE)
+    language = language_of(chosen, request.headers.get("accept-language"))
     theme = request.cookies.get(THEME_COOKIE, "system")
     return Words(language), theme if theme in THEMES else "system"

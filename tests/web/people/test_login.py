@@ -15,9 +15,9 @@ from starlette.testclient import TestClient
 
 from polydetr.errors import StoreUnavailable
 from polydetr.web.people.login import login_routes, safe_target
-from polydetr.web.people.login_words import SENTENCES, language_of
 from polydetr.web.people.people import People
 from polydetr.web.store.database import Database
+from polydetr.web.words import language_of
 
 PASSWORD = "correct horse battery"
 JSON = {"accept": "application/json"}
@@ -144,11 +144,7 @@ def test_the_language_is_the_chosen_one_else_the_browsers(cookie: Any, accepted:
     assert language_of(cookie, accepted) == language
 
 
-def test_both_languages_say_everything_and_both_lights_are_there(client: TestClient) -> None:
-    assert set(SENTENCES["en"]) == set(SENTENCES["zh"])
-    for name, english in SENTENCES["en"].items():
-        places = re.findall(r"\{\w+\}", english)
-        assert places == re.findall(r"\{\w+\}", SENTENCES["zh"][name])
+def test_the_page_has_both_languages_and_both_lights(client: TestClient) -> None:
     page = client.get("/studio/login", headers={"accept-language": "zh"}).text
     assert '<html lang="zh" data-theme="system">' in page
     assert "登录" in page

@@ -14,12 +14,12 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from polydetr.errors import PolydetrError
+from polydetr.web.origin import is_own_origin
 from polydetr.web.people import login_page
-from polydetr.web.people.login_words import COOKIE, LANGUAGES, Words, language_of
 from polydetr.web.people.people import AT_MOST, People, Person, SignInRefused
+from polydetr.web.viewer import SESSION_COOKIE, taste_of
+from polydetr.web.words import COOKIE, LANGUAGES
 
-SESSION_COOKIE, THEME_COOKIE = "polydetr_session", "polydetr_theme"
-_THEMES = ("system", "light", "dark")
 _MOST_BYTES = 16 << 10
 _YEAR = 365 * 24 * 3600
 _LOG = logging.getLogger("polydetr.web.people")
@@ -109,7 +109,7 @@ class _Login:
         return _no_store(answer)
 
     async def done(self, request: Request) -> Response:
-        words, theme = _taste(request)
+        words, theme = taste_of(request)
         font = self._font(request)
         return _html(login_page.done(words, theme=theme, font=font), font=font)
 
@@ -158,7 +158,7 @@ class _Login:
         return _no_store(RedirectResponse(f"{base}/login/done" if inside else safe_target(target, base), 303))
 
     def _refused(self, request: Request, refusal: _Refusal, form: Mapping[str, str]) -> Response:
-        words, _ = _taste(request)
+        words, _ = taste_of(request)
         said = words(refusal.sentence, **({} if refusal.wait_s is None else {"seconds": refusal.wait_s}))
         headers = {} if refusal.wait_s is None else {"retry-after": str(refusal.wait_s)}
         if _wants_json(request):
@@ -170,7 +170,7 @@ class _Login:
         self, request: Request, form: Mapping[str, str], *, fault: str = "", status: int = 200,
         headers: Mapping[str, str] | None = None, has_people: bool = True,
     ) -> Response:  # fmt: skip
-        words, theme = _taste(request)
+        words, theme = taste_of(request)
         base, font = self._base(request), self._font(request)
         document = login_page.page(
             words, theme=theme, action=f"{base}/login", target=safe_target(form.get("next", ""), base),
@@ -201,30 +201,14 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 def _check_origin(request: Request) -> None:
-    """Raises _Refusal: a page of another site signs nobody in here, and nobody out (OWASP, "Cross-Site Request Forgery
-    Prevention Cheat Sheet"). A program that is no browser sends no Origin.
-    """
-    origin, host = request.headers.get("origin"), request.headers.get("host", "")
-    if origin is None:
-        own = request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
-    else:
-        own = origin.lower().partition("://")[2] == host.lower()
-    if not own:
+    """Raises _Refusal: a page of another site signs nobody in here, and nobody out."""
+    if not is_own_origin(*map(request.headers.get, ("origin", "host", "sec-fetch-site"))):
         raise _Refusal(403, "login.origin")
 
 
 def _wants_json(request: Request) -> bool:
     accepted = request.headers.get("accept", "")
     return "application/json" in accepted and "text/html" not in accepted
-
-
-def _taste(request: Request) -> tuple[Words, str]:
-    """The language and the light that a request asks for."""
-    chosen = request.query_params.get("language")
-    chosen = chosen if chosen in LANGUAGES else request.cookies.get(COOKIE)
-    theme = request.cookies.get(THEME_COOKIE, "system")
-    words = Words(language_of(chosen, request.headers.get("accept-language")))
-    return words, theme if theme in _THEMES else "system"
 
 
 def _person_json(person: Person) -> JSONResponse:

@@ -9,7 +9,7 @@ from html import escape
 from importlib.resources import files
 from urllib.parse import quote, urlencode
 
-from polydetr.web.people.login_words import LANGUAGES, Words
+from polydetr.web.words import LANGUAGES, Words
 
 FIRST_ADMIN = "polydetr people add --role admin NAME"
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
@@ -20,12 +20,10 @@ from polydetr.errors import InputError, PolydetrError, SaveError, StoreUnavailab
 from polydetr.web.people import passwords, throttle
 from polydetr.web.people.audit import COMMAND_LINE, note_in
 from polydetr.web.people.names import checked_name, key_of
+from polydetr.web.people.roles import ROLES, Role, reaches
 from polydetr.web.store.database import Database
 from polydetr.web.store.tables import people, sessions, utc_now
 
-Role = Literal["viewer", "editor", "admin"]
-ROLES: tuple[Role, ...] = get_args(Role)
-"""Each may do what those before it may, and more: look; correct; change models, trainings and people."""
 IDLE, AT_MOST = timedelta(hours=12), timedelta(days=7)
 """A session ends when it is not used for so long, and after so long in any case."""
 _SEEN_EVERY = timedelta(minutes=1)
@@ -43,7 +41,7 @@ class Person:
 
     def may(self, role: Role) -> bool:
         """Whether this person has the role, or a higher one."""
-        return ROLES.index(self.role) >= ROLES.index(role)
+        return reaches(self.role, role)
 
 
 class SignInRefused(PolydetrError):
