@@ -76,12 +76,18 @@ def few(results: Results) -> str:
     return table(["data", "rows per class", "by", "accuracy", "draws"], rows)
 
 
+BETTER = 0.95
+"""Of ``polydetr.tuning.tune``, which a report does not import."""
+
+
 def studies(results: Results) -> str:
     rows: list[list[str]] = []
     for name, line in sorted(results.newest_by("tuning", "set", job="gain").items()):
         gain = line["best_minus_default"]
+        kept = "best" if line["gain_of_study"] and line["gain_of_study"]["share_better"] >= BETTER else "default"
+        by_then = "" if kept == line["kept"] else f" (kept the {line['kept']} by the rule of that day)"
         rows.append([
-            f"{name}: study of {line['trials']} trials in {line['time_limit']}, keeps the {line['kept']}",
+            f"{name}: study of {line['trials']} trials in {line['time_limit']}, keeps the {kept}{by_then}",
             f"best against default on test rows, three seeds: {gain[0]:+.4f} ({gain[1]:+.4f} … {gain[2]:+.4f})",
         ])  # fmt: skip
     for case, line in sorted(results.newest_by("tuning", "case", job="overhead").items()):

@@ -128,7 +128,7 @@ def test_the_same_seed_gives_the_same_study_also_when_it_was_stopped(tmp_path: P
     ).read_bytes()
 
 
-@pytest.mark.parametrize(("share", "kept"), [(0.79, "default"), (0.8, "best")])
+@pytest.mark.parametrize(("share", "kept"), [(0.94, "default"), (0.95, "best")])
 def test_the_best_is_kept_only_where_rows_that_chose_nothing_show_it(
     share: float, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,7 @@ def _measured(gain: Gain, metric: str) -> str:
     return (
         f"On {gain.rows:,} rows that chose nothing, the difference in {shown(metric, 60)} is "
         f"{_signed(gain.difference)}, with a 90 % interval from {_signed(gain.low)} to {_signed(gain.high)}; it is "
-        f"better in {100 * gain.share_better:.0f} % of the resamples of these rows (from 80 % on it is kept)."
+        f"better in {100 * gain.share_better:.0f} % of the resamples of these rows (from 95 % on it is kept)."
     )
 
 
