@@ -32,7 +32,7 @@ NOT_RUN: dict[str, str] = {
     r"polydetr backbones fetch .*": "downloads; tests/fetch does it from an index of its own",
     r"nvidia-smi": "needs a GPU",
     r"polydetr serve .* --root(-path)? .*": "behind a proxy, beside models to come; tests/serving starts both",
-    r"polydetr (corrections export|train .* --corrections) .*": "takes somebody who corrects; tests/cli and tests/studio do",
+    r"polydetr (corrections export|train .* --corrections) .*": "takes somebody who corrects, as in tests/cli",
     r"polydetr tune .* --storage postgresql:.*": "needs a database; tests/tuning has one of its own",
 }
 """Commands (whole, as expressions) that no test types, and why. Every other command of every page is run."""

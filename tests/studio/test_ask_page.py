@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
+from urllib.request import Request, urlopen
 
 import pytest
 from axe import assert_accessible
-from running_studio import VIEWS, picture
+from running_studio import VIEWS, picture, serving
+
+from polydetr.inference.folder import SEAL, seal_of
+from polydetr.serving.keys import KeyFile
 
 pytestmark = pytest.mark.browser
 ASK = "/studio/films/ask"
@@ -55,7 +62,8 @@ def test_text_is_text(studio: str, look: Look, text: str) -> None:
     title = page.title()
     ask(page, text)
     shown = answer(page).locator(".pd-text").first.inner_text()
-    assert ("<script>" in shown) == (text is SCRIPT) and "lovely" in shown
+    assert ("<script>" in shown) == (text is SCRIPT)
+    assert "lovely" in shown
     assert page.title() == title
     page.get_by_role("button", name="Why?").first.click()
     page.wait_for_selector(".pd-verdict")
@@ -139,6 +147,36 @@ def test_looked_at(studio: str, look: Look, view: str) -> None:
     picture(page, f"ask-full-{view}")
 
 
+def test_a_model_that_is_not_there_is_said(studio: str, look: Look) -> None:
+    page = look(studio, "/studio/fims/ask")
+    assert "Did you mean 'films'?" in page.locator(".pd-state.bad").inner_text()
+
+
+def test_a_model_exchanged_behind_an_open_page_answers_and_is_said(
+    look: Look, several_folder: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "models"
+    for name in ("old", "new"):
+        shutil.copytree(several_folder, root / name)
+    description = json.loads((root / "new" / "polydetr.json").read_text())
+    description["created"] = "2000-01-01T00:00:00+00:00"  # another content, another seal
+    keys = tmp_path / "keys"
+    key = KeyFile(keys).add("me", admin=True)
+    (root / "new" / "polydetr.json").write_text(json.dumps({**description, SEAL: seal_of(description)}))
+    with serving({"films": root / "old"}, "--root", str(root), "--keys", str(keys), folder=tmp_path) as address:
+        page = look(address, ASK)
+        page.keyboard.press("e")
+        before = answer(page).inner_text()
+        assert "exchanged" not in before
+        assert "Authorization: Bearer KEY" in page.locator(".pd-tabs pre").inner_text()
+        body = json.dumps({"folder": "new"}).encode()
+        headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        urlopen(Request(f"{address}/v1/admin/models/films", body, headers)).close()
+        page.keyboard.press("e")
+        page.get_by_text("The model was exchanged while this page was open").wait_for()
+        answer(page)  # and it is answered all the same
+
+
 # -- components, in the gallery ---------------------------------------------------------------------------------------
 
 
@@ -159,7 +197,8 @@ def test_boxes_by_keyboard(studio: str, look: Look) -> None:
     assert boxes.locator("rect").count() == 3
     boxes.get_by_role("slider").focus()
     page.keyboard.press("End")
-    assert boxes.locator("rect").count() == 0 and "0 of 3" in boxes.inner_text()
+    assert boxes.locator("rect").count() == 0
+    assert "0 of 3" in boxes.inner_text()
     for _ in range(5):
         page.keyboard.press("ArrowLeft")
     assert boxes.locator("rect").count() == 1  # 0.96 is above 0.95
@@ -167,15 +206,21 @@ def test_boxes_by_keyboard(studio: str, look: Look) -> None:
 
 def test_forms_in_the_gallery(studio: str, look: Look) -> None:
     page = look(studio, "/studio/gallery")
-    many = page.locator("[data-state='many columns'] .pd-form")
+    many = page.locator("[data-state='300 columns'] .pd-form")
     assert many.locator(".pd-field").count() == 13  # twelve columns, and what finds others
-    many.get_by_role("searchbox").fill("column 39")
-    assert many.get_by_role("textbox", name="column 39").count() == 1
+    many.get_by_role("searchbox").fill("column 293")
+    assert many.get_by_role("textbox", name="column 293").count() == 1
     many.get_by_role("searchbox").fill("PROTO")
     many.get_by_role("textbox", name="__proto__").fill("3")
     many.get_by_role("searchbox").fill("")
+    assert many.locator("details").count() == 12
     many.get_by_text("Columns 13 to 36").click()
     assert many.locator(".pd-field").count() == 37
+    shop = many.get_by_role("combobox", name="shop")
+    shop.click()
+    assert many.get_by_role("option").count() == 51  # fifty, and how many more there are
+    shop.fill("shop 4999")
+    assert many.get_by_role("option").all_inner_texts() == ["shop 4999"]
 
     full = page.locator("[data-state=full] .pd-form")
     color = full.get_by_role("combobox", name="color")

@@ -1,4 +1,4 @@
-"""What the page Ask computes: the columns of a form, the parts of an answer, the address, the request as others send it."""
+"""What the page Ask computes: the columns of a form, the parts of an answer, the address, the request in code."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def made_up(task: str, schema: dict[str, Any], inputs: dict[str, str], **state: 
         },
         "tasks": {"y": state},
     }
-    return ModelInfo("m", "v", described, dict.fromkeys(inputs, {}), {"y": {**schema, "x-task": task}}, "onnx fp32")
+    return ModelInfo("m", "v", described, {name: {} for name in inputs}, {"y": {**schema, "x-task": task}}, "onnx fp32")
 
 
 # -- the form ---------------------------------------------------------------------------------------------------------
@@ -96,7 +96,6 @@ def test_categories_dates_images_and_histories() -> None:
     )
     image = {"type": "string", "contentMediaType": "image/*"}
     item = {"anyOf": [{"type": "object", "properties": {"name": {}, "price": {}}}, {"type": "string"}]}
-    info.columns["photo"].update({"anyOf": [image, {"type": "array", "items": image}]})  # type: ignore[union-attr]
     columns = {
         "photo": {"anyOf": [image, {"type": "array", "items": image}, {"type": "null"}]},
         "bought": {"anyOf": [{"type": "array", "items": item}, item]}, "tint": {"examples": ["a"]}, "sold": {}, "z": {},
@@ -114,7 +113,8 @@ def test_categories_dates_images_and_histories() -> None:
     tint, sold, photo, bought, odd = fields_of(replace(info, columns=columns, description=described), learned)
     assert (list(tint.names), tint.total) == (["blue", "red"], 2)
     assert (sold.kind, sold.low) == ("date", 2023.0)
-    assert photo.several and odd.kind == "json"
+    assert photo.several
+    assert odd.kind == "json"
     assert [(one.name, one.kind, one.high) for one in bought.fields] == [
         ("name", "text", None),
         ("price", "number", 5.5),
@@ -145,12 +145,16 @@ def test_a_real_answer_in_parts(info: ModelInfo, served: ServedModel) -> None:
     row = film_rows(1)[0] | {"minutes": 90}
     reply = answered(served, row, Ask(probabilities=True))
     label, stars, entities = parts_of(info, row, reply)
-    assert isinstance(label, ClassPart) and isinstance(stars, NumberPart) and isinstance(entities, SpansPart)
+    assert isinstance(label, ClassPart)
+    assert isinstance(stars, NumberPart)
+    assert isinstance(entities, SpansPart)
     assert [one.name for one in label.bars if one.chosen] == list(label.labels) == [reply["prediction"]["label"]]
     assert sum(one.value for one in label.bars) == pytest.approx(1.0, abs=1e-6)
-    assert sure_of(label) == reply["probability"]["label"] and sure_of(entities) is None
+    assert sure_of(label) == reply["probability"]["label"]
+    assert sure_of(entities) is None
     assert stars.value == reply["prediction"]["stars"]
-    assert entities.text == row["text"] and len(entities.marks) == len(reply["prediction"]["entities"])
+    assert entities.text == row["text"]
+    assert len(entities.marks) == len(reply["prediction"]["entities"])
 
 
 def test_withheld_answers_name_their_threshold(info: ModelInfo, served: ServedModel) -> None:
@@ -158,7 +162,8 @@ def test_withheld_answers_name_their_threshold(info: ModelInfo, served: ServedMo
     reply = answered(served, row, Ask(probabilities=True, min_confidence=1.0))
     least = least_of(info, min_confidence=1.0, accuracy=None)
     label = parts_of(info, row, reply, least=least)[0]
-    assert label.abstained and label.least == 1.0
+    assert label.abstained
+    assert label.least == 1.0
     assert label.threshold == 1.0  # type: ignore[attr-defined]
     assert set(least) == {t for t, p in reply["prediction"].items() if info.answers[t]["x-task"] != "regression"}
 
@@ -196,7 +201,9 @@ def test_of_five_thousand_labels_the_likely_ones_are_shown() -> None:
     }
     [part] = parts_of(info, {"text": "x"}, reply)
     assert isinstance(part, ClassPart)
-    assert part.bars[0].name == "label 7" and len(part.bars) == 8 and part.others == 4992
+    assert part.bars[0].name == "label 7"
+    assert len(part.bars) == 8
+    assert part.others == 4992
 
 
 def test_spans_stand_in_the_text_whose_characters_they_count() -> None:
@@ -210,7 +217,9 @@ def test_spans_stand_in_the_text_whose_characters_they_count() -> None:
     [none] = parts_of(
         info, row, {"prediction": {"y": {"text": "", "start": None, "end": None}}, "probability": {"y": 0.1}}
     )
-    assert isinstance(none, PassagePart) and none.answer is None and not none.marks
+    assert isinstance(none, PassagePart)
+    assert none.answer is None
+    assert not none.marks
 
 
 def test_boxes_images_vectors_and_what_nobody_knows() -> None:
@@ -221,15 +230,21 @@ def test_boxes_images_vectors_and_what_nobody_knows() -> None:
         {"prediction": {"y": [box]}},
     )
     assert isinstance(part, BoxesPart)
-    assert part.image == b"img" and part.boxes[0].score == 0.7 and part.boxes[0].weak
+    assert part.image == b"img"
+    assert part.boxes[0].score == 0.7
+    assert part.boxes[0].weak
     [part] = parts_of(made_up("generation", {}, {"a": "text"}), {}, {"prediction": {"y": "data:image/png;base64,AA"}})
-    assert isinstance(part, ImagePart) and part.source
+    assert isinstance(part, ImagePart)
+    assert part.source
     [part] = parts_of(made_up("generation", {}, {"a": "text"}), {}, {"prediction": {"y": "javascript:alert(1)"}})
-    assert isinstance(part, ImagePart) and part.source is None
+    assert isinstance(part, ImagePart)
+    assert part.source is None
     [part] = parts_of(made_up("embedding", {}, {"a": "text"}), {}, {"prediction": {"y": [0.6, 0.8]}})
-    assert isinstance(part, VectorPart) and list(part.numbers) == [0.6, 0.8]
+    assert isinstance(part, VectorPart)
+    assert list(part.numbers) == [0.6, 0.8]
     [part] = parts_of(made_up("of an outside package", {}, {"a": "text"}), {}, {"prediction": {"y": {"x": 1}}})
-    assert isinstance(part, PlainPart) and part.value == {"x": 1}
+    assert isinstance(part, PlainPart)
+    assert part.value == {"x": 1}
 
 
 def test_why_is_told_in_both_languages(info: ModelInfo, served: ServedModel) -> None:
@@ -242,7 +257,8 @@ def test_why_is_told_in_both_languages(info: ModelInfo, served: ServedModel) -> 
     assert "".join(w.before + w.text for w in words) == row["text"]
     assert words[0].weight == -1.0
     said = {language: verdict(Words(language), found) for language in ("en", "zh")}
-    assert said["en"] != said["zh"] and "{" not in said["en"] + said["zh"]
+    assert said["en"] != said["zh"]
+    assert "{" not in said["en"] + said["zh"]
     parts = parts_of(info, row, answered(served, row, Ask(probabilities=True)))
     assert set(labels_to_explain(parts[0])) == {"good", "bad"}
 
@@ -269,7 +285,9 @@ def test_a_long_row_and_an_image_stand_in_no_address(row: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize(
-    "query", [{"least": "nan"}, {"least": "2"}, {"seed": "-1"}, {"seed": "9" * 30}, {"row": "["}, {"row": "[1]"}, {"row": '{"x": 1}'}]
+    "query",
+    [{"least": "nan"}, {"least": "2"}, {"seed": "-1"}, {"seed": "9" * 30}, {"row": "["}, {"row": "[1]"},
+     {"row": '{"x": 1}'}],
 )  # fmt: skip
 def test_what_a_link_says_wrongly_is_left_out(query: dict[str, str]) -> None:
     assert Asked.of(query, ["text"]) == Asked()
@@ -280,10 +298,13 @@ def test_the_request_as_others_send_it() -> None:
     line = curl_line("https://x.org/api", "m n", row, with_key=True, options={"min_confidence": 0.7})
     words = shlex.split(line)
     assert words[2] == "https://x.org/api/v1/models/m%20n/predict?min_confidence=0.7"
-    assert json.loads(words[-1]) == {"rows": [row]} and "Authorization: Bearer KEY" in words
+    assert json.loads(words[-1]) == {"rows": [row]}
+    assert "Authorization: Bearer KEY" in words
     code = python_lines("https://x.org/api", "m", {**row, "photo": b"1"}, with_key=False, options={"seed": 3})
     compile(code, "lines", "exec")
-    assert 'Path("FILE")' in code and "seed=3" in code and "KEY" not in code
+    assert 'Path("FILE")' in code
+    assert "seed=3" in code
+    assert "KEY" not in code
     assert "photos=@FILE" in curl_line("http://h", "m", {"photos": [b"1", b"2"]}, with_key=False)
 
 
@@ -296,12 +317,14 @@ def test_a_handed_row_is_found_for_a_while() -> None:
     assert handover.get(names[1], "m") == rows[1] == handover.get(names[1], "m")
     assert handover.get(names[1], "another model") is None
     now[0] = 11
-    assert handover.get(names[2], "m") is None and len(handover) == 0
+    assert handover.get(names[2], "m") is None
+    assert len(handover) == 0
 
 
 def test_handed_images_are_bounded_by_their_bytes() -> None:
     handover = Handover(size=1000)
     first = handover.put(Handed("m", "v", {"photo": b"1" * 600}, {}))
     second = handover.put(Handed("m", "v", {"photo": b"2" * 600}, {}))
-    assert handover.get(first, "m") is None and handover.get(second, "m") is not None
+    assert handover.get(first, "m") is None
+    assert handover.get(second, "m") is not None
     assert len(handover) == 1

@@ -52,14 +52,16 @@ def test_marks_are_escaped_and_nest() -> None:
     html = marked_html(text, marks, label_colors(["A", SCRIPT]))
     assert "<script" not in html
     assert html.count("<mark ") == html.count("</mark>") == 4  # three parts of A, one within
-    assert "weak" in html and "0.25" in html
+    assert "weak" in html
+    assert "0.25" in html
 
 
 def test_marks_on_characters_that_cannot_be_seen_are_named() -> None:
     html = marked_html("a\u200bb", [Mark(1, 2, "L")], {})
     assert "zero width space" in html
     turned = marked_html("a\u202eb", [Mark(0, 3, "L")], {})
-    assert "\u202e" not in turned and "\\u202e" in turned  # it would turn what follows it on the page
+    assert "\u202e" not in turned
+    assert "\\u202e" in turned
 
 
 def test_a_mark_outside_of_the_text_is_an_error() -> None:
@@ -71,7 +73,9 @@ def test_words_are_weighed() -> None:
     assert _weighed(Weighed("so", 0.05, " ")) == " so"
     assert 'class="pd-weighed for"' in _weighed(Weighed("good", 0.8))
     against = _weighed(Weighed("<b>", -1.0, in_answer=True))
-    assert 'class="pd-weighed answer against"' in against and "&lt;b&gt;" in against and "-1.00" in against
+    assert 'class="pd-weighed answer against"' in against
+    assert "&lt;b&gt;" in against
+    assert "-1.00" in against
 
 
 def test_what_is_typed_becomes_a_row() -> None:

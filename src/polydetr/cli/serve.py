@@ -87,7 +87,9 @@ _RATE = 100.0
 """Requests per second of one key, where nothing else is said: one key's slip leaves the others their share."""
 
 
-def _pages(wanted: Wanted, studio: bool | None, store: str, runs: Path) -> Callable[[Fleet], Pages] | None:
+def _pages(
+    wanted: Wanted, studio: bool | None, store: str, runs: Path
+) -> Callable[[], Callable[[Fleet], Pages]] | None:
     missing = [name for name in _NEEDED_BY_PAGES if find_spec(name) is None]
     if studio is False or (studio is None and missing):
         return None
@@ -98,7 +100,7 @@ def _pages(wanted: Wanted, studio: bool | None, store: str, runs: Path) -> Calla
         )
     from polydetr.studio.opened import studio_pages
 
-    return studio_pages(wanted, store=store, runs=runs)
+    return lambda: studio_pages(wanted, store=store, runs=runs)
 
 
 def _check_installed() -> None:

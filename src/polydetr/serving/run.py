@@ -148,19 +148,21 @@ def serve(
     wanted: Wanted,
     *,
     started: Callable[[str, Mapping[str, ModelInfo]], None],
-    pages: Callable[[Fleet], Pages] | None = None,
+    pages: Callable[[], Callable[[Fleet], Pages]] | None = None,
 ) -> None:
     """Loads the models and answers until it is stopped (SIGTERM, Ctrl-C), and then what it has accepted.
 
-    started: told of the address and the models when requests are taken. pages: makes those that stand beside the API.
+    started: told of the address and the models when requests are taken. pages: prepares
+    those that stand beside the API, and gives what makes them once the models are there.
 
     Raises:
         ConfigError, ModelFolderError: it cannot begin.
     """
     keys = check(wanted)
+    make_pages = pages() if pages is not None else None
     with bound(wanted.host, wanted.port) as place, suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # also while models are loaded
-        asyncio.run(_serve(wanted, keys, place, started, pages))
+        asyncio.run(_serve(wanted, keys, place, started, make_pages))
 
 
 async def _serve(

@@ -1,4 +1,4 @@
-"""Below which probability answers are withheld, from what a person asks for: a probability, or a share of right ones."""
+"""Below which probability answers are withheld, where a person asks for one, or for a share of right answers."""
 
 from __future__ import annotations
 

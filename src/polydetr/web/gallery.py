@@ -31,6 +31,8 @@ from polydetr.web.words import Words
 States = Mapping[str, Callable[[], Any]]
 SCRIPT = "<script>document.title = 'taken'</script>"
 RIGHT_TO_LEFT = "قال أحمد في القاهرة: hello \u202eworld\u202c."
+ODD = ("onclick", SCRIPT, "__proto__", "style", 'class" onmouseover="x')
+"""Names of columns that are something else to a browser."""
 _COLORS = label_colors(["LOC", "ORG", "PER", SCRIPT])
 
 
@@ -79,7 +81,7 @@ def _bars(words: Words) -> States:
         "full": lambda: bars(words, several[:1] + several[2:]),
         "threshold": lambda: bars(words, several, threshold=0.5),
         "empty": lambda: bars(words, []),
-        "signed": lambda: signed_bars(
+        "for and against": lambda: signed_bars(
             words, [Bar("price", 3.2, note="12.5"), Bar("color", -1.1, note="blue"), Bar("size", 0.0)]
         ),
     }
@@ -94,11 +96,12 @@ def _marked(words: Words) -> States:
         Mark(42, 46, "PER", 0.4, weak=True),
     ]
     crossing = [Mark(0, 14, "ORG", 0.9), Mark(4, 22, "LOC", 0.5), Mark(18, 30, "PER", 0.3)]
+    turned = [Mark(4, 8, "PER", 0.9), Mark(12, 19, "LOC", 0.8)]
     unseen = "before\u200b\u200dafter"
     return {
         "nested": lambda: marked_text(plain, nested, _COLORS),
         "crossing": lambda: marked_text(plain, crossing, _COLORS),
-        "right to left": lambda: marked_text(RIGHT_TO_LEFT, [Mark(4, 8, "PER", 0.9), Mark(12, 19, "LOC", 0.8)], _COLORS),
+        "right to left": lambda: marked_text(RIGHT_TO_LEFT, turned, _COLORS),
         "zero width": lambda: marked_text(unseen, [Mark(6, 8, "PER", 0.5)], _COLORS),
         "script": lambda: marked_text(SCRIPT, [Mark(0, 8, SCRIPT, 0.5)], _COLORS),
         "empty": lambda: marked_text(plain, [], _COLORS),
@@ -119,8 +122,11 @@ def _numbers(words: Words) -> States:
 
 
 def _boxes(words: Words) -> States:
-    found = [Box((20, 30, 120, 110), "kettle", 0.96, "#2f6db3"), Box((90, 60, 180, 150), "pear", 0.61, "#d9691e", weak=True),
-             Box((10, 2, 60, 40), SCRIPT, 0.3, "#2a9d6f")]  # fmt: skip
+    found = [
+        Box((20, 30, 120, 110), "kettle", 0.96, "#2f6db3"),
+        Box((90, 60, 180, 150), "pear", 0.61, "#d9691e", weak=True),
+        Box((10, 2, 60, 40), SCRIPT, 0.3, "#2a9d6f"),
+    ]
     return {
         "full": lambda: Boxes(words, image_source(200, 160), found, alt="photo"),
         "empty": lambda: Boxes(words, image_source(200, 160), [], alt="photo"),
@@ -143,9 +149,9 @@ def _form(words: Words) -> States:
         Field("photo", "image", several=True),
         Field("bought", "history", fields=(Field("name"), Field("price", "number", low=1, high=6)), most=20),
     ]
-    wide = [
-        Field(name, "number") for name in ("onclick", SCRIPT, "__proto__", "style", *(f"column {i}" for i in range(40)))
-    ]
+    names = tuple(f"shop {i}" for i in range(5000))
+    odd = [Field("shop", "category", names=names, total=5000), *(Field(n, "number") for n in ODD)]
+    wide = [*odd, *(Field(f"column {i}", "number") for i in range(300 - len(odd)))]
     row = {
         "text": "A lovely evening.",
         "price": 99,
@@ -157,7 +163,7 @@ def _form(words: Words) -> States:
         "empty": lambda: form(every, {}),
         "full": lambda: form(every, row),
         "error": lambda: form(every[:2], {"price": "cheap"}, {"price": "'cheap' is no number."}),
-        "many columns": lambda: form(wide, {}),
+        "300 columns": lambda: form(wide, {}),
     }
 
 
