@@ -8,6 +8,7 @@ from dataclasses import replace
 from polydetr.core.mistakes import Mistake, Mistakes, ShownMistake, Worst
 from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record
+from polydetr.engine.answered_rows import answered_rows
 from polydetr.engine.engine import Engine
 from polydetr.errors import RowError, shown
 from polydetr.modalities.text import TextModality, as_text
@@ -37,8 +38,10 @@ def _with_mistakes(
         return evaluation
     golds = [result.golds[target] for result in results]
     worst = Worst(most=most)
+    wrong: set[int] = set()
     for row, mistake in task.mistakes([r.predictions[target] for r in results], golds, evaluation.figures):
         worst.add(row, mistake)
+        wrong.add(row)
     found = Mistakes(
         rows=sum(gold is not None for gold in golds),
         kinds=task.mistake_kinds,
@@ -49,7 +52,10 @@ def _with_mistakes(
             for kind in task.mistake_kinds
         },
     )
-    return replace(evaluation, mistakes=found, data={**evaluation.data, "mistakes": found.to_dict()})
+    return replace(
+        evaluation, mistakes=found, data={**evaluation.data, "mistakes": found.to_dict()},
+        rows=answered_rows(engine, target, results, wrong),
+    )  # fmt: skip
 
 
 def _shown(engine: Engine, target: str, results: Sequence[RowResult], row: int, mistake: Mistake) -> ShownMistake:

@@ -27,6 +27,7 @@ from polydetr.inference.folder import (
     LAST,
     LEFT,
     MANIFEST,
+    PROGRESS,
     SEAL,
     WEIGHTS,
     lock_of,
@@ -160,9 +161,11 @@ def _stopped(out: Path, checkpoint: Path) -> SavedRun | None:
     running = is_held(lock_of(Path(os.path.realpath(out))))
     name = checkpoint.name if os.path.lexists(out / MANIFEST) else out.name  # a second run over a finished one
     changed = _changed(checkpoint)
+    now = _progress(checkpoint) if running else {}
     if not os.path.lexists(checkpoint / LAST):
         reason = "no step is saved yet" if running else "it ended before its first checkpoint"
-        return SavedRun(name, out, "running" if running else "failed", reason=reason, changed=changed)
+        state: RunState = "running" if running else "failed"
+        return SavedRun(name, out, state, {}, _entries(now.get("history")), reason, changed, progress=now)
     try:
         header = _header(checkpoint / LAST)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -180,8 +183,18 @@ def _stopped(out: Path, checkpoint: Path) -> SavedRun | None:
     )
     reason = "" if running else how
     return SavedRun(
-        name, out, "running" if running else "stopped", info, _entries(progress.get("history")), reason, changed
-    )
+        name, out, "running" if running else "stopped", info, _entries(now.get("history") or progress.get("history")),
+        reason, changed, progress=now,
+    )  # fmt: skip
+
+
+def _progress(checkpoint: Path) -> Mapping[str, Any]:
+    """How far a run under way has got; nothing where it does not say."""
+    try:
+        read = read_json(checkpoint, PROGRESS)
+    except ModelFolderError:
+        return {}
+    return read if isinstance(read, Mapping) else {}
 
 
 def _header(file: Path) -> Mapping[str, Any]:

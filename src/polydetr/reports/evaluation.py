@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from polydetr.core.files import file_names, make_folder, save_json, save_text
+from polydetr.core.files import file_names, json_text, make_folder, save_json, save_text
 from polydetr.core.installed import check_installed
 from polydetr.core.predictions import Evaluation
 from polydetr.errors import SaveError
@@ -19,6 +19,7 @@ from polydetr.metrics.figures import BoxFigures, ClassFigures, NumberFigures, Sp
 from polydetr.reports.detection import detection_confusion_png, precision_recall_png
 from polydetr.reports.detection_page import mistakes_page as boxes_page
 from polydetr.reports.label_names import key_of
+from polydetr.reports.mistakes_data import worst_of
 from polydetr.reports.mistakes_page import ImageOf, mistakes_page
 from polydetr.reports.numbers_png import predicted_true_png, residuals_png
 from polydetr.reports.plots import confusion_matrix_png, coverage_png, entity_bars_png, reliability_png
@@ -71,8 +72,8 @@ def write_evaluations(
     names: Mapping[str, str] | None = None,
     draws: bool = True,
 ) -> list[Path]:
-    """``NAME-*.txt``, ``.json``, ``-*.png`` and ``-mistakes.html`` of each target in ``folder``; the files
-    written. Of several targets each has its own name in those of its files.
+    """``NAME-*.txt``, ``.json``, ``-rows.jsonl``, ``-*.png``, ``-mistakes.json`` and ``.html`` of each target in
+    ``folder``; the files written. Of several targets each has its own name in those of its files.
 
     image_of: gives a row's image. before: what was measured before the calibration, drawn beside. names: target → as
     part of a name, of all targets of the model. draws: diagrams and images too, for which a time
@@ -102,6 +103,12 @@ def _write(
 ) -> list[Path]:
     written = [save_text(folder / f"{stem}-{title}.txt", f"{table}\n") for title, table in evaluation.tables.items()]
     written.append(save_json(folder / f"{stem}.json", {"metrics": dict(evaluation.metrics), **evaluation.data}))
+    if evaluation.rows:
+        lines = "".join(f"{json_text(row)}\n" for row in evaluation.rows)
+        written.append(save_text(folder / f"{stem}-rows.jsonl", lines))
+    if evaluation.mistakes is not None:
+        worst = worst_of(evaluation.mistakes, image_of)
+        written.append(save_json(folder / f"{stem}-mistakes.json", worst))
     if key := [line for name, labels in _labels(evaluation) for line in (f"{stem}-{name}.png:", *key_of(labels))]:
         written.append(save_text(folder / f"{stem}-labels.txt", "\n".join(key) + "\n"))
     diagrams = list(_diagrams(folder, stem, of, evaluation, before)) if draws else []
