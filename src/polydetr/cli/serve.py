@@ -61,6 +61,10 @@ def serve(
         str, typer.Option(help="Where corrections and people are kept: a file, or a PostgreSQL address.")
     ] = "polydetr-studio.db",
     runs: Annotated[Path, typer.Option(help="The folder of trainings that the pages show.")] = Path("runs"),
+    may_train: Annotated[
+        bool | None,
+        typer.Option(help="Admins may start trainings on the pages; by default where only this machine reaches them."),
+    ] = None,
 ) -> None:
     """Answer rows over HTTP, until it is stopped (Ctrl-C)."""
     _check_installed()
@@ -80,7 +84,7 @@ def serve(
         keys=keys, hosts=allowed_host or (), proxies=proxy or (), queue=queue, limits=limits,
     )  # fmt: skip
     say(f"polydetr: loading {', '.join(wanted.models)}")
-    pages = _pages(wanted, studio, store, runs)
+    pages = _pages(wanted, studio, store, runs, may_train)
     run(wanted, pages=pages, started=lambda address, served: _tell(address, served, with_key=keys is not None))
     say("polydetr: stopped")
 
@@ -89,7 +93,9 @@ _RATE = 100.0
 """Requests per second of one key, where nothing else is said: one key's slip leaves the others their share."""
 
 
-def _pages(wanted: Wanted, studio: bool | None, store: str, runs: Path) -> Callable[[Fleet], Pages] | None:
+def _pages(
+    wanted: Wanted, studio: bool | None, store: str, runs: Path, may_train: bool | None
+) -> Callable[[Fleet], Pages] | None:
     missing = [name for name in _NEEDED_BY_PAGES if find_spec(name) is None]
     if studio is False or (studio is None and missing):
         return None
@@ -100,7 +106,7 @@ def _pages(wanted: Wanted, studio: bool | None, store: str, runs: Path) -> Calla
         )
     from polydetr.studio.opened import studio_pages
 
-    return studio_pages(wanted, store=store, runs=runs)
+    return studio_pages(wanted, store=store, runs=runs, may_train=may_train)
 
 
 def _check_installed() -> None:

@@ -59,6 +59,18 @@ def list_runs(folder: Path) -> list[SavedRun]:
     return sorted(found, key=lambda run: (run.created, run.changed, run.name), reverse=True)
 
 
+def running_runs(folder: Path) -> list[SavedRun]:
+    """Those under way, and no others are read: for whoever looks again and again. A folder that is gone has none."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(_CHECKPOINT))
+    except OSError:
+        return []
+    places = [folder / name.removesuffix(_CHECKPOINT) for name in names]
+    held = [place for place in places if is_held(lock_of(Path(os.path.realpath(place))))]
+    found = (_stopped(place, place.with_name(place.name + _CHECKPOINT)) for place in held)
+    return [run for run in found if run is not None and run.state == "running"]
+
+
 def find_runs(names: Sequence[str], folder: Path) -> list[SavedRun]:
     """The runs of these names in ``folder``; a name may be a path, or the beginning of one name alone.
 

@@ -39,7 +39,13 @@ def worst_of(mistakes: Mistakes, image_of: Callable[[Record], Any]) -> dict[str,
 def _told(one: ShownMistake, image_of: Callable[[Record], Any]) -> dict[str, Any]:
     mistake, (start, end) = one.mistake, excerpt(one.text, one.mistake.marks)
     marks = [
-        {"start": max(m.start, start) - start, "end": min(m.end, end) - start, "label": m.label, "side": m.side}
+        {
+            "start": max(m.start, start) - start,
+            "end": min(m.end, end) - start,
+            "label": m.label,
+            "side": m.side,
+            "focus": m.focus,
+        }
         for m in mistake.marks
         if m.start < end and m.end > start
     ]

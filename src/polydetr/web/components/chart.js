@@ -13,7 +13,7 @@ const WRITTEN = {
 export default {
   template: `
     <figure class="pd-chart" :aria-label="label">
-      <figcaption class="pd-row"><h3>{{ label }}</h3><span class="pd-grow"></span>
+      <figcaption class="pd-chart-head"><h3 dir="auto">{{ label }}</h3>
         <button type="button" class="pd-button quiet small" v-show="zoomed" @click="whole">{{ words.whole }}</button>
         <button type="button" class="pd-button quiet small" v-if="rows.length" @click="save_png" :aria-label="words.png_of">PNG</button>
         <button type="button" class="pd-button quiet small" v-if="rows.length" @click="save_csv" :aria-label="words.csv_of">CSV</button>

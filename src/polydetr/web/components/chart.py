@@ -6,6 +6,7 @@ import re
 
 from nicegui.element import Element
 from nicegui.elements.echart import echart as _echart  # registers what draws
+
 from polydetr.web.components.chart_data import ChartData
 from polydetr.web.words import Words
 

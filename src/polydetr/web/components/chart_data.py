@@ -5,6 +5,7 @@ Every builder takes plain numbers and returns ``ChartData``. Bars begin at zero;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,15 +53,18 @@ def lines(
     """Lines over numbers. shares: whether x, y are written as percentages. bounds: of the y axis. diagonal: the name of
     the line from 0, 0 to 1, 1. at: an x that is marked, and what it is.
     """
-    drawn = []
+    drawn: list[dict[str, Any]] = []
+    shifts = _apart(series)
     for i, (name, values) in enumerate(series.items()):
         color = (colors or {}).get(name, PALETTE[i % len(PALETTE)])
         drawn.append({
             "type": "line", "name": shorten(name, _NAME), "data": [list(point) for point in values],
             "itemStyle": {"color": color}, "symbol": _MARKS[i % len(_MARKS)], "symbolSize": 7, "showSymbol": points,
             "lineStyle": {"color": color, "width": 2, "type": _DASHES[i // 3 % len(_DASHES)]},
-            "endLabel": {"show": True, "formatter": "%last", "color": "$ink", "fontSize": 14},
-            "labelLayout": {"moveOverlap": "shiftY"}, "emphasis": {"focus": "series"},
+            "endLabel": {
+                "show": True, "formatter": "%last", "color": "$ink", "fontSize": 14, "offset": [0, shifts.get(name, 0)],
+            },
+            "emphasis": {"focus": "series"},
         })  # fmt: skip
     if diagonal:
         drawn.append({
@@ -93,6 +97,32 @@ def lines(
     if len(series) == 1:
         return ChartData(label, options, [x, y], [row[1:] for row in rows], _span(series), note, True)
     return ChartData(label, options, ["", x, y], rows, _span(series), note, True)
+
+
+def _apart(series: Mapping[str, Sequence[Point]], *, pixels: float = 220.0, line: float = 17.0) -> dict[str, float]:
+    """By how many pixels the names at the ends of lines are moved, so that they do not lie upon each other."""
+    every = [value for values in series.values() for _, value in values if value is not None]
+    ends = {n: next((v for _, v in reversed(values) if v is not None), None) for n, values in series.items()}
+    known = sorted(((value, name) for name, value in ends.items() if value is not None), reverse=True)
+    if len(known) < 2:
+        return {}
+    size = (max(every) - min(every)) or 1.0
+    wanted = [(max(every) - value) / size * pixels for value, _ in known]
+    placed: list[float] = []
+    for place in wanted:
+        placed.append(max(place, placed[-1] + line) if placed else place)
+    over = max(0.0, placed[-1] - pixels)
+    for i in range(len(placed) - 1, -1, -1):  # those below the drawing push the others up again
+        placed[i] = min(placed[i], (placed[i + 1] - line) if i + 1 < len(placed) else placed[i] - over)
+    return {name: round(at - want, 1) for (_, name), at, want in zip(known, placed, wanted, strict=True)}
+
+
+def score_bounds(series: Mapping[str, Sequence[Point]]) -> tuple[float | None, float | None]:
+    """Of the y axis of scores: from a little below the lowest to 1, where they are shares."""
+    every = [value for values in series.values() for _, value in values if value is not None]
+    if not every or min(every) < 0 or max(every) > 1:
+        return None, None
+    return max(0.0, math.floor((min(every) - 0.05) * 10) / 10), 1.0
 
 
 def _span(series: Mapping[str, Sequence[Point]]) -> str:
@@ -150,6 +180,7 @@ def bars(
         "grid": {"left": 8, "right": 96 if not intervals else 24, "top": 8, "bottom": 8, "containLabel": True},
         "tooltip": {"trigger": "item", "valueFormatter": writing},
         "xAxis": {"type": "value", "min": 0, **({} if most is None else {"max": most}), "splitNumber": 4,
+                  **({} if share or any(v != int(v) for v in values.values()) else {"minInterval": 1}),
                   "axisLabel": {"formatter": writing, "hideOverlap": True}},
         "yAxis": {"type": "category", "inverse": True, "data": [shorten(n, _NAME, keep_end=True) for n in names],
                   "splitLine": {"show": False}, "axisLabel": {"interval": 0}},
@@ -182,10 +213,14 @@ def pairs(
         ],
     }  # fmt: skip
     rows = [[n, *values[n]] for n in names]
-    return ChartData(label, options, ["", *of], rows, "; ".join(f"{n}: {a:.3g}, {b:.3g}" for n, (a, b) in values.items()), note)
+    return ChartData(
+        label, options, ["", *of], rows, "; ".join(f"{n}: {a:.3g}, {b:.3g}" for n, (a, b) in values.items()), note
+    )
 
 
-def heat(label: str, names: Sequence[str], cells: Sequence[tuple[int, int, int]], *, of: tuple[str, str], note: str = "") -> ChartData:
+def heat(
+    label: str, names: Sequence[str], cells: Sequence[tuple[int, int, int]], *, of: tuple[str, str], note: str = ""
+) -> ChartData:
     """Counts by row and column, of the same names; the color is the share of the row. of: what rows and columns are."""
     totals: dict[int, int] = {}
     for row, _, count in cells:
@@ -200,12 +235,12 @@ def heat(label: str, names: Sequence[str], cells: Sequence[tuple[int, int, int]]
     options = {
         "grid": {"left": 8, "right": 8, "top": 8, "bottom": 32, "containLabel": True},
         "tooltip": {"trigger": "item"},
-        "xAxis": {"type": "category", "data": short, "name": of[1], "nameLocation": "middle", "nameGap": 8 if len(names) > 8 else 32,
+        "xAxis": {"type": "category", "data": short,
                   "splitLine": {"show": False}, "axisLabel": {"rotate": 45 if len(names) > 4 else 0, "interval": 0}},
-        "yAxis": {"type": "category", "data": short, "inverse": True, "name": of[0], "nameLocation": "start",
+        "yAxis": {"type": "category", "data": short, "inverse": True,
                   "splitLine": {"show": False}, "axisLabel": {"interval": 0}},
         "series": [{"type": "heatmap", "name": label, "data": data,
-                    "label": {"show": len(names) <= 22, "formatter": "%cell", "fontSize": 14 if len(names) <= 12 else 12}}],
+                    "label": {"show": len(names) <= 22, "formatter": "%cell", "fontSize": 14}}],
         "visualMap": {"show": False, "min": 0, "max": 1, "dimension": 3, "inRange": {"color": ["$raised", BLUE]}},
     }  # fmt: skip
     rows = [[names[row], names[column], count] for row, column, count in cells if count]

@@ -1,0 +1,179 @@
+"""A training started from a page: the file is sent, looked at, and only then is anything chosen."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nicegui import events, ui
+
+from polydetr.core.files import file_names
+from polydetr.errors import PolydetrError
+from polydetr.studio.looked_at import LookedAt, look_at
+from polydetr.studio.pages import UPLOAD_BYTES
+from polydetr.studio.trainings import PRESETS, Trainings, Wanted
+from polydetr.web.markup import box, button, panel, text
+from polydetr.web.notices import failure, loading
+from polydetr.web.people.audit import Audit
+
+if TYPE_CHECKING:
+    from polydetr.studio.pages import View
+
+BACKBONES = ("auto", "none")
+_MOST_MINUTES = 24 * 60
+
+
+class NewTraining:
+    """The steps on one page: a file, what is in it, what to learn."""
+
+    def __init__(self, view: View, trainings: Trainings | None) -> None:
+        self._view, self._trainings, self._words = view, trainings, view.viewer.words
+        self._folder: Path | None = None
+        self._file: Path | None = None
+        self._chosen: dict[str, Any] = {}
+
+    def build(self) -> None:
+        """Where nothing may be started, how that is changed."""
+        words = self._words
+        if self._trainings is None:
+            with panel(words("runs.new")):
+                text(words("runs.new.off"), "p")
+                text("polydetr serve MODEL --may-train", "code", "pd-code")
+            return
+        if not self._view.viewer.may("admin"):
+            text(words("runs.new.admin"), "p", "pd-note")
+            return
+        with panel(words("new.file"), note=words("new.file.note")):
+            upload = ui.upload(
+                label=words("new.drop"), auto_upload=True, max_files=1, max_file_size=UPLOAD_BYTES,
+                on_upload=self._sent, on_rejected=self._too_large,
+            )  # fmt: skip
+            upload.props("flat bordered").classes("pd-upload")
+        self._place = box("div", aria_live="polite")
+        self._view.main.client.on_delete(self._left)
+
+    def _too_large(self) -> None:
+        self._place.clear()
+        with self._place:
+            text(self._words("new.large", most=UPLOAD_BYTES >> 20), "p", "pd-strong", role="alert")
+
+    async def _left(self) -> None:
+        """The page is closed: a file that nothing was begun with goes."""
+        if self._folder is not None:
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    async def _sent(self, event: events.UploadEventArguments) -> None:
+        await self._view.viewer.require("admin")
+        assert self._trainings is not None
+        await self._left()
+        self._folder = await asyncio.to_thread(self._trainings.make_incoming)
+        self._file = self._folder / safe_name(event.file.name)
+        self._place.clear()
+        with self._place:
+            loading(self._words)
+        try:
+            await event.file.save(self._file)
+            await self._look(None)
+        except PolydetrError as error:
+            self._place.clear()
+            with self._place:
+                failure(self._words, error)
+
+    async def _look(self, target: str | None) -> None:
+        """What ``inspect`` says, with this target; with the one that it guesses where there is none."""
+        assert self._file is not None
+        found = await asyncio.to_thread(look_at, self._file, target)
+        self._place.clear()
+        with self._place:
+            self._found(found)
+            self._form(found)
+
+    # -- what is in the file -------------------------------------------------------------------------------------------
+
+    def _found(self, found: LookedAt) -> None:
+        words = self._words
+        with panel(words("new.found"), note=words("new.rows", count=f"{found.rows:,}")):
+            with box("table", "pd-table pd-cards"):
+                with box("thead"), box("tr"):
+                    for name in ("column", "kind", "missing", "distinct", "example"):
+                        number = "pd-number" if name in ("missing", "distinct") else ""
+                        text(words(f"new.{name}"), "th", number, scope="col")
+                with box("tbody"):
+                    for one in found.columns:
+                        with box("tr"):
+                            text(one.name, "th", scope="row", dir="auto")
+                            text(self._kind(one.kind), "td", data_label=words("new.kind"))
+                            text(f"{one.missing:,}", "td", "pd-number", data_label=words("new.missing"))
+                            text(one.distinct, "td", "pd-number", data_label=words("new.distinct"))
+                            text(one.example, "td", dir="auto", data_label=words("new.example"))
+            for name, labels in found.labels.items():
+                text(f"{name}: {labels}", "p", "pd-note", dir="auto")
+            text(words("new.cautions"), "h3")
+            with box("ul", "pd-list"):
+                for line in found.findings:
+                    text(line, "li", dir="auto")
+
+    def _kind(self, kind: str) -> str:
+        if kind.startswith("→"):
+            task = kind.removeprefix("→ ")
+            return f"→ {self._words.known(f'task.{task}', task)}"
+        return self._words.known(f"modality.{kind}", kind)
+
+    # -- what to learn -------------------------------------------------------------------------------------------------
+
+    def _form(self, found: LookedAt) -> None:
+        words, names = self._words, [one.name for one in found.columns]
+        assert self._file is not None
+        with panel(words("new.learn")), box("div", "pd-stack pd-form"):
+            target = ui.select(names, value=found.targets, multiple=True, label=words("new.target")).props(
+                "outlined use-chips"
+            )
+            name = ui.input(words("new.name"), value=self._file.stem).props("outlined maxlength=60")
+            preset = ui.select(
+                {p: words(f"new.preset.{p}") for p in PRESETS}, value="balanced", label=words("new.preset")
+            ).props("outlined")
+            backbone = ui.select(
+                {one: words(f"new.backbone.{one}") for one in BACKBONES}, value="auto", label=words("new.backbone")
+            ).props("outlined")
+            minutes = ui.number(words("new.minutes"), value=10, min=0, max=_MOST_MINUTES, precision=1).props("outlined")
+            text(words("new.minutes.note"), "p", "pd-note")
+            self._said = box("div", role="alert")
+            with box("div", "pd-row"):
+                self._begin = button(
+                    words("new.begin"),
+                    lambda: self._start(list(target.value or ()), name.value, preset.value, backbone.value, minutes.value),
+                    kind="primary", icon="play",
+                )  # fmt: skip
+
+    async def _start(self, targets: list[str], name: Any, preset: str, backbone: str, minutes: Any) -> None:
+        viewer, words = self._view.viewer, self._words
+        person = await viewer.require("admin")
+        assert self._trainings is not None
+        assert self._file is not None
+        self._said.clear()
+        try:
+            free = await asyncio.to_thread(self._trainings.free_name, str(name or "model"))
+            wanted = Wanted(free, self._file, targets, str(backbone), str(preset), float(minutes or 0))
+            started = await self._trainings.start(wanted)
+        except PolydetrError as error:
+            with self._said:
+                failure(words, error)
+            return
+        self._folder = None
+        about = {"preset": wanted.preset, "backbone": wanted.backbone, "minutes": wanted.minutes}
+        audit = Audit(self._view.studio.database)
+        await asyncio.to_thread(
+            lambda: audit.note(person.name or "(this machine)", "training started", started.name, **about)
+        )
+        ui.navigate.to(f"{self._view.studio.base}/runs")
+
+
+def safe_name(name: str) -> str:
+    """A file's name as it may be kept: letters, digits, and the suffixes that say what it is."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    stem, *suffixes = last.split(".")
+    kept = ["".join(c for c in suffix if c.isalnum())[:10] for suffix in suffixes[-2:]]
+    plain = next(iter(file_names([stem]).values())) or "rows"
+    return ".".join([plain, *filter(None, kept)])
