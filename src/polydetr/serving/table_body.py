@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from polydetr.core.reading import ExpectedColumns, ReadOptions
+from polydetr.core.reading import ExpectedColumns, Leaps, ReadOptions
 from polydetr.core.records import ReadReport
 from polydetr.data.readers import read_records
 from polydetr.engine.encode import Strictness
@@ -26,8 +28,10 @@ FORMATS = {
 }
 """Content type → a format of the readers."""
 SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+GUESSED = ("json", "txt")
+"""Suffixes of more formats than one."""
 _UNPACKED = 20
-"""How many times larger than it came a Parquet file may be once it is unpacked."""
+"""How many times larger than it came a Parquet file or a workbook may be once it is unpacked."""
 _LEAST_UNPACKED = 64 << 20
 
 
@@ -40,20 +44,34 @@ def written(data: bytes, kind: str) -> Iterator[Path]:
         yield path
 
 
-def items_of_file(path: Path, kind: str, columns: Columns, *, strictness: Strictness = "normal") -> Iterator[Item]:
+def items_of_file(
+    path: Path,
+    kind: str,
+    columns: Columns,
+    *,
+    strictness: Strictness = "normal",
+    reading: ReadOptions = ReadOptions(),
+    leaps: Leaps | None = None,
+) -> Iterator[Item]:
     """The rows of a file in a folder of its own, one at a time; one that cannot be read is an error in its place.
+
+    kind: its format; one of ``GUESSED`` is known by its content. reading: what else the file does not say about itself.
+    leaps: is told how far into the file its reader is, where it can tell.
 
     Raises:
         Refused: the file as a whole cannot be read, or lacks a column that the model reads.
     """
     if kind == "parquet":
         check_parquet(path)
+    if kind == "xlsx":
+        check_workbook(path)
     report = ReadReport()
     expected = ExpectedColumns(columns.inputs, columns.targets, columns.texts)
-    # The format is said: of others, some look for images. Nothing but the file itself lies in the folder.
-    reading = ReadOptions(format=kind, images=path.parent, on_error="skip")
+    # Some formats look for images: nothing but the file itself lies in the folder.
+    said = None if kind in GUESSED else kind
+    reading = replace(reading, format=said, images=path.parent, on_error="skip")
     try:
-        records = read_records(path, reading=reading, report=report, expected=expected, labels=False)
+        records = read_records(path, reading=reading, report=report, expected=expected, labels=False, leaps=leaps)
         for record in with_columns(records, columns.inputs, strictness=strictness, report=report):
             yield from _rejected(report)
             yield item_of(record.row, columns)
@@ -94,4 +112,18 @@ def check_parquet(path: Path) -> None:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise Refused(400, f"the file is not readable as Parquet: {error!s:.200}", reason="file") from None
     if max(claimed, held) > most:
+        raise Refused(413, f"the file unpacks to more than {most:,} bytes.", hint="Send fewer rows.", reason="body")
+
+
+def check_workbook(path: Path) -> None:
+    """Raises Refused for a workbook that is none, or that unpacks to very much more than it is: openpyxl holds the
+    texts of all its cells.
+    """
+    most = max(_LEAST_UNPACKED, _UNPACKED * path.stat().st_size)
+    try:
+        with zipfile.ZipFile(path) as book:
+            held = sum(part.file_size for part in book.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise Refused(400, f"the file is not readable as an Excel workbook: {error!s:.200}", reason="file") from None
+    if held > most:  # a part that claims less than it holds is damaged, and refused by whoever unpacks it
         raise Refused(413, f"the file unpacks to more than {most:,} bytes.", hint="Send fewer rows.", reason="body")
