@@ -70,6 +70,14 @@ def test_a_turn_is_a_budget_of_padded_tokens_and_of_like_lengths() -> None:
     assert turn(pool) == [5]  # longer than the budget: alone
 
 
+def test_where_little_waits_a_turn_is_a_part_of_it() -> None:
+    few, many = Pool(budget=1000), Pool(budget=1000)
+    few.add(pieces(1, *[50] * 12), tag=0)
+    many.add(pieces(1, *[50] * 200), tag=0)
+    assert [len(turn(few)) for _ in range(4)] == [4, 2, 2, 1]
+    assert len(turn(many)) == 20
+
+
 def test_a_large_request_does_not_starve_a_small_one() -> None:
     pool = Pool(budget=100)
     pool.add(pieces(1, *[10] * 200), tag=0)

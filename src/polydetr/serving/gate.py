@@ -83,7 +83,7 @@ class Gate:
         answer = _Answer(send, body, caller, policy=self._pages.policy if self._of_pages(path) else None)  # type: ignore[union-attr]
         reason: str | None = None
         try:
-            body.most = self._checked(scope, headers, caller, path)
+            body.most = await self._checked(scope, headers, caller, path)
             await self._app(scope, body, answer)
         except Exception as error:
             refused = refusal(error) if isinstance(error, PolydetrError) else fault(caller)
@@ -97,13 +97,13 @@ class Gate:
         finally:
             self._finished(scope, caller, reason, time.monotonic() - caller.began)
 
-    def _checked(
+    async def _checked(
         self, scope: Mapping[str, Any], headers: Mapping[bytes, list[bytes]], caller: Caller, path: str
     ) -> int | None:
         """How long the body may be. Raises Refused."""
         self._check_host(headers)
         if self._of_pages(path):
-            return self._checked_page(scope, headers, path)
+            return await self._checked_page(scope, headers, path)
         address = scope["client"][0] if scope.get("client") else ""
         if path not in OPEN:
             caller.key = self._key(headers, address, admin=path.startswith("/v1/admin/"))
@@ -128,7 +128,7 @@ class Gate:
             if not self._of_pages(path):
                 raise Refused(404, "there is no such address.", reason="address")
             self._check_host(headers)
-            self._checked_page(scope, headers, path)
+            await self._checked_page(scope, headers, path)
         except PolydetrError as error:
             log("socket", reason=refusal(error).reason, client=scope["client"][0] if scope.get("client") else "")
             await receive()
@@ -142,12 +142,12 @@ class Gate:
     def _of_pages(self, path: str) -> bool:
         return self._pages is not None and is_below(path, self._pages.prefix)
 
-    def _checked_page(self, scope: Mapping[str, Any], headers: Mapping[bytes, list[bytes]], path: str) -> int:
+    async def _checked_page(self, scope: Mapping[str, Any], headers: Mapping[bytes, list[bytes]], path: str) -> int:
         """How long the body may be. Raises Refused."""
         assert self._pages is not None
         if (scope["type"] == "websocket" or scope["method"] not in _SAFE) and not is_own_origin(headers):
             raise Refused(403, "this request comes from a page of another site.", reason="origin")
-        self._pages.check(scope, headers, path)
+        await self._pages.check(scope, headers, path)
         most = self._pages.most_of(path)
         if any(int(n) > most for n in headers.get(b"content-length", []) if n.isdigit()):
             raise too_large(most)

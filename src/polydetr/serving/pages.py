@@ -21,7 +21,7 @@ class Pages(Protocol):
         """Adds the addresses."""
         ...
 
-    def check(self, scope: Mapping[str, Any], headers: Headers, path: str) -> None:
+    async def check(self, scope: Mapping[str, Any], headers: Headers, path: str) -> None:
         """Whether this request (or WebSocket) may come in; its Host is known to be one of ours, and a request that
         changes something comes from a page of ours. ``path`` is without what a proxy puts before it. Raises Refused.
         """

@@ -14,7 +14,7 @@ def add_ask(studio: Studio) -> None:
 
     @ui.page("/{model}/ask")
     async def ask(request: Request, model: str) -> None:
-        view = studio.begin(request, "ask", model=model)
+        view = await studio.begin(request, "ask", model=model)
         if view is None:
             return
         with view.main, panel(view.words("section.ask")):

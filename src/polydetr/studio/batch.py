@@ -13,4 +13,4 @@ def add_batch(studio: Studio) -> None:
 
     @ui.page("/{model}/batch")
     async def batch(request: Request, model: str) -> None:
-        studio.begin(request, "batch", model=model)
+        await studio.begin(request, "batch", model=model)

@@ -13,4 +13,4 @@ def add_correct(studio: Studio) -> None:
 
     @ui.page("/{model}/correct")
     async def correct(request: Request, model: str) -> None:
-        studio.begin(request, "correct", model=model)
+        await studio.begin(request, "correct", model=model)

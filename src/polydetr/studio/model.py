@@ -13,4 +13,4 @@ def add_model(studio: Studio) -> None:
 
     @ui.page("/{model}/model")
     async def model(request: Request, model: str) -> None:
-        studio.begin(request, "model", model=model)
+        await studio.begin(request, "model", model=model)

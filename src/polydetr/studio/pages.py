@@ -5,6 +5,7 @@ NiceGUI keeps one application for the process, and so does a service: ``StudioPa
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -69,27 +70,27 @@ class Studio:
     def base(self) -> str:
         return f"{self.root_path}{PREFIX}"
 
-    def person_of(self, cookies: Mapping[str, str]) -> SomeOne | None:
-        """Who is signed in by these cookies."""
+    async def person_of(self, cookies: Mapping[str, str]) -> SomeOne | None:
+        """Who is signed in by these cookies, as of now. Raises StoreUnavailable."""
         if self.people is None:
             return _HERE
         token = cookies.get(SESSION_COOKIE)
-        return self.people.person_of(token) if token else None
+        return await asyncio.to_thread(self.people.person_of, token) if token else None
 
-    def viewer(self, request: Request) -> Viewer:
-        """Who looks. Raises NotAllowed, StoreUnavailable."""
+    async def viewer(self, request: Request) -> Viewer:
+        """Who looks. Raises StoreUnavailable."""
         words, theme = taste_of(request)
         cookies = dict(request.cookies)
-        person = self.person_of(cookies) or Anybody("", "viewer")
-        return Viewer(words, theme, self.base, person, self.people is not None, now=lambda: self.person_of(cookies))
+        person = await self.person_of(cookies) or Anybody("", "viewer")
+        return Viewer(words, theme, self.base, person, self.people is not None, lambda: self.person_of(cookies))
 
-    def begin(
+    async def begin(
         self, request: Request, section: str, *, model: str | None = None, keys: tuple[tuple[str, str], ...] = ()
     ) -> View | None:
         """The frame of a page, and what it is filled with; None where the page says already that there is nothing to
         fill it with (no such model).
         """
-        viewer = self.viewer(request)
+        viewer = await self.viewer(request)
         models = self.fleet.models()
         chosen = model if model is not None else next(iter(models), "")
         paths = {name: f"/{quote(chosen, safe='')}/{name}" for name in ("ask", "batch", "correct", "model")}
@@ -158,10 +159,10 @@ class StudioPages:
         app.add_route(f"{PREFIX}/{FONT}", font)
         ui.run_with(app, mount_path=PREFIX, **configure(title="polydetr", base=studio.base))
 
-    def check(self, scope: Mapping[str, Any], headers: Headers, path: str) -> None:
+    async def check(self, scope: Mapping[str, Any], headers: Headers, path: str) -> None:
         if path == f"{PREFIX}/login" or (path.startswith(self._assets) and "/client/" not in path):
             return  # the page that signs in, and what every browser loads: nothing of anybody
-        if self.studio.person_of(_cookies(headers)) is not None:
+        if await self.studio.person_of(_cookies(headers)) is not None:
             return
         if scope["type"] == "http" and scope["method"] == "GET" and "/_nicegui" not in path:
             target = quote(f"{self.studio.root_path}{path}", safe="/")

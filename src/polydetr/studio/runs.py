@@ -13,4 +13,4 @@ def add_runs(studio: Studio) -> None:
 
     @ui.page("/runs")
     async def runs(request: Request) -> None:
-        studio.begin(request, "runs")
+        await studio.begin(request, "runs")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -55,8 +55,8 @@ class Viewer:
     theme: str
     base: str
     person: SomeOne
-    has_people: bool = False
-    now: Callable[[], SomeOne | None] = field(default=lambda: None, repr=False)
+    has_people: bool
+    now: Callable[[], Awaitable[SomeOne | None]] = field(repr=False)
 
     @property
     def dark(self) -> bool | None:
@@ -67,13 +67,13 @@ class Viewer:
         """Whether a button of this role is shown; that it may be pressed is ``require``'s."""
         return ROLES.index(self.person.role) >= ROLES.index(role)
 
-    def require(self, role: Role) -> SomeOne:
+    async def require(self, role: Role) -> SomeOne:
         """The person, who has at least this role now.
 
         Raises:
             NotAllowed.
         """
-        person = self.now()
+        person = await self.now()
         if person is None:
             raise NotAllowed(self.words("people.ended"), hint=self.words("people.ended.hint"), ended=True)
         if ROLES.index(person.role) < ROLES.index(role):
