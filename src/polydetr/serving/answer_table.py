@@ -51,7 +51,9 @@ class AnswersAsTable:
         return () if self._writer is None else self._writer.close()
 
     def _begin(self, items: Sequence[Item], replies: Sequence[Reply]) -> TableWriter:
-        self._own = self._own or list(dict.fromkeys(name for item in items if not isinstance(item, RowError) for name in item))
+        self._own = self._own or list(
+            dict.fromkeys(name for item in items if not isinstance(item, RowError) for name in item)
+        )
         self._answered = next((list(r["cells"]) for r in replies if r.get("cells")), ["error"])
         names = [*self._own, *distinct_names(self._answered, self._own)]
         columns = [*map(TableColumn, names)]
