@@ -1,1 +1,1 @@
-"""Parts that pages are put together from; none of them knows a model."""
+"""Parts that pages are made of. They know texts, numbers, spans and images; nothing of models."""
