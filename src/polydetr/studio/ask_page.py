@@ -69,7 +69,9 @@ class AskPage:
                     empty(words("ask.empty"), how=words("ask.empty.how"), begin=words("form.example"),
                           on_begin=self.example)  # fmt: skip
         with panel(words("code.title"), note=words("code.note")):
-            self.code = CodeTabs(words, self._codes(dict(self.asked.row) or self.examples[-1]), label=words("code.title"))
+            self.code = CodeTabs(
+                words, self._codes(dict(self.asked.row) or self.examples[-1]), label=words("code.title")
+            )
 
     def _options(self) -> None:
         words, targets = self.words, self.view.info.answers
@@ -186,7 +188,9 @@ class AskPage:
     async def _replies(self, info: ModelInfo, row: Row) -> list[Reply]:
         """The reply; and those by other seeds, where the model draws at random."""
         items = items_of([row], Columns.of(info))
-        ask = Ask(probabilities=True, min_confidence=self.asked.least, accuracy=self.asked.accuracy, seed=self.asked.seed)
+        ask = Ask(
+            probabilities=True, min_confidence=self.asked.least, accuracy=self.asked.accuracy, seed=self.asked.seed
+        )
         seeds = range(ask.seed, ask.seed + (_IMAGES if self.draws else 1))
         timeout_s = self.studio.limits.timeout_s
         found = await asyncio.gather(
@@ -228,7 +232,11 @@ class AskPage:
         self.form.blame({column: str(error["message"])} if column else {})
         self.place.clear()
         with self.place, box("div", "pd-state bad", role="alert"), box("div"):
-            text(self.words("ask.rejected", column=column) if column else self.words("ask.rejected_row"), "p", "pd-strong")
+            text(
+                self.words("ask.rejected", column=column) if column else self.words("ask.rejected_row"),
+                "p",
+                "pd-strong",
+            )
             text(str(error["message"]), "p", dir="auto")
             if error.get("hint"):
                 text(str(error["hint"]), "p", "pd-note", dir="auto")
@@ -274,7 +282,9 @@ class AskPage:
                 if len(choices) > 1:
                     self._choice(choices, asked_of)
             shown = box("div", aria_live="polite")
-        press.on("click", lambda: self._run(f"why {part.target}", self._explain(part, row, shown, asked_of["choice"])), [])
+        press.on(
+            "click", lambda: self._run(f"why {part.target}", self._explain(part, row, shown, asked_of["choice"])), []
+        )
         del info, place
 
     def _choice(self, choices: Mapping[str, str], asked_of: dict[str, Any]) -> None:
@@ -324,7 +334,8 @@ class AskPage:
         said = {name: value for name, value in options.items() if value is not None}
         make: dict[str, Callable[..., str]] = {"curl": curl_line, "Python": python_lines}
         return {
-            name: one(address, self.name, sent, with_key=self.studio.with_key, options=said) for name, one in make.items()
+            name: one(address, self.name, sent, with_key=self.studio.with_key, options=said)
+            for name, one in make.items()
         }
 
 

@@ -184,12 +184,19 @@ class _Batch:
             self._downloads()
 
     def _actions(self) -> list[Action]:
-        return []
+        """What may be done with one row."""
+        if not self.view.viewer.may("editor"):
+            return []
+        return [Action(self.words("batch.correct"), f"{_address(self.view, 'correct', self.job.id)}/{{n}}", key="c")]
 
     def _downloads(self) -> None:
         """All rows as a link, those that are shown through the table."""
         words, job, table = self.words, self.job, self.table
         assert table is not None
+        if self.view.viewer.may("editor"):
+            link(
+                words("batch.correct.all"), _address(self.view, "correct", job.id), classes="pd-button", icon="correct"
+            )
         for name in ("all", "shown"):
             with box("details", "pd-choose right"):
                 text(words(f"batch.save.{name}"), "summary", "pd-button", data_save=name)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
-from urllib.parse import quote
 
 from nicegui import app
 from starlette.background import BackgroundTask
@@ -21,6 +20,7 @@ from polydetr.serving.jobs import Job, JobStore
 from polydetr.serving.refusal import Refused, error_body, json_bytes, not_kept, refusal
 from polydetr.serving.rows import Columns
 from polydetr.studio.batch_files import downloads, file_stem, kind_of, look_at, plain_name
+from polydetr.studio.batch_handover import hand_over, hand_over_doubtful
 from polydetr.studio.batch_measured import MEASURED, Measured, measure
 from polydetr.studio.batch_rows import Plan, detail, grid_row
 from polydetr.studio.batch_saved import TYPES, saved
@@ -153,6 +153,20 @@ def add_routes(studio: Studio) -> None:
             measured.folder / pages[number], media_type="text/html", headers={"content-security-policy": _PAGE_POLICY}
         )
 
+    @app.get("/{model}/batch/correct/{id}")
+    @_told
+    async def correct_doubtful(request: Request, model: str, id: str) -> Response:
+        job, person = await job_of(studio, request, model, id), await studio.person_of(request.cookies)
+        place = await asyncio.to_thread(hand_over_doubtful, studio, job, person.name if person else "")
+        return RedirectResponse(place, 303)
+
+    @app.get("/{model}/batch/correct/{id}/{number}")
+    @_told
+    async def correct_row(request: Request, model: str, id: str, number: int) -> Response:
+        job, person = await job_of(studio, request, model, id), await studio.person_of(request.cookies)
+        place = await asyncio.to_thread(hand_over, studio, job, number, person.name if person else "")
+        return RedirectResponse(place, 303)
+
 
 async def _saved(studio: Studio, job: Job, suffix: str, *, only: list[int] | None) -> Response:
     """Raises Refused, SaveError."""
@@ -166,11 +180,6 @@ async def _saved(studio: Studio, job: Job, suffix: str, *, only: list[int] | Non
         raise not_kept(error) from None
     name = f"{file_stem(job.name)}-answers{ending}"
     return FileResponse(path, media_type=TYPES[ending], filename=name, background=BackgroundTask(path.unlink))
-
-
-def handed_over(studio: Studio, model: str, id: str) -> RedirectResponse:
-    """To the page where rows are corrected, with what was handed over to it."""
-    return RedirectResponse(f"{studio.base}/{quote(model, safe='')}/correct?row={quote(id, safe='')}", 303)
 
 
 def _least(request: Request) -> float | None:
