@@ -46,7 +46,7 @@ _OF_A_JOB = re.compile("[0-9a-f]{32}")
 class Job:
     """One file. owner: the name of the key that sent it; kind: of the rows; answers: content type of the result.
 
-    name: as who sent it calls the file. reading: what the file does not say about itself. answered: the rows with their
+    name: as who sent it calls the file. reading: what the file does not say about itself; labels: whether what is right is read as well. answered: the rows with their
     replies, which are read while more come; the result is then they, and what there is of them stays when the job
     fails or is cancelled. then: what is done with a job that is done, in its turn. patience_s: how long it waits for a
     model that does not answer. began: when it was its turn, of ``time.monotonic``. facts: what else is known of it.
@@ -69,6 +69,7 @@ class Job:
     task: asyncio.Task[None] | None = None
     name: str = ""
     reading: ReadOptions = ReadOptions()
+    labels: bool = False
     answered: AnsweredRows | None = None
     then: Callable[[Job], Awaitable[None]] | None = None
     patience_s: float = _PATIENCE_S
@@ -221,7 +222,13 @@ class JobStore:
         """The whole file. Raises PolydetrError, OSError."""
         columns, leaps = Columns.of(model_named(self._fleet, job.model)), Leaps()
         rows = items_of_file(
-            job.rows, job.kind, columns, strictness=job.ask.strictness, reading=job.reading, leaps=leaps
+            job.rows,
+            job.kind,
+            columns,
+            strictness=job.ask.strictness,
+            reading=job.reading,
+            leaps=leaps,
+            labels=job.labels,
         )
         part, sent, most = job.folder / "answers.part", max(1, job.size), _FIRST_ROWS
         with _written(job, part) as result:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from polydetr.core.files import file_names
 from polydetr.core.installed import is_installed
 from polydetr.data.readers import FORMATS
 from polydetr.data.readers.source import guess_encoding
-from polydetr.errors import quoted
+from polydetr.errors import RowError, quoted
 from polydetr.serving.jobs import Job
 from polydetr.serving.refusal import Refused
-from polydetr.serving.table_body import GUESSED
+from polydetr.serving.rows import Columns
+from polydetr.serving.table_body import GUESSED, items_of_file
 
 _NEEDED = {"parquet": "pyarrow", "xlsx": "openpyxl"}
 """What reads a format, where that is installed apart."""
 _SHOWN = ("csv", "tsv", "jsonl", "json", "parquet", "xlsx", "conll", "txt", "zip")
 _TEXT = frozenset({"csv", "tsv", "jsonl", "json", "squad", "conll", "text", "txt"})
+_LABELS_APART = frozenset({"conll", "squad", "json", "txt", "zip"})
+"""Kinds of files of which some have labels that are read only where that is wanted."""
+_LOOKED_AT = 50
 _PART = 1 << 20
 _LONGEST_NAME = 120
 
@@ -61,13 +66,26 @@ def file_stem(name: str) -> str:
     return file_names([stem])[stem] or "rows"
 
 
-def look_at(job: Job) -> None:
+def look_at(job: Job, columns: Columns) -> None:
     """Text that is no UTF-8 is read in the encoding that it most likely has, and that is told. A page has nobody at
     hand who would name one; whoever sees wrong characters saves the file as UTF-8.
     """
     if job.kind in _TEXT and (likely := likely_encoding(job.rows)):
         job.reading = replace(job.reading, encoding=likely)
         job.facts["encoding"] = likely
+    if job.kind in _LABELS_APART:
+        job.labels = has_labels(job, columns)
+
+
+def has_labels(job: Job, columns: Columns) -> bool:
+    """Whether a file whose labels are read apart has some: in its first rows, none of which is the worse for them."""
+    rows = items_of_file(job.rows, job.kind, columns, reading=job.reading, labels=True)
+    try:
+        first = list(islice(rows, _LOOKED_AT))
+    except Refused:
+        return False
+    good = [row for row in first if not isinstance(row, RowError)]
+    return len(good) == len(first) and any(row.get(t) is not None for row in good for t in columns.targets)
 
 
 def likely_encoding(path: Path) -> str | None:

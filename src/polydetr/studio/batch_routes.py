@@ -93,7 +93,7 @@ def add_routes(studio: Studio) -> None:
         size = request.headers.get("content-length", "0")
         await store.make_room(owner, int(size) if size.isdigit() else 0)
         try:
-            await store.begin(job, request.stream(), look=look_at)
+            await store.begin(job, request.stream(), look=lambda one: look_at(one, Columns.of(info)))
         except ClientDisconnect:
             raise Refused(400, "the file did not come to its end.", reason="gone") from None
         return _json({"id": job.id})
