@@ -111,7 +111,7 @@ class NewTraining:
             for name, labels in found.labels.items():
                 text(f"{name}: {labels}", "p", "pd-note", dir="auto")
             text(words("new.cautions"), "h3")
-            with box("ul", "pd-list"):
+            with box("ul", "pd-bullets"):
                 for line in found.findings:
                     text(line, "li", dir="auto")
 

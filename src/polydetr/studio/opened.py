@@ -43,7 +43,7 @@ def studio_pages(
     def made(fleet: Fleet) -> StudioPages:
         studio = Studio(
             fleet, database, people=people, runs=runs, may_train=may_train, limits=wanted.limits,
-            root_path=wanted.root_path,
+            root_path=wanted.root_path, with_key=wanted.keys is not None,
         )  # fmt: skip
         return StudioPages(studio, PAGES)
 

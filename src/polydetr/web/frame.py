@@ -28,6 +28,7 @@ from polydetr.web.words import LANGUAGES, Words
 _LANGUAGES: Mapping[str, Any] = {"en": "en-US", "zh": "zh-CN"}
 FONT = "polydetr-cjk.otf"
 _STATIC = files("polydetr.web") / "static"
+_STYLES = ("theme.css", "answers.css")
 _KEYS = (("?", "keys.help"), ("/", "keys.search"), ("j / k", "keys.move"), ("Esc", "keys.close"))
 
 
@@ -83,7 +84,7 @@ def _settle(viewer: Viewer, title: str) -> None:
 
 def shared_head(base: str) -> str:
     """What every page has in its head. ``base`` is ours, or the administrator's."""
-    style = (_STATIC / "theme.css").read_text(encoding="utf-8")
+    style = "".join((_STATIC / name).read_text(encoding="utf-8") for name in _STYLES)
     script = (_STATIC / "frame.js").read_text(encoding="utf-8")
     face = f'@font-face {{ font-family: "{OWN_FAMILY}"; src: url("{escape(base)}/{FONT}"); font-display: swap }}'
     return f"<style>{face}\n{style}</style><script>{script}</script>"

@@ -1,0 +1,1 @@
+"""Parts that pages are made of. They know texts, numbers, spans and images; nothing of models."""
