@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
-
-from nicegui import events, ui
 
 from polydetr.core.files import json_text
 from polydetr.errors import PolydetrError
@@ -19,10 +15,14 @@ from polydetr.metrics.calibration import wilson_interval
 from polydetr.reports.style import shorten
 from polydetr.serving.asking import model_named
 from polydetr.serving.contract import ModelInfo
+from polydetr.serving.limits import MEGABYTE
 from polydetr.studio.asked_rows import answered, read_file
+from polydetr.studio.batch_files import suffixes
 from polydetr.studio.differences import Compared, Difference, columns_lacking, common_targets, compared
 from polydetr.studio.figures import measured, splits_of, targets_of
 from polydetr.studio.measured_parts import figure, tile
+from polydetr.studio.sent_files import SentFiles
+from polydetr.web.components.drop import Drop
 from polydetr.web.live import begin
 from polydetr.web.markup import Native, box, button, link, panel, text
 from polydetr.web.notices import failure, loading
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from polydetr.studio.pages import View
 
 _SHOWN, _CELL = 50, 160
-_MOST_MEGABYTES = 32
+MOST_BYTES = 32 * MEGABYTE
 
 
-def beside_part(view: View, asked: Mapping[str, str]) -> None:
+def beside_part(view: View, asked: Mapping[str, str], sent: SentFiles) -> None:
     """Links to the other models; with one chosen (``?with=``), both asked."""
     words, others = view.words, [name for name in view.studio.fleet.models() if name != view.info.name]
     if not others and "with" not in asked:
         return
-    base = f"{view.studio.base}/{quote(view.info.name, safe='')}/model"
+    base = _address(view)
     title = words("beside.title")
     with panel(title, note=words("beside.note")), box("nav", "pd-row pd-choices", aria_label=title):
         if "with" in asked:
@@ -54,33 +54,33 @@ def beside_part(view: View, asked: Mapping[str, str]) -> None:
     except PolydetrError as error:
         failure(view.viewer.words, error)
         return
-    Beside(view, other).build()
+    Beside(view, other, sent).build()
+
+
+def _address(view: View) -> str:
+    return f"{view.studio.base}/{quote(view.info.name, safe='')}/model"
 
 
 class Beside:
     """The comparison on one page."""
 
-    def __init__(self, view: View, other: ModelInfo) -> None:
+    def __init__(self, view: View, other: ModelInfo, sent: SentFiles) -> None:
+        self._sent = sent
         self._view, self._other, self._words = view, other, view.viewer.words
         self._stop = lambda: None
 
     def build(self) -> None:
         words = self._words
         with panel(words("beside.rows")):
-            upload = ui.upload(
-                label=words("beside.drop"), auto_upload=True, max_files=1, on_upload=self._dropped,
-                max_file_size=_MOST_MEGABYTES << 20,
-                on_rejected=lambda: self._say_large(),
+            Drop(
+                words, address=f"{_address(self._view)}/upload/rows", suffixes=suffixes(), most=MOST_BYTES,
+                kinds=words("beside.drop"), on_sent=self._dropped,
             )  # fmt: skip
-            upload.props("flat bordered").classes("pd-upload")
             self._note = text(words("beside.kept"), "p", "pd-note", role="status")
         self._place = box("div", aria_live="polite")
         client = self._view.main.client
         client.on_delete(lambda: self._stop())
         self._stop = begin(self._ask_kept)
-
-    def _say_large(self) -> None:
-        self._note.text = self._words("beside.large", most=_MOST_MEGABYTES)
 
     async def _ask_kept(self) -> None:
         """The rows that the first model's folder keeps."""
@@ -112,23 +112,22 @@ class Beside:
             return rows, golds
         return [], {}
 
-    async def _dropped(self, event: events.UploadEventArguments) -> None:
+    async def _dropped(self, answer: Mapping[str, Any]) -> None:
         words, info = self._words, self._view.info
         self._stop()
         self._place.clear()
-        folder = Path(tempfile.mkdtemp(prefix="polydetr-rows-"))
+        targets = targets_of(info.description)
         try:
-            path = folder / f"rows{Path(event.file.name).suffix[:12]}"
-            await event.file.save(path)
-            targets = targets_of(info.description)
-            rows, said = await asyncio.to_thread(read_file, path, list(targets), list(info.columns))
+            path = await asyncio.to_thread(self._sent.path, answer.get("id"))
+            try:
+                rows, said = await asyncio.to_thread(read_file, path, list(targets), list(info.columns))
+            finally:
+                await asyncio.to_thread(self._sent.forget, path)
         except PolydetrError as error:
             with self._place:
                 failure(words, error)
             return
-        finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-        self._note.text = " ".join([words("beside.file", file=event.file.name, count=f"{len(rows):,}"), *said])
+        self._note.text = " ".join([words("beside.file", file=path.name, count=f"{len(rows):,}"), *said])
         golds = {target: [row.get(target) for row in rows] for target in targets}
         self._stop = begin(lambda: self._ask(rows, golds))
 

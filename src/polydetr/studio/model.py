@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +21,12 @@ from starlette.responses import HTMLResponse, Response
 from polydetr.errors import ModelFolderError, PolydetrError
 from polydetr.inference.folder import own_file
 from polydetr.serving.asking import model_named
-from polydetr.studio.beside import beside_part
+from polydetr.studio.beside import MOST_BYTES, beside_part
 from polydetr.studio.drift_part import drift_part
 from polydetr.studio.figures import REPORTS, Measured, history_of, measured, splits_of, targets_of
 from polydetr.studio.measured_parts import charts_part, metrics_part, mistakes_part
 from polydetr.studio.pages import Studio, View
+from polydetr.studio.sent_files import SentFiles, json_response, told
 from polydetr.studio.slices_part import slices_part
 from polydetr.web.markup import box, link, panel, text
 from polydetr.web.notices import empty
@@ -46,6 +49,15 @@ class Known:
 def add_model(studio: Studio) -> None:
     """The address."""
 
+    sent = SentFiles(Path(tempfile.gettempdir()) / f"polydetr-rows-{os.getpid()}", most=MOST_BYTES)
+    app.on_shutdown(lambda: sent.close())
+
+    @app.post("/{model}/model/upload/rows")
+    @told
+    async def upload(request: Request, model: str) -> Response:
+        model_named(studio.fleet, model)
+        return json_response({"id": await sent.take(request)})
+
     @ui.page("/{model}/model")
     async def model(request: Request, model: str) -> None:
         view = await studio.begin(request, "model", model=model)
@@ -55,7 +67,7 @@ def add_model(studio: Studio) -> None:
         known = await asyncio.to_thread(_read, view, asked)
         with view.main:
             _facts(view)
-            beside_part(view, asked)
+            beside_part(view, asked, sent)
             if asked.get("with"):
                 return
             if known.found is None or not known.found.metrics:

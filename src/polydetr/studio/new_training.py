@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nicegui import events, ui
+from nicegui import ui
 
-from polydetr.core.files import file_names
 from polydetr.errors import PolydetrError
+from polydetr.studio.batch_files import suffixes
 from polydetr.studio.looked_at import LookedAt, look_at
 from polydetr.studio.pages import UPLOAD_BYTES
+from polydetr.studio.sent_files import SentFiles
 from polydetr.studio.trainings import PRESETS, Trainings, Wanted
+from polydetr.web.components.drop import Drop
 from polydetr.web.markup import box, button, panel, text
 from polydetr.web.notices import failure, loading
 from polydetr.web.people.audit import Audit
@@ -28,11 +30,10 @@ _MOST_MINUTES = 24 * 60
 class NewTraining:
     """The steps on one page: a file, what is in it, what to learn."""
 
-    def __init__(self, view: View, trainings: Trainings | None) -> None:
+    def __init__(self, view: View, trainings: Trainings | None, sent: SentFiles | None) -> None:
         self._view, self._trainings, self._words = view, trainings, view.viewer.words
-        self._folder: Path | None = None
+        self._sent_files = sent
         self._file: Path | None = None
-        self._chosen: dict[str, Any] = {}
 
     def build(self) -> None:
         """Where nothing may be started, how that is changed."""
@@ -46,35 +47,28 @@ class NewTraining:
             text(words("runs.new.admin"), "p", "pd-note")
             return
         with panel(words("new.file"), note=words("new.file.note")):
-            upload = ui.upload(
-                label=words("new.drop"), auto_upload=True, max_files=1, max_file_size=UPLOAD_BYTES,
-                on_upload=self._sent, on_rejected=self._too_large,
+            Drop(
+                words, address=f"{self._view.studio.base}/runs/upload/rows", suffixes=suffixes(), most=UPLOAD_BYTES,
+                kinds=", ".join(name[1:].upper() for name in suffixes()), on_sent=self._sent,
             )  # fmt: skip
-            upload.props("flat bordered").classes("pd-upload")
         self._place = box("div", aria_live="polite")
         self._view.main.client.on_delete(self._left)
 
-    def _too_large(self) -> None:
-        self._place.clear()
-        with self._place:
-            text(self._words("new.large", most=UPLOAD_BYTES >> 20), "p", "pd-strong", role="alert")
-
     async def _left(self) -> None:
         """The page is closed: a file that nothing was begun with goes."""
-        if self._folder is not None:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        if self._file is not None and self._sent_files is not None:
+            await asyncio.to_thread(self._sent_files.forget, self._file)
+            self._file = None
 
-    async def _sent(self, event: events.UploadEventArguments) -> None:
+    async def _sent(self, answer: Mapping[str, Any]) -> None:
         await self._view.viewer.require("admin")
-        assert self._trainings is not None
+        assert self._sent_files is not None
         await self._left()
-        self._folder = await asyncio.to_thread(self._trainings.make_incoming)
-        self._file = self._folder / safe_name(event.file.name)
         self._place.clear()
         with self._place:
             loading(self._words)
         try:
-            await event.file.save(self._file)
+            self._file = await asyncio.to_thread(self._sent_files.path, answer.get("id"))
             await self._look(None)
         except PolydetrError as error:
             self._place.clear()
@@ -143,7 +137,9 @@ class NewTraining:
             with box("div", "pd-row"):
                 self._begin = button(
                     words("new.begin"),
-                    lambda: self._start(list(target.value or ()), name.value, preset.value, backbone.value, minutes.value),
+                    lambda: self._start(
+                        list(target.value or ()), name.value, preset.value, backbone.value, minutes.value
+                    ),
                     kind="primary", icon="play",
                 )  # fmt: skip
 
@@ -161,19 +157,10 @@ class NewTraining:
             with self._said:
                 failure(words, error)
             return
-        self._folder = None
+        self._file = None
         about = {"preset": wanted.preset, "backbone": wanted.backbone, "minutes": wanted.minutes}
         audit = Audit(self._view.studio.database)
         await asyncio.to_thread(
             lambda: audit.note(person.name or "(this machine)", "training started", started.name, **about)
         )
         ui.navigate.to(f"{self._view.studio.base}/runs")
-
-
-def safe_name(name: str) -> str:
-    """A file's name as it may be kept: letters, digits, and the suffixes that say what it is."""
-    last = name.replace("\\", "/").rpartition("/")[2]
-    stem, *suffixes = last.split(".")
-    kept = ["".join(c for c in suffix if c.isalnum())[:10] for suffix in suffixes[-2:]]
-    plain = next(iter(file_names([stem]).values())) or "rows"
-    return ".".join([plain, *filter(None, kept)])

@@ -16,11 +16,13 @@ from polydetr.errors import InputError, ModelFolderError, PolydetrError
 from polydetr.inference.folder import own_file
 from polydetr.inference.runs import list_runs
 from polydetr.inference.saved_run import SavedRun
+from polydetr.serving.refusal import Refused
 from polydetr.studio.new_training import NewTraining
-from polydetr.studio.pages import Studio, View
+from polydetr.studio.pages import UPLOAD_BYTES, Studio, View
 from polydetr.studio.run_detail import compare_part, run_part
 from polydetr.studio.run_words import MOST_COMPARED
 from polydetr.studio.runs_list import RunsList
+from polydetr.studio.sent_files import SentFiles, json_response, told
 from polydetr.studio.trainings import Started, Trainings
 from polydetr.web.markup import link
 from polydetr.web.notices import empty, failure
@@ -41,6 +43,16 @@ def add_runs(studio: Studio) -> None:
         trainings = Trainings(studio.runs.resolve(), ended=ended)
         app.on_shutdown(trainings.close)
 
+    sent = SentFiles(studio.runs.resolve(), most=UPLOAD_BYTES) if studio.runs is not None and trainings else None
+
+    @app.post("/runs/upload/rows")
+    @told
+    async def upload(request: Request) -> Response:
+        person = await studio.person_of(request.cookies)
+        if sent is None or person is None or person.role != "admin":
+            raise Refused(403, "only an admin can start a training here.", reason="role")
+        return json_response({"id": await sent.take(request)})
+
     @ui.page("/runs")
     async def runs(request: Request) -> None:
         view = await studio.begin(request, "runs")
@@ -50,7 +62,7 @@ def add_runs(studio: Studio) -> None:
             if studio.runs is None:
                 empty(view.words("runs.no_folder"), how=view.words("runs.no_folder.how"))
                 return
-            await _filled(view, request, studio.runs, trainings)
+            await _filled(view, request, studio.runs, trainings, sent)
 
     @app.get("/runs/picture/{name}/{file}")
     async def picture(name: str, file: str) -> Response:
@@ -64,14 +76,16 @@ def add_runs(studio: Studio) -> None:
             return Response(status_code=404)
 
 
-async def _filled(view: View, request: Request, folder: Path, trainings: Trainings | None) -> None:
+async def _filled(
+    view: View, request: Request, folder: Path, trainings: Trainings | None, sent: SentFiles | None
+) -> None:
     words, asked = view.words, request.query_params
     names = [name[:255] for name in asked.getlist("compare")]
     if "run" in asked or names or "new" in asked:
         link(words("runs.all"), f"{view.studio.base}/runs", icon="back", classes="pd-back")
     try:
         if "new" in asked:
-            NewTraining(view, trainings).build()
+            NewTraining(view, trainings, sent).build()
         elif "run" in asked:
             run_part(view, await asyncio.to_thread(_one, asked["run"][:255], folder))
         elif names:

@@ -12,22 +12,18 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from polydetr.core.files import file_names, make_folder
+from polydetr.core.files import file_names
 from polydetr.errors import InputError, OutputError, SaveError, quoted
 from polydetr.inference.folder import checkpoint_of
 
 LOG = "train.log"
-INCOMING = ".incoming-"
-"""How the folders of files begin that nothing was trained on yet."""
 GRACE_S = 20.0
 """How long a training may take to save its state when the service ends."""
-_OLD_S = 24 * 3600.0
 _MOST_LOG = 16_384
 PRESETS = ("balanced", "fast", "best")
 
@@ -90,24 +86,6 @@ class Trainings:
     def running(self) -> Started | None:
         """The one that is under way."""
         return self.last if self.last is not None and self.last.code is None else None
-
-    def make_incoming(self) -> Path:
-        """A new folder for a file that is being sent; those of a day ago, which nobody came back to, go. Blocks.
-
-        Raises:
-            SaveError: the folder of runs cannot be written to.
-        """
-        try:
-            make_folder(self.folder)
-            for old in self.folder.glob(f"{INCOMING}*"):
-                if time.time() - old.stat().st_mtime > _OLD_S:
-                    shutil.rmtree(old, ignore_errors=True)
-            return Path(tempfile.mkdtemp(prefix=INCOMING, dir=self.folder))
-        except OSError as error:
-            raise SaveError(
-                f"cannot write to the folder of runs {str(self.folder)!r}: {error.strerror or error}.",
-                hint="Name another with polydetr serve --runs FOLDER.",
-            ) from None
 
     def free_name(self, wanted: str) -> str:
         """A name of a run that is not taken, as near as it can be to what is wanted. Blocks."""
