@@ -14,6 +14,8 @@ from polydetr.schema.spec import IGNORE
 
 MOST_COLUMNS = 300
 _LABELS, _LINE = 12, 300
+_NO_TARGET = "No column to predict was named"
+"""Which a page asks for itself."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class LookedAt:
     findings: Sequence[str]
 
 
-def look_at(file: Path, target: str | None = None) -> LookedAt:
+def look_at(file: Path, targets: Sequence[str] | None = None) -> LookedAt:
     """Reads the file once. Blocks. It does not look for doubtful labels, which takes half a minute.
 
     Raises:
@@ -50,7 +52,7 @@ def look_at(file: Path, target: str | None = None) -> LookedAt:
         raise DataFileError(
             f"{file.name!r} is a configuration, expected rows.", hint="Send a table of rows, such as CSV."
         )
-    inspection = inspect_data(str(file), target=target, suspicious=False)
+    inspection = inspect_data(str(file), target=list(targets) if targets else None, suspicious=False)
     from polydetr.data.inspect_view import findings  # brings what draws tables on a terminal
 
     schema, split = inspection.schema, inspection.splits["train"]
@@ -62,7 +64,7 @@ def look_at(file: Path, target: str | None = None) -> LookedAt:
         example = info["examples"][0] if info["examples"] else ""
         columns.append(Column(name, kinds.get(name, IGNORE), stats.missing, distinct, shorten(str(example), 80)))
     labels = {name: line for name, stats in split.targets.items() if (line := _labels(stats.to_dict()))}
-    lines = [bounded(line)[:_LINE] for line in findings(inspection)]
+    lines = [bounded(line)[:_LINE] for line in findings(inspection) if not line.startswith(_NO_TARGET)]
     return LookedAt(split.rows, columns, [t.name for t in schema.targets], labels, lines)
 
 

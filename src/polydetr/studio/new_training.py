@@ -75,14 +75,29 @@ class NewTraining:
             with self._place:
                 failure(self._words, error)
 
-    async def _look(self, target: str | None) -> None:
-        """What ``inspect`` says, with this target; with the one that it guesses where there is none."""
+    async def _look(self, targets: list[str] | None) -> None:
+        """What ``inspect`` says, with these targets; with those that it guesses at first."""
         assert self._file is not None
-        found = await asyncio.to_thread(look_at, self._file, target)
-        self._place.clear()
-        with self._place:
+        found = await asyncio.to_thread(look_at, self._file, targets)
+        if targets is None:
+            self._place.clear()
+            with self._place:
+                self._about = box("div")
+                self._form(found)
+        self._about.clear()
+        with self._about:
             self._found(found)
-            self._form(found)
+
+    async def _chosen(self, targets: list[str]) -> None:
+        """Other targets: what is to be careful with may be another thing."""
+        if not targets:
+            return
+        try:
+            await self._look(targets)
+        except PolydetrError as error:
+            self._about.clear()
+            with self._about:
+                failure(self._words, error)
 
     # -- what is in the file -------------------------------------------------------------------------------------------
 
@@ -124,6 +139,7 @@ class NewTraining:
             target = ui.select(names, value=found.targets, multiple=True, label=words("new.target")).props(
                 "outlined use-chips"
             )
+            target.on_value_change(lambda event: self._chosen(list(event.value or ())))
             name = ui.input(words("new.name"), value=self._file.stem).props("outlined maxlength=60")
             preset = ui.select(
                 {p: words(f"new.preset.{p}") for p in PRESETS}, value="balanced", label=words("new.preset")
@@ -163,4 +179,4 @@ class NewTraining:
         await asyncio.to_thread(
             lambda: audit.note(person.name or "(this machine)", "training started", started.name, **about)
         )
-        ui.navigate.to(f"{self._view.studio.base}/runs")
+        ui.navigate.to("/runs")  # it puts what stands before our addresses there itself

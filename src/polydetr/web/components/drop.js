@@ -33,7 +33,7 @@ export default {
       sent.onload = () => {
         let answer = null;
         try { answer = JSON.parse(sent.responseText); } catch { /* said below */ }
-        if (sent.status < 300 && answer) return this.$emit("sent", answer);
+        if (sent.status < 300 && answer) { this.$emit("sent", answer); return this.fail("", ""); }
         this.fail(answer?.error?.message ?? this.said.broken, answer?.error?.hint ?? "");
       };
       sent.onerror = () => this.fail(this.said.broken);
