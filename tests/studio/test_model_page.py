@@ -178,7 +178,8 @@ def test_two_models_on_a_file_that_is_dropped(look: Callable[..., Any], served: 
     page = look(served, f"/studio/{BARE}/model?with=other")
     page.wait_for_selector("text=keeps no rows that can be asked again")
     rows = tmp_path / "rows.jsonl"
-    told = [{"text": f"a {('lovely', 'dull')[i % 2]} evening {EVIL}", "label": ("good", "bad")[i % 2]} for i in range(80)]
+    kinds = [("lovely", "good"), ("dull", "bad")]
+    told = [{"text": f"a {word} evening {EVIL}", "label": label} for word, label in 40 * kinds]
     rows.write_text("".join(f"{json_text(row)}\n" for row in told), encoding="utf-8")
     page.set_input_files("input[type=file]", rows)
     page.wait_for_selector("text=Same answer", timeout=60_000)
@@ -227,5 +228,3 @@ def test_a_page_open_for_a_day_gathers_nothing(look: Callable[..., Any], served:
     assert page.evaluate("document.querySelectorAll('*').length") == before
     page.get_by_role("link", name="stars", exact=True).click()
     page.wait_for_url("**target=stars*")
-
-

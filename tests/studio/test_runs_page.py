@@ -1,4 +1,4 @@
-"""The page Runs in a real browser: finished, damaged and stopped runs, compared; one really started, followed, stopped."""
+"""The page Runs in a real browser: finished and damaged runs, compared; one really started, followed, stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVIL = "<b onmouseover=alert(1)>x"
 
 @pytest.fixture(scope="module")
 def runs(several_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two finished runs, one called like HTML, one damaged, one that ended before its first checkpoint."""
+    """Two finished runs, one called like HTML, one damaged, one that ended before its first checkpoint."""
     folder = tmp_path_factory.mktemp("runs")
     shutil.copytree(several_folder, folder / "first")
     shutil.copytree(several_folder, folder / EVIL)

@@ -71,13 +71,14 @@ def write_evaluations(
     before: Mapping[str, Evaluation] | None = None,
     names: Mapping[str, str] | None = None,
     draws: bool = True,
+    keeps_rows: bool = True,
 ) -> list[Path]:
     """``NAME-*.txt``, ``.json``, ``-rows.jsonl``, ``-*.png``, ``-mistakes.json`` and ``.html`` of each target in
     ``folder``; the files written. Of several targets each has its own name in those of its files.
 
     image_of: gives a row's image. before: what was measured before the calibration, drawn beside. names: target → as
     part of a name, of all targets of the model. draws: diagrams and images too, for which a time
-    limit may leave no time.
+    limit may leave no time. keeps_rows: ``-rows.jsonl`` too, which holds measured rows with their answers.
 
     Raises:
         OSError, SaveError: a file cannot be written.
@@ -87,7 +88,8 @@ def write_evaluations(
         stem = name if len(evaluations) == 1 else f"{name}-{names[target]}"
         with expendable(f"{stem} in {folder.name}/"):
             of = f"{shorten(target, 30)}, {name}" if target != name else name
-            written += _write(folder, stem, of, evaluation, (before or {}).get(target), image_of, draws=draws)
+            earlier, more = (before or {}).get(target), {"draws": draws, "keeps_rows": keeps_rows}
+            written += _write(folder, stem, of, evaluation, earlier, image_of, **more)
     return written
 
 
@@ -100,10 +102,11 @@ def _write(
     image_of: ImageOf,
     *,
     draws: bool,
+    keeps_rows: bool,
 ) -> list[Path]:
     written = [save_text(folder / f"{stem}-{title}.txt", f"{table}\n") for title, table in evaluation.tables.items()]
     written.append(save_json(folder / f"{stem}.json", {"metrics": dict(evaluation.metrics), **evaluation.data}))
-    if evaluation.rows:
+    if evaluation.rows and keeps_rows:
         lines = "".join(f"{json_text(row)}\n" for row in evaluation.rows)
         written.append(save_text(folder / f"{stem}-rows.jsonl", lines))
     if evaluation.mistakes is not None:

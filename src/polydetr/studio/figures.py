@@ -246,24 +246,20 @@ def label_scores(data: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 def reliability_of(data: Mapping[str, Any]) -> list[tuple[float, float, int]]:
     """(mean confidence, share that is right, answers) of each bin."""
-    held = data.get("reliability")
-    try:
-        return [
-            (float(c), float(a), int(n))
-            for c, a, n in zip(held["confidence"], held["accuracy"], held["count"], strict=True)
-        ]  # type: ignore[index]
-    except (KeyError, TypeError, ValueError):
-        return []
+    return [(c, a, int(n)) for c, a, n in _columns(data.get("reliability"), "confidence", "accuracy", "count")]
 
 
 def coverage_of(data: Mapping[str, Any]) -> list[tuple[float, float, float]]:
     """(coverage, share of wrong answers, threshold), from few answers to all."""
-    held = data.get("coverage_risk")
+    return [(c, r, t) for c, r, t in _columns(data.get("coverage_risk"), "coverage", "risk", "threshold")]
+
+
+def _columns(held: Any, *names: str) -> list[tuple[float, ...]]:
+    """Lists of numbers of one length, side by side; nothing where that is not what is held."""
+    if not isinstance(held, Mapping):
+        return []
     try:
-        return [
-            (float(c), float(r), float(t))
-            for c, r, t in zip(held["coverage"], held["risk"], held["threshold"], strict=True)
-        ]  # type: ignore[index]
+        return [tuple(map(float, row)) for row in zip(*(held[name] for name in names), strict=True)]
     except (KeyError, TypeError, ValueError):
         return []
 

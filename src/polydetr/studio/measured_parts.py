@@ -139,9 +139,8 @@ def learning_curves(words: Words, history: Sequence[Mapping[str, Any]]) -> list[
         drawn.append(lines(words("curve.loss"), losses, x=words("curve.step"), y=words("curve.loss.unit")))
     if curves["score"]:
         scores = {metric_name(name): points for name, points in curves["score"].items()}
-        drawn.append(lines(
-            words("curve.score"), scores, x=words("curve.step"), y=words("curve.score.unit"), bounds=score_bounds(scores)
-        ))  # fmt: skip
+        step, unit = words("curve.step"), words("curve.score.unit")
+        drawn.append(lines(words("curve.score"), scores, x=step, y=unit, bounds=score_bounds(scores)))
     return drawn
 
 
@@ -203,7 +202,7 @@ def mistake_tile(words: Words, one: Mapping[str, Any], colors: Mapping[str, str]
                 with box("dd"):
                     text(
                         str(value) if value else words("model.none"), "span", "pd-chip", dir="auto",
-                        style=f"--c:{colors[value]}" if value in colors else "",
+                        style=f"--c:{colors[str(value)]}" if value in colors else "",
                     )  # fmt: skip
         for pair in one.get("columns") or ():
             if isinstance(pair, list | tuple) and len(pair) == 2 and pair[1] != one.get("text"):

@@ -119,8 +119,7 @@ def _facts(view: View) -> None:
     """What it is: the version names its content."""
     info, words = view.info, view.words
     described = info.description
-    rows = described.get("rows") if isinstance(described.get("rows"), Mapping) else {}
-    config = described.get("config") if isinstance(described.get("config"), Mapping) else {}
+    rows, config = (found if isinstance(found := described.get(name), Mapping) else {} for name in ("rows", "config"))
     targets = ", ".join(f"{name} ({words_of_task(view, task)})" for name, task in targets_of(described).items())
     facts = {
         "model.answers": targets,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from polydetr.web.components.chart_data import bars, heat, lines, pairs, score_bounds
@@ -25,7 +27,7 @@ def test_names_at_the_ends_of_lines_do_not_lie_upon_each_other() -> None:
         at = (0.905 - one["data"][-1][1]) / 0.905 * 220
         places.append(at + one["endLabel"]["offset"][1])
     places.sort()
-    assert min(b - a for a, b in zip(places, places[1:], strict=False)) >= 16
+    assert min(b - a for a, b in pairwise(places)) >= 16
 
 
 def test_bars_begin_at_zero_and_carry_their_values() -> None:
