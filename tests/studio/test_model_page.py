@@ -193,6 +193,22 @@ def test_two_models_on_a_file_that_is_dropped(look: Callable[..., Any], served: 
     picture(page, "model-beside-refused")
 
 
+def test_what_is_asked_is_laid_beside_the_training_rows(look: Callable[..., Any], served: str) -> None:
+    page = look(served, "/studio/other/model")
+    rows = [{"text": "x" * (200 + i)} for i in range(250)]
+    assert page.request.post(f"{served}/v1/models/other/predict", data={"rows": rows}).status == 200
+    for _ in range(20):
+        page.reload()
+        page.wait_for_selector("main h1")
+        if page.get_by_text("changed much").count():
+            break
+        page.wait_for_timeout(500)
+    text = page.locator("#pd-main").inner_text()
+    assert "changed much" in text
+    page.locator("figure.pd-chart h3", has_text="text").wait_for()
+    picture(page, "model-drift")
+
+
 def test_a_model_that_is_not_served_is_said(look: Callable[..., Any], served: str) -> None:
     page = look(served, "/studio/films/model?with=nobody")
     assert "no model 'nobody' is served" in page.locator("#pd-main").inner_text()

@@ -86,7 +86,7 @@ def charts_part(view: View, found: Measured, history: Sequence[Mapping[str, Any]
         return
     with box("div", "pd-columns pd-charts"):
         for data in drawn:
-            with box("section", "pd-panel", aria_label=data.label):
+            with box("section", f"pd-panel{' pd-wide-part' if data.wide else ''}", aria_label=data.label):
                 Chart(words, data)
 
 

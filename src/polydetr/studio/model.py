@@ -160,7 +160,8 @@ def _choices(view: View, known: Known, asked: Mapping[str, str]) -> None:
             name = view.viewer.words.known(f"split.{split}", split)
             link(name, address(view, asked, split=split), classes="pd-tab", dir="auto", **here)
         if len(targets) > 1:
-            box("span", "pd-gap", aria_hidden="true")
+            if len(known.splits) > 1:
+                box("span", "pd-gap", aria_hidden="true")
             for target in targets:
                 here = {"aria-current": "true"} if target == found.target else {}
                 link(target, address(view, asked, target=target), classes="pd-tab", dir="auto", **here)

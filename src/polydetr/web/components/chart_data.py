@@ -23,7 +23,8 @@ _NAME = 24
 @dataclass(frozen=True)
 class ChartData:
     """label: what it shows, its heading. summary: what is to be seen in it, for who does not see it. head, rows: the
-    numbers. zoom: whether a part of the x axis may be looked at. height: in pixels, 0: as the page has it.
+    numbers. zoom: whether a part of the x axis may be looked at. height: in pixels, 0: as the page has it. wide: it
+    takes the whole width.
     """
 
     label: str
@@ -34,6 +35,7 @@ class ChartData:
     note: str = ""
     zoom: bool = False
     height: int = 0
+    wide: bool = False
 
 
 def lines(
@@ -236,7 +238,7 @@ def heat(
         "grid": {"left": 8, "right": 8, "top": 8, "bottom": 32, "containLabel": True},
         "tooltip": {"trigger": "item"},
         "xAxis": {"type": "category", "data": short,
-                  "splitLine": {"show": False}, "axisLabel": {"rotate": 45 if len(names) > 4 else 0, "interval": 0}},
+                  "splitLine": {"show": False}, "axisLabel": {"rotate": 90 if len(names) > 12 else 45 if len(names) > 4 else 0, "interval": 0}},
         "yAxis": {"type": "category", "data": short, "inverse": True,
                   "splitLine": {"show": False}, "axisLabel": {"interval": 0}},
         "series": [{"type": "heatmap", "name": label, "data": data,
@@ -246,4 +248,5 @@ def heat(
     rows = [[names[row], names[column], count] for row, column, count in cells if count]
     wrong = sorted((cell for cell in cells if cell[0] != cell[1]), key=lambda cell: -cell[2])[:3]
     said = "; ".join(f"{names[row]} → {names[column]}: {count}" for row, column, count in wrong)
-    return ChartData(label, options, [*of, "n"], rows, said, note, height=120 + max(120, 30 * len(names)))
+    height = 120 + max(120, 30 * len(names))
+    return ChartData(label, options, [*of, "n"], rows, said, note, height=height, wide=len(names) > 12)
