@@ -29,7 +29,10 @@ async def bytes_of(data: bytes) -> AsyncIterator[bytes]:
 
 
 def with_store(
-    fleet: LocalFleet, folder: Path, work: Callable[[JobStore], Coroutine[Any, Any, None]], limits: JobLimits = JOB_LIMITS
+    fleet: LocalFleet,
+    folder: Path,
+    work: Callable[[JobStore], Coroutine[Any, Any, None]],
+    limits: JobLimits = JOB_LIMITS,
 ) -> None:
     async def run() -> None:
         async with JobStore(fleet, folder, limits=LIMITS, job_limits=limits) as store:
@@ -155,5 +158,3 @@ def test_a_look_at_the_file_that_fails_leaves_nothing(fleet: LocalFleet, tmp_pat
         assert not job.folder.exists()
 
     with_store(fleet, tmp_path / "jobs", work)
-
-
