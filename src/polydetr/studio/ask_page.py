@@ -18,12 +18,12 @@ from polydetr.serving.contract import Ask, ModelInfo, Reply
 from polydetr.serving.request_code import curl_line, python_lines
 from polydetr.serving.rows import Columns, items_of
 from polydetr.studio.address import Asked
-from polydetr.studio.answer_parts import Part, parts_of, state_of
+from polydetr.studio.answer_parts import Part, parts_of
 from polydetr.studio.answer_view import labels_to_explain, show_part
 from polydetr.studio.handover import Handed
 from polydetr.studio.pages import View
 from polydetr.studio.why_view import show_why
-from polydetr.studio.withholding import least_of
+from polydetr.studio.withholding import judged, least_of
 from polydetr.web.components.code_tabs import CodeTabs
 from polydetr.web.components.row_form import RowForm
 from polydetr.web.components.row_values import Field
@@ -74,15 +74,14 @@ class AskPage:
             )
 
     def _options(self) -> None:
-        words, targets = self.words, self.view.info.answers
-        judged = any("calibration" in state_of(self.view.info, target) for target in targets)
-        if not (judged or self.draws):
+        words, withholds = self.words, bool(judged(self.view.info))
+        if not (withholds or self.draws):
             return
         opened = {"open": True} if self.asked.least is not None or self.asked.accuracy is not None else {}
         with box("details", "pd-more", **opened):
             text(words("ask.options"), "summary")
             with box("div", "pd-options"):
-                if judged:
+                if withholds:
                     self._number("least", self.asked.least, step=0.05)
                     self._number("accuracy", self.asked.accuracy, step=0.01)
                 if self.draws:

@@ -110,7 +110,7 @@ def grid_row(
         value = _answer(reply, target)
         found[f"a{i}"] = value if target in plan.numeric and _is_number(value) else text_of(value)
         for name in plan.numbers.get(target, ()):
-            found[f"a{i}{name[len(target) + 1]}"] = (reply.get("cells") or {}).get(name)
+            found[f"a{i}{name[len(target) + 1 :]}"] = (reply.get("cells") or {}).get(name)
         if target in plan.labeled:
             gold = (row.row or {}).get(target)
             found[f"g{i}"] = gold if target in plan.numeric and _is_number(gold) else text_of(gold)

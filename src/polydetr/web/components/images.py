@@ -10,9 +10,7 @@ from polydetr.web.markup import box, link, text
 
 @dataclass(frozen=True)
 class Shown:
-    """source: a data: address, or one of this service. small: it is of a few pixels, and is enlarged with its pixels
-    to be seen.
-    """
+    """source: a data: address, or one of this service; file: the name under which it is kept."""
 
     source: str
     name: str
@@ -24,7 +22,7 @@ def image_grid(found: Sequence[Shown], *, download: str = "") -> None:
     with box("div", "pd-grid", role="list"):
         for one in found:
             with box("figure", "pd-figure", role="listitem"):
-                box("img", "pd-generated", src=one.source, alt=one.name, loading="lazy")
+                box("img", "pd-generated", src=one.source, alt=one.name)
                 with box("figcaption"):
                     text(one.name, "span", dir="auto")
                     if download and one.file:

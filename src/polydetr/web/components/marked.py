@@ -16,6 +16,9 @@ from polydetr.web.markup import trusted
 _UNSEEN = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\u00ad]+")
 """Characters that take no room: zero-width ones, and those that turn the direction of what follows."""
 
+_LONG = 2_000
+"""Characters."""
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -62,7 +65,13 @@ def _named(part: str) -> str:
 
 def marked_text(text: str, marks: Sequence[Mark], colors: Mapping[str, str]) -> ui.html:
     """See ``marked_html``; colors: label → color, as ``reports.style.label_colors`` gives them."""
-    return trusted(marked_html(text, marks, colors), "p", "pd-text", dir="auto")
+    return _paragraph(marked_html(text, marks, colors), len(text))
+
+
+def _paragraph(html: str, length: int) -> ui.html:
+    """A long one scrolls within itself, also by the keyboard."""
+    more = {"tabindex": "0"} if length > _LONG else {}
+    return trusted(html, "p", "pd-text" + (" long" if more else ""), dir="auto", **more)
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Weighed:
 
 def weighed_text(found: Sequence[Weighed]) -> ui.html:
     """Words underlined and tinted by their weights: full below what speaks for, dashed below what speaks against."""
-    return trusted("".join(map(_weighed, found)), "p", "pd-text", dir="auto")
+    return _paragraph("".join(map(_weighed, found)), sum(len(word.text) for word in found))
 
 
 def _weighed(word: Weighed) -> str:

@@ -9,14 +9,14 @@ from polydetr.web.words import Words
 
 
 def digits(value: float, interval: tuple[float, float] | None = None) -> str:
-    """The number with the digits that mean something: down to a hundredth of the interval; else four."""
+    """The number with the digits that mean something: those down to about a thirtieth of the interval; else four."""
     if not math.isfinite(value):
         return str(value)
     width = interval[1] - interval[0] if interval else 0.0
     if width <= 0 or not math.isfinite(width):
         return f"{value:.4g}"
-    after = min(6, max(0, 2 - math.floor(math.log10(width))))
-    return f"{value:,.{after - 1 if after else 0}f}"
+    after = min(9, max(0, math.ceil(1.5 - math.log10(width))))
+    return f"{value:,.{after}f}"
 
 
 def quantity(
