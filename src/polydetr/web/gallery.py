@@ -16,6 +16,10 @@ from polydetr.errors import InputError
 from polydetr.reports.style import label_colors
 from polydetr.web.components.bars import Bar, bars, signed_bars
 from polydetr.web.components.boxes import Box, Boxes
+from polydetr.web.components.chart import Chart
+from polydetr.web.components.chart_data import bars as bar_chart
+from polydetr.web.components.chart_data import heat, pairs
+from polydetr.web.components.chart_data import lines as line_chart
 from polydetr.web.components.code_tabs import CodeTabs
 from polydetr.web.components.confidence import confidence
 from polydetr.web.components.images import Shown, image_grid
@@ -79,13 +83,20 @@ def _bars(words: Words) -> States:
         "full": lambda: bars(words, several[:1] + several[2:]),
         "threshold": lambda: bars(words, several, threshold=0.5),
         "empty": lambda: bars(words, []),
-        "signed": lambda: signed_bars(words, [Bar("price", 3.2, note="12.5"), Bar("color", -1.1, note="blue"), Bar("size", 0.0)]),
+        "signed": lambda: signed_bars(
+            words, [Bar("price", 3.2, note="12.5"), Bar("color", -1.1, note="blue"), Bar("size", 0.0)]
+        ),
     }
 
 
 def _marked(words: Words) -> States:
     plain = "The University of Oslo lies in Oslo, says Kari."
-    nested = [Mark(4, 22, "ORG", 0.98), Mark(18, 22, "LOC", 0.71), Mark(31, 35, "LOC", 0.99), Mark(42, 46, "PER", 0.4, weak=True)]
+    nested = [
+        Mark(4, 22, "ORG", 0.98),
+        Mark(18, 22, "LOC", 0.71),
+        Mark(31, 35, "LOC", 0.99),
+        Mark(42, 46, "PER", 0.4, weak=True),
+    ]
     crossing = [Mark(0, 14, "ORG", 0.9), Mark(4, 22, "LOC", 0.5), Mark(18, 30, "PER", 0.3)]
     unseen = "before\u200b\u200dafter"
     return {
@@ -136,8 +147,16 @@ def _form(words: Words) -> States:
         Field("photo", "image", several=True),
         Field("bought", "history", fields=(Field("name"), Field("price", "number", low=1, high=6)), most=20),
     ]
-    wide = [Field(name, "number") for name in ("onclick", SCRIPT, "__proto__", "style", *(f"column {i}" for i in range(40)))]
-    row = {"text": "A lovely evening.", "price": 99, "color": "mauve", "sold": "1999-01-01", "bought": [{"name": "tea", "price": 2}]}
+    wide = [
+        Field(name, "number") for name in ("onclick", SCRIPT, "__proto__", "style", *(f"column {i}" for i in range(40)))
+    ]
+    row = {
+        "text": "A lovely evening.",
+        "price": 99,
+        "color": "mauve",
+        "sold": "1999-01-01",
+        "bought": [{"name": "tea", "price": 2}],
+    }
     return {
         "empty": lambda: form(every, {}),
         "full": lambda: form(every, row),
@@ -151,6 +170,31 @@ def _code(words: Words) -> States:
     return {"full": lambda: CodeTabs(words, codes, label=words("code.title"))}
 
 
+def _charts(words: Words) -> States:
+    """Lines with names at their ends that would lie upon each other, bars, a matrix, no numbers at all."""
+    runs = {f"run {i}": [(step, 1 - 0.9 ** (step + i)) for step in range(1, 30)] for i in range(4)}
+    cells = [(0, 0, 8), (0, 1, 2), (1, 1, 5), (1, 2, 5), (2, 2, 9)]
+    values = {"LOC": 30.0, "ORG": 12.0, SCRIPT: 3.0}
+    return {
+        "full": lambda: Chart(words, line_chart("Scores", runs, x="step", y="score", bounds=(0, 1)), height=240),
+        "bars": lambda: Chart(words, bar_chart("Labels", values, unit="rows", colors=_COLORS)),
+        "intervals": lambda: Chart(
+            words,
+            bar_chart(
+                "Parts",
+                {"short": 0.5, "long": 0.8},
+                unit="right",
+                share=True,
+                most=1.0,
+                intervals={"short": (0.4, 0.6), "long": (0.7, 0.9)},
+            ),
+        ),  # fmt: skip
+        "matrix": lambda: Chart(words, heat("Confusion", ["LOC", "ORG", SCRIPT], cells, of=("label", "answer"))),
+        "pairs": lambda: Chart(words, pairs("Drift", {"low": (0.5, 0.2), "high": (0.5, 0.8)}, of=("then", "now"))),
+        "empty": lambda: Chart(words, line_chart("Scores", {}, x="step", y="score"), height=160),
+    }
+
+
 ENTRIES: dict[str, Callable[[Words], States]] = {
     "States of a view": _states,
     "Buttons": _buttons,
@@ -160,15 +204,14 @@ ENTRIES: dict[str, Callable[[Words], States]] = {
     "Numbers": _numbers,
     "Boxes and images": _boxes,
     "Form of a row": _form,
+    "Charts": _charts,
     "Code": _code,
 }
 
 
 def image_source(width: int, height: int, seed: int = 0) -> str:
     """A small image as a data: address, without any library: 8-bit gray PNG (RFC 2083)."""
-    lines = b"".join(
-        b"\0" + bytes((seed * 40 + 3 * x + 5 * y) % 256 for x in range(width)) for y in range(height)
-    )
+    lines = b"".join(b"\0" + bytes((seed * 40 + 3 * x + 5 * y) % 256 for x in range(width)) for y in range(height))
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
