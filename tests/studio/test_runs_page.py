@@ -97,7 +97,10 @@ def test_a_file_that_is_none_is_refused_in_the_readers_words(
     bad.write_bytes(b"\x00\x01\x02" * 40)
     page.set_input_files("input[type=file]", bad)
     page.wait_for_selector("#pd-main .pd-state.bad")
-    assert "null" in page.locator("#pd-main .pd-state.bad").inner_text().lower()
+    said = page.locator("#pd-main .pd-state.bad").inner_text()
+    assert "holds a header and no rows" in said
+    assert "rows.csv" in said
+    assert ".incoming" not in said  # where it lies is nobody's business
     picture(page, "runs-new-refused")
 
 

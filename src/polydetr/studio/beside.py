@@ -21,7 +21,7 @@ from polydetr.studio.batch_files import suffixes
 from polydetr.studio.differences import Compared, Difference, columns_lacking, common_targets, compared
 from polydetr.studio.figures import measured, splits_of, targets_of
 from polydetr.studio.measured_parts import figure, tile
-from polydetr.studio.sent_files import SentFiles
+from polydetr.studio.sent_files import SentFiles, without_place
 from polydetr.web.components.drop import Drop
 from polydetr.web.live import begin
 from polydetr.web.markup import Native, box, button, link, panel, text
@@ -117,6 +117,7 @@ class Beside:
         self._stop()
         self._place.clear()
         targets = targets_of(info.description)
+        path: Path | None = None
         try:
             path = await asyncio.to_thread(self._sent.path, answer.get("id"))
             try:
@@ -125,7 +126,7 @@ class Beside:
                 await asyncio.to_thread(self._sent.forget, path)
         except PolydetrError as error:
             with self._place:
-                failure(words, error)
+                failure(words, without_place(error, path) if path else error)
             return
         self._note.text = " ".join([words("beside.file", file=path.name, count=f"{len(rows):,}"), *said])
         golds = {target: [row.get(target) for row in rows] for target in targets}

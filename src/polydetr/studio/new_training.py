@@ -13,7 +13,7 @@ from polydetr.errors import PolydetrError
 from polydetr.studio.batch_files import suffixes
 from polydetr.studio.looked_at import LookedAt, look_at
 from polydetr.studio.pages import UPLOAD_BYTES
-from polydetr.studio.sent_files import SentFiles
+from polydetr.studio.sent_files import SentFiles, without_place
 from polydetr.studio.trainings import PRESETS, Trainings, Wanted
 from polydetr.web.components.drop import Drop
 from polydetr.web.markup import box, button, panel, text
@@ -73,7 +73,7 @@ class NewTraining:
         except PolydetrError as error:
             self._place.clear()
             with self._place:
-                failure(self._words, error)
+                failure(self._words, without_place(error, self._file) if self._file else error)
 
     async def _look(self, targets: list[str] | None) -> None:
         """What ``inspect`` says, with these targets; with those that it guesses at first."""
@@ -97,7 +97,7 @@ class NewTraining:
         except PolydetrError as error:
             self._about.clear()
             with self._about:
-                failure(self._words, error)
+                failure(self._words, without_place(error, self._file) if self._file else error)
 
     # -- what is in the file -------------------------------------------------------------------------------------------
 

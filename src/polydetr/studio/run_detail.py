@@ -92,7 +92,7 @@ def _scores_table(
                 text(name, "th", "pd-number", scope="col", dir="auto")
         with box("tbody"):
             for (split, target, metric), values in scores.items():
-                if metric.endswith(("_low", "_high")):
+                if metric.endswith(("_low", "_high", "total")):
                     continue
                 with box("tr"):
                     said = f"{target} " if several else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -161,12 +162,11 @@ def state_of(view: View, run: SavedRun) -> None:
 
 
 def when(run: SavedRun) -> None:
-    """When it was begun, as every page says times."""
+    """When it was begun; of a run that does not say, when it was last changed."""
     created = run.info.get("created")
-    if isinstance(created, str) and len(created) < 40:
-        text(created, "time", datetime=created)
-    else:
-        text(run.created, "span")
+    if not (isinstance(created, str) and len(created) < 40):
+        created = datetime.fromtimestamp(run.changed, UTC).isoformat(timespec="seconds")
+    text(created, "time", datetime=created)
 
 
 class UnderWay:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from polydetr.core.files import file_names, json_text, make_folder
-from polydetr.errors import PolydetrError, SaveError
+from polydetr.errors import InputError, PolydetrError, SaveError
 from polydetr.serving.refusal import Refused, error_body, refusal
 
 PREFIX = ".incoming-"
@@ -91,6 +92,18 @@ class SentFiles:
         if len(there) > _MOST and sum(path.exists() for path in there) > _MOST:
             raise Refused(429, "many files were sent here within the hour.", hint="Try again later.", reason="busy")
         return Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._folder))
+
+
+def without_place(error: PolydetrError, path: Path) -> PolydetrError:
+    """What is wrong with a file that was sent, by its own name: where it lies on this machine is nobody's business."""
+
+    def said(text: str) -> str:
+        return text.replace(str(path), path.name).replace(f"{path.parent}/", "")
+
+    place = error.location
+    if place is not None:
+        place = replace(place, file=path.name if place.file else None)
+    return InputError(said(error.message), location=place, hint=said(error.hint) if error.hint else None)
 
 
 def safe_name(name: str) -> str:

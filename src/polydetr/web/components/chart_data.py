@@ -62,7 +62,7 @@ def lines(
         drawn.append({
             "type": "line", "name": shorten(name, _NAME), "data": [list(point) for point in values],
             "itemStyle": {"color": color}, "symbol": _MARKS[i % len(_MARKS)], "symbolSize": 7, "showSymbol": points,
-            "lineStyle": {"color": color, "width": 2, "type": _DASHES[i // 3 % len(_DASHES)]},
+            "lineStyle": {"color": color, "width": 2, "type": _DASHES[i % len(_DASHES)]},
             "endLabel": {
                 "show": True, "formatter": "%last", "color": "$ink", "fontSize": 14, "offset": [0, shifts.get(name, 0)],
             },
