@@ -22,6 +22,7 @@ READ = {"train", "evaluate", "predict", "explain", "inspect"}
 PRINTED_BY = {
     "training": {"train"}, "predictor.py": {"train"}, "model": {"train"}, "schema": {"train", "inspect"},
     "tuning": {"tune"}, "export": {"export"}, "serving": {"serve"}, "inference/proof.py": {"export", "optimize"},
+    "studio": {"serve"}, "studio/trainings.py": {"train"},
     "inference/runs.py": {"runs list", "runs show", "runs compare"},
 }  # fmt: skip
 """Room or module → the verbs that can print its messages, where these are not all that read rows."""

@@ -171,7 +171,7 @@ def _nothing(view: View) -> None:
     """An exported model brings no reports: how they are made."""
     with panel(view.words("model.metrics")):
         empty(view.words("model.no_reports"), how=view.words("model.no_reports.how"))
-        text("polydetr evaluate MODEL ROWS --out MODEL/reports", "code", "pd-code pd-empty-code")
+        text("polydetr evaluate --out MODEL/reports MODEL ROWS", "code", "pd-code pd-empty-code")
 
 
 def _card(view: View, card: str) -> None:

@@ -41,7 +41,7 @@ class NewTraining:
         if self._trainings is None:
             with panel(words("runs.new")):
                 text(words("runs.new.off"), "p")
-                text("polydetr serve MODEL --may-train", "code", "pd-code")
+                text("polydetr serve --may-train MODEL", "code", "pd-code")
             return
         if not self._view.viewer.may("admin"):
             text(words("runs.new.admin"), "p", "pd-note")

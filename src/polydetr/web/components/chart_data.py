@@ -234,11 +234,12 @@ def heat(
         if count
     ]  # fmt: skip
     short = [shorten(name, 16, keep_end=True) for name in names]
+    turned = 90 if len(names) > 12 else 45 if len(names) > 4 else 0
     options = {
         "grid": {"left": 8, "right": 8, "top": 8, "bottom": 32, "containLabel": True},
         "tooltip": {"trigger": "item"},
-        "xAxis": {"type": "category", "data": short,
-                  "splitLine": {"show": False}, "axisLabel": {"rotate": 90 if len(names) > 12 else 45 if len(names) > 4 else 0, "interval": 0}},
+        "xAxis": {"type": "category", "data": short, "splitLine": {"show": False},
+                  "axisLabel": {"rotate": turned, "interval": 0}},
         "yAxis": {"type": "category", "data": short, "inverse": True,
                   "splitLine": {"show": False}, "axisLabel": {"interval": 0}},
         "series": [{"type": "heatmap", "name": label, "data": data,
