@@ -195,7 +195,7 @@ def test_two_models_on_a_file_that_is_dropped(look: Callable[..., Any], served: 
 
 def test_what_is_asked_is_laid_beside_the_training_rows(look: Callable[..., Any], served: str) -> None:
     page = look(served, "/studio/other/model")
-    rows = [{"text": "x" * (200 + i)} for i in range(250)]
+    rows = [{"text": "x" * (200 + i)} for i in range(500)]  # the last ones are counted with the next
     assert page.request.post(f"{served}/v1/models/other/predict", data={"rows": rows}).status == 200
     for _ in range(20):
         page.reload()
@@ -207,6 +207,24 @@ def test_what_is_asked_is_laid_beside_the_training_rows(look: Callable[..., Any]
     assert "changed much" in text
     page.locator("figure.pd-chart h3", has_text="text").wait_for()
     picture(page, "model-drift")
+
+
+def test_parts_of_a_labeled_file_where_none_are_kept(look: Callable[..., Any], served: str, tmp_path: Path) -> None:
+    page = look(served, f"/studio/{BARE}/model")
+    rows = tmp_path / "rows.csv"
+    kinds = [("lovely", "good"), ("dull", "bad")]
+    lines = [f"a {word} evening {i},{80 + i},{label}" for i, (word, label) in enumerate(60 * kinds)]
+    rows.write_text("\n".join(["text,minutes,label", *lines]), encoding="utf-8")
+    page.set_input_files("#slices input[type=file]", rows)
+    page.wait_for_selector("#slices table.pd-cards", timeout=60_000)
+    page.get_by_role("button", name="minutes", exact=True).click()
+    page.wait_for_selector("#slices button[aria-pressed=true]:has-text('minutes')")
+    assert "All 120 rows" in page.locator("#slices").inner_text()
+    picture(page, "model-parts-of-a-file")
+    unlabeled = tmp_path / "unlabeled.csv"
+    unlabeled.write_text("text\na lovely evening\n", encoding="utf-8")
+    page.set_input_files("#slices input[type=file]", unlabeled)
+    page.wait_for_selector("text=No row has a label of this target")
 
 
 def test_a_model_that_is_not_served_is_said(look: Callable[..., Any], served: str) -> None:

@@ -27,6 +27,7 @@ from polydetr.studio.figures import REPORTS, Measured, history_of, measured, spl
 from polydetr.studio.measured_parts import charts_part, metrics_part, mistakes_part
 from polydetr.studio.pages import Studio, View
 from polydetr.studio.sent_files import SentFiles, json_response, told
+from polydetr.studio.slices_file import SlicesFile
 from polydetr.studio.slices_part import slices_part
 from polydetr.web.markup import box, link, panel, text
 from polydetr.web.notices import empty
@@ -75,9 +76,11 @@ def add_model(studio: Studio) -> None:
             else:
                 _choices(view, known, asked)
                 metrics_part(view, known.found)
+                if not known.found.data:  # what an exported model's description says, and no more
+                    _nothing(view)
                 charts_part(view, known.found, known.history)
                 mistakes_part(view, known.found)
-            slices_part(view, known.found, asked)
+            slices_part(view, known.found, asked, lambda: _of_file(view, asked, sent))
             drift_part(view)
             _card(view, known.card)
 
@@ -94,6 +97,13 @@ def add_model(studio: Studio) -> None:
         except (PolydetrError, OSError):
             return HTMLResponse("", status_code=404)
         return HTMLResponse(content, headers={"content-security-policy": _PAGE_POLICY})
+
+
+def _of_file(view: View, asked: Mapping[str, str], sent: SentFiles) -> None:
+    targets = targets_of(view.info.description)
+    if targets:
+        target = asked["target"] if asked.get("target") in targets else next(iter(targets))
+        SlicesFile(view, target, sent).build()
 
 
 def _read(view: View, asked: Mapping[str, str]) -> Known:
@@ -169,7 +179,7 @@ def _choices(view: View, known: Known, asked: Mapping[str, str]) -> None:
 
 def _nothing(view: View) -> None:
     """An exported model brings no reports: how they are made."""
-    with panel(view.words("model.metrics")):
+    with panel(view.words("model.reports")):
         empty(view.words("model.no_reports"), how=view.words("model.no_reports.how"))
         text("polydetr evaluate --out MODEL/reports MODEL ROWS", "code", "pd-code pd-empty-code")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 MOST_WAYS = 40
 
 
-def slices_part(view: View, found: Measured | None, asked: Mapping[str, str]) -> None:
-    """By what is chosen in the address (``?by=length:text``), of the rows that the folder keeps."""
+def slices_part(view: View, found: Measured | None, asked: Mapping[str, str], otherwise: Callable[[], None]) -> None:
+    """By what is chosen in the address (``?by=length:text``), of the rows that the folder keeps. otherwise: builds what
+    stands there where it keeps none.
+    """
     words = view.words
     with panel(words("slices.title"), note=words("slices.note")) as section:
         section._props["id"] = "slices"
         outcomes = outcomes_of(found.rows, found.task) if found is not None else []
         if not outcomes:
             text(words("slices.none"), "p", "pd-note")
+            otherwise()
             return
         offered = ways(outcomes)[:MOST_WAYS]
         if not offered:
