@@ -83,20 +83,13 @@ def _bars(words: Words) -> States:
         "full": lambda: bars(words, several[:1] + several[2:]),
         "threshold": lambda: bars(words, several, threshold=0.5),
         "empty": lambda: bars(words, []),
-        "signed": lambda: signed_bars(
-            words, [Bar("price", 3.2, note="12.5"), Bar("color", -1.1, note="blue"), Bar("size", 0.0)]
-        ),
+        "signed": lambda: signed_bars(words, [Bar("price", 3.2, note="12.5"), Bar("color", -1.1, note="blue"), Bar("size", 0.0)]),
     }
 
 
 def _marked(words: Words) -> States:
     plain = "The University of Oslo lies in Oslo, says Kari."
-    nested = [
-        Mark(4, 22, "ORG", 0.98),
-        Mark(18, 22, "LOC", 0.71),
-        Mark(31, 35, "LOC", 0.99),
-        Mark(42, 46, "PER", 0.4, weak=True),
-    ]
+    nested = [Mark(4, 22, "ORG", 0.98), Mark(18, 22, "LOC", 0.71), Mark(31, 35, "LOC", 0.99), Mark(42, 46, "PER", 0.4, weak=True)]
     crossing = [Mark(0, 14, "ORG", 0.9), Mark(4, 22, "LOC", 0.5), Mark(18, 30, "PER", 0.3)]
     unseen = "before\u200b\u200dafter"
     return {
@@ -147,16 +140,8 @@ def _form(words: Words) -> States:
         Field("photo", "image", several=True),
         Field("bought", "history", fields=(Field("name"), Field("price", "number", low=1, high=6)), most=20),
     ]
-    wide = [
-        Field(name, "number") for name in ("onclick", SCRIPT, "__proto__", "style", *(f"column {i}" for i in range(40)))
-    ]
-    row = {
-        "text": "A lovely evening.",
-        "price": 99,
-        "color": "mauve",
-        "sold": "1999-01-01",
-        "bought": [{"name": "tea", "price": 2}],
-    }
+    wide = [Field(name, "number") for name in ("onclick", SCRIPT, "__proto__", "style", *(f"column {i}" for i in range(40)))]
+    row = {"text": "A lovely evening.", "price": 99, "color": "mauve", "sold": "1999-01-01", "bought": [{"name": "tea", "price": 2}]}
     return {
         "empty": lambda: form(every, {}),
         "full": lambda: form(every, row),
@@ -211,7 +196,9 @@ ENTRIES: dict[str, Callable[[Words], States]] = {
 
 def image_source(width: int, height: int, seed: int = 0) -> str:
     """A small image as a data: address, without any library: 8-bit gray PNG (RFC 2083)."""
-    lines = b"".join(b"\0" + bytes((seed * 40 + 3 * x + 5 * y) % 256 for x in range(width)) for y in range(height))
+    lines = b"".join(
+        b"\0" + bytes((seed * 40 + 3 * x + 5 * y) % 256 for x in range(width)) for y in range(height)
+    )
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -179,12 +179,12 @@ def bars(
             if n in intervals
         ]  # fmt: skip
     options = {
-        "grid": {"left": 8, "right": 96 if not intervals else 24, "top": 8, "bottom": 8, "containLabel": True},
+        "grid": {"left": 8, "right": 80 if not intervals else 24, "top": 8, "bottom": 8, "containLabel": True},
         "tooltip": {"trigger": "item", "valueFormatter": writing},
         "xAxis": {"type": "value", "min": 0, **({} if most is None else {"max": most}), "splitNumber": 4,
                   **({} if share or any(v != int(v) for v in values.values()) else {"minInterval": 1}),
                   "axisLabel": {"formatter": writing, "hideOverlap": True}},
-        "yAxis": {"type": "category", "inverse": True, "data": [shorten(n, _NAME, keep_end=True) for n in names],
+        "yAxis": {"type": "category", "inverse": True, "data": [shorten(n, 20, keep_end=True) for n in names],
                   "splitLine": {"show": False}, "axisLabel": {"interval": 0}},
         "series": series,
     }  # fmt: skip
@@ -234,7 +234,8 @@ def heat(
         if count
     ]  # fmt: skip
     short = [shorten(name, 16, keep_end=True) for name in names]
-    turned = 90 if len(names) > 12 else 45 if len(names) > 4 else 0
+    long = sum(map(len, short)) > 28
+    turned = 90 if len(names) > 12 else 45 if len(names) > 4 or long else 0
     options = {
         "grid": {"left": 8, "right": 8, "top": 8, "bottom": 32, "containLabel": True},
         "tooltip": {"trigger": "item"},
