@@ -26,6 +26,7 @@ PRINTED_BY = {
     "studio/correction_formats.py": {"corrections export"},
     "web": {f"people {verb}" for verb in ("add", "list", "remove", "password")}
     | {f"store {verb}" for verb in ("backup", "restore", "retain", "erase")},
+    "studio": {"serve"}, "studio/trainings.py": {"train"},
 }  # fmt: skip
 """Room or module → the verbs that can print its messages, where these are not all that read rows."""
 NOT_OURS = ("apps", "cli", "fetch")  # the demo names whole commands, the command line its own options, pip has its own

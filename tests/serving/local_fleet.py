@@ -85,6 +85,9 @@ class LocalFleet:
         self._models[model].pop()
         return self._info(model)
 
+    def drift(self, model: str) -> list[Any]:
+        return []
+
     def measurements(self) -> str:
         return "# TYPE polydetr_rows gauge\npolydetr_rows 1\n"
 

@@ -59,6 +59,10 @@ def serve(
         str, typer.Option(help="Where corrections and people are kept: a file, or a PostgreSQL address.")
     ] = "polydetr-studio.db",
     runs: Annotated[Path, typer.Option(help="The folder of trainings that the pages show.")] = Path("runs"),
+    may_train: Annotated[
+        bool | None,
+        typer.Option(help="Admins may start trainings on the pages; by default where only this machine reaches them."),
+    ] = None,
 ) -> None:
     """Answer rows over HTTP, until it is stopped (Ctrl-C)."""
     _check_installed()
@@ -78,7 +82,7 @@ def serve(
         keys=keys, hosts=allowed_host or (), proxies=proxy or (), queue=queue, limits=limits,
     )  # fmt: skip
     say(f"polydetr: loading {', '.join(wanted.models)}")
-    pages = _pages(wanted, studio, store, runs)
+    pages = _pages(wanted, studio, store, runs, may_train)
     run(wanted, pages=pages, started=lambda address, served: _tell(address, served, with_key=keys is not None))
     say("polydetr: stopped")
 
@@ -88,7 +92,7 @@ _RATE = 100.0
 
 
 def _pages(
-    wanted: Wanted, studio: bool | None, store: str, runs: Path
+    wanted: Wanted, studio: bool | None, store: str, runs: Path, may_train: bool | None
 ) -> Callable[[], Callable[[Fleet], Pages]] | None:
     missing = [name for name in _NEEDED_BY_PAGES if find_spec(name) is None]
     if studio is False or (studio is None and missing):
@@ -100,7 +104,7 @@ def _pages(
         )
     from polydetr.studio.opened import studio_pages
 
-    return lambda: studio_pages(wanted, store=store, runs=runs)
+    return lambda: studio_pages(wanted, store=store, runs=runs, may_train=may_train)
 
 
 def _check_installed() -> None:

@@ -74,7 +74,8 @@ class Baseline:
 @dataclass(frozen=True)
 class Evaluation:
     """A task's scores: ``metrics`` by their standard names, ``tables`` as printed text, ``data`` as JSON, ``figures``
-    for plots, the worst ``mistakes`` where they were looked for, and ``samples``: a few of the measured rows.
+    for plots, the worst ``mistakes`` where they were looked for, and ``samples``: a few of the measured rows. rows:
+    some hundreds of them in JSON terms (``engine.answered_rows``).
     """
 
     metrics: Mapping[str, float]
@@ -83,6 +84,7 @@ class Evaluation:
     figures: Figures = Figures()
     mistakes: Mistakes | None = None
     samples: Sequence[RowResult] = ()
+    rows: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,13 @@ from polydetr.core.records import Record
 from polydetr.engine.cautions import baseline_data, score_warnings
 from polydetr.engine.engine import Engine
 from polydetr.errors import SchemaError
-from polydetr.metrics.calibration import accuracy_at, coverage_risk_curve, coverage_table, expected_calibration_error
+from polydetr.metrics.calibration import (
+    accuracy_at,
+    coverage_risk_curve,
+    coverage_table,
+    expected_calibration_error,
+    reliability_curve,
+)
 from polydetr.metrics.figures import BoxFigures
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import CountsLabels, HasLabels, HasPositive, Judged
@@ -74,7 +80,8 @@ def with_coverage(
     engine: Engine, results: Sequence[RowResult], evaluations: Mapping[str, Evaluation]
 ) -> dict[str, Evaluation]:
     """The evaluations with what answers are worth when the least probable are withheld (``Judged`` tasks): accuracy at
-    50, 70 and 90 % coverage, ``aurc``, ``ece`` where the task has none, the coverage-risk curve as table and data.
+    50, 70 and 90 % coverage, ``aurc``, ``ece`` where the task has none, the coverage-risk curve as table and data, the
+    bins of the reliability diagram as data.
     """
     return {t: _with_coverage(engine.tasks[t], results, evaluation) for t, evaluation in evaluations.items()}
 
@@ -99,12 +106,17 @@ def _with_coverage(task: Task, results: Sequence[RowResult], evaluation: Evaluat
     }
     kept = np.unique(np.linspace(0, len(curve.coverage) - 1, min(len(curve.coverage), 101)).astype(int))
     data = {name: getattr(curve, name)[kept].round(6).tolist() for name in ("threshold", "coverage", "risk")}
+    bins = reliability_curve(confidence, right)
+    reliability = {
+        **{name: getattr(bins, name).round(6).tolist() for name in ("confidence", "accuracy", "count")},
+        "ece": bins.ece, "answer_unit": task.answer_unit, "answers": len(answers), "right": sum(right),
+    }  # fmt: skip
     table = coverage_table(curve, answer_unit=task.answer_unit, total=len(answers))
     return replace(
         evaluation,
         metrics=metrics,
         tables={**evaluation.tables, "coverage": table},
-        data={**evaluation.data, "coverage_risk": data},
+        data={**evaluation.data, "coverage_risk": data, "reliability": reliability},
     )
 
 

@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from polydetr.core.mistakes import Mistake, Mistakes, ShownMistake, Worst
 from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record
+from polydetr.engine.answered_rows import answered_rows
 from polydetr.engine.engine import Engine
 from polydetr.errors import RowError, shown
 from polydetr.modalities.text import TextModality, as_text
 from polydetr.tasks.capabilities import HasPositive, ShowsMistakes
 
+OnMistake = Callable[[str, RowResult, Mistake], None]
+"""Is told each mistake that was made: the target, the row, what is wrong."""
 SAMPLES = 20
 _LONGEST = 2000
 """Characters of another column that are shown."""
 
 
 def with_mistakes(
-    engine: Engine, results: Sequence[RowResult], evaluations: Mapping[str, Evaluation], *, most: int = 60
+    engine: Engine,
+    results: Sequence[RowResult],
+    evaluations: Mapping[str, Evaluation],
+    *,
+    most: int = 60,
+    told: OnMistake = lambda target, result, mistake: None,
 ) -> dict[str, Evaluation]:
     """The evaluations with the worst mistakes among ``results``, the rows that they measured; ``most`` of each kind
     (see ``core.mistakes.Worst``, which bounds the memory), where the task can show any; with samples of the rows.
+    told: of all of them.
     """
     samples = tuple(results[:: -(-len(results) // SAMPLES) or 1])
     with_samples = {target: replace(e, samples=samples) for target, e in evaluations.items()}
-    return {target: _with_mistakes(engine, target, results, e, most) for target, e in with_samples.items()}
+    return {target: _with_mistakes(engine, target, results, e, most, told) for target, e in with_samples.items()}
 
 
 def _with_mistakes(
-    engine: Engine, target: str, results: Sequence[RowResult], evaluation: Evaluation, most: int
+    engine: Engine, target: str, results: Sequence[RowResult], evaluation: Evaluation, most: int, told: OnMistake
 ) -> Evaluation:
     task = engine.tasks[target]
     if not isinstance(task, ShowsMistakes):
         return evaluation
     golds = [result.golds[target] for result in results]
     worst = Worst(most=most)
+    wrong: set[int] = set()
     for row, mistake in task.mistakes([r.predictions[target] for r in results], golds, evaluation.figures):
         worst.add(row, mistake)
+        wrong.add(row)
+        told(target, results[row], mistake)
     found = Mistakes(
         rows=sum(gold is not None for gold in golds),
         kinds=task.mistake_kinds,
@@ -49,7 +61,10 @@ def _with_mistakes(
             for kind in task.mistake_kinds
         },
     )
-    return replace(evaluation, mistakes=found, data={**evaluation.data, "mistakes": found.to_dict()})
+    return replace(
+        evaluation, mistakes=found, data={**evaluation.data, "mistakes": found.to_dict()},
+        rows=answered_rows(engine, target, results, wrong),
+    )  # fmt: skip
 
 
 def _shown(engine: Engine, target: str, results: Sequence[RowResult], row: int, mistake: Mistake) -> ShownMistake:

@@ -19,6 +19,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -70,6 +71,13 @@ class ColumnProfile:
         if value == UNREADABLE:
             return UNREADABLE
         return f"={value}" if value in self.names else OTHER
+
+    def bins(self) -> dict[str, str]:
+        """Bin → what is in it, in their order."""
+        bounds = [f"{edge:.4g}" for edge in self.edges]
+        numbers = [f"< {bounds[0]}", *(f"{a} – {b}" for a, b in pairwise(bounds)), f"≥ {bounds[-1]}"] if bounds else []
+        named = {f"={name}": name for name in self.names}
+        return {str(i): label for i, label in enumerate(numbers)} | named | {o: o for o in (OTHER, MISSING, UNREADABLE)}
 
     def psi(self, counts: Mapping[str, float]) -> float:
         """The population stability index of rows with so many in each bin."""

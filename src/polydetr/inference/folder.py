@@ -43,6 +43,8 @@ RUNS = Path("runs")
 """Where runs are saved for which the command line names no folder."""
 LAST = "last.safetensors"
 """The state of a run, in the folder of its checkpoint."""
+PROGRESS = "progress.json"
+"""How far it has got, beside that (``training.progress_file``)."""
 COPY_AGAIN = "Copy the whole model folder again."
 MOST_JSON = 64 << 20
 """Bytes of a file that is read whole."""

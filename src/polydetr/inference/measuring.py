@@ -18,14 +18,19 @@ from polydetr.engine.measure import (
     unmeasured_warnings,
     with_coverage,
 )
-from polydetr.engine.mistakes import with_mistakes
+from polydetr.engine.mistakes import OnMistake, with_mistakes
 
 
 def evaluated(
-    engine: Engine, records: Iterable[Record], report: ReadReport, *, skip: bool
+    engine: Engine,
+    records: Iterable[Record],
+    report: ReadReport,
+    *,
+    skip: bool,
+    told: OnMistake = lambda target, result, mistake: None,
 ) -> tuple[dict[str, Evaluation], list[str]]:
     """The evaluations by target, and a line for all that was not measured or is to be doubted. skip: rows that cannot
-    be read are rejected into ``report``.
+    be read are rejected into ``report``. told: of every mistake.
 
     Raises:
         RowError: a row cannot be read, unless ``skip``.
@@ -37,7 +42,7 @@ def evaluated(
         else:
             report.reject(result.error.location or result.record.location, result.error.message)
     evaluations = with_coverage(engine, results, evaluate_results(engine, results))
-    evaluations = with_intervals(engine.tasks, with_mistakes(engine, results, evaluations))
+    evaluations = with_intervals(engine.tasks, with_mistakes(engine, results, evaluations, told=told))
     lines = unmeasured_warnings(engine.tasks, evaluations, where="these rows")
     if report.rejected:
         lines.append(f"{len(report.rejected)} of the rows were left out (first: {report.rejected[0]})")

@@ -27,6 +27,7 @@ from polydetr.inference.folder import (
     LAST,
     LEFT,
     MANIFEST,
+    PROGRESS,
     SEAL,
     WEIGHTS,
     lock_of,
@@ -56,6 +57,18 @@ def list_runs(folder: Path) -> list[SavedRun]:
         ) from None
     found = [run for name in names if (run := _run_at(folder / name, inside=True)) is not None]
     return sorted(found, key=lambda run: (run.created, run.changed, run.name), reverse=True)
+
+
+def running_runs(folder: Path) -> list[SavedRun]:
+    """Those under way, and no others are read: for whoever looks again and again. A folder that is gone has none."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(_CHECKPOINT))
+    except OSError:
+        return []
+    places = [folder / name.removesuffix(_CHECKPOINT) for name in names]
+    held = [place for place in places if is_held(lock_of(Path(os.path.realpath(place))))]
+    found = (_stopped(place, place.with_name(place.name + _CHECKPOINT)) for place in held)
+    return [run for run in found if run is not None and run.state == "running"]
 
 
 def find_runs(names: Sequence[str], folder: Path) -> list[SavedRun]:
@@ -160,9 +173,11 @@ def _stopped(out: Path, checkpoint: Path) -> SavedRun | None:
     running = is_held(lock_of(Path(os.path.realpath(out))))
     name = checkpoint.name if os.path.lexists(out / MANIFEST) else out.name  # a second run over a finished one
     changed = _changed(checkpoint)
+    now = _progress(checkpoint) if running else {}
     if not os.path.lexists(checkpoint / LAST):
         reason = "no step is saved yet" if running else "it ended before its first checkpoint"
-        return SavedRun(name, out, "running" if running else "failed", reason=reason, changed=changed)
+        state: RunState = "running" if running else "failed"
+        return SavedRun(name, out, state, {}, _entries(now.get("history")), reason, changed, progress=now)
     try:
         header = _header(checkpoint / LAST)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -180,8 +195,18 @@ def _stopped(out: Path, checkpoint: Path) -> SavedRun | None:
     )
     reason = "" if running else how
     return SavedRun(
-        name, out, "running" if running else "stopped", info, _entries(progress.get("history")), reason, changed
-    )
+        name, out, "running" if running else "stopped", info, _entries(now.get("history") or progress.get("history")),
+        reason, changed, progress=now,
+    )  # fmt: skip
+
+
+def _progress(checkpoint: Path) -> Mapping[str, Any]:
+    """How far a run under way has got; nothing where it does not say."""
+    try:
+        read = read_json(checkpoint, PROGRESS)
+    except ModelFolderError:
+        return {}
+    return read if isinstance(read, Mapping) else {}
 
 
 def _header(file: Path) -> Mapping[str, Any]:

@@ -19,7 +19,8 @@ _T = TypeVar("_T")
 @dataclass(frozen=True)
 class SavedRun:
     """One run. info: its description as it was saved, of unknown form: see ``found``; history: its evaluations.
-    reason: what is wrong, or what a study says of itself.
+    reason: what is wrong, or what a study says of itself. progress: of one under way, how far it has got
+    (``training.progress_file``).
     """
 
     name: str
@@ -30,6 +31,7 @@ class SavedRun:
     reason: str = ""
     changed: float = 0.0
     study: StudyRecord | None = None
+    progress: Mapping[str, Any] = field(default_factory=dict)
 
     def found(self, *path: str, kind: type[_T]) -> _T | None:
         """What stands at ``path`` of its description; None where there is nothing of that kind."""

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from polydetr.errors import InputError, shown
 
+WHOLE_MATRIX = 200
+"""Up to so many classes, a confusion matrix is written with all its cells."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
@@ -56,7 +59,9 @@ class ClassReport:
     confusion: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; the confusion matrix as nested lists."""
+        """Plain JSON values; the confusion matrix as nested lists, or, of more than ``WHOLE_MATRIX`` classes, as its
+        cells (gold, predicted, count) that are not empty.
+        """
         out: dict[str, Any] = {
             "accuracy": self.accuracy,
             "micro_f1": self.micro.f1,
@@ -67,8 +72,16 @@ class ClassReport:
             "averages": {row.label: row.to_dict() for row in (self.micro, self.macro, self.weighted)},
         }
         if self.confusion is not None:
-            out["confusion"] = {"labels": list(self.confusion_labels), "matrix": self.confusion.tolist()}
+            out["confusion"] = {"labels": list(self.confusion_labels), **self._counts(self.confusion)}
         return out
+
+    @staticmethod
+    def _counts(matrix: NDArray[np.int64]) -> dict[str, Any]:
+        """Of many classes nearly all cells are empty: 5,000 of them would be 25 million zeros."""
+        if len(matrix) <= WHOLE_MATRIX:
+            return {"matrix": matrix.tolist()}
+        places = np.argwhere(matrix)
+        return {"cells": np.column_stack([places, matrix[tuple(places.T)]]).tolist()}
 
     def to_text(self) -> str:
         """The layout of ``sklearn.metrics.classification_report`` with three digits, character for character; wide

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from polydetr.core.files import file_names, make_folder, save_json, save_text
+from polydetr.core.files import file_names, json_text, make_folder, save_json, save_text
 from polydetr.core.installed import check_installed
 from polydetr.core.predictions import Evaluation
 from polydetr.errors import SaveError
@@ -19,6 +19,7 @@ from polydetr.metrics.figures import BoxFigures, ClassFigures, NumberFigures, Sp
 from polydetr.reports.detection import detection_confusion_png, precision_recall_png
 from polydetr.reports.detection_page import mistakes_page as boxes_page
 from polydetr.reports.label_names import key_of
+from polydetr.reports.mistakes_data import worst_of
 from polydetr.reports.mistakes_page import ImageOf, mistakes_page
 from polydetr.reports.numbers_png import predicted_true_png, residuals_png
 from polydetr.reports.plots import confusion_matrix_png, coverage_png, entity_bars_png, reliability_png
@@ -70,13 +71,14 @@ def write_evaluations(
     before: Mapping[str, Evaluation] | None = None,
     names: Mapping[str, str] | None = None,
     draws: bool = True,
+    keeps_rows: bool = True,
 ) -> list[Path]:
-    """``NAME-*.txt``, ``.json``, ``-*.png`` and ``-mistakes.html`` of each target in ``folder``; the files
-    written. Of several targets each has its own name in those of its files.
+    """``NAME-*.txt``, ``.json``, ``-rows.jsonl``, ``-*.png``, ``-mistakes.json`` and ``.html`` of each target in
+    ``folder``; the files written. Of several targets each has its own name in those of its files.
 
     image_of: gives a row's image. before: what was measured before the calibration, drawn beside. names: target → as
     part of a name, of all targets of the model. draws: diagrams and images too, for which a time
-    limit may leave no time.
+    limit may leave no time. keeps_rows: ``-rows.jsonl`` too, which holds measured rows with their answers.
 
     Raises:
         OSError, SaveError: a file cannot be written.
@@ -86,7 +88,8 @@ def write_evaluations(
         stem = name if len(evaluations) == 1 else f"{name}-{names[target]}"
         with expendable(f"{stem} in {folder.name}/"):
             of = f"{shorten(target, 30)}, {name}" if target != name else name
-            written += _write(folder, stem, of, evaluation, (before or {}).get(target), image_of, draws=draws)
+            earlier, more = (before or {}).get(target), {"draws": draws, "keeps_rows": keeps_rows}
+            written += _write(folder, stem, of, evaluation, earlier, image_of, **more)
     return written
 
 
@@ -99,9 +102,16 @@ def _write(
     image_of: ImageOf,
     *,
     draws: bool,
+    keeps_rows: bool,
 ) -> list[Path]:
     written = [save_text(folder / f"{stem}-{title}.txt", f"{table}\n") for title, table in evaluation.tables.items()]
     written.append(save_json(folder / f"{stem}.json", {"metrics": dict(evaluation.metrics), **evaluation.data}))
+    if evaluation.rows and keeps_rows:
+        lines = "".join(f"{json_text(row)}\n" for row in evaluation.rows)
+        written.append(save_text(folder / f"{stem}-rows.jsonl", lines))
+    if evaluation.mistakes is not None:
+        worst = worst_of(evaluation.mistakes, image_of)
+        written.append(save_json(folder / f"{stem}-mistakes.json", worst))
     if key := [line for name, labels in _labels(evaluation) for line in (f"{stem}-{name}.png:", *key_of(labels))]:
         written.append(save_text(folder / f"{stem}-labels.txt", "\n".join(key) + "\n"))
     diagrams = list(_diagrams(folder, stem, of, evaluation, before)) if draws else []

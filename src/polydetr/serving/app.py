@@ -110,6 +110,7 @@ def create_app(
         return None if kind in STREAMS and path.endswith("/predict") else limits.body_bytes
 
     if pages is not None:
+        app.state.jobs = store
         pages.mount(app)
     return Gate(app, limits=limits, place=place, keys=keys, most_of=most_of, finished=finished, pages=pages)
 

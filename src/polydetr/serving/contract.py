@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from polydetr.errors import InputError, PolydetrError
+
+if TYPE_CHECKING:
+    from polydetr.serving.drift import Drift
 
 Row = Mapping[str, Any]
 """Column → value as JSON has it, and bytes for an image. A string is a text and never a path."""
@@ -116,6 +119,10 @@ class Fleet(Protocol):
 
     def measurements(self) -> str:
         """What was counted and timed, as Prometheus reads it (text format)."""
+        ...
+
+    def drift(self, model: str) -> Sequence[Drift]:
+        """How far what was asked lately is from the training rows, column by column. Raises UnknownModel."""
         ...
 
     async def stop(self, *, grace_s: float) -> None:

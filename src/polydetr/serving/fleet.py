@@ -16,6 +16,7 @@ from typing import Any, Self
 from polydetr.errors import InputError, ModelFolderError, PolydetrError, RowError, did_you_mean
 from polydetr.serving.contract import Ask, Busy, ModelInfo, Reply, Row, TooLate, Unavailable, UnknownModel
 from polydetr.serving.dispatch import Dispatcher, Notify
+from polydetr.serving.drift import Drift
 from polydetr.serving.measured import Measured
 from polydetr.serving.versions import Line, Version, below, columns_differ, without_place
 from polydetr.serving.waiting import Request, Waiting
@@ -258,6 +259,10 @@ class ModelFleet:
             self._measured.columns(name, line.current.windows.told())
         self._measured.processes.set(self._dispatcher.ready)
         return self._measured.text()
+
+    def drift(self, model: str) -> Sequence[Drift]:
+        """See ``contract.Fleet``."""
+        return self._line(model).current.windows.drifts()
 
     async def stop(self, *, grace_s: float) -> None:
         """See ``contract.Fleet``."""

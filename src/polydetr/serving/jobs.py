@@ -14,25 +14,27 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import IO, Any, Literal, Protocol, Self
 
+from polydetr.core.reading import Leaps, ReadOptions
 from polydetr.errors import PolydetrError, quoted
 from polydetr.serving.answer_table import DELIMITERS, AnswersAsTable
+from polydetr.serving.answered_rows import AnsweredRows
 from polydetr.serving.asking import model_named, replies_patiently
-from polydetr.serving.contract import Ask, Busy, Fleet
+from polydetr.serving.contract import Ask, Busy, Fleet, Reply
 from polydetr.serving.limits import JobLimits, Limits
 from polydetr.serving.log import log
 from polydetr.serving.refusal import Refused, error_dict, json_bytes, not_kept, refusal
 from polydetr.serving.rows import Columns, Item
 from polydetr.serving.table_body import items_of_file
 
-_ROWS = 256
-"""Of a job, asked at once."""
+_ROWS, _FIRST_ROWS = 256, 32
+"""Of a job, asked at once; fewer at first, so that the first answers are there soon."""
 _PATIENCE_S = 3600.0
 """How long a job waits for its turn among requests."""
 _LOOK_S = 60.0
@@ -42,7 +44,13 @@ _OF_A_JOB = re.compile("[0-9a-f]{32}")
 
 @dataclass
 class Job:
-    """One file. owner: the name of the key that sent it; kind: of the rows; answers: content type of the result."""
+    """One file. owner: the name of the key that sent it; kind: of the rows; answers: content type of the result.
+
+    name: as who sent it calls the file. reading: what the file does not say about itself; labels: whether what is right is read as well. answered: the rows with their
+    replies, which are read while more come; the result is then they, and what there is of them stays when the job
+    fails or is cancelled. then: what is done with a job that is done, in its turn. patience_s: how long it waits for a
+    model that does not answer. began: when it was its turn, of ``time.monotonic``. facts: what else is known of it.
+    """
 
     id: str
     owner: str
@@ -59,6 +67,14 @@ class Job:
     error: dict[str, Any] | None = None
     changed: float = field(default_factory=time.monotonic)
     task: asyncio.Task[None] | None = None
+    name: str = ""
+    reading: ReadOptions = ReadOptions()
+    labels: bool = False
+    answered: AnsweredRows | None = None
+    then: Callable[[Job], Awaitable[None]] | None = None
+    patience_s: float = _PATIENCE_S
+    began: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> Path:
@@ -107,8 +123,9 @@ class JobStore:
             )
         return job
 
-    async def begin(self, job: Job, body: AsyncIterator[bytes]) -> None:
-        """Takes the rows, and starts to answer them when it is their turn.
+    async def begin(self, job: Job, body: AsyncIterator[bytes], *, look: Callable[[Job], None] | None = None) -> None:
+        """Takes the rows, and starts to answer them when it is their turn. look: has a look at the file before that, in
+        a thread.
 
         Raises:
             Busy: as many jobs as may be are there. Refused: the file is too large, empty, or cannot be kept.
@@ -125,6 +142,8 @@ class JobStore:
                     await asyncio.to_thread(file.write, data)
             if not job.size:
                 raise Refused(400, "the body is empty.", hint="Send a file of rows: curl --data-binary @FILE.")
+            if look is not None:
+                await asyncio.to_thread(look, job)
         except BaseException as error:
             await self.forget(job)
             if isinstance(error, OSError):
@@ -132,16 +151,33 @@ class JobStore:
             raise
         job.task = asyncio.create_task(self._run(job))
 
-    async def forget(self, job: Job) -> None:
-        """Ends it, and removes all there is of it."""
+    async def cancel(self, job: Job) -> None:
+        """Ends it; what it has answered stays, where it keeps its rows with their replies."""
         if job.task is not None and not job.task.done():
             job.task.cancel()
             with suppress(asyncio.CancelledError):
                 await job.task
         if job.state in ("waiting", "running"):
-            job.state = "cancelled"
+            job.state, job.changed = "cancelled", time.monotonic()
+
+    async def forget(self, job: Job) -> None:
+        """Ends it, and removes all there is of it."""
+        await self.cancel(job)
         self._jobs.pop(job.id, None)
         await asyncio.to_thread(shutil.rmtree, job.folder, ignore_errors=True)
+
+    def of(self, owner: str) -> list[Job]:
+        """The jobs of one owner, the oldest first."""
+        return [job for job in self._jobs.values() if job.owner == owner]
+
+    async def make_room(self, owner: str, size: int) -> None:
+        """Forgets the owner's oldest jobs that have ended, as far as one more of ``size`` bytes needs it."""
+        for job in self.of(owner):
+            held = sum(one.size for one in self._jobs.values())
+            if len(self._jobs) < self._jobs_at_most.count and held + size <= self._jobs_at_most.disk_bytes:
+                return
+            if job.task is not None and job.task.done():
+                await self.forget(job)
 
     def new(self, owner: str, model: str, kind: str, answers: str, ask: Ask) -> Job:
         """A job that has not begun."""
@@ -163,9 +199,11 @@ class JobStore:
     async def _run(self, job: Job) -> None:
         try:
             async with self._turns:
-                job.state, job.share_done = "running", 0.0
+                job.state, job.share_done, job.began = "running", 0.0, time.monotonic()
                 await self._answer(job)
-                job.state, job.share_done = "done", 1.0
+                job.state, job.share_done, job.changed = "done", 1.0, time.monotonic()
+                if job.then is not None:
+                    await job.then(job)
         except PolydetrError as error:
             told = refusal(error)
             job.state, job.error = "failed", error_dict(told.message, hint=told.hint)
@@ -182,28 +220,32 @@ class JobStore:
 
     async def _answer(self, job: Job) -> None:
         """The whole file. Raises PolydetrError, OSError."""
-        columns = Columns.of(model_named(self._fleet, job.model))
-        rows = items_of_file(job.rows, job.kind, columns, strictness=job.ask.strictness)
-        part = job.folder / "answers.part"
-        sent = max(1, job.size)
-        with part.open("xb") as file:
-            table = AnswersAsTable(file, delimiter=DELIMITERS[job.answers]) if job.answers in DELIMITERS else None
-            while items := await asyncio.to_thread(_next, rows):
+        columns, leaps = Columns.of(model_named(self._fleet, job.model)), Leaps()
+        rows = items_of_file(
+            job.rows,
+            job.kind,
+            columns,
+            strictness=job.ask.strictness,
+            reading=job.reading,
+            leaps=leaps,
+            labels=job.labels,
+        )
+        part, sent, most = job.folder / "answers.part", max(1, job.size), _FIRST_ROWS
+        with _written(job, part) as result:
+            while items := await asyncio.to_thread(_next, rows, most):
                 replies = await replies_patiently(
                     self._fleet, job.model, items, job.ask, columns=columns, timeout_s=self._limits.timeout_s * 4,
-                    first=job.rows_done + 1, patience_s=_PATIENCE_S,
+                    first=job.rows_done + 1, patience_s=job.patience_s,
                 )  # fmt: skip
-                if table is not None:
-                    table.write(items, replies)
-                else:
-                    file.write(b"".join(json_bytes(reply) + b"\n" for reply in replies))
+                result.write(items, replies)
                 job.rows_done += len(items)
                 job.rows_rejected += sum("error" in reply for reply in replies)
-                job.size = sent + file.tell()
+                job.size = sent + result.size
+                job.share_done = leaps.offset / leaps.size if leaps.size else None
                 self._check_room(job)
-            if table is not None:
-                table.close()
-        os.replace(part, job.result)
+                most = min(2 * most, _ROWS)
+        if job.answered is None:
+            os.replace(part, job.result)
 
     async def _look_after(self) -> None:
         """Forgets what was kept long enough."""
@@ -216,8 +258,47 @@ class JobStore:
                     await self.forget(job)
 
 
-def _next(rows: Iterator[Item]) -> list[Item]:
-    return list(islice(rows, _ROWS))
+def _next(rows: Iterator[Item], most: int) -> list[Item]:
+    return list(islice(rows, most))
+
+
+class _Result(Protocol):
+    """Where answers go; size: bytes so far."""
+
+    @property
+    def size(self) -> int: ...
+
+    def write(self, items: Sequence[Item], replies: Sequence[Reply]) -> None: ...
+
+
+@contextmanager
+def _written(job: Job, part: Path) -> Iterator[_Result]:
+    """The result of a job, as it wants it. Raises OSError."""
+    if job.answered is not None:
+        with job.answered.open():
+            yield job.answered
+        return
+    with part.open("xb") as file:
+        if job.answers in DELIMITERS:
+            table = AnswersAsTable(file, delimiter=DELIMITERS[job.answers])
+            yield table
+            table.close()
+        else:
+            yield _Lines(file)
+
+
+@dataclass
+class _Lines:
+    """Replies alone, one per line."""
+
+    file: IO[bytes]
+
+    @property
+    def size(self) -> int:
+        return self.file.tell()
+
+    def write(self, items: Sequence[Item], replies: Sequence[Reply]) -> None:
+        self.file.write(b"".join(json_bytes(reply) + b"\n" for reply in replies))
 
 
 def _empty_folder(wanted: Path | None) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,12 @@ from starlette.responses import RedirectResponse
 from polydetr.errors import PolydetrError
 from polydetr.serving.asking import model_named
 from polydetr.serving.contract import Fleet, ModelInfo
+from polydetr.serving.jobs import JobStore
 from polydetr.serving.limits import LIMITS, MEGABYTE, Limits
 from polydetr.serving.pages import Headers
 from polydetr.serving.refusal import Refused
 from polydetr.studio.handover import Handover
+from polydetr.studio.row_sets import RowSets
 from polydetr.web.frame import FONT, Section, begin, configure, font
 from polydetr.web.markup import Native
 from polydetr.web.notices import failure
@@ -55,7 +57,7 @@ class Studio:
 
     fleet: the models. database: where corrections, people and what they did are kept. people: None where nobody has to
     sign in. runs: the folder of trainings, None: they are not shown. may_train: whether admins may start one from a
-    page. base: what stands before the addresses of the pages.
+    page. jobs: long files, the API's among them. base: what stands before the addresses of the pages.
     """
 
     fleet: Fleet
@@ -65,8 +67,10 @@ class Studio:
     may_train: bool = False
     limits: Limits = LIMITS
     root_path: str = ""
+    jobs: JobStore | None = None
     with_key: bool = False
     handover: Handover = field(default_factory=Handover, repr=False)
+    sets: RowSets = field(default_factory=RowSets, repr=False)
 
     @property
     def base(self) -> str:
@@ -145,7 +149,7 @@ class StudioPages:
     _assets: str = field(default=f"{PREFIX}/_nicegui/", repr=False)
 
     def mount(self, app: FastAPI) -> None:
-        studio = self.studio
+        self.studio = studio = replace(self.studio, jobs=getattr(app.state, "jobs", None))
         if studio.people is not None:
             from polydetr.web.people.login import login_routes
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from polydetr.core.files import take_usual_rights
 from polydetr.errors import ModelFolderError, SaveError
-from polydetr.inference.folder import LAST
+from polydetr.inference.folder import LAST, PROGRESS
 from polydetr.inference.folder import checkpoint_of as checkpoint_of
 from polydetr.training.devices import Devices
 
@@ -178,6 +178,8 @@ class Checkpoints:
     def tidy(self) -> None:
         """Removes the folder where a run that failed wrote nothing into it."""
         with suppress(OSError):
+            if not self.exists():
+                (self.folder / PROGRESS).unlink(missing_ok=True)
             self.folder.rmdir()
 
     def discard(self) -> None:
@@ -186,7 +188,7 @@ class Checkpoints:
     def _remove(self) -> None:
         """Its own files, and the folder where nothing else is in it."""
         with suppress(OSError):
-            for name in (LAST, BEST, f"{LAST}.part", f"{BEST}.part"):
+            for name in (LAST, BEST, f"{LAST}.part", f"{BEST}.part", PROGRESS):
                 (self.folder / name).unlink(missing_ok=True)
             self.folder.rmdir()
 

@@ -52,7 +52,9 @@ from polydetr.training.metric_names import check_metrics
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.plan import Plan
 from polydetr.training.precision import set_precision
+from polydetr.training.progress_file import ProgressFile
 from polydetr.training.run import ALONE, Hooks, Run, checkpoint_folder, fingerprint_of, hash_rows, resumes
+from polydetr.training.tracking import Both
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,9 @@ def fit(
         resume = devices.agree(resumes(checkpoints, wanted=resume, notify=notify))
         if budget is not None and resume:
             budget.kept = checkpoints.header().get("budget", {})
+        if out is not None and devices.is_first:
+            kept = checkpoints.header().get("progress", {}) if resume else {}
+            display = Both(display, ProgressFile(folder, history=kept.get("history", [])))
         run = Run(config, schema, out, devices, checkpoints, display, notify, rows_hash, started, budget, config, hooks)
         try:
             return _fit(run, splits, resume=resume)

@@ -34,6 +34,7 @@ def write_run_reports(folder: Path, trained: Trained) -> None:
         write_evaluations(
             reports, evaluations, name=split, image_of=partial(image_of, engine), names=names, draws=trained.draws,
             before=trained.before_calibration if split == "valid" else None,
+            keeps_rows=trained.info["config"]["training"]["keep_rows"] > 0,
         )  # fmt: skip
     with expendable("reports/learning_curve.png"):
         if trained.history and trained.draws:

@@ -16,6 +16,10 @@ from polydetr.errors import InputError
 from polydetr.reports.style import label_colors
 from polydetr.web.components.bars import Bar, bars, signed_bars
 from polydetr.web.components.boxes import Box, Boxes
+from polydetr.web.components.chart import Chart
+from polydetr.web.components.chart_data import bars as bar_chart
+from polydetr.web.components.chart_data import heat, pairs
+from polydetr.web.components.chart_data import lines as line_chart
 from polydetr.web.components.code_tabs import CodeTabs
 from polydetr.web.components.confidence import confidence
 from polydetr.web.components.images import Shown, image_grid
@@ -172,6 +176,31 @@ def _code(words: Words) -> States:
     return {"full": lambda: CodeTabs(words, codes, label=words("code.title"))}
 
 
+def _charts(words: Words) -> States:
+    """Lines with names at their ends that would lie upon each other, bars, a matrix, no numbers at all."""
+    runs = {f"run {i}": [(step, 1 - 0.9 ** (step + i)) for step in range(1, 30)] for i in range(4)}
+    cells = [(0, 0, 8), (0, 1, 2), (1, 1, 5), (1, 2, 5), (2, 2, 9)]
+    values = {"LOC": 30.0, "ORG": 12.0, SCRIPT: 3.0}
+    return {
+        "full": lambda: Chart(words, line_chart("Scores", runs, x="step", y="score", bounds=(0, 1)), height=240),
+        "bars": lambda: Chart(words, bar_chart("Labels", values, unit="rows", colors=_COLORS)),
+        "intervals": lambda: Chart(
+            words,
+            bar_chart(
+                "Parts",
+                {"short": 0.5, "long": 0.8},
+                unit="right",
+                share=True,
+                most=1.0,
+                intervals={"short": (0.4, 0.6), "long": (0.7, 0.9)},
+            ),
+        ),  # fmt: skip
+        "matrix": lambda: Chart(words, heat("Confusion", ["LOC", "ORG", SCRIPT], cells, of=("label", "answer"))),
+        "pairs": lambda: Chart(words, pairs("Drift", {"low": (0.5, 0.2), "high": (0.5, 0.8)}, of=("then", "now"))),
+        "empty": lambda: Chart(words, line_chart("Scores", {}, x="step", y="score"), height=160),
+    }
+
+
 ENTRIES: dict[str, Callable[[Words], States]] = {
     "States of a view": _states,
     "Buttons": _buttons,
@@ -181,6 +210,7 @@ ENTRIES: dict[str, Callable[[Words], States]] = {
     "Numbers": _numbers,
     "Boxes and images": _boxes,
     "Form of a row": _form,
+    "Charts": _charts,
     "Code": _code,
 }
 

@@ -19,7 +19,7 @@ _LOGGER = logging.getLogger("polydetr.web")
 
 def notice(words: str, *, kind: str = "info") -> None:
     """A sentence that leaves by itself. kind: info, good or bad."""
-    ui.run_javascript(f"polydetr.notice({_js(words)}, {_js(kind)})")
+    ui.run_javascript(f"polydetr.notice({as_script(words)}, {as_script(kind)})")
 
 
 def failure(words: Words, error: PolydetrError, *, retry: Callable[[], Any] | None = None) -> Native:
@@ -76,7 +76,7 @@ def show_faults(client: Client, viewer: Viewer) -> None:
     def show(error: Exception) -> None:
         with client:
             if isinstance(error, NotAllowed) and error.ended:
-                ui.run_javascript(f"polydetr.signIn({_js(viewer.base)})")
+                ui.run_javascript(f"polydetr.signIn({as_script(viewer.base)})")
             if isinstance(error, PolydetrError):
                 notice(f"{error.message} {error.hint or ''}".strip(), kind="bad")
             else:
@@ -86,6 +86,6 @@ def show_faults(client: Client, viewer: Viewer) -> None:
     client.on_exception(show)
 
 
-def _js(value: str) -> str:
+def as_script(value: str) -> str:
     """A string as JavaScript has it, safe also within HTML."""
     return json.dumps(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
