@@ -89,7 +89,8 @@ class Plan:
 def flags(words: Words, *, measured: bool = False) -> list[Flag]:
     """What a row may be."""
     found = [
-        Flag("abstained", words("batch.flag.abstained"), "?", "warn"), Flag("outside", words("batch.flag.outside"), "○", "warn"),
+        Flag("abstained", words("batch.flag.abstained"), "?", "warn"),
+        Flag("outside", words("batch.flag.outside"), "○", "warn"),
         Flag("rejected", words("batch.flag.rejected"), "✕", "bad"), Flag("warned", words("batch.flag.warned"), "!"),
     ]  # fmt: skip
     wrong = [
@@ -129,7 +130,8 @@ def states(number: int, row: AnsweredRow, plan: Plan, wrong: Mapping[str, frozen
     if "error" in reply:
         return ["rejected"]
     found = [name for name, on in (
-        ("abstained", reply.get("abstained")), ("outside", reply.get("out_of_scope")), ("warned", reply.get("warnings")),
+        ("abstained", reply.get("abstained")), ("outside", reply.get("out_of_scope")),
+        ("warned", reply.get("warnings")),
     ) if on]  # fmt: skip
     if wrong is not None and any(has_label(row, t) for t in wrong):
         found.insert(0, "wrong" if any(number in rows for rows in wrong.values()) else "right")
@@ -211,7 +213,7 @@ def text_of(value: Any, *, most: int = _CELL) -> str:
 
 
 def image_address(value: Any) -> str | None:
-    """The image that a cell holds, as an address that stands for itself; None where it holds none that browsers show."""
+    """The image that a cell holds, as a data: address; None where it holds none that browsers show."""
     if isinstance(value, str) and value.startswith("data:image/png;base64,"):
         return value if len(value) <= _MOST_IMAGE else None
     coded = value.get("base64") if isinstance(value, Mapping) else None

@@ -18,11 +18,14 @@ from polydetr.web.components.bars import Bar, bars, signed_bars
 from polydetr.web.components.boxes import Box, Boxes
 from polydetr.web.components.code_tabs import CodeTabs
 from polydetr.web.components.confidence import confidence
+from polydetr.web.components.drop import Drop
 from polydetr.web.components.images import Shown, image_grid
 from polydetr.web.components.marked import Mark, Weighed, marked_text, weighed_text
+from polydetr.web.components.progress import Progress
 from polydetr.web.components.quantity import quantity
 from polydetr.web.components.row_form import RowForm
 from polydetr.web.components.row_values import Field
+from polydetr.web.components.table import Column, Flag, Table
 from polydetr.web.components.vector import vector
 from polydetr.web.markup import box, button, text
 from polydetr.web.notices import empty, failure, loading
@@ -79,13 +82,20 @@ def _bars(words: Words) -> States:
         "full": lambda: bars(words, several[:1] + several[2:]),
         "threshold": lambda: bars(words, several, threshold=0.5),
         "empty": lambda: bars(words, []),
-        "signed": lambda: signed_bars(words, [Bar("price", 3.2, note="12.5"), Bar("color", -1.1, note="blue"), Bar("size", 0.0)]),
+        "signed": lambda: signed_bars(
+            words, [Bar("price", 3.2, note="12.5"), Bar("color", -1.1, note="blue"), Bar("size", 0.0)]
+        ),
     }
 
 
 def _marked(words: Words) -> States:
     plain = "The University of Oslo lies in Oslo, says Kari."
-    nested = [Mark(4, 22, "ORG", 0.98), Mark(18, 22, "LOC", 0.71), Mark(31, 35, "LOC", 0.99), Mark(42, 46, "PER", 0.4, weak=True)]
+    nested = [
+        Mark(4, 22, "ORG", 0.98),
+        Mark(18, 22, "LOC", 0.71),
+        Mark(31, 35, "LOC", 0.99),
+        Mark(42, 46, "PER", 0.4, weak=True),
+    ]
     crossing = [Mark(0, 14, "ORG", 0.9), Mark(4, 22, "LOC", 0.5), Mark(18, 30, "PER", 0.3)]
     unseen = "before\u200b\u200dafter"
     return {
@@ -136,8 +146,16 @@ def _form(words: Words) -> States:
         Field("photo", "image", several=True),
         Field("bought", "history", fields=(Field("name"), Field("price", "number", low=1, high=6)), most=20),
     ]
-    wide = [Field(name, "number") for name in ("onclick", SCRIPT, "__proto__", "style", *(f"column {i}" for i in range(40)))]
-    row = {"text": "A lovely evening.", "price": 99, "color": "mauve", "sold": "1999-01-01", "bought": [{"name": "tea", "price": 2}]}
+    wide = [
+        Field(name, "number") for name in ("onclick", SCRIPT, "__proto__", "style", *(f"column {i}" for i in range(40)))
+    ]
+    row = {
+        "text": "A lovely evening.",
+        "price": 99,
+        "color": "mauve",
+        "sold": "1999-01-01",
+        "bought": [{"name": "tea", "price": 2}],
+    }
     return {
         "empty": lambda: form(every, {}),
         "full": lambda: form(every, row),
@@ -151,6 +169,33 @@ def _code(words: Words) -> States:
     return {"full": lambda: CodeTabs(words, codes, label=words("code.title"))}
 
 
+def _table(words: Words) -> States:
+    columns = [Column("n", "row", "number", width=88), Column("f", "state", "state", card="aside"),
+               Column("t", SCRIPT, card="title"), Column("a", "answer", card="answer"),
+               Column("q", "confidence", "number", digits=2, card="aside")]  # fmt: skip
+    flags = [Flag("bad", "rejected", "✕", "bad")]
+    rows = [{"n": n, "t": (SCRIPT, RIGHT_TO_LEFT, "=1+2")[n % 3], "a": "ORG" if n % 2 else "PER", "q": n / 60,
+             "f": ["bad"] if n == 4 else []} for n in range(1, 60)]  # fmt: skip
+    how: Mapping[str, Any] = {"name": "rows", "columns": columns, "flags": flags}
+    return {
+        "full": lambda: Table(words, rows=rows, labels=("a", "answer"), doubt="q", **how),
+        "empty": lambda: Table(words, **how),
+        "error": lambda: Table(words, source="nowhere", there=5, **how),
+    }
+
+
+def _file(words: Words) -> States:
+    def drop() -> None:
+        Drop(words, address="nowhere", suffixes=[".csv"], most=1 << 20, kinds="CSV", on_sent=lambda answer: None)
+
+    def progress(share: float | None) -> None:
+        Progress(words, what="rows", on_cancel=lambda: None).tell("12 rows", share=share, elapsed_s=60)
+
+    return {
+        "empty": drop, "begun": lambda: progress(None), "part": lambda: progress(0.4), "nearly": lambda: progress(0.98),
+    }  # fmt: skip
+
+
 ENTRIES: dict[str, Callable[[Words], States]] = {
     "States of a view": _states,
     "Buttons": _buttons,
@@ -161,14 +206,14 @@ ENTRIES: dict[str, Callable[[Words], States]] = {
     "Boxes and images": _boxes,
     "Form of a row": _form,
     "Code": _code,
+    "Table": _table,
+    "File and progress": _file,
 }
 
 
 def image_source(width: int, height: int, seed: int = 0) -> str:
     """A small image as a data: address, without any library: 8-bit gray PNG (RFC 2083)."""
-    lines = b"".join(
-        b"\0" + bytes((seed * 40 + 3 * x + 5 * y) % 256 for x in range(width)) for y in range(height)
-    )
+    lines = b"".join(b"\0" + bytes((seed * 40 + 3 * x + 5 * y) % 256 for x in range(width)) for y in range(height))
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -49,7 +49,7 @@ export default {
         </section>
       </div>
     </div>`,
-  props: ["name", "columns", "source", "detail", "there", "version", "most", "flags", "labels", "doubt", "actions", "said", "locale", "language"],
+  props: ["name", "columns", "source", "given", "detail", "there", "version", "most", "flags", "labels", "doubt", "actions", "said", "locale", "language"],
   data: () => ({ counts: {}, values: [], only: "", label: "", search: "", doubtful: false, fault: false, shown: null, displayed: 0, have: 0 }),
   mounted() {
     this.formats = new Map();
@@ -67,27 +67,46 @@ export default {
   },
   watch: {
     there() { this.fill(); },
-    version() { this.clear(); this.make(); this.fill(); },
+    version() { this.renew(); },
   },
   methods: {
     /* -- rows -- */
     clear() { this.rows = []; this.have = 0; this.counts = {}; this.values = []; this.seen = new Map(); this.tally = {}; this.made = this.version; },
+    async fetched(from) {
+      if (this.given.length) return this.given.slice(from - 1);
+      const answer = await fetch(`${this.source}?from=${from}&version=${this.version}`, { headers: { accept: "application/json" } });
+      if (!answer.ok) throw new Error(answer.status);
+      return (await answer.json()).rows;
+    },
     async fill() {
       if (this.filling) return;
       this.filling = true;
       this.fault = false;
       try {
         while (!this.gone && this.have < Math.min(this.there, this.most)) {
-          const version = this.version;
-          const answer = await fetch(`${this.source}?from=${this.have + 1}&version=${version}`, { headers: { accept: "application/json" } });
-          if (!answer.ok) throw new Error(answer.status);
-          const { rows } = await answer.json();
-          if (this.gone) return;
-          if (version !== this.version) continue;
-          if (!rows.length) break;
+          const version = this.version, rows = await this.fetched(this.have + 1);
+          if (this.gone || version !== this.version || !rows.length) break;
           this.add(rows);
         }
       } catch { this.fault = !this.gone; } finally { this.filling = false; }
+    },
+    /* All rows anew: those that are there stay until the others have come. */
+    async renew() {
+      const version = this.version, rows = [];
+      try {
+        while (rows.length < Math.min(this.there, this.most)) {
+          const part = await this.fetched(rows.length + 1);
+          if (this.gone || version !== this.version) return;
+          if (!part.length) break;
+          rows.push(...part);
+        }
+      } catch { this.fault = !this.gone; return; }
+      this.clear();
+      if (!this.narrow.matches) this.api.setGridOption("columnDefs", this.columns.map(this.column));
+      this.api.setGridOption("rowData", []);
+      this.add(rows);
+      if (this.doubtful) this.doubtFirst();
+      this.fill();
     },
     add(rows) {
       for (const row of rows) {
@@ -129,6 +148,7 @@ export default {
         onCellKeyDown: (p) => this.cellKey(p),
         onRowDoubleClicked: (p) => this.open(p.data.n),
         onRowClicked: (p) => { if ((cards || this.shown) && !String(getSelection())) this.open(p.data.n, true); },
+        cacheQuickFilter: true,
         quickFilterText: this.search,
       };
       this.api = AgGrid.createGrid(this.$refs.grid, options);
