@@ -174,7 +174,7 @@ def confidence(reply: Reply, target: str) -> float | None:
     if known is not None:
         return float(known)
     value = (reply.get("prediction") or {}).get(target)
-    each = [one["probability"] for one in value if "probability" in one] if _is_items(value) else []
+    each = [one["probability"] for one in value or () if "probability" in one] if _is_items(value) else []
     return float(min(each)) if each else None
 
 
