@@ -28,7 +28,7 @@ export default {
       </div>
       <p v-if="fault" class="pd-note bad" role="alert">{{ said.fault }} <button type="button" class="pd-button" @click="fill">{{ said.retry }}</button></p>
       <div :class="['pd-table-body', {open: shown}]">
-        <div ref="grid" class="pd-grid"></div>
+        <div ref="grid" class="pd-ag"></div>
         <section v-if="shown" ref="panel" class="pd-detail" role="dialog" aria-modal="false" :aria-label="shown.title" tabindex="-1" @keydown="panelKey">
           <div class="pd-row pd-detail-head">
             <h2 dir="auto">{{ shown.title }}</h2><span class="pd-grow"></span>
@@ -47,6 +47,7 @@ export default {
           <div class="pd-row"><a v-for="one in actions" :key="one.words" class="pd-button primary" :href="address(one, shown.n)">
             <span>{{ one.words }}</span><kbd v-if="one.key" aria-hidden="true">{{ one.key }}</kbd></a></div>
         </section>
+        <span ref="after" class="pd-hidden" tabindex="-1"></span>
       </div>
     </div>`,
   props: ["name", "columns", "source", "given", "detail", "there", "version", "most", "flags", "labels", "doubt", "actions", "said", "locale", "language"],
@@ -138,11 +139,10 @@ export default {
         ensureDomOrder: true,
         suppressMovableColumns: false,
         animateRows: false,
-        tabToNextCell: () => false,
         isExternalFilterPresent: () => !!(this.only || this.label),
         doesExternalFilterPass: (node) => this.passes(node.data),
         rowClassRules: { "pd-rejected": (p) => (p.data?.f || []).includes("rejected") },
-        defaultColDef: { sortable: true, resizable: true, minWidth: 88, wrapHeaderText: true, autoHeaderHeight: true },
+        defaultColDef: { sortable: true, resizable: true, minWidth: 88, wrapHeaderText: true, autoHeaderHeight: !cards, suppressKeyboardEvent: (p) => p.event.key === "Tab" && this.leave(p.event) },
         onFilterChanged: () => this.changed(),
         onSortChanged: () => { this.doubtful = !!this.doubt && this.api.getColumnState().some((one) => one.colId === this.doubt && one.sort === "asc"); },
         onCellKeyDown: (p) => this.cellKey(p),
@@ -273,6 +273,13 @@ export default {
       const found = this.actions.find((one) => one.key === key);
       if (found && n) location.assign(this.address(found, n));
       return !!found;
+    },
+    /* Tab leaves the table: its cells are reached by the arrows. */
+    leave(event) {
+      event.preventDefault();
+      if (event.shiftKey) [...this.$el.querySelectorAll(".pd-table-tools :is(button, input, select)")].filter((one) => one.offsetParent).at(-1).focus();
+      else (this.$refs.panel ?? this.$refs.after).focus();
+      return true;
     },
     cellKey({ event, data, rowIndex, column, value }) {
       if (event.altKey) return;

@@ -71,10 +71,10 @@ class Action:
 
 
 class Table(Element, component="table.js"):
-    """See above. name: what the table is, for screen readers. source: the address of the rows, there: how many are there;
-    or rows: a few of them. detail: the address of one row, with ``{n}`` for its number, which answers ``{"title": ...,
-    "fields": [{"name", "text", "image"}]}``. labels: the field by whose values rows may be filtered, and what it is
-    called. doubt: the field by which the most doubtful come first.
+    """See above. name: what the table is, for screen readers. source: the address of the rows, there: how many are
+    there; or rows: a few of them. detail: the address of one row, with ``{n}`` for its number, which answers
+    ``{"title": ..., "fields": [{"name", "text", "image"}]}``. labels: the field by whose values rows may be filtered,
+    and what it is called. doubt: the field by which the most doubtful come first.
     """
 
     def __init__(
