@@ -49,7 +49,7 @@ def main(model: Path, rows: Path) -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         began = time.monotonic()
         page.goto(f"{address}/studio/m/batch")
-        page.wait_for_selector(".pd-drop")
+        page.wait_for_selector(".pd-file-drop")
         found = {"page_s": time.monotonic() - began}
         began = time.monotonic()
         page.set_input_files("input[type=file]", str(rows))

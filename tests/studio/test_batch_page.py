@@ -58,7 +58,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def drop(page: Any, path: Path) -> None:
-    page.wait_for_selector(".pd-drop")
+    page.wait_for_selector(".pd-file-drop")
     page.set_input_files("input[type=file]", str(path))
 
 

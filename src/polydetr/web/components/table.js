@@ -133,7 +133,7 @@ export default {
         getRowId: (p) => String(p.data.n),
         localeText: this.locale,
         headerHeight: cards ? 0 : undefined,
-        rowHeight: cards ? 112 : 40,
+        rowHeight: cards ? 88 : 40,
         suppressFieldDotNotation: true,
         enableCellTextSelection: true,
         ensureDomOrder: true,
@@ -261,6 +261,7 @@ export default {
       const node = this.api.getRowNode(String(n));
       if (!node || node.rowIndex === null) return;
       this.api.ensureIndexVisible(node.rowIndex);
+      this.api.clearFocusedCell(); // or a cell that had the focus before is not given it again
       this.api.setFocusedCell(node.rowIndex, this.api.getAllDisplayedColumns()[0]);
     },
     step(by) {
