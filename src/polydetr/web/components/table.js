@@ -262,7 +262,9 @@ export default {
       if (!node || node.rowIndex === null) return;
       this.api.ensureIndexVisible(node.rowIndex);
       this.api.clearFocusedCell(); // or a cell that had the focus before is not given it again
-      this.api.setFocusedCell(node.rowIndex, this.api.getAllDisplayedColumns()[0]);
+      const first = this.api.getAllDisplayedColumns()[0];
+      this.api.ensureColumnVisible(first);
+      this.api.setFocusedCell(node.rowIndex, first);
     },
     step(by) {
       const node = this.api.getRowNode(String(this.at));
