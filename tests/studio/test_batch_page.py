@@ -200,7 +200,6 @@ def test_two_gigabytes_are_refused_at_once_by_the_browser_and_by_the_gate(
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("rows.exe", b"MZ", "is of no kind that is read"),
         ("rows.csv", b"other\n1\n", "there is no column"),
         ("rows.zip", b"PK\x03\x04", "cannot be unpacked"),
         ("empty.csv", b"", "The file is empty."),
@@ -217,6 +216,20 @@ def test_a_file_that_cannot_be_read_says_why(
     page.wait_for_selector(f"text={said}", timeout=60_000)
     assert str(tmp_path) not in page.inner_text("main")
     assert "/tmp/" not in page.inner_text("main")
+
+
+def test_a_file_of_another_kind_is_refused_in_the_words_of_the_service(
+    studio: str, chromium: Any, tmp_path: Path
+) -> None:
+    """Without ``look``: the browser itself notes that the service has refused."""
+    path = tmp_path / "<b>rows.exe"
+    path.write_bytes(b"MZ")
+    page = chromium.new_context(locale="en-US").new_page()
+    page.goto(f"{studio}{PAGE}")
+    drop(page, path)
+    page.wait_for_selector("text='<b>rows.exe' is of no kind that is read.")
+    assert "Its name may end in .csv" in page.inner_text("[role=alert]")
+    page.context.close()
 
 
 def test_the_keyboard_alone_reaches_a_row_its_detail_and_its_correction(
