@@ -65,7 +65,7 @@ class Plan:
         for i, target in enumerate(self.targets):
             found += self._of_target(i, target, words)
         if self.sure:
-            found.append(Column("q", words("batch.confidence"), "number", digits=2, width=128, card="aside"))
+            found.append(Column("q", words("batch.confidence"), "number", digits=2, width=152, card="aside"))
         found += [Column(f"o{i}", name) for i, name in enumerate(self.own) if i > 0]
         return [*found, Column("w", words("batch.notes"))]
 
@@ -82,7 +82,7 @@ class Plan:
         if target in self.labeled:
             found.append(Column(f"g{i}", named("gold"), kind, width=width))
         if target in self.sure and several:
-            found.append(Column(f"c{i}", named("confidence"), "number", digits=2, width=128))
+            found.append(Column(f"c{i}", named("confidence"), "number", digits=2, width=152))
         return found
 
 
@@ -154,7 +154,9 @@ def detail(number: int, row: AnsweredRow, plan: Plan, words: Words) -> dict[str,
     for target in plan.targets:
         if not error:
             sure = confidence(reply, target)
-            add(words("batch.answer.of", target=target), _answer(reply, target), tone="pd-strong")
+            value = _answer(reply, target)
+            shown = f"{value:.6g}" if isinstance(value, float) else value
+            add(words("batch.answer.of", target=target), shown, tone="pd-strong")
             add(words("batch.confidence.of", target=target), None if sure is None else f"{sure:.4f}")
             ends = [(reply.get("cells") or {}).get(name) for name in plan.numbers.get(target, ())]
             add(
