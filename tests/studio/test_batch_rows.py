@@ -21,7 +21,8 @@ SPANS = [{"start": 0, "end": 3, "label": "W", "text": "bad", "probability": p} f
 
 def reply(**more: Any) -> dict[str, Any]:
     cells = {
-        "predicted_label": "good", "label_confidence": 0.8, "predicted_stars": 4.25, "stars_low": 3.0, "stars_high": 5.5,
+        "predicted_label": "good", "label_confidence": 0.8, "predicted_stars": 4.25, "stars_low": 3.0,
+        "stars_high": 5.5,
         "predicted_spans": SPANS, "spans_text": "bad [W]; bad [W]", "warnings": None, "error": None,
     }  # fmt: skip
     found = {

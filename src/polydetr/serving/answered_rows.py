@@ -67,7 +67,11 @@ class AnsweredRows:
             self._ends.append(self.size + len(line))  # a reader sees a row when it is there
 
     def read(self, first: int, most: int) -> list[AnsweredRow]:
-        """Up to ``most`` rows from number ``first`` on, which counts from 1; fewer where they are long. Raises OSError."""
+        """Up to ``most`` rows from number ``first`` on, which counts from 1; fewer where they are long.
+
+        Raises:
+            OSError.
+        """
         begin, last = first - 1, min(first - 1 + most, len(self))
         if not 0 <= begin < last:
             return []

@@ -46,10 +46,11 @@ _OF_A_JOB = re.compile("[0-9a-f]{32}")
 class Job:
     """One file. owner: the name of the key that sent it; kind: of the rows; answers: content type of the result.
 
-    name: as who sent it calls the file. reading: what the file does not say about itself; labels: whether what is right is read as well. answered: the rows with their
-    replies, which are read while more come; the result is then they, and what there is of them stays when the job
-    fails or is cancelled. then: what is done with a job that is done, in its turn. patience_s: how long it waits for a
-    model that does not answer. began: when it was its turn, of ``time.monotonic``. facts: what else is known of it.
+    name: as who sent it calls the file. reading: what the file does not say about itself; labels: whether what is right
+    is read as well. answered: the rows with their replies, which are read while more come; they are then the result,
+    and what there is of them stays when the job fails or is cancelled. then: what is done with a job that is done, in
+    its turn. patience_s: how long it waits for a model that does not answer. began: when it was its turn, of
+    ``time.monotonic``. facts: what else is known of it.
     """
 
     id: str

@@ -58,8 +58,8 @@ def items_of_file(
     """The rows of a file in a folder of its own, one at a time; one that cannot be read is an error in its place.
 
     kind: its format; one of ``GUESSED`` is known by its content. reading: what else the file does not say about itself.
-    leaps: is told how far into the file its reader is, where it can tell. labels: those of column files and of questions are
-    read as well; what is wrong with them is then wrong with the row.
+    leaps: is told how far into the file its reader is, where it can tell. labels: those of column files and of
+    questions are read as well; what is wrong with them is then wrong with the row.
 
     Raises:
         Refused: the file as a whole cannot be read, or lacks a column that the model reads.

@@ -28,6 +28,7 @@ from polydetr.web.notices import empty, failure, loading
 _LOOK_S = 0.25
 """How often a page looks how far its batch is."""
 _KEYS = (("Enter", "batch.keys.open"), ("d", "batch.keys.doubt"), ("c", "batch.keys.correct"))
+_CLOSED = "event.target.closest('details').open = false"
 _ENDED = ("done", "failed", "cancelled")
 
 
@@ -46,7 +47,7 @@ def add_batch(studio: Studio) -> None:
                     await _Batch(view, await job_of(studio, request, model, job)).fill()
                     return
                 except Refused as error:
-                    failure(view.words, error)
+                    failure(view.viewer.words, error)
             _begin(view)
             person = view.viewer.person.name
             _earlier(
@@ -204,11 +205,12 @@ class _Batch:
                     for suffix in downloads():
                         address = _address(self.view, "save", job.id, suffix[1:])
                         if name == "all":
-                            link(suffix[1:].upper(), address, download="", data_suffix=suffix)
+                            item = link(suffix[1:].upper(), address, download="", data_suffix=suffix)
+                            item.on("click", js_handler=f"event => {{ {_CLOSED} }}")
                             continue
                         item = button(suffix[1:].upper(), kind="quiet", data_suffix=suffix)
                         own = f"{file_stem(job.name)}-answers{suffix}"
-                        item.on("click", js_handler=f"() => {table.saving(address, own)}")
+                        item.on("click", js_handler=f"event => {{ {_CLOSED}; {table.saving(address, own)} }}")
 
     def _say(self) -> None:
         """Progress while it runs; what became of it afterwards, with what was odd on top."""

@@ -146,11 +146,12 @@ def add_routes(studio: Studio) -> None:
     async def mistakes(request: Request, model: str, id: str, number: int) -> Response:
         job = await job_of(studio, request, model, id)
         measured = job.facts.get(MEASURED)
-        pages = measured.pages if isinstance(measured, Measured) else ()
-        if not 0 <= number < len(pages):
+        if not isinstance(measured, Measured) or not 0 <= number < len(measured.pages):
             raise Refused(404, "there is no such page of mistakes.", reason="unknown")
         return FileResponse(
-            measured.folder / pages[number], media_type="text/html", headers={"content-security-policy": _PAGE_POLICY}
+            measured.folder / measured.pages[number],
+            media_type="text/html",
+            headers={"content-security-policy": _PAGE_POLICY},
         )
 
     @app.get("/{model}/batch/correct/{id}")

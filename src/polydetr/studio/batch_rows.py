@@ -65,7 +65,7 @@ class Plan:
         for i, target in enumerate(self.targets):
             found += self._of_target(i, target, words)
         if self.sure:
-            found.append(Column("q", words("batch.confidence"), "number", digits=2, width=128, card="aside"))
+            found.append(Column("q", words("batch.confidence"), "number", digits=2, width=152, card="aside"))
         found += [Column(f"o{i}", name) for i, name in enumerate(self.own) if i > 0]
         return [*found, Column("w", words("batch.notes"))]
 
@@ -82,14 +82,15 @@ class Plan:
         if target in self.labeled:
             found.append(Column(f"g{i}", named("gold"), kind, width=width))
         if target in self.sure and several:
-            found.append(Column(f"c{i}", named("confidence"), "number", digits=2, width=128))
+            found.append(Column(f"c{i}", named("confidence"), "number", digits=2, width=152))
         return found
 
 
 def flags(words: Words, *, measured: bool = False) -> list[Flag]:
     """What a row may be."""
     found = [
-        Flag("abstained", words("batch.flag.abstained"), "?", "warn"), Flag("outside", words("batch.flag.outside"), "○", "warn"),
+        Flag("abstained", words("batch.flag.abstained"), "?", "warn"),
+        Flag("outside", words("batch.flag.outside"), "○", "warn"),
         Flag("rejected", words("batch.flag.rejected"), "✕", "bad"), Flag("warned", words("batch.flag.warned"), "!"),
     ]  # fmt: skip
     wrong = [
@@ -129,7 +130,8 @@ def states(number: int, row: AnsweredRow, plan: Plan, wrong: Mapping[str, frozen
     if "error" in reply:
         return ["rejected"]
     found = [name for name, on in (
-        ("abstained", reply.get("abstained")), ("outside", reply.get("out_of_scope")), ("warned", reply.get("warnings")),
+        ("abstained", reply.get("abstained")), ("outside", reply.get("out_of_scope")),
+        ("warned", reply.get("warnings")),
     ) if on]  # fmt: skip
     if wrong is not None and any(has_label(row, t) for t in wrong):
         found.insert(0, "wrong" if any(number in rows for rows in wrong.values()) else "right")
@@ -152,7 +154,9 @@ def detail(number: int, row: AnsweredRow, plan: Plan, words: Words) -> dict[str,
     for target in plan.targets:
         if not error:
             sure = confidence(reply, target)
-            add(words("batch.answer.of", target=target), _answer(reply, target), tone="pd-strong")
+            value = _answer(reply, target)
+            shown = f"{value:.6g}" if isinstance(value, float) else value
+            add(words("batch.answer.of", target=target), shown, tone="pd-strong")
             add(words("batch.confidence.of", target=target), None if sure is None else f"{sure:.4f}")
             ends = [(reply.get("cells") or {}).get(name) for name in plan.numbers.get(target, ())]
             add(
@@ -172,7 +176,7 @@ def confidence(reply: Reply, target: str) -> float | None:
     if known is not None:
         return float(known)
     value = (reply.get("prediction") or {}).get(target)
-    each = [one["probability"] for one in value if "probability" in one] if _is_items(value) else []
+    each = [one["probability"] for one in value or () if "probability" in one] if _is_items(value) else []
     return float(min(each)) if each else None
 
 
@@ -211,7 +215,7 @@ def text_of(value: Any, *, most: int = _CELL) -> str:
 
 
 def image_address(value: Any) -> str | None:
-    """The image that a cell holds, as an address that stands for itself; None where it holds none that browsers show."""
+    """The image that a cell holds, as a data: address; None where it holds none that browsers show."""
     if isinstance(value, str) and value.startswith("data:image/png;base64,"):
         return value if len(value) <= _MOST_IMAGE else None
     coded = value.get("base64") if isinstance(value, Mapping) else None

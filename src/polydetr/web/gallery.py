@@ -22,11 +22,14 @@ from polydetr.web.components.chart_data import heat, pairs
 from polydetr.web.components.chart_data import lines as line_chart
 from polydetr.web.components.code_tabs import CodeTabs
 from polydetr.web.components.confidence import confidence
+from polydetr.web.components.drop import Drop
 from polydetr.web.components.images import Shown, image_grid
 from polydetr.web.components.marked import Mark, Weighed, marked_text, weighed_text
+from polydetr.web.components.progress import Progress
 from polydetr.web.components.quantity import quantity
 from polydetr.web.components.row_form import RowForm
 from polydetr.web.components.row_values import Field
+from polydetr.web.components.table import Column, Flag, Table
 from polydetr.web.components.vector import vector
 from polydetr.web.markup import box, button, text
 from polydetr.web.notices import empty, failure, loading
@@ -201,6 +204,33 @@ def _charts(words: Words) -> States:
     }
 
 
+def _table(words: Words) -> States:
+    columns = [Column("n", "row", "number", width=88), Column("f", "state", "state", card="aside"),
+               Column("t", SCRIPT, card="title"), Column("a", "answer", card="answer"),
+               Column("q", "confidence", "number", digits=2, card="aside")]  # fmt: skip
+    flags = [Flag("bad", "rejected", "✕", "bad")]
+    rows = [{"n": n, "t": (SCRIPT, RIGHT_TO_LEFT, "=1+2")[n % 3], "a": "ORG" if n % 2 else "PER", "q": n / 60,
+             "f": ["bad"] if n == 4 else []} for n in range(1, 60)]  # fmt: skip
+    how: Mapping[str, Any] = {"name": "rows", "columns": columns, "flags": flags}
+    return {
+        "full": lambda: Table(words, rows=rows, labels=("a", "answer"), doubt="q", **how),
+        "empty": lambda: Table(words, **how),
+        "error": lambda: Table(words, source="nowhere", there=5, **how),
+    }
+
+
+def _file(words: Words) -> States:
+    def drop() -> None:
+        Drop(words, address="nowhere", suffixes=[".csv"], most=1 << 20, kinds="CSV", on_sent=lambda answer: None)
+
+    def progress(share: float | None) -> None:
+        Progress(words, what="rows", on_cancel=lambda: None).tell("12 rows", share=share, elapsed_s=60)
+
+    return {
+        "empty": drop, "begun": lambda: progress(None), "part": lambda: progress(0.4), "nearly": lambda: progress(0.98),
+    }  # fmt: skip
+
+
 ENTRIES: dict[str, Callable[[Words], States]] = {
     "States of a view": _states,
     "Buttons": _buttons,
@@ -212,6 +242,8 @@ ENTRIES: dict[str, Callable[[Words], States]] = {
     "Form of a row": _form,
     "Charts": _charts,
     "Code": _code,
+    "Table": _table,
+    "File and progress": _file,
 }
 
 

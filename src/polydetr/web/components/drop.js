@@ -1,16 +1,16 @@
 /* A file dropped or chosen, sent as it is to an address of this service; how far it has come is seen here. */
 export default {
   template: `
-    <div class="pd-drop" :class="{over, busy: share !== null}" @dragover.prevent="over = true" @dragleave="over = false" @drop.prevent="dropped">
+    <div class="pd-file-drop" :class="{over, busy: share !== null}" @dragover.prevent="over = true" @dragleave="over = false" @drop.prevent="dropped">
       <input ref="input" type="file" class="pd-hidden" :id="place" :accept="accept" :disabled="share !== null" @change="chosen">
-      <label :for="place" class="pd-drop-label">
+      <label :for="place" class="pd-file-drop-label">
         <svg viewBox="0 0 24 24" width="24" height="24" fill="none" stroke="currentColor" stroke-width="1.7" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d="M12 16V5 M7 9l5-5 5 5 M5 20h14"/></svg>
         <span class="pd-strong">{{ said.choose }}</span><span class="pd-note">{{ said.kinds }}</span>
       </label>
-      <div v-if="share !== null" class="pd-drop-share"><progress :value="share" max="1" :aria-label="said.sending"></progress>
+      <div v-if="share !== null" class="pd-file-drop-share"><progress :value="share" max="1" :aria-label="said.sending"></progress>
         <span class="pd-note" role="status">{{ said.sending }} {{ Math.floor(100 * share) }} %</span>
         <button type="button" class="pd-button" @click="stop">{{ said.cancel }}</button></div>
-      <p v-if="fault" class="pd-drop-fault" role="alert"><b dir="auto">{{ fault }}</b> <span v-if="hint" dir="auto">{{ hint }}</span></p>
+      <p v-if="fault" class="pd-file-drop-fault" role="alert"><b dir="auto">{{ fault }}</b> <span v-if="hint" dir="auto">{{ hint }}</span></p>
     </div>`,
   props: ["address", "accept", "most", "said", "place", "more"],
   data: () => ({ over: false, share: null, fault: "", hint: "" }),

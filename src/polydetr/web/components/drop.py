@@ -33,7 +33,8 @@ class Drop(Element, component="drop.js"):
         said = {name: words(f"drop.{name}") for name in _SAID}
         said |= {"choose": words("drop.choose"), "kinds": kinds, "large": words("drop.large", most=in_bytes(most))}
         self._props.update({
-            "address": address, "more": {}, "accept": ",".join(suffixes), "most": most, "said": said, "place": f"pd-file-{self.id}",
+            "address": address, "more": {}, "accept": ",".join(suffixes), "most": most, "said": said,
+            "place": f"pd-file-{self.id}",
         })  # fmt: skip
 
         def told(event: GenericEventArguments) -> Any:

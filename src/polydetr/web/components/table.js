@@ -28,7 +28,7 @@ export default {
       </div>
       <p v-if="fault" class="pd-note bad" role="alert">{{ said.fault }} <button type="button" class="pd-button" @click="fill">{{ said.retry }}</button></p>
       <div :class="['pd-table-body', {open: shown}]">
-        <div ref="grid" class="pd-grid"></div>
+        <div ref="grid" class="pd-ag"></div>
         <section v-if="shown" ref="panel" class="pd-detail" role="dialog" aria-modal="false" :aria-label="shown.title" tabindex="-1" @keydown="panelKey">
           <div class="pd-row pd-detail-head">
             <h2 dir="auto">{{ shown.title }}</h2><span class="pd-grow"></span>
@@ -47,9 +47,10 @@ export default {
           <div class="pd-row"><a v-for="one in actions" :key="one.words" class="pd-button primary" :href="address(one, shown.n)">
             <span>{{ one.words }}</span><kbd v-if="one.key" aria-hidden="true">{{ one.key }}</kbd></a></div>
         </section>
+        <span ref="after" class="pd-hidden" tabindex="-1"></span>
       </div>
     </div>`,
-  props: ["name", "columns", "source", "detail", "there", "version", "most", "flags", "labels", "doubt", "actions", "said", "locale", "language"],
+  props: ["name", "columns", "source", "given", "detail", "there", "version", "most", "flags", "labels", "doubt", "actions", "said", "locale", "language"],
   data: () => ({ counts: {}, values: [], only: "", label: "", search: "", doubtful: false, fault: false, shown: null, displayed: 0, have: 0 }),
   mounted() {
     this.formats = new Map();
@@ -67,27 +68,46 @@ export default {
   },
   watch: {
     there() { this.fill(); },
-    version() { this.clear(); this.make(); this.fill(); },
+    version() { this.renew(); },
   },
   methods: {
     /* -- rows -- */
     clear() { this.rows = []; this.have = 0; this.counts = {}; this.values = []; this.seen = new Map(); this.tally = {}; this.made = this.version; },
+    async fetched(from) {
+      if (this.given.length) return this.given.slice(from - 1);
+      const answer = await fetch(`${this.source}?from=${from}&version=${this.version}`, { headers: { accept: "application/json" } });
+      if (!answer.ok) throw new Error(answer.status);
+      return (await answer.json()).rows;
+    },
     async fill() {
       if (this.filling) return;
       this.filling = true;
       this.fault = false;
       try {
         while (!this.gone && this.have < Math.min(this.there, this.most)) {
-          const version = this.version;
-          const answer = await fetch(`${this.source}?from=${this.have + 1}&version=${version}`, { headers: { accept: "application/json" } });
-          if (!answer.ok) throw new Error(answer.status);
-          const { rows } = await answer.json();
-          if (this.gone) return;
-          if (version !== this.version) continue;
-          if (!rows.length) break;
+          const version = this.version, rows = await this.fetched(this.have + 1);
+          if (this.gone || version !== this.version || !rows.length) break;
           this.add(rows);
         }
       } catch { this.fault = !this.gone; } finally { this.filling = false; }
+    },
+    /* All rows anew: those that are there stay until the others have come. */
+    async renew() {
+      const version = this.version, rows = [];
+      try {
+        while (rows.length < Math.min(this.there, this.most)) {
+          const part = await this.fetched(rows.length + 1);
+          if (this.gone || version !== this.version) return;
+          if (!part.length) break;
+          rows.push(...part);
+        }
+      } catch { this.fault = !this.gone; return; }
+      this.clear();
+      if (!this.narrow.matches) this.api.setGridOption("columnDefs", this.columns.map(this.column));
+      this.api.setGridOption("rowData", []);
+      this.add(rows);
+      if (this.doubtful) this.doubtFirst();
+      this.fill();
     },
     add(rows) {
       for (const row of rows) {
@@ -113,22 +133,22 @@ export default {
         getRowId: (p) => String(p.data.n),
         localeText: this.locale,
         headerHeight: cards ? 0 : undefined,
-        rowHeight: cards ? 112 : 40,
+        rowHeight: cards ? 88 : 40,
         suppressFieldDotNotation: true,
         enableCellTextSelection: true,
         ensureDomOrder: true,
         suppressMovableColumns: false,
         animateRows: false,
-        tabToNextCell: () => false,
         isExternalFilterPresent: () => !!(this.only || this.label),
         doesExternalFilterPass: (node) => this.passes(node.data),
         rowClassRules: { "pd-rejected": (p) => (p.data?.f || []).includes("rejected") },
-        defaultColDef: { sortable: true, resizable: true, minWidth: 88, wrapHeaderText: true, autoHeaderHeight: true },
+        defaultColDef: { sortable: true, resizable: true, minWidth: 88, wrapHeaderText: true, autoHeaderHeight: !cards, suppressKeyboardEvent: (p) => p.event.key === "Tab" && this.leave(p.event) },
         onFilterChanged: () => this.changed(),
         onSortChanged: () => { this.doubtful = !!this.doubt && this.api.getColumnState().some((one) => one.colId === this.doubt && one.sort === "asc"); },
         onCellKeyDown: (p) => this.cellKey(p),
         onRowDoubleClicked: (p) => this.open(p.data.n),
         onRowClicked: (p) => { if ((cards || this.shown) && !String(getSelection())) this.open(p.data.n, true); },
+        cacheQuickFilter: true,
         quickFilterText: this.search,
       };
       this.api = AgGrid.createGrid(this.$refs.grid, options);
@@ -241,7 +261,10 @@ export default {
       const node = this.api.getRowNode(String(n));
       if (!node || node.rowIndex === null) return;
       this.api.ensureIndexVisible(node.rowIndex);
-      this.api.setFocusedCell(node.rowIndex, this.api.getAllDisplayedColumns()[0]);
+      this.api.clearFocusedCell(); // or a cell that had the focus before is not given it again
+      const first = this.api.getAllDisplayedColumns()[0];
+      this.api.ensureColumnVisible(first);
+      this.api.setFocusedCell(node.rowIndex, first);
     },
     step(by) {
       const node = this.api.getRowNode(String(this.at));
@@ -253,6 +276,13 @@ export default {
       const found = this.actions.find((one) => one.key === key);
       if (found && n) location.assign(this.address(found, n));
       return !!found;
+    },
+    /* Tab leaves the table: its cells are reached by the arrows. */
+    leave(event) {
+      event.preventDefault();
+      if (event.shiftKey) [...this.$el.querySelectorAll(".pd-table-tools :is(button, input, select)")].filter((one) => one.offsetParent).at(-1).focus();
+      else (this.$refs.panel ?? this.$refs.after).focus();
+      return true;
     },
     cellKey({ event, data, rowIndex, column, value }) {
       if (event.altKey) return;

@@ -71,9 +71,10 @@ class Action:
 
 
 class Table(Element, component="table.js"):
-    """See above. name: what the table is, for screen readers. source: the address of the rows; detail: of one row, with
-    ``{n}`` for its number, which answers ``{"title": ..., "fields": [{"name", "text", "image"}]}``. labels: the field
-    by whose values rows may be filtered, and what it is called. doubt: the field by which the most doubtful come first.
+    """See above. name: what the table is, for screen readers. source: the address of the rows, there: how many are
+    there; or rows: a few of them. detail: the address of one row, with ``{n}`` for its number, which answers
+    ``{"title": ..., "fields": [{"name", "text", "image"}]}``. labels: the field by whose values rows may be filtered,
+    and what it is called. doubt: the field by which the most doubtful come first.
     """
 
     def __init__(
@@ -82,7 +83,8 @@ class Table(Element, component="table.js"):
         *,
         name: str,
         columns: Sequence[Column],
-        source: str,
+        source: str = "",
+        rows: Sequence[Mapping[str, object]] = (),
         detail: str = "",
         there: int = 0,
         flags: Sequence[Flag] = (),
@@ -93,8 +95,9 @@ class Table(Element, component="table.js"):
         super().__init__()
         self._words = words
         self._props.update({
-            "name": name, "columns": [asdict(column) for column in columns], "source": source, "detail": detail,
-            "there": there, "version": 0, "most": MOST_SHOWN, "flags": [asdict(flag) for flag in flags],
+            "name": name, "columns": [asdict(column) for column in columns], "source": source,
+            "given": list(rows), "detail": detail, "there": there or len(rows), "version": 0, "most": MOST_SHOWN,
+            "flags": [asdict(flag) for flag in flags],
             "labels": list(labels) if labels else [], "doubt": doubt, "actions": [asdict(one) for one in actions],
             "said": {one: words(f"table.{one}") for one in _SAID}, "locale": grid_texts(words),
             "language": words.language,
