@@ -37,7 +37,7 @@ def studio_pages(
         if not wanted.is_local:
             raise ConfigError(
                 f"everybody who reaches {wanted.host} could use the pages: nobody has to sign in.",
-                hint="Make an admin: polydetr people add NAME --role admin; or serve without pages: --no-studio.",
+                hint="Make an admin: polydetr people add --role admin NAME; or serve without pages: --no-studio.",
             )
         people = None
     may_train = wanted.is_local if may_train is None else may_train
