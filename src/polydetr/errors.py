@@ -9,6 +9,8 @@
     ├── BackboneError         a backbone is unknown, missing, or not the file it should be
     ├── ModelFolderError      a saved model is truncated, tampered with, or from a newer version
     ├── StudyError            a study of settings cannot be opened, or is another one (exit code 2)
+    ├── StoreError            the store of people cannot be opened, or is another program's (exit code 2)
+    │   └── StoreUnavailable  it cannot be reached now; the same call works once it is back
     ├── SaveError             writing failed; what was there before is untouched
     │   └── OutputError       the place named for the output holds something else, or another run has it (exit code 2)
     └── Interrupted           stopped by the user; says what was kept and how to go on
@@ -213,6 +215,18 @@ class StudyError(PolydetrError):
     """A study of settings cannot be opened, or was made for something else."""
 
     exit_code = 2
+
+
+class StoreError(PolydetrError):
+    """The store of people and corrections cannot be opened: no database of ours, damaged, or of a newer version."""
+
+    exit_code = 2
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached at this moment; the same call works once it is back."""
+
+    exit_code = 1
 
 
 class SaveError(PolydetrError):

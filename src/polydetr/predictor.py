@@ -55,6 +55,7 @@ class Predictor(LoadedModel):
         valid: Any = None,
         test: Any = None,
         unlabelled: Any = None,
+        corrections: Any = None,
         inputs: str | Sequence[str] | Mapping[str, str | None] | None = None,
         group: str | None = None,
         out: str | Path | None = None,
@@ -79,6 +80,8 @@ class Predictor(LoadedModel):
             train, valid, test: a path, a data frame (pandas, polars, pyarrow) or a list of rows. Without ``valid`` a
                 share of the training rows is held out.
             unlabelled: rows without labels, likewise, which help where those with labels are few.
+            corrections: rows with corrected labels, likewise (``polydetr corrections export``): a row of the same
+                inputs takes them and stays where it is, training or validation; others are added to the training rows.
             target: the column to predict, several, or column → task; inferred when it has a usual name.
             inputs: the columns to read, or column → modality; all others when not given.
             group: a column of which no value stands on both sides when rows are held out (a patient, a day); it is not
@@ -97,7 +100,7 @@ class Predictor(LoadedModel):
             ConfigError, InputError, BackboneError, SaveError, Interrupted: see ``polydetr.errors``.
         """
         check_torch("training")
-        given = {"train": train, "valid": valid, "test": test, "unlabelled": unlabelled}
+        given = {"train": train, "valid": valid, "test": test, "unlabelled": unlabelled, "corrections": corrections}
         resolved = _resolved(
             given, config, settings, reading, target=target, inputs=inputs, group=group,
             out=None if out is None else str(out), backbone=backbone, preset=preset, epochs=epochs,

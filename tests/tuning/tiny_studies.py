@@ -11,10 +11,10 @@ from typing import Any
 
 from polydetr.config.loading import load_config
 from polydetr.config.sections import Config
+from polydetr.core.databases import read_address
 from polydetr.inference.folder import MANIFEST
 from polydetr.training.loop import Display
 from polydetr.training.trials import TrialResult
-from polydetr.tuning.database import read_address
 from polydetr.tuning.reading import read_space
 from polydetr.tuning.study import KeptStudy, Studies
 from polydetr.tuning.times import Times

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from polydetr import __version__
-from polydetr.cli import ask, backbones, data, export, keys, optimize, runs, serve, train, tune
+from polydetr.cli import ask, backbones, corrections, data, export, keys, optimize, runs, serve, train, tune
 from polydetr.cli.output import fit_streams_to_encoding, say
 from polydetr.core.clock import command
 from polydetr.core.installed import NOT_IN_CORE
@@ -55,6 +55,12 @@ keys_app = typer.Typer(
     rich_markup_mode=None,
     context_settings=_HELP,
 )
+corrections_app = typer.Typer(
+    help="What people corrected on the pages: list it, write it as training rows.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=_HELP,
+)
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(data_app, name="data")
 for _verb in (train.train, tune.tune, ask.evaluate, ask.predict, ask.explain, data.inspect, serve.serve):
@@ -74,6 +80,9 @@ app.add_typer(keys_app, name="keys")
 keys_app.command("add")(keys.keys_add)
 keys_app.command("list")(keys.keys_list)
 keys_app.command("revoke")(keys.keys_revoke)
+app.add_typer(corrections_app, name="corrections")
+corrections_app.command("list")(corrections.corrections_list)
+corrections_app.command("export")(corrections.corrections_export)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from polydetr.cli.corrections import corrections_file
 from polydetr.cli.output import print_json, print_metrics, say, show, stdout_kept_clean
 from polydetr.cli.reading import JsonFlag, MaxPixels, reads_rows
 from polydetr.core.reading import ReadOptions
@@ -77,6 +78,14 @@ def train(
     ] = None,
     test: Annotated[str | None, typer.Option("--test", help="Rows to measure the finished model on.")] = None,
     unlabelled: Unlabelled = None,
+    corrections: Annotated[
+        str | None,
+        typer.Option(
+            "--corrections",
+            help="Corrected rows, which replace the labels of the same inputs: a file (polydetr corrections export), "
+            "or the address of a store.",
+        ),
+    ] = None,
     target: Target = None,
     input: Input = None,
     group: Group = None,
@@ -109,9 +118,11 @@ def train(
     settings = settings_of(set_, max_pixels=max_pixels, track=track)
     if out is None and not (load_config_mapping(config) | settings).get("out"):
         out = str(place_of_run(train or load_config_mapping(config).get("train"), resume=resume))
-    with stdout_kept_clean(as_json), no_empty_runs():
+    corrections = corrections or load_config_mapping(config).get("corrections")
+    with stdout_kept_clean(as_json), corrections_file(corrections) as corrected, no_empty_runs():
         predictor = Predictor.fit(
-            train, target, valid=valid, test=test, unlabelled=unlabelled, inputs=input, group=group, out=out,
+            train, target, valid=valid, test=test, unlabelled=unlabelled, corrections=corrected, inputs=input,
+            group=group, out=out,
             backbone=backbone, preset=preset,  # type: ignore[arg-type]
             epochs=epochs, time_limit=time_limit, seed=seed, config=config, settings=settings, reading=reading,
             resume=resume, overwrite=overwrite,

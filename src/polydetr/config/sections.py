@@ -273,6 +273,10 @@ class Config(_Section):
     unlabelled: str | None = Field(
         default=None, description="rows without labels, which help where those with labels are few"
     )
+    corrections: str | None = Field(
+        default=None,
+        description="rows with corrected labels: they replace those of the same inputs, others are added",
+    )
     reading: ReadingConfig = ReadingConfig()
     target: dict[str, str | None] = Field(default_factory=dict, description="target column → task, or null to infer it")
     inputs: dict[str, str | None] | None = Field(

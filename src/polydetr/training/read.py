@@ -23,6 +23,7 @@ from polydetr.schema.infer import REST, infer_schema
 from polydetr.schema.spec import Schema
 from polydetr.training.budget import Budget
 from polydetr.training.check import check_columns
+from polydetr.training.corrections import CorrectedRows
 from polydetr.training.encode import Splits
 from polydetr.training.limited import READING_SHARE, sample
 from polydetr.training.loop import Display
@@ -42,6 +43,7 @@ def read_splits(
     test: Any,
     display: Display,
     unlabelled: Any = None,
+    corrections: Any = None,
     budget: Budget | None = None,
 ) -> tuple[Splits, Schema]:
     """The splits, and the schema, which is inferred from the training rows where the configuration leaves it open; what
@@ -82,6 +84,10 @@ def read_splits(
         )  # fmt: skip
     for message in schema.messages:  # before anything is split, which may fail by them
         display.note(message)
+    corrections = corrections if corrections is not None else config.corrections
+    corrected = None
+    if corrections is not None:  # before the other files are read
+        corrected = CorrectedRows.read(corrections, schema, on_error=config.on_error, report=report)
     rows = with_their_lists(_sampled(rows, "training", config, schema, budget, display))
     known = ExpectedColumns(tuple(f.name for f in schema.inputs), tuple(t.name for t in schema.targets))
     valid = valid if valid is not None else config.valid
@@ -97,10 +103,18 @@ def read_splits(
 
     unlabelled = unlabelled if unlabelled is not None else config.unlabelled
     inputs_alone = replace(known, targets=())
+    parts = {"train": rows}
+    parts["valid"] = held_out if held_out is not None else measured(valid, VALID_PARTS, "validation")
+    if test is not None:
+        parts["test"] = measured(test, TEST_PARTS, "test")
+    if corrected is not None:
+        parts, line = corrected.apply(parts)
+        display.note(line)
+    rows = parts["train"]
     splits = Splits(
         rows,
-        held_out if held_out is not None else measured(valid, VALID_PARTS, "validation"),
-        measured(test, TEST_PARTS, "test") if test is not None else None,
+        parts["valid"],
+        parts.get("test"),
         [r.to_dict() for r in report.rejected],
         is_held_out=held_out is not None,
         unlabelled=list(read(unlabelled, inputs_alone, TRAIN_PARTS)) if unlabelled is not None else [],

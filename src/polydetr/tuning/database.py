@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polydetr.core.databases import Address, need_driver, reason_of
 from polydetr.core.files import make_folder
 from polydetr.core.lock import held
 from polydetr.errors import ConfigError, SaveError, StudyError, shown
@@ -23,51 +22,6 @@ _CONNECT_SECONDS, _BUSY_SECONDS = 10, 60
 _TRIES = 3
 _TABLES = {"studies", "trials", "version_info", "alembic_version"}
 """Some of those of a study: whoever made it may have been killed before all were there."""
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+]*)://")
-
-
-@dataclass(frozen=True)
-class Address:
-    """url: as SQLAlchemy reads it; file: of SQLite, else None; shown: for messages, without a password."""
-
-    url: str
-    file: Path | None
-    shown: str
-
-
-def read_address(address: str) -> Address:
-    """``sqlite:///FILE`` or a file's name; ``postgresql://USER@HOST/NAME``.
-
-    Raises:
-        ConfigError: another kind of database, or no address.
-    """
-    scheme = _SCHEME.match(address)
-    kind = scheme[1].split("+")[0].lower() if scheme else "sqlite"
-    if kind not in ("sqlite", "postgresql", "postgres"):
-        raise ConfigError(
-            f"storage {shown(address)!r}: studies are kept in SQLite or PostgreSQL, not in {kind!r}.",
-            hint="Write the name of a file, or postgresql://USER@HOST/NAME.",
-        )
-    if kind == "sqlite":
-        file = address[len(scheme[0]) :].removeprefix("/") if scheme else address
-        if not file or file == ":memory:":
-            raise ConfigError(
-                f"storage {shown(address)!r} names no file.", hint="Write sqlite:///FILE, or the name of a file."
-            )
-        return Address(f"sqlite:///{file}", Path(file), file)
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    assert scheme is not None
-    try:
-        url = make_url(f"postgresql+psycopg://{address[len(scheme[0]) :]}")
-    except (ArgumentError, ValueError) as error:
-        raise ConfigError(
-            f"the storage is no address of PostgreSQL: {type(error).__name__}.",
-            hint="Write postgresql://USER@HOST/NAME; a password may stand in ~/.pgpass.",
-        ) from None
-    without = url.set(drivername="postgresql").render_as_string(hide_password=True)
-    return Address(url.render_as_string(hide_password=False), None, without)
 
 
 def open_database(address: Address) -> RDBStorage:
@@ -83,7 +37,7 @@ def open_database(address: Address) -> RDBStorage:
 
     arguments: dict[str, Any] = {"timeout": _BUSY_SECONDS}
     if address.file is None:
-        _need_driver()
+        need_driver()
         arguments = {"connect_timeout": _CONNECT_SECONDS}
     else:
         _check_file(address.file)
@@ -91,7 +45,7 @@ def open_database(address: Address) -> RDBStorage:
         with nullcontext() if address.file is None else _file_locked(address.file):
             return _opened(lambda: storage(address.url, engine_kwargs={"connect_args": arguments}))
     except (SQLAlchemyError, OptunaError, RuntimeError, AssertionError) as error:
-        reason = _reason(error)
+        reason = reason_of(error)
         if address.file is None:
             raise StudyError(
                 f"the database {address.shown} cannot be used: {reason}.",
@@ -135,7 +89,7 @@ def told_as_error(address: Address) -> Iterator[None]:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
         raise StudyError(
-            f"the study in {address.shown} can no longer be read or written: {_reason(error)}.",
+            f"the study in {address.shown} can no longer be read or written: {reason_of(error)}.",
             hint="Finished trials are kept: go on with the same call and --resume (resume=True).",
         ) from error
 
@@ -195,12 +149,6 @@ def _damaged(file: Path, reason: str) -> StudyError:
     )
 
 
-def _reason(error: BaseException) -> str:
-    cause = getattr(error, "orig", None) or error.__cause__ or error
-    cause = getattr(cause, "orig", None) or cause
-    return " ".join(str(cause).split()).rstrip(".?")[:200]
-
-
 def _optuna() -> Any:
     """Raises ConfigError where it is not installed."""
     try:
@@ -211,12 +159,3 @@ def _optuna() -> Any:
         ) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
-
-
-def _need_driver() -> None:
-    try:
-        import psycopg  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            "PostgreSQL needs psycopg, which is not installed.", hint="pip install 'polydetr[postgresql]'."
-        ) from None

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from polydetr.core.databases import Address
 from polydetr.core.studies import TrialRecord
 from polydetr.errors import OutputError, StudyError
-from polydetr.tuning.database import Address, locked, open_database, told_as_error
+from polydetr.tuning.database import locked, open_database, told_as_error
 from polydetr.tuning.identity import other_things
 from polydetr.tuning.owners import beating, is_alive, is_this_process, this_process, told
 from polydetr.tuning.results import RESULT, SETTINGS, curves_of, kept_result, record_of

@@ -17,6 +17,7 @@ from typing import Any
 from polydetr.config.loading import config_error, for_tasks
 from polydetr.config.sections import Config
 from polydetr.core.clock import began
+from polydetr.core.databases import read_address
 from polydetr.core.studies import Gain, StudyRecord, TrialRecord
 from polydetr.errors import ConfigError, Interrupted, PolydetrError, RowError, StudyError, first_of
 from polydetr.inference.folder import read_manifest
@@ -37,7 +38,6 @@ from polydetr.training.refit import refit
 from polydetr.training.tracking import check_installed
 from polydetr.training.trial_settings import check_settings
 from polydetr.training.trials import SharedRows
-from polydetr.tuning.database import read_address
 from polydetr.tuning.default_space import default_space, is_given
 from polydetr.tuning.identity import identity_of
 from polydetr.tuning.metric import by_metric

@@ -16,3 +16,8 @@ _HARMLESS = re.compile(r"\s*(?:[+-]?(?:\d[\d., ’\xa0\u202f]*|[.,]\d+)(?:e[+-]?
 def without_formula(text: str) -> str:
     """``text``, with an apostrophe before it where a spreadsheet may take it for a formula; numbers stay."""
     return f"'{text}" if _BEGINS.match(text) and not _HARMLESS.fullmatch(text) else text
+
+
+def formula_in(text: str) -> str:
+    """The text before which ``without_formula`` put an apostrophe; as it is where it put none."""
+    return text[1:] if text.startswith("'") and without_formula(text[1:]) == text else text
