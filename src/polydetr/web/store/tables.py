@@ -22,6 +22,11 @@ _CONVENTION = {
 metadata = MetaData(naming_convention=_CONVENTION)
 
 
+def utc_now() -> datetime:
+    """The present moment, as it is kept."""
+    return datetime.now(UTC)
+
+
 class Moment(TypeDecorator[datetime]):
     """A time with its zone, kept in UTC: SQLite forgets zones."""
 
