@@ -68,7 +68,8 @@ GOOD: list[tuple[ModelInfo, dict[str, Any], Any, Any]] = [
 @pytest.mark.parametrize(("info", "row", "value", "expected"), GOOD)
 def test_a_good_value_comes_into_its_one_form(info: ModelInfo, row: dict[str, Any], value: Any, expected: Any) -> None:
     found = checked(info, value, row)
-    assert found.value == expected and type(found.value) is type(expected)
+    assert found.value == expected
+    assert type(found.value) is type(expected)
     assert checked(info, found.value, row).value == expected
 
 
@@ -96,7 +97,7 @@ BAD: list[tuple[ModelInfo, dict[str, Any], Any, str]] = [
     (TAGS, TEXT, [{"start": 0, "end": 2.5, "label": "PER"}], "its end is 2.5"),
     (TAGS, TEXT, [{"start": 0, "end": True, "label": "PER"}], "its end is True"),
     (TAGS, TEXT, [{"start": 0, "end": 3, "label": "PRE"}], "span 1: the label 'PRE' is unknown. Did you mean 'PER'?"),
-    (TAGS, TEXT, [{"start": 0, "end": 3, "label": "PER", "text": "Ben"}], "it says 'Ben', but characters 0 to 3 are 'Ada'"),
+    (TAGS, TEXT, [{"start": 0, "end": 3, "label": "PER", "text": "Ben"}], "'Ben', but characters 0 to 3 are 'Ada'"),
     (TAGS, TEXT, [{"start": 0, "end": 12, "label": "PER"}, {"start": 4, "end": 16, "label": "LOC"}],
      "'Ada Lovelace' (PER) and 'Lovelace met' (LOC) overlap"),
     (PARTS, {"text": "dogs run"}, [{"start": 0, "end": 4, "label": "NOUN"}], "the word 'run' has no label of its own"),
@@ -121,7 +122,8 @@ def test_a_bad_value_is_refused_with_its_place(info: ModelInfo, row: dict[str, A
     with pytest.raises(InputError) as caught:
         checked(info, value, row)
     assert said in str(caught.value)
-    assert caught.value.location is not None and caught.value.location.column is not None
+    assert caught.value.location is not None
+    assert caught.value.location.column is not None
 
 
 def test_a_label_that_is_new_is_taken_where_that_is_said_and_told() -> None:
@@ -160,7 +162,7 @@ def test_an_answer_is_confirmed_by_its_value_alone() -> None:
     assert not same_value(TargetForm.of(QUESTIONS, "answers"), {"text": "", "start": None, "end": None}, None, PASSAGE)
 
 
-# -- any text, any number -----------------------------------------------------------------------------------------------
+# -- any text, any number ---------------------------------------------------------------------------------------------
 
 ODD = "שלום عربي \u200b\u200d\u202e\r\n\t=cmd|' /C calc'!A0 𝒳👩\u200d👩\u200d👧 é 北京 don't 3,14"
 TEXTS = st.text(st.sampled_from(ODD) | st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -177,7 +179,8 @@ def test_spans_of_any_text_are_whole_words_or_refused(text: str, places: list[tu
     words = as_text(text, field="text").words
     starts, ends = {a for a, _ in words}, {b for _, b in words}
     for one in found.value:
-        assert one["start"] in starts and one["end"] in ends
+        assert one["start"] in starts
+        assert one["end"] in ends
         assert text[one["start"] : one["end"]] == one["text"]
     assert all(any(one["start"] < b and a < one["end"] for one in found.value) for a, b in places)
     assert checked(ENTITIES, found.value, row) == type(found)(found.value)
@@ -195,14 +198,29 @@ def test_boxes_of_any_numbers_lie_in_the_image_or_are_refused(boxes: list[tuple[
     assert len(found.value) <= len(boxes)
     for one in found.value:
         left, top, right, bottom = one["box"]
-        assert 0 <= left < right <= 32 and 0 <= top < bottom <= 24
+        assert 0 <= left < right <= 32
+        assert 0 <= top < bottom <= 24
     assert checked(BOXES, found.value, IMAGE) == type(found)(found.value)
 
 
-@given(value=st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda s: st.lists(s, max_size=3)
-                          | st.dictionaries(st.sampled_from(["start", "end", "label", "box", "text"]), s), max_leaves=6))  # fmt: skip
+KEYS = st.sampled_from(["start", "end", "label", "box", "text"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner),
+    max_leaves=6,
+)
+
+
+@given(value=JSON)
 def test_any_value_of_json_is_taken_or_refused(value: Any) -> None:
-    for info, row in ((CLASSES, TEXT), (SEVERAL, TEXT), (NUMBER, TEXT), (TAGS, TEXT), (QUESTIONS, PASSAGE), (BOXES, IMAGE)):
+    for info, row in (
+        (CLASSES, TEXT),
+        (SEVERAL, TEXT),
+        (NUMBER, TEXT),
+        (TAGS, TEXT),
+        (QUESTIONS, PASSAGE),
+        (BOXES, IMAGE),
+    ):
         try:
             found = checked(info, value, row, new_label=True)
         except InputError:

@@ -21,7 +21,8 @@ STORE = "polydetr-studio.db"
 """As ``web.store.DEFAULT_ADDRESS``, which is not imported for the help alone; a test compares the two."""
 _SQLITE = b"SQLite format 3\0"
 StoreAddress = Annotated[
-    str, typer.Option("--store", help="Where corrections are kept: a file, sqlite:///FILE, postgresql://USER@HOST/NAME.")
+    str,
+    typer.Option("--store", help="Where corrections are kept: a file, sqlite:///FILE, postgresql://USER@HOST/NAME."),
 ]
 OfModel = Annotated[str, typer.Option("--model", help="The name under which the model is served.")]
 OfTarget = Annotated[str | None, typer.Option("--target", help="Only corrections of this target.")]

@@ -67,7 +67,9 @@ def describe_model(config: Config, schema: Schema, model: nn.Module) -> dict[str
 
 def _places(config: Config) -> Iterable[tuple[str, str | None]]:
     """The files of the run: a folder that is passed on tells their names, not where they lay on the machine."""
-    return tuple((name, getattr(config, name)) for name in ("train", "valid", "test", "unlabelled", "corrections", "out"))
+    return tuple(
+        (name, getattr(config, name)) for name in ("train", "valid", "test", "unlabelled", "corrections", "out")
+    )
 
 
 def save_folder(

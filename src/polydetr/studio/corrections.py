@@ -63,7 +63,7 @@ class Corrections:
         Args:
             id: made for this correction by who saves it, 8 to 64 letters, digits, - or _ (a UUID); saving with it again
                 gives what was saved.
-            row: as the model was asked with it. answer: what it answered, {"prediction", "probability"}, of this target.
+            row: as the model was asked with it. answer: what it answered of this target, {"prediction", "probability"}.
             expected_revision: of this row and target, as ``person`` saw it; 0: there was none.
             new_label: a label that the model does not know is meant.
 
@@ -280,6 +280,10 @@ def _check_names(id: str, model: str, target: str, person: str) -> None:
     """Raises InputError for names that a database could not keep."""
     if not _ID.fullmatch(id):
         raise InputError(f"{quoted(id)} is no id of a correction.", hint="Expected 8 to 64 letters, digits, - or _.")
-    for what, name, most in (("model", model, _LONGEST_NAME), ("target", target, _LONGEST_NAME), ("person", person, _PERSON)):
+    for what, name, most in (
+        ("model", model, _LONGEST_NAME),
+        ("target", target, _LONGEST_NAME),
+        ("person", person, _PERSON),
+    ):
         if not 0 < len(name) <= most or "\0" in name:
-            raise InputError(f"the {what} {quoted(name, 60)} has no name of 1 to {most} characters.")
+            raise InputError(f"{quoted(name, 60)} is no name of a {what}, expected 1 to {most} characters.")

@@ -19,7 +19,7 @@ from polydetr.core.records import ReadReport, Record
 from polydetr.data.copies import Compared, content_keys
 from polydetr.data.readers import TRAIN_PARTS, read_records
 from polydetr.data.text_keys import field_text
-from polydetr.errors import InputError, Location, RowError, SchemaError, listed, nearest, quoted
+from polydetr.errors import Location, RowError, SchemaError, listed, nearest, quoted
 from polydetr.schema.spec import IGNORE, Schema
 from polydetr.values.cells import category_name, decimal_marks, is_empty, is_missing, read_number
 from polydetr.values.formulas import formula_in
@@ -67,7 +67,7 @@ class CorrectedRows:
         return cls([row for row in rows if row.values], schema)
 
     def apply(self, parts: Mapping[str, Sequence[Record]]) -> tuple[dict[str, list[Record]], str]:
-        """The rows of each part ("train" among them) with their corrections, and a line that tells what became of them."""
+        """The rows of each part ("train" among them) with their corrections, and a line about what became of them."""
         rows = [one for row in self._rows for one in (row, row.plain) if one is not None]
         keys = _Keys(self._schema, [*(r for records in parts.values() for r in records), *(one.record for one in rows)])
         known = {keys.of(record) for records in parts.values() for record in records}
@@ -98,7 +98,9 @@ class CorrectedRows:
 def _line(count: int, repaired: Counter[str], added: int, replaced: int) -> str:
     names = {"train": "training", "valid": "validation", "test": "test"}
     parts = [f"{number:,} {names.get(name, name)}" for name, number in repaired.items() if number]
-    where = f" ({', '.join(parts)})" if repaired.keys() & {"valid", "test"} and repaired["train"] < repaired.total() else ""
+    where = (
+        f" ({', '.join(parts)})" if repaired.keys() & {"valid", "test"} and repaired["train"] < repaired.total() else ""
+    )
     line = f"{count:,} corrections: {repaired.total():,} rows repaired{where}, {added:,} added"
     return line + (f"; {replaced:,} of them replaced an earlier one of the same row" if replaced else "")
 
@@ -171,8 +173,7 @@ def _moved_back(value: Any) -> Any:
     """Spans of a text from which the apostrophe before it was taken."""
     if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
         return value
-    whole = [{n: v - 1 if n in _OFFSETS and isinstance(v, int) else v for n, v in one.items()} for one in value]
-    return whole
+    return [{n: v - 1 if n in _OFFSETS and isinstance(v, int) else v for n, v in one.items()} for one in value]
 
 
 # -- comparing --------------------------------------------------------------------------------------------------------
@@ -186,7 +187,9 @@ class _Keys:
         self._images = Compared((), images=tuple(schema.names("image")))
         numbers = schema.names("number")
         self._comma = {name: decimal_marks(r.row.get(name) for r in records).comma for name in numbers}
-        self._of_record = {id(record): self._images.sources(record) for record in records} if schema.names("image") else {}
+        self._of_record = (
+            {id(record): self._images.sources(record) for record in records} if schema.names("image") else {}
+        )
         self._content = content_keys({source for found in self._of_record.values() for source in found})
 
     def of(self, record: Record) -> Hashable:

@@ -149,6 +149,8 @@ def _content(value: object) -> str:
 
 def fingerprint_of(config: Config, schema: Schema, rows_hash: str, frozen: str) -> str:
     """The same for calls that give the same model: places of files and tracking do not matter."""
-    settings = config.model_dump(exclude={"out", "test", "train", "valid", "unlabelled", "corrections", "track", "search"})
+    settings = config.model_dump(
+        exclude={"out", "test", "train", "valid", "unlabelled", "corrections", "track", "search"}
+    )
     content = json.dumps([settings, schema.to_dict(), rows_hash, frozen], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

@@ -15,7 +15,9 @@ _SAME_ROWS = "all trials learn from the same rows, or their scores could not be 
 _SAME_BUDGET = "every trial has the same budget, or the longest one would win"
 _NOT_OF_THE_MODEL = "it changes nothing about the model"
 REFUSED: dict[str, str] = {
-    **dict.fromkeys(("train", "valid", "test", "unlabelled", "corrections", "reading", "group", "on_error"), _SAME_ROWS),
+    **dict.fromkeys(
+        ("train", "valid", "test", "unlabelled", "corrections", "reading", "group", "on_error"), _SAME_ROWS
+    ),
     **dict.fromkeys(("training.valid_fraction", "image.root", "image.max_pixels"), _SAME_ROWS),
     **dict.fromkeys(("target", "inputs"), "it says what is learned, not how well"),
     **dict.fromkeys(("epochs", "steps", "time_limit", "training.min_steps"), _SAME_BUDGET),

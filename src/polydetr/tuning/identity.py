@@ -13,7 +13,9 @@ from polydetr.tuning.space import Space
 
 _DIFFERENCES = 4
 """That are named where a study is another one."""
-_NOT_THE_SAME = frozenset({"out", "test", "train", "valid", "unlabelled", "corrections", "track", "time_limit", "search", "seed"})
+_NOT_THE_SAME = frozenset(
+    {"out", "test", "train", "valid", "unlabelled", "corrections", "track", "time_limit", "search", "seed"}
+)
 """Keys that may be others when a study is gone on with, and what is compared by itself."""
 
 

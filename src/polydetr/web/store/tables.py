@@ -10,7 +10,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, Column, DateTime, ForeignKey, Index, Integer, MetaData, String, Table
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -54,7 +68,8 @@ class Keeping:
 
     backup: it goes into backups. dated: its column with the time by which old rows are removed; None: they stay.
     people: its columns with a person's name, by which rows are erased. detail: its JSON column whose texts may be a
-    person's name, too. follows: its rows go with those of another table (ON DELETE CASCADE).
+    person's name, too. follows: its rows go with those of another table (ON DELETE CASCADE). needed_by: the columns of
+    other tables ("table.column") that name its primary key; a row that none of them names goes, see ``unneeded``.
     """
 
     backup: bool = True
@@ -62,6 +77,7 @@ class Keeping:
     people: tuple[str, ...] = ()
     detail: str | None = None
     follows: str | None = None
+    needed_by: tuple[str, ...] = ()
 
 
 def kept(**keeping: Any) -> dict[str, Any]:
@@ -114,3 +130,45 @@ audit = Table(
     Index("ix_audit_who", "who"),
     info=kept(dated="at", people=("who", "about"), detail="detail"),
 )  # fmt: skip
+
+corrected_rows = Table(
+    "corrected_rows", metadata,
+    Column("key", String(64), primary_key=True, comment="SHA-256 of the inputs"),
+    Column("row", Text, nullable=False, comment="JSON; images by their SHA-256"),
+    info=kept(needed_by=("corrections.row_key",)),
+)  # fmt: skip
+
+corrected_images = Table(
+    "corrected_images", metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    info=kept(needed_by=("corrected_row_images.sha256",)),
+)  # fmt: skip
+
+corrected_row_images = Table(
+    "corrected_row_images", metadata,
+    Column("row_key", String(64), ForeignKey("corrected_rows.key", ondelete="CASCADE"), primary_key=True),
+    Column("sha256", String(64), ForeignKey("corrected_images.sha256"), primary_key=True, index=True),
+    info=kept(follows="corrected_rows"),
+)  # fmt: skip
+
+corrections = Table(
+    "corrections", metadata,
+    Column("id", String(64), primary_key=True, comment="made by whoever saves it"),
+    Column("model", String(256), nullable=False),
+    Column("version", String(256), nullable=False),
+    Column("row_key", String(64), ForeignKey("corrected_rows.key"), nullable=False, index=True),
+    Column("target", String(256), nullable=False),
+    Column("form", Text, nullable=False, comment="JSON, as the two that follow"),
+    Column("answer", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("person", String(64), nullable=False, index=True),
+    Column("at", Moment, nullable=False, index=True),
+    Column("revision", Integer, nullable=False),
+    Column("undoes", String(64), unique=True),
+    UniqueConstraint("model", "row_key", "target", "revision"),
+    CheckConstraint("kind IN ('confirmed', 'repaired', 'withdrawn')", name="kind"),
+    info=kept(dated="at", people=("person",)),
+)  # fmt: skip
+"""The newest revision of a model's row and target is what counts; see ``studio.corrections``."""
