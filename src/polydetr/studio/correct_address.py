@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from starlette.datastructures import QueryParams
 
 from polydetr.studio.correction import Kind
 
 _LONGEST = 300
+
+
+def page_of(model: str) -> str:
+    """The page of a model, below the base of all pages; ``ui.navigate.to`` puts that before it by itself."""
+    return f"/{quote(model, safe='')}/correct"
 
 
 @dataclass(frozen=True)

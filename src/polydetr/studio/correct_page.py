@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Coroutine
-from itertools import batched
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from nicegui import Client, context, ui
@@ -15,7 +14,7 @@ from polydetr.errors import InputError, PolydetrError
 from polydetr.serving.asking import replies_patiently
 from polydetr.serving.contract import Ask, Row
 from polydetr.serving.rows import Columns
-from polydetr.studio.correct_address import Place
+from polydetr.studio.correct_address import Place, page_of
 from polydetr.studio.correct_editors import Draft, Events, TargetEditor
 from polydetr.studio.correct_forms import Labels, answer_of, first_value, held, is_held, value_of
 from polydetr.studio.correct_queue import Case, Queue
@@ -124,7 +123,9 @@ class CorrectPage:
         wanted = self.queue.cases
         if self.place.at:  # the row that was shown before comes first, with its answer
             wanted = sorted(wanted, key=lambda case: case.key != self.place.at)
-        for part in batched([case for case in wanted if case.reply is None], _ASKED):
+        wanted = [case for case in wanted if case.reply is None]
+        for start in range(0, len(wanted), _ASKED):
+            part = wanted[start : start + _ASKED]
             try:
                 await self._answer(part)
             except PolydetrError as error:
@@ -139,7 +140,7 @@ class CorrectPage:
         if self.queue.current is None:
             await self._first()
 
-    async def _answer(self, cases: tuple[Case, ...]) -> None:
+    async def _answer(self, cases: Sequence[Case]) -> None:
         info = self.view.info
         few = any(0 < len(form.labels) <= _FEW_LABELS for form in self.forms.values())
         replies = await replies_patiently(
@@ -197,7 +198,7 @@ class CorrectPage:
                     self._build_editor(case, target, images)
         self._tell_progress()
         self._tell_change()
-        address = f"{self.studio.base}/{_quoted(self.model)}/correct{self.place.query(at=case.key)}"
+        address = f"{self.studio.base}{page_of(self.model)}{self.place.query(at=case.key)}"
         ui.run_javascript(f"history.replaceState(history.state, '', {json.dumps(address)})")
 
     def _build_editor(self, case: Case, target: str, images: dict[str, list[Any]]) -> None:
@@ -439,9 +440,3 @@ class CorrectPage:
         assert isinstance(label, Native)
         label.set_text(self.words("correct.save" if changed else "correct.confirm"))
         enabled(self.go, bool(self.editors))
-
-
-def _quoted(name: str) -> str:
-    from urllib.parse import quote
-
-    return quote(name, safe="")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from nicegui import context, ui
@@ -27,7 +28,8 @@ from polydetr.web.words import LANGUAGES, Words
 
 _LANGUAGES: Mapping[str, Any] = {"en": "en-US", "zh": "zh-CN"}
 FONT = "polydetr-cjk.otf"
-_STATIC = files("polydetr.web") / "static"
+_STATIC = Path(str(files("polydetr.web"))) / "static"
+_COMPONENTS = _STATIC.parent / "components"
 _KEYS = (("?", "keys.help"), ("/", "keys.search"), ("j / k", "keys.move"), ("Esc", "keys.close"))
 
 
@@ -83,7 +85,8 @@ def _settle(viewer: Viewer, title: str) -> None:
 
 def shared_head(base: str) -> str:
     """What every page has in its head. ``base`` is ours, or the administrator's."""
-    style = (_STATIC / "theme.css").read_text(encoding="utf-8")
+    sheets = [_STATIC / "theme.css", *sorted(_COMPONENTS.glob("*.css"))]
+    style = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
     script = (_STATIC / "frame.js").read_text(encoding="utf-8")
     face = f'@font-face {{ font-family: "{OWN_FAMILY}"; src: url("{escape(base)}/{FONT}"); font-display: swap }}'
     return f"<style>{face}\n{style}</style><script>{script}</script>"

@@ -14,7 +14,7 @@ export default {
         <span class="pd-note">{{ words.how }}</span>
       </div>
       <div class="pd-boxes-scroll" ref="scroll" tabindex="0" role="group" :aria-label="title" @keydown="key">
-        <div class="pd-boxes-stage" ref="stage" :class="{ readonly }" :style="{ width: 100 * zoom + '%', maxWidth: widest * zoom + 'px' }"
+        <div class="pd-boxes-stage" ref="stage" :class="{ readonly }" :style="{ width: 100 * zoom + '%', maxWidth: widest }"
           @pointerdown="down" @pointermove="moved" @pointerup="up" @pointercancel="up">
           <img :src="src" alt="" draggable="false">
           <div v-for="(one, i) in shown" :key="i" class="pd-box" :class="{ chosen: i === chosen }" :style="at(one)" :data-box="i">
@@ -35,7 +35,8 @@ export default {
   data: () => ({ items: [], chosen: null, draft: null, zoom: 1, pen: 0, said: "", grips: GRIPS, sides: ["left", "top", "right", "bottom"] }),
   computed: {
     one() { return this.items[this.chosen]; },
-    widest() { return Math.max(Math.min(this.width * 4, 960), Math.min(this.width, 1280)); },
+    /* As a whole in sight; a small image is enlarged up to four times. */
+    widest() { return `calc(${this.zoom} * min(${Math.min(4 * this.width, 1280)}px, ${(56 * this.width) / this.height}vh))`; },
     shown() { return this.draft ? this.items.map((o, i) => (i === this.draft.i ? this.draft.one : o)).concat(this.draft.i === this.items.length ? [this.draft.one] : []) : this.items; },
   },
   watch: {

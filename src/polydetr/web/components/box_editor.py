@@ -60,7 +60,7 @@ class BoxEditor(Element, component="box_editor.js"):
         self._props.update({
             "src": image.address, "width": image.width, "height": image.height, "boxes": list(boxes),
             "labels": list(labels), "colors": list(colors), "readonly": readonly, "title": title,
-            "words": {name: words(f"boxes.{name}") for name in _NAMES},
+            "words": {name: words(f"boxedit.{name}") for name in _NAMES},
         })  # fmt: skip
 
         def changed(event: GenericEventArguments) -> None:

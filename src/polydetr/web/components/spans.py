@@ -34,7 +34,7 @@ class SpanEditor(Element, component="spans.js"):
         self._length = len(text)
         self._props.update({
             "text": text, "spans": list(spans), "labels": list(labels), "colors": list(colors), "overlap": overlap,
-            "readonly": readonly, "title": title, "words": {name: words(f"spans.{name}") for name in _NAMES},
+            "readonly": readonly, "title": title, "words": {name: words(f"spanedit.{name}") for name in _NAMES},
         })  # fmt: skip
 
         def changed(event: GenericEventArguments) -> None:
