@@ -22,12 +22,14 @@ READ = {"train", "evaluate", "predict", "explain", "inspect"}
 PRINTED_BY = {
     "training": {"train"}, "predictor.py": {"train"}, "model": {"train"}, "schema": {"train", "inspect"},
     "tuning": {"tune"}, "export": {"export"}, "serving": {"serve"}, "inference/proof.py": {"export", "optimize"},
-    "inference/runs.py": {"runs list", "runs show", "runs compare"},
+    "inference/runs.py": {"runs list", "runs show", "runs compare"}, "web/store/backup.py": {"store restore"},
+    "web": {f"people {verb}" for verb in ("add", "list", "remove", "password")}
+    | {f"store {verb}" for verb in ("backup", "restore", "retain", "erase")},
 }  # fmt: skip
 """Room or module → the verbs that can print its messages, where these are not all that read rows."""
 NOT_OURS = ("apps", "cli", "fetch")  # the demo names whole commands, the command line its own options, pip has its own
 ELSEWHERE = {"pip install", "curl"}
-VERBS = "|".join([*READ, "import", "export", "serve", "keys add", *sorted(ELSEWHERE)])
+VERBS = "|".join([*READ, "import", "export", "serve", "keys add", "people add", *sorted(ELSEWHERE)])
 WORD = re.compile(rf"--[a-z][a-z0-9-]+|\b(?:{VERBS})\b(?= (?:without )?--)")
 """An option, or a verb before its first option; the others of the sentence are its own as well."""
 
@@ -35,7 +37,7 @@ WORD = re.compile(rf"--[a-z][a-z0-9-]+|\b(?:{VERBS})\b(?= (?:without )?--)")
 def options_of() -> dict[str, set[str]]:
     """Verb → the options that it takes."""
     commands = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    for group in ("runs", "keys"):
+    for group in ("runs", "keys", "people", "store"):
         commands |= {f"{group} {name}": command for name, command in commands.pop(group).commands.items()}
     return {
         name: {word for parameter in command.params for word in (*parameter.opts, *parameter.secondary_opts)}

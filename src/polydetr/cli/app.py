@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from polydetr import __version__
-from polydetr.cli import ask, backbones, corrections, data, export, keys, optimize, runs, serve, train, tune
+from polydetr.cli import ask, backbones, corrections, data, export, keys, optimize, people, runs, serve, store, train, tune
 from polydetr.cli.output import fit_streams_to_encoding, say
 from polydetr.core.clock import command
 from polydetr.core.installed import NOT_IN_CORE
@@ -61,6 +61,18 @@ corrections_app = typer.Typer(
     rich_markup_mode=None,
     context_settings=_HELP,
 )
+people_app = typer.Typer(
+    help="People of the pages: add one, list them, remove one, set a password.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=_HELP,
+)
+store_app = typer.Typer(
+    help="What the pages keep: back it up, restore it, remove what is old or came from somebody.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=_HELP,
+)
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(data_app, name="data")
 for _verb in (train.train, tune.tune, ask.evaluate, ask.predict, ask.explain, data.inspect, serve.serve):
@@ -83,6 +95,16 @@ keys_app.command("revoke")(keys.keys_revoke)
 app.add_typer(corrections_app, name="corrections")
 corrections_app.command("list")(corrections.corrections_list)
 corrections_app.command("export")(corrections.corrections_export)
+app.add_typer(people_app, name="people")
+people_app.command("add")(people.people_add)
+people_app.command("list")(people.people_list)
+people_app.command("remove")(people.people_remove)
+people_app.command("password")(people.people_password)
+app.add_typer(store_app, name="store")
+store_app.command("backup")(store.store_backup)
+store_app.command("restore")(store.store_restore)
+store_app.command("retain")(store.store_retain)
+store_app.command("erase")(store.store_erase)
 
 
 def main() -> None:

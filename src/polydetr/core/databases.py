@@ -58,7 +58,8 @@ def reason_of(error: BaseException) -> str:
     """What the driver says, on one line, without the statement and its values."""
     cause = getattr(error, "orig", None) or error.__cause__ or error
     cause = getattr(cause, "orig", None) or cause
-    return " ".join(str(cause).split()).rstrip(".?")[:200]
+    primary = getattr(getattr(cause, "diag", None), "message_primary", None)  # PostgreSQL's detail quotes rows
+    return " ".join((primary or str(cause) or type(cause).__name__).split()).rstrip(".?")[:200]
 
 
 def _postgresql(rest: str, *, option: str) -> Address:

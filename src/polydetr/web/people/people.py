@@ -115,19 +115,19 @@ class People:
         with self._database.write() as connection:
             row = _known(connection, name)
             if role != "admin":
-                _check_not_last(connection, row)
+                check_not_last(connection, row)
             connection.execute(update(people).where(people.c.id == row.id).values(role=role))
             note_in(connection, by, "set role", row.name, role=role, before=row.role)
 
     def remove(self, name: str, *, by: str = COMMAND_LINE) -> None:
-        """The person can sign in no more; what the person did stays (see ``store.erasing``).
+        """The person can sign in no more; what the person did stays (see ``erasing``).
 
         Raises:
             InputError: nobody has this name, or it is the last admin's: then anybody could come in, or nobody.
         """
         with self._database.write() as connection:
             row = _known(connection, name)
-            _check_not_last(connection, row)
+            check_not_last(connection, row)
             connection.execute(delete(sessions).where(sessions.c.person == row.id))
             connection.execute(delete(people).where(people.c.id == row.id))
             note_in(connection, by, "remove person", row.name)
@@ -207,7 +207,8 @@ def _known(connection: Connection, name: str) -> Any:
     return row
 
 
-def _check_not_last(connection: Connection, row: Any) -> None:
+def check_not_last(connection: Connection, row: Any) -> None:
+    """Raises InputError where the person of this row is the only admin: nobody could change anything any more."""
     admins = select(func.count()).select_from(people).where(people.c.role == "admin")
     if row.role == "admin" and connection.execute(admins).scalar_one() == 1:
         raise InputError(

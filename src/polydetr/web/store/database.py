@@ -36,10 +36,11 @@ class Database:
         event.listen(engine, "begin", self._begin)
 
     @classmethod
-    def open(cls, address: str | Path = DEFAULT_ADDRESS) -> Database:
+    def open(cls, address: str | Path = DEFAULT_ADDRESS, *, make: bool = True) -> Database:
         """The store, with all tables of this version: made where it is new, brought up to date where it is older.
 
-        address: a file's name, ``sqlite:///FILE`` or ``postgresql://USER@HOST/NAME``.
+        address: a file's name, ``sqlite:///FILE`` or ``postgresql://USER@HOST/NAME``. make: False refuses a file that
+        is not there.
 
         Raises:
             ConfigError: no address, or a driver is missing. StoreError: no database of ours, damaged, or made by a
@@ -51,6 +52,11 @@ class Database:
             database = cls(found, postgresql.engine_of(found))
         else:
             file = found.file.absolute()  # whatever folder is the current one later
+            if not make and not file.exists():
+                raise StoreError(
+                    f"there is no store {found.shown!r}.",
+                    hint="polydetr people add --role admin NAME makes one; --store names another.",
+                )
             sqlite.check_file(file)
             database = cls(found, sqlite.engine_of(file))
         try:
@@ -93,6 +99,16 @@ class Database:
         """Lets go of the database. Another call opens connections anew."""
         self.engine.dispose()
 
+    def compact(self) -> None:
+        """Writes the database anew, so that nothing that was removed is left in its files.
+
+        Raises:
+            StoreUnavailable: somebody kept an old state open for ``BUSY_SECONDS``. SaveError: there is no room.
+        """
+        kind = sqlite if self.address.file is not None else postgresql
+        with told(self.address, writes=True), self._turn, self.engine.connect() as connection:
+            kind.compact(connection.execution_options(**{_WRITES: None}))
+
     # -- inside -------------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -104,7 +120,9 @@ class Database:
 
     def _begin(self, connection: Connection) -> None:
         kind = sqlite if self.address.file is not None else postgresql
-        kind.begin(connection, writes=connection.get_execution_options().get(_WRITES, False), seconds=BUSY_SECONDS)
+        writes = connection.get_execution_options().get(_WRITES, False)
+        if writes is not None:  # None: what takes no transaction
+            kind.begin(connection, writes=writes, seconds=BUSY_SECONDS)
 
     @contextmanager
     def _opening(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, Engine, create_engine
 
 from polydetr.core.databases import Address
+from polydetr.web.store.tables import metadata
 
 _CONNECT_SECONDS = 10
 _WRITERS = 0x706F6C79  # "poly": the number of the lock that a writer holds until its transaction ends
@@ -27,3 +28,10 @@ def begin(connection: Connection, *, writes: bool, seconds: int) -> None:
         f"SET LOCAL lock_timeout = '{seconds}s'; SET LOCAL idle_in_transaction_session_timeout = '{seconds}s'; "
         f"SELECT pg_advisory_xact_lock({_WRITERS})"
     )
+
+
+def compact(connection: Connection) -> None:
+    """Writes the tables anew. What the server logs for its own recovery or archives is its administrator's."""
+    connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+    for table in metadata.tables:
+        connection.exec_driver_sql(f"VACUUM (FULL) {table}")

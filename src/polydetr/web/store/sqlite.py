@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
 from polydetr.core.files import make_folder
-from polydetr.errors import SaveError, StoreError, quoted
+from polydetr.errors import SaveError, StoreError, StoreUnavailable, quoted
 
 _HEADER = b"SQLite format 3\0"
 _BUSY_SECONDS = 60
@@ -101,6 +101,15 @@ def begin(connection: Connection, *, writes: bool, seconds: int) -> None:
     """A transaction that writes takes its lock at once: one that finds out later is refused, not made to wait."""
     connection.exec_driver_sql(f"PRAGMA query_only = {int(not writes)}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def compact(connection: Connection) -> None:
+    """Raises StoreUnavailable where readers keep the log in use."""
+    connection.exec_driver_sql("PRAGMA query_only = 0")
+    connection.exec_driver_sql("VACUUM")
+    busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()  # waits, as it waits for a lock
+    if busy:
+        raise StoreUnavailable("the log of the store is in use, and still holds what was removed.", hint="Try again.")
 
 
 def _prepare(connection: sqlite3.Connection, file: Path) -> None:

@@ -17,8 +17,8 @@ def upgrade() -> None:
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("password", sa.String(256), nullable=False),
         sa.Column("created", Moment, nullable=False),
-        sa.UniqueConstraint("key", name="uq_people_key"),
-        sa.CheckConstraint("role IN ('viewer', 'editor', 'admin')", name="ck_people_role"),
+        sa.UniqueConstraint("key", name=op.f("uq_people_key")),
+        sa.CheckConstraint("role IN ('viewer', 'editor', 'admin')", name=op.f("ck_people_role")),
     )
     op.create_table(
         "sessions",
