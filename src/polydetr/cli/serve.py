@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import shlex
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -112,19 +110,8 @@ def _check_installed() -> None:
 
 def _tell(address: str, models: Mapping[str, ModelInfo], *, with_key: bool) -> None:
     """Where it answers, and a line to try it with."""
+    from polydetr.serving.request_code import curl_line
+
     say(f"polydetr: answering at {address}; the page of its addresses: {address}/docs")
     for info in models.values():
-        say(f"  {curl_line(address, info, with_key=with_key)}")
-
-
-def curl_line(address: str, info: ModelInfo, *, with_key: bool) -> str:
-    """A command that asks the model with a row that it accepts."""
-    words = ["curl", "-s", f"{address}/v1/models/{info.name}/predict"]
-    words += ["-H", "Authorization: Bearer KEY"] if with_key else []
-    if any(isinstance(value, bytes) for value in info.example.values()):
-        for name, value in info.example.items():
-            words += ["-F", f"{name}=@FILE" if isinstance(value, bytes) else f"{name}={value}"]
-    else:
-        body = json.dumps({"rows": [info.example]}, ensure_ascii=False)
-        words += ["-H", "Content-Type: application/json", "-d", body]
-    return " ".join(map(shlex.quote, words))
+        say(f"  {curl_line(address, info.name, info.example, with_key=with_key)}")

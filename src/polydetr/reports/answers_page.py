@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 
+from polydetr.reports.confidence import in_words
 from polydetr.reports.html import page
 from polydetr.reports.marked_text import marked_text, plain_html
 from polydetr.values.spans import Span
@@ -17,7 +18,6 @@ MOST_CHARACTERS = 24_000_000
 """Of a page, its images included: browsers open larger ones slowly or not at all."""
 _ALTERNATIVES = 5
 _LONGEST_CELL = 1000
-_SURE, _FAIRLY = 0.9, 0.7
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _target(target: ShownTarget) -> str:
     value = plain_html(_cut(target.value)) or "nothing"
     low_high = "" if target.interval is None else f"{target.interval[0]:.4g} to {target.interval[1]:.4g}"
     level = "withheld, " if target.withheld else ""
-    level += low_high if target.probability is None else f"{_in_words(target.probability)} {target.probability:.2f}"
+    level += low_high if target.probability is None else f"{in_words(target.probability)} {target.probability:.2f}"
     kind, name = "target withheld" if target.withheld else "target", plain_html(target.name)
     head = (
         f'<div class="{kind}"><span class="name">{name}</span> <span class="value" dir="auto">{value}</span> '
@@ -135,10 +135,6 @@ def _alternatives(ranked: Sequence[tuple[str, float]]) -> str:
         for label, p in ranked
     )
     return f'<ul class="others">{lines}</ul>'
-
-
-def _in_words(probability: float) -> str:
-    return "sure" if probability >= _SURE else "fairly sure" if probability >= _FAIRLY else "unsure"
 
 
 def _cut(text: str, limit: int = _LONGEST_CELL) -> str:

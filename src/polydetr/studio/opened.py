@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from polydetr.serving.run import Wanted
 from polydetr.studio.ask import add_ask
 from polydetr.studio.batch import add_batch
 from polydetr.studio.correct import add_correct
+from polydetr.studio.gallery_page import ASKED, add_gallery
 from polydetr.studio.model import add_model
 from polydetr.studio.pages import Studio, StudioPages
 from polydetr.studio.runs import add_runs
@@ -43,8 +45,8 @@ def studio_pages(
     def made(fleet: Fleet) -> StudioPages:
         studio = Studio(
             fleet, database, people=people, runs=runs, may_train=may_train, limits=wanted.limits,
-            root_path=wanted.root_path,
+            root_path=wanted.root_path, with_key=wanted.keys is not None,
         )  # fmt: skip
-        return StudioPages(studio, PAGES)
+        return StudioPages(studio, (*PAGES, add_gallery) if os.environ.get(ASKED) == "1" else PAGES)
 
     return made

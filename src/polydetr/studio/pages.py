@@ -25,6 +25,7 @@ from polydetr.serving.contract import Fleet, ModelInfo
 from polydetr.serving.limits import LIMITS, MEGABYTE, Limits
 from polydetr.serving.pages import Headers
 from polydetr.serving.refusal import Refused
+from polydetr.studio.handover import Handover
 from polydetr.web.frame import FONT, Section, begin, configure, font
 from polydetr.web.markup import Native
 from polydetr.web.notices import failure
@@ -63,6 +64,8 @@ class Studio:
     may_train: bool = False
     limits: Limits = LIMITS
     root_path: str = ""
+    with_key: bool = False
+    handover: Handover = field(default_factory=Handover, repr=False)
 
     @property
     def base(self) -> str:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from nicegui import context, ui
@@ -28,8 +27,8 @@ from polydetr.web.words import LANGUAGES, Words
 
 _LANGUAGES: Mapping[str, Any] = {"en": "en-US", "zh": "zh-CN"}
 FONT = "polydetr-cjk.otf"
-_STATIC = Path(str(files("polydetr.web"))) / "static"
-_COMPONENTS = _STATIC.parent / "components"
+_STATIC = files("polydetr.web") / "static"
+_STYLES = ("theme.css", "answers.css", "editors.css")
 _KEYS = (("?", "keys.help"), ("/", "keys.search"), ("j / k", "keys.move"), ("Esc", "keys.close"))
 
 
@@ -85,8 +84,7 @@ def _settle(viewer: Viewer, title: str) -> None:
 
 def shared_head(base: str) -> str:
     """What every page has in its head. ``base`` is ours, or the administrator's."""
-    sheets = [_STATIC / "theme.css", *sorted(_COMPONENTS.glob("*.css"))]
-    style = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
+    style = "".join((_STATIC / name).read_text(encoding="utf-8") for name in _STYLES)
     script = (_STATIC / "frame.js").read_text(encoding="utf-8")
     face = f'@font-face {{ font-family: "{OWN_FAMILY}"; src: url("{escape(base)}/{FONT}"); font-display: swap }}'
     return f"<style>{face}\n{style}</style><script>{script}</script>"

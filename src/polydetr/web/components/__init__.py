@@ -1,1 +1,1 @@
-"""Parts of pages that have a script of their own in the browser. They know texts, images and labels, and no models."""
+"""Parts that pages are made of. They know texts, numbers, spans and images; nothing of models."""

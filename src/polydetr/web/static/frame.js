@@ -60,6 +60,9 @@
   let waiting = 0;
   new MutationObserver(() => { waiting ||= requestAnimationFrame(() => { waiting = 0; times(); }); }).observe(document, { childList: true, subtree: true });
 
+  /* Chromium keeps what it drew in place of a character until the font had come: other settings make it draw anew. */
+  document.fonts?.addEventListener("loadingdone", () => { document.body.style.fontFeatureSettings = '"kern" 1'; });
+
   window.polydetr = {
     /* A sentence at the edge of the page, read out by screen readers, gone after a while or a click. */
     notice(words, kind) {
