@@ -18,10 +18,11 @@ from polydetr.studio.correct_queue import Queue
 from polydetr.studio.correct_start import show_start
 from polydetr.studio.correction_values import TargetForm
 from polydetr.studio.corrections import Corrections
+from polydetr.studio.handover import Handed
 from polydetr.studio.kept_texts import kept_texts
 from polydetr.studio.pages import Studio, View
 from polydetr.studio.row_sets import MOST_ROWS, RowSets
-from polydetr.web.markup import box, button, link, text
+from polydetr.web.markup import box, link, text
 from polydetr.web.notices import empty, failure
 
 
@@ -74,7 +75,7 @@ async def _queue(view: View, sets: RowSets, place: Place, forms: dict[str, Targe
     info, words = view.info, view.viewer.words
     columns = Columns.of(info)
     items: list[Item] = []
-    replies = {}
+    handed: Handed | None = None
     if place.rows == "kept":
         items = [*await asyncio.to_thread(kept_texts, info)][:MOST_ROWS]
     elif place.rows == "corrected":
@@ -85,7 +86,15 @@ async def _queue(view: View, sets: RowSets, place: Place, forms: dict[str, Targe
         if rows is None:
             raise InputError(words("correct.gone"), hint=words("correct.gone.how"))
         items = list(rows.items)
+    else:
+        handed = view.studio.handover.get(place.row, info.name)
+        if handed is None:
+            raise InputError(words("correct.gone"), hint=words("correct.gone.how"))
+        items = [handed.row]
     queue = await asyncio.to_thread(Queue.of, items, columns, list(forms), by_doubt=place.rows != "corrected")
+    if handed is not None and handed.version == info.version:
+        for case in queue.cases:
+            case.reply, case.info = handed.reply, info
     return queue
 
 

@@ -9,11 +9,12 @@ from typing import Any
 from nicegui import ui
 
 from polydetr.errors import PolydetrError
-from polydetr.studio.correct_forms import Labels, confidence_of, lines_of, overlap_of, text_of
+from polydetr.studio.correct_forms import Labels, abstained, confidence_of, lines_of, overlap_of, text_of
 from polydetr.studio.correct_queue import Case
 from polydetr.studio.correction_values import OF_TEXT, TargetForm
 from polydetr.values.cells import category_name
 from polydetr.web.components.box_editor import BoxEditor, ShownImage
+from polydetr.web.components.confidence import confidence
 from polydetr.web.components.drafts import Drafts
 from polydetr.web.components.label_picker import SHOWN, LabelPicker
 from polydetr.web.components.spans import SpanEditor
@@ -93,9 +94,9 @@ class TargetEditor:
                 text(words("correct.more", count=len(said) - 3), "span", "pd-note")
             if not said:
                 text(words(f"correct.none.{'qa' if self.form.task == 'qa' else 'any'}"), "span", "pd-strong")
-            confidence = confidence_of(reply, self.form.target)
-            if confidence is not None:
-                text(f"{confidence:.2f}", "span", "pd-note pd-number", title=words("correct.confidence"))
+            probability = confidence_of(reply, self.form.target)
+            if probability is not None:
+                confidence(words, probability, abstained=abstained(reply, self.form.target))
             self.who = box("span", "pd-note")
         self.tell_who()
 

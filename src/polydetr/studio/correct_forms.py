@@ -177,6 +177,12 @@ def confidence_of(reply: Reply | None, target: str) -> float | None:
     return min(numbers, default=None)
 
 
+def abstained(reply: Reply | None, target: str) -> bool:
+    """Whether the model withheld this answer."""
+    reply = reply or {}
+    return bool(reply.get("abstained")) and target in (reply.get("abstained_targets") or [target])
+
+
 def answer_of(reply: Reply | None, target: str) -> dict[str, Any]:
     """What is kept of the model's answer beside a correction."""
     reply = reply or {}

@@ -150,7 +150,7 @@ def _line(
     with box("tr", "", data_row="1", tabindex="-1") as line:
         with box("td", data_head=words("correct.head.row")):
             link(row, f"{base}?rows=corrected&at={one.row_key}", dir="auto")
-        text(one.target, "td", dir="auto", data_head=words("correct.head.target"))
+        text(one.target, "td", "pd-short", dir="auto", data_head=words("correct.head.target"))
         for head, value in (("said", one.answer.get("prediction")), ("right", one.value)):
             with box("td", data_head=words(f"correct.head.{head}")):
                 lines = lines_of(form, value)
@@ -162,9 +162,9 @@ def _line(
                     text("–", "span")
         with box("td", data_head=words("correct.head.who")):
             text(one.person, "span", "pd-line", dir="auto")
-            text(words(f"correct.kinds.{one.kind}"), "span", "pd-note")
+            text(words(f"correct.kinds.{one.kind}"), "span", "pd-note pd-whole")
         with box("td", data_head=words("correct.head.when")):
-            text("", "time", datetime=one.at.isoformat())
+            text("", "time", "pd-whole", datetime=one.at.isoformat())
         with box("td", data_head=words("correct.head.do")):
             if view.viewer.may("editor") and one.kind != "withdrawn":
                 said = words("correct.undo_of", row=row)
@@ -175,7 +175,8 @@ def _line(
                     line.delete()
                     notice(words("correct.undone"), kind="good")
 
-                button(words("correct.undo"), undo, icon="undo", kind="quiet", aria_label=said)
+                undoes = button("", undo, icon="undo", kind="quiet small", aria_label=said, title=words("correct.undo"))
+                undoes.default_slot.children[1].delete()
 
 
 def _pages(words: Words, place: Place, base: str, count: int) -> None:

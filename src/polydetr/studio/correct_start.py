@@ -34,7 +34,7 @@ def show_start(view: View, sets: RowSets, *, kept: int, corrected: int) -> None:
 
     text(words("correct.what"), "p")
     with box("div", "pd-columns"):
-        with panel(words("correct.from.here")):
+        with panel(words("correct.from.here"), classes="pd-from"):
             if text_column(columns):
                 _lines(view, go)
             _files(view, columns, go)
@@ -43,7 +43,7 @@ def show_start(view: View, sets: RowSets, *, kept: int, corrected: int) -> None:
                 button(words("correct.from.example"),
                        lambda: go(RowSet(info.name, [example], words("correct.example"), view.viewer.person.name)),
                        key="e")  # fmt: skip
-        with panel(words("correct.from.kept")):
+        with panel(words("correct.from.kept"), classes="pd-from"):
             if kept:
                 link(words("correct.from.validation", count=f"{kept:,}"), f"{base}?rows=kept", classes="pd-button plain")
             if corrected:

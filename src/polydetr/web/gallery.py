@@ -24,6 +24,7 @@ from polydetr.web.components.quantity import quantity
 from polydetr.web.components.row_form import RowForm
 from polydetr.web.components.row_values import Field
 from polydetr.web.components.vector import vector
+from polydetr.web.editor_gallery import EDITORS
 from polydetr.web.markup import box, button, text
 from polydetr.web.notices import empty, failure, loading
 from polydetr.web.words import Words
@@ -161,6 +162,7 @@ ENTRIES: dict[str, Callable[[Words], States]] = {
     "Boxes and images": _boxes,
     "Form of a row": _form,
     "Code": _code,
+    **EDITORS,
 }
 
 

@@ -33,7 +33,7 @@ export default {
     },
   },
   watch: {
-    text() { this.chosen = null; this.count(); this.take(); },
+    text() { this.chosen = this.last = null; this.count(); this.take(); },
     spans() { this.take(); },
   },
   mounted() {
@@ -147,6 +147,8 @@ export default {
     place() {
       const selection = document.getSelection(), box = this.$refs.text;
       this.caret = null;
+      const at = this.selected();
+      if (at) this.last = at[1] > at[0] ? at : null;
       if (document.activeElement !== box || !selection.rangeCount || !box.contains(selection.focusNode)) return;
       const range = document.createRange();
       range.setStart(selection.focusNode, selection.focusOffset);
@@ -223,7 +225,8 @@ export default {
     /* -- changes -- */
     label(index) {
       if (this.readonly) return;
-      const at = this.selected(), made = at && at[1] > at[0];
+      const at = this.selected() ?? this.last, made = at && at[1] > at[0];  // it may have been left for the search of a label
+      this.last = null;
       if (made) this.make(at[0], at[1], index);
       else if (this.one && this.overlap !== "one") this.change(this.chosen, { ...this.one, label: index });
       else window.polydetr?.notice(this.words.first, "info");
