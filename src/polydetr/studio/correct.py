@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from nicegui import ui
 from starlette.requests import Request
@@ -21,14 +22,13 @@ from polydetr.studio.corrections import Corrections
 from polydetr.studio.handover import Handed
 from polydetr.studio.kept_texts import kept_texts
 from polydetr.studio.pages import Studio, View
-from polydetr.studio.row_sets import MOST_ROWS, RowSets
+from polydetr.studio.row_sets import MOST_ROWS
 from polydetr.web.markup import box, link, text
 from polydetr.web.notices import empty, failure
 
 
 def add_correct(studio: Studio) -> None:
     """The address."""
-    sets = RowSets()
 
     @ui.page("/{model}/correct")
     async def correct(request: Request, model: str) -> None:
@@ -37,12 +37,12 @@ def add_correct(studio: Studio) -> None:
             return
         with view.main:
             try:
-                await _fill(view, sets, Place.of(request.query_params))
+                await _fill(view, Place.of(request.query_params))
             except PolydetrError as error:
                 failure(view.viewer.words, error, retry=lambda: ui.navigate.reload())
 
 
-async def _fill(view: View, sets: RowSets, place: Place) -> None:
+async def _fill(view: View, place: Place) -> None:
     """Raises what the store raises."""
     words, info, database = view.viewer.words, view.info, view.studio.database
     forms, messages = correctable(info, [one["name"] for one in info.description["schema"]["targets"]])
@@ -56,25 +56,26 @@ async def _fill(view: View, sets: RowSets, place: Place) -> None:
         return
     if place.begins:
         kept = len(await asyncio.to_thread(kept_texts, info))
-        show_start(view, sets, kept=kept, corrected=corrected)
+        show_start(view, kept=kept, corrected=corrected)
         return
     if place.target in forms:
         forms = {place.target: forms[place.target]}
-    queue = await _queue(view, sets, place, forms)
+    queue, messages = await _queue(view, place, forms)
     if not queue.cases:
         empty(words("correct.no_rows"), how=" ".join(error.message for error in queue.rejected[:3]))
         return
     await asyncio.to_thread(_mark_done, view, queue, forms)
     _targets(view, place)
-    _left_out(view, queue)
+    _left_out(view, queue, messages)
     CorrectPage(view, place, queue, forms).build()
 
 
-async def _queue(view: View, sets: RowSets, place: Place, forms: dict[str, TargetForm]) -> Queue:
+async def _queue(view: View, place: Place, forms: dict[str, TargetForm]) -> tuple[Queue, Sequence[str]]:
     """Raises InputError: the rows are not here any more."""
     info, words = view.info, view.viewer.words
     columns = Columns.of(info)
     items: list[Item] = []
+    messages: Sequence[str] = ()
     handed: Handed | None = None
     if place.rows == "kept":
         items = [*await asyncio.to_thread(kept_texts, info)][:MOST_ROWS]
@@ -82,10 +83,10 @@ async def _queue(view: View, sets: RowSets, place: Place, forms: dict[str, Targe
         found = await asyncio.to_thread(Corrections(view.studio.database).list, info.name, limit=MOST_ROWS)
         items = [one.row for one in reversed(found)]
     elif place.rows:
-        rows = sets.get(place.rows, info.name)
+        rows = view.studio.sets.get(place.rows, info.name)
         if rows is None:
             raise InputError(words("correct.gone"), hint=words("correct.gone.how"))
-        items = list(rows.items)
+        items, messages = list(rows.items), rows.messages
     else:
         handed = view.studio.handover.get(place.row, info.name)
         if handed is None:
@@ -95,7 +96,7 @@ async def _queue(view: View, sets: RowSets, place: Place, forms: dict[str, Targe
     if handed is not None and handed.version == info.version:
         for case in queue.cases:
             case.reply, case.info = handed.reply, info
-    return queue
+    return queue, messages
 
 
 def _mark_done(view: View, queue: Queue, forms: dict[str, TargetForm]) -> None:
@@ -129,9 +130,11 @@ def _targets(view: View, place: Place) -> None:
             link(said, f"{base}{place.query(target=name)}", classes="pd-button quiet small", dir="auto", **here)
 
 
-def _left_out(view: View, queue: Queue) -> None:
+def _left_out(view: View, queue: Queue, messages: Sequence[str]) -> None:
     """Rows that cannot be corrected, each with its reason."""
     words = view.viewer.words
+    for message in messages:
+        text(message, "p", "pd-note", dir="auto")
     if queue.repeated:
         text(words.counted("correct.repeated", queue.repeated), "p", "pd-note")
     if not queue.rejected:

@@ -104,9 +104,7 @@ async def show_list(view: View, place: Place, forms: Mapping[str, TargetForm]) -
         _export(view, place, corrections, forms)
 
 
-def _filters(
-    view: View, place: Place, base: str, people: Sequence[str], forms: Mapping[str, TargetForm]
-) -> None:
+def _filters(view: View, place: Place, base: str, people: Sequence[str], forms: Mapping[str, TargetForm]) -> None:
     words = view.viewer.words
     offered: list[tuple[str, dict[str, str]]] = [
         ("person", {"": words("correct.all_people"), **{one: one for one in people}}),
@@ -126,9 +124,7 @@ def _filters(
             choice.props("outlined dense options-dense").classes("pd-filter")
 
 
-def _table(
-    view: View, place: Place, base: str, corrections: Corrections, found: Sequence[Correction]
-) -> None:
+def _table(view: View, place: Place, base: str, corrections: Corrections, found: Sequence[Correction]) -> None:
     words = view.viewer.words
     columns = Columns.of(view.info)
     heads = ("row", "target", "said", "right", "who", "when", "do")
@@ -142,9 +138,7 @@ def _table(
                     _line(view, base, corrections, one, columns, words)
 
 
-def _line(
-    view: View, base: str, corrections: Corrections, one: Correction, columns: Columns, words: Words
-) -> None:
+def _line(view: View, base: str, corrections: Corrections, one: Correction, columns: Columns, words: Words) -> None:
     form = one.form
     row = excerpt(one.row, columns.inputs) or words("correct.no_text")
     with box("tr", "", data_row="1", tabindex="-1") as line:

@@ -25,8 +25,8 @@ from polydetr.studio.correction import Conflict, Correction
 from polydetr.studio.correction_values import OF_TEXT, TargetForm, check
 from polydetr.studio.corrections import Corrections
 from polydetr.studio.pages import View
-from polydetr.web.components.drafts import Drafts
 from polydetr.web.components.box_editor import ShownImage
+from polydetr.web.components.drafts import Drafts
 from polydetr.web.markup import Native, box, button, enabled, text
 from polydetr.web.notices import confirmed, empty, failure, loading, notice
 
@@ -192,7 +192,9 @@ class CorrectPage:
                 failure(words, InputError(str(error.get("message", "")), hint=error.get("hint")))
                 show_row(words, case.row, self.columns, images)
             else:
-                shown = [str(form.column) for form in self.forms.values() if form.task in OF_TEXT or form.task == "detection"]
+                shown = [
+                    str(form.column) for form in self.forms.values() if form.task in OF_TEXT or form.task == "detection"
+                ]
                 show_row(words, case.row, self.columns, images, but=shown)
                 for target in self.forms:
                     self._build_editor(case, target, images)

@@ -61,7 +61,9 @@ class Saving:
     def to_json(self) -> dict[str, Any]:
         """As a browser keeps it until it is saved; large images are left to the source of the rows."""
         size = sum(map(len, packed(self.row).images.values()))
-        row = with_images(self.row, lambda c: {"base64": base64.b64encode(c).decode()}) if size <= _LARGEST_KEPT else None
+        row = (
+            with_images(self.row, lambda c: {"base64": base64.b64encode(c).decode()}) if size <= _LARGEST_KEPT else None
+        )
         return {
             "row": row, "key": self.key, "target": self.target, "value": self.value, "expected": self.expected,
             "answer": dict(self.answer), "new_label": self.new_label,
@@ -70,7 +72,11 @@ class Saving:
     @classmethod
     def from_json(cls, id: str, kept: Any, columns: Columns, row: Callable[[str], Row | None]) -> Saving | None:
         """row: by its key, where the browser kept none. None: it is none, or its row is not there any more."""
-        if not isinstance(kept, dict) or not isinstance(kept.get("key"), str) or not isinstance(kept.get("target"), str):
+        if (
+            not isinstance(kept, dict)
+            or not isinstance(kept.get("key"), str)
+            or not isinstance(kept.get("target"), str)
+        ):
             return None
         found = item_of(kept["row"], columns) if isinstance(kept.get("row"), dict) else row(kept["key"])
         if not isinstance(found, Mapping) or type(kept.get("expected")) is not int:
@@ -196,7 +202,10 @@ class Saver:
                 one.messages = tuple(found.messages)
                 del self.open[one.id]
                 for other in self.open.values():  # of the same row: it was made after this one, by the same hand
-                    if (other.key, other.target) == (one.key, one.target) and other.expected < found.correction.revision:
+                    if (other.key, other.target) == (
+                        one.key,
+                        one.target,
+                    ) and other.expected < found.correction.revision:
                         other.expected = found.correction.revision
             waits = one.state == "waiting"
         self._told(one)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from polydetr.data.readers.source import guess_encoding
 from polydetr.errors import InputError, RowError, listed, quoted
 from polydetr.serving.contract import ModelInfo
 from polydetr.serving.rows import Columns, Item, item_of
@@ -61,8 +63,28 @@ def rows_of_file(info: ModelInfo, name: str, content: bytes, person: str) -> Row
             f"{quoted(name, 80)} is no file of rows that is read here.",
             hint=f"Expected one that ends in {listed(suffixes(columns))}.",
         )
+    content, told = _as_utf8(content) if suffix != ".parquet" else (content, ())
     with written(content, SUFFIXES[suffix]) as path:
-        return _row_set(info, items_of_file(path, SUFFIXES[suffix], columns), name, person)
+        found = _row_set(info, items_of_file(path, SUFFIXES[suffix], columns), name, person)
+    return replace(found, messages=(*told, *found.messages))
+
+
+def _as_utf8(content: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """Text that is no UTF-8 is read in the encoding that it most likely has, and that is told: a page has nobody at
+    hand who would name one.
+    """
+    if b"\0" in content[:4096]:
+        return content, ()  # what is wrong with UTF-16 without a mark is said where it is read
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        begin, end = content.rfind(b"\n", 0, error.start) + 1, content.find(b"\n", error.start)
+        likely = guess_encoding(content[begin : end if end >= 0 else len(content)])
+        try:
+            return content.decode(likely).encode(), (f"its text is read as {likely}",)
+        except UnicodeDecodeError:
+            pass  # the reader says where it breaks
+    return content, ()
 
 
 def merged(sets: Sequence[RowSet]) -> RowSet:

@@ -15,7 +15,7 @@ from polydetr.serving.rows import Columns, item_of
 from polydetr.studio.correct_address import page_of
 from polydetr.studio.correct_sources import image_column, merged, rows_of_file, rows_of_lines, suffixes, text_column
 from polydetr.studio.pages import View
-from polydetr.studio.row_sets import RowSet, RowSets
+from polydetr.studio.row_sets import RowSet
 from polydetr.web.markup import box, button, link, panel, text
 from polydetr.web.notices import notice
 
@@ -23,14 +23,14 @@ _LARGEST = 64 * MEGABYTE
 _LONGEST = 1_000_000
 
 
-def show_start(view: View, sets: RowSets, *, kept: int, corrected: int) -> None:
+def show_start(view: View, *, kept: int, corrected: int) -> None:
     """kept: how many texts of validation rows the folder has; corrected: how many corrections there are."""
     words, info = view.viewer.words, view.info
     base = f"{view.studio.base}{page_of(info.name)}"
     columns = Columns.of(info)
 
     def go(rows: RowSet) -> None:
-        ui.navigate.to(f"{page_of(info.name)}?rows={sets.put(rows)}")
+        ui.navigate.to(f"{page_of(info.name)}?rows={view.studio.sets.put(rows)}")
 
     text(words("correct.what"), "p")
     with box("div", "pd-columns"):
@@ -45,7 +45,9 @@ def show_start(view: View, sets: RowSets, *, kept: int, corrected: int) -> None:
                        key="e")  # fmt: skip
         with panel(words("correct.from.kept"), classes="pd-from"):
             if kept:
-                link(words("correct.from.validation", count=f"{kept:,}"), f"{base}?rows=kept", classes="pd-button plain")
+                link(
+                    words("correct.from.validation", count=f"{kept:,}"), f"{base}?rows=kept", classes="pd-button plain"
+                )
             if corrected:
                 link(words("correct.from.corrected", count=f"{corrected:,}"), f"{base}?rows=corrected",
                      classes="pd-button plain")  # fmt: skip

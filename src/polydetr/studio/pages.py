@@ -26,6 +26,7 @@ from polydetr.serving.limits import LIMITS, MEGABYTE, Limits
 from polydetr.serving.pages import Headers
 from polydetr.serving.refusal import Refused
 from polydetr.studio.handover import Handover
+from polydetr.studio.row_sets import RowSets
 from polydetr.web.frame import FONT, Section, begin, configure, font
 from polydetr.web.markup import Native
 from polydetr.web.notices import failure
@@ -66,6 +67,7 @@ class Studio:
     root_path: str = ""
     with_key: bool = False
     handover: Handover = field(default_factory=Handover, repr=False)
+    sets: RowSets = field(default_factory=RowSets, repr=False)
 
     @property
     def base(self) -> str:

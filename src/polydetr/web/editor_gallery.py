@@ -43,7 +43,9 @@ def _told() -> tuple[Callable[[Any], None], Callable[[], Native]]:
     return tell, place
 
 
-def _spans(words: Words, said: str, spans: Sequence[tuple[int, int, int]], overlap: Overlap, *, readonly: bool = False) -> None:
+def _spans(
+    words: Words, said: str, spans: Sequence[tuple[int, int, int]], overlap: Overlap, *, readonly: bool = False
+) -> None:
     tell, place = _told()
     with box("div", "pd-editor"):
         if not readonly:
@@ -87,7 +89,9 @@ def _box_states(words: Words) -> States:
 
 def _picker(words: Words, labels: Sequence[str], *, adds: bool = False, **more: Any) -> None:
     tell, place = _told()
-    LabelPicker(labels, _colors(labels), words, title="labels", keyed=False, adds=adds, on_pick=tell, on_new=tell, **more)
+    LabelPicker(
+        labels, _colors(labels), words, title="labels", keyed=False, adds=adds, on_pick=tell, on_new=tell, **more
+    )
     place()
 
 
