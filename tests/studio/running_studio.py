@@ -44,7 +44,8 @@ def serving(models: Mapping[str, Path], *options: str, folder: Path) -> Iterator
                 address = found[1]
                 break
         assert address, "".join(said)
-        threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True).start()  # or it stops writing
+        reader = threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True)
+        reader.start()  # or it stops writing
         yield address
     finally:
         process.send_signal(signal.SIGTERM)
@@ -52,6 +53,11 @@ def serving(models: Mapping[str, Path], *options: str, folder: Path) -> Iterator
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
+        if address:
+            reader.join(10)
+        if process.stderr is not None:
+            process.stderr.close()
 
 
 @dataclass

@@ -128,6 +128,14 @@ class TargetEditor:
             self.picker.key(on)
         self.place.classes(**({"add": "active"} if on else {"remove": "active"}))
 
+    def reveal(self) -> None:
+        """Into sight; keys go where they are needed: into a number's field, a text, or an image."""
+        inside = "input" if self.entry is not None else ".pd-spans-text, .pd-boxes-scroll" if self.editor is not None else ""
+        ui.run_javascript(
+            f"const place = getHtmlElement({self.place.id}); place?.scrollIntoView({{block: 'nearest'}});"
+            + (f"place?.querySelector('{inside}')?.focus()" if inside else "document.activeElement?.blur()")
+        )
+
     def refuse(self, error: PolydetrError) -> None:
         """Says beside the editor why this cannot be saved."""
         self.problem.clear()
@@ -229,12 +237,7 @@ class TargetEditor:
     def _pick(self, index: int) -> None:
         if self.readonly or self.picker is None:
             return
-        holds = self.draft.holds
-        if self.form.several:
-            holds = sorted({*holds} ^ {index})
-        else:
-            holds = index
-        self._changed(holds)
+        self._changed(sorted({*self.draft.holds} ^ {index}) if self.form.several else index)
         self.picker.choose(self._chosen())
 
     def _no_answer(self) -> None:

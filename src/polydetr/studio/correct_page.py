@@ -347,8 +347,7 @@ class CorrectPage:
         self.active = target
         for name, editor in self.editors.items():
             editor.key(name == target)
-        place = self.editors[target].place.id
-        ui.run_javascript(f"getHtmlElement({place})?.scrollIntoView({{block: 'nearest'}})")
+        self.editors[target].reveal()
 
     async def _new_label(self, target: str, name: str) -> None:
         """A label that the model does not know is taken only where it is meant."""

@@ -179,10 +179,7 @@ export default {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (event.altKey && step && this.one) this.shift(event.shiftKey ? "start" : "end", step);
       else if (MOVES[event.key] && !event.altKey) {
-        const [direction, by] = MOVES[event.key];
-        const far = event.ctrlKey || event.metaKey;
-        const unit = far ? { character: "word", line: "paragraph", lineboundary: "documentboundary" }[by] : by;
-        document.getSelection().modify(event.shiftKey ? "extend" : "move", direction, unit);
+        this.go(event);
         this.place();
       } else if (event.ctrlKey || event.metaKey || event.altKey) return;
       else if (event.key === "Delete" || event.key === "Backspace") this.remove();
@@ -191,6 +188,20 @@ export default {
       else return;
       event.preventDefault();
       event.stopPropagation();
+    },
+    /* As a text field does it; the selection never leaves the text. */
+    go(event) {
+      const [direction, by] = MOVES[event.key], selection = document.getSelection(), far = event.ctrlKey || event.metaKey;
+      const { anchorNode, anchorOffset, focusNode, focusOffset } = selection;
+      if (far && by === "lineboundary") {
+        const [node, place] = this.nodeAt(event.key === "Home" ? 0 : this.text.length);
+        if (event.shiftKey) selection.extend(node, place); else selection.collapse(node, place);
+        return;
+      }
+      const unit = far ? { character: "word", line: "paragraph" }[by] : by;
+      selection.modify(event.shiftKey ? "extend" : "move", direction, unit);
+      if (!this.$refs.text.contains(selection.focusNode)) selection.setBaseAndExtent(
+        ...(event.shiftKey ? [anchorNode, anchorOffset] : [focusNode, focusOffset]), focusNode, focusOffset);
     },
     clear() {
       const at = this.selected();
