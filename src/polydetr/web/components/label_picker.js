@@ -10,8 +10,8 @@ export default {
         :aria-pressed="acts ? String(chosen.includes(i)) : null" :data-key="key(i)" @mousedown.prevent @click="pick(i)">
         <span dir="auto">{{ labels[i] }}</span><kbd v-if="key(i)" aria-hidden="true">{{ key(i) }}</kbd>
       </button>
-      <div v-if="searched" class="pd-picker-search" data-search>
-        <input type="text" role="combobox" autocomplete="off" spellcheck="false" :aria-label="words.search" aria-autocomplete="list"
+      <div v-if="searched" class="pd-picker-search">
+        <input type="text" role="combobox" data-search autocomplete="off" spellcheck="false" :aria-label="words.search" aria-autocomplete="list"
           :placeholder="words.search" :aria-expanded="String(open)" :aria-controls="id" :disabled="disabled" v-model="typed" maxlength="200"
           :aria-activedescendant="open ? id + '-' + at : null" @input="open = true; at = 0" @keydown="move" @blur="leave">
         <div v-show="open" :id="id" class="pd-menu" role="listbox" :aria-label="words.search">
