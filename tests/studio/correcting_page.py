@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -71,8 +70,10 @@ def row_number(page: Any) -> str:
 def confirm(page: Any, *, done: int) -> None:
     """Saves by key, and waits until that is told."""
     page.keyboard.press("Enter")
-    page.wait_for_function("done => document.querySelector('.pd-progress').textContent.startsWith(done)", arg=f"{done} ")
-    page.wait_for_function("document.querySelector('.pd-tools [role=status]:last-of-type').textContent.includes('Saved')")
+    page.wait_for_function(
+        "done => document.querySelector('.pd-progress').textContent.startsWith(done)", arg=f"{done} "
+    )
+    page.wait_for_function("document.querySelector('.pd-tools').textContent.includes('Saved')")
 
 
 def select(page: Any, start: int, length: int) -> None:
@@ -91,7 +92,3 @@ def told(page: Any, state: str, section: str) -> Any:
     place.locator("[data-told]").wait_for()
     page.wait_for_function("e => e.textContent.trim() !== ''", arg=place.locator("[data-told]").element_handle())
     return json.loads(place.locator("[data-told]").inner_text())
-
-
-def folder_for(name: str) -> Path:
-    return Path(tempfile.mkdtemp(prefix=f"polydetr-{name}-"))

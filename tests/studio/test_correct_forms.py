@@ -33,7 +33,8 @@ ROWS: list[tuple[Any, str, dict[str, Any], Any]] = [
     (NUMBER, "stars", {"text": "fine", "minutes": 3}, 7),
     (TAGS, "tags", {"text": TEXT}, [{"start": 6, "end": 14, "label": "PER", "text": "Lovelace"}]),
     (ENTITIES, "entities", {"title": "t", "text": TEXT}, [
-        {"start": 0, "end": 14, "label": "PER", "text": TEXT[:14]}, {"start": 6, "end": 14, "label": "PER", "text": "Lovelace"},
+        {"start": 0, "end": 14, "label": "PER", "text": TEXT[:14]},
+        {"start": 6, "end": 14, "label": "PER", "text": "Lovelace"},
         {"start": 19, "end": 23, "label": "LOC", "text": "שלום"},
     ]),
     (QUESTIONS, "answers", {"question": "where?", "context": TEXT}, {"text": "Paris", "start": 27, "end": 32}),

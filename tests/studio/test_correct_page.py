@@ -253,7 +253,8 @@ def test_two_people_on_one_row(signed: Correcting, look: Look) -> None:
     ben.get_by_role("button", name="Save mine over it").click()
     conflict.wait_for(state="detached")
     ben.wait_for_timeout(500)
-    assert [(value, who) for t, value, _, who in signed.saved("films") if t == "label"] == [("bad", "Ada"), ("good", "Ben")]
+    revisions = [(value, who) for t, value, _, who in signed.saved("films") if t == "label"]
+    assert revisions == [("bad", "Ada"), ("good", "Ben")]
 
 
 def test_a_session_that_ends_in_the_middle_loses_nothing(signed: Correcting, look: Look) -> None:
@@ -292,7 +293,6 @@ def test_the_database_goes_and_comes_back(pages: Correcting, look: Look) -> None
     page.wait_for_function("document.querySelector('.pd-tools').textContent.includes('Saved')")
     page.wait_for_function("!document.querySelector('.pd-unsaved').textContent.trim()")
     assert pages.values("films", "the database goes")["label"] == "bad"
-    assert len([one for one in pages.saved("films") if one[0] == "label" and one[1] == "bad"]) >= 1
 
 
 def test_who_may_only_look_changes_nothing(signed: Correcting, look: Look) -> None:
@@ -322,12 +322,10 @@ def test_the_list_its_filters_and_its_file(pages: Correcting, look: Look, tmp_pa
     rows = [record.row for record in read_records(path, expected=ExpectedColumns(("text",), ("tags",)))]
     assert text in [row["text"] for row in rows]
     assert "polydetr train" in page.inner_text("pre")
-    before = len(rows)
     page.get_by_role("button", name=f"Undo: {text}").click()
     page.get_by_role("link", name=text).wait_for(state="detached")
     page.goto(f"{pages.address}{pages.path('tags', '?view=list&kind=withdrawn')}")
     page.get_by_role("link", name=text).wait_for()
-    assert before >= 1
 
 
 def test_a_picture_bomb_and_a_file_that_is_none(pages: Correcting, look: Look) -> None:

@@ -74,7 +74,7 @@ async def _queue(view: View, place: Place, forms: dict[str, TargetForm]) -> tupl
     """Raises InputError: the rows are not here any more."""
     info, words = view.info, view.viewer.words
     columns = Columns.of(info)
-    items: list[Item] = []
+    items: Sequence[Item] = []
     messages: Sequence[str] = ()
     handed: Handed | None = None
     if place.rows == "kept":

@@ -130,7 +130,8 @@ class TargetEditor:
 
     def reveal(self) -> None:
         """Into sight; keys go where they are needed: into a number's field, a text, or an image."""
-        inside = "input" if self.entry is not None else ".pd-spans-text, .pd-boxes-scroll" if self.editor is not None else ""
+        reader = ".pd-spans-text, .pd-boxes-scroll" if self.editor is not None else ""
+        inside = "input" if self.entry is not None else reader
         ui.run_javascript(
             f"const place = getHtmlElement({self.place.id}); place?.scrollIntoView({{block: 'nearest'}});"
             + (f"place?.querySelector('{inside}')?.focus()" if inside else "document.activeElement?.blur()")
@@ -210,8 +211,8 @@ class TargetEditor:
         if count <= SHOWN:
             return None
         names = {name: i for i, name in enumerate(self.labels.names)}
-        known = ((self.case.reply or {}).get("probabilities") or {}).get(self.form.target) or {}
-        likely = [names[str(one)] for one in sorted(known, key=known.get, reverse=True) if str(one) in names]
+        known: dict[str, float] = ((self.case.reply or {}).get("probabilities") or {}).get(self.form.target) or {}
+        likely = [names[str(one)] for one in sorted(known, key=known.__getitem__, reverse=True) if str(one) in names]
         said = ((self.case.reply or {}).get("prediction") or {}).get(self.form.target)
         parts = said if isinstance(said, list) else [said]
         there = [one.get("label") if isinstance(one, dict) else one for one in parts]

@@ -94,8 +94,9 @@ def held(form: TargetForm, labels: Labels, value: Any) -> Any:
             return [labels.add(category_name(label)) for label in value or ()]
         return None if value is None else labels.add(category_name(value))
     if form.task == "qa":
-        there = value is not None and value.get("start") is not None
-        return [{"start": value["start"], "end": value["end"], "label": 0}] if there else []
+        if value is None or value.get("start") is None:
+            return []
+        return [{"start": value["start"], "end": value["end"], "label": 0}]
     places = ("box",) if form.task == "detection" else ("start", "end")
     return [
         {**{name: one[name] for name in places}, "label": labels.add(category_name(one["label"]))}

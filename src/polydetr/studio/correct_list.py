@@ -128,14 +128,14 @@ def _table(view: View, place: Place, base: str, corrections: Corrections, found:
     words = view.viewer.words
     columns = Columns.of(view.info)
     heads = ("row", "target", "said", "right", "who", "when", "do")
-    with box("div", "pd-scroll", tabindex="0", role="region", aria_label=words("correct.list")):
-        with box("table", "pd-table pd-cards"):
-            with box("thead"), box("tr"):
-                for head in heads:
-                    text(words(f"correct.head.{head}"), "th", scope="col")
-            with box("tbody"):
-                for one in found:
-                    _line(view, base, corrections, one, columns, words)
+    around = box("div", "pd-scroll", tabindex="0", role="region", aria_label=words("correct.list"))
+    with around, box("table", "pd-table pd-cards"):
+        with box("thead"), box("tr"):
+            for head in heads:
+                text(words(f"correct.head.{head}"), "th", scope="col")
+        with box("tbody"):
+            for one in found:
+                _line(view, base, corrections, one, columns, words)
 
 
 def _line(view: View, base: str, corrections: Corrections, one: Correction, columns: Columns, words: Words) -> None:

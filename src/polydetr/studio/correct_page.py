@@ -196,7 +196,9 @@ class CorrectPage:
                     str(form.column) for form in self.forms.values() if form.task in OF_TEXT or form.task == "detection"
                 ]
                 show_row(words, case.row, self.columns, images, but=shown)
-                for target in self.forms:
+                for target in sorted(
+                    self.forms, key=lambda name: self.forms[name].column is None
+                ):  # what is read first
                     self._build_editor(case, target, images)
         self._tell_progress()
         self._tell_change()
@@ -246,8 +248,9 @@ class CorrectPage:
                 empty(words("correct.passed", done=f"{done:,}", count=f"{all_rows:,}"),
                       begin=words("correct.left", count=f"{all_rows - done:,}"), on_begin=self._again)  # fmt: skip
             else:
-                empty(words("correct.finished", count=f"{all_rows:,}"))
+                empty(words("correct.finished"))
         self._tell_progress()
+        self._tell_change()
 
     def _again(self) -> None:
         self.queue.again()
@@ -400,6 +403,8 @@ class CorrectPage:
                 self._was_saved(one, case)
             elif one.theirs is not None and case is not None:
                 self._stands(case, one.theirs)
+            if one.state != "saved":
+                self.saved.set_text("")
             self.saving.show(self.viewer.base)
             self._tell_progress()
 

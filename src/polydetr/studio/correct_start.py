@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from polydetr.studio.correct_address import page_of
 from polydetr.studio.correct_sources import image_column, merged, rows_of_file, rows_of_lines, suffixes, text_column
 from polydetr.studio.pages import View
 from polydetr.studio.row_sets import RowSet
+from polydetr.web.components.file_drop import FileDrop
 from polydetr.web.markup import box, button, link, panel, text
 from polydetr.web.notices import notice
 
@@ -87,11 +87,10 @@ def _files(view: View, columns: Columns, go: Callable[[RowSet], None]) -> None:
             upload.reset()
 
     kind = "images" if image_column(columns) else "file"
-    upload = ui.upload(
-        label=words(f"correct.drop.{kind}"), multiple=True, auto_upload=True, max_file_size=_LARGEST, max_files=500,
-        on_multi_upload=dropped, on_rejected=lambda: notice(_rejected(words, known), kind="bad"),
+    upload = FileDrop(
+        words(f"correct.drop.{kind}"), suffixes=known, most=_LARGEST, on_files=dropped,
+        on_rejected=lambda: notice(_rejected(words, known), kind="bad"),
     )  # fmt: skip
-    upload.props(f"accept={json.dumps(','.join(known))} flat bordered").classes("pd-wide-entry")
 
 
 def _rejected(words: Any, known: tuple[str, ...]) -> str:

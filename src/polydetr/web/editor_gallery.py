@@ -16,7 +16,10 @@ from polydetr.web.words import Words
 
 States = Mapping[str, Callable[[], Any]]
 LABELS = ("LOC", "ORG", "PER", "<script>document.title = 'taken'</script>")
-MIXED = "Ada \U0001f600 Lovelace, e\u0301clair, \u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd, a\u200b\u200db \U0001f468\u200d\U0001f469\u200d\U0001f467 end <b>"
+MIXED = (
+    "Ada \U0001f600 Lovelace, e\u0301clair, \u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd, a\u200b\u200db "
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467 end <b>"
+)
 """An emoji, a combining mark, Hebrew, what has no width, a family of one shape, and what looks like HTML."""
 
 

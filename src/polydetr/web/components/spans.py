@@ -18,8 +18,8 @@ class SpanEditor(Element, component="spans.js"):
     """Spans are {"start", "end", "label"}: characters as Python counts them, the number of a label.
 
     It stands in an element of the class ``pd-editor`` with a ``LabelPicker(acts=True)``, which gives selected text a
-    label. Keys in the text: arrows, with Shift they select, with Ctrl by words; [ and ] choose a span, Alt + arrows move
-    its end, with Shift its start; Delete removes it.
+    label. Keys in the text: arrows, with Shift they select, with Ctrl by words; [ and ] choose a span, Alt + arrows
+    move its end, with Shift its start; Delete removes it.
     """
 
     def __init__(
