@@ -32,10 +32,11 @@ def serving(models: Mapping[str, Path], *options: str, folder: Path) -> Iterator
     """The address of a service over these models; ``folder``: its own, in which its store lies."""
     command = [sys.executable, "-m", "polydetr", "serve", *[f"{n}={p}" for n, p in models.items()], "--port", "0"]
     process = subprocess.Popen(
-        [*command, *options], cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
+        [*command, *options], cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        env={**os.environ, "POLYDETR_GALLERY": "1"},
+    )  # fmt: skip
     said: list[str] = []
-    address = ""
+    address, reader = "", None
     try:
         assert process.stderr is not None
         for line in process.stderr:
@@ -45,7 +46,7 @@ def serving(models: Mapping[str, Path], *options: str, folder: Path) -> Iterator
                 break
         assert address, "".join(said)
         reader = threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True)
-        reader.start()  # or it stops writing
+        reader.start()  # or the service stops writing
         yield address
     finally:
         process.send_signal(signal.SIGTERM)
@@ -53,9 +54,9 @@ def serving(models: Mapping[str, Path], *options: str, folder: Path) -> Iterator
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
-        if address:
-            reader.join(10)
+            process.wait(20)
+        if reader is not None:
+            reader.join(20)
         if process.stderr is not None:
             process.stderr.close()
 
@@ -72,7 +73,7 @@ class Looked:
 
         def said(message: Any) -> None:
             if message.type == "error" and not any(word in message.text for word in but):
-                self.faults.append(message.text)
+                self.faults.append(f"{message.text} {message.location.get('url', '')}")
 
         def asked(request: Any) -> None:
             if not request.url.startswith((self.host, self.host.replace("http", "ws", 1), "data:", "blob:")):

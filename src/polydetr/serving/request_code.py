@@ -28,7 +28,9 @@ def curl_line(address: str, model: str, row: Row, *, with_key: bool, options: Ma
     return " ".join(map(shlex.quote, words))
 
 
-def python_lines(address: str, model: str, row: Row, *, with_key: bool, options: Mapping[str, Any] | None = None) -> str:
+def python_lines(
+    address: str, model: str, row: Row, *, with_key: bool, options: Mapping[str, Any] | None = None
+) -> str:
     """The same by ``polydetr.client``."""
     more = "".join(f", {name}={value!r}" for name, value in (options or {}).items())
     key = ', key="KEY"' if with_key else ""
@@ -42,7 +44,9 @@ def python_lines(address: str, model: str, row: Row, *, with_key: bool, options:
 
 def has_images(row: Row) -> bool:
     """Whether a cell holds the content of an image."""
-    return any(isinstance(one, bytes) for value in row.values() for one in (value if isinstance(value, list) else [value]))
+    return any(
+        isinstance(one, bytes) for value in row.values() for one in (value if isinstance(value, list) else [value])
+    )
 
 
 def _literal(value: Any) -> str:

@@ -32,7 +32,7 @@ class Asked:
             except ValueError:
                 found = None
             row = {k: v for k, v in found.items() if k in columns} if isinstance(found, dict) else {}
-        elif "text" in query and columns:
+        if not row and "text" in query and columns:
             row = {columns[0]: query["text"][: 2 * MOST]}
         return cls(row, _share(query.get("least")), _share(query.get("accuracy")), _whole(query.get("seed")))
 

@@ -80,7 +80,6 @@ class BoxesPart(Part):
     column: str = ""
     image: bytes | None = None
     boxes: Sequence[Box] = ()
-    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -199,14 +198,19 @@ def _boxes(info: ModelInfo, row: Row, reply: Reply, value: Any, shared: dict[str
     colors = label_colors([_named(one) for one in labels_in(info.answers[shared["target"]])])
     boxes = [
         Box(
-            tuple(map(float, one["box"])), _named(one["label"]), float(one.get("probability", one.get("score", 0.0))),
+            _four(one["box"]), _named(one["label"]), float(one.get("probability", one.get("score", 0.0))),
             colors.get(_named(one["label"]), "#2f6db3"), bool(one.get("abstained")),
         )
         for one in value
     ]  # fmt: skip
     images = sorted(Columns.of(info).images & set(row))
     column, image = next(((name, found) for name in images if (found := _first(row[name])) is not None), ("", None))
-    return BoxesPart(**shared, column=column, image=image, boxes=boxes, threshold=state_of(info, shared["target"]).get("threshold"))  # fmt: skip
+    return BoxesPart(**shared, column=column, image=image, boxes=boxes)
+
+
+def _four(box: Sequence[Any]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = map(float, box)
+    return left, top, right, bottom
 
 
 def _first(cell: Any) -> bytes | None:
@@ -233,5 +237,5 @@ _BUILD = {
 
 
 def sure_of(part: Part) -> float | None:
-    """The probability that stands beside the answer: of spans and boxes each has its own."""
-    return None if isinstance(part, BoxesPart) or (isinstance(part, SpansPart) and part.task == "entities") else part.probability  # fmt: skip
+    """The probability that stands beside the answer; None where each span or box has its own."""
+    return None if isinstance(part, BoxesPart) or part.task == "entities" else part.probability

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from polydetr.reports.marked_text import plain_html
 from polydetr.studio.answer_parts import (
     BoxesPart,
     ClassPart,
@@ -28,7 +29,6 @@ from polydetr.web.components.quantity import quantity
 from polydetr.web.components.vector import vector
 from polydetr.web.markup import box, text, trusted
 from polydetr.web.words import Words
-from polydetr.reports.marked_text import plain_html
 
 _LONGEST_CODE = 20_000
 
@@ -73,7 +73,9 @@ def _classes(words: Words, part: ClassPart) -> None:
         if not part.labels:
             text(words("ask.no_label"), "span")
         for label in part.labels:
-            trusted(plain_html(label), "span", "pd-chip", dir="auto").style(f"--c:{colors.get(label) or 'var(--accent)'}")
+            trusted(plain_html(label), "span", "pd-chip", dir="auto").style(
+                f"--c:{colors.get(label) or 'var(--accent)'}"
+            )
     if len(part.bars) > 1 or part.several:
         bars(words, part.bars, threshold=part.threshold)
     if part.others:

@@ -18,16 +18,16 @@ from polydetr.serving.contract import Ask, ModelInfo, Reply
 from polydetr.serving.request_code import curl_line, python_lines
 from polydetr.serving.rows import Columns, items_of
 from polydetr.studio.address import Asked
-from polydetr.studio.answer_parts import Part, parts_of, state_of
-from polydetr.studio.answer_view import labels_to_explain, show_part
+from polydetr.studio.answer_parts import parts_of
+from polydetr.studio.answer_view import show_part
 from polydetr.studio.handover import Handed
 from polydetr.studio.pages import View
-from polydetr.studio.why_view import show_why
-from polydetr.studio.withholding import least_of
+from polydetr.studio.why import Why
+from polydetr.studio.withholding import judged, least_of
 from polydetr.web.components.code_tabs import CodeTabs
 from polydetr.web.components.row_form import RowForm
 from polydetr.web.components.row_values import Field
-from polydetr.web.markup import Native, box, button, panel, text
+from polydetr.web.markup import box, button, panel, text
 from polydetr.web.notices import empty, failure, loading, notice
 
 _LOGGER = logging.getLogger("polydetr.studio")
@@ -69,18 +69,19 @@ class AskPage:
                     empty(words("ask.empty"), how=words("ask.empty.how"), begin=words("form.example"),
                           on_begin=self.example)  # fmt: skip
         with panel(words("code.title"), note=words("code.note")):
-            self.code = CodeTabs(words, self._codes(dict(self.asked.row) or self.examples[-1]), label=words("code.title"))
+            self.code = CodeTabs(
+                words, self._codes(dict(self.asked.row) or self.examples[-1]), label=words("code.title")
+            )
 
     def _options(self) -> None:
-        words, targets = self.words, self.view.info.answers
-        judged = any("calibration" in state_of(self.view.info, target) for target in targets)
-        if not (judged or self.draws):
+        words, withholds = self.words, bool(judged(self.view.info))
+        if not (withholds or self.draws):
             return
         opened = {"open": True} if self.asked.least is not None or self.asked.accuracy is not None else {}
         with box("details", "pd-more", **opened):
             text(words("ask.options"), "summary")
             with box("div", "pd-options"):
-                if judged:
+                if withholds:
                     self._number("least", self.asked.least, step=0.05)
                     self._number("accuracy", self.asked.accuracy, step=0.01)
                 if self.draws:
@@ -99,8 +100,6 @@ class AskPage:
 
         entry = ui.number(self.words(f"ask.{name}"), value=value, min=0, max=most, step=step, on_change=changed)
         entry.props("outlined dense debounce=400 clearable")
-        with entry:
-            pass
         text(self.words(f"ask.{name}.note"), "p", "pd-note")
 
     # -- what a person does -------------------------------------------------------------------------------------------
@@ -130,7 +129,7 @@ class AskPage:
         """Asks; an answer that is still on its way is not waited for any more."""
         if origin.startswith(("http://", "https://")):
             self.origin = origin
-        self._run("answer", self._answer(row))
+        self.run("answer", self._answer(row))
 
     async def correct(self) -> None:
         """Hands the row and its answer to the page Correct."""
@@ -140,9 +139,9 @@ class AskPage:
         info, row, reply = self.shown
         handed = Handed(self.name, info.version, row, reply, self.view.viewer.person.name)
         name = self.studio.handover.put(handed)
-        ui.navigate.to(f"{self.studio.base}/{quote(self.name, safe='')}/correct?row={name}")
+        ui.navigate.to(f"/{quote(self.name, safe='')}/correct?row={name}")  # NiceGUI knows what stands before it
 
-    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+    def run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """In the place of what ran under this name; what fails is said on the page."""
         if (before := self._tasks.get(name)) is not None:
             before.cancel()
@@ -186,7 +185,9 @@ class AskPage:
     async def _replies(self, info: ModelInfo, row: Row) -> list[Reply]:
         """The reply; and those by other seeds, where the model draws at random."""
         items = items_of([row], Columns.of(info))
-        ask = Ask(probabilities=True, min_confidence=self.asked.least, accuracy=self.asked.accuracy, seed=self.asked.seed)
+        ask = Ask(
+            probabilities=True, min_confidence=self.asked.least, accuracy=self.asked.accuracy, seed=self.asked.seed
+        )
         seeds = range(ask.seed, ask.seed + (_IMAGES if self.draws else 1))
         timeout_s = self.studio.limits.timeout_s
         found = await asyncio.gather(
@@ -228,7 +229,11 @@ class AskPage:
         self.form.blame({column: str(error["message"])} if column else {})
         self.place.clear()
         with self.place, box("div", "pd-state bad", role="alert"), box("div"):
-            text(self.words("ask.rejected", column=column) if column else self.words("ask.rejected_row"), "p", "pd-strong")
+            text(
+                self.words("ask.rejected", column=column) if column else self.words("ask.rejected_row"),
+                "p",
+                "pd-strong",
+            )
             text(str(error["message"]), "p", dir="auto")
             if error.get("hint"):
                 text(str(error["hint"]), "p", "pd-note", dir="auto")
@@ -242,7 +247,7 @@ class AskPage:
                 drawn = [(self.asked.seed + i, parts[number]) for i, parts in enumerate(each)] if self.draws else []
                 with box("section", "pd-part", aria_label=part.target):
                     show_part(self.words, part, source=self._source, drawn=drawn)
-                    self._why(part, first=number == 0)
+                    Why(self, row, part).build(first=number == 0)
             self._warnings(replies[0])
             if self.view.viewer.may("editor"):
                 with box("div", "pd-row pd-actions"):
@@ -259,52 +264,6 @@ class AskPage:
 
     def _source(self, content: bytes) -> str:
         return f"upload:{self.form.token_of(content) or ''}"
-
-    # -- why ----------------------------------------------------------------------------------------------------------
-
-    def _why(self, part: Part, *, first: bool) -> None:
-        if part.task in ("generation", "") or self.shown is None:
-            return
-        info, row, _ = self.shown
-        asked_of = {"choice": None}
-        with box("div", "pd-why") as place:
-            with box("div", "pd-row"):
-                choices = labels_to_explain(part)
-                press = button(self.words("why.ask"), icon="why", key="w" if first else None)
-                if len(choices) > 1:
-                    self._choice(choices, asked_of)
-            shown = box("div", aria_live="polite")
-        press.on("click", lambda: self._run(f"why {part.target}", self._explain(part, row, shown, asked_of["choice"])), [])
-        del info, place
-
-    def _choice(self, choices: Mapping[str, str], asked_of: dict[str, Any]) -> None:
-        """Of what a person may ask why, beside the answer itself."""
-        options = {"": self.words("why.the_answer"), **choices}
-
-        def chosen(event: Any) -> None:
-            asked_of["choice"] = event.value or None
-
-        ui.select(options, value="", label=self.words("why.of"), on_change=chosen).props("outlined dense options-dense")
-
-    async def _explain(self, part: Part, row: Row, shown: Native, choice: str | None) -> None:
-        shown.clear()
-        with shown:
-            loading(self.words, lines=2)
-        ask = Ask(explain=True, target=part.target, choice=choice)
-        try:
-            info = model_named(self.studio.fleet, self.name)
-            [reply] = await replies_to(
-                self.studio.fleet, self.name, items_of([row], Columns.of(info)), ask,
-                timeout_s=self.studio.limits.timeout_s,
-            )  # fmt: skip
-        except PolydetrError as error:
-            shown.clear()
-            with shown:
-                failure(self.words, error)
-            return
-        shown.clear()
-        with shown:
-            show_why(self.words, reply.get("explanation") or {"error": reply.get("error", {"message": ""})})
 
     # -- the address and the request ----------------------------------------------------------------------------------
 
@@ -324,7 +283,8 @@ class AskPage:
         said = {name: value for name, value in options.items() if value is not None}
         make: dict[str, Callable[..., str]] = {"curl": curl_line, "Python": python_lines}
         return {
-            name: one(address, self.name, sent, with_key=self.studio.with_key, options=said) for name, one in make.items()
+            name: one(address, self.name, sent, with_key=self.studio.with_key, options=said)
+            for name, one in make.items()
         }
 
 

@@ -31,7 +31,11 @@ def show_why(words: Words, found: Mapping[str, Any]) -> None:
         signed_bars(words, column_bars(found))
     if items := found["items"]:
         text(words("why.items"), "h4")
-        signed_bars(words, [Bar(f"{i['column']} {i['index'] + 1}", i["score"], note=_cut(i["text"])) for i in items[:_MOST_BARS]])  # fmt: skip
+        found_items = [
+            Bar(f"{one['column']} {one['index'] + 1}", one["score"], note=_cut(one["text"]))
+            for one in items[:_MOST_BARS]
+        ]
+        signed_bars(words, found_items)
     for image in found["images"]:
         place = words.known(f"why.place.{image['place'].replace(' ', '_')}", image["place"])
         text(words("why.image", column=image["column"], place=place), "p", "pd-note")
@@ -71,7 +75,7 @@ def _largest(every: list[Mapping[str, Any]]) -> float:
 def column_bars(found: Mapping[str, Any]) -> list[Bar]:
     """The columns, the strongest first, at most ``_MOST_BARS``."""
     ranked = sorted(found["columns"], key=lambda column: -abs(column["score"]))[:_MOST_BARS]
-    return [Bar(one["column"], one["score"], number=f"{one['score']:+.3g}", note=_cut(one["value"])) for one in ranked]
+    return [Bar(one["column"], one["score"], number=f"{one['score']:+.2g}", note=_cut(one["value"])) for one in ranked]
 
 
 def verdict(words: Words, found: Mapping[str, Any]) -> str:

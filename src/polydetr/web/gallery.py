@@ -32,6 +32,8 @@ from polydetr.web.words import Words
 States = Mapping[str, Callable[[], Any]]
 SCRIPT = "<script>document.title = 'taken'</script>"
 RIGHT_TO_LEFT = "قال أحمد في القاهرة: hello \u202eworld\u202c."
+ODD = ("onclick", SCRIPT, "__proto__", "style", 'class" onmouseover="x')
+"""Names of columns that are something else to a browser."""
 _COLORS = label_colors(["LOC", "ORG", "PER", SCRIPT])
 
 
@@ -80,19 +82,27 @@ def _bars(words: Words) -> States:
         "full": lambda: bars(words, several[:1] + several[2:]),
         "threshold": lambda: bars(words, several, threshold=0.5),
         "empty": lambda: bars(words, []),
-        "signed": lambda: signed_bars(words, [Bar("price", 3.2, note="12.5"), Bar("color", -1.1, note="blue"), Bar("size", 0.0)]),
+        "for and against": lambda: signed_bars(
+            words, [Bar("price", 3.2, note="12.5"), Bar("color", -1.1, note="blue"), Bar("size", 0.0)]
+        ),
     }
 
 
 def _marked(words: Words) -> States:
     plain = "The University of Oslo lies in Oslo, says Kari."
-    nested = [Mark(4, 22, "ORG", 0.98), Mark(18, 22, "LOC", 0.71), Mark(31, 35, "LOC", 0.99), Mark(42, 46, "PER", 0.4, weak=True)]
+    nested = [
+        Mark(4, 22, "ORG", 0.98),
+        Mark(18, 22, "LOC", 0.71),
+        Mark(31, 35, "LOC", 0.99),
+        Mark(42, 46, "PER", 0.4, weak=True),
+    ]
     crossing = [Mark(0, 14, "ORG", 0.9), Mark(4, 22, "LOC", 0.5), Mark(18, 30, "PER", 0.3)]
+    turned = [Mark(4, 8, "PER", 0.9), Mark(12, 19, "LOC", 0.8)]
     unseen = "before\u200b\u200dafter"
     return {
         "nested": lambda: marked_text(plain, nested, _COLORS),
         "crossing": lambda: marked_text(plain, crossing, _COLORS),
-        "right to left": lambda: marked_text(RIGHT_TO_LEFT, [Mark(4, 8, "PER", 0.9), Mark(12, 19, "LOC", 0.8)], _COLORS),
+        "right to left": lambda: marked_text(RIGHT_TO_LEFT, turned, _COLORS),
         "zero width": lambda: marked_text(unseen, [Mark(6, 8, "PER", 0.5)], _COLORS),
         "script": lambda: marked_text(SCRIPT, [Mark(0, 8, SCRIPT, 0.5)], _COLORS),
         "empty": lambda: marked_text(plain, [], _COLORS),
@@ -113,8 +123,11 @@ def _numbers(words: Words) -> States:
 
 
 def _boxes(words: Words) -> States:
-    found = [Box((20, 30, 120, 110), "kettle", 0.96, "#2f6db3"), Box((90, 60, 180, 150), "pear", 0.61, "#d9691e", weak=True),
-             Box((10, 2, 60, 40), SCRIPT, 0.3, "#2a9d6f")]  # fmt: skip
+    found = [
+        Box((20, 30, 120, 110), "kettle", 0.96, "#2f6db3"),
+        Box((90, 60, 180, 150), "pear", 0.61, "#d9691e", weak=True),
+        Box((10, 2, 60, 40), SCRIPT, 0.3, "#2a9d6f"),
+    ]
     return {
         "full": lambda: Boxes(words, image_source(200, 160), found, alt="photo"),
         "empty": lambda: Boxes(words, image_source(200, 160), [], alt="photo"),
@@ -137,13 +150,21 @@ def _form(words: Words) -> States:
         Field("photo", "image", several=True),
         Field("bought", "history", fields=(Field("name"), Field("price", "number", low=1, high=6)), most=20),
     ]
-    wide = [Field(name, "number") for name in ("onclick", SCRIPT, "__proto__", "style", *(f"column {i}" for i in range(40)))]
-    row = {"text": "A lovely evening.", "price": 99, "color": "mauve", "sold": "1999-01-01", "bought": [{"name": "tea", "price": 2}]}
+    names = tuple(f"shop {i}" for i in range(5000))
+    odd = [Field("shop", "category", names=names, total=5000), *(Field(n, "number") for n in ODD)]
+    wide = [*odd, *(Field(f"column {i}", "number") for i in range(300 - len(odd)))]
+    row = {
+        "text": "A lovely evening.",
+        "price": 99,
+        "color": "mauve",
+        "sold": "1999-01-01",
+        "bought": [{"name": "tea", "price": 2}],
+    }
     return {
         "empty": lambda: form(every, {}),
         "full": lambda: form(every, row),
         "error": lambda: form(every[:2], {"price": "cheap"}, {"price": "'cheap' is no number."}),
-        "many columns": lambda: form(wide, {}),
+        "300 columns": lambda: form(wide, {}),
     }
 
 
@@ -168,9 +189,7 @@ ENTRIES: dict[str, Callable[[Words], States]] = {
 
 def image_source(width: int, height: int, seed: int = 0) -> str:
     """A small image as a data: address, without any library: 8-bit gray PNG (RFC 2083)."""
-    lines = b"".join(
-        b"\0" + bytes((seed * 40 + 3 * x + 5 * y) % 256 for x in range(width)) for y in range(height)
-    )
+    lines = b"".join(b"\0" + bytes((seed * 40 + 3 * x + 5 * y) % 256 for x in range(width)) for y in range(height))
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -50,12 +50,13 @@ def signed_bars(words: Words, found: Sequence[Bar]) -> None:
 def _signed(words: Words, one: Bar, share: float) -> str:
     side = f"left:50%;width:{50 * share:.2f}%" if share >= 0 else f"right:50%;left:auto;width:{-50 * share:.2f}%"
     said = words("bars.for") if one.value > 0 else words("bars.against") if one.value < 0 else ""
+    number = plain_html(one.number or f"{one.value:+.2f}")
     note = f'<small dir="auto">{plain_html(one.note)}</small>' if one.note else ""
+    color = BLUE if share >= 0 else ORANGE
     return (
         f'<div role="listitem"><span class="pd-bar-name" dir="auto">{plain_html(one.name)}{note}</span>'
-        f'<span class="pd-bar" aria-hidden="true"><i style="{side};--c:{BLUE if share >= 0 else ORANGE}"></i>'
-        f'<b style="left:50%"></b></span><span class="pd-number">'
-        f'{plain_html(one.number or f"{one.value:+.2f}")}<span class="pd-hidden"> {plain_html(said)}</span></span></div>'
+        f'<span class="pd-bar" aria-hidden="true"><i style="{side};--c:{color}"></i><b style="left:50%"></b></span>'
+        f'<span class="pd-number">{number}<span class="pd-hidden"> {plain_html(said)}</span></span></div>'
     )
 
 
