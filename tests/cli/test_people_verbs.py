@@ -128,7 +128,9 @@ def test_a_store_goes_into_a_file_and_into_another_database(
     typed(PASSWORD)
     assert run("people", "add", "Anna", "--role", "admin")[0] == 0
     code, out, _ = run("store", "backup", "b.gz", "--json")
-    assert (code, json.loads(out)) == (0, {"file": "b.gz", "rows": {"audit": 1, "people": 1}})
+    told = json.loads(out)
+    assert (code, told["file"]) == (0, "b.gz")
+    assert {name: count for name, count in told["rows"].items() if count} == {"audit": 1, "people": 1}
     code, _, err = run("store", "restore", "b.gz")
     assert (code, "--overwrite" in err) == (2, True)
     address = new_database(request)
@@ -145,7 +147,7 @@ def test_what_is_old_and_what_came_from_somebody_leaves(run: Run, typed: Callabl
         typed(PASSWORD)
         run("people", "add", name, "--role", role)
     code, out, _ = run("store", "retain", "--days", "30", "--json")
-    assert (code, json.loads(out)["removed"]) == (0, {"audit": 0, "sessions": 0, "throttle": 0})
+    assert (code, json.loads(out)["removed"]) == (0, {"audit": 0, "sessions": 0, "throttle": 0, "corrections": 0})
     code, out, err = run("store", "erase", "--from", "Bo", "--json")
     assert (code, json.loads(out)) == (0, {"removed": {"audit": 1, "people": 1}})
     assert "backups and exports made before are yours to remove" in err

@@ -96,7 +96,7 @@ def test_a_formula_gets_an_apostrophe_in_csv_alone_and_its_spans_move_along(tmp_
     assert written(TAGS, [(row, spans)], tmp_path / "rows.jsonl") == [{**row, "tags": spans}]
     exported = export_corrections(corrections_of(TAGS, [(row, spans)]), tmp_path / "rows.csv")
     assert exported.messages == (
-        "an apostrophe was put before 1 cells that a spreadsheet might run; JSON lines need none",
+        "an apostrophe was put before 1 cell that a spreadsheet might run; JSON lines need none",
     )
     (read,) = written(TAGS, [(row, spans)], tmp_path / "rows.csv")
     (span,) = json.loads(read["tags"])
@@ -165,7 +165,7 @@ def test_who_and_when_stand_beside_and_only_where_asked_for(tmp_path: Path) -> N
     assert export_corrections(made, tmp_path / "rows.jsonl").people is None
     exported = export_corrections(made, tmp_path / "asked.jsonl", people=True)
     assert exported.people == tmp_path / "asked.people.jsonl"
-    lines = [json.loads(line) for line in exported.people.read_text("utf-8").splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "asked.people.jsonl").read_text("utf-8").splitlines()]
     assert lines[4]["row"] == 5
     assert lines[4]["person"] == "Ada"
     assert lines[4]["at"].startswith("2026-11-29T12:00:04")

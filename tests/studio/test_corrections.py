@@ -22,7 +22,10 @@ from polydetr.serving.rows import Columns
 from polydetr.studio.correction import Conflict, Correction
 from polydetr.studio.correction_rows import inputs_of, packed, unpacked
 from polydetr.studio.corrections import Corrections
+from polydetr.web.people.erasing import erase
+from polydetr.web.store import backup
 from polydetr.web.store.database import Database
+from polydetr.web.store.retention import retain
 from polydetr.web.store.tables import corrected_images, corrected_row_images, corrected_rows, corrections
 from polydetr.web.store.unneeded import remove_unneeded
 
@@ -161,6 +164,31 @@ def test_what_nobody_needs_any_more_goes(kept: Corrections, store: Database) -> 
     assert [one.row["image"] for one in kept.list("model")] == [shared]
 
 
+def test_a_backup_holds_them_and_what_came_from_a_person_goes_with_its_rows_and_images(
+    kept: Corrections, store: Database, tmp_path: Path
+) -> None:
+    shared, own = image_bytes(color=(1, 2, 3)), image_bytes(color=(3, 2, 1))
+    made = save(kept, [], {"image": shared}, info=BOXES, person="Ada Lovelace")
+    save(kept, [{"box": [0, 0, 9, 9], "label": "cat"}], {"image": own}, info=BOXES, person="Ben", id="of-ben-alone")
+    backup.save(store, tmp_path / "store.backup")
+    assert erase(store, "ben") == {
+        "corrections": 1,
+        "corrected_row_images": 1,
+        "corrected_rows": 1,
+        "corrected_images": 1,
+    }
+    assert kept.list("model") == [made]
+    assert counted(store, corrected_images) == 1
+    files = [path for path in tmp_path.iterdir() if path.name.startswith("store.db")]
+    assert not any(own in path.read_bytes() or b"of-ben-alone" in path.read_bytes() for path in files)
+    backup.restore(store, tmp_path / "store.backup", overwrite=True)
+    assert [one.person for one in kept.list("model")] == ["Ada Lovelace", "Ben"]
+    assert [one.row["image"] for one in kept.list("model")] == [shared, own]
+    later = datetime.now(UTC) + timedelta(days=40)
+    assert retain(store, 30, now=later)["corrected_images"] == 2
+    assert counted(store, corrections) == 0
+
+
 def test_threads_on_one_row_get_one_revision_each(kept: Corrections) -> None:
     said: list[Any] = []
 
@@ -217,7 +245,7 @@ def test_they_come_out_as_training_rows_with_the_newest_value(kept: Corrections,
         kept.export("model", tmp_path / "other.jsonl", person="Cy")
 
 
-# -- rows ---------------------------------------------------------------------------------------------------------------
+# -- rows --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_row_is_named_by_its_inputs_alone() -> None:

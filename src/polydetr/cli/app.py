@@ -15,7 +15,21 @@ from typing import Annotated, Any
 import typer
 
 from polydetr import __version__
-from polydetr.cli import ask, backbones, corrections, data, export, keys, optimize, people, runs, serve, store, train, tune
+from polydetr.cli import (
+    ask,
+    backbones,
+    corrections,
+    data,
+    export,
+    keys,
+    optimize,
+    people,
+    runs,
+    serve,
+    store,
+    train,
+    tune,
+)  # fmt: skip
 from polydetr.cli.output import fit_streams_to_encoding, say
 from polydetr.core.clock import command
 from polydetr.core.installed import NOT_IN_CORE
@@ -92,9 +106,6 @@ app.add_typer(keys_app, name="keys")
 keys_app.command("add")(keys.keys_add)
 keys_app.command("list")(keys.keys_list)
 keys_app.command("revoke")(keys.keys_revoke)
-app.add_typer(corrections_app, name="corrections")
-corrections_app.command("list")(corrections.corrections_list)
-corrections_app.command("export")(corrections.corrections_export)
 app.add_typer(people_app, name="people")
 people_app.command("add")(people.people_add)
 people_app.command("list")(people.people_list)
@@ -105,6 +116,9 @@ store_app.command("backup")(store.store_backup)
 store_app.command("restore")(store.store_restore)
 store_app.command("retain")(store.store_retain)
 store_app.command("erase")(store.store_erase)
+app.add_typer(corrections_app, name="corrections")
+corrections_app.command("list")(corrections.corrections_list)
+corrections_app.command("export")(corrections.corrections_export)
 
 
 def main() -> None:

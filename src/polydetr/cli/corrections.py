@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,19 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polydetr.cli.output import print_json, say, show
+from polydetr.cli.people import StoreAddress, opened
 from polydetr.cli.reading import JsonFlag
 from polydetr.errors import ConfigError, InputError, did_you_mean, quoted
+from polydetr.web.store import DEFAULT_ADDRESS
 
 if TYPE_CHECKING:
     from polydetr.studio.corrections import Corrections
 
-STORE = "polydetr-studio.db"
-"""As ``web.store.DEFAULT_ADDRESS``, which is not imported for the help alone; a test compares the two."""
 _SQLITE = b"SQLite format 3\0"
-StoreAddress = Annotated[
-    str,
-    typer.Option("--store", help="Where corrections are kept: a file, sqlite:///FILE, postgresql://USER@HOST/NAME."),
-]
 OfModel = Annotated[str, typer.Option("--model", help="The name under which the model is served.")]
 OfTarget = Annotated[str | None, typer.Option("--target", help="Only corrections of this target.")]
 OfPerson = Annotated[str | None, typer.Option("--person", help="Only those of this person.")]
@@ -31,7 +27,7 @@ OfPerson = Annotated[str | None, typer.Option("--person", help="Only those of th
 
 def corrections_list(
     model: OfModel,
-    store: StoreAddress = STORE,
+    store: StoreAddress = DEFAULT_ADDRESS,
     target: OfTarget = None,
     person: OfPerson = None,
     as_json: JsonFlag = False,
@@ -47,13 +43,14 @@ def corrections_list(
         said = one.answer.get("prediction")
         changed = f"{quoted(said, 40)} → {quoted(one.value, 60)}" if one.kind == "repaired" else quoted(one.value, 60)
         show(f"{one.at:%Y-%m-%d %H:%M}  {quoted(one.person, 40)}  {one.kind}  {quoted(one.target, 40)}: {changed}")
-    say(f"polydetr: {len(found):,} corrections; polydetr corrections export --model {model} --out FILE writes them")
+    count = f"{len(found):,} correction{'s' * (len(found) != 1)}"
+    say(f"polydetr: {count}; polydetr corrections export --model {model} --out FILE writes them")
 
 
 def corrections_export(
     model: OfModel,
     out: Annotated[Path, typer.Option(help="rows.jsonl, rows.csv, rows.json (COCO: boxes) or rows.conll (spans).")],
-    store: StoreAddress = STORE,
+    store: StoreAddress = DEFAULT_ADDRESS,
     target: OfTarget = None,
     person: OfPerson = None,
     people: Annotated[
@@ -70,7 +67,9 @@ def corrections_export(
         print_json(written.to_dict())
         return
     beside = [f"{what} in {path}" for what, path in (("images", written.images), ("people", written.people)) if path]
-    say(f"polydetr: {written.rows:,} rows with {written.corrections:,} corrections in {', '.join([str(out), *beside])}")
+    count = f"{written.corrections:,} correction{'s' * (written.corrections != 1)}"
+    rows = f"{written.rows:,} row{'s' * (written.rows != 1)}"
+    say(f"polydetr: {count} of {rows} in {', '.join([str(out), *beside])}")
     say(f"next: polydetr train FILE --corrections {out}")
 
 
@@ -125,12 +124,9 @@ def _check_model(kept: Corrections, model: str) -> None:
 @contextmanager
 def _opened(address: str) -> Iterator[Corrections]:
     """Raises InputError where there is no file of this name: looking makes no store."""
-    from polydetr.studio.corrections import Corrections
-    from polydetr.web.store.database import Database
+    with opened(address) as database:
+        from polydetr.studio.corrections import Corrections
 
-    if "://" not in address and not Path(address).exists():
-        raise InputError(f"there is no store {quoted(address)}.", hint="Name it: --store ADDRESS.")
-    with closing(Database.open(address)) as database:
         yield Corrections(database)
 
 

@@ -94,7 +94,8 @@ def _csv(entries: Sequence[Entry], forms: Mapping[str, TargetForm], _images: Ima
     writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow([text_cell(name) for name in (*inputs, *targets)])
     writer.writerows([row[name] for name in (*inputs, *targets)] for row in rows)
-    told = f"an apostrophe was put before {escaped} cells that a spreadsheet might run; JSON lines need none"
+    cells = "1 cell" if escaped == 1 else f"{escaped:,} cells"
+    told = f"an apostrophe was put before {cells} that a spreadsheet might run; JSON lines need none"
     return Written(text.getvalue().encode(), rows, inputs, targets, (told,) if escaped else ())
 
 

@@ -12,7 +12,7 @@ import builtins
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -184,7 +184,7 @@ class Corrections:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _each(self, wanted: Select[Any]) -> Iterator[Correction]:
+    def _each(self, wanted: Select[Any]) -> Generator[Correction]:
         """One at a time: rows may hold images."""
         with self._database.read() as connection:
             for line in connection.execute(wanted).all():

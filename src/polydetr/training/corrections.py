@@ -101,7 +101,8 @@ def _line(count: int, repaired: Counter[str], added: int, replaced: int) -> str:
     where = (
         f" ({', '.join(parts)})" if repaired.keys() & {"valid", "test"} and repaired["train"] < repaired.total() else ""
     )
-    line = f"{count:,} corrections: {repaired.total():,} rows repaired{where}, {added:,} added"
+    rows = f"{repaired.total():,} row{'s' * (repaired.total() != 1)} repaired{where}"
+    line = f"{count:,} correction{'s' * (count != 1)}: {rows}, {added:,} added"
     return line + (f"; {replaced:,} of them replaced an earlier one of the same row" if replaced else "")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -168,7 +170,8 @@ def test_both_languages_say_everything_and_both_lights_are_there(client: TestCli
     [
         "", "https://evil.example", "//evil.example", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)",
         "/studio\r\nSet-Cookie: a=b", "/studio/\r\n\r\n<script>", "/studio/\nx", "/studio/\0", "/studio/ x", "/other",
-        "/studiox", "studio/", "/studio/../v1/models", "/studio/..", "/studio//../..", "/studio/login", "/studio/logout",
+        "/studiox", "studio/", "/studio/../v1/models", "/studio/..", "/studio//../..",
+        "/studio/login", "/studio/logout",
         "/studio/login?next=/studio/login", "/studio/" + "x" * 3000, "/studio/\x85", "/studio/\u00a0", "http:/studio/",
     ],
 )  # fmt: skip
@@ -252,7 +255,7 @@ def test_bodies_that_are_no_form(client: TestClient, people: People) -> None:
         ("name=%ed%a0%80&password=x", form, 400),
     ]:
         answer = client.post("/studio/login", content=content, headers={**headers, **JSON})
-        assert (answer.status_code, list(answer.json())[0]) == (status, "error"), content[:40]
+        assert (answer.status_code, next(iter(answer.json()))) == (status, "error"), content[:40]
     files = {"name": ("x.txt", b"Anna")}
     assert client.post("/studio/login", files=files).status_code == 415
     assert enter(client).status_code in (303, 429)
@@ -303,6 +306,17 @@ def test_a_store_that_is_gone_is_told_without_its_place(
     assert not any("secret" in answer.text for answer in answers)
     assert "cannot be reached" in caplog.text
     assert PASSWORD not in caplog.text
+
+
+def test_a_font_for_systems_without_chinese_is_named_and_the_style_is_the_one_that_may_apply(people: People) -> None:
+    routes = login_routes(people, prefix="/studio", font="cjk.otf")
+    with TestClient(Starlette(routes=routes), base_url="http://localhost") as client:
+        for path in ("/studio/login", "/studio/login/done"):
+            answer = client.get(path)
+            (style,) = re.findall("<style>(.*?)</style>", answer.text, re.DOTALL)
+            assert 'src: url("/studio/cjk.otf")' in style
+            digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+            assert f"'sha256-{digest}'" in answer.headers["content-security-policy"]
 
 
 def test_who_has_no_people_is_told_how_to_add_one(tmp_path: Any, open_store: Open, quick_hashes: None) -> None:

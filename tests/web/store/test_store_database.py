@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, create_engine, event, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -22,6 +23,7 @@ from polydetr.errors import ConfigError, PolydetrError, SaveError, StoreError, S
 from polydetr.web.store import schema, sqlite
 from polydetr.web.store.database import Database
 from polydetr.web.store.tables import audit, keeping_of, metadata, people
+from postgresql_server import new_database, start_again
 
 Open = Callable[[str | Path], Database]
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -145,6 +147,21 @@ def test_fifty_writers_of_five_processes_wait_for_each_other(open_store: Open, s
     assert sorted(map(int, numbers)) == list(range(200))
 
 
+def test_who_waits_too_long_for_another_writer_is_told(
+    store: Database, open_store: Open, store_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sqlite.PRAGMAS, "busy_timeout", 300)
+    monkeypatch.setattr("polydetr.web.store.database.BUSY_SECONDS", 1)
+    other = open_store(store_address)
+    with store.write() as connection:
+        add(connection)
+        with pytest.raises(StoreUnavailable, match="lock"):
+            note(other)
+        assert count(other) == 0, "readers do not wait"
+    note(other)
+    assert count(store) == 2
+
+
 # -- gone and back ----------------------------------------------------------------------------------------------------
 
 
@@ -187,8 +204,6 @@ def test_a_file_that_is_replaced_while_it_is_open_is_not_written_to_where_nobody
 def test_a_server_that_is_started_anew_is_reached_again(
     open_store: Open, postgresql_server: Any, request: pytest.FixtureRequest
 ) -> None:
-    from postgresql_server import new_database
-
     database = open_store(new_database(request))
     note(database)
     postgresql_server.stop()
@@ -197,7 +212,7 @@ def test_a_server_that_is_started_anew_is_reached_again(
             with pytest.raises(StoreUnavailable, match="cannot be reached"):
                 call(database)
     finally:
-        postgresql_server.ensure_postgres_running()
+        start_again(postgresql_server)
     note(database)
     assert count(database) == 2
 
@@ -205,8 +220,6 @@ def test_a_server_that_is_started_anew_is_reached_again(
 def test_a_connection_that_breaks_in_the_middle_is_told_and_nothing_is_kept(
     open_store: Open, request: pytest.FixtureRequest
 ) -> None:
-    from postgresql_server import new_database
-
     database = open_store(new_database(request))
 
     def break_off() -> None:
@@ -315,6 +328,15 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("polydetr.web.store.sqlite.os.open", refused)
     with pytest.raises(SaveError, match="Permission denied"):
         Database.open(tmp_path / "s.db")
+
+
+def test_a_server_that_does_not_let_us_make_tables(request: pytest.FixtureRequest) -> None:
+    address = new_database(request)
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS guest")
+        connection.execute("CREATE ROLE guest LOGIN")
+    with pytest.raises(SaveError, match="permission denied"):
+        Database.open(address.replace("postgres:@", "guest@"))
 
 
 def test_a_full_disk_is_told_and_nothing_changed(open_store: Open, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from polydetr.web.people.names import key_of
 from polydetr.web.people.people import check_not_last
 from polydetr.web.store.database import Database
 from polydetr.web.store.tables import keeping_of, metadata, people
+from polydetr.web.store.unneeded import remove_unneeded
 
 _AT_ONCE = 500
 
@@ -34,6 +35,7 @@ def erase(database: Database, name: str, *, by: str = COMMAND_LINE) -> dict[str,
         before = {table.name: _count(connection, table) for table in metadata.sorted_tables}
         for table in reversed(metadata.sorted_tables):
             _erase(connection, table, wanted)
+        remove_unneeded(connection)
         throttle.forget(connection, throttle.name_subject(name))
         removed = {n: before[n] - _count(connection, metadata.tables[n]) for n in before}
         if not any(removed.values()):

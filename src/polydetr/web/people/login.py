@@ -25,14 +25,17 @@ _YEAR = 365 * 24 * 3600
 _LOG = logging.getLogger("polydetr.web.people")
 
 
-def login_routes(people: People, *, prefix: str = "") -> list[Route]:
+def login_routes(people: People, *, prefix: str = "", font: str | None = None) -> list[Route]:
     """``GET`` and ``POST {prefix}/login``, ``GET {prefix}/login/done``, ``POST {prefix}/logout``.
 
     The cookie of a session is sent back below ``prefix`` alone, to no script, and with no request of another site. What
     asks for JSON gets it: ``{"name", "role"}``, or ``{"error"}`` with 401 (wrong, not signed in), 429 (with
     ``wait_s``), 413, 415, 400, 403 or 503.
+
+    font: the name below ``prefix`` of a font with Chinese characters, for systems that have none; it is asked for
+    before anybody is signed in.
     """
-    login = _Login(people, prefix)
+    login = _Login(people, prefix, font)
     return [
         Route(f"{prefix}/login", login.show, methods=["GET"]),
         Route(f"{prefix}/login", login.enter, methods=["POST"]),
@@ -67,6 +70,7 @@ class _Refusal(Exception):
 class _Login:
     people: People
     prefix: str
+    font: str | None
 
     async def show(self, request: Request) -> Response:
         base, inside = self._base(request), "inside" in request.query_params
@@ -106,7 +110,8 @@ class _Login:
 
     async def done(self, request: Request) -> Response:
         words, theme = _taste(request)
-        return _html(login_page.done(words, theme=theme))
+        font = self._font(request)
+        return _html(login_page.done(words, theme=theme, font=font), font=font)
 
     async def leave(self, request: Request) -> Response:
         base = self._base(request)
@@ -127,6 +132,9 @@ class _Login:
     def _base(self, request: Request) -> str:
         """What stands before the addresses, in the eyes of the browser."""
         return f"{request.scope.get('root_path', '').rstrip('/')}{self.prefix}"
+
+    def _font(self, request: Request) -> str | None:
+        return f"{self._base(request)}/{self.font}" if self.font else None
 
     async def _signed_in(self, request: Request, form: Mapping[str, str]) -> tuple[str, Person]:
         """Raises _Refusal."""
@@ -163,12 +171,13 @@ class _Login:
         headers: Mapping[str, str] | None = None, has_people: bool = True,
     ) -> Response:  # fmt: skip
         words, theme = _taste(request)
-        base = self._base(request)
+        base, font = self._base(request), self._font(request)
         document = login_page.page(
             words, theme=theme, action=f"{base}/login", target=safe_target(form.get("next", ""), base),
             inside="inside" in form, fault=fault, name=form.get("name", "")[:256], has_people=has_people,
+            font=font,
         )  # fmt: skip
-        answer = _html(document, status, headers)
+        answer = _html(document, status, headers, font=font)
         if request.query_params.get("language") in LANGUAGES:
             answer.set_cookie(COOKIE, words.language, max_age=_YEAR, path="/", samesite="lax")
         return answer
@@ -222,9 +231,11 @@ def _person_json(person: Person) -> JSONResponse:
     return JSONResponse({"name": person.name, "role": person.role})
 
 
-def _html(document: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def _html(
+    document: str, status: int = 200, headers: Mapping[str, str] | None = None, *, font: str | None = None
+) -> Response:
     more = {
-        "content-security-policy": login_page.policy(),
+        "content-security-policy": login_page.policy(font),
         "referrer-policy": "same-origin",  # with "no-referrer" browsers say "Origin: null" of the form
         "x-content-type-options": "nosniff",
     }

@@ -7,7 +7,7 @@ import hashlib
 from functools import cache
 from html import escape
 from importlib.resources import files
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from polydetr.web.people.login_words import LANGUAGES, Words
 
@@ -24,9 +24,11 @@ def page(
     fault: str = "",
     name: str = "",
     has_people: bool = True,
+    font: str | None = None,
 ) -> str:
     """action: the address of this page; target: where it leads afterwards; inside: within a dialog of another page;
-    fault: what went wrong, said above the form; name: what was typed.
+    fault: what went wrong, said above the form; name: what was typed; font: the address of one for systems that have
+    no Chinese.
     """
     said = f'<p class="bad" role="alert" id="fault">{escape(fault)}</p>' if fault else ""
     described = ' aria-describedby="fault"' if fault else ""
@@ -43,25 +45,30 @@ def page(
         f'autocomplete="current-password" required maxlength="1024"{second}{described}></label>'
         f"<button>{escape(words('login.button'))}</button></form>"
     )
-    return _document(words, theme, inside, words("login.title"), said + form + _other(words, action, target, inside))
+    return _document(
+        words, theme, inside, words("login.title"), said + form + _other(words, action, target, inside), font
+    )
 
 
-def done(words: Words, *, theme: str) -> str:
+def done(words: Words, *, theme: str, font: str | None = None) -> str:
     """Within a dialog: that it is done. The page around it closes the dialog."""
-    return _document(words, theme, True, words("login.done"), "")
+    return _document(words, theme, True, words("login.done"), "", font)
 
 
-def policy() -> str:
+def policy(font: str | None = None) -> str:
     """The Content-Security-Policy of these pages: one style, known by its hash, and a form to the same place."""
-    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; form-action 'self'; frame-ancestors 'self'; base-uri 'none'"
+    digest = base64.b64encode(hashlib.sha256(_style(font).encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; font-src 'self'; form-action 'self'; "
+        "frame-ancestors 'self'; base-uri 'none'"
+    )
 
 
-def _document(words: Words, theme: str, inside: bool, title: str, content: str) -> str:
+def _document(words: Words, theme: str, inside: bool, title: str, content: str, font: str | None) -> str:
     return (
         f'<!doctype html><html lang="{words.language}" data-theme="{escape(theme)}"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)} · polydetr</title>'
-        f'<link rel="icon" href="data:,"><style>{_style()}</style></head><body{" class=inside" if inside else ""}>'
+        f'<link rel="icon" href="data:,"><style>{_style(font)}</style></head><body{" class=inside" if inside else ""}>'
         f"<main><h1>{escape(title)}</h1>{content}</main></body></html>"
     )
 
@@ -77,5 +84,8 @@ def _other(words: Words, action: str, target: str, inside: bool) -> str:
 
 
 @cache
-def _style() -> str:
-    return (files("polydetr.web.people") / "login.css").read_text(encoding="utf-8")
+def _style(font: str | None) -> str:
+    face = (
+        f'@font-face {{ font-family: "Polydetr CJK"; src: url("{quote(font)}"); font-display: swap }}\n' if font else ""
+    )
+    return face + (files("polydetr.web.people") / "login.css").read_text(encoding="utf-8")

@@ -27,6 +27,7 @@ _POSTGRESQL = {
     "XX001": _DAMAGED,
     "XX002": _DAMAGED,
     "42P01": _GONE,
+    "25P03": _GONE,
 }
 _POSTGRESQL_CLASSES = {"08": _GONE, "28": _GONE, "3D": _GONE, "53": _GONE, "55": _GONE, "57": _GONE, "58": _GONE}
 """By the first two characters of SQLSTATE: connection, sign-in, no such database, resources, locks, shutdown."""

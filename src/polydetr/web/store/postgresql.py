@@ -25,7 +25,7 @@ def begin(connection: Connection, *, writes: bool, seconds: int) -> None:
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         return
     connection.exec_driver_sql(
-        f"SET LOCAL lock_timeout = '{seconds}s'; SET LOCAL idle_in_transaction_session_timeout = '{seconds}s'; "
+        f"SET LOCAL lock_timeout = '{seconds}s'; SET LOCAL idle_in_transaction_session_timeout = '{2 * seconds}s'; "
         f"SELECT pg_advisory_xact_lock({_WRITERS})"
     )
 

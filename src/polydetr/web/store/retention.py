@@ -9,6 +9,7 @@ from sqlalchemy import delete
 from polydetr.errors import InputError
 from polydetr.web.store.database import Database
 from polydetr.web.store.tables import keeping_of, metadata, utc_now
+from polydetr.web.store.unneeded import remove_unneeded
 
 _MOST_DAYS = 36_500
 
@@ -28,4 +29,4 @@ def retain(database: Database, days: int, *, now: datetime | None = None) -> dic
             dated = keeping_of(table).dated
             if dated is not None:
                 removed[table.name] = connection.execute(delete(table).where(table.c[dated] < limit)).rowcount
-    return removed
+        return removed | remove_unneeded(connection)

@@ -131,10 +131,11 @@ audit = Table(
     info=kept(dated="at", people=("who", "about"), detail="detail"),
 )  # fmt: skip
 
+# key: SHA-256 of the inputs; row: JSON, with the SHA-256 of an image in its place.
 corrected_rows = Table(
     "corrected_rows", metadata,
-    Column("key", String(64), primary_key=True, comment="SHA-256 of the inputs"),
-    Column("row", Text, nullable=False, comment="JSON; images by their SHA-256"),
+    Column("key", String(64), primary_key=True),
+    Column("row", Text, nullable=False),
     info=kept(needed_by=("corrections.row_key",)),
 )  # fmt: skip
 
@@ -152,14 +153,15 @@ corrected_row_images = Table(
     info=kept(follows="corrected_rows"),
 )  # fmt: skip
 
+# id: made by whoever saves it; form, answer, value: JSON; undoes: the id of the revision that this one takes back.
 corrections = Table(
     "corrections", metadata,
-    Column("id", String(64), primary_key=True, comment="made by whoever saves it"),
+    Column("id", String(64), primary_key=True),
     Column("model", String(256), nullable=False),
     Column("version", String(256), nullable=False),
     Column("row_key", String(64), ForeignKey("corrected_rows.key"), nullable=False, index=True),
     Column("target", String(256), nullable=False),
-    Column("form", Text, nullable=False, comment="JSON, as the two that follow"),
+    Column("form", Text, nullable=False),
     Column("answer", Text, nullable=False),
     Column("value", Text, nullable=False),
     Column("kind", String(16), nullable=False),

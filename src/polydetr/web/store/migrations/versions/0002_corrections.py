@@ -11,8 +11,8 @@ revision, down_revision = "0002", "0001"
 def upgrade() -> None:
     op.create_table(
         "corrected_rows",
-        sa.Column("key", sa.String(64), primary_key=True, comment="SHA-256 of the inputs"),
-        sa.Column("row", sa.Text, nullable=False, comment="JSON; images by their SHA-256"),
+        sa.Column("key", sa.String(64), primary_key=True),
+        sa.Column("row", sa.Text, nullable=False),
     )
     op.create_table(
         "corrected_images",
@@ -27,12 +27,12 @@ def upgrade() -> None:
     op.create_index("ix_corrected_row_images_sha256", "corrected_row_images", ["sha256"])
     op.create_table(
         "corrections",
-        sa.Column("id", sa.String(64), primary_key=True, comment="made by whoever saves it"),
+        sa.Column("id", sa.String(64), primary_key=True),
         sa.Column("model", sa.String(256), nullable=False),
         sa.Column("version", sa.String(256), nullable=False),
         sa.Column("row_key", sa.String(64), sa.ForeignKey("corrected_rows.key"), nullable=False),
         sa.Column("target", sa.String(256), nullable=False),
-        sa.Column("form", sa.Text, nullable=False, comment="JSON, as the two that follow"),
+        sa.Column("form", sa.Text, nullable=False),
         sa.Column("answer", sa.Text, nullable=False),
         sa.Column("value", sa.Text, nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
