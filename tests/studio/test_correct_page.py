@@ -304,6 +304,23 @@ def test_who_may_only_look_changes_nothing(signed: Correcting, look: Look) -> No
     assert signed.values("films", "only looked at") == {}
 
 
+def test_validation_rows_that_the_folder_keeps(pages: Correcting, look: Look) -> None:
+    page = look(pages.address, pages.path("tags"))
+    page.get_by_role("link", name="Validation rows").click()
+    shown(page)
+    assert "Marigold" in page.inner_text(".pd-spans-text")
+
+
+def test_a_row_handed_over_by_the_page_ask(pages: Correcting, look: Look) -> None:
+    page = look(pages.address, "/studio/tags/ask")
+    page.wait_for_function("window.did_handshake")
+    page.get_by_role("button", name="Example").first.click()
+    page.get_by_role("button", name="This is wrong: correct it").click()
+    page.wait_for_url("**/tags/correct?row=*")
+    shown(page)
+    confirm(page, done=1)
+
+
 # -- the list ---------------------------------------------------------------------------------------------------------
 
 

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
 from nicegui import Client, context, ui
 
-from polydetr.errors import InputError, PolydetrError
-from polydetr.serving.asking import replies_patiently
-from polydetr.serving.contract import Ask, Row
+from polydetr.errors import PolydetrError
 from polydetr.serving.rows import Columns
 from polydetr.studio.correct_address import Place, page_of
-from polydetr.studio.correct_editors import Draft, Events, TargetEditor
-from polydetr.studio.correct_forms import Labels, answer_of, first_value, held, is_held, value_of
+from polydetr.studio.correct_asking import answer, parts
+from polydetr.studio.correct_case import saving_of, show_case
+from polydetr.studio.correct_drafts import Drafts, draft_key, saving_key
+from polydetr.studio.correct_editors import Events, TargetEditor
+from polydetr.studio.correct_forms import correctable
 from polydetr.studio.correct_queue import Case, Queue
-from polydetr.studio.correct_row_view import show_row, shown_images
+from polydetr.studio.correct_row_view import shown_images
 from polydetr.studio.correct_saving import Saver, Saving
 from polydetr.studio.correct_status import SavingView
 from polydetr.studio.correction import Conflict, Correction
-from polydetr.studio.correction_values import OF_TEXT, TargetForm, check
+from polydetr.studio.correction_values import TargetForm
 from polydetr.studio.corrections import Corrections
 from polydetr.studio.pages import View
-from polydetr.web.components.box_editor import ShownImage
-from polydetr.web.components.drafts import Drafts
+from polydetr.web.components.drafts import Drafts as KeptInBrowser
 from polydetr.web.markup import Native, box, button, enabled, text
 from polydetr.web.notices import confirmed, empty, failure, loading, notice
 
-_LOGGER = logging.getLogger("polydetr.studio")
-_ASKED = 64
-"""Rows that are asked at once; of these the first is chosen."""
-_FEW_LABELS = 200
-"""Up to so many, the probability of each is asked, to offer the most probable first."""
-_PATIENCE_S = 600.0
 KEYS = (
     ("Enter", "correct.key.confirm"), ("1 … 9, a …", "correct.key.label"), ("n / p", "correct.key.move"),
     ("u", "correct.key.undo"), ("t", "correct.key.target"), ("← → [ ]", "correct.key.spans"),
@@ -50,11 +43,10 @@ class CorrectPage:
         self.view, self.place, self.queue, self.forms = view, place, queue, forms
         self.viewer, self.words, self.studio = view.viewer, view.viewer.words, view.studio
         self.columns, self.model = Columns.of(view.info), view.info.name
-        self.labels = {target: Labels(form.labels) for target, form in forms.items()}
         self.corrections = Corrections(view.studio.database)
         self.readonly = not self.viewer.may("editor")
-        self.drafts: dict[tuple[str, str], Draft] = {}
-        self.kept: dict[str, Any] = {}
+        every, _ = correctable(view.info, [one["name"] for one in view.info.description["schema"]["targets"]])
+        self.drafts = Drafts(every)
         self.editors: dict[str, TargetEditor] = {}
         self.active = next(iter(forms), "")
         self.past: list[tuple[Case, list[Saving]]] = []
@@ -67,7 +59,7 @@ class CorrectPage:
 
     def build(self) -> None:
         words = self.words
-        self.stored = Drafts(f"correct:{self.model}", self._restore)
+        self.stored = KeptInBrowser(f"correct:{self.model}", self._restore)
         with box("div", "pd-row pd-tools", role="group", aria_label=words("correct.tools")):
             self.go = button(words("correct.confirm"), self.confirm, kind="primary", icon="check", key="Enter")
             self.back = button(words("correct.previous"), self.previous, icon="back", key="p")
@@ -81,7 +73,7 @@ class CorrectPage:
             text(words("correct.readonly", role=words("people.role.editor")), "p", "pd-note")
             for element in (self.go, self.undoes):
                 element.set_visibility(False)
-        self.saving = SavingView(words, self.forms, self.saver, self._row_name, self._leave)
+        self.saving = SavingView(words, self.drafts.forms, self.saver, self._row_name, self._leave)
         self.area = box("div", "pd-correct", aria_live="off")
         with self.area:
             loading(words)
@@ -120,35 +112,20 @@ class CorrectPage:
 
     async def _ask(self) -> None:
         """Has the rows answered, a part at a time; the first is shown as soon as a part of them is."""
-        wanted = self.queue.cases
-        if self.place.at:  # the row that was shown before comes first, with its answer
-            wanted = sorted(wanted, key=lambda case: case.key != self.place.at)
-        wanted = [case for case in wanted if case.reply is None]
-        for start in range(0, len(wanted), _ASKED):
-            part = wanted[start : start + _ASKED]
+        for part in parts(self.queue.cases, self.place.at):
             try:
-                await self._answer(part)
+                await answer(self.view, self.forms, part)
             except PolydetrError as error:
                 if self.queue.current is None:
                     self._failed(error)
-                    return
-                notice(f"{error.message} {error.hint or ''}".strip(), kind="bad")
+                else:
+                    notice(f"{error.message} {error.hint or ''}".strip(), kind="bad")
                 return
             if self.queue.current is None:
                 await self._first()
             self._tell_progress()
         if self.queue.current is None:
             await self._first()
-
-    async def _answer(self, cases: Sequence[Case]) -> None:
-        info = self.view.info
-        few = any(0 < len(form.labels) <= _FEW_LABELS for form in self.forms.values())
-        replies = await replies_patiently(
-            self.studio.fleet, info.name, [case.row for case in cases], Ask(probabilities=few), columns=self.columns,
-            timeout_s=self.studio.limits.timeout_s, first=1, patience_s=_PATIENCE_S,
-        )  # fmt: skip
-        for case, reply in zip(cases, replies, strict=True):
-            case.reply, case.info = reply, info
 
     async def _first(self) -> None:
         case = self.queue.go(self.place.at) if self.place.at else None
@@ -170,7 +147,7 @@ class CorrectPage:
             return
         try:
             if case.reply is None:
-                await self._answer((case,))
+                await answer(self.view, self.forms, (case,))
             case.saved |= await asyncio.to_thread(self.corrections.of_row, self.model, case.key)
         except PolydetrError as error:
             if case.reply is None:
@@ -182,61 +159,23 @@ class CorrectPage:
             self._build_row(case, images)
 
     def _build_row(self, case: Case, images: dict[str, list[Any]]) -> None:
-        words = self.words
         self.area.clear()
-        self.editors = {}
-        error = (case.reply or {}).get("error")
         with self.area:
-            text(words("correct.row", number=f"{case.number:,}"), "h2", "pd-row-name")
-            if error:
-                failure(words, InputError(str(error.get("message", "")), hint=error.get("hint")))
-                show_row(words, case.row, self.columns, images)
-            else:
-                shown = [
-                    str(form.column) for form in self.forms.values() if form.task in OF_TEXT or form.task == "detection"
-                ]
-                show_row(words, case.row, self.columns, images, but=shown)
-                for target in sorted(
-                    self.forms, key=lambda name: self.forms[name].column is None
-                ):  # what is read first
-                    self._build_editor(case, target, images)
+            self.editors = show_case(
+                self.words, case, self.forms, self.drafts, self._events, images=images, columns=self.columns,
+                active=self.active, readonly=self.readonly,
+            )  # fmt: skip
         self._tell_progress()
         self._tell_change()
         address = f"{self.studio.base}{page_of(self.model)}{self.place.query(at=case.key)}"
         ui.run_javascript(f"history.replaceState(history.state, '', {json.dumps(address)})")
 
-    def _build_editor(self, case: Case, target: str, images: dict[str, list[Any]]) -> None:
-        form, labels = self.forms[target], self.labels[target]
-        draft_key = f"draft:{case.key}:{target}"
-        image = next(iter(images.get(str(form.column), ())), None) if form.task == "detection" else None
-        events = Events(
+    def _events(self, target: str) -> Events:
+        return Events(
             changed=self._tell_change,
             named=lambda name: self._run(self._new_label(target, str(name).strip())),
             entered=self.confirm,
         )
-        draft = self._draft(case, target)
-        self.editors[target] = TargetEditor(
-            self.words, form, case, draft, labels, events, draft_key=draft_key,
-            image=image if isinstance(image, ShownImage) else None, readonly=self.readonly,
-            active=target == self.active, several=len(self.forms) > 1,
-        )  # fmt: skip
-        if isinstance(image, PolydetrError):
-            self.editors[target].refuse(image)
-
-    def _draft(self, case: Case, target: str) -> Draft:
-        """What was held of this row before, on this page or before it was loaded again; else what is said of it."""
-        form, labels = self.forms[target], self.labels[target]
-        found = self.drafts.get((case.key, target))
-        if found is None:
-            found = Draft([held(form, labels, first_value(form, case.row, case.reply, case.saved.get(target)))])
-            self.drafts[case.key, target] = found
-        draft_key = f"draft:{case.key}:{target}"
-        if draft_key in self.kept:
-            kept = self.kept.pop(draft_key)
-            if is_held(form, labels, kept, case.row):
-                found.put(kept)
-                found.new_label = bool(labels.new)
-        return found
 
     def _finished(self) -> None:
         words = self.words
@@ -266,7 +205,7 @@ class CorrectPage:
         savings: list[Saving] = []
         for target, editor in self.editors.items():
             try:
-                found = self._saving(case, target, editor.draft)
+                found = saving_of(case, self.forms[target], self.drafts.labels[target], editor.draft)
             except PolydetrError as error:
                 editor.refuse(error)
                 self._activate(target)
@@ -274,27 +213,14 @@ class CorrectPage:
             if found is not None:
                 savings.append(found)
         for one in savings:
-            self.stored.put(f"saving:{one.id}", one.to_json())
+            self.stored.put(saving_key(one), one.to_json())
         for target in self.editors:
-            self.stored.put(f"draft:{case.key}:{target}", None)
+            self.stored.put(draft_key(case, target), None)
         case.done = True
         self.past.append((case, savings))
         self.saver.add(*savings)
         self.saved.set_text(self.words("correct.saving" if savings else "correct.kept"))
         self._run(self._show(self.queue.next()))
-
-    def _saving(self, case: Case, target: str, draft: Draft) -> Saving | None:
-        """None where the same stands there already. Raises InputError."""
-        form = self.forms[target]
-        value = value_of(form, self.labels[target], draft.holds, case.row)
-        checked = check(form, value, case.row, new_label=draft.new_label)
-        standing = case.saved.get(target)
-        if standing is not None and standing.kind != "withdrawn" and standing.value == checked.value:
-            return None
-        return Saving(
-            case.row, case.key, target, checked.value, case.revision(target), answer_of(case.reply, target),
-            new_label=draft.new_label,
-        )  # fmt: skip
 
     def next(self) -> None:
         if self.queue.current is not None or self.editors:
@@ -314,7 +240,7 @@ class CorrectPage:
             editor = self.editors[target]
             if case is not None and editor.draft.undo():
                 editor.show()
-                self.stored.put(f"draft:{case.key}:{target}", editor.draft.holds if editor.draft.changed else None)
+                self.stored.put(draft_key(case, target), editor.draft.holds if editor.draft.changed else None)
                 self._activate(target)
                 self._tell_change()
                 return
@@ -334,7 +260,7 @@ class CorrectPage:
                 except PolydetrError:
                     self.past.append((case, savings))
                     raise
-            self.stored.put(f"saving:{one.id}", None)
+            self.stored.put(saving_key(one), None)
         case.done = False
         self.saving.show()
         self.saved.set_text(self.words("correct.undone"))
@@ -361,37 +287,25 @@ class CorrectPage:
             question = self.words("correct.new_label", label=name)
             if not await confirmed(self.words, question, action=self.words("correct.new_label.add")):
                 return
-        labels = self.labels[target]
+        labels = self.drafts.labels[target]
         index = labels.add(name)
         editor.draft.new_label = True
         self.stored.put(f"labels:{target}", labels.new)
         editor.rename(pick=index)
 
-    # -- what is kept in the browser ----------------------------------------------------------------------------------
+    # -- what is told -------------------------------------------------------------------------------------------------
 
     async def _restore(self, kept: Any) -> None:
         """What was not saved when the page was left or loaded again."""
-        for target, labels in self.labels.items():
-            for name in kept.get(f"labels:{target}") or ():
-                if isinstance(name, str) and 0 < len(name) <= 200:
-                    labels.add(name)
-        self.kept = {key: value for key, value in kept.items() if key.startswith("draft:")}
-        rows: dict[str, Row] = {case.key: case.row for case in self.queue.cases}
-        for key, value in kept.items():
-            if key.startswith("saving:"):
-                one = Saving.from_json(key.removeprefix("saving:"), value, self.columns, rows.get)
-                if one is None or one.target not in self.forms:
-                    continue
-                if (case := self._case(one.key)) is not None:
-                    case.done = True
-                self.saver.add(one)
-        if self.kept and self.queue.current is not None and self.editors:
+        for one in self.drafts.restore(kept, self.queue, self.columns):
+            if (case := self._case(one.key)) is not None and one.target in self.forms:
+                case.done = True
+            self.saver.add(one)
+        if self.queue.current is not None and self.editors:
             await self._show(self.queue.current)
 
     def _case(self, key: str) -> Case | None:
         return next((case for case in self.queue.cases if case.key == key), None)
-
-    # -- what is told -------------------------------------------------------------------------------------------------
 
     def _told(self, one: Saving) -> None:
         """One correction was saved, or was not."""
@@ -409,7 +323,7 @@ class CorrectPage:
             self._tell_progress()
 
     def _was_saved(self, one: Saving, case: Case | None) -> None:
-        self.stored.put(f"saving:{one.id}", None)
+        self.stored.put(saving_key(one), None)
         assert one.saved is not None
         if case is not None:
             self._stands(case, one.saved)
@@ -424,8 +338,8 @@ class CorrectPage:
 
     def _leave(self, one: Saving) -> None:
         """What the other has said stays: of this row the page holds that now."""
-        self.stored.put(f"saving:{one.id}", None)
-        self.drafts.pop((one.key, one.target), None)
+        self.stored.put(saving_key(one), None)
+        self.drafts.forget(one.key, one.target)
         case = self._case(one.key)
         if case is not None and case is self.queue.current:
             self._run(self._show(case))

@@ -47,7 +47,7 @@ class BoxEditor(Element, component="box_editor.js"):
     """Boxes are {"box": [left, top, right, bottom], "label"}: pixels, the number of a label.
 
     It stands in an element of the class ``pd-editor`` with a ``LabelPicker(acts=True)``. Keys on the image: [ and ]
-    choose a box, arrows move it by a pixel, with Ctrl by ten, with Shift they resize it, Delete removes it; b makes one.
+    choose a box, arrows move it by a pixel, with Ctrl ten, with Shift they resize it; Delete removes it, b makes one.
     """
 
     def __init__(
