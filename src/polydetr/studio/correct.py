@@ -14,9 +14,10 @@ from polydetr.studio.correct_address import Place, page_of
 from polydetr.studio.correct_forms import correctable
 from polydetr.studio.correct_list import show_list
 from polydetr.studio.correct_lookups import corrected_targets
-from polydetr.studio.correct_page import KEYS, CorrectPage
+from polydetr.studio.correct_page import CorrectPage
 from polydetr.studio.correct_queue import Queue
 from polydetr.studio.correct_start import show_start
+from polydetr.studio.correct_tools import KEYS
 from polydetr.studio.correction_values import TargetForm
 from polydetr.studio.corrections import Corrections
 from polydetr.studio.handover import Handed

@@ -16,7 +16,7 @@ from polydetr.studio.correct_saving import Saving
 from polydetr.studio.correction_values import TargetForm, check
 from polydetr.web.components.box_editor import ShownImage
 from polydetr.web.markup import text
-from polydetr.web.notices import failure
+from polydetr.web.notices import confirmed, failure
 from polydetr.web.words import Words
 
 
@@ -75,3 +75,15 @@ def saving_of(case: Case, form: TargetForm, labels: Labels, draft: Draft) -> Sav
         case.row, case.key, form.target, checked.value, case.revision(form.target), answer_of(case.reply, form.target),
         new_label=draft.new_label,
     )  # fmt: skip
+
+
+async def named(words: Words, editor: TargetEditor, name: str) -> bool:
+    """Whether a label that was typed is meant, which is asked; what was selected then gets it."""
+    with editor.place:
+        question = words("correct.new_label", label=name)
+        if not await confirmed(words, question, action=words("correct.new_label.add")):
+            return False
+    index = editor.labels.add(name)
+    editor.draft.new_label = True
+    editor.rename(pick=index)
+    return True

@@ -13,7 +13,7 @@ from polydetr.errors import PolydetrError
 from polydetr.serving.rows import Columns
 from polydetr.studio.correct_address import Place, page_of
 from polydetr.studio.correct_asking import answer, parts
-from polydetr.studio.correct_case import saving_of, show_case
+from polydetr.studio.correct_case import named, saving_of, show_case
 from polydetr.studio.correct_drafts import Drafts, draft_key, saving_key
 from polydetr.studio.correct_editors import Events, TargetEditor
 from polydetr.studio.correct_forms import correctable
@@ -21,19 +21,14 @@ from polydetr.studio.correct_queue import Case, Queue
 from polydetr.studio.correct_row_view import shown_images
 from polydetr.studio.correct_saving import Saver, Saving
 from polydetr.studio.correct_status import SavingView
+from polydetr.studio.correct_tools import Tools
 from polydetr.studio.correction import Conflict, Correction
 from polydetr.studio.correction_values import TargetForm
 from polydetr.studio.corrections import Corrections
 from polydetr.studio.pages import View
 from polydetr.web.components.drafts import Drafts as KeptInBrowser
-from polydetr.web.markup import Native, box, button, enabled, text
-from polydetr.web.notices import confirmed, empty, failure, loading, notice
-
-KEYS = (
-    ("Enter", "correct.key.confirm"), ("1 … 9, a …", "correct.key.label"), ("n / p", "correct.key.move"),
-    ("u", "correct.key.undo"), ("t", "correct.key.target"), ("← → [ ]", "correct.key.spans"),
-    ("Del", "correct.key.remove"), ("Alt ← →", "correct.key.ends"),
-)  # fmt: skip
+from polydetr.web.markup import box
+from polydetr.web.notices import empty, failure, loading, notice
 
 
 class CorrectPage:
@@ -60,19 +55,7 @@ class CorrectPage:
     def build(self) -> None:
         words = self.words
         self.stored = KeptInBrowser(f"correct:{self.model}", self._restore)
-        with box("div", "pd-row pd-tools", role="group", aria_label=words("correct.tools")):
-            self.go = button(words("correct.confirm"), self.confirm, kind="primary", icon="check", key="Enter")
-            self.back = button(words("correct.previous"), self.previous, icon="back", key="p")
-            self.on = button(words("correct.next"), self.next, icon="next", key="n")
-            self.undoes = button(words("correct.undo"), self.undo, icon="undo", key="u")
-            if len(self.forms) > 1:
-                button(words("correct.target"), self.cycle, key="t")
-            self.progress = text("", "span", "pd-number pd-progress", role="status")
-            self.saved = text("", "span", "pd-note", role="status")
-        if self.readonly:
-            text(words("correct.readonly", role=words("people.role.editor")), "p", "pd-note")
-            for element in (self.go, self.undoes):
-                element.set_visibility(False)
+        self.tools = Tools(words, self, several=len(self.forms) > 1, readonly=self.readonly)
         self.saving = SavingView(words, self.drafts.forms, self.saver, self._row_name, self._leave)
         self.area = box("div", "pd-correct", aria_live="off")
         with self.area:
@@ -219,7 +202,7 @@ class CorrectPage:
         case.done = True
         self.past.append((case, savings))
         self.saver.add(*savings)
-        self.saved.set_text(self.words("correct.saving" if savings else "correct.kept"))
+        self.tools.say(self.words("correct.saving" if savings else "correct.kept"))
         self._run(self._show(self.queue.next()))
 
     def next(self) -> None:
@@ -263,7 +246,7 @@ class CorrectPage:
             self.stored.put(saving_key(one), None)
         case.done = False
         self.saving.show()
-        self.saved.set_text(self.words("correct.undone"))
+        self.tools.say(self.words("correct.undone"))
         await self._show(self.queue.go(case.key))
 
     def cycle(self) -> None:
@@ -281,17 +264,8 @@ class CorrectPage:
     async def _new_label(self, target: str, name: str) -> None:
         """A label that the model does not know is taken only where it is meant."""
         editor = self.editors.get(target)
-        if editor is None or self.readonly or not name:
-            return
-        with editor.place:
-            question = self.words("correct.new_label", label=name)
-            if not await confirmed(self.words, question, action=self.words("correct.new_label.add")):
-                return
-        labels = self.drafts.labels[target]
-        index = labels.add(name)
-        editor.draft.new_label = True
-        self.stored.put(f"labels:{target}", labels.new)
-        editor.rename(pick=index)
+        if editor is not None and name and not self.readonly and await named(self.words, editor, name):
+            self.stored.put(f"labels:{target}", self.drafts.labels[target].new)
 
     # -- what is told -------------------------------------------------------------------------------------------------
 
@@ -318,7 +292,7 @@ class CorrectPage:
             elif one.theirs is not None and case is not None:
                 self._stands(case, one.theirs)
             if one.state != "saved":
-                self.saved.set_text("")
+                self.tools.say("")
             self.saving.show(self.viewer.base)
             self._tell_progress()
 
@@ -327,7 +301,8 @@ class CorrectPage:
         assert one.saved is not None
         if case is not None:
             self._stands(case, one.saved)
-        self.saved.set_text(self.words("correct.saved", row=self._row_name(one.key)))
+        if not any(other.key == one.key for other in self.saver.open.values()):  # of several targets, all of them
+            self.tools.say(self.words("correct.saved", row=self._row_name(one.key)))
         for message in one.messages:
             notice(message)
 
@@ -349,14 +324,8 @@ class CorrectPage:
         return self.words("correct.row", number=f"{case.number:,}") if case is not None else self.words("correct.a_row")
 
     def _tell_progress(self) -> None:
-        words, queue = self.words, self.queue
-        self.progress.set_text(words("correct.progress", done=f"{queue.done:,}", count=f"{len(queue.cases):,}"))
-        enabled(self.back, queue.has_previous)
+        self.tools.tell_progress(self.queue)
 
     def _tell_change(self) -> None:
-        """The button says whether it confirms or saves a change."""
         changed = any(editor.draft.changed for editor in self.editors.values())
-        label = self.go.default_slot.children[1]
-        assert isinstance(label, Native)
-        label.set_text(self.words("correct.save" if changed else "correct.confirm"))
-        enabled(self.go, bool(self.editors))
+        self.tools.tell_change(changed=changed, any_row=bool(self.editors))
