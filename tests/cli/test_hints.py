@@ -23,7 +23,7 @@ PRINTED_BY = {
     "training": {"train"}, "predictor.py": {"train"}, "model": {"train"}, "schema": {"train", "inspect"},
     "tuning": {"tune"}, "export": {"export"}, "serving": {"serve"}, "inference/proof.py": {"export", "optimize"},
     "inference/runs.py": {"runs list", "runs show", "runs compare"}, "web/store/backup.py": {"store restore"},
-    "studio/correction_formats.py": {"corrections export"},
+    "studio/correction_formats.py": {"corrections export"}, "studio/correct_list.py": {"train"},
     "web": {f"people {verb}" for verb in ("add", "list", "remove", "password")}
     | {f"store {verb}" for verb in ("backup", "restore", "retain", "erase")},
     "studio": {"serve"}, "studio/trainings.py": {"train"},
@@ -65,7 +65,7 @@ def messages(path: Path) -> list[tuple[int, str]]:
 def faults(text: str, printed_by: set[str], known: dict[str, set[str]]) -> list[str]:
     """The options in ``text`` that a verb lacks which can print it, or which the text itself names."""
     lacking = []
-    for sentence in re.split(r"[.;] ", text):
+    for sentence in re.split(r"[.;] ", re.sub(r"var\(--[a-z-]+\)", "", text)):  # a variable of a style is no option
         verbs = printed_by
         for word in WORD.findall(sentence):
             if not word.startswith("--"):

@@ -172,6 +172,7 @@ def test_a_backup_holds_them_and_what_came_from_a_person_goes_with_its_rows_and_
     save(kept, [{"box": [0, 0, 9, 9], "label": "cat"}], {"image": own}, info=BOXES, person="Ben", id="of-ben-alone")
     backup.save(store, tmp_path / "store.backup")
     assert erase(store, "ben") == {
+        "audit": 1,
         "corrections": 1,
         "corrected_row_images": 1,
         "corrected_rows": 1,

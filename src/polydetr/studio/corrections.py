@@ -23,13 +23,14 @@ from sqlalchemy import Connection, Select, and_, func, select
 from sqlalchemy.engine import Row as Line
 
 from polydetr.core.files import json_text
-from polydetr.errors import InputError, did_you_mean, quoted
+from polydetr.errors import InputError, did_you_mean, quoted, shown
 from polydetr.serving.contract import ModelInfo
 from polydetr.serving.rows import Columns
 from polydetr.studio.correction import Conflict, Correction, Kind
 from polydetr.studio.correction_export import Exported, export_corrections
 from polydetr.studio.correction_rows import PackedRow, inputs_of, packed, unpacked
 from polydetr.studio.correction_values import TargetForm, check, same_value
+from polydetr.web.people.audit import note_in
 from polydetr.web.store.database import Database
 from polydetr.web.store.tables import corrected_images, corrected_row_images, corrected_rows, corrections
 
@@ -205,6 +206,11 @@ class Corrections:
         if row is not None:
             _keep_row(connection, row)
         connection.execute(corrections.insert().values(**line, revision=expected_revision + 1))
+        note_in(
+            connection, line["person"], "correct" if line["undoes"] is None else "undo correction", line["model"],
+            target=shown(line["target"], 60), row=line["row_key"][:16], revision=expected_revision + 1,
+            kind=line["kind"],
+        )  # fmt: skip
 
 
 _SAME = ("model", "version", "row_key", "target", "form", "answer", "value", "kind")

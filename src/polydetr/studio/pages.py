@@ -6,7 +6,7 @@ NiceGUI keeps one application for the process, and so does a service: ``StudioPa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http.cookies import CookieError, SimpleCookie
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fastapi import FastAPI
-from nicegui import ui
+from nicegui import Client, context, ui
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
@@ -86,9 +86,13 @@ class Studio:
     async def viewer(self, request: Request) -> Viewer:
         """Who looks. Raises StoreUnavailable."""
         words, theme = taste_of(request)
-        cookies = dict(request.cookies)
+        cookies, client = dict(request.cookies), context.client
         person = await self.person_of(cookies) or Anybody("", "viewer")
-        return Viewer(words, theme, self.base, person, self.people is not None, lambda: self.person_of(cookies))
+
+        def now() -> Awaitable[SomeOne | None]:  # who signs in again within the page has another cookie
+            return self.person_of(_cookies_of(client) or cookies)
+
+        return Viewer(words, theme, self.base, person, self.people is not None, now)
 
     async def begin(
         self, request: Request, section: str, *, model: str | None = None, keys: tuple[tuple[str, str], ...] = ()
@@ -180,6 +184,12 @@ class StudioPages:
 
     def most_of(self, path: str) -> int:
         return UPLOAD_BYTES if "/upload/" in path else MEGABYTE
+
+
+def _cookies_of(client: Client) -> dict[str, str]:
+    """Those that a page's browser sent when it connected last; none before."""
+    header = (client.environ or {}).get("HTTP_COOKIE", "")
+    return _cookies({b"cookie": [header.encode("latin-1", "replace")]}) if header else {}
 
 
 def _cookies(headers: Headers) -> dict[str, str]:

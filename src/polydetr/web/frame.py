@@ -28,7 +28,7 @@ from polydetr.web.words import LANGUAGES, Words
 _LANGUAGES: Mapping[str, Any] = {"en": "en-US", "zh": "zh-CN"}
 FONT = "polydetr-cjk.otf"
 _STATIC = files("polydetr.web") / "static"
-_STYLES = ("theme.css", "answers.css")
+_STYLES = ("theme.css", "answers.css", "editors.css")
 _KEYS = (("?", "keys.help"), ("/", "keys.search"), ("j / k", "keys.move"), ("Esc", "keys.close"))
 
 

@@ -31,6 +31,7 @@ from polydetr.web.components.row_form import RowForm
 from polydetr.web.components.row_values import Field
 from polydetr.web.components.table import Column, Flag, Table
 from polydetr.web.components.vector import vector
+from polydetr.web.editor_gallery import EDITORS
 from polydetr.web.markup import box, button, text
 from polydetr.web.notices import empty, failure, loading
 from polydetr.web.words import Words
@@ -244,6 +245,7 @@ ENTRIES: dict[str, Callable[[Words], States]] = {
     "Code": _code,
     "Table": _table,
     "File and progress": _file,
+    **EDITORS,
 }
 
 

@@ -24,6 +24,7 @@
     else if (event.key === "/") document.querySelector("[data-search], [data-search] input, [data-search] textarea")?.focus();
     else if (event.key === "j" || event.key === "k") move(event.key === "j" ? 1 : -1);
     else {
+      if (event.key === "Enter" && event.target.closest?.("a, summary, button:not([role=radio]):not([role=checkbox])")) return;
       const pressed = [...document.querySelectorAll("[data-key]")].find((b) => b.dataset.key === event.key && !b.disabled && b.offsetParent);
       if (!pressed) return;
       pressed.click();
@@ -86,7 +87,11 @@
       const dialog = Object.assign(document.createElement("dialog"), { id: "pd-sign-in", className: "pd-dialog" });
       const frame = Object.assign(document.createElement("iframe"), { src: `${base}/login?inside=1`, title: "sign in" });
       frame.style = "border: 0; width: min(400px, 84vw); height: 380px; color-scheme: normal";
-      frame.addEventListener("load", () => { if (!frame.contentWindow.location.pathname.endsWith("/login")) dialog.remove(); });
+      frame.addEventListener("load", () => {
+        if (frame.contentWindow.location.pathname.endsWith("/login")) return;
+        dialog.remove();
+        window.socket?.disconnect().connect();  // who is signed in is read when a page connects
+      });
       dialog.append(frame);
       document.body.append(dialog);
       dialog.showModal();

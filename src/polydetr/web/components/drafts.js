@@ -1,0 +1,18 @@
+/* What was typed and is not saved yet, kept in this tab: it outlives a reload, and the service. */
+export default {
+  template: `<span hidden></span>`,
+  props: { name: String },
+  mounted() {
+    const place = `polydetr.drafts:${this.name}`;
+    const read = () => { try { return JSON.parse(sessionStorage.getItem(place)) ?? {}; } catch { return {}; } };
+    this.keep = (key, value) => {
+      const kept = read();
+      if (value === undefined || value === null) delete kept[key]; else kept[key] = value;
+      try { sessionStorage.setItem(place, JSON.stringify(kept)); } catch { /* full: the page itself still has it */ }
+    };
+    window.polydetr.keep = this.keep;
+    this.$emit("kept", read());
+  },
+  unmounted() { if (window.polydetr.keep === this.keep) delete window.polydetr.keep; },
+  methods: { put(key, value) { this.keep(key, value); } },
+};

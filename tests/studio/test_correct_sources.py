@@ -1,0 +1,86 @@
+"""Rows that are brought to the page Correct."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from correction_cases import BOXES, CLASSES, NUMBER, image_bytes
+from starlette.datastructures import QueryParams
+
+from polydetr.errors import InputError, RowError
+from polydetr.serving.refusal import Refused
+from polydetr.serving.rows import Columns
+from polydetr.studio.correct_address import Place, page_of
+from polydetr.studio.correct_sources import merged, rows_of_file, rows_of_lines, suffixes
+from polydetr.studio.kept_texts import kept_texts
+from polydetr.studio.row_sets import MOST_ROWS
+
+
+def test_lines_are_rows_and_empty_ones_are_none() -> None:
+    rows = rows_of_lines(CLASSES, "one\r\n\n  \ntwo <b>😀\n", "Ada")
+    assert [dict(item) for item in rows.items if not isinstance(item, RowError)] == [
+        {"text": "one"},
+        {"text": "two <b>😀"},
+    ]
+    with pytest.raises(InputError, match="no text"):
+        rows_of_lines(CLASSES, " \n", "Ada")
+
+
+def test_a_file_has_its_rows_and_what_cannot_be_read_has_a_reason() -> None:
+    rows = rows_of_file(CLASSES, "a.jsonl", b'{"text": "one"}\nnot json\n{"text": "two"}\n', "Ada")
+    assert [isinstance(item, RowError) for item in rows.items] == [False, True, False]
+    csv = rows_of_file(NUMBER, "a.CSV", b"text,minutes\none,3\n", "Ada")
+    assert [dict(item) for item in csv.items if not isinstance(item, RowError)] == [{"text": "one", "minutes": "3"}]
+
+
+def test_an_image_is_a_row_where_the_model_reads_one_image() -> None:
+    rows = rows_of_file(BOXES, "photo.PNG", image_bytes(), "Ada")
+    assert rows.items[0] == {"image": image_bytes()}  # type: ignore[comparison-overlap]
+    assert ".png" in suffixes(Columns.of(BOXES))
+    assert ".png" not in suffixes(Columns.of(CLASSES))
+    assert len(merged([rows, rows]).items) == 2
+
+
+def test_other_files_are_refused_by_name() -> None:
+    with pytest.raises(InputError, match=r"report.pdf"):
+        rows_of_file(CLASSES, "report.pdf", b"%PDF", "Ada")
+    with pytest.raises((InputError, Refused)):
+        rows_of_file(CLASSES, "a.csv", b"", "Ada")
+    with pytest.raises(Refused):
+        rows_of_file(CLASSES, "a.parquet", b"PAR1 no PAR1", "Ada")
+
+
+def test_a_long_file_gives_its_first_rows_and_says_so() -> None:
+    content = b"text\n" + b"".join(b"row %d\n" % i for i in range(MOST_ROWS + 5))
+    rows = rows_of_file(CLASSES, "a.csv", content, "Ada")
+    assert len(rows.items) == MOST_ROWS
+    assert "first 5,000" in rows.messages[0]
+
+
+def test_a_file_in_the_encoding_of_china_is_read() -> None:
+    rows = rows_of_file(CLASSES, "a.csv", "text\n服务很好\n".encode("gbk"), "Ada")
+    assert rows.items[0] == {"text": "服务很好"}  # type: ignore[comparison-overlap]
+
+
+def test_kept_texts_are_whole_rows_or_nothing(tmp_path: Path) -> None:
+    header = {"parts": {"rows": {"texts": [[["one", [[0, 3]]]], [["two", [[0, 3]]]], [["one", [[0, 3]]]]]}}}
+    block = json.dumps({"__metadata__": {"polydetr": json.dumps(header)}}).encode()
+    (tmp_path / "rows.safetensors").write_bytes(len(block).to_bytes(8, "little") + block)
+    info = replace(CLASSES, folder=str(tmp_path))
+    assert kept_texts(info) == [{"text": "one"}, {"text": "two"}]
+    assert kept_texts(replace(NUMBER, folder=str(tmp_path))) == []  # the minutes are not kept
+    assert kept_texts(CLASSES) == []
+    (tmp_path / "rows.safetensors").write_bytes(b"\xff" * 20)
+    assert kept_texts(info) == []
+
+
+def test_an_address_says_what_is_shown_and_nothing_else() -> None:
+    place = Place.of(QueryParams("view=list&person=Ada&kind=nonsense&page=x&other=1"))
+    assert place == Place(view="list", person="Ada")
+    assert place.query(page=2) == "?view=list&person=Ada&page=2"
+    assert Place().query() == ""
+    assert Place().begins
+    assert page_of("a/b ?") == "/a%2Fb%20%3F/correct"
