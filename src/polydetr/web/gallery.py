@@ -198,7 +198,7 @@ def _charts(words: Words) -> States:
                 most=1.0,
                 intervals={"short": (0.4, 0.6), "long": (0.7, 0.9)},
             ),
-        ),  # fmt: skip
+        ),
         "matrix": lambda: Chart(words, heat("Confusion", ["LOC", "ORG", SCRIPT], cells, of=("label", "answer"))),
         "pairs": lambda: Chart(words, pairs("Drift", {"low": (0.5, 0.2), "high": (0.5, 0.8)}, of=("then", "now"))),
         "empty": lambda: Chart(words, line_chart("Scores", {}, x="step", y="score"), height=160),
