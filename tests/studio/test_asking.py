@@ -31,7 +31,8 @@ from polydetr.studio.answer_parts import (
     text_of,
 )
 from polydetr.studio.answer_view import labels_to_explain
-from polydetr.studio.examples import examples_of, kept_texts
+from polydetr.studio.examples import MOST as MOST_EXAMPLES
+from polydetr.studio.examples import examples_of
 from polydetr.studio.handover import Handed, Handover
 from polydetr.studio.row_fields import FEW, MOST_NAMES, fields_of, learned_columns
 from polydetr.studio.why_view import column_bars, verdict, weighed
@@ -129,13 +130,11 @@ def test_of_very_many_names_a_page_is_sent_some() -> None:
     assert (len(a.names), len(b.names), b.total) == (MOST_NAMES - 10, FEW, MOST_NAMES - 10)
 
 
-def test_examples_come_from_the_model(info: ModelInfo, tmp_path: Path) -> None:
-    [typical] = examples_of(info)  # two columns: texts alone make no row
-    assert set(typical) == {"text", "minutes"}
-    assert kept_texts(Path(info.folder)) != []
-    for content in (b"", b"\xff" * 20, (10).to_bytes(8, "little") + b"[1, 2, 3] "):
-        (tmp_path / "rows.safetensors").write_bytes(content)
-        assert kept_texts(tmp_path) == []
+def test_examples_are_rows_that_the_folder_keeps_and_the_typical_one(info: ModelInfo, tmp_path: Path) -> None:
+    *kept, typical = examples_of(info)
+    assert 0 < len(kept) <= MOST_EXAMPLES
+    assert {frozenset(row) for row in (*kept, typical)} == {frozenset({"text", "minutes"})}
+    assert examples_of(replace(info, folder=str(tmp_path))) == [typical]
 
 
 # -- the answer -------------------------------------------------------------------------------------------------------

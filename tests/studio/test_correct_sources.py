@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from pathlib import Path
-
 import pytest
 from correction_cases import BOXES, CLASSES, NUMBER, image_bytes
 from starlette.datastructures import QueryParams
@@ -15,7 +11,6 @@ from polydetr.serving.refusal import Refused
 from polydetr.serving.rows import Columns
 from polydetr.studio.correct_address import Place, page_of
 from polydetr.studio.correct_sources import merged, rows_of_file, rows_of_lines, suffixes
-from polydetr.studio.kept_texts import kept_texts
 from polydetr.studio.row_sets import MOST_ROWS
 
 
@@ -63,18 +58,6 @@ def test_a_long_file_gives_its_first_rows_and_says_so() -> None:
 def test_a_file_in_the_encoding_of_china_is_read() -> None:
     rows = rows_of_file(CLASSES, "a.csv", "text\n服务很好\n".encode("gbk"), "Ada")
     assert rows.items[0] == {"text": "服务很好"}  # type: ignore[comparison-overlap]
-
-
-def test_kept_texts_are_whole_rows_or_nothing(tmp_path: Path) -> None:
-    header = {"parts": {"rows": {"texts": [[["one", [[0, 3]]]], [["two", [[0, 3]]]], [["one", [[0, 3]]]]]}}}
-    block = json.dumps({"__metadata__": {"polydetr": json.dumps(header)}}).encode()
-    (tmp_path / "rows.safetensors").write_bytes(len(block).to_bytes(8, "little") + block)
-    info = replace(CLASSES, folder=str(tmp_path))
-    assert kept_texts(info) == [{"text": "one"}, {"text": "two"}]
-    assert kept_texts(replace(NUMBER, folder=str(tmp_path))) == []  # the minutes are not kept
-    assert kept_texts(CLASSES) == []
-    (tmp_path / "rows.safetensors").write_bytes(b"\xff" * 20)
-    assert kept_texts(info) == []
 
 
 def test_an_address_says_what_is_shown_and_nothing_else() -> None:

@@ -20,8 +20,8 @@ from polydetr.studio.correct_start import show_start
 from polydetr.studio.correct_tools import KEYS
 from polydetr.studio.correction_values import TargetForm
 from polydetr.studio.corrections import Corrections
+from polydetr.studio.folder_rows import rows_of_folder
 from polydetr.studio.handover import Handed
-from polydetr.studio.kept_texts import kept_texts
 from polydetr.studio.pages import Studio, View
 from polydetr.studio.row_sets import MOST_ROWS
 from polydetr.web.markup import box, link, text
@@ -56,7 +56,7 @@ async def _fill(view: View, place: Place) -> None:
         await show_list(view, place, forms)
         return
     if place.begins:
-        kept = len(await asyncio.to_thread(kept_texts, info))
+        kept = len(await asyncio.to_thread(rows_of_folder, info))
         show_start(view, kept=kept, corrected=corrected)
         return
     if place.target in forms:
@@ -79,7 +79,7 @@ async def _queue(view: View, place: Place, forms: dict[str, TargetForm]) -> tupl
     messages: Sequence[str] = ()
     handed: Handed | None = None
     if place.rows == "kept":
-        items = [*await asyncio.to_thread(kept_texts, info)][:MOST_ROWS]
+        items = [*await asyncio.to_thread(rows_of_folder, info)][:MOST_ROWS]
     elif place.rows == "corrected":
         found = await asyncio.to_thread(Corrections(view.studio.database).list, info.name, limit=MOST_ROWS)
         items = [one.row for one in reversed(found)]
