@@ -218,7 +218,11 @@ def service(model: Path, runtime: str | None) -> Iterator[str]:
     command = [sys.executable, "-m", "polydetr", "serve", str(model), "--port", "0", "--max-body", "4"]
     command += ["--runtime", runtime] if runtime else []
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, stderr=log, env=environment) as process:
+    with (
+        tempfile.TemporaryDirectory() as place,
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen([*command, "--store", f"{place}/s.db"], stderr=log, env=environment) as process,
+    ):
         try:
             while not (found := re.search(r"answering at (\S+);", _all(log))):
                 if process.poll() is not None:

@@ -49,7 +49,8 @@ class Service:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        command = ["serve", *models, "--port", str(self.port), "--runtime", runtime, *options]
+        store = f"/tmp/polydetr-service-{self.port}.db"
+        command = ["serve", *models, "--port", str(self.port), "--runtime", runtime, "--store", store, *options]
         began = time.perf_counter()
         self.log = Path(f"/tmp/polydetr-service-{self.port}.log")
         self.process = subprocess.Popen(

@@ -1,43 +1,75 @@
-"""How fast the pages of a model are, in a real Chromium on this machine.
+"""How fast the pages of a model are, and what they hold on to, in a real Chromium on this machine.
 
-    python benchmarks/studio.py ask NAME=FOLDER [--rounds 20] [--text "..."] [--out FILE]
+    python benchmarks/studio.py ask      NAME=FOLDER [--rounds 20] [--text "..."]
+    python benchmarks/studio.py batch    NAME=FOLDER --rows ROWS.csv
+    python benchmarks/studio.py browsers NAME=FOLDER [--browsers 50] [--seconds 600]
+    python benchmarks/studio.py cut      NAME=FOLDER [--loads 10000]
+    python benchmarks/studio.py pictures NAME=FOLDER --rows ROWS.csv --text "..."
 
-ask: seconds until the page is painted, and from the key that asks to the answer shown, less what the same request takes
-over HTTP (the model's own time and the API's): what the pages cost. Medians of the rounds, and the worst one.
+ask: seconds until the page is painted, and from asking to the answer shown, less what the same request takes over HTTP
+(the model's own time and the API's): what the pages cost; medians of the rounds, and the worst one. batch: a file is
+dropped and answered; sorting, filtering and searching its table, from the call to the frame that shows the outcome,
+medians of 9. browsers: so many pages ask every two seconds; memory of the processes a minute after the beginning and at
+the end. cut: page loads that are cut off at once, memory after a tenth of them and at the end, half a minute later.
+pictures: those of the guide, of pages that show this model. Needs Chromium and playwright; --keep records a line.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
+from urllib.parse import quote
 from urllib.request import Request, urlopen
+
+import recording
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
 TEXT = "a lovely evening by the sea"
+PICTURES = Path(__file__).parents[1] / "docs" / "guide" / "pictures"
+VIEW: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "locale": "en-US"}
+
+
+@dataclass(frozen=True)
+class Service:
+    """``polydetr serve`` over one model, in a process of its own."""
+
+    address: str
+    name: str
+    pid: int
+
+    @property
+    def page(self) -> str:
+        return f"{self.address}/studio/{quote(self.name)}"
+
+    def memory(self) -> dict[str, float]:
+        """MB of the process that speaks HTTP, and of the model's."""
+        told = subprocess.run(["ps", "-o", "pid=,rss=", "--pid", str(self.pid), "--ppid", str(self.pid)],
+                              capture_output=True, text=True, check=True).stdout  # fmt: skip
+        sizes = {int(pid): int(size) / 1024 for pid, size in map(str.split, told.splitlines())}
+        return {"front_mb": round(sizes.pop(self.pid), 1), "workers_mb": round(sum(sizes.values()), 1)}
 
 
 @contextmanager
-def service(model: str) -> Iterator[str]:
-    """The address of ``polydetr serve`` over this model, in a process of its own."""
-    command = [sys.executable, "-m", "polydetr", "serve", model, "--port", "0"]
-    with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log", "w+", encoding="utf-8") as log:
-        absolute = model.split("=", 1)
-        command[4] = f"{absolute[0]}={Path(absolute[1]).absolute()}"
-        process = subprocess.Popen(command, cwd=folder, stderr=log, stdout=subprocess.DEVNULL)
+def service(model: str) -> Iterator[Service]:
+    name, _, folder = model.partition("=")
+    command = [sys.executable, "-m", "polydetr", "serve", f"{name}={Path(folder).absolute()}", "--port", "0"]
+    with tempfile.TemporaryDirectory() as place, open(Path(place) / "log", "w+", encoding="utf-8") as log:
+        process = subprocess.Popen(command, cwd=place, stderr=log, stdout=subprocess.DEVNULL)
         try:
-            yield _address(process, Path(folder) / "log")
+            yield Service(_address(process, Path(place) / "log"), name, process.pid)
         finally:
             process.terminate()
             process.wait(30)
@@ -62,8 +94,9 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-def measure_ask(address: str, name: str, *, rounds: int, text: str) -> dict[str, Any]:
+def ask(service: Service, given: argparse.Namespace) -> dict[str, Any]:
     """See the top."""
+    address, name, rounds, text = service.address, service.name, given.rounds, given.text
     described = json.load(urlopen(f"{address}/v1/models/{name}"))
     column = next(n for n, schema in described["columns"].items() if schema.get("x-modality") == "text")
     row = {n: text if n == column else described["example"].get(n) for n in described["columns"]}
@@ -132,7 +165,142 @@ def _numbers(seconds: list[float]) -> dict[str, float]:
     return {"median_s": round(median(seconds), 4), "worst_s": round(max(seconds), 4), "rounds": len(seconds)}
 
 
-PARTS: dict[str, Callable[..., dict[str, Any]]] = {"ask": measure_ask}
+TABLE = "getElement(document.querySelector('.pd-table-view').id.slice(1))"
+_TIMED = """async work => {
+  const table = TABLE, times = [], label = table.values[0]?.[0] ?? '';
+  const drawn = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+  for (let i = 0; i < 9; i++) {
+    await drawn();
+    const began = performance.now();
+    const by = {colId: i % 2 ? 'o0' : 'n', sort: i % 2 ? 'asc' : 'desc'};
+    work === 'sort' ? table.api.applyColumnState({state: [by], defaultState: {sort: null}})
+      : work === 'search' ? table.find(i % 2 ? 'a' : '1')
+      : table.choose(i % 2 ? label : '');
+    await drawn();
+    times.push(performance.now() - began);
+  }
+  table.find(''); table.choose('');
+  return times.sort((a, b) => a - b)[4];
+}""".replace("TABLE", TABLE)
+
+
+def batch(service: Service, given: argparse.Namespace) -> dict[str, Any]:
+    """See the top."""
+    with browser() as chromium:
+        page = chromium.new_page(**VIEW)
+        page.goto(f"{service.page}/batch")
+        began = time.monotonic()
+        _answer_file(page, given.rows)
+        found = {"all_answers_s": round(time.monotonic() - began, 1), "rows": page.evaluate(f"() => {TABLE}.have")}
+        return found | {f"{work}_ms": round(page.evaluate(_TIMED, work), 1) for work in ("sort", "filter", "search")}
+
+
+def _answer_file(page: Any, rows: Path) -> None:
+    page.wait_for_selector(".pd-file-drop")
+    page.set_input_files("input[type=file]", str(rows))
+    page.wait_for_selector(".ag-row", timeout=600_000)
+    page.wait_for_selector("progress", state="detached", timeout=3_600_000)
+    page.wait_for_function(f"() => {TABLE}.have === {TABLE}.there", timeout=600_000)
+    page.wait_for_function("() => !document.body.innerText.includes('Measuring')", timeout=3_600_000)
+    page.wait_for_timeout(2000)
+
+
+_ASK_ON = """([column, text, seconds]) => {
+  const field = [...document.querySelectorAll('textarea')][0], place = document.querySelector('.pd-answer-place');
+  window.asked = window.answered = 0;
+  new MutationObserver(() => {
+    const there = place.getAttribute('aria-busy') === 'false' && place.querySelector('.pd-part');
+    if (window.waits && there) { window.answered++; window.waits = false; }
+  }).observe(place, {childList: true, subtree: true, attributes: true});
+  setInterval(() => {
+    field.value = `${text} ${window.asked++}`;
+    field.dispatchEvent(new Event('input', {bubbles: true}));
+    window.waits = true;
+    document.querySelector('.pd-form').requestSubmit();
+  }, 1000 * seconds);
+}"""
+
+
+def browsers(service: Service, given: argparse.Namespace) -> dict[str, Any]:
+    """See the top."""
+    warm = min(60.0, given.seconds / 5)
+    with browser() as chromium:
+        pages = [chromium.new_context(**VIEW).new_page() for _ in range(given.browsers)]
+        for page in pages:
+            page.goto(f"{service.page}/ask")
+            page.wait_for_selector("main form")
+            page.keyboard.press("e")
+            page.wait_for_selector(".pd-part")
+        for page in pages:
+            page.evaluate(_ASK_ON, ["", given.text, 2])
+        began = time.monotonic()
+        time.sleep(warm)
+        first = service.memory()
+        time.sleep(max(0.0, given.seconds - (time.monotonic() - began)))
+        last = service.memory()
+        counts = {what: sum(page.evaluate(f"window.{what}") for page in pages) for what in ("asked", "answered")}
+    time.sleep(15)  # longer than a page may be away before it is forgotten
+    return {"browsers": given.browsers, "seconds": given.seconds, **counts, "after_warm_up": first, "at_the_end": last,
+            "when_all_left": service.memory(), "growth": _growth(first, last)}  # fmt: skip
+
+
+def _growth(first: dict[str, float], last: dict[str, float]) -> float:
+    return round(sum(last.values()) / sum(first.values()) - 1, 4)
+
+
+def cut(service: Service, given: argparse.Namespace) -> dict[str, Any]:
+    """See the top."""
+    host, port = service.address.removeprefix("http://").split(":")
+    request = f"GET /studio/{quote(service.name)}/ask HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
+    first, began = {}, time.monotonic()
+    for number in range(given.loads):
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            connection.sendall(request)
+            connection.recv(1)  # the page was made; nothing of it is read
+        if number + 1 == given.loads // 10:
+            time.sleep(30)
+            first = service.memory()
+    seconds = time.monotonic() - began
+    time.sleep(30)
+    last = service.memory()
+    return {"loads": given.loads, "seconds": round(seconds, 1), "after_a_tenth": first, "at_the_end": last,
+            "growth": _growth(first, last)}  # fmt: skip
+
+
+def pictures(service: Service, given: argparse.Namespace) -> dict[str, Any]:
+    """See the top."""
+    with browser() as chromium:
+        page = chromium.new_page(**VIEW, device_scale_factor=1.25)
+        page.goto(f"{service.page}/ask")
+        page.wait_for_selector("main form")
+        page.locator("textarea").first.fill(given.text)
+        page.keyboard.press("Control+Enter")
+        page.wait_for_selector(".pd-part")
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("w")
+        page.wait_for_timeout(6000)
+        _photograph(page, "ask")
+        page.goto(f"{service.page}/batch")
+        _answer_file(page, given.rows)
+        _photograph(page, "batch")
+        page.goto(f"{service.page}/correct?rows=kept")
+        page.wait_for_timeout(6000)
+        _photograph(page, "correct")
+        page.goto(f"{service.page}/model")
+        page.wait_for_timeout(6000)
+        _photograph(page, "model")
+    return {"pictures": sorted(path.name for path in PICTURES.glob("studio-*.png"))}
+
+
+def _photograph(page: Any, name: str) -> None:
+    page.evaluate("document.fonts.ready")
+    page.mouse.move(0, 0)
+    page.screenshot(path=PICTURES / f"studio-{name}.png")
+
+
+PARTS: dict[str, Callable[[Service, argparse.Namespace], dict[str, Any]]] = {
+    "ask": ask, "batch": batch, "browsers": browsers, "cut": cut, "pictures": pictures,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -141,14 +309,15 @@ def main() -> None:
     parser.add_argument("model", help="NAME=FOLDER")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--text", default=TEXT)
-    parser.add_argument("--out", type=Path, help="a JSON file for the figures")
+    parser.add_argument("--rows", type=Path, help="a file of rows for the page Batch")
+    parser.add_argument("--browsers", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--loads", type=int, default=10_000)
+    parser.add_argument("--keep", action="store_true", help="record the line")
     given = parser.parse_args()
-    with service(given.model) as address:
-        found = PARTS[given.part](address, given.model.partition("=")[0], rounds=given.rounds, text=given.text)
-    result = {"part": given.part, "model": given.model, "machine": platform.platform(), **found}
-    print(json.dumps(result, indent=1))
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    with service(given.model) as over:
+        line = {"part": given.part, **PARTS[given.part](over, given)}
+    print(json.dumps(recording.keep("studio", line) if given.keep else line, indent=1))
 
 
 if __name__ == "__main__":

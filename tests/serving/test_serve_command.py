@@ -87,7 +87,7 @@ def test_a_whole_service(film_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "polydetr", "serve", str(film_folder), "--port", "0", "--keys", str(keys.path)]
     command += ["--root", str(tmp_path / "models")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as service:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path) as service:
         assert service.stderr is not None
         told = ""
         while "curl" not in told:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polydetr.cli.output import say
-from polydetr.errors import ConfigError
+from polydetr.errors import ConfigError, PolydetrError
 
 if TYPE_CHECKING:
     from polydetr.serving.contract import Fleet, ModelInfo
@@ -93,7 +93,7 @@ _RATE = 100.0
 
 def _pages(
     wanted: Wanted, studio: bool | None, store: str, runs: Path, may_train: bool | None
-) -> Callable[[], Callable[[Fleet], Pages]] | None:
+) -> Callable[[], Callable[[Fleet], Pages] | None] | None:
     missing = [name for name in _NEEDED_BY_PAGES if find_spec(name) is None]
     if studio is False or (studio is None and missing):
         return None
@@ -104,7 +104,17 @@ def _pages(
         )
     from polydetr.studio.opened import studio_pages
 
-    return lambda: studio_pages(wanted, store=store, runs=runs, may_train=may_train)
+    def prepared() -> Callable[[Fleet], Pages] | None:
+        """A service that was not asked for pages does not fail for want of them."""
+        try:
+            return studio_pages(wanted, store=store, runs=runs, may_train=may_train)
+        except PolydetrError as error:
+            if studio:
+                raise
+            say(f"polydetr: without pages: {error}")
+            return None
+
+    return prepared
 
 
 def _check_installed() -> None:

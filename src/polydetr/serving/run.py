@@ -148,7 +148,7 @@ def serve(
     wanted: Wanted,
     *,
     started: Callable[[str, Mapping[str, ModelInfo]], None],
-    pages: Callable[[], Callable[[Fleet], Pages]] | None = None,
+    pages: Callable[[], Callable[[Fleet], Pages] | None] | None = None,
 ) -> None:
     """Loads the models and answers until it is stopped (SIGTERM, Ctrl-C), and then what it has accepted.
 
@@ -159,8 +159,8 @@ def serve(
         ConfigError, ModelFolderError: it cannot begin.
     """
     keys = check(wanted)
-    make_pages = pages() if pages is not None else None
     with bound(wanted.host, wanted.port) as place, suppress(KeyboardInterrupt):
+        make_pages = pages() if pages is not None else None
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # also while models are loaded
         asyncio.run(_serve(wanted, keys, place, started, make_pages))
 

@@ -1,0 +1,59 @@
+"""The pages of a service, from what ``polydetr serve`` was told: who may reach them, and what happens without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from polydetr.cli import serve as verb
+from polydetr.errors import ConfigError, PolydetrError
+from polydetr.serving.run import Wanted
+from polydetr.studio.opened import studio_pages
+from polydetr.web.people.people import People
+from polydetr.web.store.database import Database
+
+OPEN, HERE = Wanted({}, host="0.0.0.0"), Wanted({})
+
+
+def test_on_this_machine_nobody_signs_in_until_there_are_people(tmp_path: Path) -> None:
+    store = str(tmp_path / "s.db")
+    made = studio_pages(HERE, store=store)(object())  # type: ignore[arg-type]
+    assert made.studio.people is None
+    assert made.studio.may_train
+    People(Database.open(store)).add("Ada", "correct horse battery", role="admin")
+    assert studio_pages(HERE, store=store)(object()).studio.people is not None  # type: ignore[arg-type]
+
+
+def test_where_others_reach_the_pages_somebody_must_sign_in(tmp_path: Path) -> None:
+    store = str(tmp_path / "s.db")
+    with pytest.raises(ConfigError, match=r"nobody has to sign in.*polydetr people add --role admin NAME.*--no-studio"):
+        studio_pages(OPEN, store=store)
+    People(Database.open(store)).add("Ada", "correct horse battery", role="admin")
+    made = studio_pages(OPEN, store=store)(object())  # type: ignore[arg-type]
+    assert made.studio.people is not None
+    assert not made.studio.may_train
+
+
+def test_a_service_that_was_not_asked_for_pages_does_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for wanted, store in ((OPEN, tmp_path / "s.db"), (HERE, tmp_path)):  # nobody to sign in; a folder is no database
+        prepare = verb._pages(wanted, None, str(store), tmp_path, None)
+        assert prepare is not None
+        assert prepare() is None
+        assert "without pages" in capsys.readouterr().err
+        asked_for = verb._pages(wanted, True, str(store), tmp_path, None)
+        assert asked_for is not None
+        with pytest.raises(PolydetrError):
+            asked_for()
+    assert verb._pages(HERE, False, "", tmp_path, None) is None
+
+
+def test_without_its_packages_pages_are_left_out_or_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "_NEEDED_BY_PAGES", ("no_such_package",))
+    assert verb._pages(HERE, None, "s.db", tmp_path, None) is None
+    with pytest.raises(ConfigError, match="no_such_package: not installed"):
+        verb._pages(HERE, True, "s.db", tmp_path, None)
