@@ -78,6 +78,7 @@ GIVEN: Mapping[str, Mapping[str, Maker]] = {
     },
     "guide/targets.md": {"messages.jsonl": table(MESSAGES)},
     "guide/training.md": LABELED | {"new.csv": table(columns(reviews(8), "text"))},
+    "guide/studio.md": {"reviews.csv": table(reviews())},
     "guide/tracking.md": {"reviews.csv": table(reviews())},
     "guide/tuning.md": {"reviews.csv": table(reviews())},
 }  # fmt: skip

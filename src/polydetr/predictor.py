@@ -133,6 +133,7 @@ class Predictor(LoadedModel):
         valid: Any = None,
         test: Any = None,
         unlabelled: Any = None,
+        corrections: Any = None,
         inputs: str | Sequence[str] | Mapping[str, str | None] | None = None,
         group: str | None = None,
         out: str | Path | None = None,
@@ -170,8 +171,8 @@ class Predictor(LoadedModel):
             refit: train the kept settings once more, on the validation rows too.
             resume: go on with the study of this place, or of this name, or begin it where there is none.
             overwrite: replace that study, and the model.
-            train, valid, test, unlabelled, target, inputs, group, backbone, preset, epochs, seed, config, settings,
-                reading, display: see ``fit``.
+            train, valid, test, unlabelled, corrections, target, inputs, group, backbone, preset, epochs, seed, config,
+                settings, reading, display: see ``fit``.
 
         Raises:
             ConfigError, InputError, BackboneError, StudyError, SaveError, Interrupted: see ``polydetr.errors``.
@@ -183,7 +184,7 @@ class Predictor(LoadedModel):
         from polydetr.tuning.tune import TRIALS, tune
         from polydetr.tuning.work import Wanted
 
-        given = {"train": train, "valid": valid, "test": test, "unlabelled": unlabelled}
+        given = {"train": train, "valid": valid, "test": test, "unlabelled": unlabelled, "corrections": corrections}
         resolved = _resolved(
             given, config, settings, reading, target=target, inputs=inputs, group=group,
             out=None if out is None else str(out), backbone=backbone, preset=preset, epochs=epochs,

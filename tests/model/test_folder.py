@@ -48,7 +48,7 @@ def reseal(folder: Path, **changes) -> None:
 def test_what_lies_in_it(model):
     found = {p.relative_to(model).as_posix() for p in model.rglob("*") if p.is_file()}
     assert {MANIFEST, *READ, "README.md", "reports/learning_curve.png", "reports/valid.json"} <= found
-    assert {Path(name).suffix for name in found} <= {".json", ".safetensors", ".md", ".png", ".txt", ".html"}
+    assert {Path(name).suffix for name in found} <= {".json", ".jsonl", ".safetensors", ".md", ".png", ".txt", ".html"}
 
 
 @pytest.mark.parametrize("name", READ)

@@ -222,22 +222,18 @@ def test_broken_and_huge_images_fail_alone(loop: Loop, fleet: ModelFleet) -> Non
 
 
 def test_a_request_of_many_rows_lets_single_rows_pass(loop: Loop, fleet: ModelFleet) -> None:
-    async def run() -> tuple[bool, float, float]:
-        clock = asyncio.get_running_loop().time
-        began = clock()
+    """Eight requests, one after the other, are answered before one of 4,000 rows that came first."""
+
+    async def run() -> bool:
         bulk = asyncio.create_task(fleet.answer("text", rows_of("text") * 500, Ask(), timeout_s=120))
         await asyncio.sleep(0.2)
-        single = clock()
         for row in rows_of("text"):
             await fleet.answer("text", [row], Ask(), timeout_s=60)
-        singles, unfinished = clock() - single, not bulk.done()
+        unfinished = not bulk.done()
         await bulk
-        return unfinished, singles, clock() - began
+        return unfinished
 
-    unfinished, singles, whole = loop(run())
-    print(f"8 single rows took {singles:.2f} s beside one request of 4,000, which took {whole:.2f} s")
-    assert unfinished
-    assert singles < whole / 2
+    assert loop(run())
 
 
 def test_what_comes_too_late_is_not_answered(loop: Loop, fleet: ModelFleet) -> None:

@@ -20,6 +20,14 @@ Train = Annotated[str | None, typer.Option("--train", help="Labeled rows: a file
 Unlabelled = Annotated[
     str | None, typer.Option("--unlabelled", help="Rows without labels, which help where labeled ones are few.")
 ]
+Corrections = Annotated[
+    str | None,
+    typer.Option(
+        "--corrections",
+        help="Corrected rows, which replace the labels of the same inputs: a file (polydetr corrections export), "
+        "or the address of a store.",
+    ),
+]
 Target = Annotated[
     list[str] | None, typer.Option("--target", help="Column to predict, NAME or NAME:TASK; may be repeated.")
 ]
@@ -78,14 +86,7 @@ def train(
     ] = None,
     test: Annotated[str | None, typer.Option("--test", help="Rows to measure the finished model on.")] = None,
     unlabelled: Unlabelled = None,
-    corrections: Annotated[
-        str | None,
-        typer.Option(
-            "--corrections",
-            help="Corrected rows, which replace the labels of the same inputs: a file (polydetr corrections export), "
-            "or the address of a store.",
-        ),
-    ] = None,
+    corrections: Corrections = None,
     target: Target = None,
     input: Input = None,
     group: Group = None,

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from polydetr.cli.corrections import corrections_file
 from polydetr.cli.output import print_json, print_metrics, say, stdout_kept_clean
 from polydetr.cli.reading import JsonFlag, MaxPixels, reads_rows
 from polydetr.cli.train import (
     Backbone,
+    Corrections,
     Group,
     Input,
     Preset,
@@ -38,6 +40,7 @@ def tune(
         str | None, typer.Option("--test", help="Rows to measure the final model on, which no trial sees.")
     ] = None,
     unlabelled: Unlabelled = None,
+    corrections: Corrections = None,
     target: Target = None,
     input: Input = None,
     group: Group = None,
@@ -81,16 +84,18 @@ def tune(
     reading: ReadOptions,
 ) -> None:
     """Search for better settings, and save the best model."""
+    from polydetr.config.loading import load_config_mapping
     from polydetr.predictor import Predictor
     from polydetr.training.places import no_empty_runs
 
     config, train = config_and_rows(file, train)
     settings = settings_of(set_, max_pixels=max_pixels, track=track)
-    with stdout_kept_clean(as_json), no_empty_runs():
+    corrections = corrections or load_config_mapping(config).get("corrections")
+    with stdout_kept_clean(as_json), corrections_file(corrections) as corrected, no_empty_runs():
         predictor = Predictor.tune(
             train, target, trials=trials, time_limit=time_limit, valid=valid, test=test, unlabelled=unlabelled,
-            inputs=input, group=group, out=out, storage=storage, name=name, metric=metric, keep=keep, refit=refit,
-            backbone=backbone, preset=preset,  # type: ignore[arg-type]
+            corrections=corrected, inputs=input, group=group, out=out, storage=storage, name=name, metric=metric,
+            keep=keep, refit=refit, backbone=backbone, preset=preset,  # type: ignore[arg-type]
             epochs=epochs, seed=seed, config=config, settings=settings, reading=reading, resume=resume,
             overwrite=overwrite,
         )  # fmt: skip
