@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running_studio import CHROMIUM, VIEWS, Looked, serving
+from running_studio import CHROMIUM, NOWHERE, VIEWS, Looked, serving
 
 from film_models import film_rows
 from polydetr import Predictor
@@ -55,7 +55,7 @@ def look(chromium: Any) -> Iterator[Callable[..., Any]]:
             stack.callback(context.close)
             page = context.new_page()
             watched.append(Looked(address))
-            watched[-1].watch(page)
+            watched[-1].watch(page, but=[NOWHERE])
             page.goto(f"{address}{path}")
             page.wait_for_selector("main h1")
             return page

@@ -23,6 +23,8 @@ VIEWS: Mapping[str, Mapping[str, Any]] = {
     "1920-light-zh": {"viewport": {"width": 1920, "height": 1080}, "color_scheme": "light", "locale": "zh-CN"},
 }
 """How every page is looked at."""
+NOWHERE = "/studio/nowhere"
+"""What a table of the gallery asks for, to be shown in its error state."""
 PICTURES = Path(os.environ.get("POLYDETR_PICTURES", Path(tempfile.gettempdir()) / "polydetr-pictures"))
 """Where pictures of the pages are kept."""
 
@@ -72,8 +74,9 @@ class Looked:
         """Notes errors of scripts, and requests that left the service. but: words of errors that are meant."""
 
         def said(message: Any) -> None:
-            if message.type == "error" and not any(word in message.text for word in but):
-                self.faults.append(f"{message.text} {message.location.get('url', '')}")
+            text = f"{message.text} {message.location.get('url', '')}"
+            if message.type == "error" and not any(word in text for word in but):
+                self.faults.append(text)
 
         def asked(request: Any) -> None:
             if not request.url.startswith((self.host, self.host.replace("http", "ws", 1), "data:", "blob:")):
