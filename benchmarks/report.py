@@ -189,6 +189,12 @@ with it are counted. `intervals`: five folds.
 
 {use.service(results)}
 
+## The pages
+
+`python benchmarks/studio.py`, in Chromium on the machine of the service, a classifier of texts on MiniLM; `benchmarks/correction_kills.py`.
+
+{use.pages(results)}
+
 {notes}
 """
 

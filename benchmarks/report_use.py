@@ -161,3 +161,36 @@ def runtimes(results: Results) -> str:
             ]
         )
     return table(["what", "found"], rows)
+
+
+def _of_pages(line: Line) -> list[list[str]]:
+    """What was done, found, and is to be reached."""
+    part: str = line["part"]
+    if part == "ask":
+        paint, over = line["first paint"], line["press to answer, less the request"]
+        return [
+            ["first paint of a page, nothing cached", f"{paint['median_s']:.2f} s, the longest of {paint['rounds']} {paint['worst_s']:.2f} s", "≤ 1.5 s"],
+            ["an answer shown, over the same request by HTTP", f"{over['median_s']:.3f} s, at most {over['worst_s']:.3f} s", "≤ 0.3 s"],
+        ]  # fmt: skip
+    if part == "batch":
+        found = f"{line['sort_ms']:.0f} ms, {line['filter_ms']:.0f} ms, {line['search_ms']:.0f} ms"
+        return [[f"{line['rows']:,} answers in the table: sort, filter, search", found, "≤ 200 ms"]]
+    if part == "browsers":
+        what = f"memory, {line['browsers']} browsers asking every 2 s for {line['seconds'] / 60:.0f} min"
+        return [
+            [
+                what,
+                f"{line['growth']:+.1%} after the warm-up; {line['answered']:,} of {line['asked']:,} answered",
+                "≤ 5 %",
+            ]
+        ]
+    what = f"memory after {line['loads']:,} page loads that were cut off, against a tenth of them"
+    return [[what, f"{line['growth']:+.1%}", "≤ 5 %"]]
+
+
+def pages(results: Results) -> str:
+    rows = [row for _, line in sorted(results.newest_by("studio", "part").items()) for row in _of_pages(line)]
+    for store, line in sorted(results.newest_by("corrections", "store").items()):
+        found = f"{line['lost']} lost, {line['doubled']} doubled of {line['acknowledged']:,}"
+        rows.append([f"corrections saved while the process is killed {line['kills']} times, {store}", found, "0, 0"])
+    return table(["what", "found", "to be reached"], rows)

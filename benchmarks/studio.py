@@ -9,7 +9,7 @@
 ask: seconds until the page is painted, and from asking to the answer shown, less what the same request takes over HTTP
 (the model's own time and the API's): what the pages cost; medians of the rounds, and the worst one. batch: a file is
 dropped and answered; sorting, filtering and searching its table, from the call to the frame that shows the outcome,
-medians of 9. browsers: so many pages ask every two seconds; memory of the processes a minute after the beginning and at
+medians of 9. browsers: so many pages ask every two seconds; memory of the processes two minutes after the beginning and at
 the end. cut: page loads that are cut off at once, memory after a tenth of them and at the end, half a minute later.
 pictures: those of the guide, of pages that show this model. Needs Chromium and playwright; --keep records a line.
 """
@@ -223,7 +223,7 @@ _ASK_ON = """([column, text, seconds]) => {
 
 def browsers(service: Service, given: argparse.Namespace) -> dict[str, Any]:
     """See the top."""
-    warm = min(60.0, given.seconds / 5)
+    warm = min(120.0, given.seconds / 5)
     with browser() as chromium:
         pages = [chromium.new_context(**VIEW).new_page() for _ in range(given.browsers)]
         for page in pages:

@@ -33,7 +33,7 @@ from polydetr.studio.answer_parts import (
 from polydetr.studio.answer_view import labels_to_explain
 from polydetr.studio.examples import MOST as MOST_EXAMPLES
 from polydetr.studio.examples import examples_of
-from polydetr.studio.handover import Handed, Handover
+from polydetr.studio.handed_rows import Handed, HandedRows
 from polydetr.studio.row_fields import FEW, MOST_NAMES, fields_of, learned_columns
 from polydetr.studio.why_view import column_bars, verdict, weighed
 from polydetr.studio.withholding import least_of
@@ -309,19 +309,23 @@ def test_the_request_as_others_send_it() -> None:
 
 def test_a_handed_row_is_found_for_a_while() -> None:
     now = [0.0]
-    handover = Handover(count=2, age_s=10, now=lambda: now[0])
+    handover = HandedRows(count=2, age_s=10, now=lambda: now[0])
     rows = [Handed("m", "v", {"text": str(i)}, {"row": 1}) for i in range(3)]
     names = [handover.put(one) for one in rows]
     assert handover.get(names[0], "m") is None  # the oldest has left
     assert handover.get(names[1], "m") == rows[1] == handover.get(names[1], "m")
     assert handover.get(names[1], "another model") is None
-    now[0] = 11
-    assert handover.get(names[2], "m") is None
+    now[0] = 9
+    assert handover.get(names[1], "m") is not None  # and is held for as long again
+    now[0] = 18
+    assert [handover.get(name, "m") is not None for name in names] == [False, True, False]
+    now[0] = 29
+    assert handover.get(names[1], "m") is None
     assert len(handover) == 0
 
 
 def test_handed_images_are_bounded_by_their_bytes() -> None:
-    handover = Handover(size=1000)
+    handover = HandedRows(size=1000)
     first = handover.put(Handed("m", "v", {"photo": b"1" * 600}, {}))
     second = handover.put(Handed("m", "v", {"photo": b"2" * 600}, {}))
     assert handover.get(first, "m") is None

@@ -8,7 +8,7 @@ from correction_cases import CLASSES
 from polydetr.errors import RowError
 from polydetr.serving.rows import Columns
 from polydetr.studio.correct_queue import Case, Queue
-from polydetr.studio.row_sets import RowSet, RowSets
+from polydetr.studio.handed_rows import HandedRows, RowSet
 
 
 def queue_of(*confidences: float | None) -> Queue:
@@ -71,7 +71,7 @@ def test_the_revision_is_that_which_was_seen() -> None:
 
 def test_sets_of_rows_are_found_by_their_model_and_leave_with_time_number_and_size() -> None:
     clock = [0.0]
-    sets = RowSets(count=2, size=20_000, age_s=10, now=lambda: clock[0])
+    sets = HandedRows(count=2, size=20_000, age_s=10, now=lambda: clock[0])
     first = sets.put(RowSet("films", [{"text": "a"}]))
     assert sets.get(first, "films") is not None
     assert sets.get(first, "others") is None

@@ -11,7 +11,7 @@ from polydetr.serving.refusal import Refused
 from polydetr.serving.rows import Columns
 from polydetr.studio.correct_address import Place, page_of
 from polydetr.studio.correct_sources import merged, rows_of_file, rows_of_lines, suffixes
-from polydetr.studio.row_sets import MOST_ROWS
+from polydetr.studio.handed_rows import MOST_ROWS
 
 
 def test_lines_are_rows_and_empty_ones_are_none() -> None:

@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -45,80 +46,40 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would double the time that --help takes
 )
-backbones_app = typer.Typer(
-    help="Pretrained encoders: list them, fetch one.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings=_HELP,
-)
-data_app = typer.Typer(
-    help="Sample data that need no account: list them, fetch one.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings=_HELP,
-)
-runs_app = typer.Typer(
-    help="What was trained: list the runs, show one, compare several.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings=_HELP,
-)
-keys_app = typer.Typer(
-    help="Keys of the service: make one, list them, revoke one.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings=_HELP,
-)
-corrections_app = typer.Typer(
-    help="What people corrected on the pages: list it, write it as training rows.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings=_HELP,
-)
-people_app = typer.Typer(
-    help="People of the pages: add one, list them, remove one, set a password.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings=_HELP,
-)
-store_app = typer.Typer(
-    help="What the pages keep: back it up, restore it, remove what is old or came from somebody.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings=_HELP,
-)
-app.add_typer(backbones_app, name="backbones")
-app.add_typer(data_app, name="data")
+
+
+def _group(name: str, help: str, *verbs: Callable[..., None]) -> None:
+    """Verbs below another: ``NAME VERB``, where each is called ``name_verb``."""
+    group = typer.Typer(help=help, no_args_is_help=True, rich_markup_mode=None, context_settings=_HELP)
+    for verb in verbs:
+        group.command(verb.__name__.removeprefix(f"{name}_"))(verb)
+    app.add_typer(group, name=name)
+
+
+_group("backbones", "Pretrained encoders: list them, fetch one.", backbones.backbones_list, backbones.backbones_fetch)
+_group("data", "Sample data that need no account: list them, fetch one.", data.data_list, data.data_fetch)
 for _verb in (train.train, tune.tune, ask.evaluate, ask.predict, ask.explain, data.inspect, serve.serve):
     app.command()(_verb)
 for _verb in (export.export, optimize.optimize):
     app.command()(_verb)
 app.command("import")(train.import_checkpoint)
-backbones_app.command("list")(backbones.backbones_list)
-backbones_app.command("fetch")(backbones.backbones_fetch)
-data_app.command("list")(data.data_list)
-data_app.command("fetch")(data.data_fetch)
-app.add_typer(runs_app, name="runs")
-runs_app.command("list")(runs.runs_list)
-runs_app.command("show")(runs.runs_show)
-runs_app.command("compare")(runs.runs_compare)
-app.add_typer(keys_app, name="keys")
-keys_app.command("add")(keys.keys_add)
-keys_app.command("list")(keys.keys_list)
-keys_app.command("revoke")(keys.keys_revoke)
-app.add_typer(people_app, name="people")
-people_app.command("add")(people.people_add)
-people_app.command("list")(people.people_list)
-people_app.command("remove")(people.people_remove)
-people_app.command("password")(people.people_password)
-app.add_typer(store_app, name="store")
-store_app.command("backup")(store.store_backup)
-store_app.command("restore")(store.store_restore)
-store_app.command("retain")(store.store_retain)
-store_app.command("erase")(store.store_erase)
-app.add_typer(corrections_app, name="corrections")
-corrections_app.command("list")(corrections.corrections_list)
-corrections_app.command("export")(corrections.corrections_export)
+_group(
+    "runs", "What was trained: list the runs, show one, compare several.",
+    runs.runs_list, runs.runs_show, runs.runs_compare,
+)  # fmt: skip
+_group("keys", "Keys of the service: make one, list them, revoke one.", keys.keys_add, keys.keys_list, keys.keys_revoke)
+_group(
+    "people", "People of the pages: add one, list them, remove one, set a password.",
+    people.people_add, people.people_list, people.people_remove, people.people_password,
+)  # fmt: skip
+_group(
+    "store", "What the pages keep: back it up, restore it, remove what is old or came from somebody.",
+    store.store_backup, store.store_restore, store.store_retain, store.store_erase,
+)  # fmt: skip
+_group(
+    "corrections", "What people corrected on the pages: list it, write it as training rows.",
+    corrections.corrections_list, corrections.corrections_export,
+)  # fmt: skip
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from polydetr.serving.rows import Columns, items_of
 from polydetr.studio.address import Asked
 from polydetr.studio.answer_parts import parts_of
 from polydetr.studio.answer_view import show_part
-from polydetr.studio.handover import Handed
+from polydetr.studio.handed_rows import Handed
 from polydetr.studio.pages import View
 from polydetr.studio.why import Why
 from polydetr.studio.withholding import judged, least_of

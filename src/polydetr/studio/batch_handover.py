@@ -11,9 +11,8 @@ from polydetr.serving.jobs import Job
 from polydetr.serving.refusal import Refused
 from polydetr.serving.rows import Columns
 from polydetr.studio.batch_rows import doubt
-from polydetr.studio.handover import Handed
+from polydetr.studio.handed_rows import MOST_ROWS, Handed, RowSet
 from polydetr.studio.pages import Studio
-from polydetr.studio.row_sets import MOST_ROWS, RowSet
 
 
 def hand_over(studio: Studio, job: Job, number: int, person: str) -> str:

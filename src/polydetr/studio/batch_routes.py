@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import Any
 
 from nicegui import app
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
-from polydetr.errors import PolydetrError, quoted
+from polydetr.errors import quoted
 from polydetr.serving.answered_rows import AnsweredRows
 from polydetr.serving.asking import model_named
 from polydetr.serving.contract import Ask
 from polydetr.serving.jobs import Job, JobStore
-from polydetr.serving.refusal import Refused, error_body, json_bytes, not_kept, refusal
+from polydetr.serving.refusal import Refused, json_bytes, not_kept
 from polydetr.serving.rows import Columns
 from polydetr.studio.batch_files import downloads, file_stem, kind_of, look_at, plain_name
 from polydetr.studio.batch_handover import hand_over, hand_over_doubtful
@@ -25,6 +22,7 @@ from polydetr.studio.batch_measured import MEASURED, Measured, measure
 from polydetr.studio.batch_rows import Plan, detail, grid_row
 from polydetr.studio.batch_saved import TYPES, saved
 from polydetr.studio.pages import Studio
+from polydetr.studio.sent_files import json_response, told
 from polydetr.web.components.table import rows_in
 from polydetr.web.viewer import taste_of
 
@@ -76,7 +74,7 @@ def add_routes(studio: Studio) -> None:
     """The addresses."""
 
     @app.post("/{model}/batch/upload/rows")
-    @_told
+    @told
     async def upload(request: Request, model: str) -> Response:
         store, info = store_of(studio), model_named(studio.fleet, model)
         name = plain_name(request.query_params.get("name", ""))
@@ -96,10 +94,10 @@ def add_routes(studio: Studio) -> None:
             await store.begin(job, request.stream(), look=lambda one: look_at(one, Columns.of(info)))
         except ClientDisconnect:
             raise Refused(400, "the file did not come to its end.", reason="gone") from None
-        return _json({"id": job.id})
+        return json_response({"id": job.id})
 
     @app.get("/{model}/batch/rows/{id}")
-    @_told
+    @told
     async def rows(request: Request, model: str, id: str) -> Response:
         job = await job_of(studio, request, model, id)
         first = request.query_params.get("from", "1")
@@ -117,22 +115,22 @@ def add_routes(studio: Studio) -> None:
         return Response(await asyncio.to_thread(made), media_type="application/json")
 
     @app.get("/{model}/batch/row/{id}/{number}")
-    @_told
+    @told
     async def row(request: Request, model: str, id: str, number: int) -> Response:
         job = await job_of(studio, request, model, id)
         found = await asyncio.to_thread(_answered(job).read, number, 1)
         if not found:
             raise Refused(404, "there is no such row.", reason="unknown")
         words, _ = taste_of(request)
-        return _json(detail(number, found[0], await plan_of(studio, job), words))
+        return json_response(detail(number, found[0], await plan_of(studio, job), words))
 
     @app.get("/{model}/batch/save/{id}/{suffix}")
-    @_told
+    @told
     async def save_all(request: Request, model: str, id: str, suffix: str) -> Response:
         return await _saved(studio, await job_of(studio, request, model, id), suffix, only=None)
 
     @app.post("/{model}/batch/save/{id}/{suffix}")
-    @_told
+    @told
     async def save_shown(request: Request, model: str, id: str, suffix: str) -> Response:
         job = await job_of(studio, request, model, id)
         try:
@@ -142,7 +140,7 @@ def add_routes(studio: Studio) -> None:
         return await _saved(studio, job, suffix, only=only)
 
     @app.get("/{model}/batch/mistakes/{id}/{number}")
-    @_told
+    @told
     async def mistakes(request: Request, model: str, id: str, number: int) -> Response:
         job = await job_of(studio, request, model, id)
         measured = job.facts.get(MEASURED)
@@ -155,14 +153,14 @@ def add_routes(studio: Studio) -> None:
         )
 
     @app.get("/{model}/batch/correct/{id}")
-    @_told
+    @told
     async def correct_doubtful(request: Request, model: str, id: str) -> Response:
         job, person = await job_of(studio, request, model, id), await studio.person_of(request.cookies)
         place = await asyncio.to_thread(hand_over_doubtful, studio, job, person.name if person else "")
         return RedirectResponse(place, 303)
 
     @app.get("/{model}/batch/correct/{id}/{number}")
-    @_told
+    @told
     async def correct_row(request: Request, model: str, id: str, number: int) -> Response:
         job, person = await job_of(studio, request, model, id), await studio.person_of(request.cookies)
         place = await asyncio.to_thread(hand_over, studio, job, number, person.name if person else "")
@@ -198,21 +196,3 @@ def _least(request: Request) -> float | None:
 def _answered(job: Job) -> AnsweredRows:
     assert job.answered is not None
     return job.answered
-
-
-def _told(handler: Callable[..., Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
-    """Errors of ours in the shape that the API has."""
-
-    @wraps(handler)
-    async def told(*arguments: Any, **named: Any) -> Response:
-        try:
-            return await handler(*arguments, **named)
-        except PolydetrError as error:
-            refused = refusal(error)
-            return _json(error_body(refused), status=refused.status)
-
-    return told
-
-
-def _json(value: dict[str, Any], *, status: int = 200) -> Response:
-    return Response(json_bytes(value), status_code=status, media_type="application/json")

@@ -21,9 +21,8 @@ from polydetr.studio.correct_tools import KEYS
 from polydetr.studio.correction_values import TargetForm
 from polydetr.studio.corrections import Corrections
 from polydetr.studio.folder_rows import rows_of_folder
-from polydetr.studio.handover import Handed
+from polydetr.studio.handed_rows import MOST_ROWS, Handed
 from polydetr.studio.pages import Studio, View
-from polydetr.studio.row_sets import MOST_ROWS
 from polydetr.web.markup import box, link, text
 from polydetr.web.notices import empty, failure
 

@@ -12,7 +12,7 @@ from polydetr.errors import InputError, RowError, listed, quoted
 from polydetr.serving.contract import ModelInfo
 from polydetr.serving.rows import Columns, Item, item_of
 from polydetr.serving.table_body import SUFFIXES, items_of_file, written
-from polydetr.studio.row_sets import MOST_ROWS, RowSet
+from polydetr.studio.handed_rows import MOST_ROWS, RowSet
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 """Files that are a row by themselves, where the model reads one image and nothing else."""

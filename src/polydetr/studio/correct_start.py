@@ -13,8 +13,8 @@ from polydetr.serving.limits import MEGABYTE
 from polydetr.serving.rows import Columns, item_of
 from polydetr.studio.correct_address import page_of
 from polydetr.studio.correct_sources import image_column, merged, rows_of_file, rows_of_lines, suffixes, text_column
+from polydetr.studio.handed_rows import RowSet
 from polydetr.studio.pages import View
-from polydetr.studio.row_sets import RowSet
 from polydetr.web.components.file_drop import FileDrop
 from polydetr.web.markup import box, button, link, panel, text
 from polydetr.web.notices import notice

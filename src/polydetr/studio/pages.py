@@ -26,8 +26,7 @@ from polydetr.serving.jobs import JobStore
 from polydetr.serving.limits import LIMITS, MEGABYTE, Limits
 from polydetr.serving.pages import Headers
 from polydetr.serving.refusal import Refused
-from polydetr.studio.handover import Handover
-from polydetr.studio.row_sets import RowSets
+from polydetr.studio.handed_rows import Handed, HandedRows, RowSet
 from polydetr.web.frame import FONT, Section, begin, configure, font
 from polydetr.web.markup import Native
 from polydetr.web.notices import failure
@@ -69,8 +68,8 @@ class Studio:
     root_path: str = ""
     jobs: JobStore | None = None
     with_key: bool = False
-    handover: Handover = field(default_factory=Handover, repr=False)
-    sets: RowSets = field(default_factory=RowSets, repr=False)
+    handover: HandedRows[Handed] = field(default_factory=HandedRows[Handed], repr=False)
+    sets: HandedRows[RowSet] = field(default_factory=HandedRows[RowSet], repr=False)
 
     @property
     def base(self) -> str:
