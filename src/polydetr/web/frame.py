@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import lzma
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from nicegui import context, ui
+from nicegui import Client, context, ui
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,6 +28,7 @@ from polydetr.web.words import LANGUAGES, Words
 
 _LANGUAGES: Mapping[str, Any] = {"en": "en-US", "zh": "zh-CN"}
 FONT = "polydetr-cjk.otf"
+_MOST_UNSEEN, _ON_ITS_WAY_S = 50, 5.0
 _STATIC = files("polydetr.web") / "static"
 _STYLES = ("theme.css", "answers.css", "editors.css")
 _KEYS = (("?", "keys.help"), ("/", "keys.search"), ("j / k", "keys.move"), ("Esc", "keys.close"))
@@ -56,6 +58,7 @@ def begin(
     title: the page's heading, also that of the window. name: of the model or desk. choices: other names → their
     addresses, where one may go from one to another. keys: (key, name of its sentence) of this page alone.
     """
+    forget_unseen()
     _settle(viewer, f"{title} · {name}")
     words = viewer.words
     with box("div", "pd-shell"):
@@ -70,6 +73,17 @@ def begin(
             text(title, "h1")
     _help(words, keys)
     return main
+
+
+def forget_unseen() -> None:
+    """Lets go of pages that were made and that no browser has opened a socket for: NiceGUI keeps each for a minute, some
+    hundred kilobytes, so that loads which are cut off at once would fill the memory. The newest stay, and those that may
+    still be on their way; a browser that comes back too late loads its page again.
+    """
+    unseen = [one for one in Client.instances.values() if not one.has_socket_connection and not one._delete_tasks]
+    for client in sorted(unseen, key=lambda one: one.created)[:-_MOST_UNSEEN]:
+        if time.time() - client.created > _ON_ITS_WAY_S:
+            client.delete()
 
 
 def _settle(viewer: Viewer, title: str) -> None:
