@@ -76,9 +76,9 @@ def begin(
 
 
 def forget_unseen() -> None:
-    """Lets go of pages that were made and that no browser has opened a socket for: NiceGUI keeps each for a minute, some
-    hundred kilobytes, so that loads which are cut off at once would fill the memory. The newest stay, and those that may
-    still be on their way; a browser that comes back too late loads its page again.
+    """Lets go of pages that were made and that no browser has opened a socket for: NiceGUI keeps each for a minute,
+    some hundred kilobytes, so that loads which are cut off at once would fill the memory. The newest stay, and those
+    that may still be on their way; a browser that comes back too late loads its page again.
     """
     unseen = [one for one in Client.instances.values() if not one.has_socket_connection and not one._delete_tasks]
     for client in sorted(unseen, key=lambda one: one.created)[:-_MOST_UNSEEN]:
