@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import ipaddress
 import os
 import re
@@ -182,6 +183,8 @@ async def _serve(
     class Told(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            if pages is not None:
+                _collect_often()
             started(address_of(wanted, place.getsockname()[1]), fleet.models())
 
     def noted(event: str, about: Mapping[str, Any]) -> None:
@@ -210,6 +213,15 @@ async def _serve(
         await Told(config).serve(sockets=[place])
     finally:
         await fleet.stop(grace_s=0.0)
+
+
+def _collect_often() -> None:
+    """Pages are circles of references, which only the collector frees; the command line has set it to look rarely, for
+    its quick start. What is there now stays, and is not looked at again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(2_000, 10, 10)
 
 
 def _address(place: socket.socket) -> str:
