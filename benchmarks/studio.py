@@ -293,7 +293,7 @@ def pictures(service: Service, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _photograph(page: Any, name: str) -> None:
-    page.evaluate("document.fonts.load('16px \\"Polydetr CJK\\"', '中')")
+    page.evaluate("""document.fonts.load('16px "Polydetr CJK"', '中')""")
     page.evaluate("document.body.style.fontKerning = 'none'")  # drawn anew, with the font that has come
     page.wait_for_timeout(1000)
     page.mouse.move(0, 0)
