@@ -238,7 +238,7 @@ def browsers(service: Service, given: argparse.Namespace) -> dict[str, Any]:
         first = service.memory()
         time.sleep(max(0.0, given.seconds - (time.monotonic() - began)))
         last = service.memory()
-        counts = {what: sum(page.evaluate(f"window.{what}") for page in pages) for what in ("asked", "answered")}
+        counts = {what: sum(page.evaluate(f"window.{what} || 0") for page in pages) for what in ("asked", "answered")}
     time.sleep(15)  # longer than a page may be away before it is forgotten
     return {"browsers": given.browsers, "seconds": given.seconds, **counts, "after_warm_up": first, "at_the_end": last,
             "when_all_left": service.memory(), "growth": _growth(first, last)}  # fmt: skip

@@ -173,5 +173,5 @@ def configure(*, title: str, base: str) -> dict[str, Any]:
     ui.add_head_html(shared_head(base), shared=True)
     return {
         "title": title, "dark": None, "language": "en-US", "tailwind": False, "show_welcome_message": False,
-        "reconnect_timeout": 10.0, "binding_refresh_interval": None, "message_history_length": 40,
+        "reconnect_timeout": 10.0, "binding_refresh_interval": None, "message_history_length": 200,
     }  # fmt: skip
