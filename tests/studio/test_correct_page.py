@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import time
 import zlib
@@ -261,8 +262,7 @@ def test_a_session_that_ends_in_the_middle_loses_nothing(signed: Correcting, loo
     page = as_person(look, signed, "Ada", films("the session ends"))
     page.goto(f"{page.url.partition('&')[0]}&target=label")
     shown(page)
-    with closing(sqlite3.connect(signed.store())) as connection, connection:
-        connection.execute("delete from sessions")
+    signed_out(signed)
     page.keyboard.press("1")
     page.wait_for_timeout(300)
     page.keyboard.press("Enter")
@@ -275,6 +275,28 @@ def test_a_session_that_ends_in_the_middle_loses_nothing(signed: Correcting, loo
     page.wait_for_selector("#pd-sign-in", state="detached")
     page.wait_for_function("document.querySelector('.pd-tools').textContent.includes('Saved')")
     assert signed.values("films", "the session ends")["label"] == "bad"
+
+
+def signed_out(signed: Correcting) -> None:
+    with closing(sqlite3.connect(signed.store())) as connection, connection:
+        connection.execute("delete from sessions")
+
+
+def test_a_page_that_stays_open_answers_no_more_once_its_session_has_ended(signed: Correcting, look: Look) -> None:
+    page = as_person(look, signed, "Ada", films("asked without a session"))
+    page.goto(f"{signed.address}/studio/films/ask")
+    page.wait_for_selector("main form")
+    signed_out(signed)
+    page.get_by_label("text", exact=True).fill("a lovely evening")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#pd-sign-in iframe")
+    assert page.locator(".pd-part").count() == 0
+    page.goto(f"{signed.address}/studio/films/ask?text=kept")
+    page.wait_for_url(re.compile(r"/studio/login\?next="))
+    page.fill("input[name=name]", "Ada")
+    page.fill("input[name=password]", PASSWORD)
+    page.press("input[name=password]", "Enter")
+    page.wait_for_url(re.compile(r"/studio/films/ask\?.*kept"))  # and leads back to what was wanted
 
 
 def test_the_database_goes_and_comes_back(pages: Correcting, look: Look) -> None:

@@ -149,7 +149,11 @@ class AskPage:
 
         async def guarded() -> None:
             try:
+                await self.view.viewer.require("viewer")  # the page may be open for longer than its session
                 await work
+            except PolydetrError as error:
+                work.close()
+                client.handle_exception(error)
             except Exception:
                 _LOGGER.exception("the page Ask failed")
                 with client:

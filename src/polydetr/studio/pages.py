@@ -174,7 +174,8 @@ class StudioPages:
         if await self.studio.person_of(_cookies(headers)) is not None:
             return
         if scope["type"] == "http" and scope["method"] == "GET" and "/_nicegui" not in path:
-            target = quote(f"{self.studio.root_path}{path}", safe="/")
+            query = scope["query_string"].decode("latin-1")
+            target = quote(f"{self.studio.root_path}{path}{f'?{query}' if query else ''}", safe="/")
             raise Refused(
                 303, "nobody is signed in.", reason="session",
                 headers=[(b"location", f"{self.studio.base}/login?next={target}".encode())],
