@@ -102,12 +102,16 @@ def _pages(
             f"{', '.join(missing)}: not installed, and the pages take it.",
             hint="pip install 'polydetr[studio]', or leave out --studio",
         )
+    from polydetr.core.databases import read_address
     from polydetr.studio.opened import studio_pages
 
     def prepared() -> Callable[[Fleet], Pages] | None:
         """A service that was not asked for pages does not fail for want of them."""
         try:
-            return studio_pages(wanted, store=store, runs=runs, may_train=may_train)
+            made = studio_pages(wanted, store=store, runs=runs, may_train=may_train)
+            kept = read_address(store, option="store", kept="people and corrections").shown
+            say(f"polydetr: pages beside the API, at its first address; people and corrections are kept in {kept}")
+            return made
         except PolydetrError as error:
             if studio:
                 raise
