@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,15 @@ class Correcting:
         with closing(sqlite3.connect(self.store())) as connection:
             found = connection.execute(query, (model, f"%{json.dumps(text)[1:-1]}%"))
             return {target: json.loads(value) for target, value in found}
+
+    def in_order(self, text: str) -> list[Any]:
+        """What was saved of the rows in which this text stands, in the order in which it came."""
+        query = (
+            "select c.value from corrections c join corrected_rows r on r.key = c.row_key where r.row like ? "
+            "order by c.at"
+        )
+        with closing(sqlite3.connect(self.store())) as connection:
+            return [json.loads(value) for (value,) in connection.execute(query, (f"%{text}%",))]
 
 
 def begin(page: Any, rows: Sequence[Mapping[str, Any]] | Sequence[bytes]) -> None:
@@ -92,3 +101,13 @@ def told(page: Any, state: str, section: str) -> Any:
     place.locator("[data-told]").wait_for()
     page.wait_for_function("e => e.textContent.trim() !== ''", arg=place.locator("[data-told]").element_handle())
     return json.loads(place.locator("[data-told]").inner_text())
+
+
+def told_that(page: Any, state: str, section: str, holds: Callable[[Any], bool]) -> Any:
+    """What the service was told, as soon as it is that: it hears of a change after the picture has moved."""
+    for _ in range(50):
+        found = told(page, state, section)
+        if holds(found):
+            return found
+        page.wait_for_timeout(100)
+    raise AssertionError(f"within 5 s, what was told is {found}")

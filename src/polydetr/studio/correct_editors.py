@@ -222,7 +222,7 @@ class TargetEditor:
     def _number(self) -> None:
         entry = ui.input(self.words("correct.number", name=self.form.target), value=self.draft.holds)
         entry.props('outlined dense inputmode="decimal" maxlength=200').classes("pd-narrow")
-        entry.on("keydown.enter", lambda _: self.events.entered(), [])
+        entry.on("keydown.enter", lambda _: None if self.readonly else self.events.entered(), [])
         entry.on("update:model-value", js_handler=f"(value) => {{ {self._js} }}")
         entry.on_value_change(lambda event: self._changed(event.value or ""))
         if self.readonly:
@@ -248,6 +248,8 @@ class TargetEditor:
         self.editor.show([])
 
     def _changed(self, holds: Any) -> None:
+        if self.readonly:
+            return
         self.draft.put(holds)
         self.problem.clear()
         self._tell_none()

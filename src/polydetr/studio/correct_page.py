@@ -118,11 +118,27 @@ class CorrectPage:
         self.area.clear()
         with self.area:
             failure(self.words, error, retry=lambda: self._run(self._ask()))
+        self._settled()
 
     # -- one row ------------------------------------------------------------------------------------------------------
 
+    def _go(self, case: Case | None) -> None:
+        self._close()
+        self._run(self._show(case))
+
+    def _close(self) -> None:
+        """What is done from here on in the editors of the row that is left counts no more, for it nor for the next."""
+        for editor in self.editors.values():
+            editor.readonly = True
+        self.editors = {}
+
+    def _settled(self) -> None:
+        """The browser has held the keys that were pressed meanwhile: they are for what is shown now."""
+        ui.run_javascript("polydetr.settled()")
+
     async def _show(self, case: Case | None) -> None:
         """Shows a row: what was said of it before, and its editors."""
+        self._close()
         self._turn += 1
         turn = self._turn
         if case is None:
@@ -143,6 +159,7 @@ class CorrectPage:
 
     def _build_row(self, case: Case, images: dict[str, list[Any]]) -> None:
         self.area.clear()
+        self.area._props["data-turn"] = str(self._turn)
         with self.area:
             self.editors = show_case(
                 self.words, case, self.forms, self.drafts, self._events, images=images, columns=self.columns,
@@ -151,7 +168,9 @@ class CorrectPage:
         self._tell_progress()
         self._tell_change()
         address = f"{self.studio.base}{page_of(self.model)}{self.place.query(at=case.key)}"
-        ui.run_javascript(f"history.replaceState(history.state, '', {json.dumps(address)})")
+        ui.run_javascript(
+            f"history.replaceState(history.state, '', {json.dumps(address)}); polydetr.settled({self._turn})"
+        )
 
     def _events(self, target: str) -> Events:
         return Events(
@@ -163,7 +182,6 @@ class CorrectPage:
     def _finished(self) -> None:
         words = self.words
         self.area.clear()
-        self.editors = {}
         with self.area:
             done, all_rows = self.queue.done, len(self.queue.cases)
             if done < all_rows:
@@ -173,10 +191,11 @@ class CorrectPage:
                 empty(words("correct.finished"))
         self._tell_progress()
         self._tell_change()
+        self._settled()
 
     def _again(self) -> None:
         self.queue.again()
-        self._run(self._show(self.queue.next()))
+        self._go(self.queue.next())
 
     # -- what a person does -------------------------------------------------------------------------------------------
 
@@ -192,6 +211,7 @@ class CorrectPage:
             except PolydetrError as error:
                 editor.refuse(error)
                 self._activate(target)
+                self._settled()
                 return
             if found is not None:
                 savings.append(found)
@@ -203,17 +223,21 @@ class CorrectPage:
         self.past.append((case, savings))
         self.saver.add(*savings)
         self.tools.say(self.words("correct.saving" if savings else "correct.kept"))
-        self._run(self._show(self.queue.next()))
+        self._go(self.queue.next())
 
     def next(self) -> None:
         if self.queue.current is not None or self.editors:
-            self._run(self._show(self.queue.next()))
+            self._go(self.queue.next())
+        else:
+            self._settled()
 
     def previous(self) -> None:
         if not self.editors and self.queue.current is not None:  # behind the last row
-            self._run(self._show(self.queue.current))
+            self._go(self.queue.current)
         elif self.queue.has_previous:
-            self._run(self._show(self.queue.previous()))
+            self._go(self.queue.previous())
+        else:
+            self._settled()
 
     def undo(self) -> None:
         """Takes back the last change of this row; where there is none, what was saved last."""
@@ -226,11 +250,13 @@ class CorrectPage:
                 self.stored.put(draft_key(case, target), editor.draft.holds if editor.draft.changed else None)
                 self._activate(target)
                 self._tell_change()
+                self._settled()
                 return
         if self.past:
             self._run(self._take_back(*self.past.pop()))
         else:
             notice(self.words("correct.nothing"))
+            self._settled()
 
     async def _take_back(self, case: Case, savings: list[Saving]) -> None:
         for one in savings:
@@ -242,6 +268,7 @@ class CorrectPage:
                     notice(self.words("correct.not_undone", person=error.theirs.person), kind="bad")
                 except PolydetrError:
                     self.past.append((case, savings))
+                    self._settled()
                     raise
             self.stored.put(saving_key(one), None)
         case.done = False
@@ -317,7 +344,7 @@ class CorrectPage:
         self.drafts.forget(one.key, one.target)
         case = self._case(one.key)
         if case is not None and case is self.queue.current:
-            self._run(self._show(case))
+            self._go(case)
 
     def _row_name(self, key: str) -> str:
         case = self._case(key)

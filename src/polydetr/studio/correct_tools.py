@@ -32,10 +32,12 @@ class Tools:
     def __init__(self, words: Words, doing: Doing, *, several: bool, readonly: bool) -> None:
         self.words = words
         with box("div", "pd-row pd-tools", role="group", aria_label=words("correct.tools")):
-            self._go = button(words("correct.confirm"), doing.confirm, kind="primary", icon="check", key="Enter")
-            self._back = button(words("correct.previous"), doing.previous, icon="back", key="p")
-            button(words("correct.next"), doing.next, icon="next", key="n")
-            undoes = button(words("correct.undo"), doing.undo, icon="undo", key="u")
+            self._go = button(
+                words("correct.confirm"), doing.confirm, kind="primary", icon="check", key="Enter", data_holds="1"
+            )
+            self._back = button(words("correct.previous"), doing.previous, icon="back", key="p", data_holds="1")
+            button(words("correct.next"), doing.next, icon="next", key="n", data_holds="1")
+            undoes = button(words("correct.undo"), doing.undo, icon="undo", key="u", data_holds="1")
             if several:
                 button(words("correct.target"), doing.cycle, key="t")
             self._progress = text("", "span", "pd-number pd-progress", role="status")

@@ -31,17 +31,16 @@ export default {
       </div>
       <span class="pd-hidden" aria-live="polite">{{ said }}</span>
     </div>`,
-  props: { src: String, width: Number, height: Number, boxes: Array, labels: Array, colors: Array, readonly: Boolean, title: String, words: Object },
-  data: () => ({ items: [], chosen: null, draft: null, zoom: 1, pen: 0, said: "", grips: GRIPS, sides: ["left", "top", "right", "bottom"] }),
+  props: { src: String, width: Number, height: Number, items: Array, given: Number, labels: Array, colors: Array, readonly: Boolean, title: String, words: Object },
+  data: () => ({ drawn: [], chosen: null, draft: null, zoom: 1, pen: 0, said: "", grips: GRIPS, sides: ["left", "top", "right", "bottom"] }),
   computed: {
-    one() { return this.items[this.chosen]; },
+    one() { return this.drawn[this.chosen]; },
     /* As a whole in sight; a small image is enlarged up to four times. */
     widest() { return `calc(${this.zoom} * min(${Math.min(4 * this.width, 1280)}px, ${(56 * this.width) / this.height}vh))`; },
-    shown() { return this.draft ? this.items.map((o, i) => (i === this.draft.i ? this.draft.one : o)).concat(this.draft.i === this.items.length ? [this.draft.one] : []) : this.items; },
+    shown() { return this.draft ? this.drawn.map((o, i) => (i === this.draft.i ? this.draft.one : o)).concat(this.draft.i === this.drawn.length ? [this.draft.one] : []) : this.drawn; },
   },
   watch: {
-    boxes() { this.take(); },
-    src() { this.chosen = null; this.zoom = 1; },
+    given() { this.take(); },
   },
   mounted() {
     this.take();
@@ -52,8 +51,8 @@ export default {
   unmounted() { this.around.removeEventListener("pd-label", this.onLabel); },
   methods: {
     take() {
-      this.items = this.boxes.map((one) => ({ box: [...one.box], label: one.label }));
-      if (this.chosen !== null && this.chosen >= this.items.length) this.chosen = null;
+      this.drawn = this.items.map((one) => ({ box: [...one.box], label: one.label }));
+      if (this.chosen !== null && this.chosen >= this.drawn.length) this.chosen = null;
     },
     color(label) { return this.colors[label % this.colors.length]; },
     at(one) {
@@ -67,7 +66,7 @@ export default {
       return [Math.min(Math.max(x, 0), this.width), Math.min(Math.max(y, 0), this.height)].map((v) => Math.round(10 * v) / 10);
     },
     hit([x, y]) {
-      const inside = this.items.map((o, i) => [o.box, i]).filter(([[l, t, r, b]]) => l <= x && x <= r && t <= y && y <= b);
+      const inside = this.drawn.map((o, i) => [o.box, i]).filter(([[l, t, r, b]]) => l <= x && x <= r && t <= y && y <= b);
       const size = ([l, t, r, b]) => (r - l) * (b - t);
       return inside.sort(([a], [b]) => size(a) - size(b))[0]?.[1] ?? null;
     },
@@ -75,7 +74,7 @@ export default {
       if (event.button || this.readonly) return;
       const from = this.pixel(event), grip = event.target.dataset?.grip;
       let i = grip ? this.chosen : event.shiftKey ? null : this.hit(from);
-      this.drag = { from, grip, i, moved: false, before: i === null ? null : [...this.items[i].box] };
+      this.drag = { from, grip, i, moved: false, before: i === null ? null : [...this.drawn[i].box] };
       if (i !== null) this.choose(i);
       this.$refs.stage.setPointerCapture(event.pointerId);
       this.$refs.scroll.focus({ preventScroll: true });
@@ -87,7 +86,7 @@ export default {
       if (Math.abs(to[0] - from[0]) < LEAST && Math.abs(to[1] - from[1]) < LEAST && !this.drag.moved) return;
       this.drag.moved = true;
       if (i === null) {
-        this.draft = { i: this.items.length, one: { box: this.ordered([from[0], from[1], to[0], to[1]]), label: this.pen } };
+        this.draft = { i: this.drawn.length, one: { box: this.ordered([from[0], from[1], to[0], to[1]]), label: this.pen } };
         this.chosen = null;
       } else if (grip) {
         const box = [...before];
@@ -95,8 +94,8 @@ export default {
         if (grip.includes("e")) box[2] = to[0];
         if (grip.includes("n")) box[1] = to[1];
         if (grip.includes("s")) box[3] = to[1];
-        this.draft = { i, one: { ...this.items[i], box: this.ordered(box) } };
-      } else this.draft = { i, one: { ...this.items[i], box: this.pushed(before, to[0] - from[0], to[1] - from[1]) } };
+        this.draft = { i, one: { ...this.drawn[i], box: this.ordered(box) } };
+      } else this.draft = { i, one: { ...this.drawn[i], box: this.pushed(before, to[0] - from[0], to[1] - from[1]) } };
     },
     up() {
       const draft = this.draft, drag = this.drag;
@@ -105,7 +104,7 @@ export default {
       if (!draft) { if (!drag.moved && drag.i === null) this.choose(null); return; }
       const [l, t, r, b] = draft.one.box;
       if (r - l < LEAST || b - t < LEAST) return;
-      if (draft.i === this.items.length) this.told([...this.items, draft.one], draft.i);
+      if (draft.i === this.drawn.length) this.told([...this.drawn, draft.one], draft.i);
       else this.change(draft.i, draft.one);
     },
     ordered([l, t, r, b]) { return [Math.min(l, r), Math.min(t, b), Math.max(l, r), Math.max(t, b)]; },
@@ -127,8 +126,8 @@ export default {
         this.change(this.chosen, { ...this.one, box });
       } else if (event.ctrlKey || event.metaKey) return;
       else if (event.key === "Delete" || event.key === "Backspace") this.remove();
-      else if ((event.key === "]" || event.key === "[") && this.items.length) {
-        const by = event.key === "]" ? 1 : -1, count = this.items.length;
+      else if ((event.key === "]" || event.key === "[") && this.drawn.length) {
+        const by = event.key === "]" ? 1 : -1, count = this.drawn.length;
         this.choose(this.chosen === null ? (by > 0 ? 0 : count - 1) : (this.chosen + by + count) % count);
       } else if (event.key === "Escape" && this.one) this.choose(null);
       else return;
@@ -153,22 +152,22 @@ export default {
     add() {
       const [w, h] = [this.width / 4, this.height / 4], round = (v) => Math.round(10 * v) / 10;
       const box = [this.width / 2 - w / 2, this.height / 2 - h / 2, this.width / 2 + w / 2, this.height / 2 + h / 2].map(round);
-      this.told([...this.items, { box, label: this.pen }], this.items.length);
+      this.told([...this.drawn, { box, label: this.pen }], this.drawn.length);
       this.$refs.scroll.focus();
     },
     choose(i) {
       this.chosen = i;
-      this.said = this.one ? `${this.labels[this.one.label]} ${i + 1} / ${this.items.length}: ${this.one.box.map(Math.round).join(", ")}` : "";
+      this.said = this.one ? `${this.labels[this.one.label]} ${i + 1} / ${this.drawn.length}: ${this.one.box.map(Math.round).join(", ")}` : "";
       if (this.one) this.pen = this.one.label;
     },
-    change(i, one) { this.told(this.items.map((o, n) => (n === i ? one : o)), i); },
+    change(i, one) { this.told(this.drawn.map((o, n) => (n === i ? one : o)), i); },
     remove() {
       if (this.chosen === null || this.readonly) return;
-      this.told(this.items.filter((_, n) => n !== this.chosen), null);
+      this.told(this.drawn.filter((_, n) => n !== this.chosen), null);
       this.$refs.scroll.focus();
     },
     told(items, chosen) {
-      this.items = items;
+      this.drawn = items;
       this.choose(chosen);
       this.$emit("change", items.map((o) => ({ box: [...o.box], label: o.label })));
     },

@@ -9,10 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nicegui.element import Element
-from nicegui.events import GenericEventArguments
-
 from polydetr.values.images import open_image
+from polydetr.web.components.editor import Editor
 from polydetr.web.words import Words
 
 _NAMES = ("how", "add", "smaller", "larger", "remove", "flat", "left", "top", "right", "bottom")
@@ -43,7 +41,7 @@ class ShownImage:
         return cls(f"data:image/{kind};base64,{b64encode(file.getvalue()).decode()}", width, height)
 
 
-class BoxEditor(Element, component="box_editor.js"):
+class BoxEditor(Editor, component="box_editor.js"):
     """Boxes are {"box": [left, top, right, bottom], "label"}: pixels, the number of a label.
 
     It stands in an element of the class ``pd-editor`` with a ``LabelPicker(acts=True)``. Keys on the image: [ and ]
@@ -55,34 +53,14 @@ class BoxEditor(Element, component="box_editor.js"):
         words: Words, *, title: str, readonly: bool = False,
         on_change: Callable[[list[dict[str, Any]]], Any] | None = None, js: str = "",
     ) -> None:  # fmt: skip
-        """js: run in the browser with each ``value`` that is told."""
-        super().__init__()
-        self._props.update({
-            "src": image.address, "width": image.width, "height": image.height, "boxes": list(boxes),
-            "labels": list(labels), "colors": list(colors), "readonly": readonly, "title": title,
-            "words": {name: words(f"boxedit.{name}") for name in _NAMES},
-        })  # fmt: skip
-
-        def changed(event: GenericEventArguments) -> None:
-            found = _checked(event.args, image, len(self._props["labels"]))
-            self._props["boxes"] = found  # the browser shows it already
-            if on_change is not None:
-                on_change(found)
-
-        self.on("change", changed, js_handler=f"(value) => {{ {js}; emit(value); }}")
-
-    def show(self, boxes: Sequence[Mapping[str, Any]]) -> None:
-        """Other boxes of the same image."""
-        self._props["boxes"] = list(boxes)
-        self.update()
-
-    def name(self, labels: Sequence[str], colors: Sequence[str]) -> None:
-        """Other labels, such as the same with one that is new behind them."""
-        self._props["labels"], self._props["colors"] = list(labels), list(colors)
-        self.update()
+        super().__init__(
+            boxes, labels, colors, check=_checked, on_change=on_change, js=js, src=image.address, width=image.width,
+            height=image.height, readonly=readonly, title=title,
+            words={name: words(f"boxedit.{name}") for name in _NAMES},
+        )  # fmt: skip
 
 
-def _checked(value: Any, image: ShownImage, labels: int) -> list[dict[str, Any]]:
+def _checked(value: Any, labels: int) -> list[dict[str, Any]]:
     """Raises ValueError: a browser sent what no editor makes."""
     found: list[dict[str, Any]] = []
     for one in value if isinstance(value, list) else [None]:

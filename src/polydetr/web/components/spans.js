@@ -20,10 +20,10 @@ export default {
       <p class="pd-note" v-else-if="!readonly">{{ words.how }}</p>
       <span class="pd-hidden" aria-live="polite">{{ said }}</span>
     </div>`,
-  props: { text: String, spans: Array, labels: Array, colors: Array, overlap: String, readonly: Boolean, title: String, words: Object },
-  data: () => ({ items: [], chosen: null, caret: null, said: "" }),
+  props: { text: String, items: Array, given: Number, labels: Array, colors: Array, overlap: String, readonly: Boolean, title: String, words: Object },
+  data: () => ({ drawn: [], chosen: null, caret: null, said: "" }),
   computed: {
-    one() { return this.items[this.chosen]; },
+    one() { return this.drawn[this.chosen]; },
     buttons() {
       return [
         { name: "start_back", sign: "⇤", act: () => this.shift("start", -1) }, { name: "start_on", sign: "⇥", act: () => this.shift("start", 1) },
@@ -33,8 +33,8 @@ export default {
     },
   },
   watch: {
-    text() { this.chosen = this.last = null; this.count(); this.take(); },
-    spans() { this.take(); },
+    given() { this.take(); },
+    labels() { this.draw(); },
   },
   mounted() {
     this.count();
@@ -104,15 +104,15 @@ export default {
     /* -- drawing -- */
     take() {
       const before = this.one;
-      this.items = this.spans.map((one) => ({ start: one.start, end: one.end, label: one.label }));
+      this.drawn = this.items.map((one) => ({ start: one.start, end: one.end, label: one.label }));
       if (before) this.chosen = this.find(before);
       this.draw();
     },
-    find(one) { const at = this.items.findIndex((o) => o.start === one.start && o.end === one.end && o.label === one.label); return at < 0 ? null : at; },
+    find(one) { const at = this.drawn.findIndex((o) => o.start === one.start && o.end === one.end && o.label === one.label); return at < 0 ? null : at; },
     draw() {
       const box = this.$refs.text, focused = document.activeElement === box, kept = focused ? this.selected() : null;
       const parts = document.createDocumentFragment();
-      const order = this.items.map((one, i) => ({ ...one, i })).sort((a, b) => a.start - b.start || b.end - a.end);
+      const order = this.drawn.map((one, i) => ({ ...one, i })).sort((a, b) => a.start - b.start || b.end - a.end);
       const cuts = [...new Set([0, this.length, ...order.flatMap((o) => [o.start, o.end])])].sort((a, b) => a - b);
       let active = [], next = 0;
       for (let c = 0; c + 1 < cuts.length; c++) {
@@ -215,13 +215,13 @@ export default {
       this.choose(covers.length ? covers[(covers.indexOf(this.chosen) + 1) % covers.length] : null);
     },
     step(by) {
-      if (!this.items.length) return;
-      const order = this.items.map((one, i) => i).sort((a, b) => this.items[a].start - this.items[b].start || this.items[b].end - this.items[a].end);
+      if (!this.drawn.length) return;
+      const order = this.drawn.map((one, i) => i).sort((a, b) => this.drawn[a].start - this.drawn[b].start || this.drawn[b].end - this.drawn[a].end);
       const at = this.selected()?.[0] ?? 0;
       let place = order.indexOf(this.chosen);
       if (place >= 0) place = (place + by + order.length) % order.length;
       else {
-        place = order.findIndex((i) => this.items[i].start >= at);
+        place = order.findIndex((i) => this.drawn[i].start >= at);
         if (by < 0) place = (place < 0 ? order.length : place) - 1;
         if (place < 0) place = by < 0 ? order.length - 1 : 0;
       }
@@ -245,12 +245,12 @@ export default {
     make(start, end, label) {
       const crosses = (o) => o.start < end && o.end > start;
       if (this.overlap === "words") {  // every word has a label: those that are touched get it
-        const touched = this.items.map((o) => (crosses(o) ? { ...o, label } : o));
-        this.chosen = this.items.findIndex(crosses);
+        const touched = this.drawn.map((o) => (crosses(o) ? { ...o, label } : o));
+        this.chosen = this.drawn.findIndex(crosses);
         this.told(touched);
       } else {
         const one = { start, end, label };
-        let others = this.overlap === "one" ? [] : this.overlap === "apart" ? this.items.filter((o) => !crosses(o)) : this.items;
+        let others = this.overlap === "one" ? [] : this.overlap === "apart" ? this.drawn.filter((o) => !crosses(o)) : this.drawn;
         others = others.filter((o) => !(o.start === start && o.end === end && o.label === label));
         this.chosen = others.length;
         this.told([...others, one]);
@@ -258,22 +258,22 @@ export default {
       if (document.activeElement === this.$refs.text) this.select(end, end); else document.getSelection().removeAllRanges();
       this.said = this.one ? `${this.labels[label]}: ${this.excerpt(this.one)}` : "";
     },
-    change(i, one) { this.told(this.items.map((o, n) => (n === i ? one : o))); },
+    change(i, one) { this.told(this.drawn.map((o, n) => (n === i ? one : o))); },
     remove() {
       const at = this.selected();
       let i = this.chosen;
       if (i === null && at) {
-        const under = this.items.map((o, n) => [o, n]).filter(([o]) => o.start <= at[0] && at[1] <= o.end && (at[1] > at[0] || at[0] < o.end));
+        const under = this.drawn.map((o, n) => [o, n]).filter(([o]) => o.start <= at[0] && at[1] <= o.end && (at[1] > at[0] || at[0] < o.end));
         i = under.sort(([a], [b]) => a.end - a.start - (b.end - b.start))[0]?.[1] ?? null;
       }
       if (i === null || this.readonly || this.overlap === "words") return;
       this.chosen = null;
-      this.told(this.items.filter((_, n) => n !== i));
+      this.told(this.drawn.filter((_, n) => n !== i));
     },
     /* One end of the chosen span moves by a character, not over the other end, not into a neighbor where none may overlap. */
     shift(side, by) { if (this.one) this.end(side, this.one[side] + by); },
     end(side, place) {
-      const one = { ...this.one }, others = this.items.filter((_, n) => n !== this.chosen);
+      const one = { ...this.one }, others = this.drawn.filter((_, n) => n !== this.chosen);
       const apart = this.overlap === "apart";
       if (this.readonly || this.overlap === "words") return;
       if (side === "start") {
@@ -301,7 +301,7 @@ export default {
       document.addEventListener("pointercancel", done);
     },
     told(items) {
-      this.items = items;
+      this.drawn = items;
       this.draw();
       this.$emit("change", items.map((o) => ({ start: o.start, end: o.end, label: o.label })));
     },

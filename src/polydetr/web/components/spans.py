@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from nicegui.element import Element
-from nicegui.events import GenericEventArguments
-
+from polydetr.web.components.editor import Editor
 from polydetr.web.words import Words
 
 Overlap = Literal["allowed", "apart", "words", "one"]
 _NAMES = ("how", "first", "remove", "start_back", "start_on", "end_back", "end_on")
 
 
-class SpanEditor(Element, component="spans.js"):
+class SpanEditor(Editor, component="spans.js"):
     """Spans are {"start", "end", "label"}: characters as Python counts them, the number of a label.
 
     It stands in an element of the class ``pd-editor`` with a ``LabelPicker(acts=True)``, which gives selected text a
@@ -28,32 +26,13 @@ class SpanEditor(Element, component="spans.js"):
         on_change: Callable[[list[dict[str, int]]], Any] | None = None, js: str = "",
     ) -> None:  # fmt: skip
         """overlap: "apart": a new span takes the place of those that it touches; "words": every word has a label, and
-        none is made or removed; "one": there is at most one. js: run in the browser with each ``value`` that is told.
+        none is made or removed; "one": there is at most one.
         """
-        super().__init__()
-        self._length = len(text)
-        self._props.update({
-            "text": text, "spans": list(spans), "labels": list(labels), "colors": list(colors), "overlap": overlap,
-            "readonly": readonly, "title": title, "words": {name: words(f"spanedit.{name}") for name in _NAMES},
-        })  # fmt: skip
-
-        def changed(event: GenericEventArguments) -> None:
-            found = _checked(event.args, self._length, len(self._props["labels"]))
-            self._props["spans"] = found  # the browser shows it already
-            if on_change is not None:
-                on_change(found)
-
-        self.on("change", changed, js_handler=f"(value) => {{ {js}; emit(value); }}")
-
-    def show(self, spans: Sequence[Mapping[str, Any]]) -> None:
-        """Other spans of the same text."""
-        self._props["spans"] = list(spans)
-        self.update()
-
-    def name(self, labels: Sequence[str], colors: Sequence[str]) -> None:
-        """Other labels, such as the same with one that is new behind them."""
-        self._props["labels"], self._props["colors"] = list(labels), list(colors)
-        self.update()
+        super().__init__(
+            spans, labels, colors, check=lambda value, count: _checked(value, len(text), count), on_change=on_change,
+            js=js, text=text, overlap=overlap, readonly=readonly, title=title,
+            words={name: words(f"spanedit.{name}") for name in _NAMES},
+        )  # fmt: skip
 
 
 def _checked(value: Any, length: int, labels: int) -> list[dict[str, int]]:

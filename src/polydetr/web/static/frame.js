@@ -4,9 +4,35 @@
   const themes = ["system", "light", "dark"];
   const typing = (e) => e.target.closest?.("input, textarea, select, [contenteditable=true], .ag-root");
 
+  /* Keys that are pressed while a page goes on to its next row are for that row: they wait until it is shown. */
+  let held = null, patience;
+  const hold = () => { held ??= []; clearTimeout(patience); patience = setTimeout(() => { held = null; }, 30_000); };
+  const waits = (key) => key.length === 1 || ["Enter", "Delete", "Backspace"].includes(key);
+  document.addEventListener("keydown", (event) => {
+    if (!held || event.ctrlKey || event.metaKey || typing(event) || !waits(event.key)) return;
+    held.push({ key: event.key, shiftKey: event.shiftKey, altKey: event.altKey, bubbles: true, cancelable: true });
+    event.preventDefault();
+    event.stopPropagation();
+  }, true);
+  document.addEventListener("click", (event) => {  // a click that comes twice counts once
+    if (held && event.target.closest?.("[data-holds]")) { event.preventDefault(); event.stopPropagation(); }
+  }, true);
+  /* turn: of the row that is to be in the page by now, or soon: it comes by another message. */
+  function settled(turn, frames = 120) {
+    requestAnimationFrame(() => {
+      if (turn && frames && !document.querySelector(`[data-turn="${turn}"]`)) { settled(turn, frames - 1); return; }
+      const keys = held ?? [];
+      held = null;
+      clearTimeout(patience);
+      while (keys.length && !held) (document.activeElement ?? document.body).dispatchEvent(new KeyboardEvent("keydown", keys.shift()));
+      held?.push(...keys);
+    });
+  }
+
   document.addEventListener("click", (event) => {
     const at = (name) => event.target.closest?.(`[data-${name}]`);
     let found;
+    if (at("holds")) hold();
     if ((found = at("language"))) keep("polydetr_language", found.dataset.language);
     else if ((found = at("theme"))) keep("polydetr_theme", themes[(themes.indexOf(found.dataset.theme) + 1) % 3]);
     else if (at("help")) document.getElementById("pd-keys")?.showModal();
@@ -64,6 +90,7 @@
   document.fonts?.addEventListener("loadingdone", () => { document.body.style.fontFeatureSettings = '"kern" 1'; });
 
   window.polydetr = {
+    settled,
     /* A sentence at the edge of the page, read out by screen readers, gone after a while or a click. */
     notice(words, kind) {
       let place = document.getElementById("pd-notices");
