@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from package_index import cache, index, member  # noqa: F401 - fixtures
-from postgresql_server import postgresql, postgresql_server, store_address  # noqa: F401 - fixtures
+from postgresql_server import emptied_databases, postgresql, postgresql_server, store_address  # noqa: F401 - fixtures
 
 
 @pytest.fixture(autouse=True)
