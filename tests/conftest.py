@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from package_index import cache, index, member  # noqa: F401 - fixtures
-from postgresql_server import postgresql, postgresql_server, store_address  # noqa: F401 - fixtures
+from postgresql_server import emptied_databases, postgresql, postgresql_server, store_address  # noqa: F401 - fixtures
+
+BLANK_PICTURES = {"backbones", "inference", "model", "serving", "tasks", "training", "tuning"}
+"""Folders of tests in which nothing looks at the pictures of a report."""
+BLANK = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==")
+"""A picture of one pixel, as PNG."""
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +24,27 @@ def private_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """No test writes into the user's cache; those that read real backbones from it are marked."""
     if not {"network", "shared"} & {mark.name for mark in request.node.iter_markers()}:
         monkeypatch.setenv("POLYDETR_CACHE", str(request.getfixturevalue("tmp_path") / "polydetr-cache"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_pictures(request: pytest.FixtureRequest) -> Iterator[Callable[..., bytes] | None]:
+    """Reports of a model that was trained for a test of something else have blank pictures: drawing them would take
+    most of the time. Whatever is a test of pictures, pages or commands has the real ones.
+    """
+    if request.path.parent.name not in BLANK_PICTURES:
+        yield None
+        return
+    from polydetr.reports.style import png_of
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("polydetr.reports.style.png_of", lambda figure: BLANK)
+        yield png_of
+
+
+@pytest.fixture
+def drawn_pictures(quick_pictures: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real ones, for a test in such a folder that does look at them."""
+    monkeypatch.setattr("polydetr.reports.style.png_of", quick_pictures)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,10 +25,13 @@ def postgresql_server() -> Iterator[Any]:
 
         server = package.get_server(Path(folder) / "pg", cleanup_mode="delete", start=False)
         _patiently(server.start)
-        for setting in ("fsync", "full_page_writes"):  # many databases that nobody needs after a power cut
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # nobody needs them after a power cut
             server.psql(f"ALTER SYSTEM SET {setting} = off")
         server.psql("SELECT pg_reload_conf()")
         yield server
+        process = server.get_postmaster_info().process
+        process.send_signal(signal.SIGQUIT)  # at once: what it holds is deleted, and need not be written first
+        process.wait(60)
         server.cleanup()
 
 
@@ -59,10 +63,34 @@ def store_address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def new_database(request: pytest.FixtureRequest) -> str:
-    """The address of one more empty PostgreSQL database."""
+    """The address of one more empty PostgreSQL database, lent until the test ends."""
     import psycopg
 
-    shared, name = request.getfixturevalue("postgresql"), f"test_{uuid4().hex[:12]}"
-    with psycopg.connect(shared, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return shared.replace("/postgres?", f"/{name}?")
+    shared, free = request.getfixturevalue("postgresql"), request.getfixturevalue("emptied_databases")
+    if free:
+        name = free.pop()
+    else:
+        name = f"test_{uuid4().hex[:12]}"
+        with psycopg.connect(shared, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+    address = shared.replace("/postgres?", f"/{name}?")
+
+    def give_back() -> None:
+        with psycopg.connect(shared, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = %s", (name,)
+            )
+        with psycopg.connect(address) as connection:
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public AUTHORIZATION pg_database_owner")
+            connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+        free.append(name)
+
+    request.addfinalizer(give_back)
+    return address
+
+
+@pytest.fixture(scope="session")
+def emptied_databases() -> list[str]:
+    """The names of those that were lent, and are empty again: PostgreSQL is slow to make and to remove whole ones."""
+    return []

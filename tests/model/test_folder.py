@@ -226,7 +226,7 @@ def test_a_save_killed_between_its_moves_is_explained_and_mended(model):
 def test_a_disk_that_is_really_full(model, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
-    size = sum(p.stat().st_size for p in model.rglob("*") if p.is_file())
+    size = sum(-(-p.stat().st_size // 4096) * 4096 for p in model.rglob("*") if p.is_file())  # in whole pages
     room = int(size * 1.6) // 4096 * 4096  # one model fits, a second beside it does not
     mounted = os.geteuid() == 0 and shutil.which("mount")
     call = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(small)]

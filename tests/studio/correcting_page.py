@@ -85,6 +85,12 @@ def confirm(page: Any, *, done: int) -> None:
     page.wait_for_function("document.querySelector('.pd-tools').textContent.includes('Saved')")
 
 
+def pick(page: Any, key: str) -> None:
+    """Picks a label by its key, and waits until the service knows it."""
+    page.keyboard.press(key)
+    page.wait_for_selector(f".pd-label[data-key='{key}'][aria-checked=true]")
+
+
 def select(page: Any, start: int, length: int) -> None:
     """Selects by keys: characters as the browser steps through them, from the beginning of the text."""
     page.focus(".pd-spans-text")

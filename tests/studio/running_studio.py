@@ -87,6 +87,28 @@ class Looked:
         page.on("request", asked)
 
 
+def settled(page: Any) -> None:
+    """Waits until the page is connected, has its fonts, and nothing in it moves any more but what never ends."""
+    page.wait_for_function(
+        """() => window.did_handshake && document.fonts.status === 'loaded' && document.getAnimations().every(
+          one => one.playState !== 'running' || one.effect.getComputedTiming().endTime === Infinity)"""
+    )
+
+
+def drawn(page: Any) -> None:
+    """Waits until every chart is there and has stayed the same for a moment: they are drawn a part at a time."""
+    page.wait_for_selector("figure.pd-chart canvas")
+    page.evaluate("window.pictures = ''")
+    page.wait_for_function(
+        """() => {
+          const before = window.pictures;
+          window.pictures = [...document.querySelectorAll('canvas')].map(one => one.toDataURL()).join();
+          return window.pictures === before;
+        }""",
+        polling=250,
+    )
+
+
 def picture(page: Any, name: str) -> Path:
     """Keeps what the page looks like now, all of it."""
     PICTURES.mkdir(parents=True, exist_ok=True)

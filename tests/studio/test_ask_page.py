@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from axe import assert_accessible
-from running_studio import VIEWS, picture, serving
+from running_studio import VIEWS, picture, serving, settled
 
 from polydetr.inference.folder import SEAL, seal_of
 from polydetr.serving.keys import KeyFile
@@ -183,7 +183,7 @@ def test_a_model_exchanged_behind_an_open_page_answers_and_is_said(
 @pytest.mark.parametrize("view", VIEWS)
 def test_the_gallery_is_photographed(studio: str, look: Look, view: str) -> None:
     page = look(studio, "/studio/gallery", view=view)
-    page.wait_for_timeout(1200)  # words that come after a second
+    settled(page)  # with the words that come after a second
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert_accessible(page)
     assert page.title() != "taken"

@@ -145,12 +145,12 @@ def test_a_cancelled_file_keeps_what_was_answered(studio: str, look: Callable[..
     page.wait_for_selector(".ag-row", timeout=60_000)
     page.click("[data-cancel]")
     page.wait_for_selector("text=Cancelled; what was answered stays")
-    page.wait_for_timeout(500)
+    page.wait_for_function(f"() => {TABLE}.have > 0 && {TABLE}.have === {TABLE}.there")
     answered = page.evaluate(f"() => {TABLE}.have")
     assert 0 < answered < 5000
-    assert page.evaluate(f"() => {TABLE}.there") == answered
     page.reload()
     wait_rows(page, answered)
+    assert page.evaluate(f"() => {TABLE}.there") == answered, "none came after it"
     page.goto(f"{studio}{PAGE}")
     page.wait_for_selector("text=Your earlier files")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from running_studio import picture, serving
+from running_studio import drawn, picture, serving, settled
 
 from film_models import film_rows
 from polydetr import Predictor
@@ -81,7 +82,7 @@ def test_every_figure_is_there_in_every_view(look: Callable[..., Any], served: s
     page = look(served, "/studio/films/model", view=view)
     assert len(charts(page)) >= 6
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.wait_for_timeout(500)
+    drawn(page)
     picture(page, f"model-{view}")
 
 
@@ -102,14 +103,12 @@ def test_a_chart_has_its_numbers_as_a_table_and_as_files(look: Callable[..., Any
 
 
 def test_a_chart_is_redrawn_when_the_light_changes(look: Callable[..., Any], served: str) -> None:
-    page = look(served, "/studio/films/model")
-    charts(page)
-    page.wait_for_timeout(600)
+    page = look(served, "/studio/films/model", reduced_motion="reduce")  # a chart that still grows changes by itself
+    drawn(page)
     before = page.locator("canvas").first.evaluate("c => c.toDataURL()")
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("document.body.classList.contains('body--dark')")
-    page.wait_for_timeout(600)
-    assert page.locator("canvas").first.evaluate("c => c.toDataURL()") != before
+    page.wait_for_function("before => document.querySelector('canvas').toDataURL() !== before", arg=before)
 
 
 def test_another_target_and_another_part_stand_in_the_address(look: Callable[..., Any], served: str) -> None:
@@ -197,14 +196,11 @@ def test_what_is_asked_is_laid_beside_the_training_rows(look: Callable[..., Any]
     page = look(served, "/studio/other/model")
     rows = [{"text": "x" * (200 + i)} for i in range(500)]  # the last ones are counted with the next
     assert page.request.post(f"{served}/v1/models/other/predict", data={"rows": rows}).status == 200
-    for _ in range(20):
+    until = time.monotonic() + 30
+    while not page.get_by_text("changed much").count():
+        assert time.monotonic() < until, page.locator("#pd-main").inner_text()
         page.reload()
         page.wait_for_selector("main h1")
-        if page.get_by_text("changed much").count():
-            break
-        page.wait_for_timeout(500)
-    text = page.locator("#pd-main").inner_text()
-    assert "changed much" in text
     page.locator("figure.pd-chart h3", has_text="text").wait_for()
     picture(page, "model-drift")
 
@@ -235,7 +231,7 @@ def test_a_model_that_is_not_served_is_said(look: Callable[..., Any], served: st
 @pytest.mark.parametrize("path", ["/studio/films/model", "/studio/films/model?with=other", f"/studio/{BARE}/model"])
 def test_a_screen_reader_finds_nothing_serious(look: Callable[..., Any], served: str, path: str) -> None:
     page = look(served, path, bypass_csp=True)
-    page.wait_for_timeout(1500)
+    settled(page)
     assert serious(page) == []
 
 
@@ -258,11 +254,9 @@ def test_a_page_open_for_a_day_gathers_nothing(look: Callable[..., Any], served:
     before = page.evaluate("document.querySelectorAll('*').length")
     for _ in range(24):
         page.clock.fast_forward(3_600_000)
-        page.wait_for_timeout(100)
         page.wait_for_selector("main h1")
+    page.wait_for_function("window.socket.connected && window.did_handshake")
     charts(page)
-    page.wait_for_timeout(1000)
-    page.wait_for_selector("main h1")
     assert abs(page.evaluate("document.querySelectorAll('*').length") - before) < 10
     assert page.get_by_role("link", name="stars", exact=True).get_attribute("aria-current") == "true"
     page.get_by_role("link", name="label", exact=True).click()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running_studio import picture, serving
+from running_studio import picture, serving, settled
 
 from film_models import plain_rows
 from polydetr.core.files import json_text
@@ -153,13 +153,10 @@ def test_what_is_not_allowed_says_how_it_is_switched_on(
         assert answer.status == 403
 
 
-def test_a_folder_that_is_not_there_yet_is_empty(
-    look: Callable[..., Any], several_folder: Path, tmp_path: Path
-) -> None:
-    with serving({"films": several_folder}, folder=tmp_path) as address:
-        page = look(address, "/studio/runs")
-        page.wait_for_selector("text=No trainings yet.")
-        picture(page, "runs-empty")
+def test_a_folder_that_is_not_there_yet_is_empty(look: Callable[..., Any], studio: str) -> None:
+    page = look(studio, "/studio/runs")
+    page.wait_for_selector("text=No trainings yet.")
+    picture(page, "runs-empty")
 
 
 @pytest.mark.parametrize("path", ["/studio/runs", "/studio/runs?run=first", "/studio/runs?new=1"])
@@ -167,7 +164,7 @@ def test_a_screen_reader_finds_nothing_serious(look: Callable[..., Any], served:
     from axe_playwright_python.sync_playwright import Axe
 
     page = look(served, path, bypass_csp=True)
-    page.wait_for_timeout(1500)
+    settled(page)
     found = Axe().run(page).response["violations"]
     assert [
         f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found if one["impact"] in ("serious", "critical")

@@ -31,38 +31,37 @@ def answered(golds, right, *, per_document=1):
     return [rows[i : i + per_document] for i in range(0, len(rows), per_document)]
 
 
-def gain(tasks, default, best):
-    difference = float(np.mean(best) - np.mean(default))
-    golds = ["ab"[i % 2] for i in range(len(default))]
-    sides = [resampled_scores(tasks, answered(golds, side), seed=3) for side in (default, best)]
-    return gain_between(*sides, difference=difference, rows=len(default))
+def scores_of(tasks, right):
+    golds = ["ab"[i % 2] for i in range(len(right))]
+    return resampled_scores(tasks, answered(golds, right), seed=3)
 
 
 def test_the_interval_is_that_of_paired_differences(tasks):
     """Of 200 rows the best answers 30 better and 10 worse: mean 0.1, standard error by the known formula."""
     default, best = np.ones(200, bool), np.ones(200, bool)
     default[:30], best[30:40] = False, False
-    found = gain(tasks, default, best)
+    scores = [scores_of(tasks, side) for side in (default, best)]
+    found = gain_between(*scores, difference=float(np.mean(best) - np.mean(default)), rows=200)
     apart = best.astype(float) - default
     error = apart.std() / np.sqrt(200)
     assert found.difference == pytest.approx(0.1)
     assert found.low == pytest.approx(0.1 - 1.645 * error, abs=0.01)
     assert found.high == pytest.approx(0.1 + 1.645 * error, abs=0.01)
     assert found.share_better > 0.99
-    turned = gain(tasks, best, default)
+    turned = gain_between(*scores[::-1], difference=float(np.mean(default) - np.mean(best)), rows=200)
     assert (turned.difference, turned.low, turned.high) == pytest.approx((-0.1, -found.high, -found.low), abs=0.005)
     assert turned.share_better < 0.01
 
 
 def test_models_that_answer_alike_gain_nothing_whatever_their_rows(tasks):
-    right = np.arange(60) % 3 > 0
-    found = gain(tasks, right, right)
+    right = np.arange(30) % 3 > 0
+    found = gain_between(scores_of(tasks, right), scores_of(tasks, right), difference=0.0, rows=30)
     assert (found.difference, found.low, found.high, found.share_better) == (0.0, 0.0, 0.0, 0.0)
 
 
 def test_rows_of_one_document_are_drawn_together(tasks):
     """All rows of a document are right or wrong together, so the score is known as from so many documents."""
-    right = np.repeat(np.arange(40) % 2 == 0, 5)
+    right = np.repeat(np.arange(20) % 2 == 0, 5)
     golds = ["a"] * len(right)
     alone = resampled_scores(tasks, answered(golds, right), seed=0).std()
     together = resampled_scores(tasks, answered(golds, right, per_document=5), seed=0).std()

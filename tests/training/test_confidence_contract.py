@@ -102,6 +102,7 @@ def test_evaluation_shows_coverage_and_the_run_drew_it(folder: Path, tmp_path: P
     assert (folder / "reports" / "test-label-coverage.txt").exists()
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_the_command_line_withholds_and_says_what_that_costs(folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows(20, 2)))

@@ -99,9 +99,15 @@ def canvas(width: float, height: float, *, path: str | Path) -> Iterator[Figure]
         for text in figure.findobj(Text):
             assert isinstance(text, Text)
             text.set_text(drawable(text.get_text()))
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": "polydetr"})
-    save_bytes(path, buffer.getvalue())
+        content = png_of(figure)
+    save_bytes(path, content)
+
+
+def png_of(figure: Figure) -> bytes:
+    """What it looks like: laid out and drawn, which takes longer than training a model of a few weights."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": "polydetr"})
+    return buffer.getvalue()
 
 
 def shorten(text: str, limit: int, *, keep_end: bool = False) -> str:
