@@ -42,7 +42,8 @@ def measure(seconds: float) -> dict[str, float]:
     """Tokens per second in training and rows per second in prediction, in this process."""
     import polydetr
     from data import banking77
-    from polydetr.training.loop import Display, Loop
+    from polydetr.training.callbacks import Display
+    from polydetr.training.loop import Loop
 
     split, steps = banking77(), []
     count_step = Loop._count_step

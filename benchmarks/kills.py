@@ -26,7 +26,7 @@ from typing import Any
 from polydetr import Predictor
 from polydetr.errors import ModelFolderError
 from polydetr.training import loop
-from polydetr.training.loop import Display
+from polydetr.training.callbacks import Display
 
 ROWS = [
     {"text": f"scene {i % 11} of a {('lovely', 'cold', 'warm', 'dull')[i % 4]} evening", "label": "ab"[i % 2]}

@@ -50,7 +50,7 @@ def rows(count: int, seed: int) -> list[dict[str, str]]:
 def run(track: str, seconds: float, seed: int, out: Path) -> dict[str, Any]:
     """One run, in this process."""
     from polydetr import Predictor
-    from polydetr.training.loop import Display
+    from polydetr.training.callbacks import Display
 
     class Told(Display):
         """Keeps the processor seconds of the steps, evaluations between them included; says what a tracker did not do."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from polydetr import Predictor
-from polydetr.training.loop import Display
+from polydetr.training.callbacks import Display
 
 sys.path.insert(0, str(Path(__file__).parent))
 from kills import killed  # a process that is killed after some seconds

@@ -37,7 +37,7 @@ import data
 import recording
 from polydetr import Predictor
 from polydetr.config.loading import load_config
-from polydetr.training.loop import Display
+from polydetr.training.callbacks import Display
 from polydetr.training.read import read_splits
 from polydetr.training.trials import SharedRows
 

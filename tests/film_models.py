@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from polydetr.training.loop import Display
+from polydetr.training.callbacks import Display
 
 GOOD, BAD = ("lovely", "warm", "bright"), ("dreary", "cold", "dull")
 SETTINGS: dict[str, Any] = {

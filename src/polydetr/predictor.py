@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from polydetr.inference.proof import Proof
     from polydetr.model.masters import Masters
     from polydetr.model.runner import TorchRunner
+    from polydetr.training.callbacks import Display
     from polydetr.training.fit import Trained
-    from polydetr.training.loop import Display
     from polydetr.training.tracking import Trackers
 
 
@@ -100,16 +100,18 @@ class Predictor(LoadedModel):
             ConfigError, InputError, BackboneError, SaveError, Interrupted: see ``polydetr.errors``.
         """
         check_torch("training")
+        from polydetr.config.loading import config_of_call
+
         given = {"train": train, "valid": valid, "test": test, "unlabelled": unlabelled, "corrections": corrections}
-        resolved = _resolved(
+        resolved = config_of_call(
             given, config, settings, reading, target=target, inputs=inputs, group=group,
             out=None if out is None else str(out), backbone=backbone, preset=preset, epochs=epochs,
             time_limit=time_limit, seed=seed,
         )  # fmt: skip
         from polydetr.model.folder import reserved
+        from polydetr.training.callbacks import Display
         from polydetr.training.devices import is_first_process
         from polydetr.training.display import make_display
-        from polydetr.training.loop import Display
         from polydetr.training.places import check_told
         from polydetr.training.tracking import tracked
 
@@ -179,13 +181,14 @@ class Predictor(LoadedModel):
             PolydetrError: no trial ended well.
         """
         check_torch("training")
+        from polydetr.config.loading import config_of_call
         from polydetr.training.display import make_display
         from polydetr.tuning.places import Place
         from polydetr.tuning.tune import TRIALS, tune
         from polydetr.tuning.work import Wanted
 
         given = {"train": train, "valid": valid, "test": test, "unlabelled": unlabelled, "corrections": corrections}
-        resolved = _resolved(
+        resolved = config_of_call(
             given, config, settings, reading, target=target, inputs=inputs, group=group,
             out=None if out is None else str(out), backbone=backbone, preset=preset, epochs=epochs,
             time_limit=time_limit, seed=seed, search=None if search is None else dict(search),
@@ -382,25 +385,6 @@ class Predictor(LoadedModel):
             from polydetr.model.folder import copy_reports
 
             copy_reports(self.folder, folder, seal=self._manifest.get(SEAL))
-
-
-def _resolved(
-    rows: Mapping[str, Any], config: str | Path | Mapping[str, Any] | None, settings: Mapping[str, Any] | None,
-    reading: ReadOptions | None, *, target: Any, inputs: Any, **given: Any,
-) -> Config:  # fmt: skip
-    """The configuration with all that a call gives beside it. Raises ConfigError."""
-    from polydetr.config.loading import load_config, load_config_mapping, merge, names_of
-
-    how = reading.given() if reading else {}
-    on_error = how.pop("on_error", None)
-    return load_config(
-        merge(merge(load_config_mapping(config), load_config_mapping(settings)), {"reading": how}),
-        on_error=on_error,
-        target=names_of(target),
-        inputs=names_of(inputs),
-        **given,
-        **{k: v for k, v in rows.items() if isinstance(v, str)},
-    )
 
 
 def _unmeasured(failure: Exception, folder: Path | None) -> PolydetrError:

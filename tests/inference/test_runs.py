@@ -31,7 +31,7 @@ from polydetr.inference.run_comparison import (
 from polydetr.inference.runs import find_runs, list_runs
 from polydetr.inference.saved_run import SavedRun
 from polydetr.reports.tuning_page import write_study
-from polydetr.training.loop import StepInfo
+from polydetr.training.callbacks import StepInfo
 from study_records import study
 
 

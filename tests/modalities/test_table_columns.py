@@ -22,10 +22,9 @@ from polydetr.modalities.table_columns import (
     CategoryColumn,
     DateColumn,
     NumberColumn,
-    Scale,
-    column_state,
-    columns_from_state,
 )
+from polydetr.modalities.table_scale import Scale
+from polydetr.modalities.table_state import column_state, columns_from_state
 from polydetr.values.cells import decimal_marks
 
 

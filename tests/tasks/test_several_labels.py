@@ -9,7 +9,7 @@ from polydetr import Predictor
 from polydetr.core.predictions import Prediction
 from polydetr.metrics.classification import multilabel_report
 from polydetr.tasks.classification import ClassificationTask
-from polydetr.training.loop import Display
+from polydetr.training.callbacks import Display
 
 
 def learned(values: list[list[str]], **options: object) -> ClassificationTask:

@@ -11,9 +11,10 @@ import sys
 
 from rich.console import Console
 
+from polydetr.core.clock import format_seconds
 from polydetr.training import display
-from polydetr.training.display import BarDisplay, LineDisplay, describe_step, format_seconds
-from polydetr.training.loop import StepInfo
+from polydetr.training.callbacks import StepInfo
+from polydetr.training.display import BarDisplay, LineDisplay, describe_step
 
 INFO = StepInfo(0.25, 50, 1.2, 0.4321, 2560.4, "2,560 tokens/s", 90.0, 1e-3)
 ENTRY = {"step": 9, "epoch": 1.0, "seconds": 75.0, "train_loss": 0.5, "valid_loss": 0.6,
@@ -21,7 +22,7 @@ ENTRY = {"step": 9, "epoch": 1.0, "seconds": 75.0, "train_loss": 0.5, "valid_los
 
 IN_TERMINAL = """
 from polydetr.training.display import make_display
-from polydetr.training.loop import StepInfo
+from polydetr.training.callbacks import StepInfo
 import time
 shown = make_display()
 shown.note("reads [text]; predicts [label]")

@@ -10,7 +10,7 @@ from tiny_runs import train
 
 from polydetr.inference.folder import PROGRESS
 from polydetr.inference.runs import list_runs, running_runs
-from polydetr.training.loop import StepInfo
+from polydetr.training.callbacks import StepInfo
 from polydetr.training.progress_file import ProgressFile
 
 

@@ -14,7 +14,7 @@ from polydetr.data.store import ExampleStore
 from polydetr.model.build import Assembly
 from polydetr.nn.batch import Batch
 from polydetr.training.encode import MeasuredRows
-from polydetr.training.loop import total_loss, validate
+from polydetr.training.objective import total_loss, validate
 from polydetr.training.shares import BatchShares
 from tiny_models import as_records, encode_all, make_assembly
 

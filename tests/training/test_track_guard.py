@@ -15,7 +15,7 @@ from bad_trackers import Kept
 
 from polydetr.errors import ConfigError
 from polydetr.training import tracking
-from polydetr.training.loop import StepInfo
+from polydetr.training.callbacks import StepInfo
 from polydetr.training.trackers import guard as guard_module
 from polydetr.training.trackers import worker
 from polydetr.training.trackers.base import TrackedRun, flat

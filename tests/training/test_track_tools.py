@@ -25,7 +25,7 @@ from PIL import Image
 from wandb_records import runs_in
 
 from polydetr.training import tracking
-from polydetr.training.loop import StepInfo
+from polydetr.training.callbacks import StepInfo
 from polydetr.training.tracked import Record
 from polydetr.training.tracking import Trackers, encoded, make_trackers
 

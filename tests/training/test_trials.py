@@ -20,7 +20,8 @@ from polydetr.errors import Interrupted, PolydetrError
 from polydetr.inference.folder import WEIGHTS
 from polydetr.model.model import PolyModel
 from polydetr.training import loop, shared_encodings
-from polydetr.training.loop import Loop, total_loss
+from polydetr.training.loop import Loop
+from polydetr.training.objective import total_loss
 
 PROCESS = Path("/proc/self")
 

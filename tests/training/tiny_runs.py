@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from polydetr import Predictor
 from polydetr.backbones.bert import BertEncoder, BertSizes
 from polydetr.config.loading import merge
-from polydetr.training.loop import Display
+from polydetr.training.callbacks import Display
 
 GOOD, BAD = ("lovely", "warm", "bright"), ("dreary", "cold", "dull")
 TINY: dict[str, Any] = {

@@ -8,7 +8,7 @@ from typing import Any
 from tiny_runs import TINY, film_rows
 
 from polydetr.config.loading import load_config, merge
-from polydetr.training.loop import Display
+from polydetr.training.callbacks import Display
 from polydetr.training.read import read_splits
 from polydetr.training.trials import SharedRows
 

@@ -14,7 +14,7 @@ from film_models import plain_rows, write_csv
 from polydetr import Predictor
 from polydetr.core.studies import Gain
 from polydetr.errors import ConfigError, Interrupted, PolydetrError, StudyError
-from polydetr.training.loop import Display, StepInfo
+from polydetr.training.callbacks import Display, StepInfo
 from polydetr.training.trials import SharedRows, TrialResult
 
 SEARCH = {"training": {"head_lr": {"low": 1e-4, "high": 2e-2, "log": True}}, "model": {"dropout": [0.0, 0.3]}}

@@ -13,7 +13,7 @@ from polydetr.config.loading import load_config
 from polydetr.config.sections import Config
 from polydetr.core.databases import read_address
 from polydetr.inference.folder import MANIFEST
-from polydetr.training.loop import Display
+from polydetr.training.callbacks import Display
 from polydetr.training.trials import TrialResult
 from polydetr.tuning.reading import read_space
 from polydetr.tuning.study import KeptStudy, Studies

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from polydetr.config.sections import Config
 from polydetr.config.yaml_text import YamlFault, read_yaml
+from polydetr.core.reading import ReadOptions
 from polydetr.errors import FAULTS_SHOWN, ConfigError, did_you_mean, fault_reason, first_of, quoted, shown
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -92,6 +93,23 @@ def load_config_mapping(config: str | Path | Mapping[str, Any] | None) -> dict[s
         return _renamed(config)
     load_config(config)  # names the file where something is wrong in it
     return _renamed(_read_yaml(Path(config)))
+
+
+def config_of_call(
+    rows: Mapping[str, Any], config: str | Path | Mapping[str, Any] | None, settings: Mapping[str, Any] | None,
+    reading: ReadOptions | None, *, target: Any, inputs: Any, **given: Any,
+) -> Config:  # fmt: skip
+    """A configuration with all that a call of ``Predictor.fit`` gives beside it. Raises ConfigError."""
+    how = reading.given() if reading else {}
+    on_error = how.pop("on_error", None)
+    return load_config(
+        merge(merge(load_config_mapping(config), load_config_mapping(settings)), {"reading": how}),
+        on_error=on_error,
+        target=names_of(target),
+        inputs=names_of(inputs),
+        **given,
+        **{k: v for k, v in rows.items() if isinstance(v, str)},
+    )
 
 
 def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:

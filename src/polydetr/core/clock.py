@@ -1,4 +1,6 @@
-"""How old a command is: its time limit counts from the start of the process, before Python has loaded anything."""
+"""How old a command is: its time limit counts from the start of the process, before Python has loaded anything. And how
+seconds are written.
+"""
 
 from __future__ import annotations
 
@@ -40,3 +42,10 @@ def began() -> float:
     """When the command began, by ``time.monotonic``: now, for a call that is no command."""
     since = _BEGAN.get()
     return time.monotonic() if since is None else since
+
+
+def format_seconds(seconds: float) -> str:
+    """75 → 1:15."""
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

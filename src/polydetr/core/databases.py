@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from polydetr.core.files import cannot_write, make_folder
 from polydetr.core.installed import is_installed, pip_install
-from polydetr.errors import ConfigError, shown
+from polydetr.errors import ConfigError, PolydetrError, shown
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+]*)://")
 
@@ -46,6 +47,20 @@ def read_address(address: str, *, option: str = "storage", kept: str = "studies"
         return Address(f"sqlite:///{file}", Path(file), file)
     assert scheme is not None
     return _postgresql(address[len(scheme[0]) :], option=option)
+
+
+def check_place(file: Path, *, kept: str, example: str, refused: type[PolydetrError]) -> None:
+    """That a database can be a file here. kept: what the user calls it; example: a name for it.
+
+    Raises:
+        SaveError: nothing can be written there. ``refused``: it is a folder.
+    """
+    try:
+        make_folder(file.parent)
+    except OSError as error:
+        raise cannot_write(file.parent, error) from None
+    if file.is_dir():
+        raise refused(f"the {kept} {str(file)!r} is a folder.", hint=f"Name a file, for example {example}.")
 
 
 def need_driver() -> None:

@@ -119,6 +119,10 @@ def make_folder(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
 
 
+def cannot_write(folder: Path, error: OSError) -> SaveError:
+    return SaveError(f"cannot write to {str(folder)!r}: {error.strerror or error}.", hint="Name another place.")
+
+
 def take_usual_rights(path: Path) -> None:
     """Gives a file the rights that the user gives new files (umask): libraries make some for their owner alone."""
     usual = path.with_name(f".{secrets.token_hex(8)}.part")

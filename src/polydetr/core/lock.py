@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from polydetr.core.files import make_folder
-from polydetr.errors import OutputError, SaveError
+from polydetr.core.files import cannot_write, make_folder
+from polydetr.errors import OutputError
 
 try:
     import fcntl
@@ -38,9 +38,7 @@ def held(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
             holder = path.read_text(encoding="utf-8") or holder
         raise OutputError(f"{what} is being written by {holder}.", hint="Wait for it, or name another place.") from None
     except OSError as error:
-        raise SaveError(
-            f"cannot write to {str(path.parent)!r}: {error.strerror or error}.", hint="Name another place."
-        ) from error
+        raise cannot_write(path.parent, error) from error
     try:
         os.ftruncate(handle, 0)
         os.write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from polydetr.core.predictions import Bounded, ByLabel, Prediction, RowResult, S
 from polydetr.core.records import Finding, ReadReport, Record, Rejection
 from polydetr.data.readers.source import STANDARD_INPUT
 from polydetr.engine.engine import Engine, OnError
+from polydetr.engine.inputs import ReadingWarning
 from polydetr.errors import Location, RowError
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import Judged, WritesFiles
@@ -132,6 +134,19 @@ def answers(
     for rejection in report.rejected:
         number += 1
         yield rejected_row(number, rejection)
+
+
+def without_errors(every: Iterable[Answer]) -> Iterator[Answer]:
+    """The answers to rows that could be read; a warning at their end says how many could not."""
+    problems = []
+    for answer in every:
+        if answer.error is None:
+            yield answer
+        else:
+            problems.append(answer.error)
+    if problems:
+        rows = "1 row was" if len(problems) == 1 else f"{len(problems)} rows were"
+        warnings.warn(f"{rows} left out (first: {problems[0]})", ReadingWarning, stacklevel=2)
 
 
 def answered_row(number: int, result: RowResult, engine: Engine, least: Mapping[str, float]) -> Answer:

@@ -1,4 +1,4 @@
-"""Single rows: texts that are asked one by one, and the row of a number."""
+"""What is asked by itself: a text, the row of a number, the target of a name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from polydetr.core.records import ReadReport, Record
-from polydetr.errors import InputError, RowError, listed, quoted
+from polydetr.errors import InputError, RowError, did_you_mean, listed, quoted
 from polydetr.schema.spec import IGNORE, Schema
 
 
@@ -62,3 +62,17 @@ def row_number(wanted: int, records: Iterable[Record], report: ReadReport) -> Re
         raise InputError(f"there is no row {wanted}: the input has {number}", hint="Rows are counted from 1.")
     bad = report.rejected[wanted - good]
     raise RowError(bad.reason, location=bad.location)
+
+
+def target_of(target: str | None, known: Sequence[str], *, kind: str) -> str:
+    """``target``, or the first of ``known``, the model's targets of one kind of task.
+
+    Raises:
+        InputError: the model has none of this kind, or ``target`` is not among them.
+    """
+    if not known:
+        raise InputError(f"this model has no {kind} target", hint=f"Train one: target='column:{kind}'.")
+    target = None if target is None else str(target)  # columns of data frames may be called by numbers
+    if target is not None and target not in known:
+        raise InputError(f"{target!r} is no {kind} target of this model. {did_you_mean(target, known)}")
+    return target if target is not None else known[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,10 @@ from polydetr.engine.check import ContractReport, check_records
 from polydetr.engine.encode import Strictness
 from polydetr.engine.engine import Engine
 from polydetr.engine.inputs import ReadingWarning, asked_records, target_records, with_targets
-from polydetr.engine.outputs import Answer, answers
+from polydetr.engine.outputs import Answer, answers, without_errors
 from polydetr.engine.render import ShownImage, image_of
 from polydetr.errors import InputError, did_you_mean
-from polydetr.inference.asked import row_number
+from polydetr.inference.asked import row_number, target_of
 from polydetr.inference.kept_rows import KeptRows, encoded_rows, read_rows
 from polydetr.inference.load import load_engine
 from polydetr.inference.measuring import evaluated, report_name
@@ -109,7 +109,7 @@ class LoadedModel:
         records = self._records(rows, reading, strictness=options.strictness, report=report)
         least = least_probabilities(engine, options)
         every = answers(engine, records, report, on_error="raise" if on_error == "raise" else "return", least=least)
-        return _without_errors(every) if on_error == "skip" else every
+        return without_errors(every) if on_error == "skip" else every
 
     def thresholds(self, accuracy: float) -> dict[str, Threshold]:
         """Target → the probability from which on its answers are right ``accuracy`` of the time, with the share of
@@ -449,30 +449,3 @@ class LoadedModel:
         """The folder that was named for the images of the training rows, where asking names none."""
         config = self._manifest.get("config", {})
         return config.get("reading", {}).get("images") or config.get("image", {}).get("root")
-
-
-def _without_errors(every: Iterable[Answer]) -> Iterator[Answer]:
-    """The answers to rows that could be read; a warning at their end says how many could not."""
-    problems = []
-    for answer in every:
-        if answer.error is None:
-            yield answer
-        else:
-            problems.append(answer.error)
-    if problems:
-        rows = "1 row was" if len(problems) == 1 else f"{len(problems)} rows were"
-        warnings.warn(f"{rows} left out (first: {problems[0]})", ReadingWarning, stacklevel=2)
-
-
-def target_of(target: str | None, known: Sequence[str], *, kind: str) -> str:
-    """``target``, or the first of ``known``, the model's targets of one kind of task.
-
-    Raises:
-        InputError: the model has none of this kind, or ``target`` is not among them.
-    """
-    if not known:
-        raise InputError(f"this model has no {kind} target", hint=f"Train one: target='column:{kind}'.")
-    target = None if target is None else str(target)  # columns of data frames may be called by numbers
-    if target is not None and target not in known:
-        raise InputError(f"{target!r} is no {kind} target of this model. {did_you_mean(target, known)}")
-    return target if target is not None else known[0]

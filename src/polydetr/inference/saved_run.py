@@ -65,7 +65,7 @@ class SavedRun:
             best = max(self.history, key=lambda entry: score_of(entry) or float("-inf"))
             splits = {"valid": best.get("metrics")}
         return {
-            str(split): {str(t): _numbers(values) for t, values in by.items() if _numbers(values)}
+            str(split): {str(t): numbers_in(values) for t, values in by.items() if numbers_in(values)}
             for split, by in splits.items()
             if isinstance(by, Mapping)
         }
@@ -108,11 +108,12 @@ def score_of(entry: Mapping[str, Any]) -> float | None:
         return float(score) if score == score else None
     by_target = entry.get("metrics")
     by_target = by_target if isinstance(by_target, Mapping) else {}
-    firsts = [next(iter(numbers.values())) for values in by_target.values() if (numbers := _numbers(values))]
+    firsts = [next(iter(numbers.values())) for values in by_target.values() if (numbers := numbers_in(values))]
     return sum(firsts) / len(firsts) if firsts else None
 
 
-def _numbers(values: Any) -> dict[str, float]:
+def numbers_in(values: Any) -> dict[str, float]:
+    """The metrics of a mapping that a file brings: what is no number is left out."""
     if not isinstance(values, Mapping):
         return {}
     return {

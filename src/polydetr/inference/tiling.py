@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from polydetr.errors import InputError
-from polydetr.inference.model import LoadedModel, target_of
+from polydetr.inference.asked import target_of
+from polydetr.inference.model import LoadedModel
 
 _AT_ONCE = 16
 """Tiles that are cut out and predicted together: a bound on memory."""

@@ -39,7 +39,7 @@ from polydetr.modalities.history_items import (
     age_scale,
     as_list,
     distinct_items,
-    holds_whole,
+    how_to_name,
     item_fields,
     item_row,
 )
@@ -134,7 +134,7 @@ class HistoryModality(Modality):
         columns = [spec for spec in specs if spec.modality in TableModality.reads]
         table = TableModality.build(columns, BuildContext(items, context.config, notify=context.notify))
         names = ", ".join(f"{spec.name} ({spec.modality})" for spec in specs)
-        names += _how_to_name(specs, items)
+        names += how_to_name(specs, items)
         context.notify(f"items of {', '.join(repr(f.name) for f in fields)} are read by {names}")
         texts = [spec.name for spec in specs if spec.modality in TextModality.reads]
         words = [len(str(item[name]).split()) for item in items for name in texts if item.get(name) is not None]
@@ -371,16 +371,6 @@ class HistoryModality(Modality):
         config, specs = self.config, [(spec.name, spec.modality) for spec in self.item_fields]
         parts = [(name, part.fingerprint()) for name, part in self.parts.items()]
         return digest(_ENCODING, self.fields, specs, parts, config.max_items, config.age, self.age_scale)
-
-
-def _how_to_name(specs: Sequence[FieldSpec], items: Sequence[Row]) -> str:
-    """How to say that whole numbers are names; "" where no field has them."""
-    for spec in specs:
-        values = [value for item in items if not is_missing(value := item.get(spec.name))]
-        if spec.modality == "number" and holds_whole(values):
-            fields = ", ".join(f"{s.name}: {'category' if s is spec else s.modality}" for s in specs)
-            return f"; where {spec.name!r} is a name, say history.fields: {{{fields}}}"
-    return ""
 
 
 def _borrowed(

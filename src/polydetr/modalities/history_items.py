@@ -100,6 +100,16 @@ def item_fields(items: Sequence[Row], fields: Sequence[FieldSpec], config: Histo
     return specs
 
 
+def how_to_name(specs: Sequence[FieldSpec], items: Sequence[Row]) -> str:
+    """How to say that whole numbers are names; "" where no field has them."""
+    for spec in specs:
+        values = [value for item in items if not is_missing(value := item.get(spec.name))]
+        if spec.modality == "number" and _holds_whole(values):
+            fields = ", ".join(f"{s.name}: {'category' if s is spec else s.modality}" for s in specs)
+            return f"; where {spec.name!r} is a name, say history.fields: {{{fields}}}"
+    return ""
+
+
 def _kind_of(name: str, values: Sequence[Any], *, alone: bool) -> str:
     """How a field of items is read: what names the item is a category, since it comes back in many histories, though
     not in the distinct items; else as a column would be. alone: items have no other field.
@@ -107,11 +117,11 @@ def _kind_of(name: str, values: Sequence[Any], *, alone: bool) -> str:
     kind = infer_modality(name, values)[0]
     names_item = _NAMES_ITEM.fullmatch(name) and not isinstance(typical(values), Mapping)
     by_code = names_item and (kind == "ignore" or (kind == "text" and not holds_words(values)))
-    by_number = (names_item or alone) and kind == "number" and holds_whole(values)
+    by_number = (names_item or alone) and kind == "number" and _holds_whole(values)
     return "category" if by_code or by_number else kind
 
 
-def holds_whole(values: Sequence[Any]) -> bool:
+def _holds_whole(values: Sequence[Any]) -> bool:
     """Whether all values are whole numbers, which may be names as well as quantities."""
     return all(str(value).removesuffix(".0").isdecimal() for value in values)
 

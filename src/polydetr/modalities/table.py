@@ -29,9 +29,8 @@ from polydetr.modalities.table_columns import (
     MISSING,
     PRESENT,
     Column,
-    column_state,
-    columns_from_state,
 )
+from polydetr.modalities.table_state import column_state, columns_from_state
 from polydetr.modalities.units import Part, UnitKind
 from polydetr.schema.spec import FieldSpec
 

@@ -9,19 +9,15 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import math
-from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from statistics import NormalDist
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
-
-import numpy as np
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from polydetr.core.records import Finding
 from polydetr.errors import RowError, SchemaError, did_you_mean
 from polydetr.modalities.base import Notify
+from polydetr.modalities.table_scale import Scale
 from polydetr.values.cells import decimal_marks, read_category, read_number, says_missing, words_are_missing
 from polydetr.values.dates import day_order, read_date
 
@@ -35,16 +31,6 @@ dates have only the first two."""
 DATE_PARTS = 9
 """Year as a number, then sine and cosine of month, day, weekday and hour."""
 
-KNOTS = 256
-"""Quantiles that are kept of a column whose numbers are mapped to a normal distribution."""
-
-BEYOND = 0.5
-"""How far outside the training range a number may lie, in widths of that range, before it is clipped with a warning."""
-
-
-_NORMAL = NormalDist()
-_EDGE = 0.5 / KNOTS  # the outermost ranks lie at ±2.9 std
-_LARGEST = 1e4
 _SHOWN_NAMES = 100
 
 
@@ -54,69 +40,6 @@ class Cell(NamedTuple):
     numbers: tuple[float, ...]
     code: int
     finding: Finding | None = None
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Maps numbers to about N(0, 1): by mean and standard deviation, or, with ``knots`` (quantiles of the training
-    values), by rank.
-
-    low, high: smallest and largest training value. All arithmetic stays finite for any finite float.
-    """
-
-    mean: float
-    std: float
-    low: float
-    high: float
-    knots: tuple[float, ...] = ()
-
-    @classmethod
-    def learn(cls, values: Sequence[float], *, quantile: bool) -> Scale:
-        x = np.asarray(values, dtype=np.float64)
-        tiny = float(np.finfo(np.float64).tiny)
-        unit = float(np.abs(x).max())  # sums of huge numbers would overflow, squares of tiny ones vanish
-        unit = unit if unit >= tiny else 1.0
-        scaled = x / unit
-        std = max(float(scaled.std()) * unit, 4 * tiny)
-        knots: tuple[float, ...] = ()
-        if quantile:
-            knots = tuple(np.quantile(scaled, np.linspace(0, 1, min(KNOTS, len(x)))) * unit)
-        return cls(float(scaled.mean()) * unit, std, float(x.min()), float(x.max()), tuple(map(float, knots)))
-
-    @functools.cached_property
-    def limits(self) -> tuple[float, float]:
-        """Where numbers are clipped."""
-        room = BEYOND * (self.high / 2 - self.low / 2) * 2
-        largest = float(np.finfo(np.float64).max)
-        return max(self.low - room, -largest), min(self.high + room, largest)
-
-    @property
-    def middle(self) -> float:
-        """The median where it is known, the mean otherwise."""
-        return self.knots[len(self.knots) // 2] if self.knots else self.mean
-
-    def apply(self, value: float) -> float:
-        """The scaled number, clipped to ``limits``: always finite."""
-        if self.low == self.high:
-            return 0.0
-        low, high = self.limits
-        value = min(max(value, low), high)
-        if self.knots:
-            return _NORMAL.inv_cdf(min(max(self._rank(value), _EDGE), 1 - _EDGE))
-        # Halves, because the difference of two extremes overflows.
-        return min(max((value / 2 - self.mean / 2) / (self.std / 2), -_LARGEST), _LARGEST)
-
-    def _rank(self, value: float) -> float:
-        """The share of the knots below the value, 0 … 1; ties take the middle of their ranks."""
-        first, after = bisect_left(self.knots, value), bisect_right(self.knots, value)
-        if after > first:
-            place = (first + after - 1) / 2
-        elif 0 < first < len(self.knots):
-            below, above = self.knots[first - 1] / 2, self.knots[first] / 2
-            place = first - 1 + ((value / 2 - below) / (above - below) if above > below else 0.5)
-        else:
-            place = 0 if first == 0 else len(self.knots) - 1
-        return place / (len(self.knots) - 1)
 
 
 @dataclass(frozen=True)
@@ -302,78 +225,6 @@ class DateColumn:
 
 Column = NumberColumn | CategoryColumn | DateColumn
 KINDS: dict[str, type[Column]] = {kind.kind: kind for kind in (NumberColumn, CategoryColumn, DateColumn)}
-
-
-def column_state(column: Column) -> dict[str, Any]:
-    """The column in JSON terms; ``columns_from_state`` is the inverse."""
-    state = asdict(column)
-    if isinstance(column, CategoryColumn):
-        state["rare"] = sorted(column.rare)
-    return {"kind": column.kind, **state}
-
-
-def columns_from_state(states: Any) -> list[Column]:
-    """The inverse of ``column_state``, of all columns of a table. Raises ValueError where they have not this form."""
-    return [_column(state) for state in _STATES.validate_python(states)]
-
-
-class _Saved(BaseModel):
-    model_config = ConfigDict(defer_build=True, extra="ignore", strict=True, allow_inf_nan=False)
-
-
-class _Scale(_Saved):
-    mean: float
-    std: float = Field(gt=0, validation_alias=AliasChoices("std", "deviation"))  # older folders have the longer name
-    low: float
-    high: float
-    knots: list[float] = Field(max_length=KNOTS)
-
-    @model_validator(mode="after")
-    def _rises(self) -> _Scale:
-        if self.low > self.high or self.knots != sorted(self.knots) or (len(self.knots) == 1 and self.low < self.high):
-            raise ValueError("the scale does not rise")
-        return self
-
-    def restored(self) -> Scale:
-        return Scale(self.mean, self.std, self.low, self.high, tuple(self.knots))
-
-
-class _Number(_Saved):
-    kind: Literal["number"]
-    name: str
-    scale: _Scale
-    comma: bool
-
-
-class _Category(_Saved):
-    kind: Literal["category"]
-    name: str
-    names: list[str]
-    rare: list[str]
-    open: bool
-    words_missing: bool = False
-
-
-class _Date(_Saved):
-    kind: Literal["date"]
-    name: str
-    scale: _Scale
-    day_first: bool
-
-
-_STATES = TypeAdapter(list[Annotated[_Number | _Category | _Date, Field(discriminator="kind")]])
-
-
-def _column(state: _Number | _Category | _Date) -> Column:
-    match state:
-        case _Number():
-            return NumberColumn(state.name, state.scale.restored(), state.comma)
-        case _Date():
-            return DateColumn(state.name, state.scale.restored(), state.day_first)
-        case _Category():
-            return CategoryColumn(
-                state.name, tuple(state.names), frozenset(state.rare), state.open, state.words_missing
-            )
 
 
 def _readable(

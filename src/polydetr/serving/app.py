@@ -78,7 +78,7 @@ def create_app(
         app.add_exception_handler(kind, _refused)
     _add_pages(app, first="docs" if pages is None else f"{pages.prefix.strip('/')}/")
     _add_state(app, fleet, counters)
-    _add_predict(app, fleet, counters, limits)
+    _add_predict(app, fleet, limits)
     app.include_router(job_routes(store, fleet))
     app.include_router(label_studio_routes(fleet, limits))
     app.include_router(admin_routes(fleet, root))
@@ -169,7 +169,7 @@ def _add_state(app: FastAPI, fleet: Fleet, counters: Counters) -> None:
 # -- answers ----------------------------------------------------------------------------------------------------------
 
 
-def _add_predict(app: FastAPI, fleet: Fleet, counters: Counters, limits: Limits) -> None:
+def _add_predict(app: FastAPI, fleet: Fleet, limits: Limits) -> None:
     @app.post("/v1/models/{name}/predict")
     async def predict(name: str, request: Request) -> Response:
         query = query_of(request, AskQuery)
@@ -178,10 +178,8 @@ def _add_predict(app: FastAPI, fleet: Fleet, counters: Counters, limits: Limits)
         caller.facts |= {"model": name, "rows": 0, "rejected": 0}
 
         def told(replies: Sequence[Reply]) -> None:
-            rejected = sum("error" in reply for reply in replies)
             caller.facts["rows"] += len(replies)
-            caller.facts["rejected"] += rejected
-            counters.rows(name, answered=len(replies) - rejected, rejected=rejected)
+            caller.facts["rejected"] += sum("error" in reply for reply in replies)
 
         wanted = _wanted(request)
         if content_type(request) in STREAMS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
@@ -11,7 +10,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
 from polydetr.engine.encode import Strictness
-from polydetr.errors import PolydetrError, RowError, listed, nearest, quoted
+from polydetr.errors import RowError, listed, nearest, quoted
 from polydetr.serving.json_body import json_object
 from polydetr.serving.limits import Limits
 from polydetr.serving.refusal import Refused, not_kept
@@ -158,8 +157,3 @@ def _row_of_image(body: bytes, columns: Columns) -> dict[str, bytes]:
             hint=f"Send a form (multipart/form-data) with the parts {listed(columns.inputs)}.", reason="type",
         )  # fmt: skip
     return {images[0]: body}
-
-
-def count_rejected(items: Iterable[Item]) -> int:
-    """How many rows are none."""
-    return sum(isinstance(item, PolydetrError) for item in items)

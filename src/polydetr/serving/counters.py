@@ -1,4 +1,4 @@
-"""What the door counts, beside what the fleet measures: requests by address and status, time, refusals by reason."""
+"""What the door counts: requests by address and status, time, refusals by reason. Rows are counted by the fleet."""
 
 from __future__ import annotations
 
@@ -25,9 +25,6 @@ class Counters:
         self._refused = Counter(
             "polydetr_http_refused", "Requests that were not answered, by reason.", ("reason",), registry=self._registry
         )
-        self._rows = Counter(
-            "polydetr_http_rows", "Rows by what became of them.", ("model", "outcome"), registry=self._registry
-        )
 
     def request(self, *, route: str, method: str, status: int, seconds: float) -> None:
         known = method if method in ("GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH") else "other"
@@ -36,11 +33,6 @@ class Counters:
 
     def refused(self, reason: str) -> None:
         self._refused.labels(reason).inc()
-
-    def rows(self, model: str, *, answered: int, rejected: int) -> None:
-        """model: one that is served."""
-        self._rows.labels(model, "answered").inc(answered)
-        self._rows.labels(model, "rejected").inc(rejected)
 
     def text(self) -> str:
         """As Prometheus reads it."""

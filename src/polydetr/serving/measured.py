@@ -7,14 +7,14 @@ and no value tells anything of a caller's text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
     from polydetr.serving.waiting import Request, Sending
 
-STATUSES = ("answered", "busy", "late", "unavailable", "wrong", "left")
+Status = Literal["answered", "busy", "late", "unavailable", "wrong", "left"]
 """What becomes of a request; "wrong": its options or columns; "left": who asked went away."""
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _COUNTS = tuple(2.0**i for i in range(14))
@@ -96,7 +96,7 @@ class Measured:
         if skipped:
             self.shadow.labels(model, "", "skipped").inc(skipped)
 
-    def request(self, model: str, status: str, seconds: float) -> None:
+    def request(self, model: str, status: Status, seconds: float) -> None:
         self.requests.labels(model, status).inc()
         if status == "answered":
             self.seconds.labels(model).observe(seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from polydetr.serving.contract import ModelInfo
@@ -30,8 +29,3 @@ def _in_a_field(value: Any, is_text: bool) -> Any:
     """Words as the sentence that a person would type."""
     words = is_text and isinstance(value, list) and all(isinstance(word, str) for word in value)
     return " ".join(value) if words else value
-
-
-def is_textual(row: Mapping[str, Any]) -> bool:
-    """Whether a row can stand in an address: no image in it."""
-    return not any(isinstance(one, bytes) for v in row.values() for one in (v if isinstance(v, list) else [v]))

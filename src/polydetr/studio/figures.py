@@ -18,6 +18,7 @@ import numpy as np
 from polydetr.core.files import file_names
 from polydetr.errors import ModelFolderError
 from polydetr.inference.folder import own_file, read_json
+from polydetr.inference.saved_run import numbers_in
 from polydetr.metrics.calibration import wilson_interval
 from polydetr.studio.slices import number_of
 
@@ -82,7 +83,7 @@ def measured(folder: Path, info: Mapping[str, Any], split: str, target: str) -> 
     targets = targets_of(info)
     stem = _stem(info, split, target)
     data = _read(folder, f"{stem}.json")
-    metrics = _numbers(data.get("metrics")) or _numbers(info.get("metrics", {}).get(split, {}).get(target))
+    metrics = numbers_in(data.get("metrics")) or numbers_in(info.get("metrics", {}).get(split, {}).get(target))
     page = f"{stem}-mistakes.html"
     there = (folder / REPORTS / page).is_file()
     return Measured(
@@ -120,16 +121,6 @@ def _rows(folder: Path, name: str) -> Iterator[Mapping[str, Any]]:
             row = json.loads(line)
             if isinstance(row, Mapping) and isinstance(row.get("row"), Mapping):
                 yield row
-
-
-def _numbers(values: Any) -> dict[str, float]:
-    if not isinstance(values, Mapping):
-        return {}
-    return {
-        str(name): float(value)
-        for name, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and value == value
-    }
 
 
 def history_of(folder: Path, info: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -240,7 +231,7 @@ def label_scores(data: Mapping[str, Any]) -> dict[str, dict[str, float]]:
             break
     else:
         found = data.get("labels") if isinstance(data.get("labels"), Mapping) else {}
-    scores = {str(label): _numbers(values) for label, values in found.items()}
+    scores = {str(label): numbers_in(values) for label, values in found.items()}
     return dict(sorted(scores.items(), key=lambda one: -one[1].get("support", 0.0)))
 
 
@@ -278,7 +269,7 @@ def curves_of(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[
             add("loss", name, step, entry.get(name))
         by_target = entry.get("metrics")
         for target, metrics in by_target.items() if isinstance(by_target, Mapping) else ():
-            first = next(iter(_numbers(metrics).items()), None)
+            first = next(iter(numbers_in(metrics).items()), None)
             if first is not None:
                 add("score", f"{target} {first[0]}" if len(by_target) > 1 else first[0], step, first[1])  # type: ignore[arg-type]
     return found

@@ -29,7 +29,7 @@ from polydetr.studio.pages import Studio, View
 from polydetr.studio.sent_files import SentFiles, json_response, told
 from polydetr.studio.slices_file import SlicesFile
 from polydetr.studio.slices_part import slices_part
-from polydetr.web.markup import box, link, panel, text
+from polydetr.web.markup import box, fact, facts, link, panel, text
 from polydetr.web.notices import empty
 
 _PAGE_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox; frame-ancestors 'self'"
@@ -131,7 +131,7 @@ def _facts(view: View) -> None:
     described = info.description
     rows, config = (found if isinstance(found := described.get(name), Mapping) else {} for name in ("rows", "config"))
     targets = ", ".join(f"{name} ({words_of_task(view, task)})" for name, task in targets_of(described).items())
-    facts = {
+    known = {
         "model.answers": targets,
         "model.reads": ", ".join(info.columns),
         "model.version": info.version[:12],
@@ -140,17 +140,10 @@ def _facts(view: View) -> None:
         "model.backbone": str(config.get("backbone") or ""),
         "model.parameters": f"{described['parameters']:,}" if isinstance(described.get("parameters"), int) else "",
     }
-    with box("dl", "pd-facts"):
-        for name, value in facts.items():
-            if value:
-                with box("div"):
-                    text(words(name), "dt", "pd-note")
-                    text(value, "dd", dir="auto")
+    with facts({words(name): value for name, value in known.items()}):
         if created := str(described.get("created") or ""):
-            with box("div"):
-                text(words("model.created"), "dt", "pd-note")
-                with box("dd"):
-                    text(created[:10], "time", datetime=created)
+            with fact(words("model.created")):
+                text(created[:10], "time", datetime=created)
 
 
 def words_of_task(view: View, task: str) -> str:

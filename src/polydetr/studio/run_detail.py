@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from polydetr.core.clock import format_seconds
 from polydetr.errors import ModelFolderError
 from polydetr.inference.folder import own_file
 from polydetr.inference.run_comparison import UNSET, changed_settings, differing_settings, is_like, scores_beside
 from polydetr.inference.saved_run import SavedRun
 from polydetr.studio.measured_parts import figure, learning_curves, metric_name
-from polydetr.studio.run_words import clock, said_value, unique_names
+from polydetr.studio.run_words import said_value, unique_names
 from polydetr.studio.runs_list import state_of, when
 from polydetr.web.components.chart import Chart
 from polydetr.web.components.chart_data import lines
-from polydetr.web.markup import box, link, panel, text
+from polydetr.web.markup import box, fact, facts, link, panel, text
 
 if TYPE_CHECKING:
     from polydetr.studio.pages import View
@@ -34,25 +35,17 @@ def run_part(view: View, run: SavedRun) -> None:
         inputs = [
             str(one.get("name")) for one in run.found("schema", "inputs", kind=list) or [] if isinstance(one, Mapping)
         ]
-        facts = {
+        known = {
             "model.answers": ", ".join(run.targets),
             "model.reads": ", ".join(inputs),
             "runs.rows": ", ".join(f"{n} {c:,}" for n, c in rows.items() if isinstance(c, int) and c),
             "runs.steps": "" if run.steps is None else f"{run.steps:,}",
-            "runs.seconds": "" if run.seconds is None else clock(run.seconds),
+            "runs.seconds": "" if run.seconds is None else format_seconds(run.seconds),
             "model.backbone": str(run.found("config", "backbone", kind=str) or ""),
             "runs.machine": ", ".join(str(machine[key]) for key in ("system", "device", "threads") if key in machine),
         }
-        with box("dl", "pd-facts"):
-            for name, value in facts.items():
-                if value:
-                    with box("div"):
-                        text(words(name), "dt", "pd-note")
-                        text(value, "dd", dir="auto")
-            with box("div"):
-                text(words("runs.when"), "dt", "pd-note")
-                with box("dd"):
-                    when(run)
+        with facts({words(name): value for name, value in known.items()}), fact(words("runs.when")):
+            when(run)
         served = [n for n, m in view.studio.fleet.models().items() if Path(m.folder).resolve() == run.folder.resolve()]
         if served:
             link(words("runs.model_page"), f"{view.studio.base}/{quote(served[0], safe='')}/model", icon="model")

@@ -49,13 +49,6 @@ def share_done(progress: Mapping[str, Any]) -> float:
     return min(1.0, max(0.0, float(done))) if isinstance(done, int | float) and done == done else 0.0
 
 
-def clock(seconds: float) -> str:
-    """75 → "1:15"."""
-    minutes, rest = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 def unique_names(runs: Sequence[SavedRun]) -> list[str]:
     """A name for each in one chart: two runs may be called alike in different folders."""
     seen: dict[str, int] = {}

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from polydetr.core.clock import format_seconds
 from polydetr.errors import InputError
 from polydetr.inference.runs import list_runs, running_runs
 from polydetr.inference.saved_run import SavedRun
 from polydetr.studio.measured_parts import figure, learning_curves, metric_name
-from polydetr.studio.run_words import clock, differing, first_score, seconds_left, share_done
+from polydetr.studio.run_words import differing, first_score, seconds_left, share_done
 from polydetr.studio.trainings import Trainings
 from polydetr.web.components.chart import Chart
 from polydetr.web.live import follow
@@ -109,7 +110,7 @@ class RunsList:
                     text(figure(score[1]), "span", "pd-digits")
                     split = words.known(f"split.{score[2]}", score[2])
                     text(f" {metric_name(score[0])}, {split}", "span", "pd-note", dir="auto")
-            seconds = "" if run.seconds is None else clock(run.seconds)
+            seconds = "" if run.seconds is None else format_seconds(run.seconds)
             text(seconds, "td", "pd-number", data_label=words("runs.seconds"))
             text(differing(run), "td", data_label=words("runs.settings"), dir="auto")
             with box("td", "", data_label=words("runs.when")):
@@ -213,7 +214,7 @@ class UnderWay:
         if isinstance(progress.get("pace"), str):
             parts.append(progress["pace"])
         if left is not None and share < 1:
-            parts.append(words("runs.left", time=clock(left)))
+            parts.append(words("runs.left", time=format_seconds(left)))
         doing = progress.get("doing")
         said = " · ".join(parts) if progress.get("step") else str(doing or words("runs.starting"))[:300]
         if share >= 1:

@@ -16,7 +16,7 @@ from polydetr.core.studies import Gain
 from polydetr.engine.measure import measured_targets
 from polydetr.errors import SchemaError
 from polydetr.tasks.base import Task
-from polydetr.training.loop import score_of
+from polydetr.training.objective import score_of
 
 MOST_DRAWS, LEAST_DRAWS, ROWS_EVALUATED = 1000, 100, 400_000
 """So many draws, but of many rows fewer, down to the least: about so many rows are evaluated for each model."""

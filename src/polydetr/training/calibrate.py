@@ -66,10 +66,6 @@ def calibrate(
     return before, after
 
 
-def _rescales(task: Task) -> bool:
-    return isinstance(task, Judged) and task.rescales
-
-
 def _listen(assembly: Assembly, valid: MeasuredRows) -> tuple[list[RowResult], dict[str, list[tuple[Tensor, Tensor]]]]:
     """The answers to all rows; and target → logits and labels of the windows of rows that calibrate."""
     engine = assembly.engine

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
+from polydetr.core.clock import format_seconds
 from polydetr.errors import bounded, shown
-from polydetr.training.loop import Display, StepInfo
+from polydetr.training.callbacks import Display, StepInfo
 
 LINE_SECONDS = 30.0
 """Without a terminal, seconds between two lines of progress."""
@@ -21,13 +22,6 @@ LINE_SECONDS = 30.0
 def make_display() -> Display:
     """The display that fits standard error."""
     return BarDisplay() if sys.stderr.isatty() else LineDisplay()
-
-
-def format_seconds(seconds: float) -> str:
-    """75 → 1:15."""
-    minutes, rest = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def describe_evaluation(entry: Mapping[str, Any]) -> str:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from polydetr.errors import Interrupted
+from polydetr.training.callbacks import Display, StepInfo
 from polydetr.training.checkpoint import Checkpoints, Progress
 from polydetr.training.contrastive import Step
 from polydetr.training.linear_head import Features
-from polydetr.training.loop import CHECKPOINT_SECONDS, Display, StepInfo
+from polydetr.training.loop import CHECKPOINT_SECONDS
 from polydetr.training.signals import StopRequest
 
 Tried = dict[int, list[Features]]

@@ -30,6 +30,7 @@ from polydetr.schema.spec import Schema
 from polydetr.training.adapters import add_adapters
 from polydetr.training.beginning import begin
 from polydetr.training.budget import Budget
+from polydetr.training.callbacks import Display
 from polydetr.training.cautions import short_run
 from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
 from polydetr.training.devices import Devices, open_devices
@@ -47,7 +48,7 @@ from polydetr.training.few_run import train_few
 from polydetr.training.finish import finish
 from polydetr.training.freezing import stays_frozen
 from polydetr.training.limited import encoded_in_time, few_in_time, plan_run, told_in_time
-from polydetr.training.loop import Display, Loop
+from polydetr.training.loop import Loop
 from polydetr.training.metric_names import check_metrics
 from polydetr.training.optimizer import MasterAdamW, parameter_groups
 from polydetr.training.plan import Plan

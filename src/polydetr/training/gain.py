@@ -17,7 +17,7 @@ from polydetr.engine.measure import golds_with_vectors
 from polydetr.inference.load import load_engine
 from polydetr.training.bootstrap import evaluations_of, gain_between, resampled_scores
 from polydetr.training.encode import MeasuredRows, encode_measured_rows
-from polydetr.training.loop import score_of
+from polydetr.training.objective import score_of
 from polydetr.training.trials import JUDGED, REPORT, SharedRows
 
 

@@ -273,11 +273,6 @@ def _open(config: Config, assembly: Assembly, budget: Budget, rows: Sizes, *, bu
     )
 
 
-def _most_classes(assembly: Assembly) -> int:
-    """Of a target; 0 where none has classes."""
-    return max((len(task.labels) for task in assembly.engine.tasks.values() if isinstance(task, HasLabels)), default=0)
-
-
 def _image_sizes(config: Config, assembly: Assembly, budget: Budget) -> list[int]:
     """Pixels per side, the wanted ones first; none where no image is read, or the user chose the size."""
     if "image" not in assembly.engine.encoder.modalities or "image.size" in budget.given:

@@ -7,30 +7,27 @@ modality by name.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from polydetr.config.sections import Config
-from polydetr.core.predictions import Evaluation
 from polydetr.data.batching import token_budget_batches
 from polydetr.data.store import ExampleStore
 from polydetr.errors import Interrupted, PolydetrError
-from polydetr.heads.base import TransformsTargets
 from polydetr.model.build import Assembly
-from polydetr.nn.batch import Batch, Scene, TokenGroup
-from polydetr.tasks.base import Task
+from polydetr.nn.batch import Batch
 from polydetr.tasks.capabilities import CountsSteps
+from polydetr.training.callbacks import Display, Pruned, StepInfo
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
 from polydetr.training.devices import Devices
-from polydetr.training.encode import MeasuredRows, measure
+from polydetr.training.encode import MeasuredRows
+from polydetr.training.objective import ValidScore, total_loss, validate
 from polydetr.training.optimizer import MasterAdamW, learning_rate_factor
 from polydetr.training.pacing import EVALUATIONS, PATIENCE, Pace, pace
-from polydetr.training.perturb import TOKEN_GROUPS, hide_modalities, mix_examples
+from polydetr.training.perturb import TOKEN_GROUPS, augmented, hide_modalities, mix_examples
 from polydetr.training.shares import BatchShares
 from polydetr.training.signals import StopRequest, asked_to_stop
 
@@ -42,44 +39,6 @@ EVALUATION_SHARE, LEAST_EVALUATED = 0.1, 8
 """Of a time limit, what one evaluation may take, and the documents that it measures at least."""
 LEAST_SHARE = 0.05
 """Of a time limit, what steps get where everything else took the whole of it."""
-
-
-@dataclass(frozen=True)
-class StepInfo:
-    """What a progress display may show after each step. ``pace``: tokens or images a second, with its unit."""
-
-    progress: float
-    step: int
-    epoch: float
-    loss: float
-    tokens_per_second: float
-    pace: str
-    remaining_seconds: float
-    learning_rate: float
-
-
-class Display:
-    """What a run reports to while it works: silent here, drawn by ``training.display``, logged by
-    ``training.tracking``.
-    """
-
-    def note(self, message: str) -> None: ...
-    def step(self, info: StepInfo) -> None: ...
-    def evaluation(self, entry: Mapping[str, Any]) -> None: ...
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class ValidScore:
-    """One evaluation on the validation rows; ``score`` is what early stopping compares, higher is better."""
-
-    score: float
-    loss: float
-    evaluations: Mapping[str, Evaluation]
-
-
-class Pruned(Exception):
-    """``on_evaluation`` ended the run: whoever gave it takes it from here."""
 
 
 class Loop:
@@ -292,25 +251,13 @@ class Loop:
 
     def _augmented(self, batch: Batch, progress: float) -> Batch:
         """The batch as this step sees it: augmented, some modalities hidden; the same for the same seed and step."""
-        generator, groups, targets = self._generator(0), {}, dict(batch.targets)
-        positives: dict[str, TokenGroup] = {}
-        for name, group in batch.groups.items():
-            groups[name], scene = self.model.embedder_of(name).augment(group, generator, progress=progress)
-            if scene is not None:
-                targets = {t: self._transformed(t, tensors, scene) for t, tensors in targets.items()}
-        for target, group in batch.positives.items():
-            embedder = self.model.embedder_of(self.model.positive_side(target))
-            positives[target], _ = embedder.augment(group, generator, progress=progress)
+        generator = self._generator(0)
         return hide_modalities(
-            replace(batch, groups=groups, targets=targets, positives=positives),
+            augmented(batch, self.model, generator, progress=progress),
             self.config.training.modality_dropout,
             generator,
             keep=TOKEN_GROUPS if any(task.per_token for task in self.engine.tasks.values()) else (),
         )
-
-    def _transformed(self, target: str, tensors: Mapping[str, Tensor], scene: Scene) -> Mapping[str, Tensor]:
-        head = self.model.head_of(target)
-        return head.transform_targets(tensors, scene) if isinstance(head, TransformsTargets) else tensors
 
     def _generator(self, purpose: int) -> torch.Generator:
         """Random numbers that are the same in a resumed run: by seed, step, purpose, and the device's rank."""
@@ -444,61 +391,3 @@ class Loop:
         self.state, model, optimizer = self.checkpoints.load_last(self.header["fingerprint"])
         self.model.load_state_dict(model, strict=False)  # frozen parameters are as they were built
         self.optimizer.load_state_tensors(optimizer)
-
-
-def total_loss(
-    assembly: Assembly,
-    outputs: Mapping[str, Mapping[str, Tensor]],
-    batch: Batch,
-    *,
-    share: Mapping[str, Tensor] | None = None,
-) -> Tensor:
-    """All tasks' losses on one batch as one number. share: target → a factor on its loss (``BatchShares``)."""
-    model, tasks = assembly.model, assembly.engine.tasks
-    terms = {t: model.head_of(t).loss(outputs[t], batch.targets[t], batch.weights) for t in tasks}
-    if share is not None:
-        terms = {t: {name: term * share[t] for name, term in named.items()} for t, named in terms.items()}
-    return model.total_loss(terms, tasks)
-
-
-def validate(assembly: Assembly, rows: MeasuredRows) -> ValidScore:
-    """Loss and metrics on ``rows``, through the same path as prediction."""
-    heads = {target: assembly.model.head_of(target) for target in assembly.engine.tasks}
-    sums: dict[str, dict[str, float]] = {target: defaultdict(float) for target in heads}
-    counts: dict[str, float] = defaultdict(float)
-
-    def collect(outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch) -> None:
-        for target, head in heads.items() if batch.targets else ():  # not the positives, embedded by themselves
-            labels = batch.targets[target]
-            count = float(head.counted(labels, batch.weights))
-            for name, term in head.loss(outputs[target], labels, batch.weights).items():
-                sums[target][name] += float(term) * count
-            counts[target] += count
-
-    assembly.model.eval()
-    engine = assembly.engine.with_runner(assembly.runner.listened_by(collect))
-    _, evaluations = measure(engine, rows)
-    device = next(assembly.model.parameters()).device
-    means = {t: {name: v / (counts[t] or 1.0) for name, v in named.items()} for t, named in sums.items()}
-    terms = {t: {name: torch.tensor(v, device=device) for name, v in named.items()} for t, named in means.items()}
-    loss = float(assembly.model.total_loss(terms, assembly.engine.tasks).detach())
-    return ValidScore(score_of(engine.tasks, evaluations), loss, evaluations)
-
-
-def score_of(tasks: Mapping[str, Task], evaluations: Mapping[str, Evaluation]) -> float:
-    """The mean of the targets' metrics (``Task.chosen_by``), higher is better: what is compared wherever weights or
-    settings are. Not a number where these rows are such that there is no such metric.
-    """
-    values = []
-    for target, evaluation in evaluations.items():
-        name, less = tasks[target].chosen_by
-        value = float(evaluation.metrics.get(name, float("nan")))
-        values.append(-value if less else value)
-    return sum(values) / len(values)
-
-
-def score_name(tasks: Mapping[str, Task]) -> str:
-    """What that is, for people: "label accuracy", or "mean of label accuracy and …"."""
-    chosen = {target: task.chosen_by for target, task in tasks.items()}
-    names = [f"{target} {'negative ' if less else ''}{name}" for target, (name, less) in chosen.items()]
-    return names[0] if len(names) == 1 else f"mean of {', '.join(names[:-1])} and {names[-1]}"

@@ -1,18 +1,42 @@
-"""What a training step does to a batch so that the model generalizes: it hides modalities, and mixes examples."""
+"""What a training step does to a batch so that the model generalizes: it augments, hides modalities, and mixes
+examples.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from polydetr.embedders.base import BlendsExamples
-from polydetr.nn.batch import Batch
+from polydetr.heads.base import TransformsTargets
+from polydetr.nn.batch import Batch, TokenGroup
+
+if TYPE_CHECKING:
+    from polydetr.model.model import PolyModel
 
 TOKEN_GROUPS = ("text",)
 """What tasks with an output per token read: it is never hidden from them."""
+
+
+def augmented(batch: Batch, model: PolyModel, generator: torch.Generator, *, progress: float) -> Batch:
+    """The batch as each modality's embedder augments it, the targets moved along with their images."""
+    groups, targets = dict[str, TokenGroup](), dict(batch.targets)
+    for name, group in batch.groups.items():
+        groups[name], scene = model.embedder_of(name).augment(group, generator, progress=progress)
+        if scene is not None:
+            for target, tensors in targets.items():
+                head = model.head_of(target)
+                if isinstance(head, TransformsTargets):
+                    targets[target] = head.transform_targets(tensors, scene)
+    positives = {
+        target: model.embedder_of(model.positive_side(target)).augment(group, generator, progress=progress)[0]
+        for target, group in batch.positives.items()
+    }
+    return replace(batch, groups=groups, targets=targets, positives=positives)
 
 
 def hide_modalities(

@@ -23,7 +23,7 @@ from polydetr.nn.cpu.threads import limited_to
 from polydetr.tasks.capabilities import FindsInImages
 from polydetr.training.encode import MeasuredRows, documents_of, measure
 from polydetr.training.features import features_of
-from polydetr.training.loop import total_loss
+from polydetr.training.objective import total_loss
 from polydetr.training.plan import ENOUGH_STEPS, Paces
 
 _T = TypeVar("_T")

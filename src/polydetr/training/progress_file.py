@@ -13,7 +13,7 @@ from typing import Any
 
 from polydetr.core.files import write_json
 from polydetr.inference.folder import PROGRESS
-from polydetr.training.loop import Display, StepInfo
+from polydetr.training.callbacks import Display, StepInfo
 
 SECONDS = 1.0
 """Between two writings, where no evaluation lies between."""

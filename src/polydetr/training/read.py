@@ -22,11 +22,11 @@ from polydetr.errors import Location, SchemaError
 from polydetr.schema.infer import REST, infer_schema
 from polydetr.schema.spec import Schema
 from polydetr.training.budget import Budget
+from polydetr.training.callbacks import Display
 from polydetr.training.check import check_columns
 from polydetr.training.corrections import CorrectedRows
 from polydetr.training.encode import Splits
 from polydetr.training.limited import READING_SHARE, sample
-from polydetr.training.loop import Display
 from polydetr.training.reading import read_in_time
 
 _LEAST_READ = 200

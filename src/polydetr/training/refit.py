@@ -14,8 +14,8 @@ from typing import Any
 from polydetr.errors import ModelFolderError
 from polydetr.inference.folder import SEAL, read_manifest
 from polydetr.model.folder import copy_reports, save_folder
+from polydetr.training.callbacks import Display
 from polydetr.training.fit import Trained, fit
-from polydetr.training.loop import Display
 from polydetr.training.report import write_run_reports
 from polydetr.training.run import Again, Hooks
 from polydetr.training.trial_settings import with_settings

@@ -21,10 +21,10 @@ from polydetr.modalities.base import Notify
 from polydetr.model.build import Assembly
 from polydetr.schema.spec import Schema
 from polydetr.training.budget import Budget
+from polydetr.training.callbacks import Display
 from polydetr.training.checkpoint import Checkpoints, checkpoint_of
 from polydetr.training.devices import Devices
 from polydetr.training.encode import EncodedRows, MeasuredRows, Splits
-from polydetr.training.loop import Display
 
 
 class Encode(Protocol):

@@ -20,9 +20,9 @@ from polydetr.config.sections import Config
 from polydetr.core.files import save_text
 from polydetr.errors import ConfigError, Interrupted, SaveError
 from polydetr.modalities.base import Notify
+from polydetr.training.callbacks import Display, Pruned, StepInfo
 from polydetr.training.checkpoint import LAST, checkpoint_of
 from polydetr.training.devices import is_first_process
-from polydetr.training.loop import Display, Pruned, StepInfo
 from polydetr.training.places import tracking_folder
 from polydetr.training.trackers.base import Status, TrackedRun
 from polydetr.training.trackers.guard import Guard

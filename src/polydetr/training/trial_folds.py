@@ -25,7 +25,7 @@ from polydetr.tasks.classification import ClassificationTask
 from polydetr.training.bootstrap import evaluations_of, resampled_scores
 from polydetr.training.encode import MeasuredRows, Splits
 from polydetr.training.few_rows import MOST_PER_CLASS
-from polydetr.training.loop import score_of
+from polydetr.training.objective import score_of
 
 T = TypeVar("T")
 FEW = 300

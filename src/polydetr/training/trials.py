@@ -34,10 +34,11 @@ from polydetr.model.folder import save_folder
 from polydetr.schema.spec import Schema
 from polydetr.tasks.capabilities import HasPositive
 from polydetr.training.budget import Budget
+from polydetr.training.callbacks import Display, Pruned
 from polydetr.training.checkpoint import Checkpoints, checkpoint_of
 from polydetr.training.encode import MIN_PARTED, EncodedRows, MeasuredRows, Splits
 from polydetr.training.fit import Trained, fit
-from polydetr.training.loop import Display, Pruned, score_name
+from polydetr.training.objective import score_name
 from polydetr.training.report import write_run_reports
 from polydetr.training.run import Encode, Hooks
 from polydetr.training.shared_encodings import SharedEncodings

@@ -10,8 +10,7 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polydetr.core.databases import Address, need_driver, reason_of
-from polydetr.core.files import make_folder
+from polydetr.core.databases import Address, check_place, need_driver, reason_of
 from polydetr.core.lock import held
 from polydetr.errors import ConfigError, SaveError, StudyError, shown
 
@@ -114,14 +113,7 @@ def locked(storage: RDBStorage, address: Address, name: str) -> Iterator[None]:
 
 def _check_file(file: Path) -> None:
     """Raises SaveError where it cannot be made, StudyError where it is there and is no whole study."""
-    try:
-        make_folder(file.parent)
-    except OSError as error:
-        raise SaveError(
-            f"cannot write to {str(file.parent)!r}: {error.strerror or error}.", hint="Name another place."
-        ) from None
-    if file.is_dir():
-        raise StudyError(f"the study file {str(file)!r} is a folder.", hint="Name a file, for example study.db.")
+    check_place(file, kept="study file", example="study.db", refused=StudyError)
     if not file.exists():
         return
     try:  # to be written, too: what a killed process left half done is undone

@@ -27,11 +27,11 @@ from polydetr.reports.tuning_page import write_study
 from polydetr.reports.tuning_words import verdict
 from polydetr.schema.spec import Schema
 from polydetr.tasks.options import read_options
+from polydetr.training.callbacks import Display
 from polydetr.training.encode import Splits
 from polydetr.training.few_rows import has_few_rows
 from polydetr.training.gain import gain
 from polydetr.training.limited import open_budget
-from polydetr.training.loop import Display
 from polydetr.training.places import tracking_folder
 from polydetr.training.read import read_splits
 from polydetr.training.refit import refit

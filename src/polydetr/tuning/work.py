@@ -15,7 +15,7 @@ from polydetr.core.files import make_folder
 from polydetr.core.studies import TrialRecord
 from polydetr.errors import Interrupted, PolydetrError, SaveError, shown
 from polydetr.inference.folder import MANIFEST
-from polydetr.training.loop import Display, StepInfo
+from polydetr.training.callbacks import Display, StepInfo
 from polydetr.training.trials import SharedRows, TrialResult
 from polydetr.tuning.pruning import falls_behind
 from polydetr.tuning.study import KeptStudy, Taken

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
 from typing import Any
@@ -79,6 +79,27 @@ def panel(title: str, *, note: str = "", classes: str = "", level: int = 2) -> I
         if note:
             text(note, "p", "pd-note")
         yield section
+
+
+@contextmanager
+def fact(name: str) -> Iterator[None]:
+    """In a list of ``facts``: a name, and the block for what it is."""
+    with box("div"):
+        text(name, "dt", "pd-note")
+        with box("dd"):
+            yield
+
+
+@contextmanager
+def facts(told: Mapping[str, str]) -> Iterator[None]:
+    """A list of names and what they are, without those of which nothing is known; the block adds others."""
+    with box("dl", "pd-facts"):
+        for name, value in told.items():
+            if value:
+                with box("div"):
+                    text(name, "dt", "pd-note")
+                    text(value, "dd", dir="auto")
+        yield
 
 
 def enabled(element: Element, on: bool) -> None:

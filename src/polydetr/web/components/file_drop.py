@@ -1,4 +1,4 @@
-"""A place to drop files, or to choose them with a button that says what it is: Quasar's own has no name."""
+"""A place to drop several files: it looks as that for one does, and NiceGUI takes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 
-class FileDrop(Element, component="file_drop.js"):
+class FileDrop(Element, component="drop.js"):
     """on_files: called with ``MultiUploadEventArguments``; on_rejected: where a file is larger than ``most`` bytes, or
     of another kind than ``suffixes``.
     """
@@ -26,7 +26,10 @@ class FileDrop(Element, component="file_drop.js"):
         )  # fmt: skip
         self.uploader.style("display: none")
         self.uploader._props["accept"] = accepted
-        self._props.update({"title": title, "accept": accepted, "uploader": self.uploader.id})
+        said = {"choose": title, "kinds": ""}
+        self._props.update({
+            "accept": accepted, "said": said, "uploader": self.uploader.id, "place": f"pd-file-{self.id}",
+        })  # fmt: skip
 
     def reset(self) -> None:
         """Ready for other files."""

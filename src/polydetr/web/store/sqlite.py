@@ -10,8 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
-from polydetr.core.files import make_folder
+from polydetr.core.databases import check_place
 from polydetr.errors import SaveError, StoreError, StoreUnavailable, quoted
+from polydetr.web.store import DEFAULT_ADDRESS
 
 _HEADER = b"SQLite format 3\0"
 _BUSY_SECONDS = 60
@@ -27,14 +28,7 @@ PRAGMAS = {
 
 def check_file(file: Path) -> None:
     """Raises StoreError where something else is at this place, SaveError where no file can be made there."""
-    try:
-        make_folder(file.parent)
-    except OSError as error:
-        raise SaveError(
-            f"cannot write to {str(file.parent)!r}: {error.strerror or error}.", hint="Name another place."
-        ) from None
-    if file.is_dir():
-        raise StoreError(f"the store {str(file)!r} is a folder.", hint="Name a file, for example polydetr-studio.db.")
+    check_place(file, kept="store", example=DEFAULT_ADDRESS, refused=StoreError)
     if file.exists() and not file.is_file():
         raise StoreError(f"the store {str(file)!r} is no ordinary file.", hint="Name another place.")
     try:
