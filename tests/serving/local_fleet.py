@@ -31,7 +31,7 @@ class LocalFleet:
         self.failing: list[Exception] = []
         self.delay_s = 0.0
         self.states: dict[str, str] = {}
-        self.stopped = False
+        self.stopped, self.unreadable = False, 0
 
     def models(self) -> Mapping[str, ModelInfo]:
         return {name: self._info(name) for name in self._models}
@@ -54,6 +54,9 @@ class LocalFleet:
             await self.hold.wait()
         await asyncio.sleep(self.delay_s)
         return await asyncio.to_thread(self._answer, model, rows, ask)
+
+    def unread(self, model: str, rows: int) -> None:
+        self.unreadable += rows
 
     def _answer(self, model: str, rows: Sequence[Row], ask: Ask) -> list[Reply]:
         number = next(self._numbers)

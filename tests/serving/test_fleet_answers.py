@@ -13,9 +13,10 @@ import pytest
 from fleet_cases import NAMES, SAVED, Loop, close_to, rows_of
 from prometheus_client.parser import text_string_to_metric_families
 
-from polydetr.errors import InputError, SchemaError
+from polydetr.errors import InputError, RowError, SchemaError
 from polydetr.inference.model import LoadedModel
 from polydetr.inference.options import Options
+from polydetr.serving.asking import replies_to
 from polydetr.serving.contract import Ask, TooLate, UnknownModel
 from polydetr.serving.fleet import ModelFleet
 
@@ -303,6 +304,8 @@ def test_every_answer_has_the_form_that_its_schema_says(loop: Loop, fleet: Model
 
 def test_what_was_counted_can_be_read_by_prometheus(loop: Loop, fleet: ModelFleet) -> None:
     ask(loop, fleet, "text", [*rows_of("text"), {"text": 3}])
+    unread = [RowError("it is no row.")]
+    loop(replies_to(fleet, "text", unread, Ask(), timeout_s=5))
     families = {family.name: family for family in text_string_to_metric_families(fleet.measurements())}
     assert {
         "polydetr_requests", "polydetr_rows", "polydetr_rows_rejected", "polydetr_request_seconds",
@@ -310,6 +313,6 @@ def test_what_was_counted_can_be_read_by_prometheus(loop: Loop, fleet: ModelFlee
         "polydetr_waiting_rows", "polydetr_processes_ready",
     } <= families.keys()  # fmt: skip
     rejected = {(s.labels["model"], s.labels["reason"]) for s in families["polydetr_rows_rejected"].samples}
-    assert ("text", "text") in rejected
+    assert {("text", "text"), ("text", "row")} <= rejected
     stages = {s.labels["stage"] for s in families["polydetr_stage_seconds"].samples}
     assert stages == {"queue", "encode", "forward", "decode"}

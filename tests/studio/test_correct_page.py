@@ -16,7 +16,7 @@ import pytest
 from axe import assert_accessible
 from correcting_models import fitted, scene
 from correcting_page import Correcting, begin, confirm, row_number, select, shown
-from running_studio import picture, serving
+from running_studio import picture, serving, settled
 
 from polydetr.core.reading import ExpectedColumns
 from polydetr.data.readers import read_records
@@ -438,7 +438,7 @@ def test_from_serve_to_a_corrected_row(several_folder: Path, chromium: Any, tmp_
 @pytest.mark.parametrize("view", ["390-dark-zh", "1280-light-en", "1920-light-zh"])
 def test_it_is_looked_at_and_heard(pages: Correcting, look: Look, view: str) -> None:
     page = look(pages.address, pages.path("films"), view=view)
-    page.wait_for_selector("input[type=file]", state="attached")
+    settled(page)
     picture(page, f"correct-start-{view}")
     if view.startswith("1280"):
         assert_accessible(page)

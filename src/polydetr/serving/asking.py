@@ -95,6 +95,7 @@ async def replies_to(
 ) -> list[Reply]:
     """One reply per item, in order, numbered from ``first``. Raises what ``Fleet.answer`` raises."""
     asked = [item for item in items if not isinstance(item, RowError)]
+    fleet.unread(model, len(items) - len(asked))
     found = iter(await fleet.answer(model, asked, ask, timeout_s=timeout_s) if asked else ())
     return [
         _of_error(item, number) if isinstance(item, RowError) else _numbered(next(found), number)

@@ -103,6 +103,10 @@ class Fleet(Protocol):
         """
         ...
 
+    def unread(self, model: str, rows: int) -> None:
+        """Counts rows that could not be read, and so were not asked."""
+        ...
+
     async def replace(self, model: str, folder: str, *, shadow: bool = False) -> ModelInfo:
         """Loads and warms the model in ``folder`` (a name below the configured root) beside the one that answers, then
         lets it take over; with ``shadow`` the old one goes on answering, and where the new one differs is logged.

@@ -131,6 +131,10 @@ class ModelFleet:
         finally:
             self._measured.request(model, status, loop.time() - began)
 
+    def unread(self, model: str, rows: int) -> None:
+        """See ``contract.Fleet``."""
+        self._measured.unread(self._line(model).name, rows)
+
     async def _answer(self, line: Line, rows: Sequence[Row], ask: Ask, *, deadline: float) -> list[Reply]:
         version, loop = line.current, asyncio.get_running_loop()
         if self._is_ending:
@@ -143,6 +147,7 @@ class ModelFleet:
         lanes = max(1, self._dispatcher.ready)
         self._waiting.admit(len(rows), 0, row_s=version.row_s, timeout_s=deadline - accepted, lanes=lanes)
         packed, replies = await self._packed(rows)
+        self._measured.unread(line.name, packed.count(None))
         size = sum(len(part) for row in packed if row is not None for part in row)
         self._waiting.admit(len(rows), size, row_s=version.row_s, timeout_s=deadline - loop.time(), lanes=lanes)
         left = sum(reply is None for reply in replies)

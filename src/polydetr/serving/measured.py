@@ -101,6 +101,12 @@ class Measured:
         if status == "answered":
             self.seconds.labels(model).observe(seconds)
 
+    def unread(self, model: str, rows: int) -> None:
+        """Rows that never came to a model."""
+        if rows:
+            self.rows.labels(model).inc(rows)
+            self.rejected.labels(model, "row").inc(rows)
+
     def parcel(self, request: Request, sending: Sending, message: Mapping[str, Any], *, seconds: float) -> None:
         """seconds: since the parcel was sent."""
         name, stages = request.version.name, message["seconds"]

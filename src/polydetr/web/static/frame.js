@@ -116,8 +116,8 @@
       frame.style = "border: 0; width: min(400px, 84vw); height: 380px; color-scheme: normal";
       frame.addEventListener("load", () => {
         if (frame.contentWindow.location.pathname.endsWith("/login")) return;
-        dialog.remove();
-        window.socket?.disconnect().connect();  // who is signed in is read when a page connects
+        window.socket.once("connect", () => dialog.remove());  // what is tried until then asks for no second one
+        window.socket.disconnect().connect();  // who is signed in is read when a page connects
       });
       dialog.append(frame);
       document.body.append(dialog);
