@@ -92,9 +92,9 @@ def test_it_is_as_exact_as_in_pytorch(generator):
     with torch.inference_mode():
         packed = pack_int8(torch.from_numpy(weight.T.copy()))
         theirs = linear_int8(torch.from_numpy(x[0].copy()), packed, torch.zeros(256)).numpy()
-    np.testing.assert_allclose(ours, theirs, atol=2e-3 * np.abs(theirs).max())
+    np.testing.assert_allclose(ours, theirs, atol=3e-2 * np.abs(theirs).max())
     errors = [np.linalg.norm(found - exact) for found in (ours, theirs)]
-    assert errors[0] < 1.1 * errors[1]
+    assert errors[0] < 1.5 * errors[1]  # weights have half as many levels, for processors without VNNI
 
 
 def test_only_what_is_worth_it_is_rounded(generator):
@@ -110,7 +110,7 @@ def test_whole_numbers_of_a_sum(generator):
     for sums in (np.zeros(4, np.int64), generator.integers(-50_000, 50_000, 33), np.array([127, -127, 128, 1])):
         rows = rows_of_sum(sums)
         assert rows.dtype == np.int8
-        assert rows.min() >= -127
+        assert np.abs(rows).max() <= 64, "two of them times a byte are summed in 16 bits"
         np.testing.assert_array_equal(rows.sum(0, dtype=np.int64), sums)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,11 +11,15 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
+
+from polydetr.inference.folder import MANIFEST, SEAL, seal_of
+from polydetr.serving.keys import KeyFile
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
 VIEWS: Mapping[str, Mapping[str, Any]] = {
@@ -61,6 +66,22 @@ def serving(models: Mapping[str, Path], *options: str, folder: Path) -> Iterator
             reader.join(20)
         if process.stderr is not None:
             process.stderr.close()
+
+
+@contextmanager
+def serving_two(model: Path, folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The address of a service over a copy of the model, called ``films``, and what puts another one in its place."""
+    root, keys = folder / "models", folder / "keys"
+    for name in ("old", "new"):
+        shutil.copytree(model, root / name)
+    place = root / "new" / MANIFEST
+    description = {**json.loads(place.read_text()), "created": "2000-01-01T00:00:00+00:00"}  # another seal
+    place.write_text(json.dumps({**description, SEAL: seal_of(description)}))
+    key = KeyFile(keys).add("me", admin=True)
+    with serving({"films": root / "old"}, "--root", str(root), "--keys", str(keys), folder=folder) as address:
+        headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        asked = Request(f"{address}/v1/admin/models/films", json.dumps({"folder": "new"}).encode(), headers)
+        yield address, lambda: urlopen(asked).close()
 
 
 @dataclass

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
-from urllib.request import Request, urlopen
 
 import pytest
 from axe import assert_accessible
-from running_studio import VIEWS, picture, serving, settled
-
-from polydetr.inference.folder import SEAL, seal_of
-from polydetr.serving.keys import KeyFile
+from running_studio import VIEWS, picture, serving_two, settled
 
 pytestmark = pytest.mark.browser
 ASK = "/studio/films/ask"
@@ -155,23 +149,13 @@ def test_a_model_that_is_not_there_is_said(studio: str, look: Look) -> None:
 def test_a_model_exchanged_behind_an_open_page_answers_and_is_said(
     look: Look, several_folder: Path, tmp_path: Path
 ) -> None:
-    root = tmp_path / "models"
-    for name in ("old", "new"):
-        shutil.copytree(several_folder, root / name)
-    description = json.loads((root / "new" / "polydetr.json").read_text())
-    description["created"] = "2000-01-01T00:00:00+00:00"  # another content, another seal
-    keys = tmp_path / "keys"
-    key = KeyFile(keys).add("me", admin=True)
-    (root / "new" / "polydetr.json").write_text(json.dumps({**description, SEAL: seal_of(description)}))
-    with serving({"films": root / "old"}, "--root", str(root), "--keys", str(keys), folder=tmp_path) as address:
+    with serving_two(several_folder, tmp_path) as (address, exchange):
         page = look(address, ASK)
         page.keyboard.press("e")
         before = answer(page).inner_text()
         assert "exchanged" not in before
         assert "Authorization: Bearer KEY" in page.locator(".pd-tabs pre").inner_text()
-        body = json.dumps({"folder": "new"}).encode()
-        headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
-        urlopen(Request(f"{address}/v1/admin/models/films", body, headers)).close()
+        exchange()
         page.keyboard.press("e")
         page.get_by_text("The model was exchanged while this page was open").wait_for()
         answer(page)  # and it is answered all the same

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from axe import assert_accessible
-from running_studio import picture, serving
+from running_studio import picture, serving, serving_two
 
 from film_models import film_rows
 
@@ -137,6 +137,21 @@ def test_all_rows_are_saved_in_every_format(studio: str, look: Callable[..., Any
         saving.value.save_as(saved)
         if suffix == ".csv":
             assert "\n'=1+2," in saved.read_text("utf-8"), "no program takes a cell for a formula"
+
+
+def test_a_model_exchanged_in_the_middle_of_a_file_leaves_no_row_without_an_answer(
+    several_folder: Path, look: Callable[..., Any], many: Path, tmp_path: Path
+) -> None:
+    with serving_two(several_folder, tmp_path) as (address, exchange):
+        page = look(address, PAGE)
+        drop(page, many)
+        page.wait_for_selector(".ag-row", timeout=60_000)
+        assert page.evaluate(f"() => {TABLE}.have") < 5000
+        exchange()
+        wait_rows(page, 5000)
+        page.get_by_text("The model was exchanged").first.wait_for()
+        rejected = page.evaluate(f"() => {TABLE}.rows.filter(row => (row.f || []).includes('rejected')).length")
+        assert rejected == 1, "the one row whose minutes are no number"
 
 
 def test_a_cancelled_file_keeps_what_was_answered(studio: str, look: Callable[..., Any], many: Path) -> None:

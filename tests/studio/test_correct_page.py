@@ -287,6 +287,56 @@ def test_two_people_on_one_row(signed: Correcting, look: Look) -> None:
     assert revisions == [("bad", "Ada"), ("good", "Ben")]
 
 
+def test_two_tabs_of_one_person_on_one_row(pages: Correcting, look: Look) -> None:
+    first = opened(look, pages, "films", films("two tabs on one row"), "&target=label")
+    second = first.context.new_page()
+    second.goto(first.url)
+    shown(second)
+    first.keyboard.press("1")
+    confirm(first, done=1)
+    second.keyboard.press("2")
+    second.keyboard.press("Enter")
+    conflict = second.locator(".pd-conflict")
+    conflict.wait_for()
+    assert "bad" in conflict.locator(".pd-theirs").inner_text()
+    assert pages.values("films", "two tabs on one row")["label"] == "bad"
+
+
+def test_spans_and_boxes_by_touch(pages: Correcting, look: Look) -> None:
+    """A tap chooses, a finger draws; the page does not scroll away under it."""
+    page = look(pages.address, pages.path("scenes"), has_touch=True)
+    begin(page, [scene(4)])
+    stage = page.locator(".pd-boxes-stage")
+    while page.locator(".pd-box").count():
+        page.focus(".pd-boxes-scroll")
+        page.keyboard.press("]")
+        page.keyboard.press("Delete")
+    stage.scroll_into_view_if_needed()
+    place = stage.bounding_box()
+    finger = page.context.new_cdp_session(page)
+
+    def touch(kind: str, x: float, y: float) -> None:
+        points = (
+            []
+            if kind == "touchEnd"
+            else [{"x": place["x"] + x * place["width"], "y": place["y"] + y * place["height"]}]
+        )
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 0.25, 0.25)
+    for share in (0.35, 0.5, 0.6, 0.75):
+        touch("touchMove", share, share)
+    touch("touchEnd", 0, 0)
+    page.wait_for_selector(".pd-box.chosen")
+    sides = [float(e.input_value()) for e in page.locator(".pd-box-side input").all()]
+    assert sides == pytest.approx([16, 12, 48, 36], abs=1.5)
+    page.locator("h1").click()
+    page.get_by_role("button", name="dog").tap()
+    page.wait_for_function("document.querySelector('.pd-box-label').textContent === 'dog'")
+    confirm(page, done=1)
+    assert pages.saved("scenes")[-1][1][0]["label"] == "dog"
+
+
 def test_a_session_that_ends_in_the_middle_loses_nothing(signed: Correcting, look: Look) -> None:
     page = as_person(look, signed, "Ada", films("the session ends"))
     page.goto(f"{page.url.partition('&')[0]}&target=label")

@@ -295,7 +295,7 @@ CASES = [
         {"entities": ENTITIES, "objects": ("map",)},
         {"entity_f1": 1.0, "map_50": 0.3},
         inputs={"text": "text", "photo": "image"},
-        steps=120,
+        steps=200,
         settings={
             **SMALL_SCENES,
             "entities": SMALL_DECODER,

@@ -181,7 +181,7 @@ def test_it_computes_in_the_precision_asked_for_and_keeps_float32(encoder, tmp_p
     head = next(w for name, w in weights.items() if name.startswith("heads.") and name.endswith("output.weight"))
     assert head.dtype == torch.float32
     assert not torch.equal(head, head.bfloat16().float()), "the regression is kept as it was found"
-    assert Predictor.load(tmp_path / "out").predict(VALID) == predictor.predict(VALID)
+    assert Predictor.load(tmp_path / "out", precision="bf16").predict(VALID) == predictor.predict(VALID)
 
 
 def stop_at(step: int) -> Watched:

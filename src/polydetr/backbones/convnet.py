@@ -26,6 +26,12 @@ from polydetr.nn.cpu.depthwise import depthwise_conv, pays_off
 from polydetr.nn.cpu.linear import Packed, is_capturing
 from polydetr.specs.packaged import SCALES
 
+WIDEST_BLOCK = 16
+"""Channels that oneDNN computes at once. The gradient of a 1×1 convolution with a stride over fewer of them writes
+beyond its buffer, and the process ends (oneDNN issue 6035; seen under PyTorch 2.13 without AVX-512): so pixels are left
+out before it.
+"""
+
 
 class ConvNorm(Packed):
     """Convolution without bias, frozen batch-norm, activation. (N, I, H, W) -> (N, O, ⌈H/stride⌉, ⌈W/stride⌉).
@@ -86,6 +92,8 @@ class ConvNorm(Packed):
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
         """activation(norm(convolution(x)) [+ added]); added (N, O, h, w) is left as it was, and not for ReLU6."""
         steps = self.steps
+        if self.kernel == 1 < steps.stride and x.shape[1] < WIDEST_BLOCK:
+            x, steps = x[..., :: steps.stride, :: steps.stride], steps._replace(stride=1)
         if self.pads_itself:
             x = F.pad(x, self._sides(x.shape[3]) + self._sides(x.shape[2]))
         ready = self._ready()

@@ -1,6 +1,6 @@
 """Graphs whose large linear layers multiply 8-bit integers, as ``nn.cpu.int8`` does it in PyTorch.
 
-    y = x W + b,    x ≈ s (u - z),  u in 0 … 255,  s and z per token;    W ≈ t V,  V in -127 … 127,  t per output
+    y = x W + b,    x ≈ s (u - z),  u in 0 … 255,  s and z per token;    W ≈ t V,  V in -64 … 64,  t per output
     x W ≈ s · t · (u V - z Σ_i V_i)     the products in whole numbers; Σ_i over the inputs
 
 Scale and zero of a token are found anew, from that token alone: the other texts of a batch do not change its outputs
@@ -35,7 +35,8 @@ IR_VERSION = 10
 CONTRIB = "com.microsoft"
 _SMALLEST = 1e-28
 """Scales are no smaller."""
-_WEIGHT_STEPS = 127
+_WEIGHT_STEPS = 64
+"""A processor without VNNI adds two products of a byte and a weight in 16 bits: 2 · 255 · 64 is what they hold."""
 _INPUT_STEPS = 254
 """From the smallest to the largest value of a token: one less than a byte has, as the zero is rounded too."""
 
@@ -135,7 +136,7 @@ class _Rewriting:
 
 
 def rows_of_sum(sums: np.ndarray) -> np.ndarray:
-    """Rows (R, O) of whole numbers in -127 … 127 whose sums over R are ``sums`` (O): as few as can be, one at least."""
+    """Rows (R, O) of whole numbers in -64 … 64 whose sums over R are ``sums`` (O): as few as can be, one at least."""
     count = max(1, -(-int(np.abs(sums).max()) // _WEIGHT_STEPS))
     bounds = np.linspace(0, np.abs(sums), count + 1).astype(np.int64)  # whole numbers, at equal distances
     return (np.sign(sums) * np.diff(bounds, axis=0)).astype(np.int8)

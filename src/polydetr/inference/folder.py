@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from polydetr.inference.description import FileEntry
 
 FORMAT_VERSION = 1
-EXPORT_FORMAT = 1
+EXPORT_FORMAT = 2
 """Of what an exported model's folder says of its graphs."""
 MANIFEST = "polydetr.json"
 WEIGHTS = "model.safetensors"

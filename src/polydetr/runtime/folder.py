@@ -18,6 +18,8 @@ from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import HasPositive
 from polydetr.tasks.generation import GenerationTask
 
+PORTABLE_INT8 = 2
+"""The format from which on weights in 8 bits are small enough for every processor (``export.int8``)."""
 _AGAIN = "Copy the whole folder again, or export the model again."
 
 
@@ -40,6 +42,12 @@ def load_runner(
         raise ModelFolderError(
             f"{str(folder)!r} was exported for {quoted(exported['runtime'])}, which this version does not know.",
             hint=f"Upgrade polydetr: {pip_upgrade()}.",
+        )
+    if exported["precision"] == "int8" and exported["format"] < PORTABLE_INT8:
+        raise ModelFolderError(
+            f"{str(folder)!r} was exported in int8 by an earlier version, whose products are wrong on processors "
+            "without VNNI.",
+            hint="Export the model again.",
         )
     check_choice("precision", precision, ("auto", "fp32", "bf16", "int8"))
     if precision not in ("auto", exported["precision"]):
