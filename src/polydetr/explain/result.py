@@ -190,6 +190,7 @@ def _image(image: ExplainedImage) -> dict[str, Any]:
         "score": image.score,
         "place": image.place,
         "heat": image.heat.tolist(),
+        "fit": image.fit,
     }
     if image.box is not None and image.gaze is not None:
         shown |= {"box": list(image.box), "gaze": image.gaze.tolist(), "gaze_inside": image.gaze_inside}

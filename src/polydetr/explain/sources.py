@@ -55,7 +55,7 @@ def _images(part: ShowsImages, record: Record, scores: Scores) -> list[Explained
     heat = scores.reshape(len(part.owners), part.side, part.side)
     access = access_of(record)
     return [
-        ExplainedImage(column, index, own, part.image(record.row, number, access=access))
+        ExplainedImage(column, index, own, part.image(record.row, number, access=access), fit=part.fit)
         for number, (column, index, own) in enumerate(zip(part.owners, part.indices, heat, strict=True))
     ]
 

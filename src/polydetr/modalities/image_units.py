@@ -14,14 +14,12 @@ from polydetr.core.access import FileAccess
 from polydetr.core.examples import Arrays
 from polydetr.core.records import Row
 from polydetr.modalities.units import Part, Scores, UnitKind, shown_count
-from polydetr.values.framing import Fit, fit_image
+from polydetr.values.framing import SHOWN, Fit, shown_part
 from polydetr.values.images import list_images
 
 FEWEST, MOST = 8, 16
 """Bounds of the cells per side, which are otherwise those that the model attends over: few enough to delete one by one.
 """
-SHOWN = 480
-"""Pixels of the longer side of an image that is kept for showing."""
 
 
 class ImagePart(Part):
@@ -105,9 +103,4 @@ class ImagePart(Part):
         column = self.owners[number]
         item = list_images(row[column])[self.indices[number]]
         with self.opened(item, column, access=access, at_least=SHOWN) as image:
-            if self.fit == "stretch":
-                image = image.copy()
-                image.thumbnail((SHOWN, SHOWN), Image.Resampling.BILINEAR)
-                return np.asarray(image)
-            sides = (min if self.fit == "crop" else max)(image.size)
-            return fit_image(image, min(SHOWN, sides), fit=self.fit, fill=self.fill)
+            return shown_part(image, fit=self.fit, fill=self.fill)

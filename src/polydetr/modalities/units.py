@@ -19,6 +19,7 @@ from polydetr.core.access import FileAccess
 from polydetr.core.documents import Window
 from polydetr.core.examples import Arrays
 from polydetr.core.records import Row
+from polydetr.values.framing import Fit
 
 Scores = NDArray[np.float64]
 UnitKind = Literal["words", "cells", "columns", "items"]
@@ -136,6 +137,7 @@ class ShowsImages(Protocol):
     """The place of every image in its column."""
     side: int
     """Cells per side."""
+    fit: Fit
 
     def image(self, row: Row, number: int, *, access: FileAccess) -> NDArray[np.uint8]:
         """(h, w, 3): the part of an image that the model reads, to be shown."""

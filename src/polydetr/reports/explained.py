@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polydetr.errors import shown
+from polydetr.values.framing import Fit
 
 HARDLY = 0.1
 """A column of a smaller share hardly matters."""
@@ -42,7 +43,8 @@ class ExplainedColumn:
 @dataclass(frozen=True, slots=True, eq=False)
 class ExplainedImage:
     """One image: ``heat`` (H, W) holds the score of each of its cells, in the explained number's unit, the first row
-    on top; ``pixels`` uint8 (h, w, 3) is the part of it that the model reads. ``index`` counts the column's images.
+    on top; ``pixels`` uint8 (h, w, 3) is the part of it that the model reads, as ``fit`` says (``values.framing``).
+    ``index`` counts the column's images.
 
     Where the answer is an object: its ``box`` (left, top, right, bottom, as shares of the image), and ``gaze`` (G, G),
     the attention of the object's query over the image.
@@ -54,6 +56,7 @@ class ExplainedImage:
     pixels: NDArray[np.uint8]
     box: tuple[float, float, float, float] | None = None
     gaze: NDArray[np.float64] | None = None
+    fit: Fit = "stretch"
 
     @property
     def score(self) -> float:

@@ -36,10 +36,15 @@ def images_html(sources: Sources) -> str:
 
 def _figure(sources: Sources, image: ExplainedImage) -> str:
     text = caption(sources, image)
+    return f"<figure>{panels_html(sources, image, text)}\n<figcaption>{escape(text)}</figcaption></figure>"
+
+
+def panels_html(sources: Sources, image: ExplainedImage, text: str, looked: str = "where the query looked") -> str:
+    """The image beside itself under its heat map, which ``text`` says in words, and under where a query ``looked``."""
     panels = [_panel(image, image.column), _panel(image, text, _heat(image, sources.strength(image)))]
     if image.gaze is not None:
-        panels.append(_panel(image, "where the query looked", _layer(image, gaze_overlay(image.gaze))))
-    return f'<figure><div class="pair">{"".join(panels)}</div>\n<figcaption>{escape(text)}</figcaption></figure>'
+        panels.append(_panel(image, looked, _layer(image, gaze_overlay(image.gaze))))
+    return f'<div class="pair">{"".join(panels)}</div>'
 
 
 def _panel(image: ExplainedImage, text: str, over: str = "") -> str:

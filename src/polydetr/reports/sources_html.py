@@ -24,7 +24,8 @@ def side_of(score: float) -> str:
 
 def style() -> str:
     """What these parts need beside the style sheet of all pages."""
-    css = resources.files("polydetr.reports").joinpath("sources.css").read_text(encoding="utf-8")
+    place = resources.files("polydetr.reports")
+    css = "".join(place.joinpath(name).read_text(encoding="utf-8") for name in ("sources.css", "images.css"))
     return f"<style>\n{css}</style>"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from polydetr.serving.contract import Ask, Row
 from polydetr.serving.rows import Columns, items_of
 from polydetr.studio.answer_parts import Part
 from polydetr.studio.answer_view import labels_to_explain
-from polydetr.studio.why_view import show_why
+from polydetr.studio.why_view import images_of, show_why
 from polydetr.web.markup import Native, box, button
 from polydetr.web.notices import failure, loading
 
@@ -59,6 +60,8 @@ class Why:
         try:
             items = items_of([self.row], Columns.of(model_named(studio.fleet, name)))
             [reply] = await replies_to(studio.fleet, name, items, ask, timeout_s=studio.limits.timeout_s)
+            found = reply.get("explanation") or {"error": reply.get("error", {"message": ""})}
+            images = await asyncio.to_thread(images_of, items[0], found)
         except PolydetrError as error:
             place.clear()
             with place:
@@ -66,4 +69,4 @@ class Why:
             return
         place.clear()
         with place:
-            show_why(self.words, reply.get("explanation") or {"error": reply.get("error", {"message": ""})})
+            show_why(self.words, found, images)

@@ -6,18 +6,25 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
-from polydetr.reports.explained import shown_level
+import numpy as np
+
+from polydetr.errors import RowError
+from polydetr.reports.explained import ExplainedColumn, ExplainedImage, Sources, shown_level
+from polydetr.reports.images_html import panels_html
+from polydetr.serving.rows import Item
+from polydetr.values.framing import shown_part
+from polydetr.values.images import list_images, open_image
 from polydetr.web.components.bars import Bar, signed_bars
 from polydetr.web.components.marked import Weighed, weighed_text
-from polydetr.web.markup import box, text
+from polydetr.web.markup import box, text, trusted
 from polydetr.web.words import Words
 
 _MOST_WORDS = 3_000
 _MOST_BARS = 30
 
 
-def show_why(words: Words, found: Mapping[str, Any]) -> None:
-    """found: ``Explanation.to_dict``, or {"error"}."""
+def show_why(words: Words, found: Mapping[str, Any], images: Sources | None = None) -> None:
+    """found: ``Explanation.to_dict``, or {"error"}; images: what ``images_of`` makes of it."""
     if error := found.get("error"):
         text(error["message"], "p", "pd-strong", dir="auto")
         if error.get("hint"):
@@ -38,13 +45,37 @@ def show_why(words: Words, found: Mapping[str, Any]) -> None:
         signed_bars(words, found_items)
     for image in found["images"]:
         place = words.known(f"why.place.{image['place'].replace(' ', '_')}", image["place"])
-        text(words("why.image", column=image["column"], place=place), "p", "pd-note")
+        said = words("why.image", column=image["column"], place=place)
+        if images is not None:
+            shown = next(o for o in images.images if (o.column, o.index) == (image["column"], image["index"]))
+            trusted(panels_html(images, shown, said, looked=words("why.looked")), "div", "images")
+        text(said, "p", "pd-note")
     text(verdict(words, found), "p", "pd-verdict good" if found["meaningful"] else "pd-verdict")
     if found["notes"]:
         with box("details", "pd-more"):
             text(words("why.notes"), "summary")
             for note in found["notes"]:
                 text(note, "p", "pd-note", dir="auto")
+
+
+def images_of(row: Item, found: Mapping[str, Any]) -> Sources | None:
+    """The images of a row with their heat maps; None where there are none. Blocks while they are decoded.
+
+    Raises:
+        RowError: one cannot be read.
+    """
+    if isinstance(row, RowError):
+        return None
+    images = [
+        ExplainedImage(
+            one["column"], one["index"], np.array(one["heat"]), fit=one["fit"], box=one.get("box"),
+            pixels=shown_part(open_image(list_images(row[one["column"]])[one["index"]]), fit=one["fit"]),
+            gaze=np.array(one["gaze"]) if "gaze" in one else None,
+        )
+        for one in found.get("images", ())
+    ]  # fmt: skip
+    columns = [ExplainedColumn(**one) for one in found.get("columns", ())]
+    return Sources(columns, {}, 0.0, {}, images=images) if images else None
 
 
 def _words(words: Words, found: Mapping[str, Any]) -> None:

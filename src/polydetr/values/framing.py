@@ -8,11 +8,14 @@ import numpy as np
 from PIL import Image
 
 Fit = Literal["stretch", "crop", "pad"]
+FILL = (124, 116, 104)
+SHOWN = 480
+"""The longer side of an image that is shown."""
 FULL_SIZE = "polydetr full size"
 """Where an image says how large its file is, if it was decoded at a fraction of that."""
 
 
-def fit_image(image: Image.Image, size: int, *, fit: Fit, fill: tuple[int, int, int] = (124, 116, 104)) -> np.ndarray:
+def fit_image(image: Image.Image, size: int, *, fit: Fit, fill: tuple[int, int, int] = FILL) -> np.ndarray:
     """An image in mode RGB as uint8 (size, size, 3), smoothed on the way down (Pillow's bilinear filter).
 
     "stretch" changes the proportions; "crop" keeps the middle square; "pad" keeps all and lays it on the middle of a
@@ -31,6 +34,16 @@ def fit_image(image: Image.Image, size: int, *, fit: Fit, fill: tuple[int, int, 
     canvas = Image.new("RGB", (size, size), fill)
     canvas.paste(image.resize(inner, bilinear), ((size - inner[0]) // 2, (size - inner[1]) // 2))
     return np.asarray(canvas)
+
+
+def shown_part(image: Image.Image, *, fit: Fit, fill: tuple[int, int, int] = FILL) -> np.ndarray:
+    """What a model reads of an image in mode RGB, uint8 (h, w, 3), to be shown: in the proportions of the image."""
+    if fit == "stretch":
+        image = image.copy()
+        image.thumbnail((SHOWN, SHOWN), Image.Resampling.BILINEAR)
+        return np.asarray(image)
+    sides = (min if fit == "crop" else max)(image.size)
+    return fit_image(image, min(SHOWN, sides), fit=fit, fill=fill)
 
 
 class Frame(NamedTuple):

@@ -30,7 +30,10 @@ _LANGUAGES: Mapping[str, Any] = {"en": "en-US", "zh": "zh-CN"}
 FONT = "polydetr-cjk.otf"
 _MOST_UNSEEN, _ON_ITS_WAY_S = 50, 5.0
 _STATIC = files("polydetr.web") / "static"
-_STYLES = ("theme.css", "answers.css", "editors.css")
+_STYLES = (
+    *(_STATIC / name for name in ("theme.css", "answers.css", "editors.css")),
+    files("polydetr.reports") / "images.css",
+)
 _KEYS = (("?", "keys.help"), ("/", "keys.search"), ("j / k", "keys.move"), ("Esc", "keys.close"))
 
 
@@ -98,7 +101,7 @@ def _settle(viewer: Viewer, title: str) -> None:
 
 def shared_head(base: str) -> str:
     """What every page has in its head. ``base`` is ours, or the administrator's."""
-    style = "".join((_STATIC / name).read_text(encoding="utf-8") for name in _STYLES)
+    style = "".join(style.read_text(encoding="utf-8") for style in _STYLES)
     script = (_STATIC / "frame.js").read_text(encoding="utf-8")
     face = f'@font-face {{ font-family: "{OWN_FAMILY}"; src: url("{escape(base)}/{FONT}"); font-display: swap }}'
     return f"<style>{face}\n{style}</style><script>{script}</script>"
