@@ -19,7 +19,7 @@ export default {
         <button type="button" class="pd-button quiet small" v-if="rows.length" @click="save_csv" :aria-label="words.csv_of">CSV</button>
       </figcaption>
       <p class="pd-note" v-if="note">{{ note }}</p>
-      <div ref="canvas" class="pd-canvas" :style="{ height: height + 'px' }" role="img" :aria-label="label + '. ' + summary"></div>
+      <div ref="canvas" class="pd-chart-drawing" :style="{ height: height + 'px' }" role="img" :aria-label="label + '. ' + summary"></div>
       <details class="pd-numbers"><summary>{{ words.table }}</summary>
         <div class="pd-scroll" tabindex="0" role="region" :aria-label="words.table_of"><table class="pd-table">
           <thead><tr><th v-for="one in head" scope="col" dir="auto">{{ one }}</th></tr></thead>

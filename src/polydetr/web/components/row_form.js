@@ -155,7 +155,7 @@ const Cell = {
 export default {
   components: { Cell },
   template: `
-    <form class="pd-form" @submit.prevent="send" @keydown.ctrl.enter.prevent="send" @keydown.meta.enter.prevent="send" novalidate>
+    <form class="pd-form" @submit.prevent="send" novalidate>
       <div v-if="fields.length > first" class="pd-field">
         <label :for="base + 'f'">{{ words.filter }}</label>
         <input :id="base + 'f'" class="pd-input" type="search" data-search v-model="wanted" :aria-describedby="base + 'fn'" @keydown.enter.prevent />
@@ -196,9 +196,9 @@ export default {
   },
   watch: { faults() { this.blame(); } },
   created() { if (this.begin) this.fill(this.begin); this.blame(); },
-  mounted() { document.addEventListener("paste", this.pasted); },
+  mounted() { document.addEventListener("paste", this.pasted); document.addEventListener("keydown", this.pressed); },
   beforeUnmount() {
-    document.removeEventListener("paste", this.pasted);
+    document.removeEventListener("paste", this.pasted); document.removeEventListener("keydown", this.pressed);
     for (const source of Object.values(window.polydetrUploads ?? {})) if (source.startsWith("blob:")) URL.revokeObjectURL(source);
   },
   methods: {
@@ -236,6 +236,12 @@ export default {
       if (!answer.ok) throw new Error((await answer.json().catch(() => null))?.error?.message ?? this.words.lost);
       const { token } = await answer.json();
       return { token, name: file.name || this.words.pasted, source: this.keep(token, URL.createObjectURL(file)) };
+    },
+    /* Wherever the focus is: an image that was dropped has none. */
+    pressed(event) {
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || document.querySelector("dialog[open], .q-dialog")) return;
+      event.preventDefault();
+      this.send();
     },
     pasted(event) {
       const files = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith("image/"));
