@@ -302,8 +302,8 @@ def test_two_tabs_of_one_person_on_one_row(pages: Correcting, look: Look) -> Non
     assert pages.values("films", "two tabs on one row")["label"] == "bad"
 
 
-def test_spans_and_boxes_by_touch(pages: Correcting, look: Look) -> None:
-    """A tap chooses, a finger draws; the page does not scroll away under it."""
+def test_boxes_by_touch(pages: Correcting, look: Look) -> None:
+    """A tap chooses the label, a finger draws; the page does not scroll away under it."""
     page = look(pages.address, pages.path("scenes"), has_touch=True)
     begin(page, [scene(4)])
     stage = page.locator(".pd-boxes-stage")
@@ -311,6 +311,7 @@ def test_spans_and_boxes_by_touch(pages: Correcting, look: Look) -> None:
         page.focus(".pd-boxes-scroll")
         page.keyboard.press("]")
         page.keyboard.press("Delete")
+    page.get_by_role("button", name="dog").tap()  # boxes are drawn as dogs from here on
     stage.scroll_into_view_if_needed()
     place = stage.bounding_box()
     finger = page.context.new_cdp_session(page)
@@ -330,8 +331,6 @@ def test_spans_and_boxes_by_touch(pages: Correcting, look: Look) -> None:
     page.wait_for_selector(".pd-box.chosen")
     sides = [float(e.input_value()) for e in page.locator(".pd-box-side input").all()]
     assert sides == pytest.approx([16, 12, 48, 36], abs=1.5)
-    page.locator("h1").click()
-    page.get_by_role("button", name="dog").tap()
     page.wait_for_function("document.querySelector('.pd-box-label').textContent === 'dog'")
     confirm(page, done=1)
     assert pages.saved("scenes")[-1][1][0]["label"] == "dog"
