@@ -295,11 +295,11 @@ CASES = [
         {"entities": ENTITIES, "objects": ("map",)},
         {"entity_f1": 1.0, "map_50": 0.3},
         inputs={"text": "text", "photo": "image"},
-        steps=200,
+        steps=120,
         settings={
             **SMALL_SCENES,
             "entities": SMALL_DECODER,
-            "detection": {**SMALL_DECODER, "num_queries": 6},
+            "detection": {**SMALL_DECODER, "num_queries": 8},
         },
     ),
     Case(
