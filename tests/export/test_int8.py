@@ -83,6 +83,21 @@ def test_a_product_is_near_and_row_by_row(shape, before, generator):
     np.testing.assert_array_equal(run(model, x)[:1], run(model, x[:1]))
 
 
+def test_it_is_the_formula_on_every_processor(generator):
+    """Sums of products that are as large as they can be, too: without VNNI they are added in 16 bits."""
+    weight = generator.standard_normal((384, 256), dtype=np.float32) * 0.05
+    weight[:, :8] = 0.05
+    x = generator.standard_normal((1, 64, 384), dtype=np.float32)
+    x[0, :8] = 3.0
+    step = np.abs(weight).max(0) / 64
+    high, low = (np.maximum(x[0].max(1, keepdims=True), 0), np.minimum(x[0].min(1, keepdims=True), 0))
+    scale = (high - low) / 254
+    zero, levels = np.rint(-low / scale), np.rint(weight / step)
+    expected = (np.rint(x[0] / scale + zero) @ levels - zero * levels.sum(0)) * step * scale
+    found = run(quantized(layer(weight)), x)[0]
+    np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
+
+
 @pytest.mark.skipif(not computes_int8(), reason="PyTorch's kernel needs VNNI")
 def test_it_is_as_exact_as_in_pytorch(generator):
     weight = generator.standard_normal((384, 256), dtype=np.float32) * 0.05
