@@ -60,7 +60,7 @@ const Cell = {
     <div class="pd-field" :class="{ bad: error, small }">
       <div class="pd-field-head">
         <label v-if="field.kind !== 'history'" :for="uid" dir="auto">{{ field.name }}</label>
-        <span v-else class="pd-label" :id="uid" dir="auto">{{ field.name }}</span>
+        <span v-else class="pd-field-name" :id="uid" dir="auto">{{ field.name }}</span>
         <span class="pd-note pd-number">{{ beside }}</span>
       </div>
       <Choice v-if="field.kind === 'category'" :modelValue="modelValue" @update:modelValue="$emit('update:modelValue', $event)" :names="field.names"
@@ -85,7 +85,7 @@ const Cell = {
           <span v-if="waiting" class="pd-note" role="status">{{ words.sending }}</span>
         </div>
       </div>
-      <div v-else class="pd-items" role="group" :aria-labelledby="uid">
+      <div v-else class="pd-field-items" role="group" :aria-labelledby="uid">
         <fieldset v-for="(item, i) in modelValue" :key="item.key" class="pd-item">
           <legend>{{ spell(words.item, { number: i + 1 }) }}</legend>
           <Cell v-for="(part, j) in field.fields" :key="j" :field="part" :words="words" :uid="uid + '-' + item.key + '-' + j" :upload="upload" small
