@@ -143,16 +143,16 @@ def test_a_store_goes_into_a_file_and_into_another_database(
 
 
 def test_what_is_old_and_what_came_from_somebody_leaves(run: Run, typed: Callable[[str], None]) -> None:
-    for name, role in (("Anna", "admin"), ("Bo", "viewer")):
+    for name, role in (("Anna", "admin"), ("Bogdanowicz", "viewer")):
         typed(PASSWORD)
         run("people", "add", name, "--role", role)
     code, out, _ = run("store", "retain", "--days", "30", "--json")
     assert (code, json.loads(out)["removed"]) == (0, {"audit": 0, "sessions": 0, "throttle": 0, "corrections": 0})
-    code, out, err = run("store", "erase", "--from", "Bo", "--json")
+    code, out, err = run("store", "erase", "--from", "Bogdanowicz", "--json")
     assert (code, json.loads(out)) == (0, {"removed": {"audit": 1, "people": 1}})
     assert "backups and exports made before are yours to remove" in err
-    assert b"Bo" not in Path("polydetr-studio.db").read_bytes()
-    assert run("store", "erase", "--from", "Bo")[0] == 2
+    assert b"Bogdanowicz" not in Path("polydetr-studio.db").read_bytes()
+    assert run("store", "erase", "--from", "Bogdanowicz")[0] == 2
     assert run("store", "retain", "--days", "0")[0] == 2
 
 

@@ -17,7 +17,7 @@ from film_models import Quiet, film_rows
 from polydetr import Predictor
 from polydetr.errors import ConfigError, OutputError, PolydetrError, SaveError
 from polydetr.export import export as exporting
-from polydetr.inference.folder import MANIFEST, WEIGHTS, read_manifest
+from polydetr.inference.folder import EXPORT_FORMAT, MANIFEST, WEIGHTS, read_manifest
 from polydetr.inference.model import LoadedModel
 from polydetr.runtime.runner import OnnxRunner
 from task_pairs import WORDS, assert_alike, image, save_model, save_pair, sentence
@@ -65,7 +65,7 @@ def test_it_holds_all_but_the_weights_and_says_how_it_was_made(model: Path, expo
         name: before[name] for name in ("schema", "tasks", "modalities", "context", "model")
     }
     said = manifest["export"]
-    assert (said["format"], said["runtime"], said["precision"], said["opset"]) == (1, "onnx", "fp32", 20)
+    assert (said["format"], said["runtime"], said["precision"], said["opset"]) == (EXPORT_FORMAT, "onnx", "fp32", 20)
     assert set(said["versions"]) == {"polydetr", "torch", "numpy", "onnx", "onnxscript", "onnxruntime"}
     assert said["of"] == before["manifest_sha256"]
     assert said["compared"]["rows"] > 20
