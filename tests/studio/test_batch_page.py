@@ -73,7 +73,7 @@ def wait_rows(page: Any, count: int, *, timeout_s: float = 120) -> None:
 
 
 def wait_measured(page: Any) -> None:
-    page.wait_for_selector(".pd-scores", timeout=120_000)
+    page.wait_for_selector(".pd-figures", timeout=120_000)
     page.wait_for_selector("[data-flag=wrong]:visible", timeout=60_000)
 
 

@@ -109,7 +109,7 @@ def test_a_training_is_started_followed_and_stopped(
 ) -> None:
     page = look(served, "/studio/runs?new=1")
     rows = tmp_path / "rows.jsonl"
-    told = [{**row, EVIL: i} for i, row in enumerate(plain_rows(3000))]
+    told = [{**row, "text": f"{row['text']} {i}", EVIL: i} for i, row in enumerate(plain_rows(3000))]
     rows.write_text("".join(f"{json_text(row)}\n" for row in told), encoding="utf-8")
     page.set_input_files("input[type=file]", rows)
     page.wait_for_selector("text=3. What to learn")
@@ -117,6 +117,8 @@ def test_a_training_is_started_followed_and_stopped(
     picture(page, "runs-new")
     page.get_by_label("Name of the run").fill("from the page")
     page.get_by_label("Backbone").click()
+    page.get_by_role("option", name="minilm, for texts").wait_for()
+    assert page.get_by_role("option", name="for images").count() == 0  # the file has none
     page.get_by_role("option", name="none: small and quick").click()
     page.get_by_label("Minutes at most").fill("5")
     page.get_by_role("button", name="Start training").click()

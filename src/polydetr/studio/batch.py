@@ -18,6 +18,7 @@ from polydetr.studio.batch_files import downloads, file_stem, suffixes
 from polydetr.studio.batch_measured import MEASURED, Measured
 from polydetr.studio.batch_routes import add_routes, job_of, owner_of, plan_of, store_of
 from polydetr.studio.batch_rows import flags
+from polydetr.studio.measured_parts import figure, metric_name, tile
 from polydetr.studio.pages import UPLOAD_BYTES, Studio, View
 from polydetr.web.components.drop import Drop
 from polydetr.web.components.progress import Progress
@@ -263,15 +264,9 @@ class _Batch:
             for target in measured.targets:
                 if len(measured.targets) > 1:
                     text(target, "h3", dir="auto")
-                with box("dl", "pd-scores"):
-                    for name, value, ends in measured.metrics(target):
-                        with box("div"):
-                            text(name, "dt", "pd-note")
-                            text(f"{value:.3f}", "dd", "pd-big pd-number")
-                            if ends is not None:
-                                text(
-                                    words("batch.between", low=f"{ends[0]:.3f}", high=f"{ends[1]:.3f}"), "dd", "pd-note"
-                                )
+                with box("div", "pd-figures"):
+                    for name, value, interval in measured.metrics(target):
+                        tile(words, metric_name(name), figure(value), interval)
             for line in measured.lines:
                 text(line, "p", "pd-note", dir="auto")
             with box("div", "pd-row"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nicegui import ui
 
 from polydetr.errors import PolydetrError
+from polydetr.fetch.catalog import BACKBONES
 from polydetr.studio.batch_files import suffixes
 from polydetr.studio.looked_at import LookedAt, look_at
 from polydetr.studio.pages import UPLOAD_BYTES
@@ -23,7 +24,6 @@ from polydetr.web.people.audit import Audit
 if TYPE_CHECKING:
     from polydetr.studio.pages import View
 
-BACKBONES = ("auto", "none")
 _MOST_MINUTES = 24 * 60
 
 
@@ -144,9 +144,7 @@ class NewTraining:
             preset = ui.select(
                 {p: words(f"new.preset.{p}") for p in PRESETS}, value="balanced", label=words("new.preset")
             ).props("outlined")
-            backbone = ui.select(
-                {one: words(f"new.backbone.{one}") for one in BACKBONES}, value="auto", label=words("new.backbone")
-            ).props("outlined")
+            backbone = ui.select(self._backbones(found), value="auto", label=words("new.backbone")).props("outlined")
             minutes = ui.number(words("new.minutes"), value=10, min=0, max=_MOST_MINUTES, precision=1).props("outlined")
             text(words("new.minutes.note"), "p", "pd-note")
             self._said = box("div", role="alert")
@@ -158,6 +156,15 @@ class NewTraining:
                     ),
                     kind="primary", icon="play",
                 )  # fmt: skip
+
+    def _backbones(self, found: LookedAt) -> dict[str, str]:
+        """What ``--backbone`` takes → how it is called here: the known ones of the kinds of input that the file has."""
+        words, kinds = self._words, {one.kind for one in found.columns}
+        named = {
+            f"{one.kind}={one.name}": words(f"new.backbone.{one.kind}", name=one.name, size=one.sources[0].megabytes)
+            for one in BACKBONES.values() if one.kind in kinds
+        }  # fmt: skip
+        return {**{one: words(f"new.backbone.{one}") for one in ("auto", "none")}, **named}
 
     async def _start(self, targets: list[str], name: Any, preset: str, backbone: str, minutes: Any) -> None:
         viewer, words = self._view.viewer, self._words
