@@ -1,4 +1,4 @@
-"""A page that stays open for a day, an hour at a time, as in a computer that sleeps: it comes back and holds on to nothing.
+"""A page that stays open for a day, an hour at a time, as in a computer that sleeps: it comes back, holding no more.
 
 Each hour all timers of the page are due, so that its connection is taken for dead and made anew. What the service does
 for such a page is in ``tests/web/test_live.py``.
