@@ -64,6 +64,23 @@ def test_people_come_and_go(run: Run, typed: Callable[[str], None], place: Path)
     assert (code, "the last admin" in err) == (2, True)
 
 
+def test_a_role_is_changed_and_the_last_admin_stays_one(run: Run, typed: Callable[[str], None]) -> None:
+    for name, role in (("Anna", "admin"), ("Bo", "viewer")):
+        typed(PASSWORD)
+        run("people", "add", name, "--role", role)
+    code, _, err = run("people", "role", "Anna", "editor")
+    assert (code, "the last admin" in err) == (2, True)
+    code, out, err = run("people", "role", "bo", "admin", "--json")
+    assert (code, json.loads(out)) == (0, {"name": "bo", "role": "admin"})
+    assert "may do what an admin may" in err
+    assert run("people", "role", "Anna", "editor")[0] == 0
+    assert {p["name"]: p["role"] for p in json.loads(run("people", "list", "--json")[1])} == {
+        "Anna": "editor", "Bo": "admin",
+    }  # fmt: skip
+    code, _, err = run("people", "role", "Anna", "king")
+    assert (code, "'king'" in err) == (2, True)
+
+
 def test_a_password_is_asked_twice_on_a_terminal(
     run: Run, monkeypatch: pytest.MonkeyPatch, typed: Callable[[str], None]
 ) -> None:

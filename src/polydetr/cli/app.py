@@ -69,8 +69,8 @@ _group(
 )  # fmt: skip
 _group("keys", "Keys of the service: make one, list them, revoke one.", keys.keys_add, keys.keys_list, keys.keys_revoke)
 _group(
-    "people", "People of the pages: add one, list them, remove one, set a password.",
-    people.people_add, people.people_list, people.people_remove, people.people_password,
+    "people", "People of the pages: add one, list them, change a role or a password, remove one.",
+    people.people_add, people.people_list, people.people_role, people.people_password, people.people_remove,
 )  # fmt: skip
 _group(
     "store", "What the pages keep: back it up, restore it, remove what is old or came from somebody.",

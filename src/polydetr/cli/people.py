@@ -1,4 +1,4 @@
-"""The verbs of people: ``people add``, ``people list``, ``people remove``, ``people password``."""
+"""The verbs of people: ``people add``, ``people list``, ``people role``, ``people password``, ``people remove``."""
 
 from __future__ import annotations
 
@@ -79,6 +79,22 @@ def people_password(name: PersonName, store: StoreAddress = DEFAULT_ADDRESS, as_
     if as_json:
         print_json({"changed": name})
     say(f"polydetr: {name!r} has another password, and is signed out everywhere")
+
+
+def people_role(
+    name: PersonName,
+    role: Annotated[str, typer.Argument(help="viewer, editor or admin.")],
+    store: StoreAddress = DEFAULT_ADDRESS,
+    as_json: JsonFlag = False,
+) -> None:
+    """Give a person another role, from the next request on."""
+    with opened(store) as database:
+        from polydetr.web.people.people import People
+
+        People(database).set_role(name, role)  # type: ignore[arg-type]
+    if as_json:
+        print_json({"name": name, "role": role})
+    say(f"polydetr: {name!r} may do what {'an' if role[0] in 'ae' else 'a'} {role} may")
 
 
 @contextmanager

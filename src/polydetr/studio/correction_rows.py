@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,15 +62,6 @@ def packed(row: Row) -> PackedRow:
 def unpacked(text: str, image: Callable[[str], bytes]) -> dict[str, Any]:
     """The row of ``packed``. image: SHA-256 → bytes."""
     return {name: _unpacked(value, image) for name, value in json.loads(text).items()}
-
-
-def images_in(value: Any) -> Iterator[bytes]:
-    """The images of a cell, wherever they stand in it."""
-    if isinstance(value, bytes):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for one in value.values() if isinstance(value, Mapping) else value:
-            yield from images_in(one)
 
 
 def with_images(value: Any, named: Callable[[bytes], Any]) -> Any:
