@@ -112,6 +112,8 @@ def _of_service(line: Line) -> tuple[str, str, str]:
         return "rows per second, of those of the bare model", found, "80 %, 40 %"
     if part == "latency":
         found = f"{line['p99_of_one_bare_row']:.1f} times one bare row ({line['half']['ms']['p99']:.0f} ms)"
+        if least := line.get("of_a_queue_alone"):
+            found += f"; a queue of the same rows in a service without any cost has {least:.1f}"
         return "p99 at half of saturation", found, "≤ 3"
     if part == "overload":
         told = ", ".join(f"{status}: {count:,}" for status, count in sorted(line["load"]["statuses"].items()))

@@ -174,12 +174,13 @@ for row in rows[:300]:
     each.append(1000 * (time.perf_counter() - began))
 each.sort()
 paces = {"rows_s": round(pace, 1), "rows_per_cpu_s": round(per_cpu, 1)}
-print(json.dumps({**paces, "row_ms": {"p50": round(each[150], 2), "p99": round(each[297], 2)}}))
+row_ms = {"p50": round(each[150], 2), "p99": round(each[297], 2)}
+print(json.dumps({**paces, "row_ms": row_ms, "each_ms": each}))
 """
 
 
 def bare(folder: Path, *, runtime: str, rows: int, threads: int, cores: Sequence[int] = ()) -> dict[str, Any]:
-    """The model alone in a process, batched: rows per second, and milliseconds of one row after the other."""
+    """The model alone in a process, batched: rows per second, and milliseconds of one row after the other, each too."""
     process = subprocess.Popen(
         [sys.executable, "-c", BARE, str(HERE), str(folder), runtime, str(rows), COLUMN],
         stdout=subprocess.PIPE, text=True, env=environment(threads),
