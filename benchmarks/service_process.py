@@ -23,13 +23,17 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def make_model(folder: Path, *, backbone: str, seed: int, runtime: str) -> Path:
-    """A classifier of texts over the backbone, trained for a moment on texts of this module's own."""
+    """A classifier of texts over the backbone, trained for a moment on texts of this module's own. Without a backbone
+    it is so small that a soak wears out the service and not the model.
+    """
     rows = folder.parent / "rows.csv"
     lines = [f"a {word} thing, number {i}; we saw it,{label}" for i in range(200) for word, label in _WORDS]
     rows.write_text("\n".join([f"{COLUMN},{TARGET}", *(line.replace("; we saw it", " we saw") for line in lines)]).replace(
         "thing, number", "thing number"), encoding="utf-8")  # fmt: skip
     polydetr = [sys.executable, "-m", "polydetr"]
     settings = ["--set", "training.few_rows=false", "--set", "training.freeze_backbones=true", "--epochs", "1"]
+    if backbone == "none":
+        settings += ["--set", "model.embed_dim=32", "--set", "model.num_layers=1"]
     training = ["train", "--train", str(rows), "--target", TARGET, "--backbone", backbone, "--seed", str(seed)]
     trained = folder.with_name(f"{folder.name}-trained") if runtime == "onnx" else folder
     subprocess.run([*polydetr, *training, *settings, "--out", str(trained)], check=True, capture_output=True)
