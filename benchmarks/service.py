@@ -287,7 +287,7 @@ def admin(wanted: argparse.Namespace, folder: Path) -> list[str]:
         command = [sys.executable, "-m", "polydetr", "keys", "add", "bench", "--admin", "--keys", str(keys)]
         told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         wanted.key = max(told.split(), key=len)
-    return ["--root", str(folder.parent), "--keys", str(keys)]
+    return ["--root", str(folder.parent), "--keys", str(keys), "--rate", "100000"]
 
 
 PARTS = {one.__name__: one for one in (saturation, latency, overload, soak, swaps, kill)}
