@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,15 @@ def private_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """No test writes into the user's cache; those that read real backbones from it are marked."""
     if not {"network", "shared"} & {mark.name for mark in request.node.iter_markers()}:
         monkeypatch.setenv("POLYDETR_CACHE", str(request.getfixturevalue("tmp_path") / "polydetr-cache"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> None:
+    """What stands in memory before a file's tests is not looked through for garbage any more: with all modules of all
+    tests imported, each collection would take half a second, and a training makes several.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
