@@ -57,6 +57,17 @@ def drawn_pictures(quick_pictures: Callable[..., bytes], monkeypatch: pytest.Mon
     monkeypatch.setattr("polydetr.reports.style.png_of", quick_pictures)
 
 
+@pytest.fixture(scope="module")
+def quick_start() -> Iterator[None]:
+    """A training over a table begins with any additive model, for tests that do not ask for the best: to find that one
+    takes longer than the training of a tiny network.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"STRENGTHS": (10.0, 1.0), "PAIR_STRENGTHS": (1.0,), "FOLDS": 2, "ITERATIONS": 20}.items():
+            patch.setattr(f"polydetr.training.start.{name}", value)
+        yield
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """The command line inside this process: exit code, standard output, standard error."""

@@ -27,7 +27,7 @@ from tiny_models import as_records, same_arrays
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 CLOSE = 1e-4
-QUICK = {("tagging", "text"), ("embedding", "table"), ("detection", "image"), ("classification", "history")}
+QUICK = {("tagging", "text"), ("embedding", "table"), ("classification", "image"), ("classification", "history")}
 """Among them every modality, and a graph of a second side."""
 
 
