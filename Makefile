@@ -31,7 +31,7 @@ demo: $(VENV)/.core
 	@$(BIN)/python -m polydetr.apps.demo
 
 test: $(VENV)/.dev
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check .

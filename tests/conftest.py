@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,15 @@ def private_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> None:
+    """What stands in memory before a file's tests is not looked through for garbage any more: with all modules of all
+    tests imported, each collection would take half a second, and a training makes several.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
 def quick_pictures(request: pytest.FixtureRequest) -> Iterator[Callable[..., bytes] | None]:
     """Reports of a model that was trained for a test of something else have blank pictures: drawing them would take
     most of the time. Whatever is a test of pictures, pages or commands has the real ones.
@@ -45,6 +55,17 @@ def quick_pictures(request: pytest.FixtureRequest) -> Iterator[Callable[..., byt
 def drawn_pictures(quick_pictures: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """The real ones, for a test in such a folder that does look at them."""
     monkeypatch.setattr("polydetr.reports.style.png_of", quick_pictures)
+
+
+@pytest.fixture(scope="module")
+def quick_start() -> Iterator[None]:
+    """A training over a table begins with any additive model, for tests that do not ask for the best: to find that one
+    takes longer than the training of a tiny network.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"STRENGTHS": (10.0, 1.0), "PAIR_STRENGTHS": (1.0,), "FOLDS": 2, "ITERATIONS": 20}.items():
+            patch.setattr(f"polydetr.training.start.{name}", value)
+        yield
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from film_models import FLAGS, SETTINGS, Quiet
 from polydetr import Predictor
 
 SMALL = SETTINGS | {"image": {"size": 16, "patch_size": 8}}
-IMAGE_FLAGS = [*FLAGS, "--set", "image.size=16", "--set", "image.patch_size=8"]
+IMAGE_FLAGS = [*FLAGS, "--set", "training.batch_tokens=512", "--set", "image.size=16", "--set", "image.patch_size=8"]
+pytestmark = pytest.mark.usefixtures("quick_start")
 READ = {"photo": "image", "title": "text", "colour": "category", "weight": "number", "added": "date", "sku": "ignore"}
 
 

@@ -105,9 +105,9 @@ def _has_commands(page: Path) -> bool:
 
 SLOW = {
     "README.md", "guide/backbones.md", "guide/cache.md", "guide/detection.md", "guide/entities.md", "guide/export.md",
-    "guide/generation.md", "guide/gpu.md", "guide/images.md", "guide/operate.md", "guide/qa.md", "guide/serve.md",
-    "guide/tagging.md",
-    "guide/targets.md", "guide/training.md", "guide/tuning.md",
+    "guide/generation.md", "guide/gpu.md", "guide/images.md", "guide/mixed.md", "guide/operate.md", "guide/qa.md",
+    "guide/serve.md", "guide/studio.md", "guide/tagging.md",
+    "guide/targets.md", "guide/tracking.md", "guide/training.md", "guide/tuning.md",
 }  # fmt: skip
 """Pages whose commands take more than two seconds of one core; their Python alone is quicker."""
 NEEDS_COMMANDS = {"guide/export.md", "guide/serve.md", "guide/training.md", "guide/tuning.md"}

@@ -269,6 +269,7 @@ def test_the_table_claims_what_is_trained_here() -> None:
     assert len(claimed()) == 55
 
 
+@pytest.mark.usefixtures("quick_start")
 @pytest.mark.filterwarnings("ignore::polydetr.MeasureWarning")  # one step teaches nothing
 @pytest.mark.parametrize(("kind", "column"), claimed())
 def test_what_the_table_claims(kind: str, column: str) -> None:

@@ -264,7 +264,7 @@ def test_a_fitted_model_is_exported_with_its_masters(tmp_path: Path) -> None:
     """It computes in bf16; the graphs are those of the weights in float32, and its reports and card go along."""
     settings = {"model": {"embed_dim": 32, "num_layers": 1, "num_heads": 2}, "training": {"precision": "bf16"}}
     fitted = Predictor.fit(
-        film_rows(40), {"label": "classification", "entities": "tagging"}, inputs="text", valid=film_rows(10, start=50),
+        film_rows(20), {"label": "classification"}, inputs="text", valid=film_rows(10, start=50),
         out=tmp_path / "model", backbone="none", settings=settings, epochs=1, display=Quiet(),
     )  # fmt: skip
     fitted.export(tmp_path / "exported")
@@ -277,6 +277,7 @@ def test_a_fitted_model_is_exported_with_its_masters(tmp_path: Path) -> None:
 # -- the verb ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_recording")
 def test_the_verb_writes_beside_the_model_and_says_how_close_the_graphs_are(model: Path, run: Run) -> None:
     out = model.with_name("model-onnx")
     code, printed, said = run("export", model, "--overwrite")

@@ -144,7 +144,7 @@ def base(tmp_path_factory):
 def trained(base):
     return Predictor.fit(
         film_rows(80), {"label": "classification", "entities": "tagging"}, inputs="text", backbone="none",
-        valid=film_rows(30, start=100), out=base / "films", epochs=10, settings=WIDE, display=Quiet(),
+        valid=film_rows(30, start=100), out=base / "films", epochs=6, settings=WIDE, display=Quiet(),
     )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ among others.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,15 +20,11 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 CLOSE = 1e-4
-QUICK = {("embedding", "table")}
 WIDE = merge(SIZES, {"model": {"embed_dim": 128}})
 
 
-def marked(pair: tuple[str, str]) -> Any:
-    return pytest.param(*pair, marks=[] if pair in QUICK else [pytest.mark.slow], id="-".join(pair))
-
-
-@pytest.mark.parametrize(("task", "modality"), [marked(pair) for pair in PAIRS])
+@pytest.mark.slow  # in the default run are the texts of test_int8.py
+@pytest.mark.parametrize(("task", "modality"), [pytest.param(*pair, id="-".join(pair)) for pair in PAIRS])
 def test_a_row_alone_is_answered_as_among_others(
     task: str, modality: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,7 +192,9 @@ def test_an_exported_model_is_measured_too(folder, tmp_path):
     assert {t.way.runner for t in found.timings} == {"onnx"}
     assert {t.way.threads for t in found.timings} == {1, 2}  # of which it has perhaps one
     assert read_way(tmp_path / "onnx", loaded.info)[0] == found.chosen
-    assert way_of(Predictor.load(tmp_path / "onnx"))[1] == found.chosen.threads
+    # Which count was the faster is the machine's affair; no runner has more threads than there are.
+    expected = min(found.chosen.threads, way_of(loaded)[1])
+    assert way_of(Predictor.load(tmp_path / "onnx"))[1] == expected
 
 
 def test_a_machine_is_told_by_its_processor(tmp_path, monkeypatch):

@@ -240,7 +240,7 @@ def test_a_reader_that_goes_away_is_an_error_that_says_so(classes: LoadedModel, 
     reader = threading.Thread(target=read_little)
     reader.start()
     with pytest.raises(SaveError, match="Broken pipe"):
-        classes.write([{"text": "warm " * 20_000}] * 20, pipe)
+        classes.write([{"text": "warm", "note": "more than a pipe holds" * 5_000}] * 20, pipe)
     reader.join(10)
 
 

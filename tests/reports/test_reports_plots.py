@@ -67,7 +67,9 @@ def test_learning_curve_takes_the_training_loops_history():
     assert list(_curves([entry])) == ["train_loss", "score"]
 
 
-@pytest.mark.parametrize(("classes", "most_inches"), [(1, 6), (2, 6), (30, 14), (77, 18), (150, 18)])
+@pytest.mark.parametrize(
+    ("classes", "most_inches"), [(1, 6), (2, 6), (30, 14), pytest.param(77, 18, marks=pytest.mark.slow), (150, 18)]
+)
 def test_confusion_matrix_of_any_number_of_classes(tmp_path, classes, most_inches):
     confusion_matrix_png(report(classes), tmp_path / "cm.png")
     width, height, distinct = pixels(tmp_path / "cm.png")

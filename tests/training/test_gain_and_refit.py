@@ -16,13 +16,16 @@ from polydetr.training.gain import gain
 from polydetr.training.refit import refit
 
 
-@pytest.fixture
-def two_trials(tmp_path):
+@pytest.fixture(scope="module")
+def two_trials(tmp_path_factory):
     """A study, and the folders of a trial that learned nothing and of one that learned all there is to learn."""
-    rows = study(epochs=8)
-    rows.train({"training.head_lr": 1e-9}, out=tmp_path / "dull")
-    rows.train({}, out=tmp_path / "bright")
-    return rows, tmp_path / "dull", tmp_path / "bright"
+    folder = tmp_path_factory.mktemp("trials")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYDETR_CACHE", str(folder / "cache"))
+        rows = study(epochs=8)
+        rows.train({"training.head_lr": 1e-9}, out=folder / "dull")
+        rows.train({}, out=folder / "bright")
+    return rows, folder / "dull", folder / "bright"
 
 
 def test_the_gain_is_that_of_the_rows_that_chose_nothing(two_trials):

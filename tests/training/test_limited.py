@@ -55,7 +55,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("preparing", "step", "answer"), [(1, 0.05, 0.001), (20, 1, 0.1), (5, 8, 0.5), (60, 0.5, 0.05), (1, 1, 2)]
+    ("preparing", "step", "answer"), [(1, 0.2, 0.001), (20, 1, 0.1), (5, 8, 0.5), (60, 0.5, 0.05), (1, 1, 2)]
 )
 def test_the_whole_run_ends_in_time_and_uses_it(
     monkeypatch: pytest.MonkeyPatch, preparing: float, step: float, answer: float
@@ -227,12 +227,12 @@ def test_of_few_rows_no_more_test_rows_are_measured_than_there_is_time_for(
     machine.run_on(monkeypatch)
     shown, settings = Watched(), {"training": {"few_rows": True}}
     model = train(
-        train=film_rows(60), valid=None, test=film_rows(2000, start=500), backbone=encoder, display=shown,
+        train=film_rows(60), valid=None, test=film_rows(1000, start=500), backbone=encoder, display=shown,
         time_limit=LIMIT, settings=settings,
     )  # fmt: skip
     measured = model.info["rows"]["test"]
     assert 20 < measured < 300
-    assert any(f"{measured:,} of 2,000 test rows are measured" in note for note in shown.notes)
+    assert any(f"{measured:,} of 1,000 test rows are measured" in note for note in shown.notes)
     assert machine.now <= LIMIT + 10
 
 
@@ -298,7 +298,7 @@ def test_of_many_rows_a_sample_is_compared_and_told(monkeypatch: pytest.MonkeyPa
     machine.run_on(monkeypatch)
     monkeypatch.setattr(read, "split_records", machine.taking(lambda args: 0.001 * len(args[0]), read.split_records))
     shown = Watched()
-    train(train=film_rows(9000), valid=VALID, display=shown, time_limit=LIMIT, epochs=0.01)
+    train(train=film_rows(5000), valid=VALID, display=shown, time_limit=LIMIT, epochs=0.01)
     note = next(note for note in shown.notes if note.startswith("time limit: "))
-    assert note == "time limit: a sample of 4,000 of 9,000 training rows is used"
+    assert note == "time limit: a sample of 4,000 of 5,000 training rows is used"
     assert len(TRAIN) < limited._PILOT

@@ -65,7 +65,7 @@ def test_a_trial_is_a_plain_training(tmp_path):
 def test_rows_are_encoded_once_for_settings_that_encode_them_alike(tmp_path, counted):
     rows = study()
     for number, settings in enumerate(
-        ({}, {"training.head_lr": 1e-3}, {"model.num_layers": 2}, {"text.max_tokens": 8}, {"training.lr": 1.0})
+        ({}, {"training.head_lr": 1e-3}, {"model.num_layers": 2}, {"text.max_tokens": 8})
     ):
         rows.train(settings, out=tmp_path / str(number))
     assert counted["encode_rows"] == 2  # with windows of 8 tokens once more

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,10 +34,15 @@ def begin(work: Callable[[], None]) -> int:
     return child
 
 
-def part(folder: Path, *, seconds: float = 0.02, trials: int = TRIALS) -> None:
-    """A process's work on the study in ``folder``; seconds: of each evaluation."""
+def part(folder: Path, *, seconds: float = 0.02, trials: int = TRIALS, then: Callable[[], None] = lambda: None) -> None:
+    """A process's work on the study in ``folder``; seconds: of each evaluation, before which ``then`` is called."""
     OPENED.clear()  # the parent's
-    rows = Rows(log=folder / "log", at=lambda number: time.sleep(seconds))
+
+    def at(number: int) -> None:
+        then()
+        time.sleep(seconds)
+
+    rows = Rows(log=folder / "log", at=at)
     work_on(open_study(folder / "s.db"), folder, trials=trials, rows=rows).run()
 
 
@@ -45,29 +52,45 @@ def whole(folder: Path) -> list[tuple]:
     return summary(open_study(folder / "s.db"))
 
 
-def test_a_killed_study_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    folders = [tmp_path / name for name in ("whole", "killed")]
-    for folder in folders:
-        folder.mkdir()
-    expected = whole(folders[0])
-    folder, rng, kills = folders[1], random.Random(0), 0
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[tuple]:
+    return whole(tmp_path_factory.mktemp("whole"))
+
+
+def killed_soon(folder: Path, *, evaluations: int, seconds: float) -> None:
+    """Works until it is killed, so many seconds behind the beginning of an evaluation, or of the process for the 0th:
+    by what was done and not by the clock alone, a slow machine gets as far as a fast one.
+    """
+    left = evaluations
+
+    def count() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            end.start()
+
+    end = threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    end.daemon = True
+    if not evaluations:
+        end.start()
+    part(folder, then=count)
+
+
+def test_a_killed_study_goes_on_as_if_it_had_not_been(tmp_path: Path, expected: list[tuple]) -> None:
+    folder, rng, kills = tmp_path, random.Random(0), 0
     while True:
-        child = begin(lambda: part(folder))
-        deadline = time.monotonic() + rng.uniform(0.05, 0.6)
-        done, status = 0, 0
-        while not done and time.monotonic() < deadline:
-            done, status = os.waitpid(child, os.WNOHANG)
-            time.sleep(0.005)
-        if done:
+        evaluations = rng.randrange(5) + 5 * (kills % 2)  # a trial of four ends at last: what kills five times failed
+        seconds = rng.uniform(0.0, 0.05 if evaluations else 0.3)
+        child = begin(partial(killed_soon, folder, evaluations=evaluations, seconds=seconds))
+        status = os.waitpid(child, 0)[1]
+        if not os.WIFSIGNALED(status):
             assert status == 0
             break
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
         kills += 1
         assert kills < 100
     study = open_study(folder / "s.db")
     assert summary(study) == expected
-    assert kills > 0
+    assert kills > 3
     lines = [line.split(" ", 2) for line in (folder / "log").read_text().splitlines()]
     for number in {name for _, name, _ in lines}:  # a trial that was begun anew had the same settings
         assert len({settings for _, name, settings in lines if name == number}) == 1
@@ -105,12 +128,10 @@ def test_what_a_killed_process_had_is_done_by_one_that_lives(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("moment", ["owner", "result", "state"])
-def test_a_kill_between_two_writes(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_between_two_writes(
+    moment: str, tmp_path: Path, expected: list[tuple], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The moments that a random kill rarely meets: right behind each write of a trial's end."""
-    folders = [tmp_path / name for name in ("whole", "killed")]
-    for folder in folders:
-        folder.mkdir()
-    expected = whole(folders[0])
 
     def killed_there() -> None:
         from optuna.storages import RDBStorage
@@ -131,16 +152,16 @@ def test_a_kill_between_two_writes(moment: str, tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(RDBStorage, "set_trial_user_attr", set_attribute)
         monkeypatch.setattr(RDBStorage, "set_trial_state_values", set_state)
         if moment == "owner":  # of a trial that is taken up again
-            taken = [open_study(folders[1] / "s.db").take(most=TRIALS) for _ in range(3)]
+            taken = [open_study(tmp_path / "s.db").take(most=TRIALS) for _ in range(3)]
             assert taken[-1] is not None
             os._exit(0)
-        part(folders[1], seconds=0.0)
+        part(tmp_path, seconds=0.0)
 
     assert os.WIFSIGNALED(os.waitpid(begin(killed_there), 0)[1]) == (moment != "owner")
     if moment == "owner":
-        assert os.WIFSIGNALED(os.waitpid(begin(lambda: killed_there_again(folders[1])), 0)[1])
-    part(folders[1], seconds=0.0)
-    assert summary(open_study(folders[1] / "s.db")) == expected
+        assert os.WIFSIGNALED(os.waitpid(begin(lambda: killed_there_again(tmp_path)), 0)[1])
+    part(tmp_path, seconds=0.0)
+    assert summary(open_study(tmp_path / "s.db")) == expected
 
 
 def killed_there_again(folder: Path) -> None:

@@ -149,6 +149,7 @@ def test_kept_settings_are_trained_once_more_on_all_rows(tmp_path: Path) -> None
     assert predictor.info["tuning"]["trials"] == 2
 
 
+@pytest.mark.usefixtures("quick_start")
 def test_a_key_that_changes_the_encoding_is_varied_and_told(tmp_path: Path) -> None:
     display = Notes()
     rows = [{"size": i % 7 + 0.5, "label": "ab"[i % 7 > 3]} for i in range(80)]
