@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -291,3 +293,11 @@ def test_a_start_is_fitted_on_the_cells_of_more_rows_than_were_read_whole(
     now = iter(range(1000))
     monkeypatch.setattr(start, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
     assert 3 <= len(start.cells_in_time(assembly, as_records(more), seconds=5.0, seed=0)) <= 6
+
+
+def test_no_compiler_is_imported_for_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(inspect.unwrap(torch.optim.LBFGS.add_param_group), "__dynamo_disable", raising=False)
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # the next import of it fails
+    with pytest.raises(ImportError):
+        torch.optim.LBFGS([torch.zeros(1)])
+    start._Search([torch.zeros(1)])

@@ -11,6 +11,7 @@ that were left out better. Training goes on from there with all weights, as line
 
 from __future__ import annotations
 
+import inspect
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -265,12 +266,12 @@ class _Rows:
         pulled = [tensor for tensor in (weights.design, weights.levels, weights.mix) if tensor is not None]
         pull = strength / (2 * float(self.counted(index)))
         steps = 1 if until == float("inf") else IN_PARTS
-        search = torch.optim.LBFGS(
-            [*pulled, weights.bias], max_iter=ITERATIONS // steps, history_size=20, line_search_fn="strong_wolfe"
-        )
+        moved = [*pulled, weights.bias]
+        search = _Search(moved, max_iter=ITERATIONS // steps, history_size=20, line_search_fn="strong_wolfe")
 
         def objective() -> Tensor:
-            search.zero_grad()
+            for tensor in moved:
+                tensor.grad = None
             penalty = torch.stack([tensor.square().sum() for tensor in pulled]).sum()
             value = self.loss(weights, index) + pull * penalty
             value.backward()
@@ -282,6 +283,14 @@ class _Rows:
                 if time.monotonic() > until:
                     break
         return weights.each(Tensor.detach)
+
+
+class _Search(torch.optim.LBFGS):
+    """PyTorch's own, less a wrapper that would import its compiler (800 modules, 2 s on an ordinary machine) only to
+    tell it to leave this method alone.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.LBFGS.add_param_group)
 
 
 def _fit(rows: _Rows, strengths: Sequence[float], *, until: float, or_nothing: bool = False) -> tuple[_Weights, float]:
