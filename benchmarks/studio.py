@@ -205,41 +205,54 @@ def _answer_file(page: Any, rows: Path) -> None:
     page.wait_for_timeout(2000)
 
 
-_ASK_ON = """([column, text, seconds]) => {
-  const field = [...document.querySelectorAll('textarea')][0], place = document.querySelector('.pd-answer-place');
-  window.asked = window.answered = 0;
-  new MutationObserver(() => {
-    const there = place.getAttribute('aria-busy') === 'false' && place.querySelector('.pd-part');
-    if (window.waits && there) { window.answered++; window.waits = false; }
-  }).observe(place, {childList: true, subtree: true, attributes: true});
-  setInterval(() => {
-    field.value = `${text} ${window.asked++}`;
-    field.dispatchEvent(new Event('input', {bubbles: true}));
-    window.waits = true;
-    document.querySelector('.pd-form').requestSubmit();
-  }, 1000 * seconds);
-}"""
+_ASK_ON = """(() => {
+  const text = TEXT, seconds = SECONDS, count = (what) => {
+    const sum = Number(sessionStorage.getItem(what) || 0) + 1;
+    sessionStorage.setItem(what, sum);
+    return sum;
+  };
+  count('loaded');
+  const begin = () => {
+    const field = document.querySelector(`textarea`), place = document.querySelector('.pd-answer-place');
+    if (!field || !place || !window.socket?.connected) return setTimeout(begin, 500);
+    let waits = false;
+    new MutationObserver(() => {
+      const there = place.getAttribute('aria-busy') === 'false' && place.querySelector('.pd-part');
+      if (waits && there) { count('answered'); waits = false; }
+    }).observe(place, {childList: true, subtree: true, attributes: true});
+    setInterval(() => {
+      field.value = `${text} ${count('asked')}`;
+      field.dispatchEvent(new Event('input', {bubbles: true}));
+      waits = true;
+      document.querySelector('.pd-form').requestSubmit();
+    }, 1000 * seconds);
+  };
+  begin();
+})()"""
+"""Asks again and again, also after the page was loaded anew, as it is where it was not heard of for too long."""
+_COUNTS = """() => Object.fromEntries(['loaded', 'asked', 'answered'].map(
+  what => [what, Number(sessionStorage.getItem(what) || 0)]))"""
 
 
 def browsers(service: Service, given: argparse.Namespace) -> dict[str, Any]:
     """See the top."""
     warm = min(120.0, given.seconds / 5)
+    script = _ASK_ON.replace("TEXT", json.dumps(given.text)).replace("SECONDS", "2")
     with browser() as chromium:
-        pages = [chromium.new_context(**VIEW).new_page() for _ in range(given.browsers)]
-        for page in pages:
-            page.goto(f"{service.page}/ask")
-            page.wait_for_selector("main form")
-            page.keyboard.press("e")
-            page.wait_for_selector(".pd-part")
-        for page in pages:
-            page.evaluate(_ASK_ON, ["", given.text, 2])
+        pages = []
+        for _ in range(given.browsers):
+            context = chromium.new_context(**VIEW)
+            context.add_init_script(script)
+            pages.append(context.new_page())
+            pages[-1].goto(f"{service.page}/ask")
         began = time.monotonic()
         time.sleep(warm)
         first = service.memory()
         time.sleep(max(0.0, given.seconds - (time.monotonic() - began)))
         last = service.memory()
-        counts = {what: sum(page.evaluate(f"window.{what} || 0") for page in pages) for what in ("asked", "answered")}
+        each = [page.evaluate(_COUNTS) for page in pages]
     time.sleep(15)  # longer than a page may be away before it is forgotten
+    counts = {what: sum(one[what] for one in each) for what in each[0]}
     return {"browsers": given.browsers, "seconds": given.seconds, **counts, "after_warm_up": first, "at_the_end": last,
             "when_all_left": service.memory(), "growth": _growth(first, last)}  # fmt: skip
 
