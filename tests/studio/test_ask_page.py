@@ -50,6 +50,27 @@ def test_a_row_is_asked_by_keyboard_and_stands_in_the_address(studio: str, look:
     assert page.get_by_label("minutes", exact=True).input_value() == "90"
 
 
+def test_what_was_typed_and_not_asked_outlives_a_reload(studio: str, look: Look) -> None:
+    """A page is loaded anew where it was not heard of for ten seconds, as after a computer has slept."""
+    page = look(studio, ASK)
+    field = page.get_by_label("text", exact=True)
+    field.fill("not asked yet")
+    page.reload()
+    page.wait_for_selector("main form")
+    assert field.input_value() == "not asked yet"
+    ask(page, "a lovely evening")
+    answer(page)
+    page.wait_for_url("**/ask?row=*")
+    field.fill("the next one")
+    page.reload()
+    answer(page)  # of the row in the address
+    assert field.input_value() == "the next one"
+    assert page.get_by_label("minutes", exact=True).input_value() == "90"
+    page.goto(f"{studio}{ASK}")  # as from the rail: nothing was typed at this address since
+    page.wait_for_selector("main form")
+    assert field.input_value() == ""
+
+
 @pytest.mark.parametrize("text", [SCRIPT, HARD], ids=["script", "right to left and zero width"])
 def test_text_is_text(studio: str, look: Look, text: str) -> None:
     page = look(studio, ASK)

@@ -194,8 +194,8 @@ export default {
       return found;
     },
   },
-  watch: { faults() { this.blame(); } },
-  created() { if (this.begin) this.fill(this.begin); this.blame(); },
+  watch: { faults() { this.blame(); }, values: { deep: true, handler() { this.remember(); } } },
+  created() { if (this.begin) this.fill(this.begin); this.recall(); this.blame(); },
   mounted() { document.addEventListener("paste", this.pasted); document.addEventListener("keydown", this.pressed); },
   beforeUnmount() {
     document.removeEventListener("paste", this.pasted); document.removeEventListener("keydown", this.pressed);
@@ -214,6 +214,27 @@ export default {
       if (field.kind === "image") return value.map((image) => image.token);
       if (field.kind === "history") return value.map((item) => field.fields.map((part, j) => this.bare(part, item.values[j])));
       return value;
+    },
+    /* What was typed outlives a reload, as after a computer has slept. It belongs to what the address said when it was typed: a row that was
+       asked stands there itself. Images are too large to be kept. */
+    typed(field, value) {
+      if (field.kind === "image") return [];
+      return field.kind === "history" ? value.map((item) => field.fields.map((part, j) => this.typed(part, item.values[j]))) : value;
+    },
+    place() { return `polydetr.row:${location.pathname}`; },
+    names() { return this.fields.map((field) => `${field.kind} ${field.name}`).join("\n"); },
+    remember() {
+      const values = this.fields.map((field, i) => this.typed(field, this.values[i]));
+      try {
+        if (values.every((value) => value.length === 0)) sessionStorage.removeItem(this.place());
+        else sessionStorage.setItem(this.place(), JSON.stringify({ search: location.search, names: this.names(), values }));
+      } catch { /* full: the page itself still has it */ }
+    },
+    recall() {
+      let kept = null;
+      try { kept = JSON.parse(sessionStorage.getItem(this.place())); } catch { /* not ours */ }
+      if (kept?.search !== location.search || kept.names !== this.names()) return;
+      this.values = this.fields.map((field, i) => (field.kind === "image" ? this.values[i] : this.held(field, kept.values[i])));
     },
     fill(values) { this.values = this.fields.map((field, i) => this.held(field, values[i])); this.errors = {}; },
     clear() { this.values = this.fields.map(empty); this.errors = {}; this.$nextTick(() => this.$el.querySelector("textarea, input")?.focus()); },
