@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
@@ -226,7 +227,7 @@ class Dispatcher:
             "handle": request.version.handle,
             "ask": request.ask,
             "first": sending.places[0] + 1,
-            "left": request.deadline - sending.sent,
+            "deadline": time.monotonic() + request.deadline - sending.sent,  # one clock for all processes of a machine
             "checked": sending.checked,
             "images": [len(row) - 1 for row in rows],
         }

@@ -59,7 +59,7 @@ class Worker:
     def _heed(self, message: dict[str, Any], parts: Sequence[bytes]) -> None:
         match message["do"]:
             case "answer":
-                self._pool.arrive(Arrival(message, parts, time.monotonic() + message["left"]))
+                self._pool.arrive(Arrival(message, parts, message["deadline"]))
             case "forget":
                 self._pool.forget(message["request"])
                 for parcel in list(self._explaining.values()):
