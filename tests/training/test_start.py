@@ -242,7 +242,7 @@ def test_without_it_the_network_is_what_it_was() -> None:
 def test_when_its_seconds_are_over_no_further_way_is_tried_and_all_rows_are_fitted(
     begun: tuple[Assembly, ExampleStore, dict[str, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assembly, store, chosen = begun
+    assembly, store, _ = begun
     now, fits = 0.0, list[float]()
     minimum = start._Rows.minimum
 
@@ -255,8 +255,9 @@ def test_when_its_seconds_are_over_no_further_way_is_tried_and_all_rows_are_fitt
     monkeypatch.setattr(start, "ITERATIONS", start.IN_PARTS)  # what is counted are searches, however short
     monkeypatch.setattr(start._Rows, "minimum", timed)
     monkeypatch.setattr(start, "time", SimpleNamespace(monotonic=lambda: now))
-    start_from_tables(assembly, store, seed=0)
+    chosen = start_from_tables(assembly, store, seed=0)
     whole = len(fits)
+    assert start_from_tables(assembly, store, seed=0) == chosen
     fits.clear()
     found = start_from_tables(assembly, store, seed=0, seconds=8.0)
     assert len(fits) < whole / 4
