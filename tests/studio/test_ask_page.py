@@ -71,6 +71,21 @@ def test_what_was_typed_and_not_asked_outlives_a_reload(studio: str, look: Look)
     assert field.input_value() == ""
 
 
+def test_who_signs_out_leaves_nothing_typed_to_the_next(studio: str, look: Look) -> None:
+    page = look(studio, ASK)
+    field = page.get_by_label("text", exact=True)
+    field.fill("between us")
+    page.wait_for_function("Object.keys(sessionStorage).some(one => one.startsWith('polydetr.row:'))")
+    page.route("**/studio/logout", lambda route: route.fulfill(body="{}"))  # it, and its button, are there with people
+    with page.expect_navigation():
+        page.evaluate(
+            "document.body.append(Object.assign(document.createElement('button'), {id: 'out'}));"
+            "document.getElementById('out').dataset.logout = '/studio'; document.getElementById('out').click()"
+        )
+    page.wait_for_selector("main form")
+    assert field.input_value() == ""
+
+
 @pytest.mark.parametrize("text", [SCRIPT, HARD], ids=["script", "right to left and zero width"])
 def test_text_is_text(studio: str, look: Look, text: str) -> None:
     page = look(studio, ASK)

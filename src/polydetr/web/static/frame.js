@@ -39,7 +39,10 @@
     else if ((found = at("close"))) found.closest("dialog")?.close();
     else if ((found = at("copy"))) copy(found);
     else if ((found = at("logout")))
-      fetch(`${found.dataset.logout}/logout`, { method: "POST" }).then(() => location.reload());
+      fetch(`${found.dataset.logout}/logout`, { method: "POST" }).then(() => {
+        for (const place of Object.keys(sessionStorage)) if (place.startsWith("polydetr.row:")) sessionStorage.removeItem(place);
+        location.reload();
+      });
     for (const open of document.querySelectorAll("details.pd-choose[open]")) if (!open.contains(event.target)) open.open = false;
   });
 
