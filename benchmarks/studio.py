@@ -214,7 +214,7 @@ _ASK_ON = """(() => {
   count('loaded');
   const begin = () => {
     const field = document.querySelector(`textarea`), place = document.querySelector('.pd-answer-place');
-    if (!field || !place || !window.socket?.connected) return setTimeout(begin, 500);
+    if (!localStorage.getItem('asks') || !field || !place || !window.socket?.connected) return setTimeout(begin, 500);
     let waits = false;
     new MutationObserver(() => {
       const there = place.getAttribute('aria-busy') === 'false' && place.querySelector('.pd-part');
@@ -229,7 +229,9 @@ _ASK_ON = """(() => {
   };
   begin();
 })()"""
-"""Asks again and again, also after the page was loaded anew, as it is where it was not heard of for too long."""
+"""Asks again and again from when all pages are there, also after its own was loaded anew, as it is where it was not heard
+of for too long.
+"""
 _COUNTS = """() => Object.fromEntries(['loaded', 'asked', 'answered'].map(
   what => [what, Number(sessionStorage.getItem(what) || 0)]))"""
 
@@ -244,7 +246,9 @@ def browsers(service: Service, given: argparse.Namespace) -> dict[str, Any]:
             context = chromium.new_context(**VIEW)
             context.add_init_script(script)
             pages.append(context.new_page())
-            pages[-1].goto(f"{service.page}/ask")
+            pages[-1].goto(f"{service.page}/ask", timeout=120_000)
+        for page in pages:
+            page.evaluate("localStorage.setItem('asks', 'on')")
         began = time.monotonic()
         time.sleep(warm)
         first = service.memory()
