@@ -183,6 +183,8 @@ def test_what_cannot_be_answered_in_its_time_is_refused_at_once() -> None:
         waiting.admit(500, 10, row_s=0.1, timeout_s=10, lanes=1)
     assert 1 <= refused.value.retry_after <= 60
     waiting.admit(500, 10, row_s=0.1, timeout_s=10, lanes=8)
+    with pytest.raises(Busy):  # 6.25 s of 8 are taken, which is too much to be sure
+        waiting.admit(500, 10, row_s=0.1, timeout_s=8, lanes=8)
 
 
 class Failing:

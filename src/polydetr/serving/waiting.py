@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 PARCEL_ROWS = 32
 PARCEL_BYTES = 1 << 20
+_SURE = 0.75
+"""Of a request's time: as much of it may be taken already. What rows take is a mean, and other programs compute too; who
+is refused at once can ask elsewhere, who is told after the whole time that it was too short has lost it.
+"""
 
 
 @dataclass(eq=False)
@@ -121,7 +125,7 @@ class Waiting:
         """
         ahead_s = min(self.seconds, self.requests * rows * row_s) / max(1, lanes)
         full = self.requests and (self.rows + rows > self.most_rows or self.bytes + size > self.most_bytes)
-        if full or ahead_s > max(0.0, timeout_s):
+        if full or ahead_s > _SURE * max(0.0, timeout_s):
             over = max(ahead_s - timeout_s / 2, self.seconds / max(1, lanes) / 2)
             raise Busy(
                 f"{self.rows:,} rows are waiting, more than can be answered in time.",
