@@ -133,7 +133,7 @@ def test_late_and_forgotten_rows_are_not_computed_and_spare_ones_last() -> None:
 
 
 def request(rows: int, *, size: int = 10, version: Any = None) -> Any:
-    version = version or SimpleNamespace(row_s=0.01)
+    version = version or SimpleNamespace(row_s=0.01, handle=1)
     done = SimpleNamespace(done=lambda: False)
     made = SimpleNamespace(count=rows, rows=[[b"x" * size]] * rows, size=rows * size, version=version, done=done)
     made.parcels = parcels_of(made, whole=False)
@@ -144,12 +144,15 @@ def test_requests_take_turns_in_parcels() -> None:
     waiting = Waiting(rows=1000, size=10**9)
     large, small = request(100), request(2)
     waiting.add(large)
-    assert len(waiting.next().places) == PARCEL_ROWS  # type: ignore[union-attr]
+    assert len(waiting.next({1}).places) == PARCEL_ROWS  # type: ignore[union-attr]
     waiting.add(small)
-    order = [waiting.next() for _ in range(5)]
+    order = [waiting.next({1}) for _ in range(5)]
     assert [sending and sending.request for sending in order[:2]] == [large, small]
     assert [len(s.places) for s in order[2:] if s] == [32, 4]
     assert order[4] is None
+    waiting.add(other := request(1, version=SimpleNamespace(row_s=0.01, handle=2)))
+    assert waiting.next({1}) is None  # where its model is, there is no room
+    assert waiting.next({1, 2}).request is other  # type: ignore[union-attr]
     assert len(parcels_of(request(100), whole=True)) == 1
     assert [len(s.places) for s in parcels_of(request(3, size=700_000), whole=False)] == [1, 1, 1]
 

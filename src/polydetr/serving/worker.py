@@ -199,7 +199,7 @@ class Worker:
         try:
             info = self.models.load(message["handle"], Path(message["folder"]), runtime=message["runtime"])
         except Exception as fault:
-            self.send({"id": message["id"], "failed": failure(fault)})
+            self.send({"id": message["id"], "failed": failure(fault, said="the model cannot be loaded")})
             return
         example = self._codec.pack(info.pop("example"), 1)
         self.send({"id": message["id"], "loaded": info}, example)
@@ -209,12 +209,12 @@ class Worker:
             self._slow.get()()
 
 
-def failure(fault: Exception) -> dict[str, Any]:
+def failure(fault: Exception, *, said: str = "the request failed within the model") -> dict[str, Any]:
     """An error as a message; of one that was not raised on purpose nothing but its kind."""
     if isinstance(fault, PolydetrError):
         column = fault.location.column if fault.location else None
         return {"kind": type(fault).__name__, "message": fault.message, "hint": fault.hint, "column": column}
-    return {"kind": "", "message": f"the request failed within the model ({type(fault).__name__}).", "hint": None}
+    return {"kind": "", "message": f"{said} ({type(fault).__name__}).", "hint": None}
 
 
 def _or_end(work: Callable[[], None]) -> None:
