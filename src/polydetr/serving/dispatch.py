@@ -241,19 +241,26 @@ class Dispatcher:
         """Sends what the processes have room for, to the one with the least before it."""
         while True:
             room = [lane for lane in self.lanes if lane.has_room(self._ahead)]
-            while self._suspects and self._suspects[0].request.done.done():
-                self._suspects.popleft()
-            if self._suspects:
-                room = [lane for lane in room if not lane.out and lane.holds(self._suspects[0].request.version)]
+            if suspect := self._suspect():
+                room = [lane for lane in room if not lane.out and lane.holds(suspect.request.version)]
             if not room:
                 return
+            if suspect:
+                self._suspects.remove(suspect)
             handles = {handle for lane in room for handle in lane.process.loaded}
-            sending = self._suspects.popleft() if self._suspects else self.waiting.next(handles)
+            sending = suspect or self.waiting.next(handles)
             if sending is None:
                 return
             lane = min((one for one in room if one.holds(sending.request.version)), key=lambda lane: lane.tokens)
             lane.alone = sending.tried > 0
             self._send(lane, sending)
+
+    def _suspect(self) -> Sending | None:
+        """The next that was in a process that ended, where a process holds its model."""
+        while self._suspects and self._suspects[0].request.done.done():
+            self._suspects.popleft()
+        able = (one for one in self._suspects if any(lane.holds(one.request.version) for lane in self.lanes))
+        return next(able, None)
 
     def _send(self, lane: Lane, sending: Sending) -> None:
         request, loop = sending.request, asyncio.get_running_loop()
