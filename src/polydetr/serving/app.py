@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from polydetr.errors import PolydetrError, quoted
@@ -74,7 +74,7 @@ def create_app(
     app = FastAPI(
         title="polydetr", lifespan=life, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
     )
-    for kind in (PolydetrError, HTTPException, Exception):
+    for kind in (PolydetrError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _refused)
     _add_pages(app, first="docs" if pages is None else f"{pages.prefix.strip('/')}/")
     _add_state(app, fleet, counters)
@@ -216,6 +216,8 @@ async def _refused(request: Request, error: Exception) -> Response:
         raw = {name.lower().encode(): value.encode() for name, value in (error.headers or {}).items()}
         message = said.get(error.status_code, str(error.detail)[:200])
         refused = Refused(error.status_code, message, reason="address", headers=list(raw.items()))
+    elif isinstance(error, ClientDisconnect):
+        refused = Refused(400, "the body did not come to its end.", reason="gone")
     elif not isinstance(error, PolydetrError):
         refused = fault(request.scope[CALLER])  # the gate logs it
     else:

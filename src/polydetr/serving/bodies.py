@@ -46,7 +46,7 @@ async def _items(request: Request, columns: Columns, limits: Limits, strictness:
     """Raises Refused, OSError."""
     kind = content_type(request)
     if kind == FORM:
-        form = await request.form(max_files=limits.parts, max_fields=limits.parts, max_part_size=limits.body_bytes)
+        form = await _form(request, limits)
         try:
             return await _of_form(form, columns, limits, strictness)
         finally:
@@ -64,6 +64,16 @@ async def _items(request: Request, columns: Columns, limits: Limits, strictness:
     if len(body) < _LARGE:
         return _of_json(body, columns, limits)
     return await asyncio.to_thread(_of_json, body, columns, limits)
+
+
+async def _form(request: Request, limits: Limits) -> FormData:
+    """Raises Refused, OSError."""
+    try:
+        return await request.form(max_files=limits.parts, max_fields=limits.parts, max_part_size=limits.body_bytes)
+    except ValueError:
+        raise Refused(
+            400, "the form is not in the charset that its content type names.", hint="Send it as UTF-8.", reason="form"
+        ) from None
 
 
 def _of_json(body: bytes, columns: Columns, limits: Limits) -> list[Item]:

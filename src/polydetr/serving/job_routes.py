@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from polydetr.errors import quoted
@@ -44,10 +44,7 @@ def job_routes(store: JobStore, fleet: Fleet) -> APIRouter:
         answers = next((one for one in accepted if one in DELIMITERS), "application/x-ndjson")
         owner = request.scope[CALLER].name
         job = store.new(owner, model, FORMATS[kind], answers, query.ask(cells=answers in DELIMITERS))
-        try:
-            await store.begin(job, request.stream())
-        except ClientDisconnect:
-            raise Refused(400, "the file did not come to its end.", reason="gone") from None
+        await store.begin(job, request.stream())
         request.scope[CALLER].facts |= {"job": job.id, "model": model}
         return _json(job.to_dict(), status=202)
 
