@@ -90,9 +90,9 @@ class Client:
     def predict(self, model: str, rows: Sequence[Row | str], **options: Any) -> list[dict[str, Any]]:
         """One answer per row, in order: ``prediction``, ``probability``, ... by target, or ``error``.
 
-        rows: mappings, or bare values where the model reads one column; or a data frame. A path (``pathlib.Path``) or bytes stand for an image: the file is
-        read here, and its bytes are sent. options: explain, min_confidence, accuracy, strictness, seed, probabilities,
-        target, choice.
+        rows: mappings, or bare values where the model reads one column; or a data frame. A path (``pathlib.Path``) or
+        bytes stand for an image: the file is read here, and its bytes are sent. options: explain, min_confidence,
+        accuracy, strictness, seed, probabilities, target, choice.
 
         Raises:
             RequestError: the request is wrong. ServiceError: it cannot be answered now.

@@ -218,7 +218,7 @@ def test_another_address_than_the_one_it_is_at(tmp_path: Path) -> None:
             lambda: list(client.stream("film", ROWS)),
             lambda: ServiceJob(client, "x").save(tmp_path / "answers"),
         ):
-            with pytest.raises(RequestError, match="301 Moved Permanently.*https://there"):
+            with pytest.raises(RequestError, match=r"301 Moved Permanently.*https://there"):
                 ask()
     assert not (tmp_path / "answers").exists()
 

@@ -13,7 +13,7 @@ from running_service import Service
 
 from polydetr.inference.service import ServiceModel
 from polydetr.serving.app import create_app
-from polydetr.serving.contract import Busy, Unavailable
+from polydetr.serving.contract import Busy, TooLate, Unavailable
 from polydetr.serving.limits import Limits
 
 PREDICT = "/v1/models/film/predict"
@@ -68,6 +68,16 @@ def test_where_too_much_waits_a_stream_waits(service: Service) -> None:
     answer = hasty.post(PREDICT, content=b'"a"\n', headers=NDJSON)
     assert answer.status_code == 429
     assert answer.headers["retry-after"] == "5"
+
+
+def test_rows_that_are_too_slow_together_are_asked_in_parts(service: Service) -> None:
+    client = service(limits=Limits(stream_rows=5))
+    client.fleet.failing += [TooLate()]
+    answered = lines(client.post(PREDICT, content=b'"a"\n' * 5, headers=NDJSON))
+    assert [answer["row"] for answer in answered] == [1, 2, 3, 4, 5]
+    assert [len(rows) for rows in client.fleet.asked] == [2, 3]
+    client.fleet.failing += [TooLate()]
+    assert client.post(PREDICT, content=b'"a"\n', headers=NDJSON).status_code == 504
 
 
 class Conversation:

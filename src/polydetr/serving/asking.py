@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
 from polydetr.errors import RowError, did_you_mean, fault_reason, quoted
-from polydetr.serving.contract import Ask, Busy, Fleet, ModelInfo, Reply, Unavailable, UnknownModel
+from polydetr.serving.contract import Ask, Busy, Fleet, ModelInfo, Reply, TooLate, Unavailable, UnknownModel
 from polydetr.serving.refusal import Refused, error_dict
 from polydetr.serving.rows import Columns, Item
 
@@ -115,8 +115,8 @@ async def replies_patiently(
     patience_s: float,
 ) -> list[Reply]:
     """The same for a part of many rows, which can wait: it asks again where too much is waiting or a model is just
-    being exchanged, for ``patience_s`` in all. A column that no row of the part has is missing in each of them: that
-    it is in none of all rows cannot be known.
+    being exchanged, for ``patience_s`` in all, and for one half after the other where all are too many for the time. A
+    column that no row of the part has is missing in each of them: that it is in none of all rows cannot be known.
     """
     items, began = _with_all_columns(items, columns), time.monotonic()
     while True:
@@ -127,6 +127,13 @@ async def replies_patiently(
             if time.monotonic() - began + wait > patience_s:
                 raise
             await asyncio.sleep(max(wait, 0.05))
+        except TooLate:
+            if len(items) < 2:
+                raise
+            how = {"columns": columns, "timeout_s": timeout_s, "patience_s": patience_s}
+            half = len(items) // 2
+            replies = await replies_patiently(fleet, model, items[:half], ask, first=first, **how)
+            return replies + await replies_patiently(fleet, model, items[half:], ask, first=first + half, **how)
 
 
 def _with_all_columns(items: Sequence[Item], columns: Columns) -> list[Item]:

@@ -44,6 +44,8 @@ def job_routes(store: JobStore, fleet: Fleet) -> APIRouter:
         answers = next((one for one in accepted if one in DELIMITERS), "application/x-ndjson")
         owner = request.scope[CALLER].name
         job = store.new(owner, model, FORMATS[kind], answers, query.ask(cells=answers in DELIMITERS))
+        size = request.headers.get("content-length", "0")
+        await store.make_room(owner, int(size) if size.isdigit() else 0)
         await store.begin(job, request.stream())
         request.scope[CALLER].facts |= {"job": job.id, "model": model}
         return _json(job.to_dict(), status=202)
