@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +277,7 @@ def test_an_image_as_base64_data_address_and_part(service: Service, photos: Serv
     [
         "/etc/passwd", "../../etc/passwd", "file:///etc/passwd", "http://127.0.0.1:1/a.png", "a.png", "C:\\a.png",
         {"path": "/etc/passwd"}, {"bytes": None, "path": "/etc/passwd"}, {"base64": 5}, {"base64": "%%%"},
-        "data:image/png;base64,%%%", "data:text/html,x", ["/etc/passwd"], [{"path": "/etc/passwd"}], [["/etc/passwd"]],
+        5, True, "data:image/png;base64,%%%", "data:text/html,x", ["/etc/passwd"], [{"path": "/etc/passwd"}], [["/etc/passwd"]],
     ],
 )  # fmt: skip
 def test_a_string_is_never_a_path(service: Service, photos: ServiceModel, value: Any) -> None:
@@ -287,6 +288,7 @@ def test_a_string_is_never_a_path(service: Service, photos: ServiceModel, value:
     for answer in ask(client, rows, path=path):
         assert "prediction" not in answer
         assert "root:" not in json.dumps(answer)
+        assert not re.search(r"NumPy|PIL|a path,", json.dumps(answer))
     assert all("passwd" not in repr(row) for rows in client.fleet.asked for row in rows)
 
 

@@ -62,8 +62,8 @@ class Held:
 class BodyLimit:
     """How much of a body may come, and how slowly: ``receive`` of ASGI, counted and timed. path: where it is sent.
     most: bytes, None for a stream, of which every part may take its time. ended: there is none, or it was read to its
-    end. kept: bytes of it that are in memory; of a stream, and of a file that is larger than other bodies may be, they
-    go on as they come.
+    end. kept: bytes of it that are in memory: of a stream the last line; none of a file that is larger than other
+    bodies may be, which goes to the disk as it comes.
     """
 
     def __init__(self, receive: Receive, limits: Limits, caller: Caller, *, path: str, ended: bool, held: Held) -> None:
@@ -92,12 +92,20 @@ class BodyLimit:
         self._caller.received += size
         if self.most is not None and self._caller.received > self.most:
             raise too_large(self.most, self._path)
-        if self.most is not None and self.most <= self._limits.body_bytes:
-            self._held.check(size, mine=self.kept)
-            self._held.bytes += size
-            self.kept += size
+        self._keep(message.get("body", b""))
         self.ended = not message.get("more_body", False)
         return message
+
+    def _keep(self, data: bytes) -> None:
+        """Raises Busy."""
+        if self.most is None:
+            _, end, line = data.rpartition(b"\n")
+            kept = len(line) if end else self.kept + len(data)
+        else:
+            kept = self.kept + len(data) if self.most <= self._limits.body_bytes else 0
+        self._held.check(kept - self.kept, mine=self.kept)
+        self._held.bytes += kept - self.kept
+        self.kept = kept
 
     def release(self) -> None:
         """The request is over."""
