@@ -277,7 +277,8 @@ def test_an_image_as_base64_data_address_and_part(service: Service, photos: Serv
     [
         "/etc/passwd", "../../etc/passwd", "file:///etc/passwd", "http://127.0.0.1:1/a.png", "a.png", "C:\\a.png",
         {"path": "/etc/passwd"}, {"bytes": None, "path": "/etc/passwd"}, {"base64": 5}, {"base64": "%%%"},
-        5, True, "data:image/png;base64,%%%", "data:text/html,x", ["/etc/passwd"], [{"path": "/etc/passwd"}], [["/etc/passwd"]],
+        "data:image/png;base64,%%%", "data:text/html,x", ["/etc/passwd"], [{"path": "/etc/passwd"}], [["/etc/passwd"]],
+        5, True,
     ],
 )  # fmt: skip
 def test_a_string_is_never_a_path(service: Service, photos: ServiceModel, value: Any) -> None:
