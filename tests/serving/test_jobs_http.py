@@ -209,12 +209,11 @@ def test_jobs_are_forgotten_after_a_time(service: Service, tmp_path: Path) -> No
     client = service(jobs=tmp_path, job_limits=JobLimits(kept_s=0.05))
     job = begin(client, "text\na\n")["id"]
     for _ in range(200):
-        if client.get(f"/v1/jobs/{job}").status_code == 404:
+        if client.get(f"/v1/jobs/{job}").status_code == 404 and not list(tmp_path.iterdir()):
             break
         time.sleep(0.02)
     else:
         raise AssertionError
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_start_forgets_what_another_left_and_nothing_else(service: Service, tmp_path: Path) -> None:

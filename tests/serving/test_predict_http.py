@@ -210,6 +210,44 @@ def test_a_full_disk_is_told_without_its_place(
     assert list(tmp_path.iterdir()) == []
 
 
+SAID = [
+    ("?encoding=latin-1", "text\nä b\n".encode("latin-1"), "It is likely latin-1: pass ?encoding=latin-1,"),
+    ("?header=0&columns=text", b"a warm evening\nb\n", "say ?header=0"),
+    ("?delimiter=;&columns=text,id", b"a;b\nc;d\n", "say ?header=0"),
+    ("?columns=text,id", b"text,text\na,b\n", "name all columns with ?columns=..."),
+    ("?delimiter=tab", b"text\tid\na\tb\n", ""),
+]
+
+
+@pytest.mark.parametrize(("query", "content", "hint"), SAID)
+def test_what_a_table_does_not_say_stands_in_the_address(
+    service: Service, query: str, content: bytes, hint: str
+) -> None:
+    """And the hints of the readers name it as it is given there."""
+    client, kind = service(), {"content-type": "text/csv"}
+    asked = client.post(PREDICT + query, content=content, headers=kind)
+    assert asked.status_code == 200, asked.text
+    assert "prediction" in asked.json()["answers"][-1]
+    assert client.post(PREDICT + query, files={"file": ("a.csv", content)}).json() == asked.json()
+    job = client.post(f"/v1/jobs{query}&model=film", content=content, headers=kind).json()["id"]
+    while (told := client.get(f"/v1/jobs/{job}").json())["state"] in ("waiting", "running"):
+        pass
+    assert told["state"] == "done", told
+    plain = client.post(PREDICT, content=content, headers=kind)
+    assert hint in plain.text
+    assert not re.search("--|ReadOptions", plain.text)
+    for kind in ("application/json", "application/x-ndjson"):
+        refused = client.post(PREDICT + query, content=b'{"rows": ["a"]}', headers={"content-type": kind})
+        assert refused.status_code == 400
+        assert "is of tables, and the body is none" in refused.json()["error"]["message"]
+
+
+def test_a_delimiter_that_is_none(service: Service) -> None:
+    answer = service().post(PREDICT + "?delimiter=::", content=b"text\na\n", headers={"content-type": "text/csv"})
+    assert answer.status_code == 400
+    assert "expected one character" in answer.json()["error"]["message"]
+
+
 def test_csv_answers_are_what_predict_writes(service: Service, film: ServiceModel, tmp_path: Path) -> None:
     rows = [{"id": "1", "text": "=1+1"}, {"id": "@x", "text": "a warm evening"}, {"id": None, "text": None}]
     out = tmp_path / "answers.csv"
