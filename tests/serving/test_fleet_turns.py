@@ -224,10 +224,11 @@ def test_rows_that_a_shadow_has_no_room_for_are_not_read_for_it(monkeypatch: pyt
     monkeypatch.setattr(Parcel, "read", lambda rows, **_: read.append(rows))
     with ours, theirs:
         worker = Worker(theirs, budget=100, mark="x")
-        worker._shadows = {1: 2}
+        worker._shadows, worker.models._models = {1: 2}, {2: None}  # type: ignore[dict-item]
         worker._pool.add_spare(pieces(9, *[10] * (MOST_WAITING - 1)))
         replies = [{"row": 1, "prediction": {}}, {"row": 2, "prediction": {}}]
-        worker._ask_shadow(SimpleNamespace(served=SimpleNamespace(handle=1), rows=[{}, {}], replies=replies))  # type: ignore[arg-type]
+        parcel = SimpleNamespace(served=SimpleNamespace(handle=1), rows=[{}, {}], replies=replies, ask=Ask(), first=1)
+        worker._ask_shadow(parcel)  # type: ignore[arg-type]
         told, _ = frames.receive(ours)
     assert told["compared"]["skipped"] == 2
     assert read == []
