@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +29,8 @@ _OF_JSON = {"content-type": "application/json"}
 _TYPES = {".csv": "text/csv", ".tsv": "text/tab-separated-values", ".parquet": "application/vnd.apache.parquet",
           ".jsonl": _NDJSON, ".ndjson": _NDJSON}  # fmt: skip
 _LONGEST_WAIT_S = 60.0
+_PART_ROWS, _PART_BYTES = 256, 1 << 16
+"""Of a stream, sent at once: so little is taken by the service, and what lies between, before an answer is read."""
 
 
 class ServiceError(PolydetrError):
@@ -61,6 +64,11 @@ class Client:
         retries: int = 3,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        key = (key or "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise RequestError(
+                "the key holds a character that no key has.", hint="Copy it as polydetr keys add printed it."
+            )
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self._retries = retries
         self._http = httpx.Client(base_url=url.rstrip("/") + "/", headers=headers, timeout=timeout, transport=transport)
@@ -82,40 +90,31 @@ class Client:
     def predict(self, model: str, rows: Sequence[Row | str], **options: Any) -> list[dict[str, Any]]:
         """One answer per row, in order: ``prediction``, ``probability``, ... by target, or ``error``.
 
-        rows: as ``Predictor.predict`` takes them. A path (``pathlib.Path``) or bytes stand for an image: the file is
-        read here, and its bytes are sent. options: explain, min_confidence, accuracy, strictness, seed, probabilities,
-        target, choice.
+        rows: mappings, or bare values where the model reads one column; or a data frame. A path (``pathlib.Path``) or
+        bytes stand for an image: the file is read here, and its bytes are sent. options: explain, min_confidence,
+        accuracy, strictness, seed, probabilities, target, choice.
 
         Raises:
             RequestError: the request is wrong. ServiceError: it cannot be answered now.
         """
-        body = json.dumps({"rows": [_sent(row) for row in rows]}, allow_nan=False).encode()
+        body = b'{"rows": [%s]}' % b", ".join(map(_json, _each(rows)))
         path = f"v1/models/{quote(model, safe='')}/predict"
         return self._answered("POST", path, content=body, params=_query(options)).json()["answers"]
 
     def stream(self, model: str, rows: Iterable[Row | str], **options: Any) -> Iterator[dict[str, Any]]:
-        """The same for any number of rows, one after the other, in constant memory: rows are taken as they are sent.
+        """The same for any number of rows, one after the other, in constant memory: up to 256 rows are taken and sent,
+        fewer where they are long, and their answers given before the next are taken.
 
         Raises:
             RequestError, ServiceError: the stream ends there; what was answered before is not lost.
         """
-        lines = (json.dumps(_sent(row), allow_nan=False).encode() + b"\n" for row in rows)
-        headers = {"content-type": _NDJSON, "accept": _NDJSON}
-        request = self._http.build_request(
-            "POST", f"v1/models/{quote(model, safe='')}/predict", content=lines, params=_query(options), headers=headers
-        )
-        try:
-            answer = self._http.send(request, stream=True)
-            try:
-                if answer.is_error:
-                    answer.read()
-                    raise _error(answer)
-                for line in answer.iter_lines():
-                    yield _answer_of(line)
-            finally:
-                answer.close()
-        except httpx.HTTPError as error:
-            raise _unreachable(error) from error
+        path, params = f"v1/models/{quote(model, safe='')}/predict", _query(options)
+        headers, done = {"content-type": _NDJSON, "accept": _NDJSON}, 0
+        for lines in _parts(rows):
+            answer = self._answered("POST", path, content=b"".join(lines), params=params, headers=headers)
+            for line in answer.content.splitlines():
+                yield _answer_of(line, done)
+            done += len(lines)
 
     def job(self, model: str, file: str | Path, *, table: bool = False, **options: Any) -> ServiceJob:
         """Has a long file answered. file: CSV, TSV, Parquet or JSON lines, by its name. table: answers as CSV, beside
@@ -160,7 +159,7 @@ class Client:
                 break
             left -= 1
             time.sleep(_wait_of(answer))
-        if answer.is_error:
+        if not answer.is_success:
             raise _error(answer)
         return answer
 
@@ -198,7 +197,7 @@ class ServiceJob:
         part = place.with_name(f".{place.name}.part")
         try:
             with self.client._http.stream("GET", f"v1/jobs/{self.id}/result") as answer, part.open("wb") as file:
-                if answer.is_error:
+                if not answer.is_success:
                     answer.read()
                     raise _error(answer)
                 for data in answer.iter_bytes():
@@ -218,6 +217,43 @@ class ServiceJob:
 # -- what is sent and what comes back ---------------------------------------------------------------------------------
 
 
+def _each(rows: Any) -> Iterable[Any]:
+    """The rows of a list, or of a data frame. Raises RequestError for a single one."""
+    if isinstance(rows, str | bytes | bytearray | Path | Mapping):
+        raise RequestError(
+            f"the rows are {type(rows).__name__}, expected a list of rows.",
+            hint="Put a single row into a list: [row]; a file of rows is sent by Client.job.",
+        )
+    if not hasattr(rows, "columns"):
+        return rows
+    for method, how in (("to_dicts", ()), ("to_pylist", ()), ("to_dict", ("records",))):  # Polars, PyArrow, pandas
+        if hasattr(rows, method):
+            return getattr(rows, method)(*how)
+    raise RequestError(f"the rows are {type(rows).__name__}, expected a list of rows.")
+
+
+def _parts(rows: Any) -> Iterator[list[bytes]]:
+    """The rows as JSON lines, some at a time. Raises RequestError."""
+    part, size = list[bytes](), 0
+    for row in _each(rows):
+        line = _json(row) + b"\n"
+        if part and (len(part) == _PART_ROWS or size + len(line) > _PART_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(line)
+        size += len(line)
+    if part:
+        yield part
+
+
+def _json(row: Any) -> bytes:
+    """Raises RequestError."""
+    try:
+        return json.dumps(_sent(row), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"a row cannot be sent as JSON: {error}.") from None
+
+
 def _sent(value: Any) -> Any:
     """A row, or a value in it, as JSON: images as base64. Raises RequestError."""
     if isinstance(value, bytes | bytearray | memoryview):
@@ -235,6 +271,10 @@ def _sent(value: Any) -> Any:
         if math.isinf(value):  # refused there, by name; None would be a missing value
             return str(value)
         return None if math.isnan(value) else value
+    if isinstance(value, Decimal):
+        return _sent(float(value))
+    if type(value).__name__ in ("NAType", "NaTType"):  # of pandas
+        return None
     if tolist := getattr(value, "tolist", None):  # of NumPy
         return _sent(tolist())
     isoformat = getattr(value, "isoformat", None)
@@ -254,17 +294,20 @@ def _query(options: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _answer_of(line: str) -> dict[str, Any]:
-    """Raises ServiceError where the line says that the stream ended there."""
+def _answer_of(line: bytes, before: int) -> dict[str, Any]:
+    """before: rows of earlier requests. Raises ServiceError where the line says that the stream ended there."""
     answer = json.loads(line)
     if "row" not in answer:
         raise ServiceError(answer["error"]["message"], hint=answer["error"].get("hint"))
+    answer["row"] += before
+    if "row" in (place := answer.get("error", {}).get("location", {})):
+        place["row"] = answer["row"]
     return answer
 
 
 def _wait_of(answer: httpx.Response) -> float:
     try:
-        return min(float(answer.headers.get("retry-after", "1")), _LONGEST_WAIT_S)
+        return max(0.0, min(float(answer.headers.get("retry-after", "1")), _LONGEST_WAIT_S))
     except ValueError:
         return 1.0
 
@@ -275,7 +318,9 @@ def _error(answer: httpx.Response) -> ServiceError:
         told = answer.json()["error"]
         message, hint = str(told["message"]), told.get("hint")
     except (ValueError, KeyError, TypeError):
-        message, hint = f"the service answered {answer.status_code} {answer.reason_phrase}.", None
+        message = f"the service answered {answer.status_code} {answer.reason_phrase}."
+        place = answer.headers.get("location") if answer.has_redirect_location else None
+        hint = f"It points to {place}: give the client that address." if place else None
     waits = answer.status_code in (408, 429) or answer.status_code >= 500
     return (ServiceError if waits else RequestError)(message, hint=hint, status=answer.status_code)
 

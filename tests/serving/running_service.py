@@ -27,13 +27,13 @@ class Running:
 
     def __init__(self, fleet: LocalFleet, **how: Any) -> None:
         limits = how.get("limits", Limits())
-        self.fleet = fleet
+        self.fleet, self.gate = fleet, create_app(fleet, **how)
         self._place = socket.socket(proto=socket.IPPROTO_TCP)  # else asyncio leaves Nagle on: 40 ms per answer
         self._place.bind(("127.0.0.1", 0))
         self.port: int = self._place.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         config = uvicorn.Config(
-            create_app(fleet, **how), http=PatientProtocol.within(limits), ws="none", lifespan="on", log_config=None,
+            self.gate, http=PatientProtocol.within(limits), ws="none", lifespan="on", log_config=None,
             access_log=False, server_header=False, timeout_graceful_shutdown=2, timeout_keep_alive=2,
         )  # fmt: skip
         self.server = uvicorn.Server(config)

@@ -72,6 +72,16 @@ FORMS: dict[str, tuple[dict[str, Any], str]] = {
     "no boundary": ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, "boundary"),
     "empty": ({"content": b"--b--\r\n", "headers": {"content-type": "multipart/form-data; boundary=b"}}, "empty"),
     "no parts": ({"content": b"nonsense", "headers": {"content-type": "multipart/form-data; boundary=b"}}, ""),
+    **{
+        f"in {charset!r}": (
+            {
+                "content": b'--b\r\nContent-Disposition: form-data; name="text"\r\n\r\na b\r\n--b--\r\n',
+                "headers": {"content-type": f"multipart/form-data; boundary=b; charset={charset}"},
+            },
+            "not in the charset that its content type names",
+        )
+        for charset in ("undefined", "punycode", "a\0b")
+    },
     "a file of another kind": ({"files": {"file": ("a.exe", b"MZ")}}, "of no kind that is taken"),
     "a name that is a path": ({"files": {"file": ("../../etc/passwd", b"text\nhello\n")}}, "of no kind"),
     "a column twice": ({"files": [("text", (None, "a")), ("other", (None, "b")), ("other", (None, "c"))]}, "twice"),

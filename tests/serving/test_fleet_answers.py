@@ -198,7 +198,7 @@ def test_options_that_fit_no_target_are_refused(
 def test_a_text_is_never_the_name_of_a_file(loop: Loop, fleet: ModelFleet, tmp_path: Path) -> None:
     """Neither an image that is there, nor a secret, nor an address is opened; no answer tells whether it exists."""
     image, secret = SAVED / "image" / "scene0.png", tmp_path / "secret.txt"
-    secret.write_text("the secret is 42", encoding="utf-8")
+    secret.write_text("the secret is sesame", encoding="utf-8")
     cells: list[Any] = [
         str(image), str(secret), "/etc/passwd", "scene0.png", "http://127.0.0.1:9/x.png", "file:///etc/passwd",
         "data:image/png;base64,AAAA", [str(image)], {"path": str(image)}, {"bytes": None, "path": str(secret)},
@@ -211,7 +211,7 @@ def test_a_text_is_never_the_name_of_a_file(loop: Loop, fleet: ModelFleet, tmp_p
             assert "expected the content of an image" in error["message"], cell
             assert "base64" in error["hint"]
             assert error["location"]["column"] == "photo"
-            assert "42" not in json.dumps(error).replace("the secret is 42", "")
+            assert "sesame" not in json.dumps(error).replace("the secret is sesame", "")
     assert "prediction" in ask(loop, fleet, "image", [{"photo": image.read_bytes()}])[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,13 @@ from fleet_cases import SAVED, rows_of
 from polydetr.core.examples import Example
 from polydetr.core.runner import Outputs
 from polydetr.inference.service import ServiceModel
+from polydetr.serving import frames
 from polydetr.serving.contract import Ask, Busy
 from polydetr.serving.parcels import Parcel, ServedModel
-from polydetr.serving.shadow import compare
+from polydetr.serving.shadow import MOST_WAITING, compare
 from polydetr.serving.turns import Arrival, Pool
 from polydetr.serving.waiting import PARCEL_ROWS, Waiting, parcels_of
+from polydetr.serving.worker import Worker
 
 
 @dataclass(eq=False)
@@ -41,7 +44,6 @@ def pieces(request: int, *tokens: int, served: Any = MODEL, late: bool = False) 
 def turn(pool: Pool) -> list[int]:
     """The requests of the next turn."""
     work = pool.take()
-    assert work is not None
     assert work.encode is None
     return [piece.parcel.request for piece in work.compute]
 
@@ -97,7 +99,6 @@ def test_rows_are_encoded_in_turns_too_and_not_far_ahead() -> None:
     order = []
     for _ in range(3):
         work = pool.take()
-        assert work is not None
         assert work.encode is not None
         order.append(work.encode.request)
         pool.add(pieces(work.encode.request, *[10] * work.encode.rows), tag=work.encode.tag)
@@ -120,20 +121,18 @@ def test_late_and_forgotten_rows_are_not_computed_and_spare_ones_last() -> None:
     pool.add(pieces(2, 10), tag=0)
     pool.add(pieces(3, 10), tag=0)
     pool.arrive(arrival(5, 2, deadline=-math.inf))
-    assert pool.add_spare(pieces(9, 10), most=1)
-    assert not pool.add_spare(pieces(9, 10), most=1)
+    pool.add_spare(pieces(9, 10))
+    assert pool.spare == 1
     pool.forget(3)
     work = pool.take()
-    assert work is not None
     assert work.late == [1, 5]
     assert turn(pool) == [2]
     assert turn(pool) == [9]
-    pool.close()
-    assert pool.take() is None
+    assert pool.spare == 0
 
 
 def request(rows: int, *, size: int = 10, version: Any = None) -> Any:
-    version = version or SimpleNamespace(row_s=0.01)
+    version = version or SimpleNamespace(row_s=0.01, handle=1)
     done = SimpleNamespace(done=lambda: False)
     made = SimpleNamespace(count=rows, rows=[[b"x" * size]] * rows, size=rows * size, version=version, done=done)
     made.parcels = parcels_of(made, whole=False)
@@ -144,12 +143,15 @@ def test_requests_take_turns_in_parcels() -> None:
     waiting = Waiting(rows=1000, size=10**9)
     large, small = request(100), request(2)
     waiting.add(large)
-    assert len(waiting.next().places) == PARCEL_ROWS  # type: ignore[union-attr]
+    assert len(waiting.next({1}).places) == PARCEL_ROWS  # type: ignore[union-attr]
     waiting.add(small)
-    order = [waiting.next() for _ in range(5)]
+    order = [waiting.next({1}) for _ in range(5)]
     assert [sending and sending.request for sending in order[:2]] == [large, small]
     assert [len(s.places) for s in order[2:] if s] == [32, 4]
     assert order[4] is None
+    waiting.add(other := request(1, version=SimpleNamespace(row_s=0.01, handle=2)))
+    assert waiting.next({1}) is None  # where its model is, there is no room
+    assert waiting.next({1, 2}).request is other  # type: ignore[union-attr]
     assert len(parcels_of(request(100), whole=True)) == 1
     assert [len(s.places) for s in parcels_of(request(3, size=700_000), whole=False)] == [1, 1, 1]
 
@@ -216,6 +218,22 @@ def test_a_row_that_cannot_be_computed_fails_alone() -> None:
     assert parcel.left == 0
     assert all(seconds >= 0 for seconds in parcel.seconds.values())
     assert np.isfinite(parcel.tokens)
+
+
+def test_rows_that_a_shadow_has_no_room_for_are_not_read_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    read: list[Any] = []
+    monkeypatch.setattr(Parcel, "read", lambda rows, **_: read.append(rows))
+    with ours, theirs:
+        worker = Worker(theirs, budget=100, mark="x")
+        worker._shadows, worker.models._models = {1: 2}, {2: None}  # type: ignore[dict-item]
+        worker._pool.add_spare(pieces(9, *[10] * (MOST_WAITING - 1)))
+        replies = [{"row": 1, "prediction": {}}, {"row": 2, "prediction": {}}]
+        parcel = SimpleNamespace(served=SimpleNamespace(handle=1), rows=[{}, {}], replies=replies, ask=Ask(), first=1)
+        worker._ask_shadow(parcel)  # type: ignore[arg-type]
+        told, _ = frames.receive(ours)
+    assert told["compared"]["skipped"] == 2
+    assert read == []
 
 
 def test_a_shadow_differs_in_answers_and_not_in_how_sure_it_is() -> None:

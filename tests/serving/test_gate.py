@@ -13,7 +13,7 @@ import pytest
 from running_service import Service
 
 from polydetr.serving.keys import KeyFile
-from polydetr.serving.limits import Limits, Place
+from polydetr.serving.limits import JobLimits, Limits, Place
 from polydetr.serving.rates import Buckets, Failures
 
 PREDICT = "/v1/models/film/predict"
@@ -159,6 +159,19 @@ def test_a_body_that_says_how_long_it_is(service: Service) -> None:
     )
     assert answer.status_code == 413
     assert "more than 100 bytes" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [(PREDICT, "POST /v1/jobs"), ("/v1/jobs?model=film", "in several files"), ("/label-studio/film/predict", None)],
+)
+def test_what_is_too_large_is_told_what_this_address_takes(service: Service, path: str, hint: str | None) -> None:
+    client = service(limits=Limits(body_bytes=100), job_limits=JobLimits(file_bytes=100))
+    for content in (b"x" * 101, body(5)):
+        kind = "text/csv" if "jobs" in path else "application/json"
+        told = client.post(path, content=content, headers={"content-type": kind}).json()["error"]
+        assert "more than 100 bytes" in told["message"]
+        assert hint in told["hint"] if hint else "hint" not in told
 
 
 def test_a_body_that_does_not_say_is_counted(service: Service) -> None:

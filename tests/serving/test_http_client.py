@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from film_models import plain_rows
-from polydetr.client import Client, RequestError, ServiceError
+from polydetr.client import Client, RequestError, ServiceError, ServiceJob
 from polydetr.inference.service import ServiceModel
 from polydetr.serving.contract import Busy
 from polydetr.serving.keys import KeyFile
@@ -55,6 +56,30 @@ def test_a_stream_in_both_directions(client: Client) -> None:
         list(client.stream("flim", ROWS))
 
 
+def test_a_stream_sends_little_before_it_reads(running: Callable[..., Any]) -> None:
+    """However long the rows and the answers are; what is sent and not answered fits between the two."""
+    service, sent, short = running(), 0, 300
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal sent
+        for text in [*["a b"] * short, *["x" * 40_000] * 5, 5]:
+            sent += 1
+            yield {"text": text}
+
+    with Client(service.url, timeout=10) as client:
+        answers = [(answer, sent) for answer in client.stream("film", rows())]
+    assert [answer["row"] for answer, _ in answers] == list(range(1, short + 7))
+    assert max(sent - answer["row"] for answer, sent in answers[:short]) <= 256
+    assert max(sent - answer["row"] for answer, sent in answers[short:]) <= 2
+    assert answers[-1][0]["error"]["location"] == {"row": short + 6, "column": "text"}
+
+
+def test_lines_end_where_json_ends_them() -> None:
+    answer = '{"row": 1, "prediction": {"label": "a\u2028b\x85c"}}\n'.encode()
+    with Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=answer))) as client:
+        assert [a["prediction"]["label"] for a in client.stream("film", ["a"])] == ["a\u2028b\x85c"]
+
+
 def test_images_are_bytes_by_the_time_they_are_sent(running: Callable[..., Any]) -> None:
     model = ServiceModel.load(SAVED / "detection" / "model")
     path = SAVED / "detection" / "scene0.png"
@@ -82,6 +107,50 @@ def test_what_python_has_and_json_has_not(client: Client, running: Callable[...,
     with Client(service.url) as other:
         other.predict("film", [row])
     assert service.fleet.asked == [[{"text": "a", "n": 1.5, "m": [2], "x": None, "y": "-inf", "a": [0.0, 0.0]}]]
+
+
+class Frame:
+    """What data frames have in common."""
+
+    columns = ("text",)
+
+    def __init__(self, method: str) -> None:
+        setattr(self, method, lambda *_: ROWS)
+
+
+@pytest.mark.parametrize("method", ["to_dicts", "to_pylist", "to_dict"])
+def test_the_rows_of_a_data_frame(running: Callable[..., Any], method: str) -> None:
+    service = running()
+    with Client(service.url) as client:
+        client.predict("film", Frame(method))  # type: ignore[arg-type]
+        list(client.stream("film", Frame(method)))  # type: ignore[arg-type]
+    assert service.fleet.asked == [ROWS, ROWS]
+
+
+def test_a_missing_cell_and_a_number_of_pandas(running: Callable[..., Any]) -> None:
+    pandas = pytest.importorskip("pandas")
+    service = running()
+    frame = pandas.DataFrame({"text": ["a"], "when": [pandas.NaT], "n": [pandas.NA], "price": [Decimal("1.5")]})
+    with Client(service.url) as client:
+        client.predict("film", frame)
+    assert service.fleet.asked == [[{"text": "a", "when": None, "n": None, "price": 1.5}]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("abc", "the rows are str, expected a list of rows"),
+        ({"text": "abc"}, "the rows are dict"),
+        (Path("rows.csv"), "Client.job"),
+        (SimpleNamespace(columns=("text",)), "SimpleNamespace"),
+        ([{"text": {1}}], "cannot be sent as JSON"),
+    ],
+)
+def test_what_is_no_list_of_rows_is_not_sent(rows: Any, said: str) -> None:
+    with Client("http://127.0.0.1:9") as client:
+        for ask in (client.predict, lambda *asked: list(client.stream(*asked))):
+            with pytest.raises(RequestError, match=said):
+                ask("film", rows)
 
 
 def test_a_job_from_file_to_file(client: Client, tmp_path: Path) -> None:
@@ -128,6 +197,32 @@ def test_errors_are_the_services_own_words(running: Callable[..., Any], tmp_path
         assert not isinstance(failed.value, RequestError)
 
 
+def test_a_key_is_never_told(running: Callable[..., Any], tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "keys.json")
+    with Client(running(keys=keys).url, keys.add("app") + "\n") as client:
+        assert client.models()
+    for key in ("pdk_secret\nx", "pdk_secrét"):
+        with pytest.raises(RequestError, match="holds a character that no key has") as caught:
+            Client(key=key)
+        assert "secr" not in str(caught.value)
+
+
+def test_another_address_than_the_one_it_is_at(tmp_path: Path) -> None:
+    def moved(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(301, headers={"location": "https://there"}, text="<html>moved</html>")
+
+    with Client(transport=httpx.MockTransport(moved)) as client:
+        for ask in (
+            client.models,
+            lambda: client.predict("film", ROWS),
+            lambda: list(client.stream("film", ROWS)),
+            lambda: ServiceJob(client, "x").save(tmp_path / "answers"),
+        ):
+            with pytest.raises(RequestError, match=r"301 Moved Permanently.*https://there"):
+                ask()
+    assert not (tmp_path / "answers").exists()
+
+
 def test_it_asks_again_after_as_long_as_it_is_told_to(running: Callable[..., Any], monkeypatch: Any) -> None:
     waited: list[float] = []
     service = running()
@@ -141,6 +236,13 @@ def test_it_asks_again_after_as_long_as_it_is_told_to(running: Callable[..., Any
             client.predict("film", ROWS)
         assert caught.value.status == 429
         assert waited[2:] == [60.0] * 3
+
+    def late(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(429, headers={"retry-after": "-5"}, json={"error": {"message": "full"}})
+
+    with Client(transport=httpx.MockTransport(late), retries=1) as client, pytest.raises(ServiceError, match="full"):
+        client.models()
+    assert waited[5:] == [0.0]
 
 
 def test_a_service_that_is_not_there() -> None:

@@ -146,6 +146,20 @@ def test_room_is_made_by_the_oldest_own_job_that_has_ended(fleet: LocalFleet, tm
     with_store(fleet, tmp_path / "jobs", work, replace(JOB_LIMITS, count=3))
 
 
+def test_slow_rows_are_asked_fewer_at_a_time(fleet: LocalFleet, tmp_path: Path) -> None:
+    fleet.delay_s = 0.05
+    limits = replace(LIMITS, timeout_s=0.01)
+
+    async def run() -> None:
+        async with JobStore(fleet, tmp_path / "jobs", limits=limits, job_limits=JOB_LIMITS) as store:
+            job = kept(store)
+            await store.begin(job, bytes_of(body(60)))
+            await until(lambda: job.state == "done")
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+    assert [len(rows) for rows in fleet.asked] == [32, 16, 8, 4]
+
+
 def test_a_look_at_the_file_that_fails_leaves_nothing(fleet: LocalFleet, tmp_path: Path) -> None:
     def look(job: Job) -> None:
         raise OSError(28, "No space left on device")

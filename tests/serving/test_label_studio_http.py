@@ -112,6 +112,17 @@ def test_boxes_in_percent(service: Service) -> None:
         assert region["score"] == pytest.approx(box["probability"], abs=1e-4)
 
 
+def test_an_image_in_a_list_and_several_that_have_no_boxes(service: Service) -> None:
+    model = ServiceModel.load(SAVED / "detection" / "model")
+    content = (SAVED / "detection" / "scene0.png").read_bytes()
+    image = "data:image/png;base64," + base64.b64encode(content).decode()
+    tasks = [task(1, photo=image), task(2, photo=[image]), task(3, photo=[image, image])]
+    alone, listed, two = asked(service({"d": model}), "d", tasks, BOXES)["results"]
+    assert alone["result"]
+    assert listed == alone
+    assert "cannot be shown" in two["error"]
+
+
 @pytest.mark.parametrize(
     "address",
     [

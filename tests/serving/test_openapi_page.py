@@ -36,7 +36,7 @@ def test_it_shows_the_users_own_columns_and_answers(
     answer = document["components"]["schemas"]["several.Answer"]["properties"]["prediction"]
     assert list(answer["properties"]) == ["label", "stars", "entities"]
     ask = document["paths"]["/v1/models/film/predict"]["post"]
-    assert {p["name"] for p in ask["parameters"]} >= {"explain", "min_confidence", "strictness"}
+    assert {p["name"] for p in ask["parameters"]} >= {"explain", "min_confidence", "strictness", "encoding", "columns"}
     assert set(ask["requestBody"]["content"]) == {
         "application/json", "text/csv", "application/x-ndjson", "multipart/form-data",
     }  # fmt: skip

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,44 @@ def test_a_full_disk_is_told_without_its_place(
     assert list(tmp_path.iterdir()) == []
 
 
+SAID = [
+    ("?encoding=latin-1", "text\nä b\n".encode("latin-1"), "It is likely latin-1: pass ?encoding=latin-1,"),
+    ("?header=0&columns=text", b"a warm evening\nb\n", "say ?header=0"),
+    ("?delimiter=;&columns=text,id", b"a;b\nc;d\n", "say ?header=0"),
+    ("?columns=text,id", b"text,text\na,b\n", "name all columns with ?columns=..."),
+    ("?delimiter=tab", b"text\tid\na\tb\n", ""),
+]
+
+
+@pytest.mark.parametrize(("query", "content", "hint"), SAID)
+def test_what_a_table_does_not_say_stands_in_the_address(
+    service: Service, query: str, content: bytes, hint: str
+) -> None:
+    """And the hints of the readers name it as it is given there."""
+    client, kind = service(), {"content-type": "text/csv"}
+    asked = client.post(PREDICT + query, content=content, headers=kind)
+    assert asked.status_code == 200, asked.text
+    assert "prediction" in asked.json()["answers"][-1]
+    assert client.post(PREDICT + query, files={"file": ("a.csv", content)}).json() == asked.json()
+    job = client.post(f"/v1/jobs{query}&model=film", content=content, headers=kind).json()["id"]
+    while (told := client.get(f"/v1/jobs/{job}").json())["state"] in ("waiting", "running"):
+        pass
+    assert told["state"] == "done", told
+    plain = client.post(PREDICT, content=content, headers=kind)
+    assert hint in plain.text
+    assert not re.search("--|ReadOptions", plain.text)
+    for kind in ("application/json", "application/x-ndjson"):
+        refused = client.post(PREDICT + query, content=b'{"rows": ["a"]}', headers={"content-type": kind})
+        assert refused.status_code == 400
+        assert "is of tables, and the body is none" in refused.json()["error"]["message"]
+
+
+def test_a_delimiter_that_is_none(service: Service) -> None:
+    answer = service().post(PREDICT + "?delimiter=::", content=b"text\na\n", headers={"content-type": "text/csv"})
+    assert answer.status_code == 400
+    assert "expected one character" in answer.json()["error"]["message"]
+
+
 def test_csv_answers_are_what_predict_writes(service: Service, film: ServiceModel, tmp_path: Path) -> None:
     rows = [{"id": "1", "text": "=1+1"}, {"id": "@x", "text": "a warm evening"}, {"id": None, "text": None}]
     out = tmp_path / "answers.csv"
@@ -277,6 +316,7 @@ def test_an_image_as_base64_data_address_and_part(service: Service, photos: Serv
         "/etc/passwd", "../../etc/passwd", "file:///etc/passwd", "http://127.0.0.1:1/a.png", "a.png", "C:\\a.png",
         {"path": "/etc/passwd"}, {"bytes": None, "path": "/etc/passwd"}, {"base64": 5}, {"base64": "%%%"},
         "data:image/png;base64,%%%", "data:text/html,x", ["/etc/passwd"], [{"path": "/etc/passwd"}], [["/etc/passwd"]],
+        5, True,
     ],
 )  # fmt: skip
 def test_a_string_is_never_a_path(service: Service, photos: ServiceModel, value: Any) -> None:
@@ -287,6 +327,7 @@ def test_a_string_is_never_a_path(service: Service, photos: ServiceModel, value:
     for answer in ask(client, rows, path=path):
         assert "prediction" not in answer
         assert "root:" not in json.dumps(answer)
+        assert not re.search(r"NumPy|PIL|a path,", json.dumps(answer))
     assert all("passwd" not in repr(row) for rows in client.fleet.asked for row in rows)
 
 

@@ -48,6 +48,9 @@ def test_what_is_wrong_is_said_before_a_model_is_loaded(run: Run, film_folder: P
             (film_folder, "--root", tmp_path / "absent"): ("is no folder", "--root"),
             (film_folder, "--runtime", "tensorrt"): ("'tensorrt' is unknown",),
             (film_folder, "--root-path", "models/"): ("begins with a slash",),
+            (film_folder, "--rate", "inf"): ("--rate is inf, expected a number",),
+            (film_folder, "--max-body", "inf"): ("--max-body is inf",),
+            (film_folder, "--timeout", "inf"): ("--timeout is inf",),
         }.items():
             code, out, err = run("serve", *arguments)
             assert (code, out) == (2, ""), err
@@ -60,6 +63,12 @@ def test_names_of_models(tmp_path: Path) -> None:
     assert named_models([str(folder), f"b={folder}"]) == {"my-model-2": folder, "b": folder}
     with pytest.raises(ConfigError, match="no name"):
         named_models(["..=x"])
+    long, odd = tmp_path / ("a" * 65), tmp_path / "lr=0.1"
+    odd.mkdir()
+    for given in (long, odd):
+        with pytest.raises(ConfigError, match=re.escape(f"polydetr serve model={str(given)!r}")):
+            named_models([str(given)])
+        assert named_models([f"model={given}"]) == {"model": given}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from running_service import Service
 
 from polydetr.inference.service import ServiceModel
 from polydetr.serving.app import create_app
-from polydetr.serving.contract import Busy, Unavailable
+from polydetr.serving.contract import Busy, TooLate, Unavailable
 from polydetr.serving.limits import Limits
 
 PREDICT = "/v1/models/film/predict"
@@ -70,6 +71,16 @@ def test_where_too_much_waits_a_stream_waits(service: Service) -> None:
     assert answer.headers["retry-after"] == "5"
 
 
+def test_rows_that_are_too_slow_together_are_asked_in_parts(service: Service) -> None:
+    client = service(limits=Limits(stream_rows=5))
+    client.fleet.failing += [TooLate()]
+    answered = lines(client.post(PREDICT, content=b'"a"\n' * 5, headers=NDJSON))
+    assert [answer["row"] for answer in answered] == [1, 2, 3, 4, 5]
+    assert [len(rows) for rows in client.fleet.asked] == [2, 3]
+    client.fleet.failing += [TooLate()]
+    assert client.post(PREDICT, content=b'"a"\n', headers=NDJSON).status_code == 504
+
+
 class Conversation:
     """One request spoken message by message."""
 
@@ -123,6 +134,33 @@ def test_an_answer_comes_before_the_next_row_is_sent(film: ServiceModel) -> None
         await asyncio.wait_for(task, 5)
 
     asyncio.run(talk())
+
+
+def test_a_long_line_in_small_parts_costs_no_more(film: ServiceModel) -> None:
+    async def talk() -> float:
+        gate = create_app(LocalFleet({"film": film}), limits=Limits(body_bytes=2_000_000, bodies_bytes=2_500_000))
+        speech = Conversation(gate)
+        task, began = speech.begin(), time.monotonic()
+        for _ in range(19_000):
+            await speech.say(b"x" * 100)
+        while speech.coming.qsize():
+            await asyncio.sleep(0.01)
+        took = time.monotonic() - began
+        assert gate._held.bytes == 1_900_000
+        other = Conversation(gate)
+        refused = other.begin()
+        await other.say(b"x" * 1_000_000)
+        assert (await other.sent.get())["status"] == 429
+        await speech.say(b'\n"a"\n')
+        assert "is not JSON" in (await anext(answers := speech.answers()))["error"]["message"]
+        assert (await anext(answers))["row"] == 2
+        assert gate._held.bytes == 0
+        for one, end in ((speech, task), (other, refused)):
+            await one.say(b"", more=False)
+            await asyncio.wait_for(end, 5)
+        return took
+
+    assert asyncio.run(talk()) < 5  # copied whole each time, it takes half a minute
 
 
 def test_no_more_is_read_than_is_answered(film: ServiceModel) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import socket
 import time
 from collections.abc import Callable
@@ -114,6 +115,72 @@ def test_a_body_that_comes_too_slowly(running: Callable[..., Any]) -> None:
         assert status(answer) == 408
     assert time.monotonic() - began < 3
     still_alive(service)
+
+
+@pytest.mark.parametrize("drips", [False, True], ids=["silent", "a byte now and then"])
+def test_what_has_come_earns_no_hours(running: Callable[..., Any], drips: bool) -> None:
+    service = running(limits=Limits(body_s=0.4))
+    with socket.create_connection(("127.0.0.1", service.port), timeout=0.2) as connection:
+        connection.sendall(PREDICT + b"Content-Length: 3000000\r\n\r\n" + b" " * 2_000_000)
+        began, answer = time.monotonic(), b""
+        while not answer and time.monotonic() - began < 5:
+            with suppress(TimeoutError):
+                answer = connection.recv(65536)
+            if drips and not answer:
+                connection.sendall(b" ")
+    assert status(answer) == 408
+    assert time.monotonic() - began < 2
+    still_alive(service)
+
+
+def test_bodies_are_bounded_together_and_a_small_one_always_has_room(running: Callable[..., Any]) -> None:
+    service = running(limits=Limits(bodies_bytes=1_000_000))
+    large = PREDICT + b"Connection: close\r\nContent-Length: %d\r\n\r\n"
+    body = GOOD + b" " * 900_000
+    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
+        connection.sendall(large % len(body) + body[:-1])
+        while service.gate._held.bytes < 900_000:
+            time.sleep(0.01)
+        refused = service.said(large % len(body) + body)
+        assert status(refused) == 429
+        assert b"retry-after: 1" in refused
+        assert status(service.said(large % len(GOOD) + GOOD)) == 200
+        connection.sendall(body[-1:])
+        assert status(connection.recv(65536)) == 200
+    assert status(service.said(large % len(body) + body)) == 200
+    assert status(service.said((large % 2_000_000) + GOOD + b" " * (2_000_000 - len(GOOD)))) == 200  # alone
+    assert service.gate._held.bytes == 0
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/csv", "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize("path", ["/v1/models/film/predict", "/label-studio/film/predict"])
+def test_who_goes_away_before_the_end_is_no_fault_of_ours(
+    running: Callable[..., Any], caplog: pytest.LogCaptureFixture, kind: str, path: str
+) -> None:
+    service = running()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 100\r\n\r\n"
+    with caplog.at_level(logging.INFO, "polydetr.serving"):
+        with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
+            connection.sendall(head.encode() + (b"--x\r\n" if "form" in kind else b"{"))
+            time.sleep(0.1)
+        for _ in range(200):
+            if caplog.records:
+                break
+            time.sleep(0.01)
+    (told,) = [record.fields for record in caplog.records]  # type: ignore[attr-defined]
+    assert told["status"] in (400, 415)
+    assert told["reason"] == ("gone" if told["status"] == 400 else "type")
+
+
+def test_a_refused_stream_is_read_no_further(running: Callable[..., Any]) -> None:
+    head = PREDICT.replace(b"application/json", b"application/x-ndjson").replace(b"film", b"flim")
+    with socket.create_connection(("127.0.0.1", running().port), timeout=10) as connection:
+        connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n" + b"5\r\nabcde\r\n")
+        answer = b""
+        while data := connection.recv(65536):  # until it is closed
+            answer += data
+    assert status(answer) == 404
+    assert b"connection: close" in answer.lower()
 
 
 def test_a_reader_who_takes_nothing_is_let_go(running: Callable[..., Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,6 +73,9 @@ def serve(
 
     if root_path and not (root_path.startswith("/") and not root_path.endswith("/")):
         raise ConfigError(f"--root-path {root_path!r} begins with a slash and ends without one, such as /models.")
+    for option, value in (("--rate", rate), ("--max-body", max_body), ("--timeout", timeout)):
+        if value is not None and not math.isfinite(value):
+            raise ConfigError(f"{option} is {value}, expected a number.", hint="Name one, or leave the option out.")
     rate = rate if rate is not None or keys is None else _RATE
     limits = dataclasses.replace(
         LIMITS, body_bytes=int(max_body * 1_000_000), rows=max_rows, timeout_s=timeout, rate=rate,

@@ -11,15 +11,15 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from polydetr.errors import PolydetrError, quoted
 from polydetr.serving.about import model_dict
 from polydetr.serving.admin import admin_routes
 from polydetr.serving.answer_table import DELIMITERS, table_bytes
-from polydetr.serving.asking import AskQuery, model_named, query_of, replies_to
-from polydetr.serving.bodies import STREAMS, content_type, items_of_body
+from polydetr.serving.asking import FileQuery, model_named, query_of, replies_to
+from polydetr.serving.bodies import STREAMS, check_reading, content_type, items_of_body
 from polydetr.serving.body_limit import CALLER, Caller
 from polydetr.serving.contract import Fleet, Reply
 from polydetr.serving.counters import CONTENT_TYPE, Counters
@@ -74,7 +74,7 @@ def create_app(
     app = FastAPI(
         title="polydetr", lifespan=life, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
     )
-    for kind in (PolydetrError, HTTPException, Exception):
+    for kind in (PolydetrError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _refused)
     _add_pages(app, first="docs" if pages is None else f"{pages.prefix.strip('/')}/")
     _add_state(app, fleet, counters)
@@ -172,7 +172,8 @@ def _add_state(app: FastAPI, fleet: Fleet, counters: Counters) -> None:
 def _add_predict(app: FastAPI, fleet: Fleet, limits: Limits) -> None:
     @app.post("/v1/models/{name}/predict")
     async def predict(name: str, request: Request) -> Response:
-        query = query_of(request, AskQuery)
+        query = query_of(request, FileQuery)
+        reading = query.reading()
         columns = Columns.of(model_named(fleet, name))
         caller: Caller = request.scope[CALLER]
         caller.facts |= {"model": name, "rows": 0, "rejected": 0}
@@ -182,10 +183,11 @@ def _add_predict(app: FastAPI, fleet: Fleet, limits: Limits) -> None:
             caller.facts["rejected"] += sum("error" in reply for reply in replies)
 
         wanted = _wanted(request)
+        check_reading(request, reading)
         if content_type(request) in STREAMS:
             lines = answered_lines(request, fleet, name, columns, query.ask(), limits, told=told)
             return Streamed(await anext(lines, None), lines)
-        items = await items_of_body(request, columns, limits, query.strictness)
+        items = await items_of_body(request, columns, limits, query.strictness, reading)
         ask = query.ask(cells=wanted in DELIMITERS)
         replies = await replies_to(fleet, name, items, ask, timeout_s=limits.timeout_s)
         told(replies)
@@ -216,6 +218,8 @@ async def _refused(request: Request, error: Exception) -> Response:
         raw = {name.lower().encode(): value.encode() for name, value in (error.headers or {}).items()}
         message = said.get(error.status_code, str(error.detail)[:200])
         refused = Refused(error.status_code, message, reason="address", headers=list(raw.items()))
+    elif isinstance(error, ClientDisconnect):
+        refused = Refused(400, "the body did not come to its end.", reason="gone")
     elif not isinstance(error, PolydetrError):
         refused = fault(request.scope[CALLER])  # the gate logs it
     else:

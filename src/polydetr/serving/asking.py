@@ -10,8 +10,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
+from polydetr.core.reading import ReadOptions
 from polydetr.errors import RowError, did_you_mean, fault_reason, quoted
-from polydetr.serving.contract import Ask, Busy, Fleet, ModelInfo, Reply, Unavailable, UnknownModel
+from polydetr.serving.contract import Ask, Busy, Fleet, ModelInfo, Reply, TooLate, Unavailable, UnknownModel
 from polydetr.serving.refusal import Refused, error_dict
 from polydetr.serving.rows import Columns, Item
 
@@ -49,6 +50,24 @@ class AskQuery(BaseModel):
     def ask(self, *, cells: bool = False) -> Ask:
         """As the fleet takes it."""
         return Ask(**self.model_dump(include=set(AskQuery.model_fields)), cells=cells)
+
+
+class FileQuery(AskQuery):
+    """The same where the rows may be a file, with what a file does not say about itself."""
+
+    encoding: str | None = Field(None, max_length=60, description="of a table that is not UTF-8, such as latin-1")
+    delimiter: str | None = Field(None, max_length=3, description="between the cells of a table: a character, or tab")
+    header: bool | None = Field(None, description="whether the first line of a table names its columns")
+    columns: str | None = Field(
+        None, max_length=10_000, description="the names of a table's columns, in their order: text,label"
+    )
+
+    def reading(self) -> ReadOptions:
+        """As readers take it. Raises SchemaError."""
+        return ReadOptions(
+            encoding=self.encoding, header=self.header, delimiter="\t" if self.delimiter == "tab" else self.delimiter,
+            columns=None if self.columns is None else [name.strip() for name in self.columns.split(",")],
+        )  # fmt: skip
 
 
 Q = TypeVar("Q", bound=AskQuery)
@@ -115,8 +134,8 @@ async def replies_patiently(
     patience_s: float,
 ) -> list[Reply]:
     """The same for a part of many rows, which can wait: it asks again where too much is waiting or a model is just
-    being exchanged, for ``patience_s`` in all. A column that no row of the part has is missing in each of them: that
-    it is in none of all rows cannot be known.
+    being exchanged, for ``patience_s`` in all, and for one half after the other where all are too many for the time. A
+    column that no row of the part has is missing in each of them: that it is in none of all rows cannot be known.
     """
     items, began = _with_all_columns(items, columns), time.monotonic()
     while True:
@@ -127,6 +146,13 @@ async def replies_patiently(
             if time.monotonic() - began + wait > patience_s:
                 raise
             await asyncio.sleep(max(wait, 0.05))
+        except TooLate:
+            if len(items) < 2:
+                raise
+            how = {"columns": columns, "timeout_s": timeout_s, "patience_s": patience_s}
+            half = len(items) // 2
+            replies = await replies_patiently(fleet, model, items[:half], ask, first=first, **how)
+            return replies + await replies_patiently(fleet, model, items[half:], ask, first=first + half, **how)
 
 
 def _with_all_columns(items: Sequence[Item], columns: Columns) -> list[Item]:

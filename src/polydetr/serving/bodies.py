@@ -9,6 +9,7 @@ from typing import Any
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
+from polydetr.core.reading import ReadOptions
 from polydetr.engine.encode import Strictness
 from polydetr.errors import RowError, listed, nearest, quoted
 from polydetr.serving.json_body import json_object
@@ -29,26 +30,40 @@ def content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def items_of_body(request: Request, columns: Columns, limits: Limits, strictness: Strictness) -> list[Item]:
-    """The rows of a body that is answered as a whole.
+def check_reading(request: Request, reading: ReadOptions) -> None:
+    """Raises Refused where something is said of a table, and the body is none."""
+    given, kind = reading.given(), content_type(request)
+    if given and (kind not in FORMATS or kind in STREAMS) and kind != FORM:
+        raise Refused(
+            400, f"the option {quoted(next(iter(given)))} in the address is of tables, and the body is none.",
+            hint="Leave it out, or send text/csv.", reason="query",
+        )  # fmt: skip
+
+
+async def items_of_body(
+    request: Request, columns: Columns, limits: Limits, strictness: Strictness, reading: ReadOptions
+) -> list[Item]:
+    """The rows of a body that is answered as a whole. reading: what a table does not say about itself.
 
     Raises:
         Refused: it is of no kind that is taken, is not what it claims to be, holds too many rows, or the disk has no
         room for its file.
     """
     try:
-        return await _items(request, columns, limits, strictness)
+        return await _items(request, columns, limits, strictness, reading)
     except OSError as error:
         raise not_kept(error) from error
 
 
-async def _items(request: Request, columns: Columns, limits: Limits, strictness: Strictness) -> list[Item]:
+async def _items(
+    request: Request, columns: Columns, limits: Limits, strictness: Strictness, reading: ReadOptions
+) -> list[Item]:
     """Raises Refused, OSError."""
     kind = content_type(request)
     if kind == FORM:
-        form = await request.form(max_files=limits.parts, max_fields=limits.parts, max_part_size=limits.body_bytes)
+        form = await _form(request, limits)
         try:
-            return await _of_form(form, columns, limits, strictness)
+            return await _of_form(form, columns, limits, strictness, reading)
         finally:
             await form.close()
     if kind != "application/json" and kind not in FORMATS and not kind.startswith("image/"):
@@ -60,10 +75,20 @@ async def _items(request: Request, columns: Columns, limits: Limits, strictness:
     if kind.startswith("image/"):
         return items_of([_row_of_image(body, columns)], columns)
     if kind in FORMATS:
-        return await asyncio.to_thread(_of_table, body, FORMATS[kind], columns, limits, strictness)
+        return await asyncio.to_thread(_of_table, body, FORMATS[kind], columns, limits, strictness, reading)
     if len(body) < _LARGE:
         return _of_json(body, columns, limits)
     return await asyncio.to_thread(_of_json, body, columns, limits)
+
+
+async def _form(request: Request, limits: Limits) -> FormData:
+    """Raises Refused, OSError."""
+    try:
+        return await request.form(max_files=limits.parts, max_fields=limits.parts, max_part_size=limits.body_bytes)
+    except ValueError:
+        raise Refused(
+            400, "the form is not in the charset that its content type names.", hint="Send it as UTF-8.", reason="form"
+        ) from None
 
 
 def _of_json(body: bytes, columns: Columns, limits: Limits) -> list[Item]:
@@ -92,15 +117,21 @@ def too_many(limits: Limits) -> Refused:
     )  # fmt: skip
 
 
-def _of_table(body: bytes, kind: str, columns: Columns, limits: Limits, strictness: Strictness) -> list[Item]:
+def _of_table(
+    body: bytes, kind: str, columns: Columns, limits: Limits, strictness: Strictness, reading: ReadOptions
+) -> list[Item]:
     with written(body, kind) as path:
-        items = list(islice(items_of_file(path, kind, columns, strictness=strictness), limits.rows + 1))
+        items = list(
+            islice(items_of_file(path, kind, columns, strictness=strictness, reading=reading), limits.rows + 1)
+        )
     if len(items) > limits.rows:
         raise too_many(limits)
     return items
 
 
-async def _of_form(form: FormData, columns: Columns, limits: Limits, strictness: Strictness) -> list[Item]:
+async def _of_form(
+    form: FormData, columns: Columns, limits: Limits, strictness: Strictness, reading: ReadOptions
+) -> list[Item]:
     """A form is a file of rows, in the part "file"; or one row, its parts its columns; or, for a model that reads one
     column, a row per part.
     """
@@ -108,7 +139,7 @@ async def _of_form(form: FormData, columns: Columns, limits: Limits, strictness:
     names = [name for name, _ in parts]
     if names == ["file"] and "file" not in columns.inputs and isinstance(file := parts[0][1], UploadFile):
         kind = _kind_of(file)
-        return await asyncio.to_thread(_of_table, await file.read(), kind, columns, limits, strictness)
+        return await asyncio.to_thread(_of_table, await file.read(), kind, columns, limits, strictness, reading)
     if not parts:
         raise Refused(400, "the form is empty.", hint=f"Its parts are the columns {listed(columns.inputs)}.")
     cells = [(name, await _cell_of(name, part, columns)) for name, part in parts]

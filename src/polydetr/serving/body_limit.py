@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from polydetr.serving.contract import Busy
 from polydetr.serving.keys import Key
 from polydetr.serving.limits import Limits
 from polydetr.serving.refusal import Refused
@@ -22,6 +23,8 @@ _LINGER_S = 2.0
 is reset, and the client may never see why.
 """
 _LINGER_BYTES = 32 << 20
+_SMALL = 1 << 16
+"""Bytes of a request for which there always is room: who sends much and slowly does not keep out who asks for a row."""
 
 
 @dataclass
@@ -43,21 +46,36 @@ class Caller:
         return self.key.name if self.key else ""
 
 
+@dataclass
+class Held:
+    """Bytes of bodies in memory, of all requests together; ``most`` at most, but for what one alone may have."""
+
+    most: int
+    bytes: int = 0
+
+    def check(self, size: int, *, mine: int) -> None:
+        """size: what comes; mine: what this request has already. Raises Busy."""
+        if mine + size > _SMALL and self.bytes > mine and self.bytes + size > self.most:
+            raise Busy("the requests that are being received are larger than there is room for.", retry_after=1)
+
+
 class BodyLimit:
-    """How much of a body may come, and how slowly: ``receive`` of ASGI, counted and timed. most: bytes, None for a
-    stream, of which every part may take its time. ended: there is none, or it was read to its end.
+    """How much of a body may come, and how slowly: ``receive`` of ASGI, counted and timed. path: where it is sent.
+    most: bytes, None for a stream, of which every part may take its time. ended: there is none, or it was read to its
+    end. kept: bytes of it that are in memory: of a stream the last line; none of a file that is larger than other
+    bodies may be, which goes to the disk as it comes.
     """
 
-    def __init__(self, receive: Receive, limits: Limits, caller: Caller, *, ended: bool) -> None:
+    def __init__(self, receive: Receive, limits: Limits, caller: Caller, *, path: str, ended: bool, held: Held) -> None:
         self._receive, self._limits, self._caller, self.ended = receive, limits, caller, ended
+        self._path, self._held, self.kept = path, held, 0
         self.most: int | None = 0
-        self._waited = 0.0
+        self._earned = 0.0
 
     async def __call__(self) -> Message:
         if self.ended:  # what comes now is that the client went away
             return await self._receive()
-        earned = self._caller.received / self._limits.body_rate - self._waited
-        left = self._limits.body_s + (earned if self.most is not None else 0.0)
+        left = self._limits.body_s + (self._earned if self.most is not None else 0.0)
         began = time.monotonic()
         try:
             message = await asyncio.wait_for(self._receive(), max(left, 0.01))
@@ -65,15 +83,34 @@ class BodyLimit:
             raise Refused(
                 408, "the body came too slowly.", hint=f"It may take {self._limits.body_s:.0f} s.", reason="slow"
             ) from None
-        self._waited += time.monotonic() - began
+        self._earned -= time.monotonic() - began
         if message["type"] != "http.request":
             self.ended = True
             return message
-        self._caller.received += len(message.get("body", b""))
+        size = len(message.get("body", b""))
+        self._earned = min(self._earned + size / self._limits.body_rate, self._limits.body_s)
+        self._caller.received += size
         if self.most is not None and self._caller.received > self.most:
-            raise too_large(self.most)
+            raise too_large(self.most, self._path)
+        self._keep(message.get("body", b""))
         self.ended = not message.get("more_body", False)
         return message
+
+    def _keep(self, data: bytes) -> None:
+        """Raises Busy."""
+        if self.most is None:
+            _, end, line = data.rpartition(b"\n")
+            kept = len(line) if end else self.kept + len(data)
+        else:
+            kept = self.kept + len(data) if self.most <= self._limits.body_bytes else 0
+        self._held.check(kept - self.kept, mine=self.kept)
+        self._held.bytes += kept - self.kept
+        self.kept = kept
+
+    def release(self) -> None:
+        """The request is over."""
+        self._held.bytes -= self.kept
+        self.kept = 0
 
     async def thrown_away(self) -> None:
         """Reads what still comes, for a moment, and forgets it."""
@@ -86,9 +123,9 @@ class BodyLimit:
                     self.ended = message["type"] != "http.request" or not message.get("more_body", False)
 
 
-def too_large(most: int) -> Refused:
+def too_large(most: int, path: str) -> Refused:
     """The refusal of a body of more than ``most`` bytes."""
-    return Refused(
-        413, f"the body has more than {most:,} bytes.", reason="body",
-        hint="Send fewer rows at once, a stream (application/x-ndjson), or a job (POST /v1/jobs).",
-    )  # fmt: skip
+    hint = {"/v1/jobs": "Send the rows in several files."}.get(path)
+    if path.startswith("/v1/models/"):
+        hint = "Send fewer rows at once, a stream (application/x-ndjson), or a job (POST /v1/jobs)."
+    return Refused(413, f"the body has more than {most:,} bytes.", reason="body", hint=hint)

@@ -35,6 +35,9 @@ class Busy(PolydetrError):
 class TooLate(PolydetrError):
     """The time that the request allows was over before it was answered."""
 
+    def __init__(self) -> None:
+        super().__init__("the time that the request allows was over before it was answered.")
+
 
 class Unavailable(PolydetrError):
     """The model cannot answer now: it is being loaded, its folder is damaged, or its process ended."""

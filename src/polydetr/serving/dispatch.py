@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from polydetr.core.ahead import cores
-from polydetr.errors import ConfigError, InputError, ModelFolderError
+from polydetr.errors import ConfigError, InputError, ModelFolderError, PolydetrError
 from polydetr.serving.contract import TooLate, Unavailable
 from polydetr.serving.frames import RowCodec
 from polydetr.serving.lanes import Lane, environment
@@ -25,6 +25,8 @@ from polydetr.serving.versions import Version
 from polydetr.serving.waiting import Request, Sending, Waiting, parcels_of
 
 TURNS_AHEAD = 8
+_MOST_ENDS = 2
+"""A version that no request waits for is not loaded again once so many processes ended while it was."""
 _SLOWEST_RESTART_S = 30.0
 Notify = Callable[[str, Mapping[str, Any]], None]
 """Takes an event of the service by its name, with numbers and names that tell of it and no text of a caller."""
@@ -93,10 +95,9 @@ class Dispatcher:
         needed, others = self._versions()
         await self._load_all(lane, needed if again else [*needed, *others], again=again)
         lane.is_ready = True
-        self._tell_shadows(lane)
         self.pump()
         if again and others:
-            self._do(self._load_all(lane, others, again=True))
+            self._do(self._load_later(lane, others))
 
     async def _load_all(self, lane: Lane, versions: Sequence[Version], *, again: bool) -> None:
         for version in versions:
@@ -105,26 +106,56 @@ class Dispatcher:
             except (ModelFolderError, ConfigError) as error:
                 if not again:
                     raise
-                version.fault = f"{version.name!r} cannot be loaded again: {error.message}"
-                self._notify("model_failed", {"model": version.name, "error": type(error).__name__})
+                self._failed(version, error)
+        self._tell_shadows(lane)
+
+    async def _load_later(self, lane: Lane, versions: Sequence[Version]) -> None:
+        """Those that no request waits for. What is left when the process ends is loaded into the next one."""
+        for version in versions:
+            if version.ends >= _MOST_ENDS:
+                continue
+            try:
+                await self._load_all(lane, [version], again=True)
+            except Unavailable as error:
+                if version.ends >= _MOST_ENDS:
+                    self._failed(version, error)
+                return
+
+    def _failed(self, version: Version, error: PolydetrError) -> None:
+        """It cannot be loaded again; others may hold it still. The reason names places on this machine."""
+        about = {"model": version.name, "error": type(error).__name__, "reason": error.message}
+        self._notify("model_failed", about)
+        if not any(lane.holds(version) for lane in self.lanes):
+            version.fault = f"{version.name!r} cannot be loaded again; the service's log says why."
+            for request in [*self.waiting.of(version), *(sending.request for sending in self._suspects)]:
+                self._check(request)
+
+    def _check(self, request: Request) -> None:
+        """Whoever waits for a version that no process can load is told so."""
+        if request.version.fault is not None:
+            request.fail(Unavailable(request.version.fault))
 
     async def bring(self, version: Version) -> None:
-        """Brings a model, which ``versions`` gives already, into every process, also into those that begin meanwhile.
+        """Brings a model into every process, also into those that begin meanwhile.
 
         Raises:
-            ModelFolderError, ConfigError: it cannot be loaded. Unavailable: the service ends.
+            ModelFolderError, ConfigError: it cannot be loaded, or ends the processes. Unavailable: the service ends.
         """
-        for lane in self.lanes:
-            while version.handle not in lane.process.loaded:
-                if self._ending:
-                    raise Unavailable("the service is ending.")
-                if version.fault is not None:
-                    raise ModelFolderError(version.fault)
-                if lane.is_ready:
-                    with contextlib.suppress(Unavailable):
-                        await lane.load(version, self._runtime, self.codec)
-                else:
-                    await asyncio.sleep(0.02)
+        while lacking := [lane for lane in self.lanes if version.handle not in lane.process.loaded]:
+            if self._ending:
+                raise Unavailable("the service is ending.")
+            if version.ends >= _MOST_ENDS:
+                raise ModelFolderError(
+                    f"the model process ended while the new version of {version.name!r} was loaded, "
+                    f"{version.ends} times.",
+                    hint="Is there memory for both? Serve it alone to see: polydetr serve FOLDER.",
+                )
+            lane = next((lane for lane in lacking if lane.is_ready), None)
+            if lane is None:
+                await asyncio.sleep(0.02)
+                continue
+            with contextlib.suppress(Unavailable):
+                await lane.load(version, self._runtime, self.codec)
 
     def drop(self, version: Version) -> None:
         """Frees its memory in every process."""
@@ -176,12 +207,20 @@ class Dispatcher:
                 return
             except OSError:  # no memory or no files for another process, at this moment
                 continue
+            except Exception as error:
+                self._notify("process_failed", {"process": lane.number, "error": type(error).__name__})
+                if lane.process.is_up:
+                    lane.process.kill()
+                    return
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> None:
         request.parcels = parcels_of(request, whole=request.version.draws)
         self.waiting.add(request)
+        self._check(request)
+        if request.done.done():
+            return
         if not request.parcels:  # every row has its error already
             request.done.set_result(None)
             return
@@ -202,18 +241,26 @@ class Dispatcher:
         """Sends what the processes have room for, to the one with the least before it."""
         while True:
             room = [lane for lane in self.lanes if lane.has_room(self._ahead)]
-            while self._suspects and self._suspects[0].request.done.done():
-                self._suspects.popleft()
-            if self._suspects:
-                room = [lane for lane in room if not lane.out]
+            if suspect := self._suspect():
+                room = [lane for lane in room if not lane.out and lane.holds(suspect.request.version)]
             if not room:
                 return
-            sending = self._suspects.popleft() if self._suspects else self.waiting.next()
+            if suspect:
+                self._suspects.remove(suspect)
+            handles = {handle for lane in room for handle in lane.process.loaded}
+            sending = suspect or self.waiting.next(handles)
             if sending is None:
                 return
-            lane = min(room, key=lambda lane: lane.tokens)
+            lane = min((one for one in room if one.holds(sending.request.version)), key=lambda lane: lane.tokens)
             lane.alone = sending.tried > 0
             self._send(lane, sending)
+
+    def _suspect(self) -> Sending | None:
+        """The next that was in a process that ended, where a process holds its model."""
+        while self._suspects and self._suspects[0].request.done.done():
+            self._suspects.popleft()
+        able = (one for one in self._suspects if any(lane.holds(one.request.version) for lane in self.lanes))
+        return next(able, None)
 
     def _send(self, lane: Lane, sending: Sending) -> None:
         request, loop = sending.request, asyncio.get_running_loop()
@@ -250,7 +297,7 @@ class Dispatcher:
             if "replies" in message:
                 self._answered(sending, message)
             elif message.get("late"):
-                sending.request.fail(TooLate(_TOO_LATE))
+                sending.request.fail(TooLate())
             else:
                 self._refused(sending, message["failed"])
         self.pump()
@@ -295,4 +342,3 @@ class Dispatcher:
 
 
 _LATER = "Ask again in a few seconds."
-_TOO_LATE = "the time that the request allows was over before it was answered."

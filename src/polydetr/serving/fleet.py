@@ -47,7 +47,6 @@ class ModelFleet:
         notify: Notify,
     ) -> None:
         self._lines: dict[str, Line] = {}
-        self._arriving: list[Version] = []
         self._leaving: list[Version] = []
         self._swapping = asyncio.Lock()
         self._root, self._notify = root, notify
@@ -136,18 +135,27 @@ class ModelFleet:
         self._measured.unread(self._line(model).name, rows)
 
     async def _answer(self, line: Line, rows: Sequence[Row], ask: Ask, *, deadline: float) -> list[Reply]:
-        version, loop = line.current, asyncio.get_running_loop()
+        version = line.current
         if self._is_ending:
             raise Unavailable("the service is ending.")
         if version.fault is not None:
             raise Unavailable(version.fault)
         if not rows:
             return []
+        version.users += 1  # from now on: a model that is taken back meanwhile is not freed before this is answered
+        try:
+            return await self._answer_by(version, rows, ask, deadline=deadline)
+        finally:
+            version.users -= 1
+            self._free()
+
+    async def _answer_by(self, version: Version, rows: Sequence[Row], ask: Ask, *, deadline: float) -> list[Reply]:
+        loop = asyncio.get_running_loop()
         accepted = loop.time()
         lanes = max(1, self._dispatcher.ready)
         self._waiting.admit(len(rows), 0, row_s=version.row_s, timeout_s=deadline - accepted, lanes=lanes)
         packed, replies = await self._packed(rows)
-        self._measured.unread(line.name, packed.count(None))
+        self._measured.unread(version.name, packed.count(None))
         size = sum(len(part) for row in packed if row is not None for part in row)
         self._waiting.admit(len(rows), size, row_s=version.row_s, timeout_s=deadline - loop.time(), lanes=lanes)
         left = sum(reply is None for reply in replies)
@@ -155,18 +163,15 @@ class ModelFleet:
             next(self._requests), version, asdict(ask), packed, replies, deadline, accepted, loop.create_future(),
             size=size, left=left,
         )  # fmt: skip
-        version.users += 1
         try:
             self._dispatcher.submit(request)
             async with asyncio.timeout_at(deadline):
                 await request.done
             return [reply for reply in request.replies if reply is not None]
         except TimeoutError:
-            raise TooLate("the time that the request allows was over before it was answered.") from None
+            raise TooLate from None
         finally:
             self._dispatcher.forget(request)
-            version.users -= 1
-            self._free()
 
     async def _packed(self, rows: Sequence[Row]) -> tuple[list[list[bytes] | None], list[Reply | None]]:
         """The rows as they are sent, and the replies to those that cannot be."""
@@ -198,7 +203,7 @@ class ModelFleet:
         """Those that a process has to hold: those by which requests are answered, and all others."""
         answering = [line.current for line in self._lines.values()] + [v for v in self._leaving if v.users]
         others = [v for line in self._lines.values() for v in line.versions if v is not line.current]
-        return answering, [*others, *self._arriving]
+        return answering, others
 
     def _state(self, line: Line) -> str:
         if line.current.fault is not None:
@@ -213,18 +218,16 @@ class ModelFleet:
         async with self._swapping:
             version = self._version(model, below(self._root, folder))
             version.row_s, version.tokens = line.current.row_s, line.current.tokens
-            self._arriving.append(version)
-            self._leaving.append(version)
+            left = [version]
             try:
                 await self._dispatcher.bring(version)
                 if differ := columns_differ(line.current, version):
                     raise ModelFolderError(f"the model in {folder!r:.80} does not replace {model!r:.80}: {differ}")
-                self._leaving.remove(version)
-                self._leaving += line.take_over(version, shadow=shadow)
+                left = line.take_over(version, shadow=shadow)
             except PolydetrError as error:
                 raise without_place(error, self._root) from None
             finally:
-                self._arriving.remove(version)
+                self._leaving += left
                 self._free()
             self._settle("shadow" if shadow else "replaced", line)
             return line.info(state=self._state(line))
@@ -249,7 +252,7 @@ class ModelFleet:
 
     def _free(self) -> None:
         """Frees the versions that nobody needs any more."""
-        for version in [v for v in self._leaving if not v.users and v not in self._arriving]:
+        for version in [v for v in self._leaving if not v.users]:
             self._leaving.remove(version)
             self._dispatcher.drop(version)
 

@@ -3,7 +3,7 @@
     u32 length of the JSON, u32 number of parts, u64 length of each part, the JSON, the parts
 
 Nothing is unpickled: what a caller sent is JSON or bytes on both sides. Lengths are those of this program's own
-processes; what a caller may send is bounded before (``queue.Waiting``).
+processes; what a caller may send is bounded before (``waiting.Waiting``).
 """
 
 from __future__ import annotations

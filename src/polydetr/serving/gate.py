@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from polydetr.errors import PolydetrError
-from polydetr.serving.body_limit import CALLER, BodyLimit, Caller, Message, Receive, too_large
+from polydetr.serving.body_limit import CALLER, BodyLimit, Caller, Held, Message, Receive, too_large
 from polydetr.serving.keys import Key, KeyFile
 from polydetr.serving.limits import Limits, Place
 from polydetr.serving.log import log
@@ -66,6 +66,7 @@ class Gate:
         self._app, self._limits, self._place, self._keys = app, limits, place, keys
         self._pages = pages
         self._most_of, self._finished = most_of, finished
+        self._held = Held(limits.bodies_bytes)
         self._rates = Buckets(limits.rate, limits.burst) if limits.rate else None
         self._failures = Failures(limits.failures, limits.failures_s)
 
@@ -80,8 +81,8 @@ class Gate:
         given = headers.get(b"x-request-id", [b""])[0]
         caller = Caller(given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
         scope[CALLER] = caller
-        body = BodyLimit(receive, self._limits, caller, ended=not _has_body(headers))
         path = self._path(scope)
+        body = BodyLimit(receive, self._limits, caller, path=path, ended=not _has_body(headers), held=self._held)
         answer = _Answer(send, body, caller, policy=self._pages.policy if self._of_pages(path) else None)  # type: ignore[union-attr]
         reason: str | None = None
         try:
@@ -97,6 +98,7 @@ class Gate:
             if not answer.begun:
                 await _refuse(refused, answer)
         finally:
+            body.release()
             self._finished(scope, caller, reason, time.monotonic() - caller.began)
 
     async def _checked(
@@ -120,7 +122,7 @@ class Gate:
         kind = headers.get(b"content-type", [b""])[0].decode("latin-1").partition(";")[0].strip().lower()
         most = self._most_of(path, kind)
         if most is not None and any(int(n) > most for n in headers.get(b"content-length", []) if n.isdigit()):
-            raise too_large(most)
+            raise too_large(most, path)
         return most
 
     async def _socket(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -152,7 +154,7 @@ class Gate:
         await self._pages.check(scope, headers, path)
         most = self._pages.most_of(path)
         if any(int(n) > most for n in headers.get(b"content-length", []) if n.isdigit()):
-            raise too_large(most)
+            raise too_large(most, path)
         return most
 
     def _check_host(self, headers: Mapping[bytes, list[bytes]]) -> None:
@@ -211,7 +213,7 @@ class Gate:
 
 class _Answer:
     """``send`` of ASGI, with the headers that every answer has. Where it comes before the body was read, the connection
-    ends with it, so that nobody has to take what is still to come.
+    ends with it, so that nobody has to take what is still to come; a stream ends its own, but for one that is refused.
     """
 
     def __init__(self, send: Send, body: BodyLimit, caller: Caller, *, policy: bytes | None = None) -> None:
@@ -222,7 +224,7 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.begun, self._caller.status = True, message["status"]
-            self._closes = not self._body.ended and self._body.most is not None
+            self._closes = not self._body.ended and (self._body.most is not None or message["status"] >= 400)
             own = list(message.get("headers", ()))
             there = {name.lower() for name, _ in own}
             more = [(b"x-request-id", self._caller.request_id.encode())]

@@ -6,12 +6,12 @@ import time
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from polydetr.errors import quoted
 from polydetr.serving.answer_table import DELIMITERS
-from polydetr.serving.asking import AskQuery, model_named, query_of
+from polydetr.serving.asking import FileQuery, model_named, query_of
 from polydetr.serving.bodies import content_type
 from polydetr.serving.body_limit import CALLER
 from polydetr.serving.contract import Fleet
@@ -20,7 +20,7 @@ from polydetr.serving.refusal import Refused, json_bytes
 from polydetr.serving.table_body import FORMATS
 
 
-class JobQuery(AskQuery):
+class JobQuery(FileQuery):
     """What may stand in the query of the address that takes a file."""
 
     model: str
@@ -44,10 +44,10 @@ def job_routes(store: JobStore, fleet: Fleet) -> APIRouter:
         answers = next((one for one in accepted if one in DELIMITERS), "application/x-ndjson")
         owner = request.scope[CALLER].name
         job = store.new(owner, model, FORMATS[kind], answers, query.ask(cells=answers in DELIMITERS))
-        try:
-            await store.begin(job, request.stream())
-        except ClientDisconnect:
-            raise Refused(400, "the file did not come to its end.", reason="gone") from None
+        job.reading = query.reading()
+        size = request.headers.get("content-length", "0")
+        await store.make_room(owner, int(size) if size.isdigit() else 0)
+        await store.begin(job, request.stream())
         request.scope[CALLER].facts |= {"job": job.id, "model": model}
         return _json(job.to_dict(), status=202)
 

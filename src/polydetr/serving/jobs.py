@@ -14,6 +14,7 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from polydetr.serving.rows import Columns, Item
 from polydetr.serving.table_body import items_of_file
 
 _ROWS, _FIRST_ROWS = 256, 32
-"""Of a job, asked at once; fewer at first, so that the first answers are there soon."""
+"""Of a job, asked at once; fewer at first, so that the first answers are there soon, and where rows take long."""
 _PATIENCE_S = 3600.0
 """How long a job waits for its turn among requests."""
 _LOOK_S = 60.0
@@ -87,6 +88,11 @@ class Job:
         """The answers, when they are whole."""
         return self.folder / "answers"
 
+    @property
+    def part(self) -> Path:
+        """The answers, while they are not."""
+        return self.folder / "answers.part"
+
     def to_dict(self) -> dict[str, Any]:
         told = {"id": self.id, "model": self.model, "state": self.state, "rows_done": self.rows_done,
                 "rows_rejected": self.rows_rejected, "share_done": self.share_done}  # fmt: skip
@@ -132,7 +138,11 @@ class JobStore:
             Busy: as many jobs as may be are there. Refused: the file is too large, empty, or cannot be kept.
         """
         if len(self._jobs) >= self._jobs_at_most.count:
-            raise Busy(f"there are {len(self._jobs)} jobs, which is as many as are kept.", retry_after=60)
+            raise Busy(
+                f"there are {len(self._jobs)} jobs, which is as many as are kept. Delete one of yours "
+                "(DELETE /v1/jobs/ID), or wait.",
+                retry_after=60,
+            )
         self._jobs[job.id] = job
         try:
             job.rows.parent.mkdir(parents=True, mode=0o700)
@@ -172,13 +182,19 @@ class JobStore:
         return [job for job in self._jobs.values() if job.owner == owner]
 
     async def make_room(self, owner: str, size: int) -> None:
-        """Forgets the owner's oldest jobs that have ended, as far as one more of ``size`` bytes needs it."""
-        for job in self.of(owner):
-            held = sum(one.size for one in self._jobs.values())
-            if len(self._jobs) < self._jobs_at_most.count and held + size <= self._jobs_at_most.disk_bytes:
+        """Forgets jobs that have ended, as far as one more of ``size`` bytes needs it: the owner's oldest first, then
+        the oldest of whoever has most, and more than the owner.
+        """
+        most = self._jobs_at_most
+        size = size if size <= most.disk_bytes else 0  # for which no room can be made
+        while len(self._jobs) >= most.count or sum(one.size for one in self._jobs.values()) + size > most.disk_bytes:
+            counts = Counter(job.owner for job in self._jobs.values())
+            ended = [job for job in self._jobs.values() if job.task is not None and job.task.done()]
+            able = [job for job in ended if job.owner == owner]
+            able = able or [job for job in ended if counts[job.owner] > counts[owner]]
+            if not able:
                 return
-            if job.task is not None and job.task.done():
-                await self.forget(job)
+            await self.forget(max(able, key=lambda job: counts[job.owner]))  # the first of them is the oldest
 
     def new(self, owner: str, model: str, kind: str, answers: str, ask: Ask) -> Job:
         """A job that has not begun."""
@@ -193,7 +209,7 @@ class JobStore:
         if held > self._jobs_at_most.disk_bytes:
             raise Refused(
                 413, f"the jobs together have more than {self._jobs_at_most.disk_bytes:,} bytes.", reason="disk",
-                hint="Delete jobs that are done (DELETE /v1/jobs/ID), or send less.",
+                hint="Delete one of yours: DELETE /v1/jobs/ID; or send less.",
             )  # fmt: skip
         job.changed = time.monotonic()
 
@@ -215,8 +231,10 @@ class JobStore:
             job.state, job.error = "failed", error_dict("the service failed.")
         finally:
             job.changed = time.monotonic()
-            with suppress(OSError):
-                job.rows.unlink()
+            for gone in (job.rows, job.part):
+                with suppress(OSError):
+                    gone.unlink()
+            job.size = _size_of(job.folder)
         log("job", job=job.id, model=job.model, state=job.state, rows=job.rows_done, rejected=job.rows_rejected)
 
     async def _answer(self, job: Job) -> None:
@@ -231,22 +249,27 @@ class JobStore:
             leaps=leaps,
             labels=job.labels,
         )
-        part, sent, most = job.folder / "answers.part", max(1, job.size), _FIRST_ROWS
-        with _written(job, part) as result:
+        sent, most, timeout_s = max(1, job.size), _FIRST_ROWS, self._limits.timeout_s * 4
+        with _written(job) as result:
             while items := await asyncio.to_thread(_next, rows, most):
+                began = time.monotonic()
                 replies = await replies_patiently(
-                    self._fleet, job.model, items, job.ask, columns=columns, timeout_s=self._limits.timeout_s * 4,
+                    self._fleet, job.model, items, job.ask, columns=columns, timeout_s=timeout_s,
                     first=job.rows_done + 1, patience_s=job.patience_s,
                 )  # fmt: skip
+                took = time.monotonic() - began
                 result.write(items, replies)
                 job.rows_done += len(items)
                 job.rows_rejected += sum("error" in reply for reply in replies)
                 job.size = sent + result.size
                 job.share_done = leaps.offset / leaps.size if leaps.size else None
                 self._check_room(job)
-                most = min(2 * most, _ROWS)
+                if took < timeout_s / 4:
+                    most = min(2 * most, _ROWS)
+                elif took > timeout_s:
+                    most = max(1, most // 2)
         if job.answered is None:
-            os.replace(part, job.result)
+            os.replace(job.part, job.result)
 
     async def _look_after(self) -> None:
         """Forgets what was kept long enough."""
@@ -263,6 +286,13 @@ def _next(rows: Iterator[Item], most: int) -> list[Item]:
     return list(islice(rows, most))
 
 
+def _size_of(folder: Path) -> int:
+    """Bytes of all that lies there."""
+    with suppress(OSError):
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return 0
+
+
 class _Result(Protocol):
     """Where answers go; size: bytes so far."""
 
@@ -273,13 +303,13 @@ class _Result(Protocol):
 
 
 @contextmanager
-def _written(job: Job, part: Path) -> Iterator[_Result]:
+def _written(job: Job) -> Iterator[_Result]:
     """The result of a job, as it wants it. Raises OSError."""
     if job.answered is not None:
         with job.answered.open():
             yield job.answered
         return
-    with part.open("xb") as file:
+    with job.part.open("xb") as file:
         if job.answers in DELIMITERS:
             table = AnswersAsTable(file, delimiter=DELIMITERS[job.answers])
             yield table

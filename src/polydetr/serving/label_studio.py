@@ -16,7 +16,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from polydetr.errors import RowError, quoted
+from polydetr.errors import PolydetrError, RowError, quoted
 from polydetr.serving.asking import model_named, replies_to
 from polydetr.serving.bodies import content_type
 from polydetr.serving.body_limit import CALLER
@@ -130,9 +130,16 @@ def _regions(
     if control.tag == "Labels":
         text = next((row[name] for name in (control.source, *columns.texts) if isinstance(row.get(name), str)), "")
         return [_span(common, one, text) for one in value]
-    image = next((row[name] for name in columns.inputs if isinstance(row.get(name), bytes)), b"")
+    image = next((one for name in columns.inputs if isinstance(one := _lone(row.get(name)), bytes)), None)
+    if image is None:
+        raise RowError("boxes of several images cannot be shown.", hint="Give each image a task of its own.")
     (width, height), _ = shown_size(image)
     return [_box(common, one, width, height) for one in value]
+
+
+def _lone(cell: Any) -> Any:
+    """An image, also where it stands in a list of one."""
+    return cell[0] if isinstance(cell, list) and len(cell) == 1 else cell
 
 
 def _span(common: Mapping[str, Any], one: Mapping[str, Any], text: str) -> dict[str, Any]:
@@ -203,9 +210,15 @@ def label_studio_routes(fleet: Fleet, limits: Limits) -> APIRouter:
 
 def _told(reply: Reply, item: Item, shown: Mapping[str, Control], columns: Columns) -> dict[str, Any]:
     if isinstance(item, RowError) or "error" in reply:
-        error = reply["error"]
-        return {"result": [], "score": 0.0, "error": " ".join(filter(None, (error["message"], error.get("hint"))))}
-    return results_of(reply, item, shown, columns)
+        return _failed(reply["error"]["message"], reply["error"].get("hint"))
+    try:
+        return results_of(reply, item, shown, columns)
+    except PolydetrError as error:
+        return _failed(error.message, error.hint)
+
+
+def _failed(message: str, hint: str | None) -> dict[str, Any]:
+    return {"result": [], "score": 0.0, "error": " ".join(filter(None, (message, hint)))}
 
 
 def _shown(info: ModelInfo, config: Any) -> tuple[list[Control], dict[str, Control]]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from polydetr.core.ahead import cores
+from polydetr.errors import ModelFolderError
+from polydetr.serving.contract import Unavailable
 from polydetr.serving.frames import RowCodec
 from polydetr.serving.process import ModelProcess
 from polydetr.serving.versions import Version
@@ -67,9 +69,22 @@ class Lane:
         async with self._loading:
             if version.handle in self.process.loaded:
                 return
-            told, parts = await self.process.load(version.handle, version.folder, runtime)
-            version.describe(told, codec.unpack(parts[0], parts[1:]))
+            was_up = self.process.is_up
+            try:
+                told, parts = await self.process.load(version.handle, version.folder, runtime)
+            except Unavailable:
+                version.ends += was_up
+                raise
+            try:
+                version.describe(told, codec.unpack(parts[0], parts[1:]))
+            except ModelFolderError:
+                self.process.drop(version.handle)
+                raise
             self.process.loaded.add(version.handle)
+
+    def holds(self, version: Version) -> bool:
+        """Whether its process can answer by this version."""
+        return self.is_ready and version.handle in self.process.loaded
 
     def has_room(self, tokens: float) -> bool:
         within = self.tokens < tokens and self.bytes < MOST_BYTES

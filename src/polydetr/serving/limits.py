@@ -15,15 +15,17 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 class Limits:
     """The bounds of a service.
 
-    body_bytes: of a request, also of one line of a stream; rows: of a request that is answered at once; parts: of a
-    multipart body. timeout_s: until a request is answered. header_s: for the head of a request; body_s: for its body,
-    to which comes a second for every ``body_rate`` bytes that have arrived; send_s: for one part of an answer to be
-    taken. connections: open at once. rate: requests per second of one key (or, without keys, of one address), None:
-    any; burst: so many at once. failures: wrong keys of one address within ``failures_s``, after which others are
-    refused without a look. stream_rows: of a stream that are asked at once; stream_asks: asked ahead of the reader.
+    body_bytes: of a request, also of one line of a stream; bodies_bytes: of all requests that are not answered; rows:
+    of a request that is answered at once; parts: of a multipart body. timeout_s: until a request is answered. header_s:
+    for the head of a request; body_s: for its body, to which comes a second for every ``body_rate`` bytes that have
+    arrived, as long again at most; send_s: for one part of an answer to be taken. connections: open at once. rate:
+    requests per second of one key (or, without keys, of one address), None: any; burst: so many at once. failures:
+    wrong keys of one address within ``failures_s``, after which others are refused without a look. stream_rows: of a
+    stream that are asked at once; stream_asks: asked ahead of the reader.
     """
 
     body_bytes: int = 32 * MEGABYTE
+    bodies_bytes: int = 512 * MEGABYTE
     rows: int = 1_000
     parts: int = 1_000
     timeout_s: float = 30.0

@@ -7,7 +7,7 @@ from typing import Any
 
 from polydetr import __version__
 from polydetr.core.files import json_text
-from polydetr.serving.asking import AskQuery
+from polydetr.serving.asking import FileQuery
 from polydetr.serving.bodies import FORM, STREAMS
 from polydetr.serving.contract import ModelInfo
 from polydetr.serving.limits import Limits
@@ -114,11 +114,11 @@ def _answer(info: ModelInfo) -> Json:
 
 
 def _parameters() -> list[Json]:
-    schema = AskQuery.model_json_schema()["properties"]
+    schema = FileQuery.model_json_schema()["properties"]
     found = []
     for name, one in schema.items():
         one = {key: value for key, value in one.items() if key not in ("title", "description")}
-        described = AskQuery.model_fields[name].description
+        described = FileQuery.model_fields[name].description
         found.append({"name": name, "in": "query", "required": False, "schema": one,
                       **({"description": described} if described else {})})  # fmt: skip
     return found

@@ -88,12 +88,20 @@ class ModelProcess:
         finally:
             self._asked.pop(id, None)
         if failed := message.get("failed"):
-            raise error_of(failed)
+            error = error_of(failed)
+            known = isinstance(error, ModelFolderError | ConfigError)
+            raise error if known else ModelFolderError(error.message, hint=error.hint)
         return message["loaded"], parts
 
     def drop(self, handle: int) -> None:
         self.loaded.discard(handle)
         self.send({"do": "drop", "handle": handle})
+
+    def kill(self) -> None:
+        """It is gone as if it had ended itself."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
 
     async def end(self, *, wait_s: float = 5.0) -> None:
         """Closes its socket, upon which it ends; kills it where it does not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime as dt
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -84,8 +85,9 @@ def _cell(name: str, value: Any, columns: Columns) -> Any:
 
 
 def _image(column: str, value: Any) -> Any:
-    """The bytes of an image. Raises RowError for what names one."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+    """The bytes of an image. Raises RowError for what names one, and for what is none."""
+    is_nan = isinstance(value, float) and math.isnan(value)  # of a table with types
+    if value is None or is_nan or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
@@ -103,8 +105,6 @@ def _image(column: str, value: Any) -> Any:
             )
         if isinstance(value.get("bytes"), bytes):  # as Hugging Face's files hold an image
             return value["bytes"]
-    elif not isinstance(value, list | tuple):
-        return value  # a number: that it is no image is said where images are opened
     raise RowError(
         f"{quoted(value, 60)} is no image.", location=Location(column=column), hint=IMAGE_HINT
     )  # fmt: skip

@@ -81,7 +81,11 @@ def named_models(models: Sequence[str]) -> dict[str, Path]:
         path = Path(folder if mark else text)
         name = name if mark else re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-._") or "model"
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"{quoted(name, 60)} is no name of a model.", hint="Letters, digits, dots, - and _.")
+            whole = Path(text) if Path(text).exists() else path  # a folder may have the sign in its name
+            raise ConfigError(
+                f"{quoted(name, 60)} is no name of a model: up to 64 letters, digits, dots, - and _.",
+                hint=f"NAME=FOLDER gives a folder another one: polydetr serve model={quoted(str(whole), 200)}",
+            )
         if name in found:
             raise ConfigError(
                 f"two models are called {quoted(name, 60)}.",

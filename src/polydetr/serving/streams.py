@@ -102,16 +102,20 @@ async def _read(
 
 async def _lines(request: Request, limits: Limits) -> AsyncIterator[list[bytes]]:
     """What has arrived, as whole lines without blank ones, ``stream_rows`` at most at a time. Raises Refused."""
-    rest = b""
+    rest = bytearray()  # which grows in place: a long line costs no more where it comes in many small parts
     async for data in request.stream():
-        *whole, rest = (rest + data).split(b"\n")
+        rest += data
+        whole: list[bytes] = []
+        if b"\n" in data:
+            *whole, last = bytes(rest).split(b"\n")
+            rest = bytearray(last)
         if len(rest) > limits.body_bytes or any(len(line) > limits.body_bytes for line in whole):
             raise Refused(413, f"a line has more than {limits.body_bytes:,} bytes.", reason="body")
         lines = [line for line in whole if line.strip()]
         for start in range(0, len(lines), limits.stream_rows):
             yield lines[start : start + limits.stream_rows]
     if rest.strip():
-        yield [rest]
+        yield [bytes(rest)]
 
 
 def _item(line: bytes, columns: Columns) -> Item:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ GUESSED = ("json", "txt")
 _UNPACKED = 20
 """How many times larger than it came a Parquet file or a workbook may be once it is unpacked."""
 _LEAST_UNPACKED = 64 << 20
+_FLAGS = {"True": "1", "False": "0"}
 
 
 @contextmanager
@@ -107,9 +109,9 @@ def _items(
             yield item_of(record.row, columns)
     except InputError as error:
         line = error.location.line if error.location else None
-        where = f" (line {line})" if line else ""
-        hint = None if error.hint is None else _plain(error.hint, private)
-        raise Refused(400, f"the file {_plain(error.message, private)}{where}", hint=hint, reason="file") from None
+        where = f", line {line}" if line else ""
+        hint = None if error.hint is None else in_address(_plain(error.hint, private))
+        raise Refused(400, f"the file{where}: {_plain(error.message, private)}", hint=hint, reason="file") from None
     yield from _rejected(report, private)
 
 
@@ -131,6 +133,19 @@ def _rejected(report: ReadReport, private: Path) -> Iterator[RowError]:
 def _plain(text: str, private: Path) -> str:
     """Without the place of the file here."""
     return text.replace(f"{private}/", "").replace(str(private), ".")
+
+
+def in_address(hint: str) -> str:
+    """A hint of the readers, for who sends a file: options (``core.reading.option``) stand in the address here."""
+
+    def said(found: re.Match[str]) -> str:
+        name, value = found[1], found[2].strip("'")
+        if name == "format":
+            return "the content type"
+        return f"?{name}={_FLAGS.get(value, value)}"
+
+    hint = re.sub(r"--\w[^()]*\(ReadOptions\((\w+)=(.+?)\)\)", said, hint)
+    return re.sub(r"strictness='lenient' \([^()]*\)", "?strictness=lenient", hint)
 
 
 def check_parquet(path: Path) -> None:

@@ -71,7 +71,6 @@ class Pool:
         self._ends: dict[int, float] = {}
         self._now = 0.0
         self._mean = _TOKENS
-        self._closed = False
 
     def arrive(self, arrival: Arrival) -> None:
         with self._changed:
@@ -89,14 +88,17 @@ class Pool:
                 self._waiting.append(piece)
             self._changed.notify()
 
-    def add_spare(self, pieces: Sequence[Piece], *, most: int) -> bool:
-        """Rows for idle times. False where more than ``most`` would wait: these are not taken."""
+    @property
+    def spare(self) -> int:
+        """How many rows wait for idle times."""
         with self._changed:
-            if len(self._spare) + len(pieces) > most:
-                return False
+            return len(self._spare)
+
+    def add_spare(self, pieces: Sequence[Piece]) -> None:
+        """Rows for idle times."""
+        with self._changed:
             self._spare += pieces
             self._changed.notify()
-        return True
 
     def forget(self, request: int) -> None:
         """Nobody waits for the answers to this request any more."""
@@ -105,10 +107,10 @@ class Pool:
             self._waiting = [piece for piece in self._waiting if piece.parcel.request != request]
             self._ends.pop(request, None)
 
-    def take(self) -> Work | None:
-        """The next work; blocks while there is none; None once it is closed. A turn has one model and one seed."""
+    def take(self) -> Work:
+        """The next work; blocks while there is none. A turn has one model and one seed."""
         with self._changed:
-            while not (self._arrived or self._waiting or self._spare or self._closed):
+            while not (self._arrived or self._waiting or self._spare):
                 self._changed.wait()
             if late := self._late():
                 return Work(late=late)
@@ -118,14 +120,7 @@ class Pool:
                 return Work(encode=first)
             if self._waiting:
                 return Work(compute=self._turn())
-            if self._spare:
-                return Work(compute=[self._spare.pop(0)])
-            return None
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+            return Work(compute=[self._spare.pop(0)])
 
     def _late(self) -> list[int]:
         """The numbers of the parcels whose time is over, which are taken out."""

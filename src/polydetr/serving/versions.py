@@ -19,7 +19,8 @@ from polydetr.serving.drift import Windows
 class Version:
     """A model in memory of the model processes. handle: its number there; seal: names its content; row_s: what a row
     takes, in seconds, as measured; tokens: of a row, as measured; windows: how its rows were; users: requests that it
-    is to answer; fault: why it cannot.
+    is to answer; fault: why it cannot, as callers are told; ends: how often a process ended while it was loaded there,
+    since it last was.
     """
 
     handle: int
@@ -32,6 +33,7 @@ class Version:
     tokens: float = 64.0
     users: int = 0
     fault: str | None = None
+    ends: int = 0
     windows: Windows = field(default_factory=lambda: Windows({}))
 
     @property
@@ -51,7 +53,7 @@ class Version:
             )
         if not self.seal:
             self.windows = Windows(profiles_in(told["description"]))
-        self.seal, self.told, self.example, self.fault = told["seal"], told, example, None
+        self.seal, self.told, self.example, self.fault, self.ends = told["seal"], told, example, None, 0
 
     def learn(self, *, rows: int, seconds: float, tokens: int) -> None:
         """From rows that were answered: what one takes."""

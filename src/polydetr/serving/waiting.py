@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -154,13 +154,19 @@ class Waiting:
             self._ring.append(sending.request)
         sending.request.parcels.appendleft(sending)
 
-    def next(self) -> Sending | None:
-        """The next parcel of the request whose turn it is."""
-        while self._ring:
+    def next(self, handles: Set[int]) -> Sending | None:
+        """The next parcel of the request whose turn it is, among those of the versions with these handles."""
+        for _ in range(len(self._ring)):
             request = self._ring.popleft()
-            if request.parcels and not request.done.done():
-                sending = request.parcels.popleft()
-                if request.parcels:
-                    self._ring.append(request)
+            if not request.parcels or request.done.done():
+                continue
+            sending = request.parcels.popleft() if request.version.handle in handles else None
+            if request.parcels or sending is None:
+                self._ring.append(request)
+            if sending is not None:
                 return sending
         return None
+
+    def of(self, version: Version) -> list[Request]:
+        """Those that wait for this version."""
+        return [request for request in self._ring if request.version is version]

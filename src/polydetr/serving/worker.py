@@ -79,20 +79,17 @@ class Worker:
     # -- rows ---------------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while self._do_next():
-            pass  # in between nothing is held, so that a model that is dropped is freed
+        while True:
+            self._do_next()  # in between nothing is held, so that a model that is dropped is freed
 
-    def _do_next(self) -> bool:
+    def _do_next(self) -> None:
         work = self._pool.take()
-        if work is None:
-            return False
         for id in work.late:
             self.send({"id": id, "late": True})
         if work.encode is not None:
             self._encode(work.encode)
         if work.compute:
             self._compute(work.compute)
-        return True
 
     def _encode(self, arrival: Arrival) -> None:
         message = arrival.message
@@ -162,6 +159,9 @@ class Worker:
         handle = self._shadows.get(parcel.served.handle)
         if handle is None:
             return
+        if self._pool.spare + len(parcel.rows) > MOST_WAITING:
+            self._compared(parcel, [None] * len(parcel.replies), skipped=len(parcel.replies))
+            return
         try:
             shadow = Parcel.read(
                 parcel.rows, id=0, request=0, served=self.models[handle], ask=parcel.ask, first=parcel.first,
@@ -171,10 +171,10 @@ class Worker:
             self._compared(parcel, [None] * len(parcel.replies), skipped=len(parcel.replies))
             return
         shadow.twin, parcel.rows = parcel, ()
-        if not (pieces := shadow.hand_over()):
+        if pieces := shadow.hand_over():
+            self._pool.add_spare(pieces)
+        else:
             self._compared(parcel, shadow.replies)
-        elif not self._pool.add_spare(pieces, most=MOST_WAITING):
-            self._compared(parcel, [None] * len(parcel.replies), skipped=len(parcel.replies))
 
     def _compared(self, parcel: Parcel, replies: Sequence[Any], *, skipped: int = 0) -> None:
         targets = compare(parcel.replies, replies)
@@ -199,7 +199,7 @@ class Worker:
         try:
             info = self.models.load(message["handle"], Path(message["folder"]), runtime=message["runtime"])
         except Exception as fault:
-            self.send({"id": message["id"], "failed": failure(fault)})
+            self.send({"id": message["id"], "failed": failure(fault, said="the model cannot be loaded")})
             return
         example = self._codec.pack(info.pop("example"), 1)
         self.send({"id": message["id"], "loaded": info}, example)
@@ -209,12 +209,12 @@ class Worker:
             self._slow.get()()
 
 
-def failure(fault: Exception) -> dict[str, Any]:
+def failure(fault: Exception, *, said: str = "the request failed within the model") -> dict[str, Any]:
     """An error as a message; of one that was not raised on purpose nothing but its kind."""
     if isinstance(fault, PolydetrError):
         column = fault.location.column if fault.location else None
         return {"kind": type(fault).__name__, "message": fault.message, "hint": fault.hint, "column": column}
-    return {"kind": "", "message": f"the request failed within the model ({type(fault).__name__}).", "hint": None}
+    return {"kind": "", "message": f"{said} ({type(fault).__name__}).", "hint": None}
 
 
 def _or_end(work: Callable[[], None]) -> None:
