@@ -185,7 +185,10 @@ def test_modalities_follow_from_how_most_cells_are_written(values, modality):
         ([], {"y": None}, "no rows"),
         ([{"text": "a", "y": None}] * 3, {"y": None}, "missing in every row"),
         ([{"text": "a"}] * 3, None, "no target was named.*--target"),
-        ([{"y": "a"}, {"y": "b"}], {"y": None}, "no column is left to predict 'y' from"),
+        ([{"y": "a"}, {"y": "b"}], {"y": None}, "no column is left to predict 'y' from. Add a column"),
+        ([{"y": "ab"[i % 2], "x": {"a": i}} for i in range(9)], {"y": None}, "it holds objects. Add a column"),
+        ([{"t": "x", "y": {"bbox": [[1, 2, 3, 4]], "category": ["a"]}}] * 9, {"y": None},
+         r'or its width and height. Write a list per row, of {"box": \[left, top'),
         (
             [{"text": "a", "y": f"a sentence {i}"} for i in range(60)],
             {"y": None},

@@ -13,7 +13,7 @@ from typing import Any
 from polydetr.errors import RowError
 from polydetr.values.cells import MOST, decimal_marks, is_missing, read_number, says_missing
 from polydetr.values.dates import read_date
-from polydetr.values.files import is_image_name
+from polydetr.values.files import holds_image, is_image_name
 
 MIN_ROWS = 20
 """Below this, ratios say nothing."""
@@ -153,6 +153,8 @@ def _by_type(name: str, value: Any) -> tuple[str, str] | None:
         return "image", ""
     if shape:  # a column of lists, as Parquet and pandas give it
         value = list(value)
+    if holds_image(value[0] if isinstance(value, (list, tuple)) and value else value):
+        return "image", ""
     if isinstance(value, (list, tuple)):
         if value and isinstance(value[0], Mapping) and any(keys <= value[0].keys() for keys in _ANNOTATIONS):
             return "ignore", f"it holds annotations, known once somebody labeled the row{_kept(name, 'history')}"

@@ -54,6 +54,12 @@ def infer_task(name: str, rows: Sequence[Mapping[str, Any]], messages: list[str]
     if isinstance(first := typical(values), Mapping):
         if "text" in first and first.keys() & {"start", "answer_start"}:
             return "qa"
+        if "bbox" in first:  # Hugging Face's data sets have corners (Pascal VOC) here, or a corner and sizes (COCO)
+            raise SchemaError(
+                f"target {name!r} holds boxes as {first!r:.80}, which does not say whether the last two numbers of a "
+                "box are its right and bottom or its width and height.",
+                hint='Write a list per row, of {"box": [left, top, right, bottom] in pixels, "label": name}.',
+            )
         messages.append(f"Target {name!r} holds objects: rows are embedded near theirs.")
         return "embedding"
     if is_category:
