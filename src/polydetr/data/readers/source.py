@@ -246,8 +246,8 @@ def reject(
     refuse(fault.message, fault.location or location, report, skip=skip, about=about, **how)
 
 
-def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
-    """Looks at the first bytes of a file or of standard input.
+def open_source(source: str | Path, *, encoding: str | None = None, wanted: str | None = None) -> Source:
+    """Looks at the first bytes of a file or of standard input. wanted: the format that the user named.
 
     Raises:
         DataFileError: missing, a folder, unreadable, empty, or an archive or an image.
@@ -272,22 +272,29 @@ def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
     if not path.is_file():  # a pipe: what was read cannot be read again
         return _examine(str(path), path, stream.peek(1), encoding, stream)
     with stream:
-        return _examine(str(path), path, stream.read(HEAD_BYTES), encoding, None)
+        return _examine(str(path), path, stream.read(HEAD_BYTES), encoding, None, wanted)
 
 
-def _examine(name: str, path: Path | None, head: bytes, encoding: str | None, held: BinaryIO | None) -> Source:
+def _examine(
+    name: str,
+    path: Path | None,
+    head: bytes,
+    encoding: str | None,
+    held: BinaryIO | None,
+    wanted: str | None = None,
+) -> Source:
     location = Location(STANDARD_INPUT if name == "-" else name)
     if not head.strip():
         raise DataFileError("is empty, expected rows of data.", location=location)
-    workbook = path is not None and path.suffix.lower() == ".xlsx"
+    workbook = path is not None and (wanted or path.suffix).lower().lstrip(".") == "xlsx"
     for mark, what in _FOREIGN:
         if head.startswith(mark) and not (workbook and mark == _ZIP):
-            ask = "To have the image itself answered, say format='images' (--format images)."
-            raise DataFileError(
-                f"is {what}, expected rows of text or Parquet.",
-                location=location,
-                hint=ask if what.endswith("image") else "Unpack it or export it as CSV.",
-            )
+            hint = "Unpack it or export it as CSV."
+            if what.endswith("image"):
+                hint = "To have the image itself answered, say format='images' (--format images)."
+            elif mark == _ZIP:
+                hint += f" A workbook under another suffix is read with {option('format', 'xlsx')}."
+            raise DataFileError(f"is {what}, expected rows of text or Parquet.", location=location, hint=hint)
     if encoding is None:
         known = next((e for mark, e in _MARKS if head.startswith(mark)), "utf-8")
         if known == "utf-8" and (likely := _unmarked(head)):
