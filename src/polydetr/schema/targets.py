@@ -11,7 +11,7 @@ import numpy as np
 
 from polydetr.errors import SchemaError, listed
 from polydetr.schema.columns import MIN_ROWS, holds_codes, numbers_of, typical
-from polydetr.schema.words import beside, words_column
+from polydetr.schema.words import beside, span_ends, words_column
 from polydetr.values.cells import MOST, is_missing, says_missing
 from polydetr.values.tags import BARE_LABEL, mark_spans, types_of
 
@@ -149,9 +149,7 @@ def _task_of_spans(name: str, items: list[Any], messages: list[str]) -> str:
     """ "tagging"; "entities" where spans overlap, which cannot all become one tag per word."""
     overlapping = 0
     for spans in items:
-        whole = [s for s in spans if not isinstance(s, Mapping) or {"start", "end"} <= s.keys()]
-        ends = sorted((s["start"], s["end"]) if isinstance(s, Mapping) else (s[0], s[1]) for s in whole)
-        overlapping += any(later[0] < earlier[1] for earlier, later in pairwise(ends))
+        overlapping += any(later[0] < earlier[1] for earlier, later in pairwise(sorted(span_ends(spans))))
     if not overlapping:
         return "tagging"
     messages.append(
