@@ -1,6 +1,8 @@
 """CSV and TSV: quoting, delimiters, headers, encodings, and the message for each way in which a file can be wrong."""
 
+import bz2
 import io
+import lzma
 import sys
 
 import pytest
@@ -102,6 +104,10 @@ def test_a_quote_that_is_never_closed_names_the_row_that_opened_it(write):
         (" \n\n", "is empty, expected rows"),
         ("text,label\n", "a header and no rows"),
         (b"PK\x03\x04rest", "a zip archive or an Excel workbook"),
+        (b"\xd0\xcf\x11\xe0rest", "an Excel workbook of before 2007"),
+        (bz2.compress(b"a,b"), "a bzip2 archive"),
+        (lzma.compress(b"a,b"), "an xz archive"),
+        (b"ARROW1\0\0rest", r"an Arrow file \(Feather\)"),
     ],
 )
 def test_files_without_rows(write, content, message):

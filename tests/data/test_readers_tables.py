@@ -146,6 +146,12 @@ def test_other_objects_are_no_frames():
     assert frame_kind(type("DataFrame", (), {})()) is None
 
 
+def test_parquet_is_known_by_its_first_bytes_whatever_its_suffix(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "rows.csv")
+    assert rows(tmp_path / "rows.csv") == [{"a": 1}]
+
+
 def test_numbers_of_classes_become_the_names_that_the_table_carries(tmp_path):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     names = {"names": ["O", "B-GOOD", "B-CITY"], "_type": "ClassLabel"}

@@ -55,7 +55,7 @@ def find_format(source: Source, wanted: str | None = None, *, asked: bool = Fals
         if name not in known:
             raise SchemaError(f"unknown format {wanted!r}.", hint=did_you_mean(name, sorted(known)))
         return known[name]
-    by_name = FORMATS.get(source.suffix[1:])
+    by_name = "parquet" if source.head.startswith(b"PAR1\x15") else FORMATS.get(source.suffix[1:])
     refuse_file(source.suffix, source.head, Location(source.name))
     if by_name == "json":
         return _json_kind(source)
