@@ -111,7 +111,10 @@ def test_folders_of_tools(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("metadata.jsonl", '{"file_name": "of/1.png", "label": "cup"}\n'), ("metadata.csv", "file_name,label\nof/1.png,cup\n")],
+    [
+        ("metadata.jsonl", '{"file_name": "of/1.png", "label": "cup"}\n'),
+        ("metadata.csv", "file_name,label\nof/1.png,cup\n"),
+    ],
 )
 def test_a_table_of_hugging_face_beside_its_images_is_what_is_read(tmp_path, name, text):
     draw(tmp_path / "of" / "1.png")

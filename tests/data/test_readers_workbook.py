@@ -74,11 +74,13 @@ def test_rows_beyond_the_size_that_a_sheet_claims_are_read(book) -> None:
 
 def test_a_formula_needs_its_result(book) -> None:
     path = book([["id", "n"], [1, None], [2, "=A3*2"]])
-    with pytest.raises(DataFileError, match=r"rows\.xlsx: B3 holds a formula without a result\. Open .* Excel and save"):
+    with pytest.raises(
+        DataFileError, match=r"rows\.xlsx: B3 holds a formula without a result\. Open .* Excel and save"
+    ):
         list(read_records(path))
     rewrite(path, SHEET, b"<f>A3*2</f><v />", b"<f>A3*2</f><v>4</v>")
     assert [record.row["n"] for record in read_records(path)] == [None, 4]
-    path = book([["id", "n"], [2, "=IF(A2>9,1,\"\")"]])
+    path = book([["id", "n"], [2, '=IF(A2>9,1,"")']])
     rewrite(path, SHEET, b'r="B2">', b'r="B2" t="str">')  # an empty text, as Excel writes it
     assert [record.row["n"] for record in read_records(path)] == [None]
 
