@@ -125,7 +125,7 @@ def test_missing_file_suggests_a_neighbour(write):
 
 def test_duplicate_columns(write):
     path = write("a.csv", "text,text\na,b\n")
-    with pytest.raises(SchemaError, match="column 'text' appears 2 times"):
+    with pytest.raises(SchemaError, match=r"column 'text' appears 2 times.* --columns .* and say --header "):
         rows(path)
     assert rows(path, header=True, columns=["a", "b"])[0] == {"a": "a", "b": "b"}
 
@@ -139,6 +139,19 @@ def test_a_file_without_header_is_recognised_and_told(write):
     assert rows(path, columns=["t", "y"])[0] == {"t": "good film indeed", "y": "pos"}
     with pytest.raises(SchemaError, match="3 column names for 2 columns"):
         rows(path, columns=["a", "b", "c"])
+
+
+def test_a_header_stays_one_where_some_of_its_columns_are_named_anew(write):
+    path = write("a.csv", "text,text,label\ngood,x,pos\nbad,y,neg\n")
+    report = ReadReport()
+    assert [row["label"] for row in rows(path, columns=["text", "note", "label"], report=report)] == ["pos", "neg"]
+    assert not report.problems
+    assert len(rows(path, columns=["a", "b", "c"], report=report)) == 3
+    (note,) = report.notes()
+    assert "line 1: 'text, text, label'; if it names the columns, say --header" in note
+    report = ReadReport()
+    assert len(rows(write("b.csv", "good,pos\nbad,neg\nfine,pos\n"), columns=["t", "y"], report=report)) == 3
+    assert not report.problems
 
 
 def test_a_header_repeated_further_down_is_still_a_header(write):

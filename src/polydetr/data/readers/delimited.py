@@ -46,8 +46,9 @@ def read_delimited(
     sample = source.head_lines()
     dialect = sniff_dialect(sample, delimiter or ("\t" if source.suffix in (".tsv", ".tab") else None))
     first_rows = sample_rows(sample, dialect)
-    header = has_header(first_rows, header=header, columns=columns, expected=expected)
-    names = name_columns(source.name, first_rows, header=header, columns=columns, expected=expected, report=report)
+    name = source.name
+    header = has_header(name, first_rows, header=header, columns=columns, expected=expected, report=report)
+    names = name_columns(name, first_rows, header=header, columns=columns, expected=expected, report=report)
     return _rows(source, dialect, first_rows, names, header, report, skip)
 
 
