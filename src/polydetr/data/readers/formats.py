@@ -153,8 +153,8 @@ def sniff_format(source: Source) -> Format | None:
 
 
 def _json_kind(source: Source) -> Format:
-    """JSON lines if the first line is a whole object and another follows (or it is a row); otherwise one JSON
-    document.
+    """JSON lines if the first line is a whole object and another follows (or it is a row, unless the file is called a
+    document); otherwise one JSON document.
     """
     lines = [line for line in source.head_lines() if line.strip()]
     try:
@@ -172,7 +172,7 @@ def _json_kind(source: Source) -> Format:
             location=Location(source.name),
             hint="Put brackets around them and commas between, as its JSON export has them.",
         )
-    document = isinstance(first.get("data"), list) or is_coco(first) or tasks
+    document = source.suffix == ".json" or isinstance(first.get("data"), list) or is_coco(first) or tasks
     return "json" if document and len(lines) == 1 else "jsonl"
 
 
