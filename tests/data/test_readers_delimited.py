@@ -208,6 +208,24 @@ def test_a_mark_that_the_header_does_not_have_separates_nothing(tmp_path, conten
     assert next(iter(read_records(tmp_path / "a.csv"))).row == first
 
 
+@pytest.mark.parametrize(
+    ("content", "first"),
+    [
+        ('note, mood\n"good day, sir", "calm"\n"oh, no", "cross"\n', {"note": "good day, sir", "mood": "calm"}),
+        ('mood, note\n"calm", "good day, sir"\n"cross", "oh"\n', {"mood": "calm", "note": "good day, sir"}),
+        ('note,mood\nshe said,"calm"\n"oh, ""no""", "sad\n', {"note": "she said", "mood": "calm"}),
+        ('note,mood\nwell, "so" it is\nwell, fine\n', {"note": "well", "mood": ' "so" it is'}),
+    ],
+)
+def test_fields_quoted_after_a_blank(write, content, first):
+    assert next(iter(read_records(write("a.csv", content)))).row == first
+
+
+def test_a_fault_names_the_delimiter_and_how_to_name_another(write):
+    with pytest.raises(RowError, match=r"holds the delimiter, ','\), name another delimiter with --delimiter "):
+        rows(write("a.csv", "a,b\n1,2\n1,2,3\n"))
+
+
 def test_decimals_of_a_file_that_separates_by_semicolons_have_a_comma(tmp_path):
     prices = "".join(f"shop {i};{i},{i:03d}\n" for i in range(1, 40))
     (tmp_path / "a.csv").write_text("shop;price\n" + prices)

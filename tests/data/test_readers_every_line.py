@@ -172,6 +172,8 @@ def test_bars_delimit_where_nothing_else_does(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("note|mood\nwell, well|calm\noh|cross\n")
     assert [r.row["mood"] for r in read_records(path)] == ["calm", "cross"]
+    path.write_text("note|mood\n" + "".join(f"word {i}, well|calm\n" for i in range(30)))
+    assert [r.row["mood"] for r in read_records(path)] == ["calm"] * 30
     path.write_text("note,mood\na|b,calm\nc|d,cross\n")
     assert [r.row["note"] for r in read_records(path)] == ["a|b", "c|d"]
 
