@@ -166,7 +166,7 @@ def test_thousands_and_n_a_in_a_target(tmp_path):
         (
             {"empty": [""] * N, "same": [7] * N, "label": LABELS},
             "label",
-            ("no column is left to predict 'label' from", "Name the inputs"),
+            ("no column is left to predict 'label' from", "Add a column to predict from"),
         ),
     ],
     ids=["a word among numbers", "an infinite number", "an infinite target", "a word in the target", "nothing to read"],

@@ -38,6 +38,13 @@ def test_the_rows_of_an_image_come_together(table):
     assert (kept[0]["image_id"], kept[0]["width"]) == ("a.png", 100)
 
 
+def test_what_is_told_about_a_table_names_the_table(table):
+    path = table("path,x,y,width,height,label\na.png,.1,.2,.3,.4,cup\n")
+    _, report = skipped(path)
+    assert len(report.problems) == 2
+    assert all(examples[0].startswith(f"{path}: ") for examples in report.examples.values())
+
+
 @pytest.mark.parametrize(
     ("header", "row"),
     [

@@ -175,6 +175,22 @@ def test_sentences_in_a_file_called_a_table_are_known_by_their_blank_lines(write
     assert next(iter(read_records(write("c.tsv", table)))).row == {"text": "cork rose", "label": "up"}
 
 
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        ("", "the cork rose {i}"),
+        ("text\tlabel\n", "the cork rose {i}"),
+        ("text\tlabel\n", "cork{i}"),
+        ("", "这家店的软木塞质量非常好我们还会再来买的{i}"),
+    ],
+)
+def test_texts_with_labels_stay_a_table_where_a_blank_line_slipped_in(write, header, text):
+    lines = [f"{text.format(i=i)}\t{'up' if i % 2 else 'down'}\n" for i in range(40)]
+    lines.insert(20, "\n")
+    path = write("a.tsv", header + "".join(lines))
+    assert [r.row["label"] for r in read_records(path)] == ["down", "up"] * 20
+
+
 def test_rows_to_predict_need_no_tags_and_no_right_ones(write):
     untagged = write("a.conll", "cork\n#tin\n\n#oil\nrose\n")
     assert [r.row for r in read_records(untagged, labels=False)] == [

@@ -1,6 +1,8 @@
 """CSV and TSV: quoting, delimiters, headers, encodings, and the message for each way in which a file can be wrong."""
 
+import bz2
 import io
+import lzma
 import sys
 
 import pytest
@@ -102,6 +104,10 @@ def test_a_quote_that_is_never_closed_names_the_row_that_opened_it(write):
         (" \n\n", "is empty, expected rows"),
         ("text,label\n", "a header and no rows"),
         (b"PK\x03\x04rest", "a zip archive or an Excel workbook"),
+        (b"\xd0\xcf\x11\xe0rest", "an Excel workbook of before 2007"),
+        (bz2.compress(b"a,b"), "a bzip2 archive"),
+        (lzma.compress(b"a,b"), "an xz archive"),
+        (b"ARROW1\0\0rest", r"an Arrow file \(Feather\)"),
     ],
 )
 def test_files_without_rows(write, content, message):
@@ -119,7 +125,7 @@ def test_missing_file_suggests_a_neighbour(write):
 
 def test_duplicate_columns(write):
     path = write("a.csv", "text,text\na,b\n")
-    with pytest.raises(SchemaError, match="column 'text' appears 2 times"):
+    with pytest.raises(SchemaError, match=r"column 'text' appears 2 times.* --columns .* and say --header "):
         rows(path)
     assert rows(path, header=True, columns=["a", "b"])[0] == {"a": "a", "b": "b"}
 
@@ -133,6 +139,19 @@ def test_a_file_without_header_is_recognised_and_told(write):
     assert rows(path, columns=["t", "y"])[0] == {"t": "good film indeed", "y": "pos"}
     with pytest.raises(SchemaError, match="3 column names for 2 columns"):
         rows(path, columns=["a", "b", "c"])
+
+
+def test_a_header_stays_one_where_some_of_its_columns_are_named_anew(write):
+    path = write("a.csv", "text,text,label\ngood,x,pos\nbad,y,neg\n")
+    report = ReadReport()
+    assert [row["label"] for row in rows(path, columns=["text", "note", "label"], report=report)] == ["pos", "neg"]
+    assert not report.problems
+    assert len(rows(path, columns=["a", "b", "c"], report=report)) == 3
+    (note,) = report.notes()
+    assert "line 1: 'text, text, label'; if it names the columns, say --header" in note
+    report = ReadReport()
+    assert len(rows(write("b.csv", "good,pos\nbad,neg\nfine,pos\n"), columns=["t", "y"], report=report)) == 3
+    assert not report.problems
 
 
 def test_a_header_repeated_further_down_is_still_a_header(write):
@@ -187,6 +206,24 @@ def test_an_unknown_encoding_or_mode_is_named(write):
 def test_a_mark_that_the_header_does_not_have_separates_nothing(tmp_path, content, first):
     (tmp_path / "a.csv").write_text(content)
     assert next(iter(read_records(tmp_path / "a.csv"))).row == first
+
+
+@pytest.mark.parametrize(
+    ("content", "first"),
+    [
+        ('note, mood\n"good day, sir", "calm"\n"oh, no", "cross"\n', {"note": "good day, sir", "mood": "calm"}),
+        ('mood, note\n"calm", "good day, sir"\n"cross", "oh"\n', {"mood": "calm", "note": "good day, sir"}),
+        ('note,mood\nshe said,"calm"\n"oh, ""no""", "sad\n', {"note": "she said", "mood": "calm"}),
+        ('note,mood\nwell, "so" it is\nwell, fine\n', {"note": "well", "mood": ' "so" it is'}),
+    ],
+)
+def test_fields_quoted_after_a_blank(write, content, first):
+    assert next(iter(read_records(write("a.csv", content)))).row == first
+
+
+def test_a_fault_names_the_delimiter_and_how_to_name_another(write):
+    with pytest.raises(RowError, match=r"holds the delimiter, ','\), name another delimiter with --delimiter "):
+        rows(write("a.csv", "a,b\n1,2\n1,2,3\n"))
 
 
 def test_decimals_of_a_file_that_separates_by_semicolons_have_a_comma(tmp_path):

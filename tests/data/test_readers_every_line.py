@@ -172,6 +172,8 @@ def test_bars_delimit_where_nothing_else_does(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("note|mood\nwell, well|calm\noh|cross\n")
     assert [r.row["mood"] for r in read_records(path)] == ["calm", "cross"]
+    path.write_text("note|mood\n" + "".join(f"word {i}, well|calm\n" for i in range(30)))
+    assert [r.row["mood"] for r in read_records(path)] == ["calm"] * 30
     path.write_text("note,mood\na|b,calm\nc|d,cross\n")
     assert [r.row["note"] for r in read_records(path)] == ["a|b", "c|d"]
 
@@ -190,7 +192,9 @@ def test_ways_to_read_that_mean_nothing_are_reported(tmp_path):
     [
         ("déjà vu", "latin-1"), ("un été à Nîmes", "latin-1"), ("CAFÉ", "latin-1"), ("¿Qué?", "latin-1"),
         ("Straße,gut", "latin-1"), ("it’s “fine”", "cp1252"), ("我们去吃饭", "gb18030"), ("a 好 b", "gb18030"),
-        ("請問車站在哪裡", "big5"), ("ありがとう", "shift_jis"),
+        ("請問車站在哪裡", "big5"), ("ありがとう", "shift_jis"), ("ありがとう", "euc_jp"),
+        ("カメラの品質が悪い", "euc_jp"), ("정말 재미있는 영화였어요", "cp949"),
+        ("菜单不错，环境安静，非常方便", "gb18030"),
     ],
 )  # fmt: skip
 def test_the_likely_encoding_of_a_few_words(tmp_path, text, encoding):
@@ -198,3 +202,27 @@ def test_the_likely_encoding_of_a_few_words(tmp_path, text, encoding):
     path.write_bytes(f"text,label\n{text},x\n".encode(encoding))
     with pytest.raises(DataFileError, match=f"likely {encoding}: pass --encoding {encoding} "):
         list(read_records(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "letters"),
+    [
+        ("Отличный отель", "cp1251", "Cyrillic"), ("Отличный отель", "koi8-r", "Cyrillic"),
+        ("Πολύ καλή ταινία", "cp1253", "Greek"), ("סרט טוב מאוד", "cp1255", "Hebrew"),
+        ("فيلم جيد جدا", "cp1256", "Arabic"), ("หนังสนุกมาก", "cp874", "Thai"),
+    ],
+)  # fmt: skip
+def test_encodings_of_other_letters_are_named_side_by_side(tmp_path, text, encoding, letters):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(f"text,label\n{text},x\n".encode(encoding))
+    with pytest.raises(DataFileError, match=rf"Perhaps it is .*{encoding} \({letters}\).*: name it with --encoding"):
+        list(read_records(path))
+    assert [record.row["text"] for record in read_records(path, encoding=encoding)] == [text]
+
+
+def test_text_that_is_ascii_but_for_its_escape_sequences_is_named(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes("text,label\nありがとう,x\n".encode("iso-2022-jp"))
+    with pytest.raises(DataFileError, match=r"looks like ISO-2022-JP\. Pass --encoding iso-2022-jp "):
+        read_records(path)
+    assert [record.row["text"] for record in read_records(path, encoding="iso-2022-jp")] == ["ありがとう"]

@@ -9,7 +9,7 @@ import pytest
 from box_images import draw, rows, skipped
 
 from polydetr.data.readers import ReadReport, read_records
-from polydetr.data.readers.class_names import NAMED
+from polydetr.data.readers.class_names import NAMED, UNNAMED
 from polydetr.data.readers.exports import REJECTED
 from polydetr.errors import DataFileError, RowError
 
@@ -190,8 +190,11 @@ def test_numbers_have_the_names_that_stand_beside(tmp_path, kind, place, form):
 def test_numbers_of_a_csv_have_names_unless_the_names_are_numbers(tmp_path):
     beside(tmp_path, "info")
     path = tmp_path / "a.csv"
-    path.write_text("text,label\nwarm,1\ncold,0\nodd,7\nnone,-1\n")
-    assert [row["label"] for row in rows(path)] == ["good", "bad", "7", "-1"]
+    path.write_text("text,label\nwarm,1\ncold,0\nodd,7\nnone,-1\nled, 1\ngap,1.0\n")
+    report = ReadReport()
+    assert [row["label"] for row in rows(path, report=report)] == ["good", "bad", "7", None, "good", "good"]
+    assert report.problems[UNNAMED] == 1
+    assert "column 'label': 7, of 2 numbered from 0" in report.examples[UNNAMED][0]
     stars = {"label": {"names": ["1", "2", "3"], "_type": "ClassLabel"}}
     (tmp_path / "dataset_info.json").write_text(json.dumps({"features": stars}))
     assert [row["label"] for row in rows(path)][:2] == ["1", "0"]

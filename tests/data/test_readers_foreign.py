@@ -8,6 +8,7 @@ from box_images import boxes, draw, rows
 
 from polydetr.data.readers import read_records
 from polydetr.errors import DataFileError, SchemaError
+from polydetr.schema.infer import infer_schema
 
 XML = (
     "<annotation><filename>1.png</filename><object><name>cup</name><bndbox><xmin>1</xmin><ymin>2</ymin>"
@@ -106,6 +107,23 @@ def test_folders_of_tools(tmp_path):
     with pytest.raises(DataFileError, match=r"holds '_annotations\.coco\.json', the boxes of its images\. Name that"):
         rows(tmp_path / "robo")
     assert len(rows(tmp_path / "robo", format="images")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metadata.jsonl", '{"file_name": "of/1.png", "label": "cup"}\n'),
+        ("metadata.csv", "file_name,label\nof/1.png,cup\n"),
+    ],
+)
+def test_a_table_of_hugging_face_beside_its_images_is_what_is_read(tmp_path, name, text):
+    draw(tmp_path / "of" / "1.png")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataFileError, match=rf"holds '{name}', the labels of its images\. Name that file: '.*{name}'"):
+        rows(tmp_path)
+    assert rows(tmp_path / name) == [{"file_name": "of/1.png", "label": "cup"}]
+    assert infer_schema(rows(tmp_path / name)).names("image") == ["file_name"]
+    assert len(rows(tmp_path, labels=False)) == 1
 
 
 def test_darknets_layout(tmp_path):

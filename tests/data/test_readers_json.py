@@ -194,6 +194,26 @@ def test_documents_that_are_not_rows(write, content, error, message):
         rows(write("a.json", content), format="json")
 
 
+@pytest.mark.parametrize("orient", ["columns", "index"])
+def test_a_table_in_one_object_is_no_row_though_it_stands_in_one_line(tmp_path, orient):
+    pandas = pytest.importorskip("pandas")
+    path = tmp_path / "rows.json"
+    frame = pandas.DataFrame({"text": ["a", "b"], "label": ["x", "y"]})
+    frame.to_json(path, orient=orient)
+    with pytest.raises(DataFileError, match=r"holds an object .*, expected a list of rows .* orient='records'"):
+        rows(path)
+    frame.to_json(path, orient="records")
+    assert rows(path) == [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+
+
+def test_one_row_in_a_document(write):
+    assert rows(write("a.json", '{"text": "a", "label": ["x"]}\n')) == [{"text": "a", "label": ["x"]}]
+    tagged = write("b.json", '{"tokens": ["a"], "tags": ["O"]}\n')
+    with pytest.raises(DataFileError, match="row by itself is read with --format jsonl"):
+        rows(tagged)
+    assert rows(tagged, format="jsonl") == [{"tokens": ["a"], "tags": ["O"]}]
+
+
 def test_a_document_larger_than_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([{"text": "x" * 1000, "label": "a"}] * 100))

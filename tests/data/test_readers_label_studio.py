@@ -108,12 +108,43 @@ def test_offsets_of_a_browser_are_put_right(export):
     assert [text[e["start"] : e["end"]] for e in row["entities"]] == ["Ann", "Bo"]
 
 
+@pytest.mark.parametrize("copied", ["aa", None])
+def test_a_browsers_offsets_are_put_right_where_the_same_text_stands_at_them_by_chance(export, copied):
+    text = "😀" * 6 + " aa aa aa aa"
+    (row,) = rows(export(task({"text": text}, annotation(span(13, 15, "PER", copied)))))
+    assert row["entities"] == [{"start": 7, "end": 9, "label": "PER"}]
+
+
+def test_offsets_in_characters_are_kept_where_the_copied_text_stands_at_them(export):
+    (row,) = rows(export(task({"text": "😀😀 Ann met Bo"}, annotation(span(3, 6, "PER", "Ann")))))
+    assert row["entities"] == [{"start": 3, "end": 6, "label": "PER"}]
+
+
 def test_the_text_of_the_spans_is_found(export):
     data = {"headline": "News of today", "story": "Ann met Bo"}
     assert rows(export(task(data, annotation(span(0, 3, "PER", "Ann")))))[0]["entities"][0]["label"] == "PER"
     assert rows(export(task(data, annotation(span(0, 3, "PER", about="story")))))
     with pytest.raises(RowError, match=r"row 1: spans are marked, and it is not known in which text .*headline"):
         rows(export(task(data, annotation(span(0, 3, "PER")))))
+
+
+TITLE, BODY = span(0, 3, "PER", "Ann", about="title"), span(0, 2, "PER", "Bo", about="body")
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [[annotation(TITLE, BODY)], [annotation(TITLE), annotation(BODY)], [annotation(TITLE, {**BODY, "to_name": "b"})]],
+)
+def test_a_column_has_the_spans_of_one_text(export, tasks):
+    path = export(*(task({"title": "Ann", "body": "Bo met Ann"}, one) for one in tasks))
+    with pytest.raises(RowError, match=rf"row {len(tasks)}: 'entities' has spans of 'title' and of 'body'"):
+        rows(path)
+
+
+def test_spans_of_two_texts_by_two_controls_are_two_columns(export):
+    body = {**BODY, "from_name": "of body"}
+    (row,) = rows(export(task({"title": "Ann", "body": "Bo met Ann"}, annotation(TITLE, body))))
+    assert [row["label"][0]["end"], row["of body"][0]["end"]] == [3, 2]
 
 
 @pytest.mark.parametrize(
@@ -368,3 +399,11 @@ def test_the_folder_of_its_coco_export(tmp_path):
     assert boxes(rows(tmp_path, report=report)[0]) == [("cup", 1, 2, 4, 6)]
     assert "result.json is read" in report.examples["files that stand for their folder"][0]
     assert len(rows(tmp_path, format="images")) == 1
+
+
+def test_a_row_has_the_boxes_of_one_image(export, tmp_path):
+    draw(tmp_path / "a.png")
+    shape = rectangle(10, 20, 30, 40, "cat")
+    path = export(task({"left": "a.png", "right": "b.png"}, annotation(shape, {**shape, "to_name": "right"})))
+    with pytest.raises(RowError, match="row 1: boxes are drawn in 'img' and 'right', of which a row has one"):
+        rows(path)

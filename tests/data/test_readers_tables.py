@@ -146,6 +146,33 @@ def test_other_objects_are_no_frames():
     assert frame_kind(type("DataFrame", (), {})()) is None
 
 
+def test_columns_of_one_name_are_refused_in_a_file_too(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    pq.write_table(table, tmp_path / "rows.parquet")
+    for source in (table, tmp_path / "rows.parquet"):
+        with pytest.raises(SchemaError, match="has the column 'a' twice"):
+            read_records(source)
+
+
+@pytest.mark.parametrize(("kind", "value"), [("timestamp", 2**60), ("date32", 2**31 - 1)])
+def test_a_moment_that_python_has_not_is_named_with_its_column(tmp_path, kind, value):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    day = pa.timestamp("us") if kind == "timestamp" else pa.date32()
+    table = pa.table({"a": [1], "day": pa.array([value], day)})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(DataFileError, match=r"rows\.parquet, .*day.*holds what Python has no value for"):
+        rows(tmp_path / "rows.parquet")
+    with pytest.raises(DataFileError, match=r"day.*holds what Python has no value for"):
+        rows(table)
+
+
+def test_parquet_is_known_by_its_first_bytes_whatever_its_suffix(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "rows.csv")
+    assert rows(tmp_path / "rows.csv") == [{"a": 1}]
+
+
 def test_numbers_of_classes_become_the_names_that_the_table_carries(tmp_path):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     names = {"names": ["O", "B-GOOD", "B-CITY"], "_type": "ClassLabel"}

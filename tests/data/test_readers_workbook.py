@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,57 @@ def test_cells_beyond_the_names_are_kept(book) -> None:
         {"id": 1, "column 2": None, "n": None},
         {"id": 2, "column 2": "x", "n": 3, "column 4": "y"},
     ]
+
+
+def rewrite(path: Path, name: str, old: bytes, new: bytes) -> None:
+    """Puts other bytes into one file of a workbook."""
+    with zipfile.ZipFile(path) as archive:
+        files = {entry: archive.read(entry) for entry in archive.namelist()}
+    assert old in files[name]
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, content in files.items():
+            archive.writestr(entry, content.replace(old, new) if entry == name else content)
+
+
+SHEET = "xl/worksheets/sheet1.xml"
+
+
+def test_rows_beyond_the_size_that_a_sheet_claims_are_read(book) -> None:
+    path = book([["id", "n"], [1, 2], [3, 4]])
+    rewrite(path, SHEET, b'ref="A1:B3"', b'ref="A1:A2"')
+    assert [record.row for record in read_records(path)] == [{"id": 1, "n": 2}, {"id": 3, "n": 4}]
+
+
+def test_a_formula_needs_its_result(book) -> None:
+    path = book([["id", "n"], [1, None], [2, "=A3*2"]])
+    with pytest.raises(
+        DataFileError, match=r"rows\.xlsx: B3 holds a formula without a result\. Open .* Excel and save"
+    ):
+        list(read_records(path))
+    rewrite(path, SHEET, b"<f>A3*2</f><v />", b"<f>A3*2</f><v>4</v>")
+    assert [record.row["n"] for record in read_records(path)] == [None, 4]
+    path = book([["id", "n"], [2, '=IF(A2>9,1,"")']])
+    rewrite(path, SHEET, b'r="B2">', b'r="B2" t="str">')  # an empty text, as Excel writes it
+    assert [record.row["n"] for record in read_records(path)] == [None]
+
+
+def test_merged_cells_are_told(tmp_path: Path) -> None:
+    made = pytest.importorskip("openpyxl").Workbook()
+    for row in (["id", "n"], [1, "a"], [2, None]):
+        made.active.append(row)
+    made.active.merge_cells("B2:B3")
+    made.save(tmp_path / "rows.xlsx")
+    report = ReadReport()
+    assert [record.row["n"] for record in read_records(tmp_path / "rows.xlsx", report=report)] == ["a", None]
+    assert report.problems == {"of merged cells the first has the value": 1}
+
+
+@pytest.mark.parametrize("name", ["rows.xlsm", "rows.dat"])
+def test_a_workbook_by_another_name_is_read_where_its_format_is_named(book, tmp_path: Path, name: str) -> None:
+    path = book([["id"], [1]]).rename(tmp_path / name)
+    with pytest.raises(DataFileError, match=r"an Excel workbook.* --format xlsx"):
+        read_records(path)
+    assert [record.row for record in read_records(path, format="xlsx")] == [{"id": 1}]
 
 
 def test_workbooks_that_hold_no_rows(book, tmp_path: Path) -> None:

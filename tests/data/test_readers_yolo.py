@@ -70,6 +70,22 @@ def test_labels_beside_the_images_and_names_in_a_list(tmp_path):
     assert boxes(rows(tmp_path)[0])[0][0] == "mug"
 
 
+@pytest.mark.parametrize("layout", ["data.yaml", "images/train", "images", "list"])
+def test_a_label_file_may_be_called_in_capitals(yolo, layout):
+    labels = yolo / "labels" / "train" / "a.txt"
+    labels.rename(labels.with_suffix(".TXT"))
+    if layout == "list":
+        (yolo / "train.txt").write_text("images/train/a.png\n")
+        (yolo / "data.yaml").write_text(YAML.replace("images/train", "train.txt"))
+    report = ReadReport()
+    row = rows(yolo / ("data.yaml" if layout == "list" else layout), report=report)[0]
+    assert [name for name, *_ in boxes(row)] == ["mug", "cup"]
+    assert "image without a label file (read as empty)" not in report.problems
+    labels.with_name("lost.TXT").write_text("0 .5 .5 .2 .5\n")
+    with pytest.raises(RowError, match=r"lost\.TXT: has labels, but there is no image"):
+        rows(yolo / layout if layout != "list" else yolo)
+
+
 def test_a_link_that_an_archive_tool_wrote_out_as_text(tmp_path):
     draw(tmp_path / "pool" / "train" / "a.png")
     label(tmp_path / "set" / "images" / "train" / "a.png", "0 .5 .5 1 1")

@@ -56,6 +56,10 @@ def test_day_and_month_are_distinguished_by_the_whole_column() -> None:
     column, notes = learn(DateColumn, ["31/01/2024", "01/31/2024", "02/28/2024"])
     assert not column.day_first
     assert "mixes day/month/year (1) and month/day/year (2)" in notes[0]
+    _, notes = learn(DateColumn, ["03/04/2024", "05/05/2024"])
+    assert "can be read in two ways: 3/4/2024 is taken for March 4th" in notes[0]
+    assert not learn(DateColumn, ["03.04.2024", "2024-05-06"])[1]
+    assert not learn(DateColumn, ["03/04/2024", "05/31/2024"])[1]
 
 
 def test_the_parts_of_a_date_are_a_year_and_four_circles() -> None:

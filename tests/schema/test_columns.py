@@ -85,6 +85,18 @@ def test_the_first_column_of_a_file_without_header_is_left_out_only_where_it_cou
     assert kind([RANDOM.randint(0, 10**6) for _ in range(N)], "column_1") == "number"
 
 
+@pytest.mark.parametrize(
+    ("value", "modality"),
+    [
+        ({"bytes": b"\x89PNG", "path": "a.png"}, "image"), ({"bytes": b"\x89PNG", "path": None}, "image"),
+        ([{"bytes": None, "path": "a.jpg"}], "image"), ({"bytes": b"RIFF", "path": "a.wav"}, "ignore"),
+        ({"path": "a.png"}, "ignore"),
+    ],
+)  # fmt: skip
+def test_images_as_hugging_face_holds_them(value: Any, modality: str) -> None:
+    assert kind([value] * N) == modality
+
+
 def test_objects_of_data_frames_are_read_as_what_they_are() -> None:
     assert kind([dt.timedelta(minutes=i) for i in range(N)]) == kind([dt.time(i % 24) for i in range(N)]) == "number"
     assert kind([1, "a"] * 40) == "category"  # texts are strings alone

@@ -106,6 +106,21 @@ def test_overlapping_entities_are_a_set_and_others_are_tagged():
     assert infer_schema([{"text": "Bank Bern", "entities": beside}]).targets[0].task == "tagging"
 
 
+@pytest.mark.parametrize(
+    "slip",
+    [["B-PER", "O"], [{"start": None, "end": 4, "label": "A"}], [["a", 4, "A"]], [{"start": float("inf"), "end": 1}]],
+)
+def test_one_row_of_spans_with_a_slip_does_not_decide_the_task(slip):
+    spans = [{"start": 0, "end": 4, "label": "LOC"}]
+    data = [{"text": f"Bern {i} lies on the Aare", "entities": spans} for i in range(9)]
+    assert infer_schema([*data, {**data[0], "entities": [*spans, *slip]}]).targets[0].task == "tagging"
+
+
+def test_spans_whose_offsets_are_written_as_text_are_in_order():
+    spans = [{"start": "1", "end": "9", "label": "ORG"}, {"start": "10", "end": "12", "label": "LOC"}]
+    assert infer_schema([{"text": "a bank, in Bern", "entities": spans}]).targets[0].task == "tagging"
+
+
 def test_entities_beside_objects_read_the_image_too():
     spans = [{"start": 0, "end": 9, "label": "ORG"}, {"start": 5, "end": 9, "label": "LOC"}]
     row = {
@@ -170,6 +185,7 @@ def test_the_rest_of_the_columns_is_read_beside_declared_ones():
         (["0049", "1200"] * 20, "category"),
         (["n/a"] * 20, "ignore"),
         (["31.12.2024", "n/a", "1.2.2023"] * 20, "date"),
+        (["31/12/2024", "n/a", "1/2/2023"] * 20, "date"),
         (["Jan 5, 2024", "Feb 6, 2023"] * 20, "date"),
         (["2024-01-31 10:00", "2023-02-01"] * 20, "date"),
     ],
@@ -185,7 +201,13 @@ def test_modalities_follow_from_how_most_cells_are_written(values, modality):
         ([], {"y": None}, "no rows"),
         ([{"text": "a", "y": None}] * 3, {"y": None}, "missing in every row"),
         ([{"text": "a"}] * 3, None, "no target was named.*--target"),
-        ([{"y": "a"}, {"y": "b"}], {"y": None}, "no column is left to predict 'y' from"),
+        ([{"y": "a"}, {"y": "b"}], {"y": None}, "no column is left to predict 'y' from. Add a column"),
+        ([{"y": "ab"[i % 2], "x": {"a": i}} for i in range(9)], {"y": None}, "it holds objects. Add a column"),
+        (
+            [{"t": "x", "y": {"bbox": [[1, 2, 3, 4]], "category": ["a"]}}] * 9,
+            {"y": None},
+            r'or its width and height. Write a list per row, of {"box": \[left, top',
+        ),
         (
             [{"text": "a", "y": f"a sentence {i}"} for i in range(60)],
             {"y": None},

@@ -70,6 +70,13 @@ def test_weights_are_chosen_by_labels_not_by_whole_rows() -> None:
     assert not one.tunes_answers
 
 
+def test_a_missing_label_is_no_class() -> None:
+    several = learned([["a", None], ["b", float("nan"), " "]])
+    assert (several.labels, several.gold({"y": ["a", None]}, None)) == (["a", "b"], ["a"])
+    single = learned([["a"], ["b"], [None]], multi_label=False)
+    assert (single.labels, single.gold({"y": [None]}, None)) == (["a", "b"], None)
+
+
 def test_balanced_is_rows_without_a_label_over_rows_with_it() -> None:
     values = [["a", "b"]] * 2 + [["b"]] * 6 + [[]] * 2
     assert learned(values, class_weights="balanced").class_weights == pytest.approx([8 / 2, 2 / 8])

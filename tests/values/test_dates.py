@@ -31,4 +31,4 @@ def test_other_numbers_are_no_dates(value: object) -> None:
 
 
 def test_the_order_of_day_and_month_is_told_by_short_years_too() -> None:
-    assert day_order(["31/1/24", "1/31/24", "2/3/24"]) == (1, 1)
+    assert day_order(["31/1/24", "1/31/24", "2/3/24", "2/2/24"]) == (1, 1, 1)

@@ -70,8 +70,7 @@ def _cells(values: Sequence[Any], kind: str) -> list[Any]:
     if kind == "number":
         how["comma"] = decimal_marks(values).comma
     elif kind == "date":
-        days, months = day_order(values)
-        how["day_first"] = days > months
+        how["day_first"] = day_order(values).day_first
     read = functools.partial(_READERS[kind], column="", **how)
     return [_cell(value, read) for value in values]
 

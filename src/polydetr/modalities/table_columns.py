@@ -182,17 +182,14 @@ class DateColumn:
 
     @classmethod
     def learn(cls, name: str, values: Sequence[Any], config: TableConfig, notify: Notify) -> DateColumn | None:
-        days, months = day_order(values)
-        if days and months:
-            notify(
-                f"column {name!r} mixes day/month/year ({days}) and month/day/year ({months}): "
-                "the more frequent is read"
-            )
-        read = functools.partial(read_date, column=name, day_first=days > months)
+        order = day_order(values)
+        if message := order.message(name):
+            notify(message)
+        read = functools.partial(read_date, column=name, day_first=order.day_first)
         moments = _readable(values, read, name, "date", notify)
         if moments is None:
             return None
-        return cls(name, Scale.learn([_decimal_year(m) for m in moments], quantile=False), days > months)
+        return cls(name, Scale.learn([_decimal_year(m) for m in moments], quantile=False), order.day_first)
 
     def schema(self) -> dict[str, Any]:
         """JSON schema of its cells."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from polydetr.errors import RowError
 from polydetr.values.cells import MOST, decimal_marks, is_missing, read_number, says_missing
-from polydetr.values.dates import read_date
-from polydetr.values.files import is_image_name
+from polydetr.values.dates import day_order, read_date
+from polydetr.values.files import holds_image, is_image_name
 
 MIN_ROWS = 20
 """Below this, ratios say nothing."""
@@ -130,7 +130,8 @@ def infer_modality(name: str, values: Sequence[Any], declared: str | None = None
         apart = unique or (name.lower() in ("id", "image_id") and distinct == len(words) > 1)
         numbers_rows = apart and _mostly(_WHOLE, words) and (_ID_NAME.fullmatch(name) or _counts_up(name, words))
         return ("ignore", f"it numbers the rows{_kept(name, 'number')}") if numbers_rows else ("number", "")
-    if _readable(_sample(values), functools.partial(read_date, column=name)):
+    sample = _sample(values)
+    if _readable(sample, functools.partial(read_date, column=name, day_first=day_order(sample).day_first)):
         return "date", ""
     if _share(map(is_image_name, words)) >= MOST:
         return "image", ""
@@ -153,6 +154,8 @@ def _by_type(name: str, value: Any) -> tuple[str, str] | None:
         return "image", ""
     if shape:  # a column of lists, as Parquet and pandas give it
         value = list(value)
+    if holds_image(value[0] if isinstance(value, (list, tuple)) and value else value):
+        return "image", ""
     if isinstance(value, (list, tuple)):
         if value and isinstance(value[0], Mapping) and any(keys <= value[0].keys() for keys in _ANNOTATIONS):
             return "ignore", f"it holds annotations, known once somebody labeled the row{_kept(name, 'history')}"

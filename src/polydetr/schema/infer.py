@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from polydetr.errors import RowError, SchemaError, listed, nearest, quoted
+from polydetr.schema.columns import typical
 from polydetr.schema.doubts import labels_alike
 from polydetr.schema.inputs import infer_inputs, named_field, only_texts, readable_as, unopened_images
 from polydetr.schema.lists import find_lists
@@ -142,12 +143,16 @@ def _nothing_left(
 ) -> SchemaError:
     """The error where every column is left out: why each of them is, and how to keep one."""
     reasons = " ".join(message for message in messages if message.startswith("Column ") and message not in doubts)
-    told = [f.name for f in fields if len(set(map(str, columns[f.name]))) > 1]
-    name = told[0] if told else "column"
-    kind = readable_as(name, columns[name]) if told else "text"
+    hint = "Add a column to predict from."
+    for name in (f.name for f in fields):
+        values = columns[name]
+        if len(set(map(str, values))) > 1 and not isinstance(typical(values), Mapping):
+            kind = readable_as(name, values)
+            hint = f"Name the inputs: inputs={{{name!r}: {kind!r}}} (--input {name}:{kind})."
+            break
     return SchemaError(
         f"no column is left to predict {', '.join(repr(t.name) for t in targets)} from. {reasons}".strip(),
-        hint=" ".join([f"Name the inputs: inputs={{{name!r}: {kind!r}}} (--input {name}:{kind}).", *doubts]),
+        hint=" ".join([hint, *doubts]),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from polydetr.errors import SchemaError, listed
 from polydetr.schema.columns import MIN_ROWS, holds_codes, numbers_of, typical
-from polydetr.schema.words import beside, words_column
+from polydetr.schema.words import beside, span_ends, words_column
 from polydetr.values.cells import MOST, is_missing, says_missing
 from polydetr.values.tags import BARE_LABEL, mark_spans, types_of
 
@@ -54,6 +54,12 @@ def infer_task(name: str, rows: Sequence[Mapping[str, Any]], messages: list[str]
     if isinstance(first := typical(values), Mapping):
         if "text" in first and first.keys() & {"start", "answer_start"}:
             return "qa"
+        if "bbox" in first:  # Hugging Face's data sets have corners (Pascal VOC) here, or a corner and sizes (COCO)
+            raise SchemaError(
+                f"target {name!r} holds boxes as {first!r:.80}, which does not say whether the last two numbers of a "
+                "box are its right and bottom or its width and height.",
+                hint='Write a list per row, of {"box": [left, top, right, bottom] in pixels, "label": name}.',
+            )
         messages.append(f"Target {name!r} holds objects: rows are embedded near theirs.")
         return "embedding"
     if is_category:
@@ -143,9 +149,7 @@ def _task_of_spans(name: str, items: list[Any], messages: list[str]) -> str:
     """ "tagging"; "entities" where spans overlap, which cannot all become one tag per word."""
     overlapping = 0
     for spans in items:
-        whole = [s for s in spans if not isinstance(s, Mapping) or {"start", "end"} <= s.keys()]
-        ends = sorted((s["start"], s["end"]) if isinstance(s, Mapping) else (s[0], s[1]) for s in whole)
-        overlapping += any(later[0] < earlier[1] for earlier, later in pairwise(ends))
+        overlapping += any(later[0] < earlier[1] for earlier, later in pairwise(sorted(span_ends(spans))))
     if not overlapping:
         return "tagging"
     messages.append(

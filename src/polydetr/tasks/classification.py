@@ -169,12 +169,12 @@ class ClassificationTask(Task):
         return self.classes.names
 
     def _labels_of(self, value: Any) -> list[Any]:
-        """The labels of a row, as they stand there."""
+        """The labels of a row, as they stand there, without those that are missing."""
         if self.multi_label:
             parts = value.split("|") if isinstance(value, str) else value
-            return [part for part in parts if str(part).strip()]
+            return [part for part in parts if not is_missing(part)]
         if isinstance(value, (list, tuple, np.ndarray)) and len(value) == 1:
-            return [value[0]]
+            return [] if is_missing(value[0]) else [value[0]]
         if isinstance(value, (list, tuple, dict, np.ndarray)):
             raise RowError(
                 f"{value!r:.80} is a {type(value).__name__}, expected one label",
@@ -199,7 +199,7 @@ class ClassificationTask(Task):
         if is_missing(value):
             return None
         labels = [self.classes.read(label) for label in self._labels_of(value)]
-        return [label for label in labels if label is not None] if self.multi_label else labels[0]
+        return [label for label in labels if label is not None] if self.multi_label else next(iter(labels), None)
 
     def unseen(self, gold: Label | list[Label]) -> list[str]:
         labels = gold if isinstance(gold, list) else [gold]

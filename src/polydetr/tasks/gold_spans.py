@@ -11,7 +11,7 @@ import numpy as np
 from polydetr.core.layout import FieldText, Layout
 from polydetr.core.records import Row
 from polydetr.errors import Location, RowError, SchemaError
-from polydetr.values.cells import is_missing
+from polydetr.values.cells import is_missing, read_category
 from polydetr.values.spans import NOT_FOUND, Span, place_of, read_offset, trim
 from polydetr.values.tags import iob2_to_word_spans, spans_to_iob2, to_iob2
 
@@ -60,9 +60,9 @@ def span_of(item: Any, target: str) -> Span:
     try:
         start, end, label = (item["start"], item["end"], item["label"]) if isinstance(item, Mapping) else item
         start, end = read_offset(start), read_offset(end)
-        if start is not None and end is not None:
+        if start is not None and end is not None and read_category(label, column=target) is not None:
             return Span(start, end, str(label).strip())
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         pass
     message = f'{item!r:.80} is not a span, expected {{"start": 0, "end": 4, "label": "PER"}}'
     raise RowError(message, location=Location(column=target)) from None

@@ -145,8 +145,10 @@ def _text_number(value: str, column: str, comma: bool) -> float | None:
 
 
 def plain_text(text: str) -> str:
-    """Full-width digits, no-break spaces and the true minus sign as plain ones."""
-    if not text.isascii():
+    """Full-width digits, no-break spaces and the true minus sign as plain ones; a text with other digits, as 5² has
+    one, as it is.
+    """
+    if not text.isascii() and all(c.isdecimal() for c in text if c.isdigit()):
         text = unicodedata.normalize("NFKC", text).replace("−", "-")
     return text.strip()
 

@@ -9,7 +9,7 @@ import datetime as dt
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -99,13 +99,44 @@ def _year(digits: str) -> int:
     return year if len(digits) > 2 else year + (1900 if year >= _CENTURY_TURNS else 2000)
 
 
-def day_order(values: Iterable[Any]) -> tuple[int, int]:
-    """How many texts of the form a/b/year can only be day first, and how many only month first."""
-    days = months = 0
+class DayOrder(NamedTuple):
+    """How many texts of the form a/b/year can only be day first, how many only month first, and how many are another
+    day either way.
+    """
+
+    days: int
+    months: int
+    either: int
+
+    @property
+    def day_first(self) -> bool:
+        """Whether the column is read with the day first."""
+        return self.days > self.months
+
+    def message(self, column: str) -> str:
+        """What is to be told about the column; "" where nothing is."""
+        if self.days and self.months:
+            return (
+                f"column {column!r} mixes day/month/year ({self.days}) and month/day/year ({self.months}): the more "
+                "frequent is read"
+            )
+        if self.either and not (self.days or self.months):
+            return (
+                f"column {column!r} can be read in two ways: 3/4/2024 is taken for March 4th; where the day comes "
+                "first write 2024-04-03 or 3.4.2024"
+            )
+        return ""
+
+
+def day_order(values: Iterable[Any]) -> DayOrder:
+    """In which order the texts of a column write day and month."""
+    days = months = either = 0
     for value in values:
         short = isinstance(value, str) and len(value) <= LONGEST
         match = _YEAR_LAST.fullmatch(plain_text(value)) if short else None
         if match and match["mark"] != ".":
-            days += int(match["a"]) > 12
-            months += int(match["b"]) > 12
-    return days, months
+            first, second = int(match["a"]), int(match["b"])
+            days += first > 12
+            months += second > 12
+            either += first != second and max(first, second) <= 12
+    return DayOrder(days, months, either)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from polydetr.core.access import FileAccess
@@ -32,6 +32,16 @@ def is_image_name(name: str | Path) -> bool:
     """True where the suffix says that the file is an image."""
     _, dot, suffix = str(name).rstrip().rpartition(".")
     return bool(dot) and len(suffix) <= _LONGEST and f".{suffix.lower()}" in image_suffixes()
+
+
+def holds_image(value: object) -> bool:
+    """True for a mapping that holds an image as Hugging Face's files do: its content, its path, or both. A sound, which
+    they hold likewise, has another suffix.
+    """
+    if not isinstance(value, Mapping) or not {"bytes", "path"} <= value.keys():
+        return False
+    path = value["path"]
+    return not path or not Path(path).suffix or is_image_name(path)
 
 
 def spellings(name: str) -> Iterator[str]:

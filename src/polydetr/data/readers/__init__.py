@@ -157,7 +157,7 @@ class _Reader:
             return read_yolo(
                 Path(source), access=self.access, split=options.split, encoding=options.encoding, **self._told
             )
-        file = open_source(source, encoding=options.encoding)
+        file = open_source(source, encoding=options.encoding, wanted=options.format)
         kind = find_format(file, options.format, asked=self.expected.texts is not None)
         if kind in ("csv", "tsv", "jsonl"):
             file = file.leaping(self.leaps)

@@ -135,8 +135,8 @@ def _read(
 ) -> Iterator[Record]:
     images: dict[str, RawImage] = {}
     for record in rows:
-        name = str(record.row[columns.image]).strip()
-        image = images.setdefault(normpath(name.replace("\\", "/")), RawImage(name, record.location))
+        path = str(record.row[columns.image]).strip()
+        image = images.setdefault(normpath(path.replace("\\", "/")), RawImage(path, record.location))
         if image.fault or all(is_empty(record.row[c]) for c in columns.box):
             continue
         try:

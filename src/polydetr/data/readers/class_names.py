@@ -5,6 +5,7 @@ dataset_info.json beside the files, or into the head of their README.md.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,9 @@ from polydetr.errors import DataFileError, Location, shown
 
 _FILES = ("dataset_info.json", "dataset_infos.json", "README.md")
 NAMED = "numbers read as names of classes"
-"""A kind of problem, as a ReadReport counts them."""
+UNNAMED = "numbers of classes without a name"
+"""Kinds of problems, as a ReadReport counts them."""
+_NUMBER = re.compile(r"([+-]?\d{1,9})(?:\.0)?")
 
 
 def class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
@@ -108,6 +111,10 @@ def records_with_class_names(
     told: set[str] = set()
     for record in records:
         row = _named_row(record.row, names)
+        for column, of in names.items():
+            number = _number(record.row.get(column), of)
+            if number is not None and number >= len(of):
+                report.note(UNNAMED, f"column {column!r}: {number}, of {len(of)} numbered from 0", record.location)
         for column in names.keys() - told:
             if column in row and row[column] != record.row[column]:
                 told.add(column)
@@ -124,9 +131,17 @@ def _named_row(row: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> di
 def _named(value: Any, names: Sequence[str]) -> Any:
     if isinstance(value, (list, tuple)):
         return [_named(item, names) for item in value]
-    if isinstance(value, str):  # as CSV has it; where names are numbers themselves, it may be one
-        is_number = value.isdecimal() and len(value) < 10 and not any(name.isdecimal() for name in names)
-        return names[int(value)] if is_number and int(value) < len(names) else value
-    if not isinstance(value, int) or isinstance(value, bool) or value >= len(names):
+    number = _number(value, names)
+    if number is None or number >= len(names):
         return value
-    return names[value] if value >= 0 else None
+    return names[number] if number >= 0 else None
+
+
+def _number(value: Any, names: Sequence[str]) -> int | None:
+    """The number of a class; None for anything else. A text, as CSV has it, may be a name where names are numbers."""
+    if isinstance(value, str):
+        written = _NUMBER.fullmatch(value.strip())
+        return None if written is None or any(map(_NUMBER.fullmatch, names)) else int(written[1])
+    if isinstance(value, float) and value.is_integer():  # of a column with a gap
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

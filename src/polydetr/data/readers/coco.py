@@ -45,8 +45,6 @@ def read_coco(
     location = Location(source.name)
     if not document["images"]:
         raise DataFileError("lists no images.", location=location)
-    if not isinstance(document.get("categories") or [], list):
-        raise DataFileError(f"categories is {quoted(document['categories'])}, expected a list.", location=location)
     categories = _category_names(document, location)
     _refuse_shares(document.get("annotations") or [], location)
     known = {str(i["id"]) for i in document["images"] if isinstance(i, Mapping) and "id" in i}
@@ -66,7 +64,7 @@ def _category_names(document: Mapping[str, Any], location: Location) -> dict[str
     """
     names: dict[str, str] = {}
     if not isinstance(document.get("categories") or [], list):
-        raise DataFileError(f"categories is {document['categories']!r:.60}, expected a list.", location=location)
+        raise DataFileError(f"categories is {quoted(document['categories'])}, expected a list.", location=location)
     for place, category in enumerate(document.get("categories") or (), 1):
         if not isinstance(category, Mapping) or "id" not in category:
             raise DataFileError(f"category {place} ({quoted(category, 60)}) has no id.", location=location)

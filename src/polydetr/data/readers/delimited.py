@@ -11,9 +11,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 
-from polydetr.core.reading import SKIP, ExpectedColumns, Leaps
+from polydetr.core.reading import SKIP, ExpectedColumns, Leaps, option
 from polydetr.core.records import ReadReport, Record
 from polydetr.data.readers.header import has_header, name_columns
 from polydetr.data.readers.quoting import Dialect, cut_rows
@@ -46,8 +47,9 @@ def read_delimited(
     sample = source.head_lines()
     dialect = sniff_dialect(sample, delimiter or ("\t" if source.suffix in (".tsv", ".tab") else None))
     first_rows = sample_rows(sample, dialect)
-    header = has_header(first_rows, header=header, columns=columns, expected=expected)
-    names = name_columns(source.name, first_rows, header=header, columns=columns, expected=expected, report=report)
+    name = source.name
+    header = has_header(name, first_rows, header=header, columns=columns, expected=expected, report=report)
+    names = name_columns(name, first_rows, header=header, columns=columns, expected=expected, report=report)
     return _rows(source, dialect, first_rows, names, header, report, skip)
 
 
@@ -76,7 +78,10 @@ def _rows(
             shown = ", ".join(names[:8]) + (", ..." if width > 8 else "")
             fault = f"{len(cells)} fields, expected {width} ({shown})."
         if fault:
-            hint = f"Repair the row (quote a field that holds the delimiter), or skip such rows with {SKIP}."
+            hint = (
+                f"Repair the row (quote a field that holds the delimiter, {dialect.delimiter!r}), name another "
+                f"delimiter with {option('delimiter')}, or skip such rows with {SKIP}."
+            )
             refuse(fault, location, report, skip=skip, hint=hint)
             continue
         if warning:
@@ -91,8 +96,8 @@ def _rows(
 
 def sniff_dialect(sample: Sequence[str], delimiter: str | None = None) -> Dialect:
     """How the first rows are cut: at ``delimiter``, else at the one of comma, semicolon and tab under which they
-    agree, the first one among them, on the most columns, at bars where they do under none; at commas where they do not
-    either.
+    agree, the first one among them, on the most columns; at bars where the first row agrees with the others under none
+    of them, and the rows do under these; at commas where they do not either.
     """
     named = _SEPARATOR.fullmatch(sample[0]) if sample else None
     preamble = 1 if named else 0
@@ -100,9 +105,22 @@ def sniff_dialect(sample: Sequence[str], delimiter: str | None = None) -> Dialec
     if delimiter is None:
         scores = {candidate: _agreement(sample, candidate) for candidate in (",", "\t", ";")}
         delimiter = max(scores, key=lambda candidate: scores[candidate])
-        if scores[delimiter] == _NO_AGREEMENT and _agreement(sample, "|") > (0.9, False, 1):
+        if not scores[delimiter][1] and _agreement(sample, "|") > max((0.9, False, 1), scores[delimiter]):
             delimiter = "|"
-    return Dialect(delimiter, _quotes_used(sample, delimiter), preamble)
+    quoted = _quotes_used(sample, delimiter)
+    return Dialect(delimiter, quoted, preamble, spaced=quoted and _quotes_after_blanks(sample, delimiter))
+
+
+def _quotes_after_blanks(sample: Sequence[str], delimiter: str) -> bool:
+    """Whether quotation marks after a delimiter and a blank quote fields, as in ``"a, b", "c"``."""
+    dialect = Dialect(delimiter, quoted=True)
+    if not any(cell.lstrip(" ")[:1] == '"' for row in sample_rows(sample, dialect) for cell in row if cell[:1] == " "):
+        return False
+    try:
+        rows = list(islice(replace(dialect, spaced=True).reader(iter(sample)), _SAMPLE_ROWS))
+    except csv.Error:
+        return False
+    return len({len(row) for row in rows if row}) == 1
 
 
 _NO_AGREEMENT = (0.0, False, 1)

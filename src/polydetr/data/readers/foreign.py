@@ -29,6 +29,8 @@ _KEYS_OF_BOXES = (
     (b'"regions"', b'"shape_attributes"'),
 )  # fmt: skip
 """Two keys each of the JSON of COCO, LabelMe, CreateML and VIA."""
+_METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+"""A table of file names and labels, as Hugging Face's ImageFolder has it beside the images."""
 _LOOKED_AT = 20
 
 
@@ -109,12 +111,13 @@ def refuse_folder(path: Path, kind_of: Callable[[Path], str | None], *, labels: 
     if not labels:
         return
     others = sorted(f for f in path.iterdir() if f.suffix.lower() in (".json", ".csv") and f.is_file())
-    boxes = next((f for f in others[:_LOOKED_AT] if _holds_boxes(f)), None)
-    if boxes is not None:
+    boxes = [f for f in others[:_LOOKED_AT] if _holds_boxes(f)]
+    labels_beside = [path / name for name in _METADATA if (path / name).is_file()]
+    for file in [*boxes, *labels_beside][:1]:
         raise DataFileError(
-            f"holds {boxes.name!r}, the boxes of its images.",
+            f"holds {file.name!r}, the {'boxes' if boxes else 'labels'} of its images.",
             location=location,
-            hint=f"Name that file: {str(boxes)!r}; the images alone are read with --format images (format='images').",
+            hint=f"Name that file: {str(file)!r}; the images alone are read with --format images (format='images').",
         )
 
 

@@ -37,6 +37,9 @@ KNOWN_BY_CONTENT: tuple[Format, ...] = ("labelstudio", "coco", "cvat", "voc", "y
 """Also taken by ``format=``, but no file suffixes: what annotation tools write, boxes in images ("boxes": a CSV of
 them), and images alone, in labeled folders or not.
 """
+_TEXTS = frozenset(["text", "sentence", "title", "question", "category", "class"])
+"""Names of columns in a table of texts; a file of words and tags has none of them."""
+_LONGEST_WORD = 20
 
 
 def find_format(source: Source, wanted: str | None = None, *, asked: bool = False) -> Format:
@@ -52,7 +55,7 @@ def find_format(source: Source, wanted: str | None = None, *, asked: bool = Fals
         if name not in known:
             raise SchemaError(f"unknown format {wanted!r}.", hint=did_you_mean(name, sorted(known)))
         return known[name]
-    by_name = FORMATS.get(source.suffix[1:])
+    by_name = "parquet" if source.head.startswith(b"PAR1\x15") else FORMATS.get(source.suffix[1:])
     refuse_file(source.suffix, source.head, Location(source.name))
     if by_name == "json":
         return _json_kind(source)
@@ -150,8 +153,8 @@ def sniff_format(source: Source) -> Format | None:
 
 
 def _json_kind(source: Source) -> Format:
-    """JSON lines if the first line is a whole object and another follows (or it is a row); otherwise one JSON
-    document.
+    """JSON lines if the first line is a whole object and another follows (or it is a row, unless the file is called a
+    document); otherwise one JSON document.
     """
     lines = [line for line in source.head_lines() if line.strip()]
     try:
@@ -169,7 +172,7 @@ def _json_kind(source: Source) -> Format:
             location=Location(source.name),
             hint="Put brackets around them and commas between, as its JSON export has them.",
         )
-    document = isinstance(first.get("data"), list) or is_coco(first) or tasks
+    document = source.suffix == ".json" or isinstance(first.get("data"), list) or is_coco(first) or tasks
     return "json" if document and len(lines) == 1 else "jsonl"
 
 
@@ -182,7 +185,22 @@ def _is_sentences(lines: list[str]) -> bool:
     if len(blocks) < 2 or len(rows) < 2 * len(blocks) or len({len(row) for row in rows}) > 1:
         return False
     tags = [row[-1].strip() for row in rows]
-    return sum(map(is_span_tag, tags)) >= 0.9 * len(tags) or len(set(tags)) <= min(100, 0.5 * len(tags))
+    if sum(map(is_span_tag, tags)) >= 0.9 * len(tags):
+        return True
+    return _holds_words(rows) and len(set(tags)) <= min(100, 0.5 * len(tags))
+
+
+def _holds_words(rows: list[list[str]]) -> bool:
+    """Whether the rows are words with what is said of them, not texts with their labels, between which a blank line is
+    a slip. The length tells for texts in Chinese or Japanese, which have no blanks.
+    """
+    if _TEXTS & {cell.strip().lower() for cell in rows[0]}:
+        return False
+    columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
+    tokens = next((column for column in columns if not all(map(str.isdecimal, column))), [])
+    enough = 0.9 * len(rows)
+    short = sum(len(cell) <= _LONGEST_WORD for cell in tokens) >= enough
+    return short and all(sum(len(cell.split()) <= 1 for cell in column) >= enough for column in columns)
 
 
 def _blocks(lines: list[str]) -> list[str]:

@@ -21,16 +21,26 @@ _MADE_UP = re.compile(rf"{_NUMBERED.pattern}|text|label")
 
 
 def has_header(
-    rows: Sequence[Sequence[str]], *, header: bool | None, columns: Sequence[str] | None, expected: ExpectedColumns
+    file: str,
+    rows: Sequence[Sequence[str]],
+    *,
+    header: bool | None,
+    columns: Sequence[str] | None,
+    expected: ExpectedColumns,
+    report: ReadReport,
 ) -> bool:
-    """Whether the first row is the header: as the user says; or it holds the names that are given or expected; or it
-    does not look like data.
+    """Whether the first row is the header: as the user says; or it holds a name that is given, in its place, or one
+    that is expected; or it does not look like data.
     """
     if header is not None:
         return header
     first = [cell.strip() for cell in rows[0]] if rows else []
     if columns is not None:
-        return [name.casefold() for name in columns] == [name.casefold() for name in first]
+        named = any(name and name.casefold() == cell.casefold() for name, cell in zip(columns, first, strict=False))
+        if not named and not looks_headerless(rows):
+            message = f"{_shown(first)}; if it names the columns, say {option('header', True)}"
+            report.note("the first line read as data, since the columns are named", message, Location(file, line=1))
+        return named
     if any(name in expected for name in first):
         return True
     numbered = bool(expected.inputs) and all(map(_NUMBERED.fullmatch, expected.inputs))  # so there was none in training
@@ -97,7 +107,7 @@ def name_columns(
         raise SchemaError(
             f"column {twice[0]!r} appears {names.count(twice[0])} times in the header.",
             location=location,
-            hint=f"Rename one of them, or name all columns with {option('columns')}.",
+            hint=f"Rename one of them, or name all columns with {option('columns')} and say {option('header', True)}.",
         )
     return names
 

@@ -107,9 +107,11 @@ def read_json(
             return _squad(data, source.name, report, skip, labels=labels, halves=_may_hold_halves(text))
         value = data if isinstance(data, list) else [value] if not _is_table(value) else value
     if only == "squad" or not isinstance(value, list):
+        alone = f"An object that is a row by itself is read with {option('format', 'jsonl')}."
         raise DataFileError(
             f"holds {_kind(value)}, expected a list of rows or SQuAD's {{'data': [{{'paragraphs': ...}}]}}.",
             location=location,
+            hint=f"Of pandas write to_json(..., orient='records'). {alone}" if isinstance(value, dict) else None,
         )
     if not value:
         raise DataFileError("is empty, expected rows of data.", location=location)

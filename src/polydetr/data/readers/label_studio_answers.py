@@ -186,6 +186,11 @@ def _add_object(answers: Answers, region: Region, key: str) -> None:
     if key in _MASKS or "rle" in value or "sequence" in value:
         what = "tracks of a film" if "sequence" in value else "masks (brush)"
         raise ValueError(f"{region.control!r} holds {what}, which are not read: draw boxes or polygons.")
+    if answers.about and region.about not in ("", answers.about):
+        raise ValueError(
+            f"boxes are drawn in {answers.about!r} and {region.about!r}, of which a row has one: make a task of each "
+            "image."
+        )
     size = claimed_size(value.get("original_width"), value.get("original_height"))
     box, is_turned = _box(value, size)
     shares = [side / 100 for side in box]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -42,11 +43,13 @@ class Task:
 @dataclass(frozen=True)
 class Columns:
     """How the answers of a file are called. several: controls whose answers are lists. spans: control → its column.
-    with_objects: whether boxes are drawn. replaced: a sentence for each column of the data that answers replace.
+    texts: column of spans → the text that they lie in. with_objects: whether boxes are drawn. replaced: a sentence for
+    each column of the data that answers replace.
     """
 
     several: frozenset[str]
     spans: Mapping[str, str]
+    texts: Mapping[str, str]
     with_objects: bool
     replaced: Sequence[str]
 
@@ -60,7 +63,12 @@ class Columns:
         with_objects = any(one.objects for one in answers)
         made = {*spans.values(), *(name for one in answers for name in one.columns), *["objects"] * with_objects}
         replaced = [f"{name!r} of the data" for name in sorted(made & data)]
-        return cls(frozenset(several), spans, with_objects, replaced)
+        texts: dict[str, str] = {}
+        for task in tasks:
+            with suppress(ValueError):  # told with its row
+                for span, name in _placed_spans(task):
+                    texts.setdefault(spans[span.control], name)
+        return cls(frozenset(several), spans, texts, with_objects, replaced)
 
     def values(self, task: Task, report: ReadReport) -> dict[str, Any]:
         """The columns of one task's answers, without its boxes. Raises ValueError."""
@@ -70,22 +78,34 @@ class Columns:
         columns = {name: found if name in self.several else found[0] for name, found in answers.columns.items()}
         if self.spans:
             columns |= {column: [] for column in self.spans.values()}
-            text = _text_of(task.data, answers.spans) if answers.spans else ""
-            for span in answers.spans:
-                columns[self.spans[span.control]].append(_entity(text, span, task.location, report))
+            for span, name in _placed_spans(task):
+                column = self.spans[span.control]
+                if name != self.texts[column]:
+                    raise ValueError(
+                        f"{column!r} has spans of {self.texts[column]!r} and of {name!r}, expected those of one text: "
+                        "mark each text by a control of its own, or in tasks of its own."
+                    )
+                columns[column].append(_entity(task.data[name], span, task.location, report))
         return columns
 
 
+def _placed_spans(task: Task) -> Iterator[tuple[MarkedSpan, str]]:
+    """Each span with the name of the text that it lies in. Raises ValueError where that is in doubt."""
+    spans = task.answers.spans if task.answers is not None else []
+    names = {about: _text_of(task.data, [s for s in spans if s.about == about]) for about in {s.about for s in spans}}
+    return ((span, names[span.about]) for span in spans)
+
+
 def _text_of(data: Mapping[str, Any], spans: Sequence[MarkedSpan]) -> str:
-    """The text that the spans count the characters of: the one that they are said to be about, or that has what was
-    marked at its place, or the only one. Raises ValueError where that is in doubt.
+    """The name of the text that the spans, which are about one object, count the characters of: that of the object, or
+    of the text that has what was marked at its place, or of the only one. Raises ValueError where that is in doubt.
     """
     texts = {name: value for name, value in data.items() if isinstance(value, str)}
     about = spans[0].about
     if about in texts:
-        return texts[about]
-    fitting = [t for t in texts.values() if all(s.text is None or t[s.start : s.end] == s.text for s in spans)]
-    found = fitting if len(fitting) == 1 else list(texts.values())
+        return about
+    fitting = [n for n, t in texts.items() if all(s.text is None or t[slice(*_ends(t, s))] == s.text for s in spans)]
+    found = fitting if len(fitting) == 1 else list(texts)
     if len(found) != 1:
         names = ", ".join(map(repr, texts)) or "none"
         raise ValueError(f"spans are marked, and it is not known in which text (the data have {names:.80}).")
@@ -93,17 +113,28 @@ def _text_of(data: Mapping[str, Any], spans: Sequence[MarkedSpan]) -> str:
 
 
 def _entity(text: str, span: MarkedSpan, location: Location, report: ReadReport) -> dict[str, Any]:
-    """The span at its place; where the tool's copy of its text stands elsewhere (it counts some characters twice),
-    there. Raises ValueError.
-    """
-    start, end = span.start, span.end
-    if span.text:
+    """The span at its place; where the tool's copy of its text stands elsewhere, there. Raises ValueError."""
+    start, end = _ends(text, span)
+    if span.text and text[start:end] != span.text:
         place = align(text, span.text, start, "entity", location, report)
         if place != NOT_FOUND:
             start, end = place, place + len(span.text)
     if not 0 <= start <= end <= len(text):
         raise ValueError(f"the span {start}-{end} ({span.label}) lies outside its text of {len(text)} characters.")
     return {"start": start, "end": end, "label": span.label}
+
+
+def _ends(text: str, span: MarkedSpan) -> tuple[int, int]:
+    """Where the span begins and ends, in characters: Label Studio counts as its browser does, in units of UTF-16, of
+    which a character beyond the basic plane has two.
+    """
+    return _characters(text, span.start), _characters(text, span.end)
+
+
+def _characters(text: str, units: int) -> int:
+    part = text[: max(0, units)].encode("utf-16-le")
+    inside = 0 <= 2 * units <= len(part)
+    return len(part[: 2 * units].decode("utf-16-le", "ignore")) if inside else units
 
 
 def records_of_tasks(

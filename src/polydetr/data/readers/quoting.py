@@ -21,16 +21,19 @@ _FEW = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How the rows are cut; ``preamble``: lines above the first row (Excel's ``sep=;``)."""
+    """How the rows are cut; ``preamble``: lines above the first row (Excel's ``sep=;``); ``spaced``: blanks after a
+    delimiter belong to no field, so that a quotation mark behind them quotes.
+    """
 
     delimiter: str
     quoted: bool
     preamble: int = 0
+    spaced: bool = False
 
     def reader(self, lines: Iterator[str]):
         csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # one field may be a whole book
         quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-        return csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=True)
+        return csv.reader(lines, delimiter=self.delimiter, quoting=quoting, skipinitialspace=self.spaced, strict=True)
 
 
 Cut = tuple[int, list[str], str, str]

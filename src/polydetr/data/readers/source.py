@@ -33,7 +33,9 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.B
 _ZIP = b"PK\x03\x04"
 _FOREIGN = ((_ZIP, "a zip archive or an Excel workbook"), (b"\x1f\x8b", "a gzip archive"), (b"%PDF", "a PDF"),
             (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"),
-            (b"SQLite format 3", "an SQLite database"))  # fmt: skip
+            (b"SQLite format 3", "an SQLite database"), (b"\xd0\xcf\x11\xe0", "an Excel workbook of before 2007"),
+            (b"\xfd7zXZ", "an xz archive"), *((b"BZh%d1AY" % level, "a bzip2 archive") for level in range(1, 10)),
+            (b"ARROW1\0", "an Arrow file (Feather)"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,15 @@ class Source:
                 text.detach()
 
     def _wrong_encoding(self, error: UnicodeDecodeError, offset: int, line: int) -> DataFileError:
-        likely = guess_encoding(error.object)
+        several, likely = _of_other_letters(error.object), guess_encoding(error.object)
+        guess = f"It is likely {likely}: pass {option('encoding', likely)}"
+        if several:
+            named = ", ".join(f"{name} ({letters})" for name, letters in several.items())
+            guess = f"Perhaps it is {named}: name it with {option('encoding')}"
         return DataFileError(
             f"byte {error.object[error.start]:#04x} at offset {offset} is not {self.encoding} text.",
             location=Location(self.name, line=line),
-            hint=f"It is likely {likely}: pass {option('encoding', likely)}, or save the file as UTF-8.",
+            hint=f"{guess}, or save the file as UTF-8.",
         )
 
 
@@ -154,26 +160,55 @@ def read_text(path: Path, encoding: str | None = None) -> str:
 
 class _Wide(NamedTuple):
     """What tells text in an encoding of two bytes a character from Latin letters, of which each stands alone between
-    ASCII: the first bytes of its commonest characters, the least of their second bytes, and how many of all characters
-    beyond ASCII are such.
+    ASCII: the first bytes of its commonest characters, the least of their second bytes, how many of all characters
+    beyond ASCII are such, and how many there must be at least.
     """
 
     first: tuple[range, ...]
     second: int
     share: float
+    least: int = 1
 
 
 _WIDE = {
+    "euc_jp": _Wide((range(0xA4, 0xA6),), 0xA1, 0.3, 3),  # kana
+    "cp949": _Wide((range(0xA4, 0xA5), range(0xB0, 0xC9)), 0xA1, 0.95, 8),  # Hangul; half of Chinese lies beyond
     "gb18030": _Wide((range(0xA1, 0xA4), range(0xB0, 0xD8)), 0xA1, 0.6),  # GB 2312's punctuation and first level
     "big5": _Wide((range(0xA1, 0xA4), range(0xA4, 0xC7)), 0x40, 0.7),  # its punctuation and first level
     "shift_jis": _Wide((range(0x82, 0x84),), 0x40, 0.2),  # kana
 }
+_OTHER_LETTERS = {
+    "cp1251": "Cyrillic", "koi8-r": "Cyrillic", "cp1253": "Greek", "cp1255": "Hebrew", "cp1256": "Arabic",
+    "cp874": "Thai",
+}  # fmt: skip
+"""Encodings of one byte per character whose letters are beyond ASCII, so that they stand side by side."""
 
 
 def guess_encoding(raw: bytes) -> str:
-    """The likely encoding of a line that is not UTF-8: a Chinese or Japanese one if it decodes to common characters,
-    else that of western Windows or latin-1.
+    """The likely encoding of a line that is not UTF-8: a Chinese, Japanese or Korean one if it decodes to common
+    characters, one of other letters if it is full of bytes beyond ASCII, else that of western Windows or latin-1.
     """
+    if several := _of_other_letters(raw):
+        return next(iter(several))
+    return _of_wide_characters(raw) or ("cp1252" if any(0x80 <= byte < 0xA0 for byte in raw) else "latin-1")
+
+
+def _of_other_letters(raw: bytes) -> dict[str, str]:
+    """The encodings of ``_OTHER_LETTERS`` that a line may be in; none where it is another text."""
+    beyond = sum(byte > 0x7F for byte in raw)
+    in_words = sum(map(len, re.findall(rb"[\xa1-\xff]{3,}", raw)))
+    if in_words <= beyond / 2 or _of_wide_characters(raw):
+        return {}
+    fitting = {}
+    for name, letters in _OTHER_LETTERS.items():
+        with suppress(UnicodeDecodeError):
+            raw.decode(name)
+            fitting[name] = letters
+    return fitting
+
+
+def _of_wide_characters(raw: bytes) -> str:
+    """The encoding of two bytes per character that a line is likely in, else ""."""
     for name, wide in _WIDE.items():
         try:
             text = raw.decode(name)
@@ -182,9 +217,9 @@ def guess_encoding(raw: bytes) -> str:
         pairs = [c.encode(name) for c in text if c > "\x7f"]
         common = sum(len(p) == 2 and any(p[0] in part for part in wide.first) and p[1] >= wide.second for p in pairs)
         runs = name == "gb18030" or re.search(r"[^\x00-\x7f]{2}", text)  # its second bytes are enough of a proof
-        if pairs and runs and common >= wide.share * len(pairs):
+        if len(pairs) >= wide.least and runs and common >= wide.share * len(pairs):
             return name
-    return "cp1252" if any(0x80 <= byte < 0xA0 for byte in raw) else "latin-1"
+    return ""
 
 
 def refuse(
@@ -246,8 +281,8 @@ def reject(
     refuse(fault.message, fault.location or location, report, skip=skip, about=about, **how)
 
 
-def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
-    """Looks at the first bytes of a file or of standard input.
+def open_source(source: str | Path, *, encoding: str | None = None, wanted: str | None = None) -> Source:
+    """Looks at the first bytes of a file or of standard input. wanted: the format that the user named.
 
     Raises:
         DataFileError: missing, a folder, unreadable, empty, or an archive or an image.
@@ -272,27 +307,34 @@ def open_source(source: str | Path, *, encoding: str | None = None) -> Source:
     if not path.is_file():  # a pipe: what was read cannot be read again
         return _examine(str(path), path, stream.peek(1), encoding, stream)
     with stream:
-        return _examine(str(path), path, stream.read(HEAD_BYTES), encoding, None)
+        return _examine(str(path), path, stream.read(HEAD_BYTES), encoding, None, wanted)
 
 
-def _examine(name: str, path: Path | None, head: bytes, encoding: str | None, held: BinaryIO | None) -> Source:
+def _examine(
+    name: str,
+    path: Path | None,
+    head: bytes,
+    encoding: str | None,
+    held: BinaryIO | None,
+    wanted: str | None = None,
+) -> Source:
     location = Location(STANDARD_INPUT if name == "-" else name)
     if not head.strip():
         raise DataFileError("is empty, expected rows of data.", location=location)
-    workbook = path is not None and path.suffix.lower() == ".xlsx"
+    workbook = path is not None and (wanted or path.suffix).lower().lstrip(".") == "xlsx"
     for mark, what in _FOREIGN:
         if head.startswith(mark) and not (workbook and mark == _ZIP):
-            ask = "To have the image itself answered, say format='images' (--format images)."
-            raise DataFileError(
-                f"is {what}, expected rows of text or Parquet.",
-                location=location,
-                hint=ask if what.endswith("image") else "Unpack it or export it as CSV.",
-            )
+            hint = "Unpack it or export it as CSV."
+            if what.endswith("image"):
+                hint = "To have the image itself answered, say format='images' (--format images)."
+            elif mark == _ZIP:
+                hint += f" A workbook under another suffix is read with {option('format', 'xlsx')}."
+            raise DataFileError(f"is {what}, expected rows of text or Parquet.", location=location, hint=hint)
     if encoding is None:
         known = next((e for mark, e in _MARKS if head.startswith(mark)), "utf-8")
         if known == "utf-8" and (likely := _unmarked(head)):
             raise DataFileError(
-                f"looks like {likely.upper()} without a mark.",
+                f"looks like {likely.upper()}{' without a mark' * likely.startswith('utf')}.",
                 location=location,
                 hint=f"Pass {option('encoding', likely)}, or save the file as UTF-8.",
             )
@@ -315,9 +357,13 @@ def _codec(encoding: str) -> str:
 
 
 def _unmarked(head: bytes) -> str:
-    """UTF-16 or UTF-32 whose mark is missing, by where the zero bytes of its ASCII characters stand; else ""."""
+    """UTF-16 or UTF-32 whose mark is missing, by where the zero bytes of its ASCII characters stand; ISO-2022-JP, which
+    is ASCII but for what its escape sequences mean; else "".
+    """
     if head.startswith((b"PAR1", _ZIP)):
         return ""
+    if head.isascii() and (b"\x1b$B" in head or b"\x1b$@" in head):
+        return "iso-2022-jp"
     part = head[: min(len(head), 1 << 12) & ~3]
     zeros = [part[i::4].count(0) for i in range(4)]
     names = {(0, 1, 0, 1): "utf-16-le", (1, 0, 1, 0): "utf-16-be", (0, 1, 1, 1): "utf-32-le", (1, 1, 1, 0): "utf-32-be"}

@@ -52,8 +52,7 @@ def read_frame(frame: Any, *, report: ReadReport, skip: bool) -> Iterator[Record
     if type(frame).__name__ == "LazyFrame":
         frame = frame.collect()
     names = frame.schema.names if kind == "pyarrow" else [str(column) for column in frame.columns]
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise SchemaError(f"the data frame has the column {twice[0]!r} twice.", hint="Rename one of them.")
+    _refuse_twice(names, "data frame")
     index = index_columns(names, frame.schema.metadata if kind == "pyarrow" else None)
     named = [str(name) for name in frame.index.names if name is not None] if kind == "pandas" else []
     note_index([*named, *index], report)
@@ -88,7 +87,31 @@ def _arrow(table: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     batches = table.to_batches(max_chunksize=_BATCH) if hasattr(table, "to_batches") else [table]
     classes = class_names(table.schema.metadata)
     for batch in batches:
-        yield from with_class_names(batch.select(names).to_pylist(), classes)
+        yield from with_class_names(_values(batch.select(names)), classes)
+
+
+def _refuse_twice(names: Sequence[str], what: str, location: Location | None = None) -> None:
+    """Raises SchemaError where two columns have one name, as pandas and pyarrow allow it."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise SchemaError(
+            f"the {what} has the column {twice[0]!r} twice.", location=location, hint="Rename one of them."
+        )
+
+
+def _values(batch: Any, file: str | None = None) -> list[dict[str, Any]]:
+    """The rows of a batch of pyarrow. Raises DataFileError for what Python has no value for, as a date after 9999."""
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError:
+        raise
+    except (OverflowError, ValueError):
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                column.to_pylist()
+            except (OverflowError, ValueError) as error:
+                location = Location(file, column=name)
+                raise DataFileError(f"holds what Python has no value for: {error}", location=location) from None
+        raise
 
 
 def _frame_types(frame: Any, kind: str) -> dict[str, str]:
@@ -115,7 +138,7 @@ def _declare(report: ReadReport, types: Mapping[str, str]) -> None:
 
 def read_parquet(source: Source, *, report: ReadReport, skip: bool) -> Iterator[Record]:
     """Row group by row group; the index of a frame is left out. Raises DataFileError for a file that is not Parquet, is
-    truncated, or has no rows.
+    truncated, or has no rows; SchemaError for duplicate column names.
     """
     location = Location(source.name)
     if not is_installed("pyarrow"):
@@ -136,6 +159,7 @@ def read_parquet(source: Source, *, report: ReadReport, skip: bool) -> Iterator[
             schema = file.schema_arrow
     except (pa.ArrowException, OSError) as error:
         raise DataFileError(f"is not a readable Parquet file: {error}", location=location) from None
+    _refuse_twice(schema.names, "file", location)
     index = index_columns(schema.names, schema.metadata)
     note_index(index, report)
     _declare(report, _arrow_types(schema))
@@ -151,6 +175,6 @@ def _parquet_rows(source: Source, names: Sequence[str]) -> Iterator[dict[str, An
         with pq.ParquetFile(source.path) as file:
             classes = class_names(file.schema_arrow.metadata)
             for batch in file.iter_batches(batch_size=_BATCH):
-                yield from with_class_names(batch.select(names).to_pylist(), classes)
+                yield from with_class_names(_values(batch.select(names), source.name), classes)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # also a text that is none
         raise DataFileError(f"is damaged: {error}", location=Location(source.name)) from None

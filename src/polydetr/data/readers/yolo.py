@@ -38,6 +38,7 @@ TRAIN_PARTS, VALID_PARTS, TEST_PARTS = ("train",), ("val",), ("test", "val")
 """The parts of a data.yaml that may be learned from, chosen by, and measured on, the better ones first."""
 _OF_LABELS = frozenset({".txt", ".yaml", ".yml", ".json", ".xml", ".cache", ".data", ".names", ".labels"})
 """Suffixes of what lies beside images and is none."""
+_LABEL_FILES = "*.[tT][xX][tT]"
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ def _has_labels(folder: Path) -> bool:
             if image.parent not in of_folder:
                 labels = _labels_of(image.parent)
                 counts = labels.is_dir() and (image.parent == folder or labels != image.parent)
-                of_folder[image.parent] = labels if counts and any(labels.glob("*.txt")) else None
+                of_folder[image.parent] = labels if counts and any(labels.glob(_LABEL_FILES)) else None
             labels = of_folder[image.parent]
-            if labels is not None and is_file(labels / f"{image.stem}.txt"):
+            if labels is not None and is_file(_label_file(labels, image.stem)):
                 return True
     return False
 
@@ -129,8 +130,10 @@ def _listed(folder: Path, *, real: Path | None = None) -> list[tuple[Path, Path]
     pairs = []
     for image in image_files(real or folder):
         inside = image.relative_to(real or folder)
-        here, above = (_labels_of((folder / inside).parent) / inside.name, _labels_of(folder) / inside)
-        beside, below = here.with_suffix(".txt"), above.with_suffix(".txt")
+        beside, below = (
+            _label_file(of, image.stem)
+            for of in (_labels_of((folder / inside).parent), (_labels_of(folder) / inside).parent)
+        )
         pairs.append((image, below if below.is_file() else beside))
     return pairs
 
@@ -212,7 +215,7 @@ def _files_of(
                     continue
                 of_list = replace(access, folder=place.parent, also=base)
                 listed = _listed_in(place, of_list, report, skip=skip, encoding=encoding)
-                return [(image, _labels_of(image.parent) / f"{image.stem}.txt") for image in listed]
+                return [(image, _label_file(_labels_of(image.parent), image.stem)) for image in listed]
     if access.root is not None:
         return _listed(access.root)
     raise DataFileError(
@@ -307,9 +310,9 @@ def _refuse_lone_labels(files: Sequence[tuple[Path, Path]], report: ReadReport, 
     known = {labels for _, labels in files}
     places = {labels.parent: image.parent for image, labels in files}
     for folder, images in places.items():
-        for file in sorted(folder.glob("*.txt")):
+        for file in sorted(folder.glob(_LABEL_FILES)):
             there = folder != images and any(is_image_name(p.name) for p in images.glob(f"{escape(file.stem)}.*"))
-            if file not in known and file.name != "classes.txt" and file.name[0] != "." and not there:
+            if file not in known and file.name.lower() != "classes.txt" and file.name[0] != "." and not there:
                 reason = "has labels, but there is no image of that name."
                 leave_out("labels without an image (left out)", reason, Location(str(file)), report, skip=skip)
 
@@ -320,6 +323,12 @@ def _note_others(files: Sequence[tuple[Path, Path]], report: ReadReport) -> None
         if folder.is_dir():
             beside = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name[0] != "."]
             note_others(beside, report, but=_OF_LABELS)
+
+
+def _label_file(folder: Path, stem: str) -> Path:
+    """The label file of an image, where there is one; its suffix may be in capitals."""
+    usual, capital = folder / f"{stem}.txt", folder / f"{stem}.TXT"
+    return capital if is_file(capital) and not is_file(usual) else usual
 
 
 def _labels_of(folder: Path) -> Path:
