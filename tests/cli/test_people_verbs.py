@@ -42,12 +42,14 @@ class Terminal(io.StringIO):
 def test_people_come_and_go(run: Run, typed: Callable[[str], None], place: Path) -> None:
     typed(PASSWORD + "\n")
     assert run("people", "add", "Anna", "--role", "admin") == (
-        0, "", "polydetr: 'Anna' may sign in as admin; the store holds the hash of the password\n",
+        0, "", "polydetr: 'Anna' may sign in as admin; the store holds the hash of the password\n"
+        "polydetr: a service that runs without people asks nobody to sign in until polydetr serve is restarted\n",
     )  # fmt: skip
     typed(PASSWORD + "\r\n")
     code, out, err = run("people", "add", "Bo", "--json")
     assert (code, json.loads(out)) == (0, {"name": "Bo", "role": "viewer"})
     assert PASSWORD not in out + err
+    assert "restarted" not in err
     assert (place / "polydetr-studio.db").is_file()
     code, out, _ = run("people", "list")
     assert [line.split(",")[0] for line in out.splitlines()] == ["Anna  admin", "Bo  viewer"]

@@ -25,12 +25,23 @@ def test_on_this_machine_nobody_signs_in_until_there_are_people(tmp_path: Path) 
     assert studio_pages(HERE, store=store)(object()).studio.people is not None  # type: ignore[arg-type]
 
 
-def test_where_others_reach_the_pages_somebody_must_sign_in(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "reached"),
+    [
+        (OPEN, "0.0.0.0"),
+        (Wanted({}, hosts=["ml.example.org"]), "ml.example.org"),
+        (Wanted({}, proxies=["127.0.0.1"]), "127.0.0.1"),
+        (Wanted({}, root_path="/models"), "127.0.0.1/models"),
+    ],
+)
+def test_where_others_reach_the_pages_somebody_must_sign_in(tmp_path: Path, wanted: Wanted, reached: str) -> None:
+    """A reverse proxy is on this machine, and whom it lets through is not."""
     store = str(tmp_path / "s.db")
-    with pytest.raises(ConfigError, match=r"nobody has to sign in.*polydetr people add --role admin NAME.*--no-studio"):
-        studio_pages(OPEN, store=store)
+    said = rf"reaches {reached} .*nobody has to sign in.*polydetr people add --role admin NAME.*--no-studio"
+    with pytest.raises(ConfigError, match=said):
+        studio_pages(wanted, store=store)
     People(Database.open(store)).add("Ada", "correct horse battery", role="admin")
-    made = studio_pages(OPEN, store=store)(object())  # type: ignore[arg-type]
+    made = studio_pages(wanted, store=store)(object())  # type: ignore[arg-type]
     assert made.studio.people is not None
     assert not made.studio.may_train
 
