@@ -354,6 +354,27 @@ def test_a_session_that_ends_in_the_middle_loses_nothing(signed: Correcting, loo
     assert signed.values("films", "the session ends")["label"] == "bad"
 
 
+def test_the_next_person_in_a_tab_finds_nothing_of_the_one_before(signed: Correcting, look: Look) -> None:
+    page = as_person(look, signed, "Ada", films("Ada's draft"))
+    place = page.url.partition("&")[0]
+    page.goto(f"{place}&target=stars")
+    shown(page)
+    page.fill(".pd-editor input", "17.5")
+    page.wait_for_function("Object.values(sessionStorage).join().includes('17.5')")
+    page.locator("summary[aria-label*=Ada]").click()
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/studio/login?next=/studio/")  # and not to the row that Ada was at
+    for name, found in (("Ben", False), ("Ada", True)):
+        sign_in(page, name)
+        page.wait_for_url("**/films/ask")
+        page.goto(f"{place}&target=stars")
+        shown(page)
+        page.wait_for_timeout(500)  # that nothing comes can only be waited for
+        assert (page.input_value(".pd-editor input") == "17.5") == found
+        page.request.post(f"{signed.address}/studio/logout")
+        page.goto(f"{signed.address}/studio/login")
+
+
 def signed_out(signed: Correcting) -> None:
     with closing(sqlite3.connect(signed.store())) as connection, connection:
         connection.execute("delete from sessions")

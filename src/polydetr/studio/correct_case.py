@@ -61,7 +61,7 @@ def _editor(
     return editor
 
 
-def saving_of(case: Case, form: TargetForm, labels: Labels, draft: Draft) -> Saving | None:
+def saving_of(case: Case, form: TargetForm, labels: Labels, draft: Draft, person: str) -> Saving | None:
     """What is saved of an editor; None where the same stands there already.
 
     Raises:
@@ -73,7 +73,7 @@ def saving_of(case: Case, form: TargetForm, labels: Labels, draft: Draft) -> Sav
         return None
     return Saving(
         case.row, case.key, form.target, checked.value, case.revision(form.target), answer_of(case.reply, form.target),
-        new_label=draft.new_label,
+        new_label=draft.new_label, person=person,
     )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ class CorrectPage:
 
     def build(self) -> None:
         words = self.words
-        self.stored = KeptInBrowser(f"correct:{self.model}", self._restore)
+        self.stored = KeptInBrowser(f"correct:{self.model}:{self.viewer.person.name}", self._restore)
         self.tools = Tools(words, self, several=len(self.forms) > 1, readonly=self.readonly)
         self.saving = SavingView(words, self.drafts.forms, self.saver, self._row_name, self._leave)
         self.area = box("div", "pd-correct", aria_live="off")
@@ -207,7 +207,9 @@ class CorrectPage:
         savings: list[Saving] = []
         for target, editor in self.editors.items():
             try:
-                found = saving_of(case, self.forms[target], self.drafts.labels[target], editor.draft)
+                found = saving_of(
+                    case, self.forms[target], self.drafts.labels[target], editor.draft, self.viewer.person.name
+                )
             except PolydetrError as error:
                 editor.refuse(error)
                 self._activate(target)

@@ -24,6 +24,10 @@ _LARGEST_KEPT = 1 << 20
 """Bytes of a row's images that a browser keeps beside a correction."""
 
 
+class NotByWhoMadeIt(PolydetrError):
+    """Somebody else is signed in than who made a correction: it waits."""
+
+
 class Store(Protocol):
     """``Corrections``, as far as it is needed here."""
 
@@ -40,8 +44,9 @@ class Store(Protocol):
 
 @dataclass
 class Saving:
-    """One correction on its way. expected: the revision that was seen when it was made. theirs: what stands there
-    instead, where somebody was quicker. error: why it waits, or was refused.
+    """One correction on its way. expected: the revision that was seen when it was made. person: who made it, the only
+    one under whose name it is saved. theirs: what stands there instead, where somebody was quicker. error: why it
+    waits, or was refused.
     """
 
     row: Row
@@ -51,6 +56,7 @@ class Saving:
     expected: int = 0
     answer: Mapping[str, Any] = field(default_factory=dict)
     new_label: bool = False
+    person: str = ""
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     state: State = "waiting"
     theirs: Correction | None = None
@@ -66,7 +72,7 @@ class Saving:
         )
         return {
             "row": row, "key": self.key, "target": self.target, "value": self.value, "expected": self.expected,
-            "answer": dict(self.answer), "new_label": self.new_label,
+            "answer": dict(self.answer), "new_label": self.new_label, "person": self.person,
         }  # fmt: skip
 
     @classmethod
@@ -76,6 +82,7 @@ class Saving:
             not isinstance(kept, dict)
             or not isinstance(kept.get("key"), str)
             or not isinstance(kept.get("target"), str)
+            or not isinstance(kept.get("person"), str)
         ):
             return None
         found = item_of(kept["row"], columns) if isinstance(kept.get("row"), dict) else row(kept["key"])
@@ -84,7 +91,7 @@ class Saving:
         answer = kept.get("answer") if isinstance(kept.get("answer"), dict) else {}
         return cls(
             found, kept["key"], kept["target"], kept.get("value"), kept["expected"], answer or {},
-            new_label=kept.get("new_label") is True, id=id,
+            new_label=kept.get("new_label") is True, person=kept["person"], id=id,
         )  # fmt: skip
 
 
@@ -182,6 +189,11 @@ class Saver:
                 return True
             try:
                 person = await self._person()
+                if person.name != one.person:
+                    raise NotByWhoMadeIt(
+                        f"{one.person or NOBODY} made it, and {person.name or NOBODY} is signed in.",
+                        hint="It is saved once who made it signs in again.",
+                    )
                 found = await asyncio.to_thread(
                     self._store.save, id=one.id, info=self._info(), row=one.row, target=one.target, value=one.value,
                     person=person.name or NOBODY, answer=one.answer, expected_revision=one.expected,
@@ -195,7 +207,7 @@ class Saver:
                     one.state = "refused"
             except InputError as error:
                 one.state, one.error = "refused", error
-            except (StoreError, SaveError) as error:
+            except (StoreError, SaveError, NotByWhoMadeIt) as error:
                 one.error = error
             else:
                 one.state, one.error, one.saved = "saved", None, found.correction

@@ -39,9 +39,10 @@
     else if ((found = at("close"))) found.closest("dialog")?.close();
     else if ((found = at("copy"))) copy(found);
     else if ((found = at("logout")))
-      fetch(`${found.dataset.logout}/logout`, { method: "POST" }).then(() => {
+      fetch(`${found.dataset.logout}/logout`, { method: "POST" }).catch(() => ({ ok: false })).then(({ ok }) => {
+        if (!ok) { window.polydetr.notice(found.dataset.failed, "bad"); return; }
         for (const place of Object.keys(sessionStorage)) if (place.startsWith("polydetr.row:")) sessionStorage.removeItem(place);
-        location.reload();
+        location.assign(`${found.dataset.logout}/`);  // an address of this page may hold what was asked
       });
     for (const open of document.querySelectorAll("details.pd-choose[open]")) if (!open.contains(event.target)) open.open = false;
   });
