@@ -256,7 +256,15 @@ def test_a_browser_keeps_what_is_not_saved_and_gives_it_back_whole() -> None:
     one = saving("good", expected=2, answer={"prediction": "bad", "probability": 0.5})
     kept = json.loads(json.dumps(one.to_json()))
     assert Saving.from_json(one.id, kept, Columns.of(CLASSES), lambda _: None) == one
-    for broken in (None, [], {}, {**kept, "key": 1}, {**kept, "person": None}, {**kept, "expected": "2"}, {**kept, "row": None}):
+    for broken in (
+        None,
+        [],
+        {},
+        {**kept, "key": 1},
+        {**kept, "person": None},
+        {**kept, "expected": "2"},
+        {**kept, "row": None},
+    ):
         assert Saving.from_json(one.id, broken, Columns.of(CLASSES), lambda _: None) is None
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import nullcontext
 from pathlib import Path
 
+import nicegui
 import pytest
 
 from polydetr.cli import serve as verb
 from polydetr.errors import ConfigError, PolydetrError
+from polydetr.serving.refusal import Refused
 from polydetr.serving.run import Wanted
 from polydetr.studio.opened import studio_pages
 from polydetr.web.people.people import People
@@ -44,6 +48,28 @@ def test_where_others_reach_the_pages_somebody_must_sign_in(tmp_path: Path, want
     made = studio_pages(wanted, store=store)(object())  # type: ignore[arg-type]
     assert made.studio.people is not None
     assert not made.studio.may_train
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/studio/login", None),
+        (f"/studio/_nicegui/{nicegui.__version__}/static/nicegui.js", None),
+        ("/studio/films/ask", 303),
+        ("/studio/_nicegui/ask", 401),  # a model of that name has none of its pages open
+        ("/studio/_nicegui/client/1/upload/2", 401),
+    ],
+)
+def test_without_signing_in_only_the_files_of_every_page_are_given(
+    tmp_path: Path, path: str, status: int | None
+) -> None:
+    store = str(tmp_path / "s.db")
+    People(Database.open(store)).add("Ada", "correct horse battery", role="admin")
+    pages = studio_pages(HERE, store=store)(object())  # type: ignore[arg-type]
+    scope = {"type": "http", "method": "GET", "query_string": b""}
+    with nullcontext() if status is None else pytest.raises(Refused) as refused:
+        asyncio.run(pages.check(scope, {}, path))
+    assert status is None or refused.value.status == status
 
 
 def test_a_service_that_was_not_asked_for_pages_does_without(
