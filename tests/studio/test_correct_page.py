@@ -345,11 +345,7 @@ def test_a_session_that_ends_in_the_middle_loses_nothing(signed: Correcting, loo
     page.keyboard.press("Enter")
     page.wait_for_selector("#pd-sign-in iframe")
     assert "label" not in signed.values("films", "the session ends")
-    sign_in_frame = page.frame_locator("#pd-sign-in iframe")
-    sign_in_frame.locator("input[name=name]").fill("Ada")
-    sign_in_frame.locator("input[name=password]").fill(PASSWORD)
-    sign_in_frame.locator("input[name=password]").press("Enter")
-    page.wait_for_selector("#pd-sign-in", state="detached")
+    sign_in_frame(page, "Ada")
     page.wait_for_function("document.querySelector('.pd-tools').textContent.includes('Saved')")
     assert signed.values("films", "the session ends")["label"] == "bad"
 
@@ -378,6 +374,32 @@ def test_the_next_person_in_a_tab_finds_nothing_of_the_one_before(signed: Correc
 def signed_out(signed: Correcting) -> None:
     with closing(sqlite3.connect(signed.store())) as connection, connection:
         connection.execute("delete from sessions")
+
+
+def test_a_page_that_stays_open_shows_no_further_row_once_its_session_has_ended(signed: Correcting, look: Look) -> None:
+    page = as_person(look, signed, "Ada", films("the first", "the second"))
+    confirm(page, done=1)
+    page.wait_for_selector(".pd-editor")
+    second = page.inner_text(".pd-row-name")
+    signed_out(signed)
+    page.keyboard.press("p")
+    page.wait_for_selector("#pd-sign-in iframe")
+    assert row_number(page) == second
+    sign_in_frame(page, "Ada")
+    page.wait_for_function("second => document.querySelector('.pd-row-name').textContent !== second", arg=second)
+    page.goto(f"{signed.address}{signed.path('films', '?view=list')}")
+    page.wait_for_function("window.did_handshake")
+    signed_out(signed)
+    page.get_by_role("button", name="JSON lines").click()
+    page.wait_for_selector("#pd-sign-in iframe")
+
+
+def sign_in_frame(page: Any, name: str) -> None:
+    inside = page.frame_locator("#pd-sign-in iframe")
+    inside.locator("input[name=name]").fill(name)
+    inside.locator("input[name=password]").fill(PASSWORD)
+    inside.locator("input[name=password]").press("Enter")
+    page.wait_for_selector("#pd-sign-in", state="detached")
 
 
 def test_a_page_that_stays_open_answers_no_more_once_its_session_has_ended(signed: Correcting, look: Look) -> None:

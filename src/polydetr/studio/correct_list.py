@@ -191,6 +191,7 @@ def _export(view: View, place: Place, corrections: Corrections, forms: Mapping[s
                 name = _SAID[suffix] if not (many and target) else f"{_SAID[suffix]} · {target}"
 
                 async def download(suffix: str = suffix, target: str = target) -> None:
+                    await view.viewer.require("viewer")  # the page may be open for longer than its session
                     found = await asyncio.to_thread(exported, corrections, model, suffix, place, target)
                     for message in found.messages:
                         notice(message)

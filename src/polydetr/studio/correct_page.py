@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from nicegui import Client, context, ui
@@ -29,6 +29,9 @@ from polydetr.studio.pages import View
 from polydetr.web.components.drafts import Drafts as KeptInBrowser
 from polydetr.web.markup import box
 from polydetr.web.notices import empty, failure, loading, notice
+from polydetr.web.viewer import NotAllowed
+
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class CorrectPage:
@@ -48,6 +51,7 @@ class CorrectPage:
         self.client: Client = context.client
         self.saver = Saver(self.corrections, lambda: self.view.info, lambda: self.viewer.require("editor"), self._told)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._missed: list[Work] = []
         self._turn, self._begun = 0, False
 
     # -- the page -----------------------------------------------------------------------------------------------------
@@ -67,7 +71,10 @@ class CorrectPage:
         self.saver.retry()  # after a break, or somebody has signed in again
         if not self._begun:
             self._begun = True
-            self._run(self._ask())
+            self._run(self._ask)
+        missed, self._missed = self._missed, []
+        for work in missed:
+            self._run(work)
 
     def _left(self) -> None:
         self._turn += 1
@@ -75,16 +82,21 @@ class CorrectPage:
         for task in self._tasks:
             task.cancel()
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Beside everything else, until it ends or the browser leaves; what fails is said on the page."""
+    def _run(self, work: Work) -> None:
+        """Beside everything else, until it ends or the browser leaves; what fails is said on the page, and what takes
+        signing in first begins again then.
+        """
 
         async def guarded() -> None:
             try:
                 with self.client:
-                    await work
+                    await self.viewer.require("viewer")  # the page may be open for longer than its session
+                    await work()
             except asyncio.CancelledError:
                 raise
             except Exception as error:
+                if isinstance(error, NotAllowed) and error.ended:
+                    self._missed.append(work)
                 self.client.handle_exception(error)
 
         task = asyncio.create_task(guarded())
@@ -96,6 +108,7 @@ class CorrectPage:
     async def _ask(self) -> None:
         """Has the rows answered, a part at a time; the first is shown as soon as a part of them is."""
         for part in parts(self.queue.cases, self.place.at):
+            await self.viewer.require("viewer")
             try:
                 await answer(self.view, self.forms, part)
             except PolydetrError as error:
@@ -117,14 +130,14 @@ class CorrectPage:
     def _failed(self, error: PolydetrError) -> None:
         self.area.clear()
         with self.area:
-            failure(self.words, error, retry=lambda: self._run(self._ask()))
+            failure(self.words, error, retry=lambda: self._run(self._ask))
         self._settled()
 
     # -- one row ------------------------------------------------------------------------------------------------------
 
     def _go(self, case: Case | None) -> None:
         self._close()
-        self._run(self._show(case))
+        self._run(lambda: self._show(case))
 
     def _close(self) -> None:
         """What is done from here on in the editors of the row that is left counts no more, for it nor for the next."""
@@ -175,7 +188,7 @@ class CorrectPage:
     def _events(self, target: str) -> Events:
         return Events(
             changed=self._tell_change,
-            named=lambda name: self._run(self._new_label(target, str(name).strip())),
+            named=lambda name: self._run(lambda: self._new_label(target, str(name).strip())),
             entered=self.confirm,
         )
 
@@ -255,7 +268,8 @@ class CorrectPage:
                 self._settled()
                 return
         if self.past:
-            self._run(self._take_back(*self.past.pop()))
+            last = self.past.pop()
+            self._run(lambda: self._take_back(*last))
         else:
             notice(self.words("correct.nothing"))
             self._settled()
