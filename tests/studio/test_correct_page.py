@@ -250,6 +250,13 @@ def test_a_draft_outlives_a_reload(pages: Correcting, look: Look) -> None:
     page = opened(look, pages, "films", films("kept over a reload"), "&target=stars")
     page.fill(".pd-editor input", "17.5")
     page.wait_for_function("Object.values(sessionStorage).join().includes('17.5')")
+    page.evaluate(  # beside much else that was kept
+        """() => {
+          const place = Object.keys(sessionStorage).find(key => key.startsWith('polydetr.drafts:'));
+          const more = { a: 'x'.repeat(600_000), b: 'x'.repeat(600_000) };
+          sessionStorage.setItem(place, JSON.stringify({ ...more, ...JSON.parse(sessionStorage.getItem(place)) }));
+        }"""
+    )
     page.reload()
     shown(page)
     page.wait_for_function("document.querySelector('.pd-editor input').value === '17.5'")

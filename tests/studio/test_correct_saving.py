@@ -268,10 +268,12 @@ def test_a_browser_keeps_what_is_not_saved_and_gives_it_back_whole() -> None:
         assert Saving.from_json(one.id, broken, Columns.of(CLASSES), lambda _: None) is None
 
 
-def test_images_are_kept_where_they_are_small_and_else_found_again() -> None:
-    for row, stays in (({"image": image_bytes()}, True), ({"image": bytes(1 << 21)}, False)):
+def test_rows_are_kept_where_they_are_small_and_else_found_again() -> None:
+    long = {"image": b"", "text": "é" * 10**5}
+    for row, stays in (({"image": image_bytes()}, True), ({"image": bytes(600 << 10)}, False), (long, False)):
         one = Saving(row, packed(row).key, "objects", [])
-        kept = json.loads(json.dumps(one.to_json()))
+        kept = json.loads(text := json.dumps(one.to_json(), ensure_ascii=False))
+        assert len(text) < 1_000_000  # of a longer message nothing comes back
         assert (kept["row"] is not None) == stays
         found = Saving.from_json(one.id, kept, Columns.of(BOXES), lambda key, row=row: row)
         assert found is not None

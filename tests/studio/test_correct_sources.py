@@ -10,7 +10,7 @@ from polydetr.errors import InputError, RowError
 from polydetr.serving.refusal import Refused
 from polydetr.serving.rows import Columns
 from polydetr.studio.correct_address import Place, page_of
-from polydetr.studio.correct_sources import merged, rows_of_file, rows_of_lines, suffixes
+from polydetr.studio.correct_sources import LONGEST, merged, rows_of_file, rows_of_lines, suffixes
 from polydetr.studio.handed_rows import MOST_ROWS
 
 
@@ -20,8 +20,14 @@ def test_lines_are_rows_and_empty_ones_are_none() -> None:
         {"text": "one"},
         {"text": "two <b>😀"},
     ]
+    assert not rows.messages
     with pytest.raises(InputError, match="no text"):
         rows_of_lines(CLASSES, " \n", "Ada")
+
+
+def test_what_is_longer_than_a_browser_lets_be_written_is_told() -> None:
+    (told,) = rows_of_lines(CLASSES, "😀" * (LONGEST // 2), "Ada").messages
+    assert "first 400,000 characters" in told
 
 
 def test_a_file_has_its_rows_and_what_cannot_be_read_has_a_reason() -> None:

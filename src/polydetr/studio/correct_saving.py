@@ -20,8 +20,8 @@ State = Literal["waiting", "saved", "conflict", "refused"]
 NOBODY = "local"
 """Who corrected, where nobody has to sign in."""
 _FIRST_S, _LONGEST_S = 1.0, 8.0
-_LARGEST_KEPT = 1 << 20
-"""Bytes of a row's images that a browser keeps beside a correction."""
+_LARGEST_KEPT = 512 << 10
+"""Bytes of a row that a browser keeps beside a correction: a message of a million characters does not come back."""
 
 
 class NotByWhoMadeIt(PolydetrError):
@@ -65,8 +65,9 @@ class Saving:
     messages: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As a browser keeps it until it is saved; large images are left to the source of the rows."""
-        size = sum(map(len, packed(self.row).images.values()))
+        """As a browser keeps it until it is saved; a large row is left to the source of the rows."""
+        kept = packed(self.row)
+        size = len(kept.text) + sum(map(len, kept.images.values()))
         row = (
             with_images(self.row, lambda c: {"base64": base64.b64encode(c).decode()}) if size <= _LARGEST_KEPT else None
         )

@@ -16,6 +16,10 @@ from polydetr.studio.handed_rows import MOST_ROWS, RowSet
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 """Files that are a row by themselves, where the model reads one image and nothing else."""
+LONGEST = 400_000
+"""UTF-16 characters of what is written on the page: it comes in one message, in which some count twice, of at most a
+million.
+"""
 
 
 def suffixes(columns: Columns) -> tuple[str, ...]:
@@ -44,7 +48,11 @@ def rows_of_lines(info: ModelInfo, said: str, person: str) -> RowSet:
     lines = [line.strip("\r") for line in said.split("\n") if line.strip()]
     if not lines or column is None:
         raise InputError("there is no text to correct.", hint="Write one, or several, each in a line of its own.")
-    return _row_set(info, ({column: line} for line in lines), "", person)
+    rows = _row_set(info, ({column: line} for line in lines), "", person)
+    if len(said.encode("utf-16-le", "surrogatepass")) < 2 * LONGEST:
+        return rows
+    told = f"only the first {LONGEST:,} characters are taken: drop more of them as a file"
+    return replace(rows, messages=(*rows.messages, told))
 
 
 def rows_of_file(info: ModelInfo, name: str, content: bytes, person: str) -> RowSet:
