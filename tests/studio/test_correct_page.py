@@ -292,6 +292,7 @@ def test_two_people_on_one_row(signed: Correcting, look: Look) -> None:
     ben.wait_for_function("document.querySelector('.pd-tools').textContent.includes('Saved')")
     revisions = [(value, who) for t, value, _, who in signed.saved("films") if t == "label"]
     assert revisions == [("bad", "Ada"), ("good", "Ben")]
+    assert "saving:" not in ben.evaluate("Object.values(sessionStorage).join()")
 
 
 def test_two_tabs_of_one_person_on_one_row(pages: Correcting, look: Look) -> None:

@@ -60,7 +60,7 @@ class CorrectPage:
         words = self.words
         self.stored = KeptInBrowser(f"correct:{self.model}:{self.viewer.person.name}", self._restore)
         self.tools = Tools(words, self, several=len(self.forms) > 1, readonly=self.readonly)
-        self.saving = SavingView(words, self.drafts.forms, self.saver, self._row_name, self._leave)
+        self.saving = SavingView(words, self.drafts.forms, self.saver, self._row_name, self._leave, self._over)
         self.area = box("div", "pd-correct", aria_live="off")
         with self.area:
             loading(words)
@@ -361,6 +361,13 @@ class CorrectPage:
         case = self._case(one.key)
         if case is not None and case is self.queue.current:
             self._go(case)
+
+    async def _over(self, one: Saving) -> None:
+        """It is saved as another one, by which it is kept until then."""
+        before = saving_key(one)
+        await self.saver.over(one)
+        self.stored.put(saving_key(one), one.to_json())
+        self.stored.put(before, None)
 
     def _row_name(self, key: str) -> str:
         case = self._case(key)

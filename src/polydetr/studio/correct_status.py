@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from nicegui import background_tasks, ui
@@ -20,13 +20,15 @@ _MOST = 12
 
 
 class SavingView:
-    """Made within the element that it stands in. name: of a row by its key; leave: what the other said is kept."""
+    """Made within the element that it stands in. name: of a row by its key; leave: what the other said is kept; over:
+    it is not.
+    """
 
     def __init__(
         self, words: Words, forms: Mapping[str, TargetForm], saver: Saver, name: Callable[[str], str],
-        leave: Callable[[Saving], Any],
+        leave: Callable[[Saving], Any], over: Callable[[Saving], Awaitable[None]],
     ) -> None:  # fmt: skip
-        self.words, self.forms, self.saver, self.name, self.leave = words, forms, saver, name, leave
+        self.words, self.forms, self.saver, self.name, self.leave, self.over = words, forms, saver, name, leave, over
         self._said: list[Any] = []
         self.place = box("div", "pd-unsaved", aria_live="assertive")
 
@@ -91,7 +93,7 @@ class SavingView:
                     self._value(form, one.value, False)
             with box("div", "pd-row"):
                 button(words("correct.keep_theirs", person=theirs.person), lambda: self._drop(one))
-                button(words("correct.save_mine"), lambda: self._later(self.saver.over(one)), kind="primary")
+                button(words("correct.save_mine"), lambda: self._later(self.over(one)), kind="primary")
 
     def _value(self, form: TargetForm, value: Any, withdrawn: bool) -> None:
         lines = lines_of(form, value)
