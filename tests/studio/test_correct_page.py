@@ -492,6 +492,7 @@ def test_the_list_its_filters_and_its_file(pages: Correcting, look: Look, tmp_pa
     page.get_by_role("link", name=text).wait_for(state="detached")
     page.goto(f"{pages.address}{pages.path('tags', '?view=list&kind=withdrawn')}")
     page.get_by_role("link", name=text).wait_for()
+    assert page.get_by_role("button", name="JSON lines").count() == 0
 
 
 def test_a_picture_bomb_and_a_file_that_is_none(pages: Correcting, look: Look) -> None:

@@ -101,7 +101,8 @@ async def show_list(view: View, place: Place, forms: Mapping[str, TargetForm]) -
     if found:
         _table(view, place, base, corrections, list(reversed(found)))
         _pages(words, place, base, count)
-        _export(view, place, corrections, forms)
+        if place.kind != "withdrawn":
+            _export(view, place, corrections, forms)
 
 
 def _filters(view: View, place: Place, base: str, people: Sequence[str], forms: Mapping[str, TargetForm]) -> None:
