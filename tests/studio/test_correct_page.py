@@ -458,6 +458,18 @@ def test_validation_rows_that_the_folder_keeps(pages: Correcting, look: Look) ->
     page.get_by_role("link", name="Validation rows").click()
     shown(page)
     assert "Marigold" in page.inner_text(".pd-spans-text")
+    page.goto(f"{pages.address}{pages.path('tags', '?rows=kept&at=nowhere')}")
+    page.get_by_text("The row that this address names is not among these").wait_for()
+
+
+def test_a_file_that_fails_beside_one_that_does_not_is_told_where_the_rows_are(pages: Correcting, look: Look) -> None:
+    page = look(pages.address, pages.path("tags"))
+    page.wait_for_function("window.did_handshake")
+    content = {"good.jsonl": b'{"text": "Marigold"}\n', "bad.jsonl": b"no row\n"}
+    files = [{"name": name, "mimeType": "application/x-ndjson", "buffer": one} for name, one in content.items()]
+    page.set_input_files("input[type=file]", files)
+    page.wait_for_url("**/correct?rows=*")
+    page.locator("p.pd-note", has_text="bad.jsonl").wait_for()
 
 
 def test_a_row_handed_over_by_the_page_ask(pages: Correcting, look: Look) -> None:

@@ -125,6 +125,8 @@ class CorrectPage:
 
     async def _first(self) -> None:
         case = self.queue.go(self.place.at) if self.place.at else None
+        if self.place.at and case is None:
+            notice(self.words("correct.not_there"))
         await self._show(case or self.queue.next())
 
     def _failed(self, error: PolydetrError) -> None:

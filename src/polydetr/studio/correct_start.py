@@ -80,6 +80,7 @@ def _files(view: View, columns: Columns, go: Callable[[RowSet], None]) -> None:
 
     async def dropped(event: Any) -> None:
         sets: list[RowSet] = []
+        failures: list[str] = []
         for file in event.files:
             content = await file.read()
             try:
@@ -87,11 +88,14 @@ def _files(view: View, columns: Columns, go: Callable[[RowSet], None]) -> None:
                     await asyncio.to_thread(rows_of_file, view.info, file.name, content, view.viewer.person.name)
                 )
             except PolydetrError as error:
-                notice(f"{error.message} {error.hint or ''}".strip(), kind="bad")
+                named = "" if file.name in error.message else f"{file.name}: "
+                failures.append(f"{named}{error.message} {error.hint or ''}".strip())
         if sets:
-            go(merged(sets))
-        else:
-            upload.reset()
+            go(merged(sets, failures))
+            return
+        for failed in failures:
+            notice(failed, kind="bad")
+        upload.reset()
 
     kind = "images" if image_column(columns) else "file"
     upload = FileDrop(
