@@ -259,3 +259,11 @@ def test_forms_in_the_gallery(studio: str, look: Look) -> None:
         [{"name": "large.png", "mimeType": "image/png", "buffer": bytes(17 << 20)}]
     )
     full.get_by_text("make it smaller").wait_for()
+    full.locator(".pd-drop").first.evaluate(
+        """place => {
+          const dataTransfer = new DataTransfer();
+          for (let i = 0; i < 17; i++) dataTransfer.items.add(new File(['x'], `${i}.png`, { type: 'image/png' }));
+          place.dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true }));
+        }"""
+    )
+    full.get_by_text("Taken: only the first 16 of 17 files.").wait_for()
