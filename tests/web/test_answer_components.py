@@ -11,6 +11,7 @@ from polydetr.reports.style import label_colors
 from polydetr.web.components import row_values
 from polydetr.web.components.confidence import confidence_words
 from polydetr.web.components.marked import Mark, Weighed, _weighed, marked_html
+from polydetr.web.components.number_text import number_text
 from polydetr.web.components.quantity import digits
 from polydetr.web.components.row_values import Field, Uploads, cells_of, row_of
 from polydetr.web.words import Words
@@ -45,6 +46,16 @@ def test_numbers_have_the_digits_that_mean_something(
     value: float, interval: tuple[float, float] | None, said: str
 ) -> None:
     assert digits(value, interval) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "figures", "grouped", "said"),
+    [(45213.0, 4, True, "45,213"), (1234567.8, 4, True, "1,234,568"), (-45213.6, 4, False, "-45214"),
+     (0.0, 4, True, "0"), (0.123456, 4, True, "0.1235"), (1234567.0, 6, False, "1234567"), (1e300, 4, True, "1e+300"),
+     (999.96, 4, True, "1,000"), (float("nan"), 4, True, "nan")],
+)  # fmt: skip
+def test_no_digit_before_the_point_is_rounded_away(value: float, figures: int, grouped: bool, said: str) -> None:
+    assert number_text(value, figures, grouped=grouped) == said
 
 
 def test_marks_are_escaped_and_nest() -> None:

@@ -1,6 +1,6 @@
 // A form for one row of a table. What is typed stays in the browser until the row is sent: one message, however long.
 const spell = (said, values) => said.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
-const show = (number) => new Intl.NumberFormat(undefined, { maximumSignificantDigits: 6 }).format(number);
+const show = (number) => new Intl.NumberFormat(undefined, window.polydetr.figures(number, 6)).format(number);
 const empty = (field) => (field.kind === "history" || field.kind === "image" ? [] : "");
 const most = (field) => (field.several ? 16 : 1);  // images that are taken at once
 let count = 0;

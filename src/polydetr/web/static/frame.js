@@ -95,6 +95,8 @@
 
   window.polydetr = {
     settled,
+    /* How a number is written: with so many digits, and never fewer than stand before the point. */
+    figures(number, least) { return { maximumSignificantDigits: Math.min(21, Math.max(least, `${Math.trunc(Math.abs(number))}`.length)) }; },
     /* A sentence at the edge of the page, read out by screen readers, gone after a while or a click. */
     notice(words, kind) {
       let place = document.getElementById("pd-notices");
