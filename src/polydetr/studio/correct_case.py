@@ -54,7 +54,7 @@ def _editor(
 ) -> TargetEditor:
     editor = TargetEditor(
         words, form, case, drafts.of(case, form.target), drafts.labels[form.target], events,
-        draft_key=draft_key(case, form.target), image=image if isinstance(image, ShownImage) else None, **how,
+        draft_key=draft_key(case, form), image=image if isinstance(image, ShownImage) else None, **how,
     )  # fmt: skip
     if isinstance(image, PolydetrError):
         editor.refuse(image)

@@ -14,7 +14,7 @@ from polydetr.serving.rows import Columns
 from polydetr.studio.correct_address import Place, page_of
 from polydetr.studio.correct_asking import answer, parts
 from polydetr.studio.correct_case import named, saving_of, show_case
-from polydetr.studio.correct_drafts import Drafts, draft_key, saving_key
+from polydetr.studio.correct_drafts import Drafts, draft_key, labels_key, saving_key
 from polydetr.studio.correct_editors import Events, TargetEditor
 from polydetr.studio.correct_forms import correctable
 from polydetr.studio.correct_queue import Case, Queue
@@ -235,7 +235,7 @@ class CorrectPage:
         for one in savings:
             self.stored.put(saving_key(one), one.to_json())
         for target in self.editors:
-            self.stored.put(draft_key(case, target), None)
+            self.stored.put(draft_key(case, self.forms[target]), None)
         case.done = True
         self.past.append((case, savings))
         self.saver.add(*savings)
@@ -264,7 +264,9 @@ class CorrectPage:
             editor = self.editors[target]
             if case is not None and editor.draft.undo():
                 editor.show()
-                self.stored.put(draft_key(case, target), editor.draft.holds if editor.draft.changed else None)
+                self.stored.put(
+                    draft_key(case, self.forms[target]), editor.draft.holds if editor.draft.changed else None
+                )
                 self._activate(target)
                 self._tell_change()
                 self._settled()
@@ -310,7 +312,7 @@ class CorrectPage:
         """A label that the model does not know is taken only where it is meant."""
         editor = self.editors.get(target)
         if editor is not None and name and not self.readonly and await named(self.words, editor, name):
-            self.stored.put(f"labels:{target}", self.drafts.labels[target].new)
+            self.stored.put(labels_key(self.forms[target]), self.drafts.labels[target].new)
 
     # -- what is told -------------------------------------------------------------------------------------------------
 
