@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from polydetr.studio.correct_forms import lines_of
 from polydetr.studio.correct_saving import Saver, Saving
 from polydetr.studio.correction_values import TargetForm
 from polydetr.web.markup import box, button, icon_svg, panel, text, trusted
+from polydetr.web.notices import as_script
 from polydetr.web.viewer import NotAllowed
 from polydetr.web.words import Words
 
@@ -37,11 +37,11 @@ class SavingView:
         waiting = [one for one in self.saver.waiting if one.error is not None]
         told = [one for one in self.saver.open.values() if one.state in ("conflict", "refused")]
         said = [*((one.id, one.state, one.error) for one in [*waiting[:1], *told]), len(waiting)]
-        if waiting and isinstance(waiting[0].error, NotAllowed) and base:
-            ui.run_javascript(f"polydetr.signIn({json.dumps(base)})".replace("<", "\\u003c"))
         if [str(one) for one in said] == self._said:
             return
         self._said = [str(one) for one in said]
+        if waiting and isinstance(waiting[0].error, NotAllowed) and base:
+            ui.run_javascript(f"polydetr.signIn({as_script(base)})")
         self.place.clear()
         with self.place:
             if waiting:
@@ -62,7 +62,11 @@ class SavingView:
                 text(words.counted("correct.waits", count), "p", "pd-strong")
                 text(f"{error.message} {error.hint or ''}".strip(), dir="auto")
                 text(words("correct.waits.how"), "p", "pd-note")
-                button(words("state.retry"), self.saver.retry)
+                button(words("state.retry"), self._again)
+
+    def _again(self) -> None:
+        self._said = []  # what it waits for is asked for again
+        self.saver.retry()
 
     def _refused(self, one: Saving) -> None:
         words, error = self.words, one.error

@@ -118,13 +118,15 @@
     signIn(base) {
       if (document.getElementById("pd-sign-in")) return;
       const dialog = Object.assign(document.createElement("dialog"), { id: "pd-sign-in", className: "pd-dialog" });
-      const frame = Object.assign(document.createElement("iframe"), { src: `${base}/login?inside=1`, title: "sign in" });
+      const frame = Object.assign(document.createElement("iframe"), { src: `${base}/login?inside=1` });
       frame.style = "border: 0; width: min(400px, 84vw); height: 380px; color-scheme: normal";
       frame.addEventListener("load", () => {
+        frame.title = frame.contentDocument.title;
         if (frame.contentWindow.location.pathname.endsWith("/login")) return;
         window.socket.once("connect", () => dialog.remove());  // what is tried until then asks for no second one
         window.socket.disconnect().connect();  // who is signed in is read when a page connects
       });
+      dialog.addEventListener("close", () => dialog.remove());  // by Esc: whatever takes signing in asks for it again
       dialog.append(frame);
       document.body.append(dialog);
       dialog.showModal();
