@@ -63,7 +63,10 @@ def add_batch(studio: Studio) -> None:
 
     @ui.page("/{model}/batch/correct/{id}/{number}")
     async def correct_row(request: Request, model: str, id: str, number: int) -> RedirectResponse | None:
-        return await _handed(studio, request, model, id, lambda *given: hand_over(*given, number))
+        def one(studio: Studio, job: Job, person: str) -> str:
+            return hand_over(studio, job, person, number)
+
+        return await _handed(studio, request, model, id, one)
 
 
 async def _handed(

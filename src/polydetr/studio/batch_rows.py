@@ -160,10 +160,8 @@ def detail(number: int, row: AnsweredRow, plan: Plan, words: Words) -> dict[str,
             add(words("batch.answer.of", target=target), shown, tone="pd-strong")
             add(words("batch.confidence.of", target=target), None if sure is None else f"{sure:.4f}")
             ends = [(reply.get("cells") or {}).get(name) for name in plan.numbers.get(target, ())]
-            add(
-                words("batch.interval"),
-                " – ".join(number_text(end, 6, grouped=False) for end in ends) if ends and None not in ends else None,
-            )
+            known = [number_text(end, 6, grouped=False) for end in ends if end is not None]
+            add(words("batch.interval"), " – ".join(known) if len(known) == len(ends) else None)
         add(words("batch.gold.of", target=target), (row.row or {}).get(target))
     add(words("batch.notes"), "" if error else notes(reply))
     for name, value in (row.row or {}).items():
